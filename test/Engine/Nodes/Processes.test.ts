@@ -105,7 +105,7 @@ const freezeAt = async (
 }
 
 describe("two engines in processes of their own", () => {
-  it("take a key no more that was deleted at the other one", { timeout: 120_000 }, async () => {
+  it("take a key no more that was deleted at the other one", { timeout: 240_000 }, async () => {
     await using terminal = new Terminal()
     const [a, b] = await startTwo(terminal)
     const admin = await createClient({ serverUrl: a.url }).apiKeys.create({ name: "admin" })
@@ -119,14 +119,12 @@ describe("two engines in processes of their own", () => {
       )
     await until("the other one knows the key", async () => (await codeAtB()) === "none")
     await atA.apiKeys.delete(id)
-    const deletedAt = Date.now()
     await until("the other one knows that it is gone", async () => (await codeAtB()) !== "none")
-    if (process.env.SHOW_MS) console.log("revoked after", Date.now() - deletedAt)
     assert.strictEqual(await codeAtB(), "UNAUTHENTICATED")
     await Promise.all([atA.close(), atB.close()])
   })
 
-  it("go on when the other one stands still with the lock", { timeout: 120_000 }, async () => {
+  it("go on when the other one stands still with the lock", { timeout: 240_000 }, async () => {
     await using terminal = new Terminal()
     const [a, b, schema] = await startTwo(terminal)
     const atA = createClient({ serverUrl: a.url })
@@ -135,9 +133,7 @@ describe("two engines in processes of their own", () => {
     await atB.emit("order.placed", { n: 1 })
     const release = await holdUp(schema, "UPDATE engine SET sequence = sequence")
     const emitted = atA.emit("order.placed", { n: 2 }, { idempotencyKey: "o-2" })
-    const t = Date.now()
     await freezeAt(schema, a, release, atB)
-    if (process.env.SHOW_MS) console.log("frozen under the lock", Date.now() - t)
     await emitted
     const [events] = await runSql("SELECT count(*) AS n FROM events WHERE name = 'order.placed'", schema)
     assert.strictEqual(Number(events?.n), 3)
@@ -146,7 +142,7 @@ describe("two engines in processes of their own", () => {
 
   it(
     "go on when the other one stands still in the middle of a large answer, with the lock",
-    { timeout: 120_000 },
+    { timeout: 240_000 },
     async () => {
       await using terminal = new Terminal({ "functions.ts": big })
       const [a, b, schema] = await startTwo(terminal)
@@ -167,10 +163,8 @@ describe("two engines in processes of their own", () => {
       await first.ended
       await atB.emit("album.closed", {})
       const release = await holdUp(schema, "LOCK TABLE steps IN ACCESS EXCLUSIVE MODE")
-      const t = Date.now()
       work()
       await freezeAt(schema, a, release, atB)
-      if (process.env.SHOW_MS) console.log("frozen in an answer", Date.now() - t)
       const run = await atB.waitForRun(runId, { timeout: 60_000 })
       assert.strictEqual(run.output, "done")
       await atB.close()
