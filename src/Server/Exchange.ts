@@ -16,7 +16,7 @@ import { cut } from "./NodeServer.ts"
 export type HttpRequest = Http.IncomingMessage & { readonly stream?: ServerHttp2Stream }
 
 export const respond = (
-  { body, bytes, status, text, type = "application/json", headers }: Reply,
+  { body, bytes, headers, isMisled = false, status, text, type = "application/json" }: Reply,
   request: Http.IncomingMessage,
   corsHeaders: { readonly [name: string]: string } | undefined
 ): HttpServerResponse.HttpServerResponse => {
@@ -24,8 +24,11 @@ export const respond = (
     ...headers,
     ...corsHeaders,
     [CHANNEL_HEADER]: channel.path,
-    // what is left of a body that was not read would be taken for the next request
-    ...(request.complete || !hasBody(request) ? {} : { connection: "close" })
+    // what is left of a body that was not read would be taken for the next request; and a worker that has several connections through a
+    // balancer keeps those only that lead where it is registered, or it would register here and there without an end
+    ...((request.complete || !hasBody(request)) && !(isMisled && request.httpVersionMajor === 1)
+      ? {}
+      : { connection: "close" })
   }
   if (body !== undefined) {
     return HttpServerResponse.raw(body, { status, contentType: type, headers: all })

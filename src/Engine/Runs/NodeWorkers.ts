@@ -3,6 +3,7 @@
  * end of their own: they hold as long as their engine is there.
  */
 import { acrossEnvironments, affected, all, get, type Program, variant, write } from "../Store/Program.ts"
+import { LAPSE_MS } from "../Store/Postgres/Nodes.ts"
 import type { Row, Transaction } from "../Store/Transaction.ts"
 
 /** Whether the worker that a column names is connected to an engine that is there; never so where there is one engine. */
@@ -123,12 +124,16 @@ export interface OtherEngine {
   readonly name: string
   /** When others have seen it last, epoch milliseconds. */
   readonly seenAt: number
+  /** When others take it for dead if it is not seen again, epoch milliseconds. */
+  readonly goneAt: number
 }
 
 /** The other engine that a worker is connected to. */
 export function* engineOf(tx: Transaction, workerId: string): Program<OtherEngine | undefined> {
   const row = tx.node === undefined ? undefined : yield* get(ENGINE_OF, workerId, tx.node)
-  return row === undefined ? undefined : { name: String(row.name), seenAt: Number(row.last_seen) }
+  if (row === undefined) return undefined
+  const seenAt = Number(row.last_seen)
+  return { name: String(row.name), seenAt, goneAt: seenAt + LAPSE_MS }
 }
 
 const LEAVE = variant(

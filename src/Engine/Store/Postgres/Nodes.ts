@@ -10,7 +10,7 @@
 export const NOW = "CAST(extract(epoch FROM clock_timestamp()) * 1000 AS BIGINT)"
 
 /** A node that is not seen for so long is taken for dead, milliseconds. */
-const LAPSE_MS = 15_000
+export const LAPSE_MS = 15_000
 /** How much earlier it stops what it does, if it cannot renew its row. */
 const MARGIN_MS = 2000
 /** After a silence of so long a node is new to the others. */

@@ -105,8 +105,14 @@ const open = (
     const first = yield* attempt(() => holder.session())
     const pool = yield* Effect.acquireRelease(
       Effect.sync(() => makePool(driver, settings)),
-      (made) => Effect.promise(() => made.end().catch(() => undefined))
+      (made) =>
+        Effect.promise(() => {
+          isClosed = true
+          return made.end().catch(() => undefined)
+        })
     )
+    const closed = new StoreError(`The store at ${settings.shown} is closed`, { code: "STORE_UNAVAILABLE" })
+    let isClosed = false
 
     const listeners = new Listeners(
       (failing, error) => void runFork(Effect.logError(`Could not ${failing}`, error))
@@ -127,8 +133,8 @@ const open = (
         )
       }
       // where there are no others nobody takes anything
-      if (!writer.isAway && news?.hasOthers === true && isAwayFor(monotonicMs() - renewedAt)) {
-        writer.away()
+      if (!writer.beginning.isAway && news?.hasOthers === true && isAwayFor(monotonicMs() - renewedAt)) {
+        writer.beginning.away()
         runFork(
           Effect.logWarning(
             "Postgres could not be reached for so long that other engines may take this one for dead: its turns are given up"
@@ -137,7 +143,7 @@ const open = (
         listeners.away()
       }
       const { pid } = holder
-      if (writer.waitedMs < MOST_WAIT_MS || pid === undefined) return
+      if (writer.beginning.waitedMs < MOST_WAIT_MS || pid === undefined) return
       // whoever writes says that it does not go on
       pool.query({ ...END_SILENT, values: [pid] }).catch(() => undefined)
     }
@@ -164,7 +170,8 @@ const open = (
                   server.measured(Number(serverMs))
                   if (isThere === 1) renewedAt = Math.max(renewedAt, askedAt - OLDEST_ROW_MS)
                   // whoever writes knows whether it can be written again
-                  if (hasLapsed === 1 || isThere !== 1 || writer.isAway || outage !== undefined) writer.look()
+                  if (hasLapsed === 1 || isThere !== 1 || writer.beginning.isAway || outage !== undefined)
+                    writer.look()
                 },
                 failed: (error) => {
                   if (isUnavailable(error)) outage ??= storeError("Cannot reach Postgres", error)
@@ -290,17 +297,14 @@ const open = (
       // a transaction only for that would have the others look in their turn
       pool
         .query("SELECT functions, environments FROM engine")
-        .then(({ rows }) => (writer.knows(rows[0]) ? lookAtFunctions() : follow()), follow)
+        .then(({ rows }) => (writer.beginning.knows(rows[0]) ? lookAtFunctions() : follow()), follow)
     }
     news?.watch()
     yield* Effect.addFinalizer(() =>
       Effect.promise(() => {
-        const isClosed = new StoreError(`The store at ${settings.shown} is closed`, {
-          code: "STORE_UNAVAILABLE"
-        })
-        after(MOST_CLOSING_MS, () => writer.stop(isClosed))
+        after(MOST_CLOSING_MS, () => writer.stop(closed))
         connections.endAfter(MOST_CLOSING_MS, after)
-        return writer.close(isClosed)
+        return writer.close(closed)
       })
     )
 
@@ -329,11 +333,12 @@ const open = (
           Effect.tryPromise({
             try: () => {
               if (listeners.lost !== undefined) throw listeners.lost
-              const beside = tx.beside(news === undefined || writer.sequence >= news.sequence)
+              const beside = tx.beside(news === undefined || writer.beginning.sequence >= news.sequence)
               // what comes back is what the program returns
               return reader[how](beside, () => call.run(beside)) as Promise<A | Refused<E>>
             },
-            catch: (cause) => cannot(call, cause)
+            // the pool says in words of its own that it has ended
+            catch: (cause) => (isClosed ? closed : cannot(call, cause))
           }),
           answer
         )
