@@ -4,7 +4,7 @@ import type { ServerOptions } from "../Client/HttpConfig.ts"
 import type { ClientServices } from "../Client/Services.ts"
 import { isIronflowError, toError, type ValidationError } from "../Errors.ts"
 import { overHttp } from "./OverHttp.ts"
-import type { Rim } from "./Promisify.ts"
+import { makeRim, type Rim } from "./Promisify.ts"
 
 /** Where an error happened: the call path such as `kv.bucket.get`, the path of its request, and the status if there was one. */
 export interface ErrorContext {
@@ -20,11 +20,7 @@ export const openRim = (
   config: ServerOptions,
   caller: string,
   what: string
-): Rim<ClientServices, ValidationError> => ({
-  runtime: ManagedRuntime.make(overHttp(config, caller)),
-  what,
-  isClosed: false
-})
+): Rim<ClientServices, ValidationError> => makeRim(ManagedRuntime.make(overHttp(config, caller)), what)
 
 /** The same methods, which tell `onError` of their errors before they reject. */
 export const reporting = <Api extends object>(
