@@ -17,7 +17,7 @@ const count = Number(process.argv[2] ?? 1_000_000)
 const given = process.argv[3]
 const folder = given === undefined ? mkdtempSync(join(tmpdir(), "ironflow-finding-")) : undefined
 const filename = given ?? join(folder!, "ironflow.db")
-const open = () => startEngine({ filename, logger: false })
+const open = () => startEngine({ filename, logger: false, keepRuns: "forever" })
 
 if (!existsSync(filename)) {
   const began = performance.now()

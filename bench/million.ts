@@ -4,7 +4,7 @@
  *     node --conditions=@ironflow/source bench/million.ts ironflow.db [runs]
  *
  * A million by default, in about a minute and 1.2 GB. One run in fifty has failed, one in a hundred was cancelled, and one in a thousand
- * waits; one in ten thousand is of a rare function. `ironflow serve --data ironflow.db --keep-runs forever` then answers for them.
+ * waits for an event; one in ten thousand is of a rare function. `ironflow serve --data ironflow.db --keep-runs forever` then answers for them.
  */
 import { existsSync } from "node:fs"
 import path from "node:path"
@@ -16,6 +16,9 @@ import { startEngine } from "@ironflow/node/engine"
 
 /** When the first of them was created, epoch milliseconds; each further one 10 ms later. */
 export const START = Date.UTC(2026, 0, 1)
+
+/** How long they wait at most, milliseconds. */
+const YEARS = 10 * 365 * 86_400_000
 
 /** Makes the file, which must not be there. */
 export const makeRuns = async (filename: string, count: number): Promise<void> => {
@@ -66,6 +69,8 @@ const fill = (filename: string, count: number): void => {
         SELECT i, 'run_' || printf('%025d', i), ${environment}, CASE WHEN i % 10000 = 7 THEN ${fn("rare")} WHEN i % 2 = 0 THEN ${fn("order")} WHEN i % 3 = 0 THEN ${fn("shipment")} ELSE ${fn("payment")} END,
           CASE WHEN i % 50 = 0 THEN 6 WHEN i % 100 = 1 THEN 7 WHEN i % 1000 = 3 THEN 2 ELSE 5 END, ${position} + i, iif(i % 50 = 0 OR i % 100 = 1 OR i % 1000 = 3, NULL, '{"ok":true}'),
           iif(i % 50 = 0, ${error}, NULL), ${at}, ${at} + 5, ${at} + 1, CASE WHEN i % 1000 = 3 THEN NULL ELSE ${at} + 5 END FROM n;
+      ${numbers} INSERT INTO waits (run, step_key, kind, name, step_kind, due_at, environment, event, timeout_ms, created_at)
+        SELECT i, 'for shipment:0', 2, 'for shipment', 'waitForEvent', ${at} + 5 + ${YEARS}, ${environment}, 'order.shipped', ${YEARS}, ${at} + 5 FROM n WHERE i % 1000 = 3;
       ${numbers} INSERT INTO run_attributes SELECT ${fn("order")}, 'event.data.orderId', 'o-' || i, i FROM n WHERE i % 2 = 0 AND i % 10000 <> 7;
       ${numbers} INSERT INTO run_attributes SELECT ${fn("order")}, 'event.data.shop', 'shop-' || (i % 20), i FROM n WHERE i % 2 = 0 AND i % 10000 <> 7;
       COMMIT`)

@@ -10,6 +10,7 @@ import * as References from "effect/References"
 import type { Variables } from "./Environment.ts"
 import { serializeError, type ValidationError } from "./Errors.ts"
 import type { LineLevel, LogFields } from "./LogFields.ts"
+import { isOutage } from "./LogFormat.ts"
 import { levelFromEnvironment, type Logger, type LogLevel } from "./Logger.ts"
 import { currentVariables } from "./Variables.ts"
 
@@ -76,7 +77,7 @@ export const lineOf = ({
   const causes = cause.reasons.length === 0 ? [] : [Cause.squash(cause)]
   const isText = typeof text === "string"
   const data = [...(isText ? [] : [text]), ...rest, ...causes].map((part: unknown) =>
-    part instanceof Error ? serializeError(part) : part
+    part instanceof Error ? serializeError(part, { stack: !isOutage(part) }) : part
   )
   return {
     level: levelOf(logLevel),

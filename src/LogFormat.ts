@@ -57,9 +57,9 @@ export const dataText = (data: unknown): string => {
   }
 }
 
-/** Whether the database is unreachable, in which case a stack is of no use. */
-const isOutage = (error: Error): boolean =>
-  error instanceof StoreError && error.code === "STORE_UNAVAILABLE" && error.retryable
+/** Whether the database is out of reach or closed, which no place in the code has to do with. */
+export const isOutage = (error: Error): boolean =>
+  error instanceof StoreError && error.code === "STORE_UNAVAILABLE"
 
 /** Replaces data that cannot be encoded. */
 export const NO_TEXT = "[data that cannot be shown as JSON]"

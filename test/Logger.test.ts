@@ -1,4 +1,6 @@
 import { afterEach, assert, beforeEach, describe, it, vi } from "@effect/vitest"
+import * as Cause from "effect/Cause"
+import { lineOf } from "../src/EffectLogger.ts"
 import { StoreError } from "../src/Errors.ts"
 import {
   createLogger,
@@ -199,14 +201,27 @@ describe("the formats", () => {
     )
   })
 
-  it("says where an error has come up, unless it is a database that is out of reach", () => {
+  it("says where an error has come up, unless it is a database that is out of reach or closed", () => {
     const unavailable = new StoreError("Cannot read the log", { code: "STORE_UNAVAILABLE", retryable: true })
-    for (const error of [new Error("no money"), unavailable]) {
+    const closed = new StoreError("The store is closed", { code: "STORE_UNAVAILABLE" })
+    for (const error of [new Error("no money"), unavailable, closed]) {
       createLogger({ format: "json" }).warn("It has failed", error)
     }
 
     const stacks = lines.map((line) => typeof JSON.parse(line.slice("warn ".length)).data.stack)
-    assert.deepStrictEqual(stacks, ["string", "undefined"])
+    assert.deepStrictEqual(stacks, ["string", "undefined", "undefined"])
+  })
+
+  it("says the same of what an engine logs through Effect", () => {
+    const stackOf = (error: Error) => {
+      const { data } = lineOf({ cause: Cause.empty, logLevel: "Warn", message: ["It has failed", error] })
+      return typeof Object(data).stack
+    }
+    assert.strictEqual(stackOf(new Error("no money")), "string")
+    assert.strictEqual(
+      stackOf(new StoreError("Cannot read", { code: "STORE_UNAVAILABLE", retryable: true })),
+      "undefined"
+    )
   })
 
   it.each(["json", "logfmt"] as const)("%s is one line whatever is logged", (format) => {

@@ -67,6 +67,8 @@ export interface CpuOptions {
   readonly against?: string
   /** Prints where the time of this tree goes instead. */
   readonly profile: boolean
+  /** Whether the first runs are measured, before anything has warmed up. */
+  readonly cold: boolean
 }
 
 export const compareCpu = async (options: CpuOptions): Promise<void> => {
@@ -74,7 +76,7 @@ export const compareCpu = async (options: CpuOptions): Promise<void> => {
   const trees = options.against === undefined ? [here] : [here, path.resolve(options.against)]
   for (const mode of options.modes) {
     for (const workload of options.workloads) {
-      const env = { MODE: mode, WORKLOAD: workload }
+      const env = { MODE: mode, WORKLOAD: workload, ...(options.cold ? { COLD: "1" } : {}) }
       if (options.profile) {
         for (const profiled of ["time", "allocations"]) {
           const { costs } = await measure({ ...env, TREE: here, PROFILE: profiled })

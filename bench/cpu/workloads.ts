@@ -5,4 +5,7 @@ export const workloads = {
   W3_256: { kind: "s3", inFlight: 256, warm: 3000, runs: 5000 }
 } as const
 
+/** The first runs of a process instead. */
+export const cold = { warm: 0, runs: 2000 }
+
 export const isWorkload = (name: string): name is keyof typeof workloads => Object.hasOwn(workloads, name)

@@ -24,6 +24,7 @@ import { readTimeout } from "./Emit.ts"
 import { ironflow } from "./Ironflow.ts"
 import { between, fields, oneLine, print, shown, table } from "./Output.ts"
 import { leaveUnfinished } from "./Process.ts"
+import { tell, telling } from "./Progress.ts"
 import { use } from "./Server.ts"
 import { showMs } from "../Show.ts"
 
@@ -158,7 +159,6 @@ export const stopped = ({ action, done: count, error, id, status }: BulkOperatio
  * signal is a failure; the operation continues on the server.
  */
 export const follow = (client: Client["Service"], begun: BulkOperation, doing: string, timeout?: number) => {
-  const { isTTY } = process.stderr
   const wait: Effect.Effect<
     BulkOperation,
     Effect.Error<ReturnType<typeof client.waitForBulk>>
@@ -169,11 +169,9 @@ export const follow = (client: Client["Service"], begun: BulkOperation, doing: s
       Effect.flatMap(client.getBulk(begun.id), (operation) => {
         const { action, dryRun, lookedBackTo, matched } = operation
         const count = dryRun ? matched : operation.done
-        if (isTTY) {
-          process.stderr.write(
-            `\r${counted(count, action)} ${doing}${lookedBackTo === undefined ? "" : `, back to ${lookedBackTo}`}\u001B[K`
-          )
-        }
+        tell(
+          `${counted(count, action)} ${doing}${lookedBackTo === undefined ? "" : `, back to ${lookedBackTo}`}`
+        )
         return Effect.suspend(() => wait)
       })
   )
@@ -184,12 +182,7 @@ export const follow = (client: Client["Service"], begun: BulkOperation, doing: s
           duration: timeout,
           orElse: () => Effect.fail(notYet(begun.id, timeout))
         })
-  return Effect.ensuring(
-    bounded,
-    Effect.sync(() => {
-      if (isTTY) process.stderr.write("\r\u001B[K")
-    })
-  ).pipe(Effect.onInterrupt(() => Effect.sync(leaveUnfinished)))
+  return telling(bounded).pipe(Effect.onInterrupt(() => Effect.sync(leaveUnfinished)))
 }
 
 const notYet = (id: string, timeout: number): TimeoutError =>

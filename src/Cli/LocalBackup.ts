@@ -6,30 +6,38 @@ import * as Effect from "effect/Effect"
 import { environmentHeader, type ResolvedServer } from "../Client/HttpConfig.ts"
 import { failureOf, isMissingEndpoint, unsupported } from "../Client/HttpFailures.ts"
 import { backUpChecked, type BackupInfo, takeBackup } from "../Engine/Store/Backup.ts"
-import { restore, type RestoreOptions } from "../Engine/Store/Restore.ts"
+import { restoreTelling, type RestoreOptions } from "../Engine/Store/Restore.ts"
 import { ConnectionError, type IronflowError, isIronflowError } from "../Errors.ts"
 import { backup as row, restHealth } from "../Protocol/Server.ts"
+import { formatSize } from "../Size.ts"
+import { tell, telling } from "./Progress.ts"
 import { send, server } from "./Server.ts"
 
 export const backUpFile = (database: string, file: string): Effect.Effect<BackupInfo, IronflowError> =>
-  Effect.flatMap(Clock.currentTimeMillis, (now) => backUpChecked(database, file, now))
+  telling(Effect.flatMap(Clock.currentTimeMillis, (now) => backUpChecked(database, file, now, tell)))
 
 export const restoreFile = (options: RestoreOptions): Effect.Effect<BackupInfo, IronflowError> =>
-  restore(options)
+  telling(restoreTelling(options, tell))
 
 const WHAT = "The backup"
 
-/** Has the server make a backup, and downloads it. */
+/** After how many bytes it is told anew how many there are. */
+const STEP = 1024 * 1024
+
+/** Has the server make a backup, and takes it. */
 export const download = (file: string) =>
   Effect.gen(function* () {
     const from = yield* server
     // fails with a message about the connection, if something is wrong with it
     yield* send({ method: "GET", path: restHealth.path, what: WHAT })
-    return yield* takeBackup<IronflowError>(
-      file,
-      from.url,
-      (partial, signal) => fetchTo(from, partial, signal),
-      isIronflowError
+    return yield* telling(
+      takeBackup<IronflowError>(
+        file,
+        from.url,
+        (partial, signal) => fetchTo(from, partial, signal),
+        isIronflowError,
+        tell
+      )
     )
   })
 
@@ -39,6 +47,7 @@ const fetchTo = async (from: ResolvedServer, partial: string, signal: AbortSigna
       `${WHAT} did not arrive whole: the connection to ${from.url} was lost, or the engine there has stopped`,
       { cause }
     )
+  tell("The server makes the backup, and then sends it")
   const response = await fetch(from.url + row.path, {
     method: row.method,
     signal,
@@ -63,8 +72,15 @@ async function* piecesOf(
   body: AsyncIterable<Uint8Array>,
   broken: (cause: unknown) => ConnectionError
 ): AsyncGenerator<Uint8Array> {
+  let received = 0
   try {
-    yield* body
+    for await (const piece of body) {
+      if (Math.floor((received + piece.length) / STEP) > Math.floor(received / STEP)) {
+        tell(`Received ${formatSize(received + piece.length)}`)
+      }
+      received += piece.length
+      yield piece
+    }
   } catch (cause) {
     throw broken(cause)
   }

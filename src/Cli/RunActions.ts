@@ -14,6 +14,7 @@ import { given } from "./Calling.ts"
 import { CommandError } from "./CommandError.ts"
 import { readData } from "./Emit.ts"
 import { inCommands } from "./InCommands.ts"
+import { ironflow } from "./Ironflow.ts"
 import { oneLine, print } from "./Output.ts"
 import { filterFlags, filtersOf } from "./RunList.ts"
 import { ask } from "./Server.ts"
@@ -41,7 +42,27 @@ const fromStep = Flag.String("from-step").pipe(
 interface One<E> {
   readonly call: (client: ClientApi<EffectKind>, runId: string, options: BulkOptions) => Effect.Effect<Run, E>
   readonly text: (run: Run, options: BulkOptions) => string
+  /** Whether the run is to be taken by a worker then. */
+  readonly goesOn?: true
 }
+
+/** Reasons for which somebody has to do something before a worker takes a run. */
+const holding: ReadonlySet<string> = new Set([
+  "NO_WORKER_OF_VERSION",
+  "NO_WORKER",
+  "FUNCTION_PAUSED",
+  "ENDPOINT_UNAVAILABLE"
+])
+
+/** What keeps the run from going on, as `runs why` says it, on a line of its own; nothing where nothing does. */
+const whyHeld = (runId: string) =>
+  ask((client) => client.explain(runId)).pipe(
+    Effect.map(({ code, message }) =>
+      holding.has(code) ? `\nNow it waits. ${oneLine(inCommands(message, runId), 2000)}` : ""
+    ),
+    // what was to be done is done: a key may steer runs without reading them
+    Effect.orElseSucceed(() => "")
+  )
 
 interface Given {
   readonly runIds: ReadonlyArray<string>
@@ -90,7 +111,9 @@ const act = <E>(
     }
     if (one !== undefined && input.runIds.length === 1 && only !== undefined && only !== "-" && !dryRun) {
       const run = yield* ask((client) => one.call(client, only, options))
-      return yield* print(run, () => one.text(run, options))
+      const { json } = yield* ironflow
+      const held = one.goesOn === true && !json ? yield* whyHeld(run.id) : ""
+      return yield* print(run, () => one.text(run, options) + held)
     }
     if (ofOne.length > 0) {
       return yield* new CommandError(
@@ -165,7 +188,8 @@ export const pause = Command.make("pause", { runIds, reason, ...filterFlags, ...
 export const resume = Command.make("resume", { runIds, fromStep, ...filterFlags, ...bulkFlags }, (input) =>
   act("resume", input, {
     call: (client, runId, { fromStep }) => client.resumeRun(runId, fromStep),
-    text: (run) => `Run ${run.id} goes on.`
+    text: (run) => `Run ${run.id} goes on.`,
+    goesOn: true
   })
 ).pipe(
   Command.withDescription(`Let a paused run go on. ${many}`),
@@ -179,7 +203,8 @@ export const retry = Command.make("retry", { runIds, fromStep, ...filterFlags, .
     text: (run, { fromStep }) =>
       fromStep === undefined
         ? `Run ${run.id} runs again; its finished steps keep their results.`
-        : `Run ${run.id} runs again from step ${fromStep}; those before it keep their results.`
+        : `Run ${run.id} runs again from step ${fromStep}; those before it keep their results.`,
+    goesOn: true
   })
 ).pipe(
   Command.withDescription(`Run a failed or cancelled run again from where it failed. ${many}`),

@@ -5,13 +5,21 @@ import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
 import * as Command from "effect/cli/Command"
 import * as Flag from "effect/cli/Flag"
-import { Client, type ListRunsOptions, type ListRunsResult, type Run } from "../Client/Client.ts"
+import {
+  Client,
+  type ClientApi,
+  type EffectKind,
+  type ListRunsOptions,
+  type ListRunsResult,
+  type Run
+} from "../Client/Client.ts"
 import { ValidationError } from "../Errors.ts"
-import { momentOf, type timeFilters } from "../RunFilters.ts"
+import { momentOf, timeFilters } from "../RunFilters.ts"
 import { show } from "../Show.ts"
 import { runStatuses } from "../RunStatus.ts"
 import { ironflow } from "./Ironflow.ts"
 import { between, print, table, toJson } from "./Output.ts"
+import { tell, telling } from "./Progress.ts"
 import { ask, use } from "./Server.ts"
 
 const text = (name: string, metavar: string, description: string) =>
@@ -164,6 +172,13 @@ export const list = Command.make(
       Flag.withDescription("Where the page before ended"),
       Flag.optional
     ),
+    timeLimit: Flag.Int("time-limit").pipe(
+      Flag.withMetavar("MS"),
+      Flag.withDescription(
+        "How long to look for runs that fit, in milliseconds, where --where has to look through many; 10000 by default"
+      ),
+      Flag.withDefault(10_000)
+    ),
     follow: Flag.Boolean("follow").pipe(
       Flag.withDescription("Go on with the runs that come, each on a line of its own, until it is stopped"),
       Flag.withDefault(false)
@@ -178,15 +193,24 @@ export const list = Command.make(
       const { json } = yield* ironflow
       return yield* use(Effect.flatMap(Client, (client) => follow(client, filters, input.limit, json)))
     }
+    if (input.timeLimit < 0) {
+      return yield* new ValidationError(`--time-limit takes milliseconds, and not ${input.timeLimit}`)
+    }
     const page = yield* ask((client) =>
-      client.listRuns({
-        ...filters,
-        limit: input.limit,
-        ...(Option.isNone(input.cursor) ? {} : { cursor: input.cursor.value })
-      })
+      telling(
+        looking(
+          client,
+          {
+            ...filters,
+            limit: input.limit,
+            ...(Option.isNone(input.cursor) ? {} : { cursor: input.cursor.value })
+          },
+          input.timeLimit
+        )
+      )
     )
     const now = yield* Clock.currentTimeMillis
-    yield* print(page, () => tableOf(page, now))
+    yield* print(page, () => tableOf(page, now, momentsOf(input, filters)))
   })
 ).pipe(
   Command.withDescription(
@@ -194,7 +218,46 @@ export const list = Command.make(
   )
 )
 
-const tableOf = (page: ListRunsResult, now: number): string => {
+/** A page, for which the server is asked again where it has ended only since its time was up, until the command's own is. */
+const looking = (client: ClientApi<EffectKind>, options: ListRunsOptions, timeLimit: number) =>
+  Effect.gen(function* () {
+    const beganAt = yield* Clock.currentTimeMillis
+    const limit = options.limit ?? 0
+    let page: ListRunsResult = yield* client.listRuns(options)
+    while (
+      page.lookedBackTo !== undefined &&
+      page.nextCursor !== undefined &&
+      page.runs.length < limit &&
+      (yield* Clock.currentTimeMillis) - beganAt < timeLimit
+    ) {
+      const found = page.runs
+      tell(`${found.length} found, looked back to ${page.lookedBackTo}`)
+      const damaged = page.damaged ?? []
+      const next: ListRunsResult = yield* client.listRuns({
+        ...options,
+        limit: limit - found.length,
+        cursor: page.nextCursor
+      })
+      const allDamaged = [...damaged, ...(next.damaged ?? [])]
+      page = {
+        ...next,
+        runs: [...found, ...next.runs],
+        ...(allDamaged.length === 0 ? {} : { damaged: allDamaged })
+      }
+    }
+    return page
+  })
+
+/** The times that were said as ago, as they were meant: a cursor goes on with the same ones. */
+const momentsOf = (input: FilterInput, filters: ListRunsOptions): string =>
+  timeFilters
+    .flatMap((name) => {
+      const said = Option.getOrUndefined(input[name])
+      return said === undefined || said === filters[name] ? [] : [` ${flagOf(name)} ${String(filters[name])}`]
+    })
+    .join("")
+
+const tableOf = (page: ListRunsResult, now: number, moments: string): string => {
   const damaged = (page.damaged ?? []).map(({ id, message }) => `${id} is damaged. ${message}`)
   const rows = page.runs.map((run) => [
     run.id,
@@ -224,7 +287,7 @@ const tableOf = (page: ListRunsResult, now: number): string => {
             ? `At least ${page.totalCount} in all`
             : "There are more"
           : `${page.totalCount} in all`
-    lines.push(`${how}; the next page: --cursor ${page.nextCursor}`)
+    lines.push(`${how}; the next page:${moments} --cursor ${page.nextCursor}`)
   }
   return lines.join("\n")
 }

@@ -144,7 +144,8 @@ const checking = <S extends object>(
     const isStream = Object.hasOwn(streams, name)
     checked[name] = (...args) => {
       try {
-        for (const [i, known] of takes.entries()) {
+        for (let i = 0; i < takes.length; i++) {
+          const known = takes[i]!
           if (known === null) continue
           if (args[i] === null) throw notOptions(`${what}${name}()`, known)
           if (typeof known === "function") known(args[i], `${what}${name}()`)

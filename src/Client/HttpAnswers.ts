@@ -49,12 +49,17 @@ export const readRun = (answer: unknown): Run | undefined => {
   return run === undefined ? undefined : runOf(run)
 }
 
-const runOf = ({ error, executionMode: _, outputHasErrors, state, status, ...run }: WireRun): Run => ({
-  ...run,
-  status: statusOf(state, status),
-  updatedAt: run.updatedAt || run.createdAt,
-  ...defined({ output: outputOf(run.output, outputHasErrors), error: readError(error) })
-})
+const runOf = ({ error, executionMode: _, outputHasErrors, state, status, ...run }: WireRun): Run => {
+  const output = outputOf(run.output, outputHasErrors)
+  const failure = readError(error)
+  return {
+    ...run,
+    status: statusOf(state, status),
+    updatedAt: run.updatedAt || run.createdAt,
+    ...(output === undefined ? {} : { output }),
+    ...(failure === undefined ? {} : { error: failure })
+  }
+}
 
 const readKnownPause = reader(Paused)
 

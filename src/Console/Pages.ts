@@ -4,6 +4,7 @@ import { Access } from "./Pages/Access.tsx"
 import { BulkOperations, OneBulk } from "./Pages/Bulk.tsx"
 import { Configuration, Configurations } from "./Pages/Configurations.tsx"
 import { Event, Events } from "./Pages/Events.tsx"
+import { Find } from "./Pages/Find.tsx"
 import { Functions, OneFunction } from "./Pages/Functions.tsx"
 import { Bucket, Buckets, Key } from "./Pages/Keys.tsx"
 import { OneProjection, Projections } from "./Pages/Projections.tsx"
@@ -32,6 +33,7 @@ export interface Page {
 
 export const pages: ReadonlyArray<Page> = [
   { path: "", title: "Overview", group: "Work", key: "o", component: Overview },
+  { path: "find", title: "Find", component: Find },
   { path: "runs", title: "Runs", group: "Work", key: "r", component: Runs },
   { path: "runs/:id", title: "Run", component: Run },
   { path: "bulk", title: "Bulk operations", group: "Work", key: "b", component: BulkOperations },

@@ -7,6 +7,7 @@ import { findPage, type FoundPage, type Page, pages } from "./Pages.ts"
 import { Dialog, Failure, Link, Sayings } from "./Parts/Elements.tsx"
 import { marked } from "./Parts/Marks.ts"
 import { readMetrics } from "./Parts/Metrics.ts"
+import { FindBox } from "./Pages/Find.tsx"
 import { environment, go, hrefOf, place } from "./Parts/Router.ts"
 import { session, signOut } from "./Parts/Session.ts"
 import { SignIn } from "./SignIn.tsx"
@@ -38,6 +39,7 @@ export const Shell = () => {
           Ironflow
         </Link>
         <Environments />
+        <FindBox />
         <span class="space" />
         <button
           type="button"

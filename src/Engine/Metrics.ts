@@ -12,7 +12,6 @@ import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import * as Fiber from "effect/Fiber"
 import * as Layer from "effect/Layer"
-import * as Metric from "effect/Metric"
 import * as Scope from "effect/Scope"
 import * as Semaphore from "effect/Semaphore"
 import type { StoreError } from "../Errors.ts"
@@ -21,8 +20,11 @@ import { Auditor } from "./Audit/Auditor.ts"
 import { Access } from "./Access/Access.ts"
 import { Hooks } from "./Hooks/Hooks.ts"
 import { type LogLag, readLogLag } from "./LogLag.ts"
+import type { Labels, MetricFamily } from "./MetricFamily.ts"
+import { registry } from "./MetricRegistry.ts"
 import { Subscriptions } from "./PubSub/Subscriptions.ts"
 import { type Backlog, countBacklog } from "./Runs/Backlog.ts"
+import { countFailedRuns, type FailedRuns } from "./Runs/FailedRuns.ts"
 import { waitKinds } from "./Runs/WaitKinds.ts"
 import { Runs } from "./Runs/Runs.ts"
 import {
@@ -40,23 +42,8 @@ import { Workers } from "./Workers/Workers.ts"
 /** How old queried values may be, milliseconds; they may also be as old as 20 times the duration of the queries. */
 const EVERY_MS = 15_000
 
-export type Labels = { readonly [name: string]: string }
-
-interface Described {
-  readonly name: string
-  readonly help: string
-}
-
-/** The samples of one name. */
-export type MetricFamily = Described &
-  (
-    | {
-        readonly kind: "counter" | "gauge"
-        readonly samples: ReadonlyArray<{ readonly labels: Labels; readonly value: number }>
-      }
-    /** Durations in seconds. */
-    | { readonly kind: "histogram"; readonly histogram: HistogramData }
-  )
+/** Failed runs are kept for weeks, and may be very many: they are as old as this many times what it took to count them. */
+const FAILED_RUNS_TIMES = 100
 
 export interface MetricsService {
   readonly families: Effect.Effect<ReadonlyArray<MetricFamily>, StoreError>
@@ -113,15 +100,26 @@ export const layer: Layer.Layer<
       lookAgainAt = now + Math.max(EVERY_MS, 20 * (now - beganAt))
       return found
     })
-    // damaged rows cannot be counted; the other values are still valid
-    const looked = Effect.catchIf(
-      look,
-      (error) => error.code === "STORE_CORRUPT",
-      () => Effect.succeed(undefined)
-    )
+    let failed: ReadonlyArray<FailedRuns> = []
+    let countFailedAgainAt = Number.NEGATIVE_INFINITY
+    const lookForFailed = Effect.gen(function* () {
+      const beganAt = clock.currentTimeMillisUnsafe()
+      if (beganAt < countFailedAgainAt) return failed
+      failed = yield* countFailedRuns(store)
+      const now = clock.currentTimeMillisUnsafe()
+      countFailedAgainAt = now + Math.max(EVERY_MS, FAILED_RUNS_TIMES * (now - beganAt))
+      return failed
+    })
+    // where rows are damaged they cannot be counted; the other figures are as good as ever
+    const unlessDamaged = <A>(look: Effect.Effect<A, StoreError>) =>
+      Effect.catchIf(
+        look,
+        (error) => error.code === "STORE_CORRUPT",
+        () => Effect.succeed(undefined)
+      )
 
-    /** Values that need no query. */
-    const known = Effect.map(store.read(readRunStats()), (stats) => [
+    /** What is known without looking for it. */
+    const knownOf = (stats: RunStats) => [
       ...counts({
         ...counters.read(),
         policyConditionFailures: access.conditionFailures,
@@ -132,13 +130,16 @@ export const layer: Layer.Layer<
       hooks.family(),
       ...commitsOf(store.commits?.()),
       ...now({ ...workers.load(), subscriptions: subscriptions.count() })
-    ])
+    ]
     const families = one.withPermits(1)(
       Effect.gen(function* () {
-        const what = yield* looked
+        const what = yield* unlessDamaged(look)
+        const failed = yield* unlessDamaged(lookForFailed)
+        const stats = yield* store.read(readRunStats())
         const all = [
-          ...(yield* known),
+          ...knownOf(stats),
           ...(what === undefined ? [] : ofFound(what, clock.currentTimeMillisUnsafe())),
+          ...(failed === undefined ? [] : [ofFailed(failed, stats)]),
           ...loop()
         ]
         measuredAt = clock.currentTimeMillisUnsafe()
@@ -146,7 +147,7 @@ export const layer: Layer.Layer<
         return all
       })
     )
-    publish(yield* known)
+    publish(knownOf(yield* store.read(readRunStats())))
     return Metrics.of({ families, minutes: store.read(readMinutes()) })
   })
 )
@@ -380,7 +381,33 @@ const ofFound = ({ backlog, lag, stuck }: Found, at: number): ReadonlyArray<Metr
   ]
 }
 
-/** The delay of the event loop, measured from the first request on. */
+/** Functions that have none are told as well, so that one sees that there are none any more. */
+const ofFailed = (failed: ReadonlyArray<FailedRuns>, { functions }: RunStats): MetricFamily => {
+  const name = ({ environment, functionId }: { readonly environment: string; readonly functionId: string }) =>
+    `${environment}\n${functionId}`
+  const having = new Set(failed.map(name))
+  const all = [
+    ...[...failed].sort((a, b) => b.count - a.count),
+    ...functions.flatMap(({ of }) => (of === undefined || having.has(name(of)) ? [] : [{ ...of, count: 0 }]))
+  ]
+  const rest = all.slice(FUNCTIONS)
+  return {
+    name: "ironflow_failed_runs",
+    kind: "gauge",
+    help: "Runs that have failed and are kept: fewer when they are retried, or deleted.",
+    samples: [
+      ...all.slice(0, FUNCTIONS).map(({ count, environment, functionId }) => ({
+        labels: { environment, function: functionId },
+        value: count
+      })),
+      ...(rest.length === 0
+        ? []
+        : [{ labels: others, value: rest.reduce((sum, { count }) => sum + count, 0) }])
+    ]
+  }
+}
+
+/** How long the event loop is kept from what is due: measured from the first time on that somebody asks. */
 const eventLoop: Effect.Effect<() => ReadonlyArray<MetricFamily>, never, Scope.Scope> = Effect.gen(
   function* () {
     let delays: ReturnType<typeof monitorEventLoopDelay> | undefined
@@ -410,85 +437,3 @@ const eventLoop: Effect.Effect<() => ReadonlyArray<MetricFamily>, never, Scope.S
 )
 
 const RESOLUTION_MS = 50
-
-/** Most series in the registry of Effect's metrics; further ones are only in `/metrics`. */
-const SERIES = 5000
-
-/**
- * Puts the last measurement into the registry of Effect's metrics, from which exporters read. `asked` is called whenever an
- * exporter reads.
- */
-const registry = (
-  asked: () => void
-): Effect.Effect<(families: ReadonlyArray<MetricFamily>) => void, never, Scope.Scope> =>
-  Effect.gen(function* () {
-    const context = yield* Effect.context<never>()
-    const states = new Map<string, { current: unknown }>()
-    const registrations: Array<Metric.Registration> = []
-    yield* Effect.addFinalizer(() =>
-      Effect.sync(() => {
-        for (const registration of registrations) registration.remove()
-      })
-    )
-    const put = (key: string, state: unknown, register: (get: () => never) => Metric.Registration): void => {
-      const known = states.get(key)
-      if (known !== undefined) {
-        known.current = state
-        return
-      }
-      if (states.size >= SERIES) return
-      const made = { current: state }
-      states.set(key, made)
-      // each gets the state of its own kind
-      registrations.push(
-        register(() => {
-          asked()
-          return made.current as never
-        })
-      )
-    }
-    const nothing = () => undefined
-    return (families) => {
-      for (const family of families) {
-        const { help: description, name } = family
-        if (family.kind === "histogram") {
-          const metric = Metric.histogram(name, { description, boundaries: family.histogram.bounds })
-          put(name, histogramState(family.histogram), (get) =>
-            Metric.registerUnsafe(metric, context, { get, update: nothing, modify: nothing })
-          )
-          continue
-        }
-        const known = new Set<string>()
-        for (const { labels, value } of family.samples) {
-          const key = `${name}${JSON.stringify(labels)}`
-          known.add(key)
-          if (family.kind === "counter") {
-            const metric = Metric.counter(name, { description, attributes: labels, incremental: true })
-            put(key, { count: value, incremental: true }, (get) =>
-              Metric.registerUnsafe(metric, context, { get, update: nothing, modify: nothing })
-            )
-          } else {
-            const metric = Metric.gauge(name, { description, attributes: labels })
-            put(key, { value }, (get) =>
-              Metric.registerUnsafe(metric, context, { get, update: nothing, modify: nothing })
-            )
-          }
-        }
-        // a function without ready runs has no sample: nothing waits
-        if (family.kind === "gauge") {
-          for (const [key, state] of states) {
-            if (key.startsWith(`${name}{`) && !known.has(key)) state.current = { value: 0 }
-          }
-        }
-      }
-    }
-  })
-
-const histogramState = ({ bounds, count, counts, max, min, sum }: HistogramData): Metric.HistogramState => {
-  let upTo = 0
-  const buckets = [...bounds, Number.POSITIVE_INFINITY].map((bound, i) => {
-    upTo += counts[i] ?? 0
-    return [bound, upTo] as [number, number]
-  })
-  return { buckets, count, sum, min, max }
-}

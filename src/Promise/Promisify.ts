@@ -8,10 +8,13 @@
 import * as Cause from "effect/Cause"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
+import * as Fiber from "effect/Fiber"
+import * as Scope from "effect/Scope"
 import * as Tracer from "effect/Tracer"
 import type * as ManagedRuntime from "effect/ManagedRuntime"
 import { activeSpan } from "../OpenTelemetry.ts"
 import { ClosedError, toError } from "../Errors.ts"
+import { PassingSet } from "../Passing.ts"
 
 /** The runtime of a Promise API, and the name of the API in errors (`client`). */
 export interface RuntimeHandle<R, ER> {
@@ -19,6 +22,19 @@ export interface RuntimeHandle<R, ER> {
   readonly what: string
   /** When true, further calls reject, even if the runtime could still run them. */
   isClosed: boolean
+  /** The calls under way, which end with the runtime. */
+  readonly calls: PassingSet<Fiber.Fiber<unknown, unknown>>
+}
+
+export const makeRim = <R, ER>(runtime: ManagedRuntime.ManagedRuntime<R, ER>, what: string): Rim<R, ER> => {
+  const calls: Rim<R, ER>["calls"] = new PassingSet()
+  Effect.runSync(
+    Scope.addFinalizer(
+      runtime.scope,
+      Effect.suspend(() => Fiber.interruptAll(calls))
+    )
+  )
+  return { runtime, what, isClosed: false, calls }
 }
 
 /**
@@ -59,13 +75,32 @@ export const run = async <A, E, R, ER>(
   // read before any wait: it is the span of the caller
   const span = activeSpan()
   const asked = span === undefined ? effect : Effect.provideService(effect, Tracer.ParentSpan, span)
-  const exit = await handle.runtime.runPromiseExit(asked, signal === undefined ? {} : { signal })
+  const exit = await runExit(rim, asked, signal === undefined ? {} : { signal })
   if (Exit.isSuccess(exit)) return exit.value
   if (Cause.hasInterruptsOnly(exit.cause)) throw signal?.aborted ? signal.reason : closed(handle.what)
   // the awaiting function is on the stack, below this one; capturing the stack before the call would slow every call
   const caller: { stack?: string } = {}
   Error.captureStackTrace(caller, run)
   throw withCaller(errorOf(exit.cause), caller)
+}
+
+/** The runtime's own way keeps the fibers in a `Map` that fills with deleted entries: see `Passing.ts`. */
+const runExit = <A, E, R, ER>(
+  { calls, runtime }: Rim<R, ER>,
+  effect: Effect.Effect<A, E, R>,
+  options: { readonly signal?: AbortSignal }
+): Promise<Exit.Exit<A, E | ER>> => {
+  const { cachedContext } = runtime
+  // its services have yet to be made, or are gone
+  if (cachedContext === undefined) return runtime.runPromiseExit(effect, options)
+  return new Promise((resolve) => {
+    const fiber = Effect.runForkWith(cachedContext)(effect, options)
+    calls.add(fiber)
+    fiber.addObserver((exit) => {
+      calls.delete(fiber)
+      resolve(exit)
+    })
+  })
 }
 
 /** The error in a cause: the instance that the effect failed with or threw. */

@@ -10,6 +10,7 @@ import { type IronflowError, isIronflowError, UnsupportedError } from "../Errors
 import { parseTrace } from "../Trace.ts"
 import { type Dialect, dialectOf } from "../Protocol/Http/Endpoints.ts"
 import { defectResponse, failureResponse, type FailureResponse } from "../Protocol/Http/Failures.ts"
+import { WORKER_UNKNOWN } from "../Protocol/Http/Turns.ts"
 import { rows as streaming } from "../Protocol/Subscriptions.ts"
 import type { Access } from "../Protocol/Row.ts"
 import {
@@ -209,7 +210,10 @@ const replyToFailure = (
   // the client has hung up
   if (Cause.hasInterruptsOnly(cause)) return Effect.interrupt
   const error = Cause.squash(cause)
-  if (isIronflowError(error)) return Effect.succeed(reply(failureResponse(error, dialect)))
+  if (isIronflowError(error)) {
+    const refused = reply(failureResponse(error, dialect))
+    return Effect.succeed(error.code === WORKER_UNKNOWN ? { ...refused, isMisled: true } : refused)
+  }
   return Effect.as(Effect.logError(`${what} failed because of a bug`, cause), reply(defectResponse(dialect)))
 }
 

@@ -17,19 +17,7 @@ import { cut } from "./NodeServer.ts"
 export type HttpRequest = Http.IncomingMessage & { readonly stream?: ServerHttp2Stream }
 
 export const respond = (
-  reply: Reply,
-  request: Http.IncomingMessage,
-  corsHeaders: { readonly [name: string]: string } | undefined
-): HttpServerResponse.HttpServerResponse => {
-  const response = withoutCookies(reply, request, corsHeaders)
-  const { cookies } = reply
-  return cookies === undefined
-    ? response
-    : HttpServerResponse.updateCookies(response, () => Cookies.fromSetCookie(cookies))
-}
-
-const withoutCookies = (
-  { body, bytes, status, text, type = "application/json", headers }: Reply,
+  { body, bytes, headers, isMisled = false, status, text, type = "application/json" }: Reply,
   request: Http.IncomingMessage,
   corsHeaders: { readonly [name: string]: string } | undefined
 ): HttpServerResponse.HttpServerResponse => {
@@ -37,8 +25,11 @@ const withoutCookies = (
     ...headers,
     ...corsHeaders,
     [CHANNEL_HEADER]: channel.path,
-    // the rest of an unread body would be parsed as the next request
-    ...(request.complete || !hasBody(request) ? {} : { connection: "close" })
+    // what is left of a body that was not read would be taken for the next request; and a worker that has several connections through a
+    // balancer keeps those only that lead where it is registered, or it would register here and there without an end
+    ...((request.complete || !hasBody(request)) && !(isMisled && request.httpVersionMajor === 1)
+      ? {}
+      : { connection: "close" })
   }
   if (body !== undefined) {
     return HttpServerResponse.raw(body, { status, contentType: type, headers: all })

@@ -2,7 +2,8 @@
 import * as Effect from "effect/Effect"
 import type { StoreError } from "../Errors.ts"
 import type { Caller } from "../Engine/Access/Access.ts"
-import type { Labels, MetricFamily, MetricsService } from "../Engine/Metrics.ts"
+import type { Labels, MetricFamily } from "../Engine/MetricFamily.ts"
+import type { MetricsService } from "../Engine/Metrics.ts"
 
 /** Makes the text of `/metrics`. `openPolls` returns the current polls of workers. */
 export const make =

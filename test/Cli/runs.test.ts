@@ -1,4 +1,6 @@
 /** `runs list` against a server that is a process of its own: each filter, page after page, and what comes later. */
+import { createServer } from "node:http"
+import type { AddressInfo } from "node:net"
 import { createClient, createFunction, createWorker } from "@ironflow/node"
 import { afterAll, assert, beforeAll, it, vi } from "vitest"
 import { freePort, Terminal } from "./Terminal.ts"
@@ -121,6 +123,76 @@ it("pages of runs that fit go on at their cursor", { timeout: 60_000 }, async ()
   const other = await terminal.run(["runs", "list", "--event", "order.placed", "--cursor", cursor], { env })
   assert.strictEqual(other.code, 2, other.stderr)
   assert.include(other.stderr, "is of another query")
+})
+
+it("a page since some time ago goes on since the same time", { timeout: 60_000 }, async () => {
+  const args = ["runs", "list", "--event", "order.changed", "--limit", "1"]
+  const first = await terminal.run([...args, "--created-from", "1h"], { env })
+  const [, more = ""] = /the next page: (--created-from \S+Z --cursor \S+)\n/.exec(first.stdout) ?? []
+  const second = await terminal.run([...args, ...more.split(" ")], { env })
+  assert.include(second.stdout, runOf["o-3"]!, second.stderr)
+})
+
+it("an expression is looked for past the pages that a server ends early", { timeout: 60_000 }, async () => {
+  const run = (n: number) => ({
+    id: `run_${n}`,
+    functionId: "charge",
+    status: "RUN_STATUS_COMPLETED",
+    createdAt: "2026-01-31T12:00:00.000Z"
+  })
+  const pages: ReadonlyArray<object> = [
+    { runs: [], totalCount: 0, isTotalExact: false, nextCursor: "c-1", lookedBackTo: "2026-01-31T12:00:03Z" },
+    {
+      runs: [run(1)],
+      totalCount: 1,
+      isTotalExact: false,
+      nextCursor: "c-2",
+      lookedBackTo: "2026-01-31T12:00:02Z"
+    },
+    { runs: [run(2)], totalCount: 2, isTotalExact: false, nextCursor: "c-3" }
+  ]
+  const asked: Array<unknown> = []
+  const server = createServer((request, response) => {
+    const chunks: Array<Buffer> = []
+    request.on("data", (chunk: Buffer) => chunks.push(chunk))
+    request.on("end", () => {
+      const isList = request.url?.endsWith("/ListRuns") === true
+      const body = isList ? JSON.parse(Buffer.concat(chunks).toString()) : undefined
+      if (isList) asked.push([body.cursor, body.limit])
+      const page = pages[["c-1", "c-2"].indexOf(body?.cursor) + 1]
+      response.setHeader("content-type", "application/json")
+      response.end(JSON.stringify(isList ? page : { status: "ok", version: "0.8.0" }))
+    })
+  })
+  const port = await new Promise<number>((resolve) =>
+    server.listen(0, "127.0.0.1", () => resolve((server.address() as AddressInfo).port))
+  )
+  const slow = { env: { IRONFLOW_SERVER_URL: `http://127.0.0.1:${port}` } }
+  const where = ["runs", "list", "--where", "event.data.amount > 3"]
+  try {
+    const all = await terminal.run([...where, "--limit", "2"], slow)
+    assert.match(
+      all.stdout,
+      /\nrun_1 [^]*\nrun_2 [^]*\nThere are more; the next page: --cursor c-3\n$/,
+      all.stderr
+    )
+    assert.deepStrictEqual(asked.splice(0), [
+      [undefined, 2],
+      ["c-1", 2],
+      ["c-2", 1]
+    ])
+    const one = await terminal.run([...where, "--time-limit", "0"], slow)
+    assert.match(
+      one.stdout,
+      /^There are no such runs so far\.\nLooked back to \S+; the next page: --cursor c-1\n$/
+    )
+    assert.lengthOf(asked, 1)
+    const odd = await terminal.run([...where, "--time-limit", "-1"], slow)
+    assert.strictEqual(odd.code, 2)
+  } finally {
+    server.closeAllConnections()
+    server.close()
+  }
 })
 
 it("runs that come are followed, those that fit", { timeout: 60_000 }, async () => {

@@ -73,6 +73,14 @@ it(
     const why = await ironflow("runs", "why", left)
     expect(why.stdout).toContain(`or move the run to the latest version with \`ironflow runs move ${left}\`.`)
     assert.deepInclude(await json("functions", "drain", "pack"), { drained: false })
+    await ironflow("runs", "cancel", left)
+    const retried = await ironflow("runs", "retry", left)
+    expect(retried.stdout).toMatch(
+      /^Run run_\w+ runs again; its finished steps keep their results\.\nNow it waits\. It began with version "1" of function "pack" and is pinned to that, and no live worker has it \(w-2 has "2"\): start a worker with version "1", or move the run to the latest version with `ironflow runs move run_\w+`\.\n$/
+    )
+    await ironflow("runs", "pause", left)
+    const resumed = await ironflow("runs", "resume", left)
+    expect(resumed.stdout).toContain('goes on.\nNow it waits. It began with version "1" of function "pack"')
     const moved = await ironflow("runs", "move", left)
     assert.strictEqual(moved.stdout, `Run ${left} goes on with version "2" of pack.\n`, moved.stderr)
     assert.deepStrictEqual(await ends(left), ["1", "2"])

@@ -238,6 +238,44 @@ const cases: ReadonlyArray<Case> = [
     }
   },
   {
+    title: "a run in the process of another engine that is silent",
+    situation: situation("running", {
+      lease: lease(),
+      engine: { name: "m-2, process 7", seenAt: NOW - 6300, goneAt: NOW + 8700 }
+    }),
+    workers: [worker("worker-1")],
+    code: "RUNNING",
+    message: `It runs on worker worker-1. The engine that this worker is connected to (m-2, process 7) was last seen 6s ago. If it is gone, the run goes on with another worker at ${at(NOW + 8700)} (in 9s), from its last finished step.`,
+    details: {
+      workerId: "worker-1",
+      workerConnected: true,
+      leasedSince: at(NOW - 5000),
+      leaseUntil: undefined,
+      engine: "m-2, process 7",
+      engineSeenAt: at(NOW - 6300),
+      handOutFrom: at(NOW + 8700)
+    }
+  },
+  {
+    title: "a run at a worker of another engine that is silent",
+    situation: situation("running", {
+      lease: lease({ until: NOW + 20_000 }),
+      engine: { name: "m-2, process 7", seenAt: NOW - 30_000, goneAt: NOW - 15_000 }
+    }),
+    workers: [],
+    code: "RUNNING",
+    message: `It runs on worker worker-1, whose lease holds until ${at(NOW + 20_000)}. The engine that this worker is connected to (m-2, process 7) was last seen 30s ago. If it is gone, the worker comes to another engine and goes on, or the run goes on with another worker at ${at(NOW + 20_000)} (in 20s), from its last finished step.`,
+    details: {
+      workerId: "worker-1",
+      workerConnected: false,
+      leasedSince: at(NOW - 5000),
+      leaseUntil: at(NOW + 20_000),
+      engine: "m-2, process 7",
+      engineSeenAt: at(NOW - 30_000),
+      handOutFrom: at(NOW + 20_000)
+    }
+  },
+  {
     title: "a run that is being rolled back, which has no limit",
     situation: situation("compensating", { lease: lease({ since: NOW - 1_000_000, isRollback: true }) }),
     workers: [worker("worker-1")],

@@ -1,5 +1,7 @@
 /** What an engine measures: `/metrics`, the minutes of the day, the registry of Effect's metrics, and the alert rules about them. */
-import { readFileSync } from "node:fs"
+import { mkdtempSync, readFileSync, rmSync } from "node:fs"
+import { tmpdir } from "node:os"
+import path from "node:path"
 import { createClient, createFunction, createProjection } from "@ironflow/node"
 import { type IronflowEngine, startEngine } from "@ironflow/node/engine"
 import * as Effect from "effect/Effect"
@@ -176,6 +178,32 @@ describe("/metrics", () => {
     await engine.client.waitForRun(runIds[0]!)
 
     expect([before, await failures()]).toEqual([0, 1])
+  })
+
+  it("says how many runs have failed, and that there are fewer when they are retried", async () => {
+    let fails = true
+    const charge = createFunction({ id: "charge", triggers, retry: { maxAttempts: 1 } }, async () => {
+      if (fails) throw new Error("declined")
+    })
+    const filename = path.join(mkdtempSync(path.join(tmpdir(), "ironflow-metrics-")), "ironflow.db")
+    cleanups.push(() => rmSync(path.dirname(filename), { recursive: true }))
+    const failedRuns = async (engine: IronflowEngine) =>
+      valueOf(await read(engine), "ironflow_failed_runs", { environment: "default", function: "charge" })
+    const first = await start({ filename, functions: [charge] })
+    expect(await failedRuns(first)).toBe(0)
+    const { runIds } = await first.client.emit("order.placed", {})
+    await first.client.waitForRun(runIds[0]!)
+    await first.close()
+
+    // it is in the database, and not what one engine has seen
+    const second = await start({ filename, functions: [charge] })
+    expect(await failedRuns(second)).toBe(1)
+    fails = false
+    await second.client.retryRun(runIds[0]!)
+    expect(await second.client.waitForRun(runIds[0]!)).toMatchObject({ status: "completed" })
+    await second.close()
+
+    expect(await failedRuns(await start({ filename, functions: [charge] }))).toBe(0)
   })
 
   it("has series of so many functions at most, and counts the others together", async () => {

@@ -60,7 +60,7 @@ describe("what is done to many runs", () => {
 
     await look.open("runs?function=ship-order")
     await look.sees(it.good)
-    await look.press("Do to all")
+    await look.press("Retry or change all")
     await look.sees("They are counted first")
     assert.deepStrictEqual(await look.accessibility(), [])
     await look.picture("bulk-ask")
@@ -95,8 +95,8 @@ describe("what is done to many runs", () => {
     const look = await kit.look(it.url, { width: 400 })
 
     await look.open("runs?status=waiting")
-    await look.sees(it.waiting)
-    await look.press("Do to all")
+    await look.sees("1 of 1")
+    await look.press("Retry or change all")
     await look.page.select("dialog select", "cancel")
     await look.submit("Count them", { reason: `sold out ${script}` })
     await look.sees("1 run fits, of which 1 can be cancelled.")
@@ -115,7 +115,7 @@ describe("what is done to many runs", () => {
     const look = await kit.look(it.url)
 
     await look.open("runs?status=failed")
-    await look.press("Do to all")
+    await look.press("Retry or change all")
     await look.submit("Count them", { action: "retry" })
     await look.sees("2 runs fit")
     const late = [
@@ -131,7 +131,7 @@ describe("what is done to many runs", () => {
     for (const id of it.failed) await it.client.waitForRun(id)
 
     await look.open("runs?status=failed")
-    await look.press("Do to all")
+    await look.press("Retry or change all")
     await look.submit("Count them", { action: "delete" })
     await look.sees("2 runs fit, of which 1 can be deleted. The others: 1 newest.")
     await look.press("Delete 1 run")
@@ -148,7 +148,7 @@ describe("what is done to many runs", () => {
 
     await look.open("runs")
     await look.sees(it.good)
-    await look.press("Do to all")
+    await look.press("Retry or change all")
     await look.sees("Set a filter first")
     assert.notInclude(await look.text(), "Count them")
     assert.deepStrictEqual(await look.accessibility(), [])
@@ -183,7 +183,7 @@ describe("what is done to many runs", () => {
     assert.include(["cancelled", "completed"], (await client.getBulk(id)).status)
 
     await look.open("runs?function=ship-order")
-    await look.press("Do to all")
+    await look.press("Retry or change all")
     await look.submit("Count them", { action: "cancel" })
     await look.sees("10,000 runs fit, of which 10,000 can be cancelled.")
     await look.press("Cancel 10,000 runs")
@@ -197,7 +197,7 @@ describe("what is done to many runs", () => {
     await using it = await visitor(kit, ["role_viewer"])
 
     await it.look.open("runs?status=failed")
-    await it.look.press("Do to all")
+    await it.look.press("Retry or change all")
     await it.look.submit("Count them", { action: "delete" })
     await it.look.sees("You may not do this.")
     await it.look.sees("run:delete")

@@ -72,7 +72,7 @@ describe("runs that are counted", () => {
     await look.sees(it.ada[0]!)
     assert.notInclude(await look.text(), it.bob[0]!)
     isOpen = true
-    await look.press("Do to all")
+    await look.press("Retry or change all")
     await look.submit("Count them", { action: "retry" })
     await look.sees("3 runs fit, of which 3 can be retried")
     await look.press("Retry 3 runs")
@@ -124,7 +124,7 @@ describe("runs that are counted", () => {
     await it.look.open("runs?by=function")
     await it.look.sees("No run fits these filters")
     await it.look.open("runs?function=charge")
-    await it.look.press("Do to all")
+    await it.look.press("Retry or change all")
     await it.look.submit("Count them", { action: "cancel" })
     await it.look.sees(/There are no such runs|You may not do this/)
   })
@@ -166,7 +166,7 @@ describe("runs that were chosen", () => {
     await look.picture("runs-chosen")
     assert.deepStrictEqual(await look.accessibility(), [])
     isOpen = true
-    await look.press("Do to 2 runs")
+    await look.press("Retry or change 2 runs")
     await look.submit("Count them", { action: "retry" })
     await look.sees("2 runs fit, of which 2 can be retried")
     await look.press("Retry 2 runs")

@@ -27,7 +27,7 @@ describe("the overview", () => {
     await look.sees(/worker-\S+/)
     await look.sees(/Completed\s+\d/)
     // the engine counts in memory: what it did before it was started is not in these figures
-    await look.sees(/Failed\s+1\s+since the engine started/)
+    await look.sees(/Failed\s+1\s+since the start/)
     assert.deepStrictEqual(await look.accessibility(), [])
     await look.picture("overview-light")
 

@@ -214,7 +214,7 @@ describe("the page of a run", () => {
         const id = await shop.order({ orderId: "o-1", customerId: "c-7", fails })
         const look = await kit.look(shop.url)
         await look.open(`runs/${id}`)
-        await look.press("As a test")
+        await look.press("Copy as test")
         await look.sees("The recorded values stand in")
         assert.deepStrictEqual(await look.accessibility(), [])
         const copied = String(await look.page.evaluate('document.querySelector("dialog pre").textContent'))

@@ -1,6 +1,6 @@
 /**
  * Pictures of every page of the console, for documents: `npm run pictures`, or with the address of an engine of yours behind it. They go
- * into `node_modules/.cache/console-pictures/docs`, light, dark and 400 pixels wide.
+ * into `node_modules/.cache/console-pictures/docs`, light, dark, and 400 and 320 pixels wide.
  */
 import { spawn } from "node:child_process"
 import { mkdirSync } from "node:fs"
@@ -43,7 +43,9 @@ const { close, url } = given === undefined ? await openShop() : { url: given, cl
 /** The first link of a list is that of the page about one. */
 const places = [
   { place: "", name: "overview" },
+  { place: "find?q=c-3", name: "find" },
   { place: "runs", name: "runs", one: "run" },
+  { place: "runs?status=failed&by=event.data.customerId", name: "counts" },
   { place: "bulk", name: "bulk", one: "bulk-operation" },
   { place: "events", name: "events", one: "event" },
   { place: "functions", name: "functions", one: "function" },
@@ -62,7 +64,8 @@ const places = [
 const looks = [
   { look: "light", scheme: "light", width: 1280, height: 900 },
   { look: "dark", scheme: "dark", width: 1280, height: 900 },
-  { look: "narrow", scheme: "light", width: 400, height: 860 }
+  { look: "narrow", scheme: "light", width: 400, height: 860 },
+  { look: "narrowest", scheme: "dark", width: 320, height: 700 }
 ] as const
 
 mkdirSync(folder, { recursive: true })

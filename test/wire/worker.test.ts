@@ -75,6 +75,17 @@ describe("registration", () => {
     assert.strictEqual(body.code, "WORKER_UNKNOWN")
   })
 
+  it("is asked for on a connection that ends: through a balancer it leads to the wrong engine", async () => {
+    await using ironflow = await start()
+
+    const refused = await fetch(`${ironflow.url}/api/v1/workers/nobody/jobs`)
+    const answered = await fetch(`${ironflow.url}/api/v1/workers`)
+
+    assert.strictEqual(refused.status, 404)
+    assert.strictEqual(refused.headers.get("connection"), "close")
+    assert.notStrictEqual(answered.headers.get("connection"), "close")
+  })
+
   it.each([
     [{ id: "two words" }, /must not contain white space/],
     [{ id: "a.*" }, /must not contain white space, \* or >/],

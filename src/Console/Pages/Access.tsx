@@ -162,7 +162,12 @@ const Keys = ({
               <Cut>{role_ids.map((id) => nameOf(roles, id)).join(", ") || "none: it may do nothing"}</Cut>
             )
           },
-          { title: "Used", width: "5.5rem", cell: ({ last_used_at }) => <Time at={last_used_at} /> },
+          {
+            title: "Used",
+            width: "5.5rem",
+            isExtra: true,
+            cell: ({ last_used_at }) => <Time at={last_used_at} />
+          },
           {
             title: "Ends",
             width: "5.5rem",

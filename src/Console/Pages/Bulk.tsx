@@ -36,7 +36,7 @@ export const BulkOperations = () => {
           { title: "Status", width: "7.5rem", cell: ({ status }) => <BulkStatus of={status} /> },
           {
             title: "Done",
-            width: "8rem",
+            width: "6rem",
             cell: ({ done: many, matched }) => (
               <span class="number">
                 {count(many)} of {count(matched)}
@@ -53,7 +53,7 @@ export const BulkOperations = () => {
           { title: "Begun", width: "6rem", isExtra: true, cell: ({ createdAt }) => <Time at={createdAt} /> }
         ]}
         empty={
-          <Empty command='npx ironflow runs retry --status failed --error "card declined"'>
+          <Empty command={command('runs retry --status failed --error "card declined"')}>
             Nothing was done to many runs yet. The page of runs does it to all that its filters find, and so
             does the command:
           </Empty>

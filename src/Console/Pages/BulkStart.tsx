@@ -40,13 +40,11 @@ export const BulkStart = ({
     <>
       {/* relative times such as 12h are fixed when the dialog opens */}
       <button type="button" onClick={() => setAsked(ids.length > 0 ? { ids } : { filters })}>
-        {ids.length > 0 ? `Do to ${runsOf(ids.length)}` : "Do to all"}
+        Retry or change {ids.length > 0 ? runsOf(ids.length) : "all"}
       </button>
       {asked !== undefined && (
         <Dialog
-          title={
-            "ids" in asked ? `Do something to ${runsOf(asked.ids.length)}` : "Do something to all of them"
-          }
+          title={`Retry or change ${"ids" in asked ? runsOf(asked.ids.length) : "all of them"}`}
           onClose={close}
         >
           {"filters" in asked && Object.keys(asked.filters).length === 0 ? (

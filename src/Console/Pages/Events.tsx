@@ -33,10 +33,11 @@ interface Row extends Pick<LoggedEvent, "id" | "name" | "timestamp" | "position"
 const PAGE = 100
 
 const columns: ReadonlyArray<Column<Row>> = [
-  { title: "Stored", width: "6rem", cell: ({ timestamp }) => <Time at={timestamp} /> },
+  { title: "Stored", width: "6rem", narrow: "4.5rem", cell: ({ timestamp }) => <Time at={timestamp} /> },
   {
     title: "Event",
     width: "minmax(7rem, 1fr)",
+    narrow: "minmax(7rem, 1.5fr)",
     cell: ({ id, name }) => (
       <Link to={pathTo("events", id)} title={id}>
         {name}

@@ -142,7 +142,7 @@ export const OneFunction = ({ variables: { id = "" } }: { readonly variables: Va
       />
       <FunctionFigures id={id} />
       <Triggers fn={fn} />
-      <Failures id={id} />
+      <Failures {...fn} />
       <Recent id={id} />
       <WorkersOf id={id} />
       <LiveVersions id={id} />
@@ -235,7 +235,7 @@ const Triggers = ({ fn }: { readonly fn: FunctionInfo }) => {
   )
 }
 
-const Failures = ({ id }: { readonly id: string }) => {
+const Failures = ({ id, searchBy = [] }: Pick<FunctionInfo, "id" | "searchBy">) => {
   const failed = useRuns(`failed ${id}`, { functionIds: [id], statuses: ["failed"], limit: 5 })
   const many = failed.value?.total ?? 0
   return (
@@ -244,6 +244,19 @@ const Failures = ({ id }: { readonly id: string }) => {
       <RunTable label="Failed runs" live={failed} isOfOneFunction all={{ function: id, status: "failed" }}>
         None of its runs has failed for good.
       </RunTable>
+      {many > 0 && searchBy.length > 0 && (
+        <p class="quiet">
+          Which fail most, by{" "}
+          {searchBy.map((by, i) => (
+            <>
+              {i > 0 && ", "}
+              <Link to="runs" query={{ function: id, status: "failed", by }}>
+                {by}
+              </Link>
+            </>
+          ))}
+        </p>
+      )}
     </section>
   )
 }

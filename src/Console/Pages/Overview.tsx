@@ -109,7 +109,7 @@ const Figures = ({
   )
   const counted =
     startedAt !== undefined && startedAt > (times[0] ?? 0)
-      ? `since the engine started ${ago(startedAt, now.value)}`
+      ? `since the start ${ago(startedAt, now.value)}`
       : spans[span].title.toLowerCase()
   const unit = spans[span].minutes === 1 ? "a minute" : `in ${spans[span].minutes} minutes`
   return (
@@ -313,7 +313,7 @@ const Attention = ({ samples, span }: { readonly samples: ReadonlyArray<Sample>;
         <ul class="attention">
           {stuck > 0 && (
             <li>
-              <Status of="failed">{count(stuck)} runs are stuck</Status> <code>npx ironflow doctor</code>
+              <Status of="failed">{count(stuck)} runs are stuck</Status> <code>{command("doctor")}</code>
             </li>
           )}
           {old.map(({ labels, value }) => (

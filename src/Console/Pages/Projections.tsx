@@ -44,7 +44,12 @@ const columns: ReadonlyArray<Column<ProjectionStatusInfo>> = [
       </Link>
     )
   },
-  { title: "Lag", width: "3.5rem", cell: ({ lag }) => <span class="number">{count(lag)}</span> },
+  {
+    title: "Lag",
+    width: "3.5rem",
+    isExtra: true,
+    cell: ({ lag }) => <span class="number">{count(lag)}</span>
+  },
   {
     title: "Dead letters",
     width: "5.75rem",

@@ -147,7 +147,7 @@ export const Run = ({ variables }: { readonly variables: Variables }) => {
         </div>
       )}
 
-      <h2>Elsewhere</h2>
+      <h2>Take it elsewhere</h2>
       <div class="actions">
         <Copy text={command("runs", "why", id)} label="Copy as CLI" />
         <AsTest run={run} steps={steps} />
@@ -361,7 +361,7 @@ const AsTest = ({ run, steps }: { readonly run: WireRun; readonly steps: Readonl
   return (
     <>
       <button type="button" class="small" onClick={() => void make()}>
-        As a test
+        Copy as test
       </button>
       {test !== undefined && (
         <Dialog title="A test that does what it did" onClose={() => setTest(undefined)}>

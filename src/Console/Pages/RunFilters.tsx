@@ -3,9 +3,11 @@ import { useState } from "preact/hooks"
 import type { ListRuns } from "../../Protocol/RunLists.ts"
 import { countedBy } from "../../Protocol/RunCounts.ts"
 import { runStatuses } from "../../RunStatus.ts"
-import { CallError } from "../Parts/Calls.ts"
+import { listRuns } from "../../Protocol/Runs.ts"
+import { ask, CallError, isRecord } from "../Parts/Calls.ts"
 import { Copy } from "../Parts/Elements.tsx"
 import { useFunctions } from "../Parts/Known.ts"
+import { useLive } from "../Parts/Live.ts"
 import { place, setQuery } from "../Parts/Router.ts"
 import { command, shellQuoted } from "../Parts/Shell.ts"
 
@@ -72,6 +74,7 @@ export const Filters = () => {
   const { query } = place.value
   const [isOpen, setOpen] = useState(false)
   const isMore = isOpen || filterNames.slice(3).some((name) => query.has(name))
+  const functions = useFunctions().value?.map(({ id }) => id) ?? []
   const set = (name: string) => (value: string) =>
     setQuery({ [name]: value.trim() === "" ? [] : [value.trim()] })
   return (
@@ -90,7 +93,7 @@ export const Filters = () => {
           ))}
         </select>
       </label>
-      <Field name="function" label="Function" placeholder="process-order" set={set} isSearch />
+      <Field name="function" label="Function" placeholder="process-order" set={set} of={functions} />
       <Field name="error" label="Error has the text" placeholder="card declined" set={set} />
       <GroupBy />
       {isMore ? (
@@ -130,17 +133,18 @@ export const Filters = () => {
 }
 
 const Field = ({
-  isSearch = false,
   isWide = false,
   label,
   name,
+  of = [],
   placeholder,
   set
 }: {
   readonly name: string
   readonly label: string
   readonly placeholder: string
-  readonly isSearch?: boolean
+  /** What it mostly is one of. */
+  readonly of?: ReadonlyArray<string>
   readonly isWide?: boolean
   readonly set: (name: string) => (value: string) => void
 }) => (
@@ -153,14 +157,42 @@ const Field = ({
       value={place.value.query.get(name) ?? ""}
       // a partly typed value is no filter yet
       onChange={(event) => set(name)(event.currentTarget.value)}
-      {...(isSearch ? { "data-search": "" } : {})}
+      {...(of.length > 0 ? { list: `${name}s` } : {})}
     />
+    {of.length > 0 && <Words id={`${name}s`} of={of} />}
   </label>
 )
 
-/** Selects the grouping of runs: a known word, or any path. */
+/** What a field suggests. */
+const Words = ({ id, of }: { readonly id: string; readonly of: ReadonlyArray<string> }) => (
+  <datalist id={id}>
+    {of.map((word) => (
+      <option key={word} value={word} />
+    ))}
+  </datalist>
+)
+
+/** Runs whose members of data are suggested to count by. */
+const LOOKED_AT = 20
+
+/** What runs are counted by: there are words for it, and every path is one. */
 const GroupBy = () => {
   const paths = useFunctions().value?.flatMap(({ searchBy }) => searchBy ?? []) ?? []
+  const inData =
+    useLive(
+      "members",
+      async (signal) => {
+        const { runs } = await ask(listRuns, { body: { limit: LOOKED_AT }, signal })
+        return runs.flatMap(({ input }) =>
+          isRecord(input)
+            ? Object.keys(input).flatMap((name) =>
+                /^[A-Za-z_]\w*$/.test(name) ? [`event.data.${name}`] : []
+              )
+            : []
+        )
+      },
+      { once: true }
+    ).value ?? []
   return (
     <label class="path">
       Group by
@@ -172,11 +204,7 @@ const GroupBy = () => {
         value={place.value.query.get("by") ?? ""}
         onChange={(event) => setQuery({ by: event.currentTarget.value.trim() })}
       />
-      <datalist id="group-by">
-        {[...new Set([...paths, ...countedBy])].map((by) => (
-          <option key={by} value={by} />
-        ))}
-      </datalist>
+      <Words id="group-by" of={[...new Set([...paths, ...inData, ...countedBy])]} />
     </label>
   )
 }

@@ -6,6 +6,8 @@ import { ask, CallError, isRecord } from "../Parts/Calls.ts"
 import { useLive } from "../Parts/Live.ts"
 import { count, Empty, Failure, Link, Loading, Status } from "../Parts/Elements.tsx"
 import { environment, place } from "../Parts/Router.ts"
+import { aboutOf } from "../Parts/RunRows.tsx"
+import { pathTo } from "../Parts/Rows.tsx"
 import { command } from "../Parts/Shell.ts"
 import { duration, now, Time } from "../Parts/Time.tsx"
 import { type Column, VirtualList } from "../Parts/VirtualList.tsx"
@@ -18,7 +20,7 @@ interface Row {
   readonly id: string
   readonly functionId: string
   readonly status: string
-  readonly attempt: number
+  readonly about: string
   readonly error: string
   readonly createdAt: string
   readonly startedAt: string | undefined
@@ -35,7 +37,7 @@ const toRow = (run: WireRun): Row => ({
   id: run.id,
   functionId: run.functionId,
   status: run.state ?? run.status,
-  attempt: run.attempt,
+  about: aboutOf(run.input),
   error: messageOf(run.error),
   createdAt: run.createdAt,
   startedAt: run.startedAt,
@@ -67,33 +69,46 @@ const choosing = (
 })
 
 const columns: ReadonlyArray<Column<Row>> = [
-  { title: "Status", width: "8rem", cell: ({ status }) => <Status of={status} /> },
+  { title: "Status", width: "7.5rem", cell: ({ status }) => <Status of={status} /> },
   {
     title: "Run",
-    width: "minmax(6rem, 1.4fr)",
+    width: "minmax(6rem, 1.3fr)",
+    isExtra: true,
     cell: ({ id }) => (
-      <Link to={`runs/${encodeURIComponent(id)}`} class="mono">
+      <Link to={pathTo("runs", id)} class="mono">
         {id}
       </Link>
     )
   },
   {
     title: "Function",
-    width: "minmax(5rem, 1fr)",
+    width: "minmax(5rem, 0.9fr)",
+    isExtra: true,
     cell: ({ functionId }) => <span title={functionId}>{functionId}</span>
   },
-  { title: "Created", width: "6rem", isExtra: true, cell: ({ createdAt }) => <Time at={createdAt} /> },
-  { title: "Took", width: "6rem", isExtra: true, cell: (run) => <Took run={run} /> },
   {
-    title: "Error",
-    width: "minmax(6rem, 1.6fr)",
+    title: "Run of",
+    width: "minmax(6rem, 1fr)",
+    isShort: true,
+    cell: ({ about, functionId, id }) => (
+      <>
+        <Link to={pathTo("runs", id)}>{functionId}</Link> <span class="quiet">{about}</span>
+      </>
+    )
+  },
+  {
+    title: "About",
+    width: "minmax(6rem, 2.2fr)",
     isExtra: true,
-    cell: ({ error }) => (
-      <span class="quiet" title={error}>
-        {error}
+    cell: ({ about, error }) => (
+      <span title={error === "" ? about : `${error}\n${about}`}>
+        {error !== "" && <span class="bad">{error} </span>}
+        <span class="quiet">{about}</span>
       </span>
     )
-  }
+  },
+  { title: "Created", width: "5.5rem", isExtra: true, cell: ({ createdAt }) => <Time at={createdAt} /> },
+  { title: "Took", width: "5.5rem", isExtra: true, cell: (run) => <Took run={run} /> }
 ]
 
 const Took = ({ run: { endedAt, startedAt } }: { readonly run: Row }) => {

@@ -37,7 +37,12 @@ export const Schedules = () => {
             width: "minmax(7rem, 1fr)",
             cell: ({ functionId }) => <Link to={pathTo("functions", functionId)}>{functionId}</Link>
           },
-          { title: "Schedule", width: "8rem", cell: ({ cron }) => <span class="mono">{cron}</span> },
+          {
+            title: "Schedule",
+            width: "8rem",
+            narrow: "6rem",
+            cell: ({ cron }) => <span class="mono">{cron}</span>
+          },
           {
             title: "Zone",
             width: "minmax(5rem, 0.7fr)",
@@ -47,6 +52,7 @@ export const Schedules = () => {
           {
             title: "Next fire",
             width: "6.5rem",
+            narrow: "5.5rem",
             cell: ({ isPaused, next }) => (isPaused ? <Status of="paused" /> : <Time at={next} />)
           },
           {

@@ -46,7 +46,7 @@ const columns: ReadonlyArray<Column<SecretInfo>> = [
       </span>
     )
   },
-  { title: "Value set", width: "7rem", cell: ({ updatedAt }) => <Time at={updatedAt} /> },
+  { title: "Value set", width: "7rem", isExtra: true, cell: ({ updatedAt }) => <Time at={updatedAt} /> },
   { title: "Created", width: "7rem", isExtra: true, cell: ({ createdAt }) => <Time at={createdAt} /> },
   {
     title: "Change",

@@ -113,6 +113,7 @@ const entryColumns: ReadonlyArray<Column<Entry>> = [
   {
     title: "Event",
     width: "minmax(7rem, 1.2fr)",
+    narrow: "minmax(5rem, 1fr)",
     cell: ({ id, name }) => (
       <Link to={pathTo("events", id)} title={id}>
         {name}

@@ -3,6 +3,7 @@ import { health, info, ready, restCapabilities } from "../../Protocol/Server.ts"
 import { ask, CallError } from "../Parts/Calls.ts"
 import { bytes, count, Empty, Failure, Loading, Status } from "../Parts/Elements.tsx"
 import { useLive } from "../Parts/Live.ts"
+import { command } from "../Parts/Shell.ts"
 import { readMetrics, type Sample, sumOf } from "../Parts/Metrics.ts"
 import { Facts, Listing, Table } from "../Parts/Rows.tsx"
 import { duration, Time } from "../Parts/Time.tsx"
@@ -140,7 +141,7 @@ const Store = ({ samples }: { readonly samples: ReadonlyArray<Sample> }) => {
           ["Operations", count(sumOf(samples, "ironflow_store_operations_total"))]
         ]}
       />
-      <Empty command="npx ironflow backup ironflow-backup.db">
+      <Empty command={command("backup ironflow-backup.db")}>
         A backup is taken while the engine runs, and has all environments:
       </Empty>
     </section>

@@ -66,7 +66,7 @@ const groupColumns: ReadonlyArray<Column<ConsumerGroup>> = [
     )
   },
   { title: "Group", width: "minmax(6rem, 1.2fr)", cell: (group) => <GroupLink group={group} /> },
-  { title: "Lag", width: "4rem", cell: ({ lag }) => number(lag) },
+  { title: "Lag", width: "4rem", isExtra: true, cell: ({ lag }) => number(lag) },
   {
     title: "Dead letters",
     width: "6rem",

@@ -43,7 +43,7 @@ const columns: ReadonlyArray<Column<WorkerInfo>> = [
     cell: ({ functionIds }) => <Cut>{functionIds.join(", ")}</Cut>
   },
   { title: "Labels", width: "minmax(4rem, 1fr)", isExtra: true, cell: (it) => <Cut>{labelsOf(it)}</Cut> },
-  { title: "Since", width: "6rem", cell: ({ registeredAt }) => <Time at={registeredAt} /> }
+  { title: "Since", width: "6rem", isExtra: true, cell: ({ registeredAt }) => <Time at={registeredAt} /> }
 ]
 
 export const Workers = () => (

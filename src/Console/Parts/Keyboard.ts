@@ -13,7 +13,7 @@ const actions = new Map<string, { readonly what: string; readonly act: () => voi
 /** The current shortcuts, for `?`. */
 export const keyDocs = (): ReadonlyArray<KeyDoc> => [
   { keys: "?", what: "show these keys" },
-  { keys: "/", what: "search on this page" },
+  { keys: "/", what: "find, on this page or anywhere" },
   ...[...actions].map(([keys, { what }]) => ({ keys, what }))
 ]
 
@@ -44,7 +44,9 @@ export const listenToKeys = (): void => {
     if (document.querySelector("dialog[open]") !== null && event.key !== "?") return
     if (event.key === "?") return void (isHelpShown.value = !isHelpShown.peek())
     if (event.key === "/") {
-      const search = document.querySelector<HTMLElement>("[data-search]")
+      const search =
+        document.querySelector<HTMLElement>("main [data-search]") ??
+        document.querySelector<HTMLElement>("[data-search]")
       if (search === null) return
       event.preventDefault()
       return search.focus()

@@ -10,4 +10,4 @@ export const useFunctions = () =>
 
 /** The workers that are connected. */
 export const useWorkers = () =>
-  useLive("workers", async (signal) => (await ask(restWorkers, { signal })).workers)
+  useLive("workers", async (signal) => (await ask(restWorkers, { signal })).workers, { everyMs: 2000 })

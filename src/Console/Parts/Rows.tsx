@@ -3,7 +3,7 @@ import type { ComponentChildren } from "preact"
 import type { Live } from "./Live.ts"
 import { count, Failure, Loading } from "./Elements.tsx"
 import { place, setQuery } from "./Router.ts"
-import { type Column, VirtualList } from "./VirtualList.tsx"
+import { type Column, roomOf, VirtualList } from "./VirtualList.tsx"
 
 /** The path of a page, with its segments encoded: names may contain any characters. */
 export const pathTo = (...segments: ReadonlyArray<string>): string =>
@@ -52,8 +52,8 @@ export const Table = <A,>({
     <table>
       <thead>
         <tr>
-          {columns.map(({ isExtra, title }) => (
-            <th key={title} scope="col" class={isExtra === true ? "extra" : ""}>
+          {columns.map(({ title, ...column }) => (
+            <th key={title} scope="col" class={roomOf(column)}>
               {title}
             </th>
           ))}
@@ -62,8 +62,8 @@ export const Table = <A,>({
       <tbody>
         {items.map((item) => (
           <tr key={keyOf(item)}>
-            {columns.map(({ cell, isExtra, title }) => (
-              <td key={title} class={isExtra === true ? "extra" : ""}>
+            {columns.map(({ cell, title, ...column }) => (
+              <td key={title} class={roomOf(column)}>
                 {cell(item)}
               </td>
             ))}

@@ -5,18 +5,43 @@ import { ask, isRecord } from "./Calls.ts"
 import { Failure, Link, Loading, Status } from "./Elements.tsx"
 import { type Live, useLive } from "./Live.ts"
 import type { Query } from "./Router.ts"
-import { pathTo, Table } from "./Rows.tsx"
+import { oneLine, pathTo, Table } from "./Rows.tsx"
 import { duration, now, Time } from "./Time.tsx"
 import type { Column } from "./VirtualList.tsx"
 
-/** The data of a row. */
-interface RunRow extends Pick<
+/** What a row shows of a run. */
+export interface RunRow extends Pick<
   WireRun,
   "id" | "functionId" | "createdAt" | "startedAt" | "endedAt" | "workerId" | "eventId"
 > {
   readonly status: string
   readonly error: string
+  readonly about: string
 }
+
+/** What a run is about, on one line: members of its input that are no objects. */
+export const aboutOf = (input: unknown): string =>
+  (isRecord(input)
+    ? Object.entries(input)
+        .filter(([, value]) => value !== null && typeof value !== "object")
+        .slice(0, 8)
+        .map(([name, value]) => `${name} ${String(value).slice(0, 60)}`)
+        .join(", ")
+    : oneLine(input ?? undefined)
+  ).slice(0, 200)
+
+export const toRunRow = (run: WireRun): RunRow => ({
+  id: run.id,
+  functionId: run.functionId,
+  eventId: run.eventId,
+  status: run.state ?? run.status,
+  error: isRecord(run.error) ? String(run.error["message"] ?? "").slice(0, 300) : "",
+  about: aboutOf(run.input),
+  createdAt: run.createdAt,
+  ...(run.startedAt === undefined ? {} : { startedAt: run.startedAt }),
+  ...(run.endedAt === undefined ? {} : { endedAt: run.endedAt }),
+  ...(run.workerId === undefined ? {} : { workerId: run.workerId })
+})
 
 export interface SomeRuns {
   readonly runs: ReadonlyArray<RunRow>
@@ -26,30 +51,25 @@ export interface SomeRuns {
 
 /** The newest matching runs, kept up to date. */
 export const useRuns = (key: string, filters: ListRuns): Live<SomeRuns> =>
-  useLive(`some runs ${key}`, async (signal) => {
-    const page = await ask(listRuns, { body: { limit: 10, ...filters }, signal })
-    return {
-      runs: page.runs.map((run) => ({
-        id: run.id,
-        functionId: run.functionId,
-        eventId: run.eventId,
-        status: run.state ?? run.status,
-        error: isRecord(run.error) ? String(run.error["message"] ?? "").slice(0, 300) : "",
-        createdAt: run.createdAt,
-        ...(run.startedAt === undefined ? {} : { startedAt: run.startedAt }),
-        ...(run.endedAt === undefined ? {} : { endedAt: run.endedAt }),
-        ...(run.workerId === undefined ? {} : { workerId: run.workerId })
-      })),
-      total: page.totalCount,
-      isTotalExact: page.isTotalExact ?? true
-    }
-  })
+  useLive(
+    `some runs ${key}`,
+    async (signal) => {
+      const page = await ask(listRuns, { body: { limit: 10, ...filters }, signal })
+      return {
+        runs: page.runs.map(toRunRow),
+        total: page.totalCount,
+        isTotalExact: page.isTotalExact ?? true
+      }
+    },
+    { everyMs: 2000 }
+  )
 
 const columns: ReadonlyArray<Column<RunRow> & { readonly isFunction?: true; readonly isError?: true }> = [
   { title: "Status", width: "", cell: ({ status }) => <Status of={status} /> },
   {
     title: "Run",
     width: "",
+    isExtra: true,
     cell: ({ id }) => (
       <Link to={pathTo("runs", id)} class="mono">
         {id}
@@ -60,8 +80,16 @@ const columns: ReadonlyArray<Column<RunRow> & { readonly isFunction?: true; read
     title: "Function",
     width: "",
     isFunction: true,
+    isExtra: true,
     cell: ({ functionId }) => <Link to={pathTo("functions", functionId)}>{functionId}</Link>
   },
+  {
+    title: "Run of",
+    width: "",
+    isShort: true,
+    cell: ({ functionId, id }) => <Link to={pathTo("runs", id)}>{functionId}</Link>
+  },
+  { title: "About", width: "", cell: ({ about }) => <span class="quiet">{about}</span> },
   { title: "Created", width: "", isExtra: true, cell: ({ createdAt }) => <Time at={createdAt} /> },
   {
     title: "Took",

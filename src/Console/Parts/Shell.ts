@@ -1,14 +1,21 @@
-/** Text for a shell. */
-import { environment } from "./Router.ts"
+/** Texts for a shell. */
+import { engineBase, environment } from "./Router.ts"
 
 /** The text quoted as one word of a shell. */
 export const shellQuoted = (text: string): string =>
   /^[\w./:@%+=,-]+$/.test(text) ? text : `'${text.replaceAll("'", `'\\''`)}'`
 
-/** A command for the displayed environment. */
+/** Where the command looks by itself. */
+const isUsual = /^http:\/\/(localhost|127\.0\.0\.1):9123$/
+
+/** The engine of this page, for a command. */
+const server = `${location.origin}${engineBase}`.replace(/\/$/, "")
+
+/** A command for the engine and the environment that are shown. */
 export const command = (...words: ReadonlyArray<string>): string =>
   [
     "npx ironflow",
     ...words,
+    ...(isUsual.test(server) ? [] : ["--server-url", shellQuoted(server)]),
     ...(environment.peek() === "default" ? [] : ["--environment", shellQuoted(environment.peek())])
   ].join(" ")

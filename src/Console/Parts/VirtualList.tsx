@@ -8,6 +8,10 @@ export interface Column<A> {
   readonly width: string
   /** Hidden on narrow screens. */
   readonly isExtra?: boolean
+  /** Only there where there is little room. */
+  readonly isShort?: boolean
+  /** Its width where there is little room, if that is no share of it. */
+  readonly narrow?: string
   readonly cell: (item: A) => ComponentChildren
 }
 
@@ -68,8 +72,13 @@ export const VirtualList = <A,>({
     if (last >= items.length - BEYOND) told.current.onEnd?.()
   }, [last, items.length])
 
-  const wide = columns.map(({ width }) => width).join(" ")
-  const narrow = columns.flatMap(({ isExtra, width }) => (isExtra === true ? [] : [width])).join(" ")
+  const wide = columns.flatMap(({ isShort, width }) => (isShort === true ? [] : [width])).join(" ")
+  // where there is little room the list gets no wider than it: what is cut is read on the page behind it
+  const narrow = columns
+    .flatMap(({ isExtra, narrow: own, width }) =>
+      isExtra === true ? [] : [own ?? width.replace(/minmax\(([^,]+),/, "minmax(min($1, 22vw),")]
+    )
+    .join(" ")
   return (
     <div class="list" style={{ "--columns": wide, "--columns-narrow": narrow }}>
       <div
@@ -81,8 +90,8 @@ export const VirtualList = <A,>({
         tabIndex={0}
       >
         <div class="row head" role="row">
-          {columns.map(({ isExtra, title }) => (
-            <span role="columnheader" key={title} class={isExtra === true ? "extra" : ""}>
+          {columns.map(({ title, ...column }) => (
+            <span role="columnheader" key={title} class={roomOf(column)}>
               {title === "" ? <span class="unseen">Choose</span> : title}
             </span>
           ))}
@@ -91,8 +100,8 @@ export const VirtualList = <A,>({
           <div role="presentation" style={{ transform: `translateY(${first * ROW_PX}px)` }}>
             {items.slice(first, last).map((item, i) => (
               <div class="row" role="row" key={keyOf(item)} aria-rowindex={first + i + 2}>
-                {columns.map(({ cell, isExtra, title }) => (
-                  <span role="cell" key={title} class={isExtra === true ? "extra" : ""}>
+                {columns.map(({ cell, title, ...column }) => (
+                  <span role="cell" key={title} class={roomOf(column)}>
                     {cell(item)}
                   </span>
                 ))}
@@ -104,3 +113,12 @@ export const VirtualList = <A,>({
     </div>
   )
 }
+
+/** The class of cells that are there only where there is much room, or little. */
+export const roomOf = ({
+  isExtra,
+  isShort
+}: {
+  readonly isExtra?: boolean
+  readonly isShort?: boolean
+}): string => (isExtra === true ? "extra" : isShort === true ? "short" : "")

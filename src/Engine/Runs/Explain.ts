@@ -116,14 +116,21 @@ const reasonOf = (situation: RunSituation, workers: ReadonlyArray<LiveWorker>, n
 /** A live engine is seen at least this often, milliseconds. */
 const SILENT_MS = 5000
 
-/** Says when the engine of a worker may be gone, and what becomes of the run then. */
-const saySilent = ({ name, seenAt }: OtherEngine, { until }: Lease, now: number): string =>
-  now - seenAt < SILENT_MS
-    ? ""
-    : ` The engine that this worker is connected to (${name}) was last seen ${formatDuration(Math.floor((now - seenAt) / 1000) * 1000)} ago. If it is gone, ` +
-      (until === undefined
-        ? "the run goes on with another worker in a few seconds, from its last finished step."
-        : "the worker comes to another engine and goes on, or the run goes on with another worker when the lease is over.")
+/** When others take over what the engine of a worker held, if it does not come back; absent as long as it was seen lately. */
+const takenOverAt = (engine: OtherEngine | undefined, { until }: Lease, now: number): number | undefined => {
+  if (engine === undefined || now - engine.seenAt < SILENT_MS) return undefined
+  return until ?? engine.goneAt
+}
+
+/** Whether the engine of a worker may be gone, and what becomes of the run then. */
+const saySilent = ({ name, seenAt }: OtherEngine, { until }: Lease, takenOver: number, now: number): string =>
+  ` The engine that this worker is connected to (${name}) was last seen ${formatDuration(Math.floor((now - seenAt) / 1000) * 1000)} ago. If it is gone, ` +
+  (until === undefined
+    ? "the run goes on with another worker "
+    : "the worker comes to another engine and goes on, or the run goes on with another worker ") +
+  (takenOver > now
+    ? `at ${iso(takenOver)} (in ${formatDuration(Math.ceil((takenOver - now) / 1000) * 1000)}), from its last finished step.`
+    : "in a moment, from its last finished step.")
 
 /** A leased run: since when, when it last reported, and whether it can still move. */
 const leasedReason = (
@@ -144,6 +151,7 @@ const leasedReason = (
       details: { workerId: lease.workerId, workerConnected: worker !== undefined, handOutFrom }
     }
   }
+  const takenOver = takenOverAt(engine, lease, now)
   const details = {
     workerId: lease.workerId,
     workerConnected: worker !== undefined,
@@ -154,6 +162,7 @@ const leasedReason = (
       : { renewedAt: iso(lease.until - worker.leaseMs) }),
     ...(lastStepAt === undefined ? {} : { lastStepAt: iso(lastStepAt) }),
     ...(engine === undefined ? {} : { engine: engine.name, engineSeenAt: iso(engine.seenAt) }),
+    ...(takenOver === undefined ? {} : { handOutFrom: iso(takenOver) }),
     ...(running.length === 0 ? {} : { running: running.map((step) => factsOf(run.id, step, now)) }),
     ...(pause === undefined ? {} : { pauseRequested: pause.message })
   }
@@ -170,7 +179,7 @@ const leasedReason = (
     message:
       `${rollback} on worker ${lease.workerId}${details.leaseUntil === undefined ? "" : `, whose lease holds until ${details.leaseUntil}`}.` +
       sayRunning(running) +
-      (engine === undefined ? "" : saySilent(engine, lease, now)) +
+      (engine === undefined || takenOver === undefined ? "" : saySilent(engine, lease, takenOver, now)) +
       (pause === undefined
         ? ""
         : ` It is to be paused when the steps that run have ended: ${sentence(pause.message)}`),

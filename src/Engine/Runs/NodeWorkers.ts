@@ -3,6 +3,7 @@
  * engine has no expiry: it lasts as long as its engine lives.
  */
 import { acrossEnvironments, affected, all, get, type Program, variant, write } from "../Store/Program.ts"
+import { LAPSE_MS } from "../Store/Postgres/Nodes.ts"
 import type { Row, Transaction } from "../Store/Transaction.ts"
 
 /** SQL: whether the worker in a column is connected to a live engine; always false with a single engine. */
@@ -131,12 +132,16 @@ export interface OtherEngine {
   readonly name: string
   /** When other engines last saw it, epoch milliseconds. */
   readonly seenAt: number
+  /** When others take it for dead if it is not seen again, epoch milliseconds. */
+  readonly goneAt: number
 }
 
 /** The other engine that a worker is connected to. */
 export function* engineOf(tx: Transaction, workerId: string): Program<OtherEngine | undefined> {
-  const row = tx.node === undefined ? undefined : yield* get(FIND_ENGINE_OF_WORKER, workerId, tx.node)
-  return row === undefined ? undefined : { name: String(row.name), seenAt: Number(row.last_seen) }
+  const row = tx.node === undefined ? undefined : yield* get(ENGINE_OF, workerId, tx.node)
+  if (row === undefined) return undefined
+  const seenAt = Number(row.last_seen)
+  return { name: String(row.name), seenAt, goneAt: seenAt + LAPSE_MS }
 }
 
 const DELETE_WORKER = variant(

@@ -11,6 +11,7 @@ import { checkSum, type Mark, MARK, markOf, placeholder, sign } from "./Checksum
 import { DEFAULT_MODE, makeFile, refuseFolder } from "./Files.ts"
 import { copyDatabase, DatabaseSync } from "./NodeSqlite.ts"
 import { partialName, putNew, refuseExisting, removeLeftovers, removePartial } from "./PutFile.ts"
+import { formatSize } from "../../Size.ts"
 import { storeError } from "./SqliteErrors.ts"
 import { checkAll, checkOurs, versionOf } from "./SqliteFile.ts"
 
@@ -26,8 +27,14 @@ export interface BackupInfo {
   readonly version: number
 }
 
-/** Pages of 4 KiB in one step. A writer on the same connection waits for one step. */
+/** Is told how far it has come, as a sentence without its full stop. */
+export type Tell = (how: string) => void
+
+const nobody: Tell = () => undefined
+
+/** Pages of 4 KiB in one step, during which a writer that shares the connection would wait. */
 const STEP_PAGES = 256
+const PAGE_BYTES = 4096
 
 /** When the backup in this database was made, if it is a backup. */
 export const madeAtOf = (db: DatabaseSync): string | undefined => markOf(db)?.madeAt
@@ -54,14 +61,16 @@ export const backUp = (
 export const backUpChecked = (
   source: string,
   filename: string,
-  now: number
+  now: number,
+  tell: Tell = nobody
 ): Effect.Effect<BackupInfo, StoreError | ValidationError> =>
   intoNew(filename, async (partial, signal) => {
-    await copying(source, now)(partial, signal)
-    checkCopy(partial, source)
+    await copying(source, now, tell)(partial, signal)
+    checkCopy(partial, source, tell)
   })
 
-const checkCopy = (partial: string, source: string): void => {
+const checkCopy = (partial: string, source: string, tell: Tell): void => {
+  tell(`Reading the copy, ${formatSize(statSync(partial).size)}`)
   const db = openToRead(partial)
   try {
     checkAll(
@@ -76,7 +85,7 @@ const checkCopy = (partial: string, source: string): void => {
 }
 
 const copying =
-  (source: string | DatabaseSync, now: number) =>
+  (source: string | DatabaseSync, now: number, tell: Tell = nobody) =>
   async (partial: string, signal: AbortSignal): Promise<void> => {
     if (typeof source === "string" && !existsSync(source)) {
       throw new ValidationError(`There is no database "${source}" to back up: check its name`)
@@ -85,7 +94,15 @@ const copying =
     try {
       // the copied snapshot: without it, every commit in between would restart the copy
       if (reader !== source) reader.exec("BEGIN; SELECT 1 FROM meta LIMIT 1")
-      await copyDatabase(reader, partial, { rate: STEP_PAGES, progress: () => signal.throwIfAborted() })
+      await copyDatabase(reader, partial, {
+        rate: STEP_PAGES,
+        progress: ({ remainingPages, totalPages }) => {
+          signal.throwIfAborted()
+          tell(
+            `Copied ${formatSize((totalPages - remainingPages) * PAGE_BYTES)} of ${formatSize(totalPages * PAGE_BYTES)}`
+          )
+        }
+      })
       const sha256 = placeholder()
       finish(partial, { madeAt: new Date(now).toISOString(), sha256 })
       await sign(partial, sha256)
@@ -102,14 +119,15 @@ export const takeBackup = <E>(
   filename: string,
   source: string,
   fill: (partial: string, signal: AbortSignal) => Promise<void>,
-  isOther: (error: unknown) => error is E
+  isOther: (error: unknown) => error is E,
+  tell: Tell = nobody
 ): Effect.Effect<BackupInfo, StoreError | ValidationError | E> =>
   intoNew(
     filename,
     async (partial, signal) => {
       await fill(partial, signal)
       await checkSum(partial, filename)
-      checkCopy(partial, source)
+      checkCopy(partial, source, tell)
     },
     isOther
   )

@@ -5,13 +5,14 @@ import * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"
 import { StoreError, ValidationError } from "../../Errors.ts"
 import { checkKeys, type Keys } from "../../OptionKeys.ts"
-import { type BackupInfo, madeAtOf, removeMark } from "./Backup.ts"
+import { type BackupInfo, madeAtOf, removeMark, type Tell } from "./Backup.ts"
 import { checkFiles, DEFAULT_MODE, refuseFolder } from "./Files.ts"
 import { acquireLock } from "./Lock.ts"
 import { checkSum } from "./Checksum.ts"
 import { DatabaseSync } from "./NodeSqlite.ts"
 import { checkLastOwner, isOwned } from "./Ownership.ts"
 import { partialName, putInPlace, putNew, removeLeftovers, removeLogs, removePartial } from "./PutFile.ts"
+import { formatSize } from "../../Size.ts"
 import { storeError } from "./SqliteErrors.ts"
 import { checkAll, checkOurs, isForeign, versionOf } from "./SqliteFile.ts"
 
@@ -36,11 +37,18 @@ const restoreKeys = { backup: true, filename: true, replace: true } satisfies Ke
  * it is of a newer version, or cannot be read or written.
  */
 export const restore = (options: RestoreOptions): Effect.Effect<BackupInfo, StoreError | ValidationError> =>
+  restoreTelling(options, () => undefined)
+
+/** The same, and says how far it has come. */
+export const restoreTelling = (
+  options: RestoreOptions,
+  tell: Tell
+): Effect.Effect<BackupInfo, StoreError | ValidationError> =>
   Effect.flatMap(Clock.currentTimeMillis, (now) =>
     // not interruptible: a partial result would be neither the old database nor the new one
     Effect.uninterruptible(
       Effect.tryPromise({
-        try: () => putBack(options, now),
+        try: () => putBack(options, now, tell),
         catch: (cause) =>
           cause instanceof ValidationError
             ? cause
@@ -49,7 +57,7 @@ export const restore = (options: RestoreOptions): Effect.Effect<BackupInfo, Stor
     )
   )
 
-const putBack = async (options: RestoreOptions, now: number): Promise<BackupInfo> => {
+const putBack = async (options: RestoreOptions, now: number, tell: Tell): Promise<BackupInfo> => {
   checkKeys(options, restoreKeys, "A restore")
   const { backup, filename, replace = false } = options
   refuseNoBackup(backup)
@@ -77,8 +85,11 @@ const putBack = async (options: RestoreOptions, now: number): Promise<BackupInfo
   removeLeftovers(target)
   const partial = partialName(target)
   try {
+    const size = formatSize(statSync(backup).size)
+    tell(`Copying ${size}`)
     await copyFile(backup, partial)
     await chmod(partial, isThere ? statSync(target).mode & 0o777 : DEFAULT_MODE)
+    tell(`Reading the copy, ${size}`)
     const info = await prepare(partial, backup, filename)
     const lock = acquireLock(target, DEFAULT_MODE, now)
     try {

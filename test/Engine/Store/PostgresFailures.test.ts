@@ -17,6 +17,7 @@ import { type StoreError, ValidationError } from "../../../src/Errors.ts"
 import { Wire } from "../../durability/matrix/Wire.ts"
 import { startProxy } from "../../postgres/Proxy.ts"
 import { runSql, takeSchema } from "../../postgres/Schemas.ts"
+import { OwnServer } from "../../postgres/Server.ts"
 import { complete, done, handles, Shop } from "./suite/Shop.ts"
 
 const open = (
@@ -297,6 +298,42 @@ describe("a server", () => {
   })
 })
 
+describe("a server that does not tell of its write-ahead log, as managed ones may", () => {
+  it.live(
+    "is used all the same, and counts as another one whenever it was started again",
+    () =>
+      Effect.scoped(
+        Effect.gen(function* () {
+          const server = yield* Effect.acquireRelease(
+            Effect.promise(() => OwnServer.start()),
+            (own) => Effect.promise(() => own.close())
+          )
+          const admin = new pg.Client({ connectionString: server.url })
+          yield* Effect.promise(async () => {
+            await admin.connect()
+            await admin.query(
+              "CREATE ROLE shop LOGIN; GRANT CREATE ON DATABASE postgres TO shop; REVOKE EXECUTE ON FUNCTION pg_walfile_name FROM PUBLIC"
+            )
+            await admin.end()
+          })
+          const url = server.url.replace("postgres@", "shop@")
+          const shop = new Shop(yield* open({ url }))
+          const first = yield* shop.emit("order.placed")
+          const second = yield* shop.emit("order.placed")
+          assert.strictEqual(second.position, first.position + 1)
+          yield* Effect.promise(async () => {
+            await server.down("fast")
+            await server.up()
+          })
+          const third = yield* shop.emit("order.placed")
+          assert.isAbove(third.position, second.position + 900_000)
+          assert.strictEqual((yield* shop.emit("order.placed")).position, third.position + 1)
+        })
+      ),
+    120_000
+  )
+})
+
 describe("a schema", () => {
   live("of a newer version is left alone", () =>
     Effect.gen(function* () {
@@ -385,6 +422,23 @@ describe("a schema", () => {
       assert.deepStrictEqual(losses, ["STORE_LOCKED"])
       assert.strictEqual(store.health().status, "down")
       assert.deepStrictEqual(yield* rows(options.schema, "SELECT id FROM events"), [])
+    })
+  )
+})
+
+describe("a store that is closed", () => {
+  it.live("says so of reads that come late, too", () =>
+    Effect.gen(function* () {
+      const shop = yield* Effect.scoped(
+        Effect.gen(function* () {
+          const shop = new Shop(yield* open(yield* takeSchema))
+          yield* shop.emit("order.placed")
+          return shop
+        })
+      )
+      const error = yield* Effect.flip(shop.store.read(NodeWorkers.readWorkers()))
+      assert.strictEqual(error.code, "STORE_UNAVAILABLE")
+      assert.include(error.message, "is closed")
     })
   )
 })

@@ -2,6 +2,7 @@
 import { assert, describe, it } from "@effect/vitest"
 import * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"
+import * as Fiber from "effect/Fiber"
 import type * as Scope from "effect/Scope"
 import pg from "pg"
 import * as PostgresStore from "../../../src/Engine/PostgresStore.ts"
@@ -177,6 +178,44 @@ describe("what a node remembers", () => {
       )
       assert.strictEqual(traffic.commits - before.commits, 1)
       assert.isAtMost(traffic.roundTrips - before.roundTrips, 3)
+    })
+  )
+})
+
+describe("programs that come while a node waits for another one", () => {
+  live("are in its next transaction, all of them", () =>
+    Effect.gen(function* () {
+      const { a, b, options } = yield* twoShops
+      yield* a.emit("order.placed")
+      yield* b.emit("order.placed")
+      const other = new pg.Client({ connectionString: options.url })
+      yield* Effect.promise(async () => {
+        await other.connect()
+        await other.query(`SET search_path = ${options.schema}`)
+        await other.query("BEGIN")
+        await other.query("UPDATE engine SET sequence = sequence")
+      })
+      const commits = () =>
+        Effect.map(rows(options.schema, "SELECT sequence FROM engine"), ([row]) => Number(row?.sequence))
+      const before = yield* commits()
+      const emitted = [yield* Effect.forkChild(a.emit("order.placed"))]
+      yield* until(
+        Effect.map(
+          rows(
+            options.schema,
+            `SELECT 1 FROM nodes JOIN pg_stat_activity USING (pid) WHERE id = ${nodeOf(a)} AND wait_event_type = 'Lock'`
+          ),
+          ({ length }) => length === 1
+        )
+      )
+      for (let i = 0; i < 5; i++) emitted.push(yield* Effect.forkChild(a.emit("order.placed")))
+      yield* Effect.sleep(0)
+      yield* Effect.promise(async () => {
+        await other.query("COMMIT")
+        await other.end()
+      })
+      yield* Effect.forEach(emitted, (fiber) => Fiber.join(fiber))
+      assert.strictEqual((yield* commits()) - before, 1)
     })
   )
 })

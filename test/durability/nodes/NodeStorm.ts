@@ -59,8 +59,11 @@ const SCHEMA = "storm"
 /** So long after the storm each worker may take to answer a bell, and each node to say that it is well, milliseconds. */
 const BELL_MS = 20_000
 
-/** So long a process may take to start: several do at once, and Postgres comes and goes. Milliseconds. */
-const START_MS = 180_000
+/** So long a process may take to start: several do at once, on a machine that may be busy with more, and Postgres comes and goes. Milliseconds. */
+const START_MS = 600_000
+
+/** So long after the storm customers may take to ask for what they could not ask for before, milliseconds. */
+const ASK_MS = 600_000
 
 const until = async (condition: () => boolean | Promise<boolean>, ms: number): Promise<boolean> => {
   const late = monotonic() + ms
@@ -240,10 +243,11 @@ class NodeStorm {
       await this.#strike(strike, nth)
     }
     this.#ask(shares.at(-1) ?? [])
-    const calmAt = monotonic()
-    const giveUp = setTimeout(() => this.#over.abort(), settleMs)
+    const giveUp = setTimeout(() => this.#over.abort(), ASK_MS)
     await this.#asking
     clearTimeout(giveUp)
+    // what is asked for late, on a machine that is busy with more, ends late
+    const calmAt = monotonic()
     const unfinished = () => this.#query("SELECT id AS what FROM runs WHERE ended_at IS NULL")
     const isSettled = await until(
       async () => (await unfinished()).length === 0,

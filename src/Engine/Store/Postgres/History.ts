@@ -6,9 +6,34 @@
 import type { Row } from "../Program.ts"
 import type { Numbers } from "./PostgresTransaction.ts"
 import type { Prepared } from "./Dialect.ts"
+import type { Session } from "./Session.ts"
 
-/** SQL: the timeline that the server writes on, as eight hexadecimal digits. */
-export const TIMELINE = "substr(pg_walfile_name(pg_current_wal_insert_lsn()), 1, 8)"
+/** What says that a server is another one than before: SQL, which gives a text. */
+export const histories = {
+  /** The timeline that the server writes on: eight hexadecimal digits. */
+  timeline: "substr(pg_walfile_name(pg_current_wal_insert_lsn()), 1, 8)",
+  /**
+   * When the server was started. Managed ones may refuse to tell of their write-ahead log: each start is a timeline there, because
+   * whoever takes over was not started when the server before it was.
+   */
+  start: `'start ' || CAST(CAST(extract(epoch FROM pg_postmaster_start_time()) * 1000000 AS BIGINT) AS TEXT)`
+} as const
+export type History = keyof typeof histories
+
+/** No permission, no such function, or not supported. */
+const REFUSALS: ReadonlyArray<unknown> = ["42501", "42883", "0A000"]
+
+/** What a server tells of itself. */
+export const historyOf = async (session: Session): Promise<History> => {
+  try {
+    await session.wait(session.send({ name: "", text: `SELECT ${histories.timeline}` }))
+  } catch (error) {
+    if (REFUSALS.includes(Object(error).code)) return "start"
+    // a standby has none yet
+    if (Object(error).code !== "55000") throw error
+  }
+  return "timeline"
+}
 
 /** Numbers to skip: more than a server commits in the time that a standby may lag. */
 const LEFT_OUT = 1_000_000

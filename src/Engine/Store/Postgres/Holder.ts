@@ -7,6 +7,7 @@ import { hostname } from "node:os"
 import { setTimeout as sleep } from "node:timers/promises"
 import { StoreError } from "../../../Errors.ts"
 import { configOf, type Driver, type Settings } from "./Driver.ts"
+import { type History, historyOf } from "./History.ts"
 import { fitOf, HOLD, LOCK_CLASS, migrate, tooNew } from "./Migrate.ts"
 import { NOW } from "./Nodes.ts"
 import { Session, type Traffic } from "./Session.ts"
@@ -39,6 +40,7 @@ export interface HolderOptions {
 interface Open {
   readonly session: Session
   readonly pid: number
+  readonly history: History
 }
 
 export class Holder {
@@ -69,6 +71,11 @@ export class Holder {
   /** The server process of the session; `undefined` without a session. */
   get pid(): number | undefined {
     return this.#open?.pid
+  }
+
+  /** What the server of the session tells of itself. */
+  get history(): History {
+    return this.#open?.history ?? "timeline"
   }
 
   /**
@@ -152,7 +159,7 @@ export class Holder {
       if (fit !== "fit") await migrate(driver, settings)
       await this.#endLast(session)
       await this.#hold(session, pid)
-      return { session, pid }
+      return { session, pid, history: await historyOf(session) }
     } catch (error) {
       end(client)
       throw error

@@ -9,9 +9,9 @@
 /** SQL: the time of the server, epoch milliseconds. */
 export const NOW = "CAST(extract(epoch FROM clock_timestamp()) * 1000 AS BIGINT)"
 
-/** A node that is not seen for this long is declared dead, milliseconds. */
-const LAPSE_MS = 15_000
-/** How much earlier a node stops its work when it cannot renew its row, milliseconds. */
+/** A node that is not seen for so long is taken for dead, milliseconds. */
+export const LAPSE_MS = 15_000
+/** How much earlier it stops what it does, if it cannot renew its row. */
 const MARGIN_MS = 2000
 /** After a silence this long, a node counts as new to the others, milliseconds. */
 const GAP_MS = LAPSE_MS / 2

@@ -106,8 +106,14 @@ const open = (
     const first = yield* attempt(() => holder.session())
     const pool = yield* Effect.acquireRelease(
       Effect.sync(() => makePool(driver, settings)),
-      (made) => Effect.promise(() => made.end().catch(() => undefined))
+      (made) =>
+        Effect.promise(() => {
+          isClosed = true
+          return made.end().catch(() => undefined)
+        })
     )
+    const closed = new StoreError(`The store at ${settings.shown} is closed`, { code: "STORE_UNAVAILABLE" })
+    let isClosed = false
 
     const listeners = new Listeners(
       (failing, error) => void runFork(Effect.logError(`Could not ${failing}`, error))
@@ -127,9 +133,9 @@ const open = (
           { code: "STORE_UNAVAILABLE", retryable: true }
         )
       }
-      // without other engines, nobody takes anything over
-      if (!writer.isAway && news?.hasOthers === true && isAwayFor(monotonicMs() - renewedAt)) {
-        writer.away()
+      // where there are no others nobody takes anything
+      if (!writer.beginning.isAway && news?.hasOthers === true && isAwayFor(monotonicMs() - renewedAt)) {
+        writer.beginning.away()
         runFork(
           Effect.logWarning(
             "Postgres could not be reached for so long that other engines may take this one for dead: its turns are given up"
@@ -138,8 +144,8 @@ const open = (
         listeners.away()
       }
       const { pid } = holder
-      if (writer.waitedMs < MOST_WAIT_MS || pid === undefined) return
-      // the blocked writer reports that it is stuck
+      if (writer.beginning.waitedMs < MOST_WAIT_MS || pid === undefined) return
+      // whoever writes says that it does not go on
       pool.query({ ...END_SILENT, values: [pid] }).catch(() => undefined)
     }
     const news = isAlone
@@ -164,8 +170,9 @@ const open = (
                   answeredAt = monotonicMs()
                   server.measured(Number(serverMs))
                   if (isThere === 1) renewedAt = Math.max(renewedAt, askedAt - OLDEST_ROW_MS)
-                  // a write shows whether writing works again
-                  if (hasLapsed === 1 || isThere !== 1 || writer.isAway || outage !== undefined) writer.look()
+                  // whoever writes knows whether it can be written again
+                  if (hasLapsed === 1 || isThere !== 1 || writer.beginning.isAway || outage !== undefined)
+                    writer.look()
                 },
                 failed: (error) => {
                   if (isUnavailable(error)) outage ??= storeError("Cannot reach Postgres", error)
@@ -295,17 +302,14 @@ const open = (
       // a transaction just for this would make the other engines look in turn
       pool
         .query("SELECT functions, environments FROM engine")
-        .then(({ rows }) => (writer.knows(rows[0]) ? lookAtFunctions() : follow()), follow)
+        .then(({ rows }) => (writer.beginning.knows(rows[0]) ? lookAtFunctions() : follow()), follow)
     }
     news?.watch()
     yield* Effect.addFinalizer(() =>
       Effect.promise(() => {
-        const isClosed = new StoreError(`The store at ${settings.shown} is closed`, {
-          code: "STORE_UNAVAILABLE"
-        })
-        after(MOST_CLOSING_MS, () => writer.stop(isClosed))
+        after(MOST_CLOSING_MS, () => writer.stop(closed))
         connections.endAfter(MOST_CLOSING_MS, after)
-        return writer.close(isClosed)
+        return writer.close(closed)
       })
     )
 
@@ -334,11 +338,12 @@ const open = (
           Effect.tryPromise({
             try: () => {
               if (listeners.lost !== undefined) throw listeners.lost
-              const beside = tx.beside(news === undefined || writer.sequence >= news.sequence)
-              // the result type of the program
+              const beside = tx.beside(news === undefined || writer.beginning.sequence >= news.sequence)
+              // what comes back is what the program returns
               return reader[how](beside, () => call.run(beside)) as Promise<A | Refused<E>>
             },
-            catch: (cause) => cannot(call, cause)
+            // the pool says in words of its own that it has ended
+            catch: (cause) => (isClosed ? closed : cannot(call, cause))
           }),
           answer
         )

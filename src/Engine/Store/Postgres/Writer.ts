@@ -1,32 +1,18 @@
 /**
- * A single writer on Postgres: programs that arrive together share a transaction, and every caller wakes after the commit. A
- * transaction begins with the row of `engine`, which is its lock. Writes whose result is not needed are sent with the next
- * question or the commit.
+ * One writer for all on Postgres: programs that arrive together share a transaction, and every caller wakes after the commit.
+ * `Beginning.ts` says how a transaction begins; what nobody asks a count of goes out with the next thing that is asked, or with the commit.
  *
  * A program that fails rolls the whole group back. The group is then repeated with one program per transaction, so that only the
  * faulty program fails.
  */
-import { StoreError } from "../../../Errors.ts"
 import { MAX_SHARED_STEPS, stepsTaken } from "../../../ExpressionBudget.ts"
 import { setImmediate } from "../../../RealTimers.ts"
 import type { Changes } from "../Changes.ts"
-import type { Others } from "../Memory.ts"
-import type { Program, Row, Statement } from "../Program.ts"
-import type { Prepared } from "./Dialect.ts"
-import { compare, READ_HISTORY, TIMELINE } from "./History.ts"
-import type { Holder } from "./Holder.ts"
-import {
-  DELETE_OLD_NODES,
-  HAS_LAPSED,
-  IS_THERE,
-  MARK_AWAY,
-  MARK_LAPSED,
-  MARK_RETURNED,
-  NOW,
-  SEEN
-} from "./Nodes.ts"
+import type { Program } from "../Program.ts"
+import { Beginning, type BeginningOptions } from "./Beginning.ts"
+import { SEEN } from "./Nodes.ts"
 import { isConflict, isLost, wasWrong } from "./PostgresErrors.ts"
-import type { Numbers, PostgresTransaction } from "./PostgresTransaction.ts"
+import type { Numbers } from "./PostgresTransaction.ts"
 import { Runner, type Session, type Traffic } from "./Session.ts"
 
 interface Command {
@@ -36,31 +22,9 @@ interface Command {
   result: unknown
 }
 
-export interface WriterOptions {
-  readonly tx: PostgresTransaction
-  readonly holder: Holder
+export interface WriterOptions extends BeginningOptions {
   readonly traffic: Traffic
-  /** Reads the remembered functions again. */
-  readonly load: (tx: PostgresTransaction) => Program<void>
-  /** Finds the keys of the functions with ready runs. */
-  readonly ready: Statement
-  /** Called with the time of the server, epoch milliseconds. */
-  readonly looked: (serverMs: number) => void
-  /** Whether no other node may use the tables. */
-  readonly isAlone: boolean
-  /** Whether no other engine seems to write: then the lock is not awaited before the first statement. */
-  readonly expectsNobody: () => boolean
-  /** Programs that take back what dead nodes held. */
-  readonly takeOver: () => ReadonlyArray<Program<unknown>>
-  /** Called with the names of nodes that were declared dead. */
-  readonly tookOver: (nodes: ReadonlyArray<string>) => void
-  /** Called when this node is back after others have, or may have, declared it dead: it has lost everything that it held. */
-  readonly returned: () => void
-  /** A monotonic clock, milliseconds. */
-  readonly monotonicMs: () => number
-  /** Called when Postgres is another server than before, or was set back; `isLost` when it lacks commits. */
-  readonly replaced: (isLost: boolean) => void
-  /** Called with the time when a transaction began that has renewed the row of this node. */
+  /** Called with when a transaction was begun that has renewed the row of this node. */
   readonly renewed: (beganAt: number) => void
   /** Most programs in one transaction. */
   readonly max: number
@@ -86,45 +50,7 @@ export interface WriterOptions {
 const MOST_MENDED = 500
 const MOST_LOST = 3
 
-const BEGIN = { name: "begin", text: "BEGIN" }
 const COMMIT = { name: "commit", text: "COMMIT" }
-const NOTHING_SEEN = {
-  sequence: -1,
-  environments: -1,
-  events: -1,
-  runs: -1,
-  seq: -1,
-  functions: -1,
-  leases: -1,
-  idTime: -1
-}
-/** A node that is alone remembers which functions are ready. */
-const NOTHING_READY: Promise<{ readonly rows: ReadonlyArray<Row> }> = Promise.resolve({ rows: [] })
-/** The first statement of every write transaction: no other one writes until it has committed. */
-const LOCK = {
-  name: "lock",
-  text: `UPDATE engine SET sequence = sequence + 1
-    RETURNING sequence, environments, events, runs, seq, functions, leases, id_time AS "idTime"`
-}
-/**
- * The same, combined with a check. It fails, and so does everything sent after it, when another node has written since
- * transaction $2, when nodes need attention, or when Postgres is another server than before.
- */
-const LOCK_UNMOVED = {
-  name: "unmoved",
-  text: `WITH locked AS (UPDATE engine SET sequence = sequence + 1
-      WHERE sequence = $2 AND ${TIMELINE} = $3 AND ${IS_THERE} = 1 AND NOT ${HAS_LAPSED} RETURNING 1)
-    SELECT ${NOW} AS now, 1 / count(*) AS locked FROM locked`
-}
-/** Reads the state under the lock: a statement that waited for the lock does not see the newest. */
-const READ_PRESENCE = {
-  name: "look",
-  text: `SELECT ${NOW} AS now, ${IS_THERE} AS "isThere", ${HAS_LAPSED} AS "hasLapsed", ${TIMELINE} AS timeline`
-}
-const LIST_NEW_ENVIRONMENTS = {
-  name: "",
-  text: "SELECT key, name FROM environments WHERE key > $1 ORDER BY key"
-}
 const SAVE_NUMBERS = {
   name: "numbers",
   text: `WITH node AS (UPDATE nodes SET batch = $8, ${SEEN} WHERE id = $9)
@@ -134,35 +60,18 @@ const SAVE_NUMBERS = {
 export class Writer {
   readonly #options: WriterOptions
   readonly #queue: Array<Command> = []
-  readonly #ready: Prepared
+  readonly #beginning: Beginning
   #isWorking = false
   #closed: unknown
-  /** Since when this node waits for the lock. */
-  #asksSince: number | undefined
-  /** Whether others may have declared this node dead. */
-  #isAway = false
-  /** The nodes that the current transaction has declared dead. */
-  #gone: ReadonlyArray<string> = []
-  #isReturning = false
-  /** The numbers after this node's last transaction, or before the current one. */
-  #seen: Numbers & { readonly sequence: number } = NOTHING_SEEN
-  /** Whether the current transaction assumed that nobody else had written, and was wrong. */
-  #isOvertaken = false
-  /** The highest commit of any node that it has seen. */
-  #highest = -1
-  /** The timeline of the last transaction, and its number. */
-  #timeline: string | undefined
-  #batch = 0
-  /** What the current transaction has found out about Postgres. */
-  #found: { readonly timeline: string; readonly isOther: boolean; readonly isLost: boolean } | undefined
 
   constructor(options: WriterOptions) {
     this.#options = options
-    const { text } = options.ready
-    this.#ready = {
-      name: "ready",
-      text: `SELECT * FROM (${text}) AS ready WHERE (SELECT sequence FROM engine) <> $1`
-    }
+    this.#beginning = new Beginning(options)
+  }
+
+  /** How its transactions begin, and what it knows of the others. */
+  get beginning(): Pick<Beginning, "away" | "isAway" | "knows" | "sequence" | "waitedMs"> {
+    return this.#beginning
   }
 
   /** Queues a program. One of the callbacks is called after the commit or the failure. */
@@ -198,33 +107,7 @@ export class Writer {
     this.#closed ??= reason
   }
 
-  /** Whether this node has read what others have written of functions and environments. */
-  knows(stored: Pick<Numbers, "functions" | "environments"> | undefined): boolean {
-    return (
-      stored?.functions === this.#seen.functions && stored.environments <= this.#options.tx.environments.last
-    )
-  }
-
-  /** The last transaction of this node. Earlier ones of others have been followed. */
-  get sequence(): number {
-    return this.#seen.sequence
-  }
-
-  /** How long this node has been waiting for the lock, milliseconds; 0 when it is not waiting. */
-  get waitedMs(): number {
-    return this.#asksSince === undefined ? 0 : this.#options.monotonicMs() - this.#asksSince
-  }
-
-  /** Marks this node as away: it could not renew its row, and counts as dead until it has told the others that it is back. */
-  away(): void {
-    this.#isAway = true
-  }
-
-  get isAway(): boolean {
-    return this.#isAway
-  }
-
-  /** Begins a transaction soon, which checks the state of the nodes. */
+  /** Begins a transaction soon: it looks what has become of the nodes. */
   look(): void {
     if (this.#isWorking) return
     this.submit(
@@ -278,7 +161,7 @@ export class Writer {
       if (this.#closed !== undefined) return { error: this.#closed }
       const cause = await this.#transact(group, mayJoin, doubts, waits)
       if (cause === undefined) return undefined
-      if (this.#isOvertaken) {
+      if (this.#beginning.takeOvertaken()) {
         waits = true
         continue
       }
@@ -302,8 +185,7 @@ export class Writer {
     doubts: boolean,
     waits: boolean
   ): Promise<{ readonly error: unknown } | undefined> {
-    const { expectsNobody, holder, tx } = this.#options
-    this.#isOvertaken = false
+    const { holder, tx } = this.#options
     let session: Session
     try {
       session = await holder.session()
@@ -315,9 +197,10 @@ export class Writer {
     let batch: number
     let after: Numbers
     try {
-      const isUnmoved =
-        !waits && !this.#isAway && this.#timeline !== undefined && this.#seen.sequence >= 0 && expectsNobody()
-      batch = isUnmoved ? this.#beginUnmoved(session, runner) : await this.#begin(session, runner)
+      const begun = await this.#beginning.begin(session, runner, waits)
+      batch = begun.batch
+      // the lock may have been waited for: those that have come meanwhile need none of their own
+      if (begun.hasLock && mayJoin) group.push(...this.#queue.splice(0, this.#options.max - group.length))
       await this.#runAll(runner, group, mayJoin)
       const last = this.#options.committing()
       if (last !== undefined) await runner.run(last)
@@ -345,145 +228,15 @@ export class Writer {
       tx.rolledBack()
       return cause
     }
-    this.#seen = { ...after, sequence: batch }
-    this.#batch = this.#highest = batch
-    this.#timeline = this.#found?.timeline
     this.#options.traffic.commits++
     this.#options.renewed(beganAt)
-    if (this.#found?.isOther === true) this.#options.replaced(this.#found.isLost)
-    if (this.#gone.length > 0) this.#options.tookOver(this.#gone)
-    if (this.#isReturning) {
-      this.#isAway = false
-      this.#options.returned()
-    }
+    this.#beginning.committed(batch, after)
     this.#options.committed(tx.committed(), batch)
     for (const command of group) command.succeed(command.result as never)
     return undefined
   }
 
-  /** Begins without waiting for the lock: what is sent after it has no effect if another node has written since. */
-  #beginUnmoved(session: Session, runner: Runner): number {
-    const { holder, looked, monotonicMs, tx } = this.#options
-    const { sequence, ...numbers } = this.#seen
-    const timeline = this.#timeline!
-    runner.put(BEGIN, [])
-    this.#found = { timeline, isOther: false, isLost: false }
-    this.#gone = []
-    this.#isReturning = false
-    this.#asksSince = monotonicMs()
-    session.send(LOCK_UNMOVED, [holder.node, sequence, timeline]).then(
-      ({ rows }) => {
-        this.#asksSince = undefined
-        looked(Number(rows[0]?.now))
-      },
-      (error: unknown) => {
-        this.#asksSince = undefined
-        if (wasWrong(error)) this.#isOvertaken = true
-        runner.failed(error)
-      }
-    )
-    tx.numbers = numbers
-    tx.begin()
-    return sequence + 1
-  }
-
-  async #begin(session: Session, runner: Runner): Promise<number> {
-    const { holder, tx } = this.#options
-    runner.put(BEGIN, [])
-    const expected = this.#seen.sequence + 1
-    const asked = Promise.all([
-      session.send(LOCK),
-      session.send(READ_PRESENCE, [holder.node]),
-      this.#options.isAlone ? NOTHING_READY : session.send(this.#ready, [expected])
-    ])
-    this.#asksSince = this.#options.monotonicMs()
-    const [locked, looked, ready] = await session.wait(asked).finally(() => (this.#asksSince = undefined))
-    const [there] = looked.rows
-    this.#options.looked(Number(there?.now))
-    const { sequence: number, ...numbers } = locked.rows[0] as Numbers & { readonly sequence: number }
-    const sequence = await this.#compare(session, runner, String(there?.timeline), number, numbers)
-    const isThere =
-      there?.isThere ?? (this.#found?.isOther === true && (await holder.restore(session)) ? 0 : undefined)
-    if (isThere === undefined || (this.#options.isAlone && isThere !== 1)) {
-      throw new StoreError(
-        "The tables were taken over by another engine: this one stops and has written nothing since. One engine at a time may use a schema",
-        { code: "STORE_LOCKED" }
-      )
-    }
-    tx.numbers = numbers
-    tx.begin()
-    if (sequence !== this.#seen.sequence + 1) await this.#follow(session, runner, ready.rows)
-    // skipped or reset numbers are not trusted before a commit
-    if (sequence === number) {
-      this.#seen = { ...numbers, sequence: sequence - 1 }
-      if (this.#found?.isOther !== true) this.#highest = sequence - 1
-    }
-    await this.#lookAfter(session, runner, isThere === 1, there?.hasLapsed === 1)
-    return sequence
-  }
-
-  /**
-   * Checks whether Postgres still has all commits: if not, nothing remembered holds. Returns the number of the transaction, which
-   * is then a later one.
-   */
-  async #compare(
-    session: Session,
-    runner: Runner,
-    timeline: string,
-    sequence: number,
-    numbers: Numbers
-  ): Promise<number> {
-    this.#found = { timeline, isOther: false, isLost: false }
-    if (timeline === this.#timeline && sequence > this.#highest) return sequence
-    const { holder } = this.#options
-    const { rows } = await session.wait(session.send(READ_HISTORY, [holder.node]))
-    const known = { timeline: this.#timeline, sequence: this.#highest, batch: this.#batch }
-    const found = compare(known, { timeline, sequence, stored: rows[0] }, numbers, (statement, values) =>
-      runner.put(statement, values)
-    )
-    this.#found = { timeline, ...found }
-    if (found.isOther) this.#seen = NOTHING_SEEN
-    return found.sequence
-  }
-
-  /** Takes back what dead nodes held, and what this node held if it was declared dead. */
-  async #lookAfter(session: Session, runner: Runner, isThere: boolean, hasLapsed: boolean): Promise<void> {
-    const { holder, isAlone, takeOver } = this.#options
-    this.#gone = []
-    this.#isReturning = !isAlone && (this.#isAway || !isThere || this.#found?.isOther === true)
-    if (isAlone || (!hasLapsed && !this.#isReturning)) return
-    if (hasLapsed) {
-      const { rows } = await session.wait(session.send(MARK_LAPSED, [holder.node]))
-      this.#gone = rows.map(({ name }) => String(name))
-    }
-    if (this.#isReturning) runner.put(MARK_AWAY, [holder.node])
-    for (const program of takeOver()) await runner.run(program)
-    if (this.#isReturning) runner.put(MARK_RETURNED, [holder.node])
-    runner.put(DELETE_OLD_NODES, [])
-  }
-
-  /** Others have written since: reads again, or forgets, what they may have changed. */
-  async #follow(session: Session, runner: Runner, ready: ReadonlyArray<Row>): Promise<void> {
-    const { load, tx } = this.#options
-    const { environments, functions, leases } = tx.numbers
-    const others: Others = {
-      ready: ready.map(({ key }) => Number(key)),
-      functions: functions !== this.#seen.functions,
-      leases: leases !== this.#seen.leases
-    }
-    const isOther = this.#found?.isOther === true
-    if (isOther || environments > tx.environments.last) {
-      const { rows } = await session.wait(
-        session.send(LIST_NEW_ENVIRONMENTS, [isOther ? 0 : tx.environments.last])
-      )
-      if (isOther) tx.environments.clear()
-      for (const { key, name } of rows) tx.environments.put(String(name), Number(key))
-    }
-    tx.moved(others)
-    if (others.functions) await runner.run(load(tx))
-  }
-
-  /** Runs the programs. Leaves some for the next transaction when this one has taken long. */
+  /** Leaves programs of the group for the next one when those before them have taken long. */
   async #runAll(runner: Runner, group: Array<Command>, mayJoin: boolean): Promise<void> {
     const before = stepsTaken()
     const commands = group.length

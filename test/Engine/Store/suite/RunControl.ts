@@ -7,6 +7,7 @@ import {
   compensate,
   complete,
   done,
+  environment,
   fail,
   failure,
   handles,
@@ -22,6 +23,7 @@ import {
   suspend,
   waitFor
 } from "./Shop.ts"
+import { countFailedRuns } from "../../../../src/Engine/Runs/FailedRuns.ts"
 import * as ExtendLeases from "../../../../src/Engine/Turns/ExtendLeases.ts"
 import * as LostLeases from "../../../../src/Engine/Turns/LostLeases.ts"
 import * as RunRetention from "../../../../src/Engine/Runs/RunRetention.ts"
@@ -75,6 +77,37 @@ export const steeringSuite = (test: ShopTest): void => {
       yield* shop.pass(1)
 
       assert.deepStrictEqual(yield* cancel(shop, job.runId), before)
+    })
+  })
+
+  describe("the failed runs", () => {
+    test("are counted by function, slice after slice, without those that are retried", function* (shop) {
+      yield* shop.register(handles("charge"), handles("ship"))
+      for (let i = 0; i < 3; i++) {
+        yield* shop.emit("order.placed")
+        for (const job of yield* shop.claim({ credit: 10 })) {
+          yield* shop.report(job, job.functionId === "ship" && i > 0 ? complete() : fail("declined"))
+        }
+      }
+      const counted = (size?: number) =>
+        Effect.map(countFailedRuns(shop.store, size), (all) =>
+          all.map(({ count, environment, functionId }) => [environment, functionId, count])
+        )
+      const before = [
+        [environment, "charge", 3],
+        [environment, "ship", 1]
+      ]
+      for (const size of [1, 2, 4, 5, undefined]) {
+        assert.deepStrictEqual((yield* counted(size)).toSorted(), before, `${size}`)
+      }
+
+      const { runs } = yield* RunList.listRuns(shop.store, { environment, functionId: "charge", limit: 10 })
+      yield* shop.store.write(SteeringPrograms.retryRun(environment, runs[0]!.id))
+
+      assert.deepStrictEqual((yield* counted()).toSorted(), [
+        [environment, "charge", 2],
+        [environment, "ship", 1]
+      ])
     })
   })
 

@@ -1,0 +1,180 @@
+/** Finds by what people have in their hands: the number of an order, a customer, an id, some words of an error. */
+import { useEffect, useRef } from "preact/hooks"
+import { listEvents } from "../../Protocol/Events.ts"
+import { restFunctions } from "../../Protocol/Functions.ts"
+import type { ListRuns } from "../../Protocol/RunLists.ts"
+import { listRuns } from "../../Protocol/Runs.ts"
+import { ask } from "../Parts/Calls.ts"
+import { Empty, Failure, Link, Loading } from "../Parts/Elements.tsx"
+import { useLive } from "../Parts/Live.ts"
+import { go, hrefOf, place, setQuery } from "../Parts/Router.ts"
+import { pathTo } from "../Parts/Rows.tsx"
+import { type RunRow, RunTable, toRunRow } from "../Parts/RunRows.tsx"
+import { command, shellQuoted } from "../Parts/Shell.ts"
+import { Time } from "../Parts/Time.tsx"
+
+/** What no search is made for: values of events are found up to that length. */
+const LONGEST = 256
+/** Runs that are shown, of each way to find them. */
+const LIMIT = 20
+/** How long it goes on for whoever wants to look further, milliseconds. */
+const MORE_MS = 10_000
+
+/** In front of every page. Ids lead to what they name. */
+export const FindBox = () => {
+  const ref = useRef<HTMLInputElement>(null)
+  const { path, query } = place.value
+  const text = path === "find" ? (query.get("q") ?? "") : ""
+  useEffect(() => {
+    if (ref.current !== null) ref.current.value = text
+  }, [path, text])
+  return (
+    <form
+      class="find"
+      role="search"
+      aria-label="Everything"
+      onSubmit={(event) => {
+        event.preventDefault()
+        const wanted = ref.current?.value.trim() ?? ""
+        if (wanted === "") return
+        if (/^run_\w+$/.test(wanted)) return go(hrefOf(pathTo("runs", wanted)))
+        if (/^evt_\w+$/.test(wanted)) return go(hrefOf(pathTo("events", wanted)))
+        go(hrefOf("find", { q: wanted }))
+      }}
+    >
+      <input
+        ref={ref}
+        type="search"
+        aria-label="Find anything"
+        placeholder="Find an order, a customer, an id, an error"
+        maxLength={LONGEST}
+        data-search=""
+      />
+    </form>
+  )
+}
+
+/** Runs whose event has a member with that value, numbers too. */
+const whereOf = (text: string): string =>
+  `event.data.exists(name, string(event.data[name]) == ${JSON.stringify(text)})`
+
+const find = async (text: string, isMore: boolean, signal: AbortSignal) => {
+  // whoever may not see functions or events has the runs that they may see
+  const functions = await ask(restFunctions, { signal }).then(
+    (found) => found.functions,
+    () => []
+  )
+  const paths = [...new Set(functions.flatMap(({ searchBy }) => searchBy ?? []))]
+  const ways: ReadonlyArray<ListRuns> = [
+    ...paths.map((path) => ({ attributes: { [path]: text } })),
+    { entityId: text },
+    { idempotencyKey: text },
+    { error: text }
+  ]
+  const runs = new Map<string, RunRow>()
+  const look = async (filters: ListRuns) => {
+    const page = await ask(listRuns, { body: { limit: LIMIT, ...filters }, signal })
+    for (const run of page.runs) runs.set(run.id, toRunRow(run))
+    return page
+  }
+  const [ofEntity] = await Promise.all([
+    ask(listEvents, { body: { entityId: text, limit: 1 }, signal }).then(
+      ({ events }) => events.length > 0,
+      () => false
+    ),
+    ...ways.map(look)
+  ])
+  // those that no function is found by: event by event, from the newest on
+  const where = whereOf(text)
+  const begun = performance.now()
+  let page = await look({ where })
+  while (isMore && page.nextCursor !== undefined && performance.now() - begun < MORE_MS)
+    page = await look({ where, cursor: page.nextCursor })
+  const lower = text.toLowerCase()
+  return {
+    runs: [...runs.values()].sort((a, b) => (a.createdAt < b.createdAt ? 1 : -1)),
+    lookedBackTo: page.nextCursor === undefined ? undefined : page.lookedBackTo,
+    isMore: page.nextCursor !== undefined,
+    ofEntity,
+    functions: functions.map(({ id }) => id).filter((id) => id.toLowerCase().includes(lower))
+  }
+}
+
+export const Find = () => {
+  const text = (place.value.query.get("q") ?? "").trim().slice(0, LONGEST)
+  const isMore = place.value.query.get("look") === "more"
+  return (
+    <>
+      <h1>Find {text}</h1>
+      {text === "" ? (
+        <Empty>Enter what you look for at the top: the number of an order, a customer, an id.</Empty>
+      ) : (
+        <Found text={text} isMore={isMore} />
+      )}
+    </>
+  )
+}
+
+const Found = ({ isMore, text }: { readonly text: string; readonly isMore: boolean }) => {
+  const live = useLive(
+    `find ${isMore} ${text}`,
+    (signal) => find(text, isMore, signal),
+    // what looks at many events is not asked for by itself
+    isMore ? { once: true } : { everyMs: 30_000 }
+  )
+  const found = live.value
+  if (found === undefined)
+    return live.error === undefined ? <Loading /> : <Failure error={live.error} again={live.refresh} />
+  const { functions, ofEntity, runs } = found
+  return (
+    <>
+      {live.error !== undefined && <Failure error={live.error} again={live.refresh} />}
+      {(functions.length > 0 || ofEntity) && (
+        <ul class="attention">
+          {functions.map((id) => (
+            <li key={id}>
+              The function <Link to={pathTo("functions", id)}>{id}</Link>
+            </li>
+          ))}
+          {ofEntity && (
+            <li>
+              The stream of <Link to={pathTo("streams", text)}>{text}</Link>
+            </li>
+          )}
+        </ul>
+      )}
+      <h2>Runs</h2>
+      {runs.length > 0 ? (
+        <RunTable
+          label="Runs that were found"
+          live={{ ...live, value: { runs, total: runs.length, isTotalExact: !found.isMore } }}
+        >
+          None
+        </RunTable>
+      ) : (
+        <Empty command={command("runs list", `--where ${shellQuoted(whereOf(text))}`)}>
+          No run has this value in the data of its event, as its entity or idempotency key, or in its error.
+          What is deeper inside of the data is found by an expression:
+        </Empty>
+      )}
+      {found.isMore && (
+        <p class="below" role="status">
+          <span>
+            {found.lookedBackTo === undefined ? (
+              "Those that came first"
+            ) : (
+              <>
+                Events were looked at back to <Time at={found.lookedBackTo} exactly />
+              </>
+            )}
+          </span>
+          {!isMore && (
+            <button type="button" class="small" onClick={() => setQuery({ look: "more" })}>
+              Look further back
+            </button>
+          )}
+        </p>
+      )}
+    </>
+  )
+}

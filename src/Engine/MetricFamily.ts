@@ -1,0 +1,20 @@
+/** Samples of what is measured, as `/metrics` writes them. */
+import type { HistogramData } from "../Histogram.ts"
+
+export type Labels = { readonly [name: string]: string }
+
+interface Described {
+  readonly name: string
+  readonly help: string
+}
+
+/** Samples of one name. */
+export type MetricFamily = Described &
+  (
+    | {
+        readonly kind: "counter" | "gauge"
+        readonly samples: ReadonlyArray<{ readonly labels: Labels; readonly value: number }>
+      }
+    /** Durations in seconds. */
+    | { readonly kind: "histogram"; readonly histogram: HistogramData }
+  )

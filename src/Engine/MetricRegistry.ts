@@ -1,0 +1,88 @@
+/** What is measured, in the registry of Effect's metrics. */
+import * as Effect from "effect/Effect"
+import * as Metric from "effect/Metric"
+import type * as Scope from "effect/Scope"
+import type { HistogramData } from "../Histogram.ts"
+import type { MetricFamily } from "./MetricFamily.ts"
+
+/** Series in the registry of Effect's metrics; those beyond it are in `/metrics` alone. */
+const SERIES = 5000
+
+/**
+ * Puts what was measured into the registry of Effect's metrics, from which exporters take it: as it was measured last, by them or by
+ * others. `asked` is called whenever one of them does.
+ */
+export const registry = (
+  asked: () => void
+): Effect.Effect<(families: ReadonlyArray<MetricFamily>) => void, never, Scope.Scope> =>
+  Effect.gen(function* () {
+    const context = yield* Effect.context<never>()
+    const states = new Map<string, { current: unknown }>()
+    const registrations: Array<Metric.Registration> = []
+    yield* Effect.addFinalizer(() =>
+      Effect.sync(() => {
+        for (const registration of registrations) registration.remove()
+      })
+    )
+    const put = (key: string, state: unknown, register: (get: () => never) => Metric.Registration): void => {
+      const known = states.get(key)
+      if (known !== undefined) {
+        known.current = state
+        return
+      }
+      if (states.size >= SERIES) return
+      const made = { current: state }
+      states.set(key, made)
+      // each is given the state of its own kind
+      registrations.push(
+        register(() => {
+          asked()
+          return made.current as never
+        })
+      )
+    }
+    const nothing = () => undefined
+    return (families) => {
+      for (const family of families) {
+        const { help: description, name } = family
+        if (family.kind === "histogram") {
+          const metric = Metric.histogram(name, { description, boundaries: family.histogram.bounds })
+          put(name, histogramState(family.histogram), (get) =>
+            Metric.registerUnsafe(metric, context, { get, update: nothing, modify: nothing })
+          )
+          continue
+        }
+        const known = new Set<string>()
+        for (const { labels, value } of family.samples) {
+          const key = `${name}${JSON.stringify(labels)}`
+          known.add(key)
+          if (family.kind === "counter") {
+            const metric = Metric.counter(name, { description, attributes: labels, incremental: true })
+            put(key, { count: value, incremental: true }, (get) =>
+              Metric.registerUnsafe(metric, context, { get, update: nothing, modify: nothing })
+            )
+          } else {
+            const metric = Metric.gauge(name, { description, attributes: labels })
+            put(key, { value }, (get) =>
+              Metric.registerUnsafe(metric, context, { get, update: nothing, modify: nothing })
+            )
+          }
+        }
+        // a function whose runs are all taken has no sample: nothing of it waits
+        if (family.kind === "gauge") {
+          for (const [key, state] of states) {
+            if (key.startsWith(`${name}{`) && !known.has(key)) state.current = { value: 0 }
+          }
+        }
+      }
+    }
+  })
+
+const histogramState = ({ bounds, count, counts, max, min, sum }: HistogramData): Metric.HistogramState => {
+  let upTo = 0
+  const buckets = [...bounds, Number.POSITIVE_INFINITY].map((bound, i) => {
+    upTo += counts[i] ?? 0
+    return [bound, upTo] as [number, number]
+  })
+  return { buckets, count, sum, min, max }
+}

@@ -1,0 +1,173 @@
+/** Two engines that are processes of their own, on one Postgres: what holds at both, and what becomes of one while the other stands still. */
+import { setTimeout as delay } from "node:timers/promises"
+import pg from "pg"
+import { afterAll, assert, beforeAll, describe, it } from "vitest"
+import { createClient, type IronflowClient } from "../../../src/index.ts"
+import { freePort, type Running, Terminal } from "../../Cli/Terminal.ts"
+import { runSql } from "../../postgres/Schemas.ts"
+import { sharedUrl } from "../../postgres/Server.ts"
+
+const schemas: Array<string> = []
+let databaseUrl: string
+
+beforeAll(async () => {
+  databaseUrl = await sharedUrl()
+})
+afterAll(async () => {
+  for (const schema of schemas) await runSql(`DROP SCHEMA IF EXISTS ${schema} CASCADE`)
+})
+
+const until = async (what: string, isSo: () => boolean | Promise<boolean>): Promise<void> => {
+  for (const late = Date.now() + 45_000; !(await isSo()); await delay(20)) {
+    if (Date.now() > late) throw new Error(`This has not come to be: ${what}`)
+  }
+}
+
+interface Process {
+  readonly url: string
+  readonly process: Running
+}
+
+/** Two engines on a schema of its own. */
+const startTwo = async (terminal: Terminal): Promise<readonly [a: Process, b: Process, schema: string]> => {
+  const schema = `processes_${process.pid}_${schemas.length}`
+  schemas.push(schema)
+  const start = async (): Promise<Process> => {
+    const port = await freePort()
+    const running = terminal.start(
+      ["serve", "--port", String(port), "--database-schema", schema, "--no-console"],
+      { env: { IRONFLOW_DATABASE_URL: databaseUrl } }
+    )
+    const url = `http://127.0.0.1:${port}`
+    await running.until(`Ironflow listens at ${url}`)
+    return { url, process: running }
+  }
+  return [await start(), await start(), schema]
+}
+
+/** A session that holds up others. */
+const holdUp = async (schema: string, sql: string): Promise<() => Promise<void>> => {
+  const client = new pg.Client({ connectionString: databaseUrl })
+  await client.connect()
+  await client.query(`SET search_path = ${schema}`)
+  await client.query("BEGIN")
+  await client.query(sql)
+  return async () => {
+    await client.query("COMMIT")
+    await client.end()
+  }
+}
+
+/** The session of an engine that writes, and what it is doing. */
+const sessionOf = async (schema: string, { process: { pid } }: Process) => {
+  const [row] = await runSql(
+    `SELECT a.pid, a.state, a.wait_event_type || ' ' || a.wait_event AS waits
+      FROM nodes JOIN pg_stat_activity a ON a.pid = nodes.pid WHERE nodes.name LIKE '%process ${pid}'`,
+    schema
+  )
+  return row
+}
+
+const big = `
+import { createFunction } from "@ironflow/node"
+
+export const fill = createFunction({ id: "fill", triggers: [{ event: "album.opened" }] }, async ({ step }) => {
+  for (let i = 0; i < 6; i++) await step.run("picture " + i, () => "x".repeat(3_500_000))
+  await step.waitForEvent("closed", { event: "album.closed", timeout: "1h" })
+  return "done"
+})
+`
+
+/** Stops an engine once it has what `hold` keeps from it, so that it cannot go on; returns when the other one has written. */
+const freezeAt = async (
+  schema: string,
+  frozen: Process,
+  release: () => Promise<void>,
+  other: IronflowClient
+): Promise<void> => {
+  await until("the engine waits", async () =>
+    String((await sessionOf(schema, frozen))?.waits).startsWith("Lock")
+  )
+  frozen.process.signal("SIGSTOP")
+  try {
+    await release()
+    await until("it has the lock", async () => {
+      const session = await sessionOf(schema, frozen)
+      return session?.state === "idle in transaction" || session?.waits === "Client ClientWrite"
+    })
+    const before = await sessionOf(schema, frozen)
+    await other.emit("somebody.wrote", {})
+    const after = await sessionOf(schema, frozen)
+    assert.notStrictEqual(after?.pid, before?.pid, "the session that had the lock was ended")
+  } finally {
+    frozen.process.signal("SIGCONT")
+  }
+}
+
+describe("two engines in processes of their own", () => {
+  it("take a key no more that was deleted at the other one", { timeout: 240_000 }, async () => {
+    await using terminal = new Terminal()
+    const [a, b] = await startTwo(terminal)
+    const admin = await createClient({ serverUrl: a.url }).apiKeys.create({ name: "admin" })
+    const atA = createClient({ serverUrl: a.url, apiKey: admin.key })
+    const { id, key } = await atA.apiKeys.create({ name: "shop" })
+    const atB = createClient({ serverUrl: b.url, apiKey: key, timeout: 5000 })
+    const codeAtB = (): Promise<string> =>
+      atB.emit("order.placed", {}).then(
+        () => "none",
+        (error: unknown) => String(Object(error).code)
+      )
+    await until("the other one knows the key", async () => (await codeAtB()) === "none")
+    await atA.apiKeys.delete(id)
+    await until("the other one knows that it is gone", async () => (await codeAtB()) !== "none")
+    assert.strictEqual(await codeAtB(), "UNAUTHENTICATED")
+    await Promise.all([atA.close(), atB.close()])
+  })
+
+  it("go on when the other one stands still with the lock", { timeout: 240_000 }, async () => {
+    await using terminal = new Terminal()
+    const [a, b, schema] = await startTwo(terminal)
+    const atA = createClient({ serverUrl: a.url })
+    const atB = createClient({ serverUrl: b.url })
+    await atA.emit("order.placed", { n: 0 })
+    await atB.emit("order.placed", { n: 1 })
+    const release = await holdUp(schema, "UPDATE engine SET sequence = sequence")
+    const emitted = atA.emit("order.placed", { n: 2 }, { idempotencyKey: "o-2" })
+    await freezeAt(schema, a, release, atB)
+    await emitted
+    const [events] = await runSql("SELECT count(*) AS n FROM events WHERE name = 'order.placed'", schema)
+    assert.strictEqual(Number(events?.n), 3)
+    await Promise.all([atA.close(), atB.close()])
+  })
+
+  it(
+    "go on when the other one stands still in the middle of a large answer, with the lock",
+    { timeout: 240_000 },
+    async () => {
+      await using terminal = new Terminal({ "functions.ts": big })
+      const [a, b, schema] = await startTwo(terminal)
+      const atB = createClient({ serverUrl: b.url })
+      const work = (): Running =>
+        terminal.start(["worker", "functions.ts"], { env: { IRONFLOW_SERVER_URL: a.url } })
+      const first = work()
+      await first.until("runs fill for")
+      const {
+        runIds: [runId = ""]
+      } = await atB.emit("album.opened", {})
+      await until("the run waits", async () => {
+        const [row] = await runSql("SELECT count(*) AS n FROM waits", schema)
+        const [run] = await runSql("SELECT lease FROM runs", schema)
+        return Number(row?.n) === 1 && run?.lease === null
+      })
+      first.signal("SIGTERM")
+      await first.ended
+      await atB.emit("album.closed", {})
+      const release = await holdUp(schema, "LOCK TABLE steps IN ACCESS EXCLUSIVE MODE")
+      work()
+      await freezeAt(schema, a, release, atB)
+      const run = await atB.waitForRun(runId, { timeout: 60_000 })
+      assert.strictEqual(run.output, "done")
+      await atB.close()
+    }
+  )
+})

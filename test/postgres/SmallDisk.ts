@@ -1,0 +1,64 @@
+/** A disk that is full soon: a file system in memory that only one process and who goes through it can see, and that ends with it. */
+import { spawn, spawnSync } from "node:child_process"
+import { mkdtempSync, rmdirSync, rmSync, writeSync, openSync, closeSync } from "node:fs"
+import { join } from "node:path"
+import { once } from "node:events"
+import process from "node:process"
+import { openFolder } from "./Server.ts"
+
+const isRoot = process.getuid?.() === 0
+
+/** Whoever is not root needs a name space of users of their own to mount something. */
+const unshare = isRoot ? ["--mount"] : ["--user", "--map-current-user", "--keep-caps", "--mount"]
+
+/** Whether this machine lets us have one: Linux does, if the container that we are in may mount. */
+export const canHaveSmallDisk = (): boolean =>
+  process.platform === "linux" &&
+  spawnSync("unshare", [...unshare, "sh", "-c", "mount -t tmpfs tmpfs /tmp"], { stdio: "ignore" }).status ===
+    0
+
+export interface SmallDisk {
+  /** Where it is for all processes. */
+  readonly folder: string
+  readonly fill: () => void
+  readonly makeRoom: () => void
+  readonly close: () => Promise<void>
+}
+
+export const makeSmallDisk = async (megabytes: number): Promise<SmallDisk> => {
+  const mountPoint = mkdtempSync(join(openFolder(), "ironflow-disk-"))
+  // the owner of the server's files has to own whoever they are reached through, too
+  const stay = isRoot ? "setpriv --reuid=65534 --regid=65534 --clear-groups cat" : "cat"
+  const script = `mount -t tmpfs -o size=${megabytes}m,mode=777 tmpfs "$0" && echo ready && exec ${stay}`
+  const holder = spawn("unshare", [...unshare, "sh", "-c", script, mountPoint], {
+    // it ends when nobody holds the other end
+    stdio: ["pipe", "pipe", "inherit"]
+  })
+  await once(holder.stdout, "data")
+  const folder = `/proc/${holder.pid}/root${mountPoint}`
+  const filler = join(folder, "filler")
+  return {
+    folder,
+    fill: () => {
+      const fd = openSync(filler, "w")
+      try {
+        for (const chunk of [1024 * 1024, 4096]) {
+          try {
+            for (;;) writeSync(fd, Buffer.alloc(chunk))
+          } catch {
+            // nothing of this size fits any more
+          }
+        }
+      } finally {
+        closeSync(fd)
+      }
+    },
+    makeRoom: () => rmSync(filler, { force: true }),
+    close: async () => {
+      const ended = once(holder, "close")
+      holder.stdin.end()
+      await ended
+      rmdirSync(mountPoint)
+    }
+  }
+}
