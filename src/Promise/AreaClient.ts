@@ -4,7 +4,7 @@ import type { ServerOptions } from "../Client/HttpConfig.ts"
 import type { ClientServices } from "../Client/Services.ts"
 import { isIronflowError, toError, type ValidationError } from "../Errors.ts"
 import { overHttp } from "./OverHttp.ts"
-import { makeRim, type Rim } from "./Promisify.ts"
+import { makeRuntimeHandle, type RuntimeHandle } from "./Promisify.ts"
 
 /**
  * Where an error happened: the call path such as `kv.bucket.get`, the path of the request, and the status if there
@@ -23,7 +23,8 @@ export const openRuntime = (
   config: ServerOptions,
   caller: string,
   what: string
-): Rim<ClientServices, ValidationError> => makeRim(ManagedRuntime.make(overHttp(config, caller)), what)
+): RuntimeHandle<ClientServices, ValidationError> =>
+  makeRuntimeHandle(ManagedRuntime.make(overHttp(config, caller)), what)
 
 /** Wraps the methods: they call `onError` with an error before they reject with it. */
 export const reporting = <Api extends object>(

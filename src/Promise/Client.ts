@@ -22,7 +22,7 @@ import { connectionOf, type EngineHandle } from "./Connection.ts"
 import { KVClient } from "./Kv.ts"
 import { overHttp } from "./OverHttp.ts"
 import { promiseProjections, type ProjectionsClient } from "./Projections.ts"
-import { makeRim, promisify, type Rim } from "./Promisify.ts"
+import { makeRuntimeHandle, promisify, type RuntimeHandle } from "./Promisify.ts"
 import { promiseStreams } from "./Streams.ts"
 
 /** Options of a client of a remote server. */
@@ -89,7 +89,7 @@ export class IronflowClient<Events extends object = AnyEvents> implements AsyncD
     const isElsewhere = config?.engine === undefined
     checkKeys(config, isElsewhere ? serverClientKeys : engineClientKeys, "createClient()")
     const { layer, onClose } = isElsewhere ? elsewhere(config ?? {}) : inProcess(config)
-    this.#rim = makeRim(ManagedRuntime.make(layer), "client")
+    this.#handle = makeRuntimeHandle(ManagedRuntime.make(layer), "client")
     this.#forget = onClose(() => this.close())
     this.pushEndpoints = promisify<
       PushEndpointsApi<PromiseKind>,

@@ -14,7 +14,7 @@ import * as Tracer from "effect/Tracer"
 import type * as ManagedRuntime from "effect/ManagedRuntime"
 import { activeSpan } from "../OpenTelemetry.ts"
 import { ClosedError, toError } from "../Errors.ts"
-import { PassingSet } from "../Passing.ts"
+import { ShortLivedSet } from "../ShortLived.ts"
 
 /** The runtime of a Promise API, and the name of the API in errors (`client`). */
 export interface RuntimeHandle<R, ER> {
@@ -23,11 +23,14 @@ export interface RuntimeHandle<R, ER> {
   /** When true, further calls reject, even if the runtime could still run them. */
   isClosed: boolean
   /** The calls under way, which end with the runtime. */
-  readonly calls: PassingSet<Fiber.Fiber<unknown, unknown>>
+  readonly calls: ShortLivedSet<Fiber.Fiber<unknown, unknown>>
 }
 
-export const makeRim = <R, ER>(runtime: ManagedRuntime.ManagedRuntime<R, ER>, what: string): Rim<R, ER> => {
-  const calls: Rim<R, ER>["calls"] = new PassingSet()
+export const makeRuntimeHandle = <R, ER>(
+  runtime: ManagedRuntime.ManagedRuntime<R, ER>,
+  what: string
+): RuntimeHandle<R, ER> => {
+  const calls: RuntimeHandle<R, ER>["calls"] = new ShortLivedSet()
   Effect.runSync(
     Scope.addFinalizer(
       runtime.scope,
@@ -75,7 +78,7 @@ export const run = async <A, E, R, ER>(
   // read before any wait: it is the span of the caller
   const span = activeSpan()
   const asked = span === undefined ? effect : Effect.provideService(effect, Tracer.ParentSpan, span)
-  const exit = await runExit(rim, asked, signal === undefined ? {} : { signal })
+  const exit = await runExit(handle, asked, signal === undefined ? {} : { signal })
   if (Exit.isSuccess(exit)) return exit.value
   if (Cause.hasInterruptsOnly(exit.cause)) throw signal?.aborted ? signal.reason : closed(handle.what)
   // the awaiting function is on the stack, below this one; capturing the stack before the call would slow every call
@@ -86,7 +89,7 @@ export const run = async <A, E, R, ER>(
 
 /** The runtime's own way keeps the fibers in a `Map` that fills with deleted entries: see `Passing.ts`. */
 const runExit = <A, E, R, ER>(
-  { calls, runtime }: Rim<R, ER>,
+  { calls, runtime }: RuntimeHandle<R, ER>,
   effect: Effect.Effect<A, E, R>,
   options: { readonly signal?: AbortSignal }
 ): Promise<Exit.Exit<A, E | ER>> => {

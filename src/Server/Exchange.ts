@@ -17,6 +17,18 @@ import { cut } from "./NodeServer.ts"
 export type HttpRequest = Http.IncomingMessage & { readonly stream?: ServerHttp2Stream }
 
 export const respond = (
+  reply: Reply,
+  request: Http.IncomingMessage,
+  corsHeaders: { readonly [name: string]: string } | undefined
+): HttpServerResponse.HttpServerResponse => {
+  const response = withoutCookies(reply, request, corsHeaders)
+  const { cookies } = reply
+  return cookies === undefined
+    ? response
+    : HttpServerResponse.updateCookies(response, () => Cookies.fromSetCookie(cookies))
+}
+
+const withoutCookies = (
   { body, bytes, headers, isMisled = false, status, text, type = "application/json" }: Reply,
   request: Http.IncomingMessage,
   corsHeaders: { readonly [name: string]: string } | undefined
@@ -25,8 +37,8 @@ export const respond = (
     ...headers,
     ...corsHeaders,
     [CHANNEL_HEADER]: channel.path,
-    // what is left of a body that was not read would be taken for the next request; and a worker that has several connections through a
-    // balancer keeps those only that lead where it is registered, or it would register here and there without an end
+    // The rest of an unread body would be parsed as the next request. A worker behind a balancer keeps only the connections that
+    // lead to the engine where it is registered: otherwise it would register with one engine after the other.
     ...((request.complete || !hasBody(request)) && !(isMisled && request.httpVersionMajor === 1)
       ? {}
       : { connection: "close" })

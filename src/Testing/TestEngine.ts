@@ -16,7 +16,7 @@ import { createClient, type IronflowClient } from "../Promise/Client.ts"
 import type { EngineConnection, EngineHandle } from "../Promise/Connection.ts"
 import type { Store } from "../Engine/Store/Store.ts"
 import type { EngineSecrets } from "../Promise/Engine.ts"
-import { makeRim, run } from "../Promise/Promisify.ts"
+import { makeRuntimeHandle, run } from "../Promise/Promisify.ts"
 import type { RunnableFunction, RunnableProjection } from "../Promise/Worker.ts"
 import type { RunHistory } from "../Protocol/History.ts"
 import { WorkerTransport } from "../Protocol/Worker.ts"
@@ -94,7 +94,7 @@ export const openTestEngine = async (
     throw toError(Cause.squash(exit.cause))
   }
   const [engine, { clock, environment, passMinute, services, transport, wire, workerClock }] = exit.value
-  const rim = makeRim<TestEngine, TestError>(runtime, "test engine")
+  const handle = makeRuntimeHandle<TestEngine, TestError>(runtime, "test engine")
   const scopes = new Set<Scope.Closeable>()
   const workers = new Set<() => Promise<void>>()
   const clients = new Set<() => Promise<void>>()

@@ -6,6 +6,7 @@ import { ValidationError } from "../../Errors.ts"
 import { checkKeys, type Keys } from "../../OptionKeys.ts"
 import { show } from "../../Show.ts"
 
+/** How the engine calls push endpoints. */
 export interface PushSettings {
   /** The key that signs requests; `undefined` leaves them unsigned. `IRONFLOW_SIGNING_KEY` by default. */
   readonly signingKey: Redacted.Redacted<string> | undefined

@@ -2,7 +2,7 @@
 import * as Effect from "effect/Effect"
 import type { StoreError } from "../../Errors.ts"
 import { registryOf } from "../Functions/Registry.ts"
-import { nextTurn } from "../Polite.ts"
+import { nextTurn } from "../Yielding.ts"
 import { acrossEnvironments, all, type Program, statement } from "../Store/Program.ts"
 import type { StoreService } from "../Store/Store.ts"
 import type { Transaction } from "../Store/Transaction.ts"

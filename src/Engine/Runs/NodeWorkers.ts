@@ -138,7 +138,7 @@ export interface OtherEngine {
 
 /** The other engine that a worker is connected to. */
 export function* engineOf(tx: Transaction, workerId: string): Program<OtherEngine | undefined> {
-  const row = tx.node === undefined ? undefined : yield* get(ENGINE_OF, workerId, tx.node)
+  const row = tx.node === undefined ? undefined : yield* get(FIND_ENGINE_OF_WORKER, workerId, tx.node)
   if (row === undefined) return undefined
   const seenAt = Number(row.last_seen)
   return { name: String(row.name), seenAt, goneAt: seenAt + LAPSE_MS }

@@ -31,6 +31,8 @@ export interface Reply {
   readonly body?: Readable
   readonly type?: string
   readonly headers?: { readonly [name: string]: string }
+  /** Values of `Set-Cookie`. */
+  readonly cookies?: ReadonlyArray<string>
   /** The connection that it goes over leads to the wrong engine. */
   readonly isMisled?: boolean
 }

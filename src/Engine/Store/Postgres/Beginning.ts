@@ -9,7 +9,15 @@ import type { Program, Row, Statement } from "../Program.ts"
 import type { Prepared } from "./Dialect.ts"
 import { compare, histories, type History, READ_HISTORY } from "./History.ts"
 import type { Holder } from "./Holder.ts"
-import { FORGET, HAS_LAPSED, IS_THERE, MARK_AWAY, MARK_LAPSED, NOW, RETURN } from "./Nodes.ts"
+import {
+  DELETE_OLD_NODES,
+  HAS_LAPSED,
+  IS_THERE,
+  MARK_AWAY,
+  MARK_LAPSED,
+  NOW,
+  MARK_RETURNED
+} from "./Nodes.ts"
 import { wasWrong } from "./PostgresErrors.ts"
 import type { Numbers, PostgresTransaction } from "./PostgresTransaction.ts"
 import type { Runner, Session } from "./Session.ts"
@@ -268,8 +276,8 @@ export class Beginning {
     }
     if (this.#isReturning) runner.put(MARK_AWAY, [holder.node])
     for (const program of takeOver()) await runner.run(program)
-    if (this.#isReturning) runner.put(RETURN, [holder.node])
-    runner.put(FORGET, [])
+    if (this.#isReturning) runner.put(MARK_RETURNED, [holder.node])
+    runner.put(DELETE_OLD_NODES, [])
   }
 
   /** Others have written since: what is remembered of what they may have changed is read again, or forgotten. */
