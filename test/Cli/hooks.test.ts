@@ -69,7 +69,7 @@ describe("serve --hook", () => {
         assert.lengthOf(runs, 1)
         return runs[0]
       },
-      { timeout: 45_000, interval: 200 }
+      { timeout: 45_000, interval: 1000 }
     )
     await vi.waitFor(() => assert.lengthOf(calls, 1), { timeout: 45_000 })
 

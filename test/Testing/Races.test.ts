@@ -544,5 +544,5 @@ test("what is found of one run is not said of another, and is said once by what 
   await engine.advance("1h")
   await expect(engine.runToEnd(bad)).rejects.toBeInstanceOf(NondeterminismError)
   expect(await engine.runToEnd(await emit("order.noted"))).toMatchObject({ status: "completed" })
-  await expect(engine.runToEnd(await emit("parent.wanted"))).rejects.toThrow('function "order" parts')
+  await expect(engine.runToEnd(await emit("parent.wanted"))).rejects.toThrow('function "order" diverges')
 })
