@@ -79,7 +79,7 @@ describe.each(places)("workers of two versions %s", (_, open) => {
     await stopOne()
     await client.emit("order.paid", { orderId: "o-2" })
     const { details, message } = await reaches(client, left, "NO_WORKER_OF_VERSION")
-    assert.include(message, 'began with version "1" of function "pack"')
+    assert.include(message, 'is pinned to version "1" of function "pack"')
     assert.deepInclude(details, { codeVersion: "1", workers: [{ id: "worker-2", codeVersion: "2" }] })
 
     assert.strictEqual((await client.moveRun(left)).codeVersion, "2")
