@@ -102,7 +102,9 @@ describe("the page of runs", () => {
     const look = await kit.look(server.url)
 
     await look.open("runs?env=staging")
-    await look.sees(`emit order.placed '{"orderId":"o-1"}' --wait --environment staging`)
+    await look.sees(
+      `emit order.placed '{"orderId":"o-1"}' --wait --server-url ${server.url} --environment staging`
+    )
     // what a link names is not in the menu for good
     await look.page.select('select[aria-label="Environment"]', "default")
     await look.sees("--wait")
