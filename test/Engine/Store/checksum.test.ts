@@ -34,7 +34,7 @@ describe("a backup", () => {
 
     const said = await refusal(restoreBackup({ backup: pathOf("changed.db"), filename: pathOf("new.db") }))
 
-    assert.match(said, /^STORE_CORRUPT: ".*changed\.db" is not what was written/)
+    assert.match(said, /^STORE_CORRUPT: ".*changed\.db" does not match its checksum/)
     assert.deepStrictEqual(readdirSync(folder).toSorted(), [
       "changed.db",
       "monday.db",
