@@ -47,6 +47,24 @@ export const checkKeys = (
   }
 }
 
+/**
+ * Throws `ValidationError` for any unknown key at the top level. For calls that delete data: an option that is ignored, such as a
+ * `dryRun` in the wrong argument, would delete what was only to be counted.
+ */
+export const checkAllKeys =
+  (known: Known) =>
+  (options: unknown, what: string): void => {
+    checkKeys(options, known, what, false)
+    const odd = isObject(options)
+      ? Object.keys(options).find((key) => options[key] !== undefined && !Object.hasOwn(known, key))
+      : undefined
+    if (odd !== undefined) {
+      throw new ValidationError(
+        `${what} has no option \`${odd}\` in this argument, which takes ${Object.keys(known).join(", ")}`
+      )
+    }
+  }
+
 const isList = (inner: Known | readonly [Known]): inner is readonly [Known] => Array.isArray(inner)
 
 const unknown = (key: string, known: Known, what: string, logger: Logger | false | undefined): void => {

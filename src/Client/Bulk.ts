@@ -5,6 +5,7 @@ import type { BulkAction, BulkOperation } from "../Protocol/Bulk.ts"
 import type { EraseTarget } from "../Protocol/Erase.ts"
 import { filterNames, type RunFilters } from "../RunFilters.ts"
 import type { CallArgs, ClientError, EffectKind, Kind, Options, PromiseKind } from "./Kinds.ts"
+import { checkAllKeys } from "../OptionKeys.ts"
 import { byId, call, type Methods } from "./Methods.ts"
 
 /** The runs of a bulk operation: those that match all filters, or those with the given ids. */
@@ -95,14 +96,14 @@ export const bulkMethods: Methods<BulkApi<PromiseKind>, BulkApi<EffectKind>> = {
     [
       null,
       { ...filterNames, ids: true },
-      { ...call, dryRun: true, reason: true, fromStep: true, version: true }
+      checkAllKeys({ ...call, dryRun: true, reason: true, fromStep: true, version: true })
     ],
     { InvalidStateError: true }
   ],
   erase: [
     [
-      { events: true, runs: true, streams: true, keys: true, configs: true },
-      { ...call, dryRun: true, cancel: true, compact: true }
+      checkAllKeys({ events: true, runs: true, streams: true, keys: true, configs: true }),
+      checkAllKeys({ ...call, dryRun: true, cancel: true, compact: true })
     ],
     { InvalidStateError: true }
   ],

@@ -20,6 +20,18 @@ const lose = acrossEnvironments(
   },
   () => "lose an event"
 )
+const INSERT_RUN = statement(
+  "AuditorTest.insertRun",
+  `INSERT INTO runs (id, environment, function, status, event, created_at, updated_at, ended_at)
+     SELECT ?, environment, 1, 5, position, ?, ?, ? FROM events WHERE idempotency_key = 'order-1'`
+)
+const insertRun = acrossEnvironments(
+  "insertRun",
+  function* (_tx, id: string, createdAt: number, endedAt: number): Program<void> {
+    yield* write(INSERT_RUN, id, createdAt, endedAt, endedAt)
+  },
+  () => "insert a run"
+)
 const place = (idempotencyKey: string) =>
   appendEvent({ environment: "default", name: "order.placed", version: 1, data: "{}", idempotencyKey })
 
@@ -54,6 +66,35 @@ const aWhile = Effect.forEach(
 )
 
 describe("the auditor of an engine", () => {
+  it.effect(
+    "takes a run of the same event for a rerun when it began after the other had ended, and else for one too many",
+    () =>
+      withAuditor(true, ({ lines }) =>
+        Effect.gen(function* () {
+          const store = yield* Store
+          const auditor = yield* Auditor
+          yield* store.write(place("order-1"))
+          yield* store.write(insertRun("run_first", 1000, 3000))
+          yield* store.write(insertRun("run_again", 3000, 4000))
+        // it looks when there is an event
+        yield* store.write(place("order-2"))
+          yield* aWhile
+          assert.strictEqual(auditor.violations(), 0, lines.join("\n"))
+
+          yield* store.write(insertRun("run_twice", 3500, 5000))
+        yield* store.write(place("order-3"))
+          yield* aWhile
+          assert.lengthOf(
+            lines.filter((line) =>
+              line.includes("run run_twice: run run_again is of the same function and event")
+            ),
+            1,
+            lines.join("\n")
+          )
+        })
+      )
+  )
+
   it.effect("counts what it finds, says it once, and asks nothing while nothing happens", () =>
     withAuditor(true, ({ lines, reads }) =>
       Effect.gen(function* () {

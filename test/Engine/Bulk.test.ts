@@ -112,6 +112,13 @@ const connections: ReadonlyArray<readonly [string, () => IronflowClient]> = [
   ["over HTTP", () => remote]
 ]
 
+it("begins in an environment that nobody has used", async () => {
+  const client = createClient({ serverUrl: engine.url ?? "", environment: "of-nobody" })
+  const operation = await done(client, client.bulk("retry", { status: "failed" }, { dryRun: true }))
+  assert.deepStrictEqual(countsOf(operation), { done: 0, matched: 0, skipped: {}, status: "completed" })
+  await client.close()
+})
+
 for (const [via, clientOf] of connections) {
   describe(`a bulk operation ${via}`, () => {
     it("counts in a dry run what it would do, and changes nothing", async () => {
@@ -127,6 +134,20 @@ for (const [via, clientOf] of connections) {
       assert.deepStrictEqual(await statusesOf(ids), ["waiting", "waiting", "completed", "failed"])
       const { log } = await auditOf()
       assert.notInclude(log, operation.id)
+    })
+
+    it("is refused with an option that it does not have, and deletes nothing", async () => {
+      const { filter, ids } = await batchOf({})
+      for (const options of [{ dry_run: true }, { dry: true }, { dryRun: true, why: "a test" }]) {
+        const error = await clientOf()
+          .bulk("delete", filter, options as object)
+          .then(
+            () => undefined,
+            (error: unknown) => error
+          )
+        assert.instanceOf(error, ValidationError, JSON.stringify(options))
+      }
+      assert.deepStrictEqual(await statusesOf(ids), ["completed"])
     })
 
     it("cancels the runs that fit, and says of the others why it did not", async () => {

@@ -275,7 +275,11 @@ for (const [via, clientOf] of connections) {
         [{ streams: [] }, {}, /empty/],
         [{ keys: [{ bucket: "nowhere", key: "a" }] }, {}, /no bucket "nowhere"/],
         [{ keys: [{ bucket: "nowhere" }] }, {}, /by one of them/],
-        [{ events: { since: "yesterday" } }, {}, /ISO string/]
+        [{ events: { since: "yesterday" } }, {}, /ISO string/],
+        // what would be ignored would erase what was only to be counted
+        [{ events: { where: "true" }, dryRun: true }, {}, /has no option `dryRun` in this argument/],
+        [{ events: { where: "true" } }, { dry_run: true }, /has no option `dry_run`/],
+        [{ events: { where: "true" } }, { dry: true }, /has no option `dry` in this argument/]
       ]
       for (const [target, options, words] of wrong) {
         const error = await clientOf()

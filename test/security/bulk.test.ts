@@ -106,6 +106,16 @@ describe("a key", () => {
     }
   })
 
+  it("that may cancel no run erases none that goes on", async () => {
+    const key = await keys.keyThat(allowed, { effect: "deny", actions: "run:cancel", resources: "run:*" })
+    const erase = (more: object) =>
+      keys.send("POST", "/api/v1/erase", { runIds: [guest], dryRun: true, ...more }, { key })
+    const refused = await erase({ cancel: true })
+    assert.strictEqual(refused.status, 403)
+    assert.include(JSON.stringify(refused.body), "denies this key run:cancel")
+    assert.strictEqual((await erase({})).status, 200)
+  })
+
   it("names runs by id that it may not touch, and they stay as they are", async () => {
     const key = await keys.keyThat(allowed, {
       effect: "deny",

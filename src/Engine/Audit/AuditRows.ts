@@ -24,6 +24,9 @@ export interface AuditedRun {
   readonly id: string
   /** The function and the triggering event, for a run that was not invoked. */
   readonly cause?: string
+  /** Epoch milliseconds; `endedAt` is absent for an unfinished run. */
+  readonly createdAt: number
+  readonly endedAt?: number
   /** Changes when a client restarts the run from a step, or patches a step. */
   readonly touched: string
   /** A digest of each of its steps. */
@@ -291,6 +294,8 @@ const auditedRunOf = (row: Row, steps: ReadonlyArray<Row>, superseded: number): 
     id: String(row.id),
     // a fork has the event of the run that it was forked from
     ...(input === null && row.forked_from === null ? { cause: `${row.function} ${row.event}` } : {}),
+    createdAt: Number(row.created_at),
+    ...(ended_at === null ? {} : { endedAt: Number(ended_at) }),
     touched: `${superseded} ${generation} ${erased}`,
     steps: hashes,
     ...(ended_at === null

@@ -77,6 +77,17 @@ interface Audit {
   readonly tell: (found: Violation) => void
 }
 
+/** A run that starts twice does so within this time, in milliseconds. */
+const TWICE_MS = 600_000
+
+/**
+ * Whether a run may be a rerun of an earlier one, which is not marked as such. Only ended runs are rerun; the earlier run may have been
+ * retried since.
+ */
+const mayBeRerun = (run: AuditedRun, earlier: AuditedRun): boolean =>
+  (earlier.endedAt !== undefined && run.createdAt >= earlier.endedAt) ||
+  run.createdAt - earlier.createdAt > TWICE_MS
+
 /** Checks everything recent, slice by slice. */
 export const audit = ({ keepMs, known, pace, store, tell }: Audit): Effect.Effect<void, StoreError> =>
   Effect.gen(function* () {
@@ -84,16 +95,16 @@ export const audit = ({ keepMs, known, pace, store, tell }: Audit): Effect.Effec
     let after: number | undefined = Math.max(0, last.runs - RECENT)
     for (const run of known.keys()) if (run <= after) known.delete(run)
     const seen = new Set<number>()
-    const causes = new Map<string, string>()
+    const causes = new Map<string, AuditedRun>()
     while (after !== undefined) {
       const from: number = after
       const slice = yield* pace(store.read(auditRuns({ after: from, limit: SLICE, keepMs })))
       slice.violations.forEach(tell)
       for (const now of slice.auditedRuns ?? []) {
         const twin = now.cause === undefined ? undefined : causes.get(now.cause)
-        if (now.cause !== undefined) causes.set(now.cause, now.id)
-        if (twin !== undefined) {
-          const message = `run ${now.id}: run ${twin} is of the same function and event`
+        if (now.cause !== undefined) causes.set(now.cause, now)
+        if (twin !== undefined && !mayBeRerun(now, twin)) {
+          const message = `run ${now.id}: run ${twin.id} is of the same function and event`
           tell({ guarantee: "G1", message, key: `twins ${now.cause}` })
         }
         const before = known.get(now.run)

@@ -91,12 +91,13 @@ export const insertBulk = inEnvironment(
     }
     const now = tx.now()
     const id = tx.ids.bulk()
+    const environmentKey = tx.environment(environment)
     const asked =
       request.erase === undefined ? request : { ...request, target: targetOf(id, request.erase, ids) }
     const key = yield* insert(
       INSERT_OPERATION,
       id,
-      tx.environment(environment),
+      environmentKey,
       action,
       JSON.stringify(asked),
       ids === undefined ? null : JSON.stringify(ids),
@@ -116,7 +117,8 @@ export const insertBulk = inEnvironment(
         ...(ids === undefined ? {} : { ids: ids.length })
       })
     }
-    return (yield* findBulk(tx, environment, id))!
+    // by its key: an environment that nobody has used is made by this transaction
+    return recordOf(tx, (yield* get(FIND_OPERATION, id, environmentKey))!)
   },
   (_, action) => `begin to ${action} ${action === "erase" ? "data" : "runs"}`
 )

@@ -48,7 +48,7 @@ export const makeErasing = (store: StoreService): Erasing => {
     Effect.gen(function* () {
       const { asked, ids } = yield* checked(() => {
         const it = checkErase(target, options)
-        checkMayErase(caller, environment, it.asked.erase ?? {})
+        checkMayErase(caller, environment, it.asked.erase ?? {}, it.asked.cancel === true)
         return it
       })
       const { keys, runs } = asked.erase ?? {}
@@ -166,12 +166,18 @@ const ROWS_ONLY =
 
 /**
  * A caller who erases learns how much of all data matches an expression, so none of it may be denied to the caller. Throws
- * `UnauthorizedError` where a policy denies the key to read or delete some of it.
+ * `UnauthorizedError` where a policy denies the key to read or delete some of it, or to cancel runs that are to be cancelled.
  */
-const checkMayErase = (caller: Caller | undefined, environment: string, target: CheckedTarget): void => {
+const checkMayErase = (
+  caller: Caller | undefined,
+  environment: string,
+  target: CheckedTarget,
+  cancel: boolean
+): void => {
   caller?.check("data:erase", "engine:*", environment)
   const reads: ReadonlyArray<Action> = [
     "run:read",
+    ...(cancel ? (["run:cancel"] as const) : []),
     ...(target.events === undefined && target.runs === undefined && target.streams === undefined
       ? []
       : (["function:read", "stream:read", "subscription:read"] as const)),
