@@ -193,6 +193,12 @@ export const list = Command.make(
       const { json } = yield* ironflow
       return yield* use(Effect.flatMap(Client, (client) => follow(client, filters, input.limit, json)))
     }
+    if (Option.isSome(input.cursor) && input.cursor.value === "") {
+      // an unset variable in a script: to begin again with the first page would never end
+      return yield* new ValidationError(
+        "--cursor is empty: give it the cursor of the page before, or leave it out"
+      )
+    }
     if (input.timeLimit < 0) {
       return yield* new ValidationError(`--time-limit takes milliseconds, and not ${input.timeLimit}`)
     }

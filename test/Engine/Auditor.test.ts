@@ -8,6 +8,7 @@ import { appendEvent } from "../../src/Engine/Events/Append.ts"
 import * as SqliteStore from "../../src/Engine/SqliteStore.ts"
 import { acrossEnvironments, type Program, statement, write } from "../../src/Engine/Store/Program.ts"
 import { Store } from "../../src/Engine/Store/Store.ts"
+import type { Transaction } from "../../src/Engine/Store/Transaction.ts"
 import { untilQuiet } from "./Quiet.ts"
 
 const LOSE = statement("AuditorTest.lose", "DELETE FROM events WHERE idempotency_key = 'order-1'", {
@@ -27,10 +28,10 @@ const INSERT_RUN = statement(
 )
 const insertRun = acrossEnvironments(
   "insertRun",
-  function* (_tx, id: string, createdAt: number, endedAt: number): Program<void> {
+  function* (_tx: Transaction, id: string, createdAt: number, endedAt: number): Program<void> {
     yield* write(INSERT_RUN, id, createdAt, endedAt, endedAt)
   },
-  () => "insert a run"
+  (_id: string, _createdAt: number, _endedAt: number) => "insert a run"
 )
 const place = (idempotencyKey: string) =>
   appendEvent({ environment: "default", name: "order.placed", version: 1, data: "{}", idempotencyKey })
@@ -76,13 +77,13 @@ describe("the auditor of an engine", () => {
           yield* store.write(place("order-1"))
           yield* store.write(insertRun("run_first", 1000, 3000))
           yield* store.write(insertRun("run_again", 3000, 4000))
-        // it looks when there is an event
-        yield* store.write(place("order-2"))
+          // it looks when there is an event
+          yield* store.write(place("order-2"))
           yield* aWhile
           assert.strictEqual(auditor.violations(), 0, lines.join("\n"))
 
           yield* store.write(insertRun("run_twice", 3500, 5000))
-        yield* store.write(place("order-3"))
+          yield* store.write(place("order-3"))
           yield* aWhile
           assert.lengthOf(
             lines.filter((line) =>
