@@ -1,5 +1,5 @@
 /** Formats log lines: one format for people, two for programs. Each record becomes exactly one line. */
-import { serializeError, StoreError } from "./Errors.ts"
+import { IronflowError, serializeError, StoreError } from "./Errors.ts"
 import type { LineLevel, LogFields } from "./LogFields.ts"
 
 /** `pretty` is for people, `json` has one object a line, `logfmt` has `name=value` pairs. */
@@ -57,9 +57,11 @@ export const dataText = (data: unknown): string => {
   }
 }
 
-/** Whether the database is out of reach or closed, which no place in the code has to do with. */
+/** Whether the database is out of reach or closed, or an error of ours comes of that. No place in the code has to do with it. */
 export const isOutage = (error: Error): boolean =>
-  error instanceof StoreError && error.code === "STORE_UNAVAILABLE"
+  error instanceof StoreError
+    ? error.code === "STORE_UNAVAILABLE"
+    : error instanceof IronflowError && error.cause instanceof StoreError && isOutage(error.cause)
 
 /** Replaces data that cannot be encoded. */
 export const NO_TEXT = "[data that cannot be shown as JSON]"

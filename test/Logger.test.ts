@@ -1,6 +1,7 @@
 import { afterEach, assert, beforeEach, describe, it, vi } from "@effect/vitest"
 import * as Cause from "effect/Cause"
 import { lineOf } from "../src/EffectLogger.ts"
+import { notStored } from "../src/Engine/Workers/ConnectedWorker.ts"
 import { StoreError } from "../src/Errors.ts"
 import {
   createLogger,
@@ -204,12 +205,12 @@ describe("the formats", () => {
   it("says where an error has come up, unless it is a database that is out of reach or closed", () => {
     const unavailable = new StoreError("Cannot read the log", { code: "STORE_UNAVAILABLE", retryable: true })
     const closed = new StoreError("The store is closed", { code: "STORE_UNAVAILABLE" })
-    for (const error of [new Error("no money"), unavailable, closed]) {
+    for (const error of [new Error("no money"), unavailable, closed, notStored(unavailable)]) {
       createLogger({ format: "json" }).warn("It has failed", error)
     }
 
     const stacks = lines.map((line) => typeof JSON.parse(line.slice("warn ".length)).data.stack)
-    assert.deepStrictEqual(stacks, ["string", "undefined", "undefined"])
+    assert.deepStrictEqual(stacks, ["string", "undefined", "undefined", "undefined"])
   })
 
   it("says the same of what an engine logs through Effect", () => {

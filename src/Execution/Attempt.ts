@@ -20,8 +20,8 @@ export class Attempt {
   readonly call: StepCall
   /** The number of this attempt, from 1. */
   readonly number: number
-  /** When it started, in epoch milliseconds. */
-  readonly startedAt: number
+  /** When it started, in epoch milliseconds; while it waits for its turn, since when it waits. */
+  startedAt: number
   /** Interrupts the code, if that is possible from outside. */
   interrupt: (() => void) | undefined = undefined
   /** Cancels the timeout of this attempt. */

@@ -61,25 +61,30 @@ export class RunningSteps {
 
   /** Starts the next attempt of a step, when the host's pace allows it. */
   start(call: StepCall, code: StepCode): void {
-    const { alarm, clock, mayBegin, pace } = this.#host
-    const now = clock.currentTimeMillisUnsafe()
-    const attempt = new Attempt(this.#owner, call, call.failures + 1, now)
+    const { clock, mayBegin, pace } = this.#host
+    const attempt = new Attempt(this.#owner, call, call.failures + 1, clock.currentTimeMillisUnsafe())
     call.attempt = attempt
     this.#attempts.add(attempt)
-    const { timeout } = code
-    if (timeout !== undefined) {
-      attempt.cancelTimer = alarm.at(now + timeout.ms, () => timedOut(attempt, timeout))
-    }
     if (pace === undefined) return this.#begin(attempt, code)
     pace(() => {
       // it may have ended while it waited
       if (!this.#attempts.has(attempt)) return
       if (attempt.abortReason !== undefined) attempt.fail(attempt.abortReason)
-      else if (mayBegin?.() !== false) this.#begin(attempt, code)
+      else if (mayBegin?.() !== false) {
+        attempt.startedAt = clock.currentTimeMillisUnsafe()
+        this.#begin(attempt, code)
+      }
     })
   }
 
   #begin(attempt: Attempt, code: StepCode): void {
+    const { timeout } = code
+    // not from its place in the queue: an attempt that has not begun must not time out
+    if (timeout !== undefined) {
+      attempt.cancelTimer = this.#host.alarm.at(attempt.startedAt + timeout.ms, () =>
+        timedOut(attempt, timeout)
+      )
+    }
     this.#host.tracing?.began(attempt)
     const begin = this.#host.probe?.begin
     if (begin === undefined) code.begin(attempt)

@@ -94,6 +94,7 @@ export class ScriptedEngine {
   readonly refusals: Array<Error> = []
   defers: TurnHost["defers"] = undefined
   mayBegin: TurnHost["mayBegin"] = undefined
+  pace: TurnHost["pace"] = undefined
   #queued: Array<Queued> = []
   #live: Live | undefined = undefined
   #scheduled = false
@@ -170,6 +171,7 @@ export class ScriptedEngine {
       late: (stepName) => void this.late.push(stepName),
       ...(this.defers === undefined ? {} : { defers: this.defers }),
       mayBegin: () => this.mayBegin?.() ?? true,
+      ...(this.pace === undefined ? {} : { pace: this.pace }),
       ...(this.upcast === undefined ? {} : { upcast: this.upcast })
     }
     const job: Job = {

@@ -252,6 +252,31 @@ describe("retries", () => {
 })
 
 describe("timeouts", () => {
+  both(
+    "the timeout of a step begins when its code begins, however long it has waited for its turn",
+    {
+      promise:
+        (probe) =>
+        ({ step }) =>
+          step.run("quick", probe.code("quick", 1), { timeout: "60ms" }),
+      effect: (probe) => () => Step.run("quick", attempt(probe.code("quick", 1)), { timeout: "60 millis" })
+    },
+    async ({ engine, fn, log }) => {
+      const waiting: Array<() => void> = []
+      engine.pace = (start) => void waiting.push(start)
+      const { end } = engine.start(fn)
+      await until(() => waiting.length === 1, "waiting for its turn")
+      await engine.advance(5000)
+      assert.deepStrictEqual(engine.tags, [])
+      const beganAt = engine.now
+      waiting[0]!()
+      await until(() => end.value !== undefined, "ended")
+      assert.deepStrictEqual(log, ["quick"])
+      const [done] = engine.ops("StepDone")
+      assert.deepStrictEqual([done?.attempt, done?.startedAt], [1, beganAt])
+    }
+  )
+
   for (const where of ["step", "function"] as const) {
     const options = where === "step" ? { timeout: "2s" } : {}
     both(

@@ -7,6 +7,7 @@ import pg from "pg"
 import { vi } from "vitest"
 import * as PostgresStore from "../../../src/Engine/PostgresStore.ts"
 import * as NodeWorkers from "../../../src/Engine/Runs/NodeWorkers.ts"
+import { Connections } from "../../../src/Engine/Store/Postgres/Connections.ts"
 import { checkServer, loadDriver, settingsOf } from "../../../src/Engine/Store/Postgres/Driver.ts"
 import { migrations } from "../../../src/Engine/Store/Postgres/Migrations.ts"
 import { openError } from "../../../src/Engine/Store/Postgres/PostgresErrors.ts"
@@ -121,6 +122,28 @@ describe("a database URL", () => {
       const error = yield* failsToOpen({ url: as.href, schema: "not_there" })
       assert.strictEqual(error.code, "STORE_UNAVAILABLE")
       assert.include(error.message, "GRANT CREATE ON DATABASE")
+    })
+  )
+})
+
+describe("a connection that the server ends", () => {
+  live("while nobody waits for an answer does not end the process", () =>
+    Effect.gen(function* () {
+      const { url } = yield* takeSchema
+      const { Pool } = new Connections({ Client: pg.Client, Pool: pg.Pool }).driver
+      const pool = yield* Effect.acquireRelease(
+        Effect.sync(() => new Pool({ connectionString: url })),
+        (pool) => Effect.promise(() => pool.end())
+      )
+      const held = yield* Effect.promise(() => pool.connect())
+      const [row] = (yield* Effect.promise(() => held.query("SELECT pg_backend_pid() AS pid"))).rows
+      const ended = new Promise((resolve) => held.once("end", resolve))
+      // an event without a listener would be thrown, and fail this file
+      yield* rows(undefined, `SELECT pg_terminate_backend(${row.pid})`)
+      yield* Effect.promise(() => ended)
+      const refused = yield* Effect.promise(() => held.query("SELECT 1").then(() => "answered", String))
+      assert.notStrictEqual(refused, "answered")
+      held.release(true)
     })
   )
 })

@@ -21,6 +21,9 @@ export class Connections {
       constructor(config: ClientConfig) {
         super(config)
         open.add(this)
+        // An "error" event without a listener ends the process, and the pool listens only while a connection is idle. Whoever uses the
+        // connection learns of the error from the query, or from the next one.
+        this.on("error", () => {})
         this.once("end", () => open.delete(this))
       }
     }
