@@ -1,14 +1,17 @@
 /**
- * A single writer: commands that arrive together share a transaction, and every caller wakes after the commit.
+ * A single writer: commands that arrive together share a transaction, and every caller wakes when the transaction is durable.
  *
- * A transaction costs one flush to disk, however many commands are in it; that gives the throughput. A command that throws rolls
+ * A transaction costs one sync of the disk, however many commands are in it; that gives the throughput. While the disk works for a
+ * large group, its process goes on with other things, and new commands gather for the next group. A command that throws rolls
  * the whole group back. The group is then repeated with one command per transaction, so that only the faulty command fails. So
  * commands must change nothing but the database and what `begin` resets.
  */
 import type { DatabaseSync } from "node:sqlite"
 import { MAX_SHARED_STEPS, stepsTaken } from "../../ExpressionBudget.ts"
 import { endTransaction } from "./Snapshot.ts"
+import { clearTimeout, setTimeout } from "../../RealTimers.ts"
 import { afterOthers } from "../LoopTurn.ts"
+import type { Sync } from "./LogSync.ts"
 
 interface Command {
   readonly run: () => unknown
@@ -41,11 +44,31 @@ export interface GroupCommitOptions {
   readonly rolledBack?: () => void
   /** Called with the error after that. Returns whether it repaired something, so that the same commands may succeed now. */
   readonly mend?: (error: unknown) => boolean
-  /** Called with the duration of a group, milliseconds, and its number of commands. */
+  /** Called with the time until a group was durable, milliseconds, and its number of commands. */
   readonly took?: (ms: number, commands: number) => void
-  /** Called after every commit, before the callers wake. */
-  readonly committed: () => void
+  /** Called after every commit. The result is called when the commit is durable, before the callers wake. */
+  readonly committed: () => (() => void) | void
+  /** Makes commits durable; absent where `COMMIT` does. */
+  readonly sync?: Sync
+  /**
+   * Called with the error when the disk has refused to store a commit. What was committed may be lost with the next power cut, and
+   * so may everything after it: nothing must be written any more. Returns the error for the callers.
+   */
+  readonly refused?: (error: unknown) => unknown
 }
+
+/**
+ * A group of fewer commands is synced at once, unless the disk is slow: to go on meanwhile takes longer for the group, and gains
+ * little.
+ */
+const SMALL_GROUP = 4
+/** A disk whose last sync took longer is slow, milliseconds. */
+const SLOW_MS = 1
+/**
+ * How long a sync may take beside other work, milliseconds. The threads that do it also look up names and read files for the user's
+ * code, and may be busy with that for long.
+ */
+const MOST_ASIDE_MS = 250
 
 /** How often a transaction is repeated because something was repaired. */
 const MOST_MENDED = 500
@@ -59,7 +82,13 @@ export class GroupCommit {
   #scheduled = false
   /** How long the last group took, milliseconds: the longer, the more turns of the event loop pass before the next one. */
   #tookMs = 0
+  /** How long the last sync took, milliseconds. */
+  #syncMs = 0
   #closed: unknown
+  /** Ends the group for which the disk works, with the error when it has refused. */
+  #finish: ((refused?: { readonly error: unknown }) => void) | undefined
+  /** What is called when the disk has stored that group. */
+  #afterSync: Array<(refused?: { readonly error: unknown }) => void> = []
   /** Committed transactions, and commands in them, since the start. */
   commits = 0
   commands = 0
@@ -80,7 +109,11 @@ export class GroupCommit {
 
   /** Commits what is queued, and what must precede the next group. Later commands fail with `reason`. */
   close(reason: unknown): void {
-    while (this.#queue.length > 0) this.#drain()
+    this.#waitForDisk()
+    while (this.#queue.length > 0) {
+      this.#drain()
+      this.#waitForDisk()
+    }
     if (this.#closed === undefined) this.#doFirst()
     this.#closed ??= reason
   }
@@ -90,8 +123,14 @@ export class GroupCommit {
     this.#closed ??= reason
   }
 
+  /** Calls `f` when everything that is committed now is durable: at once, or with the error when the disk has refused. */
+  whenDurable(f: (refused?: { readonly error: unknown }) => void): void {
+    if (this.#finish === undefined) f()
+    else this.#afterSync.push(f)
+  }
+
   #schedule(): void {
-    if (this.#scheduled) return
+    if (this.#scheduled || this.#finish !== undefined) return
     this.#scheduled = true
     afterOthers(this.#tookMs, () => {
       this.#scheduled = false
@@ -101,20 +140,18 @@ export class GroupCommit {
   }
 
   #drain(): void {
+    if (this.#finish !== undefined) return
     const group = this.#queue.splice(0, this.#options.max)
     if (group.length === 0) return
     this.#doFirst()
     const beganAt = performance.now()
     const cause = this.#transactMending(group)
     this.#tookMs = performance.now() - beganAt
-    if (cause === undefined) {
-      this.#options.took?.(this.#tookMs, group.length)
-      return this.#wake(group)
-    }
+    if (cause === undefined) return this.#end(group, beganAt)
     if (group.length === 1) return group[0]!.fail(cause.error)
     for (const command of group) {
       const alone = this.#transactMending([command], false)
-      if (alone === undefined) this.#wake([command])
+      if (alone === undefined) this.#end([command])
       else command.fail(alone.error)
     }
   }
@@ -124,7 +161,7 @@ export class GroupCommit {
     if (run === undefined) return
     const first: Command = { run, succeed: () => {}, fail: () => {}, result: undefined }
     const cause = this.#transactMending([first], false)
-    if (cause === undefined) this.#wake([first])
+    if (cause === undefined) this.#end([first])
     else this.#options.failed?.(cause.error)
   }
 
@@ -172,8 +209,60 @@ export class GroupCommit {
     group.push(...this.#queue.splice(others))
   }
 
-  #wake(group: ReadonlyArray<Command>): void {
-    this.#options.committed()
-    for (const command of group) command.succeed(command.result as never)
+  /** Ends a committed group: its callers wake when it is durable. `beganAt`: when it began; absent for single commands. */
+  #end(group: ReadonlyArray<Command>, beganAt?: number): void {
+    const { committed, refused = (error) => error, sync, took } = this.#options
+    const tell = committed()
+    const finish = (refusal?: { readonly error: unknown }): void => {
+      if (refusal !== undefined) {
+        for (const command of group) command.fail(refusal.error)
+        return
+      }
+      if (beganAt !== undefined) took?.(performance.now() - beganAt, group.length)
+      tell?.()
+      for (const command of group) command.succeed(command.result as never)
+    }
+    if (sync?.isNeeded() !== true) return finish()
+    const syncedAt = performance.now()
+    const isSlow = this.#syncMs > SLOW_MS
+    if (beganAt === undefined || (group.length < SMALL_GROUP && !isSlow)) {
+      try {
+        sync.now()
+      } catch (error) {
+        return finish({ error: refused(error) })
+      }
+      this.#syncMs = performance.now() - syncedAt
+      return finish()
+    }
+    this.#finish = finish
+    const impatient = setTimeout(() => this.#waitForDisk(), MOST_ASIDE_MS)
+    sync.aside((error) => {
+      clearTimeout(impatient)
+      this.#syncMs = performance.now() - syncedAt
+      // somebody could not wait for it
+      if (this.#finish !== finish) return
+      this.#diskIsDone(error == null ? undefined : { error: refused(error) })
+    })
+  }
+
+  #diskIsDone(refusal?: { readonly error: unknown }): void {
+    const finish = this.#finish
+    const after = this.#afterSync
+    this.#finish = undefined
+    this.#afterSync = []
+    finish?.(refusal)
+    for (const f of after) f(refusal)
+    if (this.#queue.length > 0) this.#schedule()
+  }
+
+  /** Waits for the disk here. */
+  #waitForDisk(): void {
+    if (this.#finish === undefined) return
+    try {
+      this.#options.sync?.now()
+    } catch (error) {
+      return this.#diskIsDone({ error: this.#options.refused?.(error) ?? error })
+    }
+    this.#diskIsDone()
   }
 }

@@ -1,8 +1,8 @@
 /**
  * The store on SQLite, through Node's built-in module: nothing to install, one file, one process at a time.
  *
- * Writes go through one group commit with `synchronous=FULL`: acknowledged writes survive a power loss. Reads run on the same
- * connection between commits, so they see all acknowledged writes and no others.
+ * Writes go through one group commit, and are acknowledged when the disk has them: they survive a power loss. Reads run on the same
+ * connection between commits. They see all acknowledged writes, and what else they see is on the disk before the reader has it.
  */
 import * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"
@@ -21,9 +21,10 @@ import { GroupCommit } from "./GroupCommit.ts"
 import { isLeftAlone, lookAtNewest, mend } from "./Mending.ts"
 import { type Call, Refused } from "./Program.ts"
 import { Ownership } from "./Ownership.ts"
-import { isDamage, isUnavailable, storeError } from "./SqliteErrors.ts"
+import { isDamage, isUnavailable, refusedByDisk, storeError } from "./SqliteErrors.ts"
 import { RETRY_MS } from "./StoreOutage.ts"
 import { Snapshot } from "./Snapshot.ts"
+import { syncOf } from "./LogSync.ts"
 import { Transaction } from "./Transaction.ts"
 import { readClock, storeClock } from "./ClockRows.ts"
 import type { Upkeep } from "./Upkeep.ts"
@@ -76,7 +77,7 @@ export const make = (
     let programs = 0
     let triedAt = Number.NEGATIVE_INFINITY
     const changesSoFar = () => db.prepare("SELECT total_changes() AS changes").get()?.changes
-    const { ownership, snapshot, tx, writer } = yield* Effect.try({
+    const { ownership, snapshot, sync, tx, writer } = yield* Effect.try({
       try: () => {
         migrate(db)
         const tx = new Transaction({
@@ -98,6 +99,7 @@ export const make = (
               nonce: [0, 1, 2, 3].map(() => Math.floor(random.nextDoubleUnsafe() * 2 ** 32)).join("-"),
               monotonicMs
             })
+        const sync = isFile ? syncOf(db, options.filename) : undefined
         const snapshot = new Snapshot(db)
         const writer = new GroupCommit(db, {
           max: GROUP,
@@ -141,17 +143,25 @@ export const make = (
           committed: () => {
             // a transaction without changes needs no disk space
             if (outage !== undefined && changesSoFar() !== outage.changes) outage = undefined
-            listeners.committed(tx.committed())
+            const changes = tx.committed()
+            return () => listeners.committed(changes)
+          },
+          ...(sync === undefined ? {} : { sync }),
+          refused: (cause) => {
+            const error = refusedByDisk(options.filename, cause)
+            lose(error)
+            return error
           },
           failed: (error) =>
             tell(`The clock was set, and what is stored could not be moved with it: ${String(error)}`)
         })
         tx.perform(upkeep.load(tx))
         if (isFile) lookAtNewest(tx)
-        return { ownership, snapshot, tx, writer }
+        return { ownership, snapshot, sync, tx, writer }
       },
       catch: (cause) => storeError(`Cannot use database "${options.filename}"`, cause)
     })
+    yield* Effect.addFinalizer(() => Effect.sync(() => sync?.close()))
     yield* Effect.addFinalizer(() =>
       Effect.suspend(() => {
         writer.close(
@@ -190,23 +200,30 @@ export const make = (
       if (isDamage(cause)) tx.damage.wasFound = true
       return cannot(what, cause)
     }
+    /** Reads at once. The reader gets the result when the disk has everything that was read. */
+    const readDurable = <A>(what: string | (() => string), run: () => A): Effect.Effect<A, StoreError> =>
+      Effect.callback((resume) => {
+        let found: A
+        try {
+          found = run()
+        } catch (cause) {
+          return resume(Effect.fail(failedRead(what, cause)))
+        }
+        writer.whenDurable((refused) =>
+          resume(refused === undefined ? Effect.succeed(found) : Effect.fail(cannot(what, refused.error)))
+        )
+      })
     const read = <A>(what: string | (() => string), run: () => A): Effect.Effect<A, StoreError> =>
-      Effect.try({
-        try: () => {
-          if (listeners.lost !== undefined) throw listeners.lost
-          snapshot.take()
-          return together(run)
-        },
-        catch: (cause) => failedRead(what, cause)
+      readDurable(what, () => {
+        if (listeners.lost !== undefined) throw listeners.lost
+        snapshot.take()
+        return together(run)
       })
     /** Reads statement by statement, so that a failed one does not spoil the others. */
     const readApart = <A>(what: string | (() => string), run: () => A): Effect.Effect<A, StoreError> =>
-      Effect.try({
-        try: () => {
-          snapshot.giveUp()
-          return run()
-        },
-        catch: (cause) => failedRead(what, cause)
+      readDurable(what, () => {
+        snapshot.giveUp()
+        return run()
       })
     /** Returns a refusal as a value, so that it does not roll back the group. */
     const perform = <A, E>(call: Call<A, E>): A | Refused<E> => {

@@ -44,3 +44,11 @@ export const storeError = (what: string, cause: unknown): StoreError => {
   }
   return new StoreError(`${what}: ${reason}`, { cause })
 }
+
+/** The disk did not store what was committed. After that, a later success says nothing about what came before. */
+export const refusedByDisk = (filename: string, cause: unknown): StoreError =>
+  new StoreError(
+    `The disk has not stored what was written to database "${filename}": ${cause instanceof Error ? cause.message : String(cause)}. What was just ` +
+      "written may be lost, so this engine stops and answers nothing more. Check the disk, and start the engine again",
+    { code: "STORE_UNAVAILABLE", cause }
+  )

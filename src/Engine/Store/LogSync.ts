@@ -1,0 +1,69 @@
+/**
+ * Makes committed transactions durable, beside the other work of the process.
+ *
+ * With `synchronous=FULL`, SQLite waits for the disk within `COMMIT`, and the thread of the engine does nothing else meanwhile. So
+ * the store commits with `synchronous=NORMAL`, which writes to the write-ahead log and does not wait, and this waits for the log
+ * with the system call that SQLite would use. The log is one file for as long as the database is open: a checkpoint overwrites
+ * or truncates it. SQLite itself syncs the log before a checkpoint, and its folder when the log is created.
+ */
+import { closeSync, fdatasync, fdatasyncSync, openSync, realpathSync } from "node:fs"
+import type { DatabaseSync, StatementSync } from "node:sqlite"
+
+/** Waits until the disk has what was committed. */
+export interface Sync {
+  /** Whether anything was written since the last sync began. */
+  readonly isNeeded: () => boolean
+  /** Waits here. Throws when the disk refuses. */
+  readonly now: () => void
+  /** Calls `done` when the disk has everything that was committed before the call, or with the error when it refuses. */
+  readonly aside: (done: (error: unknown) => void) => void
+}
+
+/**
+ * Lets SQLite commit without waiting for the disk, and returns what waits for it. On Linux only: elsewhere the system calls of
+ * Node.js and of SQLite differ (on macOS, that of Node.js also empties the cache of the disk), and SQLite waits itself.
+ */
+export const syncOf = (db: DatabaseSync, filename: string): LogSync | undefined => {
+  if (process.platform !== "linux") return undefined
+  const sync = new LogSync(db, filename)
+  db.exec("PRAGMA synchronous=NORMAL")
+  return sync
+}
+
+export class LogSync implements Sync {
+  readonly #log: number
+  readonly #count: StatementSync
+  #synced: unknown
+
+  /** The database must have been written with `journal_mode=WAL`, so that its log exists. */
+  constructor(db: DatabaseSync, filename: string) {
+    this.#log = openSync(`${realpathSync(filename)}-wal`, "r+")
+    this.#count = db.prepare("SELECT total_changes() AS changes")
+    fdatasyncSync(this.#log)
+    this.#synced = this.#written()
+  }
+
+  isNeeded(): boolean {
+    return this.#written() !== this.#synced
+  }
+
+  now(): void {
+    const written = this.#written()
+    fdatasyncSync(this.#log)
+    this.#synced = written
+  }
+
+  aside(done: (error: unknown) => void): void {
+    // what is written meanwhile needs a sync of its own
+    this.#synced = this.#written()
+    fdatasync(this.#log, done)
+  }
+
+  close(): void {
+    closeSync(this.#log)
+  }
+
+  #written(): unknown {
+    return this.#count.get()?.changes
+  }
+}
