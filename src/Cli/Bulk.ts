@@ -27,6 +27,7 @@ import { leaveUnfinished } from "./Process.ts"
 import { tell, telling } from "./Progress.ts"
 import { use } from "./Server.ts"
 import { showMs } from "../Show.ts"
+import { textFlag } from "./TextFlag.ts"
 
 const clientCommand = commandsOf(Client)
 
@@ -308,7 +309,7 @@ const get = Command.make(
       Flag.withoutNegation,
       Flag.withDefault(false)
     ),
-    timeout: Flag.String("timeout").pipe(
+    timeout: textFlag("timeout").pipe(
       Flag.withMetavar("DURATION"),
       Flag.withDescription("With --wait: the longest to wait, such as 30s or 5m; it goes on all the same"),
       Flag.optional

@@ -27,6 +27,7 @@ import { checkFile } from "./UserFile.ts"
 import { watchCode } from "./Watch.ts"
 import { file } from "./Worker.ts"
 import type { WorkerInfo } from "./WorkerProcess.ts"
+import { textFlag } from "./TextFlag.ts"
 
 /** The folder for the data of `dev`. Git ignores it, since it also holds the master key. */
 const FOLDER = ".ironflow"
@@ -36,7 +37,7 @@ export const dev = Command.make(
   {
     file,
     port,
-    data: Flag.String("data").pipe(
+    data: textFlag("data").pipe(
       Flag.withMetavar("FILE"),
       Flag.withDescription(`The database file, made when it is not there; ${FOLDER}/dev.db by default`),
       Flag.withDefault(`${FOLDER}/dev.db`)

@@ -14,11 +14,12 @@ import { ironflow } from "./Ironflow.ts"
 import { print } from "./Output.ts"
 import { timeOf } from "./RunList.ts"
 import { use } from "./Server.ts"
+import { textFlag } from "./TextFlag.ts"
 
 const text = (name: string, metavar: string, description: string) =>
-  Flag.String(name).pipe(Flag.withMetavar(metavar), Flag.withDescription(description), Flag.optional)
+  textFlag(name).pipe(Flag.withMetavar(metavar), Flag.withDescription(description), Flag.optional)
 const several = (name: string, metavar: string, description: string) =>
-  Flag.String(name).pipe(
+  textFlag(name).pipe(
     Flag.withMetavar(metavar),
     Flag.withDescription(`${description}; several are possible`),
     Flag.between(0, bulkIds)
@@ -44,7 +45,7 @@ const flags = {
   until: text("until", "TIME", "Events and messages that were stored before that"),
   run: several("run", "ID", "This run, and the event that has started it"),
   runWhere: text("run-where", "CEL", "Runs for which this is true, over event, output and error"),
-  attribute: Flag.String("attribute").pipe(
+  attribute: textFlag("attribute").pipe(
     Flag.withMetavar("PATH=VALUE"),
     Flag.withDescription("Runs with this value at a path that their function names in searchBy"),
     Flag.between(0, 10)
@@ -69,21 +70,10 @@ type Said = {
   readonly [F in keyof typeof flags]: (typeof flags)[F] extends Flag.Flag<infer A> ? A : never
 }
 
-const flagOf = (name: string): string => `--${name.replace(/[A-Z]/g, (letter) => `-${letter.toLowerCase()}`)}`
-
 const usage = (message: string) => new CommandError(message, { code: "USAGE" })
 
 const targetOf = (said: Said) =>
   Effect.gen(function* () {
-    // an unset variable: without the flag more would be erased than intended
-    const blank = Object.entries(said).find(([, given]) =>
-      (Option.isOption(given) ? Option.toArray(given) : given).some((one: string) => one.trim() === "")
-    )
-    if (blank !== undefined) {
-      return yield* usage(
-        `${flagOf(blank[0])} is empty, which says nothing: give it a value, or leave it out`
-      )
-    }
     const now = yield* Clock.currentTimeMillis
     const some = (name: string, given: Option.Option<string>) =>
       Option.isNone(given) ? {} : { [name]: given.value }

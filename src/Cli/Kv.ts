@@ -18,6 +18,7 @@ import { fields, oneLine, print, shown, table } from "./Output.ts"
 import { use } from "./Server.ts"
 import { readStdin } from "./Stdin.ts"
 import { commandsOf, given } from "./Calling.ts"
+import { textFlag } from "./TextFlag.ts"
 
 const kvCommand = commandsOf(Kv)
 
@@ -54,7 +55,7 @@ const createBucket = kvCommand("create-bucket", {
   about: "Create a bucket.",
   takes: {
     bucket,
-    description: Flag.String("description").pipe(
+    description: textFlag("description").pipe(
       Flag.withDescription("What the bucket is for"),
       Flag.optional
     ),

@@ -105,10 +105,10 @@ it(
     for (const [args, message] of [
       [["functions", "pause", "nobody"], "Function not found: nobody"],
       [["runs", "fork", left, "--from", "nothing"], 'has no step "nothing"'],
-      [["runs", "fork", left, "--from", ""], 'has no step ""'],
+      [["runs", "fork", left, "--from", ""], "--from is empty"],
       [["runs", "fork", "--function", "pack", "--from", "", "--yes"], "--from is empty"],
       [["runs", "move", "--function", "pack", "--version", "", "--yes"], "--version is empty"],
-      [["runs", "move", left, "--version", ""], "The version must not be empty"],
+      [["runs", "move", left, "--version", ""], "--version is empty"],
       [["runs", "fork", left, "--patch", "nonsense"], "--patch takes a step and its result"],
       [["runs", "move", left], "has completed and cannot be moved"],
       [["functions", "run", "pack", "--data", "{"], "The data is not JSON"]
