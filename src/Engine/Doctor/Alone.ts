@@ -1,7 +1,7 @@
 /** The checks of a database without its engine. The database is only read: an engine may have it open. */
 import * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"
-import type { StoreError, ValidationError } from "../../Errors.ts"
+import { type StoreError, ValidationError } from "../../Errors.ts"
 import { makeIdGenerator } from "../../Ids.ts"
 import type { DoctorCheck } from "../../Protocol/Server.ts"
 import { loadRegistrations } from "../Functions/FunctionRows.ts"
@@ -43,16 +43,17 @@ export interface FileOptions {
   readonly hasMasterKey: boolean
 }
 
-/** Fails with `StoreError` when the file does not exist. */
+/** Fails with `StoreError` when the file does not exist, with `ValidationError` when it is no file. */
 export const examineFile = ({
   all,
   filename,
   hasMasterKey
-}: FileOptions): Effect.Effect<ReadonlyArray<DoctorCheck>, StoreError> =>
+}: FileOptions): Effect.Effect<ReadonlyArray<DoctorCheck>, StoreError | ValidationError> =>
   Effect.acquireUseRelease(
     Effect.try({
       try: () => openBeside(filename),
-      catch: (cause) => storeError(`Cannot open "${filename}"`, cause)
+      catch: (cause) =>
+        cause instanceof ValidationError ? cause : storeError(`Cannot open "${filename}"`, cause)
     }),
     (db) =>
       Effect.gen(function* () {

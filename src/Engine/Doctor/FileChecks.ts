@@ -4,7 +4,7 @@ import path from "node:path"
 import type { DoctorCheck } from "../../Protocol/Server.ts"
 import { StoreError } from "../../Errors.ts"
 import { formatSize } from "../../Size.ts"
-import { checkFiles, DEFAULT_MODE, refuseFolder } from "../Store/Files.ts"
+import { checkFiles, DEFAULT_MODE, refuseOther } from "../Store/Files.ts"
 import { isHeld } from "../Store/Lock.ts"
 import { migrations } from "../Store/Migrations.ts"
 import { DatabaseSync } from "../Store/NodeSqlite.ts"
@@ -124,12 +124,12 @@ export const checkIntegrity = (db: DatabaseSync, filename: string, all: boolean)
   }
 }
 
-/** Opens the file read-only, beside its engine. Throws a `StoreError` when it does not exist. */
+/** Opens the file read-only, beside its engine. Throws a `StoreError` when it does not exist, a `ValidationError` when it is no file. */
 export const openBeside = (filename: string): DatabaseSync => {
+  refuseOther(filename)
   if (!existsSync(filename)) {
     throw new StoreError(`There is no database "${filename}": check its name`, { code: "STORE_UNAVAILABLE" })
   }
-  refuseFolder(filename)
   return new DatabaseSync(filename, { readOnly: true, timeout: 5000 })
 }
 

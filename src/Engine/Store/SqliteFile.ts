@@ -1,6 +1,6 @@
 /** The file of a SQLite database: opened by one process at a time, checked, and migrated. */
 import { StoreError } from "../../Errors.ts"
-import { checkFiles, DEFAULT_MODE, makeFile, refuseFolder } from "./Files.ts"
+import { checkFiles, DEFAULT_MODE, makeFile, refuseOther } from "./Files.ts"
 import { acquireLock } from "./Lock.ts"
 import { migrations } from "./Migrations.ts"
 import { DatabaseSync } from "./NodeSqlite.ts"
@@ -44,7 +44,9 @@ export const open = (
     })
   }
   const isFile = filename !== ":memory:"
-  if (isFile) refuseFolder(filename)
+  if (isFile) {
+    refuseOther(filename, (message) => new StoreError(message, { code: "STORE_UNAVAILABLE" }))
+  }
   const warnings = isFile ? checkFiles(filename, fileMode) : []
   const lock = isFile ? acquireLock(filename, fileMode, now) : undefined
   let db: DatabaseSync | undefined
