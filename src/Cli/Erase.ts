@@ -6,7 +6,7 @@ import * as Option from "effect/Option"
 import * as Command from "effect/cli/Command"
 import * as Flag from "effect/cli/Flag"
 import * as Prompt from "effect/cli/Prompt"
-import { Client, type EraseKeys, type EraseTarget } from "../Client/Client.ts"
+import { type BulkOperation, Client, type EraseKeys, type EraseTarget } from "../Client/Client.ts"
 import { bulkIds } from "../Limits.ts"
 import { bulkFlags, countOf, failUnlessAllDone, follow, none, resultOf, stopped } from "./Bulk.ts"
 import { CommandError } from "./CommandError.ts"
@@ -125,6 +125,10 @@ const targetOf = (said: Said) =>
     return target
   })
 
+/** Whether nothing is there to be erased. What cannot be erased yet is tried, since the error says what to do. */
+const isInVain = ({ done, skipped }: BulkOperation): boolean =>
+  done === 0 && Object.keys(skipped).every((why) => why === "not found" || why === "erased already")
+
 export const erase = Command.make(
   "erase",
   { ...flags, ...other, ...bulkFlags },
@@ -152,7 +156,7 @@ export const erase = Command.make(
             "looked at"
           )
           if (looked.status !== "completed") return yield* stopped(looked)
-          if (dryRun || looked.matched === 0) {
+          if (dryRun || isInVain(looked)) {
             yield* print(looked, () => countOf(looked))
             return dryRun ? undefined : yield* none("erase", looked)
           }

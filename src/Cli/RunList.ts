@@ -252,7 +252,7 @@ const tableOf = (page: ListRunsResult, now: number, moments: string): string => 
     between(run.createdAt, run.endedAt) || `${between(run.createdAt, undefined, now)} so far`
   ])
   const lines = [
-    ...(rows.length === 0 ? [] : [table(["RUN", "FUNCTION", "STATUS", "CREATED", "TOOK"], rows)]),
+    ...(rows.length === 0 ? [] : [table(["RUN", "FUNCTION", "STATUS", "CREATED", "ENDED AFTER"], rows)]),
     ...damaged
   ]
   if (lines.length === 0) {

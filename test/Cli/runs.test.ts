@@ -107,7 +107,10 @@ it("runs are listed by each filter", { timeout: 120_000 }, async () => {
     )
   }
   const shown = await terminal.run(["runs", "list", "--error", "declined"], { env })
-  assert.match(shown.stdout, /^RUN +FUNCTION +STATUS +CREATED +TOOK\nrun_\w+ +charge +failed +\S+Z +\S+\n$/)
+  assert.match(
+    shown.stdout,
+    /^RUN +FUNCTION +STATUS +CREATED +ENDED AFTER\nrun_\w+ +charge +failed +\S+Z +\S+\n$/
+  )
   const none = await terminal.run(["runs", "list", "--entity", "order-5"], { env })
   assert.strictEqual(none.stdout, "There are no such runs.\n")
 })

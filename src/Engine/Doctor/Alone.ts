@@ -13,6 +13,7 @@ import { Transaction } from "../Store/Transaction.ts"
 import { type Condition, readCondition } from "./Condition.ts"
 import { explainRuns, type Readable } from "./Doctor.ts"
 import {
+  checkBackup,
   checkDisk,
   checkHolder,
   checkIntegrity,
@@ -72,8 +73,9 @@ export const examineFile = ({
         })
         const tables = outside.at(-1)
         if (tables?.status === "fail") return outside
-        const integrity = checkIntegrity(db, filename, all)
-        if (tables?.status !== "ok") return [...outside, integrity]
+        const checksum = all ? yield* Effect.promise(() => checkBackup(db, filename)) : undefined
+        const integrity = [checkIntegrity(db, filename, all), ...(checksum === undefined ? [] : [checksum])]
+        if (tables?.status !== "ok") return [...outside, ...integrity]
         const inside = yield* Effect.match(
           Effect.flatMap(readableOf(db, yield* Clock.Clock), (readable) => examine(readable, hasMasterKey)),
           {
@@ -83,7 +85,7 @@ export const examineFile = ({
             ]
           }
         )
-        return [...outside, integrity, ...inside]
+        return [...outside, ...integrity, ...inside]
       }),
     (db) => Effect.sync(() => db.close())
   )

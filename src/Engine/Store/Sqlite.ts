@@ -245,7 +245,8 @@ export const make = (
       }),
       ...(isFile ? { filename: options.filename } : {}),
       overwrite: (isOn) => wipe.overwrite(isOn),
-      wipe: (isLong) => wipe.wipe(isLong),
+      wipe: (isLong, hasStates) => wipe.wipe(isLong, hasStates),
+      cutLog: Effect.suspend(() => wipe.cutLog),
       backup: (filename) =>
         Effect.suspend(() =>
           listeners.lost === undefined

@@ -69,9 +69,11 @@ export interface StoreService {
   readonly overwrite?: (isOn: boolean) => void
   /**
    * Overwrites deleted data in the files of the database. It does not block others for long, unless `isLong` allows it. Returns
-   * what may still have the data. Absent where the files belong to a server.
+   * what may still have the data; `hasStates`: states of projections have it. Absent where the files belong to a server.
    */
-  readonly wipe?: (isLong: boolean) => Effect.Effect<string, StoreError>
+  readonly wipe?: (isLong: boolean, hasStates: boolean) => Effect.Effect<string, StoreError>
+  /** Empties the write-ahead log, unless somebody reads an older state: then it returns `false`. Absent where `wipe` is. */
+  readonly cutLog?: Effect.Effect<boolean, StoreError>
   /** Commits since the start; absent where they are not counted. */
   readonly commits?: () => CommitFigures
   /** Whether the database can be read and written, and no damage was found since the start. */
