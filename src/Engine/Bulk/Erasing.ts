@@ -11,6 +11,7 @@ import type { Caller } from "../Access/Access.ts"
 import { nextTurn } from "../Yielding.ts"
 import { matcherOf } from "../Runs/RunSearch.ts"
 import { searchRuns } from "../Runs/RunSearchRows.ts"
+import * as ProjectionSaveRows from "../Projections/ProjectionSaveRows.ts"
 import type { StoreService } from "../Store/Store.ts"
 import type { BulkRecord } from "./BulkRecords.ts"
 import * as BulkRows from "./BulkRows.ts"
@@ -138,11 +139,22 @@ export const makeErasing = (store: StoreService): Erasing => {
       return found
     })
 
+  /** Deletes what rebuilds of projections have left. */
+  const deleteOldStates: Effect.Effect<void, EngineError> = Effect.suspend(() =>
+    Effect.flatMap(store.write(ProjectionSaveRows.deleteOldStates()), (more) =>
+      more ? Effect.andThen(nextTurn, deleteOldStates) : Effect.void
+    )
+  )
+
   /** Removes what was erased, and what was asked, from the files. Returns what is to be said about that. */
   const cleanUp = ({ asked, done, rebuild }: BulkRecord): Effect.Effect<string | undefined, EngineError> => {
     const hasStates = rebuild !== undefined
     if (!asked.dryRun && (done > 0 || asked.compact === true))
-      return store.wipe?.(asked.compact === true, hasStates) ?? Effect.succeed(rowsOnly(hasStates))
+      return Effect.andThen(
+        deleteOldStates,
+        store.wipe?.(asked.compact === true, { hasStates, isOfAll: done === 0 }) ??
+          Effect.succeed(rowsOnly(hasStates))
+      )
     return Effect.as(
       // `forgetAsked` goes on with it while somebody reads
       store.cutLog ?? Effect.succeed(true),

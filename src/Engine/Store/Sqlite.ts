@@ -245,7 +245,7 @@ export const make = (
       }),
       ...(isFile ? { filename: options.filename } : {}),
       overwrite: (isOn) => wipe.overwrite(isOn),
-      wipe: (isLong, hasStates) => wipe.wipe(isLong, hasStates),
+      wipe: (isLong, what) => wipe.wipe(isLong, what),
       cutLog: Effect.suspend(() => wipe.cutLog),
       backup: (filename) =>
         Effect.suspend(() =>
