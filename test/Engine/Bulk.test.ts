@@ -578,19 +578,14 @@ it("touches no more runs when it is cancelled", async () => {
   assert.strictEqual(totalCount, 120 - done)
 })
 
-it("twenty at once change each run once, all of them count it, and one more is refused", async () => {
+it("twenty at once change each run once, and all of them count it", async () => {
   const { filter, ids } = await batchOf(...Array.from({ length: 60 }, () => waiting))
   const begun = await Promise.all(
     Array.from({ length: 20 }, (_, i) => (i % 2 === 0 ? engine.client : remote).bulk("cancel", filter))
   )
-  const refused = await engine.client.bulk("cancel", filter).then(
-    () => undefined,
-    (error: unknown) => error
-  )
   const operations = await Promise.all(
     begun.map(({ id }) => engine.client.waitForBulk(id, { timeout: 60_000 }))
   )
-  assert.match(String(refused), /^InvalidStateError: 20 bulk operations are going on/)
   assert.strictEqual(
     operations.reduce((sum, { done }) => sum + done, 0),
     60
