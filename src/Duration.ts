@@ -27,7 +27,8 @@ export const parseDuration = (duration: Duration): number => {
   if (typeof duration === "number") return duration
   const match = typeof duration === "string" ? grammar.exec(duration) : null
   const ms = match === null ? Number.NaN : Number(match[1]) * units[match[2] as keyof typeof units]
-  if (!Number.isFinite(ms)) throw new ValidationError(`Invalid duration ${show(duration)}: ${advice(duration)}`)
+  if (!Number.isFinite(ms))
+    throw new ValidationError(`Invalid duration ${show(duration)}: ${advice(duration)}`)
   // Round to the nanosecond first: 1.001s is 1000.9999999999999 in floating point.
   return Math.floor(Math.round(ms * 1e6) / 1e6)
 }

@@ -283,8 +283,13 @@ describe("how long things are kept", () => {
     const advised: Array<string> = []
     for (const flag of [...flags, "--lease-term", "--drain"]) {
       const { code, stderr } = await terminal.run([
-        ...["serve", "--port", "0", "--data", "advised.db"],
-        ...[flag, "3600000"]
+        "serve",
+        "--port",
+        "0",
+        "--data",
+        "advised.db",
+        flag,
+        "3600000"
       ])
       assert.strictEqual(code, 2, stderr)
       const [, value = ""] = /write the unit too, as in "([^"]+)"/.exec(stderr) ?? []
