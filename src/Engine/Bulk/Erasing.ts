@@ -45,7 +45,7 @@ export interface Erasing {
   /** Deletes the remains of operations that ended early. */
   readonly forgetEnded: Effect.Effect<void, EngineError>
   /** Takes what was asked out of the write-ahead log. */
-  readonly forgetAsked: Effect.Effect<void, EngineError>
+  readonly forgetAsked: Effect.Effect<void>
 }
 
 export const makeErasing = (store: StoreService): Erasing => {
@@ -139,6 +139,11 @@ export const makeErasing = (store: StoreService): Erasing => {
       return found
     })
 
+  /** Empties the write-ahead log, if that is possible now. What the operation has done stays done if not. */
+  const cutLog: Effect.Effect<boolean> = Effect.catch(store.cutLog ?? Effect.succeed(true), (error) =>
+    Effect.as(Effect.logWarning("The log of the database could not be emptied after an erase", error), false)
+  )
+
   /** Deletes what rebuilds of projections have left. */
   const deleteOldStates: Effect.Effect<void, EngineError> = Effect.suspend(() =>
     Effect.flatMap(store.write(ProjectionSaveRows.deleteOldStates()), (more) =>
@@ -157,15 +162,15 @@ export const makeErasing = (store: StoreService): Erasing => {
       )
     return Effect.as(
       // `forgetAsked` goes on with it while somebody reads
-      store.cutLog ?? Effect.succeed(true),
+      cutLog,
       asked.dryRun ? undefined : "Nothing was found that could be erased, and the database is as it was."
     )
   }
 
   /** Takes what was asked out of the write-ahead log, also after an operation that was cancelled or has stopped. */
-  const forgetAsked: Effect.Effect<void, EngineError> = Effect.gen(function* () {
+  const forgetAsked: Effect.Effect<void> = Effect.gen(function* () {
     for (let tries = 0; tries < CUT_TRIES; tries++) {
-      if (yield* store.cutLog ?? Effect.succeed(true)) return
+      if (yield* cutLog) return
       yield* Effect.sleep(LOOK_AGAIN_MS)
     }
   })
