@@ -12,15 +12,23 @@ const units = { ms: 1, s: 1000, m: 60_000, h: 3_600_000, d: 86_400_000 } as cons
 
 const grammar = /^(\d+(?:\.\d+)?)(ms|s|m|h|d)$/
 
-const allowed =
-  'write milliseconds as a number, or digits and one unit of ms, s, m, h, d without spaces, like "500ms", "1.5s", "7d"'
+const withUnit = 'digits and one unit of ms, s, m, h, d without spaces, like "500ms", "1.5s", "7d"'
+
+/** What to write instead. It is true on a command line too, where everything is a string. */
+const advice = (duration: unknown): string => {
+  if (typeof duration !== "string") return `write milliseconds as a number, or ${withUnit}`
+  return /^[1-9]\d{0,14}$/.test(duration)
+    ? `write the unit too, as in "${duration}ms", one of ms, s, m, h, d`
+    : `write ${withUnit}`
+}
 
 /** Parses a duration to milliseconds; strings are rounded down. Throws `ValidationError` for an invalid duration. */
 export const parseDuration = (duration: Duration): number => {
   if (typeof duration === "number") return duration
   const match = typeof duration === "string" ? grammar.exec(duration) : null
   const ms = match === null ? Number.NaN : Number(match[1]) * units[match[2] as keyof typeof units]
-  if (!Number.isFinite(ms)) throw new ValidationError(`Invalid duration ${show(duration)}: ${allowed}`)
+  if (!Number.isFinite(ms))
+    throw new ValidationError(`Invalid duration ${show(duration)}: ${advice(duration)}`)
   // Round to the nanosecond first: 1.001s is 1000.9999999999999 in floating point.
   return Math.floor(Math.round(ms * 1e6) / 1e6)
 }
@@ -33,7 +41,7 @@ export const positiveDuration = (duration: Duration, what: string): number => {
   const ms = typeof duration === "number" ? duration : parseNamed(duration, what)
   if (Number.isFinite(ms) && ms > 0) return ms
   throw new ValidationError(
-    `Invalid ${what}: ${show(duration)} is not a positive, finite duration; ${allowed}`
+    `Invalid ${what}: ${show(duration)} is not a positive, finite duration; ${advice(duration)}`
   )
 }
 
@@ -42,7 +50,7 @@ const parseNamed = (duration: string, what: string): number => {
     return parseDuration(duration)
   } catch {
     // Throw again with the name of the option.
-    throw new ValidationError(`Invalid ${what}: ${show(duration)} is not a duration; ${allowed}`)
+    throw new ValidationError(`Invalid ${what}: ${show(duration)} is not a duration; ${advice(duration)}`)
   }
 }
 

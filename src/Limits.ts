@@ -158,6 +158,14 @@ export const checkLimit = (list: string, limit: unknown): number => {
   )
 }
 
+/** Returns the cursor of a list. Throws `ValidationError` for an empty one: the list would begin anew, and a loop over its pages never end. */
+export const checkCursor = (list: string, cursor: unknown): string => {
+  if (typeof cursor === "string" && cursor !== "") return cursor
+  throw new ValidationError(
+    `The cursor of ${list} must be nextCursor of the page before, got ${show(cursor)}: leave it out to begin with the first page`
+  )
+}
+
 /** Returns the labels or metadata if they have at most 256 members. Throws `LimitExceededError`. */
 export const checkEntries = <A extends object>(what: string, value: A): A => {
   const size = Object.keys(value).length

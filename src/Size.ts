@@ -22,8 +22,16 @@ const units = {
 
 const grammar = /^(\d+(?:\.\d+)?)(B|[KMGT]i?B)$/
 
-const allowed =
-  'write bytes as a number, or digits and one unit of B, KiB, MiB, GiB, TiB, KB, MB, GB, TB without spaces, like "512MiB", "1.5GB"'
+const withUnit =
+  'digits and one unit of B, KiB, MiB, GiB, TiB, KB, MB, GB, TB without spaces, like "512MiB", "1.5GB"'
+
+/** What to write instead. It is true on a command line too, where everything is a string. */
+const advice = (size: unknown): string => {
+  if (typeof size !== "string") return `write bytes as a number, or ${withUnit}`
+  return /^[1-9]\d{0,14}$/.test(size)
+    ? `write the unit too, as in "${size}B", one of B, KiB, MiB, GiB, TiB, KB, MB, GB, TB`
+    : `write ${withUnit}`
+}
 
 /** Parses a size that must be positive, to bytes, rounded down. `what` names it in the error. Throws `ValidationError`. */
 export const positiveBytes = (size: Size, what: string): number => {
@@ -35,7 +43,7 @@ export const positiveBytes = (size: Size, what: string): number => {
         ? Number.NaN
         : Math.floor(Number(match[1]) * units[match[2] as keyof typeof units])
   if (Number.isSafeInteger(bytes) && bytes > 0) return bytes
-  throw new ValidationError(`${what} must be a positive number of bytes, got ${show(size)}: ${allowed}`)
+  throw new ValidationError(`${what} must be a positive number of bytes, got ${show(size)}: ${advice(size)}`)
 }
 
 /** Formats a size for people: `1.5 MiB`. */

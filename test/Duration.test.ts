@@ -44,8 +44,25 @@ describe("parseDuration", () => {
     `${"9".repeat(400)}d`
   ])("refuses %o, naming it and the grammar", (duration) => {
     assert.throws(() => parseDuration(duration), ValidationError)
-    assert.throws(() => parseDuration(duration), `Invalid duration ${show(duration)}: write milliseconds`)
+    assert.throws(() => parseDuration(duration), `Invalid duration ${show(duration)}: write `)
   })
+
+  it.each(["3600000", "10", "soon", "1 s", "0", "9".repeat(400), Number.NaN])(
+    "says about %j what works when it is pasted",
+    (duration) => {
+      let message = ""
+      try {
+        positiveDuration(duration, "delay")
+      } catch (error) {
+        message = String(error)
+      }
+      const [, said = ""] = /; (write .*)$/.exec(message) ?? []
+      const pasted = [...said.matchAll(/"([^"]+)"/g)].map(([, text = ""]) => text)
+      assert.isNotEmpty(pasted)
+      for (const text of pasted) assert.isAbove(positiveDuration(text, "delay"), 0)
+      assert.strictEqual(said.includes("as a number"), typeof duration === "number")
+    }
+  )
 
   it.each([null, undefined, {}, true])("refuses %o", (duration) => {
     assert.throws(() => parseDuration(duration as unknown as Duration), ValidationError)

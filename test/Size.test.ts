@@ -33,6 +33,23 @@ describe("a size", () => {
     assert.throws(() => positiveBytes(size, "the size"), /^the size must be a positive number of bytes, got /)
   )
 
+  it.each(["10000000", "512", "much", "1 MiB", "0", "9999999999999999", 0, Number.NaN])(
+    "what is said about %j works when it is pasted",
+    (size) => {
+      let message = ""
+      try {
+        positiveBytes(size, "the size")
+      } catch (error) {
+        message = String(error)
+      }
+      const [, said = ""] = /: (write .*)$/.exec(message) ?? []
+      const pasted = [...said.matchAll(/"([^"]+)"/g)].map(([, text = ""]) => text)
+      assert.isNotEmpty(pasted)
+      for (const text of pasted) assert.isAbove(positiveBytes(text, "the size"), 0)
+      assert.strictEqual(said.includes("as a number"), typeof size === "number")
+    }
+  )
+
   it.each([
     [0, "0 bytes"],
     [1023, "1023 bytes"],

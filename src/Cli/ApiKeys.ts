@@ -13,6 +13,7 @@ import { ironflow } from "./Ironflow.ts"
 import { print, table } from "./Output.ts"
 import { askFor } from "./Server.ts"
 import { commandsOf, given } from "./Calling.ts"
+import { textFlag } from "./TextFlag.ts"
 
 const apikeysCommand = commandsOf(ApiKeys)
 
@@ -22,7 +23,7 @@ const create = Command.make(
   "create",
   {
     name: Argument.String("name"),
-    role: Flag.String("role").pipe(
+    role: textFlag("role").pipe(
       Flag.withMetavar("ID"),
       Flag.withDescription(
         "A role of the key, such as role_worker; may be repeated. role_developer, and role_admin for the first key"
@@ -34,12 +35,12 @@ const create = Command.make(
       Flag.withoutNegation,
       Flag.withDefault(false)
     ),
-    expiresIn: Flag.String("expires-in").pipe(
+    expiresIn: textFlag("expires-in").pipe(
       Flag.withMetavar("TIME"),
       Flag.withDescription('When the key ends, such as "90d"; never by default'),
       Flag.optional
     ),
-    data: Flag.String("data").pipe(
+    data: textFlag("data").pipe(
       Flag.withMetavar("FILE"),
       Flag.withDescription("Make the key in this database file, where no server has it open; ironflow.db"),
       Flag.optional
@@ -131,7 +132,7 @@ const rotate = apikeysCommand("rotate", {
   about: "Replace a key by a new one with the same rights. The old one ends at once, or after --overlap.",
   takes: {
     id,
-    overlap: Flag.String("overlap").pipe(
+    overlap: textFlag("overlap").pipe(
       Flag.withMetavar("TIME"),
       Flag.withDescription('How long the old one goes on working, such as "24h"; it ends at once by default'),
       Flag.optional

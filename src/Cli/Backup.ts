@@ -7,6 +7,7 @@ import * as Flag from "effect/cli/Flag"
 import type { BackupInfo } from "../Engine/Store/Backup.ts"
 import { print } from "./Output.ts"
 import { formatSize } from "../Size.ts"
+import { textFlag } from "./TextFlag.ts"
 
 const file = Argument.String("file")
 
@@ -20,7 +21,7 @@ export const backup = Command.make(
   "backup",
   {
     file,
-    data: Flag.String("data").pipe(
+    data: textFlag("data").pipe(
       Flag.withMetavar("FILE"),
       Flag.withDescription(
         "Read this database file, whether an engine has it open or not; by default the server makes the backup and sends it"
@@ -56,7 +57,7 @@ export const restore = Command.make(
   "restore",
   {
     file,
-    data: Flag.String("data").pipe(
+    data: textFlag("data").pipe(
       Flag.withMetavar("FILE"),
       Flag.withDescription("The database file that the backup becomes")
     ),

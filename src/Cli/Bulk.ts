@@ -27,6 +27,7 @@ import { leaveUnfinished } from "./Process.ts"
 import { tell, telling } from "./Progress.ts"
 import { use } from "./Server.ts"
 import { showMs } from "../Show.ts"
+import { textFlag } from "./TextFlag.ts"
 
 const clientCommand = commandsOf(Client)
 
@@ -63,7 +64,7 @@ const done: { readonly [A in BulkOperation["action"]]: string } = {
   retry: "retried",
   resume: "resumed",
   pause: "paused",
-  rerun: "run again",
+  rerun: "started anew",
   fork: "forked",
   move: "moved",
   delete: "deleted"
@@ -118,9 +119,29 @@ export const doToMany = ({ action, dryRun, isStdinRead, options, runs, yes }: Bu
         )
       }
       const ended = yield* follow(client, begun, done[action])
-      yield* print(ended, () => resultOf(ended))
+      const held = json || ended.done === 0 || !goOn.has(action) ? [] : yield* versionsAwaited(client)
+      yield* print(ended, () => [resultOf(ended), ...held].join("\n"))
       yield* failUnlessAllDone(ended)
     })
+  )
+
+/** The actions after which a worker is to take the runs. */
+const goOn: ReadonlySet<BulkAction> = new Set(["retry", "resume", "rerun", "fork", "move"])
+
+/** Which runs wait for a version that no worker has, a line for each version: these runs do not go on by themselves. */
+const versionsAwaited = (client: Client["Service"]) =>
+  client.liveVersions().pipe(
+    Effect.map((versions) =>
+      versions
+        .filter(({ liveRuns, workerIds }) => liveRuns > 0 && workerIds.length === 0)
+        .map(
+          ({ codeVersion, functionId, liveRuns }) =>
+            `${counted(liveRuns, "retry")} of ${functionId} ${liveRuns === 1 ? "waits" : "wait"} for version ${oneLine(codeVersion)}, which no worker has: ` +
+            `start one that has it, or \`ironflow runs move --function ${functionId}\``
+        )
+    ),
+    // what was to be done is done: a key may steer runs without seeing functions
+    Effect.orElseSucceed((): ReadonlyArray<string> => [])
   )
 
 /** Fails unless the operation covered all matching runs. A dry run only counts, and always succeeds. */
@@ -224,8 +245,9 @@ export const resultOf = (operation: BulkOperation): string => {
     ...(operation.rebuild === undefined
       ? []
       : [
-          "Projections that had seen the events keep what they have made of them until they are rebuilt:",
-          ...operation.rebuild.map((name) => `  ironflow projections rebuild ${name}`)
+          "Projections that had seen the events keep what they have made of them until they are rebuilt, and the file until it is compacted then:",
+          ...operation.rebuild.map((name) => `  ironflow projections rebuild ${name}`),
+          "  ironflow erase --compact --yes"
         ]),
     ...(operation.note === undefined ? [] : [operation.note])
   ].join("\n")
@@ -308,7 +330,7 @@ const get = Command.make(
       Flag.withoutNegation,
       Flag.withDefault(false)
     ),
-    timeout: Flag.String("timeout").pipe(
+    timeout: textFlag("timeout").pipe(
       Flag.withMetavar("DURATION"),
       Flag.withDescription("With --wait: the longest to wait, such as 30s or 5m; it goes on all the same"),
       Flag.optional

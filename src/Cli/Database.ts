@@ -7,16 +7,17 @@ import { databaseUrlOf } from "../Engine/DatabaseUrl.ts"
 import type { PostgresOptions } from "../Engine/Store/Postgres/Options.ts"
 import { toError, ValidationError } from "../Errors.ts"
 import { print } from "./Output.ts"
+import { textFlag } from "./TextFlag.ts"
 
 export const databaseFlags = {
-  databaseUrl: Flag.String("database-url").pipe(
+  databaseUrl: textFlag("database-url").pipe(
     Flag.withMetavar("URL"),
     Flag.withDescription(
       "A database on Postgres instead of a file: postgres://user:password@host:5432/database; IRONFLOW_DATABASE_URL says it too, and keeps the password from those who list processes"
     ),
     Flag.optional
   ),
-  databaseSchema: Flag.String("database-schema").pipe(
+  databaseSchema: textFlag("database-schema").pipe(
     Flag.withMetavar("NAME"),
     Flag.withDescription("The schema of the tables on Postgres; ironflow by default"),
     Flag.optional

@@ -14,7 +14,7 @@ import * as Flag from "effect/cli/Flag"
 import { DEFAULT_PORT, DEFAULT_WORKER } from "../Constants.ts"
 import type { Seen } from "../Engine/Store/Activity.ts"
 import { readEnvironmentVariable, resolveEnvironment } from "../Environment.ts"
-import { refuseFolder } from "../Engine/Store/Files.ts"
+import { refuseOther } from "../Engine/Store/Files.ts"
 import { IronflowError, StoreError } from "../Errors.ts"
 import { SDK_VERSION } from "../Worker/Version.ts"
 import { followFunctions, type Gone } from "./DevFunctions.ts"
@@ -27,6 +27,7 @@ import { checkFile } from "./UserFile.ts"
 import { watchCode } from "./Watch.ts"
 import { file } from "./Worker.ts"
 import type { WorkerInfo } from "./WorkerProcess.ts"
+import { textFlag } from "./TextFlag.ts"
 
 /** The folder for the data of `dev`. Git ignores it, since it also holds the master key. */
 const FOLDER = ".ironflow"
@@ -36,7 +37,7 @@ export const dev = Command.make(
   {
     file,
     port,
-    data: Flag.String("data").pipe(
+    data: textFlag("data").pipe(
       Flag.withMetavar("FILE"),
       Flag.withDescription(`The database file, made when it is not there; ${FOLDER}/dev.db by default`),
       Flag.withDefault(`${FOLDER}/dev.db`)
@@ -126,7 +127,7 @@ const prepare = (input: {
   Effect.try({
     try: () => {
       checkFile(input.file)
-      refuseFolder(input.data)
+      refuseOther(input.data)
       const folder = path.dirname(path.resolve(input.data))
       if (!existsSync(folder)) mkdirSync(folder, { recursive: true })
       if (path.basename(folder) === FOLDER && !existsSync(path.join(folder, ".gitignore"))) {

@@ -17,6 +17,7 @@ import { databaseFlags, databaseOf } from "./Database.ts"
 import { oneLine, print } from "./Output.ts"
 import { showMs } from "../Show.ts"
 import { send, server } from "./Server.ts"
+import { textFlag } from "./TextFlag.ts"
 
 const WHAT = "The doctor"
 
@@ -135,7 +136,7 @@ const say = (checks: ReadonlyArray<DoctorCheck>): string => {
 export const doctor = Command.make(
   "doctor",
   {
-    data: Flag.String("data").pipe(
+    data: textFlag("data").pipe(
       Flag.withMetavar("FILE"),
       Flag.withDescription(
         "Look at this database file, which is only read; an engine may have it open. By default the server is asked"

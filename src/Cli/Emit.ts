@@ -19,6 +19,7 @@ import { leaveUnfinished } from "./Process.ts"
 import { ask } from "./Server.ts"
 import { readStdin } from "./Stdin.ts"
 import { given } from "./Calling.ts"
+import { textFlag } from "./TextFlag.ts"
 
 export const emit = Command.make(
   "emit",
@@ -28,12 +29,12 @@ export const emit = Command.make(
       Argument.withDescription("Its data as JSON, or - to read it from standard input; {} when left out"),
       Argument.optional
     ),
-    dataFlag: Flag.String("data").pipe(
+    dataFlag: textFlag("data").pipe(
       Flag.withMetavar("JSON"),
       Flag.withDescription("The same, in place of the argument"),
       Flag.optional
     ),
-    idempotencyKey: Flag.String("idempotency-key").pipe(
+    idempotencyKey: textFlag("idempotency-key").pipe(
       Flag.withMetavar("KEY"),
       Flag.withDescription("Emitting again with the same key within 24 hours changes nothing"),
       Flag.optional
@@ -50,7 +51,7 @@ export const emit = Command.make(
       Flag.withoutNegation,
       Flag.withDefault(false)
     ),
-    timeout: Flag.String("timeout").pipe(
+    timeout: textFlag("timeout").pipe(
       Flag.withMetavar("DURATION"),
       Flag.withDescription("The longest to wait, such as 30s; no limit by default"),
       Flag.optional

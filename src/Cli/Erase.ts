@@ -6,7 +6,7 @@ import * as Option from "effect/Option"
 import * as Command from "effect/cli/Command"
 import * as Flag from "effect/cli/Flag"
 import * as Prompt from "effect/cli/Prompt"
-import { Client, type EraseKeys, type EraseTarget } from "../Client/Client.ts"
+import { type BulkOperation, Client, type EraseKeys, type EraseTarget } from "../Client/Client.ts"
 import { bulkIds } from "../Limits.ts"
 import { bulkFlags, countOf, failUnlessAllDone, follow, none, resultOf, stopped } from "./Bulk.ts"
 import { CommandError } from "./CommandError.ts"
@@ -14,11 +14,12 @@ import { ironflow } from "./Ironflow.ts"
 import { print } from "./Output.ts"
 import { timeOf } from "./RunList.ts"
 import { use } from "./Server.ts"
+import { textFlag } from "./TextFlag.ts"
 
 const text = (name: string, metavar: string, description: string) =>
-  Flag.String(name).pipe(Flag.withMetavar(metavar), Flag.withDescription(description), Flag.optional)
+  textFlag(name).pipe(Flag.withMetavar(metavar), Flag.withDescription(description), Flag.optional)
 const several = (name: string, metavar: string, description: string) =>
-  Flag.String(name).pipe(
+  textFlag(name).pipe(
     Flag.withMetavar(metavar),
     Flag.withDescription(`${description}; several are possible`),
     Flag.between(0, bulkIds)
@@ -44,7 +45,7 @@ const flags = {
   until: text("until", "TIME", "Events and messages that were stored before that"),
   run: several("run", "ID", "This run, and the event that has started it"),
   runWhere: text("run-where", "CEL", "Runs for which this is true, over event, output and error"),
-  attribute: Flag.String("attribute").pipe(
+  attribute: textFlag("attribute").pipe(
     Flag.withMetavar("PATH=VALUE"),
     Flag.withDescription("Runs with this value at a path that their function names in searchBy"),
     Flag.between(0, 10)
@@ -69,21 +70,10 @@ type Said = {
   readonly [F in keyof typeof flags]: (typeof flags)[F] extends Flag.Flag<infer A> ? A : never
 }
 
-const flagOf = (name: string): string => `--${name.replace(/[A-Z]/g, (letter) => `-${letter.toLowerCase()}`)}`
-
 const usage = (message: string) => new CommandError(message, { code: "USAGE" })
 
 const targetOf = (said: Said) =>
   Effect.gen(function* () {
-    // an unset variable: without the flag more would be erased than intended
-    const blank = Object.entries(said).find(([, given]) =>
-      (Option.isOption(given) ? Option.toArray(given) : given).some((one: string) => one.trim() === "")
-    )
-    if (blank !== undefined) {
-      return yield* usage(
-        `${flagOf(blank[0])} is empty, which says nothing: give it a value, or leave it out`
-      )
-    }
     const now = yield* Clock.currentTimeMillis
     const some = (name: string, given: Option.Option<string>) =>
       Option.isNone(given) ? {} : { [name]: given.value }
@@ -135,6 +125,10 @@ const targetOf = (said: Said) =>
     return target
   })
 
+/** Whether nothing is there to be erased. What cannot be erased yet is tried, since the error says what to do. */
+const isInVain = ({ done, skipped }: BulkOperation): boolean =>
+  done === 0 && Object.keys(skipped).every((why) => why === "not found" || why === "erased already")
+
 export const erase = Command.make(
   "erase",
   { ...flags, ...other, ...bulkFlags },
@@ -162,7 +156,7 @@ export const erase = Command.make(
             "looked at"
           )
           if (looked.status !== "completed") return yield* stopped(looked)
-          if (dryRun || looked.matched === 0) {
+          if (dryRun || isInVain(looked)) {
             yield* print(looked, () => countOf(looked))
             return dryRun ? undefined : yield* none("erase", looked)
           }

@@ -13,11 +13,12 @@ import { Subscriptions } from "../Client/Subscriptions.ts"
 import { ironflow, serverOptions } from "./Ironflow.ts"
 import { fields, oneLine, shown, table, toJson } from "./Output.ts"
 import { commandsOf, given } from "./Calling.ts"
+import { textFlag } from "./TextFlag.ts"
 
 const clientCommand = commandsOf(Client)
 
 const text = (name: string, metavar: string, description: string) =>
-  Flag.String(name).pipe(Flag.withMetavar(metavar), Flag.withDescription(description), Flag.optional)
+  textFlag(name).pipe(Flag.withMetavar(metavar), Flag.withDescription(description), Flag.optional)
 
 const filters = {
   name: Argument.String("name").pipe(

@@ -2,7 +2,7 @@
 import * as Cause from "effect/Cause"
 import * as Console from "effect/Console"
 import * as Effect from "effect/Effect"
-import { isCliError } from "effect/cli/CliError"
+import { type CliError, isCliError } from "effect/cli/CliError"
 import { isObject } from "../Json.ts"
 import { levelFromEnvironment } from "../Logger.ts"
 import { type ExitCode, exitCodeOf } from "./ExitCodes.ts"
@@ -20,12 +20,12 @@ export const failureOf = (cause: Cause.Cause<unknown>): Failure | undefined => {
   const error = Cause.squash(cause)
   if (isCliError(error)) {
     if (error._tag !== "ShowHelp")
-      return { code: "USAGE", message: oneLine(error.message), exitCode: exitCodeOf("USAGE") }
+      return { code: "USAGE", message: messageOf(error), exitCode: exitCodeOf("USAGE") }
     if (error.errors.length === 0) return undefined
     return {
       code: "USAGE",
       message:
-        `${error.errors.map((one) => sentence(oneLine(one.message))).join(" ")} ` +
+        `${error.errors.map((one) => sentence(messageOf(one))).join(" ")} ` +
         `See \`${error.commandPath.join(" ")} --help\`.`,
       exitCode: exitCodeOf("USAGE")
     }
@@ -47,6 +47,12 @@ export const failureOf = (cause: Cause.Cause<unknown>): Failure | undefined => {
     exitCode: 1
   }
 }
+
+const messageOf = (error: CliError): string =>
+  error._tag === "InvalidValue" && error.kind === "flag" && error.value.trim() === ""
+    ? // often an unset variable: without the flag something else may be done than was meant
+      `--${error.option} is empty: give it a value, or leave it out`
+    : oneLine(error.message)
 
 /** Prints the failure to standard error, and with `IRONFLOW_LOG_LEVEL=debug` all known details. */
 export const report = (cause: Cause.Cause<unknown>, json: boolean): Effect.Effect<void> => {

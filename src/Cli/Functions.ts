@@ -11,6 +11,7 @@ import * as endpoints from "../Protocol/Push.ts"
 import { oneLine, print, table } from "./Output.ts"
 import { ask, send } from "./Server.ts"
 import { commandsOf, given } from "./Calling.ts"
+import { textFlag } from "./TextFlag.ts"
 
 const clientCommand = commandsOf(Client)
 
@@ -52,7 +53,7 @@ const pause = clientCommand("pause", {
     "Pause a function: its new runs wait until it is resumed, and fires of its schedules are left out. Runs that have begun go on. It stays paused when workers or the server are started again.",
   takes: {
     functionId,
-    reason: Flag.String("reason").pipe(
+    reason: textFlag("reason").pipe(
       Flag.withMetavar("TEXT"),
       Flag.withDescription("Why; `runs why` tells it of every run that waits"),
       Flag.optional
@@ -76,12 +77,12 @@ const run = Command.make(
   "run",
   {
     functionId,
-    data: Flag.String("data").pipe(
+    data: textFlag("data").pipe(
       Flag.withMetavar("JSON"),
       Flag.withDescription("What its handler gets as `event.data`, or - to read it from standard input"),
       Flag.optional
     ),
-    idempotencyKey: Flag.String("idempotency-key").pipe(
+    idempotencyKey: textFlag("idempotency-key").pipe(
       Flag.withMetavar("KEY"),
       Flag.withDescription("Starts no second run with the same key within 24 hours"),
       Flag.optional

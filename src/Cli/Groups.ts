@@ -10,12 +10,13 @@ import { fields, oneLine, print, shown, table } from "./Output.ts"
 import { askFor } from "./Server.ts"
 import { showMs } from "../Show.ts"
 import { commandsOf, given } from "./Calling.ts"
+import { textFlag } from "./TextFlag.ts"
 
 const consumergroupsCommand = commandsOf(ConsumerGroups)
 
 const name = Argument.String("name")
 
-const namespace = Flag.String("namespace").pipe(
+const namespace = textFlag("namespace").pipe(
   Flag.withMetavar("NAME"),
   Flag.withDescription("The namespace of the group; default by default"),
   Flag.optional
@@ -25,7 +26,7 @@ const namespace = Flag.String("namespace").pipe(
 const choice = {
   name,
   namespace,
-  pattern: Flag.String("pattern").pipe(
+  pattern: textFlag("pattern").pipe(
     Flag.withMetavar("PATTERN"),
     Flag.withDescription("What the group subscribes to; needed when the name stands for several patterns"),
     Flag.optional
@@ -35,7 +36,7 @@ const choice = {
 const list = consumergroupsCommand("list", {
   about: "List the consumer groups and how they do.",
   takes: {
-    namespace: Flag.String("namespace").pipe(
+    namespace: textFlag("namespace").pipe(
       Flag.withMetavar("NAME"),
       Flag.withDescription("Only those of this namespace"),
       Flag.optional
@@ -97,7 +98,7 @@ const pause = Command.make(
   "pause",
   {
     ...choice,
-    reason: Flag.String("reason").pipe(
+    reason: textFlag("reason").pipe(
       Flag.withMetavar("TEXT"),
       Flag.withDescription("Why; it is shown with the group"),
       Flag.optional

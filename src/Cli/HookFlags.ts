@@ -6,9 +6,10 @@ import * as Flag from "effect/cli/Flag"
 import { readEnvironmentVariable } from "../Environment.ts"
 import { ValidationError } from "../Errors.ts"
 import { checkHooks, hookEvents, type HookEvent, type HookOptions } from "../Hook.ts"
+import { textFlag } from "./TextFlag.ts"
 
 export const hookFlags = {
-  hook: Flag.String("hook").pipe(
+  hook: textFlag("hook").pipe(
     Flag.withMetavar("URL"),
     Flag.withDescription(
       "Whom to tell of runs and functions in trouble, by signed requests; may be repeated. IRONFLOW_HOOK_URL by default"
@@ -26,7 +27,7 @@ export const hookFlags = {
     Flag.withDescription("What to tell of; may be repeated. All of it by default"),
     Flag.atLeast(0)
   ),
-  hookFunction: Flag.String("hook-function").pipe(
+  hookFunction: textFlag("hook-function").pipe(
     Flag.withMetavar("PATTERN"),
     Flag.withDescription("The functions to tell of, in which * stands for any characters; all by default"),
     Flag.optional

@@ -5,22 +5,27 @@ import * as Redacted from "effect/Redacted"
 import * as Command from "effect/cli/Command"
 import * as Flag from "effect/cli/Flag"
 import type { ServerOptions } from "../Client/HttpConfig.ts"
+import { textFlag } from "./TextFlag.ts"
 
 export const ironflow = Command.make("ironflow").pipe(
   Command.withSharedFlags({
-    serverUrl: Flag.String("server-url").pipe(
+    serverUrl: textFlag("server-url").pipe(
       Flag.withMetavar("URL"),
       Flag.withDescription("The server to talk to; IRONFLOW_SERVER_URL, else http://localhost:9123"),
       Flag.optional
     ),
     apiKey: Flag.Redacted("api-key").pipe(
+      Flag.filter(
+        (key) => Redacted.value(key).trim() !== "",
+        () => "a key that is not empty"
+      ),
       Flag.withMetavar("KEY"),
       Flag.withDescription(
         "The key to talk to it with; better in IRONFLOW_API_KEY, where others do not see it"
       ),
       Flag.optional
     ),
-    environment: Flag.String("environment").pipe(
+    environment: textFlag("environment").pipe(
       Flag.withMetavar("NAME"),
       Flag.withDescription("The environment to work in; IRONFLOW_ENV, else default"),
       Flag.optional

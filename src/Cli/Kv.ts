@@ -18,6 +18,7 @@ import { fields, oneLine, print, shown, table } from "./Output.ts"
 import { use } from "./Server.ts"
 import { readStdin } from "./Stdin.ts"
 import { commandsOf, given } from "./Calling.ts"
+import { textFlag } from "./TextFlag.ts"
 
 const kvCommand = commandsOf(Kv)
 
@@ -54,10 +55,7 @@ const createBucket = kvCommand("create-bucket", {
   about: "Create a bucket.",
   takes: {
     bucket,
-    description: Flag.String("description").pipe(
-      Flag.withDescription("What the bucket is for"),
-      Flag.optional
-    ),
+    description: textFlag("description").pipe(Flag.withDescription("What the bucket is for"), Flag.optional),
     ttl: optionalNumber("ttl", "Seconds after its last write when a key expires"),
     maxValueSize: optionalNumber("max-value-size", "Bytes of one value at most"),
     maxBytes: optionalNumber("max-bytes", "Bytes of all keys and values at most"),

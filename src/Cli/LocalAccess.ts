@@ -4,6 +4,8 @@ import type { APIKeyWithSecret, CreateAPIKeyInput } from "../Protocol/Access.ts"
 import { make as makeAccess } from "../Engine/Access/Access.ts"
 import * as Management from "../Engine/Access/Management.ts"
 import * as SqliteStore from "../Engine/SqliteStore.ts"
+import { refuseOther } from "../Engine/Store/Files.ts"
+import { checked } from "../Checked.ts"
 import { resolveEnvironment } from "../Environment.ts"
 import { type IronflowError, isIronflowError } from "../Errors.ts"
 
@@ -14,6 +16,7 @@ export const createApiKey = (
 ): Effect.Effect<APIKeyWithSecret, IronflowError> =>
   Effect.scoped(
     Effect.gen(function* () {
+      yield* checked(() => refuseOther(filename))
       const store = yield* SqliteStore.make({ filename })
       const access = yield* makeAccess(store)
       const environment = resolveEnvironment()

@@ -6,6 +6,7 @@ import { checked } from "../Checked.ts"
 import { Engine, layer as layerEngine } from "../Engine/Engine.ts"
 import * as Server from "../Server/Server.ts"
 import type { HookOptions } from "../Hook.ts"
+import { refuseOther } from "../Engine/Store/Files.ts"
 import { EngineHooks } from "../Engine/Hooks/Settings.ts"
 import { makeSettings, PushSettings } from "../Engine/Push/Settings.ts"
 import { Auditing } from "../Engine/Audit/Auditor.ts"
@@ -111,4 +112,13 @@ export const withLocalEngine = <A, E, R>(
     const engine = yield* Engine
     const server = yield* Server.HttpServerEngine
     return yield* Effect.raceFirst(use({ engine, server }), engine.lost)
-  }).pipe(Effect.provide(Layer.unwrap(checked(() => layer(options)))))
+  }).pipe(
+    Effect.provide(
+      Layer.unwrap(
+        checked(() => {
+          if (options.database === undefined) refuseOther(options.data)
+          return layer(options)
+        })
+      )
+    )
+  )

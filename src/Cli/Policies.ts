@@ -7,6 +7,7 @@ import { Policies } from "../Client/Policies.ts"
 import { table } from "./Output.ts"
 import { org } from "./Roles.ts"
 import { commandsOf, given } from "./Calling.ts"
+import { textFlag } from "./TextFlag.ts"
 
 const policiesCommand = commandsOf(Policies)
 
@@ -14,15 +15,15 @@ const id = Argument.String("id")
 
 const effects = ["allow", "deny"] as const
 
-const actions = Flag.String("actions").pipe(
+const actions = textFlag("actions").pipe(
   Flag.withMetavar("PATTERNS"),
   Flag.withDescription('Such as "emit:*, run:cancel"')
 )
-const resources = Flag.String("resources").pipe(
+const resources = textFlag("resources").pipe(
   Flag.withMetavar("PATTERNS"),
   Flag.withDescription('Such as "event:order.*"; * for all')
 )
-const condition = Flag.String("condition").pipe(
+const condition = textFlag("condition").pipe(
   Flag.withMetavar("CEL"),
   Flag.withDescription("The policy applies where this is true of `request`"),
   Flag.optional
@@ -76,11 +77,16 @@ const update = policiesCommand("update", {
   about: "Change a policy; it takes effect at once.",
   takes: {
     id,
-    name: Flag.String("name").pipe(Flag.withMetavar("NAME"), Flag.optional),
+    name: textFlag("name").pipe(Flag.withMetavar("NAME"), Flag.optional),
     effect: Flag.Literals("effect", effects).pipe(Flag.optional),
     actions: Flag.optional(actions),
     resources: Flag.optional(resources),
-    condition
+    // not a `textFlag`: empty, it takes the condition away
+    condition: Flag.String("condition").pipe(
+      Flag.withMetavar("CEL"),
+      Flag.withDescription("The policy applies where this is true of `request`; empty, it applies always"),
+      Flag.optional
+    )
   },
   call: (policies, { id, name, effect, actions, resources, condition }) =>
     policies.update(id, given({ name, effect, actions, resources, condition })),

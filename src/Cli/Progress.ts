@@ -1,14 +1,37 @@
-/** What is said on a terminal while something goes on: one line, which is gone afterwards. Where nobody looks nothing is said. */
+/**
+ * What is said while something goes on. On a terminal it is one line, which is gone afterwards. Elsewhere, as in the log of a job, it
+ * is a line now and then; programs that want JSON hear nothing.
+ */
+import * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"
+
+/** How often a line is printed where there is no terminal, milliseconds. */
+const LINE_EVERY_MS = 5000
+
+let nowMs: (() => number) | undefined
+let printedAt = 0
 
 /** Says how far it is, in place of what was said before. */
 export const tell = (text: string): void => {
-  if (process.stderr.isTTY) process.stderr.write(`\r${text}\u001B[K`)
+  if (process.stderr.isTTY) {
+    process.stderr.write(`\r${text}\u001B[K`)
+    return
+  }
+  if (nowMs === undefined || nowMs() - printedAt < LINE_EVERY_MS || process.argv.includes("--json")) return
+  printedAt = nowMs()
+  process.stderr.write(`${text}\n`)
 }
 
-/** Takes away what was told, when it has ended. */
+/** Runs what tells how far it is; afterwards the line on the terminal is taken away. */
 export const telling = <A, E, R>(effect: Effect.Effect<A, E, R>): Effect.Effect<A, E, R> =>
-  Effect.ensuring(
-    effect,
-    Effect.sync(() => tell(""))
-  )
+  Effect.flatMap(Clock.Clock, (clock) => {
+    nowMs = () => clock.currentTimeMillisUnsafe()
+    printedAt = nowMs()
+    return Effect.ensuring(
+      effect,
+      Effect.sync(() => {
+        nowMs = undefined
+        if (process.stderr.isTTY) tell("")
+      })
+    )
+  })

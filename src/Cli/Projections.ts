@@ -13,6 +13,7 @@ import { ironflow } from "./Ironflow.ts"
 import { fields, oneLine, print, shown, table } from "./Output.ts"
 import { use } from "./Server.ts"
 import { commandsOf, given } from "./Calling.ts"
+import { textFlag } from "./TextFlag.ts"
 
 const projectionsCommand = commandsOf(Projections)
 
@@ -46,7 +47,7 @@ const get = projectionsCommand("get", {
   about: "Show the state of a projection.",
   takes: {
     name,
-    partition: Flag.String("partition").pipe(
+    partition: textFlag("partition").pipe(
       Flag.withMetavar("KEY"),
       Flag.withDescription("The partition whose state to show"),
       Flag.optional
@@ -85,7 +86,7 @@ const watch = Command.make(
   "watch",
   {
     name,
-    partition: Flag.String("partition").pipe(
+    partition: textFlag("partition").pipe(
       Flag.withMetavar("KEY"),
       Flag.withDescription("The partition whose states to print; those of all by default"),
       Flag.optional
@@ -139,7 +140,7 @@ const pause = Command.make(
   "pause",
   {
     name,
-    reason: Flag.String("reason").pipe(
+    reason: textFlag("reason").pipe(
       Flag.withMetavar("TEXT"),
       Flag.withDescription("Why; it is shown with the status"),
       Flag.optional

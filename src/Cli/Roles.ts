@@ -8,6 +8,7 @@ import { Roles } from "../Client/Roles.ts"
 import { print, table } from "./Output.ts"
 import { askFor } from "./Server.ts"
 import { commandsOf } from "./Calling.ts"
+import { textFlag } from "./TextFlag.ts"
 
 const rolesCommand = commandsOf(Roles)
 
@@ -15,7 +16,7 @@ const id = Argument.String("id")
 const name = Argument.String("name")
 const policy = Argument.String("policy-id")
 
-export const org = Flag.String("org").pipe(
+export const org = textFlag("org").pipe(
   Flag.withMetavar("ID"),
   Flag.withDescription("The organization; org_default when something is made"),
   Flag.optional

@@ -19,6 +19,7 @@ import { oneLine, print } from "./Output.ts"
 import { filterFlags, filtersOf } from "./RunList.ts"
 import { ask } from "./Server.ts"
 import { readStdin } from "./Stdin.ts"
+import { textFlag } from "./TextFlag.ts"
 
 const runIds = Argument.String("run-id").pipe(
   Argument.withDescription(
@@ -27,13 +28,13 @@ const runIds = Argument.String("run-id").pipe(
   Argument.variadic()
 )
 
-export const reason = Flag.String("reason").pipe(
+export const reason = textFlag("reason").pipe(
   Flag.withMetavar("TEXT"),
   Flag.withDescription("Why; it is kept with the run"),
   Flag.optional
 )
 
-const fromStep = Flag.String("from-step").pipe(
+const fromStep = textFlag("from-step").pipe(
   Flag.withMetavar("STEP"),
   Flag.withDescription("Run this step (a name or a step id) and those after it again"),
   Flag.optional
@@ -118,18 +119,6 @@ const act = <E>(
     if (ofOne.length > 0) {
       return yield* new CommandError(
         `${ofOne.join(" and ")} ${ofOne.length === 1 ? "goes" : "go"} with one run that is named: ${action} many without, or one after the other`,
-        { code: "USAGE" }
-      )
-    }
-    if (options.fromStep?.trim() === "") {
-      return yield* new CommandError(
-        `--${input.from === undefined ? "from-step" : "from"} is empty: give it the name or the id of a step, or leave it out`,
-        { code: "USAGE" }
-      )
-    }
-    if (options.version?.trim() === "") {
-      return yield* new CommandError(
-        "--version is empty: give it a version, as `functions history` shows it as CODE, or leave it out",
         { code: "USAGE" }
       )
     }
@@ -227,21 +216,21 @@ export const fork = Command.make(
   "fork",
   {
     runIds,
-    from: Flag.String("from").pipe(
+    from: textFlag("from").pipe(
       Flag.withMetavar("STEP"),
       Flag.withDescription(
         "The first step that runs again (a name or a step id); those before it keep their results. Without it all run again"
       ),
       Flag.optional
     ),
-    patch: Flag.String("patch").pipe(
+    patch: textFlag("patch").pipe(
       Flag.withMetavar("STEP=JSON"),
       Flag.withDescription(
         "A result to go on with in place of the one that a step has; may be given several times. For one run"
       ),
       Flag.atLeast(0)
     ),
-    data: Flag.String("data").pipe(
+    data: textFlag("data").pipe(
       Flag.withMetavar("JSON"),
       Flag.withDescription(
         "Data of the event in place of that of the run, or - to read it from standard input. For one run"
@@ -302,7 +291,7 @@ export const move = Command.make(
   "move",
   {
     runIds,
-    version: Flag.String("version").pipe(
+    version: textFlag("version").pipe(
       Flag.withMetavar("VERSION"),
       Flag.withDescription("Another version, as `functions history` shows it as CODE"),
       Flag.optional

@@ -9,11 +9,12 @@ import { runStatuses } from "../RunStatus.ts"
 import { elapsed, oneLine, print, table } from "./Output.ts"
 import { filterFlags, filtersOf } from "./RunList.ts"
 import { ask } from "./Server.ts"
+import { textFlag } from "./TextFlag.ts"
 
 export const count = Command.make(
   "count",
   {
-    by: Flag.String("by").pipe(
+    by: textFlag("by").pipe(
       Flag.withMetavar("WHAT"),
       Flag.withDescription(
         `What the runs of a group have in common: ${countedBy.join(", ")}, or a path such as event.data.customerId`

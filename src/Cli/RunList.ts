@@ -21,9 +21,10 @@ import { ironflow } from "./Ironflow.ts"
 import { between, print, table, toJson } from "./Output.ts"
 import { tell, telling } from "./Progress.ts"
 import { ask, use } from "./Server.ts"
+import { textFlag } from "./TextFlag.ts"
 
 const text = (name: string, metavar: string, description: string) =>
-  Flag.String(name).pipe(Flag.withMetavar(metavar), Flag.withDescription(description), Flag.optional)
+  textFlag(name).pipe(Flag.withMetavar(metavar), Flag.withDescription(description), Flag.optional)
 
 const moment = (name: string, description: string) =>
   text(
@@ -34,7 +35,7 @@ const moment = (name: string, description: string) =>
 
 /** The filter flags of commands about many runs. */
 export const filterFlags = {
-  function: Flag.String("function").pipe(
+  function: textFlag("function").pipe(
     Flag.withMetavar("ID"),
     Flag.withDescription("Only runs of this function; several are possible"),
     Flag.between(0, 100)
@@ -56,7 +57,7 @@ export const filterFlags = {
     "Only runs that an event with this idempotency key has started"
   ),
   error: text("error", "TEXT", "Only failed runs with this text in their error: its message, name or code"),
-  attribute: Flag.String("attribute").pipe(
+  attribute: textFlag("attribute").pipe(
     Flag.withMetavar("PATH=VALUE"),
     Flag.withDescription(
       "Only runs with this value at a path that their function names in searchBy, as in event.data.orderId=o-17; several are possible"
@@ -103,16 +104,6 @@ export const timeOf = (name: string, said: string, now: number): Effect.Effect<s
 
 const flagOf = (name: string): string => `--${name.replace(/[A-Z]/g, (letter) => `-${letter.toLowerCase()}`)}`
 
-/**
- * The blank flag, if there is one: it comes from an unset variable, and without it more runs would match than
- * intended.
- */
-const blankOf = (input: FilterInput): string | undefined =>
-  Object.keys(filterFlags).find((name) => {
-    const said = input[name as keyof FilterInput]
-    return (Option.isOption(said) ? Option.toArray(said) : said).some((text) => text.trim() === "")
-  })
-
 /** A single function or status is sent as a string: the server then counts all runs. */
 const oneOrAll = <A>(list: ReadonlyArray<A>): A | ReadonlyArray<A> => (list.length === 1 ? list[0]! : list)
 
@@ -120,12 +111,6 @@ const oneOrAll = <A>(list: ReadonlyArray<A>): A | ReadonlyArray<A> => (list.leng
 export const filtersOf = (input: FilterInput): Effect.Effect<ListRunsOptions, ValidationError> =>
   Effect.gen(function* () {
     const now = yield* Clock.currentTimeMillis
-    const blank = blankOf(input)
-    if (blank !== undefined) {
-      return yield* new ValidationError(
-        `${flagOf(blank)} is empty, which says nothing about runs: give it a value, or leave it out`
-      )
-    }
     const attributes: Array<readonly [string, string]> = []
     for (const said of input.attribute) {
       const at = said.indexOf("=")
@@ -167,7 +152,7 @@ export const list = Command.make(
       Flag.withDescription("How many at most, up to 1000; 20 by default"),
       Flag.withDefault(20)
     ),
-    cursor: Flag.String("cursor").pipe(
+    cursor: textFlag("cursor").pipe(
       Flag.withMetavar("CURSOR"),
       Flag.withDescription("Where the page before ended"),
       Flag.optional
@@ -192,12 +177,6 @@ export const list = Command.make(
       }
       const { json } = yield* ironflow
       return yield* use(Effect.flatMap(Client, (client) => follow(client, filters, input.limit, json)))
-    }
-    if (Option.isSome(input.cursor) && input.cursor.value === "") {
-      // an unset variable in a script: to begin again with the first page would never end
-      return yield* new ValidationError(
-        "--cursor is empty: give it the cursor of the page before, or leave it out"
-      )
     }
     if (input.timeLimit < 0) {
       return yield* new ValidationError(`--time-limit takes milliseconds, and not ${input.timeLimit}`)
@@ -273,7 +252,7 @@ const tableOf = (page: ListRunsResult, now: number, moments: string): string => 
     between(run.createdAt, run.endedAt) || `${between(run.createdAt, undefined, now)} so far`
   ])
   const lines = [
-    ...(rows.length === 0 ? [] : [table(["RUN", "FUNCTION", "STATUS", "CREATED", "TOOK"], rows)]),
+    ...(rows.length === 0 ? [] : [table(["RUN", "FUNCTION", "STATUS", "CREATED", "ENDED AFTER"], rows)]),
     ...damaged
   ]
   if (lines.length === 0) {

@@ -203,7 +203,7 @@ const printRun = (run: Run) =>
       worker: run.workerId,
       created: run.createdAt,
       ended: run.endedAt,
-      took: between(run.createdAt, run.endedAt) || undefined,
+      "ended after": between(run.createdAt, run.endedAt) || undefined,
       erased: run.erasedAt,
       paused: run.pauseReason === undefined ? undefined : oneLine(inCommands(run.pauseReason, run.id)),
       input: run.input === undefined ? undefined : shown(run.input, 2000),

@@ -15,6 +15,7 @@ import { databaseFlags, databaseOf } from "./Database.ts"
 import { hookFlags, hooksOf } from "./HookFlags.ts"
 import { ironflow } from "./Ironflow.ts"
 import { logChoice, logFlags } from "./LogOutput.ts"
+import { textFlag } from "./TextFlag.ts"
 
 export const port = Flag.Int("port").pipe(
   Flag.withMetavar("N"),
@@ -29,7 +30,7 @@ export const consoleFlags = {
     Flag.withoutNegation,
     Flag.withDefault(false)
   ),
-  consoleBase: Flag.String("console-base").pipe(
+  consoleBase: textFlag("console-base").pipe(
     Flag.withMetavar("PATH"),
     Flag.withDescription(
       "The path under which a proxy has the engine: with /ironflow the console is at /ironflow/console/"
@@ -75,12 +76,12 @@ export const serve = Command.make(
   "serve",
   {
     port,
-    host: Flag.String("host").pipe(
+    host: textFlag("host").pipe(
       Flag.withMetavar("HOST"),
       Flag.withDescription("The address to listen on; 127.0.0.1 by default"),
       Flag.withDefault("127.0.0.1")
     ),
-    data: Flag.String("data").pipe(
+    data: textFlag("data").pipe(
       Flag.withMetavar("FILE"),
       Flag.withDescription("The database file, made when it is not there; ironflow.db by default"),
       Flag.optional
@@ -109,51 +110,51 @@ export const serve = Command.make(
       Flag.withDefault(false)
     ),
     ...hookFlags,
-    leaseTerm: Flag.String("lease-term").pipe(
+    leaseTerm: textFlag("lease-term").pipe(
       Flag.withMetavar("TIME"),
       Flag.withDescription("How long a worker may be silent before its runs go to others; 15s by default"),
       Flag.withDefault("15s")
     ),
-    drain: Flag.String("drain").pipe(
+    drain: textFlag("drain").pipe(
       Flag.withMetavar("TIME"),
       Flag.withDescription(
         "How long it goes on answering after a signal, while it says that it is not ready any more; not at all by default"
       ),
       Flag.optional
     ),
-    keepRuns: Flag.String("keep-runs").pipe(
+    keepRuns: textFlag("keep-runs").pipe(
       Flag.withMetavar("TIME"),
       Flag.withDescription("How long runs are kept after they have ended; 30d by default, or forever"),
       Flag.optional
     ),
-    keepEvents: Flag.String("keep-events").pipe(
+    keepEvents: textFlag("keep-events").pipe(
       Flag.withMetavar("TIME"),
       Flag.withDescription(
         "How long events are kept that are in no entity stream, and that nothing needs any more; forever by default"
       ),
       Flag.optional
     ),
-    maxEventsSize: Flag.String("max-events-size").pipe(
+    maxEventsSize: textFlag("max-events-size").pipe(
       Flag.withMetavar("SIZE"),
       Flag.withDescription("How much data these events may have, the newest; no limit by default"),
       Flag.optional
     ),
-    keepMessages: Flag.String("keep-messages").pipe(
+    keepMessages: textFlag("keep-messages").pipe(
       Flag.withMetavar("TIME"),
       Flag.withDescription("How long messages of topics are kept; 30d by default, or forever"),
       Flag.optional
     ),
-    maxTopicSize: Flag.String("max-topic-size").pipe(
+    maxTopicSize: textFlag("max-topic-size").pipe(
       Flag.withMetavar("SIZE"),
       Flag.withDescription("How much data a topic keeps, its newest messages; 256MiB by default"),
       Flag.optional
     ),
-    corsOrigins: Flag.String("cors-origin").pipe(
+    corsOrigins: textFlag("cors-origin").pipe(
       Flag.withMetavar("ORIGIN"),
       Flag.withDescription("An origin of another host whose pages are answered; may be repeated"),
       Flag.atLeast(0)
     ),
-    allowedHosts: Flag.String("allowed-host").pipe(
+    allowedHosts: textFlag("allowed-host").pipe(
       Flag.withMetavar("NAME"),
       Flag.withDescription(
         "A name under which browsers reach the engine, besides localhost and addresses; may be repeated"
@@ -161,7 +162,7 @@ export const serve = Command.make(
       Flag.atLeast(0)
     ),
     ...consoleFlags,
-    fileMode: Flag.String("file-mode").pipe(
+    fileMode: textFlag("file-mode").pipe(
       Flag.withMetavar("MODE"),
       Flag.withDescription("The mode of the database file when it is made, in octal; 0600 by default"),
       Flag.optional

@@ -12,6 +12,7 @@ import { readData } from "./Emit.ts"
 import { fields, oneLine, print, shown, table } from "./Output.ts"
 import { use } from "./Server.ts"
 import { commandsOf, given } from "./Calling.ts"
+import { textFlag } from "./TextFlag.ts"
 
 const streamsCommand = commandsOf(Streams)
 
@@ -23,7 +24,7 @@ const askStreams = <A, E>(call: (streams: StreamsService) => Effect.Effect<A, E>
 const list = streamsCommand("list", {
   about: "List entity streams by entity id.",
   takes: {
-    type: Flag.String("type").pipe(
+    type: textFlag("type").pipe(
       Flag.withMetavar("TYPE"),
       Flag.withDescription("Only streams of entities of this type"),
       Flag.optional
@@ -122,18 +123,18 @@ const append = Command.make(
       Argument.withDescription("Its data as JSON, or - to read it from standard input; {} when left out"),
       Argument.withDefault("{}")
     ),
-    type: Flag.String("type").pipe(
+    type: textFlag("type").pipe(
       Flag.withMetavar("TYPE"),
       Flag.withDescription("What the entity is, such as order")
     ),
-    expectedVersion: Flag.String("expected-version").pipe(
+    expectedVersion: textFlag("expected-version").pipe(
       Flag.withMetavar("VERSION"),
       Flag.withDescription(
         "Append only if the stream is at this version: a number, NO_STREAM or STREAM_EXISTS"
       ),
       Flag.optional
     ),
-    idempotencyKey: Flag.String("idempotency-key").pipe(
+    idempotencyKey: textFlag("idempotency-key").pipe(
       Flag.withMetavar("KEY"),
       Flag.withDescription("Appending again with the same key within 24 hours changes nothing"),
       Flag.optional

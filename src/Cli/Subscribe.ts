@@ -12,6 +12,7 @@ import { type Delivered, Subscriptions } from "../Client/Subscriptions.ts"
 import { ironflow, serverOptions } from "./Ironflow.ts"
 import { oneLine, shown } from "./Output.ts"
 import { given } from "./Calling.ts"
+import { textFlag } from "./TextFlag.ts"
 
 export const subscribe = Command.make(
   "subscribe",
@@ -24,12 +25,12 @@ export const subscribe = Command.make(
       Flag.withDescription("Begin with so many past events, 1000 at most"),
       Flag.withDefault(0)
     ),
-    filter: Flag.String("filter").pipe(
+    filter: textFlag("filter").pipe(
       Flag.withMetavar("CEL"),
       Flag.withDescription("Only events of which this is true, such as event.data.amount > 100"),
       Flag.optional
     ),
-    group: Flag.String("group").pipe(
+    group: textFlag("group").pipe(
       Flag.withMetavar("NAME"),
       Flag.withDescription("Share the events with the other members of this group; printed ones are acked"),
       Flag.optional

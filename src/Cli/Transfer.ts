@@ -9,6 +9,7 @@ import { ValidationError } from "../Errors.ts"
 import { formatSize } from "../Size.ts"
 import { databaseFlags, databaseOf } from "./Database.ts"
 import { print } from "./Output.ts"
+import { textFlag } from "./TextFlag.ts"
 
 const local = Effect.promise(() => import("../Engine/Store/Transfer/Transfer.ts"))
 
@@ -33,7 +34,7 @@ export const exportAll = Command.make(
   "export",
   {
     file,
-    data: Flag.String("data").pipe(
+    data: textFlag("data").pipe(
       Flag.withMetavar("FILE"),
       Flag.withDescription("The database file; it is only read, and an engine may have it open"),
       Flag.optional
@@ -66,7 +67,7 @@ export const importAll = Command.make(
   "import",
   {
     file,
-    data: Flag.String("data").pipe(
+    data: textFlag("data").pipe(
       Flag.withMetavar("FILE"),
       Flag.withDescription("The database file, which must not be there yet"),
       Flag.optional

@@ -7,8 +7,11 @@ import { CommandError } from "./CommandError.ts"
 export const checkFile = (file: string): void => {
   const absolute = path.resolve(file)
   const found = statSync(absolute, { throwIfNoEntry: false })
-  if (found !== undefined && !found.isDirectory()) return
-  const problem = found === undefined ? `There is no file ${file} (${absolute})` : `${file} is a folder`
+  if (found?.isFile() === true) return
+  const problem =
+    found === undefined
+      ? `There is no file ${file} (${absolute})`
+      : `${file} is ${found.isDirectory() ? "a folder" : "no file"}`
   throw new CommandError(`${problem}: name the file that exports your functions`, {
     code: "MODULE_NOT_FOUND"
   })

@@ -11,8 +11,9 @@ import type { Divergence } from "../Testing/Replay.ts"
 import { verifyUntyped } from "../Testing/Verify.ts"
 import { ironflow } from "./Ironflow.ts"
 import { oneLine, print } from "./Output.ts"
+import { textFlag } from "./TextFlag.ts"
 
-const data = Flag.String("data").pipe(
+const data = textFlag("data").pipe(
   Flag.withMetavar("FILE"),
   Flag.withDescription(
     "The database file, ironflow.db by default; it is only read, and an engine may have it open"
@@ -42,7 +43,7 @@ export const verify = Command.make(
   {
     file: Argument.String("file"),
     data,
-    run: Flag.String("run").pipe(
+    run: textFlag("run").pipe(
       Flag.withMetavar("ID"),
       Flag.withDescription("Only this run, which may have ended"),
       Flag.optional

@@ -11,6 +11,7 @@ import { CommandError } from "./CommandError.ts"
 import { ironflow, serverOptions } from "./Ironflow.ts"
 import { logChoice, logFlags } from "./LogOutput.ts"
 import type { WorkerInfo } from "./WorkerProcess.ts"
+import { textFlag } from "./TextFlag.ts"
 
 export const file = Argument.String("file").pipe(
   Argument.withDescription("The file that exports your functions, TypeScript or JavaScript")
@@ -27,12 +28,12 @@ export const worker = Command.make(
       ),
       Flag.withDefault(DEFAULT_WORKER.MAX_CONCURRENT_JOBS)
     ),
-    label: Flag.String("label").pipe(
+    label: textFlag("label").pipe(
       Flag.withMetavar("NAME=VALUE"),
       Flag.withDescription("A label of the worker; may be given several times"),
       Flag.atLeast(0)
     ),
-    workerId: Flag.String("worker-id").pipe(
+    workerId: textFlag("worker-id").pipe(
       Flag.withMetavar("ID"),
       Flag.withDescription("How the worker is known; made up when left out"),
       Flag.optional

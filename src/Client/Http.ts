@@ -18,7 +18,7 @@ import {
 } from "../Errors.ts"
 import { checkEventVersion } from "../Event.ts"
 import { byteLength, encodeJson } from "../Json.ts"
-import { checkIdempotencyKey, checkLimit, checkName, checkStep, writeBytes } from "../Limits.ts"
+import { checkCursor, checkIdempotencyKey, checkLimit, checkName, checkStep, writeBytes } from "../Limits.ts"
 import { encodeMetadata } from "../Metadata.ts"
 import { MAX_WAIT_MS } from "../Protocol/Http/Turns.ts"
 import { reader, snakeKeys } from "../Protocol/Codec.ts"
@@ -263,7 +263,7 @@ export const make = (connection: Connection): Raw<ClientApi<EffectKind>> => {
         validated(() => ({
           ...filtersInBody(options),
           limit: options.limit === undefined ? undefined : checkLimit("listRuns", options.limit),
-          cursor: options.cursor
+          cursor: options.cursor === undefined ? undefined : checkCursor("listRuns", options.cursor)
         })),
         (query) =>
           Effect.filterOrFail(

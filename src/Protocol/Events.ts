@@ -1,7 +1,7 @@
 /** Events: their messages and calls. */
 import { EventNotFoundError, TimeoutError, ValidationError } from "../Errors.ts"
 import type { EventEntity } from "../Event.ts"
-import { checkIdempotencyKey, checkLimit, checkName } from "../Limits.ts"
+import { checkCursor, checkIdempotencyKey, checkLimit, checkName } from "../Limits.ts"
 import { checkPattern } from "../Pattern.ts"
 import { show } from "../Show.ts"
 import { type RunStatus, runStatuses } from "../RunStatus.ts"
@@ -237,9 +237,6 @@ export const checkListEvents = (options: ListEventsOptions) => {
   if (order !== undefined && order !== "newest" && order !== "oldest") {
     throw new ValidationError(`\`order\` must be "newest" or "oldest", got ${show(order)}`)
   }
-  if (cursor !== undefined && typeof cursor !== "string") {
-    throw new ValidationError(`The cursor must be \`nextCursor\` of the page before, got ${show(cursor)}`)
-  }
   return {
     name: name === undefined ? undefined : checkPattern(name, "name of the events"),
     entityType: entityType === undefined ? undefined : checkName("entity type", entityType),
@@ -250,7 +247,7 @@ export const checkListEvents = (options: ListEventsOptions) => {
     after,
     order,
     limit: limit === undefined ? undefined : checkLimit("listEvents", limit),
-    cursor
+    cursor: cursor === undefined ? undefined : checkCursor("listEvents", cursor)
   }
 }
 

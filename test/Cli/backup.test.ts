@@ -268,7 +268,7 @@ describe("how long things are kept", () => {
     [["--keep-messages", "0s"], /^Error: Invalid --keep-messages: "0s" is not a positive/],
     [
       ["--max-topic-size", "much"],
-      /^Error: --max-topic-size must be a positive number of bytes, got "much": write bytes/
+      /^Error: --max-topic-size must be a positive number of bytes, got "much": write digits and one unit of B/
     ]
   ])("is refused when %j makes no sense", async (flags, said) => {
     const { code, stderr } = await terminal.run(["serve", "--port", "0", "--data", "keep.db", ...flags])
@@ -276,6 +276,29 @@ describe("how long things are kept", () => {
     assert.strictEqual(code, 2)
     assert.match(stderr, said)
     assert.notInclude(files(), "keep.db")
+  })
+
+  it("is accepted as a refusal has advised", { timeout: 60_000 }, async () => {
+    const flags = ["--keep-runs", "--keep-events", "--keep-messages", "--max-events-size", "--max-topic-size"]
+    const advised: Array<string> = []
+    for (const flag of [...flags, "--lease-term", "--drain"]) {
+      const { code, stderr } = await terminal.run([
+        "serve",
+        "--port",
+        "0",
+        "--data",
+        "advised.db",
+        flag,
+        "3600000"
+      ])
+      assert.strictEqual(code, 2, stderr)
+      const [, value = ""] = /write the unit too, as in "([^"]+)"/.exec(stderr) ?? []
+      advised.push(flag, flag === "--lease-term" ? value.replace("3600000", "60000") : value)
+    }
+
+    const [server] = await serve("advised.db", ...advised.slice(0, -2))
+    server.signal("SIGTERM")
+    assert.strictEqual((await server.ended).code, 0)
   })
 
   it("is what the flags of serve say", { timeout: 60_000 }, async () => {

@@ -1,5 +1,5 @@
 /** `ironflow doctor`, of servers, files and Postgres, as a process of its own. */
-import { chmodSync, readFileSync, writeFileSync } from "node:fs"
+import { chmodSync, copyFileSync, readFileSync, writeFileSync } from "node:fs"
 import { DatabaseSync } from "node:sqlite"
 import { afterAll, assert, beforeAll, describe, it } from "vitest"
 import { runSql } from "../postgres/Schemas.ts"
@@ -169,9 +169,21 @@ describe("ironflow doctor", () => {
     const letter = await terminal.run(["doctor", "--data", "letter.txt"])
     const missing = await terminal.run(["doctor", "--data", "nowhere.db"])
     const unasked = await terminal.run(["doctor", "--check"], { env })
+    copyFileSync(terminal.pathOf("monday.db"), terminal.pathOf("changed.db"))
+    const db = new DatabaseSync(terminal.pathOf("changed.db"))
+    db.exec("CREATE TABLE more (a); DROP TABLE more")
+    db.close()
+    const backup = await terminal.run(["doctor", "--data", "monday.db", "--check"])
+    const changed = await terminal.run(["doctor", "--data", "changed.db", "--check"])
+    const restored = await terminal.run(["restore", "changed.db", "--data", "from-changed.db"])
 
     assert.strictEqual(torn.code, 1)
     assert.match(torn.stdout, /^fail {2}integrity +The database is damaged: /m)
+    assert.match(backup.stdout, /^ok {4}checksum +It is a backup, and as it was written\.$/m)
+    assert.strictEqual(backup.code, 0)
+    assert.match(changed.stdout, /^fail {2}checksum +"changed\.db" does not match its checksum: /m)
+    assert.deepStrictEqual([changed.code, restored.code], [1, 1])
+    assert.include(restored.stderr, '"changed.db" does not match its checksum')
     assert.match(letter.stdout, /^fail {2}tables +"letter\.txt" cannot be read: file is not a database/m)
     assert.match(missing.stderr, /There is no database "nowhere\.db"/)
     assert.deepStrictEqual([missing.code, unasked.code], [1, 2])

@@ -105,6 +105,25 @@ it("refuses what names nothing, and what is blank or odd", async () => {
   }
 })
 
+it("begins nothing when nothing is found, and leaves nothing of what was looked for", async () => {
+  const secret = "nobody-secret@example.com"
+  for (const args of [
+    ["--where", `event.data.email == "${secret}"`],
+    ["--run", "run_nope"]
+  ]) {
+    const ended = await run(["erase", ...args, "--yes"])
+    assert.strictEqual(ended.code, 4)
+    assert.match(ended.stderr, /There is nothing of the kind|None of 1 item can be erased: 1 not found/)
+    assert.notInclude(ended.stdout + ended.stderr, "no more")
+  }
+  const operations = await client.listBulk()
+  assert.deepStrictEqual(
+    operations.slice(0, 2).map(({ dryRun }) => dryRun),
+    [true, true]
+  )
+  assert.deepStrictEqual(filesHave(secret), [])
+})
+
 it("erases nothing while a run goes on, unless --cancel is given", async () => {
   const email = "live-secret@example.com"
   await seen(email, 1, { waits: true })

@@ -5,6 +5,7 @@ import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as CliOutput from "effect/cli/CliOutput"
 import * as Command from "effect/cli/Command"
+import { execFileSync } from "node:child_process"
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs"
 import os from "node:os"
 import path from "node:path"
@@ -17,9 +18,15 @@ import { failureOf } from "../../src/Cli/Failure.ts"
 const folder = mkdtempSync(path.join(os.tmpdir(), "ironflow-exit-"))
 const inFolder = (name: string) => path.join(folder, name)
 const text = inFolder("text.txt")
+/** Whoever opens it waits for a writer. */
+const pipe = inFolder("pipe")
+/** A file with a pipe beside it, where the log of a database is. */
+const piped = inFolder("piped.db")
 let engine: IronflowEngine
 beforeAll(async () => {
   writeFileSync(text, "neither a database, nor a backup, nor an export, nor a program")
+  execFileSync("mkfifo", [pipe, `${piped}-wal`])
+  writeFileSync(piped, "")
   writeFileSync(inFolder("empty.ts"), "export const price = 1\n")
   for (const method of ["log", "error"] as const) vi.spyOn(console, method).mockImplementation(() => {})
   engine = await startEngine({ filename: ":memory:", logger: false, listen: { port: 0 } })
@@ -55,11 +62,15 @@ const names = namesIn(commands)
 const rows: {
   readonly [name: string]: ReadonlyArray<readonly [args: ReadonlyArray<string>, exitCode: number]>
 } = {
-  dev: [[[inFolder("no.ts")], 2]],
+  dev: [
+    [[inFolder("no.ts")], 2],
+    [[pipe], 2]
+  ],
   serve: [
     [["--port", "70000", "--data", inFolder("s.db")], 2],
     [["--keep-runs", "soon", "--data", inFolder("s.db")], 2],
-    [["--data", folder, "--port", "0"], 1],
+    [["--data", folder, "--port", "0"], 2],
+    [["--data", pipe, "--port", "0"], 2],
     [
       [
         "--port",
@@ -75,7 +86,10 @@ const rows: {
     ]
   ],
   migrate: [[[], 2]],
-  worker: [[[inFolder("empty.ts")], 2]],
+  worker: [
+    [[inFolder("empty.ts")], 2],
+    [[pipe], 2]
+  ],
   emit: [
     [["order.placed", "{}"], 0],
     [["order.placed", "{}", "--wait"], 1],
@@ -108,7 +122,10 @@ const rows: {
   "runs steps": [[["run_none"], 1]],
   "runs logs": [[["run_none"], 1]],
   "runs audit": [[["run_none"], 1]],
-  "runs export": [[["run_none", "--data", inFolder("none.db")], 1]],
+  "runs export": [
+    [["run_none", "--data", inFolder("none.db")], 1],
+    [["run_none", "--data", pipe], 2]
+  ],
   "runs patch": [[["run_none:charge:0", "1"], 1]],
   ...Object.fromEntries(
     ["cancel", "pause", "resume", "retry", "fork", "move", "rerun", "delete"].map((action) => [
@@ -208,7 +225,10 @@ const rows: {
   "secrets set": [],
   "secrets list": [[[], 0]],
   "secrets delete": [[["NONE"], 1]],
-  "apikeys create": [[["ci", "--data", folder], 1]],
+  "apikeys create": [
+    [["ci", "--data", folder], 2],
+    [["ci", "--data", pipe], 2]
+  ],
   "apikeys list": [[[], 0]],
   "apikeys rotate": [[["key_none"], 1]],
   "apikeys delete": [[["key_none"], 1]],
@@ -228,27 +248,41 @@ const rows: {
   "policies delete": [[["policy_none"], 1]],
   backup: [
     [[inFolder("b.db"), "--data", inFolder("none.db")], 2],
-    [[folder], 1]
+    [[folder], 2],
+    [[pipe], 2],
+    [[inFolder("b.db"), "--data", pipe], 2]
   ],
   restore: [
     [[inFolder("none.db"), "--data", inFolder("r.db")], 2],
     [[text, "--data", inFolder("r.db")], 2],
-    [[folder, "--data", inFolder("r.db")], 2]
+    [[folder, "--data", inFolder("r.db")], 2],
+    [[pipe, "--data", inFolder("r.db")], 2],
+    [[text, "--data", folder], 2],
+    [[text, "--data", pipe], 2]
   ],
   export: [
     [[inFolder("e.jsonl"), "--data", inFolder("none.db")], 2],
-    [[inFolder("e.jsonl"), "--data", folder], 1]
+    [[inFolder("e.jsonl"), "--data", folder], 2],
+    [[inFolder("e.jsonl"), "--data", pipe], 2],
+    [[pipe, "--data", text], 2]
   ],
   import: [
     [[text, "--data", inFolder("i.db")], 2],
-    [[folder, "--data", inFolder("i.db")], 2]
+    [[folder, "--data", inFolder("i.db")], 2],
+    [[pipe, "--data", inFolder("i.db")], 2],
+    [[text, "--data", pipe], 2]
   ],
   doctor: [
-    [["--data", folder], 1],
+    [["--data", folder], 2],
+    [["--data", pipe], 2],
+    [["--data", piped], 2],
     [["--data", text], 1],
     [["--check"], 2]
   ],
-  verify: [[[inFolder("no.ts"), "--data", inFolder("none.db")], 2]]
+  verify: [
+    [[inFolder("no.ts"), "--data", inFolder("none.db")], 2],
+    [[pipe], 2]
+  ]
 }
 
 it("every command has rows here", () => {

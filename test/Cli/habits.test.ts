@@ -39,7 +39,7 @@ describe("--data with a folder", () => {
 
     const { code, stderr } = await terminal.run(args)
 
-    assert.strictEqual(code, 1)
+    assert.strictEqual(code, 2)
     assert.match(
       stderr,
       /^Error: "folder" is a folder: name the file of the database, such as "folder\/ironflow\.db"\.\n$/

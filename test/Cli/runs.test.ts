@@ -107,7 +107,10 @@ it("runs are listed by each filter", { timeout: 120_000 }, async () => {
     )
   }
   const shown = await terminal.run(["runs", "list", "--error", "declined"], { env })
-  assert.match(shown.stdout, /^RUN +FUNCTION +STATUS +CREATED +TOOK\nrun_\w+ +charge +failed +\S+Z +\S+\n$/)
+  assert.match(
+    shown.stdout,
+    /^RUN +FUNCTION +STATUS +CREATED +ENDED AFTER\nrun_\w+ +charge +failed +\S+Z +\S+\n$/
+  )
   const none = await terminal.run(["runs", "list", "--entity", "order-5"], { env })
   assert.strictEqual(none.stdout, "There are no such runs.\n")
 })
@@ -231,7 +234,7 @@ it("what cannot be is refused", { timeout: 60_000 }, async () => {
     [["--created-from", "soon"], "--created-from takes how long ago, such as 30m, 12h or 7d, or an ISO time"],
     [["--ended-to", "2026-02-30"], "--ended-to takes how long ago"],
     [["--where", ""], "--where is empty"],
-    [["--cursor", ""], "--cursor is empty: give it the cursor of the page before, or leave it out"],
+    [["--cursor", ""], "--cursor is empty: give it a value, or leave it out"],
     [["--cursor", "x"], 'Cursor "x" is not one that listRuns returned'],
     [["--follow", "--cursor", "x"], "--follow begins with the newest runs: leave --cursor out"]
   ] as const) {

@@ -228,7 +228,7 @@ describe.concurrent("runs", () => {
     assert.isTrue(completed.runs.every((run: { status: string }) => run.status === "completed"))
     assert.match(
       shown.stdout,
-      /^RUN +FUNCTION +STATUS +CREATED +TOOK\nrun_\w+ +approval .*\n\d+ in all; the next page: --cursor \S+\n$/
+      /^RUN +FUNCTION +STATUS +CREATED +ENDED AFTER\nrun_\w+ +approval .*\n\d+ in all; the next page: --cursor \S+\n$/
     )
   })
 

@@ -1,4 +1,6 @@
 /** What the command says about itself, and to those who use it in another way than it is meant. */
+import fs from "node:fs"
+import path from "node:path"
 import { afterAll, assert, describe, it } from "vitest"
 import { freePort, Terminal } from "./Terminal.ts"
 
@@ -75,6 +77,22 @@ describe("a wrong use ends with 2 and one line", () => {
     [["emit", "order.placed", "-"], "there is nothing"],
     [["emit", "order.placed", "--timeout", "soon"], "--timeout"],
     [["runs", "list", "--status", "asleep"], "asleep"],
+    ...[
+      ["functions", "pause", "a", "--reason", ""],
+      ["functions", "run", "a", "--idempotency-key="],
+      ["runs", "cancel", "run_1", "--reason", " "],
+      ["events", "list", "--cursor", ""],
+      ["kv", "create-bucket", "b", "--description", ""],
+      ["serve", "--allowed-host", "shop.example.com", "--allowed-host", ""],
+      ["doctor", "--data", ""]
+    ].map(
+      (args) =>
+        [
+          args,
+          `${args.findLast((arg) => arg.startsWith("--"))!.replace("=", "")} is empty: give it a value, or leave it out`
+        ] as const
+    ),
+    [["runs", "list", "--api-key", ""], "--api-key"],
     [["runs", "list", "--server-url", "ftp://x"], '--server-url "ftp://x" is not acceptable'],
     [["worker", "good.ts", "--label", "pool"], '"pool" is not a label'],
     [["worker", "good.ts", "--concurrency", "0"], "--concurrency must be an integer of at least 1"],
@@ -142,4 +160,17 @@ describe("a failure ends with 1 and one line", () => {
     assert.strictEqual(code, 2)
     assert.include(stderr, "    at ")
   })
+})
+
+it("no flag takes a blank text, but the condition that a policy loses", () => {
+  const folder = path.join(import.meta.dirname, "../../src/Cli")
+  const plain = fs
+    .readdirSync(folder)
+    .flatMap((file) =>
+      [...fs.readFileSync(path.join(folder, file), "utf8").matchAll(/Flag\.String\(("[^"]*")?/g)].map(
+        ([, name]) => `${file} ${name}`
+      )
+    )
+
+  assert.deepStrictEqual(plain, ['Policies.ts "condition"', "TextFlag.ts undefined"])
 })

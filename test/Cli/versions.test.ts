@@ -75,6 +75,11 @@ it(
     expect(why.stdout).toContain(`or move the run to the latest version with \`ironflow runs move ${left}\`.`)
     assert.deepInclude(await json("functions", "drain", "pack"), { drained: false })
     await ironflow("runs", "cancel", left)
+    const many = await ironflow("runs", "retry", left, "run_none", "--yes")
+    expect(many.stdout).toMatch(
+      /^1 run retried\.\n[^]*\n1 run of pack waits for version 1, which no worker has: start one that has it, or `ironflow runs move --function pack`\n$/
+    )
+    await ironflow("runs", "cancel", left)
     const retried = await ironflow("runs", "retry", left)
     expect(retried.stdout).toMatch(
       /^Run run_\w+ runs again; its finished steps keep their results\.\nNow it waits\. It is pinned to version "1" of function "pack", with which it began, and no live worker has that version \(w-2 has "2"\): start a worker with version "1", or move the run to the latest version with `ironflow runs move run_\w+`\.\n$/
@@ -105,10 +110,10 @@ it(
     for (const [args, message] of [
       [["functions", "pause", "nobody"], "Function not found: nobody"],
       [["runs", "fork", left, "--from", "nothing"], 'has no step "nothing"'],
-      [["runs", "fork", left, "--from", ""], 'has no step ""'],
+      [["runs", "fork", left, "--from", ""], "--from is empty"],
       [["runs", "fork", "--function", "pack", "--from", "", "--yes"], "--from is empty"],
       [["runs", "move", "--function", "pack", "--version", "", "--yes"], "--version is empty"],
-      [["runs", "move", left, "--version", ""], "The version must not be empty"],
+      [["runs", "move", left, "--version", ""], "--version is empty"],
       [["runs", "fork", left, "--patch", "nonsense"], "--patch takes a step and its result"],
       [["runs", "move", left], "has completed and cannot be moved"],
       [["functions", "run", "pack", "--data", "{"], "The data is not JSON"]

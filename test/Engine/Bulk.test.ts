@@ -577,3 +577,22 @@ it("touches no more runs when it is cancelled", async () => {
   const { totalCount } = await engine.client.listRuns({ ...filter, status: "waiting", limit: 1000 })
   assert.strictEqual(totalCount, 120 - done)
 })
+
+it("twenty at once change each run once, and all of them count it", async () => {
+  const { filter, ids } = await batchOf(...Array.from({ length: 60 }, () => waiting))
+  const begun = await Promise.all(
+    Array.from({ length: 20 }, (_, i) => (i % 2 === 0 ? engine.client : remote).bulk("cancel", filter))
+  )
+  const operations = await Promise.all(
+    begun.map(({ id }) => engine.client.waitForBulk(id, { timeout: 60_000 }))
+  )
+  assert.strictEqual(
+    operations.reduce((sum, { done }) => sum + done, 0),
+    60
+  )
+  for (const { done, matched, skipped, status } of operations) {
+    assert.deepStrictEqual([status, matched], ["completed", 60])
+    assert.strictEqual(done + (skipped.cancelled ?? 0), 60)
+  }
+  assert.deepStrictEqual(new Set(await statusesOf(ids)), new Set(["cancelled"]))
+})

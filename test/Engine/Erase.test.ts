@@ -202,6 +202,24 @@ for (const [via, clientOf] of connections) {
       assert.deepStrictEqual(filesHave(email), [])
     })
 
+    it("leaves nothing of what was looked for in the log, also when nothing was found", async () => {
+      for (const options of [{ dryRun: true }, {}, { cancel: true }]) {
+        const email = someone()
+        const ended = await done(clientOf(), clientOf().erase(ofPerson(email), options))
+        assert.deepStrictEqual([ended.status, ended.matched], ["completed", 0])
+        assert.deepStrictEqual(filesHave(email), [], JSON.stringify(options))
+        const named = `run_nobody-${email}`
+        const missing = await done(clientOf(), clientOf().erase({ runs: { ids: [named] } }, options))
+        assert.deepStrictEqual(missing.skipped, { "not found": 1 })
+        assert.strictEqual(
+          missing.note,
+          options.dryRun === true
+            ? undefined
+            : "Nothing was found that could be erased, and the database is as it was."
+        )
+      }
+    })
+
     it("does no harm when it is done again", async () => {
       const email = someone()
       const { runId } = await signUp(email)
@@ -305,10 +323,14 @@ it("is passed over by projections, also when they are rebuilt", async () => {
   assert.include(await state(), email.toUpperCase())
   const erased = await done(engine.client, engine.client.erase(ofPerson(email)))
   assert.deepStrictEqual(erased.rebuild, ["names"])
+  assert.include(erased.note, "once all of them are rebuilt, `ironflow erase --compact --yes`")
   await engine.client.projections.rebuild("names")
   await vi.waitFor(async () => assert.notInclude(await state(), email.toUpperCase()), 10_000)
   await vi.waitFor(async () => assert.include(await state(), kept.toUpperCase()), 10_000)
   assert.strictEqual((await engine.client.projections.status("names")).status, "active")
+  const compacted = await done(engine.client, engine.client.erase({}, { compact: true }))
+  assert.include(compacted.note, "has nothing that was deleted before")
+  assert.deepStrictEqual(filesHave(email.toUpperCase()), [])
 })
 
 it("is in the access log without what was looked for", async () => {

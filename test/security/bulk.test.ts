@@ -5,7 +5,7 @@ import fs from "node:fs"
 import os from "node:os"
 import path from "node:path"
 import { afterAll, assert, beforeAll, describe, it } from "vitest"
-import { Keys, type PolicyOf } from "./Keys.ts"
+import { BOOTSTRAP, Keys, type PolicyOf } from "./Keys.ts"
 
 const folder = fs.mkdtempSync(path.join(os.tmpdir(), "ironflow-bulk-keys-"))
 const filename = path.join(folder, "wages.db")
@@ -114,6 +114,72 @@ describe("a key", () => {
     assert.strictEqual(refused.status, 403)
     assert.include(JSON.stringify(refused.body), "denies this key run:cancel")
     assert.strictEqual((await erase({})).status, 200)
+  })
+
+  it("erases nothing by the id of a run when what belongs to it may not be read, and counts nothing", async () => {
+    const limits: ReadonlyArray<readonly [string, ReadonlyArray<PolicyOf>]> = [
+      [
+        "subscription:read",
+        [allowed, { effect: "deny", actions: "subscription:read", resources: "subscription:events:guest.*" }]
+      ],
+      ["stream:read", [allowed, { effect: "deny", actions: "stream:read", resources: "stream:person-1" }]],
+      ["function:read", [allowed, { effect: "deny", actions: "function:read", resources: "function:other" }]],
+      ["run:read", [{ actions: "data:erase" }, { actions: "run:*", resources: `run:${guest}` }]],
+      ["run:delete", [allowed, { effect: "deny", actions: "run:delete", resources: `run:${wage}` }]]
+    ]
+    for (const [action, policies] of limits) {
+      const key = await keys.keyThat(...policies)
+      for (const dryRun of [true, false]) {
+        const answer = await keys.send("POST", "/api/v1/erase", { runIds: [guest], dryRun }, { key })
+        assert.strictEqual(answer.status, 403, action)
+        assert.include(JSON.stringify(answer.body), action)
+      }
+    }
+    assert.notProperty(await keys.ok(keys.rpc("IronflowService/GetRun", { id: guest })), "erasedAt")
+  })
+
+  it("hears the same of an erase, and of a bulk operation, and of their dry runs, whatever it is denied", async () => {
+    const different: Array<string> = []
+    const denials = [
+      "emit:*",
+      "publish:*",
+      "run:delete",
+      "run:patch",
+      "run:cancel",
+      "run:retry",
+      "run:fork",
+      "run:read"
+    ]
+    for (const denied of [
+      ...denials,
+      "function:*",
+      "stream:*",
+      "subscription:*",
+      "kv:*",
+      "config:*",
+      "data:*"
+    ]) {
+      const key = await keys.keyThat(allowed, { effect: "deny", actions: denied, resources: "*" })
+      for (const [path, body] of [
+        ["/api/v1/erase", { runIds: ["run_none"] }],
+        ["/api/v1/erase", { streams: ["nobody"], cancel: true }],
+        ["/api/v1/erase", { events: { name: "nobody.came" } }],
+        ["/api/v1/erase", { configs: ["none"] }],
+        ...(["retry", "rerun", "fork", "delete"] as const).map(
+          (action) => ["/api/v1/bulk", { action, ids: ["run_none"] }] as const
+        )
+      ] as const) {
+        const said = []
+        for (const dryRun of [true, false]) {
+          const { body: answer, status } = await keys.send("POST", path, { ...body, dryRun }, { key })
+          said.push(JSON.stringify([status, status === 200 ? undefined : answer]))
+          if (status === 200) await endOf(answer.id, BOOTSTRAP)
+        }
+        if (said[0] !== said[1])
+          different.push(`${denied} ${path} ${JSON.stringify(body)}: ${said.join(" ")}`)
+      }
+    }
+    assert.deepStrictEqual(different, [])
   })
 
   it("names runs by id that it may not touch, and they stay as they are", async () => {

@@ -139,6 +139,13 @@ export class Caller {
     return this.#key !== undefined && this.#allowed(this.#key).isDenied(action)
   }
 
+  /** Whether a policy denies the action on something, or allows it on some things only, or on conditions. */
+  isLimited(action: Action): boolean {
+    if (this.#key === undefined) return false
+    const permissions = this.#allowed(this.#key)
+    return permissions.isDenied(action) || (permissions.mayEver(action) && !permissions.mayAll(action))
+  }
+
   get isEnded(): boolean {
     return this.#ended
   }

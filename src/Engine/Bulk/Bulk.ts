@@ -200,7 +200,7 @@ export const layer: Layer.Layer<Bulk, never, Store | Access> = Layer.effect(
           record = next
         }
         endings.announce(id)
-        if (found?.action === "erase") yield* erasing.forgetEnded
+        if (found?.action === "erase") yield* Effect.andThen(erasing.forgetEnded, erasing.forgetAsked)
       }).pipe(
         Effect.catch((error) =>
           Effect.logError(`Bulk operation ${id} cannot be read; it goes on with the next start`, error)

@@ -337,7 +337,7 @@ function* doOne(
     (function* (): Program<string | undefined | typeof FITS_NO_MORE> {
       const row = yield* get(FIND_RUN, key, tx.findEnvironment(environment) ?? null)
       if (row === undefined) return "not found"
-      if (endedAt !== undefined && !fitsStill(row, endedAt, asked)) return FITS_NO_MORE
+      if (endedAt !== undefined && !fitsStill(row, endedAt, action, asked)) return FITS_NO_MORE
       if (onlyPaused === true && row.ended_at !== null) return "not allowed"
       const why = yield* whyNot(tx, action, row, asked)
       if (why !== undefined || asked.dryRun) return why
@@ -352,11 +352,22 @@ function* doOne(
 }
 
 /**
- * Other callers may have changed the run since the search. Everything else that the filters check changes only when the run ends.
+ * Other callers may have changed the run since the search. Some filters fit, or not, because the run has ended; and who may resume a
+ * paused run may not be allowed to resume an ended one, which is a retry.
  */
-const fitsStill = (row: Row, endedAt: number | null, { filters }: BulkRequest): boolean =>
-  (row.ended_at === null ? null : Number(row.ended_at)) === endedAt &&
-  (filters?.statuses === undefined || filters.statuses.includes(statusIn(row)!))
+const fitsStill = (
+  row: Row,
+  endedAt: number | null,
+  action: BulkAction,
+  { filters: { endedFrom, endedTo, error, statuses, where } = {} }: BulkRequest
+): boolean => {
+  const asksOfEnd =
+    action === "resume" || [endedFrom, endedTo, error, where].some((filter) => filter !== undefined)
+  return (
+    (!asksOfEnd || (row.ended_at === null ? null : Number(row.ended_at)) === endedAt) &&
+    (statuses === undefined || statuses.includes(statusIn(row)!))
+  )
+}
 
 export class Tally {
   readonly #before: BulkProgress

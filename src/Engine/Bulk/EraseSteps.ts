@@ -130,22 +130,22 @@ export const advanceErase = inEnvironment(
     `carry on bulk operation ${id}`
 )
 
-/** Ends an erasure, after the files were wiped. */
+/** Ends an erasure, after the files were cleaned. */
 export const finishErase = inEnvironment(
   "finishErase",
   function* (
     tx: Transaction,
     environment: string,
     id: string,
-    note: string
+    note: string | undefined
   ): Program<BulkRecord | undefined> {
     const record = yield* findBulk(tx, environment, id)
     if (record?.status !== "running") return record
     const tally = new Tally(record)
-    tally.note(note)
+    if (note !== undefined) tally.note(note)
     return yield* noteErase(tx, record, { phase: "clean" }, tally, true)
   },
-  (_, id) => `end bulk operation ${id}`
+  (_, id, _note: string | undefined) => `end bulk operation ${id}`
 )
 
 function* noteErase(
@@ -157,14 +157,13 @@ function* noteErase(
 ): Program<BulkRecord> {
   const now = tx.now()
   const progress = tally.progress()
-  const isLast = hasEnded || (place.phase === "clean" && record.asked.dryRun)
   yield* write(
     UPDATE_PROGRESS,
     JSON.stringify(place),
     JSON.stringify(progress),
-    isLast ? "completed" : "running",
+    hasEnded ? "completed" : "running",
     now,
-    isLast ? now : null,
+    hasEnded ? now : null,
     record.id
   )
   if (place.phase === "clean") yield* forgetTarget(record)
@@ -173,9 +172,9 @@ function* noteErase(
     ...progress,
     place,
     updatedAt: now,
-    ...(isLast ? { status: "completed", endedAt: now } : {})
+    ...(hasEnded ? { status: "completed", endedAt: now } : {})
   }
-  if (isLast) yield* logEnd(tx, noted)
+  if (hasEnded) yield* logEnd(tx, noted)
   return noted
 }
 

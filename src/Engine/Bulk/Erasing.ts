@@ -11,6 +11,7 @@ import type { Caller } from "../Access/Access.ts"
 import { nextTurn } from "../Yielding.ts"
 import { matcherOf } from "../Runs/RunSearch.ts"
 import { searchRuns } from "../Runs/RunSearchRows.ts"
+import * as ProjectionSaveRows from "../Projections/ProjectionSaveRows.ts"
 import type { StoreService } from "../Store/Store.ts"
 import type { BulkRecord } from "./BulkRecords.ts"
 import * as BulkRows from "./BulkRows.ts"
@@ -23,6 +24,8 @@ import * as EraseSteps from "./EraseSteps.ts"
 const AT_ONCE = 256
 /** Delay before checking again whether cancelled runs have ended, milliseconds. */
 const LOOK_AGAIN_MS = 1000
+/** How often to try to empty the log while somebody reads an older state. */
+const CUT_TRIES = 60
 /** How often progress without matches is stored, milliseconds. */
 const NOTED_EVERY_MS = 1000
 
@@ -41,6 +44,8 @@ export interface Erasing {
   ) => Effect.Effect<BulkRecord | undefined, EngineError>
   /** Deletes the remains of operations that ended early. */
   readonly forgetEnded: Effect.Effect<void, EngineError>
+  /** Takes what was asked out of the write-ahead log. */
+  readonly forgetAsked: Effect.Effect<void>
 }
 
 export const makeErasing = (store: StoreService): Erasing => {
@@ -48,7 +53,13 @@ export const makeErasing = (store: StoreService): Erasing => {
     Effect.gen(function* () {
       const { asked, ids } = yield* checked(() => {
         const it = checkErase(target, options)
-        checkMayErase(caller, environment, it.asked.erase ?? {}, it.asked.cancel === true)
+        checkMayErase(
+          caller,
+          environment,
+          it.asked.erase ?? {},
+          it.ids !== undefined,
+          it.asked.cancel === true
+        )
         return it
       })
       const { keys, runs } = asked.erase ?? {}
@@ -128,17 +139,53 @@ export const makeErasing = (store: StoreService): Erasing => {
       return found
     })
 
+  /** Empties the write-ahead log, if that is possible now. What the operation has done stays done if not. */
+  const cutLog: Effect.Effect<boolean> = Effect.catch(store.cutLog ?? Effect.succeed(true), (error) =>
+    Effect.as(Effect.logWarning("The log of the database could not be emptied after an erase", error), false)
+  )
+
+  /** Deletes what rebuilds of projections have left. */
+  const deleteOldStates: Effect.Effect<void, EngineError> = Effect.suspend(() =>
+    Effect.flatMap(store.write(ProjectionSaveRows.deleteOldStates()), (more) =>
+      more ? Effect.andThen(nextTurn, deleteOldStates) : Effect.void
+    )
+  )
+
+  /** Removes what was erased, and what was asked, from the files. Returns what is to be said about that. */
+  const cleanUp = ({ asked, done, rebuild }: BulkRecord): Effect.Effect<string | undefined, EngineError> => {
+    const hasStates = rebuild !== undefined
+    if (!asked.dryRun && (done > 0 || asked.compact === true))
+      return Effect.andThen(
+        deleteOldStates,
+        store.wipe?.(asked.compact === true, { hasStates, isOfAll: done === 0 }) ??
+          Effect.succeed(rowsOnly(hasStates))
+      )
+    return Effect.as(
+      // `forgetAsked` goes on with it while somebody reads
+      cutLog,
+      asked.dryRun ? undefined : "Nothing was found that could be erased, and the database is as it was."
+    )
+  }
+
+  /** Takes what was asked out of the write-ahead log, also after an operation that was cancelled or has stopped. */
+  const forgetAsked: Effect.Effect<void> = Effect.gen(function* () {
+    for (let tries = 0; tries < CUT_TRIES; tries++) {
+      if (yield* cutLog) return
+      yield* Effect.sleep(LOOK_AGAIN_MS)
+    }
+  })
+
   /** Takes the next step of an erasure. */
   const advance = (
     record: BulkRecord,
     ids: ReadonlyArray<string>
   ): Effect.Effect<BulkRecord | undefined, EngineError> =>
     Effect.gen(function* () {
-      const { asked, environment, id, place } = record
+      const { environment, id, place } = record
       const at = place as ErasePlace | undefined
       const phase = at?.phase ?? "find"
-      if (phase === "clean" && !asked.dryRun) {
-        const note = yield* store.wipe?.(asked.compact === true) ?? Effect.succeed(ROWS_ONLY)
+      if (phase === "clean") {
+        const note = yield* cleanUp(record)
         return yield* store.write(EraseSteps.finishErase(environment, id, note))
       }
       if (at?.phase === "await" && at.isWaiting === true) yield* Effect.sleep(LOOK_AGAIN_MS)
@@ -157,37 +204,46 @@ export const makeErasing = (store: StoreService): Erasing => {
     )
   )
 
-  return { insert, advance, forgetEnded }
+  return { insert, advance, forgetEnded, forgetAsked }
 }
 
 /** The message where the store does not wipe its files. */
-const ROWS_ONLY =
-  "The rows of the database have the data no more. Backups and exports that were made before still have it, and so have the write-ahead log and the dead rows of Postgres until VACUUM and its archiving have gone over them."
+const rowsOnly = (hasStates: boolean): string =>
+  `The rows of the database have the data no more${hasStates ? ", but for the states of projections, until they are rebuilt" : ""}. ` +
+  "Backups and exports that were made before still have it, and so have the write-ahead log and the dead rows of Postgres until VACUUM and its archiving have gone over them."
 
 /**
- * A caller who erases learns how much of all data matches an expression, so none of it may be denied to the caller. Throws
- * `UnauthorizedError` where a policy denies the key to read or delete some of it, or to cancel runs that are to be cancelled.
+ * A caller who erases learns how much of all data matches, and takes what has come of it: the events of runs, forks, children. So
+ * all of it must be open to the caller. Throws `UnauthorizedError` where a policy limits what the key may read, or denies it to
+ * delete some of that, or to cancel runs that are to be cancelled. A dry run asks for the same.
  */
 const checkMayErase = (
   caller: Caller | undefined,
   environment: string,
-  target: CheckedTarget,
+  { configs, events, keys, runs, streams }: CheckedTarget,
+  hasIds: boolean,
   cancel: boolean
 ): void => {
   caller?.check("data:erase", "engine:*", environment)
+  const isAboutRuns = events !== undefined || runs !== undefined || streams !== undefined || hasIds
   const reads: ReadonlyArray<Action> = [
     "run:read",
-    ...(cancel ? (["run:cancel"] as const) : []),
-    ...(target.events === undefined && target.runs === undefined && target.streams === undefined
-      ? []
-      : (["function:read", "stream:read", "subscription:read"] as const)),
-    ...(target.keys === undefined ? [] : (["kv:read", "kv:delete"] as const)),
-    ...(target.configs === undefined ? [] : (["config:read", "config:delete"] as const))
+    ...(isAboutRuns ? (["function:read", "stream:read", "subscription:read"] as const) : []),
+    ...(keys === undefined ? [] : (["kv:read"] as const)),
+    ...(configs === undefined ? [] : (["config:read"] as const))
   ]
-  const denied = reads.find((action) => caller?.isDenied(action))
-  if (denied === undefined) return
+  const changes: ReadonlyArray<Action> = [
+    ...(isAboutRuns ? (["run:delete"] as const) : []),
+    ...(cancel ? (["run:cancel"] as const) : []),
+    ...(keys === undefined ? [] : (["kv:delete"] as const)),
+    ...(configs === undefined ? [] : (["config:delete"] as const))
+  ]
+  const limited =
+    reads.find((action) => caller?.isLimited(action)) ?? changes.find((action) => caller?.isDenied(action))
+  if (limited === undefined) return
   throw new UnauthorizedError(
-    `Not permitted: erasing searches everything, and a policy denies this key ${denied} on some resource`
+    `Not permitted: erasing takes whatever belongs to what is named, and a policy denies this key ${limited} on some of it, ` +
+      "or allows it on some only: use a key without such limits"
   )
 }
 

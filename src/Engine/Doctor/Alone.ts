@@ -1,7 +1,7 @@
 /** The checks of a database without its engine. The database is only read: an engine may have it open. */
 import * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"
-import type { StoreError, ValidationError } from "../../Errors.ts"
+import { type StoreError, ValidationError } from "../../Errors.ts"
 import { makeIdGenerator } from "../../Ids.ts"
 import type { DoctorCheck } from "../../Protocol/Server.ts"
 import { loadRegistrations } from "../Functions/FunctionRows.ts"
@@ -13,6 +13,7 @@ import { Transaction } from "../Store/Transaction.ts"
 import { type Condition, readCondition } from "./Condition.ts"
 import { explainRuns, type Readable } from "./Doctor.ts"
 import {
+  checkBackup,
   checkDisk,
   checkHolder,
   checkIntegrity,
@@ -43,16 +44,17 @@ export interface FileOptions {
   readonly hasMasterKey: boolean
 }
 
-/** Fails with `StoreError` when the file does not exist. */
+/** Fails with `StoreError` when the file does not exist, with `ValidationError` when it is no file. */
 export const examineFile = ({
   all,
   filename,
   hasMasterKey
-}: FileOptions): Effect.Effect<ReadonlyArray<DoctorCheck>, StoreError> =>
+}: FileOptions): Effect.Effect<ReadonlyArray<DoctorCheck>, StoreError | ValidationError> =>
   Effect.acquireUseRelease(
     Effect.try({
       try: () => openBeside(filename),
-      catch: (cause) => storeError(`Cannot open "${filename}"`, cause)
+      catch: (cause) =>
+        cause instanceof ValidationError ? cause : storeError(`Cannot open "${filename}"`, cause)
     }),
     (db) =>
       Effect.gen(function* () {
@@ -71,8 +73,9 @@ export const examineFile = ({
         })
         const tables = outside.at(-1)
         if (tables?.status === "fail") return outside
-        const integrity = checkIntegrity(db, filename, all)
-        if (tables?.status !== "ok") return [...outside, integrity]
+        const checksum = all ? yield* Effect.promise(() => checkBackup(db, filename)) : undefined
+        const integrity = [checkIntegrity(db, filename, all), ...(checksum === undefined ? [] : [checksum])]
+        if (tables?.status !== "ok") return [...outside, ...integrity]
         const inside = yield* Effect.match(
           Effect.flatMap(readableOf(db, yield* Clock.Clock), (readable) => examine(readable, hasMasterKey)),
           {
@@ -82,7 +85,7 @@ export const examineFile = ({
             ]
           }
         )
-        return [...outside, integrity, ...inside]
+        return [...outside, ...integrity, ...inside]
       }),
     (db) => Effect.sync(() => db.close())
   )

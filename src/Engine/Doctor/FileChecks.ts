@@ -4,7 +4,9 @@ import path from "node:path"
 import type { DoctorCheck } from "../../Protocol/Server.ts"
 import { StoreError } from "../../Errors.ts"
 import { formatSize } from "../../Size.ts"
-import { checkFiles, DEFAULT_MODE, refuseFolder } from "../Store/Files.ts"
+import { checkFiles, DEFAULT_MODE, refuseOther } from "../Store/Files.ts"
+import { checkSum, markOf } from "../Store/Checksum.ts"
+import { isOwned } from "../Store/Ownership.ts"
 import { isHeld } from "../Store/Lock.ts"
 import { migrations } from "../Store/Migrations.ts"
 import { DatabaseSync } from "../Store/NodeSqlite.ts"
@@ -104,7 +106,7 @@ export const checkIntegrity = (db: DatabaseSync, filename: string, all: boolean)
   const restore = "Restore a backup: `ironflow restore BACKUP --data FILE --replace`."
   try {
     if (all) {
-      checkAll(db, filename)
+      checkAll(db, filename, "")
       return ok("integrity", "Every page and every row was read, and all is whole.")
     }
     const bytes = sizeOf(filename)
@@ -120,16 +122,32 @@ export const checkIntegrity = (db: DatabaseSync, filename: string, all: boolean)
       ? ok("integrity", "Its pages are whole; `ironflow doctor --check` reads the rows too.")
       : fail("integrity", `The database is damaged: ${problem}.`, restore)
   } catch (error) {
-    return fail("integrity", `The database is damaged: ${messageOf(error)}.`, restore)
+    const said = messageOf(error)
+    return fail(
+      "integrity",
+      said.includes("is damaged") ? `${said}.` : `The database is damaged: ${said}.`,
+      restore
+    )
   }
 }
 
-/** Opens the file read-only, beside its engine. Throws a `StoreError` when it does not exist. */
+/** Compares a backup with its checksum, as restoring it does; `undefined` for a file that has none. */
+export const checkBackup = async (db: DatabaseSync, filename: string): Promise<DoctorCheck | undefined> => {
+  try {
+    if (markOf(db)?.sha256 === undefined || isOwned(db)) return undefined
+    await checkSum(filename, filename)
+    return ok("checksum", "It is a backup, and as it was written.")
+  } catch (error) {
+    return fail("checksum", `${messageOf(error)}.`, "`ironflow restore` refuses this one.")
+  }
+}
+
+/** Opens the file read-only, beside its engine. Throws a `StoreError` when it does not exist, a `ValidationError` when it is no file. */
 export const openBeside = (filename: string): DatabaseSync => {
+  refuseOther(filename)
   if (!existsSync(filename)) {
     throw new StoreError(`There is no database "${filename}": check its name`, { code: "STORE_UNAVAILABLE" })
   }
-  refuseFolder(filename)
   return new DatabaseSync(filename, { readOnly: true, timeout: 5000 })
 }
 

@@ -2,7 +2,17 @@
 import { ValidationError } from "../../Errors.ts"
 import type { ProjectionSave, ProjectionSaved } from "../../Protocol/ProjectionOwners.ts"
 import { endOfLog } from "../Log/EndOfLog.ts"
-import { get, inEnvironment, type Program, refuse, statement, write } from "../Store/Program.ts"
+import {
+  acrossEnvironments,
+  affected,
+  all,
+  get,
+  inEnvironment,
+  type Program,
+  refuse,
+  statement,
+  write
+} from "../Store/Program.ts"
 import type { Row, Transaction } from "../Store/Transaction.ts"
 import { owned, whyNotOwned } from "./ProjectionOwnerRows.ts"
 import type { ProjectionToken } from "./ProjectionRecords.ts"
@@ -170,6 +180,27 @@ function* clearLeftovers(row: Row): Program<void> {
   if (row.epoch === 0) return
   yield* write(DELETE_OLD_STATES, row.key!, row.epoch!, shownEpoch(row), LEFTOVERS)
 }
+
+const LIST_REBUILT = statement(
+  "ProjectionSaveRows.rebuilt",
+  "SELECT key, epoch, shown_epoch, rebuild_to FROM projections WHERE epoch > 0 ORDER BY key",
+  { scans: "projections, of which there are few" }
+)
+/** States that one transaction deletes. */
+const OLD_AT_ONCE = 500
+
+/** Deletes some of the states from before rebuilds, which saves would delete later. Returns whether there were any. */
+export const deleteOldStates = acrossEnvironments(
+  "deleteOldStates",
+  function* (): Program<boolean> {
+    for (const row of yield* all(LIST_REBUILT)) {
+      const deleted = yield* affected(DELETE_OLD_STATES, row.key!, row.epoch!, shownEpoch(row), OLD_AT_ONCE)
+      if (deleted > 0) return true
+    }
+    return false
+  },
+  () => "delete states from before a rebuild"
+)
 
 const FIND_LAST_SAVE = statement(
   "ProjectionSaveRows.wasSaved",

@@ -16,7 +16,7 @@ import type { RunHistory } from "../../Protocol/History.ts"
 import { registryOf } from "../Functions/Registry.ts"
 import { EVENT_DATA, jobEvent } from "./RunEvent.ts"
 import { readJournal, readOpenSteps } from "./Journal.ts"
-import { refuseFolder } from "../Store/Files.ts"
+import { refuseOther } from "../Store/Files.ts"
 import { migrations } from "../Store/Migrations.ts"
 import { DatabaseSync } from "../Store/NodeSqlite.ts"
 import { loadRegistrations } from "../Functions/FunctionRows.ts"
@@ -81,13 +81,13 @@ function* readOpenHistories(
 
 /**
  * Reads histories from a database file. Opens it read-only: an engine may have it open. Throws `StoreError` when the file cannot
- * be read, `RunNotFoundError` when it does not have the run.
+ * be read, `ValidationError` when it is no file, `RunNotFoundError` when it does not have the run.
  */
 export const readHistories = ({ environment, filename, runId }: HistoryQuery): Array<RunHistory> => {
+  refuseOther(filename)
   if (!existsSync(filename)) {
     throw new StoreError(`There is no database "${filename}"`, { code: "STORE_UNAVAILABLE" })
   }
-  refuseFolder(filename)
   let db: DatabaseSync | undefined
   try {
     db = new DatabaseSync(filename, { readOnly: true, timeout: 5000 })

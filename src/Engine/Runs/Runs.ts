@@ -181,14 +181,11 @@ const make = (waiting: Waiting): RunsService => {
     Effect.flatMap(
       validated(() => ({
         limit: Limits.checkLimit("listRuns", options.limit ?? 50),
-        filters: checkFilters(options)
+        filters: checkFilters(options),
+        ...(options.cursor === undefined ? {} : { cursor: Limits.checkCursor("listRuns", options.cursor) })
       })),
-      ({ filters, limit }) => {
-        const page = {
-          environment,
-          limit,
-          ...(options.cursor === undefined ? {} : { cursor: options.cursor })
-        }
+      ({ filters, ...where }) => {
+        const page = { environment, ...where }
         if (isSearch(filters)) return yieldFirst(searchFor(store, { ...page, filters }, visible))
         const { functionIds: [functionId] = [], statuses: [status] = [] } = filters
         return yieldFirst(

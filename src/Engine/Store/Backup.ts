@@ -8,7 +8,7 @@ import { existsSync, statSync } from "node:fs"
 import * as Effect from "effect/Effect"
 import { type StoreError, ValidationError } from "../../Errors.ts"
 import { checkSum, type Mark, MARK, markOf, placeholder, sign } from "./Checksum.ts"
-import { DEFAULT_MODE, makeFile, refuseFolder } from "./Files.ts"
+import { DEFAULT_MODE, makeFile, refuseOther } from "./Files.ts"
 import { copyDatabase, DatabaseSync } from "./NodeSqlite.ts"
 import { partialName, putNew, refuseExisting, removeLeftovers, removePartial } from "./PutFile.ts"
 import { formatSize } from "../../Size.ts"
@@ -87,8 +87,11 @@ const checkCopy = (partial: string, source: string, tell: Tell): void => {
 const copying =
   (source: string | DatabaseSync, now: number, tell: Tell = nobody) =>
   async (partial: string, signal: AbortSignal): Promise<void> => {
-    if (typeof source === "string" && !existsSync(source)) {
-      throw new ValidationError(`There is no database "${source}" to back up: check its name`)
+    if (typeof source === "string") {
+      refuseOther(source)
+      if (!existsSync(source)) {
+        throw new ValidationError(`There is no database "${source}" to back up: check its name`)
+      }
     }
     const reader = typeof source === "string" ? openToRead(source) : source
     try {
@@ -163,7 +166,7 @@ const writeNew = async (
 ): Promise<BackupInfo> => {
   if (filename.trim() === "")
     throw new ValidationError("The name of a backup's file must not be empty or blank")
-  refuseFolder(filename)
+  refuseOther(filename)
   refuseExisting(filename)
   removeLeftovers(filename)
   const partial = partialName(filename)
@@ -197,7 +200,6 @@ const look = (partial: string, filename: string): BackupInfo => {
 
 /** Opens an engine's database to read. The engine may be using it. */
 const openToRead = (filename: string): DatabaseSync => {
-  refuseFolder(filename)
   const db = new DatabaseSync(filename, { readOnly: true, timeout: 5000 })
   try {
     checkOurs(db, filename)

@@ -4,7 +4,7 @@
  */
 import { chmodSync, closeSync, openSync, statSync } from "node:fs"
 import path from "node:path"
-import { StoreError } from "../../Errors.ts"
+import { StoreError, ValidationError } from "../../Errors.ts"
 
 /** Only the owner may read and write. */
 export const DEFAULT_MODE = 0o600
@@ -23,13 +23,40 @@ export const makeFile = (filename: string, mode: number): void => {
   chmodSync(filename, mode)
 }
 
-/** Throws a `StoreError` for the name of a folder: the caller gave a folder instead of a file. */
-export const refuseFolder = (filename: string): void => {
-  if (statSync(filename, { throwIfNoEntry: false })?.isDirectory() !== true) return
-  throw new StoreError(
-    `"${filename}" is a folder: name the file of the database, such as "${path.join(filename, "ironflow.db")}"`,
-    { code: "STORE_UNAVAILABLE" }
-  )
+/** What exists under this name, if it is no regular file. To open a pipe waits for its writer, and no signal ends that. */
+const otherThanFile = (filename: string): string | undefined => {
+  const stat = statSync(filename, { throwIfNoEntry: false })
+  if (stat === undefined || stat.isFile()) return undefined
+  if (stat.isDirectory()) return "a folder"
+  return stat.isFIFO() ? "a pipe" : stat.isSocket() ? "a socket" : "a device"
+}
+
+/** The files that SQLite and the engine open beside a database. */
+const BESIDE = ["-wal", "-shm", "-journal", ".lock"]
+
+/**
+ * Throws a `ValidationError`, or what `refusal` makes of the message, when the name of a file that is to be opened is that of a
+ * folder, a pipe or a device.
+ */
+export const refuseOther = (
+  filename: string,
+  refusal: (message: string) => Error = (message) => new ValidationError(message)
+): void => {
+  const other = otherThanFile(filename)
+  if (other === "a folder") {
+    throw refusal(
+      `"${filename}" is a folder: name the file of the database, such as "${path.join(filename, "ironflow.db")}"`
+    )
+  }
+  if (other !== undefined) throw refusal(`"${filename}" is ${other}, and no file: name a file on a disk`)
+  for (const name of BESIDE.map((suffix) => filename + suffix)) {
+    const beside = otherThanFile(name)
+    if (beside !== undefined) {
+      throw refusal(
+        `"${name}", which belongs to the database beside it, is ${beside}, and no file: move it away`
+      )
+    }
+  }
 }
 
 /**

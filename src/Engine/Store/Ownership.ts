@@ -8,6 +8,7 @@ import type { StatementSync } from "node:sqlite"
 import { pathToFileURL } from "node:url"
 import { StoreError } from "../../Errors.ts"
 import { safeJsonParse } from "../../Json.ts"
+import { MARK as BACKUP } from "./Checksum.ts"
 import { isHeld } from "./Lock.ts"
 import { DatabaseSync } from "./NodeSqlite.ts"
 
@@ -136,6 +137,8 @@ export class Ownership {
     this.#monotonicMs = monotonicMs
     this.#lookedAt = monotonicMs()
     db.prepare("INSERT OR REPLACE INTO meta (name, value) VALUES (?, ?)").run(OWNER, this.#mark)
+    // a backup that is opened itself is a backup no more, and its checksum fits no longer
+    db.prepare("DELETE FROM meta WHERE name = ?").run(BACKUP)
     // an engine that comes by another name finds the mark in the file, since it does not see the log
     db.exec("PRAGMA wal_checkpoint(PASSIVE)")
   }

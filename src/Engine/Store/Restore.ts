@@ -6,14 +6,14 @@ import * as Effect from "effect/Effect"
 import { StoreError, ValidationError } from "../../Errors.ts"
 import { checkKeys, type Keys } from "../../OptionKeys.ts"
 import { type BackupInfo, madeAtOf, removeMark, type Tell } from "./Backup.ts"
-import { checkFiles, DEFAULT_MODE, refuseFolder } from "./Files.ts"
+import { checkFiles, DEFAULT_MODE, refuseOther } from "./Files.ts"
 import { acquireLock } from "./Lock.ts"
 import { checkSum } from "./Checksum.ts"
 import { DatabaseSync } from "./NodeSqlite.ts"
 import { checkLastOwner, isOwned } from "./Ownership.ts"
 import { partialName, putInPlace, putNew, removeLeftovers, removeLogs, removePartial } from "./PutFile.ts"
 import { formatSize } from "../../Size.ts"
-import { storeError } from "./SqliteErrors.ts"
+import { isDamage, storeError } from "./SqliteErrors.ts"
 import { checkAll, checkOurs, isForeign, versionOf } from "./SqliteFile.ts"
 
 /** Options of `restoreBackup`. */
@@ -63,7 +63,7 @@ const putBack = async (options: RestoreOptions, now: number, tell: Tell): Promis
   refuseNoBackup(backup)
   if (filename.trim() === "")
     throw new ValidationError("The filename of the database must not be empty or blank")
-  refuseFolder(filename)
+  refuseOther(filename)
   checkFiles(filename, DEFAULT_MODE)
   // links to the database keep pointing to it
   const target = existsSync(filename) ? realpathSync(filename) : filename
@@ -134,6 +134,8 @@ const checkInUse = (target: string): void => {
   }
 }
 
+const OTHER_BACKUP = "Nothing was changed: restore another backup"
+
 /** Checks the copy, and turns it into a closed database. */
 const prepare = async (partial: string, backup: string, filename: string): Promise<BackupInfo> => {
   const notOne = (why: string) => new ValidationError(`"${backup}" is no backup of Ironflow: ${why}`)
@@ -149,7 +151,7 @@ const prepare = async (partial: string, backup: string, filename: string): Promi
         "it is a copy of a database that was in use, and may lack what was committed last. `ironflow backup` makes whole ones"
       )
     }
-    checkAll(db, backup)
+    checkAll(db, backup, OTHER_BACKUP)
     // before the copy is changed
     await checkSum(partial, backup)
     const madeAt = madeAtOf(db)
@@ -160,6 +162,12 @@ const prepare = async (partial: string, backup: string, filename: string): Promi
     // SQLITE_NOTADB
     if (error instanceof Error && "errcode" in error && error.errcode === 26)
       throw notOne("it is no SQLite database")
+    if (isDamage(error) && !(error instanceof StoreError)) {
+      throw new StoreError(
+        `"${backup}" is damaged: ${error instanceof Error ? error.message : String(error)}. ${OTHER_BACKUP}`,
+        { code: "STORE_CORRUPT", cause: error }
+      )
+    }
     throw error
   } finally {
     db?.close()

@@ -262,7 +262,8 @@ export const make = (
       }),
       ...(isFile ? { filename: options.filename } : {}),
       overwrite: (isOn) => wipe.overwrite(isOn),
-      wipe: (isLong) => wipe.wipe(isLong),
+      wipe: (isLong, what) => wipe.wipe(isLong, what),
+      cutLog: Effect.suspend(() => wipe.cutLog),
       backup: (filename) =>
         Effect.suspend(() =>
           listeners.lost === undefined

@@ -1,12 +1,12 @@
 /** The file of a SQLite database: opened by one process at a time, checked, and migrated. */
 import { StoreError } from "../../Errors.ts"
-import { checkFiles, DEFAULT_MODE, makeFile, refuseFolder } from "./Files.ts"
+import { checkFiles, DEFAULT_MODE, makeFile, refuseOther } from "./Files.ts"
 import { acquireLock } from "./Lock.ts"
 import { migrations } from "./Migrations.ts"
 import { DatabaseSync } from "./NodeSqlite.ts"
 import { checkLastOwner, type LastStop } from "./Ownership.ts"
 import { findUnsound } from "./Soundness.ts"
-import { isDamage, storeError } from "./SqliteErrors.ts"
+import { isDamage } from "./SqliteErrors.ts"
 
 /** Which file to open, and how. */
 export interface SqliteOptions {
@@ -44,7 +44,9 @@ export const open = (
     })
   }
   const isFile = filename !== ":memory:"
-  if (isFile) refuseFolder(filename)
+  if (isFile) {
+    refuseOther(filename, (message) => new StoreError(message, { code: "STORE_UNAVAILABLE" }))
+  }
   const warnings = isFile ? checkFiles(filename, fileMode) : []
   const lock = isFile ? acquireLock(filename, fileMode, now) : undefined
   let db: DatabaseSync | undefined
@@ -125,14 +127,14 @@ export const checkAll = (db: DatabaseSync, filename: string, whatToDo = RESTORE_
   } catch (error) {
     // it may be too damaged to be checked to the end
     if (!isDamage(error)) throw error
-    problems.push(storeError("it cannot be read to the end", error).message)
+    problems.push(`it cannot be read to the end: ${error instanceof Error ? error.message : String(error)}`)
   }
   if (problems.length === 0) return
   throw new StoreError(
     `Database "${filename}" is damaged: ${problems
       .filter((line) => line !== "")
       .slice(0, MOST_PROBLEMS)
-      .join("; ")}. ${whatToDo}`,
+      .join("; ")}${whatToDo === "" ? "" : `. ${whatToDo}`}`,
     { code: "STORE_CORRUPT" }
   )
 }

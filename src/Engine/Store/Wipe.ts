@@ -16,7 +16,17 @@ const SMALL_BYTES = 64 * 1024 * 1024
 const TRIES = 60
 const AGAIN_MS = 1000
 
+const BUT_STATES =
+  ", but for what projections have made of it: once all of them are rebuilt, `ironflow erase --compact --yes` (`compact: true`) overwrites what their old states have left"
 const KEPT_ELSEWHERE = "Backups and exports that were made before still have the data."
+
+/** What is wiped, for what is said about it. */
+export interface Wiped {
+  /** States of projections still have it. */
+  readonly hasStates: boolean
+  /** Whatever was deleted before, and nothing of now. */
+  readonly isOfAll: boolean
+}
 
 export class Wipe {
   readonly #db: DatabaseSync
@@ -37,8 +47,13 @@ export class Wipe {
     this.#db.exec(`PRAGMA secure_delete = ${this.#wanted > 0 ? "ON" : "OFF"}`)
   }
 
+  /** See `StoreService.cutLog`. */
+  get cutLog(): Effect.Effect<boolean, StoreError> {
+    return this.#filename === undefined ? Effect.succeed(true) : this.#try(() => this.#cut())
+  }
+
   /** See `StoreService.wipe`. */
-  wipe(isLong: boolean): Effect.Effect<string, StoreError> {
+  wipe(isLong: boolean, { hasStates, isOfAll }: Wiped): Effect.Effect<string, StoreError> {
     return Effect.gen({ self: this }, function* () {
       const filename = this.#filename
       if (filename === undefined) return "The database is gone with the process."
@@ -55,9 +70,10 @@ export class Wipe {
         }
         yield* Effect.sleep(AGAIN_MS)
       }
+      const but = hasStates ? BUT_STATES : ""
       return isWritten
-        ? `The file of the database was written anew and has the data no more. ${KEPT_ELSEWHERE}`
-        : `What was erased was overwritten in the file of the database. Free parts of it may have copies from before, since it is large and was not written anew: \`ironflow erase --compact\` does that, and everything waits meanwhile. ${KEPT_ELSEWHERE}`
+        ? `The file of the database was written anew and has ${isOfAll ? "nothing that was deleted before" : `the data no more${but}`}. ${KEPT_ELSEWHERE}`
+        : `What was erased was overwritten in the file of the database${but}. Free parts of it may have copies from before, since it is large and was not written anew: \`ironflow erase --compact\` does that, and everything waits meanwhile. ${KEPT_ELSEWHERE}`
     })
   }
 

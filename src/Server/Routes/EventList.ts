@@ -7,7 +7,7 @@ import type { FoundEvent } from "../../Engine/Log/LogRecords.ts"
 import { cursorOf, queryOf } from "../../Engine/Events/EventList.ts"
 import { EventNotFoundError, type IronflowError, ValidationError } from "../../Errors.ts"
 import { isObject } from "../../Json.ts"
-import { checkName } from "../../Limits.ts"
+import { checkCursor, checkName } from "../../Limits.ts"
 import { membersOf, otherCase } from "../../Protocol/Codec.ts"
 import {
   checkListEvents,
@@ -100,11 +100,12 @@ const members = new Set(
   Object.keys(membersOf(rows.listEvents.body!)).flatMap((name) => [name, otherCase(name) ?? name])
 )
 
-/** Refuses unknown filters: if they were ignored, the list would be longer than intended. */
+/** Refuses unknown filters and an empty cursor: if they were ignored, the list would be longer than intended. */
 const checkMembers = (body: unknown): void => {
   const other = isObject(body) ? Object.keys(body).find((name) => !members.has(name)) : undefined
   // reports it like an unknown option
   if (other !== undefined) checkListEvents({ [other]: true })
+  if (isObject(body) && body.cursor === null) checkCursor("listEvents", null)
 }
 
 const timeOf = ({ timestamp }: { readonly timestamp: number }): string => new Date(timestamp).toISOString()

@@ -3,7 +3,7 @@ import { closeSync, existsSync, openSync, statSync, writeSync } from "node:fs"
 import * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"
 import { type StoreError, ValidationError } from "../../../Errors.ts"
-import { DEFAULT_MODE, makeFile, refuseFolder } from "../Files.ts"
+import { DEFAULT_MODE, makeFile, refuseOther } from "../Files.ts"
 import { DatabaseSync } from "../NodeSqlite.ts"
 import type { PostgresOptions } from "../Postgres/Options.ts"
 import { partialName, putNew, refuseExisting, removeLeftovers, removePartial } from "../PutFile.ts"
@@ -59,7 +59,7 @@ const writeExport = async (from: Place, filename: string, now: number): Promise<
 
 const checkNew = (filename: string, what: string): void => {
   if (filename.trim() === "") throw new ValidationError(`The name of the ${what} must not be empty or blank`)
-  refuseFolder(filename)
+  refuseOther(filename)
   refuseExisting(filename)
 }
 
@@ -69,7 +69,7 @@ const withSource = async <A>(from: Place, now: number, use: (source: Source) => 
     return readPostgres(from.database, now, use)
   }
   const { filename } = from
-  refuseFolder(filename)
+  refuseOther(filename)
   if (!existsSync(filename)) throw new ValidationError(`There is no database "${filename}": check its name`)
   const db = new DatabaseSync(filename, { readOnly: true, timeout: 5000 })
   try {
@@ -118,8 +118,12 @@ export const importStore = (
 
 const readExport = async (filename: string, to: Place): Promise<Transferred> => {
   const stat = statSync(filename, { throwIfNoEntry: false })
-  if (stat?.isDirectory() === true) throw new ValidationError(`"${filename}" is no export: it is a folder`)
-  if (stat?.isFile() !== true) throw new ValidationError(`There is no file "${filename}"`)
+  if (stat === undefined) throw new ValidationError(`There is no file "${filename}"`)
+  if (!stat.isFile()) {
+    throw new ValidationError(
+      `"${filename}" is no export: it is ${stat.isDirectory() ? "a folder" : "no file"}`
+    )
+  }
   const { header, rows } = await ("database" in to
     ? import("./PostgresTables.ts").then(({ writePostgres }) => writePostgres(to.database, filename))
     : fillFile(filename, to.filename))

@@ -1,0 +1,10 @@
+/** A flag that takes a text, which must not be blank: a blank one comes from an unset variable of a script. */
+import * as Flag from "effect/cli/Flag"
+
+export const textFlag = (name: string): Flag.Flag<string> =>
+  Flag.String(name).pipe(
+    Flag.filter(
+      (text) => text.trim() !== "",
+      () => "text"
+    )
+  )
