@@ -5,7 +5,7 @@
 import { signal } from "@preact/signals"
 import { type Codec, json, reader } from "../../Protocol/Codec.ts"
 import { ENVIRONMENT_HEADER, pathOf } from "../../Protocol/Http/Endpoints.ts"
-import type { Operation } from "../../Protocol/Row.ts"
+import { isReading, type Operation } from "../../Protocol/Row.ts"
 import { engineBase, environment } from "./Router.ts"
 
 export interface Input {
@@ -38,6 +38,15 @@ export class CallError extends Error {
 export const isConnected = signal<boolean | undefined>(undefined)
 /** Whether the engine requires a key: the sign-in page is shown. */
 export const isSignedOut = signal(false)
+
+/** How long an answer to another tab may be older than a change of this one, milliseconds. */
+const FRESH_MS = 1500
+let freshUntil = 0
+
+/** Something was changed here: for a moment no answer may be one that the engine has given another tab before. */
+export const askAnew = (): void => {
+  freshUntil = performance.now() + FRESH_MS
+}
 
 /** The timeout of a call, in milliseconds: longer than any call of a page takes. */
 const TIMEOUT_MS = 30_000
@@ -76,6 +85,7 @@ export const send = async (
       headers: {
         ...(isOfKey === true ? {} : { [ENVIRONMENT_HEADER]: environment.peek() }),
         ...(body === undefined ? {} : { "content-type": "application/json" }),
+        ...(isReading(operation) && performance.now() >= freshUntil ? { "cache-control": "max-age=1" } : {}),
         ...headers
       },
       ...(body === undefined ? {} : { body: JSON.stringify(body) }),
