@@ -29,7 +29,7 @@ import { ErrorView } from "../Parts/ErrorView.tsx"
 import { useLive } from "../Parts/Live.ts"
 import { place, setQuery, type Variables } from "../Parts/Router.ts"
 import { command } from "../Parts/Shell.ts"
-import { duration, Time } from "../Parts/Time.tsx"
+import { duration, Time, withTimes } from "../Parts/Time.tsx"
 import { PatchStep, RunActions } from "./RunActions.tsx"
 import { testOf } from "./RunTest.ts"
 import { RunTimeline } from "./RunTimeline.tsx"
@@ -90,7 +90,7 @@ export const Run = ({ variables }: { readonly variables: Variables }) => {
       </div>
       {live.error !== undefined && <Failure error={live.error} again={live.refresh} />}
       <p class="why">
-        <Long text={whyOf(why)} />
+        <Long text={withTimes(whyOf(why))} />
       </p>
       <WhyDetails details={why.details} />
       {run.error !== undefined && <ErrorView of={run.error} />}

@@ -6,6 +6,7 @@ import { signal } from "@preact/signals"
 import { type Codec, json, reader } from "../../Protocol/Codec.ts"
 import { ENVIRONMENT_HEADER, pathOf } from "../../Protocol/Http/Endpoints.ts"
 import { isReading, type Operation } from "../../Protocol/Row.ts"
+import { noteDate } from "./Clock.ts"
 import { engineBase, environment } from "./Router.ts"
 
 export interface Input {
@@ -77,6 +78,7 @@ export const send = async (
     }
   }
   const path = pathOf(operation, variables).slice(1)
+  const sentAt = Date.now()
   let response: Response
   let text: string
   try {
@@ -104,6 +106,7 @@ export const send = async (
     )
   }
   isConnected.value = true
+  noteDate(response.headers.get("date"), sentAt)
   if (response.ok) return text
   const failure = parse(text)
   const said = (name: string): string | undefined => {
