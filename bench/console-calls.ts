@@ -1,8 +1,9 @@
 /**
  * What open tabs of the console cost the engine, by counting: one tab of each page is recorded for some seconds while runs go on, and is
  * closed. Then each of its calls is made some hundred times, one after the other, and the engine's processor time is divided by their
- * number. `node --conditions=@ironflow/source bench/console-calls.ts [tabs] [seconds] [page ...]`. No tabs are open while it measures, so
- * that a busy machine says the same. Linux only.
+ * number. No tabs are open then, so that a busy machine says the same. It also says when a page is first painted, and what the browser
+ * has loaded for that. Linux only.
+ * `node --conditions=@ironflow/source bench/console-calls.ts [tabs] [seconds] [page ...]`
  */
 import { spawn } from "node:child_process"
 import { mkdtempSync, readFileSync, rmSync } from "node:fs"
@@ -30,6 +31,12 @@ interface Asked {
   readonly url: string
   readonly body: string | undefined
   readonly headers: { readonly [name: string]: string }
+}
+
+interface Loaded {
+  readonly paintMs: number
+  readonly files: number
+  readonly bytes: number
 }
 
 const folder = mkdtempSync(path.join(tmpdir(), "ironflow-bench-console-"))
@@ -141,11 +148,25 @@ try {
       .replace("EVENT", eventId)
   )
   const browser = await launch()
-  const recorded: Array<{ readonly place: string; readonly calls: Map<string, Array<Asked>> }> = []
+  const recorded: Array<{
+    readonly place: string
+    readonly calls: Map<string, Array<Asked>>
+    readonly loaded: Loaded
+  }> = []
   for (const place of places) {
     const page = await browser.newPage()
     await page.goto(`${url}/console/${place}`, { waitUntil: "load" })
     await sleep(SETTLE_MS)
+    // what the expression makes
+    const loaded = (await page.evaluate(`{
+      const all = performance.getEntries()
+      const files = all.filter(({ name }) => /\\/console\\/(?!session)/.test(name))
+      ;({
+        paintMs: all.find(({ name }) => name === "first-contentful-paint")?.startTime ?? 0,
+        files: files.length,
+        bytes: files.reduce((sum, { transferSize = 0 }) => sum + transferSize, 0)
+      })
+    }`)) as Loaded
     const calls = new Map<string, Array<Asked>>()
     page.on("request", (asked) => {
       const { pathname, searchParams } = new URL(asked.url())
@@ -160,13 +181,13 @@ try {
     })
     await sleep(seconds * 1000)
     await page.close()
-    recorded.push({ place, calls })
+    recorded.push({ place, calls, loaded })
   }
   await browser.close()
   isOpen = false
   await sleep(2000)
   const rows: Array<object> = []
-  for (const { calls, place } of recorded) {
+  for (const { calls, loaded, place } of recorded) {
     let total = 0
     for (const [what, all] of calls) {
       const perTab = all.length / seconds
@@ -192,7 +213,9 @@ try {
       })
     }
     rows.push({ page: place, call: "ALL", [`% with ${tabs}`]: total.toFixed(2) })
-    console.log(`${place || "overview"}: ${total.toFixed(2)} %`)
+    console.log(
+      `${place || "overview"}: ${total.toFixed(2)} %; first paint after ${loaded.paintMs.toFixed(0)} ms, ${loaded.files} files, ${loaded.bytes} bytes`
+    )
   }
   console.table(rows)
 } finally {

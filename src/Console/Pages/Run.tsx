@@ -4,7 +4,6 @@ import { useRef, useState } from "preact/hooks"
 import { getEvent } from "../../Protocol/Events.ts"
 import {
   explainRun,
-  type Explanation,
   getRun,
   getRunSteps,
   runAudit,
@@ -38,6 +37,13 @@ import { RunTimeline } from "./RunTimeline.tsx"
 const ENDED_MS = 10_000
 /** What is beside a run that goes on: its explanation, audit and logs. */
 const BESIDE_MS = 2000
+/** Why a run is in its current state. */
+interface Why {
+  readonly code: string
+  readonly message: string
+  readonly details: { readonly [name: string]: unknown }
+}
+
 /** The most steps that are shown: many thousands would freeze a browser. */
 const MOST_STEPS = 500
 
@@ -45,7 +51,9 @@ export const Run = ({ variables }: { readonly variables: Variables }) => {
   const id = variables["id"] ?? ""
   const [hasEnded, setEnded] = useState(false)
   const beside = { everyMs: hasEnded ? ENDED_MS : BESIDE_MS }
-  const explained = useRef<{ readonly of: string; readonly at: number; readonly why: Explanation }>()
+  const explained = useRef<{ readonly of: string; readonly at: number; readonly why: Why } | undefined>(
+    undefined
+  )
   const live = useLive(
     `run ${id}`,
     async (signal) => {
@@ -171,7 +179,7 @@ export const Run = ({ variables }: { readonly variables: Variables }) => {
 }
 
 /** The explanation, without its code and without the call that a button beside it makes. */
-const whyOf = ({ code, message }: { readonly code: string; readonly message: string }): string =>
+const whyOf = ({ code, message }: Why): string =>
   code === "PAUSED"
     ? message.replace(/^It is paused \(\w+\): /, "It is paused: ").replace(" Resume it with resumeRun.", "")
     : message

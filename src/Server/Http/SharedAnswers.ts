@@ -23,7 +23,7 @@ interface Kept {
 }
 
 /** A call whose answer may be shared. */
-export interface SharedCall {
+interface SharedCall {
   readonly caller: Caller
   readonly environment: string
   readonly method: string
