@@ -61,7 +61,7 @@ export const Run = ({ variables }: { readonly variables: Variables }) => {
       const { steps } = await ask(getRunSteps, { body: { id }, signal })
       const run = await ask(getRun, { body: { id }, signal })
       // a reason may change by itself, such as that of a run that waits for a worker
-      const of = JSON.stringify([run.id, run.state ?? run.status, run.updatedAt])
+      const of = `${run.id} ${run.state ?? run.status}`
       const before = explained.current
       if (before?.of !== of || performance.now() - before.at > BESIDE_MS - 500) {
         const why = await ask(explainRun, { variables: { id }, signal })
