@@ -149,6 +149,6 @@ describe("a request that accepts an answer of a moment ago", () => {
       "listRuns"
     ])
     const gets = rows.filter(([, row]) => row.method === "GET" && !isRead(row)).map(([name]) => name)
-    assert.deepStrictEqual(gets.sort(), ["projectionCatchup", "takeJobs", "waitForRun", "watchConfig"])
+    assert.deepStrictEqual(gets.sort(), ["projectionCatchup", "takeJobs", "waitForRun"])
   })
 })
