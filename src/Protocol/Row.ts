@@ -172,4 +172,23 @@ export const failuresOf = ({ errors = {}, missing }: Row): ReadonlyArray<number>
   ...new Set([...(missing === undefined ? [] : [404]), ...Object.keys(errors).map(Number)])
 ]
 
+/**
+ * Whether the call reads, answers at once and depends on nothing but its path, query and body. A POST that reads is a ConnectRPC call
+ * that may be repeated.
+ */
+export const isRead = (row: Row): boolean => {
+  const access = accessTo(row)
+  return (
+    typeof access === "object" &&
+    access.action.endsWith(":read") &&
+    access.waits !== true &&
+    row.headers === undefined &&
+    isReading(row)
+  )
+}
+
+/** The part of {@link isRead} that clients know. */
+export const isReading = (of: Operation): boolean =>
+  of.method === "GET" || (of.dialect === "connect" && isRepeatable(of))
+
 export const isRepeatable = ({ method, repeats = method === "GET" }: Operation): boolean => repeats

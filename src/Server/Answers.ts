@@ -23,6 +23,7 @@ import {
 import type { BodyLimits } from "./Http/Body.ts"
 import { type AccessCheck, checkCall, checkWhole, type Visitor } from "./Http/AccessCheck.ts"
 import { type Call, json, type Reply, type Route, Routes } from "./Http/Route.ts"
+import { acceptsShared, SharedAnswers } from "./Http/SharedAnswers.ts"
 import { Waiting } from "./Http/Waiting.ts"
 import type { ResolvedOptions } from "./ServerOptions.ts"
 
@@ -56,10 +57,12 @@ const withQuery = lazyProperties<string, Pick<Call, "query">>({ query: (text) =>
 export const makeApp = (
   options: ResolvedOptions,
   accessCheck: AccessCheck,
-  all: ReadonlyArray<Route>
+  all: ReadonlyArray<Route>,
+  now: () => number
 ): App => {
   const routes = new Routes(all)
   const waiting = new Waiting()
+  const shared = new SharedAnswers(now)
   const client = { maxBytes: options.maxBodyBytes, timeoutMs: options.bodyTimeoutMs }
   const worker = {
     maxBytes: Math.max(options.maxReportBytes, options.maxBodyBytes),
@@ -98,22 +101,27 @@ export const makeApp = (
     const caller = parseTrace(asked.trace)
     const waits = typeof rule === "object" && rule.waits === true
     const call = (body: unknown) => {
-      const answered = route.answer(
-        withQuery(
-          {
-            environment,
-            caller: visitor?.caller,
-            shows: (name: string) =>
-              visitor === undefined ||
-              typeof rule === "string" ||
-              visitor.caller.may(rule.action, `${rule.subject.kind}:${name}`, environment),
-            body,
-            variables,
-            request
-          },
-          query
+      const answer = (): Effect.Effect<Reply, IronflowError> =>
+        route.answer(
+          withQuery(
+            {
+              environment,
+              caller: visitor?.caller,
+              shows: (name: string) =>
+                visitor === undefined ||
+                typeof rule === "string" ||
+                visitor.caller.may(rule.action, `${rule.subject.kind}:${name}`, environment),
+              body,
+              variables,
+              request
+            },
+            query
+          )
         )
-      )
+      const answered =
+        visitor !== undefined && route.isRead === true && acceptsShared(asked)
+          ? shared.share({ caller: visitor.caller, environment, method, url: asked.url, body }, answer)
+          : answer()
       const reply =
         caller === undefined ? answered : Effect.provideService(answered, Tracer.ParentSpan, caller)
       return visitor !== undefined && waits

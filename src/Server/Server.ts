@@ -135,7 +135,7 @@ export const make = (
     const workers = yield* engine.workers.atPort(resolved.leaseTerm)
     const { consoleBase } = resolved
     const consoleFolder = yield* ConsoleFolder
-    const app = makeApp(resolved, accessCheck, [
+    const routes = [
       ...(consoleBase === undefined
         ? []
         : consoleRoutes({
@@ -159,7 +159,8 @@ export const make = (
           }
         }
       })
-    ])
+    ]
+    const app = makeApp(resolved, accessCheck, routes, () => clock.currentTimeMillisUnsafe())
 
     const maxStreamBytes = Math.max(resolved.maxReportBytes, resolved.maxBodyBytes)
     const onBug = (what: string, cause: unknown): void => {

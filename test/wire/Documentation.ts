@@ -89,6 +89,8 @@ curl -s http://localhost:9123/openapi.json
 
 What \`/openapi.json\` says in full. Besides the statuses here any call is answered with 400 for what cannot be understood, 401 and 403
 for a key that may not, and 503 when the server is busy or closing. "Again" says whether making the call twice does no harm.
+A call that only reads, with the header \`Cache-Control: max-age=1\`, may be answered with what was read for an equal call of the same key
+less than a second ago; the header \`Age\` of the answer then says so.
 
 ${tables.join("\n")}`
 }

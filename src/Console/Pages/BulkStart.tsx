@@ -12,6 +12,7 @@ import {
   startBulk
 } from "../../Protocol/Bulk.ts"
 import type { ListRuns } from "../../Protocol/RunLists.ts"
+import { isRunStatus, isTerminal } from "../../RunStatus.ts"
 import { capital, countOf, does, runsOf } from "../Parts/BulkWords.ts"
 import { ask, CallError } from "../Parts/Calls.ts"
 import { Dialog, Failure, Link } from "../Parts/Elements.tsx"
@@ -72,6 +73,13 @@ const NoFilters = ({ close }: { readonly close: () => void }) => (
   </>
 )
 
+/** Leaves out runs that were created since then, or have ended since then where the filters ask for ended ones. */
+const notSince = ({ status, statuses = [] }: ListRuns, at: string): ListRuns => {
+  const asked = status === undefined ? statuses : [status]
+  const areEnded = asked.length > 0 && asked.every((one) => isRunStatus(one) && isTerminal(one))
+  return { createdTo: at, ...(areEnded ? { endedTo: at } : {}) }
+}
+
 /** The requested operation. */
 interface Wanted {
   readonly action: BulkAction
@@ -116,11 +124,13 @@ const Ask = ({ close, which }: { readonly which: Which; readonly close: () => vo
     })
   const begin = (what: Wanted, { createdAt, matched }: BulkOperation): Promise<void> =>
     trying(async () => {
-      // exactly the counted runs, and none that were created since
+      // the counted runs, and none that fit since
       const { id } = await ask(startBulk, {
         body: {
           ...what,
-          ...("ids" in which ? which : { filters: { createdTo: createdAt, ...which.filters } })
+          ...("ids" in which
+            ? which
+            : { filters: { ...notSince(which.filters, createdAt), ...which.filters } })
         }
       })
       close()

@@ -129,18 +129,13 @@ const Found = ({ isMore, text }: { readonly text: string; readonly isMore: boole
   return (
     <>
       {live.error !== undefined && <Failure error={live.error} again={live.refresh} />}
-      {(functions.length > 0 || ofEntity) && (
+      {functions.length > 0 && (
         <ul class="attention">
           {functions.map((id) => (
             <li key={id}>
               The function <Link to={pathTo("functions", id)}>{id}</Link>
             </li>
           ))}
-          {ofEntity && (
-            <li>
-              The stream of <Link to={pathTo("streams", text)}>{text}</Link>
-            </li>
-          )}
         </ul>
       )}
       <h2>Runs</h2>
@@ -173,6 +168,11 @@ const Found = ({ isMore, text }: { readonly text: string; readonly isMore: boole
               Look further back
             </button>
           )}
+        </p>
+      )}
+      {ofEntity && (
+        <p>
+          The stream of <Link to={pathTo("streams", text)}>{text}</Link>
         </p>
       )}
     </>

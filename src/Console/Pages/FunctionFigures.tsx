@@ -6,7 +6,8 @@ import { count, Failure, Link, Loading } from "../Parts/Elements.tsx"
 import { useLive } from "../Parts/Live.ts"
 import { place, setQuery } from "../Parts/Router.ts"
 import { Facts, Table } from "../Parts/Rows.tsx"
-import { duration, exact, isUtc, now } from "../Parts/Time.tsx"
+import { now } from "../Parts/Clock.ts"
+import { duration, exact, isUtc } from "../Parts/Time.tsx"
 import { filterFor } from "./RunGroups.tsx"
 
 const MINUTE = 60_000

@@ -8,7 +8,8 @@ import { refreshAll, useLive } from "../Parts/Live.ts"
 import { go, hrefOf, type Variables } from "../Parts/Router.ts"
 import { Cut, Facts, Listing, pathTo, Table } from "../Parts/Rows.tsx"
 import { RunTable, useRuns } from "../Parts/RunRows.tsx"
-import { now, Time } from "../Parts/Time.tsx"
+import { now } from "../Parts/Clock.ts"
+import { Time } from "../Parts/Time.tsx"
 import type { Column } from "../Parts/VirtualList.tsx"
 import { Emit, latestOf } from "./Events.tsx"
 import { FunctionFigures } from "./FunctionFigures.tsx"
@@ -53,7 +54,7 @@ export const Functions = () => {
     },
     {
       title: "Version",
-      width: "8rem",
+      width: "9.5rem",
       isExtra: true,
       cell: ({ codeVersion, version }) => <Cut title={`registration ${version}`}>{codeVersion}</Cut>
     },

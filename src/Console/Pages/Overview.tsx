@@ -15,7 +15,8 @@ import { askAll } from "../Parts/Pages.ts"
 import { environment, place, type Query, setQuery } from "../Parts/Router.ts"
 import { pathTo } from "../Parts/Rows.tsx"
 import { command } from "../Parts/Shell.ts"
-import { ago, duration, now } from "../Parts/Time.tsx"
+import { engineNow, now } from "../Parts/Clock.ts"
+import { ago, duration } from "../Parts/Time.tsx"
 import { thrownBy } from "../../ReportedError.ts"
 
 /** The resolution of the two periods: the number of points, and the minutes of each. */
@@ -257,7 +258,7 @@ const Attention = ({ samples, span }: { readonly samples: ReadonlyArray<Sample>;
     `failing ${span}`,
     async (signal) => {
       const since = new Date(
-        Math.floor(Date.now() / 60_000) * 60_000 - spans[span].points * spans[span].minutes * 60_000
+        Math.floor(engineNow() / 60_000) * 60_000 - spans[span].points * spans[span].minutes * 60_000
       )
       const [failed, paused] = await Promise.all([
         ask(listRuns, {
@@ -446,7 +447,11 @@ const WorkerList = ({ workers }: { readonly workers: ReadonlyArray<WorkerInfo> }
             .slice(0, MOST_WORKERS)
             .map(({ activeJobs, functionIds, hostname, id, maxConcurrentJobs }) => (
               <tr key={id}>
-                <td class="mono">{id}</td>
+                <td>
+                  <Link to={pathTo("workers", id)} class="mono">
+                    {id}
+                  </Link>
+                </td>
                 <td>{hostname}</td>
                 <td class="number">
                   {activeJobs} of {maxConcurrentJobs}

@@ -22,7 +22,7 @@ import { askAll } from "../Parts/Pages.ts"
 import { go, hrefOf, place, setQuery, type Variables } from "../Parts/Router.ts"
 import { Cut, Facts, Listing, oneLine, pathTo } from "../Parts/Rows.tsx"
 import { whoIs } from "../Parts/Session.ts"
-import { Time } from "../Parts/Time.tsx"
+import { Time, withTimes } from "../Parts/Time.tsx"
 import { type Column, VirtualList } from "../Parts/VirtualList.tsx"
 
 const columns: ReadonlyArray<Column<ProjectionStatusInfo>> = [
@@ -110,7 +110,7 @@ export const OneProjection = ({ variables: { name = "" } }: { readonly variables
         <Steering of={it} />
       </div>
       {error !== undefined && <Failure error={error} again={refresh} />}
-      <p>{it.message}</p>
+      <p>{withTimes(it.message)}</p>
       {it.status === "rebuilding" && it.rebuildTo !== undefined && (
         <p>
           <progress

@@ -1,6 +1,6 @@
 /** One run: why it does not proceed, what it did when, and with which values. */
 import type { ComponentChildren } from "preact"
-import { useState } from "preact/hooks"
+import { useRef, useState } from "preact/hooks"
 import { getEvent } from "../../Protocol/Events.ts"
 import {
   explainRun,
@@ -28,39 +28,55 @@ import { ErrorView } from "../Parts/ErrorView.tsx"
 import { useLive } from "../Parts/Live.ts"
 import { place, setQuery, type Variables } from "../Parts/Router.ts"
 import { command } from "../Parts/Shell.ts"
-import { duration, Time } from "../Parts/Time.tsx"
+import { duration, Time, withTimes } from "../Parts/Time.tsx"
 import { PatchStep, RunActions } from "./RunActions.tsx"
 import { testOf } from "./RunTest.ts"
 import { RunTimeline } from "./RunTimeline.tsx"
 
 /** A run that has ended changes only by an action of a user; refresh interval in milliseconds. */
 const ENDED_MS = 10_000
+/** What is beside a run that goes on: its explanation, audit and logs. */
+const BESIDE_MS = 2000
+/** Why a run is in its current state. */
+interface Why {
+  readonly code: string
+  readonly message: string
+  readonly details: { readonly [name: string]: unknown }
+}
+
 /** The most steps that are shown: many thousands would freeze a browser. */
 const MOST_STEPS = 500
 
 export const Run = ({ variables }: { readonly variables: Variables }) => {
   const id = variables["id"] ?? ""
   const [hasEnded, setEnded] = useState(false)
-  const often = hasEnded ? { everyMs: ENDED_MS } : {}
+  const beside = { everyMs: hasEnded ? ENDED_MS : BESIDE_MS }
+  const explained = useRef<{ readonly of: string; readonly at: number; readonly why: Why } | undefined>(
+    undefined
+  )
   const live = useLive(
     `run ${id}`,
     async (signal) => {
       // the run is read last: if it has ended, the steps are then complete
       const { steps } = await ask(getRunSteps, { body: { id }, signal })
-      const [run, why] = await Promise.all([
-        ask(getRun, { body: { id }, signal }),
-        ask(explainRun, { variables: { id }, signal })
-      ])
+      const run = await ask(getRun, { body: { id }, signal })
+      // a reason may change by itself, such as that of a run that waits for a worker
+      const of = `${run.id} ${run.state ?? run.status}`
+      const before = explained.current
+      if (before?.of !== of || performance.now() - before.at > BESIDE_MS - 500) {
+        const why = await ask(explainRun, { variables: { id }, signal })
+        explained.current = { of, at: performance.now(), why }
+      }
       setEnded(run.endedAt !== undefined)
-      return { run, steps, why }
+      return { run, steps, why: explained.current!.why }
     },
-    often
+    hasEnded ? { everyMs: ENDED_MS } : {}
   )
   const audit = useLive(
     `audit ${id}`,
     (signal) =>
       ask(runAudit, { variables: { id }, query: { limit: 1000 }, signal }).then(({ events }) => events),
-    often
+    beside
   )
   if (live.value === undefined) {
     return live.error === undefined ? <Loading /> : <Failure error={live.error} again={live.refresh} />
@@ -82,7 +98,7 @@ export const Run = ({ variables }: { readonly variables: Variables }) => {
       </div>
       {live.error !== undefined && <Failure error={live.error} again={live.refresh} />}
       <p class="why">
-        <Long text={whyOf(why)} />
+        <Long text={withTimes(whyOf(why))} />
       </p>
       <WhyDetails details={why.details} />
       {run.error !== undefined && <ErrorView of={run.error} />}
@@ -104,7 +120,7 @@ export const Run = ({ variables }: { readonly variables: Variables }) => {
       {step !== undefined && <StepDetails step={step} />}
 
       <Values run={run} />
-      <Logs id={id} everyMs={hasEnded ? ENDED_MS : undefined} step={step?.name} />
+      <Logs id={id} everyMs={beside.everyMs} step={step?.name} />
 
       <h2>Audit</h2>
       {audit.error !== undefined && <Failure error={audit.error} again={audit.refresh} />}
@@ -163,7 +179,7 @@ export const Run = ({ variables }: { readonly variables: Variables }) => {
 }
 
 /** The explanation, without its code and without the call that a button beside it makes. */
-const whyOf = ({ code, message }: { readonly code: string; readonly message: string }): string =>
+const whyOf = ({ code, message }: Why): string =>
   code === "PAUSED"
     ? message.replace(/^It is paused \(\w+\): /, "It is paused: ").replace(" Resume it with resumeRun.", "")
     : message
@@ -306,13 +322,13 @@ const Logs = ({
   step
 }: {
   readonly id: string
-  readonly everyMs: number | undefined
+  readonly everyMs: number
   readonly step: string | undefined
 }) => {
   const live = useLive(
     `logs ${id}`,
     (signal) => ask(runLogs, { variables: { id }, query: { limit: 500 }, signal }).then(({ lines }) => lines),
-    everyMs === undefined ? {} : { everyMs }
+    { everyMs }
   )
   const lines = (live.value ?? []).filter((line) => step === undefined || line.step === step)
   return (

@@ -4,6 +4,7 @@ import type { ListRuns } from "../../Protocol/RunLists.ts"
 import { countedBy } from "../../Protocol/RunCounts.ts"
 import { runStatuses } from "../../RunStatus.ts"
 import { listRuns } from "../../Protocol/Runs.ts"
+import { engineNow } from "../Parts/Clock.ts"
 import { ask, CallError, isRecord } from "../Parts/Calls.ts"
 import { Copy } from "../Parts/Elements.tsx"
 import { useFunctions } from "../Parts/Known.ts"
@@ -54,7 +55,7 @@ const timeOf = (text: string | undefined): string | undefined => {
   if (amount === undefined) return text
   const size = unit === "m" ? 60_000 : unit === "h" ? 3_600_000 : 86_400_000
   // rounded to the minute, so that the list stays the same with every refresh
-  return new Date(Math.floor((Date.now() - Number(amount) * size) / 60_000) * 60_000).toISOString()
+  return new Date(Math.floor((engineNow() - Number(amount) * size) / 60_000) * 60_000).toISOString()
 }
 
 /** Reports unknown filters: if they were ignored, the list would not be the one requested. */

@@ -2,7 +2,8 @@
 import type { AuditEvent, WireRun, WireStep } from "../../Protocol/Runs.ts"
 import { Link, Status } from "../Parts/Elements.tsx"
 import { place, type Query } from "../Parts/Router.ts"
-import { duration, exact, now } from "../Parts/Time.tsx"
+import { now } from "../Parts/Clock.ts"
+import { duration, exact } from "../Parts/Time.tsx"
 
 interface Bar {
   readonly from: number

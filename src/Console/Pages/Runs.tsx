@@ -9,7 +9,8 @@ import { environment, place } from "../Parts/Router.ts"
 import { aboutOf } from "../Parts/RunRows.tsx"
 import { pathTo } from "../Parts/Rows.tsx"
 import { command } from "../Parts/Shell.ts"
-import { duration, now, Time } from "../Parts/Time.tsx"
+import { now } from "../Parts/Clock.ts"
+import { duration, Time } from "../Parts/Time.tsx"
 import { type Column, VirtualList } from "../Parts/VirtualList.tsx"
 import { BulkStart } from "./BulkStart.tsx"
 import { checkFilters, Filters, filtersIn } from "./RunFilters.tsx"
@@ -72,7 +73,7 @@ const columns: ReadonlyArray<Column<Row>> = [
   { title: "Status", width: "7.5rem", cell: ({ status }) => <Status of={status} /> },
   {
     title: "Run",
-    width: "minmax(6rem, 1.3fr)",
+    width: "minmax(6rem, 1.45fr)",
     isExtra: true,
     cell: ({ id }) => (
       <Link to={pathTo("runs", id)} class="mono">

@@ -3,7 +3,8 @@ import { Empty, Link, Status } from "../Parts/Elements.tsx"
 import { nextFires, type ScheduleOf, schedulesOf } from "../Parts/Cron.ts"
 import { useFunctions } from "../Parts/Known.ts"
 import { Cut, Listing, pathTo } from "../Parts/Rows.tsx"
-import { now, Time } from "../Parts/Time.tsx"
+import { now } from "../Parts/Clock.ts"
+import { Time } from "../Parts/Time.tsx"
 
 interface Row extends ScheduleOf {
   readonly next: string | undefined
@@ -57,7 +58,7 @@ export const Schedules = () => {
           },
           {
             title: "At",
-            width: "minmax(8rem, 1fr)",
+            width: "minmax(8rem, 1.3fr)",
             isExtra: true,
             cell: ({ next }) => <Time at={next} exactly />
           },

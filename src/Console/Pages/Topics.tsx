@@ -18,7 +18,7 @@ import { go, hrefOf, place, type Variables } from "../Parts/Router.ts"
 import { Cut, Facts, Listing, pathTo, Table } from "../Parts/Rows.tsx"
 import { whoIs } from "../Parts/Session.ts"
 import { command } from "../Parts/Shell.ts"
-import { Time } from "../Parts/Time.tsx"
+import { Time, withTimes } from "../Parts/Time.tsx"
 import type { Column } from "../Parts/VirtualList.tsx"
 
 const topicColumns: ReadonlyArray<Column<TopicInfo>> = [
@@ -222,7 +222,7 @@ export const Group = ({ variables: { name = "" } }: { readonly variables: Variab
         <Steering of={it} />
       </div>
       {error !== undefined && <Failure error={error} again={refresh} />}
-      <p>{it.message}</p>
+      <p>{withTimes(it.message)}</p>
       <Facts
         of={[
           ["Lag", count(it.lag)],

@@ -5,7 +5,8 @@
 import { signal } from "@preact/signals"
 import { type Codec, json, reader } from "../../Protocol/Codec.ts"
 import { ENVIRONMENT_HEADER, pathOf } from "../../Protocol/Http/Endpoints.ts"
-import type { Operation } from "../../Protocol/Row.ts"
+import { isReading, type Operation } from "../../Protocol/Row.ts"
+import { noteDate } from "./Clock.ts"
 import { engineBase, environment } from "./Router.ts"
 
 export interface Input {
@@ -39,6 +40,15 @@ export const isConnected = signal<boolean | undefined>(undefined)
 /** Whether the engine requires a key: the sign-in page is shown. */
 export const isSignedOut = signal(false)
 
+/** How long an answer to another tab may be older than a change of this one, milliseconds. */
+const FRESH_MS = 1500
+let freshUntil = 0
+
+/** Something was changed here: for a moment no answer may be one that the engine has given another tab before. */
+export const askAnew = (): void => {
+  freshUntil = performance.now() + FRESH_MS
+}
+
 /** The timeout of a call, in milliseconds: longer than any call of a page takes. */
 const TIMEOUT_MS = 30_000
 
@@ -68,6 +78,7 @@ export const send = async (
     }
   }
   const path = pathOf(operation, variables).slice(1)
+  const sentAt = Date.now()
   let response: Response
   let text: string
   try {
@@ -76,6 +87,7 @@ export const send = async (
       headers: {
         ...(isOfKey === true ? {} : { [ENVIRONMENT_HEADER]: environment.peek() }),
         ...(body === undefined ? {} : { "content-type": "application/json" }),
+        ...(isReading(operation) && performance.now() >= freshUntil ? { "cache-control": "max-age=1" } : {}),
         ...headers
       },
       ...(body === undefined ? {} : { body: JSON.stringify(body) }),
@@ -94,6 +106,7 @@ export const send = async (
     )
   }
   isConnected.value = true
+  noteDate(response.headers.get("date"), sentAt)
   if (response.ok) return text
   const failure = parse(text)
   const said = (name: string): string | undefined => {

@@ -4,7 +4,7 @@
  * requests nothing.
  */
 import { useEffect, useRef, useState } from "preact/hooks"
-import { CallError, isSignedOut } from "./Calls.ts"
+import { askAnew, CallError, isSignedOut } from "./Calls.ts"
 import { environment } from "./Router.ts"
 
 export interface Live<A> {
@@ -26,6 +26,7 @@ const listeners = new Set<(force: boolean) => void>()
 
 /** Requests everything that is shown: something was changed. */
 export const refreshAll = (): void => {
+  askAnew()
   for (const listener of listeners) listener(true)
 }
 

@@ -6,7 +6,8 @@ import { Failure, Link, Loading, Status } from "./Elements.tsx"
 import { type Live, useLive } from "./Live.ts"
 import type { Query } from "./Router.ts"
 import { oneLine, pathTo, Table } from "./Rows.tsx"
-import { duration, now, Time } from "./Time.tsx"
+import { now } from "./Clock.ts"
+import { duration, Time } from "./Time.tsx"
 import type { Column } from "./VirtualList.tsx"
 
 /** What a row shows of a run. */

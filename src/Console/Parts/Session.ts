@@ -6,6 +6,15 @@ import { environment, setQuery } from "./Router.ts"
 
 export const session = signal<ConsoleSession | undefined>(undefined)
 
+/** The tabs of a browser share its cookie: one that has another key since tells the others. */
+const otherTabs = new BroadcastChannel("ironflow session")
+otherTabs.onmessage = async () => {
+  const before = session.peek()?.key?.id
+  await readSession().catch(() => undefined)
+  // nothing that the other key has seen stays
+  if (before !== undefined && session.peek()?.key?.id !== before) location.reload()
+}
+
 const take = (found: ConsoleSession): void => {
   session.value = found
   isSignedOut.value = false
@@ -21,12 +30,15 @@ export const whoIs = (): string => session.peek()?.key?.name ?? "console"
 export const readSession = async (): Promise<void> => take(await ask(getSession, { isOfKey: true }))
 
 /** Starts a session with a key. Fails with a `CallError` when the key is invalid. */
-export const signIn = async (key: string): Promise<void> =>
+export const signIn = async (key: string): Promise<void> => {
   // without spaces, which a header does not allow
   take(await ask(startSession, { headers: { authorization: `Bearer ${key.trim()}` }, isOfKey: true }))
+  otherTabs.postMessage("changed")
+}
 
 export const signOut = async (): Promise<void> => {
   await ask(endSession, { isOfKey: true })
   session.value = undefined
   isSignedOut.value = true
+  otherTabs.postMessage("changed")
 }

@@ -1,16 +1,11 @@
 /** Points in time and durations, for people. */
 import { signal } from "@preact/signals"
+import { now } from "./Clock.ts"
 import { keep, kept } from "./Kept.ts"
 
 /** Whether times are shown in UTC; otherwise in the time zone of the browser. */
 export const isUtc = signal(kept("utc") === "yes")
 isUtc.subscribe((utc) => keep("utc", utc ? "yes" : ""))
-
-/** The current time, updated once a second. */
-export const now = signal(Date.now())
-setInterval(() => {
-  if (!document.hidden) now.value = Date.now()
-}, 1000)
 
 const UNITS = [
   ["d", 86_400_000],
@@ -52,6 +47,10 @@ export const exact = (at: number): string => {
     `${two(date.getHours())}:${two(date.getMinutes())}:${two(date.getSeconds())}.${two(date.getMilliseconds(), 3)} ${zone}`
   )
 }
+
+/** A sentence of the engine, whose times become those of the chosen zone. */
+export const withTimes = (text: string): string =>
+  text.replace(/\b\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z/g, (time) => exact(Date.parse(time)))
 
 /** A point in time: how long ago, with the exact time as a tooltip. `exactly` shows the exact time at once. */
 export const Time = ({

@@ -37,6 +37,8 @@ export const hashOf = (key: string): string => hash("sha256", key, "hex")
  * secret is replaced. A caller without a key ends when the first key is created.
  */
 export class Caller {
+  /** How often its permissions may have changed. */
+  changes = 0
   readonly #access: AccessService
   readonly #listeners = new Set<(ended: boolean) => void>()
   #key: KeyRecord | undefined
@@ -192,6 +194,7 @@ export class Caller {
   /** Policies have changed: drops the compiled ones. */
   forget(): void {
     this.#permissions = undefined
+    this.changes++
     this.#tell(false)
   }
 

@@ -45,6 +45,8 @@ export interface Route {
   readonly fromWorker: boolean
   /** The form of `Call.body`: JSON, the `Buffer` as sent, or the JSON message of a request for a stream. */
   readonly reads: "json" | "bytes" | "message"
+  /** Whether equal requests may share an answer; see `SharedAnswers`. */
+  readonly isRead?: boolean
   /** Whether it is for browsers: HEAD is answered too. */
   readonly isPage?: true
   readonly answer: (call: Call) => Effect.Effect<Reply, IronflowError>

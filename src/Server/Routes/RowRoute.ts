@@ -3,7 +3,7 @@ import * as Effect from "effect/Effect"
 import type { IronflowError } from "../../Errors.ts"
 import type { Codec } from "../../Protocol/Codec.ts"
 import { decoder, encoder } from "../../Protocol/Requests.ts"
-import { accessTo, type Row, statusOf } from "../../Protocol/Row.ts"
+import { accessTo, isRead, type Row, statusOf } from "../../Protocol/Row.ts"
 import type { Page, PageQuery } from "../../Engine/Pages.ts"
 import { type ItemOf, listReply, pagedReply, type Paging } from "../Http/PagedReply.ts"
 import { checkBodySpelling, checkQuerySpelling } from "./KnownMembers.ts"
@@ -21,6 +21,7 @@ export const replying = (
   endpoint: row,
   access: accessTo(row),
   fromWorker: row.fromWorker === true,
+  isRead: isRead(row),
   reads,
   answer:
     row.query === undefined && row.page === undefined

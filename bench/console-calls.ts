@@ -1,0 +1,226 @@
+/**
+ * What open tabs of the console cost the engine, by counting: one tab of each page is recorded for some seconds while runs go on, and is
+ * closed. Then each of its calls is made some hundred times, one after the other, and the engine's processor time is divided by their
+ * number. No tabs are open then, so that a busy machine says the same. It also says when a page is first painted, and what the browser
+ * has loaded for that. Linux only.
+ * `node --conditions=@ironflow/source bench/console-calls.ts [tabs] [seconds] [page ...]`
+ */
+import { spawn } from "node:child_process"
+import { mkdtempSync, readFileSync, rmSync } from "node:fs"
+import { Agent, request } from "node:http"
+import { tmpdir } from "node:os"
+import path from "node:path"
+import process from "node:process"
+import { createInterface } from "node:readline"
+import { setTimeout as sleep } from "node:timers/promises"
+import { createFunction, createWorker } from "@ironflow/node"
+import { buildConsole } from "../console.config.ts"
+import { launch } from "../test/console/Chromium.ts"
+import { openShop } from "../test/console/Shop.ts"
+
+const [tabs = 20, seconds = 10] = process.argv.slice(2, 4).map(Number)
+const RUNS_A_SECOND = 5
+/** Until the page has settled. */
+const SETTLE_MS = 3000
+const CALLS = 400
+/** Steps of the run that changes every second, when its page is opened. */
+const STEPS = 40
+
+interface Asked {
+  readonly method: string
+  readonly url: string
+  readonly body: string | undefined
+  readonly headers: { readonly [name: string]: string }
+}
+
+interface Loaded {
+  readonly paintMs: number
+  readonly files: number
+  readonly bytes: number
+}
+
+const folder = mkdtempSync(path.join(tmpdir(), "ironflow-bench-console-"))
+await buildConsole(path.join(folder, "console"))
+const engine = spawn(
+  process.execPath,
+  [
+    "--conditions=@ironflow/source",
+    "--disable-warning=ExperimentalWarning",
+    path.join(import.meta.dirname, "../test/console/engine.ts"),
+    "0",
+    path.join(folder, "ironflow.db"),
+    path.join(folder, "console")
+  ],
+  { stdio: ["ignore", "pipe", "inherit"] }
+)
+let url = ""
+for await (const line of createInterface({ input: engine.stdout })) {
+  url = /http:\S+/.exec(line)?.[0] ?? ""
+  break
+}
+
+/** Processor time of the engine so far, milliseconds. */
+const cpuMs = (): number => {
+  const fields = readFileSync(`/proc/${engine.pid}/stat`, "utf8").split(") ")[1]!.split(" ")
+  return (Number(fields[11]) + Number(fields[12])) * 10
+}
+
+const agent = new Agent({ keepAlive: true, maxSockets: 1 })
+
+/** The status of the answer, and how many bytes it has. */
+const call = ({ body, headers, method, url }: Asked): Promise<readonly [status: number, bytes: number]> =>
+  new Promise((resolve, reject) => {
+    const sent = request(url, { method, headers, agent }, (response) => {
+      let bytes = 0
+      response.on("data", (chunk: Buffer) => (bytes += chunk.length))
+      response.on("end", () => resolve([response.statusCode ?? 0, bytes]))
+    })
+    sent.on("error", reject)
+    sent.end(body)
+  })
+
+/** Processor time of the engine for one call, milliseconds. */
+const costOf = async (asked: Asked): Promise<number> => {
+  for (let i = 0; i < CALLS / 8; i++) await call(asked)
+  const before = cpuMs()
+  for (let i = 0; i < CALLS; i++) await call(asked)
+  return (cpuMs() - before) / CALLS
+}
+
+// what runs log is on their pages
+process.env.IRONFLOW_LOG_LEVEL ??= "error"
+const shop = await openShop({ url })
+const busy = createFunction({ id: "busy", triggers: [{ event: "busy" }] }, async ({ step }) => {
+  for (let n = 1; n < 1000; n++) {
+    await step.run(`look ${n}`, () => ({ found: n }))
+    if (n > STEPS) await step.sleep(`rest ${n}`, 900)
+  }
+})
+const worker = createWorker({ serverUrl: url, functions: [busy], logger: false })
+void worker.start()
+await worker.ready()
+try {
+  for (let n = 1; n <= 300; n += 10) {
+    await Promise.all(
+      Array.from({ length: 10 }, (_, i) =>
+        shop.order({ orderId: `o-${n + i}`, customerId: `c-${i}`, fails: i === 3 })
+      )
+    )
+  }
+  const ended = await shop.order({ orderId: "o-1000" })
+  const waiting = await shop.order({ orderId: "o-1001", waits: true })
+  const { eventId, runIds } = await shop.client.emit("busy", {})
+  let isOpen = true
+  const trade = async (): Promise<void> => {
+    for (let n = 2000; isOpen; n += 2) {
+      // two runs each
+      await sleep(2000 / RUNS_A_SECOND)
+      void shop.client
+        .emit("order.placed", { orderId: `o-${n}`, customerId: `c-${n % 10}` })
+        .catch(() => undefined)
+    }
+  }
+  void trade()
+  const named = process.argv.slice(4)
+  const places = (
+    named.length > 0
+      ? named
+      : [
+          "",
+          "runs",
+          "runs/ENDED",
+          "runs/WAITING",
+          "runs/BUSY",
+          "runs?by=event.data.customerId",
+          "functions",
+          "functions/ship-order",
+          "events",
+          "events/EVENT",
+          "workers",
+          "find?q=o-17",
+          "system"
+        ]
+  ).map((place) =>
+    place
+      .replace("ENDED", ended)
+      .replace("WAITING", waiting)
+      .replace("BUSY", runIds[0] ?? "")
+      .replace("EVENT", eventId)
+  )
+  const browser = await launch()
+  const recorded: Array<{
+    readonly place: string
+    readonly calls: Map<string, Array<Asked>>
+    readonly loaded: Loaded
+  }> = []
+  for (const place of places) {
+    const page = await browser.newPage()
+    await page.goto(`${url}/console/${place}`, { waitUntil: "load" })
+    await sleep(SETTLE_MS)
+    // what the expression makes
+    const loaded = (await page.evaluate(`{
+      const all = performance.getEntries()
+      const files = all.filter(({ name }) => /\\/console\\/(?!session)/.test(name))
+      ;({
+        paintMs: all.find(({ name }) => name === "first-contentful-paint")?.startTime ?? 0,
+        files: files.length,
+        bytes: files.reduce((sum, { transferSize = 0 }) => sum + transferSize, 0)
+      })
+    }`)) as Loaded
+    const calls = new Map<string, Array<Asked>>()
+    page.on("request", (asked) => {
+      const { pathname, searchParams } = new URL(asked.url())
+      const body = asked.postData()
+      // times and cursors in it change
+      const what = `${asked.method()} ${pathname} ${[...searchParams.keys()]} ${(body ?? "").replace(/\d{4}-\d\d-\d\dT[^"]*/g, "")}`
+      const { cookie: _, ...headers } = asked.headers()
+      calls.set(what, [
+        ...(calls.get(what) ?? []),
+        { method: asked.method(), url: asked.url(), body, headers: { ...headers, origin: url } }
+      ])
+    })
+    await sleep(seconds * 1000)
+    await page.close()
+    recorded.push({ place, calls, loaded })
+  }
+  await browser.close()
+  isOpen = false
+  await sleep(2000)
+  const rows: Array<object> = []
+  for (const { calls, loaded, place } of recorded) {
+    let total = 0
+    for (const [what, all] of calls) {
+      const perTab = all.length / seconds
+      const asked = all.at(-1)!
+      const [status, bytes] = await call(asked)
+      const { "cache-control": shared, ...headers } = asked.headers
+      const each = await costOf({ ...asked, headers })
+      const again = shared === undefined ? each : await costOf(asked)
+      const many = perTab * tabs
+      // the engine answers anew at most once a second
+      const anew = shared === undefined ? many : Math.min(many, 1)
+      const percent = (anew * each + (many - anew) * again) / 10
+      total += percent
+      rows.push({
+        page: place,
+        call: what.slice(0, 90),
+        status,
+        bytes,
+        "a second": perTab,
+        "ms each": each.toFixed(2),
+        "ms shared": again.toFixed(2),
+        [`% with ${tabs}`]: percent.toFixed(2)
+      })
+    }
+    rows.push({ page: place, call: "ALL", [`% with ${tabs}`]: total.toFixed(2) })
+    console.log(
+      `${place || "overview"}: ${total.toFixed(2)} %; first paint after ${loaded.paintMs.toFixed(0)} ms, ${loaded.files} files, ${loaded.bytes} bytes`
+    )
+  }
+  console.table(rows)
+} finally {
+  agent.destroy()
+  engine.kill("SIGINT")
+  rmSync(folder, { recursive: true, force: true })
+}
+process.exit(0)
