@@ -9,6 +9,7 @@ import { WebSocket, WebSocketServer } from "ws"
 import { createClient, type IronflowClient } from "../../src/Promise/Client.ts"
 import { start as startEngine } from "../wire/Ironflow.ts"
 import { EngineServer } from "./EngineServer.ts"
+import { nodeArguments } from "../Built.ts"
 
 const cleanups: Array<() => unknown> = []
 afterEach(async () => {
@@ -246,7 +247,7 @@ describe("a client's channel", () => {
     `
     const child = spawn(
       process.execPath,
-      ["--conditions=@ironflow/source", "--input-type=module", "-e", program],
+      [...nodeArguments(), "--input-type=module", "-e", program],
       { cwd: path.join(import.meta.dirname, "../.."), stdio: ["ignore", "pipe", "inherit"] }
     )
     cleanups.push(() => child.kill("SIGKILL"))

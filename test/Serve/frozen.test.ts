@@ -9,6 +9,7 @@ import { SIGNING_KEY } from "./Hosts.ts"
 const app = `
 import http from "node:http"
 import { createFunction, serve } from "@ironflow/node"
+import { nodeArguments } from "../Built.ts"
 const ship = createFunction({ id: "ship", triggers: [] }, ({ event, step }) =>
   step.run("ship", async () => void console.log("ran " + event.data.order))
 )
@@ -49,8 +50,7 @@ it(
     child = spawn(
       process.execPath,
       [
-        "--conditions=@ironflow/source",
-        "--disable-warning=ExperimentalWarning",
+        ...nodeArguments(),
         "--input-type=module",
         "-e",
         app

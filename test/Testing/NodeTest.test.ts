@@ -8,6 +8,7 @@ const source = `import assert from "node:assert/strict"
 import { describe, it } from "node:test"
 import { createFunction } from "@ironflow/node"
 import { createTestClient, createTestEngine } from "@ironflow/node/test"
+import { nodeArguments } from "../Built.ts"
 
 const order = createFunction({ id: "order", triggers: [{ event: "order.placed" }] }, async ({ step }) => {
   await step.sleep("cool-off", "7d")
@@ -45,7 +46,7 @@ const run = async (files: Readonly<Record<string, string>>) => {
     return await new Promise<{ code: unknown; said: string }>((resolve) =>
       execFile(
         process.execPath,
-        ["--conditions=@ironflow/source", "--test", "--test-reporter=tap", join(folder, "order.test.mts")],
+        [...nodeArguments(), "--test", "--test-reporter=tap", join(folder, "order.test.mts")],
         { env, timeout: 50_000 },
         (error, stdout, stderr) => resolve({ code: error === null ? 0 : error.code, said: stdout + stderr })
       )

@@ -17,6 +17,7 @@ import { fileURLToPath } from "node:url"
 import { createClient } from "@ironflow/node"
 import { afterAll, assert, beforeAll, describe, it, vi } from "vitest"
 import { makeDice } from "./Plan.ts"
+import { nodeArguments } from "../Built.ts"
 
 const TTL_MS = 300
 
@@ -56,8 +57,7 @@ class Engine {
     const child = spawn(
       process.execPath,
       [
-        "--conditions=@ironflow/source",
-        "--disable-warning=ExperimentalWarning",
+        ...nodeArguments(),
         fileURLToPath(new URL("kvApp.ts", import.meta.url)),
         this.#database,
         // the same each time: that is where those who watch look for it

@@ -14,6 +14,7 @@ import { ConnectionError, createClient, type IronflowClient } from "@ironflow/no
 import { startEngine } from "@ironflow/node/engine"
 import { afterAll, assert, describe, it, vi } from "vitest"
 import type { AppOptions, Parcel } from "./poison/app.ts"
+import { nodeArguments } from "../Built.ts"
 
 const folder = fs.mkdtempSync(path.join(os.tmpdir(), "ironflow-poison-"))
 afterAll(() => fs.rmSync(folder, { recursive: true, force: true }))
@@ -36,8 +37,7 @@ const supervise = (options: AppOptions) => {
       child = spawn(
         process.execPath,
         [
-          "--conditions=@ironflow/source",
-          "--disable-warning=ExperimentalWarning",
+          ...nodeArguments(),
           path.join(import.meta.dirname, "poison/app.ts"),
           JSON.stringify(options)
         ],

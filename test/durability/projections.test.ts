@@ -16,6 +16,7 @@ import { afterAll, assert, describe, it } from "vitest"
 import { createClient } from "@ironflow/node"
 import { makeDice } from "./Plan.ts"
 import { judge, orderProblems } from "./projections/judge.ts"
+import { nodeArguments } from "../Built.ts"
 
 const folder = fs.mkdtempSync(path.join(os.tmpdir(), "ironflow-durability-projections-"))
 afterAll(() => fs.rmSync(folder, { recursive: true, force: true }))
@@ -28,8 +29,7 @@ const begin = async (file: string, ...args: ReadonlyArray<string>) => {
   const child = spawn(
     process.execPath,
     [
-      "--conditions=@ironflow/source",
-      "--disable-warning=ExperimentalWarning",
+      ...nodeArguments(),
       fileURLToPath(new URL(`projections/${file}`, import.meta.url)),
       ...args
     ],

@@ -9,6 +9,7 @@ import { setTimeout as delay } from "node:timers/promises"
 import { fileURLToPath } from "node:url"
 import { copyDatabase } from "../Chaos.ts"
 import type { BankOptions } from "./app.ts"
+import { nodeArguments } from "../../Built.ts"
 
 /** A death: of whom, and when after everybody was ready; or of a worker at a place in a transaction. */
 export interface Death {
@@ -66,8 +67,7 @@ class BankProcess {
     this.child = spawn(
       process.execPath,
       [
-        "--conditions=@ironflow/source",
-        "--disable-warning=ExperimentalWarning",
+        ...nodeArguments(),
         app,
         JSON.stringify(options)
       ],
