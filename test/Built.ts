@@ -34,10 +34,14 @@ const build = (folder: string): void => {
   const own = `${folder}.${process.pid}`
   fs.mkdirSync(own, { recursive: true })
   fs.copyFileSync(path.join(repository, "package.json"), path.join(own, "package.json"))
-  execFileSync(process.execPath, [path.join(repository, "node_modules/tsup/dist/cli-default.js"), "--silent"], {
-    cwd: repository,
-    env: { ...process.env, IRONFLOW_BUILD_FOLDER: path.join(own, "dist") }
-  })
+  execFileSync(
+    process.execPath,
+    [path.join(repository, "node_modules/tsup/dist/cli-default.js"), "--silent"],
+    {
+      cwd: repository,
+      env: { ...process.env, IRONFLOW_BUILD_FOLDER: path.join(own, "dist") }
+    }
+  )
   try {
     fs.renameSync(own, folder)
   } catch (error) {

@@ -4,6 +4,13 @@
  */
 import process from "node:process"
 import { vi } from "vitest"
+import type * as SqliteFile from "../src/Engine/Store/SqliteFile.ts"
+import { soonerThan } from "./NewTables.ts"
+
+vi.mock("../src/Engine/Store/SqliteFile.ts", async (original) => {
+  const file = await original<typeof SqliteFile>()
+  return { ...file, migrate: soonerThan(file.migrate) }
+})
 
 const KNOWN = Symbol.for("ironflow-test-environment")
 const found = globalThis as { [KNOWN]?: NodeJS.ProcessEnv }

@@ -2,11 +2,11 @@
 import { spawn } from "node:child_process"
 import fs from "node:fs"
 import { afterAll, assert, beforeAll, describe, it, vi } from "vitest"
+import { commandArguments } from "../Built.ts"
 import { freePort, Terminal } from "./Terminal.ts"
 
 const FUNCTIONS = `
 import { createFunction } from "@ironflow/node"
-import { commandArguments } from "../Built.ts"
 
 export const approval = createFunction({ id: "approval", triggers: [{ event: "approval.wanted" }] }, async ({ event, step }) => {
   await step.waitForEvent("approval", { event: "order.approved", timeout: "1h" })

@@ -3,12 +3,12 @@ import { execFile } from "node:child_process"
 import { mkdtempSync, rmSync, writeFileSync } from "node:fs"
 import { join } from "node:path"
 import { describe, expect, test } from "vitest"
+import { nodeArguments } from "../Built.ts"
 
 const source = `import assert from "node:assert/strict"
 import { describe, it } from "node:test"
 import { createFunction } from "@ironflow/node"
 import { createTestClient, createTestEngine } from "@ironflow/node/test"
-import { nodeArguments } from "../Built.ts"
 
 const order = createFunction({ id: "order", triggers: [{ event: "order.placed" }] }, async ({ step }) => {
   await step.sleep("cool-off", "7d")

@@ -35,11 +35,7 @@ const supervise = (options: AppOptions) => {
     while (!isOver) {
       child = spawn(
         process.execPath,
-        [
-          ...nodeArguments(),
-          path.join(import.meta.dirname, "poison/app.ts"),
-          JSON.stringify(options)
-        ],
+        [...nodeArguments(), path.join(import.meta.dirname, "poison/app.ts"), JSON.stringify(options)],
         {
           stdio: ["ignore", "ignore", "inherit"],
           env: { ...process.env, NODE_COMPILE_CACHE: path.join(folder, "cache") }

@@ -22,16 +22,11 @@ import { seeds } from "../Long.ts"
 const folder = fs.mkdtempSync(path.join(os.tmpdir(), "ironflow-durability-projections-"))
 afterAll(() => fs.rmSync(folder, { recursive: true, force: true }))
 
-
 /** Starts a program and waits until it says that it is ready; returns the rest of that line, too. */
 const begin = async (file: string, ...args: ReadonlyArray<string>) => {
   const child = spawn(
     process.execPath,
-    [
-      ...nodeArguments(),
-      fileURLToPath(new URL(`projections/${file}`, import.meta.url)),
-      ...args
-    ],
+    [...nodeArguments(), fileURLToPath(new URL(`projections/${file}`, import.meta.url)), ...args],
     {
       stdio: ["ignore", "pipe", "inherit"],
       env: { ...process.env, NODE_COMPILE_CACHE: path.join(folder, "cache") }

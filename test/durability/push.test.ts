@@ -22,7 +22,6 @@ import { seeds } from "../Long.ts"
 const folder = fs.mkdtempSync(path.join(os.tmpdir(), "ironflow-push-"))
 afterAll(() => fs.rmSync(folder, { recursive: true, force: true }))
 
-
 const steps = ["reserve", "charge", "pack", "label", "mail", "ship"]
 
 const freePort = async (): Promise<number> => {

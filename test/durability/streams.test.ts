@@ -17,7 +17,6 @@ const folder = fs.mkdtempSync(path.join(os.tmpdir(), "ironflow-bank-"))
 const cache = path.join(folder, "cache")
 afterAll(() => fs.rmSync(folder, { recursive: true, force: true }))
 
-
 const planOf = (seed: number): BankPlan => {
   const dice = makeDice(seed)
   const deaths = Array.from({ length: 4 }, (): Death => ({

@@ -30,11 +30,7 @@ import { waitsSuite } from "./suite/Waits.ts"
  * Runs the suite on a store that is empty whenever `makeStore` is built. `isWhole` is false where every statement takes long: the tests
  * that need thousands of transactions are left to the other stores then, since programs are the same on all of them.
  */
-export const storeSuite = (
-  name: string,
-  makeStore: Layer.Layer<Store, StoreError>,
-  isWhole = true
-): void => {
+export const storeSuite = (name: string, makeStore: Layer.Layer<Store, StoreError>, isWhole = true): void => {
   describe(`Store on ${name}`, () => {
     const test = shopTest(makeStore)
     eventsSuite(test)

@@ -64,15 +64,10 @@ class BankProcess {
   #errors = ""
 
   constructor(options: BankOptions, cache: string) {
-    this.child = spawn(
-      process.execPath,
-      [
-        ...nodeArguments(),
-        app,
-        JSON.stringify(options)
-      ],
-      { stdio: ["ignore", "pipe", "pipe"], env: { ...process.env, NODE_COMPILE_CACHE: cache } }
-    )
+    this.child = spawn(process.execPath, [...nodeArguments(), app, JSON.stringify(options)], {
+      stdio: ["ignore", "pipe", "pipe"],
+      env: { ...process.env, NODE_COMPILE_CACHE: cache }
+    })
     this.child.stderr!.on("data", (chunk) => (this.#errors += String(chunk)))
     this.#closed = once(this.child, "close")
   }

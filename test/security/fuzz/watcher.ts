@@ -37,11 +37,11 @@ class Watched {
     this.#bounds = bounds
     this.#loopFile = path.join(folder, `${name}.loop`)
     const loop = path.join(import.meta.dirname, "loop.ts")
-    this.child = spawn(
-      process.execPath,
-      [...nodeArguments(), `--import=${loop}`, ...args],
-      { cwd: folder, stdio: ["ignore", "pipe", "pipe"], env: { ...env, FUZZ_LOOP_FILE: this.#loopFile } }
-    )
+    this.child = spawn(process.execPath, [...nodeArguments(), `--import=${loop}`, ...args], {
+      cwd: folder,
+      stdio: ["ignore", "pipe", "pipe"],
+      env: { ...env, FUZZ_LOOP_FILE: this.#loopFile }
+    })
     this.#vitals = new Vitals(this.child.pid ?? 0)
     const hear = (chunk: Buffer): void => {
       this.output = (this.output + String(chunk)).slice(-200_000)
