@@ -5,10 +5,13 @@ import path from "node:path"
 import { defineConfig, type Options } from "tsup"
 import { buildConsole, callsMarked, licencesOf, pureFunctions } from "./console.config.ts"
 
+/** Where the build goes: the tests keep one of their own, see `test/Built.ts`. */
+const folder = process.env.IRONFLOW_BUILD_FOLDER ?? "dist"
+
 // both builds write to it, so neither may empty it
-rmSync("dist", { recursive: true, force: true })
-mkdirSync("dist")
-await buildConsole("dist/console")
+rmSync(folder, { recursive: true, force: true })
+mkdirSync(folder, { recursive: true })
+await buildConsole(path.resolve(folder, "console"))
 
 type Plugin = NonNullable<Options["esbuildPlugins"]>[number]
 
@@ -123,7 +126,7 @@ const neededAtOnce = async (
 ): Promise<ReadonlySet<string>> => {
   const { metafile } = await build({
     entryPoints,
-    outdir: "dist",
+    outdir: folder,
     bundle: true,
     format: "esm",
     platform: "node",
@@ -147,12 +150,13 @@ const licences: Plugin = {
   setup: (build) => {
     build.initialOptions.metafile = true
     build.onEnd(async ({ metafile }) =>
-      writeFile("dist/THIRD_PARTY_LICENSES.txt", await licencesOf(metafile))
+      writeFile(path.join(folder, "THIRD_PARTY_LICENSES.txt"), await licencesOf(metafile))
     )
   }
 }
 
 const shared: Options = {
+  outDir: folder,
   format: ["esm"],
   target: "node22",
   platform: "node",

@@ -8,6 +8,7 @@ import { execFile } from "node:child_process"
 import fs from "node:fs"
 import path from "node:path"
 import process from "node:process"
+import { nodeArguments } from "./Built.ts"
 
 export interface Examples extends Disposable {
   /** Full path of an example. */
@@ -63,7 +64,7 @@ export const makeExamples = (files: Readonly<Record<string, string>>): Examples 
         .trim()
       return code === 0 || said !== "" ? said : `tsc ended with ${code} and said nothing`
     },
-    run: (file) => execute(process.execPath, ["--conditions=@ironflow/source", pathOf(file)]),
+    run: (file) => execute(process.execPath, [...nodeArguments(), pathOf(file)]),
     [Symbol.dispose]: () => fs.rmSync(folder, { recursive: true, force: true })
   }
 }

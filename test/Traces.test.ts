@@ -26,6 +26,7 @@ import { assert, describe, it, vi } from "vitest"
 import { NonRetryableError } from "../src/Errors.ts"
 import { parseTrace } from "../src/Trace.ts"
 import { Collector } from "./Collector.ts"
+import { nodeArguments } from "./Built.ts"
 
 const open = () => startEngine({ filename: ":memory:", logger: false, listen: { port: 0 } })
 
@@ -245,7 +246,7 @@ describe("a trace with @opentelemetry/api", () => {
   it("goes from an HTTP request over the run to spans that a library makes in a step", async () => {
     // in a process of its own: a provider is registered for all of one
     const file = fileURLToPath(new URL("traces/openTelemetry.ts", import.meta.url))
-    const { stdout } = await promisify(execFile)(process.execPath, ["--conditions=@ironflow/source", file])
+    const { stdout } = await promisify(execFile)(process.execPath, [...nodeArguments(), file])
     const { spans, traceId }: { readonly traceId: string; readonly spans: ReadonlyArray<Span> } =
       JSON.parse(stdout)
     const named = (name: string): Span => {

@@ -22,6 +22,7 @@ import { afterAll, describe, expect, test, vi } from "vitest"
 import { z } from "zod"
 import { texts, textOf, useDocumented } from "./Documented.ts"
 import { makeExamples } from "./Examples.ts"
+import { nodeArguments } from "./Built.ts"
 
 describe("the documented examples compile", () => {
   const examples = makeExamples(texts)
@@ -528,7 +529,7 @@ describe("the documented examples do what they promise", () => {
 
   test("a worker in a process of its own takes jobs until SIGTERM drains it", async () => {
     const file = placeExample(textOf("pull-mode.01"), [], "worker.ts")
-    const child: ChildProcess = spawn(process.execPath, ["--conditions=@ironflow/source", file], {
+    const child: ChildProcess = spawn(process.execPath, [...nodeArguments(), file], {
       stdio: ["ignore", "ignore", "inherit"],
       env: { ...process.env, IRONFLOW_LOG_LEVEL: "error" }
     })

@@ -49,7 +49,18 @@ describe("topics and subscriptions", () => {
   })
 
   test("connection monitoring", async () => {
-    given({ sub: await connected() })
+    const sub = await connected()
+    given({ sub })
+    const said = vi.mocked(console.log).mock.calls
+
     await load("subscriptions.03", ["unsubscribe", "unsubErr"])
+    const saidBefore = said.length
+    const states: Array<string> = []
+    sub.onConnectionChange((state) => void states.push(state))
+    sub.close()
+
+    await vi.waitFor(() => expect(states).toContain("disconnected"))
+    // the example has taken its listeners away
+    expect(said).toHaveLength(saidBefore)
   })
 })

@@ -3,6 +3,7 @@ import { type ChildProcess, spawn } from "node:child_process"
 import { once } from "node:events"
 import { describe, expect, test, vi } from "vitest"
 import { textOf, useDocumented } from "./Documented.ts"
+import { nodeArguments } from "./Built.ts"
 
 describe("the documented streaming worker", () => {
   const documented = useDocumented()
@@ -12,7 +13,7 @@ describe("the documented streaming worker", () => {
     { timeout: 60_000 },
     async () => {
       const file = documented.placeExample(textOf("streaming-worker.01"), [], "worker.ts")
-      const child: ChildProcess = spawn(process.execPath, ["--conditions=@ironflow/source", file], {
+      const child: ChildProcess = spawn(process.execPath, [...nodeArguments(), file], {
         stdio: ["ignore", "ignore", "inherit"],
         env: { ...process.env, IRONFLOW_LOG_LEVEL: "error" }
       })

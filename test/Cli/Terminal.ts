@@ -4,9 +4,9 @@ import fs from "node:fs"
 import { createServer } from "node:net"
 import os from "node:os"
 import path from "node:path"
+import { commandArguments, nodeArguments, packageFolder } from "../Built.ts"
 
 const repository = path.join(import.meta.dirname, "../..")
-const command = ["--conditions=@ironflow/source", path.join(repository, "src/bin.ts")]
 
 /** Nothing of what the developer's own shell says about Ironflow. */
 const environment = {
@@ -47,7 +47,7 @@ export class Terminal implements AsyncDisposable {
 
   constructor(files: { readonly [name: string]: string } = {}) {
     fs.mkdirSync(this.pathOf("node_modules/@ironflow"), { recursive: true })
-    fs.symlinkSync(repository, this.pathOf("node_modules/@ironflow/node"))
+    fs.symlinkSync(packageFolder(), this.pathOf("node_modules/@ironflow/node"))
     fs.symlinkSync(path.join(repository, "node_modules/effect"), this.pathOf("node_modules/effect"))
     for (const [name, content] of Object.entries(files)) this.write(name, content)
   }
@@ -74,12 +74,12 @@ export class Terminal implements AsyncDisposable {
   }
 
   start(args: ReadonlyArray<string>, options: RunOptions = {}): Running {
-    return this.#spawn([...command, ...args], args, options)
+    return this.#spawn([...commandArguments(), ...args], args, options)
   }
 
   /** Runs a program of the folder. */
   node(file: string, options: RunOptions = {}): Running {
-    return this.#spawn(["--conditions=@ironflow/source", this.pathOf(file)], [file], options)
+    return this.#spawn([...nodeArguments(), this.pathOf(file)], [file], options)
   }
 
   #spawn(program: ReadonlyArray<string>, args: ReadonlyArray<string>, options: RunOptions): Running {

@@ -1,8 +1,8 @@
 /** What people type and expect without reading first. */
 import { spawn } from "node:child_process"
 import fs from "node:fs"
-import path from "node:path"
 import { afterAll, assert, beforeAll, describe, it, vi } from "vitest"
+import { commandArguments } from "../Built.ts"
 import { freePort, Terminal } from "./Terminal.ts"
 
 const FUNCTIONS = `
@@ -106,8 +106,8 @@ it("runs why of a paused run names the command that lets it go on", async () => 
 })
 
 it("the engine that npx has started ends with it", async () => {
-  const repository = path.join(import.meta.dirname, "../..")
-  const serve = `"${process.execPath}" --conditions=@ironflow/source "${repository}/src/bin.ts" serve --port 0 --json`
+  const words = [process.execPath, ...commandArguments(), "serve", "--port", "0", "--json"]
+  const serve = words.map((word) => `"${word}"`).join(" ")
   // npx starts a shell, which starts the command; a signal for npx takes the shell along, and does not reach the command
   const shell = spawn("sh", ["-c", `${serve}; true`], {
     cwd: terminal.folder,

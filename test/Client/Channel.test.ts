@@ -9,6 +9,7 @@ import { WebSocket, WebSocketServer } from "ws"
 import { createClient, type IronflowClient } from "../../src/Promise/Client.ts"
 import { start as startEngine } from "../wire/Ironflow.ts"
 import { EngineServer } from "./EngineServer.ts"
+import { nodeArguments } from "../Built.ts"
 
 const cleanups: Array<() => unknown> = []
 afterEach(async () => {
@@ -244,11 +245,10 @@ describe("a client's channel", () => {
       for (let i = 0; i < 50; i++) await Promise.all([client.emit("order.placed", { i }), client.health()])
       console.log("done")
     `
-    const child = spawn(
-      process.execPath,
-      ["--conditions=@ironflow/source", "--input-type=module", "-e", program],
-      { cwd: path.join(import.meta.dirname, "../.."), stdio: ["ignore", "pipe", "inherit"] }
-    )
+    const child = spawn(process.execPath, [...nodeArguments(), "--input-type=module", "-e", program], {
+      cwd: path.join(import.meta.dirname, "../.."),
+      stdio: ["ignore", "pipe", "inherit"]
+    })
     cleanups.push(() => child.kill("SIGKILL"))
 
     const [code] = await once(child, "exit")

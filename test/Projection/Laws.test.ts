@@ -6,11 +6,7 @@ import { assert, describe, it } from "vitest"
 import { createProjection } from "@ironflow/node"
 import { type IronflowEngine, startEngine } from "@ironflow/node/engine"
 import { makeDice } from "../durability/Plan.ts"
-
-const seeds = Array.from(
-  { length: Number(process.env.IRONFLOW_TEST_ROUNDS ?? 6) },
-  (_, i) => Number(process.env.IRONFLOW_TEST_SEED ?? 1) + i
-)
+import { seeds } from "../Long.ts"
 
 interface State {
   readonly count: number
@@ -23,7 +19,7 @@ const fold = ({ count, digest }: State, amount: number): State => ({
 })
 
 describe("a managed projection", () => {
-  it.for(seeds)(
+  it.for(seeds(2, 30))(
     "is the fold of its events over restarts and rebuilds, seed %i",
     { timeout: 60_000 },
     async (seed) => {

@@ -10,6 +10,7 @@ import {
 } from "@ironflow/node"
 import { expect, test, vi } from "vitest"
 import { EngineServer } from "../Client/EngineServer.ts"
+import { nodeArguments } from "../Built.ts"
 
 const quick = { reconnectDelay: 10, maxReconnectDelay: 50 } as const
 
@@ -165,8 +166,7 @@ test("a process whose clients are closed ends, and does not wait for their timer
     await engine.close()
     console.log(Date.now())`
   const { stdout } = await promisify(execFile)(process.execPath, [
-    "--conditions=@ironflow/source",
-    "--disable-warning=ExperimentalWarning",
+    ...nodeArguments(),
     "--input-type=module",
     "--eval",
     program

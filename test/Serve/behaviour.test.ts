@@ -14,6 +14,7 @@ import {
 } from "@ironflow/node"
 import { describe, expect, it, vi } from "vitest"
 import { z } from "zod"
+import { createDeferred } from "../../src/Deferred.ts"
 import { type Host, type HostOptions, hosts, pushedAsExisting, type StartHost } from "./Hosts.ts"
 
 const soon = { initialDelayMs: 20, maxAttempts: 3 }
@@ -236,13 +237,19 @@ const common = (start: StartHost) => {
 
   it("runs no more of a function at once than its limit says", async () => {
     let running = 0
+    let begun = 0
     let most = 0
+    const placed = createDeferred<void>()
     await using host = await start([
       order(
         async ({ step }) =>
           step.run("pack", async () => {
+            const nth = ++begun
             most = Math.max(most, ++running)
-            await new Promise((resolve) => setTimeout(resolve, 30))
+            // all have been there to begin, and each that may is in a pair
+            await placed.promise
+            await vi.waitFor(() => expect(begun).toBeGreaterThanOrEqual(nth + (nth % 2)))
+            await host.client.listRuns()
             running--
           }),
         { concurrency: { limit: 2 } }
@@ -250,6 +257,7 @@ const common = (start: StartHost) => {
     ])
 
     const runIds = await Promise.all(Array.from({ length: 6 }, () => place(host)))
+    placed.resolve()
     for (const runId of runIds) expect(await ended(host, runId)).toMatchObject({ status: "completed" })
 
     expect(most).toBe(2)
@@ -315,7 +323,7 @@ const common = (start: StartHost) => {
         step.run(
           "charge",
           async () => {
-            if (++attempts === 1) await new Promise((resolve) => setTimeout(resolve, 5000).unref())
+            if (++attempts === 1) await new Promise(() => undefined)
             return attempts
           },
           { timeout: "50ms" }

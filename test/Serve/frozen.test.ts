@@ -4,6 +4,7 @@ import { createHmac } from "node:crypto"
 import { once } from "node:events"
 import { connect } from "node:net"
 import { afterEach, assert, it } from "vitest"
+import { nodeArguments } from "../Built.ts"
 import { SIGNING_KEY } from "./Hosts.ts"
 
 const app = `
@@ -46,17 +47,9 @@ it(
   "runs no step for a request that the engine gave up while it was frozen",
   { timeout: 30_000 },
   async () => {
-    child = spawn(
-      process.execPath,
-      [
-        "--conditions=@ironflow/source",
-        "--disable-warning=ExperimentalWarning",
-        "--input-type=module",
-        "-e",
-        app
-      ],
-      { stdio: ["ignore", "pipe", "inherit"] }
-    )
+    child = spawn(process.execPath, [...nodeArguments(), "--input-type=module", "-e", app], {
+      stdio: ["ignore", "pipe", "inherit"]
+    })
     let said = ""
     const saying = async (what: RegExp): Promise<RegExpExecArray> => {
       for (;;) {

@@ -3,6 +3,7 @@ import { execFile } from "node:child_process"
 import { mkdtempSync, rmSync, writeFileSync } from "node:fs"
 import { join } from "node:path"
 import { describe, expect, test } from "vitest"
+import { nodeArguments } from "../Built.ts"
 
 const source = `import assert from "node:assert/strict"
 import { describe, it } from "node:test"
@@ -45,7 +46,7 @@ const run = async (files: Readonly<Record<string, string>>) => {
     return await new Promise<{ code: unknown; said: string }>((resolve) =>
       execFile(
         process.execPath,
-        ["--conditions=@ironflow/source", "--test", "--test-reporter=tap", join(folder, "order.test.mts")],
+        [...nodeArguments(), "--test", "--test-reporter=tap", join(folder, "order.test.mts")],
         { env, timeout: 50_000 },
         (error, stdout, stderr) => resolve({ code: error === null ? 0 : error.code, said: stdout + stderr })
       )

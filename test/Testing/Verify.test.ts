@@ -8,6 +8,7 @@ import { createTestEngine, type RunHistory, verify } from "@ironflow/node/test"
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import { expect, test } from "vitest"
+import { commandArguments, nodeArguments } from "../Built.ts"
 
 const define = (handler: FunctionHandler) =>
   createFunction({ id: "order", triggers: [{ event: "order.placed" }] }, handler)
@@ -147,7 +148,7 @@ export const order = createFunction({ id: "order", triggers: [{ event: "order.pl
     new Promise<{ code: number; stdout: string; stderr: string }>((resolve) =>
       execFile(
         process.execPath,
-        ["--conditions=@ironflow/source", "src/bin.ts", ...args],
+        [...nodeArguments(), ...commandArguments(), ...args],
         (error, stdout, stderr) => resolve({ code: Number(error?.code ?? 0), stdout, stderr })
       )
     )

@@ -7,6 +7,7 @@ import process from "node:process"
 import { startEngine } from "@ironflow/node/engine"
 import { afterAll, assert, describe, it } from "vitest"
 import type { Transport } from "./Starts.ts"
+import { nodeArguments } from "../Built.ts"
 
 const folder = mkdtempSync(join(tmpdir(), "ironflow-busy-"))
 const children: Array<ChildProcess> = []
@@ -34,8 +35,7 @@ describe.concurrent("steps that are busy for nearly half of the term, one after 
     const child = spawn(
       process.execPath,
       [
-        "--conditions=@ironflow/source",
-        "--disable-warning=ExperimentalWarning",
+        ...nodeArguments(),
         new URL("busy/worker.ts", import.meta.url).pathname,
         transport,
         engine.url!,

@@ -1,11 +1,10 @@
 /** A real engine with its console, and pages of a real browser that look at it. */
-import { mkdirSync, mkdtempSync, readFileSync, rmSync } from "node:fs"
+import { mkdirSync, readFileSync } from "node:fs"
 import { createRequire } from "node:module"
-import { tmpdir } from "node:os"
 import path from "node:path"
 import type { Browser, BrowserContext, Page } from "puppeteer-core"
 import { afterAll, afterEach, assert, beforeAll } from "vitest"
-import { buildConsole } from "../../console.config.ts"
+import { builtPackage } from "../Built.ts"
 import { type Ironflow, start, type StartOptions } from "../wire/Ironflow.ts"
 import { launch } from "./Chromium.ts"
 
@@ -54,7 +53,7 @@ interface Kit {
   readonly look: (url: string, options?: LookOptions) => Promise<Look>
 }
 
-/** Builds the console and starts the browser, for the tests of a file. Afterwards no page may have complained. */
+/** Starts the browser, and has the console that is built, for the tests of a file. Afterwards no page may have complained. */
 export const useConsole = (): Kit => {
   let folder = ""
   let browser: Browser
@@ -63,8 +62,7 @@ export const useConsole = (): Kit => {
   const looks: Array<Look> = []
 
   beforeAll(async () => {
-    folder = mkdtempSync(path.join(tmpdir(), "ironflow-console-"))
-    await buildConsole(folder)
+    folder = path.join(builtPackage(), "dist/console")
     browser = await launch()
   })
   afterEach(async () => {
@@ -75,7 +73,6 @@ export const useConsole = (): Kit => {
   })
   afterAll(async () => {
     await browser?.close()
-    rmSync(folder, { recursive: true, force: true })
   })
 
   const lookIn = async (

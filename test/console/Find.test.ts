@@ -1,16 +1,16 @@
 /** What somebody has in their hands is found from every page, and what the console says for a shell works there. */
 import { execFile } from "node:child_process"
-import path from "node:path"
 import process from "node:process"
 import { promisify } from "node:util"
 import { assert, describe, it } from "vitest"
 import { useConsole } from "./Browser.ts"
 import { openShop } from "./Shop.ts"
 import { visitor } from "./Visitors.ts"
+import { commandArguments } from "../Built.ts"
 
 const kit = useConsole()
 
-const bin = `"${process.execPath}" --conditions=@ironflow/source --disable-warning=ExperimentalWarning "${path.join(import.meta.dirname, "../../src/bin.ts")}"`
+const bin = [process.execPath, ...commandArguments()].map((word) => `"${word}"`).join(" ")
 
 /** Runs a command of the console in a shell, with the command of this checkout. */
 const inShell = async (copied: string): Promise<string> => {

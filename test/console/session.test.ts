@@ -1,26 +1,21 @@
 /** What the port says to browsers: the files of the console, and the session that a key is traded for. */
 import { mkdtempSync, rmSync } from "node:fs"
+import { tmpdir } from "node:os"
 import http from "node:http"
 import { once } from "node:events"
-import { tmpdir } from "node:os"
 import path from "node:path"
 import { createClient } from "@ironflow/node"
-import { afterAll, afterEach, assert, beforeAll, describe, it } from "vitest"
+import { afterEach, assert, describe, it } from "vitest"
 import WebSocket from "ws"
-import { buildConsole } from "../../console.config.ts"
+import { builtPackage } from "../Built.ts"
 import { BOOTSTRAP } from "../security/Keys.ts"
 import { type Ironflow, start, type StartOptions } from "../wire/Ironflow.ts"
 
-let folder = ""
+const folder = path.join(builtPackage(), "dist/console")
 const servers: Array<Ironflow> = []
-beforeAll(async () => {
-  folder = mkdtempSync(path.join(tmpdir(), "ironflow-console-"))
-  await buildConsole(folder)
-})
 afterEach(async () => {
   for (const server of servers.splice(0)) await server.close()
 })
-afterAll(() => rmSync(folder, { recursive: true, force: true }))
 
 const serve = async (options: StartOptions = {}): Promise<Ironflow> => {
   const server = await start({ consoleFolder: folder, ...options })

@@ -12,6 +12,7 @@ import type { LifeOptions, Remote } from "./app.ts"
 import type { Ack } from "./Customer.ts"
 import { type Dice, type Fate, makeDice, type Plan } from "./Plan.ts"
 import { type Line, readSideLog } from "./SideLog.ts"
+import { nodeArguments } from "../Built.ts"
 
 /** What is there to be judged. */
 export interface Evidence {
@@ -72,8 +73,7 @@ export class Life {
     this.child = spawn(
       process.execPath,
       [
-        "--conditions=@ironflow/source",
-        "--disable-warning=ExperimentalWarning",
+        ...nodeArguments(),
         ...(setting.flags ?? []),
         fileURLToPath(new URL(program, import.meta.url)),
         ...(options instanceof Arguments ? options.all : [JSON.stringify(options)])

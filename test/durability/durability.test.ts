@@ -6,11 +6,11 @@
 import fs from "node:fs"
 import os from "node:os"
 import path from "node:path"
-import process from "node:process"
 import { afterAll, assert, describe, it } from "vitest"
 import { runPlan, runRemotePlan } from "./Chaos.ts"
 import { judge } from "./Checker.ts"
 import { type Fate, type Item, makePlan, type Place } from "./Plan.ts"
+import { seeds } from "../Long.ts"
 
 const folder = fs.mkdtempSync(path.join(os.tmpdir(), "ironflow-durability-"))
 const cache = path.join(folder, "cache")
@@ -18,11 +18,10 @@ afterAll(() => fs.rmSync(folder, { recursive: true, force: true }))
 
 const newFolder = (): string => fs.mkdtempSync(path.join(folder, "shop-"))
 
-const firstSeed = Number(process.env.IRONFLOW_TEST_SEED ?? 1)
-const rounds = Number(process.env.IRONFLOW_TEST_ROUNDS ?? 4)
+const tried = seeds(1, 20)
 
 describe.concurrent("a shop whose process is killed again and again", () => {
-  for (let seed = firstSeed; seed < firstSeed + rounds; seed++) {
+  for (const seed of tried) {
     it(`keeps every guarantee with seed ${seed}`, { timeout: 180_000 }, async () => {
       const evidence = await runPlan(makePlan(seed), newFolder(), cache)
 
@@ -36,7 +35,7 @@ describe.concurrent("a shop whose process is killed again and again", () => {
 
 describe.concurrent("a shop whose worker and whose engine are killed and frozen again and again", () => {
   for (const transport of ["rpc", "connect"] as const) {
-    for (let seed = firstSeed; seed < firstSeed + Math.ceil(rounds / 4); seed++) {
+    for (const seed of tried.slice(0, Math.ceil(tried.length / 4))) {
       it(`keeps every guarantee over ${transport} with seed ${seed}`, { timeout: 300_000 }, async () => {
         const evidence = await runRemotePlan(makePlan(seed), transport, newFolder(), cache)
 

@@ -17,6 +17,8 @@ import { fileURLToPath } from "node:url"
 import { createClient } from "@ironflow/node"
 import { afterAll, assert, beforeAll, describe, it, vi } from "vitest"
 import { makeDice } from "./Plan.ts"
+import { nodeArguments } from "../Built.ts"
+import { either, seeds } from "../Long.ts"
 
 const TTL_MS = 300
 
@@ -56,8 +58,7 @@ class Engine {
     const child = spawn(
       process.execPath,
       [
-        "--conditions=@ironflow/source",
-        "--disable-warning=ExperimentalWarning",
+        ...nodeArguments(),
         fileURLToPath(new URL("kvApp.ts", import.meta.url)),
         this.#database,
         // the same each time: that is where those who watch look for it
@@ -82,10 +83,7 @@ class Engine {
   }
 }
 
-const firstSeed = Number(process.env.IRONFLOW_TEST_SEED ?? 1)
-const rounds = Number(process.env.IRONFLOW_TEST_ROUNDS ?? 2)
-
-describe.each(Array.from({ length: rounds }, (_, i) => firstSeed + i))("keys, seed %d", (seed) => {
+describe.each(seeds(1, 10))("keys, seed %d", (seed) => {
   let folder: string
   beforeAll(() => void (folder = mkdtempSync(join(tmpdir(), "ironflow-kv-"))))
   afterAll(() => rmSync(folder, { recursive: true, force: true }))
@@ -218,7 +216,7 @@ describe.each(Array.from({ length: rounds }, (_, i) => firstSeed + i))("keys, se
           interval: 10
         })
       }
-      for (let kills = 0; kills < 5; kills++) {
+      for (let kills = 0; kills < either(3, 5); kills++) {
         await progress()
         await delay(dice.between(0, 300))
         await engine.kill()

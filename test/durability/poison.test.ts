@@ -1,7 +1,7 @@
 /**
  * A run whose step kills its process, among others on the same worker: the others finish, and are not paused for it.
  *
- * `IRONFLOW_TEST_ROUNDS=20` tries every way to be connected, which takes some minutes.
+ * `IRONFLOW_TEST_LONG=1` tries every way to be connected, which takes some minutes.
  */
 import { type ChildProcess, spawn } from "node:child_process"
 import { once } from "node:events"
@@ -14,11 +14,11 @@ import { ConnectionError, createClient, type IronflowClient } from "@ironflow/no
 import { startEngine } from "@ironflow/node/engine"
 import { afterAll, assert, describe, it, vi } from "vitest"
 import type { AppOptions, Parcel } from "./poison/app.ts"
+import { nodeArguments } from "../Built.ts"
+import { isLong } from "../Long.ts"
 
 const folder = fs.mkdtempSync(path.join(os.tmpdir(), "ironflow-poison-"))
 afterAll(() => fs.rmSync(folder, { recursive: true, force: true }))
-
-const all = Number(process.env.IRONFLOW_TEST_ROUNDS ?? 1) >= 20
 
 const parcels: ReadonlyArray<Parcel> = Array.from({ length: 16 }, (_, n) => ({
   name: `p-${n}`,
@@ -35,12 +35,7 @@ const supervise = (options: AppOptions) => {
     while (!isOver) {
       child = spawn(
         process.execPath,
-        [
-          "--conditions=@ironflow/source",
-          "--disable-warning=ExperimentalWarning",
-          path.join(import.meta.dirname, "poison/app.ts"),
-          JSON.stringify(options)
-        ],
+        [...nodeArguments(), path.join(import.meta.dirname, "poison/app.ts"), JSON.stringify(options)],
         {
           stdio: ["ignore", "ignore", "inherit"],
           env: { ...process.env, NODE_COMPILE_CACHE: path.join(folder, "cache") }
@@ -102,7 +97,7 @@ const freePort = async (): Promise<number> => {
 const innocent = parcels.filter(({ kills }) => !kills).map(({ name }) => `${name} completed`)
 
 describe.concurrent("a step that kills its process", () => {
-  for (const transport of all ? (["polling", "rpc", "connect"] as const) : (["polling"] as const)) {
+  for (const transport of isLong ? (["polling", "rpc", "connect"] as const) : (["polling"] as const)) {
     it(
       `does not keep the other runs of its worker from their end over ${transport}`,
       { timeout: 150_000 },

@@ -16,23 +16,17 @@ import { afterAll, assert, describe, it } from "vitest"
 import { createClient } from "@ironflow/node"
 import { makeDice } from "./Plan.ts"
 import { judge, orderProblems } from "./projections/judge.ts"
+import { nodeArguments } from "../Built.ts"
+import { seeds } from "../Long.ts"
 
 const folder = fs.mkdtempSync(path.join(os.tmpdir(), "ironflow-durability-projections-"))
 afterAll(() => fs.rmSync(folder, { recursive: true, force: true }))
-
-const firstSeed = Number(process.env.IRONFLOW_TEST_SEED ?? 1)
-const rounds = Number(process.env.IRONFLOW_TEST_ROUNDS ?? 2)
 
 /** Starts a program and waits until it says that it is ready; returns the rest of that line, too. */
 const begin = async (file: string, ...args: ReadonlyArray<string>) => {
   const child = spawn(
     process.execPath,
-    [
-      "--conditions=@ironflow/source",
-      "--disable-warning=ExperimentalWarning",
-      fileURLToPath(new URL(`projections/${file}`, import.meta.url)),
-      ...args
-    ],
+    [...nodeArguments(), fileURLToPath(new URL(`projections/${file}`, import.meta.url)), ...args],
     {
       stdio: ["ignore", "pipe", "inherit"],
       env: { ...process.env, NODE_COMPILE_CACHE: path.join(folder, "cache") }
@@ -157,7 +151,7 @@ const runSchedule = async (seed: number, home: string) => {
 }
 
 describe("projections whose engine and workers are killed again and again", () => {
-  for (let seed = firstSeed; seed < firstSeed + rounds; seed++) {
+  for (const seed of seeds(1, 10)) {
     it(`are the fold of their events with seed ${seed}`, { timeout: 240_000 }, async () => {
       const { violations, ...figures } = await runSchedule(seed, fs.mkdtempSync(path.join(folder, "shop-")))
 

@@ -16,12 +16,11 @@ import { startEngine, type IronflowEngine } from "@ironflow/node/engine"
 import { afterAll, describe, expect, it } from "vitest"
 import { registerEndpoint, SIGNING_KEY } from "../Serve/Hosts.ts"
 import type { AppOptions, Line } from "./push/app.ts"
+import { nodeArguments } from "../Built.ts"
+import { seeds } from "../Long.ts"
 
 const folder = fs.mkdtempSync(path.join(os.tmpdir(), "ironflow-push-"))
 afterAll(() => fs.rmSync(folder, { recursive: true, force: true }))
-
-const firstSeed = Number(process.env.IRONFLOW_TEST_SEED ?? 1)
-const rounds = Number(process.env.IRONFLOW_TEST_ROUNDS ?? 2)
 
 const steps = ["reserve", "charge", "pack", "label", "mail", "ship"]
 
@@ -36,7 +35,7 @@ const freePort = async (): Promise<number> => {
 
 const startApp = async (options: AppOptions): Promise<ChildProcess> => {
   const app = path.join(import.meta.dirname, "push/app.ts")
-  const child = spawn(process.execPath, ["--conditions=@ironflow/source", app, JSON.stringify(options)], {
+  const child = spawn(process.execPath, [...nodeArguments(), app, JSON.stringify(options)], {
     stdio: ["ignore", "pipe", "inherit"]
   })
   await once(child.stdout, "data")
@@ -67,7 +66,7 @@ const storedSteps = async (
 }
 
 describe("an app in push mode that is killed in the middle of turns", () => {
-  for (let seed = firstSeed; seed < firstSeed + rounds; seed++) {
+  for (const seed of seeds(1, 10)) {
     it(
       `loses nothing and repeats nothing that was reported, with seed ${seed}`,
       { timeout: 120_000 },

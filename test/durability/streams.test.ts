@@ -6,19 +6,16 @@
 import fs from "node:fs"
 import os from "node:os"
 import path from "node:path"
-import process from "node:process"
 import { DatabaseSync } from "node:sqlite"
 import { afterAll, assert, describe, it } from "vitest"
 import { makeDice } from "./Plan.ts"
 import { type BankEvidence, type BankPlan, type Death, runBank } from "./streams/Bank.ts"
 import { judgeBank } from "./streams/BankChecker.ts"
+import { seeds } from "../Long.ts"
 
 const folder = fs.mkdtempSync(path.join(os.tmpdir(), "ironflow-bank-"))
 const cache = path.join(folder, "cache")
 afterAll(() => fs.rmSync(folder, { recursive: true, force: true }))
-
-const firstSeed = Number(process.env.IRONFLOW_TEST_SEED ?? 1)
-const rounds = Number(process.env.IRONFLOW_TEST_ROUNDS ?? 2)
 
 const planOf = (seed: number): BankPlan => {
   const dice = makeDice(seed)
@@ -47,7 +44,7 @@ const newFolder = (): string => fs.mkdtempSync(path.join(folder, "bank-"))
 describe("a bank whose processes are killed", () => {
   let last: BankEvidence | undefined
 
-  for (let seed = firstSeed; seed < firstSeed + rounds; seed++) {
+  for (const seed of seeds(2, 10)) {
     it(
       `loses nothing, writes nothing twice and nothing by half, with seed ${seed}`,
       {

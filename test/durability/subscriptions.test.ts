@@ -15,20 +15,19 @@ import { copyDatabase, EngineHouse, freePort, Life } from "./Chaos.ts"
 import type { ClientLine } from "./subscriptions/client.ts"
 import { runStorm } from "./subscriptions/Storm.ts"
 import { judgeStorm, type StormEvidence } from "./subscriptions/StormChecker.ts"
+import { seeds } from "../Long.ts"
 
 const folder = fs.mkdtempSync(path.join(os.tmpdir(), "ironflow-storm-"))
 const cache = path.join(folder, "cache")
 afterAll(() => fs.rmSync(folder, { recursive: true, force: true }))
 const newFolder = (): string => fs.mkdtempSync(path.join(folder, "storm-"))
 
-const firstSeed = Number(process.env.IRONFLOW_TEST_SEED ?? 1)
-const rounds = Number(process.env.IRONFLOW_TEST_ROUNDS ?? 2)
 const strikes = Number(process.env.IRONFLOW_TEST_STRIKES ?? 6)
 
 describe("subscribers in a storm", () => {
   let last: StormEvidence | undefined
 
-  for (let seed = firstSeed; seed < firstSeed + rounds; seed++) {
+  for (const seed of seeds(1, 10)) {
     it(
       `see everything, in order, and nothing again that they have acked, with seed ${seed}`,
       {

@@ -1,4 +1,5 @@
+import { isLong } from "../Long.ts"
 import { storeSuite } from "../Engine/Store/suite.ts"
 import { layerPostgres } from "./Schemas.ts"
 
-storeSuite("Postgres", layerPostgres)
+storeSuite("Postgres", layerPostgres, isLong)

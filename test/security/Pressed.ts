@@ -6,6 +6,8 @@ import { assert } from "vitest"
 import { freePort, type Running, Terminal } from "../Cli/Terminal.ts"
 import { RawSocket } from "../wire/RawSocket.ts"
 import { Vitals } from "./fuzz/Vitals.ts"
+import { nodeArguments } from "../Built.ts"
+import { either } from "../Long.ts"
 
 /**
  * What a server that gives way goes past by far: it worked on something else for 8 seconds and more before it answered, and took 600 MB
@@ -49,7 +51,7 @@ export class Pressed implements AsyncDisposable {
     const witness = fork(
       path.join(import.meta.dirname, "witness.ts"),
       [`http://127.0.0.1:${port}`, String(server.pid)],
-      { execArgv: ["--conditions=@ironflow/source", "--disable-warning=ExperimentalWarning"] }
+      { execArgv: [...nodeArguments()] }
     )
     await new Promise((resolve) => witness.once("message", resolve))
     return new Pressed(port, server, terminal, witness)
@@ -91,9 +93,9 @@ export class Pressed implements AsyncDisposable {
     return new Vitals(this.server.pid).worked()
   }
 
-  /** Waits until somebody has looked at the server so many times more. */
+  /** Waits until somebody has looked at the server so many times more, or a third of that in the short form. */
   async meanwhile(looks = 40): Promise<void> {
-    let left = looks
+    let left = Math.ceil(looks / either(3, 1))
     await new Promise<void>((resolve) => {
       const look = (): void => {
         if (--left > 0) return

@@ -26,8 +26,11 @@ import { upkeepSuite } from "./suite/Upkeep.ts"
 import { versionsSuite } from "./suite/Versions.ts"
 import { waitsSuite } from "./suite/Waits.ts"
 
-/** Runs the suite on a store that is empty whenever `makeStore` is built. */
-export const storeSuite = (name: string, makeStore: Layer.Layer<Store, StoreError>): void => {
+/**
+ * Runs the suite on a store that is empty whenever `makeStore` is built. `isWhole` is false where every statement takes long: the tests
+ * that need thousands of transactions are left to the other stores then, since programs are the same on all of them.
+ */
+export const storeSuite = (name: string, makeStore: Layer.Layer<Store, StoreError>, isWhole = true): void => {
   describe(`Store on ${name}`, () => {
     const test = shopTest(makeStore)
     eventsSuite(test)
@@ -42,11 +45,11 @@ export const storeSuite = (name: string, makeStore: Layer.Layer<Store, StoreErro
     fanOutSuite(test)
     leasesSuite(test)
     revokedLeasesSuite(test)
-    suspectsSuite(test)
+    suspectsSuite(test, isWhole)
     steeringSuite(test)
     findingSuite(test)
     dueSuite(test)
-    upkeepSuite(test)
+    upkeepSuite(test, isWhole)
     versionsSuite(test)
     kvSuite(test)
     accessSuite(test)

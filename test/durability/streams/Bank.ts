@@ -9,6 +9,7 @@ import { setTimeout as delay } from "node:timers/promises"
 import { fileURLToPath } from "node:url"
 import { copyDatabase } from "../Chaos.ts"
 import type { BankOptions } from "./app.ts"
+import { nodeArguments } from "../../Built.ts"
 
 /** A death: of whom, and when after everybody was ready; or of a worker at a place in a transaction. */
 export interface Death {
@@ -63,16 +64,10 @@ class BankProcess {
   #errors = ""
 
   constructor(options: BankOptions, cache: string) {
-    this.child = spawn(
-      process.execPath,
-      [
-        "--conditions=@ironflow/source",
-        "--disable-warning=ExperimentalWarning",
-        app,
-        JSON.stringify(options)
-      ],
-      { stdio: ["ignore", "pipe", "pipe"], env: { ...process.env, NODE_COMPILE_CACHE: cache } }
-    )
+    this.child = spawn(process.execPath, [...nodeArguments(), app, JSON.stringify(options)], {
+      stdio: ["ignore", "pipe", "pipe"],
+      env: { ...process.env, NODE_COMPILE_CACHE: cache }
+    })
     this.child.stderr!.on("data", (chunk) => (this.#errors += String(chunk)))
     this.#closed = once(this.child, "close")
   }

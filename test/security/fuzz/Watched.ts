@@ -2,6 +2,7 @@
 import { type ChildProcess, fork } from "node:child_process"
 import path from "node:path"
 import { freePort } from "../../Cli/Terminal.ts"
+import { nodeArguments } from "../../Built.ts"
 
 export interface Bounds {
   readonly healthMs: number
@@ -56,7 +57,7 @@ export class Watcher {
       path.join(import.meta.dirname, "watcher.ts"),
       [JSON.stringify({ ...options, ...ports })],
       {
-        execArgv: ["--conditions=@ironflow/source", "--disable-warning=ExperimentalWarning"]
+        execArgv: [...nodeArguments()]
       }
     )
     const watcher = new Watcher(child)

@@ -11,10 +11,10 @@ import { setTimeout as delay } from "node:timers/promises"
 import { createClient, createFunction, createWorker } from "@ironflow/node"
 import { Vitals } from "./Vitals.ts"
 import type { Bounds, FromWatcher, Report, WatcherOptions } from "./Watched.ts"
+import { commandArguments, nodeArguments } from "../../Built.ts"
 
 const options = JSON.parse(process.argv[2] ?? "") as WatcherOptions
 const { bounds, bootstrapKey, folder } = options
-const repository = path.join(import.meta.dirname, "../../..")
 const say = (message: FromWatcher): void => void process.send?.(message)
 
 // ---------------------------------------------------------------------------------------------------------------------
@@ -37,11 +37,11 @@ class Watched {
     this.#bounds = bounds
     this.#loopFile = path.join(folder, `${name}.loop`)
     const loop = path.join(import.meta.dirname, "loop.ts")
-    this.child = spawn(
-      process.execPath,
-      ["--disable-warning=ExperimentalWarning", `--import=${loop}`, "--conditions=@ironflow/source", ...args],
-      { cwd: folder, stdio: ["ignore", "pipe", "pipe"], env: { ...env, FUZZ_LOOP_FILE: this.#loopFile } }
-    )
+    this.child = spawn(process.execPath, [...nodeArguments(), `--import=${loop}`, ...args], {
+      cwd: folder,
+      stdio: ["ignore", "pipe", "pipe"],
+      env: { ...env, FUZZ_LOOP_FILE: this.#loopFile }
+    })
     this.#vitals = new Vitals(this.child.pid ?? 0)
     const hear = (chunk: Buffer): void => {
       this.output = (this.output + String(chunk)).slice(-200_000)
@@ -102,7 +102,7 @@ const url = `http://127.0.0.1:${options.port}`
 const appUrl = `http://127.0.0.1:${options.appPort}`
 const server = new Watched(
   "The server",
-  [path.join(repository, "src/bin.ts"), "serve", "--port", String(options.port), "--allow-private-endpoints"],
+  [...commandArguments(), "serve", "--port", String(options.port), "--allow-private-endpoints"],
   {
     ...environment,
     NO_COLOR: "1",

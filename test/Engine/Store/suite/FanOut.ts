@@ -27,7 +27,12 @@ const many = 2 * MOST_ROWS + 100
 /** Starts runs, and lets each report; gives their jobs, in the order of the runs. */
 const startMany = (shop: Shop, count: number, ops: (i: number) => ReadonlyArray<TurnOp>) =>
   Effect.gen(function* () {
-    for (let i = 0; i < count; i++) yield* shop.emit("order.placed", { i })
+    const numbers = Array.from({ length: count }, (_, i) => i)
+    // at once: a few transactions store them all
+    yield* Effect.forEach(numbers, (i) => shop.emit("order.placed", { i }), {
+      concurrency: "unbounded",
+      discard: true
+    })
     const jobs: Array<Job> = yield* shop.claim({ credit: count })
     assert.strictEqual(jobs.length, count)
     const acks = yield* Reports.applyReports(

@@ -33,8 +33,9 @@ import * as RunInspection from "../../../../src/Engine/Runs/RunInspection.ts"
 import * as SteeringPrograms from "../../../../src/Engine/Runs/RunControl.ts"
 import * as Stuck from "../../../../src/Engine/Runs/Stuck.ts"
 import * as RunList from "../../../../src/Engine/Runs/RunList.ts"
+import { either } from "../../../Long.ts"
 
-const STEPS = 400
+const STEPS = either(100, 400)
 /** Looking at every run is slow: it is done once in so many steps. */
 const CHECK_EVERY = 10
 
@@ -272,8 +273,8 @@ class Walk {
 export const randomWalkSuite = (test: ShopTest): void => {
   describe("a random walk", () => {
     const wanted = process.env.IRONFLOW_TEST_SEED
-    const seeds = wanted === undefined ? [1, Math.floor(Math.random() * 2 ** 31)] : [Number(wanted)]
-    for (const seed of seeds) {
+    const others = Array.from({ length: either(1, 10) }, () => Math.floor(Math.random() * 2 ** 31))
+    for (const seed of wanted === undefined ? [1, ...others] : [Number(wanted)]) {
       test(`keeps all that must hold (IRONFLOW_TEST_SEED=${seed})`, function* (shop) {
         const walk = new Walk(shop, randomOf(seed))
         yield* shop.register(...functions)

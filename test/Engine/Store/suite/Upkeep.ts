@@ -35,7 +35,7 @@ const recordOf = (shop: Shop, runId: string) =>
     ({ events }) => events
   )
 
-export const upkeepSuite = (test: ShopTest): void => {
+export const upkeepSuite = (test: ShopTest, isWhole: boolean): void => {
   describe("retention", () => {
     test("runs that ended before the limit go with their steps, the others stay", function* (shop) {
       yield* shop.register(handles("charge"))
@@ -482,26 +482,28 @@ export const upkeepSuite = (test: ShopTest): void => {
         assert.isUndefined((yield* shop.situation(first.runId)).heldBack)
       })
 
-      test("at most a thousand wait, and what is left out then is said", function* (shop) {
-        yield* shop.register(handles("report", { triggers: [{ cron: "* * * * * *", overlap: "queue" }] }))
-        yield* shop.pass(1000)
-        const job = yield* shop.claimOne()
-        for (let i = 0; i < 1000; i++) yield* shop.pass(1000)
-        assert.lengthOf((yield* shop.situation(job.runId)).heldBack!.queue, 1000)
-        let warnings: ReadonlyArray<string> = []
-        shop.store.onCommit((changes) => {
-          warnings = [...warnings, ...changes.warnings]
-        })
-        yield* shop.pass(1000)
+      if (isWhole) {
+        test("at most a thousand wait, and what is left out then is said", function* (shop) {
+          yield* shop.register(handles("report", { triggers: [{ cron: "* * * * * *", overlap: "queue" }] }))
+          yield* shop.pass(1000)
+          const job = yield* shop.claimOne()
+          for (let i = 0; i < 1000; i++) yield* shop.pass(1000)
+          assert.lengthOf((yield* shop.situation(job.runId)).heldBack!.queue, 1000)
+          let warnings: ReadonlyArray<string> = []
+          shop.store.onCommit((changes) => {
+            warnings = [...warnings, ...changes.warnings]
+          })
+          yield* shop.pass(1000)
 
-        const held = (yield* shop.situation(job.runId)).heldBack!
-        assert.lengthOf(held.queue, 1000)
-        assert.strictEqual(held.skipped, 1)
-        assert.match(
-          warnings.join(),
-          /Cron trigger "\* \* \* \* \* \*" of function "report": 1000 fires wait for the end of run run_.* left out/
-        )
-      })
+          const held = (yield* shop.situation(job.runId)).heldBack!
+          assert.lengthOf(held.queue, 1000)
+          assert.strictEqual(held.skipped, 1)
+          assert.match(
+            warnings.join(),
+            /Cron trigger "\* \* \* \* \* \*" of function "report": 1000 fires wait for the end of run run_.* left out/
+          )
+        })
+      }
     })
   })
 }

@@ -1,0 +1,96 @@
+/**
+ * What processes that tests start run: the package as users get it, built once for the sources that it is built from. A process starts
+ * in less than half of the time that it needs to load the sources. `IRONFLOW_TEST_SOURCES=1` has it load them nonetheless.
+ */
+import { execFileSync } from "node:child_process"
+import { hash } from "node:crypto"
+import fs from "node:fs"
+import path from "node:path"
+import process from "node:process"
+import { pathToFileURL } from "node:url"
+
+const repository = path.join(import.meta.dirname, "..")
+const builds = path.join(repository, "node_modules/.cache/ironflow-built")
+
+/** Everything that a build depends on. */
+const ingredients = ["src", "console.config.ts", "tsup.config.ts", "package.json", "package-lock.json"]
+
+const hashOfSources = (): string => {
+  const hashes = ingredients.flatMap((name) => {
+    const whole = path.join(repository, name)
+    const files = fs.statSync(whole).isDirectory()
+      ? fs
+          .readdirSync(whole, { recursive: true, withFileTypes: true })
+          .filter((entry) => entry.isFile())
+          .map((entry) => path.join(entry.parentPath, entry.name))
+      : [whole]
+    return files.sort().map((file) => `${file} ${hash("sha256", fs.readFileSync(file))}`)
+  })
+  return hash("sha256", hashes.join("\n")).slice(0, 16)
+}
+
+/** The package, built into a folder with its `package.json`; several that build it at the same time do not disturb each other. */
+const build = (folder: string): void => {
+  const own = `${folder}.${process.pid}`
+  fs.mkdirSync(own, { recursive: true })
+  fs.copyFileSync(path.join(repository, "package.json"), path.join(own, "package.json"))
+  execFileSync(
+    process.execPath,
+    [path.join(repository, "node_modules/tsup/dist/cli-default.js"), "--silent"],
+    {
+      cwd: repository,
+      env: { ...process.env, IRONFLOW_BUILD_FOLDER: path.join(own, "dist") }
+    }
+  )
+  try {
+    fs.renameSync(own, folder)
+  } catch (error) {
+    fs.rmSync(own, { recursive: true, force: true })
+    // somebody was faster
+    if (!fs.existsSync(folder)) throw error
+  }
+  for (const old of fs.readdirSync(builds)) {
+    const ageMs = Date.now() - fs.statSync(path.join(builds, old)).mtimeMs
+    if (ageMs > 86_400_000) fs.rmSync(path.join(builds, old), { recursive: true, force: true })
+  }
+}
+
+let known: string | undefined
+
+/** The folder of the built package, with its `package.json` and `dist`. */
+export const builtPackage = (): string => {
+  if (known !== undefined) return known
+  const folder = path.join(builds, hashOfSources())
+  if (!fs.existsSync(folder)) build(folder)
+  known = folder
+  return folder
+}
+
+const fromSources = process.env.IRONFLOW_TEST_SOURCES === "1"
+
+/** The folder that `@ironflow/node` is for a process: that of the build, or this repository. */
+export const packageFolder = (): string => (fromSources ? repository : builtPackage())
+
+/** Arguments for Node.js with which a program of this repository, or of a folder beside it, finds `@ironflow/node`. */
+export const nodeArguments = (): ReadonlyArray<string> =>
+  fromSources
+    ? ["--conditions=@ironflow/source", "--disable-warning=ExperimentalWarning"]
+    : [`--import=${findsBuilt(builtPackage())}`, "--disable-warning=ExperimentalWarning"]
+
+/** Arguments for Node.js that run `ironflow`. */
+export const commandArguments = (): ReadonlyArray<string> =>
+  fromSources
+    ? ["--conditions=@ironflow/source", path.join(repository, "src/bin.ts")]
+    : [path.join(builtPackage(), "dist/bin.js")]
+
+/** A module that has `@ironflow/node` found in a folder, wherever it is imported: a package finds itself before any other. */
+const findsBuilt = (folder: string): string => {
+  const parentURL = pathToFileURL(path.join(folder, "package.json")).href
+  return `data:text/javascript,${encodeURIComponent(
+    `import { registerHooks } from "node:module"
+registerHooks({
+  resolve: (asked, context, next) =>
+    next(asked, /^@ironflow\\/node(\\/|$)/.test(asked) ? { ...context, parentURL: ${JSON.stringify(parentURL)} } : context)
+})`
+  )}`
+}
