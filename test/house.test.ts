@@ -16,7 +16,7 @@ const rooms: ReadonlyArray<readonly [room: string, modules: RegExp]> = [
   ["the test kit", /^Testing\//],
   ["the Promise API", /^Promise\//],
   ["the server", /^Server\//],
-  ["the engine", /^Engine\/(?!Yielding|Pages|Intake|LoopTurn|Signals|Sweep)[^/]+$/],
+  ["the engine", /^Engine\/(?!Yielding|Pages|InputBudget|LoopTurn|Signals|Sweep)[^/]+$/],
   // its nouns: who hands out work, over what work does, over what is stored
   ["hooks", /^Engine\/Hooks\//],
   ["what the doctor looks at", /^Engine\/Doctor\//],
@@ -39,7 +39,7 @@ const rooms: ReadonlyArray<readonly [room: string, modules: RegExp]> = [
   ["functions", /^Engine\/Functions\//],
   ["what is announced", /^Engine\/SystemEvents\//],
   ["the store", /^Engine\/Store\//],
-  ["what the rooms of the engine share", /^Engine\/(Yielding|Pages|Intake|LoopTurn|Signals|Sweep)\.ts$/],
+  ["what the rooms of the engine share", /^Engine\/(Yielding|Pages|InputBudget|LoopTurn|Signals|Sweep)\.ts$/],
   ["push handlers", /^Serve\//],
   ["workers", /^Worker\//],
   ["the client", /^Client\//],

@@ -24,7 +24,7 @@ import { readTimeout } from "./Emit.ts"
 import { ironflow } from "./Ironflow.ts"
 import { between, fields, oneLine, print, shown, table } from "./Output.ts"
 import { leaveUnfinished } from "./Process.ts"
-import { tell, telling } from "./Progress.ts"
+import { showProgress, withProgressLine } from "./ProgressLine.ts"
 import { use } from "./Server.ts"
 import { showMs } from "../Show.ts"
 
@@ -169,7 +169,7 @@ export const follow = (client: Client["Service"], begun: BulkOperation, doing: s
       Effect.flatMap(client.getBulk(begun.id), (operation) => {
         const { action, dryRun, lookedBackTo, matched } = operation
         const count = dryRun ? matched : operation.done
-        tell(
+        showProgress(
           `${counted(count, action)} ${doing}${lookedBackTo === undefined ? "" : `, back to ${lookedBackTo}`}`
         )
         return Effect.suspend(() => wait)
@@ -182,7 +182,7 @@ export const follow = (client: Client["Service"], begun: BulkOperation, doing: s
           duration: timeout,
           orElse: () => Effect.fail(notYet(begun.id, timeout))
         })
-  return telling(bounded).pipe(Effect.onInterrupt(() => Effect.sync(leaveUnfinished)))
+  return withProgressLine(bounded).pipe(Effect.onInterrupt(() => Effect.sync(leaveUnfinished)))
 }
 
 const notYet = (id: string, timeout: number): TimeoutError =>

@@ -5,7 +5,7 @@ import * as Option from "effect/Option"
 import * as Command from "effect/cli/Command"
 import * as Flag from "effect/cli/Flag"
 import type { ResolvedServer } from "../Client/HttpConfig.ts"
-import { checkApart, fail, ok, warn } from "../Engine/Doctor/Judge.ts"
+import { checkClockSkew, fail, ok, warn } from "../Engine/Doctor/Checks.ts"
 import { readEnvironmentVariable } from "../Environment.ts"
 import { InvalidResponseError, type IronflowError } from "../Errors.ts"
 import { safeJsonParse } from "../Json.ts"
@@ -50,7 +50,10 @@ const examineServer = Effect.gen(function* () {
     yield* access(to, isOpen),
     versions(health.version),
     // assumes that the request and the response took the same time
-    { ...checkApart(before + took / 2, Date.parse(health.timestamp), "the server", took), name: "clock here" }
+    {
+      ...checkClockSkew(before + took / 2, Date.parse(health.timestamp), "the server", took),
+      name: "clock here"
+    }
   ]
   const own = yield* Effect.catch(asked, (error) =>
     error.code === "UNAUTHORIZED" || error.code === "UNSUPPORTED"
@@ -118,7 +121,7 @@ const access = ({ url }: ResolvedServer, isOpen: boolean): Effect.Effect<DoctorC
 
 const hasMasterKey = (): boolean => readEnvironmentVariable("IRONFLOW_MASTER_KEY") !== undefined
 
-const alone = Effect.promise(() => import("../Engine/Doctor/Alone.ts"))
+const offlineChecks = Effect.promise(() => import("../Engine/Doctor/OfflineChecks.ts"))
 
 const say = (checks: ReadonlyArray<DoctorCheck>): string => {
   const width = Math.max(...checks.map(({ name }) => name.length))
@@ -157,11 +160,11 @@ export const doctor = Command.make(
       )
     }
     const checks = yield* Option.isSome(data)
-      ? Effect.flatMap(alone, ({ examineFile }) =>
+      ? Effect.flatMap(offlineChecks, ({ examineFile }) =>
           examineFile({ filename: data.value, all: check, hasMasterKey: hasMasterKey() })
         )
       : database !== undefined
-        ? Effect.flatMap(alone, ({ examinePostgres }) => examinePostgres(database, hasMasterKey()))
+        ? Effect.flatMap(offlineChecks, ({ examinePostgres }) => examinePostgres(database, hasMasterKey()))
         : examineServer
     yield* print({ checks }, () => say(checks))
     const failed = checks.filter(({ status }) => status === "fail")

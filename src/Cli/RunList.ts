@@ -19,7 +19,7 @@ import { show } from "../Show.ts"
 import { runStatuses } from "../RunStatus.ts"
 import { ironflow } from "./Ironflow.ts"
 import { between, print, table, toJson } from "./Output.ts"
-import { tell, telling } from "./Progress.ts"
+import { showProgress, withProgressLine } from "./ProgressLine.ts"
 import { ask, use } from "./Server.ts"
 
 const text = (name: string, metavar: string, description: string) =>
@@ -203,7 +203,7 @@ export const list = Command.make(
       return yield* new ValidationError(`--time-limit takes milliseconds, and not ${input.timeLimit}`)
     }
     const page = yield* ask((client) =>
-      telling(
+      withProgressLine(
         looking(
           client,
           {
@@ -237,7 +237,7 @@ const looking = (client: ClientApi<EffectKind>, options: ListRunsOptions, timeLi
       (yield* Clock.currentTimeMillis) - beganAt < timeLimit
     ) {
       const found = page.runs
-      tell(`${found.length} found, looked back to ${page.lookedBackTo}`)
+      showProgress(`${found.length} found, looked back to ${page.lookedBackTo}`)
       const damaged = page.damaged ?? []
       const next: ListRunsResult = yield* client.listRuns({
         ...options,

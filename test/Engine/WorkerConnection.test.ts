@@ -10,7 +10,7 @@ import type { RemoteSession } from "../../src/Engine/Workers/RemoteSession.ts"
 import { Deliveries } from "../../src/Engine/Workers/Deliveries.ts"
 import type { Push } from "../../src/Engine/Workers/ConnectionOptions.ts"
 import { WorkerConnection } from "../../src/Engine/Workers/WorkerConnection.ts"
-import { lineOf } from "../../src/Server/Workers/Lines.ts"
+import { watchedConnection } from "../../src/Server/Workers/WatchedConnections.ts"
 import { encodeDelivery } from "../../src/Server/Workers/TurnMessages.ts"
 import { ConnectionError, StoreError } from "../../src/Errors.ts"
 import type { Job, Notice, TurnAck } from "../../src/Protocol/Worker.ts"
@@ -57,7 +57,7 @@ const worker = (
       process: undefined,
       now,
       ...(push === undefined ? {} : { push }),
-      line: lineOf(line),
+      line: watchedConnection(line),
       fork: Effect.runFork,
       onStale: () => undefined,
       onDead: () => Effect.void
@@ -250,7 +250,7 @@ describe("a job that was on its way to its worker for long", () => {
       pass(6000)
       give("job_3")
 
-      const { deliveries } = yield* it.poll(poll, lineOf(new PassThrough()))
+      const { deliveries } = yield* it.poll(poll, watchedConnection(new PassThrough()))
 
       assert.deepStrictEqual(extended, [["job_1", "job_2"]])
       assert.deepStrictEqual(idsIn(deliveries).slice(0, 3), ["job_1", "job_2", "job_3"])
@@ -264,7 +264,7 @@ describe("a job that was on its way to its worker for long", () => {
       const { extended, give, it, pass } = late([])
       give("job_1")
       pass(4000)
-      const { deliveries } = yield* it.poll(poll, lineOf(new PassThrough()))
+      const { deliveries } = yield* it.poll(poll, watchedConnection(new PassThrough()))
       assert.deepStrictEqual([idsIn(deliveries), extended], [["job_1"], []])
     })
   )

@@ -6,9 +6,9 @@ import { assert, it } from "@effect/vitest"
 import * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"
 import { WebSocketServer } from "ws"
-import { Intake } from "../../src/Engine/Intake.ts"
+import { InputBudget } from "../../src/Engine/InputBudget.ts"
 import * as Alarm from "../../src/Execution/Alarm.ts"
-import { Unread } from "../../src/Server/Http/Unread.ts"
+import { Unread } from "../../src/Server/Http/UnreadResponses.ts"
 import { Flow } from "../../src/Server/Ws/SocketFlow.ts"
 
 /** A frame of a client: a text of two characters, masked with zeros. */
@@ -29,7 +29,7 @@ it.live("what is left of a connection that is gone is not worked on", () =>
       server.on("upgrade", (request, socket, head) =>
         sockets.handleUpgrade(request, socket, head, (webSocket) => {
           const flow = new Flow(webSocket, socket, {
-            intake: new Intake(clock, after),
+            inputBudget: new InputBudget(clock, after),
             unread: new Unread(clock),
             after,
             timeoutMs: 30_000

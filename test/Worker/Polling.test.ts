@@ -6,7 +6,7 @@ import * as Fiber from "effect/Fiber"
 import * as Layer from "effect/Layer"
 import * as Scope from "effect/Scope"
 import * as TestClock from "effect/testing/TestClock"
-import { lookAgain } from "../../src/Client/InTime.ts"
+import { readPendingInput } from "../../src/Client/Timeouts.ts"
 import { createDeferred } from "../../src/Deferred.ts"
 import { ConnectionError, UnauthenticatedError, ValidationError } from "../../src/Errors.ts"
 import {
@@ -491,7 +491,7 @@ describe("a polling worker", () => {
       yield* engine.until(() => engine.of("register").length === 2)
       // the first attempt is given up after a third of the lease, so that there is time for another
       yield* TestClock.adjust("10 seconds")
-      yield* Effect.andThen(lookAgain, lookAgain)
+      yield* Effect.andThen(readPendingInput, readPendingInput)
       yield* TestClock.adjust("1 second")
       yield* engine.until(() => engine.of("register").length === 3)
       const slow = engine.of("register")[2]!

@@ -7,7 +7,7 @@ import * as Fiber from "effect/Fiber"
 import * as HttpClient from "effect/http/HttpClient"
 import * as Scope from "effect/Scope"
 import * as TestClock from "effect/testing/TestClock"
-import { lookAgain } from "../../src/Client/InTime.ts"
+import { readPendingInput } from "../../src/Client/Timeouts.ts"
 import { ConnectionError, type IronflowError } from "../../src/Errors.ts"
 import type { StreamCall } from "../../src/Protocol/TurnStream.ts"
 import type { Notice, WorkerRegistration } from "../../src/Protocol/Worker.ts"
@@ -160,7 +160,7 @@ describe("a worker on a stream", () => {
       yield* until(() => reportsOf(it.calls).length === 1)
 
       yield* TestClock.adjust("5 seconds")
-      yield* Effect.andThen(lookAgain, lookAgain)
+      yield* Effect.andThen(readPendingInput, readPendingInput)
       yield* TestClock.adjust("1 second")
       yield* until(() => reportsOf(it.calls).length === 2)
       const again = reportsOf(it.calls)[1]!

@@ -2,7 +2,7 @@
 import http2 from "node:http2"
 import { once } from "node:events"
 import { afterEach, assert, beforeEach, describe, it, vi } from "vitest"
-import { FEW_WAITS, MORE_WAITS } from "../../src/Server/Http/Waiting.ts"
+import { FEW_WAITS, MORE_WAITS } from "../../src/Server/Http/WaitingCalls.ts"
 import { MORE_STREAMS } from "../../src/Server/Http/Http2.ts"
 import { Keys } from "./Keys.ts"
 

@@ -1,6 +1,6 @@
 /** Points in time and durations, for people. */
 import { signal } from "@preact/signals"
-import { keep, kept } from "./Kept.ts"
+import { keep, kept } from "./BrowserStorage.ts"
 
 /** Whether times are shown in UTC; otherwise in the time zone of the browser. */
 export const isUtc = signal(kept("utc") === "yes")

@@ -9,8 +9,8 @@ import { isHeld } from "../Store/Lock.ts"
 import { migrations } from "../Store/Migrations.ts"
 import { DatabaseSync } from "../Store/NodeSqlite.ts"
 import { leftovers } from "../Store/PutFile.ts"
-import { checkAll, checkOurs, isForeign, versionOf } from "../Store/SqliteFile.ts"
-import { count, fail, ok, warn } from "./Judge.ts"
+import { checkAll, checkIsIronflow, isForeign, versionOf } from "../Store/SqliteFile.ts"
+import { count, fail, ok, warn } from "./Checks.ts"
 
 const sizeOf = (file: string): number => statSync(file, { throwIfNoEntry: false })?.size ?? 0
 
@@ -73,7 +73,7 @@ export const checkHolder = (filename: string): DoctorCheck => {
 
 export const checkTables = (db: DatabaseSync, filename: string): DoctorCheck => {
   try {
-    checkOurs(db, filename)
+    checkIsIronflow(db, filename)
   } catch (error) {
     if (!(error instanceof StoreError)) throw error
     return fail(

@@ -2,15 +2,15 @@
 import { formatDuration } from "../../Duration.ts"
 import type { DoctorCheck } from "../../Protocol/Server.ts"
 import { formatSize } from "../../Size.ts"
-import type { PostgresFacts } from "../Store/Postgres/Look.ts"
-import { count, fail, ok, warn } from "./Judge.ts"
+import type { PostgresFacts } from "../Store/Postgres/Inspection.ts"
+import { count, fail, ok, warn } from "./Checks.ts"
 
 /** A transaction that is open for longer keeps vacuum from removing dead rows, milliseconds. */
 const LONG_MS = 10 * 60_000
 /** Dead rows of a table are reported from this number on, if they outnumber the live ones. */
 const DEAD_ROWS = 100_000
 
-export const judgePostgres = (facts: PostgresFacts): ReadonlyArray<DoctorCheck> => [
+export const checkPostgres = (facts: PostgresFacts): ReadonlyArray<DoctorCheck> => [
   ok("postgres", `Postgres ${facts.version} at ${facts.shown}, ${formatSize(facts.bytes)} in the schema.`),
   tables(facts),
   ok(

@@ -6,7 +6,7 @@ import type { GroupSetup, Redelivery } from "./GroupRecords.ts"
 import type { StoreService } from "../Store/Store.ts"
 import { encodeItem, type Feed, type Listener, RETRY_MS, type Shape } from "./Feed.ts"
 import { makeFilter } from "./Filter.ts"
-import { redeliveryOf, settingsOf } from "./Settings.ts"
+import { redeliveryOf, settingsOf } from "./SubscriptionSettings.ts"
 import {
   backlogOf,
   givenUp,

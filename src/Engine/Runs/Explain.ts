@@ -374,7 +374,7 @@ const waitingReason = ({ run, waits }: RunSituation, now: number): Reason => {
               ? ` that satisfies ${wait.match}`
               : ` whose ${wait.match} is ${wait.matchValue}`) +
           `, until ${at}.` +
-          (wait.isOnItsWay === true
+          (wait.isBeingDelivered === true
             ? " Very many wait for it: one that has come is being handed to them, a few hundred at a time."
             : ""),
         details: {
@@ -382,7 +382,7 @@ const waitingReason = ({ run, waits }: RunSituation, now: number): Reason => {
           event: wait.event,
           match: wait.match,
           matchValue: wait.matchValue,
-          ...(wait.isOnItsWay === true ? { isOnItsWay: true } : {})
+          ...(wait.isBeingDelivered === true ? { isBeingDelivered: true } : {})
         }
       }
     case "child":

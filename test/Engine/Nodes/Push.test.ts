@@ -7,9 +7,9 @@ import * as Exit from "effect/Exit"
 import * as Scope from "effect/Scope"
 import { PushEndpoints } from "../../../src/Client/PushEndpoints.ts"
 import { createFunction, serve } from "../../../src/index.ts"
-import { Intake } from "../../../src/Engine/Intake.ts"
+import { InputBudget } from "../../../src/Engine/InputBudget.ts"
 import { Availability } from "../../../src/Engine/Push/Availability.ts"
-import { makeSettings } from "../../../src/Engine/Push/Settings.ts"
+import { makeSettings } from "../../../src/Engine/Push/PushSettings.ts"
 import * as Alarm from "../../../src/Execution/Alarm.ts"
 import { takeSchema } from "../../postgres/Schemas.ts"
 import { listen } from "../../Serve/Hosts.ts"
@@ -94,7 +94,7 @@ describe("a push endpoint of two engines", () => {
           url: server.url,
           environment: "default",
           settings: makeSettings({ allowPrivateNetworks: true }),
-          intake: new Intake(clock, yield* Alarm.makeAfter),
+          inputBudget: new InputBudget(clock, yield* Alarm.makeAfter),
           clock,
           fork: Effect.runFork,
           onChange: () => undefined,

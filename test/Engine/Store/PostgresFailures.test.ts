@@ -7,7 +7,7 @@ import pg from "pg"
 import { vi } from "vitest"
 import * as PostgresStore from "../../../src/Engine/PostgresStore.ts"
 import * as NodeWorkers from "../../../src/Engine/Runs/NodeWorkers.ts"
-import { checkServer, loadDriver, settingsOf } from "../../../src/Engine/Store/Postgres/Driver.ts"
+import { checkServer, loadDriver, postgresSettingsOf } from "../../../src/Engine/Store/Postgres/Driver.ts"
 import { migrations } from "../../../src/Engine/Store/Postgres/Migrations.ts"
 import { openError } from "../../../src/Engine/Store/Postgres/PostgresErrors.ts"
 import { traffic } from "../../../src/Engine/Store/Postgres/Postgres.ts"
@@ -54,15 +54,15 @@ describe("a database URL", () => {
 
   it("is not shown with its password", () => {
     assert.strictEqual(
-      settingsOf({ url: "postgres://shop:secret@db.internal:5433/orders" }).shown,
+      postgresSettingsOf({ url: "postgres://shop:secret@db.internal:5433/orders" }).shown,
       "db.internal:5433/orders (schema ironflow)"
     )
   })
 
   it("without a host is that of this machine, or of a socket", () => {
-    assert.include(settingsOf({ url: "postgres:///orders" }).shown, "localhost/orders")
+    assert.include(postgresSettingsOf({ url: "postgres:///orders" }).shown, "localhost/orders")
     assert.include(
-      settingsOf({ url: "postgres:///orders?host=/run/postgresql" }).shown,
+      postgresSettingsOf({ url: "postgres:///orders?host=/run/postgresql" }).shown,
       "/run/postgresql/orders"
     )
   })
@@ -276,7 +276,7 @@ describe("what keeps an engine from starting is told, and what to do:", () => {
 
 describe("a server", () => {
   it("that is too old is refused", () => {
-    const settings = settingsOf({ url: "postgres://localhost/orders" })
+    const settings = postgresSettingsOf({ url: "postgres://localhost/orders" })
     checkServer(140_000, settings)
     assert.throws(() => checkServer(130_014, settings), "is version 13, and the engine needs 14 or later")
   })

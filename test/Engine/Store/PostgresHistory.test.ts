@@ -1,6 +1,6 @@
 /** Whether what was committed is still there: what a node finds when it begins a transaction. */
 import { assert, describe, it } from "vitest"
-import { compare, type Known } from "../../../src/Engine/Store/Postgres/History.ts"
+import { compare, type Known } from "../../../src/Engine/Store/Postgres/CommitHistory.ts"
 
 const numbersOf = () => ({
   environments: 1,

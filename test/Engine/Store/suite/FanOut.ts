@@ -2,7 +2,7 @@
 import { assert, describe } from "@effect/vitest"
 import * as Effect from "effect/Effect"
 import type { Job, Outcome, TurnOp } from "../../../../src/Protocol/Worker.ts"
-import { MOST_ROWS } from "../../../../src/Engine/Store/Room.ts"
+import { MOST_ROWS } from "../../../../src/Engine/Store/TransactionBudget.ts"
 import * as Append from "../../../../src/Engine/Events/Append.ts"
 import { listRuns } from "../../../../src/Engine/Runs/RunList.ts"
 import * as Steering from "../../../../src/Engine/Runs/RunControl.ts"
@@ -269,8 +269,8 @@ export const fanOutSuite = (test: ShopTest): void => {
 
       assert.strictEqual(yield* Stuck.countStuckRuns(shop.store), 0)
       assert.deepStrictEqual(
-        waits.map(({ fired, isOnItsWay }) => ({ fired, isOnItsWay })),
-        [{ fired: false, isOnItsWay: true }]
+        waits.map(({ fired, isBeingDelivered }) => ({ fired, isBeingDelivered })),
+        [{ fired: false, isBeingDelivered: true }]
       )
       yield* shop.fire()
       const [wait] = (yield* shop.situation(jobs.at(-1)!.runId)).waits

@@ -1,0 +1,94 @@
+/**
+ * Removes deleted data from the files. A database leaves deleted data in free parts of its pages and in the write-ahead log,
+ * until other data is written there. During an erasure, freed parts are overwritten with zeros. Data that was freed earlier, or
+ * copied when pages were split, goes when the file is rewritten.
+ */
+import { statSync } from "node:fs"
+import * as Effect from "effect/Effect"
+import type { StoreError } from "../../Errors.ts"
+import type { DatabaseSync } from "./NodeSqlite.ts"
+import type { Snapshot } from "./Snapshot.ts"
+import { storeError } from "./SqliteErrors.ts"
+
+/** A file up to this size is rewritten within a second or two, which blocks everything else. */
+const SMALL_BYTES = 64 * 1024 * 1024
+/** How often to try to truncate the log while somebody reads an older state, and the delay between tries, milliseconds. */
+const TRIES = 60
+const AGAIN_MS = 1000
+
+const KEPT_ELSEWHERE = "Backups and exports that were made before still have the data."
+
+export class SecureDelete {
+  readonly #db: DatabaseSync
+  readonly #filename: string | undefined
+  readonly #snapshot: Snapshot
+  #wanted = 0
+
+  /** `filename` is absent for a database in memory. */
+  constructor(db: DatabaseSync, filename: string | undefined, snapshot: Snapshot) {
+    this.#db = db
+    this.#filename = filename
+    this.#snapshot = snapshot
+  }
+
+  /** Turns overwriting of deleted data on or off; it ends when every caller that has turned it on has turned it off. */
+  overwrite(isOn: boolean): void {
+    this.#wanted += isOn ? 1 : -1
+    this.#db.exec(`PRAGMA secure_delete = ${this.#wanted > 0 ? "ON" : "OFF"}`)
+  }
+
+  /** See `StoreService.wipe`. */
+  wipe(isLong: boolean): Effect.Effect<string, StoreError> {
+    return Effect.gen({ self: this }, function* () {
+      const filename = this.#filename
+      if (filename === undefined) return "The database is gone with the process."
+      const isWritten = yield* this.#try(() => {
+        const isWritten = isLong || statSync(filename).size <= SMALL_BYTES
+        if (isWritten) this.#write()
+        return isWritten
+      })
+      for (let tries = 0; ; tries++) {
+        const isCut = yield* this.#try(() => this.#cut())
+        if (isCut) break
+        if (tries === TRIES) {
+          return `Something else reads the database (a backup, for instance), so that "${filename}-wal" may still have the data: it goes when that has ended and the engine is stopped. ${KEPT_ELSEWHERE}`
+        }
+        yield* Effect.sleep(AGAIN_MS)
+      }
+      return isWritten
+        ? `The file of the database was written anew and has the data no more. ${KEPT_ELSEWHERE}`
+        : `What was erased was overwritten in the file of the database. Free parts of it may have copies from before, since it is large and was not written anew: \`ironflow erase --compact\` does that, and everything waits meanwhile. ${KEPT_ELSEWHERE}`
+    })
+  }
+
+  #try<A>(run: () => A): Effect.Effect<A, StoreError> {
+    return Effect.try({
+      try: () => {
+        this.#snapshot.giveUp()
+        return run()
+      },
+      catch: (cause) =>
+        storeError("The data is erased, but the file of the database could not be written anew", cause)
+    })
+  }
+
+  #write(): void {
+    // the copy of a large file would not fit into memory
+    this.#db.exec("PRAGMA temp_store = FILE")
+    try {
+      this.#db.exec("VACUUM")
+    } finally {
+      this.#db.exec("PRAGMA temp_store = MEMORY")
+    }
+  }
+
+  /** Moves the whole write-ahead log into the file, unless somebody reads an older state. */
+  #cut(): boolean {
+    this.#db.exec("PRAGMA busy_timeout = 0")
+    try {
+      return this.#db.prepare("PRAGMA wal_checkpoint(TRUNCATE)").get()?.busy === 0
+    } finally {
+      this.#db.exec("PRAGMA busy_timeout = 5000")
+    }
+  }
+}
