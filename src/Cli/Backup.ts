@@ -23,7 +23,7 @@ export const backup = Command.make(
     data: Flag.String("data").pipe(
       Flag.withMetavar("FILE"),
       Flag.withDescription(
-        "Read this database file, whether an engine has it open or not; by default the server makes the backup and sends it"
+        "Back up this database file, even while an engine has it open; by default the server makes the backup and sends it"
       ),
       Flag.optional
     )

@@ -345,7 +345,7 @@ export const bulk = Command.make("bulk").pipe(
   Command.withDescription(
     "See and end what is being done to many runs. `ironflow runs cancel`, `retry`, `resume`, `pause`, `rerun`, `fork`, `move` and `delete` begin it."
   ),
-  Command.withShortDescription("See and end what is done to many runs"),
+  Command.withShortDescription("Show and cancel bulk operations"),
   Command.withSubcommands([list, get, cancel])
 )
 

@@ -75,7 +75,7 @@ export const migrate = Command.make(
   })
 ).pipe(
   Command.withDescription(
-    "Bring the tables on Postgres up to what this version knows. An engine that starts does the same: this is for those whose engine may not change tables."
+    "Migrate the tables on Postgres to this version. An engine does the same when it starts: this command is for engines whose database user may not change tables."
   ),
   Command.withShortDescription("Bring tables on Postgres up to date"),
   Command.withExamples([

@@ -42,7 +42,7 @@ const flags = {
     "Events and messages that were stored then or later, such as 7d or 2026-01-31"
   ),
   until: text("until", "TIME", "Events and messages that were stored before that"),
-  run: several("run", "ID", "This run, and the event that has started it"),
+  run: several("run", "ID", "This run, and the event that started it"),
   runWhere: text("run-where", "CEL", "Runs for which this is true, over event, output and error"),
   attribute: Flag.String("attribute").pipe(
     Flag.withMetavar("PATH=VALUE"),
@@ -50,7 +50,7 @@ const flags = {
     Flag.between(0, 10)
   ),
   stream: several("stream", "ENTITY", "The stream of this entity, with its snapshots"),
-  key: several("key", "BUCKET/KEY", "This key of a bucket, or with * at the end all that begin so"),
+  key: several("key", "BUCKET/KEY", "This key of a bucket; with * at the end, all keys that begin with it"),
   config: several("config", "NAME", "This configuration")
 }
 

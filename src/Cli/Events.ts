@@ -81,7 +81,7 @@ const list = clientCommand("list", {
 }).pipe(Command.withExamples([{ command: "ironflow events list 'order.*' --since 2026-11-29 --limit 50" }]))
 
 const get = clientCommand("get", {
-  about: "Show an event: its data, and what else is stored of it.",
+  about: "Show an event: its data, and everything else that is stored with it.",
   takes: {
     eventId: Argument.String("event-id").pipe(
       Argument.withDescription("The id of the event, as `events list` shows it")

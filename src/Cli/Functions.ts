@@ -49,7 +49,7 @@ const functionId = Argument.String("function-id").pipe(
 
 const pause = clientCommand("pause", {
   about:
-    "Pause a function: its new runs wait until it is resumed, and fires of its schedules are left out. Runs that have begun go on. It stays paused when workers or the server are started again.",
+    "Pause a function: its new runs wait until it is resumed, and its schedules start no runs. Runs that have begun go on. It stays paused when workers or the server are started again.",
   takes: {
     functionId,
     reason: Flag.String("reason").pipe(
@@ -78,7 +78,7 @@ const run = Command.make(
     functionId,
     data: Flag.String("data").pipe(
       Flag.withMetavar("JSON"),
-      Flag.withDescription("What its handler gets as `event.data`, or - to read it from standard input"),
+      Flag.withDescription("The JSON that its handler gets as `event.data`; - reads it from standard input"),
       Flag.optional
     ),
     idempotencyKey: Flag.String("idempotency-key").pipe(

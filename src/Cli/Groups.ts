@@ -27,13 +27,15 @@ const choice = {
   namespace,
   pattern: Flag.String("pattern").pipe(
     Flag.withMetavar("PATTERN"),
-    Flag.withDescription("What the group subscribes to; needed when the name stands for several patterns"),
+    Flag.withDescription(
+      "The pattern that the group subscribes to; needed when several patterns have a group of this name"
+    ),
     Flag.optional
   )
 }
 
 const list = consumergroupsCommand("list", {
-  about: "List the consumer groups and how they do.",
+  about: "List the consumer groups and their state.",
   takes: {
     namespace: Flag.String("namespace").pipe(
       Flag.withMetavar("NAME"),
@@ -52,7 +54,7 @@ const list = consumergroupsCommand("list", {
   json: (groups) => ({ groups }),
   text: (groups) =>
     groups.length === 0
-      ? "There are no consumer groups: they come with their first member."
+      ? "There are no consumer groups: a group is created when its first member subscribes."
       : table(
           [
             "GROUP",

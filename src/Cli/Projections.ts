@@ -91,7 +91,7 @@ const watch = Command.make(
       Flag.optional
     ),
     current: Flag.Boolean("current").pipe(
-      Flag.withDescription("Begin with the states that there are"),
+      Flag.withDescription("Begin with the existing states"),
       Flag.withoutNegation,
       Flag.withDefault(false)
     )

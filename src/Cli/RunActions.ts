@@ -137,7 +137,7 @@ const act = <E>(
     const read = isStdinRead ? idsOf(yield* readStdin) : []
     const ids = [...input.runIds.filter((id) => id !== "-"), ...read]
     if (!hasFilters && ids.length === 0) {
-      return yield* new CommandError("There are no ids of runs on standard input", { code: "USAGE" })
+      return yield* new CommandError("Standard input has no ids of runs", { code: "USAGE" })
     }
     return yield* doToMany({
       action,
@@ -203,7 +203,7 @@ export const retry = Command.make("retry", { runIds, fromStep, ...filterFlags, .
     text: (run, { fromStep }) =>
       fromStep === undefined
         ? `Run ${run.id} runs again; its finished steps keep their results.`
-        : `Run ${run.id} runs again from step ${fromStep}; those before it keep their results.`,
+        : `Run ${run.id} runs again from step ${fromStep}; earlier steps keep their results.`,
     goesOn: true
   })
 ).pipe(
@@ -230,7 +230,7 @@ export const fork = Command.make(
     from: Flag.String("from").pipe(
       Flag.withMetavar("STEP"),
       Flag.withDescription(
-        "The first step that runs again (a name or a step id); those before it keep their results. Without it all run again"
+        "The first step that runs again (a name or a step id); earlier steps keep their results. Without it all run again"
       ),
       Flag.optional
     ),
@@ -284,7 +284,7 @@ export const fork = Command.make(
   })
 ).pipe(
   Command.withDescription(
-    "Start a new run from what another one has recorded, whatever became of that: with the code of now, other results or other data. " +
+    "Start a new run from the recorded steps of another run, in whatever state that is: with the current code, other results or other data. " +
       many
   ),
   Command.withShortDescription("Start a new run from what another one has recorded, or many"),

@@ -96,7 +96,7 @@ export const timeOf = (name: string, said: string, now: number): Effect.Effect<s
     ? Effect.succeed(said)
     : Effect.fail(
         new ValidationError(
-          `${flagOf(name)} takes how long ago, such as 30m, 12h or 7d, or an ISO time of a day that there is, such as 2026-01-31 or 2026-01-31T12:00:00Z, and not ${show(said)}`
+          `${flagOf(name)} takes how long ago, such as 30m, 12h or 7d, or an ISO time with a valid date, such as 2026-01-31 or 2026-01-31T12:00:00Z, and not ${show(said)}`
         )
       )
 }

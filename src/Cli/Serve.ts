@@ -65,7 +65,7 @@ const drainFor = (ms: number, begin: Effect.Effect<void>): Effect.Effect<void> =
   begin.pipe(
     Effect.andThen(
       Console.error(
-        `It goes on answering for ${formatDuration(ms)}, and says that it is not ready any more. Ctrl-C or SIGTERM once more ends it now.`
+        `The engine answers for ${formatDuration(ms)} more, and reports that it is not ready. Another Ctrl-C or SIGTERM ends it now.`
       )
     ),
     Effect.andThen(Effect.raceFirst(Effect.sleep(ms), nextSignal))
@@ -163,7 +163,7 @@ export const serve = Command.make(
     ...consoleFlags,
     fileMode: Flag.String("file-mode").pipe(
       Flag.withMetavar("MODE"),
-      Flag.withDescription("The mode of the database file when it is made, in octal; 0600 by default"),
+      Flag.withDescription("The mode of the database file when it is created, in octal; 0600 by default"),
       Flag.optional
     ),
     ...logFlags
@@ -230,7 +230,7 @@ export const serve = Command.make(
                 (server.consoleUrl === undefined ? "" : `Its console: ${shownConsole(server.consoleUrl)}\n`) +
                 (engine.access.required
                   ? "Every call needs an API key."
-                  : "There are no API keys: it answers everybody who reaches it. `ironflow apikeys create` makes one.")
+                  : "There are no API keys: the engine answers everybody who can reach it. `ironflow apikeys create` makes a key.")
         ),
         drainMs === 0 ? Effect.never : Effect.onInterrupt(Effect.never, () => drainFor(drainMs, server.drain))
       )

@@ -388,7 +388,7 @@ const ENVIRONMENT_HEADER = "x-ironflow-environment"
 const notJson = Symbol("not JSON")
 
 const notAnObject = (): ValidationError =>
-  new ValidationError("This is no push request: the body must be an object")
+  new ValidationError("This is not a push request: the body must be an object")
 
 const readBody = (
   request: ServeRequest,

@@ -339,16 +339,16 @@ class TestExecution {
     const { steps, txs } = this.#mocks
     const mock = steps.get(name)
     if (kind === "tx") {
-      const standInTx = txs.get(name)
-      if (standInTx !== undefined) {
+      const mockTx = txs.get(name)
+      if (mockTx !== undefined) {
         const tx = (attempt.tx = new TxCollector(name))
-        return follow(attempt, () => standInTx(tx))
+        return follow(attempt, () => mockTx(tx))
       }
       if (mock === undefined) return code.begin(attempt)
       return attempt.fail(
         missing(
-          `Step "${name}" is a step.tx, which mockStep() cannot replace: ` +
-            `Without one its body runs; to replace that, add before emit(): t.mockTx(${JSON.stringify(name)}, (tx) => result)`
+          `Step "${name}" is a step.tx, which mockStep() cannot replace. Remove that line to run the real body, ` +
+            `or add before emit(): t.mockTx(${JSON.stringify(name)}, (tx) => result)`
         )
       )
     }

@@ -402,7 +402,7 @@ export abstract class TurnSession implements WorkerSession {
         onSuccess: (terms) => {
           if (terms !== undefined) return Effect.sync(() => this.#resume(terms, sentAt, jobs))
           const error = new ConnectionError(
-            `The server at ${options.server.url} is another one than before, which does not exchange turns; ` +
+            `The server at ${options.server.url} has been replaced by a legacy server, which does not exchange turns; ` +
               `restart worker ${registration.workerId} to work for it`
           )
           return Effect.andThen(Effect.sleep(this.failed(error)), attempt)

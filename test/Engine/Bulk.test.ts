@@ -423,11 +423,7 @@ for (const [via, clientOf] of connections) {
       ["a beginning that is null", ["delete", { createdFrom: null }], /createdFrom. is null/],
       ["a beginning that is a boolean", ["delete", { createdFrom: true }], /createdFrom/],
       ["a beginning that is a list", ["delete", { createdFrom: [] }], /createdFrom/],
-      [
-        "a day that is not there",
-        ["delete", { createdFrom: "2026-02-30" }],
-        /createdFrom.*day that there is/
-      ],
+      ["a day that is not there", ["delete", { createdFrom: "2026-02-30" }], /createdFrom.*valid date/],
       ["a dry run that is null", ["delete", { status: "failed" }, { dryRun: null }], /dryRun. is null/],
       ["a step that is empty", ["retry", { status: "failed" }, { fromStep: "" }], /fromStep. is blank/],
       ["a step that is null", ["retry", { status: "failed" }, { fromStep: null }], /fromStep. is null/],

@@ -250,7 +250,7 @@ describe.each([
       (name): [object, RegExp] => [{ [name]: "" }, new RegExp(`the filter .${name}. is empty`)]
     ),
     [{ functionId: [""] }, /the filter `functionId` is empty/],
-    [{ endedTo: "2026-02-30T12:00:00Z" }, /`endedTo` must be .* of a day that there is/],
+    [{ endedTo: "2026-02-30T12:00:00Z" }, /`endedTo` must be .* with a valid date/],
     [{ where: "event.data.amount >" }, /Invalid CEL expression/],
     [{ where: "run.id == 'x'" }, /Invalid CEL expression.*`event` and `output` and `error`/],
     [{ where: "true", limit: 0 }, /limit/],

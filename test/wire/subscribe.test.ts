@@ -156,7 +156,7 @@ it("the filters of all streams of a connection have a limit together, which thos
   const [first] = streams
   first!.close()
   await once(first!, "close")
-  assert.match(String(refused), /All filters of a connection together.*65536/)
+  assert.match(String(refused), /The filters of one connection together.*65536/)
   await vi.waitFor(async () => {
     const stream = await subscribe(0)
     await emit("a", { i: 0 })

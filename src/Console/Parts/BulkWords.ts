@@ -25,7 +25,7 @@ export const does: { readonly [A in BulkOperation["action"]]: string } = {
   rerun:
     "Each that has ended gets a new run of the same function with the same input, from the start, with today's code.",
   fork: "Each gets a new run that has its steps before the one that you name, and goes on with today's code. It stays as it is.",
-  move: "Each that is unfinished and pinned to a version goes on with the latest, or with the one that you name.",
+  move: "Each unfinished run that is pinned to a version continues with the latest version, or with the one that you name.",
   delete:
     "Each that has ended is deleted, with its steps, logs and attributes. The event stays. It cannot be undone."
 }

@@ -37,7 +37,7 @@ export const checkNode = (): DoctorCheck => {
 const CLOCK_WARN_MS = 1000
 const CLOCK_FAIL_MS = 60_000
 
-const SYNC = "Have the machine keep its time by NTP (`timedatectl` says whether it does)."
+const SYNC = "Let the machine keep its time by NTP (`timedatectl` says whether it does)."
 
 /** Compares two clocks. `others` is the other clock; `slackMs` is how long its answer took. */
 export const checkClockSkew = (now: number, others: number, whose: string, slackMs = 0): DoctorCheck => {

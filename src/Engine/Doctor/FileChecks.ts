@@ -19,8 +19,12 @@ export const checkPermissions = (filename: string): DoctorCheck => {
   try {
     const warnings = checkFiles(filename, DEFAULT_MODE)
     if (warnings.length === 0)
-      return ok("files", `"${filename}" and what is beside it are for their owner alone.`)
-    return warn("files", `${warnings.join(". ")}.`, `\`chmod 0600 ${filename}\`, unless it is meant.`)
+      return ok("files", `"${filename}" and the files beside it can be read by their owner only.`)
+    return warn(
+      "files",
+      `${warnings.join(". ")}.`,
+      `\`chmod 0600 ${filename}\`, unless others are meant to read it.`
+    )
   } catch (error) {
     return fail("files", `${messageOf(error)}.`, "Run the engine as the user that the files belong to.")
   }

@@ -50,7 +50,7 @@ const writes = ({ fsync, isStandby, synchronousCommit }: PostgresFacts): DoctorC
   return synchronousCommit === "off"
     ? fail(
         "writes",
-        "`synchronous_commit` is off: what was acknowledged may be lost with the power.",
+        "`synchronous_commit` is off: acknowledged data may be lost when the power fails.",
         "Set `synchronous_commit = on`, or `remote_write` and more with a standby."
       )
     : ok("writes", `What is acknowledged is on the disk (synchronous_commit is ${synchronousCommit}).`)
@@ -79,6 +79,6 @@ const vacuum = ({ autovacuum, bloated, longestMs }: PostgresFacts): DoctorCheck 
     : warn(
         "vacuum",
         `${bad.map(({ dead, table }) => `${table} has ${count(dead, "dead row")}`).join(", ")}, more than live ones.`,
-        "Have autovacuum come sooner: see docs/production.md."
+        "Make autovacuum run more often: see docs/production.md."
       )
 }

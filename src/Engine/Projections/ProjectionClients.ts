@@ -204,7 +204,7 @@ export const makeClients = (store: StoreService, waitUntilFound: WaitUntilFound)
                 ? Effect.void
                 : Effect.fail(
                     new InvalidStateError(
-                      `Projection "${name}" has no dead letter at position ${show(position)}: deadLetters() lists those that there are`
+                      `Projection "${name}" has no dead letter at position ${show(position)}: deadLetters() lists the existing ones`
                     )
                   )
           )

@@ -289,7 +289,7 @@ class Connection implements Outlet {
         const length = [...this.#filters.values()].reduce((sum, one) => sum + one, filter.text.length)
         if (length > MAX_FILTERS) {
           throw new LimitExceededError(
-            "All filters of a connection together",
+            "The filters of one connection together",
             length,
             MAX_FILTERS,
             "characters"

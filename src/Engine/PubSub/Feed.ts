@@ -174,7 +174,10 @@ export class Feed {
         ? Effect.void
         : // it goes on from the same position; the next commit may wake it earlier
           Effect.andThen(
-            Effect.logWarning("Subscribers could not be told what is new; trying again in a second", error),
+            Effect.logWarning(
+              "New events could not be read for subscribers; trying again in a second",
+              error
+            ),
             Effect.delay(
               Effect.sync(() => this.wake()),
               RETRY_MS

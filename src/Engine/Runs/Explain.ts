@@ -127,7 +127,7 @@ const saySilent = ({ name, seenAt }: OtherEngine, { until }: Lease, takenOver: n
   ` The engine that this worker is connected to (${name}) was last seen ${formatDuration(Math.floor((now - seenAt) / 1000) * 1000)} ago. If it is gone, ` +
   (until === undefined
     ? "the run goes on with another worker "
-    : "the worker comes to another engine and goes on, or the run goes on with another worker ") +
+    : "the worker connects to another engine and continues, or the run continues on another worker ") +
   (takenOver > now
     ? `at ${iso(takenOver)} (in ${formatDuration(Math.ceil((takenOver - now) / 1000) * 1000)}), from its last finished step.`
     : "in a moment, from its last finished step.")

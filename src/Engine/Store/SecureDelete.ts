@@ -41,7 +41,7 @@ export class SecureDelete {
   wipe(isLong: boolean): Effect.Effect<string, StoreError> {
     return Effect.gen({ self: this }, function* () {
       const filename = this.#filename
-      if (filename === undefined) return "The database is gone with the process."
+      if (filename === undefined) return "The database is in memory, and is gone when the process ends."
       const isWritten = yield* this.#try(() => {
         const isWritten = isLong || statSync(filename).size <= SMALL_BYTES
         if (isWritten) this.#write()
@@ -56,8 +56,8 @@ export class SecureDelete {
         yield* Effect.sleep(AGAIN_MS)
       }
       return isWritten
-        ? `The file of the database was written anew and has the data no more. ${KEPT_ELSEWHERE}`
-        : `What was erased was overwritten in the file of the database. Free parts of it may have copies from before, since it is large and was not written anew: \`ironflow erase --compact\` does that, and everything waits meanwhile. ${KEPT_ELSEWHERE}`
+        ? `The database file was rewritten and no longer has the data. ${KEPT_ELSEWHERE}`
+        : `The erased data was overwritten in the database file. Free parts of the file may still have older copies, since a large file is not rewritten by itself: \`ironflow erase --compact\` rewrites it, and everything waits meanwhile. ${KEPT_ELSEWHERE}`
     })
   }
 
@@ -67,8 +67,7 @@ export class SecureDelete {
         this.#snapshot.giveUp()
         return run()
       },
-      catch: (cause) =>
-        storeError("The data is erased, but the file of the database could not be written anew", cause)
+      catch: (cause) => storeError("The data is erased, but the database file could not be rewritten", cause)
     })
   }
 

@@ -285,8 +285,8 @@ export const make = (
           status: "degraded",
           message:
             "Something in the database is damaged" +
-            (count === 0 ? "" : `, and ${count} ${count === 1 ? "thing is" : "things are"} left alone`) +
-            ": the log of the engine says what. `ironflow serve --check` reads the whole file"
+            (count === 0 ? "" : `, and ${count} ${count === 1 ? "thing is" : "things are"} skipped`) +
+            ": the log of the engine says which rows. `ironflow serve --check` reads the whole file"
         }
       }
     })

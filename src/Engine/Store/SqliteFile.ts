@@ -94,7 +94,7 @@ export const isForeign = (db: DatabaseSync): boolean =>
 export const checkIsIronflow = (db: DatabaseSync, filename: string): void => {
   if (isForeign(db)) {
     throw new StoreError(
-      `"${filename}" is a SQLite database of something else: give the engine a file of its own`,
+      `"${filename}" is a SQLite database of another program: give the engine a file of its own`,
       { code: "STORE_CORRUPT" }
     )
   }
@@ -111,7 +111,7 @@ export const checkIsIronflow = (db: DatabaseSync, filename: string): void => {
 const MOST_PROBLEMS = 10
 
 const RESTORE_IT =
-  "Restore it from a backup; without the check the engine starts, and leaves alone what is damaged"
+  "Restore it from a backup; without the check the engine starts, and leaves damaged rows alone"
 
 /** Reads the whole file. Throws a `StoreError` that says what is damaged, and what to do. */
 export const checkAll = (db: DatabaseSync, filename: string, whatToDo = RESTORE_IT): void => {

@@ -137,7 +137,7 @@ export const unusable = (
     _tag: "Pause",
     code: "NEEDS_TURNS",
     message:
-      "It is rolling back, and the workers that are there cannot go on with that: " +
+      "The run is rolling back, and the connected workers are legacy ones, which cannot compensate steps: " +
       "start a worker of this SDK for the function, then resume the run."
   }
 }

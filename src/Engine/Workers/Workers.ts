@@ -424,7 +424,7 @@ const logKeptNewer = (workerId: string, keptNewer: ReadonlyArray<string>): Effec
   keptNewer.length === 0
     ? Effect.void
     : Effect.logInfo(
-        `Worker ${workerId} has another version of ${keptNewer.map((id) => `"${id}"`).join(", ")} than a worker that was started later or has the latest version; the version of the other worker stays the latest`
+        `Worker ${workerId} has another version of ${keptNewer.map((id) => `"${id}"`).join(", ")} than a worker that was started later, or that has the latest version: that worker's version stays the latest`
       )
 
 /** Logs one line for a worker that connects or leaves. A worker in the engine's own process comes and goes with the engine. */

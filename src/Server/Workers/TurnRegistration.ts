@@ -83,7 +83,7 @@ const readAnnouncement = (
   const seals = capabilities?.seals === true
   if (seals && !isSealed) throw damaged()
   if (registration === undefined || instance === undefined || instance === "") {
-    throw new ValidationError("Register: a worker that speaks turns sends `registration` and `instance`")
+    throw new ValidationError("Register: a worker that speaks turns must send `registration` and `instance`")
   }
   if (workerId === undefined) checkName("worker id", registration.workerId)
   else if (registration.workerId !== workerId) {

@@ -48,7 +48,7 @@ describe("a clock", () => {
           name: "clock",
           status: "fail",
           message: "The clock is 1m ahead of that of Postgres.",
-          advice: "Have the machine keep its time by NTP (`timedatectl` says whether it does)."
+          advice: "Let the machine keep its time by NTP (`timedatectl` says whether it does)."
         }
       ]
     )

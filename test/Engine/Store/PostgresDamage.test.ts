@@ -77,7 +77,7 @@ describe("a run on Postgres whose rows are damaged", () => {
             assert.deepInclude(explain(yield* shop.situation(ids[1]!), [], 0), { code: "DAMAGED" })
             assert.lengthOf(
               said.filter((line) =>
-                line.startsWith(`Run ${ids[1]} is damaged in the database and is left alone`)
+                line.startsWith(`Run ${ids[1]} is damaged in the database and is skipped`)
               ),
               1
             )
