@@ -118,7 +118,7 @@ describe("an engine that is started as its file says", () => {
         resolve(status)
       })
       running.signal("SIGTERM")
-      await running.until("not ready any more")
+      await running.until("reports that it is not ready")
       const draining = (await fetch(`${url}/ready`)).status
       worker.signal("SIGTERM")
       const [ended] = await Promise.all([running.ended, worker.ended])

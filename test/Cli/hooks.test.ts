@@ -107,7 +107,7 @@ describe("serve --hook", () => {
       "with what is no URL",
       [],
       { IRONFLOW_HOOK_URL: "alarms", IRONFLOW_HOOK_SECRET: SECRET },
-      "is no URL of an endpoint"
+      "is not the URL of an endpoint"
     ]
   ])("is refused %s", async (_, flags, env, message) => {
     const ended = await terminal.run(["serve", "--port", "0", "--data", "refused.db", ...flags], { env })

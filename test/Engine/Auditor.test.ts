@@ -96,7 +96,7 @@ describe("the auditor of an engine", () => {
       )
   )
 
-  it.effect("counts what it finds, says it once, and asks nothing while nothing happens", () =>
+  it.effect("counts violations, reports each once, and runs no queries while nothing happens", () =>
     withAuditor(true, ({ lines, reads }) =>
       Effect.gen(function* () {
         const store = yield* Store

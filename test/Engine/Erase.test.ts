@@ -123,7 +123,7 @@ for (const [via, clientOf] of connections) {
       )
     })
 
-    it("takes the data out of events and of all that has come of them, and out of the files", async () => {
+    it("removes the data from events, from everything derived from them, and from the files", async () => {
       const email = someone()
       const other = someone()
       const mine = await signUp(email, { breaks: true })
@@ -162,7 +162,7 @@ for (const [via, clientOf] of connections) {
       assert.include(JSON.stringify((await clientOf().getRun(theirs.runId)).output), other)
     })
 
-    it("refuses to go on with what was erased", async () => {
+    it("refuses to continue with erased data", async () => {
       const email = someone()
       const { runId } = await signUp(email, { breaks: true })
       await done(clientOf(), clientOf().erase({ runs: { ids: [runId] } }))
@@ -185,7 +185,7 @@ for (const [via, clientOf] of connections) {
       }
     })
 
-    it("erases nothing while a run goes on, unless it is to be cancelled", async () => {
+    it("erases nothing while a run is unfinished, unless it may be cancelled", async () => {
       const email = someone()
       const { runId } = await signUp(email, { waits: true })
       const refused = await done(clientOf(), clientOf().erase(ofPerson(email)))
@@ -202,7 +202,7 @@ for (const [via, clientOf] of connections) {
       assert.deepStrictEqual(filesHave(email), [])
     })
 
-    it("does no harm when it is done again", async () => {
+    it("may be repeated", async () => {
       const email = someone()
       const { runId } = await signUp(email)
       const first = await done(clientOf(), clientOf().erase(ofPerson(email)))
@@ -213,7 +213,7 @@ for (const [via, clientOf] of connections) {
       assert.deepStrictEqual(third.skipped, { "erased already": 1, "not found": 1 })
     })
 
-    it("purges keys and configurations, by name and by how they begin", async () => {
+    it("purges keys and configurations, by name and by prefix", async () => {
       const email = someone()
       const bucket = `profiles-${people}`
       const kv = via === "embedded" ? engine.client.kv() : remote.kv()
@@ -237,7 +237,7 @@ for (const [via, clientOf] of connections) {
       assert.deepStrictEqual(filesHave(email), [])
     })
 
-    it("erases a stream with its snapshots, which is read as before", async () => {
+    it("erases a stream with its snapshots, and the stream can still be read", async () => {
       const email = someone()
       const entityId = `customer-${people}`
       const streams = clientOf().streams
@@ -260,7 +260,7 @@ for (const [via, clientOf] of connections) {
       )
     })
 
-    it("says what is wrong with what is asked for, and changes nothing", async () => {
+    it("explains what is wrong with a request, and changes nothing", async () => {
       const wrong: ReadonlyArray<readonly [unknown, unknown, RegExp]> = [
         [{}, {}, /no target is given/],
         [{ events: {} }, {}, /`events` is empty/],
@@ -295,7 +295,7 @@ for (const [via, clientOf] of connections) {
   })
 }
 
-it("is passed over by projections, also when they are rebuilt", async () => {
+it("is skipped by projections, also in a rebuild", async () => {
   const email = someone()
   const kept = someone()
   await signUp(email)
@@ -311,7 +311,7 @@ it("is passed over by projections, also when they are rebuilt", async () => {
   assert.strictEqual((await engine.client.projections.status("names")).status, "active")
 })
 
-it("is in the access log without what was looked for", async () => {
+it("is in the access log without the erased values", async () => {
   const email = someone()
   await signUp(email)
   const { id, target } = await done(engine.client, engine.client.erase(ofPerson(email)))
@@ -323,7 +323,7 @@ it("is in the access log without what was looked for", async () => {
   assert.notInclude(text, email)
 })
 
-it("erases what more runs have received than fit into a transaction", { timeout: 120_000 }, async () => {
+it("erases an event that more runs have received than fit into one transaction", { timeout: 120_000 }, async () => {
   const filename = join(folder, "many.db")
   const listener = createFunction({ id: "listener", triggers: [{ event: "listening" }] }, ({ step }) =>
     step.waitForEvent("told", { event: "all.told", timeout: "1d" })

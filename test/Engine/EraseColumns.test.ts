@@ -178,7 +178,7 @@ const kept: { readonly [why: string]: ReadonlyArray<string> } = {
   ]
 }
 
-it("is decided for every column that may hold what somebody has written", () => {
+it("is decided for every column that may hold data of users", () => {
   const db = new DatabaseSync(":memory:")
   for (const migration of migrations) db.exec(migration)
   const columns = db

@@ -51,7 +51,7 @@ const fn = (id: string, event: string) => ({
 })
 
 describe("events", () => {
-  it.effect("that were erased go as the others do, when they are too old", () =>
+  it.effect("are deleted when they are too old, erased ones too", () =>
     Effect.gen(function* () {
       const client = yield* Client
       yield* client.emit("old", { email: "jane" })
@@ -65,7 +65,7 @@ describe("events", () => {
     }).pipe(Effect.provide(keeping(Duration.hours(3), Number.POSITIVE_INFINITY)))
   )
 
-  it.effect("go when they are too old, without those of entity streams and without messages", () =>
+  it.effect("are deleted when they are too old, except events of entity streams and messages", () =>
     Effect.gen(function* () {
       const client = yield* Client
       const streams = yield* Streams
@@ -83,7 +83,7 @@ describe("events", () => {
     }).pipe(Effect.provide(keeping(Duration.days(1), Number.POSITIVE_INFINITY)))
   )
 
-  it.effect("go when they have too much data, the oldest first, and the newest of all stays", () =>
+  it.effect("are deleted when they are too large together, oldest first, and the newest one stays", () =>
     Effect.gen(function* () {
       const client = yield* Client
       for (let i = 0; i < 10; i++) yield* client.emit(`event-${i}`, { text: "x".repeat(1000) })
@@ -95,7 +95,7 @@ describe("events", () => {
     }).pipe(Effect.provide(keeping(Duration.infinity, 3500)))
   )
 
-  it.effect("stay while a run of them is kept, and all after them that the run may wait for", () =>
+  it.effect("are kept as long as a run that they started, and so are later ones that the run may wait for", () =>
     Effect.gen(function* () {
       const client = yield* Client
       const engine = yield* Engine.Engine
@@ -115,7 +115,7 @@ describe("events", () => {
     }).pipe(Effect.provide(keeping(Duration.days(1), Number.POSITIVE_INFINITY)))
   )
 
-  it.effect("go in the sweep in which their runs go", () =>
+  it.effect("are deleted in the same sweep as their runs", () =>
     Effect.gen(function* () {
       const client = yield* Client
       const engine = yield* Engine.Engine
@@ -165,7 +165,7 @@ describe("events", () => {
       }).pipe(Effect.provide(keeping(Duration.days(1), Number.POSITIVE_INFINITY)))
   )
 
-  it.effect("stay until every consumer group has had them", () =>
+  it.effect("are kept until every consumer group has received them", () =>
     Effect.gen(function* () {
       const client = yield* Client
       const groups = yield* ConsumerGroups
@@ -180,7 +180,7 @@ describe("events", () => {
     }).pipe(Effect.provide(keeping(Duration.days(1), Number.POSITIVE_INFINITY)))
   )
 
-  it.effect("all stay unless it is said", () =>
+  it.effect("are all kept by default", () =>
     Effect.gen(function* () {
       yield* (yield* Client).emit("old", {})
       yield* (yield* Client).emit("newest", {})

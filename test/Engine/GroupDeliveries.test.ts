@@ -152,7 +152,7 @@ it.effect.each<readonly [string, "taken" | "failed", (i: number) => Effect.Effec
     }).pipe(Effect.provide(live))
 )
 
-it.effect("an interrupted stream gives back what it has at once, which is no failure", () =>
+it.effect("an interrupted stream gives its events back at once, which does not count as a failure", () =>
   Effect.gen(function* () {
     yield* begin({ maxRedeliveries: 0 })
     const first = yield* member(() => Effect.never)
@@ -268,7 +268,7 @@ it.effect.each(["auto", "manual"] as const)(
     }).pipe(Effect.provide(live), Effect.scoped)
 )
 
-it.effect("a stream holds few events, so that others get the rest", () =>
+it.effect("a stream holds few events, so that other members get the rest", () =>
   Effect.gen(function* () {
     yield* begin()
     yield* member(() => Effect.never)
@@ -282,7 +282,7 @@ it.effect("a stream holds few events, so that others get the rest", () =>
   }).pipe(Effect.provide(live))
 )
 
-it.effect("a stream that is quick holds more, up to what the group allows, until it is slow", () =>
+it.effect("a fast stream holds more events, up to the limit of the group, until it is slow", () =>
   Effect.gen(function* () {
     yield* begin({ maxInflight: 50 })
     let isSlow = false
@@ -301,7 +301,7 @@ it.effect("a stream that is quick holds more, up to what the group allows, until
   }).pipe(Effect.provide(live))
 )
 
-it.effect("with acks of its own a member has the ackWait after the body, and longer when it says so", () =>
+it.effect("with manual acks a member has the ackWait after the body, and longer when it extends it", () =>
   Effect.gen(function* () {
     yield* begin()
     const { hear, seen } = recorder()
@@ -332,7 +332,7 @@ it.effect("with acks of its own a member has the ackWait after the body, and lon
   }).pipe(Effect.provide(live))
 )
 
-it.effect("with acks of its own a member has the whole ackWait after a body, whenever that ends", () =>
+it.effect("with manual acks a member has the whole ackWait after a body, whenever the body ends", () =>
   Effect.gen(function* () {
     yield* begin({ redeliverDelayMs: 0 })
     const { hear, seen } = recorder()
@@ -498,7 +498,7 @@ it.effect(
     }).pipe(Effect.provide(live))
 )
 
-it.effect("one that let its time run out comes after the others, until it says something", () =>
+it.effect("a member that let its deadline pass comes after the others, until it sends something", () =>
   Effect.gen(function* () {
     yield* begin()
     const engine = yield* Engine.Engine
@@ -545,7 +545,7 @@ it.effect(
     }).pipe(Effect.provide(live))
 )
 
-it.effect("a delay that is set stays the same", () =>
+it.effect("a configured delay does not grow", () =>
   Effect.gen(function* () {
     yield* begin({ redeliverDelayMs: 2000, maxRedeliveries: 3 })
     const { hear, seen } = recorder()
@@ -608,7 +608,7 @@ it.effect(
     }).pipe(Effect.provide(live))
 )
 
-it.effect("a legacy client's auto goes on settling what it was sent", () =>
+it.effect("the auto mode of a legacy client still settles each event as it is sent", () =>
   Effect.gen(function* () {
     yield* begin()
     const peer = new Peer(yield* Engine.Engine)
@@ -638,7 +638,7 @@ it.effect.each<readonly [string, object, object, RegExp]>([
   }).pipe(Effect.provide(live))
 )
 
-it.effect("what is in progress is said of what a subscription holds", () =>
+it.effect("inProgress is sent for every event that a subscription holds", () =>
   Effect.gen(function* () {
     const peer = new Peer(yield* Engine.Engine)
     peer.say({

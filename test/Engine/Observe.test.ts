@@ -33,7 +33,7 @@ const live = Worker.layer({ functions: [ship], logger: false }).pipe(
   Layer.provide(SqliteStore.layer({ filename: ":memory:" }))
 )
 
-it.live("a run is told of from its start to its end, until nobody looks any more", () =>
+it.live("observers see a run from its start to its end, until they stop", () =>
   Effect.gen(function* () {
     const engine = yield* Engine.Engine
     const client = yield* Client
@@ -66,7 +66,7 @@ it.live("a run is told of from its start to its end, until nobody looks any more
   }).pipe(Effect.provide(live))
 )
 
-it.live("a run that no worker has is not told as taken", () =>
+it.live("a run that no worker has claimed is not reported as started", () =>
   Effect.gen(function* () {
     const engine = yield* Engine.Engine
     const client = yield* Client

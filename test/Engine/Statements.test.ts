@@ -33,7 +33,7 @@ const asked = async (during: () => Promise<unknown>): Promise<ReadonlyArray<stri
 const triggers = [{ event: "order.placed" }]
 
 describe("the statements of a run", () => {
-  it("that completes are those of its event, its row and its steps, in a commit each", async () => {
+  it("that completes are those for its event, its row and its steps, in one commit each", async () => {
     const order = createFunction({ id: "order", triggers }, async ({ step }) => {
       await step.run("charge", async () => "charged")
       await step.run("ship", async () => "shipped")
@@ -62,7 +62,7 @@ describe("the statements of a run", () => {
     ])
   })
 
-  it("that fails are no more where there is no onFailure", async () => {
+  it("that fails are no more than that when there is no onFailure", async () => {
     const failing = async (options: { readonly onFailure?: () => Promise<void> }) => {
       const order = createFunction(
         { id: "order", triggers, retry: { maxAttempts: 1 }, ...options },

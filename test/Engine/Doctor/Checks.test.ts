@@ -35,11 +35,11 @@ describe("a clock", () => {
     assert.strictEqual(checkStored(now, now + behind).status, status)
   })
 
-  it("that is past what was stored, however far, is as it should be", () => {
+  it("is fine when it is ahead of the stored time, however far", () => {
     assert.strictEqual(checkStored(now, now - 30 * day).status, "ok")
   })
 
-  it("is compared with another one, less the time that the answer took", () => {
+  it("is compared with another clock, minus the time of the answer", () => {
     assert.deepStrictEqual(
       [checkClockSkew(now, now + 3000, "Postgres", 2500), checkClockSkew(now, now - 90_000, "Postgres")],
       [
@@ -59,7 +59,7 @@ describe("runs", () => {
   const judged = (hasEngine: boolean, ...all: ReadonlyArray<Explanation>) =>
     checkRuns({ unfinished: all.length }, all, { hasEngine })
 
-  it("that wait for what they asked for are well", () => {
+  it("are fine while they wait for what they asked for", () => {
     assert.deepStrictEqual(judged(true, explained("SLEEPING"), explained("WAITING_FOR_EVENT")), {
       name: "runs",
       status: "ok",
@@ -79,14 +79,14 @@ describe("runs", () => {
     }
   })
 
-  it("that could go on for a minute and do not are told, where there is an engine", () => {
+  it("are reported when they could have continued for a minute and an engine runs", () => {
     const late = explained("NO_WORKER", { waitingMs: 60_000 })
     assert.strictEqual(judged(true, late).status, "warn")
     assert.strictEqual(judged(false, late).status, "ok")
     assert.strictEqual(judged(true, explained("NO_WORKER", { waitingMs: 59_999 })).status, "ok")
   })
 
-  it("that nothing will move are a failure, also when none of them was looked at", () => {
+  it("that nothing will continue are a failure, even when none of them was examined", () => {
     assert.include(checkRuns({ unfinished: 9000 }, [], { hasEngine: true, stuck: 2 }), {
       status: "fail",
       message: "5000 or more runs have not ended. 2 runs will not move by themselves."
@@ -94,8 +94,8 @@ describe("runs", () => {
   })
 })
 
-describe("what people have to look after", () => {
-  it("is told when it is missing, and not when it is there", () => {
+describe("problems that people have to solve", () => {
+  it("are reported while they exist, and not otherwise", () => {
     const letters = (count: number) =>
       checkDeadLetters({
         deadLetters: count === 0 ? [] : [{ of: "group", environment: "default", name: "mails", count }]
@@ -139,7 +139,7 @@ describe("Postgres", () => {
     bloated: [{ table: "runs", live: 1000, dead: 5000 }]
   }
 
-  it("is well as it comes", () => {
+  it("is fine with its default settings", () => {
     assert.deepStrictEqual(
       checkPostgres(well).filter(({ status }) => status !== "ok"),
       []

@@ -90,7 +90,7 @@ const lossesOf = (schema: string | undefined) =>
     (rows) => rows.map(({ attempt, losses }) => [Number(attempt), Number(losses)])
   )
 
-describe("a claim that was on its way while its engine stood still", () => {
+describe("a claim that was in flight while its engine was frozen", () => {
   live("is given back when the worker was to be handed it, and costs the run nothing", () =>
     Effect.gen(function* () {
       const { b, jobs, options, stands, worker } = yield* twoNodes
@@ -133,7 +133,7 @@ describe("a claim that was on its way while its engine stood still", () => {
   )
 })
 
-describe("a turn in the process of an engine that stood still", () => {
+describe("a turn in the process of an engine that was frozen", () => {
   live("begins no step before the engine knows that the run is still its own", () =>
     Effect.gen(function* () {
       const options = yield* takeSchema

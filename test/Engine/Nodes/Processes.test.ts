@@ -105,7 +105,7 @@ const freezeAt = async (
 }
 
 describe("two engines in processes of their own", () => {
-  it("take a key no more that was deleted at the other one", { timeout: 240_000 }, async () => {
+  it("no longer accept a key that was deleted at the other engine", { timeout: 240_000 }, async () => {
     await using terminal = new Terminal()
     const [a, b] = await startTwo(terminal)
     const admin = await createClient({ serverUrl: a.url }).apiKeys.create({ name: "admin" })
@@ -124,7 +124,7 @@ describe("two engines in processes of their own", () => {
     await Promise.all([atA.close(), atB.close()])
   })
 
-  it("go on when the other one stands still with the lock", { timeout: 240_000 }, async () => {
+  it("go on when the other engine is frozen while it holds the lock", { timeout: 240_000 }, async () => {
     await using terminal = new Terminal()
     const [a, b, schema] = await startTwo(terminal)
     const atA = createClient({ serverUrl: a.url })

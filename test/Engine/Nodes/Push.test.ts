@@ -55,7 +55,7 @@ describe("a push endpoint of two engines", () => {
     })
   )
 
-  it.live("is asked by the other one when the engine that asked it is gone", () =>
+  it.live("is called by the other engine when the engine that called it is gone", () =>
     Effect.scoped(
       Effect.gen(function* () {
         const options = yield* takeSchema
@@ -75,7 +75,7 @@ describe("a push endpoint of two engines", () => {
     )
   )
 
-  it.live("is not asked by an engine as long as another one does that", () =>
+  it.live("is not called by an engine while another one calls it", () =>
     Effect.scoped(
       Effect.gen(function* () {
         let asked = 0

@@ -43,7 +43,7 @@ const hello = { wants: { steps: true, states: false } }
 const nobody = () => false
 
 describe("what is told of commits", () => {
-  it("is gathered, and read as it was told", () => {
+  it("is collected, and read back unchanged", () => {
     const toTell = new NotificationBuilder()
     toTell.add(7, committed({ ended: ["run_1"], logEnd: 12, dueAt: 900, ready: true }), nobody)
     toTell.add(
@@ -74,7 +74,7 @@ describe("what is told of commits", () => {
     assert.isUndefined(toTell.row)
   })
 
-  it("names what has to be read: who may do what, and which functions there are", () => {
+  it("names what has to be read again: access and functions", () => {
     const toTell = new NotificationBuilder()
     toTell.add(
       1,
@@ -87,7 +87,7 @@ describe("what is told of commits", () => {
     assert.deepStrictEqual([...(told?.changes.look ?? [])].toSorted(), ["access", "functions"])
   })
 
-  it("is at most as long as a notification may be: what does not fit has to be looked at", () => {
+  it("is at most as long as Postgres allows: receivers read again what does not fit", () => {
     const toTell = new NotificationBuilder()
     const ended = Array.from({ length: 500 }, (_, i) => `run_${String(i).padStart(30, "0")}`)
     toTell.add(1, committed({ ended, projections: ["default totals"], logEnd: 3 }), nobody)
@@ -101,7 +101,7 @@ describe("what is told of commits", () => {
     assert.deepStrictEqual(told?.changes.projections, ["default totals"])
   })
 
-  it("has no data in the notification, and what turns hear beside it, unless they hear it here", () => {
+  it("has no data in the notification: notices for turns are in a row beside it, unless their worker is here", () => {
     const toTell = new NotificationBuilder()
     const fired = (workerId: string) => ({
       workerId,
@@ -119,7 +119,7 @@ describe("what is told of commits", () => {
     assert.deepStrictEqual(readRow(toTell.row ?? "")?.notices, [fired("ben")])
   })
 
-  it("that is no notification of ours is not believed", () => {
+  it("that is not a valid notification is ignored", () => {
     for (const text of ["", "{", "[]", "{}", '{"node":"1"}', "null"])
       assert.isUndefined(readNotification(text))
     const odd = readNotification(
@@ -136,7 +136,7 @@ describe("what is told of commits", () => {
 })
 
 describe("commits", () => {
-  it("are known up to the first that is missing, in whatever order they come", () => {
+  it("are known up to the first missing one, in any order of arrival", () => {
     const commits = new Commits(10)
     commits.add([12, 13], [15, 15])
     assert.strictEqual(commits.upTo, 10)

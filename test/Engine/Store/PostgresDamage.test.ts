@@ -77,7 +77,7 @@ describe("a run on Postgres whose rows are damaged", () => {
             assert.deepInclude(explain(yield* shop.situation(ids[1]!), [], 0), { code: "DAMAGED" })
             assert.lengthOf(
               said.filter((line) =>
-                line.startsWith(`Run ${ids[1]} is damaged in the database and is skipped`)
+                line.startsWith(`Run ${ids[1]} is damaged in the database and is left alone`)
               ),
               1
             )
@@ -89,7 +89,7 @@ describe("a run on Postgres whose rows are damaged", () => {
       )
   )
 
-  it.live("is named in lists when its output is not JSON", () =>
+  it.live("is marked in lists when its output is not JSON", () =>
     three(
       (shop) =>
         Effect.flatMap(shop.claim({ functions: ["charge"], credit: 3 }), (jobs) =>
@@ -112,7 +112,7 @@ describe("a run on Postgres whose rows are damaged", () => {
     )
   )
 
-  it.live("is left alone when it is in no status that there is", () =>
+  it.live("is skipped when its status is unknown", () =>
     three(
       () => Effect.void,
       (runId) => `UPDATE runs SET status = 99 WHERE id = '${runId}'`,
@@ -131,7 +131,7 @@ describe("a run on Postgres whose rows are damaged", () => {
     )
   )
 
-  it.live("is left alone when its event is gone", () =>
+  it.live("is skipped when its event is gone", () =>
     three(
       () => Effect.void,
       (runId) => `DELETE FROM events WHERE position = (SELECT event FROM runs WHERE id = '${runId}')`,
@@ -164,7 +164,7 @@ const damagePage = async (schema: string, table: string, page: number): Promise<
 describe.skipIf((process.env.IRONFLOW_TEST_DATABASE_URL ?? "") !== "")(
   "a page on Postgres that is damaged",
   () => {
-    it.live("costs the runs on it, and no others", () =>
+    it.live("affects the runs on it, and no others", () =>
       withLog((said) =>
         Effect.scoped(
           Effect.gen(function* () {

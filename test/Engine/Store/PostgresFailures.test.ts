@@ -42,7 +42,7 @@ const live = (name: string, test: () => Effect.Effect<unknown, unknown, Scope.Sc
   it.live(name, () => Effect.scoped(test()))
 
 describe("a database URL", () => {
-  it("that is none is refused, and says how one looks", () => {
+  it("that is invalid is refused with an example", () => {
     for (const url of ["", "orders.db", "mysql://localhost/orders", "http://localhost"]) {
       assert.throws(
         () => PostgresStore.layer({ url }),
@@ -67,7 +67,7 @@ describe("a database URL", () => {
     )
   })
 
-  it("is beside a schema, a size and times that can be", () => {
+  it("is checked with its schema, pool size and timeouts", () => {
     const url = "postgres://localhost/orders"
     assert.throws(() => PostgresStore.layer({ url, schema: "Robert'); --" }), ValidationError, "schema")
     assert.throws(() => PostgresStore.layer({ url, schema: "pg_mine" }), ValidationError, "schema")
@@ -141,7 +141,7 @@ const roleWith = (name: string, sql: (role: string) => string) =>
 const mayCreate = (role: string): string =>
   `DO $$ BEGIN EXECUTE format('GRANT CREATE ON DATABASE %I TO ${role}', current_database()); END $$`
 
-describe("what keeps an engine from starting is told, and what to do:", () => {
+describe("what keeps an engine from starting is explained, with a remedy:", () => {
   const told = (error: StoreError, code: string, isRetryable: boolean, advice: string) => {
     assert.strictEqual(error.code, code)
     assert.strictEqual(error.retryable, isRetryable)
@@ -256,7 +256,7 @@ describe("what keeps an engine from starting is told, and what to do:", () => {
     })
   )
 
-  it("a password that is wrong, or is not given", () => {
+  it("a password that is wrong or missing", () => {
     const of = (message: string, code?: string) =>
       openError("localhost/orders", Object.assign(new Error(message), code === undefined ? {} : { code }))
     told(
@@ -281,7 +281,7 @@ describe("a server", () => {
     assert.throws(() => checkServer(130_014, settings), "is version 13, and the engine needs 14 or later")
   })
 
-  it("cannot be reached without the driver, whose installation is told", async () => {
+  it("cannot be reached without the driver, and the error says how to install it", async () => {
     vi.doMock("pg", () => {
       throw new Error("Cannot find package 'pg'")
     })
@@ -298,7 +298,7 @@ describe("a server", () => {
   })
 })
 
-describe("a server that does not tell of its write-ahead log, as managed ones may", () => {
+describe("a server that hides its write-ahead log, as managed ones may", () => {
   it.live(
     "is used all the same, and counts as another one whenever it was started again",
     () =>
@@ -427,7 +427,7 @@ describe("a schema", () => {
 })
 
 describe("a store that is closed", () => {
-  it.live("says so of reads that come late, too", () =>
+  it.live("refuses late reads too", () =>
     Effect.gen(function* () {
       const shop = yield* Effect.scoped(
         Effect.gen(function* () {

@@ -182,7 +182,7 @@ describe("what a node remembers", () => {
   )
 })
 
-describe("programs that come while a node waits for another one", () => {
+describe("programs that arrive while a node waits for another one", () => {
   live("are in its next transaction, all of them", () =>
     Effect.gen(function* () {
       const { a, b, options } = yield* twoShops
@@ -444,7 +444,7 @@ const clockLike = (
   sleep: (duration) => own.sleep(duration)
 })
 
-describe("nodes whose clocks are apart", () => {
+describe("nodes with different clocks", () => {
   live("go by the clock of the server: nothing is due early or late, no lease runs out", () =>
     Effect.gen(function* () {
       const options = yield* takeSchema

@@ -69,7 +69,7 @@ describe("the plans of the statements on Postgres", () => {
     assert.deepStrictEqual(silent, [])
   })
 
-  it("would tell of a scan", async () => {
+  it("would report a scan", async () => {
     assert.deepStrictEqual(scannedBy(await explain("SELECT * FROM events WHERE data = $1")), ["events"])
   })
 })

@@ -77,7 +77,7 @@ export const engineScenarios = (makeStore: Layer.Layer<Store, StoreError>): void
     expect(shop.ran).toEqual(["reserve", "pack", "pack"])
   })
 
-  test("a run that fails takes back what it has done", async () => {
+  test("a run that fails compensates its steps", async () => {
     const shop = openShop()
     const ended = await run(
       shop,
@@ -92,7 +92,7 @@ export const engineScenarios = (makeStore: Layer.Layer<Store, StoreError>): void
     expect(shop.ran).toEqual(["reserve", "release"])
   })
 
-  test("many runs are handed out as there is room for them", async () => {
+  test("many runs are dispatched as there is room for them", async () => {
     const shop = openShop()
     const runs = await run(
       shop,

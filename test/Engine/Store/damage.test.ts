@@ -44,7 +44,7 @@ const reportAll = (shop: Shop, jobs: ReadonlyArray<Job>, ...ops: ReadonlyArray<T
 const all = { environment, limit: 1000 }
 
 it.effect(
-  "a run that is in another status than the engine left it in is left alone, and its status as it is",
+  "a run with an impossible status is skipped, and keeps that status",
   () =>
     withLog((said) =>
       Effect.gen(function* () {
@@ -154,7 +154,7 @@ describe("runs on a damaged page", () => {
     })
   )
 
-  it.effect("keep neither their own leases nor the engine from being opened", () =>
+  it.effect("do not prevent the engine from opening", () =>
     Effect.gen(function* () {
       const filename = yield* newFile
       const ids = yield* visit(filename, (shop) =>
@@ -242,7 +242,7 @@ const three = <A, E>(
 const ofRun = (runId: string) => `run = (SELECT key FROM runs WHERE id = '${runId}')`
 
 describe("a run whose rows are damaged", () => {
-  it.effect("because a stored error is not JSON, keeps no other run from being claimed", () =>
+  it.effect("because a stored error is not JSON, does not prevent claims of other runs", () =>
     three(
       (shop) =>
         Effect.flatMap(shop.claim({ functions: ["charge"], credit: 3 }), (jobs) =>
@@ -265,7 +265,7 @@ describe("a run whose rows are damaged", () => {
     )
   )
 
-  it.effect("goes on once the damaged step is patched", () =>
+  it.effect("continues once the damaged step is patched", () =>
     three(
       (shop) =>
         Effect.flatMap(shop.claim({ functions: ["charge"], credit: 3 }), (jobs) =>
@@ -285,7 +285,7 @@ describe("a run whose rows are damaged", () => {
     )
   )
 
-  it.effect("is named in lists when its output is not JSON", () =>
+  it.effect("is marked in lists when its output is not JSON", () =>
     three(
       (shop) =>
         Effect.flatMap(shop.claim({ functions: ["charge"], credit: 3 }), (jobs) =>
@@ -310,7 +310,7 @@ describe("a run whose rows are damaged", () => {
     )
   )
 
-  it.effect("keeps no other timer from firing", () =>
+  it.effect("does not prevent other timers from firing", () =>
     three(
       (shop) =>
         Effect.flatMap(shop.claim({ functions: ["charge"], credit: 3 }), (jobs) =>
@@ -333,7 +333,7 @@ describe("a run whose rows are damaged", () => {
     )
   )
 
-  it.effect("costs the others nothing that are reported with it", () =>
+  it.effect("does not affect others that are reported with it", () =>
     Effect.gen(function* () {
       const filename = yield* newFile
       const jobs = yield* visit(filename, (shop) =>
@@ -363,7 +363,7 @@ describe("a run whose rows are damaged", () => {
     })
   )
 
-  it.effect("costs the others nothing when no step of it can be written", () =>
+  it.effect("does not affect others when none of its steps can be written", () =>
     withLog((said) =>
       Effect.gen(function* () {
         const filename = yield* newFile
@@ -412,7 +412,7 @@ describe("a run whose rows are damaged", () => {
     )
   )
 
-  it.effect("costs the others nothing when its id cannot be looked up", () =>
+  it.effect("does not affect others when its id cannot be looked up", () =>
     Effect.gen(function* () {
       const filename = yield* newFile
       const jobs = yield* visit(filename, (shop) =>
@@ -443,7 +443,7 @@ describe("a run whose rows are damaged", () => {
     })
   )
 
-  it.effect("costs only itself when it is new and its first step falls on a damaged page", () =>
+  it.effect("affects only itself when it is new and its first step falls on a damaged page", () =>
     Effect.gen(function* () {
       const filename = yield* newFile
       yield* visit(filename, (shop) =>
@@ -496,7 +496,7 @@ describe("a run whose rows are damaged", () => {
     })
   )
 
-  it.effect("takes no room under a limit of its function", () =>
+  it.effect("takes no place under a limit of its function", () =>
     Effect.gen(function* () {
       const filename = yield* newFile
       const jobs = yield* visit(filename, (shop) =>
@@ -520,7 +520,7 @@ describe("a run whose rows are damaged", () => {
     })
   )
 
-  it.effect("keeps no child from ending that it waits for", () =>
+  it.effect("does not prevent the end of a child that it waits for", () =>
     Effect.gen(function* () {
       const filename = yield* newFile
       const ids = yield* visit(filename, (shop) =>
@@ -550,7 +550,7 @@ describe("a run whose rows are damaged", () => {
     })
   )
 
-  it.effect("because its event is gone, is left alone, and gets no event that never was", () =>
+  it.effect("because its event is gone, is skipped, and gets no made-up event", () =>
     three(
       () => Effect.void,
       (runId) => `DELETE FROM events WHERE position = (SELECT event FROM runs WHERE id = '${runId}')`,
@@ -577,7 +577,7 @@ describe("a run whose rows are damaged", () => {
     )
   )
 
-  it.effect("because its event is gone, satisfies no wait by an event that never was", () =>
+  it.effect("because its event is gone, satisfies no wait with a made-up event", () =>
     three(
       (shop) =>
         Effect.flatMap(shop.claim({ functions: ["charge"], credit: 3 }), (jobs) =>
@@ -604,7 +604,7 @@ describe("a run whose rows are damaged", () => {
     )
   )
 
-  it.effect("costs the others no lease that is extended with its own", () =>
+  it.effect("does not affect leases that are extended with its own", () =>
     Effect.gen(function* () {
       const filename = yield* newFile
       const jobs = yield* visit(filename, (shop) =>
@@ -627,7 +627,7 @@ describe("a run whose rows are damaged", () => {
     })
   )
 
-  it.effect("costs the others no lease whose turns have a limit, and no turn that is taken back", () =>
+  it.effect("does not affect leases of turns with a limit, or turns that are taken back", () =>
     Effect.gen(function* () {
       const filename = yield* newFile
       const jobs = yield* visit(filename, (shop) =>
@@ -657,7 +657,7 @@ describe("a run whose rows are damaged", () => {
     })
   )
 
-  it.effect("keeps no event from being stored that it waits for, and none from reaching the others", () =>
+  it.effect("does not prevent the storing of an event that it waits for, or its delivery to others", () =>
     Effect.gen(function* () {
       const filename = yield* newFile
       const ids = yield* visit(filename, (shop) =>
@@ -685,7 +685,7 @@ describe("a run whose rows are damaged", () => {
     })
   )
 
-  it.effect("is left alone at the start when it cannot be taken back", () =>
+  it.effect("is skipped at the start when it cannot be taken back", () =>
     Effect.gen(function* () {
       const filename = yield* newFile
       const jobs = yield* visit(filename, (shop) =>
@@ -712,7 +712,7 @@ describe("a run whose rows are damaged", () => {
 })
 
 describe("a damaged function", () => {
-  it.effect("is back when a worker registers it again, and costs the others nothing", () =>
+  it.effect("is restored when a worker registers it again, and does not affect others", () =>
     Effect.gen(function* () {
       const filename = yield* newFile
       yield* visit(filename, (shop) =>
@@ -738,7 +738,7 @@ describe("a damaged function", () => {
 })
 
 describe("the start", () => {
-  it.effect("finds that the end of the log is damaged, and goes on", () =>
+  it.effect("detects a damaged end of the log, and continues", () =>
     withLog((said) =>
       Effect.gen(function* () {
         const filename = yield* newFile
@@ -761,7 +761,7 @@ describe("the start", () => {
     )
   )
 
-  it.effect("with a check reads the whole file, and refuses it when any page is damaged", () =>
+  it.effect("with `check` reads the whole file, and refuses it when any page is damaged", () =>
     Effect.gen(function* () {
       const filename = yield* newFile
       const ids = yield* visit(filename, (shop) =>

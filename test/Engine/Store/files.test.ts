@@ -18,7 +18,7 @@ import * as RunInspection from "../../../src/Engine/Runs/RunInspection.ts"
 import * as FireDue from "../../../src/Engine/Schedules/FireDue.ts"
 
 describe("a database file", () => {
-  it.effect("finds its events by their ids, also when the clock was set back", () =>
+  it.effect("finds events by id, also after the clock was set back", () =>
     Effect.gen(function* () {
       const filename = yield* newFile
       const emitOne = (shop: Shop) => shop.emit("order.placed")
@@ -101,7 +101,7 @@ describe("a database file", () => {
       })
   )
 
-  it.effect("is held by one engine of a process at a time", () =>
+  it.effect("can be opened by one engine of a process at a time", () =>
     Effect.gen(function* () {
       const filename = yield* newFile
       yield* visit(filename, (shop) =>
@@ -118,7 +118,7 @@ describe("a database file", () => {
     })
   )
 
-  it.effect("is held by one engine at a time under any name", () =>
+  it.effect("can be opened by one engine at a time, under any name", () =>
     Effect.gen(function* () {
       const filename = yield* newFile
       const alias = join(dirname(filename), "alias.db")
@@ -130,7 +130,7 @@ describe("a database file", () => {
     })
   )
 
-  it.effect("is free again as soon as the process that held it is killed", () =>
+  it.effect("is free as soon as the process that had it open is killed", () =>
     Effect.gen(function* () {
       const filename = yield* newFile
       const other = yield* engineProcess(filename, "hold")
@@ -145,7 +145,7 @@ describe("a database file", () => {
     })
   )
 
-  it.effect("keeps everything over a reopening", () =>
+  it.effect("keeps everything when it is reopened", () =>
     Effect.gen(function* () {
       const filename = yield* newFile
       const before = yield* visit(filename, (shop) =>
@@ -185,7 +185,7 @@ describe("a database file", () => {
     })
   )
 
-  it.effect("refuses what comes after it was closed", () =>
+  it.effect("refuses calls after it was closed", () =>
     Effect.gen(function* () {
       const filename = yield* newFile
       const shop = yield* visit(filename, (shop) => Effect.as(shop.emit("order.placed"), shop))
@@ -278,7 +278,7 @@ describe("a file that is not acceptable", () => {
     )
   }
 
-  it.effect("whose tables are newer is refused and names the remedy", () =>
+  it.effect("with newer tables is refused, and the error names the remedy", () =>
     Effect.gen(function* () {
       const filename = yield* newFile
       yield* visit(filename, (shop) => shop.emit("order.placed"))
@@ -292,7 +292,7 @@ describe("a file that is not acceptable", () => {
     })
   )
 
-  it.effect("without a name is refused, for SQLite would keep nothing of it", () =>
+  it.effect("without a name is refused, since SQLite would delete it", () =>
     Effect.gen(function* () {
       for (const filename of ["", "  "]) {
         const error = yield* problem(filename)
@@ -302,7 +302,7 @@ describe("a file that is not acceptable", () => {
     })
   )
 
-  it.effect("whose inside is damaged is refused as damaged", () =>
+  it.effect("with damaged content is refused as damaged", () =>
     Effect.gen(function* () {
       const filename = yield* newFile
       yield* visit(filename, (shop) => shop.register(handles("charge")))
@@ -317,7 +317,7 @@ describe("a file that is not acceptable", () => {
 })
 
 describe("a process that is killed", () => {
-  it.effect("loses nothing of what was acknowledged, and leaves nothing half done", () =>
+  it.effect("loses nothing that was acknowledged, and leaves nothing half done", () =>
     Effect.gen(function* () {
       const filename = yield* newFile
       const other = yield* engineProcess(filename, "emit")
@@ -343,7 +343,7 @@ describe("a process that is killed", () => {
     })
   )
 
-  it.effect("loses its leases, which counts as a loss, and its hold on actors", () =>
+  it.effect("loses its leases, which counts as a loss, and its actors", () =>
     Effect.gen(function* () {
       const filename = yield* newFile
       const other = yield* engineProcess(filename, "claim")
@@ -368,7 +368,7 @@ describe("a process that is killed", () => {
     })
   )
 
-  it.effect("leaves the leases of workers outside of it, until they run out", () =>
+  it.effect("keeps the leases of remote workers until they run out", () =>
     Effect.gen(function* () {
       const filename = yield* newFile
       const job = yield* visit(filename, (shop) =>

@@ -31,7 +31,7 @@ describe("the plans of the statements", () => {
     return { statement, plan, scans }
   })
 
-  it("are those of all statements", () => {
+  it("cover all statements", () => {
     assert.isAbove(found.length, 300)
   })
 
@@ -42,7 +42,7 @@ describe("the plans of the statements", () => {
     assert.deepStrictEqual(silent, [])
   })
 
-  it("have a reason only where there is a scan", () => {
+  it("give a reason only where there is a scan", () => {
     const idle = found
       .filter(
         ({ plan, statement }) =>
@@ -55,7 +55,7 @@ describe("the plans of the statements", () => {
     assert.deepStrictEqual(idle, [])
   })
 
-  it("would tell of a scan", () => {
+  it("would report a scan", () => {
     assert.deepStrictEqual(
       plansOf("SELECT * FROM events WHERE data = ?").flatMap((d) => scanned(d) ?? []),
       ["events"]
