@@ -36,7 +36,7 @@ const doctored = async (): Promise<{ readonly filename: string; readonly runId: 
   return { filename, runId }
 }
 
-it.live("a stuck run is told of once", () =>
+it.live("a stuck run is reported once", () =>
   Effect.gen(function* () {
     const { filename, runId } = yield* Effect.promise(doctored)
     const calls: Array<HookCall> = []

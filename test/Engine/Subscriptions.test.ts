@@ -34,7 +34,7 @@ const turns = Effect.promise(async () => {
   await untilQuiet()
 })
 
-it.effect("events come in order, those that pattern and filter accept", () =>
+it.effect("matching events come in order", () =>
   Effect.gen(function* () {
     const client = yield* Client
     const seen = yield* first("events:order.*", 2, { filter: "event.data.amount > 10" })
@@ -137,7 +137,7 @@ it.effect("system events are announced and replayed", () =>
   }).pipe(Effect.provide(live))
 )
 
-it.effect("who joins a group as its last member leaves gets what that one held, and no time passes", () =>
+it.effect("a member that joins as the last one leaves gets its events at once", () =>
   Effect.gen(function* () {
     const client = yield* Client
     const engine = yield* Engine.Engine
@@ -175,7 +175,7 @@ it.effect("who joins a group as its last member leaves gets what that one held, 
   }).pipe(Effect.provide(live))
 )
 
-it.effect("events of entities come by type, id and name, and to those who ask for events", () =>
+it.effect("events of entities come by type, id and name, and to `events:` subscribers", () =>
   Effect.gen(function* () {
     const { append } = yield* Streams
     const client = yield* Client
@@ -199,7 +199,7 @@ it.effect("events of entities come by type, id and name, and to those who ask fo
   }).pipe(Effect.provide(live))
 )
 
-it.effect("a group cannot be about entities", () =>
+it.effect("a group cannot subscribe to entities", () =>
   Effect.gen(function* () {
     const { stream } = yield* Subscriptions
     const error = yield* Effect.flip(

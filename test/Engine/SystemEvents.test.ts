@@ -33,7 +33,7 @@ describe("the memory of system events", () => {
     }
   })
 
-  it("is taken from those environments that have most of it", () => {
+  it("is taken from the environments with the most events", () => {
     const system = new SystemEventsService(() => 0)
     for (let i = 0; i < 100; i++) announce(system, "quiet", i, 256)
     for (let i = 0; i < 500; i++) for (const shop of fifty) announce(system, shop, i, 16_000)
@@ -42,7 +42,7 @@ describe("the memory of system events", () => {
     expect(system.knownAfter("quiet")).toBe(0)
   })
 
-  it("is bounded for what is announced as the newest, too", () => {
+  it("is bounded for the newest events too", () => {
     const system = new SystemEventsService(() => 0)
     system.listensToNewest = true
     const access = { action: "projection:read", resource: "projection:totals" } as const

@@ -155,7 +155,7 @@ describe("an engine whose database was taken over", () => {
     }
   )
 
-  it("shows that to the workers in its process, and stays closed with STORE_LOCKED", async () => {
+  it("shows the error to workers in its process, and stays closed with STORE_LOCKED", async () => {
     const { begun, inPromises } = makeStep()
     const first = await startEngine({ filename, logger })
     const worker = first.createWorker({ functions: [inPromises], logger: false })
