@@ -170,7 +170,7 @@ it(
   }
 )
 
-it("moves and forks many, and says what is for one", { timeout: 120_000 }, async () => {
+it("moves and forks many runs, and refuses options for one", { timeout: 120_000 }, async () => {
   const { filter, ids } = await ordersOf(1, 1)
   const moved = await run(["runs", "move", ...filter, "--yes"])
   assert.strictEqual(moved.code, 4)
@@ -188,7 +188,7 @@ it("moves and forks many, and says what is for one", { timeout: 120_000 }, async
   }
 })
 
-it("says what is wrong, and begins nothing", { timeout: 120_000 }, async () => {
+it("reports invalid use, and starts nothing", { timeout: 120_000 }, async () => {
   const before = await client.listBulk()
   const wrong: ReadonlyArray<readonly [args: ReadonlyArray<string>, said: RegExp, input?: string]> = [
     [["runs", "cancel", "--yes"], /Say which runs to cancel/],

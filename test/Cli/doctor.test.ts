@@ -83,7 +83,7 @@ describe("ironflow doctor", () => {
     }
   )
 
-  it("says which runs are held, and why", { timeout: 60_000 }, async () => {
+  it("names the runs that are held, and why", { timeout: 60_000 }, async () => {
     const worker = terminal.start(["worker", "functions.ts", "--worker-id", "w-1"], { env })
     await worker.until("Worker w-1 runs approval")
     const { runIds } = await terminal.json(["emit", "approval.wanted", "{}"], { env })
@@ -158,7 +158,7 @@ describe("ironflow doctor", () => {
     }
   )
 
-  it("finds damage, and says what a file is that is none of ours", { timeout: 60_000 }, async () => {
+  it("finds damage, and recognizes a file of another program", { timeout: 60_000 }, async () => {
     await terminal.json(["restore", "monday.db", "--data", "torn.db"])
     const bytes = readFileSync(terminal.pathOf("torn.db"))
     bytes.fill(0xff, 4096 * 3, 4096 * 12)
@@ -177,7 +177,7 @@ describe("ironflow doctor", () => {
     assert.deepStrictEqual([missing.code, unasked.code], [1, 2])
   })
 
-  it("looks at Postgres, with and without tables", { timeout: 90_000 }, async () => {
+  it("examines Postgres, with and without tables", { timeout: 90_000 }, async () => {
     const url = await sharedUrl()
     const schema = `doctor_${process.pid}`
     const database = { env: { IRONFLOW_DATABASE_URL: url } }

@@ -62,7 +62,7 @@ const filesHave = (text: string): ReadonlyArray<string> =>
     (file) => file.startsWith("erase.db") && readFileSync(join(terminal.folder, file)).includes(text)
   )
 
-it("counts, refuses without --yes, erases, and says how it went by its exit code", async () => {
+it("counts, refuses without --yes, erases, and has an exit code for each result", async () => {
   const email = "first-secret@example.com"
   await seen(email, 3)
   const where = `event.data.email == "${email}"`
@@ -86,7 +86,7 @@ it("counts, refuses without --yes, erases, and says how it went by its exit code
   assert.match(shown.stdout, /erased +20/)
 })
 
-it("refuses what names nothing, and what is blank or odd", async () => {
+it("refuses missing, blank and invalid targets", async () => {
   for (const [args, words] of [
     [[], "Say what to erase"],
     [["--where", ""], "--where is empty"],
@@ -105,7 +105,7 @@ it("refuses what names nothing, and what is blank or odd", async () => {
   }
 })
 
-it("erases nothing while a run goes on, unless --cancel is given", async () => {
+it("erases nothing while a run is unfinished, unless --cancel is given", async () => {
   const email = "live-secret@example.com"
   await seen(email, 1, { waits: true })
   const where = `event.data.email == "${email}"`

@@ -251,11 +251,11 @@ const rows: {
   verify: [[[inFolder("no.ts"), "--data", inFolder("none.db")], 2]]
 }
 
-it("every command has rows here", () => {
+it("every command is listed here", () => {
   assert.deepStrictEqual(Object.keys(rows).toSorted(), [...names].toSorted())
 })
 
-it("what is not used right exits with 2", { timeout: 60_000 }, async () => {
+it("wrong use exits with 2", { timeout: 60_000 }, async () => {
   const wrong: Array<string> = []
   for (const name of names) {
     const { code, exitCode } = await run([...name.split(" "), "--no-such-flag"])
@@ -282,7 +282,7 @@ it(
   }
 )
 
-it("a server that cannot be reached is a failure for all that ask one", { timeout: 120_000 }, async () => {
+it("an unreachable server is a failure of every command that calls one", { timeout: 120_000 }, async () => {
   const wrong: Array<string> = []
   for (const [name, cases] of Object.entries(rows)) {
     const [args, expected] = cases.find(([, expected]) => expected !== 2) ?? []

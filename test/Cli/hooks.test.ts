@@ -32,7 +32,7 @@ const terminal = new Terminal({ "functions.ts": functions })
 afterAll(() => terminal[Symbol.asyncDispose]())
 
 describe("serve --hook", () => {
-  it("tells a hook that was away when it happened, and the handler runs once, when everything was killed in between", async () => {
+  it("reaches a hook that was away, and runs its handler once, even when everything was killed in between", async () => {
     const port = await freePort()
     const url = `http://127.0.0.1:${port}`
     const hookPort = await freePort()
@@ -117,7 +117,7 @@ describe("serve --hook", () => {
     assert.notInclude(ended.stdout + ended.stderr, SECRET)
   })
 
-  it("explains itself without the secret", async () => {
+  it("explains its use without the secret", async () => {
     const { stdout } = await terminal.run(["serve", "--help"], { env: { IRONFLOW_HOOK_SECRET: SECRET } })
 
     assert.include(stdout, "--hook URL")

@@ -88,7 +88,7 @@ it.each([
   receiver.close()
 })
 
-it("nowhere when somebody says so", async () => {
+it("are not exported when that is turned off", async () => {
   vi.stubEnv("OTEL_EXPORTER_OTLP_ENDPOINT", "http://127.0.0.1:1")
   vi.stubEnv("OTEL_TRACES_EXPORTER", "none")
 

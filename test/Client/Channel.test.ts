@@ -54,7 +54,7 @@ const answerAll = (socket: WebSocket): void => {
 }
 
 describe("a client's channel", () => {
-  it("is left alone, and calls go by HTTP, where the runtime does not show its socket", async () => {
+  it("is not used where the runtime hides its socket: calls go by HTTP", async () => {
     const emit = WebSocket.prototype.emit
     // what Bun puts in the place of `ws` does this
     const emitted = vi.spyOn(WebSocket.prototype, "emit").mockImplementation(function (
@@ -89,7 +89,7 @@ describe("a client's channel", () => {
     assert.isAtMost(requests() - before, 1)
   })
 
-  it("fails the calls that it owes an answer when it breaks, and the next ones go by HTTP", async () => {
+  it("fails pending calls when it breaks, and later ones go by HTTP", async () => {
     const { client, sockets } = await scripted((socket) => {
       socket.on("message", () => socket.terminate())
     })
@@ -108,7 +108,7 @@ describe("a client's channel", () => {
     assert.strictEqual(await client.health(), "ok")
   })
 
-  it("tries calls again that may be repeated", async () => {
+  it("retries calls that may be repeated", async () => {
     let broken = 0
     const { client, sockets } = await scripted((socket) => {
       socket.on("message", () => {
@@ -123,7 +123,7 @@ describe("a client's channel", () => {
     assert.strictEqual(broken, 1)
   })
 
-  it("is given up when nothing comes on it in the time that a call has", async () => {
+  it("is given up when nothing arrives on it within the timeout of a call", async () => {
     const { client, requests, sockets } = await scripted(() => undefined)
     await untilOpen(client, sockets)
     const before = requests()
@@ -136,7 +136,7 @@ describe("a client's channel", () => {
     assert.isAbove(requests(), before)
   })
 
-  it("gives calls up that the user aborts", async () => {
+  it("drops calls that the user aborts", async () => {
     const messages: Array<string> = []
     const { client, sockets } = await scripted((socket) => {
       socket.on("message", (data) => void messages.push(String(data)))
@@ -152,7 +152,7 @@ describe("a client's channel", () => {
     await vi.waitFor(() => assert.match(messages.join(""), /\d+ CANCEL - 0\n/))
   })
 
-  it("is left alone where it cannot be opened", async () => {
+  it("is not used where it cannot be opened", async () => {
     const { client, requests, sockets } = await scripted((socket) => socket.terminate())
     sockets.shouldHandle = () => false
 
@@ -161,7 +161,7 @@ describe("a client's channel", () => {
     assert.strictEqual(requests(), 20)
   })
 
-  it("is not asked for where nobody names one", async () => {
+  it("is not opened unless the server offers it", async () => {
     let upgrades = 0
     const server = http.createServer((request, response) => {
       request.resume()
@@ -199,7 +199,7 @@ describe("a client's channel", () => {
     assert.match(eventId, /^evt_/)
   })
 
-  it("makes calls once that the engine had not taken when it stopped", async () => {
+  it("repeats once the calls that the engine had not accepted when it stopped", async () => {
     const server = await EngineServer.start()
     cleanups.push(() => server[Symbol.asyncDispose]())
     await using client = createClient({
@@ -223,7 +223,7 @@ describe("a client's channel", () => {
     assert.strictEqual(version, emits.length)
   })
 
-  it("carries what is small, and leaves what is large to HTTP", async () => {
+  it("carries small calls, and leaves large ones to HTTP", async () => {
     await using engine = await startEngine({ maxBodyBytes: 8 * 1024 * 1024 })
     await using client = createClient({ serverUrl: engine.url })
     for (let i = 0; i < 20; i++) await client.health()

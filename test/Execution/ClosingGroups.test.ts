@@ -37,7 +37,7 @@ describe("ClosingGroups", () => {
     assert.deepStrictEqual(closed, ["group"])
   })
 
-  it("a group whose steps run does not close, and one beside it does", () => {
+  it("a group with running steps does not close, and one beside it does", () => {
     const { add, closed, closings, drain, running } = start()
     const busy = groupIn(rootGroup)
     running.add(busy)
@@ -61,7 +61,7 @@ describe("ClosingGroups", () => {
     assert.deepStrictEqual([closed, closings.size], [[], 1])
   })
 
-  it("an inner call closes before the one around it, which is looked at again", () => {
+  it("an inner call closes before the outer one, which is checked again", () => {
     const { add, closed, closings, drain } = start()
     const outer = groupIn(rootGroup)
     add("outer", outer)
@@ -101,7 +101,7 @@ describe("ClosingGroups", () => {
     })
   }
 
-  it("to look twice does not close twice", () => {
+  it("a second check does not close twice", () => {
     const { add, closed, closings, drain } = start()
     add("group", groupIn(rootGroup))
 
@@ -112,7 +112,7 @@ describe("ClosingGroups", () => {
     assert.deepStrictEqual(closed, ["group"])
   })
 
-  it("what nobody waits for any more does not close", () => {
+  it("a group that nobody awaits does not close", () => {
     const { add, closed, closings, drain } = start()
     add("group", groupIn(rootGroup))
 

@@ -79,7 +79,7 @@ describe("Quiescence", () => {
     })
   )
 
-  it.effect("a turn that does something is not looked at", () =>
+  it.effect("an active turn is not checked", () =>
     Effect.gen(function* () {
       const { quiet, turn } = yield* start(0)
       turn.isQuiet = false
@@ -92,7 +92,7 @@ describe("Quiescence", () => {
     })
   )
 
-  it.effect("what it does between two looks puts the end off", () =>
+  it.effect("activity between two checks delays the end", () =>
     Effect.gen(function* () {
       const { quiet, turn } = yield* start(0)
 
@@ -108,7 +108,7 @@ describe("Quiescence", () => {
     })
   )
 
-  it.effect("it is over after its linger and not before", () =>
+  it.effect("a turn is over after its linger and not before", () =>
     Effect.gen(function* () {
       const { quiet, turn } = yield* start(50)
       quiet.check()
@@ -143,7 +143,7 @@ describe("Quiescence", () => {
     })
   )
 
-  it.effect("a sign of life that nobody told of is found at the end of the linger", () =>
+  it.effect("an unreported sign of life is found at the end of the linger", () =>
     Effect.gen(function* () {
       const { quiet, turn } = yield* start(50)
       quiet.check()
@@ -160,7 +160,7 @@ describe("Quiescence", () => {
     })
   )
 
-  it.effect("to look while it lingers, without a sign of life, does not put the end off", () =>
+  it.effect("a check during the linger, without a sign of life, does not delay the end", () =>
     Effect.gen(function* () {
       const { quiet, turn } = yield* start(50)
       quiet.check()
@@ -176,7 +176,7 @@ describe("Quiescence", () => {
     })
   )
 
-  it.effect("a turn that has ended in another way does not fall quiet", () =>
+  it.effect("a turn that has ended in another way does not end again", () =>
     Effect.gen(function* () {
       const looking = yield* start(0)
       looking.quiet.check()

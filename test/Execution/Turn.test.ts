@@ -7,7 +7,7 @@ import * as Step from "../../src/Step.ts"
 import { attempt, both, only, type Probe } from "./Scenario.ts"
 import { settle, success, until } from "./ScriptedEngine.ts"
 
-describe("a lease that has ended unnoticed", () => {
+describe("a lease that ended unnoticed", () => {
   both(
     "is noticed before the code of a step begins",
     {

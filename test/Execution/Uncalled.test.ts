@@ -38,7 +38,7 @@ const deploy = (
     })
   )
 
-describe("a run whose code has changed is told of, while it waits and once", () => {
+describe("a run whose code has changed is reported once, while it waits", () => {
   deploy(
     "when a step was renamed",
     define(async ({ step }) => {
@@ -110,7 +110,7 @@ describe("a run whose code has changed is told of, while it waits and once", () 
   )
 })
 
-describe("nothing is said of code that asks for all of it", () => {
+describe("nothing is reported for code that calls every recorded step", () => {
   deploy(
     "and then for more",
     define(async ({ step }) => {

@@ -51,7 +51,7 @@ const house = (rates: Rates["Service"]) =>
   )
 
 describe("a projection with an Effect handler", () => {
-  it.effect("gets what it needs, and is read by the Projections service", () =>
+  it.effect("gets its services, and is read by the Projections service", () =>
     Effect.gen(function* () {
       const client = yield* Client.Client
       const projections = yield* Projections.Projections
@@ -104,7 +104,7 @@ describe("a projection with an Effect handler", () => {
     }
   )
 
-  it.effect("is followed as a stream, whose user gets the newest state however slow it is", () =>
+  it.effect("is followed as a stream, whose consumer gets the newest state however slow it is", () =>
     Effect.gen(function* () {
       const client = yield* Client.Client
       const projections = yield* Projections.Projections
@@ -140,7 +140,7 @@ describe("a projection with an Effect handler", () => {
     }).pipe(Effect.provide(house({ of: () => Effect.succeed(1) })))
   )
 
-  it.effect("a projection that nobody has is a typed failure", () =>
+  it.effect("an unknown projection is a typed failure", () =>
     Effect.gen(function* () {
       const projections = yield* Projections.Projections
 

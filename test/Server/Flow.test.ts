@@ -14,7 +14,7 @@ import { Flow } from "../../src/Server/Ws/SocketFlow.ts"
 /** A frame of a client: a text of two characters, masked with zeros. */
 const frame = Buffer.from([0x81, 0x82, 0, 0, 0, 0, 0x7b, 0x7d])
 
-it.live("what is left of a connection that is gone is not worked on", () =>
+it.live("remaining input of a closed connection is not processed", () =>
   Effect.gen(function* () {
     const clock = yield* Clock.Clock
     const after = yield* Alarm.makeAfter
