@@ -143,7 +143,7 @@ describe("a polling worker", () => {
     })
   )
 
-  it.effect("tells of room in totals, with a newer poll, and takes each delivery once", () =>
+  it.effect("reports its free places as totals, with a newer poll, and accepts each delivery once", () =>
     Effect.gen(function* () {
       const { close, engine, jobs, session: it } = yield* session()
       const first = yield* engine.poll({ asked: 0 })
@@ -169,7 +169,7 @@ describe("a polling worker", () => {
     })
   )
 
-  it.effect("makes the room of a turn that ends known in the report of its end", () =>
+  it.effect("reports the place of an ended turn with the end of that turn", () =>
     Effect.gen(function* () {
       const { close, engine, session: it } = yield* session()
       it.credit(1)
@@ -195,7 +195,7 @@ describe("a polling worker", () => {
     })
   )
 
-  it.effect("asks for nothing in the room of a run that it gives back, and takes its room back", () =>
+  it.effect("asks for no job in place of a run that it gives back", () =>
     Effect.gen(function* () {
       const { close, engine, session: it } = yield* session()
       it.credit(3)
@@ -218,7 +218,7 @@ describe("a polling worker", () => {
     })
   )
 
-  it.effect("sends a report that was not answered again under its number", () =>
+  it.effect("resends an unanswered report under the same number", () =>
     Effect.gen(function* () {
       let times = 0
       const {
@@ -263,7 +263,7 @@ describe("a polling worker", () => {
     })
   )
 
-  it.effect("hands notices over, and outcomes with nothing in them", () =>
+  it.effect("passes on notices, and outcomes without a value", () =>
     Effect.gen(function* () {
       const {
         close,
@@ -303,7 +303,7 @@ describe("a polling worker", () => {
     })
   )
 
-  it.effect("drops its turns before their leases end when the server cannot be asked, and says so once", () =>
+  it.effect("drops its turns before their leases end when the server cannot be reached, with one log line", () =>
     Effect.gen(function* () {
       const { close, engine, notices, said, session: it } = yield* session()
       it.credit(1)
@@ -333,7 +333,7 @@ describe("a polling worker", () => {
     })
   )
 
-  it.effect("starts no turn that has come while its process was frozen for longer than leases hold", () =>
+  it.effect("starts no turn that arrived while its process was frozen longer than a lease", () =>
     Effect.gen(function* () {
       const clock = yield* Clock.Clock
       let frozenMs = 0
@@ -396,7 +396,7 @@ describe("a polling worker", () => {
       })
   )
 
-  it.effect("begins no job that comes with word that its run is to be paused, unless that is over", () =>
+  it.effect("begins no job that arrives with a pause of its run, unless the pause is over", () =>
     Effect.gen(function* () {
       const { close, engine, givenBack, jobs, session: it } = yield* session()
       it.credit(2)
@@ -417,7 +417,7 @@ describe("a polling worker", () => {
     })
   )
 
-  it.effect("says at once that it has dropped a job that was taken back", () =>
+  it.effect("reports at once that it has dropped a job that was taken back", () =>
     Effect.gen(function* () {
       const {
         close,
@@ -479,7 +479,7 @@ describe("a polling worker", () => {
       })
   )
 
-  it.effect("gives back a turn that it has dropped while it was being registered with it", () =>
+  it.effect("gives back a turn that it dropped during its registration", () =>
     Effect.gen(function* () {
       const { close, engine, notices, session: it } = yield* session()
       it.credit(1)
@@ -529,7 +529,7 @@ describe("a polling worker", () => {
     })
   )
 
-  it.effect("polls at least as often as its heartbeat interval says", () =>
+  it.effect("polls at least once in its heartbeat interval", () =>
     Effect.gen(function* () {
       const { close, engine } = yield* session({ heartbeatInterval: 1234 })
 
@@ -601,7 +601,7 @@ describe("a polling worker", () => {
       })
   )
 
-  it.effect("looks for an engine that is about to stop, without pressing it", () =>
+  it.effect("reconnects to an engine that is about to stop, with pauses", () =>
     Effect.gen(function* () {
       const { close, engine, said } = yield* session()
       const poll = yield* engine.poll()
@@ -624,7 +624,7 @@ describe("a polling worker", () => {
     })
   )
 
-  it.effect("waits for a server that is not there yet, at most `reconnectDelay` between two attempts", () =>
+  it.effect("waits for a server that is not up yet, at most `reconnectDelay` between two attempts", () =>
     Effect.gen(function* () {
       const { close, engine, opening, said } = yield* opened({ reconnectDelay: 1000 }, (engine) => {
         engine.answer = () => "hang up"
@@ -747,7 +747,7 @@ describe("a polling worker", () => {
     })
   )
 
-  it.effect("closes though nobody answers its goodbye", () =>
+  it.effect("closes even when nobody answers its goodbye", () =>
     Effect.gen(function* () {
       const { close, engine } = yield* session()
       yield* engine.poll()
@@ -797,7 +797,7 @@ describe("a polling worker", () => {
       })
   )
 
-  it.effect("passes on that a step came late", () =>
+  it.effect("reports a late step", () =>
     Effect.gen(function* () {
       const { close, engine, session: it } = yield* session()
       yield* it.late({ runId: "run-1", stepName: "ship", lingerMs: 50 })

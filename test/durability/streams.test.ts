@@ -44,7 +44,7 @@ const aroundTheEnd = (embedded: boolean): BankPlan => ({
 
 const newFolder = (): string => fs.mkdtempSync(path.join(folder, "bank-"))
 
-describe("a bank whose processes are killed", () => {
+describe("a bank with processes that are killed", () => {
   let last: BankEvidence | undefined
 
   for (let seed = firstSeed; seed < firstSeed + rounds; seed++) {

@@ -30,7 +30,7 @@ const warned = async (): Promise<string> => {
 }
 
 describe("a database", () => {
-  it("is made for its owner alone, whatever the process takes from the modes of files", async () => {
+  it("is created for its owner only, whatever the umask", async () => {
     const before = process.umask(0)
     try {
       const engine = await startEngine({ filename, logger: false })
@@ -43,7 +43,7 @@ describe("a database", () => {
     assert.strictEqual(await warned(), "")
   })
 
-  it("that is there keeps its mode, and a warning says who may use it", async () => {
+  it("that exists keeps its mode, and a warning says who may use it", async () => {
     assert.strictEqual(await warned(), "")
     chmodSync(filename, 0o644)
 
@@ -53,7 +53,7 @@ describe("a database", () => {
     assert.include(text, `"${filename}" has mode 0644`)
   })
 
-  it.skipIf(process.getuid?.() !== 0)("of another user is not opened, and the error names both", async () => {
+  it.skipIf(process.getuid?.() !== 0)("of another user is not opened, and the error names both users", async () => {
     writeFileSync(filename, "")
     chmodSync(filename, 0o640)
     chownSync(filename, 65_534, 65_534)
@@ -65,7 +65,7 @@ describe("a database", () => {
     assert.include(error.message, `"${filename}" belongs to user 65534 and has mode 0640`)
   })
 
-  it("gets the mode that --file-mode says", async () => {
+  it("gets the mode of --file-mode", async () => {
     await using terminal = new Terminal()
     const port = String(await freePort())
     const server = terminal.start(["serve", "--port", port, "--data", filename, "--file-mode", "0640"])

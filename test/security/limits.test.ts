@@ -72,7 +72,7 @@ const stated: Readonly<Record<string, string>> = {
   "items on a page of a list": count(Math.max(LIST_PAGE, KEYS_PAGE, BUCKETS_PAGE, Limits.listLimit))
 }
 
-it("the limits that are stated are those of the code", () => {
+it("the documented limits are those of the code", () => {
   const text = fs.readFileSync(new URL("../../SECURITY.md", import.meta.url), "utf8")
   const section = text.slice(text.indexOf("\n## Limits\n"))
   const rows = [...section.matchAll(/^\| ([^|]+?) +\| ([^|]+?) +\|$/gm)].map(([, what, most]) => [what, most])

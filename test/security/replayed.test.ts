@@ -612,7 +612,7 @@ describe.each(["with keys", "without keys"] as const)("a server %s", (mode) => {
     30_000
   )
 
-  it("has been up, quick and small all the time, and a client has gone on working", async () => {
+  it("stays up, fast and small, and another client keeps working", async () => {
     const report = await watcher.end()
 
     if (watcher.broken !== undefined) assert.fail(watcher.broken)
@@ -622,7 +622,7 @@ describe.each(["with keys", "without keys"] as const)("a server %s", (mode) => {
   }, 60_000)
 })
 
-it("the first key, made over the channel for one environment, is answered, spans all and is what counts from then on", async () => {
+it("the first key, made over a channel for one environment, spans all environments and counts at once", async () => {
   await using terminal = new Terminal()
   const port = await freePort()
   await terminal.start(["serve", "--port", String(port)]).until("listens at")
