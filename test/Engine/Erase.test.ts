@@ -323,52 +323,56 @@ it("is in the access log without the erased values", async () => {
   assert.notInclude(text, email)
 })
 
-it("erases an event that more runs have received than fit into one transaction", { timeout: 120_000 }, async () => {
-  const filename = join(folder, "many.db")
-  const listener = createFunction({ id: "listener", triggers: [{ event: "listening" }] }, ({ step }) =>
-    step.waitForEvent("told", { event: "all.told", timeout: "1d" })
-  )
-  const open = () => startEngine({ filename, logger: false, functions: [listener] })
-  let many = await open()
-  const runId = (await many.client.emit("listening", {})).runIds[0]!
-  await vi.waitFor(
-    async () => assert.strictEqual((await many.client.getRun(runId)).status, "waiting"),
-    20_000
-  )
-  await many.client.emit("all.told", { email: "secret-crowd" }, { idempotencyKey: "told" })
-  await vi.waitFor(
-    async () => assert.strictEqual((await many.client.getRun(runId)).status, "completed"),
-    20_000
-  )
-  await many.close()
-  const db = new DatabaseSync(filename)
-  const columns = (table: string) =>
-    db
-      .prepare("SELECT name FROM pragma_table_info(?)")
-      .all(table)
-      .map(({ name }) => String(name))
-  const copies = `WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 4500)`
-  const key = "(SELECT key FROM runs)"
-  const steps = columns("steps").filter((name) => name !== "run")
-  db.exec(
-    `INSERT INTO steps (run, ${steps.join(", ")}) ${copies} SELECT ${key} + i, ${steps.join(", ")} FROM n, steps`
-  )
-  const runs = columns("runs").filter((name) => name !== "key" && name !== "id")
-  db.exec(
-    `INSERT INTO runs (key, id, ${runs.join(", ")}) ${copies} SELECT key + i, id || '-' || i, ${runs.join(", ")} FROM n, runs`
-  )
-  db.close()
-  many = await open()
-  try {
-    const target: EraseTarget = { events: { idempotencyKey: "told" } }
-    const counted = await done(many.client, many.client.erase(target, { dryRun: true }))
-    assert.deepStrictEqual(counted.kinds, { events: 1, runs: 4501 })
-    const erased = await done(many.client, many.client.erase(target))
-    assert.strictEqual(erased.status, "completed", erased.error)
-    assert.deepStrictEqual(erased.kinds, { events: 1, runs: 4501 })
-    assert.deepStrictEqual(erased.skipped, {})
-    assert.isTrue(isErased((await many.client.getRun(`${runId}-4500`)).output))
-  } finally {
+it(
+  "erases an event that more runs have received than fit into one transaction",
+  { timeout: 120_000 },
+  async () => {
+    const filename = join(folder, "many.db")
+    const listener = createFunction({ id: "listener", triggers: [{ event: "listening" }] }, ({ step }) =>
+      step.waitForEvent("told", { event: "all.told", timeout: "1d" })
+    )
+    const open = () => startEngine({ filename, logger: false, functions: [listener] })
+    let many = await open()
+    const runId = (await many.client.emit("listening", {})).runIds[0]!
+    await vi.waitFor(
+      async () => assert.strictEqual((await many.client.getRun(runId)).status, "waiting"),
+      20_000
+    )
+    await many.client.emit("all.told", { email: "secret-crowd" }, { idempotencyKey: "told" })
+    await vi.waitFor(
+      async () => assert.strictEqual((await many.client.getRun(runId)).status, "completed"),
+      20_000
+    )
     await many.close()
+    const db = new DatabaseSync(filename)
+    const columns = (table: string) =>
+      db
+        .prepare("SELECT name FROM pragma_table_info(?)")
+        .all(table)
+        .map(({ name }) => String(name))
+    const copies = `WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 4500)`
+    const key = "(SELECT key FROM runs)"
+    const steps = columns("steps").filter((name) => name !== "run")
+    db.exec(
+      `INSERT INTO steps (run, ${steps.join(", ")}) ${copies} SELECT ${key} + i, ${steps.join(", ")} FROM n, steps`
+    )
+    const runs = columns("runs").filter((name) => name !== "key" && name !== "id")
+    db.exec(
+      `INSERT INTO runs (key, id, ${runs.join(", ")}) ${copies} SELECT key + i, id || '-' || i, ${runs.join(", ")} FROM n, runs`
+    )
+    db.close()
+    many = await open()
+    try {
+      const target: EraseTarget = { events: { idempotencyKey: "told" } }
+      const counted = await done(many.client, many.client.erase(target, { dryRun: true }))
+      assert.deepStrictEqual(counted.kinds, { events: 1, runs: 4501 })
+      const erased = await done(many.client, many.client.erase(target))
+      assert.strictEqual(erased.status, "completed", erased.error)
+      assert.deepStrictEqual(erased.kinds, { events: 1, runs: 4501 })
+      assert.deepStrictEqual(erased.skipped, {})
+      assert.isTrue(isErased((await many.client.getRun(`${runId}-4500`)).output))
+    } finally {
+      await many.close()
+    }
   }
-})
+)

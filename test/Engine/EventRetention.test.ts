@@ -95,24 +95,26 @@ describe("events", () => {
     }).pipe(Effect.provide(keeping(Duration.infinity, 3500)))
   )
 
-  it.effect("are kept as long as a run that they started, and so are later ones that the run may wait for", () =>
-    Effect.gen(function* () {
-      const client = yield* Client
-      const engine = yield* Engine.Engine
-      yield* engine.functions.register("default", [fn("ship", "order.placed")])
-      yield* client.emit("before", {})
-      const { runIds } = yield* client.emit("order.placed", { orderId: "o-1" })
-      yield* client.emit("after", {})
-      yield* client.emit("newest", {})
-      yield* hours(30)
-      assert.deepStrictEqual(yield* names, ["order.placed", "after", "newest"])
-      assert.deepStrictEqual((yield* client.getRun(runIds[0]!)).input, { orderId: "o-1" })
-      yield* client.cancelRun(runIds[0]!)
-      yield* client.emit("order.placed", {})
-      // the run goes two hours after its end, and then its event
-      yield* hours(4)
-      assert.deepStrictEqual(yield* names, ["order.placed"])
-    }).pipe(Effect.provide(keeping(Duration.days(1), Number.POSITIVE_INFINITY)))
+  it.effect(
+    "are kept as long as a run that they started, and so are later ones that the run may wait for",
+    () =>
+      Effect.gen(function* () {
+        const client = yield* Client
+        const engine = yield* Engine.Engine
+        yield* engine.functions.register("default", [fn("ship", "order.placed")])
+        yield* client.emit("before", {})
+        const { runIds } = yield* client.emit("order.placed", { orderId: "o-1" })
+        yield* client.emit("after", {})
+        yield* client.emit("newest", {})
+        yield* hours(30)
+        assert.deepStrictEqual(yield* names, ["order.placed", "after", "newest"])
+        assert.deepStrictEqual((yield* client.getRun(runIds[0]!)).input, { orderId: "o-1" })
+        yield* client.cancelRun(runIds[0]!)
+        yield* client.emit("order.placed", {})
+        // the run goes two hours after its end, and then its event
+        yield* hours(4)
+        assert.deepStrictEqual(yield* names, ["order.placed"])
+      }).pipe(Effect.provide(keeping(Duration.days(1), Number.POSITIVE_INFINITY)))
   )
 
   it.effect("are deleted in the same sweep as their runs", () =>

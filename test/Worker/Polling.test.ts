@@ -303,34 +303,36 @@ describe("a polling worker", () => {
     })
   )
 
-  it.effect("drops its turns before their leases end when the server cannot be reached, with one log line", () =>
-    Effect.gen(function* () {
-      const { close, engine, notices, said, session: it } = yield* session()
-      it.credit(1)
-      const poll = yield* engine.poll({ asked: 1 })
-      poll.answer(200, { deliveries: [{ seq: 1, job: job("a") }] })
-      const last = yield* engine.poll({ seen: 1 })
-      engine.answer = () => "hang up"
-      last.hangUp()
-      yield* TestClock.adjust("17 seconds")
-      assert.deepStrictEqual(notices, [])
-      yield* TestClock.adjust("1 seconds")
-      yield* engine.until(() => notices.length > 0)
+  it.effect(
+    "drops its turns before their leases end when the server cannot be reached, with one log line",
+    () =>
+      Effect.gen(function* () {
+        const { close, engine, notices, said, session: it } = yield* session()
+        it.credit(1)
+        const poll = yield* engine.poll({ asked: 1 })
+        poll.answer(200, { deliveries: [{ seq: 1, job: job("a") }] })
+        const last = yield* engine.poll({ seen: 1 })
+        engine.answer = () => "hang up"
+        last.hangUp()
+        yield* TestClock.adjust("17 seconds")
+        assert.deepStrictEqual(notices, [])
+        yield* TestClock.adjust("1 seconds")
+        yield* engine.until(() => notices.length > 0)
 
-      assert.deepInclude(notices[0], { _tag: "LeaseLost", jobId: "job-a" })
-      assert.strictEqual(notices.length, 1)
-      assert.strictEqual(said.length, 2)
-      assert.match(said[0]!, /^warn: The poll of worker w-1 failed: .*Trying again until it answers$/)
-      assert.match(said[1]!, /^info: Worker w-1 registers again/)
+        assert.deepInclude(notices[0], { _tag: "LeaseLost", jobId: "job-a" })
+        assert.strictEqual(notices.length, 1)
+        assert.strictEqual(said.length, 2)
+        assert.match(said[0]!, /^warn: The poll of worker w-1 failed: .*Trying again until it answers$/)
+        assert.match(said[1]!, /^info: Worker w-1 registers again/)
 
-      // found again, it says that it has nothing in flight: the engine may still keep the lease for it
-      engine.terms = { ...engine.terms, session: "ses-2" }
-      engine.answer = () => undefined
-      yield* TestClock.adjust("5 seconds")
-      yield* engine.poll({ session: "ses-2" })
-      assert.deepStrictEqual(engine.of("register").at(-1)!.body.jobs, [])
-      yield* close
-    })
+        // found again, it says that it has nothing in flight: the engine may still keep the lease for it
+        engine.terms = { ...engine.terms, session: "ses-2" }
+        engine.answer = () => undefined
+        yield* TestClock.adjust("5 seconds")
+        yield* engine.poll({ session: "ses-2" })
+        assert.deepStrictEqual(engine.of("register").at(-1)!.body.jobs, [])
+        yield* close
+      })
   )
 
   it.effect("starts no turn that arrived while its process was frozen longer than a lease", () =>

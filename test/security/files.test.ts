@@ -53,17 +53,20 @@ describe("a database", () => {
     assert.include(text, `"${filename}" has mode 0644`)
   })
 
-  it.skipIf(process.getuid?.() !== 0)("of another user is not opened, and the error names both users", async () => {
-    writeFileSync(filename, "")
-    chmodSync(filename, 0o640)
-    chownSync(filename, 65_534, 65_534)
+  it.skipIf(process.getuid?.() !== 0)(
+    "of another user is not opened, and the error names both users",
+    async () => {
+      writeFileSync(filename, "")
+      chmodSync(filename, 0o640)
+      chownSync(filename, 65_534, 65_534)
 
-    const error: unknown = await startEngine({ filename, logger: false }).catch((error: unknown) => error)
+      const error: unknown = await startEngine({ filename, logger: false }).catch((error: unknown) => error)
 
-    assert.instanceOf(error, IronflowError)
-    assert.strictEqual(error.code, "STORE_UNAVAILABLE")
-    assert.include(error.message, `"${filename}" belongs to user 65534 and has mode 0640`)
-  })
+      assert.instanceOf(error, IronflowError)
+      assert.strictEqual(error.code, "STORE_UNAVAILABLE")
+      assert.include(error.message, `"${filename}" belongs to user 65534 and has mode 0640`)
+    }
+  )
 
   it("gets the mode of --file-mode", async () => {
     await using terminal = new Terminal()

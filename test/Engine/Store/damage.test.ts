@@ -43,34 +43,32 @@ const reportAll = (shop: Shop, jobs: ReadonlyArray<Job>, ...ops: ReadonlyArray<T
 
 const all = { environment, limit: 1000 }
 
-it.effect(
-  "a run with an impossible status is skipped, and keeps that status",
-  () =>
-    withLog((said) =>
-      Effect.gen(function* () {
-        const filename = yield* newFile
-        const ids = yield* visit(filename, (shop) =>
-          Effect.andThen(shop.register(handles("charge")), startMany(shop, 3))
-        )
-        change(filename, `UPDATE runs SET status = 5 WHERE id = '${ids[0]}'`)
-        change(filename, `UPDATE runs SET status = 99 WHERE id = '${ids[1]}'`)
+it.effect("a run with an impossible status is skipped, and keeps that status", () =>
+  withLog((said) =>
+    Effect.gen(function* () {
+      const filename = yield* newFile
+      const ids = yield* visit(filename, (shop) =>
+        Effect.andThen(shop.register(handles("charge")), startMany(shop, 3))
+      )
+      change(filename, `UPDATE runs SET status = 5 WHERE id = '${ids[0]}'`)
+      change(filename, `UPDATE runs SET status = 99 WHERE id = '${ids[1]}'`)
 
-        yield* visit(filename, (shop) =>
-          Effect.gen(function* () {
-            const jobs = yield* shop.claim({ functions: ["charge"], credit: 10 })
+      yield* visit(filename, (shop) =>
+        Effect.gen(function* () {
+          const jobs = yield* shop.claim({ functions: ["charge"], credit: 10 })
 
-            assert.deepStrictEqual(
-              jobs.map(({ runId }) => runId),
-              [ids[2]!]
-            )
-            assert.strictEqual(yield* shop.status(ids[0]!), "completed")
-            const log = said.join("\n")
-            assert.include(log, `Run ${ids[0]} is completed and cannot be handed out. Nothing was written.`)
-            assert.include(log, `Run ${ids[1]} is in no status that exists and cannot be handed out.`)
-          })
-        )
-      })
-    )
+          assert.deepStrictEqual(
+            jobs.map(({ runId }) => runId),
+            [ids[2]!]
+          )
+          assert.strictEqual(yield* shop.status(ids[0]!), "completed")
+          const log = said.join("\n")
+          assert.include(log, `Run ${ids[0]} is completed and cannot be handed out. Nothing was written.`)
+          assert.include(log, `Run ${ids[1]} is in no status that exists and cannot be handed out.`)
+        })
+      )
+    })
+  )
 )
 
 describe("runs on a damaged page", () => {

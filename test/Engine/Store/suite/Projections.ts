@@ -131,9 +131,7 @@ export const projectionsSuite = (test: ShopTest): void => {
       assert.isAbove(second.generation, first.generation)
     })
 
-    test("go to another worker when the owner is silent for the length of its claim", function* ({
-      store
-    }) {
+    test("go to another worker when the owner is silent for the length of its claim", function* ({ store }) {
       const first = yield* own(store, { leaseMs: LEASE_MS })
       yield* TestClock.adjust(LEASE_MS - 1)
       const early = yield* store.write(
