@@ -1,4 +1,4 @@
-/** What a configuration may be called and made of is the same over HTTP and in process. */
+/** Names and data of configurations follow the same rules over HTTP and in process. */
 import { assert, it } from "vitest"
 import { startEngine } from "@ironflow/node/engine"
 import { createClient } from "../src/Promise/Client.ts"

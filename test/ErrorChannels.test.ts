@@ -1,4 +1,4 @@
-/** What the Effect API fails with, held against the compiler: no base class, nothing unknown, and all of it can be handled. */
+/** The error types of the Effect API: no base class, nothing unknown, and all can be handled. */
 import { assert, describe, it } from "@effect/vitest"
 import type * as Context from "effect/Context"
 import * as Effect from "effect/Effect"

@@ -1,4 +1,4 @@
-/** What a call takes, and what becomes of it, is the same in this process and over HTTP. */
+/** Input and results of calls are the same in process and over HTTP. */
 import { afterAll, assert, beforeAll, describe, it } from "vitest"
 import { type IronflowEngine, startEngine } from "../src/engine.ts"
 import {

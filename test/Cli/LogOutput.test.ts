@@ -1,4 +1,4 @@
-/** Log lines of commands, and what becomes of them when nobody reads them. */
+/** Log lines of commands, also when nobody reads them. */
 import { spawn } from "node:child_process"
 import { once } from "node:events"
 import { closeSync, mkdtempSync, openSync, readFileSync, rmSync } from "node:fs"

@@ -1,4 +1,4 @@
-/** `backup` and `restore` beside engines that run, and how an engine says that it takes calls, as processes of their own. */
+/** `backup` and `restore` beside running engines, and the readiness of an engine, as separate processes. */
 import { readdirSync, statSync } from "node:fs"
 import { afterAll, assert, beforeAll, describe, it } from "vitest"
 import { overwritePagesWith } from "../Engine/Store/Damaged.ts"

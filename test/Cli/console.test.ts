@@ -1,4 +1,4 @@
-/** What `serve` and `dev` say of the console, and the flags about it. */
+/** What `serve` and `dev` print about the console, and its flags. */
 import { afterAll, assert, describe, it } from "vitest"
 import { freePort, Terminal } from "./Terminal.ts"
 

@@ -1,4 +1,4 @@
-/** The files of `deploy/`: they say what their readers take, and what they start really runs, as far as this machine can. */
+/** The files of `deploy/` are valid, and what they start runs, as far as this machine allows. */
 import { spawnSync } from "node:child_process"
 import fs from "node:fs"
 import path from "node:path"

@@ -1,4 +1,4 @@
-/** The files of `deploy/` for several engines on Postgres: they say what their readers take, and what they start works together. */
+/** The files of `deploy/` for several engines on Postgres are valid, and what they start works together. */
 import fs from "node:fs"
 import path from "node:path"
 import { afterAll, assert, beforeAll, describe, it } from "vitest"

@@ -1,4 +1,4 @@
-/** What every command exits with, when it is not used right, when nobody listens, and when there is nothing under the id that it is given. */
+/** The exit code of every command for wrong use, an unreachable server and an unknown id. */
 import * as NodeServices from "@effect/platform-node/NodeServices"
 import * as Cause from "effect/Cause"
 import * as Effect from "effect/Effect"

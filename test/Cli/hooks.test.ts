@@ -1,4 +1,4 @@
-/** `serve --hook`, and `onFailure`, over processes that are killed: what was noted is done, and once. */
+/** `serve --hook` and `onFailure` with processes that are killed: each call and handler still runs, and once. */
 import type http from "node:http"
 import { type HookCall, verifyHook } from "@ironflow/node"
 import { afterAll, assert, describe, it, vi } from "vitest"

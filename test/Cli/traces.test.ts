@@ -1,4 +1,4 @@
-/** Where the spans of a command go. */
+/** Where the spans of a command are exported. */
 import { once } from "node:events"
 import http from "node:http"
 import type { AddressInfo } from "node:net"

@@ -1,4 +1,4 @@
-/** What the command says about itself, and to those who use it in another way than it is meant. */
+/** The help of the command, and its errors for wrong use. */
 import { afterAll, assert, describe, it } from "vitest"
 import { freePort, Terminal } from "./Terminal.ts"
 

@@ -1,4 +1,4 @@
-/** Keys of servers that are not ours: values without a content type, conditions in their words, calls that they do not have. */
+/** Keys of legacy servers: values without a content type, their errors for conditions, calls that they lack. */
 import http from "node:http"
 import { once } from "node:events"
 import type { AddressInfo } from "node:net"

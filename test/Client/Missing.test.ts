@@ -1,4 +1,4 @@
-/** What is missing is named: an id that was left out is not looked for, here as over HTTP. */
+/** A missing id is refused by name, without a lookup, in process and over HTTP. */
 import { createClient, createFunction, type IronflowClient } from "@ironflow/node"
 import { type IronflowEngine, startEngine } from "@ironflow/node/engine"
 import { afterAll, assert, beforeAll, describe, it } from "vitest"

@@ -1,4 +1,4 @@
-/** What comes of errors that a call does not name, and of codes that are not known here. */
+/** Errors that a call does not declare, and unknown codes. */
 import { assert, describe, it } from "@effect/vitest"
 import * as Effect from "effect/Effect"
 import * as FetchHttpClient from "effect/http/FetchHttpClient"

@@ -1,4 +1,4 @@
-/** Following a projection on an Ironflow server as others are: events say little, and which states have changed nobody says. */
+/** Following a projection on a legacy server, whose events do not say which states have changed. */
 import { createServer } from "node:http"
 import type { AddressInfo } from "node:net"
 import { assert, it, vi } from "vitest"

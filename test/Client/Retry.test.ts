@@ -1,4 +1,4 @@
-/** When calls are made again, and who hears of it. */
+/** When calls are retried, and who is told. */
 import { assert, describe, it } from "@effect/vitest"
 import { createClient } from "../../src/Promise/Client.ts"
 import type { ClientRetryConfig, RetryEvent } from "../../src/Client/Retry.ts"

@@ -1,4 +1,4 @@
-/** Watches of servers that a test plays: others than ours, ones that go away, and ones that fall silent. */
+/** Watches of scripted servers: legacy ones, ones that vanish, and ones that fall silent. */
 import { createClient, type IronflowClient, type KVWatchEvent } from "@ironflow/node"
 import type { AddressInfo } from "node:net"
 import { afterEach, beforeEach, expect, it } from "vitest"

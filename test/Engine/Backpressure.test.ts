@@ -1,4 +1,4 @@
-/** A connection that does not keep up: what waits for it, what it is told, and what it gets when it reads on. */
+/** A connection that does not keep up: its buffer, its warnings, and its events once it reads again. */
 import { assert, it } from "@effect/vitest"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"

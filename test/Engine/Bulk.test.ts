@@ -1,4 +1,4 @@
-/** One thing done to many runs: what fits, what is done, what is not and why; embedded and over HTTP, and over a restart. */
+/** Bulk operations: matching runs, results and reasons for skipped runs; embedded and over HTTP, and across a restart. */
 import * as Effect from "effect/Effect"
 import * as FetchHttpClient from "effect/http/FetchHttpClient"
 import * as Layer from "effect/Layer"

@@ -1,4 +1,4 @@
-/** Consumer groups as those see them who look after them, with members that are connected. */
+/** Managing consumer groups with connected members. */
 import { assert, it } from "@effect/vitest"
 import * as Effect from "effect/Effect"
 import * as Fiber from "effect/Fiber"

@@ -1,4 +1,4 @@
-/** An engine that has ended, over a store that goes on. */
+/** An engine that has ended, on a store that stays open. */
 import { assert, it } from "@effect/vitest"
 import { Engine } from "@ironflow/node/effect"
 import * as Context from "effect/Context"

@@ -1,4 +1,4 @@
-/** What the engine says of what goes wrong: one line each, with its fields, and nothing of what goes well. */
+/** The log of the engine: one line for each problem, with its fields, and none for success. */
 import { createFunction, createWorker, type LogFields, type Logger, serve } from "@ironflow/node"
 import { startEngine } from "@ironflow/node/engine"
 import { expect, it } from "vitest"

@@ -1,4 +1,4 @@
-/** Erasing what belongs to one person: what goes, what stays, what is refused; embedded and over HTTP, and over a restart. */
+/** Erasing the data of one person: what is erased, kept and refused; embedded and over HTTP, and across a restart. */
 import { mkdtempSync, readdirSync, readFileSync, rmSync } from "node:fs"
 import { tmpdir } from "node:os"
 import { join } from "node:path"

@@ -1,4 +1,4 @@
-/** What erasing does to each column that may hold what somebody has written: a new one has to be decided on here. */
+/** What erasing does to each column that may hold data of users: a decision about each new column belongs here. */
 import { DatabaseSync } from "node:sqlite"
 import { assert, it } from "vitest"
 import { migrations } from "../../src/Engine/Store/Migrations.ts"

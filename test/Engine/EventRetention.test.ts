@@ -1,4 +1,4 @@
-/** How long events are kept, how many, and what keeps them whatever their age. */
+/** Retention of events by age and size, and what keeps them longer. */
 import { assert, describe, it } from "@effect/vitest"
 import { startEngine } from "@ironflow/node/engine"
 import * as Duration from "effect/Duration"

@@ -1,4 +1,4 @@
-/** Expressions that would take long, sent to a real server: each is given up and says so, and everybody else goes on. */
+/** Slow expressions on a real server: each is stopped with a warning, and nobody else is delayed. */
 import {
   createClient,
   createFunction,

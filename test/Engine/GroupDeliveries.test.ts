@@ -1,4 +1,4 @@
-/** What becomes of an event that a member of a group has: settled when its body is done, kept while that runs, tried again, given up. */
+/** Deliveries to members of a group: settled after the body, extended while it runs, retried, given up. */
 import { assert, it } from "@effect/vitest"
 import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"

@@ -1,4 +1,4 @@
-/** Whom an engine tells of runs and functions in trouble: hooks, by signed requests, and functions that listen to system events. */
+/** Reports of runs and functions in trouble: to hooks, by signed requests, and to functions that listen to system events. */
 import type http from "node:http"
 import { mkdtempSync, rmSync } from "node:fs"
 import { tmpdir } from "node:os"

@@ -1,4 +1,4 @@
-/** What happens to runs is told to those who look on, in the order in which it is committed. */
+/** Observers are told what happens to runs, in the order of the commits. */
 import { assert, it } from "@effect/vitest"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"

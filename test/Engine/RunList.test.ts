@@ -1,4 +1,4 @@
-/** Long lists of runs: how many there are is counted where that is cheap, and others go on while a page is looked for. */
+/** Long lists of runs: totals are counted where that is cheap, and other work runs while a page is read. */
 import { mkdtempSync, rmSync } from "node:fs"
 import { DatabaseSync } from "node:sqlite"
 import { tmpdir } from "node:os"

@@ -1,4 +1,4 @@
-/** What the code of a run logs is kept with the run, by whatever way it came. */
+/** Log lines of handlers are kept with their run, over every transport. */
 import { createFunction, type RunLogLine, type RunnableFunction } from "@ironflow/node"
 import { IronflowFunction, Step } from "@ironflow/node/effect"
 import { startEngine } from "@ironflow/node/engine"

@@ -1,4 +1,4 @@
-/** What a run costs of the database where nobody listens for failures and nothing is traced: each statement is one that it needs. */
+/** The statements of a run without failure listeners and traces: each one is needed. */
 import { StatementSync } from "node:sqlite"
 import { createFunction } from "@ironflow/node"
 import { createTestEngine } from "@ironflow/node/test"

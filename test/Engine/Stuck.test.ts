@@ -1,4 +1,4 @@
-/** Runs that nothing will ever move are told of once: to hooks, and to functions that listen. */
+/** Runs that nothing will ever continue are reported once: to hooks, and to functions that listen. */
 import { mkdtempSync, rmSync } from "node:fs"
 import { tmpdir } from "node:os"
 import path from "node:path"

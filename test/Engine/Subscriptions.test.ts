@@ -1,4 +1,4 @@
-/** Subscriptions in process: what comes, in which order, and what comes again when its time is up. */
+/** Subscriptions in process: events, their order, and redelivery after the deadline. */
 import { assert, it } from "@effect/vitest"
 import * as Effect from "effect/Effect"
 import * as Fiber from "effect/Fiber"

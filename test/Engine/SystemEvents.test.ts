@@ -1,7 +1,7 @@
 import { describe, expect, it } from "vitest"
 import { SystemEventsService } from "../../src/Engine/SystemEvents/SystemEvents.ts"
 
-/** What is remembered of the environments: how many events, and characters of them all. */
+/** The limits of the memory of system events, by number and by characters. */
 const remembered = (system: SystemEventsService, environments: ReadonlyArray<string>) => {
   const events = environments.map((environment) => system.after(environment, 0))
   return {

@@ -1,4 +1,4 @@
-/** Timers over a store that cannot be asked for a while. */
+/** Timers on a store that is unavailable for a while. */
 import { assert, it } from "@effect/vitest"
 import * as Effect from "effect/Effect"
 import * as Logger from "effect/Logger"

@@ -1,4 +1,4 @@
-/** What connections send is worked on in turns of the event loop, which are short however many connections there are. */
+/** Input of connections is processed in short turns of the event loop, however many connections there are. */
 import { afterEach, assert, describe, it } from "vitest"
 import { hasTime, someoneWaits, whenTime } from "../../src/Engine/LoopTurn.ts"
 

@@ -1,4 +1,4 @@
-/** What an Effect handler's own sleeps are: not durable, and told of once. */
+/** Sleeps of an Effect handler outside steps: not durable, and reported once. */
 import { assert, describe } from "@effect/vitest"
 import * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"

@@ -1,4 +1,4 @@
-/** What a worker says when code does not ask any more for what is recorded of a run, and of which code it says nothing. */
+/** The warning when code no longer calls a recorded step, and when there is none. */
 import { assert, describe, it } from "@effect/vitest"
 import * as Effect from "effect/Effect"
 import { type AnyFunction, createFunction, type FunctionHandler, make } from "../../src/Function.ts"

@@ -1,4 +1,4 @@
-/** Projections with Effect handlers: what they need comes from the worker's layer, what they fail with is a dead letter. */
+/** Projections with Effect handlers: services come from the worker's layer, and failures become dead letters. */
 import { assert, describe, it } from "@effect/vitest"
 import * as Context from "effect/Context"
 import * as Deferred from "effect/Deferred"

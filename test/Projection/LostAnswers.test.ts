@@ -1,4 +1,4 @@
-/** A worker whose engine is not heard, or does not hear it. */
+/** A worker whose messages to or from the engine are lost. */
 import http from "node:http"
 import type { AddressInfo } from "node:net"
 import { afterEach, assert, it, vi } from "vitest"

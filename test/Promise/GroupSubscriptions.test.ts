@@ -1,4 +1,4 @@
-/** Members of groups over sockets: what a loop or a handler has not done goes to others, and what it is doing to nobody else. */
+/** Members of groups over sockets: unhandled events go to others, and events in progress do not. */
 import {
   type ConsumerGroupConfig,
   createClient,

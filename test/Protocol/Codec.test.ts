@@ -1,4 +1,4 @@
-/** What is made of a codec: readers of requests and of answers, encoders, and schemas. */
+/** What a codec generates: readers of requests and answers, encoders, and schemas. */
 import { assert, describe, it } from "vitest"
 import { ValidationError } from "../../src/Errors.ts"
 import { listBulk } from "../../src/Protocol/Bulk.ts"

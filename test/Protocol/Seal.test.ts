@@ -1,4 +1,4 @@
-/** What a seal shows: whether a message has come as it was sent. */
+/** A seal shows whether a message has arrived unchanged. */
 import { assert, describe, it } from "vitest"
 import { safeJsonParse } from "../../src/Json.ts"
 import { isSealed, MESSAGE_DAMAGED, readSealed, seal } from "../../src/Protocol/Seal.ts"

@@ -1,4 +1,4 @@
-/** What comes on WebSockets, for those who are gone. */
+/** Input on WebSockets whose clients are gone. */
 import { createServer } from "node:http"
 import { type AddressInfo, connect } from "node:net"
 import type { Duplex } from "node:stream"

@@ -1,4 +1,4 @@
-/** What a replay may differ in: handlers that do not wait for all of their steps are correct, and judged so. */
+/** Allowed differences of a replay: handlers that do not await all of their steps are correct. */
 import { createFunction, type FunctionHandler, NondeterminismError } from "@ironflow/node"
 import { IronflowFunction, Step } from "@ironflow/node/effect"
 import { createTestEngine, type TestEngineConfig, verify } from "@ironflow/node/test"

@@ -1,4 +1,4 @@
-/** What a worker sends is damaged on its way, a bit at a time: nobody else is given what it is at. */
+/** Messages of a worker are damaged in transit, a bit at a time: no other worker gets its runs. */
 import { mkdtempSync, rmSync } from "node:fs"
 import { tmpdir } from "node:os"
 import { join } from "node:path"

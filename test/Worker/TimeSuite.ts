@@ -1,4 +1,4 @@
-/** What time is to a function, whatever it reaches its engine by: short sleeps, many of them, and timers of years. */
+/** Time in functions over every transport: short sleeps, many sleeps, and timers of years. */
 import { createFunction, type IronflowClient, type IronflowFunction, RetryAfterError } from "@ironflow/node"
 import { assert, it, vi } from "vitest"
 

@@ -1,4 +1,4 @@
-/** What is done to many runs, in a browser: counted, asked about, followed, ended and refused. */
+/** Bulk operations in a browser: counted, confirmed, followed, cancelled and refused. */
 import { createClient, createFunction, createWorker } from "@ironflow/node"
 import { assert, describe, it } from "vitest"
 import { useConsole } from "./Browser.ts"

@@ -1,4 +1,4 @@
-/** What somebody has in their hands is found from every page, and what the console says for a shell works there. */
+/** Any id can be found from every page, and the shell commands that the console shows work. */
 import { execFile } from "node:child_process"
 import path from "node:path"
 import process from "node:process"

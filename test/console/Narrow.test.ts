@@ -1,4 +1,4 @@
-/** Every page where there is little room: nothing that one presses is cut off, and no list is wider than the screen. */
+/** Every page on a small screen: no button is cut off, and no list is wider than the screen. */
 import {
   createClient,
   createFunction,

@@ -1,4 +1,4 @@
-/** What is around every page: keys, environments, times, and the path under which a proxy has it. */
+/** The frame of every page: keys, environments, times, and the path of a proxy. */
 import { once } from "node:events"
 import http from "node:http"
 import type { AddressInfo } from "node:net"

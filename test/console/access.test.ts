@@ -1,4 +1,4 @@
-/** Who gets in with a browser, what they see, and what pages of others can do: nothing. */
+/** Access by browser: who is let in, what they see, and that pages of other sites can do nothing. */
 import { type ChildProcess, spawn } from "node:child_process"
 import { once } from "node:events"
 import http from "node:http"

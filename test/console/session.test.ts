@@ -1,4 +1,4 @@
-/** What the port says to browsers: the files of the console, and the session that a key is traded for. */
+/** The port for browsers: the files of the console, and the session for a key. */
 import { mkdtempSync, rmSync } from "node:fs"
 import http from "node:http"
 import { once } from "node:events"

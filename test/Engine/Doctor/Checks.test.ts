@@ -1,4 +1,4 @@
-/** What the doctor makes of what it finds. */
+/** The checks that the doctor derives from its findings. */
 import { assert, describe, it } from "vitest"
 import type { Explanation } from "../../../src/Client/Client.ts"
 import {

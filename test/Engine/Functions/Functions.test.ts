@@ -1,4 +1,4 @@
-/** What the engine knows of functions at once is what is stored, by the time that whoever wrote it is answered. */
+/** The engine's memory of functions equals the stored rows by the time the writer gets its answer. */
 import { assert, it } from "@effect/vitest"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"

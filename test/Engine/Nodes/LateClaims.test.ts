@@ -1,4 +1,4 @@
-/** What an engine does with runs that it has claimed when it stands still before their workers have them. */
+/** Runs that an engine claimed before it froze, and that have not reached their workers. */
 import { assert, describe, it } from "@effect/vitest"
 import * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"

@@ -1,4 +1,4 @@
-/** Two engines that are processes of their own, on one Postgres: what holds at both, and what becomes of one while the other stands still. */
+/** Two engine processes on one Postgres: shared changes, and one engine while the other is frozen. */
 import { setTimeout as delay } from "node:timers/promises"
 import pg from "pg"
 import { afterAll, assert, beforeAll, describe, it } from "vitest"

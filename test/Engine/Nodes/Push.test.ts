@@ -1,4 +1,4 @@
-/** Push endpoints of several engines on one database: each calls them, and one asks those that are down. */
+/** Push endpoints of several engines on one database: each engine calls them, and one probes those that are down. */
 import { assert, describe, it } from "@effect/vitest"
 import * as Clock from "effect/Clock"
 import * as Context from "effect/Context"

@@ -1,4 +1,4 @@
-/** Engines of two versions on one schema: what the newer one may do while the older one lives, and what becomes of that. */
+/** Engines of two versions on one schema: what the newer one may do while the older one runs, and afterwards. */
 import { assert, describe, it } from "@effect/vitest"
 import * as Effect from "effect/Effect"
 import type * as Scope from "effect/Scope"

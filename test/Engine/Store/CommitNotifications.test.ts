@@ -1,4 +1,4 @@
-/** What engines on one schema hear of each other's commits: at once when they are told, and in a second when that is lost. */
+/** Commits reach other engines on the schema at once by notification, and within a second when that is lost. */
 import { assert, describe, it } from "@effect/vitest"
 import * as Effect from "effect/Effect"
 import type * as Scope from "effect/Scope"

@@ -1,4 +1,4 @@
-/** What engines on one database tell each other, as text, and which commits they know. */
+/** The notifications of engines on one database as text, and their record of known commits. */
 import { assert, describe, it } from "vitest"
 import { type Changes, noCounts } from "../../../src/Engine/Store/Changes.ts"
 import { Commits, spansOf } from "../../../src/Engine/Store/Postgres/Commits.ts"

@@ -1,4 +1,4 @@
-/** What Postgres is asked, and how often somebody waits for it: counted, because time depends on the machine. */
+/** The number of statements and round trips on Postgres: counted, because time depends on the machine. */
 import { assert, describe, it } from "@effect/vitest"
 import * as Effect from "effect/Effect"
 import type * as Scope from "effect/Scope"

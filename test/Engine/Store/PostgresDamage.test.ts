@@ -1,4 +1,4 @@
-/** Rows and pages on Postgres that are damaged: whoever asks for them gets an error, and everything else goes on, as in a file. */
+/** Damaged rows and pages on Postgres: reading them is an error, and everything else works, as in a file. */
 import { assert, describe, it } from "@effect/vitest"
 import * as Effect from "effect/Effect"
 import { closeSync, openSync, writeSync } from "node:fs"

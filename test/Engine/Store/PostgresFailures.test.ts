@@ -1,4 +1,4 @@
-/** What goes wrong on the way to Postgres: who is told what, and that nothing is lost or done twice. */
+/** Failures of the connection to Postgres: their messages, and that nothing is lost or done twice. */
 import { assert, describe, it } from "@effect/vitest"
 import * as Effect from "effect/Effect"
 import type * as Scope from "effect/Scope"

@@ -1,4 +1,4 @@
-/** Whether what was committed is still there: what a node finds when it begins a transaction. */
+/** The check at the start of a transaction that Postgres still has every commit. */
 import { assert, describe, it } from "vitest"
 import { compare, type Known } from "../../../src/Engine/Store/Postgres/CommitHistory.ts"
 

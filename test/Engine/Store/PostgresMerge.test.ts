@@ -1,4 +1,4 @@
-/** Writes that nobody waits for, on their way to Postgres: what travels together, and what is found out when it was believed in vain. */
+/** Deferred writes to Postgres: which are sent together, and what happens when an assumption was wrong. */
 import { assert, describe, it } from "@effect/vitest"
 import * as Effect from "effect/Effect"
 import type { Prepared } from "../../../src/Engine/Store/Postgres/Dialect.ts"

@@ -1,4 +1,4 @@
-/** Runs on a whole engine over a store that is elsewhere: what its services ask of a store, and hear from it, is plain too. */
+/** Runs on a whole engine whose store is in another thread: its calls and answers are plain data too. */
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import { expect, test } from "vitest"

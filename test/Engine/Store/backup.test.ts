@@ -1,4 +1,4 @@
-/** Backups: made while the engine writes, put in place again, and refused where they would do harm. */
+/** Backups: made while the engine writes, restored, and refused where they would do harm. */
 import { assert, describe, it } from "@effect/vitest"
 import * as Effect from "effect/Effect"
 import * as Fiber from "effect/Fiber"

@@ -1,4 +1,4 @@
-/** A backup that is not what was written is told apart from one that is, and a restore that is refused leaves nothing. */
+/** A changed backup is detected by its checksum, and a refused restore leaves nothing. */
 import { mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs"
 import { tmpdir } from "node:os"
 import { join } from "node:path"

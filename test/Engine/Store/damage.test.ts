@@ -1,4 +1,4 @@
-/** A database that is damaged in places: whoever asks for what is damaged gets an error, and everything else goes on. */
+/** A partly damaged database: reading damaged data is an error, and everything else works. */
 import { assert, describe, it } from "@effect/vitest"
 import * as Effect from "effect/Effect"
 import { explain } from "../../../src/Engine/Runs/Explain.ts"

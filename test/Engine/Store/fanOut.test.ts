@@ -1,4 +1,4 @@
-/** What very many wait for, on a file: how much of it is written, and what a process leaves that is killed on the way. */
+/** Events with very many waits, on a file: how much is written, and what a killed process leaves. */
 import { assert, describe, it } from "@effect/vitest"
 import * as Effect from "effect/Effect"
 import { statSync } from "node:fs"

@@ -1,4 +1,4 @@
-/** Two engines on one file that the lock beside it does not keep apart, and stops that were not clean. */
+/** Two engines on one file despite the lock file, and unclean stops. */
 import { assert, describe, it } from "@effect/vitest"
 import * as Effect from "effect/Effect"
 import * as TestClock from "effect/testing/TestClock"

@@ -1,4 +1,4 @@
-/** How the database finds what each statement asks for: none reads a table that grows from one end to the other without a reason. */
+/** The plans of all statements: none scans a growing table without a reason. */
 import { DatabaseSync } from "node:sqlite"
 import { assert, describe, it } from "vitest"
 import { migrations } from "../../../src/Engine/Store/Migrations.ts"

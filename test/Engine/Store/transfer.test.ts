@@ -1,4 +1,4 @@
-/** All that an engine has goes from a file to Postgres and back, and its runs go on there. */
+/** Export and import: all data of an engine moves from a file to Postgres and back, and its runs continue there. */
 import { mkdtempSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from "node:fs"
 import { tmpdir } from "node:os"
 import { join } from "node:path"

@@ -1,4 +1,4 @@
-/** What is due in several environments: it is looked for in all of them, and each fires by itself. */
+/** Due work in several environments: found in all of them, and fired in each separately. */
 import { assert, describe } from "@effect/vitest"
 import * as Effect from "effect/Effect"
 import * as TestClock from "effect/testing/TestClock"

@@ -1,4 +1,4 @@
-/** What very many wait for at once, or are to be told at once: it takes several transactions, and loses nothing on the way. */
+/** Events with very many waits: their delivery takes several transactions, and loses nothing. */
 import { assert, describe } from "@effect/vitest"
 import * as Effect from "effect/Effect"
 import type { Job, Outcome, TurnOp } from "../../../../src/Protocol/Worker.ts"

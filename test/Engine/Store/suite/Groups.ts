@@ -1,4 +1,4 @@
-/** Topics and consumer groups: what is counted, handed out, settled, handed out again and deleted. */
+/** Topics and consumer groups: counts, delivery, settlement, redelivery and deletion. */
 import { assert, describe } from "@effect/vitest"
 import * as Effect from "effect/Effect"
 import * as TestClock from "effect/testing/TestClock"

@@ -1,4 +1,4 @@
-/** Reading on in the log: positions, kinds, names and patterns, environments. */
+/** Reading the log: positions, kinds, names and patterns, environments. */
 import { assert, describe } from "@effect/vitest"
 import * as Effect from "effect/Effect"
 import { putSecret } from "../../../../src/Engine/Secrets/SecretRows.ts"

@@ -1,4 +1,4 @@
-/** Runs that are taken from a worker which may still be at them. */
+/** Runs that are taken from a worker which may still execute them. */
 import { assert, describe } from "@effect/vitest"
 import * as Effect from "effect/Effect"
 import type { Job } from "../../../../src/Protocol/Worker.ts"

@@ -1,4 +1,4 @@
-/** Steering runs from the outside, and looking at them. */
+/** Run control and inspection. */
 import type { ListRunsQuery } from "../../../../src/Engine/Runs/RunRecords.ts"
 import { assert, describe } from "@effect/vitest"
 import * as Effect from "effect/Effect"

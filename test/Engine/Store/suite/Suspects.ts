@@ -1,4 +1,4 @@
-/** Runs that were lost together: they are tried apart until it shows which of them is to blame. */
+/** Runs that were lost together are retried one by one until the cause is found. */
 import { assert, describe } from "@effect/vitest"
 import type { Job } from "../../../../src/Protocol/Worker.ts"
 import { complete, done, handles, release, type Shop, type ShopTest, sleep, suspend } from "./Shop.ts"

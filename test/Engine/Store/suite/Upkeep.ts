@@ -1,4 +1,4 @@
-/** What is kept beside runs, and for how long: ended runs, sealed secrets, cron schedules. */
+/** Retention of ended runs, recordings, sealed secrets and cron schedules. */
 import { assert, describe } from "@effect/vitest"
 import * as Effect from "effect/Effect"
 import * as Secrets from "../../../../src/Engine/Secrets/SecretRows.ts"

@@ -1,4 +1,4 @@
-/** Functions that are paused, runs that are pinned to a version, how functions were registered, forks, and what functions keep. */
+/** Paused functions, pinned runs, the history of registrations, forks, and the retention of functions. */
 import { assert, describe } from "@effect/vitest"
 import * as Effect from "effect/Effect"
 import * as Forking from "../../../../src/Engine/Runs/Forking.ts"
