@@ -12,7 +12,7 @@ export const databaseFlags = {
   databaseUrl: Flag.String("database-url").pipe(
     Flag.withMetavar("URL"),
     Flag.withDescription(
-      "A database on Postgres instead of a file: postgres://user:password@host:5432/database; IRONFLOW_DATABASE_URL says it too, and keeps the password from those who list processes"
+      "A database on Postgres instead of a file: postgres://user:password@host:5432/database; or set IRONFLOW_DATABASE_URL, which keeps the password out of lists of processes"
     ),
     Flag.optional
   ),
@@ -69,8 +69,8 @@ export const migrate = Command.make(
     })
     yield* print({ database: shown, from, to }, () =>
       from === to
-        ? `The tables at ${shown} are up to date (${to}).`
-        : `The tables at ${shown} were at ${from} and are at ${to} now.`
+        ? `The tables at ${shown} are up to date (version ${to}).`
+        : `The tables at ${shown} were migrated from version ${from} to version ${to}.`
     )
   })
 ).pipe(

@@ -114,8 +114,8 @@ const access = ({ url }: ResolvedServer, isOpen: boolean): Effect.Effect<DoctorC
       if (!isOpen) return ok("keys", "Calls need an API key.")
       const advice = "Make a key with `ironflow apikeys create`: from then on every call needs one."
       return isLoopback(new URL(url).hostname)
-        ? warn("keys", "It answers everybody who reaches it, without an API key.", advice)
-        : fail("keys", `It answers everybody who reaches ${url}, without an API key.`, advice)
+        ? warn("keys", "The engine answers everybody who reaches it, without an API key.", advice)
+        : fail("keys", `The engine answers everybody who reaches ${url}, without an API key.`, advice)
     }
   )
 
@@ -141,7 +141,7 @@ export const doctor = Command.make(
     data: Flag.String("data").pipe(
       Flag.withMetavar("FILE"),
       Flag.withDescription(
-        "Look at this database file, which is only read; an engine may have it open. By default the server is asked"
+        "Check this database file, which is only read; an engine may have it open. By default the command checks the server"
       ),
       Flag.optional
     ),
@@ -179,10 +179,10 @@ export const doctor = Command.make(
   })
 ).pipe(
   Command.withDescription(
-    "Look whether anything is wrong with an engine, its database, its disk, its clock, its keys and its runs, and say what to do. " +
+    "Check an engine, its database, its disk, its clock, its keys and its runs for problems, and say what to do. " +
       "Exits with 1 when a check fails, with 0 when there are warnings at most. Needs `engine:read` where there are keys."
   ),
-  Command.withShortDescription("Look whether anything is wrong"),
+  Command.withShortDescription("Check for problems and say what to do"),
   Command.withExamples([
     { command: "ironflow doctor" },
     { command: "ironflow doctor --data /var/lib/ironflow/ironflow.db --check" },

@@ -79,7 +79,7 @@ describe("ironflow doctor", () => {
       })
       assert.strictEqual(after.code, 0, after.stderr)
       assert.match(after.stdout, /^ok {4}backups +The last one was made \d{4}-/m)
-      assert.match(after.stdout, /^warn {2}keys +It answers everybody who reaches .*, without an API key\./m)
+      assert.match(after.stdout, /^warn {2}keys +The engine answers everybody who reaches .*, without an API key\./m)
     }
   )
 

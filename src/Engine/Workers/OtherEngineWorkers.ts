@@ -5,7 +5,7 @@ import type { LiveWorker } from "../Runs/Explain.ts"
 import type { NodeWorker } from "../Runs/NodeWorkers.ts"
 import { type Connected, infoOf } from "./ConnectedWorker.ts"
 
-interface Elsewhere {
+interface StoredWorker {
   readonly environment: string
   readonly info: WorkerInfo
   readonly live: LiveWorker
@@ -24,8 +24,8 @@ export const textOf = (worker: Connected): string =>
     ...(worker.problem === undefined ? {} : { problem: worker.problem.slice(0, MOST_PROBLEM) })
   })
 
-export class ElsewhereWorkers {
-  #workers: ReadonlyMap<string, Elsewhere> = new Map()
+export class OtherEngineWorkers {
+  #workers: ReadonlyMap<string, StoredWorker> = new Map()
 
   /** Replaces the workers. */
   set(workers: ReadonlyArray<NodeWorker>): void {
@@ -51,41 +51,43 @@ export class ElsewhereWorkers {
     return this.#workers.get(workerId)?.live
   }
 
-  #of(environment: string): ReadonlyArray<Elsewhere> {
+  #of(environment: string): ReadonlyArray<StoredWorker> {
     return [...this.#workers.values()].filter((worker) => worker.environment === environment)
   }
 }
 
 /** `undefined` for a worker stored by a version with another format. */
-const readWorker = ({ environment, info: text, jobs, workerId }: NodeWorker): Elsewhere | undefined => {
-  const said = safeJsonParse(text)
-  if (!isObject(said) || !Array.isArray(said.functionIds) || !isObject(said.labels)) return undefined
-  const functionIds = said.functionIds.map(String)
-  const labels = Object.fromEntries(Object.entries(said.labels).map(([name, value]) => [name, String(value)]))
-  const maxConcurrentJobs = Number(said.maxConcurrentJobs)
+const readWorker = ({ environment, info: text, jobs, workerId }: NodeWorker): StoredWorker | undefined => {
+  const stored = safeJsonParse(text)
+  if (!isObject(stored) || !Array.isArray(stored.functionIds) || !isObject(stored.labels)) return undefined
+  const functionIds = stored.functionIds.map(String)
+  const labels = Object.fromEntries(
+    Object.entries(stored.labels).map(([name, value]) => [name, String(value)])
+  )
+  const maxConcurrentJobs = Number(stored.maxConcurrentJobs)
   return {
     environment,
     info: {
       id: workerId,
-      hostname: String(said.hostname),
+      hostname: String(stored.hostname),
       functionIds,
       maxConcurrentJobs,
       activeJobs: jobs,
       labels,
-      transport: String(said.transport),
-      registeredAt: String(said.registeredAt)
+      transport: String(stored.transport),
+      registeredAt: String(stored.registeredAt)
     },
     live: {
       id: workerId,
       functionIds: new Set(functionIds),
-      codeVersions: Array.isArray(said.codeVersions)
-        ? new Map(said.codeVersions.map((one) => [String(one[0]), String(one[1])]))
+      codeVersions: Array.isArray(stored.codeVersions)
+        ? new Map(stored.codeVersions.map((one) => [String(one[0]), String(one[1])]))
         : new Map(),
-      turnLimits: Array.isArray(said.turnLimits)
-        ? new Map(said.turnLimits.map((limit) => [String(limit[0]), Number(limit[1])]))
+      turnLimits: Array.isArray(stored.turnLimits)
+        ? new Map(stored.turnLimits.map((limit) => [String(limit[0]), Number(limit[1])]))
         : undefined,
-      ...(typeof said.leaseMs === "number" ? { leaseMs: said.leaseMs } : {}),
-      ...(typeof said.problem === "string" ? { problem: said.problem } : {}),
+      ...(typeof stored.leaseMs === "number" ? { leaseMs: stored.leaseMs } : {}),
+      ...(typeof stored.problem === "string" ? { problem: stored.problem } : {}),
       labels,
       maxConcurrentJobs,
       activeJobs: jobs
