@@ -25,7 +25,7 @@ const rooms: ReadonlyArray<readonly [room: string, modules: RegExp]> = [
   ["what is audited", /^Engine\/Audit\//],
   ["what is due", /^Engine\/Schedules\//],
   ["turns: given, kept, lost, reported", /^Engine\/Turns\//],
-  ["what is done to many runs", /^Engine\/Bulk\//],
+  ["bulk operations", /^Engine\/Bulk\//],
   ["access", /^Engine\/Access\//],
   ["projections of the engine", /^Engine\/Projections\//],
   ["topics and groups", /^Engine\/PubSub\//],

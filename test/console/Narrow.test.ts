@@ -57,7 +57,7 @@ const totals = createProjection({
   }
 })
 
-it("has all of each page on a screen of 320 pixels", { timeout: 180_000 }, async () => {
+it("shows each page whole on a screen of 320 pixels", { timeout: 180_000 }, async () => {
   const server = await kit.serve({
     bootstrapKey: OPERATOR,
     masterKey: "cd".repeat(32),

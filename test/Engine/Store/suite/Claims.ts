@@ -396,7 +396,7 @@ export const claimsSuite = (test: ShopTest): void => {
 
     for (const [how, free] of [
       ["completes", (shop, job) => shop.report(job, complete())],
-      ["is given back", (shop, job) => shop.report(job, release)],
+      ["ends at sign-out", (shop, job) => shop.report(job, release)],
       ["is tried again later", (shop, job) => shop.report(job, retryRun(1000))],
       ["pauses itself", (shop, job) => shop.report(job, pause)],
       ["is cancelled", (shop, job) => shop.store.write(Steering.cancelRun("default", job.runId, "no stock"))],

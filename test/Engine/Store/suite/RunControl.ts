@@ -264,7 +264,7 @@ export const steeringSuite = (test: ShopTest): void => {
 
     for (const [how, op] of [
       ["suspends", suspend("rest:0")],
-      ["is given back", release],
+      ["ends at sign-out", release],
       ["is to be tried again", retryRun(10)]
     ] as const) {
       test(`a live turn that ${how} while a pause is asked for ends paused`, function* (shop) {
