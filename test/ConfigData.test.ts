@@ -9,7 +9,7 @@ const problems = {
 }
 
 it.each(Object.entries(problems))(
-  "%j is no name, in neither API, and nothing is sent",
+  "%j is not a name, in either API, and nothing is sent",
   async (name, problem) => {
     await using engine = await startEngine({ filename: ":memory:", functions: [], logger: false })
     await using remote = createClient({ serverUrl: "http://127.0.0.1:1" })

@@ -129,13 +129,10 @@ describe("data", () => {
     ]
   ]
   describe.each(keeping)("of %s", (_, call) => {
-    it.each(values)(
-      "that is %s is kept as JSON has it, and {} when there is none",
-      async (_, given, kept) => {
-        for (const [via, client] of connections())
-          assert.deepStrictEqual(await call(client, given as never), kept, via)
-      }
-    )
+    it.each(values)("that is %s is kept as in JSON, and is {} when absent", async (_, given, kept) => {
+      for (const [via, client] of connections())
+        assert.deepStrictEqual(await call(client, given as never), kept, via)
+    })
   })
 
   const same: ReadonlyArray<readonly [string, (client: IronflowClient, value: never) => Promise<unknown>]> = [

@@ -167,7 +167,7 @@ describe("nextFire", () => {
   }
 
   it.each([...daysWithRepeatedTimes, ...daysWithSkippedTimes])(
-    "in %s it says what a clock says that is read every minute, from %s to %s",
+    "in %s it agrees with a clock that is read every minute, from %s to %s",
     (zone, from, to) => {
       const shown = readings(zone, Date.parse(from), Date.parse(to))
       for (const minutes of ["*", "*/7", "59", "0,15,30,45"]) {

@@ -46,7 +46,7 @@ afterAll(() => terminal[Symbol.asyncDispose]())
 
 describe("ironflow backup and restore", () => {
   it(
-    "take everything of an engine that runs to another place, where runs in flight go on",
+    "move everything of a running engine to another place, where runs in flight continue",
     { timeout: 60_000 },
     async () => {
       const made = await terminal.run(["backup", "monday.db"], { env })
@@ -184,7 +184,7 @@ describe("a signal", () => {
   }
 
   it(
-    "lets `serve --drain` go on answering while it says that it is about to stop, and a second one ends that",
+    "makes `serve --drain` answer while it reports that it is stopping, and a second one ends that",
     { timeout: 60_000 },
     async () => {
       const [draining, url] = await serve("drained.db", "--drain", "1h")

@@ -66,7 +66,7 @@ const run = (args: ReadonlyArray<string>, input?: string) =>
   terminal.run(args, { env, ...(input === undefined ? {} : { input }) })
 
 it(
-  "counts first, wants to be told when nobody can be asked, and says by its exit code how it went",
+  "counts first, needs --yes without a terminal, and has an exit code for each result",
   {
     timeout: 120_000
   },
@@ -149,7 +149,7 @@ it(
 )
 
 it(
-  "waits for one that goes on no longer than it is told, and leaves it going when it is ended",
+  "waits for an operation until its timeout, and lets it continue when the command ends",
   { timeout: 120_000 },
   async () => {
     const { filter } = await ordersOf(...Array.from({ length: 2000 }, () => 1))
@@ -219,7 +219,7 @@ it("reports invalid use, and starts nothing", { timeout: 120_000 }, async () => 
 })
 
 it(
-  "goes on when the server was killed in the middle, and touches no run twice",
+  "continues after a kill of the server, and handles no run twice",
   {
     timeout: 180_000
   },

@@ -91,7 +91,7 @@ const waysToStart: ReadonlyArray<readonly [string, ReadonlyArray<string>, number
 
 describe("an engine that is started from its systemd unit", () => {
   it.each(waysToStart)(
-    "by %s answers its probes, and stops in the time that it is given",
+    "by %s answers its probes, and stops within its time",
     { timeout: 60_000 },
     async (_, args, graceSeconds) => {
       const port = await freePort()

@@ -265,7 +265,7 @@ it("wrong use exits with 2", { timeout: 60_000 }, async () => {
 })
 
 it(
-  "what is done exits with 0, what fails or is refused with 1, what is wrong with 2, and to none of many with 4",
+  "success exits with 0, failure and refusal with 1, wrong use with 2, and no matching run with 4",
   {
     timeout: 120_000
   },

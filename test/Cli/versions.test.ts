@@ -51,7 +51,7 @@ afterAll(async () => {
 })
 
 it(
-  "a run stays with its version; when that was killed it waits, and is moved, paused and forked",
+  "a run stays with its version; when its worker was killed it waits, and can be moved, paused and forked",
   { timeout: 600_000 },
   async () => {
     const one = await startWorker("1")

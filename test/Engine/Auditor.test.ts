@@ -68,7 +68,7 @@ const aWhile = Effect.forEach(
 
 describe("the auditor of an engine", () => {
   it.effect(
-    "takes a run of the same event for a rerun when it began after the other had ended, and else for one too many",
+    "accepts a second run of an event when it began after the first had ended, and otherwise reports it",
     () =>
       withAuditor(true, ({ lines }) =>
         Effect.gen(function* () {

@@ -134,7 +134,7 @@ describe("events", () => {
   )
 
   it.effect(
-    "stay until every projection has come past them, and one that begins anew says what is gone",
+    "are kept until every projection has passed them, and a rebuilt projection reports the deleted ones",
     () =>
       Effect.gen(function* () {
         const client = yield* Client

@@ -697,7 +697,7 @@ describe("an endpoint", () => {
   })
 
   it.each([500, 404])(
-    "of this package that answers %i for a moment is asked again, and gets whole turns",
+    "of this package that answers %i for a moment is called again, and gets whole turns",
     async (status) => {
       const order = createFunction({ id: "order", triggers: [{ event: "order.placed" }] }, async ({ step }) =>
         step.parallel("both", [() => step.run("one", () => 1), () => step.run("two", () => 2)])
@@ -794,7 +794,7 @@ describe("an endpoint", () => {
   })
 
   it.each([0, 3])(
-    "that has only 404 to say, after %i runs, is tried at growing intervals, and its run waits unharmed",
+    "that answers only 404, after %i runs, is tried at growing intervals, and its run waits unharmed",
     async (runs) => {
       const at: Array<number> = []
       let isThere = true

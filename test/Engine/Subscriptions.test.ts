@@ -71,7 +71,7 @@ it.effect("a replay comes first, without a gap and without an event twice", () =
 )
 
 it.effect(
-  "an event without an ack comes again 30 to 40 seconds after its body, and a nak brings it after its delay",
+  "an event without an ack is delivered again 30 to 40 seconds after its body, and after a nak when its delay has passed",
   () =>
     Effect.gen(function* () {
       const client = yield* Client

@@ -135,7 +135,7 @@ describe("an engine whose database was taken over", () => {
   })
 
   it.each(transports)(
-    "shows to its workers that they are not connected any more, though there is nothing to do: over %s",
+    "shows its workers that they are disconnected, even while they are idle: over %s",
     async (_, create) => {
       const first = await startEngine({ filename, logger, listen: { port: 0, leaseTerm: leaseMs } })
       const worker = create(first.url!, makeStep().inPromises)

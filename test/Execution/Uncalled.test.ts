@@ -124,7 +124,7 @@ describe("nothing is reported for code that calls every recorded step", () => {
   )
 
   both(
-    "nor of a race, whose loser stays open",
+    "nothing is reported for a race, whose loser stays open",
     {
       promise:
         () =>
@@ -154,7 +154,7 @@ describe("nothing is reported for code that calls every recorded step", () => {
   )
 
   both(
-    "nor of parallel branches of which one fails fast",
+    "nothing is reported for parallel branches of which one fails fast",
     {
       config: { retry: { maxAttempts: 1 } },
       promise:
@@ -212,7 +212,7 @@ describe("nothing is reported for code that calls every recorded step", () => {
   )
 
   both(
-    "nor of turns that are retried or rolled back",
+    "nothing is reported for turns that are retried or rolled back",
     {
       config: { retry: { maxAttempts: 2, initialDelayMs: 10 } },
       promise:

@@ -375,27 +375,25 @@ describe("a polling worker", () => {
     })
   )
 
-  it.effect(
-    "begins no job that comes with word that it was taken back, and asks for another in its place",
-    () =>
-      Effect.gen(function* () {
-        const { close, engine, jobs, session: it } = yield* session()
-        it.credit(3)
-        const poll = yield* engine.poll({ asked: 3 })
-        poll.answer(200, {
-          deliveries: [
-            { seq: 1, job: job("a") },
-            { seq: 2, job: job("b") },
-            { seq: 3, job: job("c") },
-            { seq: 4, notice: { _tag: "Cancelled", jobId: "job-a", reason: "no stock" } },
-            { seq: 5, notice: { _tag: "LeaseLost", jobId: "job-b", reason: "a step was patched" } }
-          ]
-        })
-        yield* engine.poll({ seen: 5, asked: 5 })
-
-        assert.deepStrictEqual(jobs, ["job-c"])
-        yield* close
+  it.effect("begins no job that arrives with its revocation, and asks for another in its place", () =>
+    Effect.gen(function* () {
+      const { close, engine, jobs, session: it } = yield* session()
+      it.credit(3)
+      const poll = yield* engine.poll({ asked: 3 })
+      poll.answer(200, {
+        deliveries: [
+          { seq: 1, job: job("a") },
+          { seq: 2, job: job("b") },
+          { seq: 3, job: job("c") },
+          { seq: 4, notice: { _tag: "Cancelled", jobId: "job-a", reason: "no stock" } },
+          { seq: 5, notice: { _tag: "LeaseLost", jobId: "job-b", reason: "a step was patched" } }
+        ]
       })
+      yield* engine.poll({ seen: 5, asked: 5 })
+
+      assert.deepStrictEqual(jobs, ["job-c"])
+      yield* close
+    })
   )
 
   it.effect("begins no job that arrives with a pause of its run, unless the pause is over", () =>
@@ -448,7 +446,7 @@ describe("a polling worker", () => {
   )
 
   it.effect(
-    "says that it has dropped a job when its report is refused, and not while that is on its way",
+    "confirms the drop of a job when its report is refused, and not while the report is in flight",
     () =>
       Effect.gen(function* () {
         const {
@@ -573,7 +571,7 @@ describe("a polling worker", () => {
   )
 
   it.effect(
-    "a report that finds the worker unknown is sent again after the registration, under its number",
+    "a report to an engine that does not know the worker is resent after the registration, under its number",
     () =>
       Effect.gen(function* () {
         const {
@@ -762,41 +760,39 @@ describe("a polling worker", () => {
     })
   )
 
-  it.effect(
-    "lets go of turns whose reports the server will never take, not before their leases would end",
-    () =>
-      Effect.gen(function* () {
-        const { close, engine, session: it } = yield* session()
-        it.credit(2)
-        const poll = yield* engine.poll({ asked: 2 })
-        poll.answer(200, {
-          deliveries: [
-            { seq: 1, job: job("a") },
-            { seq: 2, job: job("b") }
-          ]
-        })
-        yield* engine.poll({ seen: 2 })
-        engine.answer = ({ what }) =>
-          what === "reports"
-            ? { status: 400, body: { error: "no such op" } }
-            : what === "poll"
-              ? { status: 200, body: { deliveries: [] } }
-              : undefined
-
-        const exit = yield* Effect.exit(it.report([report("a", settle)]))
-        assert.isTrue(Exit.hasDies(exit))
-        engine.answer = () => undefined
-        for (const seconds of [7, 7, 7, 7, 1]) {
-          const open = yield* engine.poll()
-          yield* TestClock.adjust(`${seconds} seconds`)
-          open.answer(200, { deliveries: [] })
-          yield* engine.until(() => engine.openPoll !== undefined && engine.openPoll !== open)
-        }
-        assert.strictEqual(engine.of("register").length, 1)
-        yield* TestClock.adjust("1 second")
-        assert.strictEqual(engine.of("register").length, 2)
-        yield* close
+  it.effect("drops turns whose reports the server never accepts, not before their leases end", () =>
+    Effect.gen(function* () {
+      const { close, engine, session: it } = yield* session()
+      it.credit(2)
+      const poll = yield* engine.poll({ asked: 2 })
+      poll.answer(200, {
+        deliveries: [
+          { seq: 1, job: job("a") },
+          { seq: 2, job: job("b") }
+        ]
       })
+      yield* engine.poll({ seen: 2 })
+      engine.answer = ({ what }) =>
+        what === "reports"
+          ? { status: 400, body: { error: "no such op" } }
+          : what === "poll"
+            ? { status: 200, body: { deliveries: [] } }
+            : undefined
+
+      const exit = yield* Effect.exit(it.report([report("a", settle)]))
+      assert.isTrue(Exit.hasDies(exit))
+      engine.answer = () => undefined
+      for (const seconds of [7, 7, 7, 7, 1]) {
+        const open = yield* engine.poll()
+        yield* TestClock.adjust(`${seconds} seconds`)
+        open.answer(200, { deliveries: [] })
+        yield* engine.until(() => engine.openPoll !== undefined && engine.openPoll !== open)
+      }
+      assert.strictEqual(engine.of("register").length, 1)
+      yield* TestClock.adjust("1 second")
+      assert.strictEqual(engine.of("register").length, 2)
+      yield* close
+    })
   )
 
   it.effect("reports a late step", () =>
@@ -815,7 +811,7 @@ describe("a polling worker", () => {
   )
 
   it.effect(
-    "splits what is too large for one request, and fails the run of an op that is too large for any",
+    "splits reports that are too large for one request, and fails the run of an op that is too large for any",
     () =>
       Effect.gen(function* () {
         const {

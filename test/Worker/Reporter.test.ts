@@ -177,7 +177,7 @@ describe("Reporter", () => {
   }
 
   it.effect(
-    "a batch that fails on the connection is sent again with backoff until it is answered, and warns once",
+    "a batch that fails on the connection is resent with backoff until it is answered, with one warning",
     () =>
       Effect.gen(function* () {
         const { reporter, sent, lines } = yield* setup

@@ -134,7 +134,7 @@ describe.each(transports)("a worker over %s on a bad network", (_, create) => {
   })
 
   it(
-    "that reads slowly holds up nobody else, and gets everything in the end",
+    "that reads slowly delays nobody else, and gets everything in the end",
     { timeout: 60_000 },
     async () => {
       const ran = new Map<string, number>()

@@ -271,7 +271,7 @@ describe("Worker", () => {
   )
 
   it.live(
-    "stopping aborts turns with code WORKER_STOPPED and gives their runs back behind what they reported",
+    "stopping aborts turns with code WORKER_STOPPED and gives their runs back after their reports",
     () =>
       Effect.gen(function* () {
         const transport = new ScriptedTransport()

@@ -91,7 +91,7 @@ const lossesOf = (schema: string | undefined) =>
   )
 
 describe("a claim that was in flight while its engine was frozen", () => {
-  live("is given back when the worker was to be handed it, and costs the run nothing", () =>
+  live("is given back when it was about to reach the worker, and does not count as an attempt", () =>
     Effect.gen(function* () {
       const { b, jobs, options, stands, worker } = yield* twoNodes
       yield* b.client.emit("order.placed", {})
@@ -110,7 +110,7 @@ describe("a claim that was in flight while its engine was frozen", () => {
     })
   )
 
-  live("is given back when it was asked for by a worker that polls, and another engine hands it out", () =>
+  live("is given back when a polling worker had asked for it, and another engine dispatches it", () =>
     Effect.gen(function* () {
       const { b, options, stands, worker } = yield* twoNodes
       yield* b.client.emit("order.placed", {})

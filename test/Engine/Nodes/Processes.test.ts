@@ -141,7 +141,7 @@ describe("two engines in processes of their own", () => {
   })
 
   it(
-    "go on when the other one stands still in the middle of a large answer, with the lock",
+    "go on when the other engine is frozen in the middle of a large answer, with the lock",
     { timeout: 240_000 },
     async () => {
       await using terminal = new Terminal({ "functions.ts": big })

@@ -62,7 +62,7 @@ const workTogether = (a: Node, b: Node, name: string) =>
   })
 
 describe("an engine of a newer version", () => {
-  live("that only adds to the tables works beside older ones, which go on and may be started again", () =>
+  live("that only adds to the tables works beside older ones, which continue and may restart", () =>
     Effect.gen(function* () {
       const options = yield* ownSchema
       const newer = [...migrations, addition]
@@ -87,33 +87,31 @@ describe("an engine of a newer version", () => {
     })
   )
 
-  live(
-    "that changes them waits for nobody: it is refused, and told who is there, until the older ones are gone",
-    () =>
-      Effect.gen(function* () {
-        const options = yield* ownSchema
-        const newer = [...migrations, addition, change]
-        yield* Effect.scoped(
-          Effect.gen(function* () {
-            const old = yield* openNode(options)
-            yield* old.work([greet])
-            const error = yield* failsToOpen(options, newer)
-            assert.strictEqual(error.code, "STORE_LOCKED")
-            assert.include(error.message, "Engines of an older version use them")
-            assert.include(error.message, `process ${process.pid}`)
-            yield* workTogether(old, old, "ann")
-          })
-        )
-        yield* Effect.scoped(openNode(options, newer))
-        const error = yield* failsToOpen(options)
-        assert.strictEqual(error.code, "STORE_UNAVAILABLE")
-        assert.include(error.message, "upgrade @ironflow/node")
-      })
+  live("that changes the tables is refused, with the names of older engines, until those are gone", () =>
+    Effect.gen(function* () {
+      const options = yield* ownSchema
+      const newer = [...migrations, addition, change]
+      yield* Effect.scoped(
+        Effect.gen(function* () {
+          const old = yield* openNode(options)
+          yield* old.work([greet])
+          const error = yield* failsToOpen(options, newer)
+          assert.strictEqual(error.code, "STORE_LOCKED")
+          assert.include(error.message, "Engines of an older version use them")
+          assert.include(error.message, `process ${process.pid}`)
+          yield* workTogether(old, old, "ann")
+        })
+      )
+      yield* Effect.scoped(openNode(options, newer))
+      const error = yield* failsToOpen(options)
+      assert.strictEqual(error.code, "STORE_UNAVAILABLE")
+      assert.include(error.message, "upgrade @ironflow/node")
+    })
   )
 })
 
 describe("an engine of an older version", () => {
-  live("stops for good when it comes back to tables that were changed meanwhile", () =>
+  live("stops for good when it returns to tables that were changed meanwhile", () =>
     Effect.gen(function* () {
       const options = yield* ownSchema
       const store = yield* PostgresStore.make({ ...options, poolSize: 3 })

@@ -69,7 +69,7 @@ const cutListeners = ({ schema = "" }: PostgresOptions) =>
   )
 
 describe("an engine on a schema that it shares", () => {
-  live("hears what another one has committed, and no more of its own than before", () =>
+  live("is told of the commits of another one, and not of its own", () =>
     Effect.gen(function* () {
       const options = yield* takeSchema
       const a = yield* openNode(options)
@@ -89,7 +89,7 @@ describe("an engine on a schema that it shares", () => {
     })
   )
 
-  live("looks at everything when what was told is lost, and hears again when it is connected again", () =>
+  live("reads everything again when notifications were lost, and receives them again once reconnected", () =>
     Effect.gen(function* () {
       const options = yield* takeSchema
       const a = yield* openNode(options)
@@ -112,7 +112,7 @@ describe("an engine on a schema that it shares", () => {
     })
   )
 
-  live("looks at everything when another one ends between its commit and the telling", () =>
+  live("reads everything again when another one ends between its commit and its notification", () =>
     Effect.gen(function* () {
       const options = yield* takeSchema
       const b = yield* openNode(options)
@@ -127,7 +127,7 @@ describe("an engine on a schema that it shares", () => {
     })
   )
 
-  live("tells what is announced to those who want to hear it, and shows no data to others", () =>
+  live("sends announcements to engines that want them, and shows no data to others", () =>
     Effect.gen(function* () {
       const options = yield* takeSchema
       const a = yield* openNode(options)

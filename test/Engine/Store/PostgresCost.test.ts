@@ -61,7 +61,7 @@ describe.each(["alone", "shared"] as const)("an engine of which no other one is 
     })
   )
 
-  live("goes on after what another one has written that it has not heard of", () =>
+  live("follows writes of another one that it was not told of", () =>
     Effect.gen(function* () {
       const { schema, shop } = yield* open(sharing)
       yield* shop.emit("order.placed", { n: 1 })
@@ -104,7 +104,7 @@ describe.each(["alone", "shared"] as const)("an engine of which no other one is 
     })
   )
 
-  live("hears that somebody else has ended a run that it had leased", () =>
+  live("notices that another one has ended a run that it had leased", () =>
     Effect.gen(function* () {
       const { schema, shop, store } = yield* open(sharing)
       const job = yield* shop.start()

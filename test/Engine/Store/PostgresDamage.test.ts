@@ -58,7 +58,7 @@ const failOnce = (shop: Shop) =>
 
 describe("a run on Postgres whose rows are damaged", () => {
   it.live(
-    "because a stored error is not JSON, keeps no other run from being claimed, until it is patched",
+    "because a stored error is not JSON, does not prevent claims of other runs, until it is patched",
     () =>
       three(
         failOnce,

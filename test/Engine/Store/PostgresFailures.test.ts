@@ -89,7 +89,7 @@ describe("a database URL", () => {
     )
   })
 
-  live("where nothing listens says so", () =>
+  live("without a listener is reported", () =>
     Effect.gen(function* () {
       const error = yield* failsToOpen({ url: "postgres://localhost:1/orders" })
       assert.strictEqual(error.code, "STORE_UNAVAILABLE")
@@ -99,7 +99,7 @@ describe("a database URL", () => {
     })
   )
 
-  live("of a database that is not there says what to create", () =>
+  live("of a missing database says what to create", () =>
     Effect.gen(function* () {
       const { url } = yield* takeSchema
       const error = yield* failsToOpen({ url: new URL("/no_such_database", url).href })
@@ -109,7 +109,7 @@ describe("a database URL", () => {
     })
   )
 
-  live("of a user who may not create the schema says what is to be granted", () =>
+  live("of a user who may not create the schema says what to grant", () =>
     Effect.gen(function* () {
       const { url } = yield* takeSchema
       const user = `guest_${process.pid}`
@@ -149,7 +149,7 @@ describe("what keeps an engine from starting is explained, with a remedy:", () =
     assert.include(error.message, advice)
   }
 
-  live("tables that its user may not use", () =>
+  live("tables that the user may not use", () =>
     Effect.gen(function* () {
       const options = yield* takeSchema
       yield* Effect.scoped(open(options))
@@ -166,7 +166,7 @@ describe("what keeps an engine from starting is explained, with a remedy:", () =
     })
   )
 
-  live("a server or a user that takes no writes", () =>
+  live("a server or a user that is read-only", () =>
     Effect.gen(function* () {
       const { url } = yield* roleWith(
         "standby",
@@ -177,7 +177,7 @@ describe("what keeps an engine from starting is explained, with a remedy:", () =
     })
   )
 
-  live("no connection that is left", () =>
+  live("no connection left", () =>
     Effect.gen(function* () {
       const { url } = yield* roleWith(
         "crowded",
@@ -207,7 +207,7 @@ describe("what keeps an engine from starting is explained, with a remedy:", () =
     })
   )
 
-  live("a certificate that is not there", () =>
+  live("a missing certificate", () =>
     Effect.gen(function* () {
       const { url } = yield* takeSchema
       const error = yield* failsToOpen({ url: `${url}?sslmode=verify-full&sslrootcert=/nowhere.pem` })
@@ -223,7 +223,7 @@ describe("what keeps an engine from starting is explained, with a remedy:", () =
     })
   )
 
-  live("a host that is none", () =>
+  live("an invalid host", () =>
     Effect.gen(function* () {
       const error = yield* failsToOpen({ url: "postgres://no-such-host.invalid/orders" })
       told(error, "STORE_UNAVAILABLE", true, "Check the host in the database URL")
@@ -300,7 +300,7 @@ describe("a server", () => {
 
 describe("a server that hides its write-ahead log, as managed ones may", () => {
   it.live(
-    "is used all the same, and counts as another one whenever it was started again",
+    "is used nevertheless, and counts as another server after each restart",
     () =>
       Effect.scoped(
         Effect.gen(function* () {
@@ -335,7 +335,7 @@ describe("a server that hides its write-ahead log, as managed ones may", () => {
 })
 
 describe("a schema", () => {
-  live("of a newer version is left alone", () =>
+  live("of a newer version is refused and unchanged", () =>
     Effect.gen(function* () {
       const options = yield* takeSchema
       yield* Effect.scoped(open(options))
@@ -363,7 +363,7 @@ describe("a schema", () => {
     })
   )
 
-  live("with tables of something else is left alone", () =>
+  live("with tables of another program is refused and unchanged", () =>
     Effect.gen(function* () {
       const { url } = yield* takeSchema
       const schema = `shop_${process.pid}`
@@ -377,7 +377,7 @@ describe("a schema", () => {
     })
   )
 
-  live("is made once when several engines come at once, and all of them use it", () =>
+  live("is created once when several engines start at once, and all of them use it", () =>
     Effect.gen(function* () {
       const { url } = yield* takeSchema
       const schema = `crowd_${process.pid}`
@@ -392,7 +392,7 @@ describe("a schema", () => {
     })
   )
 
-  live("that one engine has for itself is refused to others, which are told who has it", () =>
+  live("that one engine uses alone is refused to others, with the name of that engine", () =>
     Effect.gen(function* () {
       const options = yield* takeSchema
       yield* Effect.scoped(
@@ -408,7 +408,7 @@ describe("a schema", () => {
     })
   )
 
-  live("that another engine has taken over is written to no more", () =>
+  live("that another engine has taken over gets no more writes", () =>
     Effect.gen(function* () {
       const options = yield* takeSchema
       const store = yield* open(options, "alone")
@@ -457,7 +457,7 @@ describe("a connection", () => {
     return { events, options, proxy, shop, store }
   })
 
-  live("that is cut after a commit was made costs nothing: it is found out what was committed", () =>
+  live("that is cut after a commit costs nothing: the engine finds out what was committed", () =>
     Effect.gen(function* () {
       const { events, proxy, shop } = yield* opened
       proxy.cutAfterCommit()
@@ -467,7 +467,7 @@ describe("a connection", () => {
     })
   )
 
-  live("that is cut before a commit was made costs nothing: the transaction is done again", () =>
+  live("that is cut before a commit costs nothing: the transaction is repeated", () =>
     Effect.gen(function* () {
       const { events, proxy, shop } = yield* opened
       proxy.cutBeforeCommit()
@@ -513,7 +513,7 @@ describe("a connection", () => {
     })
   )
 
-  live("that is cut while nothing is written is replaced by the next who asks", () =>
+  live("that is cut while idle is replaced by the next statement", () =>
     Effect.gen(function* () {
       const { proxy, shop } = yield* opened
       const job = yield* shop.start()
@@ -543,7 +543,7 @@ describe("a connection", () => {
     return { options, shop, store, wire }
   })
 
-  live("that is dead and seems to be there is found out, for what is written and for what is read", () =>
+  live("that is dead but seems open is detected, for writes and for reads", () =>
     Effect.gen(function* () {
       const { options, shop, wire } = yield* wired
       const job = yield* shop.start()
@@ -576,7 +576,7 @@ describe("a connection", () => {
     )
   }
 
-  live("that cannot be made shows in the health of an engine that does nothing, and is over by itself", () =>
+  live("that cannot be opened shows in the health of an idle engine, and recovers by itself", () =>
     Effect.gen(function* () {
       const { store, wire } = yield* wired
       const health = (status: string) =>
@@ -601,7 +601,7 @@ describe("a connection", () => {
     })
   )
 
-  live("that does not come in time says that none is left", () =>
+  live("that is not free in time is reported as none left", () =>
     Effect.gen(function* () {
       const options = yield* takeSchema
       const store = yield* open({ ...options, poolSize: 2, connectTimeoutMs: 200, statementTimeoutMs: 5000 })
@@ -631,7 +631,7 @@ describe("a connection", () => {
     })
   )
 
-  live("whose statement takes too long fails with what to look at, and goes on afterwards", () =>
+  live("whose statement takes too long fails with what to check, and continues afterwards", () =>
     Effect.gen(function* () {
       const options = yield* takeSchema
       const store = yield* open({ ...options, statementTimeoutMs: 300 })

@@ -72,53 +72,51 @@ it.effect("a run with an impossible status is skipped, and keeps that status", (
 )
 
 describe("runs on a damaged page", () => {
-  it.effect(
-    "are an error for whoever reads them, are named in lists, and keep no other run from being claimed",
-    () =>
-      withLog((said) =>
-        Effect.gen(function* () {
-          const filename = yield* newFile
-          const ids = yield* visit(filename, (shop) =>
-            Effect.andThen(shop.register(handles("charge")), startMany(shop, 900))
-          )
-          overwritePagesWith(filename, "runs", ids[100]!)
+  it.effect("are an error for readers, are marked in lists, and do not prevent claims of other runs", () =>
+    withLog((said) =>
+      Effect.gen(function* () {
+        const filename = yield* newFile
+        const ids = yield* visit(filename, (shop) =>
+          Effect.andThen(shop.register(handles("charge")), startMany(shop, 900))
+        )
+        overwritePagesWith(filename, "runs", ids[100]!)
 
-          yield* visit(filename, (shop) =>
-            Effect.gen(function* () {
-              const error = yield* Effect.flip(shop.run(ids[100]!))
-              // what was read in this turn of the event loop is given up in the next
-              yield* nextTurn
-              const { damaged = [], runs, totalCount } = yield* RunList.listRuns(shop.store, all)
-              const jobs = yield* shop.claim({ functions: ["charge"], credit: 5000 })
-              yield* reportAll(shop, jobs, done("charge:0"), complete())
+        yield* visit(filename, (shop) =>
+          Effect.gen(function* () {
+            const error = yield* Effect.flip(shop.run(ids[100]!))
+            // what was read in this turn of the event loop is given up in the next
+            yield* nextTurn
+            const { damaged = [], runs, totalCount } = yield* RunList.listRuns(shop.store, all)
+            const jobs = yield* shop.claim({ functions: ["charge"], credit: 5000 })
+            yield* reportAll(shop, jobs, done("charge:0"), complete())
 
-              assert.strictEqual(error.code, "STORE_CORRUPT")
-              assert.include(error.message, ids[100]!)
-              const lost = damaged.map(({ id }) => id)
-              assert.include(lost, ids[100])
-              assert.isBelow(lost.length, 100)
-              assert.match(damaged[0]!.message, /damaged.*restore it from a backup/)
-              assert.sameMembers([...runs.map(({ id }) => id), ...lost], ids)
-              assert.strictEqual(totalCount, 900)
-              // SQLite cannot make room in the pages beside a damaged one: what is there cannot be written
-              const beside = said.filter((line) => / is left alone.* cannot be written/.test(line)).length
-              assert.isBelow(beside, 300)
-              assert.lengthOf(jobs, 900 - lost.length - beside)
-              assert.strictEqual(yield* shop.status(ids[899]!), "completed")
-              // others can be started and run
-              yield* shop.start("order.placed", {}, { functions: ["charge"] })
-              assert.deepStrictEqual(yield* shop.claim({ functions: ["charge"], credit: 1000 }), [])
-              assert.strictEqual(shop.store.health().status, "degraded")
-              for (const id of lost) {
-                assert.lengthOf(
-                  said.filter((line) => line.startsWith(`Run ${id} is damaged`)),
-                  1
-                )
-              }
-            })
-          )
-        })
-      )
+            assert.strictEqual(error.code, "STORE_CORRUPT")
+            assert.include(error.message, ids[100]!)
+            const lost = damaged.map(({ id }) => id)
+            assert.include(lost, ids[100])
+            assert.isBelow(lost.length, 100)
+            assert.match(damaged[0]!.message, /damaged.*restore it from a backup/)
+            assert.sameMembers([...runs.map(({ id }) => id), ...lost], ids)
+            assert.strictEqual(totalCount, 900)
+            // SQLite cannot make room in the pages beside a damaged one: what is there cannot be written
+            const beside = said.filter((line) => / is left alone.* cannot be written/.test(line)).length
+            assert.isBelow(beside, 300)
+            assert.lengthOf(jobs, 900 - lost.length - beside)
+            assert.strictEqual(yield* shop.status(ids[899]!), "completed")
+            // others can be started and run
+            yield* shop.start("order.placed", {}, { functions: ["charge"] })
+            assert.deepStrictEqual(yield* shop.claim({ functions: ["charge"], credit: 1000 }), [])
+            assert.strictEqual(shop.store.health().status, "degraded")
+            for (const id of lost) {
+              assert.lengthOf(
+                said.filter((line) => line.startsWith(`Run ${id} is damaged`)),
+                1
+              )
+            }
+          })
+        )
+      })
+    )
   )
 
   it.effect("are listed page by page like the others", () =>
@@ -775,29 +773,27 @@ describe("the start", () => {
     })
   )
 
-  it.effect(
-    "with a check names the rows that SQLite reads without an error, and that are damaged all the same",
-    () =>
-      Effect.gen(function* () {
-        const filename = yield* newFile
-        const ids = yield* visit(filename, (shop) =>
-          Effect.andThen(shop.register(handles("charge")), startMany(shop, 3))
-        )
-        yield* Effect.scoped(SqliteStore.make({ filename, check: true }))
-        change(
-          filename,
-          `UPDATE events SET data = substr(data, 2) WHERE position = (SELECT min(event) FROM runs);
+  it.effect("with a check names damaged rows that SQLite reads without an error", () =>
+    Effect.gen(function* () {
+      const filename = yield* newFile
+      const ids = yield* visit(filename, (shop) =>
+        Effect.andThen(shop.register(handles("charge")), startMany(shop, 3))
+      )
+      yield* Effect.scoped(SqliteStore.make({ filename, check: true }))
+      change(
+        filename,
+        `UPDATE events SET data = substr(data, 2) WHERE position = (SELECT min(event) FROM runs);
          DELETE FROM events WHERE position = (SELECT max(event) FROM runs);
          INSERT INTO steps (run, step_key, seq, name, kind, failed, attempt, started_at, ended_at)
            VALUES (4711, 'lost:0', 1, 'lost', 'run', 0, 1, 0, 0)`
-        )
+      )
 
-        const error = yield* Effect.scoped(Effect.flip(SqliteStore.make({ filename, check: true })))
+      const error = yield* Effect.scoped(Effect.flip(SqliteStore.make({ filename, check: true })))
 
-        assert.strictEqual(error.code, "STORE_CORRUPT")
-        assert.match(error.message, /event \S+: `data` is no JSON/)
-        assert.include(error.message, `run ${ids[2]}: its event is missing`)
-        assert.include(error.message, "step lost:0: its run is missing")
-      })
+      assert.strictEqual(error.code, "STORE_CORRUPT")
+      assert.match(error.message, /event \S+: `data` is no JSON/)
+      assert.include(error.message, `run ${ids[2]}: its event is missing`)
+      assert.include(error.message, "step lost:0: its run is missing")
+    })
   )
 })

@@ -35,23 +35,21 @@ describe("a database file", () => {
     })
   )
 
-  it.effect(
-    "keeps idempotency keys that were stored without what they are about, for what they were about",
-    () =>
-      Effect.gen(function* () {
-        const filename = yield* newFile
-        const print = (name: string) =>
-          createHash("sha256")
-            .update(JSON.stringify([name, "{}"]))
-            .digest("base64")
-            .slice(0, 22)
-        const before = migrations.findIndex((text) => text.includes("operation: with the name of the event"))
-        const other = yield* newFile
-        yield* visit(other, () => Effect.void)
-        const { application_id } = new DatabaseSync(other).prepare("PRAGMA application_id").get()!
-        const db = new DatabaseSync(filename)
-        db.exec(
-          `${migrations.slice(0, before).join("")}
+  it.effect("keeps idempotency keys that were stored without their scope, for their original scope", () =>
+    Effect.gen(function* () {
+      const filename = yield* newFile
+      const print = (name: string) =>
+        createHash("sha256")
+          .update(JSON.stringify([name, "{}"]))
+          .digest("base64")
+          .slice(0, 22)
+      const before = migrations.findIndex((text) => text.includes("operation: with the name of the event"))
+      const other = yield* newFile
+      yield* visit(other, () => Effect.void)
+      const { application_id } = new DatabaseSync(other).prepare("PRAGMA application_id").get()!
+      const db = new DatabaseSync(filename)
+      db.exec(
+        `${migrations.slice(0, before).join("")}
          PRAGMA user_version = ${before}; PRAGMA application_id = ${application_id};
          INSERT INTO environments (key, name) VALUES (1, 'default');
          INSERT INTO events (position, environment, kind, id, name, version, data, timestamp) VALUES
@@ -61,44 +59,40 @@ describe("a database file", () => {
            (1, 'emit', 'broken', '', '{"eventId', 60000),
            (1, 'emit', 'no event', '', '{"eventId":"evt_9","position":9,"runIds":[]}', 60000),
            (1, 'publish', 'k', '${print("news")}', '{"eventId":"msg_1","sequence":2}', 60000)`
-        )
-        db.close()
+      )
+      db.close()
 
-        yield* visit(filename, (shop) =>
-          Effect.gen(function* () {
-            const key = { idempotencyKey: "k" }
-            const emits = [
-              yield* shop.emit("order.placed", {}, key),
-              yield* shop.emit("order.placed", {}, { ...key, webhook: "shop" }),
-              yield* shop.emit("order.placed", { a: 1 }, key),
-              yield* shop.emit("order.paid", {}, key),
-              yield* shop.emit("order.paid", {}, { ...key, webhook: "shop" })
+      yield* visit(filename, (shop) =>
+        Effect.gen(function* () {
+          const key = { idempotencyKey: "k" }
+          const emits = [
+            yield* shop.emit("order.placed", {}, key),
+            yield* shop.emit("order.placed", {}, { ...key, webhook: "shop" }),
+            yield* shop.emit("order.placed", { a: 1 }, key),
+            yield* shop.emit("order.paid", {}, key),
+            yield* shop.emit("order.paid", {}, { ...key, webhook: "shop" })
+          ]
+          assert.deepStrictEqual(
+            emits.map(({ conflicting, duplicate, eventId }) => [duplicate, eventId === "evt_1", conflicting]),
+            [
+              [true, true, false],
+              [true, true, false],
+              [true, true, true],
+              [false, false, false],
+              [false, false, false]
             ]
-            assert.deepStrictEqual(
-              emits.map(({ conflicting, duplicate, eventId }) => [
-                duplicate,
-                eventId === "evt_1",
-                conflicting
-              ]),
-              [
-                [true, true, false],
-                [true, true, false],
-                [true, true, true],
-                [false, false, false],
-                [false, false, false]
-              ]
-            )
-            const message = { environment, data: "{}", ...key }
-            const again = yield* shop.store.write(Publish.appendMessage({ ...message, topic: "news" }))
-            assert.deepStrictEqual([again.eventId, again.conflicting], ["msg_1", false])
-            assert.isFalse(
-              (yield* shop.store.write(Publish.appendMessage({ ...message, topic: "weather" }))).duplicate
-            )
-            yield* TestClock.adjust(60_000)
-            assert.isFalse((yield* shop.emit("order.placed", {}, key)).duplicate)
-          })
-        )
-      })
+          )
+          const message = { environment, data: "{}", ...key }
+          const again = yield* shop.store.write(Publish.appendMessage({ ...message, topic: "news" }))
+          assert.deepStrictEqual([again.eventId, again.conflicting], ["msg_1", false])
+          assert.isFalse(
+            (yield* shop.store.write(Publish.appendMessage({ ...message, topic: "weather" }))).duplicate
+          )
+          yield* TestClock.adjust(60_000)
+          assert.isFalse((yield* shop.emit("order.placed", {}, key)).duplicate)
+        })
+      )
+    })
   )
 
   it.effect("can be opened by one engine of a process at a time", () =>

@@ -58,7 +58,7 @@ describe("a second engine", () => {
   )
 
   it.effect(
-    "that took the file over because the lock was deleted is noticed by the first, which writes nothing any more",
+    "that took over the file after its lock was deleted is noticed by the first, which then writes nothing",
     () =>
       withLog((said) =>
         Effect.gen(function* () {

@@ -127,7 +127,7 @@ describe("an export", () => {
   })
 
   it(
-    "of an engine that runs goes on elsewhere, with its runs and its numbers",
+    "of a running engine continues elsewhere, with its runs and its numbers",
     { timeout: 60_000 },
     async () => {
       const database = { url: await sharedUrl(), schema: `${schema}_running` }
