@@ -161,7 +161,7 @@ const dialects = /^(Worker\/Legacy(Job|Ops|Transport|Turn)|Serve\/PushRequests)\
 /** Names in snake case that have nothing to do with what travels: columns of a statement, a macro of CEL. */
 const namesOfOthers: { readonly [file: string]: ReadonlyArray<string> } = {
   "Engine/Runs/RunEvent.ts": ["e_id", "e_data"],
-  "Engine/Store/Postgres/Silence.ts": ["query_timeout"],
+  "Engine/Store/Postgres/DeadConnections.ts": ["query_timeout"],
   "ExpressionBudget.ts": ["exists_one"]
 }
 
