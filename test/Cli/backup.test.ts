@@ -191,7 +191,7 @@ describe("a signal", () => {
       const before = await ready(url)
 
       draining.signal("SIGTERM")
-      await draining.until("SIGTERM once more ends it now")
+      await draining.until("Another Ctrl-C or SIGTERM ends it now")
       const after = await ready(url)
       const answered = await terminal.json(["emit", "order.placed", "{}"], {
         env: { IRONFLOW_SERVER_URL: url }

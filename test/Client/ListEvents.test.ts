@@ -100,7 +100,7 @@ describe("listEvents", () => {
           () => assert.fail("it was taken"),
           (error: Error) => error
         )
-        assert.match(message, /is of a list with other filters/)
+        assert.match(message, /belongs to a list with other filters/)
       }
     }
   })

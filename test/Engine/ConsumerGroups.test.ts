@@ -431,7 +431,7 @@ it.effect.each<readonly [string, object, string | RegExp]>([
   ["a blank name", { ...news, name: " " }, /must not be empty/],
   ["a group without a pattern", { name: "printers" }, /must be a string such as/],
   ["system events", { ...news, pattern: "system.run.>" }, /system events are not/],
-  ["entities", { ...news, pattern: "entity:order.>" }, /cannot be about entities/],
+  ["entities", { ...news, pattern: "entity:order.>" }, /cannot subscribe to `entity:` patterns/],
   ["a bad pattern", { ...news, pattern: "topic:a..b" }, /empty token/],
   ["a bad filter", { ...news, filter: "event.data.(" }, /event\.data\.\(/],
   ["a bad ack mode", { ...news, ackMode: "later" }, /`ackMode` must be one of auto, manual, not "later"/],

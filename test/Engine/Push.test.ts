@@ -598,7 +598,7 @@ describe("an endpoint", () => {
       await vi.waitFor(() => expect(probed).toHaveBeenCalledWith(next), 5000)
     }
     expect((await explained(first, runId, "ENDPOINT_UNAVAILABLE")).message).toContain(
-      "no longer describes itself, as it did before"
+      "no longer answers requests for its description, as it did before"
     )
     await first.close()
     page = "html"

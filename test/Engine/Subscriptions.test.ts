@@ -205,7 +205,7 @@ it.effect("a group cannot subscribe to entities", () =>
     const error = yield* Effect.flip(
       Stream.runDrain(stream("entity:order.o-1.>", { consumerGroup: "packers" }))
     )
-    assert.match(error.message, /cannot be about entities/)
+    assert.match(error.message, /cannot subscribe to `entity:` patterns/)
   }).pipe(Effect.provide(live))
 )
 

@@ -460,7 +460,7 @@ const attacks: ReadonlyArray<Attack> = [
         { key }
       )
     },
-    /^403 .*makes no key that ends later/,
+    /^403 .*cannot make a key that ends later/,
     "with keys"
   ],
 

@@ -404,9 +404,9 @@ describe("reports", () => {
     [{ reports: {} }, /`reports` must be an array/],
     [{ asked: -1 }, /`asked` must be an integer from 0 up/],
     [{ reports: [{ jobId: "j" }] }, /reports\[0\] must have `jobId`, `runId` and `ops`/],
-    [{ reports: [{ jobId: "j", runId: "r", ops: [{ _tag: "Dance" }] }] }, /ops\[0\] is no op/],
-    [{ reports: [{ jobId: "j", runId: "r", ops: [{ _tag: "__proto__" }] }] }, /ops\[0\] is no op/],
-    [{ reports: [{ jobId: "j", runId: "r", ops: [null] }] }, /ops\[0\] is no op/],
+    [{ reports: [{ jobId: "j", runId: "r", ops: [{ _tag: "Dance" }] }] }, /ops\[0\] is not an op/],
+    [{ reports: [{ jobId: "j", runId: "r", ops: [{ _tag: "__proto__" }] }] }, /ops\[0\] is not an op/],
+    [{ reports: [{ jobId: "j", runId: "r", ops: [null] }] }, /ops\[0\] is not an op/],
     [
       { reports: [{ jobId: "j", runId: "r", ops: [{ _tag: "Release" }, { _tag: "Suspend", open: [] }] }] },
       /ops\[0\] \(Release\) ends the turn/

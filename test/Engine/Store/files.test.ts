@@ -232,7 +232,7 @@ describe("a file that is not acceptable", () => {
     [
       "that is a database of something else",
       "STORE_CORRUPT",
-      /database of something else/,
+      /database of another program/,
       (path) => {
         const db = new DatabaseSync(join(path, "orders.db"))
         db.exec("CREATE TABLE cats (name TEXT); INSERT INTO cats VALUES ('Minka')")
@@ -243,7 +243,7 @@ describe("a file that is not acceptable", () => {
     [
       "that somebody else has marked as theirs",
       "STORE_CORRUPT",
-      /database of something else/,
+      /database of another program/,
       (path) => {
         const db = new DatabaseSync(join(path, "orders.db"))
         db.exec("PRAGMA application_id = 7; PRAGMA user_version = 3; CREATE TABLE cats (name TEXT)")
