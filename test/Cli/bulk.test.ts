@@ -193,7 +193,7 @@ it("reports invalid use, and starts nothing", { timeout: 120_000 }, async () => 
   const wrong: ReadonlyArray<readonly [args: ReadonlyArray<string>, said: RegExp, input?: string]> = [
     [["runs", "cancel", "--yes"], /Say which runs to cancel/],
     [["runs", "cancel", "run_1", "--status", "failed", "--yes"], /not both/],
-    [["runs", "cancel", "-", "--yes"], /no ids of runs on standard input/, "\n"],
+    [["runs", "cancel", "-", "--yes"], /Standard input has no ids of runs/, "\n"],
     [["runs", "cancel", "--where", "event.(", "--yes"], /expression/i],
     [["runs", "delete", "--ended-to", "yesterday", "--yes"], /--ended-to takes how long ago, such as .*7d/],
     [

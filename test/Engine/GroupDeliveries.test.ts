@@ -528,7 +528,7 @@ it.effect("a frozen client gets nothing more, and continues with its events when
     for (let i = 0; i < 12; i++) yield* pass(31)
     yield* publish(2)
     assert.deepStrictEqual(peer.seen, [1])
-    assert.match((yield* group).message, /run out without a word since; 1 event waits\.$/)
+    assert.match((yield* group).message, /pass without a message since; 1 event waits\.$/)
 
     peer.say({ type: "in_progress", subscriptionId: peer.frames[0].results[0].subscriptionId })
     yield* turns

@@ -57,7 +57,7 @@ const worker = (
       process: undefined,
       now,
       ...(push === undefined ? {} : { push }),
-      line: watchedConnection(line),
+      connection: watchedConnection(line),
       fork: Effect.runFork,
       onStale: () => undefined,
       onDead: () => Effect.void

@@ -281,7 +281,7 @@ describe("a webhook's request", () => {
         body: {
           error: {
             code: "WEBHOOK_TIMEOUT",
-            message: `Webhook "shop": its \`${name}\` was not done 50ms after the request came. Send it again`
+            message: `Webhook "shop": its \`${name}\` did not end within 50ms of the request. Send it again`
           }
         }
       })

@@ -356,7 +356,7 @@ const progressOf = (info: GroupInfo, members: ReadonlyArray<Member>, now: number
   const connected = count(members.length, "member is", "members are")
   if (lag > 0 || (info.nextRetryAt ?? Number.POSITIVE_INFINITY) <= now) {
     if (members.every((member) => member.isSilent)) {
-      return `${connected} connected, but let the ack deadline of an event pass and has sent nothing since; ${waiting}.`
+      return `${connected} connected, but let the ack deadline of an event pass without a message since; ${waiting}.`
     }
     if (members.every((member) => member.credit === 0)) {
       return members.every((member) => member.isSlow)

@@ -147,7 +147,7 @@ const open = (
         )
         listeners.away()
       }
-      const { pid } = holder
+      const { pid } = writeConnection
       if (writer.transactionStart.waitedMs < MOST_WAIT_MS || pid === undefined) return
       // whoever writes says that it does not go on
       pool.query({ ...END_SILENT, values: [pid] }).catch(() => undefined)

@@ -189,7 +189,7 @@ export class TransactionStart {
     this.#gone = []
     this.#isReturning = false
     this.#asksSince = monotonicMs()
-    session.send(LOCK_UNMOVED[holder.history], [holder.node, sequence, timeline]).then(
+    session.send(LOCK_UNMOVED[writeConnection.history], [writeConnection.node, sequence, timeline]).then(
       ({ rows }) => {
         this.#asksSince = undefined
         looked(Number(rows[0]?.now))
@@ -211,7 +211,7 @@ export class TransactionStart {
     const expected = this.#seen.sequence + 1
     const asked = Promise.all([
       session.send(LOCK),
-      session.send(LOOK[holder.history], [holder.node]),
+      session.send(LOOK[writeConnection.history], [writeConnection.node]),
       this.#options.isAlone ? NOTHING_READY : session.send(this.#ready, [expected])
     ])
     this.#asksSince = this.#options.monotonicMs()
@@ -255,7 +255,7 @@ export class TransactionStart {
     this.#found = { timeline, isOther: false, isLost: false }
     if (timeline === this.#timeline && sequence > this.#highest) return sequence
     const { writeConnection } = this.#options
-    const { rows } = await session.wait(session.send(READ_HISTORY, [holder.node]))
+    const { rows } = await session.wait(session.send(READ_HISTORY, [writeConnection.node]))
     const known = { timeline: this.#timeline, sequence: this.#highest, batch: this.#batch }
     const found = compare(known, { timeline, sequence, stored: rows[0] }, numbers, (statement, values) =>
       runner.put(statement, values)
@@ -272,12 +272,12 @@ export class TransactionStart {
     this.#isReturning = !isAlone && (this.#isAway || !isThere || this.#found?.isOther === true)
     if (isAlone || (!hasLapsed && !this.#isReturning)) return
     if (hasLapsed) {
-      const { rows } = await session.wait(session.send(MARK_LAPSED, [holder.node]))
+      const { rows } = await session.wait(session.send(MARK_LAPSED, [writeConnection.node]))
       this.#gone = rows.map(({ name }) => String(name))
     }
-    if (this.#isReturning) runner.put(MARK_AWAY, [holder.node])
+    if (this.#isReturning) runner.put(MARK_AWAY, [writeConnection.node])
     for (const program of takeOver()) await runner.run(program)
-    if (this.#isReturning) runner.put(MARK_RETURNED, [holder.node])
+    if (this.#isReturning) runner.put(MARK_RETURNED, [writeConnection.node])
     runner.put(DELETE_OLD_NODES, [])
   }
 
