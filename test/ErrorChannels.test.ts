@@ -56,7 +56,7 @@ type Unnamed<T, Path extends string = "", Depth extends ReadonlyArray<0> = []> =
 
 type Exported = Omit<typeof Api, "Errors">
 
-/** The failures of these are those of the user's own effects, and are looked at below. */
+/** The failures of these are those of the user's own effects, and are checked below. */
 type OfUsers =
   | "IronflowFunction.make().program()"
   | "IronflowFunction.make().failureHandler.program()"

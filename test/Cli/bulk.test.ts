@@ -43,7 +43,7 @@ afterAll(async () => {
 })
 
 let marks = 0
-/** Emits orders of which each run is found by an expression. */
+/** Emits orders whose runs are found by an expression. */
 const ordersOf = async (...amounts: ReadonlyArray<number>) => {
   const mark = `mark-${++marks}`
   const ids: Array<string> = []

@@ -15,7 +15,7 @@ afterEach(async () => {
   for (const cleanup of cleanups.splice(0).toReversed()) await cleanup()
 })
 
-/** A server that says it has a channel, counts what comes by HTTP, and leaves the channel to the test. */
+/** A server that offers a channel, counts HTTP requests, and leaves the channel to the test. */
 const scripted = async (onSocket: (socket: WebSocket) => void) => {
   let requests = 0
   const server = http.createServer((request, response) => {

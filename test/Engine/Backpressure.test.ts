@@ -53,7 +53,7 @@ class SlowWire implements Wire {
 const KB = 1024
 const messages = 40
 
-/** Subscribes with a mode, publishes 4 MB in messages of 100 kB while nobody reads, and then reads all that comes. */
+/** Subscribes with a mode, publishes 4 MB in messages of 100 kB without reading, and then reads everything. */
 const stall = (backpressure: BackpressureMode) =>
   Effect.gen(function* () {
     const client = yield* Client

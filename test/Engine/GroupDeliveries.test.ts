@@ -75,7 +75,7 @@ const member = <E>(
     return fiber
   })
 
-/** Hears of events, and does with them what is said. */
+/** Receives events, and treats them as configured. */
 const recorder = () => {
   const seen: Array<number> = []
   return { seen, hear: (event: Delivered) => void seen.push(event.data.i) }

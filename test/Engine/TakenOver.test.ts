@@ -1,4 +1,4 @@
-/** An engine whose database another one has taken over, because somebody deleted the lock: what runs under it. */
+/** An engine whose database another one has taken over after its lock was deleted, and the runs of that engine. */
 import { mkdtempSync, rmSync } from "node:fs"
 import { tmpdir } from "node:os"
 import { join } from "node:path"
@@ -42,7 +42,7 @@ beforeEach(() => {
 })
 afterEach(() => rmSync(folder, { recursive: true, force: true }))
 
-/** A step that writes nothing until it ends, and what becomes of it. */
+/** A step that writes nothing until it ends, and its outcome. */
 const makeStep = () => {
   const begun = createDeferred<void>()
   const stopped = createDeferred<unknown>()

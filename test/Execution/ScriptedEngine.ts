@@ -149,7 +149,7 @@ export class ScriptedEngine {
     }
   }
 
-  /** Starts a turn from what is recorded. */
+  /** Starts a turn from the recorded steps. */
   start(fn: AnyFunction): Live {
     const turn: Array<TurnOp> = []
     this.turns.push(turn)

@@ -1,4 +1,4 @@
-/** Webhooks: what the sender is told, and that no event gets lost on the way. */
+/** Webhooks: the answers to the sender, and that no event is lost. */
 import { createHmac } from "node:crypto"
 import { gzipSync } from "node:zlib"
 import {

@@ -7,7 +7,7 @@ import { LegacyServer } from "./LegacyServer.ts"
 
 const triggers = [{ event: "order.placed" }]
 
-/** A worker on a server as it was before turns. */
+/** A worker on a server without turns. */
 const working = async (
   functions: ReadonlyArray<IronflowFunction>,
   more: Partial<ServerWorkerConfig> = {},

@@ -1,4 +1,4 @@
-/** The session of a worker over a stream that the test plays: what becomes of calls and leases when streams are lost. */
+/** The session of a worker over a scripted stream: calls and leases when streams are lost. */
 import { assert, describe, it } from "@effect/vitest"
 import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"

@@ -1,4 +1,4 @@
-/** Runs that are taken from a worker, with its connection as it is or cut off: two workers are never at one of them. */
+/** Runs that are taken from a worker, connected or not: two workers never execute one of them at the same time. */
 import { afterEach, assert, describe, it, vi } from "vitest"
 import { createDeferred } from "../../src/Deferred.ts"
 import { createFunction } from "../../src/Function.ts"
@@ -42,7 +42,7 @@ afterEach(async () => {
   for (const cleanup of cleanups.splice(0).reverse()) await cleanup()
 })
 
-/** A function that notes when its long step is at work, and ends it only by its signal. */
+/** A function that records when its long step runs, and ends it only by its signal. */
 const shipping = () => {
   const begun: Array<number> = []
   const ended: Array<number> = []

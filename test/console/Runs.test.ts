@@ -1,4 +1,4 @@
-/** The page of runs, in a browser. The pattern for the tests of a page: an engine, what is in it, what somebody sees and does. */
+/** The page of runs, in a browser. The pattern for tests of a page: an engine, its data, what a user sees and does. */
 import { createClient, createFunction, createWorker } from "@ironflow/node"
 import { assert, describe, it } from "vitest"
 import { useConsole } from "./Browser.ts"

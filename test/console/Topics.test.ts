@@ -7,7 +7,7 @@ import { script, visitor } from "./Visitors.ts"
 const kit = useConsole()
 const confirm = "dialog button[type=submit]"
 
-/** An engine with a group that fails for what is broken, until that is fixed. */
+/** An engine with a group that fails for broken events, until that is fixed. */
 const reading = async () => {
   const server = await kit.serve()
   const client = createClient({ serverUrl: server.url })

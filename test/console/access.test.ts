@@ -95,7 +95,7 @@ describe("a visitor without a session", () => {
   })
 })
 
-/** A page of somebody else, with the rules of browsers for it. */
+/** A page of another site, with the rules of browsers. */
 const evil: Array<http.Server> = []
 afterEach(() => {
   for (const server of evil.splice(0)) server.close()

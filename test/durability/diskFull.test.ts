@@ -1,4 +1,4 @@
-/** The disk of Postgres is full: clients are told so, nothing that was acknowledged is lost, and all goes on when there is room. */
+/** The disk of Postgres is full: clients are told, nothing acknowledged is lost, and everything continues when there is space. */
 import fs from "node:fs"
 import os from "node:os"
 import path from "node:path"

@@ -1,4 +1,4 @@
-/** What is answered to those who may not ask, or ask for what is not there: `keys.json` and `doors.json`. */
+/** The answers to keys without the right, and to wrong paths: `keys.json` and `doors.json`. */
 import doors from "./doors.json" with { type: "json" }
 import { afterAll, describe, it } from "vitest"
 import { actions } from "../../src/Policy.ts"

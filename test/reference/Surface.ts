@@ -16,7 +16,7 @@ export interface Member {
   readonly line: number
   /** Where it begins in its file. */
   readonly start: number
-  /** How many parameters it is called with; 0 for what is not called. */
+  /** The number of parameters of a call; 0 for anything else. */
   readonly parameters: number
 }
 

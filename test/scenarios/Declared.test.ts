@@ -1,4 +1,4 @@
-/** What a function declares of its result and its failures, through an engine to whoever invokes it. */
+/** The declared result and failures of a function, through an engine to its invoker. */
 import { createFunction, InvokeError } from "@ironflow/node"
 import { Event, IronflowFunction, Step } from "@ironflow/node/effect"
 import { createTestClient, createTestEngine } from "@ironflow/node/test"

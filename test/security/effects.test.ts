@@ -196,7 +196,7 @@ const registersRpc =
     return JSON.stringify(frames).includes("registered")
   }
 
-/** A legacy worker, which names functions that somebody has registered. */
+/** A legacy worker, which names functions that are registered. */
 const registersLegacy =
   (fn: Fn): Way =>
   async (key) => {

@@ -1,4 +1,4 @@
-/** The files of a database: for the user of the engine alone, unless somebody says otherwise. */
+/** The files of a database: only for the user of the engine by default. */
 import { chmodSync, chownSync, mkdtempSync, rmSync, statSync, writeFileSync } from "node:fs"
 import { tmpdir } from "node:os"
 import { join } from "node:path"

@@ -22,7 +22,7 @@ const flood = async (pressed: Pressed, connections: number, bytes: Buffer): Prom
   for (const socket of await pressed.many(connections)) socket.socket.write(all)
 }
 
-/** A run that nobody works on. */
+/** A run without a worker. */
 const startRun = async ({ url }: Pressed): Promise<string> => {
   const register = { id: "ship", triggers: [{ event: "order.placed" }] }
   await send(url, "POST", "/ironflow.v1.IronflowService/RegisterFunction", register)

@@ -266,16 +266,16 @@ describe("every description of the server", () => {
 // Sockets
 // ---------------------------------------------------------------------------------------------------------------------
 
-/** What comes of a socket: the status that it is refused with, the code that it is closed with, or what is said on it. */
+/** The result of a socket: the status of its refusal, its close code, or its frames. */
 type End = number | string
 
 interface Socket {
   readonly variables?: { readonly [name: string]: string }
   readonly action: string
   readonly resource: string
-  /** Somebody who may not do it at all. The channel itself is no right: its calls are refused one by one. */
+  /** A key without the right. The channel itself needs none: its calls are refused one by one. */
   readonly missing: End
-  /** Somebody to whom what is asked for on it is denied. */
+  /** A key that is denied the calls on it. */
   readonly denied: End
   /** Asks for it on a socket that is open, and returns how that is refused. */
   readonly ask?: (socket: WebSocket) => Promise<End>

@@ -305,7 +305,7 @@ const register = (worker: string, more: object): object => ({
   ...more
 })
 
-/** A push endpoint that describes itself well, and answers turns with this; what becomes of a run of it. */
+/** A push endpoint with a valid description, and these answers to turns; and the end of its run. */
 const pushed =
   (name: string, answer: string): Send =>
   async (target) => {
@@ -636,7 +636,7 @@ it("the first key, made over a channel for one environment, spans all environmen
   assert.match(await ask(target, "POST", "/api/v1/orgs", { name: "Acme" }, { key }), /^201 /)
 }, 30_000)
 
-/** Keys of a viewer, and of somebody to whom something of everything is denied. */
+/** Keys of a viewer, and of one who is denied something of each kind. */
 const withKeys = async (open: Target): Promise<Target> => {
   const made = async (path: string, body: object) =>
     JSON.parse((await ask(open, "POST", path, body)).slice(4)) as { readonly id: string }

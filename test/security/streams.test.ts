@@ -1,4 +1,4 @@
-/** Requests of HTTP/2 that are over before they are looked at. */
+/** Requests of HTTP/2 that end before they are processed. */
 import { afterAll, assert, beforeAll, describe, it } from "vitest"
 import { freePort, type Running, Terminal } from "../Cli/Terminal.ts"
 import { workerStream } from "../../src/Protocol/Workers.ts"

@@ -1,4 +1,4 @@
-/** Calls that wait, and streams: there is room for so many over all connections, and for some of each connection whoever has the others. */
+/** Waiting calls and streams: a limit over all connections, and some places for each connection in any case. */
 import http2 from "node:http2"
 import { once } from "node:events"
 import { afterEach, assert, beforeEach, describe, it, vi } from "vitest"

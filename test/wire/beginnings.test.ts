@@ -32,7 +32,7 @@ const answers: ReadonlyArray<readonly [string, Buffer, string]> = [
 const literally = (text: string): RegExp => new RegExp(text.replace(/[^\w ]/g, (c) => `\\x${hex(c)}`))
 const hex = (character: string): string => character.charCodeAt(0).toString(16).padStart(2, "0")
 
-/** Sends the bytes in pieces; after each the server has to answer somebody else. */
+/** Sends the bytes in pieces; after each the server has to answer another client. */
 const sendInPieces = async (
   url: string,
   sockets: ReadonlyArray<{ readonly socket: RawSocket; readonly pieces: ReadonlyArray<Buffer> }>

@@ -58,7 +58,7 @@ const open = async (headers: Record<string, string> = {}) => {
 const emit = "/ironflow.v1.IronflowService/Trigger"
 const register = "/ironflow.v1.IronflowService/RegisterFunction"
 
-/** A run that nobody works on. */
+/** A run without a worker. */
 const startRun = async (): Promise<string> => {
   const { message, socket, until } = await open()
   socket.send(message(1, "POST", register, { id: "ship", triggers: [{ event: "order.placed" }] }))

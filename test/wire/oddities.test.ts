@@ -1,4 +1,4 @@
-/** Bodies that nobody sends by mistake: every call answers them in words, in time, and goes on. */
+/** Hostile bodies: every call answers them with a message, in time, and continues. */
 import { afterAll, assert, beforeAll, describe, it, vi } from "vitest"
 import { pathOf } from "../../src/Protocol/Http/Endpoints.ts"
 import { endpoints } from "../../src/Protocol/Rows.ts"

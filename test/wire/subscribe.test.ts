@@ -182,7 +182,7 @@ it("events come over TLS by both versions of HTTP", async () => {
   }
 })
 
-/** A subscription whose client does not read until it is told to. */
+/** A subscription whose client does not read until the test says so. */
 const stall = async (isHttp2: boolean, message: object, url = server.url) => {
   const headers = { "content-type": STREAM }
   const path = "/ironflow.v1.PubSubService/Subscribe"

@@ -78,7 +78,7 @@ export const fill = createFunction({ id: "fill", triggers: [{ event: "album.open
 })
 `
 
-/** Stops an engine once it has what `hold` keeps from it, so that it cannot go on; returns when the other one has written. */
+/** Freezes an engine once it waits for `hold`; returns when the other one has written. */
 const freezeAt = async (
   schema: string,
   frozen: Process,

@@ -21,7 +21,7 @@ const change: Migration = { sql: "ALTER TABLE runs ADD COLUMN changed TEXT" }
 const live = (name: string, test: () => Effect.Effect<unknown, unknown, Scope.Scope>) =>
   it.live(name, () => Effect.scoped(test()))
 
-/** A schema that is thrown away: other tests have no use for what is added to its tables. */
+/** A schema that is dropped afterwards, since its tables are changed. */
 const ownSchema = Effect.gen(function* () {
   const { url } = yield* takeSchema
   const schema = `versions_${process.pid}_${++schemas}`
@@ -44,7 +44,7 @@ const greet = createFunction(
   }
 )
 
-/** Runs of both engines come to their end, whoever tells of them. */
+/** Runs of both engines end, whichever engine reports them. */
 const workTogether = (a: Node, b: Node, name: string) =>
   Effect.gen(function* () {
     for (const [one, other] of [

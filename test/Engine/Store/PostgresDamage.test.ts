@@ -25,7 +25,7 @@ const start = (shop: Shop, count: number) =>
     { concurrency: "unbounded" }
   )
 
-/** Three runs that have come as far, of which the second is damaged by the SQL. */
+/** Three runs with equal progress, of which the second is damaged by the SQL. */
 const three = <A, E>(
   reach: (shop: Shop) => Effect.Effect<A, E>,
   sql: (runId: string) => string,

@@ -10,7 +10,7 @@ import "../../../src/engine.ts"
 import { runSql } from "../../postgres/Schemas.ts"
 import { sharedUrl } from "../../postgres/Server.ts"
 
-/** As many as functions, roles, projections, buckets and engines: nothing that goes on makes them more. */
+/** As many as functions, roles, projections, buckets and engines: their number does not grow with use. */
 const small = new Set(["environments", "functions", "meta", "engine", "nodes"])
 
 interface Node {

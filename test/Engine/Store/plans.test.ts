@@ -6,7 +6,7 @@ import { allStatements } from "../../../src/Engine/Store/Program.ts"
 // loads every statement
 import "../../../src/engine.ts"
 
-/** As many as functions, roles, projections and buckets: nothing that goes on makes them more. */
+/** As many as functions, roles, projections and buckets: their number does not grow with use. */
 const small = new Set(["environments", "functions", "meta"])
 
 const db = new DatabaseSync(":memory:")

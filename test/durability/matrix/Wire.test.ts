@@ -1,4 +1,4 @@
-/** That what stands between worker and engine does the harm that it is told to do, and no other. */
+/** The proxy between worker and engine does the configured harm, and no other. */
 import { execFileSync } from "node:child_process"
 import { once } from "node:events"
 import fs from "node:fs"

@@ -15,7 +15,7 @@ import { handles, invoke, type Shop, type ShopTest, sleep, suspend, waitFor } fr
 
 const both = ["default", "staging"]
 
-/** Fires what is due; returns what was asked to be written, and where. */
+/** Fires due work; returns the writes, and where they go. */
 const firing = (shop: Shop) =>
   Effect.gen(function* () {
     const asked: Array<string> = []

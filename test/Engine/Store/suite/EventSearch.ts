@@ -1,4 +1,4 @@
-/** Looking for events in the log: by what is known of them, page by page from either end. */
+/** Finding events in the log by their fields, page by page from either end. */
 import { assert, describe } from "@effect/vitest"
 import * as Effect from "effect/Effect"
 import * as TestClock from "effect/testing/TestClock"
@@ -30,7 +30,7 @@ const listAll = (shop: Shop, query: Partial<EventQuery>, limit: number) =>
     }
   })
 
-/** A log in which nothing is beside what is like it. */
+/** A log in which similar events are far apart. */
 const fill = (shop: Shop) =>
   Effect.gen(function* () {
     for (let i = 0; i < 90; i++) {

@@ -9,7 +9,7 @@ import * as Steering from "../../../../src/Engine/Runs/RunControl.ts"
 import * as Reports from "../../../../src/Engine/Turns/Reports.ts"
 import * as Stuck from "../../../../src/Engine/Runs/Stuck.ts"
 
-/** The ways to have a run go on elsewhere while a worker is at its turn. */
+/** The ways to move a run elsewhere while a worker executes its turn. */
 const ways = {
   "cancelled and retried": (shop: Shop, { runId }: Job) =>
     Effect.andThen(
