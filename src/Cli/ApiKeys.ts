@@ -133,7 +133,7 @@ const rotate = apikeysCommand("rotate", {
     id,
     overlap: Flag.String("overlap").pipe(
       Flag.withMetavar("TIME"),
-      Flag.withDescription('How long the old one goes on working, such as "24h"; it ends at once by default'),
+      Flag.withDescription('How long the old key keeps working, such as "24h"; it ends at once by default'),
       Flag.optional
     )
   },

@@ -43,7 +43,7 @@ export const backup = Command.make(
   })
 ).pipe(
   Command.withDescription(
-    "Write all that the engine has at this moment to a new file, while it goes on. Needs `engine:backup` where there are keys."
+    "Write everything that the engine has at this moment to a new file, while the engine keeps running. Needs `engine:backup` where there are keys."
   ),
   Command.withShortDescription("Write everything to a file"),
   Command.withExamples([
@@ -72,7 +72,7 @@ export const restore = Command.make(
     yield* print(
       info,
       () =>
-        `${data} is what ${file} has: ${contents(info)}. \`ironflow serve --data ${data}\` goes on from there.`
+        `${data} is what ${file} has: ${contents(info)}. \`ironflow serve --data ${data}\` continues from there.`
     )
   })
 ).pipe(

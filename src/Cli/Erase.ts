@@ -57,7 +57,7 @@ const flags = {
 const other = {
   cancel: yes(
     "cancel",
-    "Cancel the runs among them that go on; without this nothing is erased while there are any"
+    "Cancel the unfinished runs among them; without this nothing is erased while there are any"
   ),
   compact: yes(
     "compact",
@@ -177,7 +177,7 @@ export const erase = Command.make(
         const begun = yield* client.erase(target, { cancel, compact })
         if (!json) {
           yield* Console.error(
-            `It goes on as ${begun.id}, also without this command; \`ironflow bulk cancel ${begun.id}\` ends it.`
+            `The operation ${begun.id} continues even without this command; \`ironflow bulk cancel ${begun.id}\` ends it.`
           )
         }
         const ended = yield* follow(client, begun, "erased")

@@ -150,9 +150,7 @@ const tail = Command.make(
     ...filters,
     last: Flag.Int("last").pipe(
       Flag.withMetavar("N"),
-      Flag.withDescription(
-        "Begin with so many that there are already, up to 1000; 10 by default, 0 for none"
-      ),
+      Flag.withDescription("How many earlier events to print first, up to 1000; 10 by default, 0 for none"),
       Flag.withDefault(10)
     )
   },
@@ -188,7 +186,7 @@ const tail = Command.make(
     }).pipe(Effect.provide(services), Effect.provide(FetchHttpClient.layer))
   })
 ).pipe(
-  Command.withDescription("Print events as they are stored, after the last that there are. Ctrl-C ends it."),
+  Command.withDescription("Print events as they are stored, after the last earlier ones. Ctrl-C ends it."),
   Command.withExamples([{ command: "ironflow events tail --entity order-123 --json" }])
 )
 

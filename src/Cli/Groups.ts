@@ -84,7 +84,7 @@ const list = consumergroupsCommand("list", {
 })
 
 const get = consumergroupsCommand("get", {
-  about: "Say how a consumer group does, and why it gets what it gets.",
+  about: "Show the state of a consumer group, and explain it.",
   takes: choice,
   call: (groups, { name, namespace, pattern }) => groups.get(name, given({ namespace, pattern })),
   text: (group) => described(group)
@@ -110,7 +110,7 @@ const pause = Command.make(
     const group = yield* askFor(ConsumerGroups, (groups) => groups.pause(name, { by, ...given(flags) }))
     yield* print(
       group,
-      () => `Consumer group ${name} is paused; \`ironflow groups resume ${name}\` lets it go on.`
+      () => `Consumer group ${name} is paused; \`ironflow groups resume ${name}\` continues it.`
     )
   })
 ).pipe(
@@ -119,7 +119,7 @@ const pause = Command.make(
 )
 
 const resume = consumergroupsCommand("resume", {
-  about: "Let a paused consumer group go on where it was.",
+  about: "Resume a paused consumer group at its position.",
   takes: choice,
   call: (groups, { name, namespace, pattern }) => groups.resume(name, given({ namespace, pattern })),
   text: (group, { name }) => `Consumer group ${name} goes on: ${oneLine(group.message)}`
@@ -182,8 +182,7 @@ const retry = Command.make(
 )
 
 const remove = consumergroupsCommand("delete", {
-  about:
-    "Delete a consumer group with what it has handed out. The subscriptions of its members end with an error.",
+  about: "Delete a consumer group with its deliveries. The subscriptions of its members end with an error.",
   takes: choice,
   call: (groups, { name, namespace, pattern }) => groups.delete(name, given({ namespace, pattern })),
   json: (_, { name }) => ({ deleted: name }),

@@ -27,7 +27,7 @@ const list = projectionsCommand("list", {
   json: (projections) => ({ projections }),
   text: (projections) =>
     projections.length === 0
-      ? "There are no projections: a worker registers those that it is given."
+      ? "There are no projections: a worker registers its own."
       : table(
           ["PROJECTION", "MODE", "STATUS", "POSITION", "LAG", "DEAD LETTERS", "OWNER"],
           projections.map((info) => [
@@ -155,7 +155,7 @@ const pause = Command.make(
     )
     yield* print(
       info,
-      () => `Projection ${name} is paused; \`ironflow projections resume ${name}\` lets it go on.`
+      () => `Projection ${name} is paused; \`ironflow projections resume ${name}\` continues it.`
     )
   })
 ).pipe(Command.withDescription("Pause a projection: it gets no more events until it is resumed."))

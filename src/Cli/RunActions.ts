@@ -176,7 +176,7 @@ export const pause = Command.make("pause", { runIds, reason, ...filterFlags, ...
       reason !== "" && run.pauseReason !== undefined && run.pauseReason !== reason
         ? `Run ${run.id} was paused already, and stays so for its own reason: ${oneLine(inCommands(run.pauseReason, run.id), 400)}`
         : run.status === "paused"
-          ? `Run ${run.id} is paused; \`ironflow runs resume ${run.id}\` lets it go on.`
+          ? `Run ${run.id} is paused; \`ironflow runs resume ${run.id}\` continues it.`
           : `Run ${run.id} pauses when the step that it is in has ended.`
   })
 ).pipe(
@@ -237,7 +237,7 @@ export const fork = Command.make(
     patch: Flag.String("patch").pipe(
       Flag.withMetavar("STEP=JSON"),
       Flag.withDescription(
-        "A result to go on with in place of the one that a step has; may be given several times. For one run"
+        "A result that replaces the recorded one of a step; may be given several times. For one run"
       ),
       Flag.atLeast(0)
     ),
@@ -313,12 +313,12 @@ export const move = Command.make(
   (input) =>
     act("move", input, {
       call: (client, runId) => client.moveRun(runId, given({ version: input.version })),
-      text: (run) => `Run ${run.id} goes on with version "${run.codeVersion ?? ""}" of ${run.functionId}.`
+      text: (run) => `Run ${run.id} continues with version "${run.codeVersion ?? ""}" of ${run.functionId}.`
     })
 ).pipe(
   Command.withDescription(
-    "Move an unfinished run that is pinned to a version of its function to the latest one: for one that waits for a version that no worker has any more. " +
-      `The code has to be able to go on from its recorded steps. ${many}`
+    "Move an unfinished run that is pinned to a version of its function to the latest version, for example when no worker has its version any more. " +
+      `The code must be able to continue from its recorded steps. ${many}`
   ),
   Command.withShortDescription("Move a run to another version, or many"),
   Command.withExamples(examples("move", "--function process-order --status waiting"))

@@ -220,7 +220,7 @@ export const list = Command.make(
   })
 ).pipe(
   Command.withDescription(
-    "List runs, the newest first: all, or those that fit all of the filters. Of several functions, or several statuses, one has to fit."
+    "List runs, the newest first: all, or those that match all filters. Of several functions, or several statuses, one has to match."
   )
 )
 

@@ -86,7 +86,7 @@ const steps = Command.make(
   })
 ).pipe(
   Command.withDescription(
-    "List the steps of a run: finished ones in the order in which it saw their results, then those that wait and those that run now. TOOK is how long their code has worked, WAITED how long the others have waited, up to now if they still do."
+    "List the steps of a run: finished ones in the order in which it saw their results, then those that wait and those that run now. TOOK is how long their code ran, WAITED how long the others waited; both count up to now for unfinished ones."
   )
 )
 

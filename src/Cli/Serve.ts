@@ -55,7 +55,7 @@ const readMode = (text: Option.Option<string>): Effect.Effect<number | undefined
     if (/^0?[0-7]{3}$/.test(text.value)) return Effect.succeed(Number.parseInt(text.value, 8))
     return Effect.fail(
       new ValidationError(
-        `${show(text.value)} is no mode of a file: --file-mode takes three octal digits, such as 0640`
+        `${show(text.value)} is not a file mode: --file-mode takes three octal digits, such as 0640`
       )
     )
   })
@@ -82,7 +82,7 @@ export const serve = Command.make(
     ),
     data: Flag.String("data").pipe(
       Flag.withMetavar("FILE"),
-      Flag.withDescription("The database file, made when it is not there; ironflow.db by default"),
+      Flag.withDescription("The database file, created when it does not exist; ironflow.db by default"),
       Flag.optional
     ),
     ...databaseFlags,
@@ -92,9 +92,7 @@ export const serve = Command.make(
       Flag.withDefault(false)
     ),
     noAudit: Flag.Boolean("no-audit").pipe(
-      Flag.withDescription(
-        "Do not look in the background whether the database says what the guarantees promise"
-      ),
+      Flag.withDescription("Turn off the background check that the database keeps the guarantees"),
       Flag.withoutNegation,
       Flag.withDefault(false)
     ),
@@ -117,7 +115,7 @@ export const serve = Command.make(
     drain: Flag.String("drain").pipe(
       Flag.withMetavar("TIME"),
       Flag.withDescription(
-        "How long it goes on answering after a signal, while it says that it is not ready any more; not at all by default"
+        "How long to keep answering after a signal, while it reports that it is not ready; 0 by default"
       ),
       Flag.optional
     ),

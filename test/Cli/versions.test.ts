@@ -83,7 +83,7 @@ it(
     const resumed = await ironflow("runs", "resume", left)
     expect(resumed.stdout).toContain('goes on.\nNow it waits. It is pinned to version "1" of function "pack"')
     const moved = await ironflow("runs", "move", left)
-    assert.strictEqual(moved.stdout, `Run ${left} goes on with version "2" of pack.\n`, moved.stderr)
+    assert.strictEqual(moved.stdout, `Run ${left} continues with version "2" of pack.\n`, moved.stderr)
     assert.deepStrictEqual(await ends(left), ["1", "2"])
     assert.deepInclude(await json("functions", "drain", "pack"), { drained: true })
     const history = await ironflow("functions", "history", "pack")

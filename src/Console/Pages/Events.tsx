@@ -130,7 +130,7 @@ export const Events = () => {
       ) : list.items.length === 0 ? (
         hasFilters ? (
           <Empty>
-            No event fits these filters{list.hasMore ? " among those that were looked at so far" : ""}.{" "}
+            No event fits these filters{list.hasMore ? " among those searched so far" : ""}.{" "}
             {list.hasMore && (
               <button type="button" onClick={list.more}>
                 Look further back

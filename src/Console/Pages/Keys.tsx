@@ -133,7 +133,7 @@ export const Bucket = ({ variables: { bucket = "" } }: { readonly variables: Var
         <div class="actions">
           <Action
             label="Put a key"
-            confirm="The key is made, if it is not there yet."
+            confirm="The key is created, unless it exists."
             fields={
               <>
                 <Field name="key" label="Key" placeholder="users/42" isRequired />

@@ -75,9 +75,7 @@ export const RunGroups = ({ by, filters }: { readonly by: string; readonly filte
     <>
       {live.error !== undefined && <Failure error={live.error} again={live.refresh} />}
       {counts.count === 0 ? (
-        <Empty>
-          No run fits these filters{counts.isExact ? "" : " among those that were looked at so far"}.
-        </Empty>
+        <Empty>No run fits these filters{counts.isExact ? "" : " among those searched so far"}.</Empty>
       ) : (
         <Table
           label={`Runs by ${by}`}
