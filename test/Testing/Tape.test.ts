@@ -155,5 +155,7 @@ test("a stream is refused, and so is a file that is not a tape", async () => {
     expect(tape.exchanges).toEqual([])
   })
   const wrong = JSON.parse('{"exchanges":[{"request":{"method":"GET"}}]}')
-  await expect(over(Testing.layerPlayingHttpClient(wrong), () => Effect.void)).rejects.toThrow("not a tape that")
+  await expect(over(Testing.layerPlayingHttpClient(wrong), () => Effect.void)).rejects.toThrow(
+    "not a tape that"
+  )
 })

@@ -1,7 +1,7 @@
 /**
- * How a transaction of a node begins. It locks the row of `engine`, so that no other one writes until it is committed, and looks at what
- * has changed since the last one of this node: what others have written is followed, what they held who are gone is taken back, and a
- * Postgres that is another one than before is noticed. Where nobody else writes, the lock and what is written under it go out together.
+ * Begins the transactions of a node. Each one locks the row of `engine`, so that no other node writes until it is committed, and
+ * reads what has changed since this node's last one: memories follow the commits of others, leases of dead nodes are taken back,
+ * and a server that lacks commits of this node is noticed.
  */
 import { StoreError } from "../../../Errors.ts"
 import type { Others } from "../Memory.ts"
