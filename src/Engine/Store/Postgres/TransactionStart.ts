@@ -1,7 +1,8 @@
 /**
  * Begins the transactions of a node. Each one locks the row of `engine`, so that no other node writes until it is committed, and
  * reads what has changed since this node's last one: memories follow the commits of others, leases of dead nodes are taken back,
- * and a server that lacks commits of this node is noticed.
+ * and a server that lacks commits of this node is noticed. When no other node writes, the lock and the first writes are sent
+ * together.
  */
 import { StoreError } from "../../../Errors.ts"
 import type { Others } from "../Memory.ts"
