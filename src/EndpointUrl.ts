@@ -7,7 +7,7 @@ export const checkEndpointUrl = (text: unknown): string => {
   const url = typeof text === "string" && text.length <= 2048 ? URL.parse(text) : null
   if (url === null || (url.protocol !== "http:" && url.protocol !== "https:")) {
     throw new ValidationError(
-      `${show(text)} is no URL of an endpoint: write it like "https://shop.example.com/api/ironflow"`
+      `${show(text)} is not the URL of an endpoint: write it like "https://shop.example.com/api/ironflow"`
     )
   }
   if (url.username !== "" || url.password !== "" || url.hash !== "") {

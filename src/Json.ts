@@ -222,8 +222,8 @@ const problemError = (problem: Problem, root: unknown, what: string): Validation
       return new ValidationError(`${what} cannot be stored: ${path} is a symbol; give plain data`)
     case "error":
       return new ValidationError(
-        `${what} cannot be stored: ${path} is an error (${String((value as Error).name)}), whose stack is for nobody else; ` +
-          "give what others may know of it, for example its message"
+        `${what} cannot be stored: ${path} is an error (${String((value as Error).name)}), whose stack may reveal internals; ` +
+          "give its message, or plain data with what others may know"
       )
     case "emptied":
       return new ValidationError(`${what} cannot be stored: ${path} is ${describeEmptied(value)}`)

@@ -93,7 +93,7 @@ type WhyLost<T> = T extends bigint
           : T extends PromiseLike<unknown>
             ? "A promise cannot be stored: JSON has nothing of it. Await it first"
             : T extends RegExp
-              ? "A RegExp cannot be stored: JSON has nothing of it. Return String(value) instead"
+              ? "A RegExp cannot be stored: JSON cannot represent it. Return String(value) instead"
               : 'An ArrayBuffer cannot be stored: JSON has nothing of it. Return Buffer.from(value).toString("base64") instead'
 
 // -----------------------------------------------------------------------------

@@ -1,4 +1,4 @@
-/** What is said on a runtime that cannot carry an engine that listens; this Node.js says that it is one. */
+/** The error on a runtime on which an engine cannot listen; this Node.js pretends to be one. */
 import { spawnSync } from "node:child_process"
 import path from "node:path"
 import { startEngine } from "@ironflow/node/engine"

@@ -1,4 +1,4 @@
-/** What a configuration may be called and made of is the same over HTTP and in process. */
+/** Names and data of configurations follow the same rules over HTTP and in process. */
 import { assert, it } from "vitest"
 import { startEngine } from "@ironflow/node/engine"
 import { createClient } from "../src/Promise/Client.ts"
@@ -9,7 +9,7 @@ const problems = {
 }
 
 it.each(Object.entries(problems))(
-  "%j is no name, in neither API, and nothing is sent",
+  "%j is not a name, in either API, and nothing is sent",
   async (name, problem) => {
     await using engine = await startEngine({ filename: ":memory:", functions: [], logger: false })
     await using remote = createClient({ serverUrl: "http://127.0.0.1:1" })

@@ -1,4 +1,4 @@
-/** What the Effect API fails with, held against the compiler: no base class, nothing unknown, and all of it can be handled. */
+/** The error types of the Effect API: no base class, nothing unknown, and all can be handled. */
 import { assert, describe, it } from "@effect/vitest"
 import type * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
@@ -56,7 +56,7 @@ type Unnamed<T, Path extends string = "", Depth extends ReadonlyArray<0> = []> =
 
 type Exported = Omit<typeof Api, "Errors">
 
-/** The failures of these are those of the user's own effects, and are looked at below. */
+/** The failures of these are those of the user's own effects, and are checked below. */
 type OfUsers =
   | "IronflowFunction.make().program()"
   | "IronflowFunction.make().failureHandler.program()"

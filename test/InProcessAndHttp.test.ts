@@ -1,4 +1,4 @@
-/** What a call takes, and what becomes of it, is the same in this process and over HTTP. */
+/** Input and results of calls are the same in process and over HTTP. */
 import { afterAll, assert, beforeAll, describe, it } from "vitest"
 import { type IronflowEngine, startEngine } from "../src/engine.ts"
 import {
@@ -129,13 +129,10 @@ describe("data", () => {
     ]
   ]
   describe.each(keeping)("of %s", (_, call) => {
-    it.each(values)(
-      "that is %s is kept as JSON has it, and {} when there is none",
-      async (_, given, kept) => {
-        for (const [via, client] of connections())
-          assert.deepStrictEqual(await call(client, given as never), kept, via)
-      }
-    )
+    it.each(values)("that is %s is kept as in JSON, and is {} when absent", async (_, given, kept) => {
+      for (const [via, client] of connections())
+        assert.deepStrictEqual(await call(client, given as never), kept, via)
+    })
   })
 
   const same: ReadonlyArray<readonly [string, (client: IronflowClient, value: never) => Promise<unknown>]> = [

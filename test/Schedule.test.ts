@@ -16,7 +16,7 @@ const fires = (cron: string, timezone: string, from: string, to: string): Readon
   return found
 }
 
-/** A local day, from midnight to midnight, on which the clocks go back, and the hour of which something comes twice. */
+/** A local day, from midnight to midnight, on which the clocks go back, and the repeated hour. */
 const daysWithRepeatedTimes = [
   ["America/New_York", "2026-11-01T04:00Z", "2026-11-02T05:00Z", 1],
   ["Europe/Berlin", "2026-10-24T22:00Z", "2026-10-25T23:00Z", 2],
@@ -26,7 +26,7 @@ const daysWithRepeatedTimes = [
   ["UTC", "2026-10-25T00:00Z", "2026-10-26T00:00Z", 2]
 ] as const
 
-/** A local day on which the clocks go forward, and the hour of which something is skipped. */
+/** A local day on which the clocks go forward, and the skipped hour. */
 const daysWithSkippedTimes = [
   ["America/New_York", "2026-03-08T05:00Z", "2026-03-09T04:00Z", 2],
   ["Europe/Berlin", "2026-03-28T23:00Z", "2026-03-29T22:00Z", 2],
@@ -167,7 +167,7 @@ describe("nextFire", () => {
   }
 
   it.each([...daysWithRepeatedTimes, ...daysWithSkippedTimes])(
-    "in %s it says what a clock says that is read every minute, from %s to %s",
+    "in %s it agrees with a clock that is read every minute, from %s to %s",
     (zone, from, to) => {
       const shown = readings(zone, Date.parse(from), Date.parse(to))
       for (const minutes of ["*", "*/7", "59", "0,15,30,45"]) {

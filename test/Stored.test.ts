@@ -36,7 +36,7 @@ const sparse: Array<number | undefined> = [1, undefined]
 const mixed: ReadonlyArray<Date | string | null> = [new Date(0), "text", null]
 const record: Record<string, Date> = { first: new Date(0) }
 
-/** A value, and what comes back of it. */
+/** A value, and what is read back. */
 const comesBack = <T>(name: string, value: T, as: Stored<T>) => ({ name, value, as })
 
 describe("what comes back from storage is of the type that Stored says", () => {

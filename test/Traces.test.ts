@@ -1,4 +1,4 @@
-/** One trace from whoever calls to the last compensation, as a receiver of OTLP gets it. */
+/** One trace from the caller to the last compensation, as a receiver of OTLP gets it. */
 import { execFile } from "node:child_process"
 import { createServer } from "node:http"
 import type { AddressInfo } from "node:net"

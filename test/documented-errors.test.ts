@@ -199,7 +199,7 @@ describe("docs/errors.md", () => {
   )
 
   it.each(samples.map((error) => [`${error.name} ${error.code}`, error] as const))(
-    "says what comes of %s on its way over HTTP",
+    "documents the form of %s over HTTP",
     (_, error) => {
       for (const dialect of ["connect", "rest"] as const) {
         const { body, status } = failureResponse(error, dialect)

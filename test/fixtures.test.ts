@@ -157,7 +157,7 @@ const startAnew = async (client: IronflowClient, { seen }: Copy): Promise<RunIds
   return runIds
 }
 
-/** Every run has ended as it should, what was completed before is as it was, and nothing was done twice. */
+/** Every run has ended as expected, completed runs are unchanged, and nothing was done twice. */
 const assertEnded = async (client: IronflowClient, copy: Copy, runIds: RunIds): Promise<void> => {
   const began = new Set(copy.lines.filter(({ what }) => what === "begin").map(nameOf))
   for (const line of copy.lines) if (line.what === "end") began.delete(nameOf(line))
@@ -244,7 +244,7 @@ const emptyReturns = async (
 const queueOf = ({ runIds, seen }: Copy): string | undefined =>
   runIds[Object.keys(seen.runs).find((key) => seen.runs[key]?.functionId === "stocktaking") ?? ""]
 
-/** The fire that waited has come to its own run. */
+/** The queued fire has started its own run. */
 const assertQueueMoves = async (client: IronflowClient, copy: Copy): Promise<void> => {
   if (queueOf(copy) === undefined) return
   await vi.waitFor(

@@ -16,7 +16,7 @@ const rooms: ReadonlyArray<readonly [room: string, modules: RegExp]> = [
   ["the test kit", /^Testing\//],
   ["the Promise API", /^Promise\//],
   ["the server", /^Server\//],
-  ["the engine", /^Engine\/(?!Yielding|Pages|Intake|LoopTurn|Signals|Sweep)[^/]+$/],
+  ["the engine", /^Engine\/(?!Yielding|Pages|InputBudget|LoopTurn|Signals|Sweep)[^/]+$/],
   // its nouns: who hands out work, over what work does, over what is stored
   ["hooks", /^Engine\/Hooks\//],
   ["what the doctor looks at", /^Engine\/Doctor\//],
@@ -25,7 +25,7 @@ const rooms: ReadonlyArray<readonly [room: string, modules: RegExp]> = [
   ["what is audited", /^Engine\/Audit\//],
   ["what is due", /^Engine\/Schedules\//],
   ["turns: given, kept, lost, reported", /^Engine\/Turns\//],
-  ["what is done to many runs", /^Engine\/Bulk\//],
+  ["bulk operations", /^Engine\/Bulk\//],
   ["access", /^Engine\/Access\//],
   ["projections of the engine", /^Engine\/Projections\//],
   ["topics and groups", /^Engine\/PubSub\//],
@@ -39,7 +39,7 @@ const rooms: ReadonlyArray<readonly [room: string, modules: RegExp]> = [
   ["functions", /^Engine\/Functions\//],
   ["what is announced", /^Engine\/SystemEvents\//],
   ["the store", /^Engine\/Store\//],
-  ["what the rooms of the engine share", /^Engine\/(Yielding|Pages|Intake|LoopTurn|Signals|Sweep)\.ts$/],
+  ["what the rooms of the engine share", /^Engine\/(Yielding|Pages|InputBudget|LoopTurn|Signals|Sweep)\.ts$/],
   ["push handlers", /^Serve\//],
   ["workers", /^Worker\//],
   ["the client", /^Client\//],
@@ -84,8 +84,10 @@ const circlesOfTypes: ReadonlyArray<RegExp> = [
 
 /** Files of more than 500 lines besides docstrings, and why they are. */
 const long: { readonly [file: string]: string } = {
-  "ExpressionBudget.ts": "one algorithm: what an expression may cost, for every kind of node",
-  "Step.ts": "the steps of both APIs",
+  "ExpressionBudget.ts":
+    "one algorithm on the hottest path: every node of an expression adds to counters that are variables of this module",
+  "Step.ts":
+    "the signatures of the steps of both APIs: the namespace `Step` of the Effect API is this file, which may pass on nothing",
   "Protocol/Connect/worker_pb.ts": "generated",
   "Engine/Store/Migrations.ts": "SQL as it was run, version by version: it only grows",
   "Engine/Store/Postgres/Migrations.ts": "SQL as it was run, version by version: it only grows"
@@ -159,7 +161,7 @@ const dialects = /^(Worker\/Legacy(Job|Ops|Transport|Turn)|Serve\/PushRequests)\
 /** Names in snake case that have nothing to do with what travels: columns of a statement, a macro of CEL. */
 const namesOfOthers: { readonly [file: string]: ReadonlyArray<string> } = {
   "Engine/Runs/RunEvent.ts": ["e_id", "e_data"],
-  "Engine/Store/Postgres/Silence.ts": ["query_timeout"],
+  "Engine/Store/Postgres/DeadConnections.ts": ["query_timeout"],
   "ExpressionBudget.ts": ["exists_one"]
 }
 

@@ -134,7 +134,7 @@ const rotate = apikeysCommand("rotate", {
     id,
     overlap: textFlag("overlap").pipe(
       Flag.withMetavar("TIME"),
-      Flag.withDescription('How long the old one goes on working, such as "24h"; it ends at once by default'),
+      Flag.withDescription('How long the old key keeps working, such as "24h"; it ends at once by default'),
       Flag.optional
     )
   },

@@ -24,7 +24,7 @@ export const backup = Command.make(
     data: textFlag("data").pipe(
       Flag.withMetavar("FILE"),
       Flag.withDescription(
-        "Read this database file, whether an engine has it open or not; by default the server makes the backup and sends it"
+        "Back up this database file, even while an engine has it open; by default the server makes the backup and sends it"
       ),
       Flag.optional
     )
@@ -44,7 +44,7 @@ export const backup = Command.make(
   })
 ).pipe(
   Command.withDescription(
-    "Write all that the engine has at this moment to a new file, while it goes on. Needs `engine:backup` where there are keys."
+    "Write everything that the engine has at this moment to a new file, while the engine keeps running. Needs `engine:backup` where there are keys."
   ),
   Command.withShortDescription("Write everything to a file"),
   Command.withExamples([
@@ -73,7 +73,7 @@ export const restore = Command.make(
     yield* print(
       info,
       () =>
-        `${data} is what ${file} has: ${contents(info)}. \`ironflow serve --data ${data}\` goes on from there.`
+        `${data} is what ${file} has: ${contents(info)}. \`ironflow serve --data ${data}\` continues from there.`
     )
   })
 ).pipe(

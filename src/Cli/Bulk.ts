@@ -24,7 +24,7 @@ import { readTimeout } from "./Emit.ts"
 import { ironflow } from "./Ironflow.ts"
 import { between, fields, oneLine, print, shown, table } from "./Output.ts"
 import { leaveUnfinished } from "./Process.ts"
-import { tell, telling } from "./Progress.ts"
+import { showProgress, withProgressLine } from "./ProgressLine.ts"
 import { use } from "./Server.ts"
 import { showMs } from "../Show.ts"
 import { textFlag } from "./TextFlag.ts"
@@ -115,7 +115,7 @@ export const doToMany = ({ action, dryRun, isStdinRead, options, runs, yes }: Bu
       const begun = yield* client.bulk(action, runs, options)
       if (!json) {
         yield* Console.error(
-          `It goes on as ${begun.id}, also without this command; \`ironflow bulk cancel ${begun.id}\` ends it.`
+          `The operation ${begun.id} continues even without this command; \`ironflow bulk cancel ${begun.id}\` ends it.`
         )
       }
       const ended = yield* follow(client, begun, done[action])
@@ -190,7 +190,7 @@ export const follow = (client: Client["Service"], begun: BulkOperation, doing: s
       Effect.flatMap(client.getBulk(begun.id), (operation) => {
         const { action, dryRun, lookedBackTo, matched } = operation
         const count = dryRun ? matched : operation.done
-        tell(
+        showProgress(
           `${counted(count, action)} ${doing}${lookedBackTo === undefined ? "" : `, back to ${lookedBackTo}`}`
         )
         return Effect.suspend(() => wait)
@@ -203,7 +203,7 @@ export const follow = (client: Client["Service"], begun: BulkOperation, doing: s
           duration: timeout,
           orElse: () => Effect.fail(notYet(begun.id, timeout))
         })
-  return telling(bounded).pipe(Effect.onInterrupt(() => Effect.sync(leaveUnfinished)))
+  return withProgressLine(bounded).pipe(Effect.onInterrupt(() => Effect.sync(leaveUnfinished)))
 }
 
 const notYet = (id: string, timeout: number): TimeoutError =>
@@ -263,7 +263,7 @@ const whatOf = ({ action, filters, ids, target }: BulkOperation): string =>
       : `${counted(ids, action)} by id`
 
 const list = clientCommand("list", {
-  about: "List the newest bulk operations: those that the key has begun, or all if it may read all runs.",
+  about: "List the newest bulk operations: those that the key has started, or all if it may read all runs.",
   call: (client) => client.listBulk(),
   json: (operations) => ({ operations }),
   text: (operations) =>
@@ -332,7 +332,9 @@ const get = Command.make(
     ),
     timeout: textFlag("timeout").pipe(
       Flag.withMetavar("DURATION"),
-      Flag.withDescription("With --wait: the longest to wait, such as 30s or 5m; it goes on all the same"),
+      Flag.withDescription(
+        "With --wait: how long to wait at most, such as 30s or 5m; the operation continues afterwards"
+      ),
       Flag.optional
     )
   },
@@ -351,7 +353,7 @@ const get = Command.make(
     yield* print(operation, () => detailsOf(operation))
     if (wait) yield* failUnlessAllDone(operation)
   })
-).pipe(Command.withDescription("Show a bulk operation: what it does, and how far it has come."))
+).pipe(Command.withDescription("Show a bulk operation and its progress."))
 
 const cancel = clientCommand("cancel", {
   about: "End a bulk operation: it touches no more runs. What was done stays done.",
@@ -365,9 +367,9 @@ const cancel = clientCommand("cancel", {
 
 export const bulk = Command.make("bulk").pipe(
   Command.withDescription(
-    "See and end what is being done to many runs. `ironflow runs cancel`, `retry`, `resume`, `pause`, `rerun`, `fork`, `move` and `delete` begin it."
+    "Show and cancel bulk operations. `ironflow runs cancel`, `retry`, `resume`, `pause`, `rerun`, `fork`, `move` and `delete` begin it."
   ),
-  Command.withShortDescription("See and end what is done to many runs"),
+  Command.withShortDescription("Show and cancel bulk operations"),
   Command.withSubcommands([list, get, cancel])
 )
 

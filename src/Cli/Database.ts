@@ -13,7 +13,7 @@ export const databaseFlags = {
   databaseUrl: textFlag("database-url").pipe(
     Flag.withMetavar("URL"),
     Flag.withDescription(
-      "A database on Postgres instead of a file: postgres://user:password@host:5432/database; IRONFLOW_DATABASE_URL says it too, and keeps the password from those who list processes"
+      "A database on Postgres instead of a file: postgres://user:password@host:5432/database; or set IRONFLOW_DATABASE_URL, which keeps the password out of lists of processes"
     ),
     Flag.optional
   ),
@@ -70,13 +70,13 @@ export const migrate = Command.make(
     })
     yield* print({ database: shown, from, to }, () =>
       from === to
-        ? `The tables at ${shown} are up to date (${to}).`
-        : `The tables at ${shown} were at ${from} and are at ${to} now.`
+        ? `The tables at ${shown} are up to date (version ${to}).`
+        : `The tables at ${shown} were migrated from version ${from} to version ${to}.`
     )
   })
 ).pipe(
   Command.withDescription(
-    "Bring the tables on Postgres up to what this version knows. An engine that starts does the same: this is for those whose engine may not change tables."
+    "Migrate the tables on Postgres to this version. An engine does the same when it starts: this command is for engines whose database user may not change tables."
   ),
   Command.withShortDescription("Bring tables on Postgres up to date"),
   Command.withExamples([

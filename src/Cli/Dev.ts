@@ -39,7 +39,7 @@ export const dev = Command.make(
     port,
     data: textFlag("data").pipe(
       Flag.withMetavar("FILE"),
-      Flag.withDescription(`The database file, made when it is not there; ${FOLDER}/dev.db by default`),
+      Flag.withDescription(`The database file, created when it does not exist; ${FOLDER}/dev.db by default`),
       Flag.withDefault(`${FOLDER}/dev.db`)
     ),
     concurrency: Flag.Int("concurrency").pipe(

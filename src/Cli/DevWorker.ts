@@ -37,7 +37,7 @@ const PATIENCE_MS = 400
 const LOADING_MS = 5000
 
 const stillLoading = (file: string): string =>
-  `${file} is still being loaded: no worker is ready yet. Does it await something at its top level that does not come?`
+  `${file} is still being loaded: no worker is ready yet. Does it have a top-level \`await\` that never ends?`
 
 /** How a worker process ended. */
 interface Ended {

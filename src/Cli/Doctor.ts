@@ -5,7 +5,7 @@ import * as Option from "effect/Option"
 import * as Command from "effect/cli/Command"
 import * as Flag from "effect/cli/Flag"
 import type { ResolvedServer } from "../Client/HttpConfig.ts"
-import { checkApart, fail, ok, warn } from "../Engine/Doctor/Judge.ts"
+import { checkClockSkew, fail, ok, warn } from "../Engine/Doctor/Checks.ts"
 import { readEnvironmentVariable } from "../Environment.ts"
 import { InvalidResponseError, type IronflowError } from "../Errors.ts"
 import { safeJsonParse } from "../Json.ts"
@@ -51,7 +51,10 @@ const examineServer = Effect.gen(function* () {
     yield* access(to, isOpen),
     versions(health.version),
     // assumes that the request and the response took the same time
-    { ...checkApart(before + took / 2, Date.parse(health.timestamp), "the server", took), name: "clock here" }
+    {
+      ...checkClockSkew(before + took / 2, Date.parse(health.timestamp), "the server", took),
+      name: "clock here"
+    }
   ]
   const own = yield* Effect.catch(asked, (error) =>
     error.code === "UNAUTHORIZED" || error.code === "UNSUPPORTED"
@@ -112,14 +115,14 @@ const access = ({ url }: ResolvedServer, isOpen: boolean): Effect.Effect<DoctorC
       if (!isOpen) return ok("keys", "Calls need an API key.")
       const advice = "Make a key with `ironflow apikeys create`: from then on every call needs one."
       return isLoopback(new URL(url).hostname)
-        ? warn("keys", "It answers everybody who reaches it, without an API key.", advice)
-        : fail("keys", `It answers everybody who reaches ${url}, without an API key.`, advice)
+        ? warn("keys", "The engine answers everybody who reaches it, without an API key.", advice)
+        : fail("keys", `The engine answers everybody who reaches ${url}, without an API key.`, advice)
     }
   )
 
 const hasMasterKey = (): boolean => readEnvironmentVariable("IRONFLOW_MASTER_KEY") !== undefined
 
-const alone = Effect.promise(() => import("../Engine/Doctor/Alone.ts"))
+const offlineChecks = Effect.promise(() => import("../Engine/Doctor/OfflineChecks.ts"))
 
 const say = (checks: ReadonlyArray<DoctorCheck>): string => {
   const width = Math.max(...checks.map(({ name }) => name.length))
@@ -139,7 +142,7 @@ export const doctor = Command.make(
     data: textFlag("data").pipe(
       Flag.withMetavar("FILE"),
       Flag.withDescription(
-        "Look at this database file, which is only read; an engine may have it open. By default the server is asked"
+        "Check this database file, which is only read; an engine may have it open. By default the command checks the server"
       ),
       Flag.optional
     ),
@@ -158,11 +161,11 @@ export const doctor = Command.make(
       )
     }
     const checks = yield* Option.isSome(data)
-      ? Effect.flatMap(alone, ({ examineFile }) =>
+      ? Effect.flatMap(offlineChecks, ({ examineFile }) =>
           examineFile({ filename: data.value, all: check, hasMasterKey: hasMasterKey() })
         )
       : database !== undefined
-        ? Effect.flatMap(alone, ({ examinePostgres }) => examinePostgres(database, hasMasterKey()))
+        ? Effect.flatMap(offlineChecks, ({ examinePostgres }) => examinePostgres(database, hasMasterKey()))
         : examineServer
     yield* print({ checks }, () => say(checks))
     const failed = checks.filter(({ status }) => status === "fail")
@@ -177,10 +180,10 @@ export const doctor = Command.make(
   })
 ).pipe(
   Command.withDescription(
-    "Look whether anything is wrong with an engine, its database, its disk, its clock, its keys and its runs, and say what to do. " +
+    "Check an engine, its database, its disk, its clock, its keys and its runs for problems, and say what to do. " +
       "Exits with 1 when a check fails, with 0 when there are warnings at most. Needs `engine:read` where there are keys."
   ),
-  Command.withShortDescription("Look whether anything is wrong"),
+  Command.withShortDescription("Check for problems and say what to do"),
   Command.withExamples([
     { command: "ironflow doctor" },
     { command: "ironflow doctor --data /var/lib/ironflow/ironflow.db --check" },

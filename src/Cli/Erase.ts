@@ -43,7 +43,7 @@ const flags = {
     "Events and messages that were stored then or later, such as 7d or 2026-01-31"
   ),
   until: text("until", "TIME", "Events and messages that were stored before that"),
-  run: several("run", "ID", "This run, and the event that has started it"),
+  run: several("run", "ID", "This run, and the event that started it"),
   runWhere: text("run-where", "CEL", "Runs for which this is true, over event, output and error"),
   attribute: textFlag("attribute").pipe(
     Flag.withMetavar("PATH=VALUE"),
@@ -51,14 +51,14 @@ const flags = {
     Flag.between(0, 10)
   ),
   stream: several("stream", "ENTITY", "The stream of this entity, with its snapshots"),
-  key: several("key", "BUCKET/KEY", "This key of a bucket, or with * at the end all that begin so"),
+  key: several("key", "BUCKET/KEY", "This key of a bucket; with * at the end, all keys that begin with it"),
   config: several("config", "NAME", "This configuration")
 }
 
 const other = {
   cancel: yes(
     "cancel",
-    "Cancel the runs among them that go on; without this nothing is erased while there are any"
+    "Cancel the unfinished runs among them; without this nothing is erased while there are any"
   ),
   compact: yes(
     "compact",
@@ -171,7 +171,7 @@ export const erase = Command.make(
         const begun = yield* client.erase(target, { cancel, compact })
         if (!json) {
           yield* Console.error(
-            `It goes on as ${begun.id}, also without this command; \`ironflow bulk cancel ${begun.id}\` ends it.`
+            `The operation ${begun.id} continues even without this command; \`ironflow bulk cancel ${begun.id}\` ends it.`
           )
         }
         const ended = yield* follow(client, begun, "erased")

@@ -82,7 +82,7 @@ const list = clientCommand("list", {
 }).pipe(Command.withExamples([{ command: "ironflow events list 'order.*' --since 2026-11-29 --limit 50" }]))
 
 const get = clientCommand("get", {
-  about: "Show an event: its data, and what else is stored of it.",
+  about: "Show an event: its data, and everything else that is stored with it.",
   takes: {
     eventId: Argument.String("event-id").pipe(
       Argument.withDescription("The id of the event, as `events list` shows it")
@@ -151,9 +151,7 @@ const tail = Command.make(
     ...filters,
     last: Flag.Int("last").pipe(
       Flag.withMetavar("N"),
-      Flag.withDescription(
-        "Begin with so many that there are already, up to 1000; 10 by default, 0 for none"
-      ),
+      Flag.withDescription("How many earlier events to print first, up to 1000; 10 by default, 0 for none"),
       Flag.withDefault(10)
     )
   },
@@ -189,7 +187,7 @@ const tail = Command.make(
     }).pipe(Effect.provide(services), Effect.provide(FetchHttpClient.layer))
   })
 ).pipe(
-  Command.withDescription("Print events as they are stored, after the last that there are. Ctrl-C ends it."),
+  Command.withDescription("Print events as they are stored, after the last earlier ones. Ctrl-C ends it."),
   Command.withExamples([{ command: "ironflow events tail --entity order-123 --json" }])
 )
 

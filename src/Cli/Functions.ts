@@ -37,7 +37,7 @@ const list = clientCommand("list", {
 
 const remove = clientCommand("delete", {
   about:
-    "Forget a function that nobody has in the code any more: events and schedules start it no more. Its runs stay. A worker that has it brings it back.",
+    "Delete a function that is no longer in the code: events and schedules no longer start it. Its runs stay. A worker that registers it brings it back.",
   takes: { functionId: Argument.String("function-id") },
   call: (client, { functionId }) => client.deleteFunction(functionId),
   json: (_, { functionId }) => ({ functionId }),
@@ -50,7 +50,7 @@ const functionId = Argument.String("function-id").pipe(
 
 const pause = clientCommand("pause", {
   about:
-    "Pause a function: its new runs wait until it is resumed, and fires of its schedules are left out. Runs that have begun go on. It stays paused when workers or the server are started again.",
+    "Pause a function: its new runs wait until it is resumed, and its schedules start no runs. Runs that have begun continue. It stays paused when workers or the server restart.",
   takes: {
     functionId,
     reason: textFlag("reason").pipe(
@@ -79,7 +79,7 @@ const run = Command.make(
     functionId,
     data: textFlag("data").pipe(
       Flag.withMetavar("JSON"),
-      Flag.withDescription("What its handler gets as `event.data`, or - to read it from standard input"),
+      Flag.withDescription("The JSON that its handler gets as `event.data`; - reads it from standard input"),
       Flag.optional
     ),
     idempotencyKey: textFlag("idempotency-key").pipe(
@@ -124,7 +124,7 @@ const history = clientCommand("history", {
 
 const drain = clientCommand("drain", {
   about:
-    "Show what is left of old versions of the code: unfinished runs that are pinned to them, and the workers that have them. A worker may be stopped for good when nothing is left of its versions.",
+    "Show the old versions of the code: unfinished runs that are pinned to them, and the workers that have them. A worker may be stopped for good when no run is pinned to its versions.",
   takes: { functionId: functionId.pipe(Argument.optional) },
   call: (client, { functionId }) => client.liveVersions(Option.getOrUndefined(functionId)),
   json: (versions) => ({

@@ -28,13 +28,15 @@ const choice = {
   namespace,
   pattern: textFlag("pattern").pipe(
     Flag.withMetavar("PATTERN"),
-    Flag.withDescription("What the group subscribes to; needed when the name stands for several patterns"),
+    Flag.withDescription(
+      "The pattern that the group subscribes to; needed when several patterns have a group of this name"
+    ),
     Flag.optional
   )
 }
 
 const list = consumergroupsCommand("list", {
-  about: "List the consumer groups and how they do.",
+  about: "List the consumer groups and their state.",
   takes: {
     namespace: textFlag("namespace").pipe(
       Flag.withMetavar("NAME"),
@@ -53,7 +55,7 @@ const list = consumergroupsCommand("list", {
   json: (groups) => ({ groups }),
   text: (groups) =>
     groups.length === 0
-      ? "There are no consumer groups: they come with their first member."
+      ? "There are no consumer groups: a group is created when its first member subscribes."
       : table(
           [
             "GROUP",
@@ -83,7 +85,7 @@ const list = consumergroupsCommand("list", {
 })
 
 const get = consumergroupsCommand("get", {
-  about: "Say how a consumer group does, and why it gets what it gets.",
+  about: "Show the state of a consumer group, and explain it.",
   takes: choice,
   call: (groups, { name, namespace, pattern }) => groups.get(name, given({ namespace, pattern })),
   text: (group) => described(group)
@@ -109,7 +111,7 @@ const pause = Command.make(
     const group = yield* askFor(ConsumerGroups, (groups) => groups.pause(name, { by, ...given(flags) }))
     yield* print(
       group,
-      () => `Consumer group ${name} is paused; \`ironflow groups resume ${name}\` lets it go on.`
+      () => `Consumer group ${name} is paused; \`ironflow groups resume ${name}\` continues it.`
     )
   })
 ).pipe(
@@ -118,7 +120,7 @@ const pause = Command.make(
 )
 
 const resume = consumergroupsCommand("resume", {
-  about: "Let a paused consumer group go on where it was.",
+  about: "Resume a paused consumer group at its position.",
   takes: choice,
   call: (groups, { name, namespace, pattern }) => groups.resume(name, given({ namespace, pattern })),
   text: (group, { name }) => `Consumer group ${name} goes on: ${oneLine(group.message)}`
@@ -181,8 +183,7 @@ const retry = Command.make(
 )
 
 const remove = consumergroupsCommand("delete", {
-  about:
-    "Delete a consumer group with what it has handed out. The subscriptions of its members end with an error.",
+  about: "Delete a consumer group with its deliveries. The subscriptions of its members end with an error.",
   takes: choice,
   call: (groups, { name, namespace, pattern }) => groups.delete(name, given({ namespace, pattern })),
   json: (_, { name }) => ({ deleted: name }),

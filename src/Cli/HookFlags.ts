@@ -12,7 +12,7 @@ export const hookFlags = {
   hook: textFlag("hook").pipe(
     Flag.withMetavar("URL"),
     Flag.withDescription(
-      "Whom to tell of runs and functions in trouble, by signed requests; may be repeated. IRONFLOW_HOOK_URL by default"
+      "A URL to tell of runs and functions in trouble, by signed requests; may be repeated. IRONFLOW_HOOK_URL by default"
     ),
     Flag.atLeast(0)
   ),

@@ -100,7 +100,7 @@ const put = Command.make(
     bucket,
     key,
     value: Argument.String("value").pipe(
-      Argument.withDescription("JSON, or text that is none; from standard input when left out"),
+      Argument.withDescription("JSON or plain text; from standard input when left out"),
       Argument.optional
     ),
     create: Flag.Boolean("create").pipe(

@@ -6,18 +6,20 @@ import * as Effect from "effect/Effect"
 import { environmentHeader, type ResolvedServer } from "../Client/HttpConfig.ts"
 import { failureOf, isMissingEndpoint, unsupported } from "../Client/HttpFailures.ts"
 import { backUpChecked, type BackupInfo, takeBackup } from "../Engine/Store/Backup.ts"
-import { restoreTelling, type RestoreOptions } from "../Engine/Store/Restore.ts"
+import { restoreWithProgress, type RestoreOptions } from "../Engine/Store/Restore.ts"
 import { ConnectionError, type IronflowError, isIronflowError } from "../Errors.ts"
 import { backup as row, restHealth } from "../Protocol/Server.ts"
 import { formatSize } from "../Size.ts"
-import { tell, telling } from "./Progress.ts"
+import { showProgress, withProgressLine } from "./ProgressLine.ts"
 import { send, server } from "./Server.ts"
 
 export const backUpFile = (database: string, file: string): Effect.Effect<BackupInfo, IronflowError> =>
-  telling(Effect.flatMap(Clock.currentTimeMillis, (now) => backUpChecked(database, file, now, tell)))
+  withProgressLine(
+    Effect.flatMap(Clock.currentTimeMillis, (now) => backUpChecked(database, file, now, showProgress))
+  )
 
 export const restoreFile = (options: RestoreOptions): Effect.Effect<BackupInfo, IronflowError> =>
-  telling(restoreTelling(options, tell))
+  withProgressLine(restoreWithProgress(options, showProgress))
 
 const WHAT = "The backup"
 
@@ -30,13 +32,13 @@ export const download = (file: string) =>
     const from = yield* server
     // fails with a message about the connection, if something is wrong with it
     yield* send({ method: "GET", path: restHealth.path, what: WHAT })
-    return yield* telling(
+    return yield* withProgressLine(
       takeBackup<IronflowError>(
         file,
         from.url,
         (partial, signal) => fetchTo(from, partial, signal),
         isIronflowError,
-        tell
+        showProgress
       )
     )
   })
@@ -47,7 +49,7 @@ const fetchTo = async (from: ResolvedServer, partial: string, signal: AbortSigna
       `${WHAT} did not arrive whole: the connection to ${from.url} was lost, or the engine there has stopped`,
       { cause }
     )
-  tell("The server makes the backup, and then sends it")
+  showProgress("The server makes the backup, and then sends it")
   const response = await fetch(from.url + row.path, {
     method: row.method,
     signal,
@@ -76,7 +78,7 @@ async function* piecesOf(
   try {
     for await (const piece of body) {
       if (Math.floor((received + piece.length) / STEP) > Math.floor(received / STEP)) {
-        tell(`Received ${formatSize(received + piece.length)}`)
+        showProgress(`Received ${formatSize(received + piece.length)}`)
       }
       received += piece.length
       yield piece

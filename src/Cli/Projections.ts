@@ -28,7 +28,7 @@ const list = projectionsCommand("list", {
   json: (projections) => ({ projections }),
   text: (projections) =>
     projections.length === 0
-      ? "There are no projections: a worker registers those that it is given."
+      ? "There are no projections: a worker registers its own."
       : table(
           ["PROJECTION", "MODE", "STATUS", "POSITION", "LAG", "DEAD LETTERS", "OWNER"],
           projections.map((info) => [
@@ -92,7 +92,7 @@ const watch = Command.make(
       Flag.optional
     ),
     current: Flag.Boolean("current").pipe(
-      Flag.withDescription("Begin with the states that there are"),
+      Flag.withDescription("Begin with the existing states"),
       Flag.withoutNegation,
       Flag.withDefault(false)
     )
@@ -156,7 +156,7 @@ const pause = Command.make(
     )
     yield* print(
       info,
-      () => `Projection ${name} is paused; \`ironflow projections resume ${name}\` lets it go on.`
+      () => `Projection ${name} is paused; \`ironflow projections resume ${name}\` continues it.`
     )
   })
 ).pipe(Command.withDescription("Pause a projection: it gets no more events until it is resumed."))

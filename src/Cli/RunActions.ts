@@ -126,7 +126,7 @@ const act = <E>(
     const read = isStdinRead ? idsOf(yield* readStdin) : []
     const ids = [...input.runIds.filter((id) => id !== "-"), ...read]
     if (!hasFilters && ids.length === 0) {
-      return yield* new CommandError("There are no ids of runs on standard input", { code: "USAGE" })
+      return yield* new CommandError("Standard input has no ids of runs", { code: "USAGE" })
     }
     return yield* doToMany({
       action,
@@ -165,7 +165,7 @@ export const pause = Command.make("pause", { runIds, reason, ...filterFlags, ...
       reason !== "" && run.pauseReason !== undefined && run.pauseReason !== reason
         ? `Run ${run.id} was paused already, and stays so for its own reason: ${oneLine(inCommands(run.pauseReason, run.id), 400)}`
         : run.status === "paused"
-          ? `Run ${run.id} is paused; \`ironflow runs resume ${run.id}\` lets it go on.`
+          ? `Run ${run.id} is paused; \`ironflow runs resume ${run.id}\` continues it.`
           : `Run ${run.id} pauses when the step that it is in has ended.`
   })
 ).pipe(
@@ -192,7 +192,7 @@ export const retry = Command.make("retry", { runIds, fromStep, ...filterFlags, .
     text: (run, { fromStep }) =>
       fromStep === undefined
         ? `Run ${run.id} runs again; its finished steps keep their results.`
-        : `Run ${run.id} runs again from step ${fromStep}; those before it keep their results.`,
+        : `Run ${run.id} runs again from step ${fromStep}; earlier steps keep their results.`,
     goesOn: true
   })
 ).pipe(
@@ -219,14 +219,14 @@ export const fork = Command.make(
     from: textFlag("from").pipe(
       Flag.withMetavar("STEP"),
       Flag.withDescription(
-        "The first step that runs again (a name or a step id); those before it keep their results. Without it all run again"
+        "The first step that runs again (a name or a step id); earlier steps keep their results. Without it all run again"
       ),
       Flag.optional
     ),
     patch: textFlag("patch").pipe(
       Flag.withMetavar("STEP=JSON"),
       Flag.withDescription(
-        "A result to go on with in place of the one that a step has; may be given several times. For one run"
+        "A result that replaces the recorded one of a step; may be given several times. For one run"
       ),
       Flag.atLeast(0)
     ),
@@ -273,7 +273,7 @@ export const fork = Command.make(
   })
 ).pipe(
   Command.withDescription(
-    "Start a new run from what another one has recorded, whatever became of that: with the code of now, other results or other data. " +
+    "Start a new run from the recorded steps of another run, in whatever state that is: with the current code, other results or other data. " +
       many
   ),
   Command.withShortDescription("Start a new run from what another one has recorded, or many"),
@@ -302,12 +302,12 @@ export const move = Command.make(
   (input) =>
     act("move", input, {
       call: (client, runId) => client.moveRun(runId, given({ version: input.version })),
-      text: (run) => `Run ${run.id} goes on with version "${run.codeVersion ?? ""}" of ${run.functionId}.`
+      text: (run) => `Run ${run.id} continues with version "${run.codeVersion ?? ""}" of ${run.functionId}.`
     })
 ).pipe(
   Command.withDescription(
-    "Move an unfinished run that is pinned to a version of its function to the latest one: for one that waits for a version that no worker has any more. " +
-      `The code has to be able to go on from its recorded steps. ${many}`
+    "Move an unfinished run that is pinned to a version of its function to the latest version, for example when no worker has its version any more. " +
+      `The code must be able to continue from its recorded steps. ${many}`
   ),
   Command.withShortDescription("Move a run to another version, or many"),
   Command.withExamples(examples("move", "--function process-order --status waiting"))

@@ -19,7 +19,7 @@ import { show } from "../Show.ts"
 import { runStatuses } from "../RunStatus.ts"
 import { ironflow } from "./Ironflow.ts"
 import { between, print, table, toJson } from "./Output.ts"
-import { tell, telling } from "./Progress.ts"
+import { showProgress, withProgressLine } from "./ProgressLine.ts"
 import { ask, use } from "./Server.ts"
 import { textFlag } from "./TextFlag.ts"
 
@@ -97,7 +97,7 @@ export const timeOf = (name: string, said: string, now: number): Effect.Effect<s
     ? Effect.succeed(said)
     : Effect.fail(
         new ValidationError(
-          `${flagOf(name)} takes how long ago, such as 30m, 12h or 7d, or an ISO time of a day that there is, such as 2026-01-31 or 2026-01-31T12:00:00Z, and not ${show(said)}`
+          `${flagOf(name)} takes how long ago, such as 30m, 12h or 7d, or an ISO time with a valid date, such as 2026-01-31 or 2026-01-31T12:00:00Z, and not ${show(said)}`
         )
       )
 }
@@ -182,7 +182,7 @@ export const list = Command.make(
       return yield* new ValidationError(`--time-limit takes milliseconds, and not ${input.timeLimit}`)
     }
     const page = yield* ask((client) =>
-      telling(
+      withProgressLine(
         looking(
           client,
           {
@@ -199,7 +199,7 @@ export const list = Command.make(
   })
 ).pipe(
   Command.withDescription(
-    "List runs, the newest first: all, or those that fit all of the filters. Of several functions, or several statuses, one has to fit."
+    "List runs, the newest first: all, or those that match all filters. Of several functions, or several statuses, one has to match."
   )
 )
 
@@ -216,7 +216,7 @@ const looking = (client: ClientApi<EffectKind>, options: ListRunsOptions, timeLi
       (yield* Clock.currentTimeMillis) - beganAt < timeLimit
     ) {
       const found = page.runs
-      tell(`${found.length} found, looked back to ${page.lookedBackTo}`)
+      showProgress(`${found.length} found, looked back to ${page.lookedBackTo}`)
       const damaged = page.damaged ?? []
       const next: ListRunsResult = yield* client.listRuns({
         ...options,

@@ -39,7 +39,7 @@ const get = Command.make(
 ).pipe(Command.withDescription("Show a run: its status, input, output or error."))
 
 const why = clientCommand("why", {
-  about: "Say why a run is where it is, and the facts behind that.",
+  about: "Explain why a run is in its current state, with the facts behind it.",
   takes: { runId },
   call: (client, { runId }) => client.explain(runId),
   text: (explanation, { runId }) => {
@@ -86,7 +86,7 @@ const steps = Command.make(
   })
 ).pipe(
   Command.withDescription(
-    "List the steps of a run: finished ones in the order in which it saw their results, then those that wait and those that run now. TOOK is how long their code has worked, WAITED how long the others have waited, up to now if they still do."
+    "List the steps of a run: finished ones in the order in which it saw their results, then those that wait and those that run now. TOOK is how long their code ran, WAITED how long the others waited; both count up to now for unfinished ones."
   )
 )
 
@@ -98,7 +98,7 @@ const works = ({ kind, status }: RunStep): boolean =>
   status !== "waiting" && (kind === "run" || kind === "tx" || kind === "compensate")
 
 const audit = clientCommand("audit", {
-  about: "List what happened to a run, if its function records that.",
+  about: "List the recorded history of a run, if its function keeps one.",
   takes: { runId },
   call: (client, { runId }) => client.getRunAudit(runId),
   json: (events) => ({ events }),

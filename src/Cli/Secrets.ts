@@ -95,7 +95,7 @@ const remove = Command.make(
 
 export const secrets = Command.make("secrets").pipe(
   Command.withAlias("secret"),
-  Command.withDescription("Store what functions need and nobody else should see."),
+  Command.withDescription("Store secrets: values that functions need and nobody else should see."),
   Command.withShortDescription("Manage secrets"),
   Command.withSubcommands([set, list, remove])
 )

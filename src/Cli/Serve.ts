@@ -56,7 +56,7 @@ const readMode = (text: Option.Option<string>): Effect.Effect<number | undefined
     if (/^0?[0-7]{3}$/.test(text.value)) return Effect.succeed(Number.parseInt(text.value, 8))
     return Effect.fail(
       new ValidationError(
-        `${show(text.value)} is no mode of a file: --file-mode takes three octal digits, such as 0640`
+        `${show(text.value)} is not a file mode: --file-mode takes three octal digits, such as 0640`
       )
     )
   })
@@ -66,7 +66,7 @@ const drainFor = (ms: number, begin: Effect.Effect<void>): Effect.Effect<void> =
   begin.pipe(
     Effect.andThen(
       Console.error(
-        `It goes on answering for ${formatDuration(ms)}, and says that it is not ready any more. Ctrl-C or SIGTERM once more ends it now.`
+        `The engine answers for ${formatDuration(ms)} more, and reports that it is not ready. Another Ctrl-C or SIGTERM ends it now.`
       )
     ),
     Effect.andThen(Effect.raceFirst(Effect.sleep(ms), nextSignal))
@@ -83,7 +83,7 @@ export const serve = Command.make(
     ),
     data: textFlag("data").pipe(
       Flag.withMetavar("FILE"),
-      Flag.withDescription("The database file, made when it is not there; ironflow.db by default"),
+      Flag.withDescription("The database file, created when it does not exist; ironflow.db by default"),
       Flag.optional
     ),
     ...databaseFlags,
@@ -93,9 +93,7 @@ export const serve = Command.make(
       Flag.withDefault(false)
     ),
     noAudit: Flag.Boolean("no-audit").pipe(
-      Flag.withDescription(
-        "Do not look in the background whether the database says what the guarantees promise"
-      ),
+      Flag.withDescription("Turn off the background check that the database keeps the guarantees"),
       Flag.withoutNegation,
       Flag.withDefault(false)
     ),
@@ -118,7 +116,7 @@ export const serve = Command.make(
     drain: textFlag("drain").pipe(
       Flag.withMetavar("TIME"),
       Flag.withDescription(
-        "How long it goes on answering after a signal, while it says that it is not ready any more; not at all by default"
+        "How long to keep answering after a signal, while it reports that it is not ready; 0 by default"
       ),
       Flag.optional
     ),
@@ -164,7 +162,7 @@ export const serve = Command.make(
     ...consoleFlags,
     fileMode: textFlag("file-mode").pipe(
       Flag.withMetavar("MODE"),
-      Flag.withDescription("The mode of the database file when it is made, in octal; 0600 by default"),
+      Flag.withDescription("The mode of the database file when it is created, in octal; 0600 by default"),
       Flag.optional
     ),
     ...logFlags
@@ -231,7 +229,7 @@ export const serve = Command.make(
                 (server.consoleUrl === undefined ? "" : `Its console: ${shownConsole(server.consoleUrl)}\n`) +
                 (engine.access.required
                   ? "Every call needs an API key."
-                  : "There are no API keys: it answers everybody who reaches it. `ironflow apikeys create` makes one.")
+                  : "There are no API keys: the engine answers everybody who can reach it. `ironflow apikeys create` makes a key.")
         ),
         drainMs === 0 ? Effect.never : Effect.onInterrupt(Effect.never, () => drainFor(drainMs, server.drain))
       )

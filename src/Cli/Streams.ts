@@ -36,7 +36,7 @@ const list = streamsCommand("list", {
     ),
     offset: Flag.Int("offset").pipe(
       Flag.withMetavar("N"),
-      Flag.withDescription("How many to leave out at the beginning"),
+      Flag.withDescription("How many to skip at the beginning"),
       Flag.withDefault(0)
     )
   },
@@ -100,7 +100,7 @@ const read = streamsCommand("read", {
 })
 
 const info = streamsCommand("info", {
-  about: "Show what a stream is and at which version.",
+  about: "Show the entity type and the version of a stream.",
   takes: { entityId },
   call: (streams, { entityId }) => streams.getInfo(entityId),
   text: (found) =>

@@ -27,7 +27,7 @@ export const subscribe = Command.make(
     ),
     filter: textFlag("filter").pipe(
       Flag.withMetavar("CEL"),
-      Flag.withDescription("Only events of which this is true, such as event.data.amount > 100"),
+      Flag.withDescription("Only events for which this expression is true, such as event.data.amount > 100"),
       Flag.optional
     ),
     group: textFlag("group").pipe(

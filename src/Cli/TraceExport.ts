@@ -36,7 +36,7 @@ const layerReceiver = Layer.effect(
           if (isAway) return Effect.void
           isAway = true
           return Effect.logWarning(
-            `Traces cannot be sent to ${url}, and are dropped until they can; everything else goes on`,
+            `Traces cannot be sent to ${url}, and are dropped meanwhile; everything else works`,
             cause
           )
         })

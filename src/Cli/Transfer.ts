@@ -81,7 +81,7 @@ export const importAll = Command.make(
     yield* print(
       { filename: file, ...info },
       () =>
-        `All of ${file} was imported, as it was at ${info.madeAt}: ${info.rows} rows. An engine that is started there goes on with its runs.`
+        `All of ${file} was imported, as it was at ${info.madeAt}: ${info.rows} rows. An engine that is started there continues its runs.`
     )
   })
 ).pipe(

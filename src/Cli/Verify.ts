@@ -98,7 +98,7 @@ export const verify = Command.make(
   })
 ).pipe(
   Command.withDescription(
-    "Replay the unfinished runs of a database against the functions of a file. Exits with 1 when they part, or when an Effect handler needs services that only your own program has."
+    "Replay the unfinished runs of a database against the functions of a file. Exits with 1 when they diverge, or when an Effect handler needs services that only your own program has."
   ),
   Command.withShortDescription("Check changed code against recorded runs")
 )

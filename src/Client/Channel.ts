@@ -24,7 +24,7 @@ import {
 } from "../Protocol/Http/Channel.ts"
 import { environmentHeader, type ResolvedServer } from "./HttpConfig.ts"
 import type { Answer, Request } from "./HttpExchange.ts"
-import { PARTS } from "./InTime.ts"
+import { PARTS } from "./Timeouts.ts"
 import { NOT_RECEIVED } from "./NotReceived.ts"
 
 /** Number of HTTP calls before a channel is worth its handshake. */
@@ -136,20 +136,20 @@ export class Channel {
         resume(Effect.fail(late()))
       }
       // read first what arrived while the process was busy
-      let inTime = (): void => undefined
+      let timeoutOrElse = (): void => undefined
       const wait = (parts: number): void => {
-        inTime = this.#after(timeoutMs / PARTS, () =>
+        timeoutOrElse = this.#after(timeoutMs / PARTS, () =>
           parts === 1 ? void setImmediate(giveUp) : wait(parts - 1)
         )
       }
       wait(PARTS)
       line.calls.set(id, (answer, isNotReceived = false) => {
-        inTime()
+        timeoutOrElse()
         resume(answer ?? Effect.fail(this.#broken(what, isNotReceived)))
       })
       line.frames.add(encodeMessage(`${id} ${method} ${path}${trace === undefined ? "" : ` ${trace}`}`, body))
       return Effect.sync(() => {
-        inTime()
+        timeoutOrElse()
         takeBack()
       })
     })

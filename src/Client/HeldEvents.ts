@@ -165,7 +165,7 @@ export class HeldEvents {
       {
         code: "NOT_HELD",
         message:
-          `Events of "${pattern}" that waited here were let go, and come again to somebody: ${late.length}. ` +
+          `Events of "${pattern}" that waited here were dropped, and are delivered again to a member of the group: ${late.length}. ` +
           `The server was not reached for the ${showMs(ackWaitMs ?? 0)} of their ackWait: ` +
           "this process was frozen or busy, or the connection stood still",
         subscriptionId: id,

@@ -12,7 +12,7 @@ import type { Answer, Request } from "./HttpExchange.ts"
 import {
   failureOf,
   invalidResponse,
-  isFromOurEngine,
+  isFromEngine,
   isFromServer,
   isMissingEndpoint,
   isNotFoundInText,
@@ -104,7 +104,7 @@ export const makeCalls = (connection: Connection): Calls => {
               )
             : Effect.succeed(value)
         }
-        const isOther = isFromServer(answer) && !isFromOurEngine(answer)
+        const isOther = isFromServer(answer) && !isFromEngine(answer)
         const missing = isMissingEndpoint(answer) || (it.onlyOurEngine === true && status === 404 && isOther)
         if (missing && it.orElse !== undefined) return it.orElse(status)
         if (isOther) {

@@ -11,7 +11,7 @@ import { ConnectionError, TimeoutError } from "../Errors.ts"
 import { CHANNEL_HEADER } from "../Protocol/Http/Channel.ts"
 import { Channels } from "./Channel.ts"
 import { environmentHeader, type ResolvedServer } from "./HttpConfig.ts"
-import { inTime, lookAgain } from "./InTime.ts"
+import { timeoutOrElse, readPendingInput } from "./Timeouts.ts"
 import { NOT_RECEIVED } from "./NotReceived.ts"
 import { TRACEPARENT, withTrace } from "../Trace.ts"
 import type { Answer, Request } from "./HttpExchange.ts"
@@ -93,8 +93,8 @@ export const make = (server: ResolvedServer): Effect.Effect<Connection, never, H
           )
           // real time, since sockets do not follow a test clock
           const isStale = performance.now() - heardAt >= STALE_MS
-          const answer = isStale ? Effect.andThen(lookAgain, sent) : sent
-          return inTime(
+          const answer = isStale ? Effect.andThen(readPendingInput, sent) : sent
+          return timeoutOrElse(
             Effect.mapError(answer, (error) =>
               connectionError(server, what, error, heardAt !== Number.POSITIVE_INFINITY)
             ),

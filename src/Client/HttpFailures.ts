@@ -22,7 +22,7 @@ export const failureOf = (answer: Answer, what: string, notFound?: () => Ironflo
   const { status } = answer
   const error = readFailure(status, answer.text, what, answer.by)
   // errors of our engine, and some statuses, already have their class
-  if (!(error instanceof ServerError) || isFromOurEngine(answer)) return error
+  if (!(error instanceof ServerError) || isFromEngine(answer)) return error
   switch (status) {
     case 400:
     case 413:
@@ -74,7 +74,7 @@ export const isMissingEndpoint = (answer: Answer): boolean => {
 }
 
 /** Whether the error comes from an engine of this package. */
-export const isFromOurEngine = ({ text }: Answer): boolean => {
+export const isFromEngine = ({ text }: Answer): boolean => {
   const body = safeJsonParse(text)
   return isObject(body) && isObject(body.details) && isObject(body.details.error)
 }

@@ -13,7 +13,7 @@ import { makeRowCalls } from "./RowCalls.ts"
 export const make = (connection: Connection): Raw<PushEndpointsApi<EffectKind>> => {
   const { ask, withoutEndpoint } = makeRowCalls(connection)
   const orElse = (what: string) =>
-    withoutEndpoint(`pushEndpoints.${what}`, "Register the functions with it by its own means")
+    withoutEndpoint(`pushEndpoints.${what}`, "Register the functions with the tools of that server")
   return {
     register: (url) =>
       Effect.map(

@@ -173,7 +173,9 @@ export class Reconnecting {
     wire.onClose = (code) => {
       if (this.#wire !== wire) return
       this.#lose(
-        new ConnectionError("The connection was lost: the server delivers again what was not settled")
+        new ConnectionError(
+          "The connection was lost: the server delivers this event again, since it was not settled"
+        )
       )
       this.#become("disconnected")
       if (code !== NORMAL) this.#retry()

@@ -54,5 +54,5 @@ export const isAnswered = (body: object, page: ListRunsResult): boolean =>
 
 export const filtersAreUnknown = (url: string): UnsupportedError =>
   new UnsupportedError(
-    `The server at ${url} knows no filters besides one function and one status, and has listed other runs too: leave the others out`
+    `The server at ${url} can filter runs by one function and one status only, and ignored the other filters: leave them out`
   )

@@ -1,11 +1,11 @@
 /** The frame of every page: the navigation, the environment, and whether the engine answers. */
 import { useEffect, useErrorBoundary, useState } from "preact/hooks"
 import { CallError, isConnected, isSignedOut } from "./Parts/Calls.ts"
-import { keep, kept } from "./Parts/Kept.ts"
+import { keep, kept } from "./Parts/BrowserStorage.ts"
 import { isHelpShown, keyDocs, onKeys } from "./Parts/Keyboard.ts"
 import { findPage, type FoundPage, type Page, pages } from "./Pages.ts"
 import { Dialog, Failure, Link, Sayings } from "./Parts/Elements.tsx"
-import { marked } from "./Parts/Marks.ts"
+import { marked } from "./Parts/DirectionMarks.ts"
 import { readMetrics } from "./Parts/Metrics.ts"
 import { FindBox } from "./Pages/Find.tsx"
 import { environment, go, hrefOf, place } from "./Parts/Router.ts"

@@ -342,7 +342,7 @@ const ofFound = ({ backlog, lag, stuck }: Found, at: number): ReadonlyArray<Metr
     single(
       "ironflow_runs_stuck",
       "gauge",
-      "Unfinished runs that nothing will ever move; always 0 in a sound engine.",
+      "Unfinished runs that nothing will ever continue; always 0 unless the engine has a bug.",
       stuck
     ),
     {
@@ -428,7 +428,7 @@ const eventLoop: Effect.Effect<() => ReadonlyArray<MetricFamily>, never, Scope.S
         {
           name: "ironflow_event_loop_delay_seconds",
           kind: "gauge",
-          help: "How late the event loop was since somebody last asked.",
+          help: "The longest delay of the event loop since the metrics were last read.",
           samples
         }
       ]

@@ -7,7 +7,7 @@ import type { Migration } from "./Store/Postgres/Migrations.ts"
 import type { PostgresOptions } from "./Store/Postgres/Options.ts"
 import * as Postgres from "./Store/Postgres/Postgres.ts"
 import type { Store, StoreService } from "./Store/Store.ts"
-import { upkeep } from "./Upkeep.ts"
+import { storeCallbacks } from "./StoreCallbacks.ts"
 
 /**
  * Opens a store on Postgres. Fails with `StoreError`: `STORE_LOCKED` when an engine uses the schema alone, `STORE_CORRUPT` when
@@ -17,8 +17,9 @@ export const make = (
   options: PostgresOptions,
   sharing?: Postgres.Sharing,
   known?: ReadonlyArray<Migration>
-): Effect.Effect<StoreService, StoreError, Scope.Scope> => Postgres.make(options, upkeep, sharing, known)
+): Effect.Effect<StoreService, StoreError, Scope.Scope> =>
+  Postgres.make(options, storeCallbacks, sharing, known)
 
 /** The store on Postgres, as a layer: see {@link make}. */
 export const layer = (options: PostgresOptions, sharing?: Postgres.Sharing): Layer.Layer<Store, StoreError> =>
-  Postgres.layer(options, upkeep, sharing)
+  Postgres.layer(options, storeCallbacks, sharing)

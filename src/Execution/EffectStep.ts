@@ -8,7 +8,7 @@ import * as Exit from "effect/Exit"
 import * as Fiber from "effect/Fiber"
 import * as Option from "effect/Option"
 import type * as Schema from "effect/Schema"
-import { lazyProperties } from "../LazyProperties.ts"
+import { sharedGetters } from "../SharedGetters.ts"
 import { type CalledFrom, calledFrom } from "../CallSite.ts"
 import { positiveDuration } from "../Duration.ts"
 import { asStandard, decodeFromJson } from "../EffectSchema.ts"
@@ -77,7 +77,7 @@ import { TxCollector } from "./Tx.ts"
 import { showMs } from "../Show.ts"
 
 /** Made on first use: few handlers use them. */
-const withParts = lazyProperties<TurnMachine, Pick<EffectFunctionContext<unknown>, "logger" | "secrets">>({
+const withParts = sharedGetters<TurnMachine, Pick<EffectFunctionContext<unknown>, "logger" | "secrets">>({
   logger: (turn) => turn.logger,
   secrets: (turn) => createSecretsClient(turn.job.secrets)
 })

@@ -1,6 +1,6 @@
 /** Steps and turns of async handlers: promises over the turn's calls. The promise of a suspended step stays pending. */
 import { AsyncResource } from "node:async_hooks"
-import { lazyProperties } from "../LazyProperties.ts"
+import { sharedGetters } from "../SharedGetters.ts"
 import { type Duration, positiveDuration } from "../Duration.ts"
 import { asStandard } from "../EffectSchema.ts"
 import { serializeError, toError, ValidationError } from "../Errors.ts"
@@ -60,7 +60,7 @@ import type { TurnMachine } from "./TurnMachine.ts"
 const outside = new AsyncResource("ironflow.turn")
 
 /** Made on first use: few handlers use them. */
-const withParts = lazyProperties<TurnMachine, Pick<FunctionContext, "logger" | "secrets" | "signal">>({
+const withParts = sharedGetters<TurnMachine, Pick<FunctionContext, "logger" | "secrets" | "signal">>({
   logger: (turn) => turn.logger,
   secrets: (turn) => createSecretsClient(turn.job.secrets),
   signal: (turn) => turn.signal

@@ -3,7 +3,7 @@
  * decides how the turn ends.
  *
  * The handler's calls go through {@link TurnMachine.steps}. A turn is over when the handler and everything that it
- * leaves behind have ended (`Closings`, compensations), when it only waits (`Quiet`), or when its run is paused or
+ * leaves behind have ended (`ClosingGroups`, compensations), when it only waits (`Quiescence`), or when its run is paused or
  * taken away.
  */
 import {
@@ -26,7 +26,7 @@ import { type Compensation, compensationCall, Compensations, lostCompensation } 
 import type { FunctionPlan } from "./FunctionPlan.ts"
 import type { TurnToken } from "./Nesting.ts"
 import { handlerLogger } from "./HandlerLogs.ts"
-import { classifyActivity, Quiet, type QuietOwner } from "./Quiet.ts"
+import { classifyActivity, Quiescence, type QuiescenceOwner } from "./Quiescence.ts"
 import { delayBeforeRetry } from "./RetryDelay.ts"
 import { BranchGroup, Scope } from "./Scope.ts"
 import type { StepCall, StepCode } from "./StepCall.ts"
@@ -57,7 +57,7 @@ export interface TurnOptions {
   readonly onEnd: (end: TurnEnd) => void
 }
 
-export class TurnMachine implements TurnHandle, StepsOwner, QuietOwner {
+export class TurnMachine implements TurnHandle, StepsOwner, QuiescenceOwner {
   readonly job: Job
   readonly host: TurnHost
   readonly plan: FunctionPlan
@@ -66,7 +66,7 @@ export class TurnMachine implements TurnHandle, StepsOwner, QuietOwner {
   readonly turnsToDrain: number
   readonly losesSilently: boolean
   readonly #options: TurnOptions
-  readonly #quiet: Quiet
+  readonly #quiescence: Quiescence
   readonly #signal: TurnSignal
   readonly #compensations = new Compensations()
   readonly #cancelTimeout: () => void
@@ -90,7 +90,7 @@ export class TurnMachine implements TurnHandle, StepsOwner, QuietOwner {
     this.turnsToDrain = options.turnsToDrain
     this.losesSilently = options.losesSilently
     this.steps = new TurnSteps(plan, job, host, this)
-    this.#quiet = new Quiet(this, job.lingerMs, host)
+    this.#quiescence = new Quiescence(this, job.lingerMs, host)
     this.#cancelTimeout = host.alarm.at(host.clock.currentTimeMillisUnsafe() + plan.timeoutMs, () =>
       this.#timedOut()
     )
@@ -159,7 +159,7 @@ export class TurnMachine implements TurnHandle, StepsOwner, QuietOwner {
   }
 
   // ---------------------------------------------------------------------------
-  // Quiet
+  // Quiescence
   // ---------------------------------------------------------------------------
 
   /** Whether the handler runs only to register the compensations of an earlier turn again. */
@@ -185,7 +185,7 @@ export class TurnMachine implements TurnHandle, StepsOwner, QuietOwner {
   stepsIdle(): void {
     const activity = this.#activityClass
     if (activity === "release") this.#finish({ _tag: "Release" }, { _tag: "Suspended", open: [] })
-    else if (activity === "quiet") this.#quiet.check()
+    else if (activity === "quiet") this.#quiescence.check()
   }
 
   fellQuiet(): void {
@@ -387,7 +387,7 @@ export class TurnMachine implements TurnHandle, StepsOwner, QuietOwner {
   #stopAll(reason: () => Error): void {
     this.#phase = "over"
     this.#cancelTimeout()
-    this.#quiet.stop()
+    this.#quiescence.stop()
     this.steps.close(reason)
     this.#signal.abort(reason)
     this.#options.interruptHandler()

@@ -12,13 +12,13 @@ import type { Job, Notice, OpenStep, Outcome, TurnOp, TxWrite } from "../Protoco
 import type { JsonText } from "../Json.ts"
 import type { StepKind } from "../StepKind.ts"
 import type { Attempt, AttemptExit } from "./Attempt.ts"
-import { Closings, type ClosingsOwner } from "./Closings.ts"
+import { ClosingGroups, type ClosingGroupsOwner } from "./ClosingGroups.ts"
 import { isWait } from "./EventWaits.ts"
 import { callSiteOf, type FunctionPlan, rememberCallSite } from "./FunctionPlan.ts"
 import { StepGate } from "./StepGate.ts"
 import { Journal, type Recorded } from "./Journal.ts"
 import { Outcomes, type OutcomesOwner } from "./Outcomes.ts"
-import type { Activity } from "./Quiet.ts"
+import type { Activity } from "./Quiescence.ts"
 import { delayBeforeRetry } from "./RetryDelay.ts"
 import { type RunningOwner, RunningSteps } from "./RunningSteps.ts"
 import { BranchGroup, isStopped, Scope } from "./Scope.ts"
@@ -57,7 +57,7 @@ type Phase =
   | "compensating"
   | "over"
 
-export class TurnSteps implements RunningOwner, OutcomesOwner, ClosingsOwner {
+export class TurnSteps implements RunningOwner, OutcomesOwner, ClosingGroupsOwner {
   readonly root: Scope
   readonly rootGroup = new BranchGroup(undefined)
   readonly journal: Journal
@@ -71,7 +71,7 @@ export class TurnSteps implements RunningOwner, OutcomesOwner, ClosingsOwner {
   readonly #host: TurnHost
   readonly #owner: StepsOwner
   readonly #gate: StepGate
-  readonly #closings: Closings
+  readonly #closingGroups: ClosingGroups
   #phase: Phase = "handler"
   /** Whether a new step has begun: the turn no longer only replays. */
   #live = false
@@ -96,7 +96,7 @@ export class TurnSteps implements RunningOwner, OutcomesOwner, ClosingsOwner {
     this.suspended = new SuspendedCalls(this.outcomes)
     this.#gate = new StepGate(this.outcomes)
     this.running = new RunningSteps(this, host)
-    this.#closings = new Closings(this)
+    this.#closingGroups = new ClosingGroups(this)
   }
 
   // ---------------------------------------------------------------------------
@@ -122,7 +122,7 @@ export class TurnSteps implements RunningOwner, OutcomesOwner, ClosingsOwner {
   get activity(): Activity | undefined {
     if (this.running.size > 0 || !this.outcomes.isDurable) return undefined
     return {
-      closings: this.#closings.size,
+      closings: this.#closingGroups.size,
       heldOps: this.#gate.heldOps,
       heldCode: this.#gate.heldCode,
       deferred: this.#deferred,
@@ -141,7 +141,7 @@ export class TurnSteps implements RunningOwner, OutcomesOwner, ClosingsOwner {
   idle(): void {
     if (this.#phase === "over") return
     this.#startHeld()
-    if (this.#closings.size > 0) this.#closings.check()
+    if (this.#closingGroups.size > 0) this.#closingGroups.check()
     this.#owner.stepsIdle()
   }
 
@@ -469,14 +469,14 @@ export class TurnSteps implements RunningOwner, OutcomesOwner, ClosingsOwner {
     this.running.stop(group, why)
     // As above: the steps of a failing handler stay open.
     if (group !== this.rootGroup) this.suspended.withdrawWithin(group)
-    this.#closings.add(group, done)
+    this.#closingGroups.add(group, done)
     this.outcomes.pump()
   }
 
   /** The handler is gone: none of its steps begins, is awaited or delivered any more. */
   abandon(reason: Error): void {
     this.rootGroup.stopped ??= new StepAbortedError("handler", reason.message, { cause: reason })
-    this.#closings.clear()
+    this.#closingGroups.clear()
     this.#gate.clear()
     this.outcomes.clear()
     this.running.abandonAll(() => reason)
@@ -492,7 +492,7 @@ export class TurnSteps implements RunningOwner, OutcomesOwner, ClosingsOwner {
   close(reason: () => Error): void {
     this.#phase = "over"
     this.outcomes.close()
-    this.#closings.clear()
+    this.#closingGroups.clear()
     this.#gate.clear()
     this.suspended.clear()
     this.running.abandonAll(reason)

@@ -2,7 +2,7 @@
 import * as Cause from "effect/Cause"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
-import type { exchangeOf } from "../Serve/Edges.ts"
+import type { exchangeOf } from "../Serve/FrameworkAdapters.ts"
 import { type HandlerContext, resolveServeOptions, type ServeOptions } from "../Serve/Options.ts"
 import type { ServeService } from "../Serve/Serve.ts"
 import { errorOf } from "./Promisify.ts"
@@ -55,7 +55,7 @@ interface Loaded {
 /** Loaded with the first request: programs that use other parts of the main entry do not load it. */
 const load = async (options: ReturnType<typeof resolveServeOptions>): Promise<Loaded> => {
   const [{ exchangeOf }, { makeResolved }] = await Promise.all([
-    import("../Serve/Edges.ts"),
+    import("../Serve/FrameworkAdapters.ts"),
     import("../Serve/Serve.ts")
   ])
   // functions of the Promise API require no services

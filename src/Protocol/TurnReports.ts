@@ -259,7 +259,7 @@ const checkOne = (report: unknown, at: string): void => {
     const op: unknown = report.ops[i]
     const fields = isObject(op) ? rulesOf.get(op._tag) : undefined
     if (!isObject(op) || fields === undefined) {
-      throw new ValidationError(`${at}.ops[${i}] is no op that this engine knows`)
+      throw new ValidationError(`${at}.ops[${i}] is not an op that this engine knows`)
     }
     for (const [field, rule] of fields) {
       const must = rule(op[field])

@@ -39,7 +39,7 @@ import { checkShape } from "../JsonShape.ts"
 import { type Description, PUSH_TURNS_VERSION, type TurnRequest } from "../Protocol/Push.ts"
 import { toRegistrations } from "../Protocol/Registration.ts"
 import type { Job } from "../Protocol/Worker.ts"
-import { fetchRequest, webResponse } from "./Edges.ts"
+import { fetchRequest, webResponse } from "./FrameworkAdapters.ts"
 import { showMs } from "../Show.ts"
 import { BodyBudget } from "./BodyBudget.ts"
 import { bodyConsumed, type ServeRequest, type ServeResponse } from "./Http.ts"
@@ -388,7 +388,7 @@ const ENVIRONMENT_HEADER = "x-ironflow-environment"
 const notJson = Symbol("not JSON")
 
 const notAnObject = (): ValidationError =>
-  new ValidationError("This is no push request: the body must be an object")
+  new ValidationError("This is not a push request: the body must be an object")
 
 const readBody = (
   request: ServeRequest,

@@ -103,7 +103,7 @@ export const receive = (
         orElse: () =>
           Effect.fail(
             failure(
-              `${what}: its \`${doing}\` was not done ${showMs(timeoutMs)} after the request came. Send it again`,
+              `${what}: its \`${doing}\` did not end within ${showMs(timeoutMs)} of the request. Send it again`,
               "WEBHOOK_TIMEOUT",
               503
             )
@@ -188,7 +188,7 @@ const emit = (
           ? Effect.void
           : Effect.fail(
               failure(
-                `${what}: the server does not take event "${name}" (${answer.status}): ${answer.text.slice(0, 1000)}`,
+                `${what}: the server refused event "${name}" (${answer.status}): ${answer.text.slice(0, 1000)}`,
                 "EMIT_FAILED",
                 502
               )

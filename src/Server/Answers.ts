@@ -3,7 +3,7 @@ import type * as Http from "node:http"
 import * as Cause from "effect/Cause"
 import * as Effect from "effect/Effect"
 import * as Tracer from "effect/Tracer"
-import { lazyProperties } from "../LazyProperties.ts"
+import { sharedGetters } from "../SharedGetters.ts"
 import { validated } from "../Checked.ts"
 import { DEFAULT_ENVIRONMENT } from "../Constants.ts"
 import { type IronflowError, isIronflowError, UnsupportedError } from "../Errors.ts"
@@ -24,7 +24,7 @@ import type { BodyLimits } from "./Http/Body.ts"
 import { type AccessCheck, checkCall, checkWhole, type Visitor } from "./Http/AccessCheck.ts"
 import { type Call, json, type Reply, type Route, Routes } from "./Http/Route.ts"
 import { acceptsShared, SharedAnswers } from "./Http/SharedAnswers.ts"
-import { Waiting } from "./Http/Waiting.ts"
+import { Waiting } from "./Http/WaitingCalls.ts"
 import type { ResolvedOptions } from "./ServerOptions.ts"
 
 /** A request, independent of its transport. */
@@ -52,7 +52,7 @@ interface App {
 }
 
 /** Parsed on first use: few routes read it. */
-const withQuery = lazyProperties<string, Pick<Call, "query">>({ query: (text) => new URLSearchParams(text) })
+const withQuery = sharedGetters<string, Pick<Call, "query">>({ query: (text) => new URLSearchParams(text) })
 
 export const makeApp = (
   options: ResolvedOptions,

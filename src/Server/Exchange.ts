@@ -3,14 +3,14 @@ import type * as Http from "node:http"
 import { constants, type ServerHttp2Stream } from "node:http2"
 import * as Cookies from "effect/http/Cookies"
 import * as HttpServerResponse from "effect/http/HttpServerResponse"
-import type { Arrival, Intake } from "../Engine/Intake.ts"
+import type { PendingInput, InputBudget } from "../Engine/InputBudget.ts"
 import { CHANNEL_HEADER } from "../Protocol/Http/Channel.ts"
 import { channel } from "../Protocol/Server.ts"
 import { TRACEPARENT } from "../Trace.ts"
 import type { IncomingRequest } from "./Answers.ts"
 import { type BodyBudget, readBytes, readJson } from "./Http/Body.ts"
 import type { Reply } from "./Http/Route.ts"
-import { type Unread, UNREAD_MS } from "./Http/Unread.ts"
+import { type Unread, UNREAD_MS } from "./Http/UnreadResponses.ts"
 import { cut } from "./NodeServer.ts"
 
 /** An HTTP/1.1 request, or an HTTP/2 request with its stream. */
@@ -57,16 +57,16 @@ const withoutCookies = (
 export const overHttp = (
   request: HttpRequest,
   response: Http.ServerResponse,
-  intake: Intake
+  inputBudget: InputBudget
 ): IncomingRequest => {
-  let arrival: Arrival | undefined
-  const release = (): void => arrival?.end()
+  let input: PendingInput | undefined
+  const release = (): void => input?.end()
   const connection = request.stream?.session ?? request.socket
   const budget: BodyBudget = {
-    intake,
+    inputBudget,
     connection,
-    onArrival: (begun) => {
-      arrival = begun
+    onInput: (begun) => {
+      input = begun
       response.once("close", release)
     }
   }
@@ -81,7 +81,7 @@ export const overHttp = (
     release: () => {
       release()
       // unread data of an HTTP/2 stream would stay in memory until the stream ends
-      if (arrival === undefined && request.stream !== undefined) request.resume()
+      if (input === undefined && request.stream !== undefined) request.resume()
     }
   }
 }

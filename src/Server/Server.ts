@@ -21,7 +21,7 @@ import { HttpServerRequest } from "effect/http/HttpServerRequest"
 import { validated } from "../Checked.ts"
 import { withLogLevel } from "../EffectLogger.ts"
 import { Engine } from "../Engine/Engine.ts"
-import { Intake } from "../Engine/Intake.ts"
+import { InputBudget } from "../Engine/InputBudget.ts"
 import { OWNER_LOOK_MS } from "../Engine/Workers/OwnerWatch.ts"
 import {
   isIronflowError,
@@ -44,7 +44,7 @@ import { parseJson } from "./Http/Body.ts"
 import { AccessCheck, isLoopback } from "./Http/AccessCheck.ts"
 import { BothVersions } from "./Http/Http2.ts"
 import { Pipelines } from "./Http/Pipeline.ts"
-import { tooManyUnread, Unread } from "./Http/Unread.ts"
+import { tooManyUnread, Unread } from "./Http/UnreadResponses.ts"
 import { ConsoleFolder, readConsole } from "./Http/ConsoleFiles.ts"
 import { createServer, listenError, watchIdle } from "./NodeServer.ts"
 import * as Metrics from "./Metrics.ts"
@@ -125,7 +125,7 @@ export const make = (
     let draining = false
     const drain = Effect.sync(() => void (draining = true))
     const after = yield* Alarm.makeAfter
-    const intake = new Intake(clock, after)
+    const inputBudget = new InputBudget(clock, after)
     const unread = new Unread(clock)
     const leaving = new Set<() => void>()
     const onClosing = (listener: () => void): (() => void) => {
@@ -167,7 +167,7 @@ export const make = (
       Fiber.runIn(run(Effect.logError(`${what} because of a bug`, cause)), scope)
     }
     const upgrades = new Upgrades({
-      flow: { intake, unread, after, timeoutMs: resolved.bodyTimeoutMs },
+      flow: { inputBudget, unread, after, timeoutMs: resolved.bodyTimeoutMs },
       accessCheck,
       onBug,
       routes: [
@@ -196,7 +196,7 @@ export const make = (
       engine,
       workers,
       maxMessageBytes: maxStreamBytes,
-      intake,
+      inputBudget,
       unread,
       fork: (effect) => Fiber.runIn(run(effect), scope)
     })
@@ -239,7 +239,7 @@ export const make = (
         const response = NodeHttpServerRequest.toServerResponse(asked) as Http.ServerResponse
         // a call ends when its client hangs up; calls that must not stop halfway are uninterruptible
         return Effect.map(
-          Effect.interruptible(app.answer(overHttp(request, response, intake))),
+          Effect.interruptible(app.answer(overHttp(request, response, inputBudget))),
           (answered) => {
             const hasRoom = unread.hasRoomFor(bytesOf(answered))
             const reply = hasRoom ? answered : app.refuse(request.url ?? "/", tooManyUnread())

@@ -92,7 +92,7 @@ export const layerPlayingHttpClient = (
       Effect.mapError(
         checkTape(tape),
         (error) =>
-          new ValidationError(`This is no tape that layerRecordingHttpClient() wrote: ${error.message}`)
+          new ValidationError(`This is not a tape that layerRecordingHttpClient() wrote: ${error.message}`)
       ),
       ({ exchanges }) => {
         const left = [...exchanges]
@@ -152,7 +152,9 @@ const refuseStreams =
   ({ headers }: HttpClientResponse.HttpClientResponse): Effect.Effect<void> =>
     /event-stream|ndjson/.test(headers["content-type"] ?? "")
       ? Effect.die(
-          new TapeError(`${shown(asked)} is answered by a stream, which has no end that a tape could hold`)
+          new TapeError(
+            `${shown(asked)} is answered by a stream, and a tape can hold only an answer that ends`
+          )
         )
       : Effect.void
 
@@ -168,7 +170,7 @@ const notOnTape = (asked: TapeRequest, exchanges: ReadonlyArray<TapeExchange>): 
         ? `is on the tape with another body only (${bodies === 1 ? "once" : `${bodies} times`})`
         : "is not on the tape"
   const body = asked.body === undefined ? "" : ` Asked with: ${JSON.stringify(asked.body).slice(0, 200)}.`
-  return new TapeError(`${shown(asked)} ${why}.${body} Record the tape anew when what is asked has changed`, {
+  return new TapeError(`${shown(asked)} ${why}.${body} Record the tape again if the requests have changed`, {
     details: asked
   })
 }

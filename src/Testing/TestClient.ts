@@ -139,31 +139,31 @@ export const createTestClient = (config: TestClientConfig): TestClient => {
       "createTestClient() needs `functions`, an array of what createFunction() returned"
     )
   }
-  const standIns: StandIns = {
+  const mocks: Mocks = {
     steps: new Map(),
     txs: new Map(),
     invokes: new Map(),
     events: [],
-    memory: new TxMemory(() => `test-evt-${++standIns.runs}`),
+    memory: new TxMemory(() => `test-evt-${++mocks.runs}`),
     runs: 0
   }
   return {
-    mockStep: (name, fn) => void standIns.steps.set(name, checkStandIn("mockStep", name, fn)),
-    mockTx: (name, fn) => void standIns.txs.set(name, checkStandIn("mockTx", name, fn)),
+    mockStep: (name, fn) => void mocks.steps.set(name, checkMock("mockStep", name, fn)),
+    mockTx: (name, fn) => void mocks.txs.set(name, checkMock("mockTx", name, fn)),
     setStream: (entityId, stream) =>
-      standIns.memory.setStream(checkEntityId(entityId), checkStream(entityId, stream)),
+      mocks.memory.setStream(checkEntityId(entityId), checkStream(entityId, stream)),
     setKey: (bucket, key, revision) =>
-      standIns.memory.setKey(checkBucketName(bucket), checkKey(key), checkRevision(revision)),
+      mocks.memory.setKey(checkBucketName(bucket), checkKey(key), checkRevision(revision)),
     // the overloads carry the types
     mockInvoke: (target: string | AnyFunction, fn: (input: any) => unknown) => {
       const functionId = typeof target === "string" ? target : target.config.id
-      const standIn = checkStandIn("mockInvoke", functionId, fn)
-      standIns.invokes.set(
+      const mock = checkMock("mockInvoke", functionId, fn)
+      mocks.invokes.set(
         functionId,
-        typeof target === "string" ? standIn : (input) => standIn(handledBy(target, input))
+        typeof target === "string" ? mock : (input) => mock(handledBy(target, input))
       )
     },
-    sendEvent: (event, data) => void standIns.events.push(eventOf(event, data)),
+    sendEvent: (event, data) => void mocks.events.push(eventOf(event, data)),
     emit: async (given, data) => {
       const eventName = eventNameOf(given)
       const fn = config.functions.find(({ config }) =>
@@ -174,19 +174,19 @@ export const createTestClient = (config: TestClientConfig): TestClient => {
           `No function is registered for event "${eventName}": give createTestClient() one with the trigger { event: "${eventName}" }`
         )
       }
-      const execution = new TestExecution(fn, standIns)
+      const execution = new TestExecution(fn, mocks)
       const run = await execution.run(eventOf(given, data))
       const { failed } = execution
       if (fn.failureHandler === undefined || failed === undefined) return run
       // requires no more services than its function does
       const handler = fn.failureHandler as TestClientConfig["functions"][number]
       const told = eventOf(`system.run.${failed.runId}.failed`, failed)
-      return { ...run, onFailure: await new TestExecution(handler, standIns).run(told) }
+      return { ...run, onFailure: await new TestExecution(handler, mocks).run(told) }
     }
   }
 }
 
-interface StandIns {
+interface Mocks {
   readonly steps: Map<string, () => unknown>
   readonly txs: Map<string, (tx: Tx) => unknown>
   readonly invokes: Map<string, (input: unknown) => unknown>
@@ -206,7 +206,7 @@ const checkStream = (entityId: string, stream: TestStream): TestStream => {
   return { entityType: checkName(`entity type of "${entityId}"`, entityType), version }
 }
 
-const checkStandIn = <F>(method: string, name: string, fn: F): F => {
+const checkMock = <F>(method: string, name: string, fn: F): F => {
   if (typeof fn === "function") return fn
   throw new ValidationError(
     `${method}("${name}", fn) needs a function as its second argument, got ${typeof fn}`
@@ -214,7 +214,7 @@ const checkStandIn = <F>(method: string, name: string, fn: F): F => {
 }
 
 const missing = (message: string): NonRetryableError =>
-  new NonRetryableError(message, { code: "TEST_STAND_IN_MISSING" })
+  new NonRetryableError(message, { code: "TEST_MOCK_MISSING" })
 
 const success = (value: unknown, what: string): Outcome => ({
   _tag: "Success",
@@ -224,9 +224,9 @@ const success = (value: unknown, what: string): Outcome => ({
 const failure = (error: unknown): Outcome => ({ _tag: "Failure", error: serializeError(error) })
 
 /** Ends the attempt with the result of the stub. */
-const follow = (attempt: Attempt, standIn: () => unknown): void =>
+const follow = (attempt: Attempt, mock: () => unknown): void =>
   void Promise.resolve()
-    .then(standIn)
+    .then(mock)
     .then(
       (value) => attempt.succeed(value),
       (error: unknown) => attempt.fail(error)
@@ -237,7 +237,7 @@ type Acknowledge = ((outcome: Outcome | undefined) => void) | undefined
 /** One run, with all of its turns. */
 class TestExecution {
   readonly #fn: TestClientConfig["functions"][number]
-  readonly #standIns: StandIns
+  readonly #mocks: Mocks
   readonly #journal: Array<JournalEntry> = []
   readonly #open = new Map<string, OpenStep & { readonly outcome: Outcome | undefined }>()
   readonly #steps: Array<TestStep> = []
@@ -247,9 +247,9 @@ class TestExecution {
   failed: FailedRun | undefined
   #now = (): number => 0
 
-  constructor(fn: TestClientConfig["functions"][number], standIns: StandIns) {
+  constructor(fn: TestClientConfig["functions"][number], mocks: Mocks) {
     this.#fn = fn
-    this.#standIns = standIns
+    this.#mocks = mocks
   }
 
   run({ data, name, version }: NewStreamEvent): Promise<TestRun> {
@@ -262,7 +262,7 @@ class TestExecution {
           const context = yield* Effect.context<never>()
           this.#now = () => clock.currentTimeMillisUnsafe()
           const now = this.#now()
-          const id = ++this.#standIns.runs
+          const id = ++this.#mocks.runs
           const event = {
             id: `test-evt-${id}`,
             name,
@@ -336,31 +336,31 @@ class TestExecution {
   /** Runs a stub in place of a step's code. Compensations and code that only collects writes are the handler's own. */
   readonly #begin = (attempt: Attempt, code: StepCode): void => {
     const { kind, name } = attempt.call
-    const { steps, txs } = this.#standIns
-    const standIn = steps.get(name)
+    const { steps, txs } = this.#mocks
+    const mock = steps.get(name)
     if (kind === "tx") {
-      const standInTx = txs.get(name)
-      if (standInTx !== undefined) {
+      const mockTx = txs.get(name)
+      if (mockTx !== undefined) {
         const tx = (attempt.tx = new TxCollector(name))
-        return follow(attempt, () => standInTx(tx))
+        return follow(attempt, () => mockTx(tx))
       }
-      if (standIn === undefined) return code.begin(attempt)
+      if (mock === undefined) return code.begin(attempt)
       return attempt.fail(
         missing(
-          `Step "${name}" is a step.tx, which mockStep() has no stand-in for. ` +
-            `Without one its body runs; to replace that, add before emit(): t.mockTx(${JSON.stringify(name)}, (tx) => result)`
+          `Step "${name}" is a step.tx, which mockStep() cannot replace. Remove that line to run the real body, ` +
+            `or add before emit(): t.mockTx(${JSON.stringify(name)}, (tx) => result)`
         )
       )
     }
     if (kind !== "run") return code.begin(attempt)
-    if (standIn === undefined) {
+    if (mock === undefined) {
       return attempt.fail(
         missing(
           `Step "${name}" was called but has no mock. Add before emit(): t.mockStep(${JSON.stringify(name)}, () => result)`
         )
       )
     }
-    follow(attempt, standIn)
+    follow(attempt, mock)
   }
 
   /** Does what an engine does with an op. Returns its outcome when there is one at once. */
@@ -371,7 +371,7 @@ class TestExecution {
         return undefined
       case "Transact": {
         // refused writes do not enter the journal: the attempt has failed
-        const writes = this.#standIns.memory.transact(op.writes)
+        const writes = this.#mocks.memory.transact(op.writes)
         const outcome = success({ value: decodeResult(op.value), writes }, `result of step "${op.name}"`)
         this.#enter(op.stepKey, op.name, "tx", outcome, op.attempt, readWrites(op.writes))
         return outcome
@@ -390,7 +390,7 @@ class TestExecution {
         const outcome =
           answered._tag === "Failure"
             ? answered
-            : success({ runId: `test-run-${++this.#standIns.runs}` }, "a run id")
+            : success({ runId: `test-run-${++this.#mocks.runs}` }, "a run id")
         this.#enter(op.stepKey, op.name, "invokeAsync", outcome, 1)
         return outcome
       }
@@ -422,7 +422,7 @@ class TestExecution {
   }
 
   #receive(op: Extract<TurnOp, { readonly _tag: "WaitForEvent" }>): Outcome {
-    const { events } = this.#standIns
+    const { events } = this.#mocks
     const index = events.findIndex(({ name }) => matchesPattern(op.event, name))
     const [event] = index < 0 ? [] : events.splice(index, 1)
     if (event === undefined) {
@@ -436,7 +436,7 @@ class TestExecution {
     const { data, name, version } = event
     const timestamp = new Date(this.#now()).toISOString()
     return success(
-      { id: `test-evt-${++this.#standIns.runs}`, name, version, data: decodeJson(data), timestamp },
+      { id: `test-evt-${++this.#mocks.runs}`, name, version, data: decodeJson(data), timestamp },
       `event "${name}"`
     )
   }
@@ -446,8 +446,8 @@ class TestExecution {
     op: Extract<TurnOp, { readonly _tag: "Invoke" | "InvokeAsync" }>
   ): Promise<Outcome> {
     const { functionId } = op
-    const standIn = this.#standIns.invokes.get(functionId)
-    if (standIn === undefined) {
+    const mock = this.#mocks.invokes.get(functionId)
+    if (mock === undefined) {
       return failure(
         missing(
           `step.${primitive}("${functionId}") was called but has no mock. ` +
@@ -456,7 +456,7 @@ class TestExecution {
       )
     }
     try {
-      return success(await standIn(decodeJson(op.input)), `output of invoked function "${functionId}"`)
+      return success(await mock(decodeJson(op.input)), `output of invoked function "${functionId}"`)
     } catch (error) {
       return failure(
         error instanceof InvokeError

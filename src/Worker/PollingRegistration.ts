@@ -1,6 +1,6 @@
 /** Registers a worker with a server, and reads from the answer what the server supports. */
 import * as Effect from "effect/Effect"
-import { isFromOurEngine, isFromServer, notOfServer, serverFailureOf } from "../Client/HttpFailures.ts"
+import { isFromEngine, isFromServer, notOfServer, serverFailureOf } from "../Client/HttpFailures.ts"
 import type { IronflowError } from "../Errors.ts"
 import { isObject, numberOf } from "../Json.ts"
 import { pathOf } from "../Protocol/Http/Endpoints.ts"
@@ -64,7 +64,7 @@ export const register = (
       const error = serverFailureOf(answer, what)
       // a server that requires each function to be registered first may refuse this request with any response
       const foreign =
-        answer.status >= 400 && answer.status < 500 && isFromServer(answer) && !isFromOurEngine(answer)
+        answer.status >= 400 && answer.status < 500 && isFromServer(answer) && !isFromEngine(answer)
       return foreign && answer.status !== 408 && answer.status !== 429 && !isAccessError(error)
         ? Effect.succeed(undefined)
         : Effect.fail(error)

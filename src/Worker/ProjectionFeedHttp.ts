@@ -5,7 +5,7 @@ import type { Answer } from "../Client/HttpExchange.ts"
 import {
   failureOf,
   invalidResponse,
-  isFromOurEngine,
+  isFromEngine,
   isMissingEndpoint,
   notOfServer,
   unsupported
@@ -127,7 +127,7 @@ const troubleOf = (
   what: string,
   url: string
 ): ConnectionError | ValidationError | AccessError => {
-  if (!isFromOurEngine(answer)) return notOfServer(answer, what)
+  if (!isFromEngine(answer)) return notOfServer(answer, what)
   if (isMissingEndpoint(answer)) {
     return new ValidationError(unsupported(url, what, "Upgrade the engine", answer.status).message)
   }

@@ -7,7 +7,7 @@ import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Scope from "effect/Scope"
-import { inTime } from "../Client/InTime.ts"
+import { timeoutOrElse } from "../Client/Timeouts.ts"
 import { ConnectionError, type IronflowError, TimeoutError } from "../Errors.ts"
 import { type JsonText, isObject } from "../Json.ts"
 import type * as Turns from "../Protocol/Http/Turns.ts"
@@ -91,7 +91,7 @@ const openStream = (
         events.onLost(current)
       }
     })
-    return inTime(Scope.provide(opening, scope), timeoutMs, () =>
+    return timeoutOrElse(Scope.provide(opening, scope), timeoutMs, () =>
       Effect.fail(
         new TimeoutError(
           `${what} got no answer from ${options.server.url} within ${showMs(timeoutMs)}`,
@@ -291,7 +291,7 @@ export class StreamSession extends TurnSession {
       const patienceMs = Math.floor(
         call === "room" ? Math.min(this.patienceMs, heartbeatMs / 2) : this.patienceMs
       )
-      return inTime(Effect.raceFirst(answer, over), patienceMs, () => {
+      return timeoutOrElse(Effect.raceFirst(answer, over), patienceMs, () => {
         const silent = new ConnectionError(
           `The stream to the Ironflow server at ${this.link.options.server.url} has not answered the call "${call}" for ${showMs(patienceMs)}`
         )

@@ -7,7 +7,7 @@
 import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
 import { invalidResponse } from "../Client/HttpFailures.ts"
-import { lookAgain } from "../Client/InTime.ts"
+import { readPendingInput } from "../Client/Timeouts.ts"
 import {
   type AccessError,
   ConnectionError,
@@ -30,7 +30,7 @@ import {
 } from "../Protocol/Worker.ts"
 import { Deliveries } from "./Deliveries.ts"
 import { LeaseRenewal } from "./LeaseRenewal.ts"
-import { KeyDoubt } from "./KeyDoubt.ts"
+import { KeyRefusals } from "./KeyRefusals.ts"
 import type { Registered } from "./PollingRegistration.ts"
 import { makeFeed } from "./ProjectionFeedHttp.ts"
 import { type Batch, combine, ship, type Shipment } from "./ReportBatches.ts"
@@ -52,7 +52,7 @@ export abstract class TurnSession implements WorkerSession {
   protected session: string | undefined
   protected isRefused = false
   #connected: Deferred.Deferred<void> | undefined
-  readonly #doubt: KeyDoubt
+  readonly #doubt: KeyRefusals
 
   readonly #demand = new JobDemand()
   #telling = false
@@ -86,7 +86,7 @@ export abstract class TurnSession implements WorkerSession {
       renewNow: () => this.renewNow()
     })
     this.leaseFreshness = this.#leases.freshness
-    this.#doubt = new KeyDoubt(link.clock, sentAt)
+    this.#doubt = new KeyRefusals(link.clock, sentAt)
   }
 
   /** Whether the engine seals its messages. */
@@ -402,7 +402,7 @@ export abstract class TurnSession implements WorkerSession {
         onSuccess: (terms) => {
           if (terms !== undefined) return Effect.sync(() => this.#resume(terms, sentAt, jobs))
           const error = new ConnectionError(
-            `The server at ${options.server.url} is another one than before, which does not exchange turns; ` +
+            `The server at ${options.server.url} has been replaced by a legacy server, which does not exchange turns; ` +
               `restart worker ${registration.workerId} to work for it`
           )
           return Effect.andThen(Effect.sleep(this.failed(error)), attempt)
@@ -463,7 +463,7 @@ export abstract class TurnSession implements WorkerSession {
     if (leftMs > 0) return Effect.andThen(Effect.sleep(leftMs), this.#watchLeases)
     // the answer that renews them may have arrived while the process was too busy to read it
     return Effect.andThen(
-      lookAgain,
+      readPendingInput,
       Effect.suspend(() => {
         if (this.#leases.safeLeftMs > 0) return this.#watchLeases
         if (this.#leases.active.size > 0) this.#loseAll()

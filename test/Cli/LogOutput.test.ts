@@ -1,4 +1,4 @@
-/** Log lines of commands, and what becomes of them when nobody reads them. */
+/** Log lines of commands, also when nobody reads them. */
 import { spawn } from "node:child_process"
 import { once } from "node:events"
 import { closeSync, mkdtempSync, openSync, readFileSync, rmSync } from "node:fs"
@@ -10,7 +10,7 @@ import { boundedSink, stderrLogger } from "../../src/Cli/LogOutput.ts"
 const root = join(import.meta.dirname, "../..")
 
 describe("a logger of a command", () => {
-  it("writes from its level on, and says how many lines could not be written", () => {
+  it("writes lines of its level and above, and reports how many could not be written", () => {
     const written: Array<string> = []
     let takes = true
     const sink = boundedSink((text) => takes && written.push(text) > 0)
@@ -65,20 +65,20 @@ const outcome = async (child: ReturnType<typeof start>) => {
   return { code, text }
 }
 
-describe("a process whose log lines", () => {
-  it("nobody reads goes on, in bounded memory", async () => {
+describe("a process with log lines", () => {
+  it("that nobody reads continues, in bounded memory", async () => {
     // the pipe is never read
     expect(await outcome(start("pipe"))).toEqual({ code: 0, text: "done true" })
   })
 
-  it("go to a pipe that is closed goes on", async () => {
+  it("that go to a closed pipe continues", async () => {
     const child = start("pipe")
     child.stderr!.destroy()
 
     expect(await outcome(child)).toEqual({ code: 0, text: "done true" })
   })
 
-  it.skipIf(process.platform !== "linux")("go to a disk that is full goes on", async () => {
+  it.skipIf(process.platform !== "linux")("that go to a full disk continues", async () => {
     const full = openSync("/dev/full", "w")
     try {
       expect(await outcome(start(full))).toEqual({ code: 0, text: "done true" })
@@ -87,7 +87,7 @@ describe("a process whose log lines", () => {
     }
   })
 
-  it("go to a file has them there", async () => {
+  it("that go to a file has them in the file", async () => {
     const folder = mkdtempSync(join(tmpdir(), "ironflow-"))
     try {
       const file = openSync(join(folder, "log"), "w")

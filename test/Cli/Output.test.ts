@@ -38,14 +38,14 @@ describe("elapsed", () => {
     assert.strictEqual(elapsed(ms), expected)
   })
 
-  it("is counted to now while the end is not known", () => {
+  it("is counted up to now while the end is unknown", () => {
     assert.strictEqual(between("2027-01-01T00:00:00.000Z", undefined, Date.UTC(2027, 0, 1, 0, 0, 2)), "2.0s")
     assert.strictEqual(between(undefined, undefined, 0), "")
   })
 })
 
 describe("tables", () => {
-  it("have columns as wide as they need to be, and nothing behind the last", () => {
+  it("have columns as wide as needed, and no spaces after the last", () => {
     assert.strictEqual(
       table(
         ["RUN", "STATUS"],
@@ -58,7 +58,7 @@ describe("tables", () => {
     )
   })
 
-  it("of fields leave out what has no value", () => {
+  it("of fields omit fields without a value", () => {
     assert.strictEqual(
       fields({ run: "run_1", status: "failed", output: undefined }),
       "run     run_1\nstatus  failed"

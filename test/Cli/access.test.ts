@@ -26,13 +26,13 @@ beforeAll(async () => {
 afterAll(() => terminal[Symbol.asyncDispose]())
 
 describe.concurrent("who may do what", () => {
-  it("is nothing without a key", async () => {
+  it("are refused without a key", async () => {
     const refused = await as(undefined).run("runs", "list")
     assert.strictEqual(refused.code, 1)
     assert.include(refused.stderr, "This engine wants an API key")
   }, 60_000)
 
-  it("is what the policies of a key's roles say, at once", async () => {
+  it("follow the policies of the roles of a key, at once", async () => {
     const { json, run } = as(admin)
     const role = await json("roles", "create", "deployer")
     const rule = ["--actions", "emit:*", "--resources", "event:order.*"]
@@ -61,7 +61,7 @@ describe.concurrent("who may do what", () => {
     assert.strictEqual((await run("roles", "delete", role.id)).code, 0)
   }, 120_000)
 
-  it("ends for a key that is rotated or deleted, and lists show no keys", async () => {
+  it("end for a key that is rotated or deleted, and lists show no keys", async () => {
     const { json, run } = as(admin)
     const { id, key } = await json("apikeys", "create", "short", "--expires-in", "90d")
     assert.strictEqual((await as(key).run("runs", "list")).code, 0)
@@ -77,7 +77,7 @@ describe.concurrent("who may do what", () => {
     assert.include(gone.stderr, "The API key is not valid")
   }, 120_000)
 
-  it("has organizations, which are renamed and deleted", async () => {
+  it("have organizations, which are renamed and deleted", async () => {
     const { json, run } = as(admin)
     const org = await json("orgs", "create", "Acme Corp")
     await run("orgs", "rename", org.id, "Acme Inc")
@@ -92,7 +92,7 @@ describe.concurrent("who may do what", () => {
   }, 120_000)
 })
 
-it("the first key says whom it shuts out, and others do not", { timeout: 60_000 }, async () => {
+it("the first key warns that it shuts others out, later ones do not", { timeout: 60_000 }, async () => {
   const create = (name: string) => terminal.run(["apikeys", "create", name, "--data", "first.db"])
   const first = await create("admin")
   const second = await create("dev")

@@ -1,4 +1,4 @@
-/** `backup` and `restore` beside engines that run, and how an engine says that it takes calls, as processes of their own. */
+/** `backup` and `restore` beside running engines, and the readiness of an engine, as separate processes. */
 import { readdirSync, statSync } from "node:fs"
 import { afterAll, assert, beforeAll, describe, it } from "vitest"
 import { overwritePagesWith } from "../Engine/Store/Damaged.ts"
@@ -46,7 +46,7 @@ afterAll(() => terminal[Symbol.asyncDispose]())
 
 describe("ironflow backup and restore", () => {
   it(
-    "take everything of an engine that runs to another place, where runs in flight go on",
+    "move everything of a running engine to another place, where runs in flight continue",
     { timeout: 60_000 },
     async () => {
       const made = await terminal.run(["backup", "monday.db"], { env })
@@ -75,7 +75,7 @@ describe("ironflow backup and restore", () => {
     }
   )
 
-  it("overwrite nothing, and restore onto no engine that runs", { timeout: 60_000 }, async () => {
+  it("overwrite nothing, and refuse to restore onto a running engine", { timeout: 60_000 }, async () => {
     await terminal.json(["backup", "once.db"], { env })
 
     const again = await terminal.run(["backup", "once.db"], { env })
@@ -97,7 +97,7 @@ describe("ironflow backup and restore", () => {
     assert.strictEqual(await stateOf(env.IRONFLOW_SERVER_URL, runId), "WAITING_FOR_EVENT")
   })
 
-  it("leave nothing on a disk that is full, and say so", { timeout: 60_000 }, async () => {
+  it("leave no file on a full disk, and report it", { timeout: 60_000 }, async () => {
     const full = { env, mostBlocks: 64 }
 
     const sent = await terminal.run(["backup", "sent.db"], full)
@@ -111,7 +111,7 @@ describe("ironflow backup and restore", () => {
     assert.deepStrictEqual(leftovers(), [])
   })
 
-  it("make none of a database that is damaged, and leave nothing", { timeout: 60_000 }, async () => {
+  it("refuse a damaged database, and leave no file", { timeout: 60_000 }, async () => {
     const fill = async (data: string) => {
       const [running, url] = await serve(data)
       for (let i = 0; i < 40; i++) {
@@ -146,7 +146,7 @@ describe("ironflow backup and restore", () => {
     assert.deepStrictEqual(leftovers(), [])
   })
 
-  it("say what is wrong with the server, and need a key that may", { timeout: 60_000 }, async () => {
+  it("report problems with the server, and need a key with the right", { timeout: 60_000 }, async () => {
     const nobody = await terminal.run(["backup", "a.db"], {
       env: { IRONFLOW_SERVER_URL: `http://127.0.0.1:${await freePort()}` }
     })
@@ -184,14 +184,14 @@ describe("a signal", () => {
   }
 
   it(
-    "lets `serve --drain` go on answering while it says that it is about to stop, and a second one ends that",
+    "makes `serve --drain` answer while it reports that it is stopping, and a second one ends that",
     { timeout: 60_000 },
     async () => {
       const [draining, url] = await serve("drained.db", "--drain", "1h")
       const before = await ready(url)
 
       draining.signal("SIGTERM")
-      await draining.until("SIGTERM once more ends it now")
+      await draining.until("Another Ctrl-C or SIGTERM ends it now")
       const after = await ready(url)
       const answered = await terminal.json(["emit", "order.placed", "{}"], {
         env: { IRONFLOW_SERVER_URL: url }
@@ -214,7 +214,7 @@ describe("a signal", () => {
     }
   )
 
-  it("ends `serve` and a drain that is over with exit code 0", { timeout: 60_000 }, async () => {
+  it("ends `serve` with exit code 0, also after a drain", { timeout: 60_000 }, async () => {
     const [plain] = await serve("plain.db")
     const [drained] = await serve("short.db", "--drain", "50ms")
 
@@ -224,7 +224,7 @@ describe("a signal", () => {
     assert.deepStrictEqual([(await plain.ended).code, (await drained.ended).code], [0, 0])
   })
 
-  it("is no way to use --drain wrongly", async () => {
+  it("with an invalid --drain is refused", async () => {
     const { code, stderr } = await terminal.run(["serve", "--port", "0", "--drain", "soon"])
 
     assert.strictEqual(code, 2)
@@ -233,7 +233,7 @@ describe("a signal", () => {
 })
 
 describe("an engine whose disk is full", () => {
-  it("is not ready, and says so to everybody without names of files", { timeout: 60_000 }, async () => {
+  it("is not ready, and tells everybody so without names of files", { timeout: 60_000 }, async () => {
     const port = String(await freePort())
     const url = `http://127.0.0.1:${port}`
     const full = terminal.start(["serve", "--port", port, "--data", "full.db"], { mostBlocks: 2000 })
@@ -262,7 +262,7 @@ describe("an engine whose disk is full", () => {
   })
 })
 
-describe("how long things are kept", () => {
+describe("retention", () => {
   it.each([
     [["--keep-runs", "soon"], /^Error: Invalid --keep-runs: "soon" is not a duration/],
     [["--keep-messages", "0s"], /^Error: Invalid --keep-messages: "0s" is not a positive/],
@@ -301,7 +301,7 @@ describe("how long things are kept", () => {
     assert.strictEqual((await server.ended).code, 0)
   })
 
-  it("is what the flags of serve say", { timeout: 60_000 }, async () => {
+  it("follows the flags of serve", { timeout: 60_000 }, async () => {
     const [first, url] = await serve("kept.db")
     const there = { env: { IRONFLOW_SERVER_URL: url } }
     for (let i = 0; i < 3; i++)

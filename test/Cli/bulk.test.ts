@@ -43,7 +43,7 @@ afterAll(async () => {
 })
 
 let marks = 0
-/** Emits orders of which each run is found by an expression. */
+/** Emits orders whose runs are found by an expression. */
 const ordersOf = async (...amounts: ReadonlyArray<number>) => {
   const mark = `mark-${++marks}`
   const ids: Array<string> = []
@@ -66,7 +66,7 @@ const run = (args: ReadonlyArray<string>, input?: string) =>
   terminal.run(args, { env, ...(input === undefined ? {} : { input }) })
 
 it(
-  "counts first, wants to be told when nobody can be asked, and says by its exit code how it went",
+  "counts first, needs --yes without a terminal, and has an exit code for each result",
   {
     timeout: 120_000
   },
@@ -149,7 +149,7 @@ it(
 )
 
 it(
-  "waits for one that goes on no longer than it is told, and leaves it going when it is ended",
+  "waits for an operation until its timeout, and lets it continue when the command ends",
   { timeout: 120_000 },
   async () => {
     const { filter } = await ordersOf(...Array.from({ length: 2000 }, () => 1))
@@ -170,7 +170,7 @@ it(
   }
 )
 
-it("moves and forks many, and says what is for one", { timeout: 120_000 }, async () => {
+it("moves and forks many runs, and refuses options for one", { timeout: 120_000 }, async () => {
   const { filter, ids } = await ordersOf(1, 1)
   const moved = await run(["runs", "move", ...filter, "--yes"])
   assert.strictEqual(moved.code, 4)
@@ -188,12 +188,12 @@ it("moves and forks many, and says what is for one", { timeout: 120_000 }, async
   }
 })
 
-it("says what is wrong, and begins nothing", { timeout: 120_000 }, async () => {
+it("reports invalid use, and starts nothing", { timeout: 120_000 }, async () => {
   const before = await client.listBulk()
   const wrong: ReadonlyArray<readonly [args: ReadonlyArray<string>, said: RegExp, input?: string]> = [
     [["runs", "cancel", "--yes"], /Say which runs to cancel/],
     [["runs", "cancel", "run_1", "--status", "failed", "--yes"], /not both/],
-    [["runs", "cancel", "-", "--yes"], /no ids of runs on standard input/, "\n"],
+    [["runs", "cancel", "-", "--yes"], /Standard input has no ids of runs/, "\n"],
     [["runs", "cancel", "--where", "event.(", "--yes"], /expression/i],
     [["runs", "delete", "--ended-to", "yesterday", "--yes"], /--ended-to takes how long ago, such as .*7d/],
     [
@@ -219,7 +219,7 @@ it("says what is wrong, and begins nothing", { timeout: 120_000 }, async () => {
 })
 
 it(
-  "goes on when the server was killed in the middle, and touches no run twice",
+  "continues after a kill of the server, and handles no run twice",
   {
     timeout: 180_000
   },

@@ -1,4 +1,4 @@
-/** What `serve` and `dev` say of the console, and the flags about it. */
+/** What `serve` and `dev` print about the console, and its flags. */
 import { afterAll, assert, describe, it } from "vitest"
 import { freePort, Terminal } from "./Terminal.ts"
 
@@ -35,7 +35,7 @@ describe("the console", () => {
     await dev.ended
   })
 
-  it("is where a proxy has it", async () => {
+  it("is served under the path of a proxy", async () => {
     const port = await freePort()
     const flags = ["--port", String(port), "--data", "proxied.db", "--console-base", "/ironflow"]
     const server = terminal.start(["serve", ...flags])
@@ -47,7 +47,7 @@ describe("the console", () => {
     await server.ended
   })
 
-  it("is left out", async () => {
+  it("can be turned off", async () => {
     const port = await freePort()
     const flags = ["--port", String(port), "--data", "without.db", "--no-console", "--json"]
     const server = terminal.start(["serve", ...flags])

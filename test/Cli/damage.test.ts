@@ -67,7 +67,7 @@ describe("a damaged database", () => {
     assert.include(error.message, "Restore it from a backup")
   })
 
-  it("is served without it, shows in health, and costs nothing but what is damaged", async () => {
+  it("is served without --check, is reported in health, and affects only damaged rows", async () => {
     const [url, server] = await serve("damaged.db")
     const client = createClient({ serverUrl: url, retry: { maxAttempts: 1 } })
 
@@ -100,7 +100,7 @@ describe("a damaged database", () => {
     assert.strictEqual((await server.ended).code, 0)
   })
 
-  it("is an error with a code inside of the process too, and runs go on", async () => {
+  it("is an error with a code inside the process too, and runs continue", async () => {
     await using engine = await startEngine({ filename, functions: [greet], logger: false })
     const error = await engine.client.getRun(ids[248]!).catch((error) => error)
     const { damaged = [] } = await engine.client.listRuns({ limit: 1000 })
@@ -114,7 +114,7 @@ describe("a damaged database", () => {
 })
 
 describe("a database whose log is damaged at its end", () => {
-  it("is opened all the same, and says so to whoever writes to the log", async () => {
+  it("is opened, and reports the damage to writers of the log", async () => {
     const filename = terminal.pathOf("end.db")
     const ids = await fill(filename, 60)
     {
@@ -133,7 +133,7 @@ describe("a database whose log is damaged at its end", () => {
 })
 
 describe("two engines on one database", () => {
-  it("the first stops when the second has taken it over, and says so", async () => {
+  it("the first stops with a message when the second has taken it over", async () => {
     const [first, loser] = await serve("shared.db")
     rmSync(terminal.pathOf("shared.db.lock"))
     const [second] = await serve("shared.db")

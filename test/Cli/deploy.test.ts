@@ -1,4 +1,4 @@
-/** The files of `deploy/`: they say what their readers take, and what they start really runs, as far as this machine can. */
+/** The files of `deploy/` are valid, and what they start runs, as far as this machine allows. */
 import { spawnSync } from "node:child_process"
 import fs from "node:fs"
 import path from "node:path"
@@ -89,9 +89,9 @@ const waysToStart: ReadonlyArray<readonly [string, ReadonlyArray<string>, number
   ["Kubernetes", container.args, engine.spec.template.spec.terminationGracePeriodSeconds]
 ]
 
-describe("an engine that is started as its file says", () => {
+describe("an engine that is started from its systemd unit", () => {
   it.each(waysToStart)(
-    "by %s answers its probes, and stops in the time that it is given",
+    "by %s answers its probes, and stops within its time",
     { timeout: 60_000 },
     async (_, args, graceSeconds) => {
       const port = await freePort()
@@ -118,7 +118,7 @@ describe("an engine that is started as its file says", () => {
         resolve(status)
       })
       running.signal("SIGTERM")
-      await running.until("not ready any more")
+      await running.until("reports that it is not ready")
       const draining = (await fetch(`${url}/ready`)).status
       worker.signal("SIGTERM")
       const [ended] = await Promise.all([running.ended, worker.ended])
@@ -134,8 +134,8 @@ describe("an engine that is started as its file says", () => {
   )
 })
 
-describe("a worker that is started as its file says", () => {
-  it("is given the time that its turns have, and a little more", () => {
+describe("a worker that is started from its systemd unit", () => {
+  it("gets the time of its turns, and a little more, to stop", () => {
     const times = [
       seconds(workerOfUnit.Service?.TimeoutStopSec?.[0] ?? ""),
       seconds(compose.services.worker.stop_grace_period),
@@ -180,7 +180,7 @@ describe("systemd", () => {
 })
 
 describe("the Dockerfile", () => {
-  it("has instructions that there are, and runs as a user that is not root", () => {
+  it("has only valid instructions, and does not run as root", () => {
     assert.deepStrictEqual(
       instructions.map(({ name }) => name),
       [
@@ -205,7 +205,7 @@ describe("the Dockerfile", () => {
 })
 
 describe("compose", () => {
-  it("is what the format knows", () => {
+  it("follows the format", () => {
     const common = {
       build: z.string(),
       environment: z.record(z.string().regex(/^IRONFLOW_/), z.string()),
@@ -322,11 +322,11 @@ const kubernetes = () => {
 }
 
 describe("the manifest for Kubernetes", () => {
-  it("is what its API knows", () => {
+  it("follows the API", () => {
     assert.isUndefined(kubernetes().safeParse(manifest).error)
   })
 
-  it("belongs together: labels, ports, volumes and the folder of the data", () => {
+  it("is consistent: labels, ports, volumes and the data folder", () => {
     for (const { spec } of [engine, workers]) {
       assert.deepStrictEqual(spec.template.metadata.labels, spec.selector.matchLabels)
     }

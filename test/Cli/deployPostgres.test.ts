@@ -1,4 +1,4 @@
-/** The files of `deploy/` for several engines on Postgres: they say what their readers take, and what they start works together. */
+/** The files of `deploy/` for several engines on Postgres are valid, and what they start works together. */
 import fs from "node:fs"
 import path from "node:path"
 import { afterAll, assert, beforeAll, describe, it } from "vitest"
@@ -41,8 +41,8 @@ afterAll(async () => {
   await runSql(`DROP DATABASE IF EXISTS ${database} WITH (FORCE)`)
 })
 
-describe("engines that are started as their file says", () => {
-  it("run each other's work, and one goes on when the other stops", { timeout: 240_000 }, async () => {
+describe("engines that are started from the manifest", () => {
+  it("share work, and one continues when the other stops", { timeout: 240_000 }, async () => {
     const args: ReadonlyArray<string> = container.args
     const graceSeconds: number = engine.spec.template.spec.terminationGracePeriodSeconds
     const env = {
@@ -85,7 +85,7 @@ describe("engines that are started as their file says", () => {
 })
 
 describe("the manifest for Kubernetes with Postgres", () => {
-  it("is what its API knows, where it differs from the one on a file", () => {
+  it("follows the API where it differs from the one on a file", () => {
     const [serviceOnFile, engineOnFile, workersOnFile] = onFile
     assert.deepStrictEqual(service, serviceOnFile)
     assert.deepStrictEqual(workers, workersOnFile)
@@ -141,7 +141,7 @@ describe("the manifest for Kubernetes with Postgres", () => {
 })
 
 describe("compose with Postgres", () => {
-  it("has the services of the one on a file, and a Postgres before them", () => {
+  it("has the services of the one on a file, and a Postgres that starts first", () => {
     const compared = parse(read("docker-compose.yml"))
     assert.deepStrictEqual(compose.services.worker, compared.services.worker)
     const { environment, healthcheck } = compared.services.engine

@@ -96,7 +96,7 @@ describe("dev", () => {
     assert.strictEqual((await running.ended).code, 0)
   })
 
-  it("goes on after it was killed in the middle of a step", async () => {
+  it("continues after it was killed in the middle of a step", async () => {
     const gate = terminal.pathOf("gate")
     const killed = dev()
     await killed.until("Functions:")
@@ -117,7 +117,7 @@ describe("dev", () => {
     assert.strictEqual((await again.ended).code, 0)
   })
 
-  it("starts nothing any more for a function that was renamed, and says which earlier ones wait for a worker", async () => {
+  it("starts no runs of a renamed function, and names earlier functions that wait for a worker", async () => {
     const renamed = () =>
       terminal.write("functions.ts", functions("second").replace('"process-order"', '"handle-order"'))
     const running = dev()
@@ -142,7 +142,7 @@ describe("dev", () => {
     await again.ended
   })
 
-  it("says so when a file does not come to its end", async () => {
+  it("reports a file that does not finish loading", async () => {
     terminal.write("prices.ts", "export const priceOf = await new Promise(() => undefined)\n")
     const running = dev()
     await running.until("./functions.ts is still being loaded")
@@ -151,7 +151,7 @@ describe("dev", () => {
     await running.until("Functions: process-order.")
   })
 
-  it("starts a worker again that has died", async () => {
+  it("restarts a worker that has died", async () => {
     terminal.write(
       "functions.ts",
       functions("mortal") +

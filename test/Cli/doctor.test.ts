@@ -54,7 +54,7 @@ afterAll(() => terminal[Symbol.asyncDispose]())
 
 describe("ironflow doctor", () => {
   it(
-    "says how a server and its engine are, and knows the backups that it has made",
+    "reports the state of a server and its engine, and the time of its last backup",
     { timeout: 60_000 },
     async () => {
       const before = await terminal.json(["doctor"], { env })
@@ -79,11 +79,14 @@ describe("ironflow doctor", () => {
       })
       assert.strictEqual(after.code, 0, after.stderr)
       assert.match(after.stdout, /^ok {4}backups +The last one was made \d{4}-/m)
-      assert.match(after.stdout, /^warn {2}keys +It answers everybody who reaches .*, without an API key\./m)
+      assert.match(
+        after.stdout,
+        /^warn {2}keys +The engine answers everybody who reaches .*, without an API key\./m
+      )
     }
   )
 
-  it("says which runs are held, and why", { timeout: 60_000 }, async () => {
+  it("names the runs that are held, and why", { timeout: 60_000 }, async () => {
     const worker = terminal.start(["worker", "functions.ts", "--worker-id", "w-1"], { env })
     await worker.until("Worker w-1 runs approval")
     const { runIds } = await terminal.json(["emit", "approval.wanted", "{}"], { env })
@@ -103,7 +106,7 @@ describe("ironflow doctor", () => {
   })
 
   it(
-    "looks at a file beside the engine that has it open, and changes nothing",
+    "checks a file beside the engine that has it open, and changes nothing",
     { timeout: 60_000 },
     async () => {
       const { checks } = await terminal.json(["doctor", "--data", "orders.db"])
@@ -128,7 +131,7 @@ describe("ironflow doctor", () => {
   )
 
   it(
-    "tells of others who may use a file, of what killed backups have left, of a clock that was set back and of runs that are held",
+    "reports permissions of other users, leftovers of killed backups, a clock that was set back and held runs",
     { timeout: 60_000 },
     async () => {
       await terminal.json(["restore", "monday.db", "--data", "sick.db"])
@@ -158,7 +161,7 @@ describe("ironflow doctor", () => {
     }
   )
 
-  it("finds damage, and says what a file is that is none of ours", { timeout: 60_000 }, async () => {
+  it("finds damage, and recognizes a file of another program", { timeout: 60_000 }, async () => {
     await terminal.json(["restore", "monday.db", "--data", "torn.db"])
     const bytes = readFileSync(terminal.pathOf("torn.db"))
     bytes.fill(0xff, 4096 * 3, 4096 * 12)
@@ -189,7 +192,7 @@ describe("ironflow doctor", () => {
     assert.deepStrictEqual([missing.code, unasked.code], [1, 2])
   })
 
-  it("looks at Postgres, with and without tables", { timeout: 90_000 }, async () => {
+  it("examines Postgres, with and without tables", { timeout: 90_000 }, async () => {
     const url = await sharedUrl()
     const schema = `doctor_${process.pid}`
     const database = { env: { IRONFLOW_DATABASE_URL: url } }

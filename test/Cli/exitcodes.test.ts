@@ -1,4 +1,4 @@
-/** What every command exits with, when it is not used right, when nobody listens, and when there is nothing under the id that it is given. */
+/** The exit code of every command for wrong use, an unreachable server and an unknown id. */
 import * as NodeServices from "@effect/platform-node/NodeServices"
 import * as Cause from "effect/Cause"
 import * as Effect from "effect/Effect"
@@ -285,11 +285,11 @@ const rows: {
   ]
 }
 
-it("every command has rows here", () => {
+it("every command is listed here", () => {
   assert.deepStrictEqual(Object.keys(rows).toSorted(), [...names].toSorted())
 })
 
-it("what is not used right exits with 2", { timeout: 60_000 }, async () => {
+it("wrong use exits with 2", { timeout: 60_000 }, async () => {
   const wrong: Array<string> = []
   for (const name of names) {
     const { code, exitCode } = await run([...name.split(" "), "--no-such-flag"])
@@ -299,7 +299,7 @@ it("what is not used right exits with 2", { timeout: 60_000 }, async () => {
 })
 
 it(
-  "what is done exits with 0, what fails or is refused with 1, what is wrong with 2, and to none of many with 4",
+  "success exits with 0, failure and refusal with 1, wrong use with 2, and no matching run with 4",
   {
     timeout: 120_000
   },
@@ -316,7 +316,7 @@ it(
   }
 )
 
-it("a server that cannot be reached is a failure for all that ask one", { timeout: 120_000 }, async () => {
+it("an unreachable server is a failure of every command that calls one", { timeout: 120_000 }, async () => {
   const wrong: Array<string> = []
   for (const [name, cases] of Object.entries(rows)) {
     const [args, expected] = cases.find(([, expected]) => expected !== 2) ?? []

@@ -194,7 +194,7 @@ it("runs why names the step and the error to programs, too", async () => {
   assert.notProperty(details, "step")
 })
 
-it("runs get says nothing of attempts of a run that was not tried again itself", async () => {
+it("runs get shows no attempts for a run that was not retried itself", async () => {
   const { stdout } = await terminal.run(["emit", "step.wanted", "--wait"], { env })
   const got = await terminal.run(["runs", "get", /run_\w+/.exec(stdout)![0]], { env })
 

@@ -15,7 +15,7 @@ beforeAll(async () => {
 afterAll(() => terminal[Symbol.asyncDispose]())
 
 it(
-  "a group is looked at, paused, resumed and deleted, and its dead letters are handed out again",
+  "a group is shown, paused, resumed and deleted, and its dead letters are retried",
   { timeout: 60_000 },
   async () => {
     const run = (...args: ReadonlyArray<string>) => terminal.run(["groups", ...args], { env })

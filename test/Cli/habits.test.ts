@@ -50,7 +50,7 @@ describe("--data with a folder", () => {
 })
 
 describe("emit", () => {
-  it("with --wait fails when it has started nothing", async () => {
+  it("with --wait fails when it started no run", async () => {
     const { code, stderr } = await run("emit", "nobody.listens", "--wait")
 
     assert.strictEqual(code, 1)
@@ -60,7 +60,7 @@ describe("emit", () => {
     )
   })
 
-  it("takes its data as --data too, but not twice", async () => {
+  it("accepts its data as --data too, but not twice", async () => {
     const { code, stdout } = await run("emit", "echo.wanted", "--data", '{"n":1}', "--wait")
     const twice = await run("emit", "echo.wanted", "{}", "--data", "{}")
 
@@ -89,7 +89,7 @@ it.each([
   assert.strictEqual(singular.stdout, plural.stdout)
 })
 
-it("runs why of a paused run names the command that lets it go on", async () => {
+it("runs why of a paused run names the command that resumes it", async () => {
   const { runIds } = await terminal.json(["emit", "approval.wanted"], { env })
   await vi.waitFor(
     async () => assert.match((await run("runs", "why", runIds[0])).stdout, /order\.approved/),

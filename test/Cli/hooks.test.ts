@@ -1,4 +1,4 @@
-/** `serve --hook`, and `onFailure`, over processes that are killed: what was noted is done, and once. */
+/** `serve --hook` and `onFailure` with processes that are killed: each call and handler still runs, and once. */
 import type http from "node:http"
 import { type HookCall, verifyHook } from "@ironflow/node"
 import { afterAll, assert, describe, it, vi } from "vitest"
@@ -32,7 +32,7 @@ const terminal = new Terminal({ "functions.ts": functions })
 afterAll(() => terminal[Symbol.asyncDispose]())
 
 describe("serve --hook", () => {
-  it("tells a hook that was away when it happened, and the handler runs once, when everything was killed in between", async () => {
+  it("reaches a hook that was away, and runs its handler once, even when everything was killed in between", async () => {
     const port = await freePort()
     const url = `http://127.0.0.1:${port}`
     const hookPort = await freePort()
@@ -107,7 +107,7 @@ describe("serve --hook", () => {
       "with what is no URL",
       [],
       { IRONFLOW_HOOK_URL: "alarms", IRONFLOW_HOOK_SECRET: SECRET },
-      "is no URL of an endpoint"
+      "is not the URL of an endpoint"
     ]
   ])("is refused %s", async (_, flags, env, message) => {
     const ended = await terminal.run(["serve", "--port", "0", "--data", "refused.db", ...flags], { env })
@@ -117,7 +117,7 @@ describe("serve --hook", () => {
     assert.notInclude(ended.stdout + ended.stderr, SECRET)
   })
 
-  it("explains itself without the secret", async () => {
+  it("explains its use without the secret", async () => {
     const { stdout } = await terminal.run(["serve", "--help"], { env: { IRONFLOW_HOOK_SECRET: SECRET } })
 
     assert.include(stdout, "--hook URL")

@@ -65,7 +65,7 @@ describe("ironflow projections", { timeout: 60_000 }, () => {
     assert.deepStrictEqual(await ask("retry", "totals"), { retrying: 1 })
   })
 
-  it("loses nothing when the server and then the worker is killed", async () => {
+  it("loses nothing when first the server and then the worker is killed", async () => {
     const watch = terminal.start(["projections", "watch", "totals", "--current", "--json"], { env })
     await watch.until('"orders":2')
     server.signal("SIGKILL")

@@ -50,7 +50,7 @@ describe("push endpoints", () => {
     running.signal("SIGKILL")
   })
 
-  it("that are not there are an error that says why", async () => {
+  it("that cannot be reached are an error with the reason", async () => {
     const port = await freePort()
     const ended = await terminal.run(["functions", "register", `http://127.0.0.1:${port}/`], { env })
 

@@ -115,7 +115,7 @@ it("runs are listed by each filter", { timeout: 120_000 }, async () => {
   assert.strictEqual(none.stdout, "There are no such runs.\n")
 })
 
-it("pages of runs that fit go on at their cursor", { timeout: 60_000 }, async () => {
+it("pages of matching runs continue at their cursor", { timeout: 60_000 }, async () => {
   const args = ["runs", "list", "--event", "order.changed", "--limit", "1"]
   const first = await terminal.run(args, { env })
   const [, cursor = ""] = /There are more; the next page: --cursor (\S+)/.exec(first.stdout) ?? []
@@ -128,7 +128,7 @@ it("pages of runs that fit go on at their cursor", { timeout: 60_000 }, async ()
   assert.include(other.stderr, "is of another query")
 })
 
-it("a page since some time ago goes on since the same time", { timeout: 60_000 }, async () => {
+it("the next page of a relative time continues from the same time", { timeout: 60_000 }, async () => {
   const args = ["runs", "list", "--event", "order.changed", "--limit", "1"]
   const first = await terminal.run([...args, "--created-from", "1h"], { env })
   const [, more = ""] = /the next page: (--created-from \S+Z --cursor \S+)\n/.exec(first.stdout) ?? []
@@ -136,7 +136,7 @@ it("a page since some time ago goes on since the same time", { timeout: 60_000 }
   assert.include(second.stdout, runOf["o-3"]!, second.stderr)
 })
 
-it("an expression is looked for past the pages that a server ends early", { timeout: 60_000 }, async () => {
+it("a search by expression continues past pages that a server ends early", { timeout: 60_000 }, async () => {
   const run = (n: number) => ({
     id: `run_${n}`,
     functionId: "charge",
@@ -198,7 +198,7 @@ it("an expression is looked for past the pages that a server ends early", { time
   }
 })
 
-it("runs that come are followed, those that fit", { timeout: 60_000 }, async () => {
+it("new matching runs are followed", { timeout: 60_000 }, async () => {
   const failed = terminal.start(["runs", "list", "--status", "failed", "--follow"], { env })
   const ofEvent = terminal.start(["runs", "list", "--event", "order.changed", "--follow", "--json"], { env })
   await failed.until(`${runOf["o-2"]}  charge  failed`)
@@ -223,7 +223,7 @@ it("runs that come are followed, those that fit", { timeout: 60_000 }, async () 
   for (const { code } of await Promise.all([failed.ended, ofEvent.ended])) assert.strictEqual(code, 0)
 })
 
-it("what cannot be is refused", { timeout: 60_000 }, async () => {
+it("invalid use is refused", { timeout: 60_000 }, async () => {
   for (const [args, message] of [
     [["--where", "event.data.amount >"], "Invalid CEL expression"],
     [

@@ -100,7 +100,7 @@ describe.concurrent("emit", () => {
     assert.deepStrictEqual((await waitForRun(url, first.runIds[0])).output.orderId, "o-2")
   })
 
-  it("says so when nothing listens for the event", async () => {
+  it("reports an event that no function listens to", async () => {
     const { code, stdout } = await run("emit", "nobody.cares")
 
     assert.strictEqual(code, 0)
@@ -140,7 +140,7 @@ describe("streams", () => {
     assert.strictEqual((await json("streams", "list")).totalCount, 1)
   })
 
-  it("that do not exist have no events, and no description", async () => {
+  it("that do not exist have no events and no description", async () => {
     const read = await run("streams", "read", "nobody")
     const info = await run("streams", "info", "nobody", "--json")
 
@@ -151,7 +151,7 @@ describe("streams", () => {
 })
 
 describe.concurrent("runs", () => {
-  it("that fail make emit end with 1, and retry brings them to their end", async () => {
+  it("that fail make emit exit with 1, and complete after retry", async () => {
     const gate = terminal.pathOf("gate")
     const failed = await run("emit", "parcel.sent", JSON.stringify({ gate }), "--wait")
     assert.strictEqual(failed.code, 1)
@@ -175,7 +175,7 @@ describe.concurrent("runs", () => {
     assert.match((await run("runs", "get", runId)).stdout, /^status +completed$/m)
   })
 
-  it("go on with what a step was patched to", async () => {
+  it("continue with the patched result of a step", async () => {
     const failed = await run("emit", "parcel.sent", '{"gate":"no such gate"}', "--wait")
     const runId = /run_\w+/.exec(failed.stdout)![0]
 
@@ -260,7 +260,7 @@ describe.concurrent("functions and workers", () => {
 })
 
 describe.concurrent("secrets", () => {
-  it("come from standard input, reach the function and are never shown", async () => {
+  it("are read from standard input, reach the function and are never shown", async () => {
     const set = await terminal.run(["secrets", "set", "STRIPE_KEY"], { env, input: "sk-123\n" })
     assert.strictEqual(set.stdout, "Secret STRIPE_KEY is stored.\n")
 
@@ -286,7 +286,7 @@ describe.concurrent("secrets", () => {
 })
 
 describe.concurrent("serve", () => {
-  it("says so when the port or the database is taken", async () => {
+  it("reports a port or database in use", async () => {
     const port = new URL(url).port
 
     const samePort = await run("serve", "--port", port, "--data", "other.db")
@@ -317,8 +317,8 @@ describe.concurrent("serve", () => {
   })
 })
 
-describe("emit --wait that does not see the end", () => {
-  it("says why the run goes on, and fails when it is interrupted", async () => {
+describe("emit --wait that ends before the run", () => {
+  it("says what the run waits for, and fails when it is interrupted", async () => {
     const waiting = terminal.start(["emit", "approval.wanted", "--wait"], { env })
     await waiting.until('has not ended yet. Step "approval" waits for event "order.approved"')
 
@@ -327,7 +327,7 @@ describe("emit --wait that does not see the end", () => {
     assert.strictEqual((await waiting.ended).code, 1)
   })
 
-  it("prints the ids all the same when the time is up", async () => {
+  it("still prints the ids when its time is up", async () => {
     const { code, stdout, stderr } = await terminal.run(
       ["emit", "approval.wanted", "--wait", "--timeout", "10ms", "--json"],
       { env }
@@ -374,7 +374,7 @@ describe("worker", () => {
     assert.strictEqual((await second.ended).code, 0)
   })
 
-  it("keeps trying when the server is not there yet", async () => {
+  it("keeps trying until the server is up", async () => {
     const port = await freePort()
     const worker = terminal.start(["worker", "slow.ts", "--server-url", `http://127.0.0.1:${port}`])
     await worker.until("Trying again until it answers")
@@ -390,7 +390,7 @@ describe("worker", () => {
 })
 
 describe("serve whose database another engine takes over", () => {
-  it("ends by itself with an error that says so, while it has nothing to do", async () => {
+  it("ends by itself with an error, even while it has nothing to do", async () => {
     const args = ["serve", "--port", "0", "--data", "taken.db"]
     const first = terminal.start(args)
     await first.until("Ironflow listens at")

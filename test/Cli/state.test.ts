@@ -16,7 +16,7 @@ const run = (...args: ReadonlyArray<string>) => terminal.run(args, { env })
 const json = (...args: ReadonlyArray<string>) => terminal.json(args, { env })
 
 describe.concurrent("kv", () => {
-  it("creates a bucket, writes its keys on conditions, shows and deletes them", async () => {
+  it("creates a bucket, writes keys conditionally, shows and deletes them", async () => {
     const created = await run("kv", "create-bucket", "carts", "--ttl", "3600", "--history", "5")
     assert.strictEqual(created.stdout, "Bucket carts is created.\n")
 
@@ -114,7 +114,7 @@ describe.concurrent("config", () => {
     assert.include(gone.stderr, "Configuration not found: app")
   }, 180_000)
 
-  it("refuses what is no object", async () => {
+  it("refuses data that is not an object", async () => {
     const { code, stderr } = await run("config", "set", "list", "[1]")
 
     assert.strictEqual(code, 2)

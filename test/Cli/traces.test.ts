@@ -1,4 +1,4 @@
-/** Where the spans of a command go. */
+/** Where the spans of a command are exported. */
 import { once } from "node:events"
 import http from "node:http"
 import type { AddressInfo } from "node:net"
@@ -88,7 +88,7 @@ it.each([
   receiver.close()
 })
 
-it("nowhere when somebody says so", async () => {
+it("are not exported when that is turned off", async () => {
   vi.stubEnv("OTEL_EXPORTER_OTLP_ENDPOINT", "http://127.0.0.1:1")
   vi.stubEnv("OTEL_TRACES_EXPORTER", "none")
 

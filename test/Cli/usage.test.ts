@@ -1,4 +1,4 @@
-/** What the command says about itself, and to those who use it in another way than it is meant. */
+/** The help of the command, and its errors for wrong use. */
 import fs from "node:fs"
 import path from "node:path"
 import { afterAll, assert, describe, it } from "vitest"
@@ -19,7 +19,7 @@ const terminal = new Terminal({
 afterAll(() => terminal[Symbol.asyncDispose]())
 
 describe("help", () => {
-  it("lists the commands when nothing else is asked for", async () => {
+  it("lists the commands without arguments", async () => {
     const { code, stdout } = await terminal.run([])
 
     assert.strictEqual(code, 0)
@@ -140,7 +140,7 @@ describe("a failure ends with 1 and one line", () => {
     )
   })
 
-  it("that is JSON for those who asked for JSON", async () => {
+  it("is JSON with --json", async () => {
     const failed = await terminal.run(["runs", "list", "--json"], {
       env: { IRONFLOW_SERVER_URL: `http://127.0.0.1:${await freePort()}` }
     })
@@ -152,7 +152,7 @@ describe("a failure ends with 1 and one line", () => {
     assert.strictEqual(JSON.parse(misused.stderr).error.code, "USAGE")
   })
 
-  it("with the stack when the log level asks for it", async () => {
+  it("has the stack at the debug level", async () => {
     const { code, stderr } = await terminal.run(["worker", "throws.ts"], {
       env: { IRONFLOW_LOG_LEVEL: "debug" }
     })

@@ -51,7 +51,7 @@ afterAll(async () => {
 })
 
 it(
-  "a run stays with its version; when that was killed it waits, and is moved, paused and forked",
+  "a run stays with its version; when its worker was killed it waits, and can be moved, paused and forked",
   { timeout: 600_000 },
   async () => {
     const one = await startWorker("1")
@@ -88,7 +88,7 @@ it(
     const resumed = await ironflow("runs", "resume", left)
     expect(resumed.stdout).toContain('goes on.\nNow it waits. It is pinned to version "1" of function "pack"')
     const moved = await ironflow("runs", "move", left)
-    assert.strictEqual(moved.stdout, `Run ${left} goes on with version "2" of pack.\n`, moved.stderr)
+    assert.strictEqual(moved.stdout, `Run ${left} continues with version "2" of pack.\n`, moved.stderr)
     assert.deepStrictEqual(await ends(left), ["1", "2"])
     assert.deepInclude(await json("functions", "drain", "pack"), { drained: true })
     const history = await ironflow("functions", "history", "pack")

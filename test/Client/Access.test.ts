@@ -113,7 +113,7 @@ describe.each(Object.entries(connections))("%s", (_name, open) => {
     assert.strictEqual(await codeOf(secrets.set("not a name", "x")), "VALIDATION_ERROR")
   })
 
-  it("what is not acceptable is refused", async () => {
+  it("invalid input is refused", async () => {
     const { apiKeys, policies, roles } = await open()
     const wrong: unknown = undefined
     for (const refused of [
@@ -130,7 +130,7 @@ describe.each(Object.entries(connections))("%s", (_name, open) => {
   })
 })
 
-it("a client takes IRONFLOW_API_KEY, and leaves an environment that nobody named to its key", async () => {
+it("a client uses IRONFLOW_API_KEY, and by default the environment of its key", async () => {
   const { secret } = await engine.client.apiKeys.create({ name: "staging", envId: "env_staging" })
   vi.stubEnv("IRONFLOW_API_KEY", secret)
   try {

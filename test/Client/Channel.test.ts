@@ -16,7 +16,7 @@ afterEach(async () => {
   for (const cleanup of cleanups.splice(0).toReversed()) await cleanup()
 })
 
-/** A server that says it has a channel, counts what comes by HTTP, and leaves the channel to the test. */
+/** A server that offers a channel, counts HTTP requests, and leaves the channel to the test. */
 const scripted = async (onSocket: (socket: WebSocket) => void) => {
   let requests = 0
   const server = http.createServer((request, response) => {
@@ -55,7 +55,7 @@ const answerAll = (socket: WebSocket): void => {
 }
 
 describe("a client's channel", () => {
-  it("is left alone, and calls go by HTTP, where the runtime does not show its socket", async () => {
+  it("is not used where the runtime hides its socket: calls go by HTTP", async () => {
     const emit = WebSocket.prototype.emit
     // what Bun puts in the place of `ws` does this
     const emitted = vi.spyOn(WebSocket.prototype, "emit").mockImplementation(function (
@@ -90,7 +90,7 @@ describe("a client's channel", () => {
     assert.isAtMost(requests() - before, 1)
   })
 
-  it("fails the calls that it owes an answer when it breaks, and the next ones go by HTTP", async () => {
+  it("fails pending calls when it breaks, and later ones go by HTTP", async () => {
     const { client, sockets } = await scripted((socket) => {
       socket.on("message", () => socket.terminate())
     })
@@ -109,7 +109,7 @@ describe("a client's channel", () => {
     assert.strictEqual(await client.health(), "ok")
   })
 
-  it("tries calls again that may be repeated", async () => {
+  it("retries calls that may be repeated", async () => {
     let broken = 0
     const { client, sockets } = await scripted((socket) => {
       socket.on("message", () => {
@@ -124,7 +124,7 @@ describe("a client's channel", () => {
     assert.strictEqual(broken, 1)
   })
 
-  it("is given up when nothing comes on it in the time that a call has", async () => {
+  it("is given up when nothing arrives on it within the timeout of a call", async () => {
     const { client, requests, sockets } = await scripted(() => undefined)
     await untilOpen(client, sockets)
     const before = requests()
@@ -137,7 +137,7 @@ describe("a client's channel", () => {
     assert.isAbove(requests(), before)
   })
 
-  it("gives calls up that the user aborts", async () => {
+  it("drops calls that the user aborts", async () => {
     const messages: Array<string> = []
     const { client, sockets } = await scripted((socket) => {
       socket.on("message", (data) => void messages.push(String(data)))
@@ -153,7 +153,7 @@ describe("a client's channel", () => {
     await vi.waitFor(() => assert.match(messages.join(""), /\d+ CANCEL - 0\n/))
   })
 
-  it("is left alone where it cannot be opened", async () => {
+  it("is not used where it cannot be opened", async () => {
     const { client, requests, sockets } = await scripted((socket) => socket.terminate())
     sockets.shouldHandle = () => false
 
@@ -162,7 +162,7 @@ describe("a client's channel", () => {
     assert.strictEqual(requests(), 20)
   })
 
-  it("is not asked for where nobody names one", async () => {
+  it("is not opened unless the server offers it", async () => {
     let upgrades = 0
     const server = http.createServer((request, response) => {
       request.resume()
@@ -200,7 +200,7 @@ describe("a client's channel", () => {
     assert.match(eventId, /^evt_/)
   })
 
-  it("makes calls once that the engine had not taken when it stopped", async () => {
+  it("repeats once the calls that the engine had not accepted when it stopped", async () => {
     const server = await EngineServer.start()
     cleanups.push(() => server[Symbol.asyncDispose]())
     await using client = createClient({
@@ -224,7 +224,7 @@ describe("a client's channel", () => {
     assert.strictEqual(version, emits.length)
   })
 
-  it("carries what is small, and leaves what is large to HTTP", async () => {
+  it("carries small calls, and leaves large ones to HTTP", async () => {
     await using engine = await startEngine({ maxBodyBytes: 8 * 1024 * 1024 })
     await using client = createClient({ serverUrl: engine.url })
     for (let i = 0; i < 20; i++) await client.health()

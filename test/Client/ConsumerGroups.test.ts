@@ -32,7 +32,7 @@ const rejection = (call: Promise<unknown>): Promise<unknown> =>
 
 const printers = { name: "printers", pattern: "topic:news" } as const
 
-it("both APIs see the same group, whole", async () => {
+it("both APIs see the same group, with all its fields", async () => {
   const made = await overHttp.consumerGroups.create({
     ...printers,
     namespace: "media",
@@ -81,7 +81,7 @@ describe.each([
     assert.deepStrictEqual(await consumerGroups.list(), [])
   })
 
-  it("what cannot be has an error of its class", async () => {
+  it("each invalid operation has the error of its class", async () => {
     const { consumerGroups } = open()
     const unknown = await rejection(consumerGroups.get("nobody"))
     assert.instanceOf(unknown, ConsumerGroupNotFoundError)
@@ -104,7 +104,7 @@ describe.each([
     assert.strictEqual(await rejection(consumerGroups.list({ signal })), "enough")
   })
 
-  it("a long list comes whole", async () => {
+  it("a long list is complete", async () => {
     const { consumerGroups } = open()
     const names = Array.from({ length: 205 }, (_, i) => `group-${i}`)
     await Promise.all(names.map((name) => engine.client.consumerGroups.create({ ...printers, name })))
@@ -113,7 +113,7 @@ describe.each([
   })
 })
 
-it("a subscription whose group is deleted ends, and does not come back with the next connection", async () => {
+it("a subscription whose group is deleted ends, and is not renewed with the next connection", async () => {
   const errors: Array<SubscriptionErrorInfo> = []
   const seen: Array<number> = []
   using sub = createSubscriptionClient({ serverUrl: engine.url!, reconnectDelay: 10 })
@@ -138,7 +138,7 @@ it("a subscription whose group is deleted ends, and does not come back with the 
   await again.ack(again.lastEvent!.eventId!)
 })
 
-it("legacy servers are understood: enum names, absent fields, pages", async () => {
+it("answers of legacy servers are understood: enum names, absent fields, pages", async () => {
   const group = {
     id: "7d9",
     namespace: "default",

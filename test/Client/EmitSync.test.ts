@@ -92,7 +92,7 @@ describe.each<[string, () => IronflowClient]>([
     assert.instanceOf(await waiting, RunCancelledError)
   })
 
-  it("gives up in time and says that the run goes on", async () => {
+  it("gives up at its timeout and says that the run goes on", async () => {
     const error = await failureOf(client().emitSync("order.held", {}, { timeout: 50 }))
 
     assert.instanceOf(error, TimeoutError)
@@ -106,7 +106,7 @@ describe.each<[string, () => IronflowClient]>([
     assert.strictEqual(Object(error).code, "NO_RESULTS")
   })
 
-  it("refuses a timeout that is none, and emits nothing", async () => {
+  it("refuses an invalid timeout, and emits nothing", async () => {
     const before = (await client().listRuns()).totalCount
 
     assert.instanceOf(

@@ -116,7 +116,7 @@ describe.each(["in process", "over HTTP"])("streams.of() %s", (where) => {
     await engine.close()
   })
 
-  it("appends, reads and folds what its events say", async () => {
+  it("appends, reads and folds its events", async () => {
     const orders = client.streams.of(Order)
 
     const first = await orders.append("order-1", added(2), { expectedVersion: "NO_STREAM" })
@@ -154,7 +154,7 @@ describe.each(["in process", "over HTTP"])("streams.of() %s", (where) => {
     assert.deepStrictEqual([entityVersion, state.items], [0, 0])
   })
 
-  it("lets one of two win who decide by the same state", async () => {
+  it("lets one of two writers with the same state win", async () => {
     const orders = client.streams.of(Order)
     const { entityVersion } = await orders.state("order-1")
 
@@ -190,7 +190,7 @@ describe.each(["in process", "over HTTP"])("streams.of() %s", (where) => {
     assert.match(error.message, /^The snapshot at version 3 of entity "order-1" .*: items: /)
   })
 
-  it("refuses to append what does not fit, and stores nothing", async () => {
+  it("refuses to append an event that does not fit its schema, and stores nothing", async () => {
     const orders = client.streams.of(Order)
     const calls = [
       // @ts-expect-error -- a text is no quantity
@@ -213,7 +213,7 @@ describe.each(["in process", "over HTTP"])("streams.of() %s", (where) => {
     assert.strictEqual((await orders.read("order-1")).totalCount, 0)
   })
 
-  it("says which event of a stream does not fit", async () => {
+  it("names the event of a stream that does not fit its schema", async () => {
     const orders = client.streams.of(Order)
     await orders.append("order-1", added(1))
     const entityType = "order"
@@ -250,7 +250,7 @@ describe.each(["in process", "over HTTP"])("streams.of() %s", (where) => {
     assert.deepInclude(events[0], { data: { code: "OLD", percent: 5 }, version: 1 })
   })
 
-  it("has no state for an entity that makes none", async () => {
+  it("has no state for an entity without `evolve`", async () => {
     const events = client.streams.of(defineEntity({ type: "order", events: [ItemAdded] }))
     await events.append("order-1", added(1))
     // @ts-expect-error -- without `evolve` there is no state

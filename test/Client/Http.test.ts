@@ -575,7 +575,7 @@ describe("the client of a server", () => {
     )
   })
 
-  it("a run that is not there is told from an endpoint that is not there", async () => {
+  it("a missing run is told from a missing endpoint", async () => {
     await using it = await scripted({ status: 404, body: { code: "not_found", message: "run not found" } })
 
     for (const call of [it.client.retryRun("run_1"), it.client.getRunSteps("run_1")]) {
@@ -593,7 +593,7 @@ describe("the client of a server", () => {
     assert.deepStrictEqual(it.server.lines, [])
   })
 
-  it("a server that is not there is named, with what to do", async () => {
+  it("an unreachable server is named, with what to do", async () => {
     const port = await unusedPort()
     await using client = createClient({ serverUrl: `http://127.0.0.1:${port}`, apiKey: "very-secret" })
 
@@ -724,7 +724,7 @@ describe("the client's patience", () => {
     })
   )
 
-  it.effect("waitForRun gives up in time, and says why the run goes on", () =>
+  it.effect("waitForRun gives up at its timeout, and says what the run waits for", () =>
     Effect.gen(function* () {
       const { fiber, urls } = yield* recorded(
         (request) =>
@@ -744,7 +744,7 @@ describe("the client's patience", () => {
     })
   )
 
-  it.effect("waitForRun looks again and again on a server that cannot wait", () =>
+  it.effect("waitForRun polls a server that cannot wait", () =>
     Effect.gen(function* () {
       let looks = 0
       const { fiber, urls } = yield* recorded(
@@ -819,7 +819,7 @@ describe("createClient", () => {
     assert.deepStrictEqual(urls, [expected])
   })
 
-  it("takes URL, key and environment from the process's environment", async () => {
+  it("reads URL, key and environment from environment variables", async () => {
     await using server = await ScriptedServer.start(() => ({ body: { status: "ok" } }))
     vi.stubEnv("IRONFLOW_SERVER_URL", server.url)
     vi.stubEnv("IRONFLOW_API_KEY", "key-of-env")
@@ -836,7 +836,7 @@ describe("createClient", () => {
     assert.strictEqual(asked!.headers["x-ironflow-environment"], "staging")
   })
 
-  it("sends no environment that nobody has named", async () => {
+  it("sends no environment unless one is configured", async () => {
     await using server = await ScriptedServer.start(() => ({ body: { status: "ok" } }))
     await using client = createClient({ serverUrl: server.url })
 

@@ -159,7 +159,7 @@ describe("the client of an engine of this package", () => {
     assert.isAbove(second.sequence, first.sequence)
   })
 
-  it("waits in vain for as long as it is told, and says why", async () => {
+  it("waits until its timeout, and says why in vain", async () => {
     const runId = await heldRun()
 
     const error = await rejection(client.waitForRun(runId, { timeout: 1 }))
@@ -169,7 +169,7 @@ describe("the client of an engine of this package", () => {
     await client.cancelRun(runId)
   })
 
-  it("is told at once when the run that it waits for ends", async () => {
+  it("learns at once that an awaited run has ended", async () => {
     const runId = await heldRun()
 
     const ended = client.waitForRun(runId)
@@ -237,7 +237,7 @@ describe("the client of an engine of this package", () => {
     assert.strictEqual(await client.health(), "ok")
   })
 
-  it("deletes a function that no worker has any more, and no other", async () => {
+  it("deletes a function that no worker has, and no other", async () => {
     const once = createFunction({ id: "once", triggers: [{ event: "order.old" }] }, async () => "done")
     const early = createWorker({ serverUrl: server.url, functions: [once], logger: false, workerId: "early" })
     const stopped = early.start()
@@ -262,7 +262,7 @@ describe("the client of an engine of this package", () => {
     await client.cancelRun(runIds[0]!)
   })
 
-  it("lives in its environment", async () => {
+  it("stays in its environment", async () => {
     await using elsewhere = createClient({ serverUrl: server.url, environment: "staging" })
 
     const { runIds } = await elsewhere.emit("order.placed", { orderId: "o-9" })

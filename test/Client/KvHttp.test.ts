@@ -1,4 +1,4 @@
-/** Keys of servers that are not ours: values without a content type, conditions in their words, calls that they do not have. */
+/** Keys of legacy servers: values without a content type, their errors for conditions, calls that they lack. */
 import http from "node:http"
 import { once } from "node:events"
 import type { AddressInfo } from "node:net"
@@ -60,7 +60,7 @@ it.each([
   })
 })
 
-it("404 and 409 are what they mean for the call", async () => {
+it("404 and 409 become the errors of the call", async () => {
   const bucket = client.kv().bucket("b")
   answer = { status: 404, body: { error: "not found" } }
   await expect(bucket.get("k")).rejects.toMatchObject({ _tag: "KeyNotFoundError" })
@@ -74,7 +74,7 @@ it("404 and 409 are what they mean for the call", async () => {
   await expect(client.kv().createBucket({ name: "b" })).rejects.toMatchObject({ _tag: "BucketExistsError" })
 })
 
-it("a server that knows no pages is asked once, and one that repeats a page is not asked for ever", async () => {
+it("a server without pages is called once, and one that repeats a page does not cause a loop", async () => {
   const bucket = client.kv().bucket("b")
   answer = { status: 200, body: { keys: ["a", "b-1", 7], count: 3 } }
   expect(await bucket.listKeys()).toEqual(["a", "b-1"])
@@ -89,7 +89,7 @@ it("a server that knows no pages is asked once, and one that repeats a page is n
   expect(asked).toHaveLength(5)
 })
 
-it("values go out as texts and bytes that say no more, and as JSON", async () => {
+it("values are sent as strings, bytes and JSON", async () => {
   answer = { status: 200, body: { revision: 1 } }
   const bucket = client.kv().bucket("b")
 

@@ -63,7 +63,7 @@ describe("listEvents", () => {
     assert.deepStrictEqual(await remote.listEvents(options), await engine.client.listEvents(options))
   })
 
-  it("has all that is stored of an event", async () => {
+  it("has everything that is stored of an event", async () => {
     for (const [, client] of connections) {
       const { events } = await client.listEvents({ order: "oldest" })
       const [first, second] = events
@@ -83,7 +83,7 @@ describe("listEvents", () => {
     }
   })
 
-  it("goes on where a page ended, and knows the cursor of another list", async () => {
+  it("continues where a page ended, and refuses the cursor of another list", async () => {
     for (const [, client] of connections) {
       const first = await client.listEvents({ name: "order.*", limit: 2 })
       const second = await client.listEvents({ name: "order.*", limit: 2, cursor: first.nextCursor! })
@@ -100,7 +100,7 @@ describe("listEvents", () => {
           () => assert.fail("it was taken"),
           (error: Error) => error
         )
-        assert.match(message, /is of a list with other filters/)
+        assert.match(message, /belongs to a list with other filters/)
       }
     }
   })
@@ -139,7 +139,7 @@ describe("listEvents", () => {
 })
 
 describe("getEvent", () => {
-  it("refuses what is no event with the same words on both connections", async () => {
+  it("refuses an invalid id with the same message over both connections", async () => {
     const { eventId } = await engine.client.publish("news", 1)
     for (const [id, error] of [
       ["evt_1", EventNotFoundError],

@@ -1,4 +1,4 @@
-/** What is missing is named: an id that was left out is not looked for, here as over HTTP. */
+/** A missing id is refused by name, without a lookup, in process and over HTTP. */
 import { createClient, createFunction, type IronflowClient } from "@ironflow/node"
 import { type IronflowEngine, startEngine } from "@ironflow/node/engine"
 import { afterAll, assert, beforeAll, describe, it } from "vitest"
@@ -59,7 +59,7 @@ describe("a call without the id that it is about", () => {
   })
 })
 
-describe("a step or a version that says nothing", () => {
+describe("an empty step or version", () => {
   const steered: ReadonlyArray<
     readonly [string, (client: IronflowClient, id: string) => Promise<unknown>, RegExp]
   > = [
@@ -87,7 +87,7 @@ describe("a step or a version that says nothing", () => {
     assert.strictEqual(totalCount, ++paid)
   })
 
-  it("is refused of other programs too", async () => {
+  it("is refused from other programs too", async () => {
     const {
       runIds: [id = ""]
     } = await engine.client.emit("wage.paid", {})
@@ -113,7 +113,7 @@ describe("a time", () => {
     }
   })
 
-  it("that is a date or a text is taken", async () => {
+  it("may be a date or a string", async () => {
     for (const [, client] of clients) {
       for (const since of [new Date(0), "2026-01-31T12:00:00Z"]) await client.listEvents({ since })
     }

@@ -1,4 +1,4 @@
-/** What comes of errors that a call does not name, and of codes that are not known here. */
+/** Errors that a call does not declare, and unknown codes. */
 import { assert, describe, it } from "@effect/vitest"
 import * as Effect from "effect/Effect"
 import * as FetchHttpClient from "effect/http/FetchHttpClient"
@@ -135,7 +135,7 @@ const expected = [
   { class: "MasterKeyError", code: "MASTER_KEY_MISSING", isMissing: false }
 ]
 
-describe("what is not there", () => {
+describe("a missing thing", () => {
   it.live("is the same class inside the process", () =>
     Effect.gen(function* () {
       const inside = Engine.layerClient.pipe(
@@ -146,7 +146,7 @@ describe("what is not there", () => {
     })
   )
 
-  it.live("and over HTTP", () =>
+  it.live("is the same class over HTTP", () =>
     Effect.gen(function* () {
       const engine = yield* Effect.acquireRelease(
         Effect.promise(() => startEngine({ filename: ":memory:", logger: false, listen: { port: 0 } })),
@@ -158,7 +158,7 @@ describe("what is not there", () => {
     })
   )
 
-  it.live("and over a channel, which a client opens after a few calls", () =>
+  it.live("is the same class over a channel, which a client opens after a few calls", () =>
     Effect.gen(function* () {
       const engine = yield* Effect.acquireRelease(
         Effect.promise(() => startEngine({ filename: ":memory:", logger: false, listen: { port: 0 } })),

@@ -1,4 +1,4 @@
-/** Following a projection on an Ironflow server as others are: events say little, and which states have changed nobody says. */
+/** Following a projection on a legacy server, whose events do not say which states have changed. */
 import { createServer } from "node:http"
 import type { AddressInfo } from "node:net"
 import { assert, it, vi } from "vitest"
@@ -86,7 +86,7 @@ class Server implements AsyncDisposable {
   }
 }
 
-it("reads each state that an event speaks of, and after a lost connection that of its partition", async () => {
+it("reads each state that an event announces, and the state of its partition after a lost connection", async () => {
   await using server = await Server.start()
   await using client = createClient({ serverUrl: server.url })
   server.put("__global__", 1)
@@ -119,7 +119,7 @@ it("reads each state that an event speaks of, and after a lost connection that o
   assert.deepStrictEqual(new Set(server.patterns), new Set([all]))
 }, 15_000)
 
-it("begins with the state that there is, when asked so, and follows one partition", async () => {
+it("begins with the existing state on request, and follows one partition", async () => {
   await using server = await Server.start()
   await using client = createClient({ serverUrl: server.url })
   server.put("ada", 1)

@@ -1,4 +1,4 @@
-/** When calls are made again, and who hears of it. */
+/** When calls are retried, and who is told. */
 import { assert, describe, it } from "@effect/vitest"
 import { createClient } from "../../src/Promise/Client.ts"
 import type { ClientRetryConfig, RetryEvent } from "../../src/Client/Retry.ts"
@@ -8,7 +8,7 @@ import { ScriptedServer, unusedPort } from "./ScriptedServer.ts"
 const quick: ClientRetryConfig = { initialDelayMs: 1, connectionDelayMs: 1 }
 
 describe("retries of the client", () => {
-  it("tell of every attempt that is followed by another", async () => {
+  it("report every attempt that is followed by another", async () => {
     const server = await ScriptedServer.start(() => ({ status: 503, body: { message: "busy" } }))
     const events: Array<RetryEvent> = []
     await using client = createClient({
@@ -37,7 +37,7 @@ describe("retries of the client", () => {
     )
   })
 
-  it("tell why there was no answer", async () => {
+  it("report why there was no answer", async () => {
     const events: Array<RetryEvent> = []
     await using client = createClient({
       serverUrl: `http://127.0.0.1:${await unusedPort()}`,
@@ -50,7 +50,7 @@ describe("retries of the client", () => {
     assert.instanceOf(events[0]?.error, ConnectionError)
   })
 
-  it("are made of an emit without a key that no server has received", async () => {
+  it("repeat an emit without a key when no server has received it", async () => {
     const port = await unusedPort()
     let starting: Promise<ScriptedServer> | undefined
     await using client = createClient({
@@ -75,7 +75,7 @@ describe("retries of the client", () => {
     assert.strictEqual(server!.asked.length, 1)
   })
 
-  it("are not made of an emit without a key that a server may have received", async () => {
+  it("do not repeat an emit without a key when a server may have received it", async () => {
     await using server = await ScriptedServer.start(() => "hang up")
     await using client = createClient({ serverUrl: server.url, retry: { ...quick, maxAttempts: 3 } })
 
@@ -86,7 +86,7 @@ describe("retries of the client", () => {
     assert.strictEqual(server.asked.length, 1)
   })
 
-  it("are not made of `health`, which says how the server is now", async () => {
+  it("do not repeat `health`, which reports the current state of the server", async () => {
     const events: Array<RetryEvent> = []
     await using client = createClient({
       serverUrl: `http://127.0.0.1:${await unusedPort()}`,

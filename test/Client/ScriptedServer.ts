@@ -1,4 +1,4 @@
-/** A server played by a test on a real socket: it answers as it is told and remembers what it was asked. */
+/** A scripted server on a real socket: it gives the configured answers and records its requests. */
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from "node:http"
 import type { AddressInfo, Socket } from "node:net"
 
@@ -61,7 +61,7 @@ export class ScriptedServer implements AsyncDisposable {
     return this.asked.map(({ method, path }) => `${method} ${path}`)
   }
 
-  /** Waits until something holds; looked at after everything that is asked and answered here. */
+  /** Waits until a condition holds; it is checked after each request and answer here. */
   until(holds: () => boolean): Promise<void> {
     return new Promise((resolve) => {
       const look = () => {

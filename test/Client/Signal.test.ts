@@ -1,4 +1,4 @@
-/** An `AbortSignal` is how the Promise API ends a call; an Effect is interrupted, and its services know of no signal. */
+/** The Promise API ends a call by `AbortSignal`; an Effect is interrupted, and its services have no signal option. */
 import { createClient, type IronflowClient, type KVBucketHandle } from "@ironflow/node"
 import {
   type ApiKeys,

@@ -131,7 +131,7 @@ describe.each(["in the engine's process", "over HTTP"] as const)("entity streams
     )
   })
 
-  it("reject a conflict with the stack of whoever asked, and leave other stacks as they are", async () => {
+  it("reject a conflict with the stack of the caller, and keep other stacks", async () => {
     await client.streams.append("asked", item(1))
     const limit = Error.stackTraceLimit
     const appendWrongly = async () => await client.streams.append("asked", item(2), { expectedVersion: 7 })
@@ -157,7 +157,7 @@ describe.each(["in the engine's process", "over HTTP"] as const)("entity streams
     )
   })
 
-  it("let one of many writers with one expectation win, and tell the others both versions", async () => {
+  it("let one of many writers that expect the same version win, and tell the others both versions", async () => {
     await client.streams.append("contested", item(0))
 
     const outcomes = await Promise.allSettled(
@@ -191,7 +191,7 @@ describe.each(["in the engine's process", "over HTTP"] as const)("entity streams
     assert.strictEqual(appended.entityVersion, 2)
   })
 
-  it("take several events at once, all or none", async () => {
+  it("accept several events at once, all or none", async () => {
     const events = [{ name: "a", data: 1 }, { name: "b", version: 2 }, { name: "c" }]
     const appended = await client.streams.appendAll(
       "batch",
@@ -292,7 +292,7 @@ describe.each(["in the engine's process", "over HTTP"] as const)("entity streams
     assert.instanceOf(await rejection(snapshot), StreamNotFoundError)
   })
 
-  it("refuse what is not acceptable, and are unharmed by it", async () => {
+  it("refuse invalid input without changes", async () => {
     const { streams } = client
     const cyclic: Record<string, unknown> = {}
     cyclic.self = cyclic
@@ -410,7 +410,7 @@ describe.each(["in the engine's process", "over HTTP"] as const)("entity streams
     })
   })
 
-  it("keep a transaction that conflicts to the end out of everything", async () => {
+  it("store nothing of a transaction that conflicts to the end", async () => {
     const { runIds } = await client.emit("stock.wanted", { sku: "never", mistakes: 9 })
     const run = await client.waitForRun(runIds[0] ?? "", { timeout: 10_000 })
 
@@ -561,7 +561,7 @@ describe("entity streams of another server", () => {
     assert.strictEqual(Object(error.cause).message, message)
   })
 
-  it("refuse otherwise as they say", async () => {
+  it("pass on other refusals of the server", async () => {
     await using here = await scripted({
       [`${service}/AppendEvent`]: { status: 409, body: { code: "already_exists", message: "duplicate" } }
     })
@@ -572,7 +572,7 @@ describe("entity streams of another server", () => {
     assert.notInstanceOf(error, VersionConflictError)
   })
 
-  it("do not exist where the server says so in its words", async () => {
+  it("do not exist when the server says so in plain text", async () => {
     const missing = { status: 404, body: { code: "not_found", message: "stream not found" } }
     await using here = await scripted({
       [`${service}/GetStreamInfo`]: missing,
@@ -588,7 +588,7 @@ describe("entity streams of another server", () => {
     assert.instanceOf(conflict, VersionConflictError)
   })
 
-  it("lack what only our engine has, and the error says what to do instead", async () => {
+  it("lack features of this engine, and the error says what to do instead", async () => {
     await using here = await scripted({})
     const { streams } = here.client
 

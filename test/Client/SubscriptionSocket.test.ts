@@ -7,7 +7,7 @@ import { type WebSocket, WebSocketServer } from "ws"
 
 afterEach(() => void vi.useRealTimers())
 
-it("is given up when the server is gone without a word, and opened again", async () => {
+it("is given up when the server vanishes silently, and opened again", async () => {
   vi.useFakeTimers({ toFake: ["setInterval", "clearInterval"] })
   const server = new WebSocketServer({ host: "127.0.0.1", port: 0, autoPong: false })
   const connections: Array<WebSocket> = []

@@ -21,7 +21,7 @@ const failureOf = async (serverUrl: string): Promise<Error> => {
 }
 
 describe("a server URL", () => {
-  it("with https: for a port that speaks plain HTTP is named with the one to write", async () => {
+  it("with https: for a plain HTTP port is reported with the right URL", async () => {
     await using server = await ScriptedServer.start(() => ({}))
     const url = server.url.replace("http:", "https:")
 
@@ -33,7 +33,7 @@ describe("a server URL", () => {
     )
   })
 
-  it("with https: for a port that speaks plain HTTP is named to subscribers too", async () => {
+  it("with https: for a plain HTTP port is reported to subscribers too", async () => {
     await using server = await ScriptedServer.start(() => ({}))
     const url = server.url.replace("http:", "https:")
     const client = createSubscriptionClient({ serverUrl: url, autoReconnect: false })
@@ -48,7 +48,7 @@ describe("a server URL", () => {
     }
   })
 
-  it("with http: for a port that speaks TLS is followed by the one to try", async () => {
+  it("with http: for a TLS port is reported with the URL to try", async () => {
     const server = createTls(makeCertificate())
     await new Promise<void>((resolve) => void server.listen(0, "127.0.0.1", resolve))
     const { port } = server.address() as AddressInfo

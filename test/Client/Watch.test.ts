@@ -1,4 +1,4 @@
-/** Watches of servers that a test plays: others than ours, ones that go away, and ones that fall silent. */
+/** Watches of scripted servers: legacy ones, ones that vanish, and ones that fall silent. */
 import { createClient, type IronflowClient, type KVWatchEvent } from "@ironflow/node"
 import type { AddressInfo } from "node:net"
 import { afterEach, beforeEach, expect, it } from "vitest"
@@ -34,7 +34,7 @@ const take = async (watcher: AsyncIterable<KVWatchEvent>, count: number): Promis
   return seen
 }
 
-it("frames of a server that says no more than it must are understood, and others are passed over", async () => {
+it("minimal frames of a server are understood, and unknown ones are skipped", async () => {
   play = (socket) => {
     socket.send("no JSON")
     socket.send(JSON.stringify({ type: "hello" }))
@@ -55,14 +55,14 @@ it("frames of a server that says no more than it must are understood, and others
   expect(asked).toEqual(["/api/v1/kv/buckets/b/watch?revision=now&key=k"])
 })
 
-it("a server that does not say where it begins is taken to have begun", async () => {
+it("a server that does not announce the start of a watch is assumed to have started", async () => {
   play = () => undefined
   await using watcher = client.kv().bucket("b").watch()
 
   await watcher.ready
 })
 
-it("a lost connection is made again from where the watch was, and nothing is told twice", async () => {
+it("a lost connection is renewed at the position of the watch, and nothing is delivered twice", async () => {
   play = (socket, connection) => {
     update(socket, 7)
     if (connection === 1) return socket.close()
@@ -74,7 +74,7 @@ it("a lost connection is made again from where the watch was, and nothing is tol
   expect(asked.map((url) => new URL(url, "http://host").searchParams.get("revision"))).toEqual(["now", "7"])
 })
 
-it("a connection that has fallen silent is given up, one that is pinged is not", async () => {
+it("a silent connection is given up, a pinged one is not", async () => {
   const pings = 4
   const pingMs = 100
   let pinged = 0

@@ -68,7 +68,7 @@ const aWhile = Effect.forEach(
 
 describe("the auditor of an engine", () => {
   it.effect(
-    "takes a run of the same event for a rerun when it began after the other had ended, and else for one too many",
+    "accepts a second run of an event when it began after the first had ended, and otherwise reports it",
     () =>
       withAuditor(true, ({ lines }) =>
         Effect.gen(function* () {
@@ -96,7 +96,7 @@ describe("the auditor of an engine", () => {
       )
   )
 
-  it.effect("counts what it finds, says it once, and asks nothing while nothing happens", () =>
+  it.effect("counts violations, reports each once, and runs no queries while nothing happens", () =>
     withAuditor(true, ({ lines, reads }) =>
       Effect.gen(function* () {
         const store = yield* Store

@@ -1,4 +1,4 @@
-/** A connection that does not keep up: what waits for it, what it is told, and what it gets when it reads on. */
+/** A connection that does not keep up: its buffer, its warnings, and its events once it reads again. */
 import { assert, it } from "@effect/vitest"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
@@ -53,7 +53,7 @@ class SlowWire implements Wire {
 const KB = 1024
 const messages = 40
 
-/** Subscribes with a mode, publishes 4 MB in messages of 100 kB while nobody reads, and then reads all that comes. */
+/** Subscribes with a mode, publishes 4 MB in messages of 100 kB without reading, and then reads everything. */
 const stall = (backpressure: BackpressureMode) =>
   Effect.gen(function* () {
     const client = yield* Client
@@ -90,7 +90,7 @@ const stall = (backpressure: BackpressureMode) =>
 const all = Array.from({ length: messages + 1 }, (_, i) => i)
 const frame = 101 * KB
 
-it.effect("buffer tells it, holds a megabyte, and goes on from the log", () =>
+it.effect("buffer reports the slow client, holds a megabyte, and continues from the log", () =>
   Effect.gen(function* () {
     const { wire } = yield* stall("buffer")
 
@@ -102,7 +102,7 @@ it.effect("buffer tells it, holds a megabyte, and goes on from the log", () =>
   })
 )
 
-it.effect("block says nothing, holds 64 kB, and goes on from the log", () =>
+it.effect("block reports nothing, holds 64 kB, and continues from the log", () =>
   Effect.gen(function* () {
     const { wire } = yield* stall("block")
 
@@ -112,7 +112,7 @@ it.effect("block says nothing, holds 64 kB, and goes on from the log", () =>
   })
 )
 
-it.effect("drop holds a megabyte, leaves out what happens meanwhile, and says how much", () =>
+it.effect("drop holds a megabyte, drops later events, and reports how many", () =>
   Effect.gen(function* () {
     const { stalled, wire } = yield* stall("drop")
 

@@ -84,7 +84,7 @@ describe("over HTTP", () => {
       body: "{}"
     })
 
-  it("a backup comes as the bytes of its file, of which nothing is left at the server", async () => {
+  it("a backup is sent as the bytes of its file, and leaves no file at the server", async () => {
     await using ironflow = await start({ filename: database.filename })
 
     const answer = await ask(ironflow.url)
@@ -98,7 +98,7 @@ describe("over HTTP", () => {
     assert.strictEqual((await ask(ironflow.url)).status, 200)
   })
 
-  it("one backup at a time is made, and one that nobody takes is given up", async () => {
+  it("only one backup runs at a time, and one that nobody downloads is given up", async () => {
     {
       await using engine = await startEngine({ filename: database.filename, logger: false })
       // more than the sockets between the two take

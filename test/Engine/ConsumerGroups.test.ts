@@ -1,4 +1,4 @@
-/** Consumer groups as those see them who look after them, with members that are connected. */
+/** Managing consumer groups with connected members. */
 import { assert, it } from "@effect/vitest"
 import * as Effect from "effect/Effect"
 import * as Fiber from "effect/Fiber"
@@ -81,7 +81,7 @@ const publish = (...numbers: ReadonlyArray<number>) =>
 
 const news: ConsumerGroupConfig = { name: "printers", pattern: "topic:news" }
 
-it.effect("a group has what its members have, and says why it gets nothing", () =>
+it.effect("a group shows its members, and explains why it receives nothing", () =>
   Effect.gen(function* () {
     const groups = yield* ConsumerGroups
     yield* publish(0)
@@ -150,7 +150,7 @@ it.effect("a group has what its members have, and says why it gets nothing", () 
   }).pipe(Effect.provide(live))
 )
 
-it.effect("a group whose members' connections are full says so", () =>
+it.effect("a group reports that the connections of its members are full", () =>
   Effect.gen(function* () {
     const groups = yield* ConsumerGroups
     const member = yield* join({ buffer: { maxBytes: 2048 } })
@@ -182,7 +182,7 @@ it.effect("a group whose members' connections are full says so", () =>
   }).pipe(Effect.provide(live))
 )
 
-it.effect("nothing has ever fit a pattern that is mistyped, and that is said", () =>
+it.effect("a group with a mistyped pattern reports that no event ever matched", () =>
   Effect.gen(function* () {
     const groups = yield* ConsumerGroups
     yield* join({}, { pattern: "topic:nwes" })
@@ -195,7 +195,7 @@ it.effect("nothing has ever fit a pattern that is mistyped, and that is said", (
   }).pipe(Effect.provide(live))
 )
 
-it.effect("a paused group hands out nothing, and goes on where it was when it is resumed", () =>
+it.effect("a paused group delivers nothing, and continues from the same position when it is resumed", () =>
   Effect.gen(function* () {
     const groups = yield* ConsumerGroups
     const member = yield* join()
@@ -226,7 +226,7 @@ it.effect("a paused group hands out nothing, and goes on where it was when it is
   }).pipe(Effect.provide(live))
 )
 
-it.effect("settings that are updated hold for members that are connected", () =>
+it.effect("updated settings apply to connected members", () =>
   Effect.gen(function* () {
     const groups = yield* ConsumerGroups
     yield* groups.create({ ...news, maxInflight: 1, redeliverDelayMs: 0, maxRedeliveries: 0 })
@@ -253,7 +253,7 @@ it.effect("settings that are updated hold for members that are connected", () =>
   }).pipe(Effect.provide(live))
 )
 
-it.effect("a member gets what the group says and it does not, and its own where it does", () =>
+it.effect("a member uses its own settings, and those of the group for the rest", () =>
   Effect.gen(function* () {
     const groups = yield* ConsumerGroups
     yield* groups.create({ ...news, ackMode: "manual", backpressure: "block", filter: "event.data.i > 1" })
@@ -289,7 +289,7 @@ it.effect("a member gets what the group says and it does not, and its own where 
   }).pipe(Effect.provide(live))
 )
 
-it.effect("a client of ours acks nothing by itself where the group wants acks", () =>
+it.effect("a client of this package does not ack automatically when the group requires acks", () =>
   Effect.gen(function* () {
     const groups = yield* ConsumerGroups
     const { stream } = yield* Subscriptions
@@ -317,7 +317,7 @@ it.effect("a client of ours acks nothing by itself where the group wants acks", 
   }).pipe(Effect.provide(live))
 )
 
-it.effect("single events go to the members in turn", () =>
+it.effect("single events are delivered to the members in turn", () =>
   Effect.gen(function* () {
     const members = [yield* join(), yield* join(), yield* join()]
     for (let i = 1; i <= 6; i++) yield* publish(i)
@@ -333,7 +333,7 @@ it.effect("single events go to the members in turn", () =>
   }).pipe(Effect.provide(live))
 )
 
-it.effect("members of a deleted group are told, and only who subscribes again begins another one", () =>
+it.effect("members of a deleted group are told, and only a new subscription creates the group again", () =>
   Effect.gen(function* () {
     const groups = yield* ConsumerGroups
     const member = yield* join()
@@ -378,7 +378,7 @@ it.effect("members of a deleted group are told, and only who subscribes again be
   }).pipe(Effect.provide(live))
 )
 
-it.effect("who joins as the group is deleted ends up in one that is there", () =>
+it.effect("a member that joins while the group is deleted ends up in an existing group", () =>
   Effect.gen(function* () {
     const groups = yield* ConsumerGroups
     for (let between = 0; between < 8; between++) {
@@ -431,7 +431,7 @@ it.effect.each<readonly [string, object, string | RegExp]>([
   ["a blank name", { ...news, name: " " }, /must not be empty/],
   ["a group without a pattern", { name: "printers" }, /must be a string such as/],
   ["system events", { ...news, pattern: "system.run.>" }, /system events are not/],
-  ["entities", { ...news, pattern: "entity:order.>" }, /cannot be about entities/],
+  ["entities", { ...news, pattern: "entity:order.>" }, /cannot subscribe to `entity:` patterns/],
   ["a bad pattern", { ...news, pattern: "topic:a..b" }, /empty token/],
   ["a bad filter", { ...news, filter: "event.data.(" }, /event\.data\.\(/],
   ["a bad ack mode", { ...news, ackMode: "later" }, /`ackMode` must be one of auto, manual, not "later"/],
@@ -454,7 +454,7 @@ it.effect.each<readonly [string, object, string | RegExp]>([
   }).pipe(Effect.provide(live))
 )
 
-it.effect("what cannot be done to a group is said, and changes nothing", () =>
+it.effect("an invalid operation on a group is refused, and changes nothing", () =>
   Effect.gen(function* () {
     const groups = yield* ConsumerGroups
     yield* groups.create(news)

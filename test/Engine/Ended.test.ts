@@ -1,4 +1,4 @@
-/** An engine that has ended, over a store that goes on. */
+/** An engine that has ended, on a store that stays open. */
 import { assert, it } from "@effect/vitest"
 import { Engine } from "@ironflow/node/effect"
 import * as Context from "effect/Context"
@@ -43,7 +43,7 @@ const quiet = Effect.promise(async () => {
   await untilQuiet()
 })
 
-it.effect("hands out no run that becomes ready afterwards", () =>
+it.effect("dispatches no run that becomes ready afterwards", () =>
   Effect.gen(function* () {
     const store = yield* SqliteStore.make({ filename: ":memory:" })
     const first = yield* Scope.make()
@@ -65,7 +65,7 @@ it.effect("hands out no run that becomes ready afterwards", () =>
   })
 )
 
-it.effect("listens to nothing any more", () =>
+it.effect("no longer listens to anything", () =>
   Effect.gen(function* () {
     const store = yield* SqliteStore.make({ filename: ":memory:" })
     const listening = { onCommit: 0, onReady: 0, onLost: 0 }

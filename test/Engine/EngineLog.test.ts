@@ -1,4 +1,4 @@
-/** What the engine says of what goes wrong: one line each, with its fields, and nothing of what goes well. */
+/** The log of the engine: one line for each problem, with its fields, and none for success. */
 import { createFunction, createWorker, type LogFields, type Logger, serve } from "@ironflow/node"
 import { startEngine } from "@ironflow/node/engine"
 import { expect, it } from "vitest"
@@ -26,7 +26,7 @@ const triggers = [{ event: "order.placed" }]
 const SECRET = "tok-4711-secret"
 const PAYLOAD = "payload-of-the-order"
 
-it("there is one line for each failed attempt and for a run that fails, and none for what goes well", async () => {
+it("each failed attempt and each failed run has a line, and success has none", async () => {
   const { lines, logger } = recording()
   const fn = createFunction(
     { id: "charge", triggers, retry: { maxAttempts: 2, initialDelayMs: 10 } },
@@ -74,7 +74,7 @@ it("there is one line for each failed attempt and for a run that fails, and none
   expect(all).not.toContain(PAYLOAD)
 })
 
-it("a run that is tried again, paused or cancelled has a line, and so have functions and keys that change", async () => {
+it("a run that is retried, paused or cancelled has a line, and so has a change of a function or key", async () => {
   const { lines, logger } = recording()
   let fails = true
   const fn = createFunction(
@@ -110,7 +110,7 @@ it("a run that is tried again, paused or cancelled has a line, and so have funct
   expect(JSON.stringify(lines)).not.toContain(key.secret)
 })
 
-it("a worker that comes and goes has a line", async () => {
+it("a worker that connects or leaves has a line", async () => {
   const { lines, logger } = recording()
   await using engine = await startEngine({ filename: ":memory:", logger, listen: { port: 0 } })
   const worker = createWorker({
@@ -134,7 +134,7 @@ it("a worker that comes and goes has a line", async () => {
   ])
 })
 
-it("a lease that is lost has a line", async () => {
+it("a lost lease has a line", async () => {
   const { lines, logger } = recording()
   await using engine = await startEngine({
     filename: ":memory:",

@@ -1,4 +1,4 @@
-/** What erasing does to each column that may hold what somebody has written: a new one has to be decided on here. */
+/** What erasing does to each column that may hold data of users: a decision about each new column belongs here. */
 import { DatabaseSync } from "node:sqlite"
 import { assert, it } from "vitest"
 import { migrations } from "../../src/Engine/Store/Migrations.ts"
@@ -178,7 +178,7 @@ const kept: { readonly [why: string]: ReadonlyArray<string> } = {
   ]
 }
 
-it("is decided for every column that may hold what somebody has written", () => {
+it("is decided for every column that may hold data of users", () => {
   const db = new DatabaseSync(":memory:")
   for (const migration of migrations) db.exec(migration)
   const columns = db

@@ -1,4 +1,4 @@
-/** How long events are kept, how many, and what keeps them whatever their age. */
+/** Retention of events by age and size, and what keeps them longer. */
 import { assert, describe, it } from "@effect/vitest"
 import { startEngine } from "@ironflow/node/engine"
 import * as Duration from "effect/Duration"
@@ -51,7 +51,7 @@ const fn = (id: string, event: string) => ({
 })
 
 describe("events", () => {
-  it.effect("that were erased go as the others do, when they are too old", () =>
+  it.effect("are deleted when they are too old, erased ones too", () =>
     Effect.gen(function* () {
       const client = yield* Client
       yield* client.emit("old", { email: "jane" })
@@ -65,7 +65,7 @@ describe("events", () => {
     }).pipe(Effect.provide(keeping(Duration.hours(3), Number.POSITIVE_INFINITY)))
   )
 
-  it.effect("go when they are too old, without those of entity streams and without messages", () =>
+  it.effect("are deleted when they are too old, except events of entity streams and messages", () =>
     Effect.gen(function* () {
       const client = yield* Client
       const streams = yield* Streams
@@ -83,7 +83,7 @@ describe("events", () => {
     }).pipe(Effect.provide(keeping(Duration.days(1), Number.POSITIVE_INFINITY)))
   )
 
-  it.effect("go when they have too much data, the oldest first, and the newest of all stays", () =>
+  it.effect("are deleted when they are too large together, oldest first, and the newest one stays", () =>
     Effect.gen(function* () {
       const client = yield* Client
       for (let i = 0; i < 10; i++) yield* client.emit(`event-${i}`, { text: "x".repeat(1000) })
@@ -95,27 +95,29 @@ describe("events", () => {
     }).pipe(Effect.provide(keeping(Duration.infinity, 3500)))
   )
 
-  it.effect("stay while a run of them is kept, and all after them that the run may wait for", () =>
-    Effect.gen(function* () {
-      const client = yield* Client
-      const engine = yield* Engine.Engine
-      yield* engine.functions.register("default", [fn("ship", "order.placed")])
-      yield* client.emit("before", {})
-      const { runIds } = yield* client.emit("order.placed", { orderId: "o-1" })
-      yield* client.emit("after", {})
-      yield* client.emit("newest", {})
-      yield* hours(30)
-      assert.deepStrictEqual(yield* names, ["order.placed", "after", "newest"])
-      assert.deepStrictEqual((yield* client.getRun(runIds[0]!)).input, { orderId: "o-1" })
-      yield* client.cancelRun(runIds[0]!)
-      yield* client.emit("order.placed", {})
-      // the run goes two hours after its end, and then its event
-      yield* hours(4)
-      assert.deepStrictEqual(yield* names, ["order.placed"])
-    }).pipe(Effect.provide(keeping(Duration.days(1), Number.POSITIVE_INFINITY)))
+  it.effect(
+    "are kept as long as a run that they started, and so are later ones that the run may wait for",
+    () =>
+      Effect.gen(function* () {
+        const client = yield* Client
+        const engine = yield* Engine.Engine
+        yield* engine.functions.register("default", [fn("ship", "order.placed")])
+        yield* client.emit("before", {})
+        const { runIds } = yield* client.emit("order.placed", { orderId: "o-1" })
+        yield* client.emit("after", {})
+        yield* client.emit("newest", {})
+        yield* hours(30)
+        assert.deepStrictEqual(yield* names, ["order.placed", "after", "newest"])
+        assert.deepStrictEqual((yield* client.getRun(runIds[0]!)).input, { orderId: "o-1" })
+        yield* client.cancelRun(runIds[0]!)
+        yield* client.emit("order.placed", {})
+        // the run goes two hours after its end, and then its event
+        yield* hours(4)
+        assert.deepStrictEqual(yield* names, ["order.placed"])
+      }).pipe(Effect.provide(keeping(Duration.days(1), Number.POSITIVE_INFINITY)))
   )
 
-  it.effect("go in the sweep in which their runs go", () =>
+  it.effect("are deleted in the same sweep as their runs", () =>
     Effect.gen(function* () {
       const client = yield* Client
       const engine = yield* Engine.Engine
@@ -132,7 +134,7 @@ describe("events", () => {
   )
 
   it.effect(
-    "stay until every projection has come past them, and one that begins anew says what is gone",
+    "are kept until every projection has passed them, and a rebuilt projection reports the deleted ones",
     () =>
       Effect.gen(function* () {
         const client = yield* Client
@@ -160,12 +162,12 @@ describe("events", () => {
         yield* claim
         assert.include(
           (yield* projections.status("totals")).message,
-          "Events up to 1970-01-01T00:00:00.000Z are not all kept"
+          "Some events up to 1970-01-01T00:00:00.000Z have been deleted"
         )
       }).pipe(Effect.provide(keeping(Duration.days(1), Number.POSITIVE_INFINITY)))
   )
 
-  it.effect("stay until every consumer group has had them", () =>
+  it.effect("are kept until every consumer group has received them", () =>
     Effect.gen(function* () {
       const client = yield* Client
       const groups = yield* ConsumerGroups
@@ -180,7 +182,7 @@ describe("events", () => {
     }).pipe(Effect.provide(keeping(Duration.days(1), Number.POSITIVE_INFINITY)))
   )
 
-  it.effect("all stay unless it is said", () =>
+  it.effect("are all kept by default", () =>
     Effect.gen(function* () {
       yield* (yield* Client).emit("old", {})
       yield* (yield* Client).emit("newest", {})

@@ -264,7 +264,7 @@ const cases: ReadonlyArray<Case> = [
     }),
     workers: [],
     code: "RUNNING",
-    message: `It runs on worker worker-1, whose lease holds until ${at(NOW + 20_000)}. The engine that this worker is connected to (m-2, process 7) was last seen 30s ago. If it is gone, the worker comes to another engine and goes on, or the run goes on with another worker at ${at(NOW + 20_000)} (in 20s), from its last finished step.`,
+    message: `It runs on worker worker-1, whose lease holds until ${at(NOW + 20_000)}. The engine that this worker is connected to (m-2, process 7) was last seen 30s ago. If it is gone, the worker connects to another engine and continues, or the run continues on another worker at ${at(NOW + 20_000)} (in 20s), from its last finished step.`,
     details: {
       workerId: "worker-1",
       workerConnected: false,

@@ -94,7 +94,7 @@ for (const [via, clientOf] of connections) {
       ["nightly", "NO_TRIGGER", /is started by its schedule "0 3 \* \* \*"/],
       ["invoked", "NO_TRIGGER", /has no trigger: other runs invoke it/]
     ]
-    it("function by function, those that it has started first", async () => {
+    it("by function, those that it started first", async () => {
       const { functions, name, ...rest } = await clientOf().explainEvent(eventId)
       assert.strictEqual(name, "order.placed")
       assert.strictEqual(rest.eventId, eventId)
@@ -119,7 +119,7 @@ for (const [via, clientOf] of connections) {
   })
 }
 
-it("a fire of a schedule does not start another function with a schedule of the same name", async () => {
+it("a schedule does not start another function that has a schedule of the same name", async () => {
   await using engine = await startEngine({
     filename: ":memory:",
     logger: false,
@@ -147,7 +147,7 @@ it("a fire of a schedule does not start another function with a schedule of the 
   )
 })
 
-it("a run that is not kept any more is told from one that never was", async () => {
+it("a run that was deleted is told from one that never existed", async () => {
   const { eventId: id, runIds } = await engine.client.emit("order.shipped", {})
   for (const runId of runIds) await engine.client.waitForRun(runId)
   const { runIds: later } = await engine.client.emit("order.shipped", {})

@@ -1,4 +1,4 @@
-/** Expressions that would take long, sent to a real server: each is given up and says so, and everybody else goes on. */
+/** Slow expressions on a real server: each is stopped with a warning, and nobody else is delayed. */
 import {
   createClient,
   createFunction,
@@ -52,7 +52,7 @@ const data = {
 const givenUp = /given up (after (300000|2000) steps|because it makes more than 1000000 bytes)/
 
 describe("an expression that would take long", () => {
-  it("is a filter that lets nothing through, with one warning, while other subscribers get everything", async () => {
+  it("as a filter lets nothing through and warns once, while other subscribers get everything", async () => {
     const { engine, serverUrl, warnings } = await start()
     const sub = createSubscriptionClient({ serverUrl })
     const other = createSubscriptionClient({ serverUrl })
@@ -86,7 +86,7 @@ describe("an expression that would take long", () => {
     expect(filtered).toEqual([])
   })
 
-  it("is a trigger that starts nothing, with a warning that names its function, while others start", async () => {
+  it("as a trigger starts nothing and warns with the name of its function, while others start", async () => {
     const { engine, serverUrl, warnings } = await start()
     const ids = Object.keys(expensive).map((_, i) => `expensive-${i}`)
     const functions = Object.values(expensive).map((expression, i) =>
@@ -115,7 +115,7 @@ describe("an expression that would take long", () => {
     }
   })
 
-  it("is a wait that goes on waiting, with a warning that names it", async () => {
+  it("as a wait goes on waiting and warns with the name of the wait", async () => {
     const { engine, serverUrl, warnings } = await start()
     const functions = Object.entries(expensive).map(([_, match], i) =>
       createFunction({ id: `wait-${i}`, triggers: [{ event: "order.placed" }] }, async ({ step }) =>
@@ -149,7 +149,7 @@ describe("an expression that would take long", () => {
     await waiting()
   })
 
-  it("leaves little to the others that an event is for, but enough for simple ones", async () => {
+  it("leaves the others for that event little time, but enough for simple ones", async () => {
     const { engine, serverUrl, warnings } = await start()
     const functions = Array.from({ length: 60 }, (_, i) =>
       createFunction(
@@ -186,7 +186,7 @@ describe("an expression that would take long", () => {
     expect(stepsTaken() - before).toBeLessThan(MAX_SHARED_STEPS + MAX_STEPS + 61 * 2 * FEW_STEPS)
   })
 
-  it("is one of hundreds for an event, which together take as long as a few, and a warning says so", async () => {
+  it("among hundreds for one event, shares a small time limit with them, and a warning says so", async () => {
     const { engine, serverUrl, warnings } = await start()
     // each goes on as long as it may with little, and all are more text than is remembered compiled
     const expensive = (i: number): string =>
@@ -217,7 +217,7 @@ describe("an expression that would take long", () => {
     expect(told.length).toBeLessThanOrEqual(100)
   })
 
-  it("is a condition of a policy that denies, and says why", async () => {
+  it("as the condition of a policy denies, with the reason", async () => {
     const { engine, serverUrl } = await start()
     const { secret } = await engine.client.apiKeys.create({ name: "operator" })
     const operator = createClient({ serverUrl, apiKey: secret })
@@ -247,7 +247,7 @@ describe("an expression that would take long", () => {
     expect((await operator.emit("order.placed", {})).eventId).toMatch(/^evt_/)
   })
 
-  it("leaves others room between two filters, and between two events for one", async () => {
+  it("lets other work run between two filters, and between two events for one filter", async () => {
     const { engine, serverUrl } = await start()
     const sub = createSubscriptionClient({ serverUrl })
     cleanups.push(() => sub.close())
@@ -278,7 +278,7 @@ describe("an expression that would take long", () => {
     expect(longest).toBeLessThan(3 * MAX_STEPS)
   })
 
-  it("has no more room on one connection than all its filters together may take", async () => {
+  it("is limited by the limit for all filters of its connection", async () => {
     const { serverUrl } = await start()
     const sub = createSubscriptionClient({ serverUrl })
     cleanups.push(() => sub.close())
@@ -287,6 +287,6 @@ describe("an expression that would take long", () => {
     const subscribe = (i: number) => sub.subscribe(`events:order.${i}`, { filter, onEvent: () => undefined })
     for (let i = 0; i < 16; i++) await subscribe(i)
 
-    await expect(subscribe(16)).rejects.toThrow(/All filters of a connection together.*65536/)
+    await expect(subscribe(16)).rejects.toThrow(/The filters of one connection together.*65536/)
   })
 })

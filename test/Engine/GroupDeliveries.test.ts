@@ -1,4 +1,4 @@
-/** What becomes of an event that a member of a group has: settled when its body is done, kept while that runs, tried again, given up. */
+/** Deliveries to members of a group: settled after the body, extended while it runs, retried, given up. */
 import { assert, it } from "@effect/vitest"
 import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
@@ -75,7 +75,7 @@ const member = <E>(
     return fiber
   })
 
-/** Hears of events, and does with them what is said. */
+/** Receives events, and treats them as configured. */
 const recorder = () => {
   const seen: Array<number> = []
   return { seen, hear: (event: Delivered) => void seen.push(event.data.i) }
@@ -152,7 +152,7 @@ it.effect.each<readonly [string, "taken" | "failed", (i: number) => Effect.Effec
     }).pipe(Effect.provide(live))
 )
 
-it.effect("an interrupted stream gives back what it has at once, which is no failure", () =>
+it.effect("an interrupted stream gives its events back at once, which does not count as a failure", () =>
   Effect.gen(function* () {
     yield* begin({ maxRedeliveries: 0 })
     const first = yield* member(() => Effect.never)
@@ -170,23 +170,21 @@ it.effect("an interrupted stream gives back what it has at once, which is no fai
   }).pipe(Effect.provide(live))
 )
 
-it.effect(
-  "an event is settled only when its body is done, and one that was settled in the body is settled once",
-  () =>
-    Effect.gen(function* () {
-      yield* begin()
-      const gate = yield* Deferred.make<void>()
-      yield* member((event) => (event.data.i === 0 ? Deferred.await(gate) : event.ack.pipe(Effect.orDie)))
-      yield* publish(0, 1)
-      assert.deepInclude(yield* group, { inFlight: 2 })
+it.effect("an event is settled only after its body, and one settled in the body is settled once", () =>
+  Effect.gen(function* () {
+    yield* begin()
+    const gate = yield* Deferred.make<void>()
+    yield* member((event) => (event.data.i === 0 ? Deferred.await(gate) : event.ack.pipe(Effect.orDie)))
+    yield* publish(0, 1)
+    assert.deepInclude(yield* group, { inFlight: 2 })
 
-      yield* Deferred.succeed(gate, undefined)
-      yield* turns
+    yield* Deferred.succeed(gate, undefined)
+    yield* turns
 
-      assert.deepInclude(yield* group, { inFlight: 0, retrying: 0, givenUp: 0 })
-      const { metrics } = yield* Engine.Engine
-      assert.strictEqual(metrics().staleAcks, 0)
-    }).pipe(Effect.provide(live))
+    assert.deepInclude(yield* group, { inFlight: 0, retrying: 0, givenUp: 0 })
+    const { metrics } = yield* Engine.Engine
+    assert.strictEqual(metrics().staleAcks, 0)
+  }).pipe(Effect.provide(live))
 )
 
 it.effect.each(["auto", "manual"] as const)(
@@ -268,7 +266,7 @@ it.effect.each(["auto", "manual"] as const)(
     }).pipe(Effect.provide(live), Effect.scoped)
 )
 
-it.effect("a stream holds few events, so that others get the rest", () =>
+it.effect("a stream holds few events, so that other members get the rest", () =>
   Effect.gen(function* () {
     yield* begin()
     yield* member(() => Effect.never)
@@ -282,7 +280,7 @@ it.effect("a stream holds few events, so that others get the rest", () =>
   }).pipe(Effect.provide(live))
 )
 
-it.effect("a stream that is quick holds more, up to what the group allows, until it is slow", () =>
+it.effect("a fast stream holds more events, up to the limit of the group, until it is slow", () =>
   Effect.gen(function* () {
     yield* begin({ maxInflight: 50 })
     let isSlow = false
@@ -301,7 +299,7 @@ it.effect("a stream that is quick holds more, up to what the group allows, until
   }).pipe(Effect.provide(live))
 )
 
-it.effect("with acks of its own a member has the ackWait after the body, and longer when it says so", () =>
+it.effect("with manual acks a member has the ackWait after the body, and longer when it extends it", () =>
   Effect.gen(function* () {
     yield* begin()
     const { hear, seen } = recorder()
@@ -332,7 +330,7 @@ it.effect("with acks of its own a member has the ackWait after the body, and lon
   }).pipe(Effect.provide(live))
 )
 
-it.effect("with acks of its own a member has the whole ackWait after a body, whenever that ends", () =>
+it.effect("with manual acks a member has the whole ackWait after a body, whenever the body ends", () =>
   Effect.gen(function* () {
     yield* begin({ redeliverDelayMs: 0 })
     const { hear, seen } = recorder()
@@ -366,55 +364,53 @@ it.effect("with acks of its own a member has the whole ackWait after a body, whe
   }).pipe(Effect.provide(live))
 )
 
-it.effect(
-  "a member whose word does not reach the server lets go what waited for its ackWait, and says so once",
-  () =>
-    Effect.gen(function* () {
-      yield* begin()
-      const engine = yield* Engine.Engine
-      let isStill = false
-      const { stream } = make({
-        wire: () => {
-          const [ours, theirs] = makeWires()
-          engine.subscriptions.connect("default", theirs)
-          const send = ours.send.bind(ours)
-          return Object.assign(ours, { send: (frame: string) => (isStill ? undefined : send(frame)) })
-        }
-      })
-      const gate = yield* Deferred.make<void>()
-      const { hear, seen } = recorder()
-      const lines: Array<string> = []
-      const logger = Logger.make(({ logLevel, message }) => void lines.push(`${logLevel} ${String(message)}`))
-      const body = (event: Delivered) =>
-        Effect.andThen(
-          Effect.sync(() => hear(event)),
-          Deferred.await(gate)
-        )
-      yield* Effect.forkChild(
-        Stream.runForEach(stream("topic:news", { consumerGroup: "printers", ackWait: "10s" }), body)
-      ).pipe(Effect.provide(Logger.layer([logger])))
-      yield* turns
-      yield* publish(1, 2, 3, 4)
-      const other = recorder()
-      yield* member((event) => Effect.sync(() => other.hear(event)))
-      yield* pass(35)
-      assert.deepStrictEqual([seen, other.seen, lines], [[1], [], []])
+it.effect("a member that cannot reach the server drops events after their ackWait, with one log line", () =>
+  Effect.gen(function* () {
+    yield* begin()
+    const engine = yield* Engine.Engine
+    let isStill = false
+    const { stream } = make({
+      wire: () => {
+        const [ours, theirs] = makeWires()
+        engine.subscriptions.connect("default", theirs)
+        const send = ours.send.bind(ours)
+        return Object.assign(ours, { send: (frame: string) => (isStill ? undefined : send(frame)) })
+      }
+    })
+    const gate = yield* Deferred.make<void>()
+    const { hear, seen } = recorder()
+    const lines: Array<string> = []
+    const logger = Logger.make(({ logLevel, message }) => void lines.push(`${logLevel} ${String(message)}`))
+    const body = (event: Delivered) =>
+      Effect.andThen(
+        Effect.sync(() => hear(event)),
+        Deferred.await(gate)
+      )
+    yield* Effect.forkChild(
+      Stream.runForEach(stream("topic:news", { consumerGroup: "printers", ackWait: "10s" }), body)
+    ).pipe(Effect.provide(Logger.layer([logger])))
+    yield* turns
+    yield* publish(1, 2, 3, 4)
+    const other = recorder()
+    yield* member((event) => Effect.sync(() => other.hear(event)))
+    yield* pass(35)
+    assert.deepStrictEqual([seen, other.seen, lines], [[1], [], []])
 
-      isStill = true
-      yield* pass(15)
-      assert.deepStrictEqual(other.seen.toSorted(), [1, 2, 3, 4])
-      isStill = false
-      yield* Deferred.succeed(gate, undefined)
-      yield* turns
+    isStill = true
+    yield* pass(15)
+    assert.deepStrictEqual(other.seen.toSorted(), [1, 2, 3, 4])
+    isStill = false
+    yield* Deferred.succeed(gate, undefined)
+    yield* turns
 
-      assert.deepStrictEqual(seen, [1])
-      const letGo = lines.filter((line) => line.includes("let go"))
-      assert.lengthOf(letGo, 1)
-      assert.match(letGo[0]!, /^Warn.*"topic:news" that waited here were let go.*: 3\. .*10000ms/)
-      yield* publish(5, 6)
-      assert.deepStrictEqual([...seen, ...other.seen.slice(4)].toSorted(), [1, 5, 6])
-      assert.deepInclude(yield* group, { inFlight: 0, retrying: 0, givenUp: 0 })
-    }).pipe(Effect.provide(live))
+    assert.deepStrictEqual(seen, [1])
+    const letGo = lines.filter((line) => line.includes("let go"))
+    assert.lengthOf(letGo, 1)
+    assert.match(letGo[0]!, /^Warn.*"topic:news" that waited here were let go.*: 3\. .*10000ms/)
+    yield* publish(5, 6)
+    assert.deepStrictEqual([...seen, ...other.seen.slice(4)].toSorted(), [1, 5, 6])
+    assert.deepInclude(yield* group, { inFlight: 0, retrying: 0, givenUp: 0 })
+  }).pipe(Effect.provide(live))
 )
 
 it.effect.each<readonly [string, unknown, number]>([
@@ -442,7 +438,7 @@ it.effect.each<readonly [string, unknown, number]>([
 )
 
 it.effect(
-  "one that never acks gets its events again when its time is up, though it has room for no more",
+  "a member that never acks gets its events again after the deadline, even when its buffer is full",
   () =>
     Effect.gen(function* () {
       yield* begin({ maxInflight: 1, maxRedeliveries: 1 })
@@ -462,7 +458,7 @@ it.effect(
 )
 
 it.effect(
-  "what fails comes again after 5 seconds, doubling to 5 minutes, ten times, and is then a dead letter",
+  "a failed event is delivered again after 5 seconds, doubling to 5 minutes, ten times, and is then a dead letter",
   () =>
     Effect.gen(function* () {
       yield* begin()
@@ -498,7 +494,7 @@ it.effect(
     }).pipe(Effect.provide(live))
 )
 
-it.effect("one that let its time run out comes after the others, until it says something", () =>
+it.effect("a member that let its deadline pass comes after the others, until it sends something", () =>
   Effect.gen(function* () {
     yield* begin()
     const engine = yield* Engine.Engine
@@ -522,30 +518,28 @@ it.effect("one that let its time run out comes after the others, until it says s
   }).pipe(Effect.provide(live))
 )
 
-it.effect(
-  "a client of ours that has frozen gets nothing more, and goes on with what it has when it is back",
-  () =>
-    Effect.gen(function* () {
-      yield* begin()
-      const peer = new Peer(yield* Engine.Engine)
-      peer.subscribe({}, { resume: {} })
-      yield* turns
-      yield* publish(1)
-      for (let i = 0; i < 12; i++) yield* pass(31)
-      yield* publish(2)
-      assert.deepStrictEqual(peer.seen, [1])
-      assert.match((yield* group).message, /run out without a word since; 1 event waits\.$/)
+it.effect("a frozen client gets nothing more, and continues with its events when it is back", () =>
+  Effect.gen(function* () {
+    yield* begin()
+    const peer = new Peer(yield* Engine.Engine)
+    peer.subscribe({}, { resume: {} })
+    yield* turns
+    yield* publish(1)
+    for (let i = 0; i < 12; i++) yield* pass(31)
+    yield* publish(2)
+    assert.deepStrictEqual(peer.seen, [1])
+    assert.match((yield* group).message, /pass without a message since; 1 event waits\.$/)
 
-      peer.say({ type: "in_progress", subscriptionId: peer.frames[0].results[0].subscriptionId })
-      yield* turns
-      assert.deepStrictEqual(peer.seen, [1, 2])
-      for (const { eventId } of peer.events) peer.say({ type: "ack", eventId, ackType: "ack" })
-      yield* turns
-      assert.deepInclude(yield* group, { inFlight: 0, retrying: 0, givenUp: 0 })
-    }).pipe(Effect.provide(live))
+    peer.say({ type: "in_progress", subscriptionId: peer.frames[0].results[0].subscriptionId })
+    yield* turns
+    assert.deepStrictEqual(peer.seen, [1, 2])
+    for (const { eventId } of peer.events) peer.say({ type: "ack", eventId, ackType: "ack" })
+    yield* turns
+    assert.deepInclude(yield* group, { inFlight: 0, retrying: 0, givenUp: 0 })
+  }).pipe(Effect.provide(live))
 )
 
-it.effect("a delay that is set stays the same", () =>
+it.effect("a configured delay does not grow", () =>
   Effect.gen(function* () {
     yield* begin({ redeliverDelayMs: 2000, maxRedeliveries: 3 })
     const { hear, seen } = recorder()
@@ -568,7 +562,7 @@ it.effect("a delay that is set stays the same", () =>
 )
 
 it.effect(
-  "an event that cannot be handled is a dead letter at once, and given up no more when somebody has it retried",
+  "an event that cannot be handled is a dead letter at once, and is counted once when it is retried",
   () =>
     Effect.gen(function* () {
       yield* begin()
@@ -608,7 +602,7 @@ it.effect(
     }).pipe(Effect.provide(live))
 )
 
-it.effect("a legacy client's auto goes on settling what it was sent", () =>
+it.effect("the auto mode of a legacy client still settles each event as it is sent", () =>
   Effect.gen(function* () {
     yield* begin()
     const peer = new Peer(yield* Engine.Engine)
@@ -638,7 +632,7 @@ it.effect.each<readonly [string, object, object, RegExp]>([
   }).pipe(Effect.provide(live))
 )
 
-it.effect("what is in progress is said of what a subscription holds", () =>
+it.effect("inProgress is sent for every event that a subscription holds", () =>
   Effect.gen(function* () {
     const peer = new Peer(yield* Engine.Engine)
     peer.say({

@@ -1,4 +1,4 @@
-/** Whom an engine tells of runs and functions in trouble: hooks, by signed requests, and functions that listen to system events. */
+/** Reports of runs and functions in trouble: to hooks, by signed requests, and to functions that listen to system events. */
 import type http from "node:http"
 import { mkdtempSync, rmSync } from "node:fs"
 import { tmpdir } from "node:os"
@@ -86,7 +86,7 @@ const metric = (text: string, what: string): number =>
   Number(new RegExp(`ironflow_hook_calls_total\\{what="${what}"\\} (\\d+)`).exec(text)?.[1])
 
 describe("a hook", () => {
-  it("is called of a run that has failed, signed, without what the run was given", async () => {
+  it("is called for a failed run, with a signature and without the input of the run", async () => {
     const hook = await receiver()
     await using engine = await engineWith([{ url: hook.url, secret: SECRET, on: ["run.failed"] }])
 
@@ -111,7 +111,7 @@ describe("a hook", () => {
     await hook.close()
   })
 
-  it("is called of a run that is paused, of those functions and environments that it names, and of nothing else", async () => {
+  it("is called for a paused run, for its functions and environments only", async () => {
     const hook = await receiver()
     const shipping = createFunction({ id: "ship", triggers }, async ({ step }) => {
       await step.sleep("long", "1h")
@@ -146,7 +146,7 @@ describe("a hook", () => {
     await hook.close()
   })
 
-  it("is called again with the same id until it takes the call", async () => {
+  it("is called again with the same id until it accepts the call", async () => {
     const hook = await receiver((count) => (count === 1 ? 500 : count === 2 ? 302 : 200))
     await using engine = await engineWith([
       { url: hook.url, secret: SECRET, on: ["run.failed"], retry: quick }
@@ -161,7 +161,7 @@ describe("a hook", () => {
     await hook.close()
   })
 
-  it("that takes nothing is given up after its attempts, with a line and a count, and no secret is in either", async () => {
+  it("that accepts no call is given up after its attempts, with a log line and a count, both without secrets", async () => {
     const hook = await receiver(() => 503)
     await using engine = await engineWith(
       [{ url: hook.url, secret: SECRET, on: ["run.failed"], retry: quick }],
@@ -185,7 +185,7 @@ describe("a hook", () => {
     await hook.close()
   })
 
-  it("that never answers, and one that refuses, hold up neither runs nor another hook", async () => {
+  it("that never answers or refuses delays neither runs nor another hook", async () => {
     const silent = await receiver(() => undefined)
     const good = await receiver()
     await using engine = await engineWith([
@@ -207,7 +207,7 @@ describe("a hook", () => {
     await Promise.all([silent.close(), good.close()])
   })
 
-  it("gets what was stored before the engine was closed, and the database has neither its URL nor its secret", async () => {
+  it("gets calls stored before the engine was closed, and the database has neither its URL nor its secret", async () => {
     const filename = path.join(folder, "orders.db")
     const down = await receiver(() => 503)
     const hooks = [
@@ -241,7 +241,7 @@ describe("a hook", () => {
     await again.close()
   })
 
-  it("that is not there any more loses its calls, which is said", async () => {
+  it("that was removed loses its calls, with a log line", async () => {
     const filename = path.join(folder, "orders.db")
     const hook = { url: "http://127.0.0.1:9/", secret: SECRET }
     const first = await engineWith([hook], [fails], { filename })
@@ -293,7 +293,7 @@ describe("a hook", () => {
 
   it.each([
     ["no array", "https://shop.example.com", "`hooks` must be an array"],
-    ["no URL", [{ secret: SECRET }], "is no URL of an endpoint"],
+    ["no URL", [{ secret: SECRET }], "is not the URL of an endpoint"],
     [
       "credentials in it",
       [{ url: "https://a:b@shop.example.com", secret: SECRET }],
@@ -329,7 +329,7 @@ describe("a hook", () => {
 })
 
 describe("a function that fails", () => {
-  it("is told of once, when so many of its runs have failed, to hooks and to functions that listen", async () => {
+  it("is reported once to hooks and listening functions, when enough of its runs have failed", async () => {
     const hook = await receiver()
     const alarm = createFunction(
       { id: "alarm", triggers: [{ event: "system.function.*.failing" }] },
@@ -355,7 +355,7 @@ describe("a function that fails", () => {
     expect(told.output).toMatchObject({ ...figures, name: "system.function.charge.failing" })
   })
 
-  it("is not while most of its runs complete", async () => {
+  it("is not reported while most of its runs complete", async () => {
     const hook = await receiver()
     const mostly = createFunction({ id: "charge", triggers }, ({ event }) => {
       if (event.data.fails) throw new NonRetryableError("no")
@@ -388,7 +388,7 @@ describe("a function that fails", () => {
 })
 
 describe("functions that listen to system events", () => {
-  it("are started by what happens to runs, by the trigger's expression, and not by a trigger for all events", async () => {
+  it("are started by system events that match their expression, and not by a trigger for all events", async () => {
     const seen = (id: string, event: string, expression?: string) =>
       createFunction(
         { id, triggers: [{ event, ...(expression === undefined ? {} : { expression }) }] },
@@ -451,7 +451,7 @@ describe("functions that listen to system events", () => {
 })
 
 describe("verifyHook", () => {
-  it("takes one of several secrets, and says what is wrong with a request", async () => {
+  it("accepts any of several secrets, and explains what is wrong with a request", async () => {
     const hook = await receiver()
     await using engine = await engineWith([{ url: hook.url, secret: SECRET, on: ["run.failed"] }])
     await engine.client.emit("order.placed", {})

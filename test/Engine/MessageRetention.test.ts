@@ -28,7 +28,7 @@ const counts = Effect.gen(function* () {
   return topics.map(({ messageCount, name }) => [name, messageCount])
 })
 
-it.effect("messages go when they are too old, those of every topic and no event", () =>
+it.effect("messages of all topics are deleted when they are too old, and events are not", () =>
   Effect.gen(function* () {
     const client = yield* Client
     yield* client.publish("news", { i: 1 })
@@ -53,7 +53,7 @@ it.effect("messages go when they are too old, those of every topic and no event"
   }).pipe(Effect.provide(keeping(Duration.days(1), 1e9)))
 )
 
-it.effect("the oldest messages of a topic go when it holds too much, and others stay", () =>
+it.effect("the oldest messages of a topic are deleted when it is too large, and others stay", () =>
   Effect.gen(function* () {
     const client = yield* Client
     for (let i = 0; i < 10; i++) yield* client.publish("news", { text: "x".repeat(100) })

@@ -1,4 +1,4 @@
-/** What happens to runs is told to those who look on, in the order in which it is committed. */
+/** Observers are told what happens to runs, in the order of the commits. */
 import { assert, it } from "@effect/vitest"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
@@ -33,7 +33,7 @@ const live = Worker.layer({ functions: [ship], logger: false }).pipe(
   Layer.provide(SqliteStore.layer({ filename: ":memory:" }))
 )
 
-it.live("a run is told of from its start to its end, until nobody looks any more", () =>
+it.live("observers see a run from its start to its end, until they stop", () =>
   Effect.gen(function* () {
     const engine = yield* Engine.Engine
     const client = yield* Client
@@ -66,7 +66,7 @@ it.live("a run is told of from its start to its end, until nobody looks any more
   }).pipe(Effect.provide(live))
 )
 
-it.live("a run that no worker has is not told as taken", () =>
+it.live("a run that no worker has claimed is not reported as started", () =>
   Effect.gen(function* () {
     const engine = yield* Engine.Engine
     const client = yield* Client

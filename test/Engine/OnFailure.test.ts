@@ -132,7 +132,7 @@ describe.each(Object.entries(ways))("over %s", (_, start) => {
 })
 
 describe("onFailure", () => {
-  it("is listed as a function of its own, and its runs are runs like others", async () => {
+  it("is listed as a function of its own, and its runs are ordinary runs", async () => {
     await using engine = await engineWith([withPromises])
 
     const functions = await engine.client.listFunctions()
@@ -147,7 +147,7 @@ describe("onFailure", () => {
     ])
   })
 
-  it("does not run after a run that completed, that was cancelled, or that was retried in vain meanwhile", async () => {
+  it("does not run after a run that completed, was cancelled, or was retried meanwhile", async () => {
     const handled = vi.fn()
     const fn = createFunction(
       { id: "charge", triggers, retry, onFailure: handled },
@@ -192,7 +192,7 @@ describe("onFailure", () => {
     expect(handled.map(({ output }) => output)).toEqual(["seen", "seen"])
   })
 
-  it("is not told of its own failures, nor is a function that hears of all failures", async () => {
+  it("is not called for its own failures, and neither is a function that listens to all failures", async () => {
     const heard: Array<string> = []
     const alarm = createFunction(
       { id: "alarm", triggers: [{ event: "system.run.*.failed" }] },
@@ -270,7 +270,7 @@ describe("onFailure", () => {
     expect(told.steps.at(-1)).not.toHaveProperty("output")
   })
 
-  it("is not run by an event that somebody emits under its name", async () => {
+  it("is not started by an event that a user emits under its name", async () => {
     const handled = vi.fn()
     const fn = createFunction({ id: "charge", triggers, onFailure: handled }, async () => undefined)
     await using engine = await engineWith([fn])
@@ -311,14 +311,14 @@ describe("onFailure", () => {
     ).toThrow(message)
   })
 
-  it("refuses another function of its id", async () => {
+  it("refuses another function with its id", async () => {
     const other = createFunction({ id: "charge/on-failure", triggers: [] }, () => undefined)
     await expect(engineWith([withPromises, other])).rejects.toThrow(
       'a function has the id "charge/on-failure"'
     )
   })
 
-  it("runs in the test client, with stand-ins for its steps", async () => {
+  it("runs in the test client, with mocks for its steps", async () => {
     for (const [, fn] of apis) {
       const t = createTestClient({ functions: [fn as typeof withPromises] })
       t.mockStep("reserve", () => ({ reservation: "r-1" }))

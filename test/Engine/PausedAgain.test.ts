@@ -1,4 +1,4 @@
-/** What was paused is paused again, for another reason: on both connections. */
+/** Pausing something that is paused, for another reason: in process and over HTTP. */
 import { createClient, createFunction, createProjection, type IronflowClient } from "@ironflow/node"
 import { type IronflowEngine, startEngine } from "@ironflow/node/engine"
 import { afterAll, assert, beforeAll, describe, it, vi } from "vitest"

@@ -108,7 +108,7 @@ const registerFunction = async (engine: IronflowEngine, url: string, id: string,
 }
 
 describe("registering", () => {
-  it("signs the exact bytes that it sends, and says for which environment", async () => {
+  it("signs the exact bytes that it sends, and names the environment", async () => {
     const seen: Array<{ readonly body: string; readonly headers: http.IncomingHttpHeaders }> = []
     const server = await endpoint((request, response, body) => {
       seen.push({ body, headers: request.headers })
@@ -128,8 +128,8 @@ describe("registering", () => {
   })
 
   it.each([
-    ["no URL", "shop", 400, /no URL of an endpoint/],
-    ["another scheme", "ftp://shop.example.com", 400, /no URL of an endpoint/],
+    ["no URL", "shop", 400, /not the URL of an endpoint/],
+    ["another scheme", "ftp://shop.example.com", 400, /not the URL of an endpoint/],
     ["credentials", "http://a:b@shop.example.com/", 400, /credentials/]
   ])("refuses %s", async (_what, url, status, message) => {
     const response = await registerEndpoint(await startWith(), url)
@@ -185,7 +185,7 @@ describe("registering", () => {
     expect(await engine.client.listFunctions()).toEqual([])
   })
 
-  it("does not call private addresses unless it is told to", async () => {
+  it("does not call private addresses unless that is allowed", async () => {
     const called = vi.fn()
     const server = await endpoint((_, response) => (called(), response.end(description)))
     const engine = await startWith({ allowPrivateNetworks: false })
@@ -312,7 +312,7 @@ describe("an endpoint", () => {
     expect(output).toEqual([[true, expect.any(RangeError)]])
   })
 
-  it("that is away loses nothing: its runs wait, explain says why, and they go on", async () => {
+  it("that is unreachable loses nothing: its runs wait, explain says why, and they continue later", async () => {
     const engine = await startWith()
     const order = createFunction(
       { id: "order", triggers: [{ event: "order.placed" }] },
@@ -363,7 +363,7 @@ describe("an endpoint", () => {
     expect(calls).toBe(3)
   })
 
-  it("that is busy is left alone until it answers again", async () => {
+  it("that is busy gets no turns until it answers again", async () => {
     let busy = true
     const turns: Array<number> = []
     const server = await endpoint((_request, response, body) => {
@@ -386,7 +386,7 @@ describe("an endpoint", () => {
     expect(turns.length).toBe(called + 2)
   })
 
-  it("that says what it is and takes no turn is tried less and less often", async () => {
+  it("that answers but accepts no turn is tried less and less often", async () => {
     const triedAt: Array<number> = []
     let isWell = false
     const server = await endpoint(
@@ -408,7 +408,7 @@ describe("an endpoint", () => {
     expect(await ended(engine, runId)).toMatchObject({ status: "completed", attempt: 1 })
   })
 
-  it("that fails the run is believed: retries are those of the function", async () => {
+  it("that fails the run is believed: the retries of the function apply", async () => {
     const attempts: Array<number> = []
     const server = await endpoint(
       speaking((job, response) => {
@@ -434,7 +434,7 @@ describe("an endpoint", () => {
     expect(attempts).toEqual([1, 2])
   })
 
-  it("has its request broken off when the run is cancelled", async () => {
+  it("has its request aborted when the run is cancelled", async () => {
     const closed = vi.fn()
     const started = vi.fn()
     const server = await endpoint(
@@ -477,7 +477,7 @@ describe("an endpoint", () => {
       return { engine, happened, network, runId }
     }
 
-    it("is sent it again when it has let go of it, at once when it is in contact", async () => {
+    it("gets the run again once it has dropped it, at once when it is connected", async () => {
       const { engine, happened, runId } = await inTurn()
 
       const at = performance.now()
@@ -489,7 +489,7 @@ describe("an endpoint", () => {
       expect(happened).toEqual(["begun", "broken off", "begun"])
     })
 
-    it("is sent nothing of it while it cannot hear of it", async () => {
+    it("gets nothing of the run while it is unreachable", async () => {
       const { engine, happened, network, runId } = await inTurn()
 
       network.freeze()
@@ -507,7 +507,7 @@ describe("an endpoint", () => {
       expect(Date.parse(String(details.handOutFrom)) - Date.now()).toBeLessThan(30_000)
     })
 
-    it("keeps it until it has let go of it when it is removed, and no worker gets it before", async () => {
+    it("keeps the run until it has dropped it when it is removed, and no worker gets it before", async () => {
       const { engine, happened, network, runId } = await inTurn()
 
       network.freeze()
@@ -532,7 +532,7 @@ describe("an endpoint", () => {
     })
   })
 
-  it("is sent as many turns at once as it may have, and no more", async () => {
+  it("gets at most its limit of turns at once", async () => {
     const open: Array<http.ServerResponse> = []
     const server = await endpoint(speaking((_job, response) => void open.push(response)))
     const engine = await startWith({ maxConcurrent: 2 })
@@ -548,7 +548,7 @@ describe("an endpoint", () => {
     for (const runId of runIds) expect(await ended(engine, runId)).toMatchObject({ status: "completed" })
   })
 
-  it("is still called after the engine was restarted, also for what was in flight", async () => {
+  it("is still called after a restart of the engine, also for turns in flight", async () => {
     const folder = mkdtempSync(join(tmpdir(), "ironflow-push-"))
     cleanups.push(() => rmSync(folder, { recursive: true, force: true }))
     let calls = 0
@@ -569,7 +569,7 @@ describe("an endpoint", () => {
     expect(calls).toBe(2)
   })
 
-  it("that is known to run turns stays so, whatever page answers its probe, until it describes itself otherwise", async () => {
+  it("that is known to run turns stays so, whatever answers its probe, until its description says otherwise", async () => {
     let turns = 0
     let page: "none" | "busy" | "html" | "method" = "none"
     const foreign: Array<unknown> = []
@@ -598,7 +598,7 @@ describe("an endpoint", () => {
       await vi.waitFor(() => expect(probed).toHaveBeenCalledWith(next), 5000)
     }
     expect((await explained(first, runId, "ENDPOINT_UNAVAILABLE")).message).toContain(
-      "no longer describes itself, as it did before"
+      "no longer answers requests for its description, as it did before"
     )
     await first.close()
     page = "html"
@@ -613,7 +613,7 @@ describe("an endpoint", () => {
     expect([turns, foreign]).toEqual([1, []])
   })
 
-  it("of another package is told of a failed invocation as a step with an error that is a text of JSON", async () => {
+  it("of another package gets a failed invocation as a step whose error is a JSON string", async () => {
     const segments: Array<any> = []
     const server = await endpoint((_request, response, body) => {
       const asked = JSON.parse(body)
@@ -697,7 +697,7 @@ describe("an endpoint", () => {
   })
 
   it.each([500, 404])(
-    "of this package that answers %i for a moment is asked again, and gets whole turns",
+    "of this package that answers %i for a moment is called again, and gets whole turns",
     async (status) => {
       const order = createFunction({ id: "order", triggers: [{ event: "order.placed" }] }, async ({ step }) =>
         step.parallel("both", [() => step.run("one", () => 1), () => step.run("two", () => 2)])
@@ -794,7 +794,7 @@ describe("an endpoint", () => {
   })
 
   it.each([0, 3])(
-    "that has only 404 to say, after %i runs, is tried at growing intervals, and its run waits unharmed",
+    "that answers only 404, after %i runs, is tried at growing intervals, and its run waits unharmed",
     async (runs) => {
       const at: Array<number> = []
       let isThere = true
@@ -820,7 +820,7 @@ describe("an endpoint", () => {
     }
   )
 
-  it("is called no more when it is removed, and its runs wait for another", async () => {
+  it("is not called after it was removed, and its runs wait for another endpoint", async () => {
     const server = await endpoint(speaking((_job, response) => complete(response)))
     const engine = await startWith()
     await register(engine, server.url)
@@ -852,7 +852,7 @@ describe("an endpoint", () => {
     await explained(engine, runId, "NO_WORKER")
   })
 
-  it("gives way to a worker that registers the function", async () => {
+  it("is replaced by a worker that registers the function", async () => {
     const pushed = vi.fn()
     const server = await endpoint(
       speaking((_job, response) => {
@@ -913,7 +913,7 @@ describe("an answer that makes no sense", () => {
     expect(run.error?.message).toMatch(/Nesting of .* the limit is 100 levels/)
   })
 
-  it("to the question what it is gets an answer in words", async () => {
+  it("to a request for its description is explained in the error", async () => {
     const odd = description.replace('"turns":1', '"turns":{"toString":1}')
     const server = await endpoint((_request, response) => response.end(odd))
     const engine = await startWith()
@@ -926,7 +926,7 @@ describe("an answer that makes no sense", () => {
 })
 
 describe("what a handler reports while its turn lives", () => {
-  it("is refused when it is not as it should be, and changes nothing", async () => {
+  it("is refused when it is invalid, and changes nothing", async () => {
     const engine = await startWith()
     const update = (body: unknown) =>
       fetch(`${engine.url}/api/v1/push/turns/job_1`, {
@@ -953,7 +953,7 @@ describe("what a handler reports while its turn lives", () => {
     })
   })
 
-  it("is kept when the run is to be paused; a handler that does not know of that is called back", async () => {
+  it("is kept when a pause is requested; a handler that does not know of pauses is called again", async () => {
     const jobs: Array<{ readonly jobId: string; readonly runId: string }> = []
     const server = await endpoint(speaking((job) => void jobs.push(job)))
     const engine = await startWith()

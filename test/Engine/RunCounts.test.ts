@@ -196,7 +196,7 @@ describe.each([
     assert.notProperty(counts, "lookedBackTo")
   })
 
-  it("tells the statuses of each group, and which needed more than one attempt", async () => {
+  it("gives the statuses of each group, and how many runs needed more than one attempt", async () => {
     const { groups, retried, statuses } = await client().countRuns({ by: "function" })
     expect(groups.slice(0, 2)).toMatchObject([
       { value: "charge", statuses: { completed: 3, failed: 3 }, retried: 0 },
@@ -217,7 +217,7 @@ describe.each([
     assert.deepStrictEqual(looked, counts)
   })
 
-  it("lists as many groups as are asked for, and says how many there are", async () => {
+  it("lists as many groups as requested, and says how many exist", async () => {
     const { count, groupCount, groups } = await client().countRuns({ by: "function", limit: 1 })
     assert.deepStrictEqual([groups.length, groupCount, count], [1, 4, 14])
   })
@@ -241,7 +241,7 @@ describe.each([
   })
 })
 
-it("says how far it has looked when the time is up", async () => {
+it("says how far it has looked when its time is up", async () => {
   const filename = path.join(fs.mkdtempSync(path.join(os.tmpdir(), "ironflow-counts-")), "runs.db")
   {
     await using made = await startEngine({ filename, logger: false, functions: [parent, child] })

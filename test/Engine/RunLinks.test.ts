@@ -12,7 +12,7 @@ const parent = createFunction({ id: "parent", triggers: [{ event: "family.wanted
   return (await step.invokeAsync("child", {})).runId
 })
 
-it("a step says which run it has invoked, after both have ended too, and the child says of whom", async () => {
+it("a step names the run that it invoked, also after both have ended, and the child names its parent", async () => {
   await using engine = await startEngine({
     filename: ":memory:",
     logger: false,
@@ -38,7 +38,7 @@ it("a step says which run it has invoked, after both have ended too, and the chi
   }
 })
 
-it("a run says which trace it is part of, whoever tells of it, and so does its child", async () => {
+it("a run has its trace in every answer, and so does its child", async () => {
   await using engine = await startEngine({
     filename: ":memory:",
     logger: false,

@@ -1,4 +1,4 @@
-/** Long lists of runs: how many there are is counted where that is cheap, and others go on while a page is looked for. */
+/** Long lists of runs: totals are counted where that is cheap, and other work runs while a page is read. */
 import { mkdtempSync, rmSync } from "node:fs"
 import { DatabaseSync } from "node:sqlite"
 import { tmpdir } from "node:os"
@@ -80,7 +80,7 @@ const ids = (every: number, fits: (i: number) => boolean = () => true): Array<st
     .map((i) => `run_${i}`)
 
 describe("listRuns over a hundred thousand runs", () => {
-  it("says exactly how many there are where they are few, of a function, of a status and of both", async () => {
+  it("gives an exact total when there are few, by function, by status and by both", async () => {
     const total = async (options: ListRunsOptions) => {
       const { isTotalExact, totalCount } = await engine.client.listRuns({ ...options, limit: 1 })
       expect(isTotalExact).toBeUndefined()
@@ -97,7 +97,7 @@ describe("listRuns over a hundred thousand runs", () => {
     expect(await total({ functionId: "nobody's" })).toBe(0)
   })
 
-  it("says how many there are at least where they are many, and never less than it has listed", async () => {
+  it("gives a lower bound of the total when there are many, and never less than it has listed", async () => {
     const first = await engine.client.listRuns({ limit: 100 })
     expect(first).toMatchObject({ totalCount: 5000, isTotalExact: false })
     expect(await engine.client.listRuns({ status: "completed", limit: 1 })).toMatchObject({
@@ -114,7 +114,7 @@ describe("listRuns over a hundred thousand runs", () => {
     expect(all.totals).toEqual([...Array.from({ length: 11 }, (_, i) => (i + 1) * 1000 + 1), OLD])
   })
 
-  it("finds those that are far apart, page after page", async () => {
+  it("finds matching runs that are far apart, page after page", async () => {
     expect(await listed({ functionId: "rare", limit: 30 })).toEqual({
       ids: ids(1000),
       totals: [100],

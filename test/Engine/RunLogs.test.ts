@@ -1,4 +1,4 @@
-/** What the code of a run logs is kept with the run, by whatever way it came. */
+/** Log lines of handlers are kept with their run, over every transport. */
 import { createFunction, type RunLogLine, type RunnableFunction } from "@ironflow/node"
 import { IronflowFunction, Step } from "@ironflow/node/effect"
 import { startEngine } from "@ironflow/node/engine"
@@ -111,7 +111,7 @@ const logs = (how: Parameters<typeof createFunction>[1]) =>
   createFunction({ id: "order", triggers, secrets: ["API_TOKEN"] }, how)
 
 describe("what is kept of the lines of a run", () => {
-  it("is the last 1,000 lines of one turn, and their numbers tell of those before", async () => {
+  it("is the last 1,000 lines of one turn, and their numbers show that earlier ones existed", async () => {
     const lines = await linesOf(
       createFunction({ id: "order", triggers }, async ({ logger }) => {
         for (let i = 1; i <= 2500; i++) logger.info(`line ${i}`)
@@ -124,7 +124,7 @@ describe("what is kept of the lines of a run", () => {
     expect(lines.every(({ message, number }) => message === `line ${number}`)).toBe(true)
   })
 
-  it("is what the engine is told to keep, over all turns", async () => {
+  it("is limited by the option of the engine, over all turns", async () => {
     const lines = await linesOf(
       createFunction({ id: "order", triggers }, async ({ logger, step }) => {
         for (let i = 1; i <= 9; i++) await step.run(`step ${i}`, async () => logger.info(`line ${i}`))
@@ -140,7 +140,7 @@ describe("what is kept of the lines of a run", () => {
   })
 
   // the lines of one report go together, the first of these with the last that fits
-  it("is about so many characters", async () => {
+  it("is limited to a number of characters", async () => {
     const lines = await linesOf(
       createFunction({ id: "order", triggers }, async ({ logger, step }) => {
         for (let i = 1; i <= 9; i++) {
@@ -153,19 +153,19 @@ describe("what is kept of the lines of a run", () => {
     expect(lines.map(({ number }) => number)).toEqual([7, 8, 9])
   })
 
-  it("is nothing where nothing is to be kept", async () => {
+  it("is nothing when the engine keeps no lines", async () => {
     const fn = createFunction({ id: "order", triggers }, async ({ logger }) => logger.info("hello"))
 
     expect(await linesOf(fn, { keepLogs: { lines: 0 } })).toEqual([])
   })
 
-  it("refuses limits that are none", async () => {
+  it("refuses invalid limits", async () => {
     await expect(startEngine({ filename: ":memory:", keepLogs: { lines: -1 } })).rejects.toThrow(
       "`keepLogs.lines` must be a whole number from 0 up, got -1"
     )
   })
 
-  it("has long messages and data cut, and what is no JSON as text", async () => {
+  it("has long messages and data cut, and data that is not JSON as text", async () => {
     const cyclic: { self?: unknown } = {}
     cyclic.self = cyclic
     let deep: unknown = "end"
@@ -215,7 +215,7 @@ describe("what is kept of the lines of a run", () => {
     ])
   })
 
-  it("has lines below the level of the console too, but for those of debug", async () => {
+  it("has lines below the level of the console too, except debug", async () => {
     vi.stubEnv("IRONFLOW_LOG_LEVEL", "error")
     vi.stubEnv("IRONFLOW_DEBUG", "")
     const fn = createFunction({ id: "order", triggers }, async ({ logger }) => {
@@ -228,7 +228,7 @@ describe("what is kept of the lines of a run", () => {
     expect(shown.filter((line) => line.includes("said"))).toHaveLength(1)
   })
 
-  it("is not found for a run that is not there", async () => {
+  it("is not found for a run that does not exist", async () => {
     await using engine = await startEngine({ filename: ":memory:", logger: false })
 
     await expect(engine.client.getRunLogs("run_unknown")).rejects.toMatchObject({ code: "RUN_NOT_FOUND" })

@@ -250,7 +250,7 @@ describe.each([
       (name): [object, RegExp] => [{ [name]: "" }, new RegExp(`the filter .${name}. is empty`)]
     ),
     [{ functionId: [""] }, /the filter `functionId` is empty/],
-    [{ endedTo: "2026-02-30T12:00:00Z" }, /`endedTo` must be .* of a day that there is/],
+    [{ endedTo: "2026-02-30T12:00:00Z" }, /`endedTo` must be .* with a valid date/],
     [{ where: "event.data.amount >" }, /Invalid CEL expression/],
     [{ where: "run.id == 'x'" }, /Invalid CEL expression.*`event` and `output` and `error`/],
     [{ where: "true", limit: 0 }, /limit/],
@@ -281,7 +281,7 @@ describe.each([
     assert.match((error as Error).name, /^(?:ValidationError|LimitExceededError)$/)
   })
 
-  it("no cursor of another query", async () => {
+  it("a cursor of another query is refused", async () => {
     const { nextCursor: of = "" } = await client().listRuns({ status: ["failed", "waiting"], limit: 1 })
     const { nextCursor: plain = "" } = await client().listRuns({ status: "failed", limit: 1 })
     for (const wrong of [
@@ -302,7 +302,7 @@ describe.each([
   })
 })
 
-describe("a filter that there is not", () => {
+describe("an unknown filter is refused", () => {
   it.each([
     { eventname: "order.changed" },
     { status: "failed", since: "2026-01-01" },
@@ -337,7 +337,7 @@ describe("the filters over REST", () => {
     return body.runs.map(({ id }: { id: string }) => named(id))
   }
 
-  it("are named in the query, those of which there are several more than once", async () => {
+  it("are named in the query, repeated for several values", async () => {
     assert.deepStrictEqual(
       await ids("statuses=failed&statuses=RUN_STATUS_WAITING&function_ids=process-order"),
       ["o-5", "o-3", "o-2"]
@@ -350,7 +350,7 @@ describe("the filters over REST", () => {
     assert.deepStrictEqual(await ids("where=output.charged%20%3D%3D%201"), ["o-1"])
   })
 
-  it("are refused where they are wrong", async () => {
+  it("are refused when they are invalid", async () => {
     for (const [query, message] of [
       ["attributes=nothing", /`attributes` must be a path and its value/],
       ["created_from=x", /`createdFrom` must be/],

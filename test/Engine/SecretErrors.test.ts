@@ -78,7 +78,7 @@ describe("an error with the value of a secret in it", () => {
     assert.notInclude(stored, "4242")
   })
 
-  it("keeps what is no secret", async () => {
+  it("keeps everything else", async () => {
     const [runId = ""] = (await engine.client.emit("cause.wanted", {})).runIds
     await engine.client.waitForRun(runId)
     const [step] = await engine.client.getRunSteps(runId)

@@ -1,4 +1,4 @@
-/** What a run costs of the database where nobody listens for failures and nothing is traced: each statement is one that it needs. */
+/** The statements of a run without failure listeners and traces: each one is needed. */
 import { StatementSync } from "node:sqlite"
 import { createFunction } from "@ironflow/node"
 import { createTestEngine } from "@ironflow/node/test"
@@ -33,7 +33,7 @@ const asked = async (during: () => Promise<unknown>): Promise<ReadonlyArray<stri
 const triggers = [{ event: "order.placed" }]
 
 describe("the statements of a run", () => {
-  it("that completes are those of its event, its row and its steps, in a commit each", async () => {
+  it("that completes are those for its event, its row and its steps, in one commit each", async () => {
     const order = createFunction({ id: "order", triggers }, async ({ step }) => {
       await step.run("charge", async () => "charged")
       await step.run("ship", async () => "shipped")
@@ -62,7 +62,7 @@ describe("the statements of a run", () => {
     ])
   })
 
-  it("that fails are no more where there is no onFailure", async () => {
+  it("that fails are no more than that when there is no onFailure", async () => {
     const failing = async (options: { readonly onFailure?: () => Promise<void> }) => {
       const order = createFunction(
         { id: "order", triggers, retry: { maxAttempts: 1 }, ...options },

@@ -1,4 +1,4 @@
-/** Runs that nothing will ever move are told of once: to hooks, and to functions that listen. */
+/** Runs that nothing will ever continue are reported once: to hooks, and to functions that listen. */
 import { mkdtempSync, rmSync } from "node:fs"
 import { tmpdir } from "node:os"
 import path from "node:path"
@@ -36,7 +36,7 @@ const doctored = async (): Promise<{ readonly filename: string; readonly runId: 
   return { filename, runId }
 }
 
-it.live("a stuck run is told of once", () =>
+it.live("a stuck run is reported once", () =>
   Effect.gen(function* () {
     const { filename, runId } = yield* Effect.promise(doctored)
     const calls: Array<HookCall> = []

@@ -1,4 +1,4 @@
-/** Subscriptions in process: what comes, in which order, and what comes again when its time is up. */
+/** Subscriptions in process: events, their order, and redelivery after the deadline. */
 import { assert, it } from "@effect/vitest"
 import * as Effect from "effect/Effect"
 import * as Fiber from "effect/Fiber"
@@ -34,7 +34,7 @@ const turns = Effect.promise(async () => {
   await untilQuiet()
 })
 
-it.effect("events come in order, those that pattern and filter accept", () =>
+it.effect("matching events come in order", () =>
   Effect.gen(function* () {
     const client = yield* Client
     const seen = yield* first("events:order.*", 2, { filter: "event.data.amount > 10" })
@@ -71,7 +71,7 @@ it.effect("a replay comes first, without a gap and without an event twice", () =
 )
 
 it.effect(
-  "an event without an ack comes again 30 to 40 seconds after its body, and a nak brings it after its delay",
+  "an event without an ack is delivered again 30 to 40 seconds after its body, and after a nak when its delay has passed",
   () =>
     Effect.gen(function* () {
       const client = yield* Client
@@ -137,7 +137,7 @@ it.effect("system events are announced and replayed", () =>
   }).pipe(Effect.provide(live))
 )
 
-it.effect("who joins a group as its last member leaves gets what that one held, and no time passes", () =>
+it.effect("a member that joins as the last one leaves gets its events at once", () =>
   Effect.gen(function* () {
     const client = yield* Client
     const engine = yield* Engine.Engine
@@ -175,7 +175,7 @@ it.effect("who joins a group as its last member leaves gets what that one held, 
   }).pipe(Effect.provide(live))
 )
 
-it.effect("events of entities come by type, id and name, and to those who ask for events", () =>
+it.effect("events of entities come by type, id and name, and to `events:` subscribers", () =>
   Effect.gen(function* () {
     const { append } = yield* Streams
     const client = yield* Client
@@ -199,13 +199,13 @@ it.effect("events of entities come by type, id and name, and to those who ask fo
   }).pipe(Effect.provide(live))
 )
 
-it.effect("a group cannot be about entities", () =>
+it.effect("a group cannot subscribe to entities", () =>
   Effect.gen(function* () {
     const { stream } = yield* Subscriptions
     const error = yield* Effect.flip(
       Stream.runDrain(stream("entity:order.o-1.>", { consumerGroup: "packers" }))
     )
-    assert.match(error.message, /cannot be about entities/)
+    assert.match(error.message, /cannot subscribe to `entity:` patterns/)
   }).pipe(Effect.provide(live))
 )
 

@@ -1,7 +1,7 @@
 import { describe, expect, it } from "vitest"
 import { SystemEventsService } from "../../src/Engine/SystemEvents/SystemEvents.ts"
 
-/** What is remembered of the environments: how many events, and characters of them all. */
+/** The limits of the memory of system events, by number and by characters. */
 const remembered = (system: SystemEventsService, environments: ReadonlyArray<string>) => {
   const events = environments.map((environment) => system.after(environment, 0))
   return {
@@ -33,7 +33,7 @@ describe("the memory of system events", () => {
     }
   })
 
-  it("is taken from those environments that have most of it", () => {
+  it("is taken from the environments with the most events", () => {
     const system = new SystemEventsService(() => 0)
     for (let i = 0; i < 100; i++) announce(system, "quiet", i, 256)
     for (let i = 0; i < 500; i++) for (const shop of fifty) announce(system, shop, i, 16_000)
@@ -42,7 +42,7 @@ describe("the memory of system events", () => {
     expect(system.knownAfter("quiet")).toBe(0)
   })
 
-  it("is bounded for what is announced as the newest, too", () => {
+  it("is bounded for the newest events too", () => {
     const system = new SystemEventsService(() => 0)
     system.listensToNewest = true
     const access = { action: "projection:read", resource: "projection:totals" } as const

@@ -1,4 +1,4 @@
-/** An engine whose database another one has taken over, because somebody deleted the lock: what runs under it. */
+/** An engine whose database another one has taken over after its lock was deleted, and the runs of that engine. */
 import { mkdtempSync, rmSync } from "node:fs"
 import { tmpdir } from "node:os"
 import { join } from "node:path"
@@ -42,7 +42,7 @@ beforeEach(() => {
 })
 afterEach(() => rmSync(folder, { recursive: true, force: true }))
 
-/** A step that writes nothing until it ends, and what becomes of it. */
+/** A step that writes nothing until it ends, and its outcome. */
 const makeStep = () => {
   const begun = createDeferred<void>()
   const stopped = createDeferred<unknown>()
@@ -135,7 +135,7 @@ describe("an engine whose database was taken over", () => {
   })
 
   it.each(transports)(
-    "shows to its workers that they are not connected any more, though there is nothing to do: over %s",
+    "shows its workers that they are disconnected, even while they are idle: over %s",
     async (_, create) => {
       const first = await startEngine({ filename, logger, listen: { port: 0, leaseTerm: leaseMs } })
       const worker = create(first.url!, makeStep().inPromises)
@@ -155,7 +155,7 @@ describe("an engine whose database was taken over", () => {
     }
   )
 
-  it("shows that to the workers in its process, and stays closed with STORE_LOCKED", async () => {
+  it("shows the error to workers in its process, and stays closed with STORE_LOCKED", async () => {
     const { begun, inPromises } = makeStep()
     const first = await startEngine({ filename, logger })
     const worker = first.createWorker({ functions: [inPromises], logger: false })

@@ -1,4 +1,4 @@
-/** Timers over a store that cannot be asked for a while. */
+/** Timers on a store that is unavailable for a while. */
 import { assert, it } from "@effect/vitest"
 import * as Effect from "effect/Effect"
 import * as Logger from "effect/Logger"
@@ -7,7 +7,7 @@ import { StoreError } from "../../src/Errors.ts"
 import type { StoreService } from "../../src/Engine/Store/Store.ts"
 import * as Timers from "../../src/Engine/Schedules/Timers.ts"
 
-it.effect("timers that cannot be fired are tried every second, and what is wrong is said once", () => {
+it.effect("timers that cannot be fired are retried every second, and the problem is logged once", () => {
   const said: Array<string> = []
   const logger = Logger.make(({ logLevel, message }) => void said.push(`${logLevel} ${String(message)}`))
   return Effect.gen(function* () {

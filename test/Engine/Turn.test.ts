@@ -1,4 +1,4 @@
-/** What connections send is worked on in turns of the event loop, which are short however many connections there are. */
+/** Input of connections is processed in short turns of the event loop, however many connections there are. */
 import { afterEach, assert, describe, it } from "vitest"
 import { hasTime, someoneWaits, whenTime } from "../../src/Engine/LoopTurn.ts"
 
@@ -23,8 +23,8 @@ afterEach(() => {
   counting = false
 })
 
-describe("what waits for a turn with time", () => {
-  it("is called in the order in which it came, each that takes a whole turn in one of its own", async () => {
+describe("work that waits for a turn of the event loop", () => {
+  it("runs in order of arrival, and long work gets a turn of its own", async () => {
     startCounting()
     const called: Array<number> = []
     const began: Array<number> = []
@@ -44,7 +44,7 @@ describe("what waits for a turn with time", () => {
     assert.isFalse(someoneWaits())
   })
 
-  it("comes again after the others, when it has more to do", async () => {
+  it("is queued behind the others when it has more to do", async () => {
     const called: Array<string> = []
     await new Promise<void>((resolve) => {
       const again = (name: string, times: number) => (): void => {
@@ -60,7 +60,7 @@ describe("what waits for a turn with time", () => {
     assert.deepStrictEqual(called, ["a", "b", "a", "b", "a", "b"])
   })
 
-  it("has a turn of its own when it is long, whether or not somebody has looked for time in that turn", async () => {
+  it("gets a turn of its own when it is long, whatever else ran in that turn", async () => {
     startCounting()
     const began: Array<number> = []
     await new Promise<void>((resolve) => {
@@ -99,7 +99,7 @@ describe("what waits for a turn with time", () => {
     }
   )
 
-  it("is not kept waiting by what is little and never ends", async () => {
+  it("is not starved by endless short work", async () => {
     let littles = 0
     let isOver = false
     const little = (): void => {

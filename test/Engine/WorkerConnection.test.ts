@@ -10,7 +10,7 @@ import type { RemoteSession } from "../../src/Engine/Workers/RemoteSession.ts"
 import { Deliveries } from "../../src/Engine/Workers/Deliveries.ts"
 import type { Push } from "../../src/Engine/Workers/ConnectionOptions.ts"
 import { WorkerConnection } from "../../src/Engine/Workers/WorkerConnection.ts"
-import { lineOf } from "../../src/Server/Workers/Lines.ts"
+import { watchedConnection } from "../../src/Server/Workers/WatchedConnections.ts"
 import { encodeDelivery } from "../../src/Server/Workers/TurnMessages.ts"
 import { ConnectionError, StoreError } from "../../src/Errors.ts"
 import type { Job, Notice, TurnAck } from "../../src/Protocol/Worker.ts"
@@ -57,7 +57,7 @@ const worker = (
       process: undefined,
       now,
       ...(push === undefined ? {} : { push }),
-      line: lineOf(line),
+      connection: watchedConnection(line),
       fork: Effect.runFork,
       onStale: () => undefined,
       onDead: () => Effect.void
@@ -84,7 +84,7 @@ describe("a worker that registers again while its reports are being stored", () 
       return { stored, after: worker("ses_2", session(engine), before) }
     })
 
-  it.effect("sends a batch again that could not be stored, and has it stored", () =>
+  it.effect("resends a batch that could not be stored, and has it stored", () =>
     Effect.gen(function* () {
       const { after, stored } = yield* replaced(() => Effect.succeed(accepted))
       yield* Deferred.fail(stored, new ConnectionError("disk full"))
@@ -122,7 +122,7 @@ describe("a worker that is told to drop a job", () => {
     return { deliveries, dropped, engine, it }
   }
 
-  it.effect("has done so when it has seen the notice and does not name the job", () =>
+  it.effect("has dropped it when it has seen the notice and does not name the job", () =>
     Effect.gen(function* () {
       const { deliveries, dropped, it } = told()
       deliveries.handlers.onNotice(cancelled)
@@ -141,7 +141,7 @@ describe("a worker that is told to drop a job", () => {
     })
   )
 
-  it.effect("has done so when it does not say what it has seen, and names the job no longer", () =>
+  it.effect("has dropped it when it does not say what it has seen, and no longer names the job", () =>
     Effect.gen(function* () {
       const { deliveries, dropped, it } = told()
       deliveries.handlers.onNotice(cancelled)
@@ -155,7 +155,7 @@ describe("a worker that is told to drop a job", () => {
     })
   )
 
-  it.effect("has done so when it registers again without the job, or drops it afterwards", () =>
+  it.effect("has dropped it when it registers again without the job, or drops it afterwards", () =>
     Effect.gen(function* () {
       for (const jobs of [[], ["job_1"]]) {
         const { deliveries, dropped, engine, it } = told()
@@ -172,7 +172,7 @@ describe("a worker that is told to drop a job", () => {
     })
   )
 
-  it.effect("is believed with its next renewal when that could not be stored", () =>
+  it.effect("is believed at its next renewal when the drop could not be stored", () =>
     Effect.gen(function* () {
       const { deliveries, dropped, engine, it } = told()
       deliveries.handlers.onNotice(cancelled)
@@ -189,7 +189,7 @@ describe("a worker that is told to drop a job", () => {
 })
 
 describe("workers that share a connection", () => {
-  it("all hear of its end, unless their session is over, and are no leak to Node however many they are", async () => {
+  it("all hear of its end, unless their session is over, and cause no leak warning of Node", async () => {
     const warnings: Array<string> = []
     const onWarning = ({ name }: Error): void => void warnings.push(name)
     process.on("warning", onWarning)
@@ -217,7 +217,7 @@ describe("workers that share a connection", () => {
   })
 })
 
-describe("a job that was on its way to its worker for long", () => {
+describe("a job that waited long for its delivery", () => {
   /** A worker with a lease of 15 seconds, a clock, and an engine that says which jobs it has lost meanwhile. */
   const late = (gone: ReadonlyArray<string>, push?: Push) => {
     const extended: Array<ReadonlyArray<string>> = []
@@ -242,7 +242,7 @@ describe("a job that was on its way to its worker for long", () => {
       return job === undefined ? `${notice.type ?? notice._tag} ${notice.jobId}` : String(job.jobId)
     })
 
-  it.effect("is extended before it goes out by a poll, and comes with the news when it is another's", () =>
+  it.effect("is extended before a poll delivers it, and comes with a notice when it was lost", () =>
     Effect.gen(function* () {
       const { extended, give, it, pass } = late(["job_2"])
       give("job_1")
@@ -250,7 +250,7 @@ describe("a job that was on its way to its worker for long", () => {
       pass(6000)
       give("job_3")
 
-      const { deliveries } = yield* it.poll(poll, lineOf(new PassThrough()))
+      const { deliveries } = yield* it.poll(poll, watchedConnection(new PassThrough()))
 
       assert.deepStrictEqual(extended, [["job_1", "job_2"]])
       assert.deepStrictEqual(idsIn(deliveries).slice(0, 3), ["job_1", "job_2", "job_3"])
@@ -259,17 +259,17 @@ describe("a job that was on its way to its worker for long", () => {
     })
   )
 
-  it.effect("is not looked at when it goes out soon", () =>
+  it.effect("is not extended when it is delivered soon", () =>
     Effect.gen(function* () {
       const { extended, give, it, pass } = late([])
       give("job_1")
       pass(4000)
-      const { deliveries } = yield* it.poll(poll, lineOf(new PassThrough()))
+      const { deliveries } = yield* it.poll(poll, watchedConnection(new PassThrough()))
       assert.deepStrictEqual([idsIn(deliveries), extended], [["job_1"], []])
     })
   )
 
-  it.live("waits for the answer before it goes out by a stream", () =>
+  it.live("waits for the answer before a stream delivers it", () =>
     Effect.gen(function* () {
       const woken = yield* Deferred.make<void>()
       const { extended, give, it, pass } = late(["job_1"], {

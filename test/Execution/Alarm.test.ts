@@ -10,7 +10,7 @@ import * as Alarm from "../../src/Execution/Alarm.ts"
 import { Heap, type Ranked } from "../../src/Execution/Heap.ts"
 
 describe("Alarm", () => {
-  it.effect("calls in the order of time, whatever the order of setting, and each once", () =>
+  it.effect("calls in the order of time, each once, whatever the order of setting", () =>
     Effect.gen(function* () {
       const alarm = yield* Alarm.make
       const rung: Array<number> = []
@@ -27,7 +27,7 @@ describe("Alarm", () => {
     })
   )
 
-  it.effect("a time that has passed rings as soon as possible", () =>
+  it.effect("a past time rings as soon as possible", () =>
     Effect.gen(function* () {
       const alarm = yield* Alarm.make
       yield* TestClock.adjust(1000)
@@ -38,7 +38,7 @@ describe("Alarm", () => {
     })
   )
 
-  it.effect("what is cancelled does not ring, and what is behind it does", () =>
+  it.effect("a cancelled time does not ring, and later ones do", () =>
     Effect.gen(function* () {
       const alarm = yield* Alarm.make
       const rung: Array<string> = []
@@ -151,7 +151,7 @@ describe("Heap", () => {
     }
   })
 
-  it("holds nothing of what was set and cancelled", () => {
+  it("holds nothing that was cancelled", () => {
     const heap = new Heap<Ranked>()
     for (let i = 0; i < 10_000; i++) {
       const entry: Ranked = { rank: i, position: -1 }

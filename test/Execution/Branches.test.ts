@@ -208,7 +208,7 @@ describe("parallel", () => {
   )
 
   both(
-    "branches suspend together, and go on where they were",
+    "branches suspend together, and continue where they were",
     {
       promise:
         (probe) =>
@@ -237,7 +237,7 @@ describe("parallel", () => {
 
 describe("fail fast", () => {
   both(
-    "running siblings are told to stop and awaited, what they end with is recorded, then the call fails",
+    "running siblings are aborted and awaited, their results are recorded, then the call fails",
     {
       promise:
         (probe) =>
@@ -311,7 +311,7 @@ describe("fail fast", () => {
   )
 
   both(
-    "a sibling that is told to stop in its second attempt is given back, so that it is not tried again",
+    "a sibling that is aborted in its second attempt is withdrawn, so that it is not retried",
     {
       config: { retry: { initialDelayMs: 1000 } },
       promise:
@@ -373,7 +373,7 @@ describe("fail fast", () => {
   )
 
   both(
-    "a sibling that stops because it was told to is not recorded",
+    "a sibling that stops because of the abort is not recorded",
     {
       promise:
         (probe) =>
@@ -455,7 +455,7 @@ describe("fail fast", () => {
   )
 
   both(
-    "a sibling that fails while it stops is not tried again, and does not begin in a replay",
+    "a sibling that fails while it stops is not retried, and does not begin in a replay",
     {
       promise:
         (probe) =>
@@ -505,7 +505,7 @@ describe("fail fast", () => {
   )
 
   both(
-    "a replay runs every branch through what it had recorded, then fails the same",
+    "a replay runs every branch through its recorded steps, then fails alike",
     {
       promise:
         (probe) =>

@@ -1,4 +1,4 @@
-/** What an Effect handler's own sleeps are: not durable, and told of once. */
+/** Sleeps of an Effect handler outside steps: not durable, and reported once. */
 import { assert, describe } from "@effect/vitest"
 import * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"
@@ -11,7 +11,7 @@ type Programs = { readonly [title: string]: Effect.Effect<unknown, unknown, Step
 
 const approval = Step.waitForEvent("approval", { event: "order.approved", timeout: "1 hour" })
 
-describe("a handler that sleeps outside of steps while its turn is suspended is told of, once a function", () => {
+describe("a handler that sleeps outside of steps while its turn is suspended is reported once per function", () => {
   const sleeping: Programs = {
     "in a timeout of a wait": Effect.timeoutOption(approval, "300 millis"),
     "in a race": Effect.race(approval, Effect.sleep("1 minute")),

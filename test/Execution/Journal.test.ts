@@ -29,7 +29,7 @@ describe("Journal", () => {
     assert.isUndefined(journal.take("refund:0"))
   })
 
-  it("is behind until the handler has come to every open step", () => {
+  it("is behind until the handler has reached every open step", () => {
     const journal = new Journal({ journal: [], open: [open("nap:0"), open("nap:1")] })
 
     assert.strictEqual(journal.reach("nap:0")?.stepKey, "nap:0")

@@ -104,7 +104,7 @@ describe("a turn whose run is to be paused", () => {
   )
 
   both(
-    "that only waits says for what",
+    "that only waits reports its waits",
     {
       promise:
         () =>
@@ -151,7 +151,7 @@ describe("a turn whose run is to be paused", () => {
   )
 
   both(
-    "ends its run when the handler asks for nothing more",
+    "ends its run when the handler calls nothing more",
     {
       promise:
         (probe) =>

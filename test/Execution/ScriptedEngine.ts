@@ -150,7 +150,7 @@ export class ScriptedEngine {
     }
   }
 
-  /** Starts a turn from what is recorded. */
+  /** Starts a turn from the recorded steps. */
   start(fn: AnyFunction): Live {
     const turn: Array<TurnOp> = []
     this.turns.push(turn)

@@ -122,7 +122,7 @@ describe("retries", () => {
   )
 
   both(
-    "an error that says so, and a policy of the step, decide over attempts",
+    "an error and the policy of the step decide about further attempts",
     {
       config: { retry: { maxAttempts: 5, initialDelayMs: 10 } },
       promise:
@@ -212,7 +212,7 @@ describe("retries", () => {
   )
 
   both(
-    "an attempt does not begin before its time because a notice of the one before comes again",
+    "an attempt does not begin early because of a repeated notice of the previous one",
     {
       config: { retry: { initialDelayMs: 1000, maxAttempts: 5 } },
       promise:
@@ -410,7 +410,7 @@ describe("values", () => {
   }
 
   both(
-    "a Map that is a result is refused, also where it only is what the last line hands back",
+    "a Map as a result is refused, even when the caller ignores it",
     {
       promise:
         () =>
@@ -513,7 +513,7 @@ describe("values", () => {
 
 describe("waits and children", () => {
   both(
-    "sleepUntil a time that has passed returns at once and records nothing",
+    "sleepUntil a past time returns at once and records nothing",
     {
       promise:
         () =>
@@ -573,7 +573,7 @@ describe("waits and children", () => {
   )
 
   both(
-    "a wait in a branch says in which",
+    "the error of a wait in a branch names the branch",
     {
       promise:
         () =>
@@ -876,7 +876,7 @@ describe("code that misbehaves", () => {
   )
 
   both(
-    "an error that throws when it is looked at is an error like any other",
+    "an error that throws when it is inspected is an error like any other",
     {
       config: { retry: { maxAttempts: 1 } },
       promise:

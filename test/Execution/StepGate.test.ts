@@ -57,7 +57,7 @@ describe("StepGate", () => {
     })
   }
 
-  it("forgets what it holds when nobody wants it any more", () => {
+  it("drops calls that nobody wants any more", () => {
     const gate = new StepGate({ isCaughtUp: true, isEmpty: true, isDurable: true })
     gate.hold(code)
     gate.hold(sleep)

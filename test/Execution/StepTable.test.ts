@@ -67,7 +67,7 @@ const begin = quiet
 const target = "ship"
 
 describe("the table of steps", () => {
-  it("has all that a handler of either API can call, and nothing else", () => {
+  it("has every step of both APIs, and nothing else", () => {
     const { scope, turn } = placeOf()
     const names = Object.keys(primitives).toSorted()
 
@@ -213,7 +213,7 @@ describe("the table of steps", () => {
     })
   }
 
-  it("a sleep until a time that has passed is no step, unless an earlier turn has slept for it", () => {
+  it("a sleep until a past time is not a step, unless an earlier turn slept for it", () => {
     const past = new Date(now - 1).toISOString()
     const open = [{ stepKey: "nap:0", name: "nap", kind: "sleep", failures: 0, pending: true }] as const
 

@@ -7,7 +7,7 @@ import * as Step from "../../src/Step.ts"
 import { attempt, both, only, type Probe } from "./Scenario.ts"
 import { settle, success, until } from "./ScriptedEngine.ts"
 
-describe("a lease that has ended unnoticed", () => {
+describe("a lease that ended unnoticed", () => {
   both(
     "is noticed before the code of a step begins",
     {
@@ -210,7 +210,7 @@ describe("replay", () => {
   )
 
   both(
-    "several suspensions stand together",
+    "several suspensions are open together",
     {
       promise:
         () =>
@@ -282,7 +282,7 @@ describe("replay", () => {
   )
 
   both(
-    "what fires during a turn settles in the turn, and enters the journal when the handler has seen it",
+    "a wait that fires during a turn settles in the turn, and enters the journal when the handler has seen it",
     {
       promise:
         (probe) =>
@@ -334,7 +334,7 @@ describe("replay", () => {
   )
 
   both(
-    "what fires while the handler is still replaying waits for its turn",
+    "a wait that fires while the handler is still replaying settles in order",
     {
       promise:
         (probe) =>
@@ -386,7 +386,7 @@ describe("replay", () => {
   )
 
   both(
-    "what was recorded goes before what is new, whichever is asked for first",
+    "recorded results come before new ones, whichever was called first",
     {
       promise:
         (probe) =>
@@ -435,7 +435,7 @@ describe("replay", () => {
   )
 
   both(
-    "what fires before the handler has come to it waits there",
+    "a wait that fires before the handler has reached it is kept for it",
     {
       config: { retry: { maxAttempts: 2, initialDelayMs: 1000 } },
       promise:
@@ -602,7 +602,7 @@ describe("strict durability", () => {
   )
 
   both(
-    "a publish is reported behind the result that it follows from, and answers after the commit",
+    "a publish is reported after the result before it, and resolves after the commit",
     {
       promise:
         (probe) =>
@@ -649,7 +649,7 @@ describe("strict durability", () => {
   )
 
   both(
-    "a step whose result was not committed runs again, and nothing behind it had begun",
+    "a step whose result was not committed runs again, and nothing after it had begun",
     {
       promise:
         (probe) =>
@@ -679,7 +679,7 @@ describe("strict durability", () => {
   )
 
   both(
-    "steps asked for together begin together",
+    "steps called together begin together",
     {
       promise:
         (probe) =>

@@ -116,7 +116,7 @@ describe("step.tx", () => {
   )
 
   both(
-    "lets the handler go on only when it is stored, and answers from the journal afterwards",
+    "lets the handler continue only when it is stored, and later answers from the journal",
     {
       promise: (probe) => async (context) => {
         await context.step.tx("reserve", (tx) => {
@@ -266,7 +266,7 @@ describe("step.tx", () => {
   )
 
   both(
-    "refuses what cannot be written at once, and steps in its body",
+    "refuses invalid writes at once, and steps in its body",
     {
       promise: () => async (context) => {
         const codes: Array<unknown> = []

@@ -1,4 +1,4 @@
-/** What a worker says when code does not ask any more for what is recorded of a run, and of which code it says nothing. */
+/** The warning when code no longer calls a recorded step, and when there is none. */
 import { assert, describe, it } from "@effect/vitest"
 import * as Effect from "effect/Effect"
 import { type AnyFunction, createFunction, type FunctionHandler, make } from "../../src/Function.ts"
@@ -38,7 +38,7 @@ const deploy = (
     })
   )
 
-describe("a run whose code has changed is told of, while it waits and once", () => {
+describe("a run whose code has changed is reported once, while it waits", () => {
   deploy(
     "when a step was renamed",
     define(async ({ step }) => {
@@ -110,7 +110,7 @@ describe("a run whose code has changed is told of, while it waits and once", () 
   )
 })
 
-describe("nothing is said of code that asks for all of it", () => {
+describe("nothing is reported for code that calls every recorded step", () => {
   deploy(
     "and then for more",
     define(async ({ step }) => {
@@ -124,7 +124,7 @@ describe("nothing is said of code that asks for all of it", () => {
   )
 
   both(
-    "nor of a race, whose loser stays open",
+    "nothing is reported for a race, whose loser stays open",
     {
       promise:
         () =>
@@ -154,7 +154,7 @@ describe("nothing is said of code that asks for all of it", () => {
   )
 
   both(
-    "nor of parallel branches of which one fails fast",
+    "nothing is reported for parallel branches of which one fails fast",
     {
       config: { retry: { maxAttempts: 1 } },
       promise:
@@ -212,7 +212,7 @@ describe("nothing is said of code that asks for all of it", () => {
   )
 
   both(
-    "nor of turns that are retried or rolled back",
+    "nothing is reported for turns that are retried or rolled back",
     {
       config: { retry: { maxAttempts: 2, initialDelayMs: 10 } },
       promise:

@@ -54,7 +54,7 @@ describe("a turn that wraps up", () => {
   )
 
   both(
-    "ends as it would anyway when the handler asks for no more code",
+    "ends as usual when the handler calls no more steps with code",
     {
       promise:
         (probe) =>
@@ -103,7 +103,7 @@ describe("a turn that wraps up", () => {
   )
 
   both(
-    "is what a step does whose outcome only another turn knows; steps beside it finish",
+    "begins at a step whose outcome only another turn knows; steps beside it finish",
     {
       promise:
         (probe) =>

@@ -44,7 +44,7 @@ describe.each(["in process", "over HTTP"])("configurations %s", (where) => {
     expect(await client.kv().listBuckets()).toEqual([])
   })
 
-  it("two patches at once both count", async () => {
+  it("two concurrent patches both apply", async () => {
     const config = client.config()
     await config.set("app", {})
 
@@ -67,7 +67,7 @@ describe.each(["in process", "over HTTP"])("configurations %s", (where) => {
     expect(await client.config().list()).toEqual([])
   })
 
-  it("a watch sees the changes of its configuration, from before there is any", async () => {
+  it("a watch sees the changes of its configuration, even from before it exists", async () => {
     await using watcher = client.config().watch("app")
     await watcher.ready
 
@@ -90,7 +90,7 @@ describe.each(["in process", "over HTTP"])("configurations %s", (where) => {
     await watcher.stop()
   })
 
-  it("ConfigClient stands by itself", async () => {
+  it("ConfigClient works by itself", async () => {
     const onError = vi.fn()
     await using config = new ConfigClient({ serverUrl: engine.url, onError })
 

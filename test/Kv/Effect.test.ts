@@ -28,7 +28,7 @@ describe.each([
   ["in process", inProcess],
   ["over HTTP", overHttp]
 ])("the services %s", (_, layer) => {
-  it.live("of keys fail with errors that their tags catch", () =>
+  it.live("of keys fail with errors that can be caught by tag", () =>
     Effect.gen(function* () {
       const kv = yield* Kv.Kv
       const bucket = kv.bucket("stock")
@@ -74,7 +74,7 @@ describe.each([
     }).pipe(Effect.provide(layer))
   )
 
-  it.live("of keys watch as a stream, which ends with who takes it", () =>
+  it.live("of keys watch as a stream, which ends with its consumer", () =>
     Effect.gen(function* () {
       const kv = yield* Kv.Kv
       yield* kv.createBucket({ name: "stock" })

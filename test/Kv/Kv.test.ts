@@ -58,7 +58,7 @@ describe.each(["in process", "over HTTP"])("the key-value store %s", (where) => 
     expect(Date.parse(entry.created_at)).not.toBeNaN()
   })
 
-  it("buckets are created with what they were given, listed, described and deleted", async () => {
+  it("buckets are created with their options, listed, described and deleted", async () => {
     const kv = client.kv()
     const config = {
       name: "sessions",
@@ -105,7 +105,7 @@ describe.each(["in process", "over HTTP"])("the key-value store %s", (where) => 
       expect(outcome).toMatchObject({ status: "rejected", reason: { _tag: "BucketNotFoundError" } })
   })
 
-  it("a bucket made anew knows no keys of the old one, and no old revision fits", async () => {
+  it("a recreated bucket has no keys of the old one, and no old revision matches", async () => {
     const bucket = await bucketOf()
     await bucket.put("a", 1)
     const { revision } = await bucket.put("b", 1)
@@ -119,7 +119,7 @@ describe.each(["in process", "over HTTP"])("the key-value store %s", (where) => 
     await expect(again.update("b", 3, revision)).rejects.toBeInstanceOf(RevisionConflictError)
   })
 
-  it("create and update win once, and say what they found", async () => {
+  it("create and update succeed once, and report what they found", async () => {
     const bucket = await bucketOf()
 
     const { revision } = await bucket.create("user:1", "first")
@@ -136,7 +136,7 @@ describe.each(["in process", "over HTTP"])("the key-value store %s", (where) => 
     expect((await bucket.get("user:1")).value).toBe("third")
   })
 
-  it("of many writers of one revision one wins", async () => {
+  it("one of many writers of a revision wins", async () => {
     const bucket = await bucketOf()
     const { revision } = await bucket.put("counter", 0)
 
@@ -170,7 +170,7 @@ describe.each(["in process", "over HTTP"])("the key-value store %s", (where) => 
     expect(await client.kv().getBucketInfo("orders")).toMatchObject({ values: 0, bytes: 0 })
   })
 
-  it("keeps as many revisions as the bucket says", async () => {
+  it("keeps as many revisions as the bucket allows", async () => {
     const bucket = await bucketOf({ history: 3 })
     for (let i = 0; i < 10; i++) await bucket.put("a", i)
 
@@ -353,7 +353,7 @@ describe.each(["in process", "over HTTP"])("the key-value store %s", (where) => 
   })
 
   describe("a watch", () => {
-    it("sees every change of its keys from when it stands, in order", async () => {
+    it("sees every change of its keys from its start, in order", async () => {
       const bucket = await bucketOf()
       await bucket.put("user-1", "before")
       await using watcher = bucket.watch("user-*")
@@ -425,7 +425,7 @@ describe.each(["in process", "over HTTP"])("the key-value store %s", (where) => 
       expect(onClose).toHaveBeenCalledOnce()
     })
 
-    it("who falls behind sees the latest of each key", async () => {
+    it("a slow watcher sees the latest value of each key", async () => {
       const bucket = await bucketOf()
       await using watcher = bucket.watch()
       await watcher.ready
@@ -446,7 +446,7 @@ describe.each(["in process", "over HTTP"])("the key-value store %s", (where) => 
       expect(latest.size).toBe(20)
     })
 
-    it("of a bucket that is not there is refused, and ends with one that is deleted", async () => {
+    it("of a missing bucket is refused, and ends when its bucket is deleted", async () => {
       await expect(client.kv().bucket("nowhere").watch().ready).rejects.toBeInstanceOf(BucketNotFoundError)
       const bucket = await bucketOf()
       const onError = vi.fn()
@@ -459,7 +459,7 @@ describe.each(["in process", "over HTTP"])("the key-value store %s", (where) => 
       expect(onError.mock.calls[0]?.[0]).toBeInstanceOf(BucketNotFoundError)
     })
 
-    it("is told of an expiry, after which the key cannot be read", async () => {
+    it("sees an expiry, after which the key cannot be read", async () => {
       const bucket = await bucketOf({ ttlSeconds: 0.2 })
       await using watcher = bucket.watch()
       await watcher.ready
@@ -475,7 +475,7 @@ describe.each(["in process", "over HTTP"])("the key-value store %s", (where) => 
     })
   })
 
-  it("a loop of reads lets happen what it waits for", async () => {
+  it("a loop of reads does not block the change that it waits for", async () => {
     const bucket = await bucketOf()
     await bucket.put("flag", false)
     let writing: Promise<unknown> | undefined
@@ -499,7 +499,7 @@ describe.each(["in process", "over HTTP"])("the key-value store %s", (where) => 
     expect(await staging.kv().listBuckets()).toEqual([])
   })
 
-  it("KVClient and KVBucketHandle stand by themselves, and tell of errors", async () => {
+  it("KVClient and KVBucketHandle work by themselves, and report errors", async () => {
     const onError = vi.fn()
     await using kv = new KVClient({ serverUrl: engine.url, onError })
     await kv.createBucket({ name: "alone" })

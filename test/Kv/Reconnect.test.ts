@@ -3,7 +3,7 @@ import { createClient } from "@ironflow/node"
 import { expect, it } from "vitest"
 import { EngineServer } from "../Client/EngineServer.ts"
 
-it("a watch goes on where it was when its server comes back, and misses nothing", async () => {
+it("a watch continues at its position when its server comes back, and misses nothing", async () => {
   await using server = await EngineServer.start()
   await using client = createClient({ serverUrl: server.url })
   await client.kv().createBucket({ name: "orders", history: 10 })

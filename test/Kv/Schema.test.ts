@@ -81,7 +81,7 @@ describe.each(["in process", "over HTTP"])("a bucket with a schema %s", (where) 
     })
   })
 
-  it("takes what a Standard Schema takes, keeps that, and returns what it returns", async () => {
+  it("accepts what a Standard Schema accepts, stores that, and returns its output", async () => {
     const sessions = client.kv().bucket("sessions", { schema: ZodSession })
 
     await sessions.put("ada", { user: "ada", at: at.toISOString() })
@@ -95,7 +95,7 @@ describe.each(["in process", "over HTTP"])("a bucket with a schema %s", (where) 
     })
   })
 
-  it("waits for schemas that answer later", async () => {
+  it("waits for asynchronous schemas", async () => {
     const Known = z.string().refine(async (name) => name === "ada", "is nobody")
     const names = client.kv().bucket("sessions", { schema: Known })
 
@@ -119,7 +119,7 @@ describe.each(["in process", "over HTTP"])("a bucket with a schema %s", (where) 
     assert.instanceOf((await client.kv().bucket("sessions").get("a")).value, Uint8Array)
   })
 
-  it("refuses to write what does not fit, and writes nothing", async () => {
+  it("refuses to write a value that does not fit the schema, and writes nothing", async () => {
     const sessions = client.kv().bucket("sessions", { schema: ZodSession })
     const wrong = { user: "ada", at: at.toISOString(), role: "root" }
 
@@ -151,7 +151,7 @@ describe.each(["in process", "over HTTP"])("a bucket with a schema %s", (where) 
     assert.strictEqual((await client.kv().getBucketInfo("sessions")).revision, 0)
   })
 
-  it("refuses to write what could not be read again", async () => {
+  it("refuses to write a value that could not be read again", async () => {
     // as JSON has it, a date is a text
     const dates = client.kv().bucket("sessions", { schema: z.object({ at: z.date() }) })
 
@@ -165,7 +165,7 @@ describe.each(["in process", "over HTTP"])("a bucket with a schema %s", (where) 
     assert.instanceOf(unkept, ValidationError)
   })
 
-  it("says where data is that does not fit", async () => {
+  it("says where stored data does not fit the schema", async () => {
     const untyped = client.kv().bucket("sessions")
     await untyped.put("ada", { user: "ada", at: at.toISOString(), visits: 1 })
     const { revision } = await untyped.put("ada", { user: "ada", at: "yesterday", visits: 1.5 })
@@ -180,7 +180,7 @@ describe.each(["in process", "over HTTP"])("a bucket with a schema %s", (where) 
     }
   })
 
-  it("decodes what a watch sees, and ends it at what does not fit", async () => {
+  it("decodes the values of a watch, and ends it at one that does not fit", async () => {
     const sessions = client.kv().bucket("sessions", { schema: Session })
     await sessions.put("ada", { user: "ada", at, visits: 1 })
     await sessions.delete("ada")
@@ -211,21 +211,21 @@ describe.each(["in process", "over HTTP"])("a bucket with a schema %s", (where) 
     }
   })
 
-  it("comes from a client of keys alone, too", async () => {
+  it("is available from a KV client too", async () => {
     await using kv = new KVClient({ serverUrl: engine.url! })
     const sessions = kv.bucket("sessions", { schema: Session })
     await sessions.put("ada", { user: "ada", at, visits: 1 })
     assert.deepStrictEqual((await sessions.get("ada")).value, { user: "ada", at, visits: 1 })
   })
 
-  it("refuses a schema that is none", () => {
+  it("refuses an invalid schema", () => {
     // @ts-expect-error -- a text is no schema
     assert.throws(() => client.kv().bucket("sessions", { schema: "Session" }), ValidationError, /schema/)
     // @ts-expect-error -- a misspelled option
     assert.throws(() => client.kv().bucket("sessions", { scheme: Session }), ValidationError, /`schema`/)
   })
 
-  it("leaves a bucket without one unknown", async () => {
+  it("types a bucket without a schema as unknown", async () => {
     const bucket = client.kv().bucket("sessions")
     await bucket.put("any", { thing: true })
     expectTypeOf((await bucket.get("any")).value).toEqualTypeOf<unknown>()

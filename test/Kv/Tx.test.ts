@@ -102,7 +102,7 @@ describe.each(Object.keys(apis))("step.tx with keys, written with the %s API", (
       return client.waitForRun(runIds[0] ?? "", { timeout: 10_000 })
     }
 
-    it("writes several buckets and a stream in one transaction, once the revision fits", async () => {
+    it("writes several buckets and a stream in one transaction, once the revision matches", async () => {
       const client = await start()
 
       const run = await sell(client, { mistakes: 2 })
@@ -129,7 +129,7 @@ describe.each(Object.keys(apis))("step.tx with keys, written with the %s API", (
       assert.deepInclude(writes[5], { _tag: "append", entityId: "pen", entityVersion: 1 })
     })
 
-    it("writes nothing when a revision never fits, and says so", async () => {
+    it("writes nothing when a revision never matches, and fails", async () => {
       const client = await start()
 
       const run = await sell(client, { mistakes: 9 })

@@ -1,4 +1,4 @@
-/** Projections with Effect handlers: what they need comes from the worker's layer, what they fail with is a dead letter. */
+/** Projections with Effect handlers: services come from the worker's layer, and failures become dead letters. */
 import { assert, describe, it } from "@effect/vitest"
 import * as Context from "effect/Context"
 import * as Deferred from "effect/Deferred"
@@ -51,7 +51,7 @@ const house = (rates: Rates["Service"]) =>
   )
 
 describe("a projection with an Effect handler", () => {
-  it.effect("gets what it needs, and is read by the Projections service", () =>
+  it.effect("gets its services, and is read by the Projections service", () =>
     Effect.gen(function* () {
       const client = yield* Client.Client
       const projections = yield* Projections.Projections
@@ -64,47 +64,44 @@ describe("a projection with an Effect handler", () => {
     }).pipe(Effect.provide(house({ of: () => Effect.succeed(2) })))
   )
 
-  it.effect(
-    "is tried again with growing delays, and gives up data that its schema does not take at once",
-    () => {
-      let calls = 0
-      const rates: Rates["Service"] = {
-        of: () =>
-          Effect.suspend(() => (++calls < 3 ? Effect.fail(new Error("no rate yet")) : Effect.succeed(1)))
-      }
-      return Effect.gen(function* () {
-        const client = yield* Client.Client
-        const projections = yield* Projections.Projections
-        yield* client.emit("order.placed", { amount: "a lot" })
-        const { position = 0 } = yield* client.emit("order.placed", { amount: 5, currency: "EUR" })
-        const failed = (failures: number) =>
-          Effect.gen(function* () {
-            while (true) {
-              const info = yield* projections.status("totals")
-              if (info.failing?.failures === failures) return
-            }
-          })
-
-        yield* failed(1)
-        yield* TestClock.adjust("1 second")
-        yield* failed(2)
-        yield* TestClock.adjust("1999 millis")
-        yield* failed(2)
-        yield* TestClock.adjust("1 millis")
-        const { state } = yield* projections.get("totals", { after: position })
-        const letters = yield* projections.deadLetters("totals")
-
-        assert.deepStrictEqual(state, { total: 5 })
-        assert.deepStrictEqual(
-          letters.map(({ attempts, error }) => [attempts, error.name]),
-          [[1, "SchemaValidationError"]]
-        )
-        assert.strictEqual(calls, 3)
-      }).pipe(Effect.provide(house(rates)))
+  it.effect("is retried with growing delays, and gives up at once data that its schema refuses", () => {
+    let calls = 0
+    const rates: Rates["Service"] = {
+      of: () =>
+        Effect.suspend(() => (++calls < 3 ? Effect.fail(new Error("no rate yet")) : Effect.succeed(1)))
     }
-  )
+    return Effect.gen(function* () {
+      const client = yield* Client.Client
+      const projections = yield* Projections.Projections
+      yield* client.emit("order.placed", { amount: "a lot" })
+      const { position = 0 } = yield* client.emit("order.placed", { amount: 5, currency: "EUR" })
+      const failed = (failures: number) =>
+        Effect.gen(function* () {
+          while (true) {
+            const info = yield* projections.status("totals")
+            if (info.failing?.failures === failures) return
+          }
+        })
 
-  it.effect("is followed as a stream, whose user gets the newest state however slow it is", () =>
+      yield* failed(1)
+      yield* TestClock.adjust("1 second")
+      yield* failed(2)
+      yield* TestClock.adjust("1999 millis")
+      yield* failed(2)
+      yield* TestClock.adjust("1 millis")
+      const { state } = yield* projections.get("totals", { after: position })
+      const letters = yield* projections.deadLetters("totals")
+
+      assert.deepStrictEqual(state, { total: 5 })
+      assert.deepStrictEqual(
+        letters.map(({ attempts, error }) => [attempts, error.name]),
+        [[1, "SchemaValidationError"]]
+      )
+      assert.strictEqual(calls, 3)
+    }).pipe(Effect.provide(house(rates)))
+  })
+
+  it.effect("is followed as a stream, whose consumer gets the newest state however slow it is", () =>
     Effect.gen(function* () {
       const client = yield* Client.Client
       const projections = yield* Projections.Projections
@@ -140,7 +137,7 @@ describe("a projection with an Effect handler", () => {
     }).pipe(Effect.provide(house({ of: () => Effect.succeed(1) })))
   )
 
-  it.effect("a projection that nobody has is a typed failure", () =>
+  it.effect("an unknown projection is a typed failure", () =>
     Effect.gen(function* () {
       const projections = yield* Projections.Projections
 

@@ -1,4 +1,4 @@
-/** A worker whose engine is not heard, or does not hear it. */
+/** A worker whose messages to or from the engine are lost. */
 import http from "node:http"
 import type { AddressInfo } from "node:net"
 import { afterEach, assert, it, vi } from "vitest"
@@ -113,7 +113,7 @@ it("a save whose answer is lost is stored once, and not counted as refused", asy
   assert.strictEqual(status.generation, 1)
 })
 
-it("a worker is not ready before the engine has heard of its projections", async () => {
+it("a worker is not ready before the engine has its projections", async () => {
   const engine = await startEngine({ filename: ":memory:", logger: false, listen: { port: 0 } })
   cleanups.push(() => engine.close())
   let lost = 0
@@ -135,7 +135,7 @@ it("a worker is not ready before the engine has heard of its projections", async
   assert.strictEqual((await engine.client.projections.status("counts")).mode, "managed")
 })
 
-it("a worker that is stopped before the engine has heard of its projections was never ready", async () => {
+it("a worker that is stopped before the engine has its projections was never ready", async () => {
   const engine = await startEngine({ filename: ":memory:", logger: false, listen: { port: 0 } })
   cleanups.push(() => engine.close())
   let lost = 0

@@ -60,7 +60,7 @@ describe("createProjection", () => {
     assert.throws(() => createProjection(config as never), ValidationError)
   })
 
-  it("refuses two of one name in one worker, and what is no projection", () => {
+  it("refuses two projections of one name in one worker, and anything else", () => {
     const totals = createProjection({
       name: "totals",
       events: ["order.*"],

@@ -154,7 +154,7 @@ describe.for(["memory", "http"] as const)("projections over %s", (transport) => 
     ])
   })
 
-  it("that are far behind save many states and dead letters in parts", async () => {
+  it("save many states and dead letters in parts when they are far behind", async () => {
     const { client, hire, inside } = await open(transport)
     const count = 3000
     // few partitions first, so that the batches grow; then one for each event, and one dead letter in two events
@@ -187,7 +187,7 @@ describe.for(["memory", "http"] as const)("projections over %s", (transport) => 
     assert.deepStrictEqual([status.deadLetters, status.lag, status.refusedSaves], [1000, 0, 0])
   })
 
-  it("let others go on while they fold many events", async () => {
+  it("let other work run while they fold many events", async () => {
     const { client, hire, inside } = await open(transport)
     await Promise.all(Array.from({ length: 500 }, (_, i) => inside.emit("tick", { i })))
     let turns = 0
@@ -294,7 +294,7 @@ describe.for(["memory", "http"] as const)("projections over %s", (transport) => 
     ])
   })
 
-  it("see events brought to the latest version", async () => {
+  it("get events in the latest version", async () => {
     const { client, hire } = await open(transport)
     const eventDefinitions = createEventDefinitionRegistry()
     eventDefinitions.register(
@@ -311,7 +311,7 @@ describe.for(["memory", "http"] as const)("projections over %s", (transport) => 
     })
   })
 
-  it("give an event up, go on after it, and take it up again when asked", async () => {
+  it("give an event up, continue after it, and retry it on request", async () => {
     const { client, hire } = await open(transport)
     let isDown = true
     const seen: Array<number> = []
@@ -351,7 +351,7 @@ describe.for(["memory", "http"] as const)("projections over %s", (transport) => 
     )
   })
 
-  it("try an event again as often as they say, and then not", async () => {
+  it("retry an event as often as configured", async () => {
     const { client, hire } = await open(transport)
     const attempts: Array<number> = []
     await hire([
@@ -379,7 +379,7 @@ describe.for(["memory", "http"] as const)("projections over %s", (transport) => 
     assert.strictEqual((await client.projections.deadLetters("mails"))[0]?.attempts, 2)
   })
 
-  it("leave events that cannot be folded out of the state, and say why", async () => {
+  it("skip events that cannot be folded, with the reason", async () => {
     const { client, hire } = await open(transport)
     const cyclic: any = {}
     cyclic.self = cyclic
@@ -418,7 +418,7 @@ describe.for(["memory", "http"] as const)("projections over %s", (transport) => 
     assert.match(letters[1]?.error.message ?? "", /returned a promise/)
   })
 
-  it("see states as JSON gives them back, at any size of batch", async () => {
+  it("get states as JSON returns them, at any batch size", async () => {
     const { client, hire } = await open(transport)
     const types = (name: string, batchSize: number) =>
       createProjection({
@@ -441,7 +441,7 @@ describe.for(["memory", "http"] as const)("projections over %s", (transport) => 
     assert.deepStrictEqual(many.state, one.state)
   })
 
-  it("that cannot run harm neither others nor functions", async () => {
+  it("affect neither other projections nor functions when they cannot run", async () => {
     const { client, hire } = await open(transport)
     const broken = createProjection({
       name: "broken",
@@ -473,7 +473,7 @@ describe.for(["memory", "http"] as const)("projections over %s", (transport) => 
     assert.instanceOf(await rejection(client.projections.status("broken")), ProjectionNotFoundError)
   })
 
-  it("stop where they are while they are paused, and say who paused them", async () => {
+  it("keep their position while they are paused, and say who paused them", async () => {
     const { client, hire } = await open(transport)
     await hire([totals])
     await client.projections.waitForCatchup("order-totals", { after: await emitAll(client, 1) })
@@ -505,7 +505,7 @@ describe.for(["memory", "http"] as const)("projections over %s", (transport) => 
     assert.deepStrictEqual(state, { total: 21, count: 6 })
   })
 
-  it("belong to one of two workers, and go to the other one when it leaves", async () => {
+  it("belong to one of two workers, and move to the other when it leaves", async () => {
     const { client, hire } = await open(transport)
     const first = await hire([totals], { workerId: "first" })
     await client.projections.waitForCatchup("order-totals", { after: await emitAll(client, 1) })
@@ -522,7 +522,7 @@ describe.for(["memory", "http"] as const)("projections over %s", (transport) => 
     assert.strictEqual(afterwards.refusedSaves, 0)
   })
 
-  it("save in parts what is too much for one save", { timeout: 20_000 }, async () => {
+  it("save in parts when one save would be too large", { timeout: 20_000 }, async () => {
     const { client, hire } = await open(transport)
     await hire([
       createProjection({
@@ -543,7 +543,7 @@ describe.for(["memory", "http"] as const)("projections over %s", (transport) => 
     }
   })
 
-  it("that nobody has are said to be missing, and bad questions are refused", async () => {
+  it("are reported as missing when nobody has them, and invalid calls are refused", async () => {
     const { client, hire } = await open(transport)
     await hire([totals])
     const { projections } = client

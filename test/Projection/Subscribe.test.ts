@@ -79,7 +79,7 @@ const rejection = async (promise: Promise<unknown>): Promise<any> =>
   )
 
 describe.for(["memory", "http"] as const)("a subscription to a projection over %s", (transport) => {
-  it("brings what get() returns, once for each change", async () => {
+  it("delivers what get() returns, once for each change", async () => {
     const { client, engine } = await open(transport)
     await place(engine, 1)
     const { seen } = await follow(client, "totals")
@@ -91,7 +91,7 @@ describe.for(["memory", "http"] as const)("a subscription to a projection over %
     assert.deepStrictEqual([seen[0]?.state, seen[0]?.lastEventSeq], [{ total: 3 }, position])
   })
 
-  it("brings every partition, or one", async () => {
+  it("delivers every partition, or one", async () => {
     const { client, engine } = await open(transport)
     await place(engine, 1, "ada")
     const all = await follow(client, "spending", { includeCurrent: true })
@@ -126,7 +126,7 @@ describe.for(["memory", "http"] as const)("a subscription to a projection over %
     assert.deepStrictEqual(seen, [1, 2])
   })
 
-  it("skips what is old for those who are slow, and never goes back", async () => {
+  it("skips old states for slow consumers, and never goes back", async () => {
     const { client, engine } = await open(transport)
     const seen = new Map<string, Array<number>>()
     const gate = createDeferred<void>()
@@ -166,7 +166,7 @@ describe.for(["memory", "http"] as const)("a subscription to a projection over %
     assert.strictEqual(seen.get("c-0")?.at(-1), 11)
   })
 
-  it("brings every state anew when a rebuild is done, and none of those in between", async () => {
+  it("delivers every state again after a rebuild, and none during it", async () => {
     const { client, engine } = await open(transport)
     for (const customer of ["ada", "bob"]) await place(engine, 1, customer)
     const total = await follow(client, "totals")
@@ -183,7 +183,7 @@ describe.for(["memory", "http"] as const)("a subscription to a projection over %
     assert.isTrue(total.seen.every(({ status }) => status === "active"))
   })
 
-  it("goes on after the projection was deleted and made anew", async () => {
+  it("continues after the projection was deleted and created again", async () => {
     const { client, engine } = await open(transport)
     for (let i = 0; i < 3; i++) await place(engine, 1)
     const { seen } = await follow(client, "totals")
@@ -195,7 +195,7 @@ describe.for(["memory", "http"] as const)("a subscription to a projection over %
     await vi.waitFor(() => assert.strictEqual(seen.at(-1)?.state.total, 4))
   })
 
-  it("is refused for what is not there, and for what has no state", async () => {
+  it("is refused for a missing projection, and for one without state", async () => {
     const { client, engine } = await open(transport)
     const mails = createProjection({
       name: "mails",
@@ -221,7 +221,7 @@ describe.for(["memory", "http"] as const)("a subscription to a projection over %
   })
 })
 
-it("a subscription brings what has changed while its server was away", async () => {
+it("a subscription delivers changes from while its server was away", async () => {
   const folder = mkdtempSync(join(tmpdir(), "ironflow-"))
   cleanups.push(() => rmSync(folder, { recursive: true, force: true }))
   const filename = join(folder, "ironflow.db")

@@ -90,7 +90,7 @@ describe("IronflowClient", () => {
     assert.strictEqual(await rejection(client.getRun("run-1")), error)
   })
 
-  it("rejects with a bug of the service as it was thrown", async () => {
+  it("rejects with a defect of the service as it was thrown", async () => {
     const bug = new TypeError("undefined is not a run")
     const { handle } = engineAnswering({
       getRun: () =>
@@ -157,7 +157,7 @@ describe("IronflowClient", () => {
     assert.deepStrictEqual(environments, ["default", "staging"])
   })
 
-  it("given something else as engine, says to pass the engine", () => {
+  it("given something else as engine, asks for the engine", () => {
     // what JavaScript callers can do and TypeScript callers cannot
     const create = () => createClient({ engine: {} } as unknown as IronflowClientConfig)
     assert.throws(

@@ -70,7 +70,7 @@ describe("startEngine", () => {
     })
   }
 
-  it("carries what schemas say to be dates, bytes and large integers through results, failures and events", async () => {
+  it("carries dates, bytes and large integers of schemas through results, failures and events", async () => {
     const Shown = Schema.Struct({
       at: Schema.Date,
       bytes: Schema.Uint8Array,
@@ -113,7 +113,7 @@ describe("startEngine", () => {
     for (const one of seen) assert.deepStrictEqual(one, [shown, shown, new Date(7)])
   })
 
-  it("says of a tagged error without a message what it is and what it carries", async () => {
+  it("describes a tagged error without a message by its tag and fields", async () => {
     class CardDeclined extends Schema.TaggedError<CardDeclined>()("CardDeclined", { limit: Schema.Number }) {}
     const triggers = [{ event: "order.placed" }]
     const retry = { maxAttempts: 1 }
@@ -252,7 +252,7 @@ describe("startEngine", () => {
     assert.deepStrictEqual(await elsewhere.listFunctions(), [])
   })
 
-  it("what the engine logs goes to the logger that it was given", async () => {
+  it("the engine logs to its configured logger", async () => {
     const lines: Array<string> = []
     const line = (message: string) => void lines.push(message)
     const logger = { debug: line, info: line, warn: line, error: line }
@@ -287,7 +287,7 @@ describe("an engine that listens", () => {
     await stopped
   })
 
-  it("says which port is in use", async () => {
+  it("names the port in use", async () => {
     await using engine = await startEngine({ filename: ":memory:", logger: false, listen: { port: 0 } })
     const port = Number(new URL(engine.url!).port)
 

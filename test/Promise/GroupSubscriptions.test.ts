@@ -1,4 +1,4 @@
-/** Members of groups over sockets: what a loop or a handler has not done goes to others, and what it is doing to nobody else. */
+/** Members of groups over sockets: unhandled events go to others, and events in progress do not. */
 import {
   type ConsumerGroupConfig,
   createClient,
@@ -57,7 +57,7 @@ const isEmpty = ({ groups }: Printers, more: object = {}) =>
     5000
   )
 
-test("what a loop has not taken goes to others at once when it is left", async () => {
+test("events that a loop has not taken go to others at once when it is left", async () => {
   await using printers = await begin()
   await printers.publish(...ten)
 
@@ -71,7 +71,7 @@ test("what a loop has not taken goes to others at once when it is left", async (
   await isEmpty(printers, { givenUp: 0, deadLetters: 0 })
 })
 
-test("an event whose loop was left by throwing, or without an ack, has failed and comes again", async () => {
+test("an event whose loop ended by a throw, or without an ack, has failed and is delivered again", async () => {
   await using printers = await begin({ redeliverDelayMs: 0, maxRedeliveries: 2 })
   await printers.publish(1, 2)
 
@@ -142,7 +142,7 @@ test("a handler that throws or rejects gets the event again, until it is a dead 
   expect(seen.slice(7).toSorted()).toEqual([1, 2, 3])
 })
 
-test("a handler that says when to try again gets the event then, whatever the group says", async () => {
+test("a handler that names the delay gets the event after it, whatever the group's delay", async () => {
   await using printers = await begin({ redeliverDelayMs: 3_600_000 })
   const [member] = printers.members
   await member!.connect()
@@ -159,7 +159,7 @@ test("a handler that says when to try again gets the event then, whatever the gr
   await isEmpty(printers, { givenUp: 0 })
 })
 
-test("a handler that is at work when the connection is lost is not started again, and its event is done", async () => {
+test("a handler that runs when the connection is lost is not started again, and its event is settled", async () => {
   await using printers = await begin()
   const [member] = printers.members
   await member!.connect()
@@ -189,7 +189,7 @@ test("a handler that is at work when the connection is lost is not started again
   expect(seen).toEqual([1, 2])
 })
 
-test("an event is held for as long as its handler works, and with acks as long as somebody says so", async () => {
+test("an event is held as long as its handler runs, and with manual acks as long as it is extended", async () => {
   await using printers = await begin()
   const [member, other] = printers.members
   await member!.connect()

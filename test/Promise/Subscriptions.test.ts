@@ -14,7 +14,7 @@ import { nodeArguments } from "../Built.ts"
 
 const quick = { reconnectDelay: 10, maxReconnectDelay: 50 } as const
 
-test("no event comes before the caller has gone on, and a handler that throws harms nobody else", async () => {
+test("no event arrives before subscribe() returns, and a handler that throws affects no other", async () => {
   await using server = await EngineServer.start()
   await using client = createClient({ serverUrl: server.url })
   using sub = createSubscriptionClient({ serverUrl: server.url })
@@ -91,7 +91,7 @@ test("a client reconnects to an engine that was started again, and misses nothin
   ])
 })
 
-test("without a server connecting fails, and goes on in the background", async () => {
+test("connecting without a server fails, and continues in the background", async () => {
   const server = await EngineServer.start()
   await server.stop()
   using sub = createSubscriptionClient({ serverUrl: server.url, ...quick })
@@ -124,7 +124,7 @@ test("a stream ends its subscription when the loop is left", async () => {
   await vi.waitFor(async () => expect((await client.getTopicStats("news")).consumerCount).toBe(0))
 })
 
-test("events of older versions come in the latest, and one that cannot be brought there harms nobody else", async () => {
+test("events of older versions are upcast, and one that cannot be affects no other", async () => {
   await using server = await EngineServer.start()
   await using client = createClient({ serverUrl: server.url })
   const eventDefinitions = createEventDefinitionRegistry()

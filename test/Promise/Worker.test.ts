@@ -58,7 +58,7 @@ const rejection = async (promise: Promise<unknown>): Promise<any> => {
 }
 
 describe("createWorker", () => {
-  it("start() works until the worker is drained, and ready() says when it has been registered", async () => {
+  it("start() runs until the worker is drained, and ready() resolves when it is registered", async () => {
     const { engine, transport, closers } = scriptedEngine()
     const worker = createWorker({ engine, functions: [quick], logger: false })
     assert.strictEqual(transport.credit, 0)
@@ -141,7 +141,7 @@ describe("createWorker", () => {
     assert.deepStrictEqual(transport.reported("run-1"), ["StepDone work", "Complete"])
   })
 
-  it("starts once: not twice, and not again after it was stopped", async () => {
+  it("starts only once, and not again after a stop", async () => {
     const { engine } = scriptedEngine()
     const worker = createWorker({ engine, functions: [quick], logger: false })
     const working = worker.start()
@@ -158,7 +158,7 @@ describe("createWorker", () => {
     }
   })
 
-  it("draining and stopping do nothing to a worker that has ended, and draining nothing to one that is fresh", async () => {
+  it("drain and stop do nothing to an ended worker, and drain nothing to a fresh one", async () => {
     const { engine, transport } = scriptedEngine()
     const worker = createWorker({ engine, functions: [quick], logger: false })
 

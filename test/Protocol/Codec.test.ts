@@ -1,4 +1,4 @@
-/** What is made of a codec: readers of requests and of answers, encoders, and schemas. */
+/** What a codec generates: readers of requests and answers, encoders, and schemas. */
 import { assert, describe, it } from "vitest"
 import { ValidationError } from "../../src/Errors.ts"
 import { listBulk } from "../../src/Protocol/Bulk.ts"
@@ -99,11 +99,11 @@ describe("a request", () => {
 describe("a request that a service checks", () => {
   const take = taker(order, (got) => `An order is an object, got ${got}`)
 
-  it("keeps what its members are, and drops what is null", () => {
+  it("keeps its members, and drops null ones", () => {
     assert.deepStrictEqual(take({ id: null, placedAt: 5, total: null }), { id: null, placedAt: 5 })
   })
 
-  it("is refused when it says two different things, or is no object", () => {
+  it("is refused when it contradicts itself, or is not an object", () => {
     assert.throws(
       () => take({ placed_at: "a", placedAt: "b" }),
       "`placedAt` and `placed_at` are one field under two names, with different values: give one"
@@ -142,7 +142,7 @@ describe("an answer", () => {
     assert.deepStrictEqual(reader(eitherCase(codec))(answer), { id: "a", dueAt: "now", data: null })
   })
 
-  it("that leaves out what a server leaves out has what it stands for, anew each time", () => {
+  it("with absent fields gets their defaults, fresh ones each time", () => {
     const codec = fields<{ items: Array<string>; total: number }>({
       items: omittedWhen([], list(text)),
       total: omittedWhen(0, digits)
@@ -155,7 +155,7 @@ describe("an answer", () => {
     assert.deepStrictEqual(encoder(codec)({ items: ["a"], total: 2 }), { items: ["a"], total: "2" })
   })
 
-  it("without what it is about cannot be read, nor can a list with it", () => {
+  it("without required fields cannot be read, nor can a list with it", () => {
     assert.deepStrictEqual(
       [read({ name: "b" }), read([]), reader(list(codec))([{ id: "a" }, {}]), reader(list(codec))({})],
       [undefined, undefined, undefined, undefined]
@@ -163,7 +163,7 @@ describe("an answer", () => {
   })
 })
 
-it("what is sent has the members of the codec under their names, and no other", () => {
+it("a sent message has exactly the members of the codec", () => {
   const sent = encoder(list(order))([{ id: "o-1", placedAt: "now", secret: "no" } as Order])
 
   assert.strictEqual(JSON.stringify(sent), '[{"id":"o-1","placed_at":"now"}]')
@@ -191,7 +191,7 @@ it("is described in JSON Schema", () => {
   assert.deepStrictEqual(schemaOf(codec, true)["required"], ["a", "c"])
 })
 
-describe("what legacy servers and other dialects say differently", () => {
+describe("messages of legacy servers and other dialects", () => {
   const mode = word("ACK_MODE", "auto", "manual")
   const group = eitherCase(
     both(
@@ -223,7 +223,7 @@ describe("what legacy servers and other dialects say differently", () => {
     assert.deepStrictEqual([reader(mode)(said), decoder(mode, "It")(said)], [undefined, given])
   })
 
-  it("is read in both cases of letters and under other names, but for what has one spelling", () => {
+  it("are read in camel case and snake case and under aliases, unless a field has one spelling", () => {
     const read = reader(group)
 
     assert.deepStrictEqual(
@@ -245,7 +245,7 @@ describe("what legacy servers and other dialects say differently", () => {
     })
   })
 
-  it("is sent as enum names and digits, without what is left out", () => {
+  it("are sent with enum names and digits, without absent fields", () => {
     const send = encoder(group)
 
     assert.deepStrictEqual(send({ groupId: "g", lagCount: 3, ackMode: "manual", members: [] }), {
@@ -256,7 +256,7 @@ describe("what legacy servers and other dialects say differently", () => {
     assert.strictEqual(encoder(plainWord("STEP_STATUS", ["failed", "waiting"]))("failed"), "failed")
   })
 
-  it("may be null where that says something, and is whole where it must be", () => {
+  it("may have null where that has a meaning, and whole numbers where required", () => {
     const read = decoder(
       fields<{ filter?: string | null; limit?: number }>({
         filter: nullable(text),
@@ -272,7 +272,7 @@ describe("what legacy servers and other dialects say differently", () => {
 })
 
 describe("a list of bulk operations", () => {
-  it("is read without those of a kind that this version does not know", () => {
+  it("is read without kinds that this version does not know", () => {
     const one = { id: "bulk_1", action: "cancel", status: "completed", createdAt: "now", updatedAt: "now" }
     const { operations } = reader(listBulk.answer!)({
       operations: [{ ...one, id: "bulk_2", action: "something later" }, one]

@@ -5,7 +5,7 @@ import type { Job } from "../../src/Protocol/Worker.ts"
 import { encodeResult } from "../../src/Result.ts"
 
 describe("the journal for a worker of another SDK", () => {
-  it("tells of errors in results what they say", () => {
+  it("has the messages of errors in results", () => {
     const reason = new NonRetryableError("declined", { code: "CARD_DECLINED" })
     const job: Pick<Job, "journal" | "runId"> = {
       runId: "run_1",

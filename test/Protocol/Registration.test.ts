@@ -27,7 +27,7 @@ describe("the registration of a function", () => {
     assert.deepStrictEqual(trigger?.schema?.required, ["orderId"])
   })
 
-  it("has what is stored of a date, and what is named twice once", () => {
+  it("has the stored form of a date, and each name once", () => {
     const Person = Schema.Struct({ name: Schema.String }).annotate({ identifier: "Person" })
     const fn = make(
       {
@@ -60,7 +60,7 @@ describe("the registration of a function", () => {
     assert.notProperty(triggers[1], "schema")
   })
 
-  it("is the same as ever without a schema, or with one that says nothing that JSON Schema can", () => {
+  it("is unchanged without a schema, or with one that JSON Schema cannot express", () => {
     const plain = [{ event: "order.placed" }]
     const wide = Object.fromEntries(Array.from({ length: 1000 }, (_, i) => [`member-${i}`, z.string()]))
 

@@ -10,7 +10,7 @@ import {
 const step = { stepKey: "charge:0", name: "charge", kind: "run", attempt: 1, forMs: 1200 } as const
 const turn = { jobId: "job_1", runId: "run_1", steps: [step] }
 
-describe("what a worker says of running steps", () => {
+describe("a worker's report of running steps", () => {
   it.each([
     ["a list of turns", [turn], [turn]],
     ["nothing", undefined, []],

@@ -1,4 +1,4 @@
-/** What a seal shows: whether a message has come as it was sent. */
+/** A seal shows whether a message has arrived unchanged. */
 import { assert, describe, it } from "vitest"
 import { safeJsonParse } from "../../src/Json.ts"
 import { isSealed, MESSAGE_DAMAGED, readSealed, seal } from "../../src/Protocol/Seal.ts"
@@ -18,7 +18,7 @@ describe("a sealed message", () => {
   const message = { session: "ses_1", jobs: ["job_1", "jöb_2"], nested: { sum: 1 } }
   const text = seal(JSON.stringify(message), "7 report ")
 
-  it("is the message, with its sum", () => {
+  it("is the message, with its checksum", () => {
     const got = read(text, "7 report ")
 
     assert.deepInclude(got, message)
@@ -37,7 +37,7 @@ describe("a sealed message", () => {
     }
   })
 
-  it("is refused beside something else than it was sealed with", () => {
+  it("is refused beside other fields than it was sealed with", () => {
     assert.strictEqual(
       codeOf(() => read(text, "8 report ")),
       MESSAGE_DAMAGED

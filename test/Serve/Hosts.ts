@@ -132,7 +132,7 @@ export const pushedAsExisting: StartHost = async (functions, options = {}) => {
     for await (const chunk of request) chunks.push(chunk as Buffer)
     const body = Buffer.concat(chunks)
     if (body.includes('"describe"')) {
-      response.writeHead(400).end('{"error":{"message":"no push request","code":"VALIDATION_ERROR"}}')
+      response.writeHead(400).end('{"error":{"message":"not a push request","code":"VALIDATION_ERROR"}}')
       return
     }
     await handler(Object.assign(request, { body }), response)

@@ -56,7 +56,7 @@ const common = (start: StartHost) => {
     expect(log).toEqual(["price", "charge"])
   })
 
-  it("tries a failing step again with its delay, and leaves the others alone", async () => {
+  it("retries a failing step after its delay, and no others", async () => {
     const log: Array<string> = []
     await using host = await start([
       order(async ({ step }) => {
@@ -96,7 +96,7 @@ const common = (start: StartHost) => {
     expect(attempts).toBe(3)
   })
 
-  it("does not try again what is not retryable", async () => {
+  it("does not retry errors that are not retryable", async () => {
     let attempts = 0
     await using host = await start([
       order(async ({ step }) =>
@@ -114,7 +114,7 @@ const common = (start: StartHost) => {
     expect(attempts).toBe(1)
   })
 
-  it("tries the run again when something outside steps fails", async () => {
+  it("retries the run when code outside steps fails", async () => {
     let turns = 0
     await using host = await start([
       order(async ({ run }) => {
@@ -169,7 +169,7 @@ const common = (start: StartHost) => {
     })
   })
 
-  it("runs branches side by side, each step once, and gathers their results", async () => {
+  it("runs branches in parallel, each step once, and collects their results", async () => {
     const log: Array<string> = []
     await using host = await start([
       order(async ({ step }) => {
@@ -194,7 +194,7 @@ const common = (start: StartHost) => {
     expect(log.toSorted()).toEqual(["label", "pack"])
   })
 
-  it("undoes what was done in reverse order when the run fails", async () => {
+  it("compensates in reverse order when the run fails", async () => {
     const log: Array<string> = []
     await using host = await start([
       order(async ({ step }) => {
@@ -215,7 +215,7 @@ const common = (start: StartHost) => {
     expect(log).toEqual(["reserve", "charge", "undo charge", "undo reserve"])
   })
 
-  it("publishes once, however many turns follow", async () => {
+  it("publishes once, whatever the number of turns", async () => {
     await using host = await start([
       order(async ({ step }) => {
         const { sequence } = await step.publish("orders", { orderId: "o-1" })
@@ -235,7 +235,7 @@ const common = (start: StartHost) => {
     expect(steps.filter(({ name }) => name.startsWith("publish:"))).toHaveLength(1)
   })
 
-  it("runs no more of a function at once than its limit says", async () => {
+  it("runs at most the limit of a function at once", async () => {
     let running = 0
     let begun = 0
     let most = 0
@@ -263,7 +263,7 @@ const common = (start: StartHost) => {
     expect(most).toBe(2)
   })
 
-  it("fails a run whose data is not as the schema says, and runs nothing", async () => {
+  it("fails a run whose data does not match the schema, and runs nothing", async () => {
     let ran = false
     const checked = createFunction(
       { id: "order", triggers: [{ event: "order.placed" }], schema: z.object({ orderId: z.string() }) },
@@ -278,7 +278,7 @@ const common = (start: StartHost) => {
     expect(ran).toBe(false)
   })
 
-  it("hands events over in their newest version", async () => {
+  it("passes events in their newest version", async () => {
     const eventDefinitions = createEventDefinitionRegistry()
     eventDefinitions.register(defineEvent({ name: "order.placed", version: 1 }))
     eventDefinitions.register(
@@ -352,7 +352,7 @@ const wholeTurns = (start: StartHost) => {
     expect(await runOf(host)).toMatchObject({ status: "completed", output: true })
   })
 
-  it("stands in several suspensions at once", async () => {
+  it("waits for several steps at once", async () => {
     await using host = await start([
       order(async ({ step }) =>
         step.parallel("both", [
@@ -424,7 +424,7 @@ const wholeTurns = (start: StartHost) => {
     expect(await ended(host, runId)).toMatchObject({ status: "cancelled" })
   })
 
-  it("fails the parent of a function that fails, with an error that says which", async () => {
+  it("fails the parent of a failed function, with an error that names it", async () => {
     const child = createFunction({ id: "ship", triggers: [] }, async () => {
       throw new NonRetryableError("No van")
     })
@@ -467,7 +467,7 @@ describe.each(Object.entries(hosts))("a function in %s", (name, start) => {
 describe("a function pushed as to a handler of another package", () => {
   common(pushedAsExisting)
 
-  it("hears that a function which it invoked has failed, and may go on", async () => {
+  it("learns that an invoked function has failed, and may continue", async () => {
     await using host = await pushedAsExisting([
       createFunction({ id: "charge", triggers: [] }, async () => {
         throw new NonRetryableError("The card was declined")
@@ -486,7 +486,7 @@ describe("a function pushed as to a handler of another package", () => {
     })
   })
 
-  it("undoes what it did when a function that it invoked fails or does not end in time", async () => {
+  it("compensates when an invoked function fails or times out", async () => {
     for (const [functionId, cause] of [
       ["declined", /The card was declined/],
       ["endless", /timed out after 50ms/]

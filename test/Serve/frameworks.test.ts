@@ -168,7 +168,7 @@ describe.each(Object.entries(mounts))("serve() in %s", (_name, mount) => {
     })
   })
 
-  it("makes an event of a webhook's request, once", async () => {
+  it("turns a webhook's request into an event, once", async () => {
     const engine = await startOne()
     const url = await mount(handlerFor(engine.url))
     await registerEndpoint(engine, `${url}/api/ironflow`)
@@ -193,7 +193,7 @@ describe.each(Object.entries(mounts))("serve() in %s", (_name, mount) => {
     })
   })
 
-  it("shows a webhook the bytes of whatever body, and answers what it asks", async () => {
+  it("passes a webhook the raw bytes of any body, and answers its challenge", async () => {
     const url = `${await mount(handlerFor(undefined))}/api/ironflow/webhooks/mirror`
     const bytes = Uint8Array.from({ length: 256 }, (_, byte) => byte)
 
@@ -210,7 +210,7 @@ describe.each(Object.entries(mounts))("serve() in %s", (_name, mount) => {
     expect([challenged.status, await challenged.text()]).toEqual([200, "1158201444"])
   })
 
-  it("answers in JSON and names the environment, whatever comes", async () => {
+  it("answers any request in JSON and names the environment", async () => {
     const url = await mount(handlerFor(undefined))
 
     const response = await fetch(`${url}/api/ironflow`, { method: "POST", headers: json, body: "{}" })
@@ -229,7 +229,7 @@ describe("a body that a parser has eaten", () => {
     "x-ironflow-signature": `sha256=${createHmac("sha256", SIGNING_KEY).update(body).digest("hex")}`
   }
 
-  it("is said so, naming express.json()", async () => {
+  it("is reported, naming express.json()", async () => {
     const app = express()
     app.use(express.json())
     app.post("/api/ironflow", handlerFor(undefined))
@@ -249,7 +249,7 @@ describe("a body that a parser has eaten", () => {
     })
   })
 
-  it("is said so, naming Fastify's parser", async () => {
+  it("is reported, naming Fastify's parser", async () => {
     const app = fastify()
     app.post("/api/ironflow", handlerFor(undefined))
     const url = await app.listen({ port: 0, host: "127.0.0.1" })
@@ -263,7 +263,7 @@ describe("a body that a parser has eaten", () => {
     })
   })
 
-  it("is said so of a Fetch request that was read", async () => {
+  it("is reported for a Fetch request that was read", async () => {
     const request = new Request("http://app/api/ironflow", { method: "POST", headers: signed, body })
     await request.json()
 
@@ -300,7 +300,7 @@ it("a request of Node.js without a response gets a Response", async () => {
   expect(await response.json()).toMatchObject({ functions: [{ id: "greet" }] })
 })
 
-it("something that is no request is refused in words", async () => {
+it("something other than a request is refused with a message", async () => {
   const handler = serve({ functions: [greet], skipVerification: true, logger: false })
 
   await expect(handler("POST /")).rejects.toThrow(/no request: it takes a Fetch Request/)

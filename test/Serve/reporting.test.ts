@@ -56,7 +56,7 @@ describe("a turn that reports at once", () => {
     expect(turns()).toBe(1)
   })
 
-  it("tells of the step that runs, and how far it is", async () => {
+  it("reports the running step and its progress", async () => {
     let finish: () => void = () => undefined
     const held = new Promise<void>((resolve) => (finish = resolve))
     const order = createFunction({ id: "order", triggers: [{ event: "order.placed" }] }, ({ step }) =>
@@ -110,7 +110,7 @@ describe("a turn that reports at once", () => {
     ])
   })
 
-  it("goes on with the response when the server cannot be reached from there, and says so once", async () => {
+  it("falls back to the response when the server cannot be reached, with one warning", async () => {
     const warnings: Array<string> = []
     const log: Array<string> = []
     const order = createFunction({ id: "order", triggers: [{ event: "order.placed" }] }, async ({ step }) => {
@@ -160,7 +160,7 @@ describe("a turn past its budget", () => {
   })
 })
 
-it("a turn whose request is broken off aborts its steps, and reports nothing", async () => {
+it("a turn whose request is aborted aborts its steps, and reports nothing", async () => {
   const log: Array<string> = []
   const order = createFunction({ id: "order", triggers: [] }, async ({ step }) =>
     step.run("charge", async ({ signal }) => {
@@ -219,7 +219,7 @@ describe("the Effect API", () => {
       })
     })
 
-  it("serves functions with what they need", async () => {
+  it("serves functions with their services", async () => {
     const program = Effect.gen(function* () {
       const handler = yield* Serve.make({ functions: [order], skipVerification: true, logger: false })
       const response = yield* handler.fetch(request())
@@ -233,7 +233,7 @@ describe("the Effect API", () => {
     expect(body).toMatchObject({ status: "completed", result: "paid o-1" })
   })
 
-  it("fails with what is wrong with the options", async () => {
+  it("fails for invalid options with the reason", async () => {
     const error = await Effect.runPromise(Effect.flip(Serve.make({ functions: [], maxBodyBytes: 0 })))
 
     expect(error).toMatchObject({ _tag: "ValidationError", message: expect.stringContaining("maxBodyBytes") })
@@ -264,7 +264,7 @@ describe("a run that is paused during a turn", () => {
     return { client, runId }
   }
 
-  it("begins no step behind the one that runs when it reports at once, and repeats none", async () => {
+  it("begins no step after the running one when it reports at once, and repeats none", async () => {
     const it = held()
     const started = await startWith([it.order], (serverUrl) => ({ serverUrl }))
     const { client, runId } = await settled(started, it)
@@ -279,7 +279,7 @@ describe("a run that is paused during a turn", () => {
     expect(started.turns()).toBe(2)
   })
 
-  it("goes on to the end of its turn when it reports with the response, and repeats none", async () => {
+  it("continues to the end of its turn when it reports with the response, and repeats none", async () => {
     const it = held()
     const started = await startWith([it.order], () => ({}))
     const { client, runId } = await settled(started, it)

@@ -91,7 +91,7 @@ const arriving = (kind: string, chunks: AsyncIterable<Uint8Array>): Request => {
 }
 
 describe("the signature", () => {
-  it("is asked for, and must be that of the body by this key", async () => {
+  it("is required, and must be made with this key for the body", async () => {
     const handler = handlerWith()
     const body = segment()
 
@@ -137,7 +137,7 @@ describe("the signature", () => {
     })
   })
 
-  it("is right for no body but its own: forged, bit-flipped, swapped, over 3000 random bodies", async () => {
+  it("is valid for its own body only: forged, bit-flipped, swapped, over 3000 random bodies", async () => {
     const seed = randomBytes(4).readInt32LE()
     console.log(`seed ${seed}`)
     const random = randomFrom(seed)
@@ -173,7 +173,7 @@ describe("the signature", () => {
     expect(accepted).toBe(3000)
   })
 
-  it("may be by either of two keys while one is being replaced", async () => {
+  it("may be made with either of two keys while one is being replaced", async () => {
     vi.stubEnv("IRONFLOW_SIGNING_KEY", "new")
     vi.stubEnv("IRONFLOW_SIGNING_KEY_PREVIOUS", "old")
     const body = segment()
@@ -193,7 +193,7 @@ describe("the signature", () => {
     }
   })
 
-  it("is not asked for without a key, which is said at once, nor with skipVerification", async () => {
+  it("is not required without a key, with a warning, nor with skipVerification", async () => {
     const warnings: Array<string> = []
     const logger = {
       debug: () => {},
@@ -214,7 +214,7 @@ describe("the signature", () => {
     })
   })
 
-  it("is too old after five minutes, where the body says when it was sent", async () => {
+  it("is too old after five minutes, when the body has its time", async () => {
     const handler = handlerWith()
 
     for (const sentAt of [Date.now() - 301_000, Date.now() + 301_000]) {
@@ -226,7 +226,7 @@ describe("the signature", () => {
     expect(await send(handler, turn("job_1", Date.now() - 200_000))).toMatchObject({ status: 200 })
   })
 
-  it("is good for a turn once", async () => {
+  it("is valid for a turn once", async () => {
     const handler = handlerWith()
     const body = turn("job_2")
 
@@ -394,7 +394,7 @@ describe("the body", () => {
     expect(await response.json()).toMatchObject({ error: { code: "BODY_TIMEOUT" } })
   })
 
-  it("that is cut off runs nothing", async () => {
+  it("that is truncated runs nothing", async () => {
     let ran = false
     const watch = createFunction({ id: "greet", triggers: [] }, async () => void (ran = true))
     const finished: Array<Promise<unknown>> = []
@@ -476,7 +476,7 @@ describe("a segment of a legacy server", () => {
   }
   const completed = (id: string, output: unknown) => steps.push({ id, name: id, status: "completed", output })
 
-  it("ends with one yield, and goes on where the server says", async () => {
+  it("ends with one yield, and continues where the server says", async () => {
     steps.length = 0
     const slept = await next()
     expect(slept).toMatchObject({
@@ -527,7 +527,7 @@ describe("a segment of a legacy server", () => {
     })
   })
 
-  it("rejects an invoke that has failed with what the server says", async () => {
+  it("rejects a failed invoke with the server's message", async () => {
     const invoke = createFunction({ id: "greet", triggers: [] }, async ({ step }) =>
       step.invoke("ship").catch((error: Error) => ({ name: error.name, message: error.message }))
     )
@@ -543,7 +543,7 @@ describe("a segment of a legacy server", () => {
     })
   })
 
-  it("publishes nowhere without a server, and says what is missing", async () => {
+  it("does not publish without a server, and says what is missing", async () => {
     const publish = createFunction(
       { id: "greet", triggers: [], retry: { maxAttempts: 1 } },
       async ({ step }) => {
@@ -556,7 +556,7 @@ describe("a segment of a legacy server", () => {
     expect(body).toMatchObject({ status: "failed", error: { message: expect.stringContaining("serverUrl") } })
   })
 
-  it("publishes again what the server could not take, and reports each step once", async () => {
+  it("publishes again after a failure of the server, and reports each step once", async () => {
     const publish = createFunction({ id: "greet", triggers: [] }, async ({ step }) => {
       await step.run("first", async () => 1)
       return step.publish("orders", { orderId: "o-1" })
@@ -651,7 +651,7 @@ describe("configuration", () => {
     expect(make).toThrow(message)
   })
 
-  it("with projections says that they do not run here", () => {
+  it("with projections is refused", () => {
     const warnings: Array<string> = []
     const logger = {
       debug: () => {},
@@ -666,7 +666,7 @@ describe("configuration", () => {
     expect(warnings).toEqual([expect.stringMatching(/\(totals, spending\).*createWorker/)])
   })
 
-  it("answers in the environment that it is for", async () => {
+  it("answers in its environment", async () => {
     const response: Response = await handlerWith({ environment: "staging" })(
       new Request("http://app/", { method: "POST", body: "{}" })
     )
@@ -724,7 +724,7 @@ describe("a turn that is not what an engine sends", () => {
     })
   })
 
-  it("runs with what an engine may leave out", async () => {
+  it("runs without fields that an engine may omit", async () => {
     const full = {
       ...job,
       journal: [entry],

@@ -1,4 +1,4 @@
-/** What time is to functions in push mode. */
+/** Sleeps and timers of functions in push mode. */
 import { mkdtempSync, rmSync } from "node:fs"
 import { tmpdir } from "node:os"
 import { join } from "node:path"

@@ -1,4 +1,4 @@
-/** Webhooks: what the sender is told, and that no event gets lost on the way. */
+/** Webhooks: the answers to the sender, and that no event is lost. */
 import { createHmac } from "node:crypto"
 import { gzipSync } from "node:zlib"
 import {
@@ -117,7 +117,7 @@ describe("a webhook's request", () => {
     expect(transform).toHaveBeenCalledExactlyOnceWith({ id: "visit-1", name: "Zoë" }, request)
   })
 
-  it("is never shown to whoever reads the answer", async () => {
+  it("is never shown in the answer", async () => {
     await using server = await recording()
     const body = '{"id":"visit-1","card":"4242"}'
 
@@ -241,7 +241,7 @@ describe("a webhook's request", () => {
     expect(server.received).toEqual([])
   })
 
-  it("for a webhook that is not there is answered 404, the query aside", async () => {
+  it("for an unknown webhook is answered 404, whatever the query", async () => {
     await using server = await recording()
     const handler = handlerOf({}, server.url)
 
@@ -254,7 +254,7 @@ describe("a webhook's request", () => {
     expect(await post(handler, "{}", "/api/ironflow")).toMatchObject({ status: 401 })
   })
 
-  it("is to be sent again while the server does not take it", async () => {
+  it("is answered as to be sent again while the server does not accept it", async () => {
     await using server = await recording(503)
     const refused = await post(handlerOf({}, server.url), "{}")
     expect(refused).toMatchObject({ status: 502, body: { error: { code: "EMIT_FAILED" } } })
@@ -281,7 +281,7 @@ describe("a webhook's request", () => {
         body: {
           error: {
             code: "WEBHOOK_TIMEOUT",
-            message: `Webhook "shop": its \`${name}\` was not done 50ms after the request came. Send it again`
+            message: `Webhook "shop": its \`${name}\` did not end within 50ms of the request. Send it again`
           }
         }
       })
@@ -393,7 +393,7 @@ describe("the body of a webhook's request", () => {
     expect(await dataOf(body, contentType)).toMatch(message)
   })
 
-  it("is what `parse` makes of it, if there is one", async () => {
+  it("is the result of `parse`, if there is one", async () => {
     const parse: WebhookConfig["parse"] = ({ bytes }) => new TextDecoder("latin1").decode(bytes)
     expect(await dataOf(latin1, "application/json", { parse })).toEqual(['{"name":"Zoë"}'])
 
@@ -466,7 +466,7 @@ describe("a request of which `transform` makes", () => {
     ])
   })
 
-  it("several events is to be sent again when not all of them could be stored", async () => {
+  it("several events is answered as to be sent again when not all could be stored", async () => {
     let left = 1
     const server = await listen((request, response) => {
       request.resume()
@@ -484,7 +484,7 @@ describe("a request of which `transform` makes", () => {
     await server.close()
   })
 
-  it("a response is answered with that, and stored nowhere", async () => {
+  it("a response is answered with it, and nothing is stored", async () => {
     await using server = await recording()
     const transform = (payload: { readonly type: string; readonly challenge: string }) =>
       payload.type === "url_verification"
@@ -586,7 +586,7 @@ describe("a challenge", () => {
     expect(never).not.toHaveBeenCalled()
   })
 
-  it("with an answer that is no response is refused", async () => {
+  it("with an answer other than a response is refused", async () => {
     const handler = handlerOf({ challenge: () => "1158201444" as never }, "http://127.0.0.1:1")
     expect(await (await get(handler, "")).json()).toMatchObject({ error: { code: "VERIFY_FAILED" } })
   })
@@ -664,7 +664,7 @@ it("no request is lost while the server is down and the sender sends it again", 
   await vi.waitFor(() => expect(heard).toEqual([{ id: "visit-7" }, "the end"]))
 })
 
-it("senders whose deliveries have the same id do not take each other's events", async () => {
+it("deliveries of several senders with the same id do not collide", async () => {
   await using engine = await startEngine({ filename: ":memory:", logger: false, listen: { port: 0 } })
   const heard: Array<unknown> = []
   await using subscriptions = createSubscriptionClient({ serverUrl: engine.url ?? "" })

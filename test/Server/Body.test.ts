@@ -3,7 +3,7 @@ import { assert, it } from "vitest"
 import * as Effect from "effect/Effect"
 import { parseJson } from "../../src/Server/Http/Body.ts"
 
-it("large bodies that come at once are each parsed and worked on in other turns", async () => {
+it("large bodies that arrive together are parsed and handled in separate turns of the event loop", async () => {
   let turns = 0
   let isOver = false
   const count = (): void => {

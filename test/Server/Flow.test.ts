@@ -1,4 +1,4 @@
-/** What comes on WebSockets, for those who are gone. */
+/** Input on WebSockets whose clients are gone. */
 import { createServer } from "node:http"
 import { type AddressInfo, connect } from "node:net"
 import type { Duplex } from "node:stream"
@@ -6,15 +6,15 @@ import { assert, it } from "@effect/vitest"
 import * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"
 import { WebSocketServer } from "ws"
-import { Intake } from "../../src/Engine/Intake.ts"
+import { InputBudget } from "../../src/Engine/InputBudget.ts"
 import * as Alarm from "../../src/Execution/Alarm.ts"
-import { Unread } from "../../src/Server/Http/Unread.ts"
+import { Unread } from "../../src/Server/Http/UnreadResponses.ts"
 import { Flow } from "../../src/Server/Ws/SocketFlow.ts"
 
 /** A frame of a client: a text of two characters, masked with zeros. */
 const frame = Buffer.from([0x81, 0x82, 0, 0, 0, 0, 0x7b, 0x7d])
 
-it.live("what is left of a connection that is gone is not worked on", () =>
+it.live("remaining input of a closed connection is not processed", () =>
   Effect.gen(function* () {
     const clock = yield* Clock.Clock
     const after = yield* Alarm.makeAfter
@@ -29,7 +29,7 @@ it.live("what is left of a connection that is gone is not worked on", () =>
       server.on("upgrade", (request, socket, head) =>
         sockets.handleUpgrade(request, socket, head, (webSocket) => {
           const flow = new Flow(webSocket, socket, {
-            intake: new Intake(clock, after),
+            inputBudget: new InputBudget(clock, after),
             unread: new Unread(clock),
             after,
             timeoutMs: 30_000

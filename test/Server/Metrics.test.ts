@@ -102,7 +102,7 @@ const busy = async () => {
 }
 
 describe("/metrics", () => {
-  it("counts runs by function, measures how long things took, and says what waits", async () => {
+  it("counts runs by function, durations and backlogs", async () => {
     const { engine } = await busy()
 
     const text = await read(engine)
@@ -180,7 +180,7 @@ describe("/metrics", () => {
     expect([before, await failures()]).toEqual([0, 1])
   })
 
-  it("says how many runs have failed, and that there are fewer when they are retried", async () => {
+  it("counts failed runs, fewer when they are retried", async () => {
     let fails = true
     const charge = createFunction({ id: "charge", triggers, retry: { maxAttempts: 1 } }, async () => {
       if (fails) throw new Error("declined")
@@ -206,7 +206,7 @@ describe("/metrics", () => {
     expect(await failedRuns(await start({ filename, functions: [charge] }))).toBe(0)
   })
 
-  it("has series of so many functions at most, and counts the others together", async () => {
+  it("has series for a limited number of functions, and counts the others together", async () => {
     const engine = await start()
     const many = FUNCTIONS + 20
     for (let i = 0; i < many; i++) {
@@ -228,7 +228,7 @@ describe("/metrics", () => {
     expect(valueOf(text, "ironflow_runs_ready", { function: "other" })).toBe(20)
   })
 
-  it("does not name what is in another environment to a key that is bound to one", async () => {
+  it("hides other environments from a key that is bound to one", async () => {
     const { engine } = await busy()
     // the first key of an engine spans all
     await engine.client.apiKeys.create({ name: "first" })
@@ -241,7 +241,7 @@ describe("/metrics", () => {
   })
 })
 
-it("the minutes of the day have what happened in them", async () => {
+it("the minutes of the day show what happened in them", async () => {
   const { engine } = await busy()
 
   const response = await fetch(`${engine.url}/api/v1/metrics/minutes`)
@@ -299,7 +299,7 @@ const holds = (expr: string, samples: ReadonlyArray<Sample>): boolean | undefine
 }
 
 describe("the alert rules", () => {
-  it("name metrics and labels that there are", async () => {
+  it("name existing metrics and labels", async () => {
     const { engine } = await busy()
     // a function with runs that are ready
     await fetch(`${engine.url}/ironflow.v1.IronflowService/RegisterFunction`, {
@@ -337,7 +337,7 @@ describe("the alert rules", () => {
     }
   })
 
-  it("hold for no engine that is well, and for one with a paused run", async () => {
+  it("do not fire for a healthy engine, and do for one with a paused run", async () => {
     const { engine, waiting } = await busy()
     const firing = async () => {
       const samples = samplesOf(await read(engine))
@@ -360,7 +360,7 @@ describe("the alert rules", () => {
   })
 })
 
-it("a client of an engine elsewhere reads the lines of a run", async () => {
+it("a remote client reads the log lines of a run", async () => {
   const engine = await start({
     functions: [
       createFunction({ id: "charge", triggers }, async ({ logger }) => logger.info("hello", { a: 1 }))

@@ -7,7 +7,7 @@ import { Pipelines } from "../../src/Server/Http/Pipeline.ts"
 import { RawSocket } from "../wire/RawSocket.ts"
 
 describe("a request whose connection ends", () => {
-  it("ends nothing else, though its reader stops to listen just before that is said", async () => {
+  it("affects no other request, even when its reader stops listening just before", async () => {
     const server = http.createServer()
     void new Pipelines(server)
     server.listen(0, "127.0.0.1")

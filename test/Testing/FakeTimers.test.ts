@@ -62,7 +62,7 @@ for (const [which, toFake] of [
       expect((await t.emit("order.placed", {})).output).toEqual({ parts: [0, 0], receipt: "R-2" })
     })
 
-    test("a stand-in that waits for the fake timers", async () => {
+    test("a mock that waits for the fake timers", async () => {
       const slow = createFunction(placed, ({ step }) => step.run("charge", () => 1))
       const t = createTestClient({ functions: [slow] })
       t.mockStep("charge", () => new Promise((resolve) => setTimeout(() => resolve("late"), 60_000)))

@@ -79,7 +79,7 @@ const losses = (options: Testing.FaultOptions) =>
     )
   )
 
-test("chance with a seed loses the same requests each time, and the error tells the seed", async () => {
+test("chance with a seed loses the same requests each time, and the error names the seed", async () => {
   const first = await Effect.runPromise(losses({ chance: 0.3, seed: 7 }))
   const again = await Effect.runPromise(losses({ chance: 0.3, seed: 7 }))
   const other = await Effect.runPromise(losses({ chance: 0.3, seed: 8 }))
@@ -91,7 +91,7 @@ test("chance with a seed loses the same requests each time, and the error tells 
   expect(first.said[0]).toContain(`lost this request: number ${first.lost[0]}, seed 7`)
 })
 
-test("a seed that was made up is told, and going by it gives the same", async () => {
+test("a generated seed is reported, and using it gives the same result", async () => {
   const { lost, said } = await Effect.runPromise(losses({ chance: 0.5 }))
   const seed = Number(/seed (\d+)/.exec(said[0] ?? "")?.[1])
 

@@ -92,7 +92,7 @@ describe("with all timers of node:test mocked", () => {
   })
 
   test(
-    "and the modules of Node with them before the kit is loaded, it says why not and what to do",
+    "and the modules of Node mocked before the kit is loaded, it says why that fails and what to do",
     {
       timeout: 60_000
     },

@@ -1,4 +1,4 @@
-/** What a replay may differ in: handlers that do not wait for all of their steps are correct, and judged so. */
+/** Allowed differences of a replay: handlers that do not await all of their steps are correct. */
 import { createFunction, type FunctionHandler, NondeterminismError } from "@ironflow/node"
 import { IronflowFunction, Step } from "@ironflow/node/effect"
 import { createTestEngine, type TestEngineConfig, verify } from "@ironflow/node/test"
@@ -403,7 +403,7 @@ describe("a time that has passed by the replay", () => {
   }
 })
 
-test("an Effect.race that a sleepUntil has lost is lost in the turns after its time as well", async () => {
+test("a sleepUntil that has lost an Effect.race loses it in later turns too, after its time", async () => {
   const fn = IronflowFunction.make(
     order,
     Effect.fnUntraced(function* () {
@@ -427,7 +427,7 @@ test("an Effect.race that a sleepUntil has lost is lost in the turns after its t
   })
 })
 
-describe("what really differs is found in a race as well", () => {
+describe("a real difference is found in a race as well", () => {
   const fast = (step: Parameters<FunctionHandler>[0]["step"]) => step.run("fast", () => 1)
   const slow = (step: Parameters<FunctionHandler>[0]["step"]) => step.run("slow", () => runsIn(50))
 
@@ -447,7 +447,7 @@ describe("what really differs is found in a race as well", () => {
     })
   })
 
-  test("a loser that is no longer asked for", async () => {
+  test("a loser that is no longer called", async () => {
     let passes = 0
     const error = await accused(
       createFunction(order, async ({ step }) => {
@@ -471,7 +471,7 @@ describe("what really differs is found in a race as well", () => {
     expect(error.details).toMatchObject({ recorded: { kind: "run" }, asked: { kind: "sleep" } })
   })
 
-  test("a result that another winner than the recorded one gives", async () => {
+  test("a result of another winner than the recorded one", async () => {
     let passes = 0
     const error = await accused(
       createFunction(order, async ({ step }) => {
@@ -482,7 +482,7 @@ describe("what really differs is found in a race as well", () => {
     expect(error.message).toContain("depends on something that no step recorded")
   })
 
-  test("an Effect.race that goes on to another step", async () => {
+  test("an Effect.race that continues with another step", async () => {
     let passes = 0
     const error = await accused(
       IronflowFunction.make(order, () => {
@@ -495,7 +495,7 @@ describe("what really differs is found in a race as well", () => {
     expect(error.details).toMatchObject({ recorded: { name: "after" }, asked: { name: "later" } })
   })
 
-  test("changed code is named by the step that it goes on to, and not by the loser of a race", async () => {
+  test("changed code is reported with its next step, and not with the loser of a race", async () => {
     const define = (last: string) =>
       createFunction(order, async ({ step }) => {
         await Promise.race([fast(step), step.sleep("limit", "1d")])
@@ -515,7 +515,7 @@ describe("what really differs is found in a race as well", () => {
   })
 })
 
-test("what is found of one run is not said of another, and is said once by what waits for all", async () => {
+test("a finding belongs to its run only, and is reported once when all are awaited", async () => {
   let passes = 0
   const guilty = createFunction(order, async ({ step }) => {
     await step.run(passes++ === 0 ? "first" : "again", () => 1)

@@ -15,7 +15,7 @@ const kept = (tape: Testing.Tape): Testing.Tape => JSON.parse(JSON.stringify(tap
 const recording = (tape: Testing.Tape) =>
   Testing.layerRecordingHttpClient(tape).pipe(Layer.provide(FetchHttpClient.layer))
 
-test("what our client asked a real server is played without it", async () => {
+test("recorded requests of the client are replayed without the server", async () => {
   const program = Effect.gen(function* () {
     const client = yield* Client.Client
     const emitted = yield* client.emit("order.placed", { orderId: "o-1" })
@@ -68,7 +68,7 @@ const over = <A, E>(
   use: (http: HttpClient.HttpClient) => Effect.Effect<A, E>
 ) => Effect.runPromise(Effect.provide(Effect.flatMap(HttpClient.HttpClient, use), layer))
 
-test("text, bytes and no body come back as they were, equal requests in their order, cookies not", async () => {
+test("text, bytes and empty bodies come back unchanged, equal requests in order, and no cookies", async () => {
   await served(async (url) => {
     const ask = (http: HttpClient.HttpClient) =>
       Effect.gen(function* () {
@@ -120,7 +120,7 @@ test("a request that is not on the tape dies and says why", async () => {
   await expect(over(playing, post("/refund", "1"))).rejects.toMatchObject({ code: "NOT_ON_TAPE" })
 })
 
-test("the client does not try again what is not on the tape", async () => {
+test("the client does not retry a request that is not on the tape", async () => {
   const client = Client.layerHttp({ serverUrl: "http://anywhere" }).pipe(
     Layer.provide(Testing.layerPlayingHttpClient(Testing.makeTape()))
   )
@@ -134,7 +134,7 @@ test("the client does not try again what is not on the tape", async () => {
   await expect(ending).rejects.toMatchObject({ code: "NOT_ON_TAPE" })
 })
 
-test("a test may say what is the same", async () => {
+test("a test may say which requests are equal", async () => {
   const playing = Testing.layerPlayingHttpClient(
     { exchanges: [exchange("/charge", '{"at":1}')] },
     { matches: (recorded, asked) => recorded.path === asked.path }
@@ -146,7 +146,7 @@ test("a test may say what is the same", async () => {
   expect(answer).toBe("ok")
 })
 
-test("a stream is refused, and so is what is no tape", async () => {
+test("a stream is refused, and so is a file that is not a tape", async () => {
   await served(async (url) => {
     const tape = Testing.makeTape()
     await expect(over(recording(tape), (http) => http.get(`${url}/stream`))).rejects.toThrow(
@@ -155,5 +155,7 @@ test("a stream is refused, and so is what is no tape", async () => {
     expect(tape.exchanges).toEqual([])
   })
   const wrong = JSON.parse('{"exchanges":[{"request":{"method":"GET"}}]}')
-  await expect(over(Testing.layerPlayingHttpClient(wrong), () => Effect.void)).rejects.toThrow("no tape that")
+  await expect(over(Testing.layerPlayingHttpClient(wrong), () => Effect.void)).rejects.toThrow(
+    "not a tape that"
+  )
 })

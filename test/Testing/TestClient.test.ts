@@ -8,7 +8,7 @@ import { z } from "zod"
 
 const order = { id: "order", triggers: [{ event: "order.placed" }] }
 
-describe("a call without a stand-in", () => {
+describe("a call without a mock", () => {
   const failed = async (handler: Parameters<typeof createFunction>[1]) => {
     const run = await createTestClient({ functions: [createFunction(order, handler)] }).emit(
       "order.placed",
@@ -83,7 +83,7 @@ test("sleeps of any length, waits, children, branches and messages take no time"
   ])
 })
 
-test("a stand-in that throws is tried again by the real policy, and fails the step with StepError", async () => {
+test("a mock that throws is retried by the real policy, and fails the step with StepError", async () => {
   let tries = 0
   let seen: unknown
   const t = createTestClient({
@@ -106,7 +106,7 @@ test("a stand-in that throws is tried again by the real policy, and fails the st
   expect(seen).toBeInstanceOf(StepError)
 })
 
-test("an invoked stand-in that throws is an InvokeError, as from a child that failed", async () => {
+test("an invoked mock that throws is an InvokeError, as from a child that failed", async () => {
   let seen: unknown
   const t = createTestClient({
     functions: [
@@ -190,13 +190,13 @@ describe("data of an event", () => {
     }
   )
 
-  test("of a name that no event can have is refused when it is sent", () => {
+  test("of an invalid name is refused when it is sent", () => {
     const t = createTestClient({ functions: [] })
 
     expect(() => t.sendEvent(" ", {})).toThrow("The event name must not be empty")
   })
 
-  test("is what it was when it was sent, null stays null, and nothing is an empty object", async () => {
+  test("is unchanged, null stays null, and absent data is an empty object", async () => {
     const t = createTestClient({
       functions: [
         createFunction(order, async ({ event, step }) => {
@@ -219,7 +219,7 @@ describe("data of an event", () => {
   })
 })
 
-test("what stands in for a function is given the input that the function takes", async () => {
+test("a mock of a function gets the input of the function", async () => {
   const ship = createFunction(
     { id: "ship", triggers: [], schema: z.object({ to: z.string() }) },
     async ({ event }) => event.data.to
@@ -232,7 +232,7 @@ test("what stands in for a function is given the input that the function takes",
   expect((await t.emit("order.placed", {})).output).toBe("to ADA")
 })
 
-test("what stands in for a function gets dates where its schema makes dates of texts", async () => {
+test("a mock of a function gets dates where the schema decodes dates", async () => {
   const Due = Schema.Struct({ at: Schema.DateFromString })
   const remind = createFunction({ id: "remind", triggers: [], schema: Due }, async ({ event }) =>
     event.data.at.getTime()

@@ -37,7 +37,7 @@ const yearly = IronflowFunction.make(
   })
 )
 
-describe("one adjust passes everything that is due within it", () => {
+describe("one adjust fires everything that is due within it", () => {
   it.effect("a sleep of a year", () =>
     Effect.gen(function* () {
       const runId = yield* place
@@ -84,7 +84,7 @@ describe("one adjust passes everything that is due within it", () => {
     }).pipe(Effect.provide(Testing.layer({ functions: [chain, child] })))
   })
 
-  it.effect("cron, and a projection that tries again", () => {
+  it.effect("cron, and a projection that retries", () => {
     let nights = 0
     let tries = 0
     const nightly = IronflowFunction.make({ id: "nightly", triggers: [{ cron: "0 3 * * *" }] }, () =>
@@ -103,7 +103,7 @@ describe("one adjust passes everything that is due within it", () => {
     }).pipe(Effect.provide(Testing.layer({ functions: [nightly], projections: [mails] })))
   })
 
-  it.effect("what the test itself sleeps for, which is answered when it is due", () => {
+  it.effect("sleeps of the test itself, which end when they are due", () => {
     const approved = IronflowFunction.make(placed, () =>
       Step.waitForEvent("approval", { event: "order.approved", timeout: "3 days" }).pipe(
         Effect.map(({ timestamp }) => timestamp.getTime()),
@@ -152,7 +152,7 @@ describe("one adjust passes everything that is due within it", () => {
     )
   })
 
-  it.effect("a time that has passed, or never comes, is refused and nothing moves", () =>
+  it.effect("a past or infinite time is refused, and nothing moves", () =>
     Effect.gen(function* () {
       for (const refused of [TestClock.setTime(0), TestClock.adjust("Infinity")]) {
         const exit = yield* Effect.exit(refused)
@@ -163,7 +163,7 @@ describe("one adjust passes everything that is due within it", () => {
   )
 })
 
-it.effect("what replays have found is a defect of the adjust that has come upon it", () => {
+it.effect("a finding of a replay is a defect of the adjust that caused it", () => {
   let passes = 0
   const guilty = IronflowFunction.make(placed, () =>
     Effect.suspend(() => Step.run(passes++ === 0 ? "first" : "again", Effect.succeed(1)))

@@ -20,7 +20,7 @@ const place = async (config: TestEngineConfig) => {
 }
 
 describe("virtual time", () => {
-  test("advance passes exactly the time of a sleep, and explain says so", async () => {
+  test("advance fires a sleep exactly at its time, and explain agrees", async () => {
     const { engine, runId } = await place({
       functions: [createFunction(order, async ({ step }) => (await step.sleep("week", "7d"), "done"))]
     })
@@ -33,7 +33,7 @@ describe("virtual time", () => {
     expect(await engine.now()).toEqual(new Date("2030-01-08T00:00:00Z"))
   })
 
-  test("advance passes exactly the time of a sleep on a disk that is slow", async () => {
+  test("advance fires a sleep exactly at its time on a slow disk", async () => {
     const run = Object.getOwnPropertyDescriptor(StatementSync.prototype, "run")!
     StatementSync.prototype.run = function (...values) {
       if (this.sourceSQL === "COMMIT") {
@@ -53,7 +53,7 @@ describe("virtual time", () => {
     expect(await engine.client.getRun(runId)).toMatchObject({ status: "completed", output: "done" })
   })
 
-  test("a worker is ready at once though another one has its projection", async () => {
+  test("a worker is ready at once even when another one owns its projection", async () => {
     const visits = createProjection({
       name: "visits",
       events: ["page.seen"],
@@ -90,7 +90,7 @@ describe("virtual time", () => {
     expect((await engine.now()).getTime()).toBeGreaterThanOrEqual(Date.UTC(2030, 0, 1) + 60_000)
   })
 
-  test("a step that never ends runs into its time limit, and one that takes real time does not", async () => {
+  test("a step that never ends times out, and one that takes real time does not", async () => {
     const { engine, runId } = await place({
       functions: [
         createFunction({ ...order, retry: { maxAttempts: 1 } }, async ({ step }) => {
@@ -107,7 +107,7 @@ describe("virtual time", () => {
     expect(run.error?.message).toContain('"never"')
   })
 
-  test("a run that nothing moves is a TimeoutError that says what it waits for", async () => {
+  test("a run that nothing continues is a TimeoutError that says what it waits for", async () => {
     const { engine, runId } = await place({
       functions: [createFunction(order, ({ step }) => step.waitForEvent("approval", { event: "order.ok" }))]
     })
@@ -127,7 +127,7 @@ describe("virtual time", () => {
     expect(fired).toBe(3)
   })
 
-  test("secrets reach handlers, and a worker that is started later takes what waited", async () => {
+  test("secrets reach handlers, and a worker that is started later takes waiting runs", async () => {
     await using engine = await createTestEngine()
     await engine.secrets.set("PSP_KEY", "sk_test")
     const fn = createFunction({ ...order, secrets: ["PSP_KEY"] }, ({ secrets }) => secrets.get("PSP_KEY"))
@@ -153,7 +153,7 @@ describe("replayEveryStep", () => {
     return await engine.runToEnd(runId)
   }
 
-  test("finds a step that depends on what an earlier pass has left, and names it", async () => {
+  test("names a step that depends on state of an earlier pass", async () => {
     let passes = 0
     const ending = run(async ({ step }) => {
       await step.run(passes++ === 0 ? "first" : "again", () => 1)
@@ -171,7 +171,7 @@ describe("replayEveryStep", () => {
     )
   })
 
-  test("leaves a correct handler alone: branches, sleeps, failures, messages", async () => {
+  test("reports nothing for a correct handler: branches, sleeps, failures, messages", async () => {
     const ended = await run(async ({ step }) => {
       const parts = await step.map("parts", [1, 2, 3], (n, step) => step.run("part", () => n))
       await step.sleep("cool-off", "7d")
@@ -208,7 +208,7 @@ describe("repeatSteps", () => {
     expect(await charges("keepFirst", false)).toEqual({ output: 1, times: 2 })
   })
 
-  test("leaves a step alone that asks for its idempotency key", async () => {
+  test("does not repeat a step that reads its idempotency key", async () => {
     expect(await charges("dropFirst", true)).toEqual({ output: 1, times: 1 })
   })
 

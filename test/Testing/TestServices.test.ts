@@ -19,7 +19,7 @@ const totals = () =>
     handler: ({ count }) => ({ count: count + 1 })
   })
 
-describe("the client of a test engine has everything that a client has", () => {
+describe("the client of a test engine is complete", () => {
   test("streams, which step.tx writes to", async () => {
     await using engine = await createTestEngine({
       functions: [
@@ -56,7 +56,7 @@ describe("the client of a test engine has everything that a client has", () => {
     expect(await engine.client.pushEndpoints.list()).toEqual([])
   })
 
-  test("projections, which have projected when it has settled", async () => {
+  test("projections, which are up to date when the engine has settled", async () => {
     await using engine = await createTestEngine({ projections: [totals()] })
     for (let i = 0; i < 3; i++) await engine.client.emit("order.placed", {})
     await engine.settle()
@@ -64,7 +64,7 @@ describe("the client of a test engine has everything that a client has", () => {
     expect(await engine.client.projections.get("totals")).toMatchObject({ state: { count: 3 } })
   })
 
-  test("a projection whose handler fails is tried again as virtual time passes", async () => {
+  test("a projection whose handler fails is retried as virtual time passes", async () => {
     const at: Array<Date> = []
     await using engine = await createTestEngine()
     await engine.startWorker({

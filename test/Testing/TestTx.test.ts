@@ -24,7 +24,7 @@ const transfer = createFunction(trigger, async ({ event, step }) => {
   })
 })
 
-test("the body of a tx runs without a stand-in, and the test sees what it wrote and what came of it", async () => {
+test("the body of a tx runs without a mock, and the test sees its writes and their results", async () => {
   const run = await createTestClient({ functions: [transfer] }).emit("transfer.requested", {
     from: "a",
     to: "b",
@@ -108,7 +108,7 @@ test("a stream keeps its type", async () => {
   expect(run.error?.message).toContain('of type "customer"')
 })
 
-test("mockTx replaces the body, and mockStep says that it cannot", async () => {
+test("mockTx replaces the body, and mockStep refuses to", async () => {
   const t = createTestClient({ functions: [transfer] })
   t.mockTx("move", async (tx) => {
     tx.emit("transfer.refused", {})
@@ -123,7 +123,7 @@ test("mockTx replaces the body, and mockStep says that it cannot", async () => {
   expect((await wrong.emit("transfer.requested", {})).error?.message).toContain('t.mockTx("move"')
 })
 
-test("a stream or key that cannot be is refused at once", () => {
+test("an invalid stream or key is refused at once", () => {
   const t = createTestClient({ functions: [] })
   expect(() => t.setStream("a", { entityType: account, version: 0 })).toThrow("from 1 up, got 0")
   expect(() => t.setKey("stock", "apple", 0)).toThrow("revision")
@@ -211,7 +211,7 @@ test("a tx of an Effect handler is the same", async () => {
   expect(run.steps[0]?.writes).toMatchObject([{ entityId: "a" }])
 })
 
-test("a kind of write that is not known is said to be so, and nothing is written", () => {
+test("an unknown kind of write is refused, and nothing is written", () => {
   const memory = new TxMemory(() => "id")
   const append = {
     _tag: "append",

@@ -28,7 +28,7 @@ const record = async (days: "1d" | "8d"): Promise<RunHistory> => {
   return JSON.parse(JSON.stringify(await engine.history(runIds[0] ?? "")))
 }
 
-test("the same code, and new code after what is recorded, do not part from an unfinished history", async () => {
+test("the same code, and new code after the recorded steps, do not diverge from an unfinished history", async () => {
   const history = await record("1d")
   const longer = define(async ({ step }) => {
     await step.run("reserve", () => 1)
@@ -105,7 +105,7 @@ test("a wait that is open and was renamed or removed is named, and none of a rac
 
 class Prices extends Context.Service<Prices, { readonly inCents: number }>()("test/Prices") {}
 
-test("a service that a handler needs comes from context, and without it nothing is said to part", async () => {
+test("a handler gets services from the context, and a missing one is not reported as divergence", async () => {
   const priced = IronflowFunction.make(
     { id: "order", triggers: [{ event: "order.placed" }] },
     Effect.fnUntraced(function* () {

@@ -7,7 +7,7 @@ import { makeClock } from "../../src/Testing/VirtualTime.ts"
 
 const hour = 3_600_000
 
-test("who has slept long enough wakes, the earliest first, and sees the time that it is", async () => {
+test("sleepers wake in order of time, and see the current time", async () => {
   const { clock, nextWake, passTo } = makeClock(1000)
   const woken: Array<[string, number]> = []
   const sleeper = (name: string, ms: number) =>
@@ -32,7 +32,7 @@ test("who has slept long enough wakes, the earliest first, and sees the time tha
   expect(nextWake()).toBe(Number.POSITIVE_INFINITY)
 })
 
-test("who looks again every hour looks once when a week passes at once", async () => {
+test("an hourly check runs once when a week passes at once", async () => {
   const { clock, passTo, nextWake } = makeClock(0)
   let looks = 0
   const looking = Effect.runFork(
@@ -49,7 +49,7 @@ test("who looks again every hour looks once when a week passes at once", async (
   await Effect.runPromise(Fiber.interrupt(looking))
 })
 
-test("workers are on the same time, and known apart", async () => {
+test("workers share the time, and have different ids", async () => {
   const { clock, nextWake, nextWorkerWake, passTo, workerClock } = makeClock(0)
   const engine = Effect.runFork(clock.sleep(Duration.millis(50)))
   const worker = Effect.runFork(Effect.provideService(Effect.sleep(100), Clock.Clock, workerClock))

@@ -44,7 +44,7 @@ describe.each([
     expect(output).toEqual({ n: 1 })
   })
 
-  it("is refused when it names another one, be it the default", async () => {
+  it("is refused when it names another one, even the default", async () => {
     const worker = create({ ...options(`named.${transport}`), environment: "default" })
 
     const error = await worker.start().catch((error: unknown) => error)

@@ -1,4 +1,4 @@
-/** What a worker sends is damaged on its way, a bit at a time: nobody else is given what it is at. */
+/** Messages of a worker are damaged in transit, a bit at a time: no other worker gets its runs. */
 import { mkdtempSync, rmSync } from "node:fs"
 import { tmpdir } from "node:os"
 import { join } from "node:path"
@@ -32,7 +32,7 @@ const cases = damages.flatMap(([what, occasion, flip, among]) =>
 )
 
 it.each(cases)(
-  "a worker over $name keeps its run when $what is damaged on its way as $occasion",
+  "a worker over $name keeps its run when $what is damaged in transit as $occasion",
   { timeout: 30_000 },
   async ({ flip, occasion, start }) => {
     const folder = mkdtempSync(join(tmpdir(), "ironflow-damage-"))
@@ -91,7 +91,7 @@ it.each(cases)(
 const downs = (Object.keys(starts) as ReadonlyArray<Transport>).map((name) => ({ name, start: starts[name] }))
 
 it.each(downs)(
-  "a worker over $name runs no job whose data was damaged on its way to it, and runs it when it comes again",
+  "a worker over $name runs no job whose data was damaged in transit, and runs it when it is sent again",
   { timeout: 30_000 },
   async ({ start }) => {
     await using engine = await startEngine({
@@ -116,7 +116,7 @@ it.each(downs)(
 )
 
 it.each(downs)(
-  "a worker over $name believes in no longer lease when its term was damaged on its way to it",
+  "a worker over $name assumes no longer lease when its term was damaged in transit",
   { timeout: 30_000 },
   async ({ start }) => {
     await using engine = await startEngine({

@@ -56,7 +56,7 @@ export class DamagingWire implements AsyncDisposable {
     this.#flip = flip
   }
 
-  /** Lets nobody through any more. */
+  /** Refuses all connections from now on. */
   shut(): void {
     this.#isShut = true
     this.cut()

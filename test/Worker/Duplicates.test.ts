@@ -6,7 +6,7 @@ import { expect, it } from "vitest"
 import { createDeferred } from "../../src/Deferred.ts"
 import { listen } from "../Serve/Hosts.ts"
 
-it("a registration that a proxy sends again while the worker is at work takes nothing from it", async () => {
+it("a registration that a proxy repeats does not take runs from the working worker", async () => {
   await using engine = await startEngine({ filename: ":memory:", logger: false, listen: { port: 0 } })
   const registrations: Array<() => Promise<number | undefined>> = []
   const forward = (request: http.IncomingMessage, body: Buffer) =>

@@ -1,4 +1,4 @@
-/** A worker whose API key ends, or may do less than before, while it works: what it says, and what becomes of its turns. */
+/** A worker whose API key ends or loses rights while it works: its log, and its turns. */
 import { createFunction, UnauthenticatedError, UnauthorizedError } from "@ironflow/node"
 import { type IronflowEngine, startEngine } from "@ironflow/node/engine"
 import { createStreamingWorker } from "@ironflow/node/worker-streaming"

@@ -104,7 +104,7 @@ const totals = createProjection({
 })
 
 describe("a projection on a legacy server", () => {
-  it("is registered and polled as such servers know it, and saves what it has folded", async () => {
+  it("is registered and polled in the legacy protocol, and saves its state", async () => {
     await using it = await working(totals, [event(1, 1), event(2, 2), event(5, 4)])
     await it.server.http.until(() => it.kept.position === 5)
 
@@ -135,7 +135,7 @@ describe("a projection on a legacy server", () => {
     ])
   })
 
-  it("goes on from the state that the server has", async () => {
+  it("continues from the state of the server", async () => {
     const log: Array<any> = []
     await using it = await working(totals, log)
     it.kept.states.set("__global__", { total: 40 })
@@ -145,7 +145,7 @@ describe("a projection on a legacy server", () => {
     assert.deepStrictEqual(it.kept.states.get("__global__"), { total: 42 })
   })
 
-  it("goes on after an event that cannot be folded, and after a save that was refused", async () => {
+  it("continues after an event that cannot be folded, and after a refused save", async () => {
     const log: Array<any> = []
     await using it = await working(totals, log)
     it.kept.refuse = 1
@@ -155,7 +155,7 @@ describe("a projection on a legacy server", () => {
     assert.deepStrictEqual(it.kept.states.get("__global__"), { total: 3 })
   })
 
-  it("begins anew when the server was reset", async () => {
+  it("starts over when the server was reset", async () => {
     await using it = await working(totals, [event(1, 1), event(2, 2)])
     await it.server.http.until(() => it.kept.position === 2)
     it.kept.position = 0
@@ -188,7 +188,7 @@ describe("a projection on a legacy server", () => {
     assert.deepStrictEqual(it.kept.acks, [{ name: "mails", lastEventId: "evt-3", lastEventSeq: 3 }])
   })
 
-  it("is left alone where the server has no projections, and the worker is ready all the same", async () => {
+  it("is skipped where the server has no projections, and the worker still becomes ready", async () => {
     await using server = await LegacyServer.start()
     server.override = ({ path }) =>
       path.startsWith(SERVICE) ? { status: 404, body: "404 page not found" } : undefined

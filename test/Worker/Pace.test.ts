@@ -61,7 +61,7 @@ describe("the pace of a worker", () => {
     assert.deepStrictEqual(log, ["first", "turn", "second", "turn", "third"])
   })
 
-  it("begins no step until the engine has answered, when it has not for long", async () => {
+  it("begins no step until an engine that was silent for long has answered", async () => {
     let recent = false
     const asked: Array<() => void> = []
     const begun: Array<string> = []

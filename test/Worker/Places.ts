@@ -1,4 +1,4 @@
-/** Engines, and workers connected to them in each of the ways that there are. */
+/** Engines, and workers connected to them over each transport. */
 import { mkdtempSync, rmSync } from "node:fs"
 import { tmpdir } from "node:os"
 import { join } from "node:path"

@@ -6,7 +6,7 @@ import * as Fiber from "effect/Fiber"
 import * as Layer from "effect/Layer"
 import * as Scope from "effect/Scope"
 import * as TestClock from "effect/testing/TestClock"
-import { lookAgain } from "../../src/Client/InTime.ts"
+import { readPendingInput } from "../../src/Client/Timeouts.ts"
 import { createDeferred } from "../../src/Deferred.ts"
 import { ConnectionError, UnauthenticatedError, ValidationError } from "../../src/Errors.ts"
 import {
@@ -143,7 +143,7 @@ describe("a polling worker", () => {
     })
   )
 
-  it.effect("tells of room in totals, with a newer poll, and takes each delivery once", () =>
+  it.effect("reports its free places as totals, with a newer poll, and accepts each delivery once", () =>
     Effect.gen(function* () {
       const { close, engine, jobs, session: it } = yield* session()
       const first = yield* engine.poll({ asked: 0 })
@@ -169,7 +169,7 @@ describe("a polling worker", () => {
     })
   )
 
-  it.effect("makes the room of a turn that ends known in the report of its end", () =>
+  it.effect("reports the place of an ended turn with the end of that turn", () =>
     Effect.gen(function* () {
       const { close, engine, session: it } = yield* session()
       it.credit(1)
@@ -195,7 +195,7 @@ describe("a polling worker", () => {
     })
   )
 
-  it.effect("asks for nothing in the room of a run that it gives back, and takes its room back", () =>
+  it.effect("asks for no job in place of a run that it gives back", () =>
     Effect.gen(function* () {
       const { close, engine, session: it } = yield* session()
       it.credit(3)
@@ -218,7 +218,7 @@ describe("a polling worker", () => {
     })
   )
 
-  it.effect("sends a report that was not answered again under its number", () =>
+  it.effect("resends an unanswered report under the same number", () =>
     Effect.gen(function* () {
       let times = 0
       const {
@@ -263,7 +263,7 @@ describe("a polling worker", () => {
     })
   )
 
-  it.effect("hands notices over, and outcomes with nothing in them", () =>
+  it.effect("passes on notices, and outcomes without a value", () =>
     Effect.gen(function* () {
       const {
         close,
@@ -303,37 +303,39 @@ describe("a polling worker", () => {
     })
   )
 
-  it.effect("drops its turns before their leases end when the server cannot be asked, and says so once", () =>
-    Effect.gen(function* () {
-      const { close, engine, notices, said, session: it } = yield* session()
-      it.credit(1)
-      const poll = yield* engine.poll({ asked: 1 })
-      poll.answer(200, { deliveries: [{ seq: 1, job: job("a") }] })
-      const last = yield* engine.poll({ seen: 1 })
-      engine.answer = () => "hang up"
-      last.hangUp()
-      yield* TestClock.adjust("17 seconds")
-      assert.deepStrictEqual(notices, [])
-      yield* TestClock.adjust("1 seconds")
-      yield* engine.until(() => notices.length > 0)
+  it.effect(
+    "drops its turns before their leases end when the server cannot be reached, with one log line",
+    () =>
+      Effect.gen(function* () {
+        const { close, engine, notices, said, session: it } = yield* session()
+        it.credit(1)
+        const poll = yield* engine.poll({ asked: 1 })
+        poll.answer(200, { deliveries: [{ seq: 1, job: job("a") }] })
+        const last = yield* engine.poll({ seen: 1 })
+        engine.answer = () => "hang up"
+        last.hangUp()
+        yield* TestClock.adjust("17 seconds")
+        assert.deepStrictEqual(notices, [])
+        yield* TestClock.adjust("1 seconds")
+        yield* engine.until(() => notices.length > 0)
 
-      assert.deepInclude(notices[0], { _tag: "LeaseLost", jobId: "job-a" })
-      assert.strictEqual(notices.length, 1)
-      assert.strictEqual(said.length, 2)
-      assert.match(said[0]!, /^warn: The poll of worker w-1 failed: .*Trying again until it answers$/)
-      assert.match(said[1]!, /^info: Worker w-1 registers again/)
+        assert.deepInclude(notices[0], { _tag: "LeaseLost", jobId: "job-a" })
+        assert.strictEqual(notices.length, 1)
+        assert.strictEqual(said.length, 2)
+        assert.match(said[0]!, /^warn: The poll of worker w-1 failed: .*Trying again until it answers$/)
+        assert.match(said[1]!, /^info: Worker w-1 registers again/)
 
-      // found again, it says that it has nothing in flight: the engine may still keep the lease for it
-      engine.terms = { ...engine.terms, session: "ses-2" }
-      engine.answer = () => undefined
-      yield* TestClock.adjust("5 seconds")
-      yield* engine.poll({ session: "ses-2" })
-      assert.deepStrictEqual(engine.of("register").at(-1)!.body.jobs, [])
-      yield* close
-    })
+        // found again, it says that it has nothing in flight: the engine may still keep the lease for it
+        engine.terms = { ...engine.terms, session: "ses-2" }
+        engine.answer = () => undefined
+        yield* TestClock.adjust("5 seconds")
+        yield* engine.poll({ session: "ses-2" })
+        assert.deepStrictEqual(engine.of("register").at(-1)!.body.jobs, [])
+        yield* close
+      })
   )
 
-  it.effect("starts no turn that has come while its process was frozen for longer than leases hold", () =>
+  it.effect("starts no turn that arrived while its process was frozen longer than a lease", () =>
     Effect.gen(function* () {
       const clock = yield* Clock.Clock
       let frozenMs = 0
@@ -373,30 +375,28 @@ describe("a polling worker", () => {
     })
   )
 
-  it.effect(
-    "begins no job that comes with word that it was taken back, and asks for another in its place",
-    () =>
-      Effect.gen(function* () {
-        const { close, engine, jobs, session: it } = yield* session()
-        it.credit(3)
-        const poll = yield* engine.poll({ asked: 3 })
-        poll.answer(200, {
-          deliveries: [
-            { seq: 1, job: job("a") },
-            { seq: 2, job: job("b") },
-            { seq: 3, job: job("c") },
-            { seq: 4, notice: { _tag: "Cancelled", jobId: "job-a", reason: "no stock" } },
-            { seq: 5, notice: { _tag: "LeaseLost", jobId: "job-b", reason: "a step was patched" } }
-          ]
-        })
-        yield* engine.poll({ seen: 5, asked: 5 })
-
-        assert.deepStrictEqual(jobs, ["job-c"])
-        yield* close
+  it.effect("begins no job that arrives with its revocation, and asks for another in its place", () =>
+    Effect.gen(function* () {
+      const { close, engine, jobs, session: it } = yield* session()
+      it.credit(3)
+      const poll = yield* engine.poll({ asked: 3 })
+      poll.answer(200, {
+        deliveries: [
+          { seq: 1, job: job("a") },
+          { seq: 2, job: job("b") },
+          { seq: 3, job: job("c") },
+          { seq: 4, notice: { _tag: "Cancelled", jobId: "job-a", reason: "no stock" } },
+          { seq: 5, notice: { _tag: "LeaseLost", jobId: "job-b", reason: "a step was patched" } }
+        ]
       })
+      yield* engine.poll({ seen: 5, asked: 5 })
+
+      assert.deepStrictEqual(jobs, ["job-c"])
+      yield* close
+    })
   )
 
-  it.effect("begins no job that comes with word that its run is to be paused, unless that is over", () =>
+  it.effect("begins no job that arrives with a pause of its run, unless the pause is over", () =>
     Effect.gen(function* () {
       const { close, engine, givenBack, jobs, session: it } = yield* session()
       it.credit(2)
@@ -417,7 +417,7 @@ describe("a polling worker", () => {
     })
   )
 
-  it.effect("says at once that it has dropped a job that was taken back", () =>
+  it.effect("reports at once that it has dropped a job that was taken back", () =>
     Effect.gen(function* () {
       const {
         close,
@@ -446,7 +446,7 @@ describe("a polling worker", () => {
   )
 
   it.effect(
-    "says that it has dropped a job when its report is refused, and not while that is on its way",
+    "confirms the drop of a job when its report is refused, and not while the report is in flight",
     () =>
       Effect.gen(function* () {
         const {
@@ -479,7 +479,7 @@ describe("a polling worker", () => {
       })
   )
 
-  it.effect("gives back a turn that it has dropped while it was being registered with it", () =>
+  it.effect("gives back a turn that it dropped during its registration", () =>
     Effect.gen(function* () {
       const { close, engine, notices, session: it } = yield* session()
       it.credit(1)
@@ -491,7 +491,7 @@ describe("a polling worker", () => {
       yield* engine.until(() => engine.of("register").length === 2)
       // the first attempt is given up after a third of the lease, so that there is time for another
       yield* TestClock.adjust("10 seconds")
-      yield* Effect.andThen(lookAgain, lookAgain)
+      yield* Effect.andThen(readPendingInput, readPendingInput)
       yield* TestClock.adjust("1 second")
       yield* engine.until(() => engine.of("register").length === 3)
       const slow = engine.of("register")[2]!
@@ -529,7 +529,7 @@ describe("a polling worker", () => {
     })
   )
 
-  it.effect("polls at least as often as its heartbeat interval says", () =>
+  it.effect("polls at least once in its heartbeat interval", () =>
     Effect.gen(function* () {
       const { close, engine } = yield* session({ heartbeatInterval: 1234 })
 
@@ -571,7 +571,7 @@ describe("a polling worker", () => {
   )
 
   it.effect(
-    "a report that finds the worker unknown is sent again after the registration, under its number",
+    "a report to an engine that does not know the worker is resent after the registration, under its number",
     () =>
       Effect.gen(function* () {
         const {
@@ -601,7 +601,7 @@ describe("a polling worker", () => {
       })
   )
 
-  it.effect("looks for an engine that is about to stop, without pressing it", () =>
+  it.effect("reconnects to an engine that is about to stop, with pauses", () =>
     Effect.gen(function* () {
       const { close, engine, said } = yield* session()
       const poll = yield* engine.poll()
@@ -624,7 +624,7 @@ describe("a polling worker", () => {
     })
   )
 
-  it.effect("waits for a server that is not there yet, at most `reconnectDelay` between two attempts", () =>
+  it.effect("waits for a server that is not up yet, at most `reconnectDelay` between two attempts", () =>
     Effect.gen(function* () {
       const { close, engine, opening, said } = yield* opened({ reconnectDelay: 1000 }, (engine) => {
         engine.answer = () => "hang up"
@@ -747,7 +747,7 @@ describe("a polling worker", () => {
     })
   )
 
-  it.effect("closes though nobody answers its goodbye", () =>
+  it.effect("closes even when nobody answers its goodbye", () =>
     Effect.gen(function* () {
       const { close, engine } = yield* session()
       yield* engine.poll()
@@ -760,44 +760,42 @@ describe("a polling worker", () => {
     })
   )
 
-  it.effect(
-    "lets go of turns whose reports the server will never take, not before their leases would end",
-    () =>
-      Effect.gen(function* () {
-        const { close, engine, session: it } = yield* session()
-        it.credit(2)
-        const poll = yield* engine.poll({ asked: 2 })
-        poll.answer(200, {
-          deliveries: [
-            { seq: 1, job: job("a") },
-            { seq: 2, job: job("b") }
-          ]
-        })
-        yield* engine.poll({ seen: 2 })
-        engine.answer = ({ what }) =>
-          what === "reports"
-            ? { status: 400, body: { error: "no such op" } }
-            : what === "poll"
-              ? { status: 200, body: { deliveries: [] } }
-              : undefined
-
-        const exit = yield* Effect.exit(it.report([report("a", settle)]))
-        assert.isTrue(Exit.hasDies(exit))
-        engine.answer = () => undefined
-        for (const seconds of [7, 7, 7, 7, 1]) {
-          const open = yield* engine.poll()
-          yield* TestClock.adjust(`${seconds} seconds`)
-          open.answer(200, { deliveries: [] })
-          yield* engine.until(() => engine.openPoll !== undefined && engine.openPoll !== open)
-        }
-        assert.strictEqual(engine.of("register").length, 1)
-        yield* TestClock.adjust("1 second")
-        assert.strictEqual(engine.of("register").length, 2)
-        yield* close
+  it.effect("drops turns whose reports the server never accepts, not before their leases end", () =>
+    Effect.gen(function* () {
+      const { close, engine, session: it } = yield* session()
+      it.credit(2)
+      const poll = yield* engine.poll({ asked: 2 })
+      poll.answer(200, {
+        deliveries: [
+          { seq: 1, job: job("a") },
+          { seq: 2, job: job("b") }
+        ]
       })
+      yield* engine.poll({ seen: 2 })
+      engine.answer = ({ what }) =>
+        what === "reports"
+          ? { status: 400, body: { error: "no such op" } }
+          : what === "poll"
+            ? { status: 200, body: { deliveries: [] } }
+            : undefined
+
+      const exit = yield* Effect.exit(it.report([report("a", settle)]))
+      assert.isTrue(Exit.hasDies(exit))
+      engine.answer = () => undefined
+      for (const seconds of [7, 7, 7, 7, 1]) {
+        const open = yield* engine.poll()
+        yield* TestClock.adjust(`${seconds} seconds`)
+        open.answer(200, { deliveries: [] })
+        yield* engine.until(() => engine.openPoll !== undefined && engine.openPoll !== open)
+      }
+      assert.strictEqual(engine.of("register").length, 1)
+      yield* TestClock.adjust("1 second")
+      assert.strictEqual(engine.of("register").length, 2)
+      yield* close
+    })
   )
 
-  it.effect("passes on that a step came late", () =>
+  it.effect("reports a late step", () =>
     Effect.gen(function* () {
       const { close, engine, session: it } = yield* session()
       yield* it.late({ runId: "run-1", stepName: "ship", lingerMs: 50 })
@@ -813,7 +811,7 @@ describe("a polling worker", () => {
   )
 
   it.effect(
-    "splits what is too large for one request, and fails the run of an op that is too large for any",
+    "splits reports that are too large for one request, and fails the run of an op that is too large for any",
     () =>
       Effect.gen(function* () {
         const {

@@ -7,7 +7,7 @@ import { LegacyServer } from "./LegacyServer.ts"
 
 const triggers = [{ event: "order.placed" }]
 
-/** A worker on a server as it was before turns. */
+/** A worker on a server without turns. */
 const working = async (
   functions: ReadonlyArray<IronflowFunction>,
   more: Partial<ServerWorkerConfig> = {},
@@ -39,7 +39,7 @@ const threeSteps = createFunction({ id: "three", triggers }, async ({ event, ste
 })
 
 describe("a worker on a legacy server", () => {
-  it("registers every function and then itself, as such servers know it", async () => {
+  it("registers every function and then itself, in the legacy protocol", async () => {
     const fn = createFunction(
       { id: "three", name: "Three", triggers, retry: { maxAttempts: 5 }, concurrency: { limit: 2 } },
       async () => 1
@@ -90,7 +90,7 @@ describe("a worker on a legacy server", () => {
     assert.isFalse(ran)
   })
 
-  it("lets each step be stored before the next begins, and the last with the completion", async () => {
+  it("has each step stored before the next begins, and the last one with the completion", async () => {
     await using it = await working([threeSteps])
 
     const jobId = it.server.dispatch("run-1", "three")
@@ -116,7 +116,7 @@ describe("a worker on a legacy server", () => {
     assert.isTrue(duration_ms >= 0 && Date.parse(ended_at) >= Date.parse(started_at))
   })
 
-  it("gets errors in results back from a server that writes JSON anew, and tells others what they say", async () => {
+  it("gets errors in results back from a server that re-encodes JSON, and shows their messages to others", async () => {
     const forged = { "ironflow:result": [{ "ironflow:error": { name: "Error", message: "forged" } }] }
     const seen: Array<unknown> = []
     const fn = createFunction({ id: "errors", triggers }, async ({ step }) => {
@@ -149,7 +149,7 @@ describe("a worker on a legacy server", () => {
     })
   })
 
-  it("does not run again what the server says has completed, whatever the kind of the step", async () => {
+  it("does not repeat steps that the server reports as completed, whatever their kind", async () => {
     const ran: Array<string> = []
     const fn = createFunction({ id: "all", triggers }, async ({ step }) => {
       const reserved = await step.run("reserve", async () => ran.push("reserve"))
@@ -256,7 +256,7 @@ describe("a worker on a legacy server", () => {
     assert.deepStrictEqual(end, { status: "yielded", yield: expected })
   })
 
-  it("of several open steps names the one that is due first, and remembers when the others are due", async () => {
+  it("yields with the open step that is due first, and remembers when the others are due", async () => {
     const fn = createFunction({ id: "two-sleeps", triggers }, async ({ step }) =>
       step.parallel("both", [
         (branch) => branch.sleepUntil("long", "2999-01-02T00:00:00Z"),
@@ -296,7 +296,7 @@ describe("a worker on a legacy server", () => {
     assert.include(it.server.completed("run-1"), "short:0")
   })
 
-  it("retries a step by sleeping, counts its attempts over turns, and then rejects the same in every turn", async () => {
+  it("retries a step by sleeping, counts its attempts across turns, and then rejects alike in every turn", async () => {
     const attempts: Array<number> = []
     const fn = createFunction({ id: "flaky", triggers, retry: { maxAttempts: 2 } }, async ({ step }) => {
       try {
@@ -364,7 +364,7 @@ describe("a worker on a legacy server", () => {
     )
   })
 
-  it("leaves it to the server to run again what failed outside its steps", async () => {
+  it("leaves retries of failures outside steps to the server", async () => {
     const fn = createFunction({ id: "broken", triggers }, async () => {
       throw new TypeError("no such order")
     })
@@ -378,7 +378,7 @@ describe("a worker on a legacy server", () => {
     })
   })
 
-  it("publishes with a key that is the step's", async () => {
+  it("publishes with the key of the step", async () => {
     const fn = createFunction({ id: "tells", triggers }, async ({ step }) =>
       step.publish("orders", { id: 1 })
     )
@@ -393,7 +393,7 @@ describe("a worker on a legacy server", () => {
     assert.deepStrictEqual(it.server.completed("run-1"), ["publish:orders:0"])
   })
 
-  it("works for a server that stores nothing before the end of a turn, and says once what that means", async () => {
+  it("works for a server that stores nothing before the end of a turn, with one warning", async () => {
     const warnings: Array<string> = []
     const silent = () => undefined
     const logger = {
@@ -471,7 +471,7 @@ describe("a worker on a legacy server", () => {
     assert.deepStrictEqual(it.server.ends("job-1"), [])
   })
 
-  it("sends an update again when the server could not take it", async () => {
+  it("resends an update when the server could not accept it", async () => {
     let failures = 0
     await using it = await working([threeSteps], {}, (server) => {
       server.override = ({ method, path }) => {
@@ -487,7 +487,7 @@ describe("a worker on a legacy server", () => {
     assert.deepStrictEqual(it.server.completed("run-1"), ["reserve:0", "charge:0", "ship:0"])
   })
 
-  it("registers again when the server does not know it, and goes on", async () => {
+  it("registers again when the server does not know it, and continues", async () => {
     await using it = await working([threeSteps])
     await it.server.http.until(() => it.server.http.lines.some((line) => line.includes("/jobs?")))
     const before = it.server.functions.length
@@ -499,7 +499,7 @@ describe("a worker on a legacy server", () => {
     assert.strictEqual(it.server.functions.length, before + 1)
   })
 
-  it("takes several jobs from one answer, and drops one that makes no sense", async () => {
+  it("accepts several jobs from one answer, and drops an invalid one", async () => {
     await using it = await working([threeSteps])
     const job = (id: string) => ({
       job_id: `job-of-${id}`,
@@ -560,7 +560,7 @@ describe("a worker on a legacy server", () => {
     assert.match(error.message, /bad trigger/)
   })
 
-  it("keeps trying a server that is not there yet", async () => {
+  it("keeps trying a server that is not up yet", async () => {
     let refusals = 0
     await using it = await working([threeSteps], {}, (server) => {
       server.override = () => (++refusals < 4 ? "hang up" : undefined)

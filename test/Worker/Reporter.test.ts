@@ -77,7 +77,7 @@ describe("Reporter", () => {
     })
   )
 
-  it.effect("one batch is in flight, and the next takes all that has gathered, in order", () =>
+  it.effect("one batch is in flight, and the next has everything since, in order", () =>
     Effect.gen(function* () {
       const { reporter, sent } = yield* setup
       const first = reporter.open("job-1", "run-1", unexpected)
@@ -177,7 +177,7 @@ describe("Reporter", () => {
   }
 
   it.effect(
-    "a batch that fails on the connection is sent again with backoff until it is answered, and warns once",
+    "a batch that fails on the connection is resent with backoff until it is answered, with one warning",
     () =>
       Effect.gen(function* () {
         const { reporter, sent, lines } = yield* setup
@@ -268,7 +268,7 @@ describe("Reporter", () => {
       })
   )
 
-  it.effect("releasing gives the run back behind what was reported, and takes nothing more", () =>
+  it.effect("releasing gives the run back after its reports, and accepts no more", () =>
     Effect.gen(function* () {
       const { reporter, sent } = yield* setup
       const outbox = reporter.open("job-1", "run-1", unexpected)
@@ -305,7 +305,7 @@ describe("Reporter", () => {
     })
   )
 
-  it.effect("after stop nothing is sent, not even what failed on the connection before", () =>
+  it.effect("after stop nothing is sent, not even a batch that failed before", () =>
     Effect.gen(function* () {
       const { reporter, sent } = yield* setup
       const outbox = reporter.open("job-1", "run-1", unexpected)

@@ -74,7 +74,7 @@ describe.each(Object.entries(starts))("workers of one id over %s", (_, start: St
     vi.waitFor(() => assert.deepStrictEqual(begun, ["first", "second"]), { interval: 5, timeout: 20_000 })
 
   it(
-    "the second gets the run when the first has stopped, though the engine was started again",
+    "the second gets the run when the first has stopped, even after a restart of the engine",
     {
       timeout: 30_000
     },
@@ -98,7 +98,7 @@ describe.each(Object.entries(starts))("workers of one id over %s", (_, start: St
   )
 
   it(
-    "what the second is told of a run of the first, or that it leaves, gives the run to nobody",
+    "notices to the second about a run of the first, or its departure, give the run to nobody",
     {
       timeout: 30_000
     },
@@ -124,7 +124,7 @@ describe.each(Object.entries(starts))("workers of one id over %s", (_, start: St
   )
 
   it(
-    "a legacy worker that comes and leaves gives no run of the first to others",
+    "a legacy worker that connects and leaves gives no run of the first to others",
     {
       timeout: 30_000
     },

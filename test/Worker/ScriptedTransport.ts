@@ -1,4 +1,4 @@
-/** An engine's end of a worker's connection, played by a test: it hands out jobs and answers reports as it is told. */
+/** The engine's end of a worker's connection, played by a test: it delivers jobs and answers reports as configured. */
 import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"

@@ -97,7 +97,7 @@ describe.each(transports)("a worker over %s on a bad network", (_, create) => {
     }
   )
 
-  it("loses no report when the connection breaks in the middle of things", { timeout: 60_000 }, async () => {
+  it("loses no report when the connection breaks at any moment", { timeout: 60_000 }, async () => {
     const executed = new Map<string, number>()
     const fn = createFunction({ id: "three", triggers }, async ({ event, step }) => {
       for (const name of ["reserve", "charge", "ship"]) {
@@ -134,7 +134,7 @@ describe.each(transports)("a worker over %s on a bad network", (_, create) => {
   })
 
   it(
-    "that reads slowly holds up nobody else, and gets everything in the end",
+    "that reads slowly delays nobody else, and gets everything in the end",
     { timeout: 60_000 },
     async () => {
       const ran = new Map<string, number>()
@@ -166,7 +166,7 @@ describe.each(transports)("a worker over %s on a bad network", (_, create) => {
     }
   )
 
-  it("connects a thousand times again and leaves nothing behind", { timeout: 240_000 }, async () => {
+  it("reconnects a thousand times without a leak", { timeout: 240_000 }, async () => {
     const fn = createFunction({ id: "quick", triggers }, async ({ step }) =>
       step.run("work", async () => "done")
     )

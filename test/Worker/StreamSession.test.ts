@@ -1,4 +1,4 @@
-/** The session of a worker over a stream that the test plays: what becomes of calls and leases when streams are lost. */
+/** The session of a worker over a scripted stream: calls and leases when streams are lost. */
 import { assert, describe, it } from "@effect/vitest"
 import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
@@ -7,7 +7,7 @@ import * as Fiber from "effect/Fiber"
 import * as HttpClient from "effect/http/HttpClient"
 import * as Scope from "effect/Scope"
 import * as TestClock from "effect/testing/TestClock"
-import { lookAgain } from "../../src/Client/InTime.ts"
+import { readPendingInput } from "../../src/Client/Timeouts.ts"
 import { ConnectionError, type IronflowError } from "../../src/Errors.ts"
 import type { StreamCall } from "../../src/Protocol/TurnStream.ts"
 import type { Notice, WorkerRegistration } from "../../src/Protocol/Worker.ts"
@@ -128,7 +128,7 @@ const until = (condition: () => boolean): Effect.Effect<void> =>
 describe.each(["leaves them", "interrupts them"] as const)(
   "a report that waits for its answer while its carrier %s",
   (closing) => {
-    it.effect("goes out again on the next stream, under its number", () =>
+    it.effect("is sent again on the next stream, under its number", () =>
       Effect.gen(function* () {
         const it = yield* open(closing)
         const acks = yield* Effect.forkChild(it.session.report([report]))
@@ -153,14 +153,14 @@ describe.each(["leaves them", "interrupts them"] as const)(
 )
 
 describe("a worker on a stream", () => {
-  it.effect("gives up a stream that answers signs of life and never a report", () =>
+  it.effect("gives up a stream that answers pings and never a report", () =>
     Effect.gen(function* () {
       const it = yield* open()
       const acks = yield* Effect.forkChild(it.session.report([report]))
       yield* until(() => reportsOf(it.calls).length === 1)
 
       yield* TestClock.adjust("5 seconds")
-      yield* Effect.andThen(lookAgain, lookAgain)
+      yield* Effect.andThen(readPendingInput, readPendingInput)
       yield* TestClock.adjust("1 second")
       yield* until(() => reportsOf(it.calls).length === 2)
       const again = reportsOf(it.calls)[1]!
@@ -173,7 +173,7 @@ describe("a worker on a stream", () => {
     })
   )
 
-  it.effect("names the jobs that it is at whenever it shows life", () =>
+  it.effect("names its current jobs with every ping", () =>
     Effect.gen(function* () {
       const it = yield* open("leaves them", ["job-a", "job-b"])
 
@@ -186,7 +186,7 @@ describe("a worker on a stream", () => {
     })
   )
 
-  it.effect("begins no job that was taken back by what arrived together with it, and says so at once", () =>
+  it.effect("begins no job that arrives together with its revocation, and reports that at once", () =>
     Effect.gen(function* () {
       const it = yield* open("leaves them", ["job-a"])
       it.session.onPush({ deliveries: [{ seq: 2, job: { jobId: "job-b", runId: "run-b" } }] })
@@ -202,7 +202,7 @@ describe("a worker on a stream", () => {
     })
   )
 
-  it.effect("takes nothing from a stream that was lost before it could look", () =>
+  it.effect("accepts nothing from a stream that was lost before it was read", () =>
     Effect.gen(function* () {
       const it = yield* open("leaves them", ["job-a"])
       it.session.onPush({ deliveries: [{ seq: 2, job: { jobId: "job-b", runId: "run-b" } }] })
@@ -235,7 +235,7 @@ describe("a worker on a stream", () => {
     })
   )
 
-  it.effect("aborts its turns two seconds before the lease that it renewed last can end", () =>
+  it.effect("aborts its turns two seconds before the last renewed lease can end", () =>
     Effect.gen(function* () {
       const it = yield* open()
       yield* TestClock.adjust("1 minute")
@@ -263,7 +263,7 @@ describe("a worker on a stream", () => {
     })
   )
 
-  it.effect("registers again after a bug in its carrier", () =>
+  it.effect("registers again after a defect in its transport", () =>
     Effect.gen(function* () {
       const it = yield* open()
       it.engine.breaks = true

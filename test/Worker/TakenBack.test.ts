@@ -1,4 +1,4 @@
-/** Runs that are taken from a worker, with its connection as it is or cut off: two workers are never at one of them. */
+/** Runs that are taken from a worker, connected or not: two workers never execute one of them at the same time. */
 import { afterEach, assert, describe, it, vi } from "vitest"
 import { createDeferred } from "../../src/Deferred.ts"
 import { createFunction } from "../../src/Function.ts"
@@ -42,7 +42,7 @@ afterEach(async () => {
   for (const cleanup of cleanups.splice(0).reverse()) await cleanup()
 })
 
-/** A function that notes when its long step is at work, and ends it only by its signal. */
+/** A function that records when its long step runs, and ends it only by its signal. */
 const shipping = () => {
   const begun: Array<number> = []
   const ended: Array<number> = []
@@ -96,7 +96,7 @@ describe.each(transports)("a run that is taken from a worker over %s", (_, creat
   }
 
   describe.each(ways)("and is %s", (_, takeBack) => {
-    it("goes to another at once when its worker is in contact, and not before that has stopped", async () => {
+    it("moves to another worker as soon as its connected worker has stopped", async () => {
       const { begun, client, ended, runId } = await begin(60_000)
 
       const at = performance.now()
@@ -108,7 +108,7 @@ describe.each(transports)("a run that is taken from a worker over %s", (_, creat
       assert.isBelow(begun[1]! - at, 1500)
     })
 
-    it("waits until its worker has stopped when that is cut off, for its term at most, and says so", async () => {
+    it("waits for its disconnected worker to stop, for the lease at most, with the reason", async () => {
       const { begun, client, ended, network, runId } = await begin(TERM_MS)
 
       network.impersonate(() => undefined)
@@ -128,7 +128,7 @@ describe.each(transports)("a run that is taken from a worker over %s", (_, creat
     })
   })
 
-  it("goes to another of its id, which gets in when the first one counts as dead", async () => {
+  it("moves to another worker with the same id, which connects once the first counts as dead", async () => {
     const place = await openRemote(create, {}, { leaseTerm: TERM_MS })
     cleanups.push(async () => place[Symbol.asyncDispose]())
     const network = await FaultyNetwork.before(place.url)
@@ -148,7 +148,7 @@ describe.each(transports)("a run that is taken from a worker over %s", (_, creat
     assert.isBelow(begun[1]! - at, TERM_MS + 2500)
   })
 
-  it("waits no shorter when the engine is started again meanwhile", { timeout: 30_000 }, async () => {
+  it("waits as long when the engine restarts meanwhile", { timeout: 30_000 }, async () => {
     const { begun, client, ended, network, place, runId } = await begin(TERM_MS)
 
     network.impersonate(() => undefined)
@@ -163,7 +163,7 @@ describe.each(transports)("a run that is taken from a worker over %s", (_, creat
     assert.isBelow(begun[1]! - at, TERM_MS + 2500)
   })
 
-  it("goes to another when its worker is back and has stopped", { timeout: 30_000 }, async () => {
+  it("moves to another worker when its worker is back and has stopped", { timeout: 30_000 }, async () => {
     const { begun, client, ended, network, runId } = await begin(60_000)
 
     network.impersonate(() => undefined)

@@ -1,4 +1,4 @@
-/** What time is to a function, whatever it reaches its engine by: short sleeps, many of them, and timers of years. */
+/** Time in functions over every transport: short sleeps, many sleeps, and timers of years. */
 import { createFunction, type IronflowClient, type IronflowFunction, RetryAfterError } from "@ironflow/node"
 import { assert, it, vi } from "vitest"
 
@@ -35,7 +35,7 @@ const outputOf = async (place: Timed): Promise<unknown> => {
 
 /** Short sleeps and many of them. */
 export const keepsShortTimes = (open: Open<Timed>): void => {
-  it("sleeps for less than a second, and never for less than it was told", async () => {
+  it("sleeps for less than a second, and never too short", async () => {
     const naps = [1, 50, 999, "1ms", "0.05s", 0.5] as const
     const fn = createFunction({ id: "naps", triggers }, async ({ step }) => {
       const slept: Array<number> = []
@@ -58,7 +58,7 @@ export const keepsShortTimes = (open: Open<Timed>): void => {
     )
   }, 60_000)
 
-  it("does not sleep for nothing, and goes on at once when the time has come before", async () => {
+  it("does not sleep for zero, or until a past time", async () => {
     const fn = createFunction({ id: "nothing", triggers }, async ({ step }) => {
       const refused = await step.sleep("none", 0).catch(({ code }) => code)
       const began = await step.run("begin", () => Date.now())
@@ -72,7 +72,7 @@ export const keepsShortTimes = (open: Open<Timed>): void => {
     assert.strictEqual(await outputOf(place), "VALIDATION_ERROR")
   })
 
-  it("sleeps 300 times in a row in one run, and does what is between once", async () => {
+  it("sleeps 300 times in a row in one run, and runs the steps between once", async () => {
     const done: Array<number> = []
     const fn = createFunction({ id: "sleepy", triggers }, async ({ step }) => {
       for (let n = 0; n < 300; n++) {
@@ -225,7 +225,7 @@ const startLongWaits = async (
 
 /** Timers that are longer than those of the process can be. */
 export const keepsLongTimes = (open: Open<Timed>, { retries = "WAITING_FOR_RETRY" } = {}): void => {
-  it("waits for years, and for none of them less", async () => {
+  it("sleeps for years, and not a moment less", async () => {
     const nap = createFunction({ id: "nap", triggers: [{ event: "nap.taken" }] }, async ({ step }) =>
       step.sleep("nap", 50)
     )
@@ -258,7 +258,7 @@ export const keepsLongTimes = (open: Open<Timed>, { retries = "WAITING_FOR_RETRY
 
 /** The same, until it is over. */
 export const endsLongTimes = (open: Open<Movable>): void => {
-  it("goes on when the years have passed, each at its time", async () => {
+  it("continues after years, each run at its time", async () => {
     const waits = longWaitsWhere("WAITING_FOR_RETRY")
     await using place = await open([...waits.map(({ fn }) => fn), child, makeYearly()])
     const { client } = place

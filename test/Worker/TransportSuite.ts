@@ -205,7 +205,7 @@ export const behavesLikeAWorker = (transport: string, open: () => Promise<Place>
     ])
   })
 
-  it("is ready when the engine knows all of its projections, also those that another worker has", async () => {
+  it("is ready when the engine knows all of its projections, even those owned by another worker", async () => {
     const totals = ["order-totals", "order-counts"].map((name) =>
       createProjection({
         name,
@@ -272,7 +272,7 @@ export const behavesLikeAWorker = (transport: string, open: () => Promise<Place>
     assert.strictEqual(failures, 1)
   })
 
-  it("tells of the steps that run: since when, which attempt, on which worker, and how far they are", async () => {
+  it("reports running steps: start, attempt, worker and progress", async () => {
     const held = createDeferred<void>()
     const fails = { retry: { initialDelayMs: 1 } }
     const promised = createFunction({ id: "promised", triggers }, ({ step }) =>
@@ -354,7 +354,7 @@ export const behavesLikeAWorker = (transport: string, open: () => Promise<Place>
     assert.strictEqual((await it.client.getRun(runId!)).status, "cancelled")
   })
 
-  it("begins no step behind those that run when their run is paused, and runs none twice", async () => {
+  it("begins no step after the running ones when the run is paused, and runs none twice", async () => {
     const executed: Array<string> = []
     const held = createDeferred<void>()
     const begun = createDeferred<void>()
@@ -415,7 +415,7 @@ export const behavesLikeAWorker = (transport: string, open: () => Promise<Place>
     assert.strictEqual(executions(), 1)
   })
 
-  it("has room for another run as soon as one has ended, and never takes more than it said", async () => {
+  it("takes another run as soon as one has ended, and never more than its limit", async () => {
     let running = 0
     let most = 0
     const fn = createFunction({ id: "counted", triggers }, async ({ step }) => {
@@ -458,7 +458,7 @@ export const behavesLikeAWorker = (transport: string, open: () => Promise<Place>
     assert.isTrue([...executed.values()].every((times) => times === 1))
   })
 
-  it("gives its runs back when it is stopped, and another worker goes on at once", async () => {
+  it("gives its runs back when it is stopped, and another worker continues at once", async () => {
     const first = longFunction()
     const second = longFunction()
     await using it = await shop(open, [first.fn])
@@ -477,7 +477,7 @@ export const behavesLikeAWorker = (transport: string, open: () => Promise<Place>
     await ended
   })
 
-  it("draining finishes what runs and takes no more", async () => {
+  it("draining finishes running turns and takes no more", async () => {
     const { finish, fn, started } = longFunction()
     await using it = await shop(open, [fn], { maxConcurrentJobs: 1 })
     const [runId] = (await it.client.emit("order.placed", {})).runIds
@@ -493,7 +493,7 @@ export const behavesLikeAWorker = (transport: string, open: () => Promise<Place>
     assert.deepStrictEqual(await it.client.listWorkers(), [])
   })
 
-  it("shows itself with its labels, and nobody else may have its id meanwhile", async () => {
+  it("is listed with its labels, and nobody else may use its id", async () => {
     const { fn } = longFunction()
     await using it = await shop(open, [fn], { workerId: "w-1", labels: { region: "north" } })
 
@@ -511,7 +511,7 @@ export const behavesLikeAWorker = (transport: string, open: () => Promise<Place>
     assert.match(String(error), /connected already/)
   })
 
-  it("is stopped by a function that the engine does not accept", async () => {
+  it("stops when the engine does not accept a function", async () => {
     await using place = await open()
     const fn = createFunction({ id: "bad", triggers: [{ event: "order.placed" }] }, async () => 1)
     // what older code, or another SDK, may have put there
@@ -523,7 +523,7 @@ export const behavesLikeAWorker = (transport: string, open: () => Promise<Place>
     assert.deepInclude(error, { code: "FUNCTION_REGISTRATION_FAILED" })
   })
 
-  it("finishes steps that were done once, whatever happens after them", async () => {
+  it("never repeats finished steps, whatever happens after them", async () => {
     const executed: Array<string> = []
     const fn = createFunction({ id: "waits", triggers }, async ({ step }) => {
       await step.run("reserve", async () => executed.push("reserve"))
@@ -542,7 +542,7 @@ export const behavesLikeAWorker = (transport: string, open: () => Promise<Place>
     assert.deepStrictEqual(executed, ["reserve", "charge", "ship"])
   })
 
-  it("rolls back what was done when a run fails for good", async () => {
+  it("compensates when a run fails for good", async () => {
     const undone: Array<string> = []
     const fn = createFunction({ id: "saga", triggers, retry: { maxAttempts: 1 } }, async ({ step }) => {
       for (const name of ["reserve", "charge"]) {
@@ -616,7 +616,7 @@ export const behavesLikeAWorker = (transport: string, open: () => Promise<Place>
     assert.deepStrictEqual([run.status, run.error?.message, attempts], ["failed", "out of order", 3])
   })
 
-  it("tries a step and a function again when their errors say, and not by a policy that would take hours", async () => {
+  it("retries steps and functions when their errors say so, instead of after the hours of the policy", async () => {
     const later = Object.assign(new Error("busy"), { retryAfter: "1ms" })
     const fn = createFunction(
       { id: "patient", triggers, retry: { initialDelayMs: 3_600_000, jitter: 0.1 } },
@@ -657,7 +657,7 @@ export const behavesLikeAWorker = (transport: string, open: () => Promise<Place>
     assert.deepStrictEqual((await it.client.listFunctions())[0]?.triggers, [trigger])
   })
 
-  it("says how it stands", async () => {
+  it("reports its state", async () => {
     await using place = await open()
     const worker = place.createWorker({ functions: [longFunction().fn] })
 
@@ -691,7 +691,7 @@ export const survivesItsEngine = (open: () => Promise<RemotePlace>): void => {
     assert.notInclude(["LEASE_LOST", "RUN_CANCELLED"], (signal.reason as { code?: string } | undefined)?.code)
   })
 
-  it("keeps the step that runs, and begins no other, when its run is paused and the engine restarted", async () => {
+  it("keeps the running step, and begins no other, when its run is paused and the engine restarts", async () => {
     const { executions, finish, fn, started } = longFunction()
     await using it = await shop(open, [fn])
     const [runId] = (await it.client.emit("order.placed", {})).runIds
@@ -717,7 +717,7 @@ export const survivesItsEngine = (open: () => Promise<RemotePlace>): void => {
     assert.strictEqual(executions(), 1)
   })
 
-  it("goes on with new runs after the engine was restarted", async () => {
+  it("takes new runs after a restart of the engine", async () => {
     const fn = createFunction({ id: "quick", triggers }, async ({ step }) => step.run("work", async () => 1))
     await using it = await shop(open, [fn], { maxConcurrentJobs: 1 })
 
@@ -729,7 +729,7 @@ export const survivesItsEngine = (open: () => Promise<RemotePlace>): void => {
     }
   })
 
-  it("shows that its engine is away, and when it is back", async () => {
+  it("reports when its engine is away, and when it is back", async () => {
     const { fn } = longFunction()
     await using it = await shop(open, [fn])
 

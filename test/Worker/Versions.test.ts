@@ -52,7 +52,7 @@ const places = [
 ] as const
 
 describe.each(places)("workers of two versions %s", (_, open) => {
-  it("each go on with what began with theirs; a run that is left over is moved", async () => {
+  it("each version continues its own runs; a run without a worker is moved", async () => {
     await using shop = await open()
     const { client } = shop
     const stopOne = await startWorker(shop, "1")
@@ -87,7 +87,7 @@ describe.each(places)("workers of two versions %s", (_, open) => {
     await stopTwo()
   })
 
-  it("an old one that is started again does not become the latest while a new one is there", async () => {
+  it("a restarted old version does not become the latest while a new one is connected", async () => {
     await using shop = await open()
     const { client } = shop
     const latest = async () => (await client.listFunctions())[0]?.codeVersion
@@ -137,7 +137,7 @@ describe.each(places)("workers of two versions %s", (_, open) => {
 })
 
 describe("a push endpoint", () => {
-  it("whose code has a new version leaves runs of the old one to be moved", async () => {
+  it("with a new version of its code leaves runs of the old version to be moved", async () => {
     await using engine = await startEngine({
       filename: ":memory:",
       logger: false,

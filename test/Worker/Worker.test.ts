@@ -90,7 +90,7 @@ describe("Worker", () => {
     })
   )
 
-  it.live("runs a turn, reports it in one go, and asks for one more job when it has ended", () =>
+  it.live("runs a turn, reports it in one batch, and asks for one more job when it has ended", () =>
     Effect.gen(function* () {
       const transport = new ScriptedTransport()
       const { close, worker } = yield* startWorker(transport, { functions: [quick], maxConcurrentJobs: 2 })
@@ -152,7 +152,7 @@ describe("Worker", () => {
     })
   )
 
-  it.live("a job of a function that it does not have fails and makes room again", () =>
+  it.live("a job of an unknown function fails and frees its place", () =>
     Effect.gen(function* () {
       const transport = new ScriptedTransport()
       const { close } = yield* startWorker(transport, { functions: [quick] })
@@ -231,7 +231,7 @@ describe("Worker", () => {
     )
   }
 
-  it.live("draining takes back what was asked for, lets turns end, and gives back jobs that come late", () =>
+  it.live("draining withdraws its demand, lets turns end, and gives back late jobs", () =>
     Effect.gen(function* () {
       const transport = new ScriptedTransport()
       const { fn, finish, started } = longFunction()
@@ -271,7 +271,7 @@ describe("Worker", () => {
   )
 
   it.live(
-    "stopping aborts turns with code WORKER_STOPPED and gives their runs back behind what they reported",
+    "stopping aborts turns with code WORKER_STOPPED and gives their runs back after their reports",
     () =>
       Effect.gen(function* () {
         const transport = new ScriptedTransport()
@@ -365,7 +365,7 @@ describe("Worker", () => {
     })
   )
 
-  it.live("a step call after the end of its turn is told to the engine", () =>
+  it.live("a step call after the end of its turn is reported to the engine", () =>
     Effect.gen(function* () {
       const transport = new ScriptedTransport()
       const gate = createDeferred<void>()
@@ -430,7 +430,7 @@ describe("Worker", () => {
     )
   }
 
-  it.live("fails with what the engine has against its functions", () =>
+  it.live("fails with the engine's objection to its functions", () =>
     Effect.gen(function* () {
       const transport = new ScriptedTransport()
       transport.refusal = new ValidationError("bad trigger")
@@ -475,7 +475,7 @@ const mailing = makeFunction({ id: "mailing", triggers }, () =>
 )
 
 describe("what handlers need", () => {
-  it("is in the layer's type, without the steps", () => {
+  it("is in the type of the layer, without the steps", () => {
     expectTypeOf(Worker.layer({ functions: [charging, mailing, quick] })).toEqualTypeOf<
       Layer.Layer<
         Worker.Worker,

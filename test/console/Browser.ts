@@ -49,7 +49,7 @@ interface Kit {
   /** The folder of the built console, for engines in processes of their own. */
   readonly folder: () => string
   readonly browser: () => Browser
-  /** A page in a browser of its own, as of somebody who has never been there. */
+  /** A page in a fresh browser. */
   readonly look: (url: string, options?: LookOptions) => Promise<Look>
 }
 

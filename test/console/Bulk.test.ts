@@ -1,4 +1,4 @@
-/** What is done to many runs, in a browser: counted, asked about, followed, ended and refused. */
+/** Bulk operations in a browser: counted, confirmed, followed, cancelled and refused. */
 import { createClient, createFunction, createWorker } from "@ironflow/node"
 import { assert, describe, it, vi } from "vitest"
 import { useConsole } from "./Browser.ts"
@@ -53,8 +53,8 @@ const shop = async () => {
   }
 }
 
-describe("what is done to many runs", () => {
-  it("is counted, asked about and shown with why others are left", async () => {
+describe("bulk operations", () => {
+  it("is counted, confirmed, and shown with the reasons for skipped runs", async () => {
     await using it = await shop()
     const look = await kit.look(it.url)
 
@@ -110,7 +110,7 @@ describe("what is done to many runs", () => {
     assert.strictEqual((await it.client.getRun(it.waiting)).status, "cancelled")
   })
 
-  it("leaves runs that have come, or have failed, since they were counted", async () => {
+  it("skips runs that were created, or have failed, after the count", async () => {
     await using it = await shop()
     const early = await it.place({ orderId: "o-6", isBroken: true, waits: true })
     await vi.waitUntil(async () => (await it.client.getRun(early)).status === "waiting", 20_000)
@@ -159,7 +159,7 @@ describe("what is done to many runs", () => {
     assert.deepStrictEqual(await it.client.listBulk(), [])
   })
 
-  it("goes on when the page is closed, and can be cancelled", async () => {
+  it("continues when the page is closed, and can be cancelled", async () => {
     const server = await kit.serve()
     await using client = createClient({ serverUrl: server.url })
     // known, and gone: its runs wait
@@ -197,7 +197,7 @@ describe("what is done to many runs", () => {
     assert.deepInclude(await client.waitForBulk(begun?.id ?? ""), { status: "completed", done: 10_000 })
   })
 
-  it("says to a key what it may not do, and that an operation is not there", async () => {
+  it("reports missing rights of a key, and a missing operation", async () => {
     await using it = await visitor(kit, ["role_viewer"])
 
     await it.look.open("runs?status=failed")

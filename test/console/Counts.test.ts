@@ -55,7 +55,7 @@ const shop = async () => {
 }
 
 describe("runs that are counted", () => {
-  it("answer which customer's runs fail most, and lead to retrying these", async () => {
+  it("show which customer's runs fail most, and offer to retry them", async () => {
     await using it = await shop()
     const look = await kit.look(it.url)
 
@@ -81,7 +81,7 @@ describe("runs that are counted", () => {
     assert.strictEqual((await it.client.getRun(it.bob[0]!)).status, "failed")
   })
 
-  it("are told apart by what no function is found by too, and by their errors", async () => {
+  it("are grouped by paths that are not search attributes too, and by their errors", async () => {
     await using it = await shop()
     const look = await kit.look(it.url, { scheme: "dark" })
 
@@ -105,7 +105,7 @@ describe("runs that are counted", () => {
     await look.picture("runs-groups-dark")
   })
 
-  it("say what cannot be asked, and that there are none", async () => {
+  it("report invalid questions, and an empty result", async () => {
     await using it = await shop()
     const look = await kit.look(it.url, { width: 320 })
 
@@ -119,7 +119,7 @@ describe("runs that are counted", () => {
     await look.picture("runs-groups-320")
   })
 
-  it("are not those of others: what may not be seen is not counted, and nothing is done by who may only look", async () => {
+  it("exclude denied runs, and offer no actions to a key that may only read", async () => {
     const it = await visitor(kit, ["role_viewer"])
     await it.look.open("runs?by=function")
     await it.look.sees("No run fits these filters")
@@ -131,7 +131,7 @@ describe("runs that are counted", () => {
 })
 
 describe("a function", () => {
-  it("says what it did in a span of time, and with which errors", async () => {
+  it("shows its runs in a span of time, with their errors", async () => {
     await using it = await shop()
     const look = await kit.look(it.url)
 
@@ -156,7 +156,7 @@ describe("a function", () => {
 })
 
 describe("runs that were chosen", () => {
-  it("are those to which something is done, and no other", async () => {
+  it("are the only ones that an action affects", async () => {
     await using it = await shop()
     const look = await kit.look(it.url)
 
@@ -182,7 +182,7 @@ describe("runs that were chosen", () => {
 })
 
 describe("a run", () => {
-  it("leads to the run that it has invoked, and back, after both have ended", async () => {
+  it("links to the run that it invoked, and back, after both have ended", async () => {
     await using it = await shop()
     const { runIds } = await it.client.emit("call.wanted", {})
     const run = await it.client.waitForRun(runIds[0]!)
@@ -196,7 +196,7 @@ describe("a run", () => {
     assert.deepStrictEqual(await look.accessibility(), [])
   })
 
-  it("says which trace it is part of", async () => {
+  it("shows its trace", async () => {
     await using it = await shop()
     const response = await fetch(`${it.url}/ironflow.v1.IronflowService/Trigger`, {
       method: "POST",
@@ -215,7 +215,7 @@ describe("a run", () => {
 })
 
 describe("an event to emit", () => {
-  it("begins with the data of the last one of its name", async () => {
+  it("starts with the data of the last event of its name", async () => {
     await using it = await shop()
     const look = await kit.look(it.url)
 

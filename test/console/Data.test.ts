@@ -15,7 +15,7 @@ const empty = async () => {
 }
 
 describe("the pages of streams", () => {
-  it("shows the events of an entity by version, and the runs that they have started", async () => {
+  it("shows the events of an entity by version, and the runs that they started", async () => {
     await using it = await staffed(kit, [ship])
     const { streams } = it.client
     await streams.append("o-1", { name: "order.placed", data: { note: script }, entityType: "order" })
@@ -55,7 +55,7 @@ describe("the pages of streams", () => {
 })
 
 describe("the pages of keys", () => {
-  it("makes a bucket, puts a key, changes and deletes it", async () => {
+  it("creates a bucket, puts a key, changes and deletes it", async () => {
     await using it = await empty()
     const look = await kit.look(it.url)
 
@@ -113,7 +113,7 @@ describe("the pages of keys", () => {
     assert.deepStrictEqual(await it.client.kv().listBuckets(), [])
   })
 
-  it("shows texts and bytes for what they are", async () => {
+  it("shows strings and bytes as what they are", async () => {
     await using it = await empty()
     await it.client.kv().createBucket({ name: "files" })
     const files = it.client.kv().bucket("files")
@@ -174,8 +174,8 @@ describe("the pages of configurations", () => {
   })
 })
 
-describe("the pages of what is kept", () => {
-  it("say what to try where there is nothing, and what is not there", async () => {
+describe("the pages of stored data", () => {
+  it("say what to try when they are empty, and report missing items", async () => {
     await using it = await empty()
     const look = await kit.look(it.url, { width: 400 })
 
@@ -189,7 +189,7 @@ describe("the pages of what is kept", () => {
     }
   })
 
-  it("refuse a key that may not", async () => {
+  it("refuse a key without the right", async () => {
     await using it = await visitor(kit, [])
     for (const page of [
       "streams",

@@ -68,7 +68,7 @@ describe("the fields of data", () => {
     assert.deepStrictEqual(dataFields(schema as { [member: string]: unknown }), [])
   })
 
-  it("stay few and flat, whatever a schema says", () => {
+  it("stay few and flat, whatever the schema", () => {
     const Loop = { type: "object", properties: { next: { $ref: "#/$defs/Loop" } } }
     assert.deepStrictEqual(fieldsOf({ a: { $ref: "#/$defs/Loop" } }, { $defs: { Loop } }), [
       "a: group",
@@ -87,7 +87,7 @@ describe("the fields of data", () => {
 })
 
 describe("data that is entered by fields", () => {
-  it("keeps what has no field, and the order", () => {
+  it("keeps members without a field, and their order", () => {
     const data = { a: 1, b: { c: 2, d: 3 }, e: 4 }
     assert.deepStrictEqual(withValue(data, ["b", "c"], 9), { a: 1, b: { c: 9, d: 3 }, e: 4 })
     assert.deepStrictEqual(Object.keys(withValue(data, ["a"], 9) as object), ["a", "b", "e"])
@@ -97,7 +97,7 @@ describe("data that is entered by fields", () => {
     assert.deepStrictEqual(withValue([1], ["x"], 1), { x: 1 })
   })
 
-  it("is not led astray by names", () => {
+  it("is not confused by odd names", () => {
     const named = withValue({}, ["__proto__"], "x")
     assert.strictEqual(JSON.stringify(named), '{"__proto__":"x"}')
     assert.isUndefined(valueAt({}, ["constructor"]))
@@ -105,7 +105,7 @@ describe("data that is entered by fields", () => {
     assert.isUndefined(({} as { x?: unknown }).x)
   })
 
-  it("says what is needed and is not there", () => {
+  it("reports required members that are missing", () => {
     const fields = dataFields({
       properties: { id: text, to: { type: "object", properties: { city: text }, required: ["city"] } },
       required: ["id"]

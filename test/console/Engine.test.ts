@@ -12,7 +12,7 @@ const ship = createFunction({ id: "ship-order", triggers: [{ event: "order.place
 )
 
 describe("the page of push endpoints", () => {
-  it("registers a handler, says whether it can be reached, and removes it", async () => {
+  it("registers a handler, shows whether it can be reached, and removes it", async () => {
     const server = await kit.serve({ signingKey: SIGNING_KEY })
     const handler = await listen(serve({ functions: [ship], signingKey: SIGNING_KEY, logger: false }))
     const look = await kit.look(server.url)
@@ -66,7 +66,7 @@ describe("the page of secrets", () => {
     assert.deepStrictEqual(await client.secrets.list(), [])
   })
 
-  it("says why nothing can be sealed without a master key", async () => {
+  it("says why secrets need a master key", async () => {
     const server = await kit.serve()
     const look = await kit.look(server.url)
 
@@ -78,7 +78,7 @@ describe("the page of secrets", () => {
 })
 
 describe("the page of access", () => {
-  it("makes a key that is shown once, rotates and deletes it", async () => {
+  it("creates a key that is shown once, rotates and deletes it", async () => {
     await using it = await visitor(kit, ["role_admin"], "*")
     const { look } = it
 
@@ -105,7 +105,7 @@ describe("the page of access", () => {
     await look.sees("apikey:delete")
   })
 
-  it("makes a role and a policy, and gives the one the other", async () => {
+  it("creates a role and a policy, and assigns the policy", async () => {
     await using it = await visitor(kit, ["role_admin"], "*")
     const { look } = it
 
@@ -164,7 +164,7 @@ describe("the page of access", () => {
 })
 
 describe("the page of the system", () => {
-  it("says how the engine is, and has all of its figures", async () => {
+  it("shows the health of the engine, and all of its figures", async () => {
     await using it = await staffed(kit, [ship])
     const { runIds } = await it.client.emit("order.placed", {})
     await it.client.waitForRun(runIds[0]!)
@@ -188,7 +188,7 @@ describe("the page of the system", () => {
 })
 
 describe("the pages of the engine", () => {
-  it("refuse a key that may not", async () => {
+  it("refuse a key without the right", async () => {
     await using it = await visitor(kit, [])
     for (const page of ["push", "secrets", "access", "system"]) {
       await it.look.open(page)

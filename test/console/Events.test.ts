@@ -22,7 +22,7 @@ const bill = createFunction({ id: "send-bill", triggers: [{ event: "invoice.aske
 const shop = () => staffed(kit, [ship, wrap, bill])
 
 describe("the page of events", () => {
-  it("shows what is stored, what comes while one looks, and what one event has started", async () => {
+  it("shows stored events, new ones, and the runs that an event started", async () => {
     await using it = await shop()
     const { eventId, runIds } = await it.client.emit(
       "order.placed",
@@ -84,7 +84,7 @@ describe("the page of events", () => {
     await look.sees("That cannot be asked.")
   })
 
-  it("emits an event, and says what it has started", async () => {
+  it("emits an event, and shows the runs that it started", async () => {
     await using it = await shop()
     const look = await kit.look(it.url)
 
@@ -112,7 +112,7 @@ describe("the page of events", () => {
     assert.lengthOf((await it.client.listEvents({ name: "order.placed" })).events, 2)
   })
 
-  it("has fields for the data of an event that a function has a schema of", async () => {
+  it("has fields for the data of an event with a schema", async () => {
     const Order = defineEvent({
       name: "order.placed",
       version: 2,
@@ -183,7 +183,7 @@ describe("the page of events", () => {
     assert.strictEqual((await it.client.listEvents({ name: "order.placed" })).events[0]?.version, 2)
   })
 
-  it("says what to try where there is nothing, and that an event is not there", async () => {
+  it("says what to try when it is empty, and reports a missing event", async () => {
     const server = await kit.serve()
     const look = await kit.look(server.url, { width: 400 })
 
@@ -195,7 +195,7 @@ describe("the page of events", () => {
     await look.sees("It is not there.")
   })
 
-  it("shows nothing to a key that may see nothing", async () => {
+  it("shows nothing to a key without rights", async () => {
     await using it = await visitor(kit, [])
     const { eventId } = await it.client.emit("order.placed", { orderId: "o-1" })
 

@@ -1,4 +1,4 @@
-/** What somebody has in their hands is found from every page, and what the console says for a shell works there. */
+/** Any id can be found from every page, and the shell commands that the console shows work. */
 import { execFile } from "node:child_process"
 import process from "node:process"
 import { promisify } from "node:util"
@@ -20,8 +20,8 @@ const inShell = async (copied: string): Promise<string> => {
   return stdout
 }
 
-describe("who looks for something", () => {
-  it("finds an order by its number on any page, and reads why it is not shipped", async () => {
+describe("the search", () => {
+  it("finds an order by its number on any page, with why it is not shipped", async () => {
     await using shop = await openShop(await kit.serve())
     const { customerId, orderId } = { customerId: "c-7", orderId: "o-17" }
     const other = await shop.order({ orderId: "o-170" })
@@ -56,7 +56,7 @@ describe("who looks for something", () => {
     assert.include(look.page.url(), `runs/${waiting}`)
   })
 
-  it("finds numbers, entities and what another run was invoked with", async () => {
+  it("finds numbers, entities and inputs of invoked runs", async () => {
     await using shop = await openShop(await kit.serve())
     const { runIds } = await shop.client.emit("label.wanted", { orderId: 4711, note: { deep: "x-1" } })
     await shop.client.streams.append("o-5", { name: "order.noted", data: {}, entityType: "order" })
@@ -81,7 +81,7 @@ describe("who looks for something", () => {
     assert.match(await inShell(command), /no such runs/)
   })
 
-  it("is told what the key does not let them see", async () => {
+  it("reports what the key may not see", async () => {
     await using it = await visitor(kit, [])
 
     await it.look.open("find?q=o-1")
@@ -89,8 +89,8 @@ describe("who looks for something", () => {
   })
 })
 
-describe("what is copied for a shell", () => {
-  it("works there as it is", async () => {
+describe("a command that is copied for a shell", () => {
+  it("works unchanged", async () => {
     await using shop = await openShop(await kit.serve())
     const id = await shop.order({ orderId: "o-1", customerId: "it's c-7", fails: true })
     const look = await kit.look(shop.url)

@@ -28,7 +28,7 @@ const nap = createFunction({ id: "nap", triggers: [{ event: "nap.asked" }] }, as
 )
 
 describe("the pages of functions", () => {
-  it("shows what starts a function, its failures and newest runs, and who has it", async () => {
+  it("shows the triggers of a function, its failures, newest runs and workers", async () => {
     await using it = await staffed(kit, [ship, report])
     const { runIds: good } = await it.client.emit("order.placed", { orderId: "o-1", total: 20 })
     const { runIds: bad } = await it.client.emit("order.placed", {
@@ -67,7 +67,7 @@ describe("the pages of functions", () => {
     await look.sees("has started 1 run.")
   })
 
-  it("forgets a function that nobody has", async () => {
+  it("deletes a function that no worker has", async () => {
     const server = await kit.serve()
     await using client = createClient({ serverUrl: server.url })
     const worker = createWorker({ serverUrl: server.url, functions: [ship], logger: false })
@@ -88,7 +88,7 @@ describe("the pages of functions", () => {
     assert.deepStrictEqual(await client.listFunctions(), [])
   })
 
-  it("is paused with a reason, resumed, and run now", async () => {
+  it("pauses a function with a reason, resumes it, and runs it now", async () => {
     await using it = await staffed(kit, [ship, report])
     const look = await kit.look(it.url)
 
@@ -131,7 +131,7 @@ describe("the pages of functions", () => {
     assert.lengthOf((await it.client.listRuns({ functionId: "ship-order" })).runs, 1)
   })
 
-  it("shows its versions: what changed, and what is left of old ones", async () => {
+  it("shows the versions of a function: changes, and runs of old versions", async () => {
     const version = (name: string, maxAttempts: number) =>
       createFunction(
         {
@@ -175,7 +175,7 @@ describe("the pages of functions", () => {
     await stopped
   })
 
-  it("says what to try where there is nothing, and that a function is not there", async () => {
+  it("says what to try when it is empty, and reports a missing function", async () => {
     const server = await kit.serve()
     const look = await kit.look(server.url, { width: 400 })
 
@@ -193,7 +193,7 @@ describe("the pages of functions", () => {
     await look.sees("This worker is not connected.")
   })
 
-  it("shows nothing to a key that may see nothing", async () => {
+  it("shows nothing to a key without rights", async () => {
     await using it = await visitor(kit, [])
 
     for (const page of ["functions", "functions/ship-order", "schedules", "workers"]) {
@@ -204,7 +204,7 @@ describe("the pages of functions", () => {
 })
 
 describe("the page of schedules", () => {
-  it("says when each fires next", async () => {
+  it("shows the next time of each schedule", async () => {
     await using it = await staffed(kit, [ship, report])
     const look = await kit.look(it.url, { width: 400 })
     const time = new Intl.DateTimeFormat("en-GB", {
@@ -233,7 +233,7 @@ describe("the page of schedules", () => {
 })
 
 describe("the page of workers", () => {
-  it("shows who is there, and what each holds", async () => {
+  it("shows the connected workers and their runs", async () => {
     await using it = await staffed(kit, [ship, nap])
     const { runIds } = await it.client.emit("nap.asked", {})
     const look = await kit.look(it.url)

@@ -1,4 +1,4 @@
-/** Every page where there is little room: nothing that one presses is cut off, and no list is wider than the screen. */
+/** Every page on a small screen: no button is cut off, and no list is wider than the screen. */
 import {
   createClient,
   createFunction,
@@ -57,7 +57,7 @@ const totals = createProjection({
   }
 })
 
-it("has all of each page on a screen of 320 pixels", { timeout: 180_000 }, async () => {
+it("shows each page whole on a screen of 320 pixels", { timeout: 180_000 }, async () => {
   const server = await kit.serve({
     bootstrapKey: OPERATOR,
     masterKey: "cd".repeat(32),

@@ -13,7 +13,7 @@ import { openShop } from "./Shop.ts"
 const kit = useConsole()
 
 describe("the overview", () => {
-  it("shows what was done, what needs attention, and who works", async () => {
+  it("shows activity, problems and workers", async () => {
     await using shop = await openShop(await kit.serve())
     for (const orderId of ["o-1", "o-2", "o-3"]) await shop.order({ orderId })
     await shop.order({ orderId: "o-4", customerId: "c-7", fails: true })
@@ -39,7 +39,7 @@ describe("the overview", () => {
     assert.include(look.page.url(), "status=failed")
   })
 
-  it("names what has given up events", async () => {
+  it("names projections and groups with dead letters", async () => {
     const server = await kit.serve()
     const client = createClient({ serverUrl: server.url })
     const fails = () => {
@@ -98,7 +98,7 @@ describe("the overview", () => {
     await look.picture(`overview-${scheme}-${width}`)
   })
 
-  it("says how work is done where nobody does any", async () => {
+  it("says how to start a worker when there is none", async () => {
     const server = await kit.serve()
     const look = await kit.look(server.url)
 

@@ -51,7 +51,7 @@ const counting = async () => {
 const confirm = "dialog button[type=submit]"
 
 describe("the pages of projections", () => {
-  it("shows how each does, its state, and what it has given up", async () => {
+  it("shows the status of each projection, its state and its dead letters", async () => {
     await using it = await counting()
     await it.client.emit("order.placed", { customer: "c-1", note: script })
     const { position } = await it.client.emit("order.placed", { customer: "c-2", isBroken: true })
@@ -117,7 +117,7 @@ describe("the pages of projections", () => {
     await look.sees("order-totals is deleted.")
   })
 
-  it("says what to try where there is nothing, and that a projection is not there", async () => {
+  it("says what to try when it is empty, and reports a missing projection", async () => {
     const server = await kit.serve()
     const look = await kit.look(server.url, { width: 400 })
 
@@ -129,7 +129,7 @@ describe("the pages of projections", () => {
     await look.sees("It is not there.")
   })
 
-  it("refuses a key that may not", async () => {
+  it("refuses a key without the right", async () => {
     await using it = await visitor(kit, [])
     await it.look.open("projections")
     await it.look.sees("You may not do this.")

@@ -12,7 +12,7 @@ import { OPERATOR, staffed, visitor } from "./Visitors.ts"
 const kit = useConsole()
 
 describe("the page of a run", () => {
-  it("shows what it did when, and with which values", async () => {
+  it("shows the steps of a run with times and values", async () => {
     await using shop = await openShop(await kit.serve())
     const id = await shop.order({ orderId: "o-1", customerId: "c-7" })
     const look = await kit.look(shop.url)
@@ -32,7 +32,7 @@ describe("the page of a run", () => {
     await look.picture("run-light")
   })
 
-  it("shows an error with the lines of one's own code, and what it says as a text", async () => {
+  it("shows an error with the lines of the user's code, and its message as text", async () => {
     await using shop = await openShop(await kit.serve())
     const id = await shop.order({ orderId: "o-1", customerId: "c-7", fails: true })
     const look = await kit.look(shop.url, { scheme: "dark" })
@@ -46,7 +46,7 @@ describe("the page of a run", () => {
     await look.picture("run-failed-dark")
   })
 
-  it("links to what is there: the run that has invoked it, and no event that nobody has emitted", async () => {
+  it("links to the parent run, and to no event that does not exist", async () => {
     await using shop = await openShop(await kit.serve())
     const parent = await shop.order({ orderId: "o-1" })
     const { runs } = await shop.client.listRuns({ functionId: "print-label" })
@@ -61,7 +61,7 @@ describe("the page of a run", () => {
     assert.match(String(await look.page.evaluate("document.body.innerHTML")), /href="[^"]*events\/evt/)
   })
 
-  it("shows the beginning of a long error, and all of it for whoever asks", async () => {
+  it("shows the beginning of a long error, and all of it on request", async () => {
     await using shop = await openShop(await kit.serve())
     const id = await shop.order({ orderId: "o-1", customerId: `${"x".repeat(5000)}end`, fails: true })
     const look = await kit.look(shop.url)
@@ -77,7 +77,7 @@ describe("the page of a run", () => {
     await look.page.waitForFunction(`document.querySelector("div.failure strong").innerText.includes("xend")`)
   })
 
-  it("says why it does not move, and is paused, resumed and cancelled by hand", async () => {
+  it("explains why a run waits, and pauses, resumes and cancels it", async () => {
     await using shop = await openShop(await kit.serve())
     const id = await shop.order({ orderId: "o-1", waits: true })
     const look = await kit.look(shop.url, { width: 400 })
@@ -102,7 +102,7 @@ describe("the page of a run", () => {
     assert.strictEqual((await shop.client.getRun(id)).status, "cancelled")
   })
 
-  it("is tried again, with another value of a step", async () => {
+  it("retries a run, with another value of a step", async () => {
     await using shop = await openShop(await kit.serve())
     const id = await shop.order({ orderId: "o-1", fails: true })
     const look = await kit.look(shop.url)
@@ -124,7 +124,7 @@ describe("the page of a run", () => {
     assert.strictEqual((await shop.client.getRun(id)).status, "completed")
   })
 
-  it("is forked from a step, with another result and other data", async () => {
+  it("forks a run from a step, with another result and other data", async () => {
     await using shop = await openShop(await kit.serve())
     const id = await shop.order({ orderId: "o-1", customerId: "c-7" })
     const steps = await shop.client.getRunSteps(id)
@@ -162,7 +162,7 @@ describe("the page of a run", () => {
     await look.seesNoMore("Forked from")
   })
 
-  it("is moved to another version of its function when it is pinned to one", async () => {
+  it("moves a pinned run to another version of its function", async () => {
     const version = (name: string) =>
       createFunction(
         { id: "approve", version: name, versioning: "pin", triggers: [{ event: "approval.asked" }] },
@@ -194,7 +194,7 @@ describe("the page of a run", () => {
     await stopped
   })
 
-  it("says to a key that it may not fork", async () => {
+  it("refuses a fork for a key without the right", async () => {
     await using it = await visitor(kit, ["role_viewer"])
     await using shop = await openShop(it, OPERATOR)
     const id = await shop.order({ orderId: "o-1" })
@@ -206,7 +206,7 @@ describe("the page of a run", () => {
     await it.look.sees("run:fork")
   })
 
-  it("gives a test that does what it did", async () => {
+  it("generates a test that repeats the run", async () => {
     await using shop = await openShop(await kit.serve())
     const folder = mkdtempSync(path.join(import.meta.dirname, "copied-"))
     try {
@@ -236,7 +236,7 @@ describe("the page of a run", () => {
     }
   })
 
-  it("says that there is no such run", async () => {
+  it("reports a missing run", async () => {
     const server = await kit.serve()
     const look = await kit.look(server.url)
 

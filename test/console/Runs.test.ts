@@ -1,4 +1,4 @@
-/** The page of runs, in a browser. The pattern for the tests of a page: an engine, what is in it, what somebody sees and does. */
+/** The page of runs, in a browser. The pattern for tests of a page: an engine, its data, what a user sees and does. */
 import { createClient, createFunction, createWorker } from "@ironflow/node"
 import { assert, describe, it } from "vitest"
 import { useConsole } from "./Browser.ts"
@@ -39,7 +39,7 @@ const shop = async () => {
 }
 
 describe("the page of runs", () => {
-  it("shows what was run, and what comes while one looks", async () => {
+  it("shows runs, and new ones as they come", async () => {
     await using it = await shop()
     const first = await it.place({ orderId: "o-1" })
     const look = await kit.look(it.url)
@@ -74,7 +74,7 @@ describe("the page of runs", () => {
     assert.include(look.page.url(), "function=no-such")
   })
 
-  it("says what to try where there is nothing", async () => {
+  it("says what to try when it is empty", async () => {
     const server = await kit.serve()
     const look = await kit.look(server.url, { width: 400 })
 
@@ -85,7 +85,7 @@ describe("the page of runs", () => {
     await look.picture("runs-narrow")
   })
 
-  it("says what is no filter, and shows no other list instead", async () => {
+  it("reports an invalid filter, and shows no other list instead", async () => {
     await using it = await shop()
     const id = await it.place({ orderId: "o-1" })
     const look = await kit.look(it.url)
@@ -97,7 +97,7 @@ describe("the page of runs", () => {
     await look.sees(id)
   })
 
-  it("says the command for the environment that is shown", async () => {
+  it("shows the command for the current environment", async () => {
     const server = await kit.serve()
     const look = await kit.look(server.url)
 
@@ -119,7 +119,7 @@ describe("the page of runs", () => {
     )
   })
 
-  it("shows characters that turn the direction as what they are", async () => {
+  it("shows characters that change the text direction as visible marks", async () => {
     const server = await kit.serve()
     const client = createClient({ serverUrl: server.url })
     const turned = createFunction(

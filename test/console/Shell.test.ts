@@ -1,4 +1,4 @@
-/** What is around every page: keys, environments, times, and the path under which a proxy has it. */
+/** The frame of every page: keys, environments, times, and the path of a proxy. */
 import { once } from "node:events"
 import http from "node:http"
 import type { AddressInfo } from "node:net"
@@ -15,8 +15,8 @@ afterEach(() => {
   }
 })
 
-describe("around every page", () => {
-  it("keys lead to pages and to the search, and are shown", async () => {
+describe("the frame of every page", () => {
+  it("keyboard shortcuts lead to pages and to the search, and are listed", async () => {
     const server = await kit.serve()
     const look = await kit.look(server.url)
     const { keyboard } = look.page
@@ -49,7 +49,7 @@ describe("around every page", () => {
     await look.sees("Needs attention")
   })
 
-  it("the environment is chosen, is in the address, and is that of every call", async () => {
+  it("the environment can be chosen, is in the address, and applies to every call", async () => {
     const server = await kit.serve()
     await using shop = await openShop(server)
     const id = await shop.order({ orderId: "o-1" })
@@ -73,7 +73,7 @@ describe("around every page", () => {
     await look.sees("Needs attention")
   })
 
-  it("times are those of the browser or UTC, exact ones on hover", async () => {
+  it("times are in local time or UTC, and exact on hover", async () => {
     const server = await kit.serve()
     await using shop = await openShop(server)
     const id = await shop.order({ orderId: "o-1" })
@@ -95,7 +95,7 @@ describe("around every page", () => {
     await look.sees("UTC")
   })
 
-  it("a proxy may have it under a path", async () => {
+  it("works under the path of a proxy", async () => {
     const server = await kit.serve({ console: { base: "/ironflow" } })
     const proxy = http.createServer((request, response) => {
       if (!request.url?.startsWith("/ironflow/")) return response.writeHead(404).end("not here")
@@ -129,7 +129,7 @@ describe("around every page", () => {
     await look.sees("Needs attention")
   })
 
-  it("starts in a browser whose language is none", async () => {
+  it("starts in a browser without a language", async () => {
     const server = await kit.serve()
     const look = await kit.look(server.url)
     await look.page.evaluateOnNewDocument(
@@ -141,7 +141,7 @@ describe("around every page", () => {
     assert.strictEqual(await look.page.evaluate("navigator.language"), "en-US@posix")
   })
 
-  it("says so when its script does not come", async () => {
+  it("reports that its script could not be loaded", async () => {
     const server = await kit.serve()
     const look = await kit.look(server.url)
     await look.page.setRequestInterception(true)
@@ -154,7 +154,7 @@ describe("around every page", () => {
     await look.picture("not-started")
   })
 
-  it("says where it is when a proxy has it and somebody opens the engine itself", async () => {
+  it("shows its address when it is behind a proxy and opened directly", async () => {
     const server = await kit.serve({ console: { base: "/ironflow" } })
     const look = await kit.look(server.url)
 
@@ -164,7 +164,7 @@ describe("around every page", () => {
     await look.picture("not-started-proxy")
   })
 
-  it("is there at once", async () => {
+  it("appears at once", async () => {
     const server = await kit.serve()
     const look = await kit.look(server.url)
     const loaded: Array<string> = []

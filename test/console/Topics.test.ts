@@ -7,7 +7,7 @@ import { script, visitor } from "./Visitors.ts"
 const kit = useConsole()
 const confirm = "dialog button[type=submit]"
 
-/** An engine with a group that fails for what is broken, until that is fixed. */
+/** An engine with a group that fails for broken events, until that is fixed. */
 const reading = async () => {
   const server = await kit.serve()
   const client = createClient({ serverUrl: server.url })
@@ -33,7 +33,7 @@ const reading = async () => {
 }
 
 describe("the pages of topics and groups", () => {
-  it("shows how groups do, their members, and what they have given up", async () => {
+  it("shows the status of groups, their members and dead letters", async () => {
     await using it = await reading()
     await it.client.emit("order.placed", { orderId: "o-1" })
     await it.client.emit("order.torn", { orderId: "o-2", isBroken: true })
@@ -106,7 +106,7 @@ describe("the pages of topics and groups", () => {
     await look.picture("topics-narrow")
   })
 
-  it("refuses a key that may not", async () => {
+  it("refuses a key without the right", async () => {
     await using it = await visitor(kit, [])
     await it.look.open("topics/groups/order-processors")
     await it.look.sees("You may not do this.")

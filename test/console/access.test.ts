@@ -1,4 +1,4 @@
-/** Who gets in with a browser, what they see, and what pages of others can do: nothing. */
+/** Access by browser: who is let in, what they see, and that pages of other sites can do nothing. */
 import { type ChildProcess, spawn } from "node:child_process"
 import { once } from "node:events"
 import http from "node:http"
@@ -14,7 +14,7 @@ import { openShop } from "./Shop.ts"
 
 const kit = useConsole()
 
-describe("whoever comes without a session", () => {
+describe("a visitor without a session", () => {
   it("signs in with a key, sees the page of the address, and signs out", async () => {
     const server = await kit.serve({ bootstrapKey: BOOTSTRAP })
     const look = await kit.look(server.url)
@@ -61,7 +61,7 @@ describe("whoever comes without a session", () => {
     await look.sees("ironflow apikeys create")
   })
 
-  it("is asked for a key again when theirs is deleted under the open page", async () => {
+  it("is asked for a key again when the key is deleted", async () => {
     const server = await kit.serve({ bootstrapKey: BOOTSTRAP })
     const client = createClient({ serverUrl: server.url, apiKey: BOOTSTRAP })
     const { id, key } = await client.apiKeys.create({ name: "visitor" })
@@ -77,7 +77,7 @@ describe("whoever comes without a session", () => {
     await client.close()
   })
 
-  it("sees and does what the roles of the key allow, and is told what they do not", async () => {
+  it("sees and does what the roles of the key allow, and is told the rest is not allowed", async () => {
     const server = await kit.serve({ bootstrapKey: BOOTSTRAP })
     await using shop = await openShop(server, BOOTSTRAP)
     const run = await shop.order({ orderId: "o-1", waits: true })
@@ -95,7 +95,7 @@ describe("whoever comes without a session", () => {
   })
 })
 
-/** A page of somebody else, with the rules of browsers for it. */
+/** A page of another site, with the rules of browsers. */
 const evil: Array<http.Server> = []
 afterEach(() => {
   for (const server of evil.splice(0)) server.close()
@@ -110,7 +110,7 @@ const evilSite = async (): Promise<number> => {
   return (server.address() as AddressInfo).port
 }
 
-describe("a page of somebody else in the same browser", () => {
+describe("a page of another site in the same browser", () => {
   it.each<readonly [string, { readonly bootstrapKey?: string }]>([
     ["with a session", { bootstrapKey: BOOTSTRAP }],
     ["where no key is needed", {}]
@@ -177,7 +177,7 @@ describe("a page of somebody else in the same browser", () => {
     await client.close()
   })
 
-  it("on another port of the same machine has no use for the session, though it has the cookie", async () => {
+  it("on another port of the same machine cannot use the session, although it gets the cookie", async () => {
     const server = await kit.serve({ bootstrapKey: BOOTSTRAP })
     const look = await kit.look(server.url)
     await look.open("runs")
@@ -231,7 +231,7 @@ describe("an open page", () => {
     return { child, url: /http:\S+/.exec(said)?.[0] ?? said }
   }
 
-  it("says that the engine is gone, keeps what it shows, and goes on when it is back", async () => {
+  it("reports that the engine is gone, keeps its content, and continues when it is back", async () => {
     using database = temporaryDatabase()
     const { child, url } = await startEngine(0, database.filename)
     const client = createClient({ serverUrl: url })

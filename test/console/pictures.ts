@@ -12,7 +12,7 @@ import { launch } from "./Chromium.ts"
 
 const root = path.join(import.meta.dirname, "../..")
 const folder = path.join(root, "node_modules/.cache/console-pictures/docs")
-/** How long the shop is open before somebody looks, milliseconds. */
+/** How long the shop is open before it is checked, milliseconds. */
 const OPEN_MS = 20_000
 
 /** The shop of the demo, whose address is the first thing that it says. */

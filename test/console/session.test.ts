@@ -1,4 +1,4 @@
-/** What the port says to browsers: the files of the console, and the session that a key is traded for. */
+/** The port for browsers: the files of the console, and the session for a key. */
 import { mkdtempSync, rmSync } from "node:fs"
 import { tmpdir } from "node:os"
 import http from "node:http"
@@ -49,7 +49,7 @@ const html = { accept: "text/html,application/xhtml+xml" }
 const browser = { "user-agent": "Mozilla/5.0", "sec-fetch-site": "same-origin" }
 
 describe("the files of the console", () => {
-  it("are its page under every path, and what that loads", async () => {
+  it("are its page under every path, and the assets of that page", async () => {
     const server = await serve()
 
     const page = await send(server, "/console/")
@@ -67,7 +67,7 @@ describe("the files of the console", () => {
     assert.strictEqual((await send(server, `/console/other${script}`)).status, 404)
   })
 
-  it("have no script in the page, and no other origin", async () => {
+  it("have no inline script, and no other origin", async () => {
     const server = await serve()
 
     const { headers, text } = await send(server, "/console/")
@@ -80,7 +80,7 @@ describe("the files of the console", () => {
     assert.strictEqual(headers["x-content-type-options"], "nosniff")
   })
 
-  it("are sent once, and looked at by HEAD", async () => {
+  it("are cached, and can be requested by HEAD", async () => {
     const server = await serve()
     const { headers } = await send(server, "/console/")
 
@@ -110,7 +110,7 @@ describe("the files of the console", () => {
     assert.include([200, 404], status)
   })
 
-  it("are where browsers are sent, and programs not", async () => {
+  it("are the redirect target of browsers, and not of programs", async () => {
     const server = await serve()
 
     const sent = await send(server, "/", { headers: html })
@@ -119,7 +119,7 @@ describe("the files of the console", () => {
     assert.strictEqual((await send(server, "/")).status, 404)
   })
 
-  it("know the path under which a proxy has them", async () => {
+  it("know their path behind a proxy", async () => {
     const server = await serve({ console: { base: "/ironflow/" } })
 
     assert.include((await send(server, "/console/")).text, '<base href="/ironflow/console/">')
@@ -128,7 +128,7 @@ describe("the files of the console", () => {
     assert.include(String(problem), "must be the path under which a proxy has the engine")
   })
 
-  it("are not there when nobody wants them", async () => {
+  it("are not served when that is turned off", async () => {
     const server = await serve({ console: false })
 
     for (const where of ["/", "/console/", "/console/session"]) {
@@ -136,7 +136,7 @@ describe("the files of the console", () => {
     }
   })
 
-  it("say how they are built when they are not", async () => {
+  it("say how to build them when they are not built", async () => {
     const server = await serve({ consoleFolder: path.join(folder, "nowhere") })
 
     const { status, text } = await send(server, "/console/runs")
@@ -166,7 +166,7 @@ describe("the session of a browser", () => {
       headers: { ...list.headers, ...headers }
     })
 
-  it("stands for the key that was traded for it", async () => {
+  it("stands for the key of the sign-in", async () => {
     const { answer, cookie, server, set } = await signedIn()
 
     assert.match(set, /^ironflow_[\da-f]{32}=[\w-]+; Max-Age=43200; Path=\/; HttpOnly; SameSite=Strict$/)
@@ -315,7 +315,7 @@ describe("the session of a browser", () => {
     rmSync(database, { recursive: true })
   })
 
-  it("is given back", async () => {
+  it("ends at sign-out", async () => {
     const { cookie, server } = await signedIn()
 
     const gone = await send(server, "/console/session", { method: "DELETE", headers: { ...browser, cookie } })
@@ -327,7 +327,7 @@ describe("the session of a browser", () => {
     )
   })
 
-  it("is given back with all others of the engine, and with none of another engine", async () => {
+  it("ends at sign-out with all others of the engine, and with none of another engine", async () => {
     const { cookie, server } = await signedIn()
     const client = createClient({ serverUrl: server.url, apiKey: BOOTSTRAP })
     const { key } = await client.apiKeys.create({ name: "visitor" })
@@ -359,7 +359,7 @@ describe("the session of a browser", () => {
     assert.isTrue(gone.headers["set-cookie"]?.every((set) => set.includes("Max-Age=0")))
   })
 
-  it("is not needed where no key is", async () => {
+  it("is not needed where there are no keys", async () => {
     const server = await serve()
 
     const answer = await send(server, "/console/session", { method: "POST", headers: browser })

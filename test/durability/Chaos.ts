@@ -42,7 +42,7 @@ interface Snapshot {
 /** Nothing that a life does takes longer, unless something is stuck, milliseconds. */
 const PATIENCE = 60_000
 
-/** A process has not come to where it had to come. */
+/** A process has not reached the expected state. */
 class OutOfPatience extends Error {}
 
 /** What a program is told instead of its options as JSON. */
@@ -266,7 +266,7 @@ export const runPlan = async (
   }
 
   let unfinished: string | undefined
-  /** Lets `wait` wait for a process; one that is stuck is killed, since what is there says more than that it is stuck. */
+  /** Waits for a process; a stuck one is killed, since its evidence says more than a timeout. */
   const patiently = async (shop: Life, wait: () => Promise<void>): Promise<void> => {
     try {
       await wait()

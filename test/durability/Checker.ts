@@ -222,7 +222,7 @@ const laws = {
     }
   },
 
-  /** G3: what is recorded is the last execution, and was one. */
+  /** G3: the recorded result comes from an execution, the last one. */
   *"a recorded step never runs again"(it: Case): Complaints {
     for (const run of it.runs.values()) {
       for (const step of run.steps.values()) {

@@ -1,4 +1,4 @@
-/** What a schedule does to the shop, decided by its seed alone: what is emitted, and how each process dies. */
+/** The plan of a seed: emitted events, and the death of each process. */
 
 /** Numbers from a seed: the same seed, the same numbers. */
 export interface Dice {

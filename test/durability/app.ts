@@ -44,7 +44,7 @@ const die = (): never => {
 }
 
 let visits = 0
-/** Dies here if the fate says so. */
+/** Kills the process here if its plan says so. */
 const visit = (place: Place): void => {
   if (fate?._tag !== "At" || fate.place !== place || ++visits !== fate.nth) return
   const after = (turns: number): void => {

@@ -1,4 +1,4 @@
-/** The disk of Postgres is full: clients are told so, nothing that was acknowledged is lost, and all goes on when there is room. */
+/** The disk of Postgres is full: clients are told, nothing acknowledged is lost, and everything continues when there is space. */
 import fs from "node:fs"
 import os from "node:os"
 import path from "node:path"
@@ -35,7 +35,7 @@ const fileAway = createFunction(
 describe("a Postgres whose disk is full", () => {
   // where nothing may be mounted there is no disk that is small enough
   it.skipIf(!canHaveSmallDisk())(
-    "is told to clients, loses nothing, and goes on with room",
+    "is reported to clients, loses nothing, and continues when there is space",
     { timeout: 300_000 },
     async () => {
       const closing: Array<() => unknown> = []

@@ -177,7 +177,7 @@ const logOf = (nodes: ReadonlyArray<Actor>): string => nodes.map(({ record }) =>
 
 describe("a standby that takes over", () => {
   it(
-    "has all that was acknowledged when it is a synchronous one, and everything goes on there",
+    "has everything acknowledged when it is synchronous, and everything continues there",
     { timeout: 400_000 },
     () =>
       inHouse(async ({ balancer, client, failOver, nodes, primary, sql }) => {
@@ -220,7 +220,7 @@ describe("a standby that takes over", () => {
   )
 
   it(
-    "without the end is noticed: what is gone is forgotten, and no number or id comes twice",
+    "that lacks the last commits is noticed: lost data is dropped, and no number or id is reused",
     { timeout: 400_000 },
     () =>
       inHouse(async ({ balancer, client, failOver, nodes, sql, standby, stream }) => {

@@ -117,7 +117,7 @@ describe.concurrent("a step that kills its process", () => {
   }
 
   it(
-    "does not keep the other runs from their end when the engine is in that process",
+    "does not prevent the other runs from ending when the engine is in that process",
     { timeout: 150_000 },
     async () => {
       const port = await freePort()

@@ -41,7 +41,7 @@ const aroundTheEnd = (embedded: boolean): BankPlan => ({
 
 const newFolder = (): string => fs.mkdtempSync(path.join(folder, "bank-"))
 
-describe("a bank whose processes are killed", () => {
+describe("a bank with processes that are killed", () => {
   let last: BankEvidence | undefined
 
   for (const seed of seeds(2, 10)) {

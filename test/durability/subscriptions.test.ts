@@ -194,7 +194,7 @@ describe("subscribers in a storm", () => {
   })
 })
 
-it("a paused group keeps still over kills, and then goes on with what it had handed out", async () => {
+it("a paused group delivers nothing across kills, and then continues with its held events", async () => {
   const engine = new EngineHouse(path.join(newFolder(), "paused.db"), await freePort(), cache)
   const restart = async () => {
     await engine.kill()

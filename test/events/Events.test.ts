@@ -160,7 +160,7 @@ describe.each([
   const runOf = async (runId: string | undefined) => clientOf().waitForRun(runId ?? "", { timeout: 20_000 })
   const id = (name: string) => `${name} ${where}`
 
-  test("emits what the schema takes in, and the handler gets what it returns", async () => {
+  test("emits the input of the schema, and the handler gets its output", async () => {
     const { runIds } = await clientOf().emit(OrderPlaced, { orderId: id("o-1") })
 
     const run = await runOf(runIds[0])
@@ -190,7 +190,7 @@ describe.each([
     expect(result).toMatchObject({ status: "completed", output: { items: 1 } })
   })
 
-  test("sends nothing that does not fit, and names event, path and reason", async () => {
+  test("sends no data that does not fit the schema, and names event, path and reason", async () => {
     const { totalCount } = await clientOf().listRuns()
 
     const zod = await errorOf(
@@ -224,14 +224,14 @@ describe.each([
     expect((await clientOf().listRuns()).totalCount).toBe(totalCount)
   })
 
-  test("refuses at once what would not fit any more as JSON", async () => {
+  test("refuses at once data that would not fit the schema as JSON", async () => {
     const error = await errorOf(clientOf().emit(OrderDated, { at: shippedAt }))
 
     expect(error).toBeInstanceOf(SchemaValidationError)
     expect((error as Error).message).toContain("It fits only before it becomes JSON")
   })
 
-  test("takes schemas that answer later", async () => {
+  test("accepts asynchronous schemas", async () => {
     const { runIds } = await clientOf().emit(OrderChecked, { orderId: id("o-4") })
     const error = await errorOf(clientOf().emit(OrderChecked, { orderId: "o-0" }))
 
@@ -347,7 +347,7 @@ describe.each([
     )
   })
 
-  test("has handlers refuse what others have emitted by name", async () => {
+  test("makes handlers refuse invalid data that others emitted by name", async () => {
     const { runIds } = await clientOf().emit("order.placed", { orderId: 7 })
 
     expect(await runOf(runIds[0])).toMatchObject({
@@ -357,7 +357,7 @@ describe.each([
   })
 })
 
-test("a transaction emits and appends by definition, and fails for what does not fit", async () => {
+test("a transaction emits and appends by definition, and fails for invalid data", async () => {
   const orderId = "o-tx"
   const [run] = await Promise.all(
     (await engine.client.emit("write.wanted", { orderId })).runIds.map((id) => engine.client.waitForRun(id))
@@ -429,7 +429,7 @@ describe("subscriptions by definition", () => {
 })
 
 describe("an invoked function with definitions", () => {
-  test("sees the event that its input fits, and fails for one that fits none", async () => {
+  test("sees the event that its input matches, and fails for one that matches none", async () => {
     const calls = createFunction(
       { id: "calls", triggers: [{ event: "call.wanted" }] },
       async ({ step, event }) => {
@@ -510,7 +510,7 @@ test("a schedule beside a definition is not checked by it", async () => {
 })
 
 describe("the test kit", () => {
-  test("takes definitions, and encodes and checks their data", async () => {
+  test("accepts definitions, and encodes and checks their data", async () => {
     const t = createTestClient({ functions: [waits, effectWaits, orders] })
     t.sendEvent(OrderShipped, { orderId: "o-1", shippedAt })
     t.sendEvent(OrderReturned, { orderId: "o-1", at: shippedAt.toISOString() })

@@ -53,7 +53,7 @@ interface Shipped {
 const compiles = (_: () => unknown): void => undefined
 
 describe("a definition", () => {
-  test("says what goes in and what comes out", () => {
+  test("types its input and its output", () => {
     expectTypeOf<EventData<typeof OrderPlaced>>().toEqualTypeOf<Placed>()
     expectTypeOf<EventInput<typeof OrderPlaced>>().toEqualTypeOf<{
       orderId: string
@@ -186,7 +186,7 @@ describe("triggers", () => {
     })
   })
 
-  test("by name are as they were, with and without a schema", () => {
+  test("by name are unchanged, with and without a schema", () => {
     createFunction({ id: "f", triggers: [{ event: "order.placed" }] }, ({ event }) => {
       expectTypeOf(event).toEqualTypeOf<IronflowEvent<any>>()
     })
@@ -435,7 +435,7 @@ describe("a map of events", () => {
     }>()
   })
 
-  test("has the JSON form of what is not JSON", () => {
+  test("has the JSON form of values that are not JSON", () => {
     const Measured = Event.define("measured", {
       data: Schema.Struct({
         at: Schema.Date,
@@ -456,7 +456,7 @@ describe("a map of events", () => {
     }>()
   })
 
-  test("does not change what a client without one is", () => {
+  test("does not change a client without one", () => {
     expectTypeOf<ReturnType<typeof createClient>>().toEqualTypeOf<IronflowClient>()
     expectTypeOf(createClient()).toEqualTypeOf<IronflowClient>()
   })

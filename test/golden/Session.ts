@@ -1,4 +1,4 @@
-/** A WebSocket to an engine, and what is said on it, frame by frame. */
+/** A WebSocket to an engine, and its frames. */
 import { WebSocket } from "ws"
 import type { Rig } from "./Rig.ts"
 import { type Entry, Names, readable } from "./Transcript.ts"

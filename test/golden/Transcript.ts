@@ -131,7 +131,7 @@ export class Transcript {
     }
   }
 
-  /** Call it when all sections have been checked: it keeps what was said, if that was asked for. */
+  /** Call it when all sections have been checked: it writes the transcripts with `UPDATE_GOLDEN`. */
   finish(): void {
     if (!isWriting) {
       assert.deepStrictEqual(Object.keys(this.#recorded), this.#order, `the sections of ${this.#file}`)

@@ -15,7 +15,7 @@ export interface Variant {
 }
 
 export interface Variation {
-  /** Fields whose insides are nobody's business but the caller's. */
+  /** Fields whose content belongs to the caller. */
   readonly free?: ReadonlyArray<string>
   /** Paths of fields that stay as they are. */
   readonly keep?: ReadonlyArray<string>

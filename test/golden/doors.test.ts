@@ -1,4 +1,4 @@
-/** What is answered to those who may not ask, or ask for what is not there: `keys.json` and `doors.json`. */
+/** The answers to keys without the right, and to wrong paths: `keys.json` and `doors.json`. */
 import doors from "./doors.json" with { type: "json" }
 import { afterAll, describe, it } from "vitest"
 import { actions } from "../../src/Policy.ts"
@@ -112,7 +112,7 @@ describe("the keys", () => {
     transcript.check("a key that is denied this", entries)
   })
 
-  it("answers as it did to keys that are none", async () => {
+  it("answers as it did to invalid keys", async () => {
     await using rig = await Rig.start(BOOTSTRAP)
     const list = (headers: Record<string, string>): Sent => ({ method: "GET", path: "/api/v1/runs", headers })
     const entries: Array<Entry> = []
@@ -225,7 +225,7 @@ describe("the doors", () => {
     transcript.check("descriptions", entries)
   })
 
-  it("answers as it did to requests that should be sockets", () => {
+  it("answers as it did to requests that must be upgrades", () => {
     const asked: Record<string, Sent> = {}
     for (const [name, { path }] of Object.entries(sockets)) {
       const at = path.replace(/:\w+/, "prices")

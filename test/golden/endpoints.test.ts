@@ -1,4 +1,4 @@
-/** What every endpoint answers, exactly: what is asked and what was answered is in `<noun>.json` beside this. */
+/** The exact answers of every endpoint: requests and answers are in `<noun>.json` beside this. */
 import { afterAll, assert, describe, it } from "vitest"
 import { type EndpointName, endpoints } from "../../src/Protocol/Rows.ts"
 import { exchangesOf } from "./Noun.ts"

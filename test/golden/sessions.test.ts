@@ -498,7 +498,7 @@ describe("workers", () => {
     return socket.said
   })
 
-  /** A stream of protocol buffers, with what is in them as JSON. */
+  /** A stream of protocol buffers, with their content as JSON. */
   const stream = (rig: Rig, names: Names) => {
     const raw = new RawStream(rig.url)
     const said: Array<Entry> = []

@@ -1,4 +1,4 @@
-/** A way to Postgres that can be cut: between the two it passes on what is said, and sees when a commit goes by. */
+/** A proxy to Postgres that can be cut: it forwards everything, and detects commits. */
 import { connect, createServer, type Socket } from "node:net"
 import { setTimeout as later } from "node:timers"
 
@@ -6,7 +6,7 @@ export interface Proxy {
   readonly url: string
   /** Cuts all connections. */
   readonly cut: () => void
-  /** Cuts the connection on which the next commit is sent, once Postgres has answered it: nobody hears the answer. */
+  /** Cuts the connection of the next commit once Postgres has answered it, so that the answer is lost. */
   readonly cutAfterCommit: () => void
   /** Cuts the connection on which the next commit is sent, before Postgres gets it. */
   readonly cutBeforeCommit: () => void
@@ -17,7 +17,7 @@ export interface Proxy {
 const COMMIT = Buffer.from("\0commit\0")
 
 export interface ProxyOptions {
-  /** How long what is said to Postgres is held back, whole milliseconds: 0 by default. */
+  /** The delay of traffic to Postgres, whole milliseconds: 0 by default. */
   readonly delayMs?: number
 }
 

@@ -281,7 +281,7 @@ export class OwnServer {
 /** Names the folder of the server that all files of a run of the tests share. */
 export const SHARED = "IRONFLOW_TEST_POSTGRES"
 
-/** The URL of the server for this run of the tests, which is started when nobody has needed it before. */
+/** The URL of the server for this run of the tests, which is started on first use. */
 export const sharedUrl = async (): Promise<string> => {
   const given = process.env.IRONFLOW_TEST_DATABASE_URL
   if (given !== undefined && given !== "") return given

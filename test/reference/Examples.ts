@@ -1,4 +1,4 @@
-/** Examples of docstrings as modules that compile: with what they leave out, since whoever reads them has it. */
+/** Examples of docstrings as modules that compile: with the parts that readers can infer. */
 import { readEntries } from "./Surface.ts"
 
 const orderPlaced = `z.object({ orderId: z.string(), amount: z.number() })`

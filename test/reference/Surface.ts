@@ -16,7 +16,7 @@ export interface Member {
   readonly line: number
   /** Where it begins in its file. */
   readonly start: number
-  /** How many parameters it is called with; 0 for what is not called. */
+  /** The number of parameters of a call; 0 for anything else. */
   readonly parameters: number
 }
 
@@ -166,7 +166,7 @@ class Reader {
         const specifier = node.specifiers.find(
           ({ exported, local }: Node) => nameOf(exported ?? local) === name
         )
-        if (specifier === undefined || !isOurs(node.source.value)) continue
+        if (specifier === undefined || !hasIronflowTables(node.source.value)) continue
         return this.find(follow(file, node.source.value), nameOf(specifier.imported ?? specifier.local))
       }
       if (node.type === "ExportNamedDeclaration" && node.source === null) {
@@ -428,7 +428,7 @@ const implementsOverloads = (member: Node, members: ReadonlyArray<Node>): boolea
 
 const nameOf = (node: Node): string => node.name ?? node.value
 
-const isOurs = (specifier: string): boolean => specifier.startsWith(".")
+const hasIronflowTables = (specifier: string): boolean => specifier.startsWith(".")
 
 const follow = (file: string, specifier: string): string =>
   path.posix.join(path.posix.dirname(file), specifier)

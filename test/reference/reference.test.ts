@@ -7,10 +7,10 @@ import { declarationsOf, readEntries, undocumented } from "./Surface.ts"
 
 const folder = path.join(import.meta.dirname, "../../docs/reference")
 
-describe("what users meet", () => {
+describe("the public API", () => {
   const entries = readEntries()
 
-  test("is found at every entry", () => {
+  test("is complete at every entry", () => {
     expect(entries.filter(({ exports, namespaces }) => exports.length + namespaces.length === 0)).toEqual([])
     expect(declarationsOf(entries).length).toBeGreaterThan(500)
   })
@@ -19,7 +19,7 @@ describe("what users meet", () => {
     expect(undocumented(entries)).toEqual([])
   })
 
-  test("is told at each entry and namespace by a docstring at the top of its file", () => {
+  test("has a docstring at the top of each entry and namespace", () => {
     const untold = entries.flatMap(({ doc, file, namespaces }) => [
       ...(doc === undefined ? [file] : []),
       ...namespaces.filter((namespace) => namespace.doc === undefined).map((namespace) => namespace.file)

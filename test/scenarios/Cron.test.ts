@@ -128,7 +128,7 @@ describe("cron", () => {
     })
   )
 
-  it.effect("of the fires that an engine has slept through it makes up for the last one", () =>
+  it.effect("an engine makes up for the last of the fires that it missed", () =>
     Effect.gen(function* () {
       const world = yield* World.make({ functions: [reporting({ cron: "0 * * * *" })], onDisk: true })
       yield* world.advance("1 hour")
@@ -144,7 +144,7 @@ describe("cron", () => {
     })
   )
 
-  it.effect("a fire without a worker gets its run, which goes on when a worker comes", () =>
+  it.effect("a fire without a worker creates its run, which runs when a worker connects", () =>
     Effect.gen(function* () {
       const world = yield* World.make({ functions: [reporting({ cron: "0 * * * *" })] })
       yield* world.dismissAll
@@ -158,7 +158,7 @@ describe("cron", () => {
     })
   )
 
-  it.effect("a trigger that a function has no more fires no more, and a new one fires from now on", () =>
+  it.effect("a removed trigger no longer fires, and a new one fires from now on", () =>
     Effect.gen(function* () {
       const world = yield* World.make({ functions: [reporting({ cron: "0 * * * *" })] })
       yield* world.advance("1 hour")

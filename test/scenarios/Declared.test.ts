@@ -1,4 +1,4 @@
-/** What a function declares of its result and its failures, through an engine to whoever invokes it. */
+/** The declared result and failures of a function, through an engine to its invoker. */
 import { createFunction, InvokeError } from "@ironflow/node"
 import { Event, IronflowFunction, Step } from "@ironflow/node/effect"
 import { createTestClient, createTestEngine } from "@ironflow/node/test"
@@ -61,7 +61,7 @@ describe("an invoked function", () => {
     expect(await engine.client.getRun(runIds[0] ?? "")).toMatchObject({ status: "completed", output })
   })
 
-  test("whose result an async handler gets decoded, and whose failure it sees as the cause", async () => {
+  test("gives an async handler its decoded result, and its failure as the cause", async () => {
     let paid: unknown
     let seen: unknown
     await using engine = await createTestEngine({
@@ -91,7 +91,7 @@ describe("an invoked function", () => {
     expect(JSON.stringify(runs)).not.toContain("ironflow:failure")
   })
 
-  test("that a stand-in of the test client answers fails as declared", async () => {
+  test("that is mocked in the test client fails as declared", async () => {
     const t = createTestClient({ functions: [ordering] })
     t.mockInvoke("pay", () => {
       throw new Declined({ reason: "no card", until: new Date(9) })

@@ -50,7 +50,7 @@ describe("concurrency", () => {
   )
 
   scenario(
-    "a suspended run holds no place",
+    "a suspended run takes no place",
     {
       config: { concurrency: { limit: 1 } },
       promise:

@@ -684,7 +684,7 @@ describe("typed results and failures", () => {
     )
   }
 
-  it.effect("what a handler makes of a typed failure is an error of its own, and retried", () =>
+  it.effect("a handler's own error for a typed failure is retried", () =>
     Effect.gen(function* () {
       const fn = IronflowFunction.make(
         { id: "order", triggers: [{ event: "order.placed" }], retry: { maxAttempts: 1 } },
@@ -705,7 +705,7 @@ describe("typed results and failures", () => {
     })
   )
 
-  it.effect("a result with a schema is what it was in every turn, and a failure comes back typed", () =>
+  it.effect("a result with a schema is the same in every turn, and a failure stays typed", () =>
     Effect.gen(function* () {
       const seen: Array<unknown> = []
       const fn = IronflowFunction.make(

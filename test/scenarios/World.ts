@@ -36,7 +36,7 @@ interface House {
   readonly scope: Scope.Closeable
   /** Closing it closes the database alone. */
   readonly cellar: Scope.Closeable
-  /** Cut when the process of the workers has died: they reach nobody, and nobody reaches them. */
+  /** Cut when the process of the workers has died: no traffic in either direction. */
   readonly cable: { cut: boolean }
   readonly workers: Set<Employed>
 }

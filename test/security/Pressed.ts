@@ -1,4 +1,4 @@
-/** A real `ironflow serve` for one test, and a process that looks at it and works with it meanwhile. */
+/** A real `ironflow serve` for one test, and another process that watches and uses it. */
 import { type ChildProcess, fork } from "node:child_process"
 import fs from "node:fs"
 import path from "node:path"
@@ -20,7 +20,7 @@ const MOST_MB = 400
 export interface Seen {
   readonly healthMs: number
   readonly rssMb: number
-  /** Calls of a client that nobody presses. */
+  /** Calls of a client without load. */
   readonly calls: number
   readonly callMs: number
   readonly problems: ReadonlyArray<string>

@@ -8,7 +8,7 @@ export class Stored implements Disposable {
     this.#db = new DatabaseSync(filename, { readOnly: true })
   }
 
-  /** Another number after every commit of somebody else. */
+  /** A number that changes with every commit of another. */
   get version(): number {
     return Number(Object.values(this.#db.prepare("PRAGMA data_version").get() ?? {})[0])
   }

@@ -138,7 +138,7 @@ describe.each([
   )
 })
 
-describe("what goes on", () => {
+describe("calls that last", () => {
   let keys: Keys
   beforeEach(async () => {
     keys = await started(Keys.start())
@@ -387,7 +387,7 @@ describe.each([
   ["HTTP/2", overHttp2],
   ["a channel", overChannel]
 ] as const)("over %s a call that ends its own access is answered first", (_, line) => {
-  it("when it makes the first key, which may do everything everywhere whatever was asked for", async () => {
+  it("when it makes the first key, which may do everything, whatever was requested", async () => {
     const keys = await started(Keys.open())
     const { call } = await line(keys, "")
 
@@ -440,7 +440,7 @@ describe.each([
   })
 })
 
-it("a channel closes when the call that has ended its key, and those beside it, are answered", async () => {
+it("a channel closes after the answers to the call that ended its key, and to concurrent ones", async () => {
   const keys = await started(Keys.open())
   const { call, closed } = await overChannel(keys, "")
 
@@ -453,7 +453,7 @@ it("a channel closes when the call that has ended its key, and those beside it, 
   assert.strictEqual(await closed, 1008)
 })
 
-it("the first key has no end, which is refused and leaves the server as it was", async () => {
+it("a first key that expires is refused", async () => {
   const keys = await started(Keys.open())
   const anybody = { key: "" }
 
@@ -471,7 +471,7 @@ it("the first key has no end, which is refused and leaves the server as it was",
   )
 })
 
-it("of those who make the first key at once all but one are refused", async () => {
+it("of concurrent first keys all but one are refused", async () => {
   const keys = await started(Keys.open())
   const { frames, socket } = await keys.socket("/api/v1/channel", "")
   const text = JSON.stringify({ name: "first" })
@@ -489,7 +489,7 @@ it("of those who make the first key at once all but one are refused", async () =
 })
 
 describe("a client without a key that makes the first one", () => {
-  it("goes on with it, through rotation, until it deletes it", async () => {
+  it("continues with it, through rotation, until it deletes it", async () => {
     const keys = await started(Keys.open())
     await using client = createClient({ serverUrl: keys.server.url })
     // so many calls that a channel is opened
@@ -514,7 +514,7 @@ describe("a client without a key that makes the first one", () => {
     assert.deepStrictEqual(await client.apiKeys.list(), [])
   })
 
-  it("goes on with it on the Effect API too", async () => {
+  it("continues with it in the Effect API too", async () => {
     const keys = await started(Keys.open())
     const layer = ClientHttp.layer({ serverUrl: keys.server.url }).pipe(Layer.provide(FetchHttpClient.layer))
 
@@ -534,7 +534,7 @@ describe("a client without a key that makes the first one", () => {
     assert.deepStrictEqual(runs.runs, [])
   })
 
-  it("goes on with its subscriptions", async () => {
+  it("continues its subscriptions", async () => {
     const keys = await started(Keys.open())
     await using client = createClient({ serverUrl: keys.server.url })
     await client.kv().createBucket({ name: "orders" })
@@ -552,7 +552,7 @@ describe("a client without a key that makes the first one", () => {
     await vi.waitFor(() => assert.deepStrictEqual(seen, ["a", "b"]), 10_000)
   })
 
-  it("with a key of its own keeps that", async () => {
+  it("with a key of its own keeps it", async () => {
     const keys = await started(Keys.start())
     await using client = createClient({ serverUrl: keys.server.url, apiKey: BOOTSTRAP })
     await client.apiKeys.create({ name: "other", envId: "*", role_ids: [] })

@@ -99,14 +99,14 @@ describe("a key", () => {
     })
   }
 
-  it("that may do it to no run is refused, and so is one that may read none", async () => {
+  it("that may act on no run is refused, and so is one that may read none", async () => {
     for (const lacks of ["run:cancel", "run:read"]) {
       const key = await keys.keyThat(allowed, { effect: "deny", actions: lacks, resources: "run:*" })
       assert.strictEqual((await begin({ action: "cancel", ids: [salary] }, key)).status, 403, lacks)
     }
   })
 
-  it("that may cancel no run erases none that goes on", async () => {
+  it("that may cancel no run erases no unfinished run", async () => {
     const key = await keys.keyThat(allowed, { effect: "deny", actions: "run:cancel", resources: "run:*" })
     const erase = (more: object) =>
       keys.send("POST", "/api/v1/erase", { runIds: [guest], dryRun: true, ...more }, { key })
@@ -182,7 +182,7 @@ describe("a key", () => {
     assert.deepStrictEqual(different, [])
   })
 
-  it("names runs by id that it may not touch, and they stay as they are", async () => {
+  it("cannot change runs by id without the right to", async () => {
     const key = await keys.keyThat(allowed, {
       effect: "deny",
       actions: "run:cancel",
@@ -195,7 +195,7 @@ describe("a key", () => {
     assert.notStrictEqual(status, "RUN_STATUS_CANCELLED")
   })
 
-  it("names a run by id that it may not read, and hears and does no more than for an id of no run", async () => {
+  it("gets the same answer for a run that it may not read as for an unknown one", async () => {
     const hidden: PolicyOf = { effect: "deny", actions: "run:read", resources: `run:${wage}` }
     const denials: ReadonlyArray<ReadonlyArray<PolicyOf>> = [
       [hidden],
@@ -219,7 +219,7 @@ describe("a key", () => {
     assert.strictEqual(status, "RUN_STATUS_WAITING")
   })
 
-  it("that may resume and is denied to retry leaves failed and cancelled runs", async () => {
+  it("that may resume but not retry skips failed and cancelled runs", async () => {
     const key = await keys.keyThat(allowed, { effect: "deny", actions: "run:retry", resources: "run:*" })
     assert.deepInclude(await count({ action: "resume", ids: [guest] }, key), {
       done: 0,
@@ -230,7 +230,7 @@ describe("a key", () => {
     })
   })
 
-  it("knows of operations of others only when it may read all runs", async () => {
+  it("sees operations of others only when it may read all runs", async () => {
     const owner = await keys.keyThat(allowed)
     const { id } = await keys.ok(begin({ action: "cancel", ids: [salary], dryRun: true }, owner))
     const other = await keys.keyThat(allowed, {
@@ -246,7 +246,7 @@ describe("a key", () => {
     assert.strictEqual((await keys.send("GET", `/api/v1/bulk/${id}`, undefined, { key: reader })).status, 200)
   })
 
-  it("that is deleted ends what it has begun, and says why", async () => {
+  it("that is deleted ends its operations, with the reason", async () => {
     const role = await keys.makeRole()
     const policy = await keys.makePolicy(allowed)
     await keys.ok(keys.send("POST", `/api/v1/roles/${role}/policies`, { policy_id: policy }))

@@ -196,7 +196,7 @@ const registersRpc =
     return JSON.stringify(frames).includes("registered")
   }
 
-/** A legacy worker, which names functions that somebody has registered. */
+/** A legacy worker, which names functions that are registered. */
 const registersLegacy =
   (fn: Fn): Way =>
   async (key) => {
@@ -874,7 +874,7 @@ const idsOf = async ({ actions }: PolicyOf): Promise<string> => {
   return `${kind}:${all.find(({ name }) => name === MARK)!.id}`
 }
 
-it("secrets and functions that are denied do not come by way of a push endpoint either", async () => {
+it("denied secrets and functions cannot be had through a push endpoint either", async () => {
   const handler = createServer((_, response) => {
     const functions = ["ship", "pay"].map((id) => ({
       ...registrationFor("push", { id, secrets: ["PROD_KEY"] }).functions[0],
@@ -918,7 +918,7 @@ it("secrets and functions that are denied do not come by way of a push endpoint 
   assert.strictEqual(await registers(), 200)
 })
 
-it("a worker gets no run whose secrets its key may not read any more, until it may again", async () => {
+it("a worker gets no runs with secrets that its key may no longer read, until it may again", async () => {
   await keys.ok(keys.send("POST", "/api/v1/secrets", { name: "PROD_KEY", value: MARK }))
   const role = await keys.makeRole({ actions: "*" })
   const deny = await keys.makePolicy({ effect: "deny", actions: "secret:read", resources: "secret:PROD_*" })
@@ -940,7 +940,7 @@ it("a worker gets no run whose secrets its key may not read any more, until it m
   assert.deepStrictEqual(deliveries[0].job.secrets, { PROD_KEY: MARK })
 })
 
-it("a worker that names its environment itself is held to what its key may do there", async () => {
+it("a worker that names its environment has the rights of its key there", async () => {
   const roleId = await keys.makeRole({ actions: "*", condition: 'request.environment == "staging"' })
   const { key } = await keys.makeKey({ env_id: "*", role_ids: [roleId] })
   const registers = async (environment: string, header: string): Promise<number> => {
@@ -961,7 +961,7 @@ it("a worker that names its environment itself is held to what its key may do th
   )
 })
 
-it("a list names no damaged runs that may not be read, and a damaged log hides no more than what is denied", async () => {
+it("a list hides damaged runs that may not be read, and a damaged log hides only denied runs", async () => {
   using database = temporaryDatabase()
   const { filename } = database
   const ids: Array<string> = []
@@ -1015,7 +1015,7 @@ const noLists: ReadonlyArray<Row> = [
   endpoints.cancelBulk
 ]
 
-it("every list leaves out what may not be seen, and is refused where all of it is denied or none allowed", async () => {
+it("every list omits denied items, and is refused where everything is denied or nothing allowed", async () => {
   const lists = Object.values(endpoints).flatMap((row) => {
     const rule = accessTo(row)
     // one event is no list: it is among the ways above; nor is what is done to many runs, which is in `bulk.test.ts`

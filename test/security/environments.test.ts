@@ -39,7 +39,7 @@ const take = (key: string, environment: object) =>
   keys.send("GET", "/api/v1/workers/w-1/jobs", undefined, { key, ...environment })
 
 describe("what is denied in one environment", () => {
-  it("is not done by a report that names another one", async () => {
+  it("cannot be done by a report that names another one", async () => {
     const key = await spanning(
       { actions: "worker:run, emit:*, kv:*, subscription:read, publish:*" },
       {
@@ -91,7 +91,7 @@ describe("what is denied in one environment", () => {
     )
   })
 
-  it("is not had by asking as its worker from another one", async () => {
+  it("cannot be had as its worker from another one", async () => {
     const worker = await spanning({ actions: "worker:run, subscription:read" })
     const elsewhere = await spanning(
       { actions: "worker:run, subscription:read" },
@@ -115,7 +115,7 @@ describe("what is denied in one environment", () => {
     }
   })
 
-  it("is no lease that a key of another one keeps, by whatever run it names", async () => {
+  it("cannot be a lease that a key of another one extends, whatever run it names", async () => {
     const worker = await spanning({ actions: "worker:run, subscription:read" })
     const elsewhere = await keys.keyThat({ actions: "worker:*" })
     const some = await spanning(
@@ -154,7 +154,7 @@ describe("what is denied in one environment", () => {
     assert.strictEqual(await isHeld(), 200)
   })
 
-  it("does not make the engine forget a job that a worker of another one has", async () => {
+  it("does not make the engine drop the job of a worker of another one", async () => {
     const worker = await spanning({ actions: "worker:run, subscription:read" })
     const elsewhere = await keys.keyThat({ actions: "worker:*" })
     await work(worker)

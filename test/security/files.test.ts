@@ -1,4 +1,4 @@
-/** The files of a database: for the user of the engine alone, unless somebody says otherwise. */
+/** The files of a database: only for the user of the engine by default. */
 import { chmodSync, chownSync, mkdtempSync, rmSync, statSync, writeFileSync } from "node:fs"
 import { tmpdir } from "node:os"
 import { join } from "node:path"
@@ -30,7 +30,7 @@ const warned = async (): Promise<string> => {
 }
 
 describe("a database", () => {
-  it("is made for its owner alone, whatever the process takes from the modes of files", async () => {
+  it("is created for its owner only, whatever the umask", async () => {
     const before = process.umask(0)
     try {
       const engine = await startEngine({ filename, logger: false })
@@ -43,7 +43,7 @@ describe("a database", () => {
     assert.strictEqual(await warned(), "")
   })
 
-  it("that is there keeps its mode, and a warning says who may use it", async () => {
+  it("that exists keeps its mode, and a warning says who may use it", async () => {
     assert.strictEqual(await warned(), "")
     chmodSync(filename, 0o644)
 
@@ -53,19 +53,22 @@ describe("a database", () => {
     assert.include(text, `"${filename}" has mode 0644`)
   })
 
-  it.skipIf(process.getuid?.() !== 0)("of another user is not opened, and the error names both", async () => {
-    writeFileSync(filename, "")
-    chmodSync(filename, 0o640)
-    chownSync(filename, 65_534, 65_534)
+  it.skipIf(process.getuid?.() !== 0)(
+    "of another user is not opened, and the error names both users",
+    async () => {
+      writeFileSync(filename, "")
+      chmodSync(filename, 0o640)
+      chownSync(filename, 65_534, 65_534)
 
-    const error: unknown = await startEngine({ filename, logger: false }).catch((error: unknown) => error)
+      const error: unknown = await startEngine({ filename, logger: false }).catch((error: unknown) => error)
 
-    assert.instanceOf(error, IronflowError)
-    assert.strictEqual(error.code, "STORE_UNAVAILABLE")
-    assert.include(error.message, `"${filename}" belongs to user 65534 and has mode 0640`)
-  })
+      assert.instanceOf(error, IronflowError)
+      assert.strictEqual(error.code, "STORE_UNAVAILABLE")
+      assert.include(error.message, `"${filename}" belongs to user 65534 and has mode 0640`)
+    }
+  )
 
-  it("gets the mode that --file-mode says", async () => {
+  it("gets the mode of --file-mode", async () => {
     await using terminal = new Terminal()
     const port = String(await freePort())
     const server = terminal.start(["serve", "--port", port, "--data", filename, "--file-mode", "0640"])

@@ -108,7 +108,7 @@ describe.each(ways)("to whom %s are denied", (_, policies, id, filters) => {
     assert.notInclude(text, id())
   })
 
-  it("others are found, and it is by what says nothing of its event", async () => {
+  it("others are found, and it is found only by filters that reveal nothing of its event", async () => {
     assert.strictEqual((await find({ where: "event.data.person == 'Eve'" }, key)).totalCount, 1)
     assert.strictEqual((await find({ attributes: { "event.data.person": "Eve" } }, key)).totalCount, 1)
     const { ids, text } = await find({ createdFrom: "2020-01-01" }, key)
@@ -150,12 +150,12 @@ describe("counting", () => {
       assert.notInclude(text, id() === salary ? "salary.paid" : "wage.paid")
     })
 
-    it("by what says nothing of its event it is counted", async () => {
+    it("it is counted by filters that reveal nothing of its event", async () => {
       assert.strictEqual((await count({ by: "function" }, key)).count, 3)
     })
   })
 
-  it("leaves out a run that is denied itself, by whatever is counted", async () => {
+  it("omits a denied run, whatever is counted", async () => {
     const key = await keys.keyThat(allowed, {
       effect: "deny",
       actions: "run:read",
@@ -168,14 +168,14 @@ describe("counting", () => {
     }
   })
 
-  it("is refused to whom no run is shown", async () => {
+  it("is refused when no run may be read", async () => {
     const key = await keys.keyThat({ actions: "kv:read" })
     const { status } = await keys.rpc("IronflowService/CountRuns", { by: "status" }, { key })
     assert.strictEqual(status, 403)
   })
 })
 
-it("a run that is denied itself is not found", async () => {
+it("a denied run is not found", async () => {
   const key = await keys.keyThat(allowed, {
     effect: "deny",
     actions: "run:read",

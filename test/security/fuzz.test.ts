@@ -26,7 +26,7 @@ describe("a server among odd inputs", () => {
 })
 
 describe("the watcher", () => {
-  it("says what breaks, with the seed and the last inputs", async () => {
+  it("reports failures with the seed and the last inputs", async () => {
     const { broken } = await fuzz({ seed, withKeys: false, count: 100_000, bounds: { rssMb: 50 } })
 
     assert.match(broken ?? "", /^The (server|app) has \d+ MB in memory/)
@@ -44,7 +44,7 @@ describe("inputs", () => {
     assert.notDeepEqual(bodies(seed), bodies(seed + 1))
   })
 
-  it("are mostly JSON, and hardly ever what was valid", () => {
+  it("are mostly JSON, and hardly ever valid", () => {
     const dice = makeDice(seed)
     const value = { event: "order.placed", data: { lines: [1, 2] } }
     const texts = Array.from({ length: 500 }, () => mutateJson(dice, value))

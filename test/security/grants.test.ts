@@ -28,7 +28,7 @@ describe("a key makes keys", () => {
   const make = (key: string, roleIds: ReadonlyArray<string>, name = "made") =>
     statusOf(key, "POST", "apikeys", { name, role_ids: roleIds })
 
-  it("with what it may do itself, whatever the roles are called", async () => {
+  it("with at most its own rights, whatever the roles are called", async () => {
     const { key, roleId } = await manager({ actions: "emit:*, run:read", resources: "event:order.*, run:*" })
     const less = await keys.makeRole({ actions: "emit:event", resources: "event:order.paid" })
     const more = await keys.makeRole({ actions: "emit:event", resources: "event:*" })
@@ -48,7 +48,7 @@ describe("a key makes keys", () => {
     )
   })
 
-  it("for which holds what holds for itself", async () => {
+  it("with its own conditions", async () => {
     const denies = {
       name: "no salaries",
       effect: "deny",
@@ -71,7 +71,7 @@ describe("a key makes keys", () => {
     )
   })
 
-  it("which are not called so that a condition holds for them", async () => {
+  it("with names that satisfy no condition by chance", async () => {
     const condition = 'request.key.name == "ops"'
     const { key, roleId } = await manager({ actions: "secret:read", condition })
     const inTime = await keys.makeRole({ actions: "run:read", condition: 'request.environment == "default"' })
@@ -83,7 +83,7 @@ describe("a key makes keys", () => {
     assert.strictEqual(await make(freed.key, [freed.roleId], "other"), 403)
   })
 
-  it("which end no later than itself", async () => {
+  it("that expire no later than itself", async () => {
     const { id: ending, key } = await keys.makeKey({
       env_id: "*",
       role_ids: ["role_admin"],
@@ -100,7 +100,7 @@ describe("a key makes keys", () => {
     assert.include(refused.body.message, own)
   })
 
-  it("and shows by rotating none that may do more, or ends later", async () => {
+  it("and cannot rotate one with more rights or a later expiry", async () => {
     const { key } = await manager()
     const admin = await keys.makeKey({ role_ids: ["role_admin"] })
     const weak = await keys.makeKey({ role_ids: [] })
@@ -131,13 +131,13 @@ describe("the last key, without which a server asks for none", () => {
   }
   const anybody = () => statusOf("", "GET", "secrets")
 
-  it("is not deleted by one that may not do what everybody could then", async () => {
+  it("is not deleted by one that lacks a right which everybody would then have", async () => {
     const janitor = await keys.makeRole({ actions: "apikey:read, apikey:delete" })
     assert.strictEqual(await deletesAll({ role_ids: [janitor] }), 403)
     assert.strictEqual(await anybody(), 401)
   })
 
-  it("is not deleted by one that ends", async () => {
+  it("is not deleted by one that expires", async () => {
     assert.strictEqual(await deletesAll({ role_ids: ["role_admin"], expires_in: "1h" }), 403)
     assert.strictEqual(await anybody(), 401)
   })
@@ -156,7 +156,7 @@ describe("the last key, without which a server asks for none", () => {
 })
 
 describe("a key changes roles and policies", () => {
-  it("but not so that somebody may do what it may not itself", async () => {
+  it("but cannot give rights that it does not have", async () => {
     const { key, roleId } = await manager({ actions: "emit:*", resources: "event:order.*" })
     const policy = async (policy: PolicyOf): Promise<string> =>
       (
@@ -180,7 +180,7 @@ describe("a key changes roles and policies", () => {
     assert.strictEqual(await assign(await policy({ effect: "deny", actions: "run:*" })), 204)
   })
 
-  it("but not so that less is denied to it", async () => {
+  it("but cannot remove denials of its own", async () => {
     const roleId = await keys.makeRole({ actions: "*" })
     const deny = await keys.makePolicy({ effect: "deny", actions: "secret:*", resources: "secret:prod-*" })
     await keys.assign(roleId, deny)
@@ -199,19 +199,19 @@ describe("a key changes roles and policies", () => {
   })
 })
 
-describe("more than can be compared", () => {
-  it("is not given", () => {
+describe("policies with too many rules to compare", () => {
+  it("are not given", () => {
     const patterns = (letter: string) =>
       Array.from({ length: 200 }, (_, i) => `event:${`*${letter}`.repeat(100)}${i}`).join()
     const rules = (letter: string): ReadonlyArray<PolicyRule> =>
       [1, 2, 3].map((i) => ({ name: `p${i}`, effect: "allow", actions: "*", resources: patterns(letter) }))
 
     assert.match(excess(rules("a"), rules("b")) ?? "", /^policy "p1" allows/)
-    assert.match(excess(rules("a"), rules("a").toReversed()) ?? "", /than can be compared/)
+    assert.match(excess(rules("a"), rules("a").toReversed()) ?? "", /too many rules to compare/)
   })
 })
 
-describe("what is more than one has", () => {
+describe("rights beyond one's own", () => {
   const rule = (actions: string, resources = "*", more: Partial<PolicyRule> = {}): PolicyRule => ({
     name: "p",
     effect: "allow",
@@ -264,7 +264,7 @@ describe("what is more than one has", () => {
   })
 })
 
-describe("what a role may say", () => {
+describe("the size of a role", () => {
   const limitOf = async (method: string, path: string, body: object): Promise<unknown> => {
     const answer = await keys.send(method, `/api/v1/${path}`, body)
     return answer.status < 300 ? answer.status : answer.body
@@ -309,7 +309,7 @@ describe("what a role may say", () => {
     )
   })
 
-  it("is compared as far as that takes no time, and not given when it takes more", () => {
+  it("is compared while that is fast, and refused when it is not", () => {
     const actions = "emit:*, run:*, kv:*, config:*, stream:*, policy:*, role:*, apikey:*"
     const many = (text: string, name: string) => ({
       name,
@@ -327,13 +327,13 @@ describe("what a role may say", () => {
     ]
     const given = Array.from({ length: 100 }, (_, i) => many(patterns(40, 9), `given-${i}`))
 
-    assert.match(excess(own, given) ?? "", /more in the policies than can be compared/)
+    assert.match(excess(own, given) ?? "", /policies have too many rules to compare/)
     assert.isUndefined(excess(own, given.slice(0, 1)))
   })
 })
 
 describe("a secret that was replaced", () => {
-  it("works beside the new one for as long as was asked, with its sockets, and not longer", async () => {
+  it("works beside the new one for the requested time, with its sockets, and not longer", async () => {
     await keys[Symbol.asyncDispose]()
     keys = await Keys.start({ virtualTime: true })
     const { id, key } = await keys.makeKey({ role_ids: ["role_admin"] })
@@ -382,7 +382,7 @@ describe("a secret that was replaced", () => {
     }
   )
 
-  it("is what the client's rotate leaves", async () => {
+  it("is kept by the client's rotate", async () => {
     await using client = createClient({ serverUrl: keys.server.url, apiKey: BOOTSTRAP })
     const { id, secret } = await client.apiKeys.create({ name: "ci" })
     await using before = createClient({ serverUrl: keys.server.url, apiKey: secret })

@@ -22,7 +22,7 @@ const flood = async (pressed: Pressed, connections: number, bytes: Buffer): Prom
   for (const socket of await pressed.many(connections)) socket.socket.write(all)
 }
 
-/** A run that nobody works on. */
+/** A run without a worker. */
 const startRun = async ({ url }: Pressed): Promise<string> => {
   const register = { id: "ship", triggers: [{ event: "order.placed" }] }
   await send(url, "POST", "/ironflow.v1.IronflowService/RegisterFunction", register)
@@ -83,7 +83,7 @@ describe("many connections", () => {
     60_000
   )
 
-  it("that wait for one run by the thousand are answered, and end, as there is time", async () => {
+  it("that wait for one run by the thousand are answered in small batches", async () => {
     await using pressed = await Pressed.start()
     const run = await startRun(pressed)
     const waits = frames(60, (stream) => http2Request(stream, `/api/v1/runs/${run}/wait?timeout=60000`))
@@ -185,7 +185,7 @@ describe("a client of HTTP/2 that works as usual", () => {
     assert.isFalse(session.closed)
   }, 60_000)
 
-  it("has its answers however its frames are cut on their way", async () => {
+  it("has its answers however its frames are split", async () => {
     await using pressed = await Pressed.start()
     const socket = await pressed.connect()
     const body = Buffer.from(JSON.stringify({ event: "order.placed", data: { note: "x".repeat(300) } }))

@@ -77,7 +77,7 @@ const emit = async (event: string): Promise<string> =>
 const statusOf = async (id: string): Promise<string> =>
   (await keys.ok(keys.rpc("IronflowService/GetRun", { id }))).status
 
-it("a worker that speaks turns is registered, gets its job and ends it only by a key that may", async () => {
+it("a worker with turns registers, gets and ends its job only with a key that may", async () => {
   const worker = { id: WORKER }
   const registration = {
     worker_id: WORKER,
@@ -110,7 +110,7 @@ it("a worker that speaks turns is registered, gets its job and ends it only by a
   assert.deepStrictEqual((await keys.ok(keys.send("GET", "/api/v1/workers"))).workers, [])
 })
 
-it("a legacy worker takes its job, says that it has it and ends it only by a key that may", async () => {
+it("a legacy worker takes, confirms and ends its job only with a key that may", async () => {
   const worker = { id: OLD }
   await keys.ok(
     keys.rpc("IronflowService/RegisterFunction", {
@@ -144,7 +144,7 @@ it("a legacy worker takes its job, says that it has it and ends it only by a key
   assert.match(await statusOf(runId), /completed/i)
 })
 
-it("an owner of a projection claims, reads and saves it only by a key that may", async () => {
+it("an owner of a projection claims, reads and saves it only with a key that may", async () => {
   const totals = { name: "totals" }
   const claim = {
     workerId: WORKER,
@@ -175,7 +175,7 @@ it("an owner of a projection claims, reads and saves it only by a key that may",
   assert.strictEqual((await call("releaseProjection", totals, owner)).status, 204)
 })
 
-it("that is every call of a worker of this package, and of an existing one", () => {
+it("these are all calls of workers, current and legacy", () => {
   const all = Object.entries(endpoints).flatMap(([name, row]) => {
     const rule = accessTo(row)
     return typeof rule !== "string" && ["worker:run", "projection:run"].includes(rule.action) ? [name] : []

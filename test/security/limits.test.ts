@@ -5,7 +5,7 @@ import { BUCKETS_PAGE, KEYS_PAGE } from "../../src/Engine/Kv/Kv.ts"
 import { BATCH_EVENTS } from "../../src/Server/Routes/EventRoutes.ts"
 import { defaults } from "../../src/Server/Server.ts"
 import { LIST_PAGE, UNPAGED_LENGTH } from "../../src/Engine/Pages.ts"
-import { makeSettings } from "../../src/Engine/Push/Settings.ts"
+import { makeSettings } from "../../src/Engine/Push/PushSettings.ts"
 import { LOGGED } from "../../src/Engine/Access/AccessLog.ts"
 import { KEPT } from "../../src/Engine/Functions/FunctionHistory.ts"
 import { MOST } from "../../src/Engine/Access/AccessLimits.ts"
@@ -72,7 +72,7 @@ const stated: Readonly<Record<string, string>> = {
   "items on a page of a list": count(Math.max(LIST_PAGE, KEYS_PAGE, BUCKETS_PAGE, Limits.listLimit))
 }
 
-it("the limits that are stated are those of the code", () => {
+it("the documented limits are those of the code", () => {
   const text = fs.readFileSync(new URL("../../SECURITY.md", import.meta.url), "utf8")
   const section = text.slice(text.indexOf("\n## Limits\n"))
   const rows = [...section.matchAll(/^\| ([^|]+?) +\| ([^|]+?) +\|$/gm)].map(([, what, most]) => [what, most])

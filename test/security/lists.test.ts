@@ -155,10 +155,10 @@ describe("very many names", () => {
   })
 })
 
-describe("what is long by its data", () => {
+describe("lists with large data", () => {
   const streams = "/ironflow.v1.EntityStreamService"
 
-  it("is read of a stream in parts, and refused for one answer", async () => {
+  it("of a stream are read in pages, and refused as one answer", async () => {
     const { close, url } = await start()
     cleanups.push(close)
     await using client = createClient({ serverUrl: url })
@@ -228,7 +228,7 @@ describe("steps with long results", () => {
 })
 
 describe("environments", () => {
-  it("are 10,000, and one that is there goes on", async () => {
+  it("are limited to 10,000, and existing ones go on", async () => {
     const folder = fs.mkdtempSync(path.join(os.tmpdir(), "ironflow-lists-"))
     cleanups.push(() => fs.rmSync(folder, { recursive: true, force: true }))
     const filename = path.join(folder, "many.db")
@@ -257,7 +257,7 @@ describe("environments", () => {
     assert.strictEqual((await emit("env-77")).status, 200)
   })
 
-  it("that somebody has listened to are forgotten when nobody does any more", async () => {
+  it("are forgotten when nobody listens to them any more", async () => {
     const { close, url } = await start()
     cleanups.push(close)
     for (let i = 0; i < 20; i++) {

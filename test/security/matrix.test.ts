@@ -125,7 +125,7 @@ const guarded = (name: keyof typeof calls): readonly [action: string, resource: 
 }
 
 describe("every endpoint", () => {
-  it("has a call here, and asks for what is said there", () => {
+  it("has a call here with its documented right", () => {
     assert.sameMembers(Object.keys(calls), Object.keys(endpoints))
     for (const name of endpointNames) {
       const rule = accessTo(endpoints[name])
@@ -141,7 +141,7 @@ describe("every endpoint", () => {
     }
   })
 
-  it("is public only when it tells whether the server is there", () => {
+  it("is public only when it reports health", () => {
     const open = endpointNames.filter((name) => calls[name].may === "public")
 
     assert.deepStrictEqual(open, ["health", "restHealth", "ready"])
@@ -172,7 +172,7 @@ describe("every endpoint", () => {
     })
   })
 
-  it("refuses a key that may do everything, and is denied this", async () => {
+  it("refuses a key that may do everything but this", async () => {
     // what is denied of all of a kind would hide what is denied of one
     const deniedOf = (isAll: boolean) =>
       keys.keyThat(
@@ -227,7 +227,7 @@ describe("every endpoint", () => {
     })
   })
 
-  it("answers who may ask, and says what its line here says", async () => {
+  it("answers an allowed key as its line here says", async () => {
     const inOrder = Object.keys(calls) as typeof endpointNames
     const answered: Array<string> = []
     for (const name of inOrder) answered.push(`${name} ${await send(name, BOOTSTRAP)}`)
@@ -266,16 +266,16 @@ describe("every description of the server", () => {
 // Sockets
 // ---------------------------------------------------------------------------------------------------------------------
 
-/** What comes of a socket: the status that it is refused with, the code that it is closed with, or what is said on it. */
+/** The result of a socket: the status of its refusal, its close code, or its frames. */
 type End = number | string
 
 interface Socket {
   readonly variables?: { readonly [name: string]: string }
   readonly action: string
   readonly resource: string
-  /** Somebody who may not do it at all. The channel itself is no right: its calls are refused one by one. */
+  /** A key without the right. The channel itself needs none: its calls are refused one by one. */
   readonly missing: End
-  /** Somebody to whom what is asked for on it is denied. */
+  /** A key that is denied the calls on it. */
   readonly denied: End
   /** Asks for it on a socket that is open, and returns how that is refused. */
   readonly ask?: (socket: WebSocket) => Promise<End>
@@ -373,7 +373,7 @@ const endOf = async (name: SocketName, key: string, query?: string): Promise<End
 }
 
 describe.each(Object.keys(sockets) as ReadonlyArray<SocketName>)("the socket %s", (name) => {
-  it("is refused to everybody who may not have it, and nothing is changed", async () => {
+  it("is refused to every key without the right, and changes nothing", async () => {
     const row = rows[name]
     const { action, resource } = row
     const [elsewhere, missing, denied] = [
@@ -424,7 +424,7 @@ describe("the stream of a ConnectRPC worker", () => {
   }
   const by = (key: string) => ({ authorization: `Bearer ${key}` })
 
-  it("is refused to everybody who may not have it, and nothing is changed", async () => {
+  it("is refused to every key without the right, and changes nothing", async () => {
     const [elsewhere, missing, denied] = [
       await doors.elsewhere(),
       await doors.without("worker:run"),
@@ -470,7 +470,7 @@ const streamed = {
   }
 } as const
 
-it("every call that is answered with a stream is asked for one here", () => {
+it("every streaming call is tested here", () => {
   const names = endpointNames.filter((name) => "streams" in endpoints[name])
 
   assert.sameMembers(names, Object.keys(streamed))
@@ -489,7 +489,7 @@ describe.each(Object.values(streamed))("a stream of $method", ({ message, method
     await keys.send("POST", "/api/v1/consumer-groups", group)
   })
 
-  it("is refused to everybody who may not have it, and nothing is changed", async () => {
+  it("is refused to every key without the right, and changes nothing", async () => {
     const [elsewhere, missing, denied, deniedEvents] = [
       await doors.elsewhere(),
       await doors.without("subscription:read"),
@@ -527,7 +527,7 @@ describe.each(Object.values(streamed))("a stream of $method", ({ message, method
     assert.strictEqual(await events.over(), "unauthenticated")
   })
 
-  it("ends with the policy that allowed it, and stays when something else changes", async () => {
+  it("ends with the policy that allowed it, and survives other changes", async () => {
     const role = await keys.makeRole()
     const policy = await keys.makePolicy({ actions: "subscription:read" })
     await keys.assign(role, policy)
@@ -543,7 +543,7 @@ describe.each(Object.values(streamed))("a stream of $method", ({ message, method
   })
 })
 
-describe("what the server listens to", () => {
+describe("every endpoint of the server", () => {
   it("is in the tables", () => {
     const folder = join(import.meta.dirname, "../../src/Engine")
     const literal = /\b(?:path|endpoint): *(?:"|`|\{)/

@@ -190,7 +190,7 @@ describe.each(modes)("%s", (_mode, options, key) => {
     })
   })
 
-  it("a page under a name that is allowed", async () => {
+  it("a page under an allowed name", async () => {
     const server = await serve({ ...options, allowedHosts: ["ironflow:9123"] })
     const authorization = key === undefined ? {} : { authorization: `Bearer ${key}` }
     const ask = (host: string) =>
@@ -264,7 +264,7 @@ describe.each(modes)("%s", (_mode, options, key) => {
     }
   })
 
-  it("a link of another site leads to what is public, and an image to nothing", async () => {
+  it("a link of another site reaches public pages only, and an image nothing", async () => {
     const { port } = await serve(options)
     const ask = async (headers: Headers): Promise<number> => {
       const request = http.get({ host: "127.0.0.1", port, path: "/health", headers })
@@ -281,7 +281,7 @@ describe.each(modes)("%s", (_mode, options, key) => {
   })
 })
 
-it("a browser that does not say for which page it asks takes no work", async () => {
+it("a browser that sends no origin cannot take jobs", async () => {
   const { port } = await serve({ insecure: true, host: "0.0.0.0" })
   const take = async (userAgent: string): Promise<number> => {
     const request = http.get({
@@ -301,7 +301,7 @@ it("a browser that does not say for which page it asks takes no work", async () 
   )
 })
 
-it("a browser that reads under a name which was made to point here is known where there are no keys", async () => {
+it("DNS rebinding is detected where there are no keys", async () => {
   const server = await serve({})
   const headers = { host: "evil.example.com:9123", "user-agent": "Mozilla/5.0 (X11; Linux) Firefox/140.0" }
   assert.strictEqual(await ports["over HTTP/1.1"](server, headers), 403)

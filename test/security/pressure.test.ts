@@ -23,7 +23,7 @@ const half = (length: number): string =>
   `Content-Length: ${length}\r\n\r\n`
 
 describe("requests on one connection", () => {
-  it("whose large answers nobody reads hold up nobody else", async () => {
+  it("whose large answers nobody reads delay nobody else", async () => {
     await using pressed = await Pressed.start()
     const socket = await pressed.deaf()
     push(socket, get("/openapi.json").repeat(1000))
@@ -32,7 +32,7 @@ describe("requests on one connection", () => {
     await pressed.withstood()
   }, 60_000)
 
-  it("that come by the thousand on each of many are worked on a few at a time", async () => {
+  it("that come by the thousand on each of many are processed a few at a time", async () => {
     await using pressed = await Pressed.start()
     for (const socket of await pressed.many(20, () => pressed.deaf()))
       push(socket, get("/health").repeat(5000))
@@ -41,7 +41,7 @@ describe("requests on one connection", () => {
     await pressed.withstood()
   }, 60_000)
 
-  it("and on hundreds of others are begun as there is time", async () => {
+  it("that come on hundreds of others are begun in small batches", async () => {
     await using pressed = await Pressed.start()
     for (const socket of await pressed.many(500)) push(socket, get("/health").repeat(500))
 
@@ -64,7 +64,7 @@ describe("requests on one connection", () => {
     )
   }, 60_000)
 
-  it("whose answers were asked for and not read end with the connection after half a minute", async () => {
+  it("whose answers are not read end with the connection after half a minute", async () => {
     await using pressed = await Pressed.start()
     const socket = await pressed.deaf()
     push(socket, get("/openapi.json").repeat(1000))
@@ -75,7 +75,7 @@ describe("requests on one connection", () => {
 })
 
 describe("bodies that are half sent", () => {
-  it("take a share of memory that is bounded for all of them", async () => {
+  it("have a memory limit for all of them together", async () => {
     await using pressed = await Pressed.start()
     const body = Buffer.alloc(4 * MB - 1000, 32)
     for (const socket of await pressed.many(100)) {
@@ -127,7 +127,7 @@ describe("bodies that are half sent", () => {
 })
 
 describe("bodies of the smallest chunks", () => {
-  it("that many connections send are taken as there is time", async () => {
+  it("that many connections send are read in small batches", async () => {
     await using pressed = await Pressed.start()
     const chunks = "1\r\n \r\n".repeat(300_000)
     for (const socket of await pressed.many(60)) {
@@ -144,8 +144,8 @@ describe("bodies of the smallest chunks", () => {
   }, 60_000)
 })
 
-describe("bodies that come whole", () => {
-  it("at the same time are taken as there is room", async () => {
+describe("complete bodies", () => {
+  it("at the same time are processed within the memory limit", async () => {
     await using pressed = await Pressed.start()
     const text = JSON.stringify({ event: "order.placed", data: { note: "x".repeat(MB - 5000) } })
     const asked = await Promise.all(
@@ -174,7 +174,7 @@ describe("HTTP/2", () => {
   /** A window of nothing for each stream. */
   const closed = Buffer.concat([PREFACE, http2Frame(4, 0, 0, Buffer.from([0, 4, 0, 0, 0, 0]))])
 
-  it("ends a connection whose requests are taken back by the thousand", async () => {
+  it("ends a connection that resets requests by the thousand", async () => {
     await using pressed = await Pressed.start()
     for (const socket of await pressed.many(10)) {
       push(socket, BEGIN)
@@ -188,7 +188,7 @@ describe("HTTP/2", () => {
     await pressed.withstood()
   }, 60_000)
 
-  it("keeps few answers for whoever has no window for them", async () => {
+  it("keeps few answers for a client without a window", async () => {
     await using pressed = await Pressed.start()
     for (const socket of await pressed.many(10)) {
       push(socket, closed)
@@ -260,7 +260,7 @@ describe("a WebSocket", () => {
     60_000
   )
 
-  it("that gets small frames by the thousand, as many others do and all of them read, holds up nobody else", async () => {
+  it("among many that read small frames by the thousand delays nobody else", async () => {
     await using pressed = await Pressed.start()
     const flood = Buffer.concat(Array.from({ length: 10_000 }, () => text("")))
     for (const socket of await pressed.many(60)) {
@@ -272,7 +272,7 @@ describe("a WebSocket", () => {
     await pressed.withstood()
   }, 60_000)
 
-  it("of somebody who asks for little is answered before the rest of what 120 others have sent", async () => {
+  it("with few calls is answered before the rest of the calls of 120 others", async () => {
     await using pressed = await Pressed.start()
     const flood = Buffer.concat(Array.from({ length: 20_000 }, () => text("")))
     for (const socket of await pressed.many(120)) {
@@ -293,7 +293,7 @@ describe("a WebSocket", () => {
     await pressed.withstood()
   }, 60_000)
 
-  it("takes the calls of one large frame as there is time, and as their answers are read", async () => {
+  it("processes the calls of one large frame in small batches, as their answers are read", async () => {
     await using pressed = await Pressed.start()
     const calls = Array.from({ length: 20_000 }, (_, i) => `${i} GET /openapi.json 0\n`).join("")
     for (const socket of await pressed.many(10, () => pressed.deaf())) {
@@ -305,7 +305,7 @@ describe("a WebSocket", () => {
     await pressed.withstood()
   }, 60_000)
 
-  it("with half of a large frame takes a share of memory that is bounded for all of them", async () => {
+  it("with half of a large frame is within the memory limit for all of them", async () => {
     await using pressed = await Pressed.start()
     const part = Buffer.alloc(12 * MB, 32)
     for (const socket of await pressed.many(40)) {
@@ -317,7 +317,7 @@ describe("a WebSocket", () => {
     await pressed.withstood()
   }, 60_000)
 
-  it("of a subscriber or a watcher that reads nothing costs what the docs say", async () => {
+  it("of a subscriber or a watcher that reads nothing costs the documented memory", async () => {
     await using pressed = await Pressed.start()
     const { url } = pressed
     await send(url, "POST", "/api/v1/kv/buckets", { name: "carts" })
@@ -341,7 +341,7 @@ describe("a WebSocket", () => {
 })
 
 describe("long lists", () => {
-  it("that many ask for at once are put together one after the other", async () => {
+  it("that many clients request at once are built one after the other", async () => {
     await using pressed = await Pressed.start()
     const data = { note: "\u20ac".repeat(300_000) }
     for (let i = 0; i < 40; i++) {
@@ -360,7 +360,7 @@ describe("long lists", () => {
 })
 
 describe("answers of push endpoints", () => {
-  it("take a share of memory that is bounded for all of them", async () => {
+  it("have a memory limit for all of them together", async () => {
     await using pressed = await Pressed.start("--allow-private-endpoints")
     const piece = Buffer.alloc(MB, 32)
     // it never comes to an end

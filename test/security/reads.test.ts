@@ -55,7 +55,7 @@ describe("the history of a key with large values", () => {
     for (let i = 0; i < 22; i++) await carts.put("c-1", value(i))
   })
 
-  it("comes in pages over HTTP, oldest first, and not at once", async () => {
+  it("comes in pages over HTTP, oldest first, and not as one answer", async () => {
     const { items, lengths } = await pages(path, "entries")
 
     assert.deepStrictEqual(
@@ -73,7 +73,7 @@ describe("the history of a key with large values", () => {
     assert.strictEqual((await send(url, "GET", `${path}?limit=5&cursor=x`)).status, 400)
   })
 
-  it("is gathered by clients, embedded and over HTTP", async () => {
+  it("is collected from its pages by clients, embedded and over HTTP", async () => {
     await using remote = createClient({ serverUrl: url })
     for (const client of [engine.client, remote]) {
       const entries = await client.kv().bucket("carts").history("c-1")
@@ -84,7 +84,7 @@ describe("the history of a key with large values", () => {
     }
   })
 
-  it("comes at once where it is small, its deletion included", async () => {
+  it("comes as one answer when it is small, with its deletion", async () => {
     const carts = engine.client.kv().bucket("carts")
     for (const n of [1, 2]) await carts.put("c-2", { n })
     await carts.delete("c-2")
@@ -100,7 +100,7 @@ describe("the history of a key with large values", () => {
 })
 
 describe("the record of a run with large results", () => {
-  it("comes in pages over HTTP, and is gathered by clients", { timeout: 30_000 }, async () => {
+  it("comes in pages over HTTP, and is collected by clients", { timeout: 30_000 }, async () => {
     const { runIds } = await engine.client.emit("order.placed", {})
     const runId = runIds[0] ?? ""
     assert.strictEqual((await engine.client.waitForRun(runId, { timeout: 20_000 })).status, "completed")

@@ -305,7 +305,7 @@ const register = (worker: string, more: object): object => ({
   ...more
 })
 
-/** A push endpoint that describes itself well, and answers turns with this; what becomes of a run of it. */
+/** A push endpoint with a valid description, and these answers to turns; and the end of its run. */
 const pushed =
   (name: string, answer: string): Send =>
   async (target) => {
@@ -460,7 +460,7 @@ const attacks: ReadonlyArray<Attack> = [
         { key }
       )
     },
-    /^403 .*makes no key that ends later/,
+    /^403 .*cannot make a key that ends later/,
     "with keys"
   ],
 
@@ -612,7 +612,7 @@ describe.each(["with keys", "without keys"] as const)("a server %s", (mode) => {
     30_000
   )
 
-  it("has been up, quick and small all the time, and a client has gone on working", async () => {
+  it("stays up, fast and small, and another client keeps working", async () => {
     const report = await watcher.end()
 
     if (watcher.broken !== undefined) assert.fail(watcher.broken)
@@ -622,7 +622,7 @@ describe.each(["with keys", "without keys"] as const)("a server %s", (mode) => {
   }, 60_000)
 })
 
-it("the first key, made over the channel for one environment, is answered, spans all and is what counts from then on", async () => {
+it("the first key, made over a channel for one environment, spans all environments and counts at once", async () => {
   await using terminal = new Terminal()
   const port = await freePort()
   await terminal.start(["serve", "--port", String(port)]).until("listens at")
@@ -636,7 +636,7 @@ it("the first key, made over the channel for one environment, is answered, spans
   assert.match(await ask(target, "POST", "/api/v1/orgs", { name: "Acme" }, { key }), /^201 /)
 }, 30_000)
 
-/** Keys of a viewer, and of somebody to whom something of everything is denied. */
+/** Keys of a viewer, and of one who is denied something of each kind. */
 const withKeys = async (open: Target): Promise<Target> => {
   const made = async (path: string, body: object) =>
     JSON.parse((await ask(open, "POST", path, body)).slice(4)) as { readonly id: string }

@@ -121,7 +121,7 @@ describe.each(tooMuch)("too many %s", (_name, json, reason) => {
     assert.strictEqual((await send(url, "GET", "/health")).status, 200)
   })
 
-  it("are no description and no answer of a push endpoint, and the run fails with the reason", async () => {
+  it("are refused in answers of a push endpoint, and the run fails with the reason", async () => {
     const engine = await startEngine({
       filename: ":memory:",
       logger: false,
@@ -260,7 +260,7 @@ describe("a message of a streaming worker", () => {
   })
 })
 
-describe("what is said beside something", () => {
+describe("descriptions and labels", () => {
   const entries = Object.fromEntries(
     Array.from({ length: Limits.metadataEntries + 1 }, (_, i) => [`k${i}`, "v"])
   )
@@ -291,7 +291,7 @@ describe("what is said beside something", () => {
     assert.match(String(error), reason)
   })
 
-  it("is small: labels of a worker too, whatever it is connected by", async () => {
+  it("are small: labels of a worker too, over every transport", async () => {
     const { url } = await serve()
     const register = (labels: object) =>
       send(url, "POST", "/api/v1/workers/worker-1/register", {
@@ -310,7 +310,7 @@ describe("what is said beside something", () => {
     assert.strictEqual((await register({ zone: "a" })).status, 200)
   })
 
-  it("leaves room for a batch of a thousand ordinary events", async () => {
+  it("leave room for a batch of a thousand ordinary events", async () => {
     const { url } = await serve()
     const event = (i: number) => ({
       event: "order.placed",
@@ -351,7 +351,7 @@ describe("events that start many runs", () => {
   const counted = async (url: string): Promise<number> =>
     (await send(url, "POST", `${connect}/ListRuns`, { limit: 1 })).body.totalCount ?? 0
 
-  it("are not stored together when they could start more than 10,000, and nothing of them is", async () => {
+  it("are refused as a batch when they could start more than 10,000 runs, and none is stored", async () => {
     const { url } = await serve()
     assert.strictEqual((await listeners(url, 1000)).status, 200)
     const append = (many: number) =>
@@ -482,7 +482,7 @@ describe("a registration", () => {
     assert.strictEqual(again.status, 200)
   })
 
-  it("is listed in pages, which no list of workers or functions outgrows", { timeout: 180_000 }, async () => {
+  it("is listed in pages with bounded size", { timeout: 180_000 }, async () => {
     // the workers say nothing more, and would be given up while the last ones are on their way
     const { url } = await serve({ virtualTime: true })
     for (let i = 0; i < 92; i++) {

@@ -1,4 +1,4 @@
-/** Requests of HTTP/2 that are over before they are looked at. */
+/** Requests of HTTP/2 that end before they are processed. */
 import { afterAll, assert, beforeAll, describe, it } from "vitest"
 import { freePort, type Running, Terminal } from "../Cli/Terminal.ts"
 import { workerStream } from "../../src/Protocol/Workers.ts"
@@ -54,7 +54,7 @@ describe("a stream of HTTP/2", () => {
     assert.notInclude(server.output().slice(before), "because of a bug")
   })
 
-  it("that comes with the end of its connection is no bug", async () => {
+  it("that arrives with the end of its connection is not an error", async () => {
     using socket = await RawSocket.open(port)
     const before = server.output().length
     const unexpected = http2Frame(8, 0, 0, Buffer.alloc(4))

@@ -111,7 +111,7 @@ const told: ReadonlyArray<
 ]
 
 describe.each(told)("to whom %s is denied", (_, denied, id, filters) => {
-  it("a run that was told of it is not found by that, counted by that or shown with it", async () => {
+  it("a run that received it is not found by it, counted by it or shown with it", async () => {
     const key = await keys.keyThat(allowed, denied())
     for (const filter of filters()) {
       assert.deepInclude(await find(filter), { ids: [id()], totalCount: 1 }, JSON.stringify(filter))
@@ -133,7 +133,7 @@ describe.each(told)("to whom %s is denied", (_, denied, id, filters) => {
   })
 })
 
-it("a run that is denied itself is not forked, and which steps it has is not told", async () => {
+it("a denied run is not forked, and its steps are not revealed", async () => {
   const key = await keys.keyThat(allowed, deny("run:read", `run:${owed}`))
   const fork = (body: object, by?: string) =>
     keys.send("POST", `/api/v1/runs/${owed}/fork`, body, by === undefined ? {} : { key: by })

@@ -1,8 +1,8 @@
-/** Calls that wait, and streams: there is room for so many over all connections, and for some of each connection whoever has the others. */
+/** Waiting calls and streams: a limit over all connections, and some places for each connection in any case. */
 import http2 from "node:http2"
 import { once } from "node:events"
 import { afterEach, assert, beforeEach, describe, it, vi } from "vitest"
-import { FEW_WAITS, MORE_WAITS } from "../../src/Server/Http/Waiting.ts"
+import { FEW_WAITS, MORE_WAITS } from "../../src/Server/Http/WaitingCalls.ts"
 import { MORE_STREAMS } from "../../src/Server/Http/Http2.ts"
 import { Keys } from "./Keys.ts"
 
@@ -15,7 +15,7 @@ afterEach(() => keys[Symbol.asyncDispose]())
 const emit = () => keys.ok(keys.rpc("IronflowService/Trigger", { event: "order.placed", data: {} }))
 
 describe("calls that wait", () => {
-  it("are refused when there are too many, and not those of somebody who has a few", async () => {
+  it("are refused when there are too many, except those of a client with few", async () => {
     await keys.ok(
       keys.rpc("IronflowService/RegisterFunction", { id: "ship", triggers: [{ event: "order.placed" }] })
     )
@@ -46,7 +46,7 @@ describe("calls that wait", () => {
 })
 
 describe("streams of HTTP/2", () => {
-  it("are refused when all connections have too many, and not the first one of a connection", async () => {
+  it("are refused when all connections have too many, except the first one of a connection", async () => {
     const sessions: Array<http2.ClientHttp2Session> = []
     const open = async (streams: number, onCode: (code: number) => void) => {
       const session = http2.connect(keys.server.url).on("error", () => undefined)

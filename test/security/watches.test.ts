@@ -5,7 +5,7 @@ import { WebSocket } from "ws"
 
 afterEach(() => void vi.restoreAllMocks())
 
-it("watchers that begin far back keep the event loop for some frames only, however many they are", async () => {
+it("watchers that begin far back block the event loop for a few frames only, however many they are", async () => {
   await using engine = await startEngine({ filename: ":memory:", logger: false, listen: { port: 0 } })
   const kv = engine.client.kv()
   await kv.createBucket({ name: "b" })

@@ -102,7 +102,7 @@ test("the programs compile", () => {
 })
 
 describe.each(Object.entries(apis))("the program of the %s API", (name, api) => {
-  test("makes every call that there is", () => {
+  test("makes every existing call", () => {
     const members = Object.keys(api.types).flatMap((variable) =>
       project.members(`${name}-surface.ts`, variable)
     )
@@ -115,7 +115,7 @@ describe.each(Object.entries(apis))("the program of the %s API", (name, api) => 
     expect(project.casts(`${name}.ts`)).toEqual([])
   })
 
-  test("has no value whose type is any", () => {
+  test("has no value of type any", () => {
     expect(project.anys(`${name}.ts`)).toEqual([])
   })
 })

@@ -11,7 +11,7 @@ import {
 } from "../../src/Protocol/Row.ts"
 import { calls, others, upgrades } from "../../src/Protocol/Rows.ts"
 
-/** All that have rows: there are pages of which nothing is called. */
+/** All that have rows: some pages call nothing. */
 const nouns = [...new Set([...Object.keys(calls), ...Object.keys(others)])]
 
 /** The comment above each row, by the name of the row. */

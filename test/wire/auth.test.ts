@@ -119,7 +119,7 @@ describe("the matrix", () => {
     }
   })
 
-  it("every endpoint lets a key through that may do just that, and no endpoint else of another action", async () => {
+  it("every endpoint accepts a key with just its action, and no endpoint of another action does", async () => {
     const keys = new Map<string, string>()
     for (const action of actions) {
       const { roleId } = await makeRole({ actions: action })
@@ -141,7 +141,7 @@ describe("the matrix", () => {
     }
   })
 
-  it("a consumer group is for those who may do that to groups of its name, and subscribe to its pattern", async () => {
+  it("a consumer group needs the right to groups of its name, and to its pattern", async () => {
     const { roleId } = await makeRole({
       actions: "subscription:manage",
       resources: "group:printers"
@@ -182,7 +182,7 @@ describe("the matrix", () => {
     assert.strictEqual(await status("DELETE", "/api/v1/consumer-groups/printers"), 204)
   })
 
-  it("metrics and the description want a key that may read the engine", async () => {
+  it("metrics and the description need a key that may read the engine", async () => {
     const worker = await makeKey({ role_ids: ["role_worker"] })
     const nothing = await makeKey({ role_ids: [] })
     for (const path of ["/metrics", "/openapi.json"]) {
@@ -193,7 +193,7 @@ describe("the matrix", () => {
     }
   })
 
-  it("nobody without a key learns what there is", async () => {
+  it("without a key nobody learns what exists", async () => {
     const answer = await send("GET", "/api/v1/nothing", undefined, { key: "" })
     assert.deepStrictEqual([answer.status, answer.body.code], [401, "UNAUTHENTICATED"])
     assert.strictEqual((await send("GET", "/api/v1/nothing")).status, 404)
@@ -224,7 +224,7 @@ describe("keys", () => {
     assert.isString((await ok(send("GET", `/api/v1/apikeys/${made.id}`))).last_used_at)
   })
 
-  it("made without roles are the developer's", async () => {
+  it("created without roles are developer keys", async () => {
     const { id, key } = await makeKey()
     assert.deepStrictEqual((await ok(send("GET", `/api/v1/apikeys/${id}`))).role_ids, ["role_developer"])
     assert.strictEqual((await send("POST", "/api/v1/apikeys", { name: "x" }, { key })).status, 403)
@@ -247,7 +247,7 @@ describe("keys", () => {
     assert.strictEqual((await emit(key)).status, 401)
   })
 
-  it("decide the environment, unless they span all", async () => {
+  it("determine the environment, unless they span all", async () => {
     const { key } = await makeKey({ env_id: "env_staging" })
     const emitted = await ok(emit(key))
     assert.isString(emitted.eventId)
@@ -260,7 +260,7 @@ describe("keys", () => {
     assert.lengthOf(await names("default"), 0)
   })
 
-  it("give no more than they have", async () => {
+  it("cannot give more rights than they have", async () => {
     const { roleId } = await makeRole({ actions: "apikey:*" })
     const { key } = await makeKey({ role_ids: [roleId] })
     const make = (input: object) => send("POST", "/api/v1/apikeys", { name: "more", ...input }, { key })
@@ -278,7 +278,7 @@ describe("keys", () => {
     assert.strictEqual((await send("GET", "/api/v1/apikeys/key_bootstrap", undefined, { key })).status, 404)
   })
 
-  it("bound to an environment do not change what all share", async () => {
+  it("bound to an environment cannot change shared settings", async () => {
     const { key } = await makeKey({ role_ids: ["role_admin"] })
     const { status, body } = await send("POST", "/api/v1/roles", { name: "mine" }, { key })
     assert.strictEqual(status, 403)
@@ -409,7 +409,7 @@ describe("bad input", () => {
     assert.deepStrictEqual(await all(), before)
   })
 
-  it("what is in use is not deleted", async () => {
+  it("things in use cannot be deleted", async () => {
     const org = await ok(send("POST", "/api/v1/orgs", { name: "Acme" }))
     const role = await ok(send("POST", "/api/v1/roles", { name: "r", org_id: org.id }))
     const policy = await ok(
@@ -488,7 +488,7 @@ describe("while calls are in flight", () => {
     }
   })
 
-  it("a channel needs a key, and each of its calls what the key may do", async () => {
+  it("a channel needs a key, and each of its calls the right to it", async () => {
     const { roleId } = await makeRole({ actions: "run:read" })
     const { key } = await makeKey({ role_ids: [roleId] })
     for (const wrong of ["", "ifk_wrong"]) {
@@ -505,7 +505,7 @@ describe("while calls are in flight", () => {
     assert.strictEqual(await ask(socket, 3, "GET", "/api/v1/secrets"), 200)
   })
 
-  it("what a policy denies to subscriptions is not had by a wider pattern", async () => {
+  it("denied subscriptions cannot be had by a wider pattern", async () => {
     const { roleId } = await makeRole({ actions: "subscription:read" })
     const denial = { actions: "subscription:read", resources: "subscription:events:salary.*" }
     const { id } = await ok(send("POST", "/api/v1/policies", { name: "pay", effect: "deny", ...denial }))
@@ -536,7 +536,7 @@ describe("while calls are in flight", () => {
     assert.deepStrictEqual(seen, ["ok", "ok", ...Array.from({ length: 4 }, () => "UNAUTHORIZED")])
   })
 
-  it("states of projections and configurations come to those only who may read them", async () => {
+  it("states of projections and configurations reach only keys that may read them", async () => {
     const { roleId } = await makeRole({ actions: "subscription:read" })
     const policies = [
       { effect: "allow", actions: "projection:read, config:read", resources: "*" },
@@ -665,7 +665,7 @@ describe("while calls are in flight", () => {
 })
 
 describe("workers", () => {
-  it("of one environment are not known to keys of another", async () => {
+  it("of one environment are unknown to keys of another", async () => {
     const staging = await makeKey({ env_id: "staging", role_ids: ["role_worker"] })
     const other = await makeKey({ env_id: "other", role_ids: ["role_worker"] })
     const register = (key: string) =>
@@ -689,7 +689,7 @@ describe("workers", () => {
 })
 
 describe("turns", () => {
-  it("of one environment are not known to keys of another, which have their ids", async () => {
+  it("of one environment are unknown to keys of another, even with their ids", async () => {
     const staging = await makeKey({ env_id: "staging", role_ids: ["role_worker"] })
     const other = await makeKey({ env_id: "other", role_ids: ["role_worker"] })
     const registration = registrationOf("w-1", [{ id: "ship-order", event: "order.placed" }])
@@ -774,7 +774,7 @@ describe("pages of other origins", () => {
     return response.headers.get("access-control-allow-origin")
   }
 
-  it("with keys those of corsOrigins are answered, preflight included", async () => {
+  it("are answered with keys when they are in corsOrigins, preflight included", async () => {
     await restart({ corsOrigins: ["https://app.example.com"] })
     assert.strictEqual((await preflight("https://app.example.com")).status, 204)
     assert.strictEqual(await allowed("https://app.example.com", "OPTIONS"), "https://app.example.com")
@@ -786,7 +786,7 @@ describe("pages of other origins", () => {
     }
   })
 
-  it("without keys those of loopback are", async () => {
+  it("are answered without keys when they are on loopback", async () => {
     await restartOpen()
     assert.strictEqual((await preflight("http://localhost:3000")).status, 204)
     assert.strictEqual(await allowed("http://localhost:3000"), "http://localhost:3000")
@@ -803,7 +803,7 @@ describe("pages of other origins", () => {
 })
 
 describe("listening", () => {
-  it("on any host takes a key, and goes on wanting one when the last is deleted", async () => {
+  it("on any host needs a key, even after the last one was deleted", async () => {
     const failure = await start({ host: "0.0.0.0" }).catch((error: unknown) => error)
     assert.match(String(failure), /does not listen on "0.0.0.0" without API keys/)
 

@@ -32,7 +32,7 @@ const answers: ReadonlyArray<readonly [string, Buffer, string]> = [
 const literally = (text: string): RegExp => new RegExp(text.replace(/[^\w ]/g, (c) => `\\x${hex(c)}`))
 const hex = (character: string): string => character.charCodeAt(0).toString(16).padStart(2, "0")
 
-/** Sends the bytes in pieces; after each the server has to answer somebody else. */
+/** Sends the bytes in pieces; after each the server has to answer another client. */
 const sendInPieces = async (
   url: string,
   sockets: ReadonlyArray<{ readonly socket: RawSocket; readonly pieces: ReadonlyArray<Buffer> }>
@@ -87,7 +87,7 @@ describe("a connection to `ironflow serve`", () => {
     await socket.until(literally(expected))
   })
 
-  it("may send a second request before the first is answered", async () => {
+  it("may pipeline requests", async () => {
     using socket = await RawSocket.open(port)
 
     const emit = asHttp1("POST", "/ironflow.v1.IronflowService/Trigger")
@@ -117,7 +117,7 @@ describe("a connection to `ironflow serve`", () => {
     assert.strictEqual((await send(url, "GET", "/health")).status, 200)
   })
 
-  it("that has only begun does not keep the server from stopping", async () => {
+  it("that has only begun does not prevent the server from stopping", async () => {
     const other = await freePort()
     const stopping = terminal.start(["serve", "--port", String(other), "--data", "other.db"])
     await stopping.until(`Ironflow listens at`)
@@ -210,7 +210,7 @@ describe("a connection that takes its time", () => {
     assert.match(answer, text === "" ? /^$/ : /^HTTP\/1\.1 408 /)
   })
 
-  it("is ended when it speaks HTTP/2 and asks for nothing, whatever else it says", async () => {
+  it("is ended when it speaks HTTP/2 without a request, whatever else it sends", async () => {
     await using ironflow = await start({ bodyTimeoutMs: 300 })
     using socket = await RawSocket.open(ironflow.port)
     const answer = socket.all()
@@ -221,7 +221,7 @@ describe("a connection that takes its time", () => {
     clearInterval(pings)
   })
 
-  it("is ended though a byte comes now and then", async () => {
+  it("is ended even when a byte comes now and then", async () => {
     await using ironflow = await start({ bodyTimeoutMs: 300 })
     using socket = await RawSocket.open(ironflow.port)
     const answer = socket.all()

@@ -58,7 +58,7 @@ const open = async (headers: Record<string, string> = {}) => {
 const emit = "/ironflow.v1.IronflowService/Trigger"
 const register = "/ironflow.v1.IronflowService/RegisterFunction"
 
-/** A run that nobody works on. */
+/** A run without a worker. */
 const startRun = async (): Promise<string> => {
   const { message, socket, until } = await open()
   socket.send(message(1, "POST", register, { id: "ship", triggers: [{ event: "order.placed" }] }))
@@ -74,7 +74,7 @@ describe("a channel", () => {
     assert.strictEqual(response.headers.get("x-ironflow-channel"), "/api/v1/channel")
   })
 
-  it("answers every call of a frame, whatever their order, with the status that HTTP would have", async () => {
+  it("answers every call of a frame, in any order, with the status of HTTP", async () => {
     const { message, socket, until } = await open()
 
     socket.send(
@@ -158,7 +158,7 @@ describe("a channel", () => {
     assert.strictEqual((await once(socket, "close"))[0], 1009)
   })
 
-  it("answers 429 to calls beyond its limit, and goes on", async () => {
+  it("answers 429 to calls beyond its limit, and continues", async () => {
     const { message, socket, until } = await open()
     const runId = await startRun()
     const waits = Array.from({ length: 10_001 }, (_, i) =>
@@ -173,7 +173,7 @@ describe("a channel", () => {
     assert.strictEqual((await until(3))[0]?.status, 200)
   })
 
-  it("lets calls end before the server that stops closes it", async () => {
+  it("lets calls end before a stopping server closes it", async () => {
     const { answers, message, socket, until } = await open()
     const runId = await startRun()
     socket.send(message(3, "GET", `/api/v1/runs/${runId}/wait?timeout=30000`) + message(4, "GET", "/health"))

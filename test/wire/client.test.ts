@@ -373,7 +373,7 @@ describe("runs", () => {
     assert.notStrictEqual(body.status, "RUN_STATUS_PAUSED")
   })
 
-  it("asks a run in flight to pause: the steps of a worker that cannot be told are kept until its job ends", async () => {
+  it("requests a pause of a running run: steps of a worker that does not know pauses are kept until its job ends", async () => {
     const id = await placeOrder()
     const job = await jobOf(id)
     const getRun = async () => (await connect(ironflow.url, "GetRun", { id })).body.status
@@ -459,7 +459,7 @@ describe("runs", () => {
     assert.strictEqual(body.status, "RUN_STATUS_COMPLETED")
   })
 
-  it("answers a long poll with nothing when the time is up", async () => {
+  it("answers a long poll with nothing at its timeout", async () => {
     const id = await placeOrder()
 
     const { status, text } = await send(ironflow.url, "GET", `/api/v1/runs/${id}/wait?timeout=1`)
@@ -539,7 +539,7 @@ describe("inspection", () => {
     assert.strictEqual(status, 200)
   })
 
-  it("tells what it can do and what it is", async () => {
+  it("reports capabilities and version", async () => {
     const { body } = await send(ironflow.url, "GET", "/api/v1/capabilities")
     const info = await connect(ironflow.url, "Info")
 

@@ -61,7 +61,7 @@ describe("a run", () => {
     assert.deepStrictEqual(readRun(encoded), { ...run, status })
   })
 
-  it("of a server that sends neither its exact state nor a zero attempt is understood", () => {
+  it("without its exact state and a zero attempt is understood", () => {
     const { attempt: _, ...rest } = run
 
     const decoded = readRun({ ...rest, status: "RUN_STATUS_WAITING_FOR_CAPACITY" })
@@ -219,7 +219,7 @@ it("answers fit the schemas that describe them", async () => {
   }
 })
 
-it("every frame of a subscription client is one of those in the row of its socket", () => {
+it("every frame of a subscription client is declared in the row of its socket", () => {
   const { answer, body } = sockets.subscriptions
   const [read, decode] = [reader(answer!), decoder(body!, "Frame")]
   const frames = [...sessions["events over a WebSocket"], ...sessions["a consumer group over a WebSocket"]]

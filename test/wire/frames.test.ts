@@ -156,7 +156,7 @@ describe("/rpc/worker", () => {
     await stillThere()
   })
 
-  it("ends the connection for bytes that are no text", async () => {
+  it("ends the connection for binary frames", async () => {
     const { code, frames } = await say("/rpc/worker", Buffer.from([1, 2, 3]))
 
     assert.strictEqual(code, 1008)
@@ -178,7 +178,7 @@ describe("/rpc/worker", () => {
 describe("the channel", () => {
   const call = (path: string, body: string): string => `1 POST ${path} ${body.length}\n${body}`
 
-  it("answers a body of 10,000 levels like any other that cannot be", async () => {
+  it("answers a body of 10,000 levels like any invalid one", async () => {
     const socket = await connect("/api/v1/channel")
     socket.send(call("/ironflow.v1.IronflowService/Trigger", `{"event":"a","data":${deep(10_000)}}`))
     const [data] = await once(socket, "message")
@@ -201,7 +201,7 @@ describe("the channel", () => {
 })
 
 describe("a watch", () => {
-  it("does not look at what is sent to it", async () => {
+  it("ignores input", async () => {
     await send(url, "POST", "/api/v1/kv/buckets", { name: "orders" })
     const socket = await connect("/api/v1/kv/buckets/orders/watch?revision=now")
     const keys: Array<unknown> = []

@@ -94,7 +94,7 @@ describe("over REST", () => {
     assert.deepStrictEqual([gone.status, gone.body.code], [404, "CONSUMER_GROUP_NOT_FOUND"])
   })
 
-  it("what a group has given up is listed in pages, and handed out again", async () => {
+  it("dead letters are listed in pages, and retried", async () => {
     await rest("POST", "", printers)
     const socket = new WebSocket(`${ironflow.url.replace("http", "ws")}/ws`)
     const heard: Array<{ readonly type: string; readonly eventId?: string }> = []
@@ -150,7 +150,7 @@ describe("over REST", () => {
     await once(socket, "close")
   })
 
-  it("groups are listed by what the query says, in pages", async () => {
+  it("groups are listed by query, in pages", async () => {
     for (const namespace of ["a", "b", "c"]) await rest("POST", "", { ...printers, namespace })
     await rest("POST", "/printers/pause?namespace=b")
     const list = async (query: string) => {
@@ -196,7 +196,7 @@ describe("over REST", () => {
 })
 
 describe("a legacy client", () => {
-  it("creates a group with the words of the protocol, and gets what it knows", async () => {
+  it("creates a group with the enums of the protocol, and gets the fields that it knows", async () => {
     const { body, status, text } = await call("CreateConsumerGroup", {
       namespace: "",
       ...printers,
@@ -253,7 +253,7 @@ describe("a legacy client", () => {
     assert.deepStrictEqual((await call("ListConsumerGroups", { status: 3 })).body, {})
   })
 
-  it("updates what the mask names, and pauses by the status", async () => {
+  it("updates the fields of the mask, and pauses by the status", async () => {
     await call("CreateConsumerGroup", { ...printers, maxInflight: 5, filterExpr: "event.data.i > 1" })
     const update = async (group: object, more: object = {}) => {
       const { body } = await call("UpdateConsumerGroup", { group: { name: "printers", ...group }, ...more })

@@ -62,7 +62,7 @@ describe("a body", () => {
     assert.match(((await response.json()) as { message: string }).message, /not UTF-8/)
   })
 
-  it("with members that programs stumble over is plain data", async () => {
+  it("with members such as __proto__ is plain data", async () => {
     const { status } = await send(
       ironflow.url,
       "POST",
@@ -74,7 +74,7 @@ describe("a body", () => {
     assert.notProperty({}, "polluted")
   })
 
-  it("that announces to be too large is refused before it is read", async () => {
+  it("that declares too large a size is refused before it is read", async () => {
     const answer = await exchange(
       `POST ${trigger} HTTP/1.1\r\nHost: localhost\r\nContent-Length: 99999999999\r\n\r\n`
     )
@@ -83,7 +83,7 @@ describe("a body", () => {
     assert.include(answer, "The body is too large: 99999999999 bytes, and the limit is 10000 bytes")
   })
 
-  it("that turns out to be too large is refused when it is", async () => {
+  it("that turns out to be too large is refused at the limit", async () => {
     const chunk = `2710\r\n${"x".repeat(10_000)}\r\n`
     const answer = await exchange(
       `POST ${trigger} HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n${chunk}${chunk}`
@@ -93,13 +93,13 @@ describe("a body", () => {
     assert.include(answer, '"code":"resource_exhausted"')
   })
 
-  it("that is just small enough is taken", async () => {
+  it("of exactly the limit is accepted", async () => {
     const { status } = await connect(ironflow.url, "Trigger", { event: "order.seen", data: "x".repeat(9900) })
 
     assert.strictEqual(status, 200)
   })
 
-  it("that does not come in time is given up", async () => {
+  it("that does not arrive in time is given up", async () => {
     const answer = await exchange(
       `POST ${trigger} HTTP/1.1\r\nHost: localhost\r\nContent-Length: 100\r\n\r\n{"event"`
     )
@@ -182,7 +182,7 @@ describe("a request", () => {
     assert.match(answer.body.message, message)
   })
 
-  it("that is no HTTP is answered and closed", async () => {
+  it("that is not HTTP is answered and closed", async () => {
     const answer = await exchange("this is not http\r\n\r\n")
 
     assert.match(answer, /^HTTP\/1\.1 400 /)
@@ -198,7 +198,7 @@ describe("a request", () => {
     assert.include(answer, "The headers are too large")
   })
 
-  it("for an environment that can be none is refused", async () => {
+  it("for an invalid environment is refused", async () => {
     const { status, body } = await send(
       ironflow.url,
       "POST",
@@ -239,7 +239,7 @@ describe("another version of the protocol", () => {
     assert.strictEqual(status, 200)
   })
 
-  it("of a worker with newer turns gets the ones that the engine knows", async () => {
+  it("of a worker with newer turns gets the version that the engine knows", async () => {
     const { body } = await send(ironflow.url, "POST", "/api/v1/workers/worker-9/register", {
       capabilities: { turns: 2 },
       instance: "i",
@@ -265,14 +265,14 @@ describe("a request for a WebSocket", () => {
         "Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
     )
 
-  it("to a place where there is none is answered, and the connection closed", async () => {
+  it("to a wrong path is answered, and the connection closed", async () => {
     const answer = await upgrade("/nowhere")
 
     assert.match(answer, /^HTTP\/1\.1 404 Not Found\r\n/)
     assert.match(answer, /"code":"ROUTE_NOT_FOUND"/)
   })
 
-  it("from a page of somebody else is refused", async () => {
+  it("from a page of another site is refused", async () => {
     assert.match(await upgrade("/nowhere", "Origin: http://evil.example\r\n"), /^HTTP\/1\.1 403 /)
   })
 })

@@ -73,7 +73,7 @@ describe("keys", () => {
     assert.strictEqual((await call("GET", `${KEYS}/nothing`)).body.value, "")
   })
 
-  it("are all that follows in the path, encoded or not", async () => {
+  it("are the rest of the path, encoded or not", async () => {
     for (const [path, key] of [
       ["a/b/c", "a/b/c"],
       ["a%2Fb", "a/b"],
@@ -88,7 +88,7 @@ describe("keys", () => {
     assert.strictEqual((await call("PUT", `${KEYS}/`, "1", octets)).status, 400)
   })
 
-  it("are created and updated on conditions, with 412 and both revisions when these do not hold", async () => {
+  it("are created and updated conditionally, with 412 and both revisions on a conflict", async () => {
     const create = () => call("PUT", `${KEYS}/c`, "1", { ...octets, "if-none-match": "*" })
     const update = (revision: string) => call("PUT", `${KEYS}/c`, "2", { ...octets, "if-match": revision })
 
@@ -177,7 +177,7 @@ describe("a watch over a WebSocket", () => {
     return { socket, next }
   }
 
-  it("sends a frame for each change of a key, and nothing else to who does not ask", async () => {
+  it("sends a frame for each change of a key, and by default nothing else", async () => {
     const { socket, next } = await open("/api/v1/kv/buckets/carts/watch?key=user.*")
     await call("PUT", `${KEYS}/other`, "0", octets)
     const { revision } = (await call("PUT", `${KEYS}/user.1`, "1", octets)).body
@@ -197,7 +197,7 @@ describe("a watch over a WebSocket", () => {
     socket.close()
   })
 
-  it("goes on after a revision, and says where it begins to who asks", async () => {
+  it("continues after a revision, and says where it begins on request", async () => {
     const first = (await call("PUT", `${KEYS}/a`, "1", octets)).body.revision
     await call("PUT", `${KEYS}/b`, "2", octets)
 
@@ -208,7 +208,7 @@ describe("a watch over a WebSocket", () => {
     socket.close()
   })
 
-  it("says what is wrong, and closes", async () => {
+  it("reports an error, and closes", async () => {
     const { socket, next } = await open("/api/v1/kv/buckets/nowhere/watch")
     assert.include(await next(), { type: "error", code: "BUCKET_NOT_FOUND", status: 404 })
     assert.strictEqual((await once(socket, "close"))[0], 4000)
@@ -248,7 +248,7 @@ it("a watcher that does not read is closed with 4008", async () => {
 })
 
 describe("lists", () => {
-  it("come whole without a limit, and in pages with one", async () => {
+  it("are complete without a limit, and paged with one", async () => {
     for (const key of ["a", "b", "c"]) await call("PUT", `${KEYS}/${key}`, "1", octets)
 
     assert.deepStrictEqual((await call("GET", KEYS)).body, { keys: ["a", "b", "c"], count: 3 })
@@ -273,7 +273,7 @@ describe("lists", () => {
     )
   })
 
-  it("that are long come whole, and are refused without a limit when they are more than 16 MiB", async () => {
+  it("that are long are complete, and are refused without a limit beyond 16 MiB", async () => {
     const names = Array.from({ length: 17_000 }, (_, i) => "k".repeat(994) + String(i).padStart(6, "0"))
     const store = async (keys: ReadonlyArray<string>) => {
       for (let i = 0; i < keys.length; i += 100) {

@@ -1,4 +1,4 @@
-/** Bodies that nobody sends by mistake: every call answers them in words, in time, and goes on. */
+/** Hostile bodies: every call answers them with a message, in time, and continues. */
 import { afterAll, assert, beforeAll, describe, it, vi } from "vitest"
 import { pathOf } from "../../src/Protocol/Http/Endpoints.ts"
 import { endpoints } from "../../src/Protocol/Rows.ts"
@@ -174,7 +174,7 @@ describe("limits come before work", () => {
     return answered
   }
 
-  it("a name of 4 MB is not held against the patterns of policies", async () => {
+  it("a name of 4 MB is not compared with the patterns of policies", async () => {
     const headers = await restricted()
     const body = JSON.stringify({ event: "abcde".repeat(800_000), data: {} })
 
@@ -187,7 +187,7 @@ describe("limits come before work", () => {
     assert.match(text, /The name .* is too large: 4000000 characters, and the limit is 1024/)
   })
 
-  it("a batch of 130,000 events is refused before each is looked at", async () => {
+  it("a batch of 130,000 events is refused before each event is checked", async () => {
     const headers = await restricted()
     const events = Array.from({ length: 130_000 }, (_, i) => ({ event: `a${i}` }))
 

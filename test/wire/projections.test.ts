@@ -38,7 +38,7 @@ const runOnce = async (
 }
 
 describe("a legacy runner", () => {
-  it("is told that there is no stream, so that it polls", async () => {
+  it("learns that there is no stream, so that it polls", async () => {
     const answer = await send(
       ironflow.url,
       "POST",
@@ -51,7 +51,7 @@ describe("a legacy runner", () => {
     assert.strictEqual(answer.body.code, "unimplemented")
   })
 
-  it("registers, polls, folds and saves, and gets the rest after that", async () => {
+  it("registers, polls, folds and saves, and then gets the rest", async () => {
     const registered = await call("RegisterProjection", {
       name: "totals",
       events: ["order.*"],
@@ -85,7 +85,7 @@ describe("a legacy runner", () => {
     assert.strictEqual((await get("/totals/status")).body.last_event_seq, last)
   })
 
-  it("that keeps one state only gets one partition at a time, and every partition is right", async () => {
+  it("that keeps one state gets one partition at a time, and every partition is right", async () => {
     await call("RegisterProjection", {
       name: "per-customer",
       events: ["cart.filled"],
@@ -111,7 +111,7 @@ describe("a legacy runner", () => {
     assert.strictEqual((await get("/per-customer/status")).body.lag, 0)
   })
 
-  it("acknowledges by a position in either spelling, and snake case is as good", async () => {
+  it("acknowledges by a position in camel case or snake case", async () => {
     await call("RegisterProjection", { name: "mails", events: ["mail.due"], mode: "external" })
     const first = await emit("mail.due", { to: "ada" })
     const second = await emit("mail.due", { to: "bob" })
@@ -149,7 +149,7 @@ describe("a legacy runner", () => {
     )
   })
 
-  it("is looked after over ConnectRPC as over REST", async () => {
+  it("is managed over ConnectRPC as over REST", async () => {
     const name = "looked-after"
     await call("RegisterProjection", { name, events: ["looked.at"], mode: "managed" })
     const seq = await emit("looked.at", {})
@@ -205,7 +205,7 @@ describe("a legacy runner", () => {
     assert.strictEqual((await call("WaitForEvent", { eventId: "evt_x", projection: name })).status, 404)
   })
 
-  it("is refused with 409 when it saves what was reset or is done", async () => {
+  it("is refused with 409 when it saves a reset or finished batch", async () => {
     await call("RegisterProjection", { name: "visits", events: ["page.seen"], mode: "managed" })
     const seq = await emit("page.seen", {})
     await call("PollProjectionEvents", { name: "visits", batchSize: 10 })
@@ -361,7 +361,7 @@ describe("projections over REST", () => {
     assert.strictEqual(answer.body.code, "VALIDATION_ERROR")
   })
 
-  it("give nothing to who shows a wrong token", async () => {
+  it("give nothing for a wrong token", async () => {
     const save = { from: 0, to: 1, states: [], deadLetters: [], resolved: [] }
 
     assert.deepStrictEqual(

@@ -36,7 +36,7 @@ describe("a worker that registers", () => {
     assert.match(JSON.stringify(body), /maxConcurrentJobs|max_concurrent_jobs/)
   })
 
-  it("for one turn, or for very many, is taken", async () => {
+  it("for one turn, or for very many, is accepted", async () => {
     for (const maxConcurrentJobs of [1, 100_000]) {
       const worker = new RawTurnWorker(engine.url!, { id: `w${maxConcurrentJobs}` })
       const registration = { ...registrationOf(worker.id, [{ id: "ship-order" }]), maxConcurrentJobs }

@@ -42,7 +42,7 @@ describe("listening", () => {
     }
   )
 
-  it("on every host is possible when the user insists: for programs, and not for pages of others", async () => {
+  it("on every host is possible with `insecure`: for programs, and not for pages of other sites", async () => {
     await using ironflow = await start({ host: "0.0.0.0", insecure: true })
     const ask = async (headers: Record<string, string>) =>
       (await send(`http://127.0.0.1:${ironflow.port}`, "GET", "/health", undefined, headers)).status
@@ -62,7 +62,7 @@ describe("listening", () => {
     assert.strictEqual((await failureOf(start(options))).code, "VALIDATION_ERROR")
   })
 
-  it("gives slow requests an hour if it is told so", async () => {
+  it("gives slow requests up to an hour, if configured", async () => {
     await using ironflow = await start({ bodyTimeoutMs: 3_600_000 })
 
     assert.strictEqual((await fetch(`http://127.0.0.1:${ironflow.port}/health`)).status, 200)

@@ -32,7 +32,7 @@ const wrong: ReadonlyArray<readonly [line: string, body: object | undefined, sai
   ["POST /api/v1/bulk", { action: "cancel", filters: { status: "failed", sine: "1d" } }, /sine/]
 ]
 
-it("refuses what looks like another member", async () => {
+it("refuses a misspelled member", async () => {
   for (const [line, body, said] of wrong) {
     const { status, text } = await ask(line, body)
     assert.strictEqual(status, 400, line)
@@ -42,7 +42,7 @@ it("refuses what looks like another member", async () => {
   assert.strictEqual(text, "{}")
 })
 
-it("passes over what nobody here knows, and what later clients send", async () => {
+it("ignores unknown members, and those of later clients", async () => {
   assert.strictEqual((await ask("GET /api/v1/events?unheard_of=1&limit=5")).status, 200)
   const body = { event: "order.placed", data: {}, unheardOf: 1, namespace: "library", event_name: "x" }
   assert.strictEqual((await ask("POST /ironflow.v1.IronflowService/Trigger", body)).status, 200)

@@ -106,7 +106,7 @@ it("a batch of reports that comes after a later one is counted as a report", asy
   expect(await refused()).toEqual({ ...none, report: 1 })
 })
 
-it("leave to begin with a job that is gone is counted as a renewal", async () => {
+it("a late start of a lost job is counted as a renewal", async () => {
   const { jobId, runId } = await stale()
   for (const id of [`${jobId}~${runId}`, "of-another-server"]) {
     const answer = await send(server.url, "PUT", `/api/v1/workers/w-2/jobs/${id}/ack`, {})

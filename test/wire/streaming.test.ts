@@ -63,7 +63,7 @@ const place = async (data: Record<string, unknown> = { orderId: "o-1" }): Promis
 const completed = (job: Fields): ReadonlyArray<string> => job.all(5).map((step) => step.text(1))
 
 describe("a legacy streaming worker", () => {
-  it("registers with the bytes of the protocol, and is answered with those", async () => {
+  it("registers with the bytes of the protocol, and is answered in them", async () => {
     await using worker = new RawStream(server.url)
 
     // register { worker_id: "w-1", hostname: "h", function_ids: ["ship"], max_concurrent_jobs: 2 }
@@ -93,7 +93,7 @@ describe("a legacy streaming worker", () => {
     assert.deepStrictEqual((await client.waitForRun(runId)).output, { shipped: "yes" })
   })
 
-  it("completes a job without an output, as one whose result was no object", async () => {
+  it("completes a job without an output, as with a result that was not an object", async () => {
     await using worker = await employ()
     const runId = await place()
 
@@ -104,7 +104,7 @@ describe("a legacy streaming worker", () => {
     assert.deepStrictEqual([run.status, run.output ?? null], ["completed", null])
   })
 
-  it("finds the steps that it has reported when the run comes to another worker", async () => {
+  it("has its reported steps passed to the next worker of the run", async () => {
     const worker = await employ()
     const runId = await place()
     const job = await worker.job()
@@ -193,7 +193,7 @@ describe("a legacy streaming worker", () => {
     )
   })
 
-  it("invokes a function by the field that engines of ours add", async () => {
+  it("invokes a function by the field that this engine adds", async () => {
     await registerFunction("label", [])
     await using worker = await employ("w-1", 10, ["ship", "label"])
     const runId = await place()
@@ -217,7 +217,7 @@ describe("a legacy streaming worker", () => {
     assert.deepStrictEqual(awake.all(5)[0]!.struct(3), { label: "l-1" })
   })
 
-  it("never gets more jobs than it has room for", async () => {
+  it("never gets more jobs than its limit", async () => {
     await using worker = await employ("w-1", 2)
     const runIds = await Promise.all([place(), place(), place()])
 
@@ -259,7 +259,7 @@ describe("a legacy streaming worker", () => {
     assert.deepStrictEqual((await client.waitForRun(runId)).output, { n: 1 })
   })
 
-  it("that ends a job without a word has its run paused, which says why", async () => {
+  it("that ends a job without a report has its run paused, with the reason", async () => {
     await using worker = await employ()
     const runId = await place()
     await worker.job()
@@ -308,7 +308,7 @@ describe("the port", () => {
     assert.strictEqual((await client.health()) !== undefined, true)
   })
 
-  it("says that a call of another content type is none", async () => {
+  it("refuses a call of another content type", async () => {
     await using worker = new RawStream(server.url, { "content-type": "application/json" })
     const status = await new Promise((resolve) =>
       worker.stream.once("response", (headers) => resolve(headers[":status"]))

@@ -58,7 +58,7 @@ describe("AppendEvent", () => {
     assert.deepInclude(event, { data: { a_b: { cD: 1 } }, version: 3, metadata: { by: "me" } })
   })
 
-  it("answers a conflict with 409 and words that legacy clients look for", async () => {
+  it("answers a conflict with 409 and the text that legacy clients look for", async () => {
     await append("conflict")
 
     for (const expected of [0, 2, "7"]) {
@@ -71,7 +71,7 @@ describe("AppendEvent", () => {
     assert.strictEqual((await append("conflict", { expected_version: 1 })).body.entityVersion, "2")
   })
 
-  it("takes an absent expectation for its zero: there must be no stream", async () => {
+  it("treats an absent expectation as zero: there must be no stream", async () => {
     const minimal = { entity_id: "absent", entity_type: "order", event_name: "item.added" }
 
     assert.strictEqual((await call("AppendEvent", minimal)).status, 200)
@@ -141,7 +141,7 @@ describe("AppendEvents", () => {
 })
 
 describe("ReadStream", () => {
-  it("answers both ways, and leaves out what is zero", async () => {
+  it("answers in both directions, and omits zeros", async () => {
     for (let n = 1; n <= 3; n++) await append("read", { data: { n } })
     const read = async (more: Record<string, unknown>) => {
       const { body } = await call("ReadStream", {
@@ -196,7 +196,7 @@ describe("GetStreamInfo", () => {
     })
   })
 
-  it("of a stream that does not exist says so in exactly the words that clients compare", async () => {
+  it("of a missing stream answers with exactly the text that clients compare", async () => {
     const { body, status } = await call("GetStreamInfo", { entity_id: "nobody" })
 
     assert.deepStrictEqual([status, body.code, body.message], [404, "not_found", "stream not found"])
@@ -209,7 +209,7 @@ describe("GetStreamInfo", () => {
 })
 
 describe("GetEntityHistory", () => {
-  it("answers with what each event has started, and where to read on", async () => {
+  it("answers with the runs that each event started, and the next position", async () => {
     await using other = await start()
     const worker = new RawTurnWorker(other.url)
     await worker.register()
@@ -299,7 +299,7 @@ describe("GetEntityHistory", () => {
     )
   })
 
-  it("is about a stream that exists, and asked for in order", async () => {
+  it("needs an existing stream and a valid order", async () => {
     await append("asked")
 
     const nobody = await call("GetEntityHistory", { entity_id: "nobody" })
@@ -382,7 +382,7 @@ describe("streams", () => {
     assert.strictEqual(wrong.status, 400)
   })
 
-  it("of environments are apart", async () => {
+  it("of environments are separate", async () => {
     const headers = { "content-type": "application/json", "x-ironflow-environment": "staging" }
     await append("apart")
 
@@ -433,7 +433,7 @@ describe("the writes of a step, as a worker reports them", () => {
     return { ironflow, report, transactions, [Symbol.asyncDispose]: () => ironflow.close() }
   }
 
-  it("are stored with the step and acknowledged with what came of them; a conflict stores nothing", async () => {
+  it("are stored with the step and acknowledged with their results; a conflict stores nothing", async () => {
     await using here = await turn()
 
     const conflict = await here.report(

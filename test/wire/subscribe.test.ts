@@ -84,7 +84,7 @@ describe.each([
     assert.deepStrictEqual([second.topic, second.sequence], ["order.paid", "2"])
   })
 
-  it("what is wrong is said in the last envelope, with status 200", async () => {
+  it("errors are in the last envelope, with status 200", async () => {
     using events = await openStream(server.url, { pattern: "events:a..b" })
 
     assert.strictEqual(await events.over(), "invalid_argument")
@@ -101,7 +101,7 @@ describe.each([
     await subscribed("news", 0)
   })
 
-  it("an engine that stops says so, and stops within about a second", async () => {
+  it("a stopping engine says so, and stops within about a second", async () => {
     using events = await openStream(server.url, { pattern: "events:>" })
 
     const begun = performance.now()
@@ -112,7 +112,7 @@ describe.each([
     server = await start()
   })
 
-  it("a client that stops reading has missed nothing when it reads on, unless it has asked to drop", async () => {
+  it("a client that stops reading misses nothing when it reads again, unless it drops", async () => {
     const count = 200
     const isHttp2 = openStream === RawEvents.openHttp2
     using quick = await openStream(server.url, { pattern: "events:big" })
@@ -136,7 +136,7 @@ describe.each([
   }, 60_000)
 })
 
-it("the filters of all streams of a connection have a limit together, which those that are over leave", async () => {
+it("the filters of all open streams of a connection have a common limit", async () => {
   const session = http2.connect(server.url).on("error", () => undefined)
   const subscribe = async (i: number) => {
     const filter = `event.data.i == ${i} && event.name != "${"x".repeat(4000)}"`
@@ -156,7 +156,7 @@ it("the filters of all streams of a connection have a limit together, which thos
   const [first] = streams
   first!.close()
   await once(first!, "close")
-  assert.match(String(refused), /All filters of a connection together.*65536/)
+  assert.match(String(refused), /The filters of one connection together.*65536/)
   await vi.waitFor(async () => {
     const stream = await subscribe(0)
     await emit("a", { i: 0 })
@@ -182,7 +182,7 @@ it("events come over TLS by both versions of HTTP", async () => {
   }
 })
 
-/** A subscription whose client does not read until it is told to. */
+/** A subscription whose client does not read until the test says so. */
 const stall = async (isHttp2: boolean, message: object, url = server.url) => {
   const headers = { "content-type": STREAM }
   const path = "/ironflow.v1.PubSubService/Subscribe"
@@ -256,7 +256,7 @@ describe("a request", () => {
     })
   })
 
-  it("brings a message that is no object as the value of one", async () => {
+  it("delivers a message that is not an object as the value of one", async () => {
     const events = await open({ pattern: "topic:news" })
     await publish("news", [1, 2])
     await publish("news", { value: 3 })
@@ -267,7 +267,7 @@ describe("a request", () => {
     )
   })
 
-  it("brings system events", async () => {
+  it("delivers system events", async () => {
     const events = await open({ pattern: "system.function.>" })
     await connect(server.url, "RegisterFunction", { id: "ship-order" })
 
@@ -330,13 +330,13 @@ describe("a request", () => {
     }
   )
 
-  it("for a stream both ways is told that there is none", async () => {
+  it("for a bidirectional stream is refused", async () => {
     const { body, status } = await pubSub("SubscribeBidirectional", {})
 
     assert.deepStrictEqual([status, body.code], [404, "unimplemented"])
   })
 
-  it("may be that of a page that is answered, and is not that of another", async () => {
+  it("may come from an allowed page, and not from another", async () => {
     const headers = { origin: "http://localhost:3000" }
     const events = await open({ pattern: "events:a" }, { headers })
     const foreign = await open({ pattern: "events:a" }, { headers: { origin: "https://example.com" } })
@@ -376,7 +376,7 @@ describe("a subscription to an entity", () => {
   }
   const place = () => append({ id: "o-1", total: 5 }, { version: 2, metadata: { by: "me" } })
 
-  it("brings the whole event as data, and the fields of its own data beside it", async () => {
+  it("delivers the whole event as data, with the fields of its own data beside it", async () => {
     const events = await open({ pattern: "entity:order.o-1.>" })
     await place()
     const [event] = await events.take(1)
@@ -385,7 +385,7 @@ describe("a subscription to an entity", () => {
     assert.deepStrictEqual([event.topic, event.eventId], ["order.placed", event.data.id])
   })
 
-  it("brings the same over /ws to a client that is not ours", async () => {
+  it("delivers the same over /ws to a legacy client", async () => {
     const socket = new WebSocket(`${server.url.replace("http", "ws")}/ws`)
     const frames: Array<any> = []
     socket.addEventListener("message", ({ data }) => frames.push(JSON.parse(String(data))))
@@ -405,7 +405,7 @@ describe("a subscription to an entity", () => {
     })
   })
 
-  it("brings our client the data as it is, and the rest of the event beside it", async () => {
+  it("delivers the plain data to a client of this package, with the rest of the event beside it", async () => {
     await place()
     const client = createSubscriptionClient({ serverUrl: server.url })
     const stream = client.stream("entity:order.>", { replay: 1 })
@@ -427,7 +427,7 @@ describe("a member of a group", () => {
     })
   }
 
-  it("shares events with others, and those that were sent to it are done", async () => {
+  it("shares events with others, and acks them by sending", async () => {
     const request = { pattern: "events:order.*", options: { consumerGroup: "printers" } }
     const [one, other] = [await open(request), await open(request)]
     await members(2)
@@ -445,7 +445,7 @@ describe("a member of a group", () => {
     })
   })
 
-  it("joins one that is there by its name alone, and gets what it is about", async () => {
+  it("joins an existing group by name alone, and gets its events", async () => {
     await pubSub("CreateConsumerGroup", {
       name: "printers",
       pattern: "events:order.*",
@@ -461,7 +461,7 @@ describe("a member of a group", () => {
     expect((await events.take(1))[0]).toMatchObject({ topic: "order.placed", data: { i: 2 } })
   })
 
-  it("of a group that is not there is told so", async () => {
+  it("of a missing group is told so", async () => {
     const events = await open({ groupName: "printers" }, { method: "JoinConsumerGroup" })
 
     assert.strictEqual(await events.over(), "not_found")
@@ -511,7 +511,7 @@ describe.each(["1.1", "2"] as const)("the client of Connect over HTTP/%s", (http
     await subscribed("news", 0)
   })
 
-  it("throws what is wrong, with its code", async () => {
+  it("throws the error, with its code", async () => {
     const refused = async (): Promise<unknown> => {
       try {
         for await (const event of client().subscribe({ pattern: "a..b" })) return event

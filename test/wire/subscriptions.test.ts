@@ -134,7 +134,7 @@ describe("a legacy client", () => {
     )
   })
 
-  test("who comes back to states that nobody listened to is told that some may be gone", async () => {
+  test("a client that comes back to states that nobody listened to is told that some may be missing", async () => {
     await connect(
       server.url,
       "RegisterProjection",
@@ -176,7 +176,7 @@ describe("a legacy client", () => {
     await vi.waitFor(() => expect(other.of("error").map(({ code }) => code)).toEqual(["NOT_HELD"]))
   })
 
-  test("is told what is wrong with a frame, and goes on", async () => {
+  test("is told what is wrong with a frame, and continues", async () => {
     const subscriber = await RawSubscriber.open(server.url)
     const wrong: Array<[unknown, string]> = [
       ["{", "INVALID_MESSAGE"],
@@ -245,7 +245,7 @@ describe("a legacy client", () => {
     })
   })
 
-  test("may not be a page of somebody else", async () => {
+  test("may not be a page of another site", async () => {
     const knock = (origin: string) =>
       new Promise<number | undefined>((resolve, reject) => {
         const request = http.request(`${server.url}/ws`, {
@@ -272,7 +272,7 @@ describe("a legacy client", () => {
     expect(await knock("http://localhost:3000")).toBe(101)
   })
 
-  test("that stops reading is told so when it reads on, and has missed nothing", async () => {
+  test("that stops reading is told so when it reads again, and has missed nothing", async () => {
     const subscriber = await RawSubscriber.open(server.url)
     const slow = new SlowSocket(`${server.url.replace("http", "ws")}/ws`)
     const frames: Array<Frame> = []
@@ -328,14 +328,14 @@ describe("a connection with a small buffer", () => {
       .filter(({ code }) => code === "EVENTS_DROPPED")
       .reduce((sum, { message }) => sum + Number.parseInt(message), 0)
 
-  test("that drops is told of every event that it does not get", async () => {
+  test("that drops is told of every dropped event", async () => {
     const subscriber = await subscribe({ backpressure: "drop", buffer: { maxBytes: 1024 } })
     await publishAll(20_000)
 
     await vi.waitFor(() => expect(numbers(subscriber).size + dropped(subscriber)).toBe(messages), 5000)
   })
 
-  test("that drops what came before it had acked is told so before it gets the next", async () => {
+  test("that drops events before an ack is told so before the next event", async () => {
     const subscriber = await subscribe({ backpressure: "drop", ackMode: "manual" })
     await publishAll(10)
     await vi.waitFor(() => expect(numbers(subscriber).size).toBe(100))

@@ -54,7 +54,7 @@ const pollOnSocket = (worker: RawTurnWorker, port: number, request: object) => {
 }
 
 describe("registration", () => {
-  it("answers a worker that speaks turns with a session and what it has to know", async () => {
+  it("answers a worker with turns with a session and its settings", async () => {
     await using here = await shop()
 
     const { session, since, ...rest } = here.registered.body
@@ -88,7 +88,7 @@ describe("registration", () => {
     assert.match(refused.body.message, /A worker with id "worker-1" is connected already/)
   })
 
-  it("that comes twice is answered as before, and the worker keeps what it was given since", async () => {
+  it("that is repeated is answered alike, and the worker keeps its jobs", async () => {
     await using here = await shop()
     const first = await here.worker.register([], undefined, { number: 1 })
     const { jobId, runId } = await firstJob(here.ironflow, here.worker)
@@ -101,7 +101,7 @@ describe("registration", () => {
     assert.strictEqual((await getRun(here.ironflow.url, runId)).attempt, 1)
   })
 
-  it("that comes after a later one is refused, and ends nothing", async () => {
+  it("that arrives after a later one is refused, and ends nothing", async () => {
     await using here = await shop()
     const copy = new RawTurnWorker(here.ironflow.url)
     await here.worker.register([], undefined, { number: 1 })
@@ -117,7 +117,7 @@ describe("registration", () => {
     assert.strictEqual(reported.body.acks[0]._tag, "Accepted")
   })
 
-  it("that comes after its worker has left brings nobody back, and ends no session of another with that id", async () => {
+  it("that arrives after its worker has left does not bring it back, and ends no other session", async () => {
     await using here = await shop()
     await here.worker.register([], undefined, { number: 1 })
     await here.worker.deregister()
@@ -191,7 +191,7 @@ describe("delivery", () => {
     })
   })
 
-  it("answers with nothing when the time is up", async () => {
+  it("answers with nothing at the timeout", async () => {
     await using here = await shop()
 
     const { body } = await here.worker.poll({ asked: 1, waitMs: 1 })
@@ -199,7 +199,7 @@ describe("delivery", () => {
     assert.deepStrictEqual(body, { deliveries: [] })
   })
 
-  it("comes again until the worker says that it has it", async () => {
+  it("is repeated until the worker confirms it", async () => {
     await using here = await shop()
     await placeOrder(here.ironflow.url)
 
@@ -212,7 +212,7 @@ describe("delivery", () => {
     assert.deepStrictEqual(after.body, { deliveries: [] })
   })
 
-  it("goes to the newest poll: the older one ends with nothing", async () => {
+  it("goes to the newest poll: the older one ends empty", async () => {
     await using here = await shop()
     const older = here.worker.poll({ asked: 1 })
     await untilPolls(here.ironflow.url, 1)
@@ -225,7 +225,7 @@ describe("delivery", () => {
     assert.lengthOf((await newer).body.deliveries, 1)
   })
 
-  it("never exceeds what the worker has asked for, however often it says so", async () => {
+  it("never exceeds the demand of the worker, however often it is sent", async () => {
     await using here = await shop()
     for (let i = 0; i < 5; i++) await placeOrder(here.ironflow.url)
 
@@ -243,7 +243,7 @@ describe("delivery", () => {
     )
   })
 
-  it("stops when the worker withdraws what it asked for", async () => {
+  it("stops when the worker withdraws its demand", async () => {
     await using here = await shop()
     await here.worker.poll({ asked: 2, waitMs: 1 })
     await here.worker.poll({ asked: 2, withdrawn: 1, waitMs: 1 })
@@ -255,7 +255,7 @@ describe("delivery", () => {
     assert.lengthOf(body.deliveries, 1)
   })
 
-  it("hears of room with a report, without a new poll", async () => {
+  it("takes new demand from a report, without a new poll", async () => {
     await using here = await shop()
     const answer = here.worker.poll({})
     await untilPolls(here.ironflow.url, 1)
@@ -265,7 +265,7 @@ describe("delivery", () => {
     assert.lengthOf((await answer).body.deliveries, 1)
   })
 
-  it("tells of a cancellation", async () => {
+  it("includes a cancellation", async () => {
     await using here = await shop()
     const { jobId, runId } = await firstJob(here.ironflow, here.worker)
     const answer = here.worker.poll({ asked: 1, seen: 1 })
@@ -278,7 +278,7 @@ describe("delivery", () => {
     ])
   })
 
-  it("tells of a sleep that is over", async () => {
+  it("includes a finished sleep", async () => {
     await using here = await shop()
     const { jobId, runId } = await firstJob(here.ironflow, here.worker)
     const answer = here.worker.poll({ asked: 1, seen: 1 })
@@ -297,7 +297,7 @@ describe("delivery", () => {
 describe("a pause", () => {
   const report = { _tag: "Accepted", outcomes: [null] }
 
-  it("is told to a worker that knows of it, by the poll and by every answer until its turn has ended", async () => {
+  it("is sent to a worker that knows pauses, with the poll and with every answer until its turn has ended", async () => {
     await using here = await shop({ pauses: true })
     const { jobId, runId } = await firstJob(here.ironflow, here.worker)
     const answer = here.worker.poll({ asked: 1, seen: 1 })
@@ -316,7 +316,7 @@ describe("a pause", () => {
     assert.strictEqual((await getRun(here.ironflow.url, runId)).status, "RUN_STATUS_PAUSED")
   })
 
-  it("is not told to a worker of an earlier release: its next report is kept, and refused so that nothing begins behind it", async () => {
+  it("is not sent to a worker of an earlier release: its next report is stored, and refused so that it begins nothing more", async () => {
     await using here = await shop()
     const { jobId, runId } = await firstJob(here.ironflow, here.worker)
 
@@ -360,7 +360,7 @@ describe("reports", () => {
     assert.deepStrictEqual((await getRun(here.ironflow.url, runId)).output, { ok: true })
   })
 
-  it("are applied once, however often a batch is sent", async () => {
+  it("are applied once, however often the batch is sent", async () => {
     await using here = await shop()
     const { jobId, runId } = await firstJob(here.ironflow, here.worker)
     const publish = { _tag: "Publish", stepKey: "publish:a:0", name: "publish:a", topic: "a", data: "1" }
@@ -376,7 +376,7 @@ describe("reports", () => {
     assert.strictEqual(answers[0]!.body.acks[0]._tag, "Accepted")
   })
 
-  it("are known again in the next session of the same instance", async () => {
+  it("are recognized in the next session of the same instance", async () => {
     await using here = await shop()
     const { jobId, runId } = await firstJob(here.ironflow, here.worker)
     const reports = [{ jobId, runId, ops: [complete("done")] }]
@@ -404,9 +404,9 @@ describe("reports", () => {
     [{ reports: {} }, /`reports` must be an array/],
     [{ asked: -1 }, /`asked` must be an integer from 0 up/],
     [{ reports: [{ jobId: "j" }] }, /reports\[0\] must have `jobId`, `runId` and `ops`/],
-    [{ reports: [{ jobId: "j", runId: "r", ops: [{ _tag: "Dance" }] }] }, /ops\[0\] is no op/],
-    [{ reports: [{ jobId: "j", runId: "r", ops: [{ _tag: "__proto__" }] }] }, /ops\[0\] is no op/],
-    [{ reports: [{ jobId: "j", runId: "r", ops: [null] }] }, /ops\[0\] is no op/],
+    [{ reports: [{ jobId: "j", runId: "r", ops: [{ _tag: "Dance" }] }] }, /ops\[0\] is not an op/],
+    [{ reports: [{ jobId: "j", runId: "r", ops: [{ _tag: "__proto__" }] }] }, /ops\[0\] is not an op/],
+    [{ reports: [{ jobId: "j", runId: "r", ops: [null] }] }, /ops\[0\] is not an op/],
     [
       { reports: [{ jobId: "j", runId: "r", ops: [{ _tag: "Release" }, { _tag: "Suspend", open: [] }] }] },
       /ops\[0\] \(Release\) ends the turn/
@@ -465,7 +465,7 @@ describe("reports", () => {
 })
 
 describe("presence", () => {
-  it("ends with the lease when the connection is gone and nothing tells why: another worker gets the run", async () => {
+  it("ends with the lease when the connection is lost without a reason: another worker gets the run", async () => {
     await using here = await shop({ virtualTime: true })
     const { runId } = await firstJob(here.ironflow, here.worker)
     const other = new RawTurnWorker(here.ironflow.url, { id: "worker-2" })
@@ -490,7 +490,7 @@ describe("presence", () => {
     assert.strictEqual((await here.worker.poll({})).body.code, "WORKER_UNKNOWN")
   })
 
-  it("goes on when the worker polls on another connection in time", async () => {
+  it("continues when the worker polls on another connection in time", async () => {
     await using here = await shop({ virtualTime: true })
     const { jobId, runId } = await firstJob(here.ironflow, here.worker)
     const socket = pollOnSocket(here.worker, here.ironflow.port, { asked: 1, seen: 1 })
@@ -555,7 +555,7 @@ describe("presence", () => {
     }
   )
 
-  it("lets go the lease of a job that a renewing worker does not name", async () => {
+  it("ends the lease of a job that a renewing worker does not name", async () => {
     await using here = await shop({ virtualTime: true })
     await here.worker.register([], here.ironflow.url, { capabilities: { turns: 1, renewals: true } })
     const runIds = [await placeOrder(here.ironflow.url), await placeOrder(here.ironflow.url)]
@@ -580,7 +580,7 @@ describe("presence", () => {
     )
   })
 
-  it("tells a worker that renews the lease of a job which it does not have any more", async () => {
+  it("tells a worker that it renews a lost lease", async () => {
     await using here = await shop()
     await here.worker.register([], here.ironflow.url, { capabilities: { turns: 1, renewals: true } })
     const { jobId } = await firstJob(here.ironflow, here.worker)
@@ -593,7 +593,7 @@ describe("presence", () => {
     )
   })
 
-  it("does not keep a turn that should have ended: it is seen, explained, and goes to others", async () => {
+  it("does not keep a turn that should have ended: it is counted, explained, and given to others", async () => {
     await using here = await shop({ virtualTime: true })
     // the function lets a turn take a minute
     const { jobId, runId } = await firstJob(here.ironflow, here.worker)
@@ -682,7 +682,7 @@ describe("presence", () => {
 })
 
 describe("after a restart of the engine", () => {
-  it("the worker registers again, keeps its turns, and hears of what fired meanwhile", async () => {
+  it("the worker registers again, keeps its turns, and gets waits that fired meanwhile", async () => {
     using database = temporaryDatabase()
     const before = await start({ filename: database.filename })
     const worker = new RawTurnWorker(before.url)
@@ -711,7 +711,7 @@ describe("after a restart of the engine", () => {
     assert.strictEqual((await getRun(after.url, runId)).output, "done")
   })
 
-  it("a turn that the worker does not have is handed out again, without a loss", async () => {
+  it("a turn that the worker does not have is dispatched again, without a loss", async () => {
     using database = temporaryDatabase()
     const before = await start({ filename: database.filename })
     const worker = new RawTurnWorker(before.url)

@@ -43,7 +43,7 @@ const yielded = (job: RawJob, name: string, fields: Record<string, unknown>) => 
 })
 
 describe("registration", () => {
-  it("is repeated without harm, and leaves the jobs of the worker alone", async () => {
+  it("may be repeated, and keeps the jobs of the worker", async () => {
     await using here = await shop()
 
     const again = await here.worker.register()
@@ -66,7 +66,7 @@ describe("registration", () => {
     assert.deepStrictEqual(await activeJobs(), [0])
   })
 
-  it("is asked for by a poll of an unknown worker", async () => {
+  it("is requested in the answer to a poll of an unknown worker", async () => {
     await using ironflow = await start()
 
     const { status, body } = await new RawWorker(ironflow.url, []).poll()
@@ -75,7 +75,7 @@ describe("registration", () => {
     assert.strictEqual(body.code, "WORKER_UNKNOWN")
   })
 
-  it("is asked for on a connection that ends: through a balancer it leads to the wrong engine", async () => {
+  it("is requested on a connection that ends: a balancer has led it to the wrong engine", async () => {
     await using ironflow = await start()
 
     const refused = await fetch(`${ironflow.url}/api/v1/workers/nobody/jobs`)
@@ -105,7 +105,7 @@ describe("registration", () => {
 })
 
 describe("a job", () => {
-  it("carries the event and nothing that a legacy worker would take for invalid", async () => {
+  it("has the event and nothing that a legacy worker would refuse", async () => {
     await using here = await shop()
 
     assert.deepStrictEqual(golden(here.job), {
@@ -141,7 +141,7 @@ describe("a job", () => {
     assert.deepStrictEqual([none.status, none.text], [204, ""])
   })
 
-  it("is not handed out to a worker that says it has no room", async () => {
+  it("is not dispatched to a worker without free places", async () => {
     await using ironflow = await start()
     const worker = new RawWorker(ironflow.url, [shipOrder])
     await worker.register()
@@ -253,7 +253,7 @@ describe("an update", () => {
 })
 
 describe("steps", () => {
-  it("are listed once they are completed, in order, and failed ones never", async () => {
+  it("are listed once they are completed, in order, without failed ones", async () => {
     await using here = await shop()
     const { job, worker } = here
     await worker.update(job, {
@@ -329,7 +329,7 @@ describe("steps", () => {
 })
 
 describe("a yield", () => {
-  it("of a sleep comes back when the time has come, with the sleep completed", async () => {
+  it("of a sleep comes back at its time, with the sleep completed", async () => {
     await using here = await shop()
     const answer = await here.worker.update(
       here.job,
@@ -377,7 +377,7 @@ describe("a yield", () => {
     ])
   })
 
-  it("of a wait fails the run when the time is up", async () => {
+  it("of a wait fails the run at its timeout", async () => {
     await using here = await shop()
     await here.worker.update(
       here.job,
@@ -593,7 +593,7 @@ describe("a run that is rolling back", () => {
     return { ironflow, worker, legacy, runId, [Symbol.asyncDispose]: () => ironflow.close() }
   }
 
-  it("is left to a worker that can go on with it", async () => {
+  it("is given to a worker that can continue it", async () => {
     await using here = await rollingBack()
     await here.worker.register([])
     await here.legacy.register()
@@ -606,7 +606,7 @@ describe("a run that is rolling back", () => {
     assert.deepStrictEqual(body.deliveries[0].job.compensating.compensations, ["charge"])
   })
 
-  it("is paused when only legacy workers are there", async () => {
+  it("is paused when only legacy workers are connected", async () => {
     await using here = await rollingBack()
     await here.worker.deregister()
     await here.legacy.register()
@@ -620,7 +620,7 @@ describe("a run that is rolling back", () => {
   })
 })
 
-it("the runs of an actor go to another worker when theirs does not come back after a restart", async () => {
+it("the runs of an actor move to another worker when theirs does not come back after a restart", async () => {
   using database = temporaryDatabase()
   const perOrder = { ...shipOrder, actorKey: "event.data.orderId" }
   const before = await start({ filename: database.filename, virtualTime: true })

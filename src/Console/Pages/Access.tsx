@@ -186,7 +186,7 @@ const Keys = ({
                   fields={
                     <Field
                       name="overlap"
-                      label="How long the old one goes on working"
+                      label="How long the old key keeps working"
                       placeholder="24h"
                       hint="It ends at once, when this is empty. If you have signed in with it, you sign in again."
                     />

@@ -15,7 +15,7 @@ const policyFields = (policy?: Policy) => (
       {...(policy === undefined ? {} : { value: policy.effect })}
       of={[
         ["allow", "allow"],
-        ["deny", "deny: it wins over all that allow"]
+        ["deny", "deny: overrides every allow"]
       ]}
     />
     <Field

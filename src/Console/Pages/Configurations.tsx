@@ -99,7 +99,7 @@ export const Configuration = ({ variables: { name = "" } }: { readonly variables
           <div class="actions">
             <Action
               label="Change members"
-              confirm="The members that you write are replaced, and the others stay: what somebody else changes meanwhile is not lost."
+              confirm="The members that you write are replaced, and the others stay: changes by others meanwhile are not lost."
               fields={
                 <Field
                   name="data"

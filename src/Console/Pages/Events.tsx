@@ -12,10 +12,10 @@ import { isPattern } from "../../Pattern.ts"
 import { type FunctionTrigger, getFunction, restFunctions } from "../../Protocol/Functions.ts"
 import { ask } from "../Parts/Calls.ts"
 import { DataForm } from "../Parts/DataForm.tsx"
-import { useFunctions } from "../Parts/Known.ts"
+import { useFunctions } from "../Parts/SharedLists.ts"
 import { Action, Copy, count, Empty, Failure, Link, Loading, Value } from "../Parts/Elements.tsx"
 import { entry, Field, jsonEntry, needed } from "../Parts/Fields.tsx"
-import { useGrowing } from "../Parts/Growing.ts"
+import { usePagedList } from "../Parts/PagedList.ts"
 import { refreshAll, useLive } from "../Parts/Live.ts"
 import { environment, go, hrefOf, place, setQuery, type Variables } from "../Parts/Router.ts"
 import { Cut, Facts, oneLine, pathTo } from "../Parts/Rows.tsx"
@@ -81,7 +81,7 @@ export const Events = () => {
     })
   )
   const key = `events ${environment.value} ${JSON.stringify(body)}`
-  const list = useGrowing(
+  const list = usePagedList(
     key,
     async (cursor, signal) => {
       const page = await ask(listEvents, {
@@ -130,7 +130,7 @@ export const Events = () => {
       ) : list.items.length === 0 ? (
         hasFilters ? (
           <Empty>
-            No event fits these filters{list.hasMore ? " among those that were looked at so far" : ""}.{" "}
+            No event fits these filters{list.hasMore ? " among those searched so far" : ""}.{" "}
             {list.hasMore && (
               <button type="button" onClick={list.more}>
                 Look further back

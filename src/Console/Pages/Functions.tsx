@@ -3,7 +3,7 @@ import { deleteFunction, type FunctionInfo, getFunction } from "../../Protocol/F
 import { ask } from "../Parts/Calls.ts"
 import { nextFires, schedulesOf, triggerText } from "../Parts/Cron.ts"
 import { Action, count, Empty, Failure, Link, Loading, Status } from "../Parts/Elements.tsx"
-import { useFunctions, useWorkers } from "../Parts/Known.ts"
+import { useFunctions, useWorkers } from "../Parts/SharedLists.ts"
 import { refreshAll, useLive } from "../Parts/Live.ts"
 import { go, hrefOf, type Variables } from "../Parts/Router.ts"
 import { Cut, Facts, Listing, pathTo, Table } from "../Parts/Rows.tsx"

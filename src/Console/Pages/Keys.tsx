@@ -16,7 +16,7 @@ import {
 import { ask, CallError } from "../Parts/Calls.ts"
 import { Action, bytes, count, Empty, Failure, Link, Loading, Status, Value } from "../Parts/Elements.tsx"
 import { Choice, entry, Field, needed, Still } from "../Parts/Fields.tsx"
-import { useGrowing } from "../Parts/Growing.ts"
+import { usePagedList } from "../Parts/PagedList.ts"
 import { refreshAll, useLive } from "../Parts/Live.ts"
 import { go, hrefOf, place, setQuery, type Variables } from "../Parts/Router.ts"
 import { Cut, Facts, Listing, oneLine, pathTo, Table } from "../Parts/Rows.tsx"
@@ -113,7 +113,7 @@ export const Bucket = ({ variables: { bucket = "" } }: { readonly variables: Var
   const filter = place.value.query.get("filter") ?? undefined
   const about = useLive(`bucket ${bucket}`, (signal) => ask(getBucket, { variables: { bucket }, signal }))
   const listKey = `keys of ${bucket} ${filter ?? ""}`
-  const list = useGrowing(
+  const list = usePagedList(
     listKey,
     async (cursor, signal) => {
       const page = await ask(listKeys, {
@@ -133,7 +133,7 @@ export const Bucket = ({ variables: { bucket = "" } }: { readonly variables: Var
         <div class="actions">
           <Action
             label="Put a key"
-            confirm="The key is made, if it is not there yet."
+            confirm="The key is created, unless it exists."
             fields={
               <>
                 <Field name="key" label="Key" placeholder="users/42" isRequired />

@@ -16,7 +16,7 @@ import { ask } from "../Parts/Calls.ts"
 import { DeadLetters } from "../Parts/DeadLetters.tsx"
 import { Action, count, Empty, Failure, Link, Loading, Status, Value } from "../Parts/Elements.tsx"
 import { entry, Field } from "../Parts/Fields.tsx"
-import { useGrowing } from "../Parts/Growing.ts"
+import { usePagedList } from "../Parts/PagedList.ts"
 import { refreshAll, useLive } from "../Parts/Live.ts"
 import { askAll } from "../Parts/Pages.ts"
 import { go, hrefOf, place, setQuery, type Variables } from "../Parts/Router.ts"
@@ -279,7 +279,7 @@ interface StateRow {
 
 const States = ({ name }: { readonly name: string }) => {
   const partition = place.value.query.get("partition") ?? undefined
-  const list = useGrowing(
+  const list = usePagedList(
     `states of ${name}`,
     async (after, signal) => {
       const page = await ask(projectionChanges, {

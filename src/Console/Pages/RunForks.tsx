@@ -24,7 +24,7 @@ const namesOf = (steps: ReadonlyArray<WireStep>): ReadonlyArray<readonly [id: st
 export const Fork = ({ run, steps }: { readonly run: WireRun; readonly steps: ReadonlyArray<WireStep> }) => (
   <Action
     label="Fork"
-    confirm="A new run has the steps before the one that you name, with their results, and goes on with the code of today. This run stays as it is."
+    confirm="A new run has the steps before the one that you name, with their results, and continues with today's code. This run stays as it is."
     fields={
       <Still>
         <Choice
@@ -98,7 +98,7 @@ export const Move = ({ run }: { readonly run: WireRun }) => {
   return (
     <Action
       label="Move"
-      confirm={`It is pinned to version ${codeVersion}. Its next turn is run by a worker of the other version, and steps that are recorded keep their results: the code has to be able to go on from them.`}
+      confirm={`It is pinned to version ${codeVersion}. Its next turn is run by a worker of the other version, and steps that are recorded keep their results: the code must be able to continue from them.`}
       fields={
         <Still>
           <Choice

@@ -5,7 +5,7 @@ import { runStatuses } from "../../RunStatus.ts"
 import { runsOf } from "../Parts/BulkWords.ts"
 import { ask } from "../Parts/Calls.ts"
 import { count, Empty, Failure, Link, Loading, Status } from "../Parts/Elements.tsx"
-import { useFunctions } from "../Parts/Known.ts"
+import { useFunctions } from "../Parts/SharedLists.ts"
 import { useLive } from "../Parts/Live.ts"
 import { place, type Query, setQuery } from "../Parts/Router.ts"
 import { Table } from "../Parts/Rows.tsx"
@@ -75,9 +75,7 @@ export const RunGroups = ({ by, filters }: { readonly by: string; readonly filte
     <>
       {live.error !== undefined && <Failure error={live.error} again={live.refresh} />}
       {counts.count === 0 ? (
-        <Empty>
-          No run fits these filters{counts.isExact ? "" : " among those that were looked at so far"}.
-        </Empty>
+        <Empty>No run fits these filters{counts.isExact ? "" : " among those searched so far"}.</Empty>
       ) : (
         <Table
           label={`Runs by ${by}`}

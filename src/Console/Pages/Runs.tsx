@@ -182,7 +182,7 @@ const RunList = () => {
       ) : list.rows.length === 0 ? (
         hasFilters ? (
           <Empty>
-            No run fits these filters{list.isWhole ? "" : " among those that were looked at so far"}.{" "}
+            No run fits these filters{list.isWhole ? "" : " among those searched so far"}.{" "}
             {!list.isWhole && (
               <button type="button" onClick={list.more}>
                 Look further back

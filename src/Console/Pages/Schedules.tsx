@@ -1,7 +1,7 @@
 /** Schedules: the cron triggers of functions, and their next times. */
 import { Empty, Link, Status } from "../Parts/Elements.tsx"
 import { nextFires, type ScheduleOf, schedulesOf } from "../Parts/Cron.ts"
-import { useFunctions } from "../Parts/Known.ts"
+import { useFunctions } from "../Parts/SharedLists.ts"
 import { Cut, Listing, pathTo } from "../Parts/Rows.tsx"
 import { now } from "../Parts/Clock.ts"
 import { Time } from "../Parts/Time.tsx"

@@ -2,7 +2,7 @@
 import { getEntityHistory, getSnapshot, listStreams, type StreamSummary } from "../../Protocol/Streams.ts"
 import { ask, CallError } from "../Parts/Calls.ts"
 import { count, Empty, Failure, Link, Loading, Status, Value } from "../Parts/Elements.tsx"
-import { useGrowing } from "../Parts/Growing.ts"
+import { usePagedList } from "../Parts/PagedList.ts"
 import { useLive } from "../Parts/Live.ts"
 import { go, hrefOf, place, setQuery, type Variables } from "../Parts/Router.ts"
 import { Cut, Facts, oneLine, pathTo } from "../Parts/Rows.tsx"
@@ -31,7 +31,7 @@ const columns: ReadonlyArray<Column<StreamSummary>> = [
 export const Streams = () => {
   const entityType = place.value.query.get("type") ?? undefined
   const key = `streams ${entityType ?? ""}`
-  const list = useGrowing(
+  const list = usePagedList(
     key,
     async (offset, signal) => {
       const from = Number(offset ?? 0)
@@ -148,7 +148,7 @@ export const Stream = ({ variables: { id = "" } }: { readonly variables: Variabl
     const { info } = await ask(getEntityHistory, { body: { entityId: id, limit: 1 }, signal })
     return info
   })
-  const list = useGrowing(
+  const list = usePagedList(
     `events of ${id}`,
     async (fromVersion, signal) => {
       const page = await ask(getEntityHistory, {

@@ -2,7 +2,7 @@
 import type { WorkerInfo } from "../../Protocol/Workers.ts"
 import { Empty, Failure, Link, Loading } from "../Parts/Elements.tsx"
 import type { Variables } from "../Parts/Router.ts"
-import { useWorkers } from "../Parts/Known.ts"
+import { useWorkers } from "../Parts/SharedLists.ts"
 import { Cut, Facts, Listing, pathTo } from "../Parts/Rows.tsx"
 import { RunTable, useRuns } from "../Parts/RunRows.tsx"
 import { command } from "../Parts/Shell.ts"

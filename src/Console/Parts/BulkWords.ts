@@ -20,12 +20,12 @@ export const does: { readonly [A in BulkOperation["action"]]: string } = {
   erase: "Data of a person is replaced by a mark. Ids, times and statuses stay. It cannot be undone.",
   cancel: "Each ends, and its compensations run. A run that was cancelled can be retried.",
   retry: "Each runs again. Steps that have finished keep their results, up to the one that you name.",
-  resume: "Each that is paused goes on. One that has failed is retried.",
-  pause: "Each stops before its next step, until somebody resumes it.",
+  resume: "Each paused run continues. Failed ones are retried.",
+  pause: "Each run stops before its next step, until somebody resumes it.",
   rerun:
     "Each that has ended gets a new run of the same function with the same input, from the start, with today's code.",
-  fork: "Each gets a new run that has its steps before the one that you name, and goes on with today's code. It stays as it is.",
-  move: "Each that is unfinished and pinned to a version goes on with the latest, or with the one that you name.",
+  fork: "Each run gets a fork that has its steps before the one that you name, and continues with today's code. The run itself stays as it is.",
+  move: "Each unfinished run that is pinned to a version continues with the latest version, or with the one that you name.",
   delete:
     "Each that has ended is deleted, with its steps, logs and attributes. The event stays. It cannot be undone."
 }

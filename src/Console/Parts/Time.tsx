@@ -1,7 +1,7 @@
 /** Points in time and durations, for people. */
 import { signal } from "@preact/signals"
+import { keep, kept } from "./BrowserStorage.ts"
 import { now } from "./Clock.ts"
-import { keep, kept } from "./Kept.ts"
 
 /** Whether times are shown in UTC; otherwise in the time zone of the browser. */
 export const isUtc = signal(kept("utc") === "yes")

@@ -46,7 +46,7 @@ export const make = (manager: Manager): Unchecked<ApiKeysApi<EffectKind>> => {
         const read = readKeyInput(input)
         if (bound !== undefined && (read.environment ?? bound) !== bound) {
           throw new UnauthorizedError(
-            `The API key "${caller?.key?.name}" is bound to environment "${bound}" and makes keys for no other`
+            `The API key "${caller?.key?.name}" is bound to environment "${bound}", and can make keys for that environment only`
           )
         }
         for (const id of read.roleIds ?? []) findIn(access.roles, id, "role", RoleNotFoundError)
@@ -54,7 +54,7 @@ export const make = (manager: Manager): Unchecked<ApiKeysApi<EffectKind>> => {
         const endsAt = caller?.endsAt
         if (endsAt !== undefined && read.lifeMs !== undefined && access.now() + read.lifeMs > endsAt) {
           throw new UnauthorizedError(
-            `The API key "${caller?.key?.name}" ends at ${iso(endsAt)}, and makes no key that ends later: ` +
+            `The API key "${caller?.key?.name}" ends at ${iso(endsAt)}, and cannot make a key that ends later: ` +
               "leave `expires_in` out for one that ends with it"
           )
         }
@@ -173,7 +173,7 @@ const readOverlap = (options: unknown): number | undefined => {
   }
   const ms = positiveDuration(overlap, what)
   if (ms > longestOverlap) {
-    throw new ValidationError(`${what} is too long: the secret before goes on working for at most 30d`)
+    throw new ValidationError(`${what} is too long: the previous secret can go on working for at most 30d`)
   }
   return Math.ceil(ms)
 }

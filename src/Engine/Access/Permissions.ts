@@ -20,7 +20,7 @@ export const excess = (
     const theirs = given.map((rule) => read(rule, comparison))
     return compare(mine, theirs, denies, comparison)
   } catch (error) {
-    if (error instanceof TooMuch) return "there is more in the policies than can be compared"
+    if (error instanceof TooMuch) return "the policies have too many rules to compare"
     throw error
   }
 }
@@ -104,7 +104,7 @@ const compare = (
               isAtLeast(other, deny)
           )
         if (!stands)
-          return `policy "${deny.name}", which denies ${action} on ${pattern}, would not hold for it`
+          return `policy "${deny.name}", which denies ${action} on ${pattern}, would not apply to it`
       }
     }
   }

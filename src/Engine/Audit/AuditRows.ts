@@ -208,7 +208,7 @@ function* auditRun(row: Row, found: Found): Program<void> {
     return
   }
   if (status !== COMPLETED && row.ended_at !== null && row.output !== null) {
-    found("G3", `it has completed with an output, and has status ${status} all the same`)
+    found("G3", `it has completed with an output, yet it has status ${status} all the same`)
   }
   if (row.ended_at !== null || status === PAUSED || row.lease !== null || row.ready_at !== null) return
   if (Number((yield* get(COUNT_TIMERS_OF_RUN, row.key!))?.n) === 0) found("G2", "nothing will ever move it")

@@ -3,7 +3,7 @@ import type { BulkAction } from "../../Protocol/Bulk.ts"
 import { knownVersions } from "../Functions/FunctionHistory.ts"
 import { NO_PIN } from "../Functions/Pins.ts"
 import { registryOf } from "../Functions/Registry.ts"
-import { forkRun, givenTo, moveRun } from "../Runs/Forking.ts"
+import { forkRun, inputFrom, moveRun } from "../Runs/Forking.ts"
 import { isCompensating } from "../Runs/PauseRun.ts"
 import { holdingJob } from "../Runs/RevokedLeases.ts"
 import { erasedAt } from "../Runs/RunEvent.ts"
@@ -107,7 +107,7 @@ export function* actOnRun(
         environment: Number(row.environment),
         fn,
         event: Number(row.event),
-        ...(yield* givenTo(tx, row))
+        ...(yield* inputFrom(tx, row))
       })
       return undefined
     }

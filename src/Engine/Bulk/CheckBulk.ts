@@ -60,7 +60,7 @@ export const checkBulk = (action: unknown, runs: unknown, given: Given = {}): Ch
   const checked = checkFilters(filters)
   if (Object.keys(checked).length === 0) {
     throw new ValidationError(
-      `bulk: without a filter this would ${action} all runs that there are: say which, by filters such as { status: "failed" } or by { ids: [...] }`
+      `bulk: without a filter this would ${action} all runs of the environment: say which, by filters such as { status: "failed" } or by { ids: [...] }`
     )
   }
   return { action, asked: { ...asked, filters: checked } }
@@ -93,9 +93,7 @@ const oneOf = (actions: ReadonlyArray<string>): string =>
 
 const idsOf = (ids: unknown): ReadonlyArray<string> => {
   if (!Array.isArray(ids) || ids.length === 0) {
-    throw new ValidationError(
-      `bulk: \`ids\` must be a list of ids of runs that is not empty, got ${show(ids)}`
-    )
+    throw new ValidationError(`bulk: \`ids\` must be a non-empty list of ids of runs, got ${show(ids)}`)
   }
   if (ids.length > bulkIds) {
     throw new ValidationError(

@@ -73,7 +73,7 @@ const known = (where: string, given: object, names: ReadonlyArray<string>): void
 
 const some = (name: string, list: unknown): ReadonlyArray<unknown> => {
   if (!Array.isArray(list) || list.length === 0) {
-    throw new ValidationError(`erase: \`${name}\` must be a list that is not empty, got ${show(list)}`)
+    throw new ValidationError(`erase: \`${name}\` must be a non-empty list, got ${show(list)}`)
   }
   if (list.length > bulkIds) {
     throw new ValidationError(
@@ -130,7 +130,8 @@ const runsOf = (runs: unknown) => {
       "erase: `runs` is empty, which would erase all runs: use filters, or { ids: [...] }"
     )
   }
-  if (ids === null) throw new ValidationError("erase: `runs.ids` is null, which says nothing: leave it out")
+  if (ids === null)
+    throw new ValidationError("erase: `runs.ids` is null, which selects nothing: leave it out")
   return {
     ...(hasFilters ? { filters: checked } : {}),
     ...(ids === undefined ? {} : { ids: some("runs.ids", ids).map((id) => checkName("run id", id)) })

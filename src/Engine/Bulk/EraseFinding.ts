@@ -80,8 +80,8 @@ interface Looked {
 }
 
 /** The next rows of a source that match everything but `where`; `after` is absent at the end. */
-export const lookForErase = inEnvironment(
-  "lookForErase",
+export const findForErase = inEnvironment(
+  "findForErase",
   function* (
     tx: Transaction,
     environmentName: string,

@@ -110,7 +110,7 @@ export const makeErasing = (store: StoreService): Erasing => {
         }
       }
       const { after, looked } = yield* store.read(
-        EraseFinding.lookForErase(environment, source, at.after ?? 0)
+        EraseFinding.findForErase(environment, source, at.after ?? 0)
       )
       const events = yield* politely(looked, EraseFinding.fitsWhere(source.events))
       return {

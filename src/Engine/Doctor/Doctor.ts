@@ -17,7 +17,7 @@ import { Store, type StoreService } from "../Store/Store.ts"
 import { type NamedRun, readCondition } from "./Condition.ts"
 import { checkDisk, checkLeftovers, checkPermissions } from "./FileChecks.ts"
 import {
-  checkApart,
+  checkClockSkew,
   checkBackups,
   checkDeadLetters,
   checkKeys,
@@ -27,7 +27,7 @@ import {
   checkStored,
   fail,
   ok
-} from "./Judge.ts"
+} from "./Checks.ts"
 
 /** What programs are read with: a store, or a read-only database. */
 export type Readable = Pick<StoreService, "readApart">
@@ -92,7 +92,7 @@ export const make: Effect.Effect<
         : [checkPermissions(filename), checkDisk(filename), checkLeftovers(filename)]),
       condition.databaseNow === undefined
         ? checkStored(now, condition.storedAt)
-        : checkApart(now, condition.databaseNow, "Postgres"),
+        : checkClockSkew(now, condition.databaseNow, "Postgres"),
       checkKeys(access.required ? Math.max(1, condition.apiKeys) : 0),
       checkSecrets(condition, secrets.hasMasterKey, "engine"),
       checkRuns(condition, explained, { hasEngine: true, stuck }),

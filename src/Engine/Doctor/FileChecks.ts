@@ -11,8 +11,8 @@ import { isHeld } from "../Store/Lock.ts"
 import { migrations } from "../Store/Migrations.ts"
 import { DatabaseSync } from "../Store/NodeSqlite.ts"
 import { leftovers } from "../Store/PutFile.ts"
-import { checkAll, checkOurs, isForeign, versionOf } from "../Store/SqliteFile.ts"
-import { count, fail, ok, warn } from "./Judge.ts"
+import { checkAll, checkIsIronflow, isForeign, versionOf } from "../Store/SqliteFile.ts"
+import { count, fail, ok, warn } from "./Checks.ts"
 
 const sizeOf = (file: string): number => statSync(file, { throwIfNoEntry: false })?.size ?? 0
 
@@ -21,8 +21,12 @@ export const checkPermissions = (filename: string): DoctorCheck => {
   try {
     const warnings = checkFiles(filename, DEFAULT_MODE)
     if (warnings.length === 0)
-      return ok("files", `"${filename}" and what is beside it are for their owner alone.`)
-    return warn("files", `${warnings.join(". ")}.`, `\`chmod 0600 ${filename}\`, unless it is meant.`)
+      return ok("files", `"${filename}" and the files beside it can be read by their owner only.`)
+    return warn(
+      "files",
+      `${warnings.join(". ")}.`,
+      `\`chmod 0600 ${filename}\`, unless others are meant to read it.`
+    )
   } catch (error) {
     return fail("files", `${messageOf(error)}.`, "Run the engine as the user that the files belong to.")
   }
@@ -75,7 +79,7 @@ export const checkHolder = (filename: string): DoctorCheck => {
 
 export const checkTables = (db: DatabaseSync, filename: string): DoctorCheck => {
   try {
-    checkOurs(db, filename)
+    checkIsIronflow(db, filename)
   } catch (error) {
     if (!(error instanceof StoreError)) throw error
     return fail(

@@ -2,15 +2,15 @@
 import { formatDuration } from "../../Duration.ts"
 import type { DoctorCheck } from "../../Protocol/Server.ts"
 import { formatSize } from "../../Size.ts"
-import type { PostgresFacts } from "../Store/Postgres/Look.ts"
-import { count, fail, ok, warn } from "./Judge.ts"
+import type { PostgresFacts } from "../Store/Postgres/Inspection.ts"
+import { count, fail, ok, warn } from "./Checks.ts"
 
 /** A transaction that is open for longer keeps vacuum from removing dead rows, milliseconds. */
 const LONG_MS = 10 * 60_000
 /** Dead rows of a table are reported from this number on, if they outnumber the live ones. */
 const DEAD_ROWS = 100_000
 
-export const judgePostgres = (facts: PostgresFacts): ReadonlyArray<DoctorCheck> => [
+export const checkPostgres = (facts: PostgresFacts): ReadonlyArray<DoctorCheck> => [
   ok("postgres", `Postgres ${facts.version} at ${facts.shown}, ${formatSize(facts.bytes)} in the schema.`),
   tables(facts),
   ok(
@@ -50,7 +50,7 @@ const writes = ({ fsync, isStandby, synchronousCommit }: PostgresFacts): DoctorC
   return synchronousCommit === "off"
     ? fail(
         "writes",
-        "`synchronous_commit` is off: what was acknowledged may be lost with the power.",
+        "`synchronous_commit` is off: acknowledged data may be lost when the power fails.",
         "Set `synchronous_commit = on`, or `remote_write` and more with a standby."
       )
     : ok("writes", `What is acknowledged is on the disk (synchronous_commit is ${synchronousCommit}).`)
@@ -79,6 +79,6 @@ const vacuum = ({ autovacuum, bloated, longestMs }: PostgresFacts): DoctorCheck 
     : warn(
         "vacuum",
         `${bad.map(({ dead, table }) => `${table} has ${count(dead, "dead row")}`).join(", ")}, more than live ones.`,
-        "Have autovacuum come sooner: see docs/production.md."
+        "Make autovacuum run more often: see docs/production.md."
       )
 }

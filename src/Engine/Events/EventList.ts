@@ -53,7 +53,7 @@ const positionOf = (cursor: string, options: ListEventsOptions): number => {
   }
   if (mark === markOf(options)) return Number(position)
   throw new ValidationError(
-    `Cursor ${show(cursor)} is of a list with other filters: pass nextCursor of the page before, and the filters that it was asked for with`
+    `Cursor ${show(cursor)} belongs to a list with other filters: pass nextCursor of the page before, with the same filters as that page`
   )
 }
 

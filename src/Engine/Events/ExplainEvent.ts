@@ -155,7 +155,7 @@ const judge = ({ registration }: RegisteredFunction, view: EventView): Judged =>
   if (those.length === 0) {
     return {
       code: "OTHER_SCHEDULE",
-      message: "The event is a fire of another function's schedule, which has the same name"
+      message: "The event comes from the schedule of another function, which has the same name"
     }
   }
   let failed: Judged | undefined

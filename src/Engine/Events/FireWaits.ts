@@ -20,10 +20,10 @@ import { WaitKind } from "../Runs/WaitKinds.ts"
 import type { Row, Transaction } from "../Store/Transaction.ts"
 import { deliverEvent } from "../Runs/Waits.ts"
 import { ANY_NAME } from "../Log/FindEvent.ts"
-import { oldestOnItsWay } from "../Log/OnItsWay.ts"
+import { oldestFanOut } from "../Log/FanOuts.ts"
 
 /** An event that is being delivered to the waits under one name. */
-interface OnItsWay {
+interface FanOut {
   readonly environment: number
   readonly position: number
   readonly view: EventView
@@ -80,7 +80,7 @@ export function* satisfyWaits(
   if (!(yield* isAwaited(tx, environment, view.name))) return []
   const problems = new Problems()
   for (const name of [view.name, ANY_NAME]) {
-    const isBehind = (yield* oldestOnItsWay(environment, name)) !== undefined
+    const isBehind = (yield* oldestFanOut(environment, name)) !== undefined
     const place = isBehind
       ? BEGINNING
       : yield* handOn(tx, { environment, position, view, name }, BEGINNING, problems)
@@ -162,7 +162,7 @@ export function* goOn(tx: Transaction, environment: number): Program<number> {
   const last = lastNames(tx)
   let events = 0
   // always handle one event: the transaction may be full each time
-  while (events === 0 || !tx.room.isFull) {
+  while (events === 0 || !tx.budget.isFull) {
     // name by name, so that a name with very many waits does not hold up the others
     const row =
       (yield* get(FIND_NEXT_FAN_OUT, environment, last.get(environment) ?? "")) ??
@@ -236,7 +236,7 @@ const LIST_WAITS_WITHOUT_PATH = statement(
  */
 function* handOn(
   tx: Transaction,
-  event: OnItsWay,
+  event: FanOut,
   from: Place,
   problems: Problems,
   isFirst = false
@@ -246,14 +246,14 @@ function* handOn(
   let place = from
   let must = isFirst
   while (true) {
-    const wanted = must ? Math.max(1, tx.room.rows) : tx.room.rows
+    const wanted = must ? Math.max(1, tx.budget.rows) : tx.budget.rows
     if (wanted === 0) return place
     const rows = yield* waitsAfter(tx, event, place, wanted)
     for (const row of rows) {
       const run = Number(row.run)
-      if (!must && (tx.room.isFull || (row.expression !== null && !tx.room.mayEvaluate))) return place
+      if (!must && (tx.budget.isFull || (row.expression !== null && !tx.budget.mayEvaluate))) return place
       must = false
-      tx.room.take()
+      tx.budget.take()
       place = { path: place.path, run, stepKey: String(row.step_key) }
       // it was opened when the event was in the log, and has looked there
       if (row.looked_back_to !== null && Number(row.looked_back_to) >= position) continue
@@ -271,7 +271,7 @@ function* handOn(
 /** The open waits after a place that have its path, and the value of the event at that path. */
 function* waitsAfter(
   tx: Transaction,
-  { environment, name, view }: OnItsWay,
+  { environment, name, view }: FanOut,
   { path, run, stepKey }: Place,
   limit: number
 ): Program<ReadonlyArray<Row>> {
@@ -281,7 +281,7 @@ function* waitsAfter(
   if (path === NO_PATH) return []
   const value = matchValue(view, path)
   // it may be most of the event
-  tx.room.take(value?.length)
+  tx.budget.take(value?.length)
   if (value === undefined) return []
   return yield* among(
     tx,

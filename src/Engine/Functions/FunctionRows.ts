@@ -70,7 +70,7 @@ export const registerFunctions = acrossEnvironments(
     const environment = tx.environment(environmentName)
     const now = tx.now()
     const since = startedAt ?? now
-    const standing: Array<string> = []
+    const keptNewer: Array<string> = []
     for (const registration of registrations) {
       const text = JSON.stringify(registration)
       const hash = createHash("sha256").update(text).digest("hex").slice(0, 16)
@@ -106,7 +106,7 @@ export const registerFunctions = acrossEnvironments(
             since < Number(known.since) ||
             (isPinning && live.includes(registration.id) && (yield* isEarlierVersion(tx, key, registration)))
           if (isOlder && !deleted) {
-            standing.push(registration.id)
+            keptNewer.push(registration.id)
             continue
           }
           changed ??= "changed"
@@ -133,7 +133,7 @@ export const registerFunctions = acrossEnvironments(
         changed
       )
     }
-    return standing
+    return keptNewer
   },
   () => "register functions"
 )

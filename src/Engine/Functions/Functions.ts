@@ -142,7 +142,7 @@ class Known {
   checkEnvironment(name: string): void {
     if (this.#environments.has(name) || this.#environments.size < Limits.environments) return
     throw new LimitExceededError(
-      `The list of environments with "${name.slice(0, 64)}" (use one that is there)`,
+      `The list of environments with "${name.slice(0, 64)}" (use an existing one)`,
       this.#environments.size + 1,
       Limits.environments,
       "environments"

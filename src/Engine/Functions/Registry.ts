@@ -3,7 +3,7 @@
  *
  * A store fills it at the start and after every committed registration.
  */
-import { lazyProperties } from "../../LazyProperties.ts"
+import { sharedGetters } from "../../SharedGetters.ts"
 import { TRACEPARENT } from "../../Trace.ts"
 import type { FunctionChange } from "../Store/Changes.ts"
 import { remembered } from "../Store/Memory.ts"
@@ -48,7 +48,7 @@ export const eventView = (event: StoredEvent): EventView => {
   return withParsed({ id, name, version, source, entity, toText: () => textOf(event) }, { event })
 }
 
-const withParsed = lazyProperties<
+const withParsed = sharedGetters<
   { readonly event: StoredEvent; data?: { readonly value: unknown }; metadata?: { readonly value: unknown } },
   Pick<EventView, "data" | "metadata" | "timestamp">
 >({

@@ -12,7 +12,7 @@ import type { StoreError } from "../../Errors.ts"
 import type { Hook, HookCall } from "../../Hook.ts"
 import { safeJsonParse } from "../../Json.ts"
 import { hookHeaders } from "../../Serve/HookSignature.ts"
-import type { Intake } from "../Intake.ts"
+import type { InputBudget } from "../InputBudget.ts"
 import { post } from "../Push/HttpPost.ts"
 import { type CallResult, dueCalls, type DueCall, settleCalls } from "../Runs/HookCalls.ts"
 import { RETRY_MS, StoreOutage } from "../Store/StoreOutage.ts"
@@ -40,7 +40,7 @@ const LONGEST_WAIT_MS = 60_000
 export interface DeliveryOptions {
   readonly hook: Hook
   readonly store: StoreService
-  readonly intake: Intake
+  readonly inputBudget: InputBudget
   readonly allowPrivateNetworks: boolean
   readonly counts: HookCounts
 }
@@ -57,7 +57,7 @@ export const makeDelivery = ({
   allowPrivateNetworks,
   counts,
   hook,
-  intake,
+  inputBudget,
   store
 }: DeliveryOptions): Delivery => {
   let woken = Deferred.makeUnsafe<void>()
@@ -78,7 +78,7 @@ export const makeDelivery = ({
         timeoutMs: TIMEOUT_MS,
         maxResponseBytes: MOST_ANSWER,
         allowPrivateNetworks,
-        intake
+        inputBudget
       }
       return yield* Effect.catch(
         post(request, ({ status }) =>

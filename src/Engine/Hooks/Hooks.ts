@@ -13,16 +13,16 @@ import type { StoreError, ValidationError } from "../../Errors.ts"
 import * as Alarm from "../../Execution/Alarm.ts"
 import { checkHooks, type HookEvent } from "../../Hook.ts"
 import { providedOr } from "../../Variables.ts"
-import { Intake } from "../Intake.ts"
-import { makeSettings, PushSettings } from "../Push/Settings.ts"
-import { type FunctionOf, hasListeners, noteFailing, noteStuck } from "../Runs/Alarms.ts"
+import { InputBudget } from "../InputBudget.ts"
+import { makeSettings, PushSettings } from "../Push/PushSettings.ts"
+import { type FunctionOf, hasListeners, noteFailing, noteStuck } from "../Runs/LastingProblems.ts"
 import { watchRates } from "../Runs/FailureRates.ts"
 import { countCalls, forgetHook, MOST_CALLS, setHooks, takeDropped } from "../Runs/HookCalls.ts"
 import { Runs } from "../Runs/Runs.ts"
 import { Store } from "../Store/Store.ts"
 import { type HookCounts, makeDelivery } from "./Delivery.ts"
-import { refuseHooks, warnOfHook } from "./Reach.ts"
-import { EngineHooks, Failing, resolveFailing } from "./Settings.ts"
+import { refuseHooks, warnOfHook } from "./HookChecks.ts"
+import { EngineHooks, Failing, resolveFailing } from "./HookSettings.ts"
 
 export interface HooksService {
   /** The results of calls since the engine started, for metrics. */
@@ -103,9 +103,9 @@ export const layer: Layer.Layer<Hooks, ValidationError | StoreError, Store | Run
       )
     }
     for (const hook of hooks) fork(warnOfHook(hook, allowPrivateNetworks))
-    const intake = new Intake(yield* Clock.Clock, yield* Alarm.makeAfter)
+    const inputBudget = new InputBudget(yield* Clock.Clock, yield* Alarm.makeAfter)
     const deliveries = hooks.map((hook) =>
-      makeDelivery({ hook, store, intake, allowPrivateNetworks, counts })
+      makeDelivery({ hook, store, inputBudget, allowPrivateNetworks, counts })
     )
     const wake = (): void => {
       for (const delivery of deliveries) delivery.wake()

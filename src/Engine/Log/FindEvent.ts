@@ -52,7 +52,7 @@ export function* findEvent(
         : yield* all(LIST_EVENTS_OF_ANY_NAME, position, environment)
     for (const row of rows) {
       position = Number(row.position)
-      tx.room.take()
+      tx.budget.take()
       if (accepts !== undefined && !accepts(String(row.name))) continue
       const view = viewOfRow(row)
       if (yield* matches(tx, filter.match, view, trigger)) return { view, position }

@@ -27,7 +27,7 @@ import { show } from "../../Show.ts"
 import { allPages, inSlices, LIST_PAGE, type Page, type PageQuery } from "../Pages.ts"
 import { yieldFirst } from "../Yielding.ts"
 import type { StoreService } from "../Store/Store.ts"
-import { LOG, type LookAgain } from "./LookAgain.ts"
+import { LOG, type WaitUntilFound } from "./WaitUntilFound.ts"
 import * as ProjectionChanges from "./ProjectionChanges.ts"
 import * as ProjectionInspection from "./ProjectionInspection.ts"
 import { type ProjectionInfo, projectionKey } from "./ProjectionRecords.ts"
@@ -52,7 +52,7 @@ export interface ProjectionClients {
   ) => (name: string, query: ChangesQuery) => Effect.Effect<ChangesPage, EngineError>
 }
 
-export const makeClients = (store: StoreService, lookAgain: LookAgain): ProjectionClients => {
+export const makeClients = (store: StoreService, waitUntilFound: WaitUntilFound): ProjectionClients => {
   const waitUntilAt = (
     environment: string,
     name: string,
@@ -75,7 +75,7 @@ export const makeClients = (store: StoreService, lookAgain: LookAgain): Projecti
           checkedUpTo = wasReset ? 0 : at.checked
         }
       })
-      const reached = yield* lookAgain([LOG, projectionKey(environment, name)], timeoutMs, look)
+      const reached = yield* waitUntilFound([LOG, projectionKey(environment, name)], timeoutMs, look)
       if (reached !== undefined) return reached
       const info = yield* store.read(ProjectionInspection.getProjection(environment, name))
       return yield* new ProjectionBehindError(name, position, target, timeoutMs, explain(info))
@@ -204,7 +204,7 @@ export const makeClients = (store: StoreService, lookAgain: LookAgain): Projecti
                 ? Effect.void
                 : Effect.fail(
                     new InvalidStateError(
-                      `Projection "${name}" has no dead letter at position ${show(position)}: deadLetters() lists those that there are`
+                      `Projection "${name}" has no dead letter at position ${show(position)}: deadLetters() lists the existing ones`
                     )
                   )
           )

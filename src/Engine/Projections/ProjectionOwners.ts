@@ -16,7 +16,7 @@ import type {
 import { yieldFirst } from "../Yielding.ts"
 import type { StoreService } from "../Store/Store.ts"
 import { checkRegistration } from "./CheckRegistration.ts"
-import { LOG, type LookAgain } from "./LookAgain.ts"
+import { LOG, type WaitUntilFound } from "./WaitUntilFound.ts"
 import * as ProjectionOwnerRows from "./ProjectionOwnerRows.ts"
 import * as ProjectionPageRows from "./ProjectionPageRows.ts"
 import { type ProjectionClaimRequest, projectionKey, type ProjectionToken } from "./ProjectionRecords.ts"
@@ -58,7 +58,7 @@ export interface ProjectionOwners {
   readonly release: (token: ProjectionToken) => Effect.Effect<void, EngineError>
 }
 
-export const makeOwners = (store: StoreService, lookAgain: LookAgain): ProjectionOwners => {
+export const makeOwners = (store: StoreService, waitUntilFound: WaitUntilFound): ProjectionOwners => {
   /** By token: how far the log was looked at without a match, beyond the saved position. */
   const looked = new Map<string, number>()
 
@@ -71,7 +71,7 @@ export const makeOwners = (store: StoreService, lookAgain: LookAgain): Projectio
       yield* checked(() => checkRegistration(registration))
       let owner = ""
       let until = Number.POSITIVE_INFINITY
-      const granted = yield* lookAgain(
+      const granted = yield* waitUntilFound(
         [projectionKey(environment, registration.name)],
         waitMs,
         Effect.map(store.write(ProjectionOwnerRows.claimProjection({ ...request, workerId })), (claimed) => {
@@ -140,7 +140,7 @@ export const makeOwners = (store: StoreService, lookAgain: LookAgain): Projectio
     waitMs: number
   ): Effect.Effect<ProjectionBatch | undefined, EngineError> =>
     Effect.map(
-      lookAgain(
+      waitUntilFound(
         [LOG, projectionKey(token.environment, token.name)],
         waitMs,
         lookFor(token, Math.min(Math.max(1, limit), maxReadEvents))

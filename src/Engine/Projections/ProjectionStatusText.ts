@@ -68,7 +68,7 @@ export const explain = (info: ProjectionInfo): string => {
       : ` ${deadLetters === 1 ? "1 event is a dead letter" : `${deadLetters} events are dead letters`}.`) +
     (info.eventsGoneAt === undefined
       ? ""
-      : ` Events up to ${iso(info.eventsGoneAt)} are not all kept any more: those that are gone are missing in it.`)
+      : ` Some events up to ${iso(info.eventsGoneAt)} have been deleted: its state lacks them.`)
   if (paused !== undefined) {
     const reason = paused.reason === undefined ? "" : ` (${paused.reason})`
     return `Paused by ${paused.by} at ${iso(paused.at)}${reason}; ${waiting}.${letters}`

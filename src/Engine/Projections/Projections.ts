@@ -13,7 +13,7 @@ import { Signals } from "../Signals.ts"
 import { Store } from "../Store/Store.ts"
 import { SystemEvents } from "../SystemEvents/SystemEvents.ts"
 import { checkRegistration } from "./CheckRegistration.ts"
-import { LOG, makeLookAgain } from "./LookAgain.ts"
+import { LOG, makeWaitUntilFound } from "./WaitUntilFound.ts"
 import { makeClients, type ProjectionClients } from "./ProjectionClients.ts"
 import { makeOwners, type ProjectionOwners } from "./ProjectionOwners.ts"
 import type { HandedOut, ProjectionInfo, TokenlessSave } from "./ProjectionRecords.ts"
@@ -57,10 +57,10 @@ export const layer: Layer.Layer<Projections, never, Store | SystemEvents> = Laye
       for (const change of states) announceStates(system, change)
     })
     yield* Effect.addFinalizer(() => Effect.sync(stop))
-    const lookAgain = makeLookAgain(signals)
+    const waitUntilFound = makeWaitUntilFound(signals)
     return {
-      ...makeOwners(store, lookAgain),
-      ...makeClients(store, lookAgain),
+      ...makeOwners(store, waitUntilFound),
+      ...makeClients(store, waitUntilFound),
       register: (environment, registration) =>
         Effect.andThen(
           checked(() => checkRegistration(registration)),

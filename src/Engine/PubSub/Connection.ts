@@ -13,7 +13,7 @@ import {
 import { show } from "../../Show.ts"
 import type { EventAccess } from "../SystemEvents/SystemEvents.ts"
 import { Acks } from "./Acks.ts"
-import type { Form, Item } from "./Feed.ts"
+import type { ItemEncoding, Item } from "./Feed.ts"
 import { Member } from "./Group.ts"
 import { beginsAfter } from "./Resume.ts"
 import { codeOf, readRequest, type SubscribeRequest } from "./SubscribeRequest.ts"
@@ -42,11 +42,11 @@ export interface Guard {
 export interface ConnectionOptions {
   /** The permissions of the client; without it everything is allowed. */
   readonly guard?: Guard
-  readonly tongue?: Tongue
+  readonly wireFormat?: WireFormat
 }
 
 /** Another wire format than that of `/ws`. Messages that it cannot express are left out. */
-export interface Tongue extends Form {
+export interface WireFormat extends ItemEncoding {
   /** `error` is the cause of the message, if it has one. */
   readonly say: (message: WSServerMessage, error?: IronflowError) => void
 }
@@ -73,7 +73,7 @@ class Connection implements Outlet {
   readonly #hub: SubscriptionHub
   readonly #wire: Wire
   readonly #guard: Guard | undefined
-  readonly #tongue: Tongue | undefined
+  readonly #wireFormat: WireFormat | undefined
   readonly #id: string
   readonly #onEnd: () => void
   readonly #byPattern = new Map<string, Subscribed | "pending">()
@@ -91,7 +91,7 @@ class Connection implements Outlet {
     hub: SubscriptionHub,
     environment: string,
     wire: Wire,
-    { guard, tongue }: ConnectionOptions,
+    { guard, wireFormat }: ConnectionOptions,
     id: string,
     onEnd: () => void
   ) {
@@ -99,7 +99,7 @@ class Connection implements Outlet {
     this.environment = environment
     this.#wire = wire
     this.#guard = guard
-    this.#tongue = tongue
+    this.#wireFormat = wireFormat
     this.#id = id
     this.#onEnd = onEnd
     wire.onText = (text) => {
@@ -210,7 +210,7 @@ class Connection implements Outlet {
 
   #say(message: WSServerMessage, error?: IronflowError): void {
     if (this.isClosed) return
-    if (this.#tongue !== undefined) return this.#tongue.say(message, error)
+    if (this.#wireFormat !== undefined) return this.#wireFormat.say(message, error)
     if (this.#wire.backlog > MAX_BACKLOG) {
       this.#wire.close(POLICY_VIOLATION, "answers are not read")
       return this.#end()
@@ -265,7 +265,7 @@ class Connection implements Outlet {
         environment: this.environment,
         epoch: this.#hub.system.epoch,
         isShared: this.#hub.system.isShared,
-        form: this.#tongue,
+        encoding: this.#wireFormat,
         run: this.#hub.run
       })
       this.#guard?.check(request.pattern)
@@ -289,7 +289,7 @@ class Connection implements Outlet {
         const length = [...this.#filters.values()].reduce((sum, one) => sum + one, filter.text.length)
         if (length > MAX_FILTERS) {
           throw new LimitExceededError(
-            "All filters of a connection together",
+            "The filters of one connection together",
             length,
             MAX_FILTERS,
             "characters"

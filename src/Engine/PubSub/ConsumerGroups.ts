@@ -31,7 +31,7 @@ import { GROUP_RETENTION_MS } from "./GroupSweep.ts"
 import type { GroupChange, GroupChoice, GroupDeadLetter, GroupDefinition, GroupInfo } from "./GroupRecords.ts"
 import { Store, type StoreService } from "../Store/Store.ts"
 import type { Member } from "./Group.ts"
-import { oneOf, readSettings, settingsOf } from "./Settings.ts"
+import { oneOf, readSettings, settingsOf } from "./SubscriptionSettings.ts"
 import { Subscriptions, type SubscriptionsService } from "./Subscriptions.ts"
 import { checkGroupTarget, readTarget } from "./Target.ts"
 import * as GroupInspection from "./GroupInspection.ts"
@@ -178,7 +178,7 @@ const make = (
       const none = () =>
         Effect.fail(
           new InvalidStateError(
-            `Consumer group "${name}" has no dead letter at position ${show(position)}: deadLetters() lists those that there are`
+            `Consumer group "${name}" has no dead letter at position ${show(position)}: deadLetters() lists the existing ones`
           )
         )
       return Effect.flatMap(
@@ -339,7 +339,7 @@ const explain = (info: GroupInfo, members: ReadonlyArray<Member>, now: number): 
   const dead =
     deadLetters === 0
       ? ""
-      : ` ${count(deadLetters, "event is a dead letter", "events are dead letters")} until somebody has ${deadLetters === 1 ? "it" : "them"} tried again.`
+      : ` ${count(deadLetters, "event is a dead letter", "events are dead letters")} until ${deadLetters === 1 ? "it is" : "they are"} retried.`
   return `${progressOf(info, members, now)}${dead}`
 }
 
@@ -356,7 +356,7 @@ const progressOf = (info: GroupInfo, members: ReadonlyArray<Member>, now: number
   const connected = count(members.length, "member is", "members are")
   if (lag > 0 || (info.nextRetryAt ?? Number.POSITIVE_INFINITY) <= now) {
     if (members.every((member) => member.isSilent)) {
-      return `${connected} connected, and let the time for an event run out without a word since; ${waiting}.`
+      return `${connected} connected, but let the ack deadline of an event pass without a message since; ${waiting}.`
     }
     if (members.every((member) => member.credit === 0)) {
       return members.every((member) => member.isSlow)

@@ -40,7 +40,7 @@ export interface Shape {
   /** Formats positions, for clients that resume. */
   readonly writePosition?: (position: number) => string
   /** For connections with another wire format than that of `/ws`. */
-  readonly form?: Form
+  readonly encoding?: ItemEncoding
 }
 
 /** How a delivery is described. */
@@ -52,7 +52,7 @@ export interface Told {
 }
 
 /** The wire format of a connection, which carries the same content as the frames of `/ws`. */
-export interface Form {
+export interface ItemEncoding {
   /** Unique among formats: encoded frames are shared by all connections with the same format. */
   readonly name: string
   readonly encode: (shape: Shape, item: Item, told: Required<Told>) => string
@@ -102,7 +102,7 @@ export class Feed {
 
   /** Passes matching items on from now on. Returns a function that stops it. */
   join(shape: Shape, listener: Listener): () => void {
-    const { filter, form, includeMetadata, subscriptionId, target, writePosition } = shape
+    const { filter, encoding, includeMetadata, subscriptionId, target, writePosition } = shape
     const key = JSON.stringify([
       subscriptionId,
       target.kind,
@@ -110,7 +110,7 @@ export class Feed {
       filter?.text,
       includeMetadata,
       writePosition !== undefined,
-      form?.name
+      encoding?.name
     ])
     let channel = this.#channels.get(key)
     if (channel === undefined) {
@@ -174,7 +174,10 @@ export class Feed {
         ? Effect.void
         : // it goes on from the same position; the next commit may wake it earlier
           Effect.andThen(
-            Effect.logWarning("Subscribers could not be told what is new; trying again in a second", error),
+            Effect.logWarning(
+              "New events could not be read for subscribers; trying again in a second",
+              error
+            ),
             Effect.delay(
               Effect.sync(() => this.wake()),
               RETRY_MS
@@ -244,8 +247,8 @@ export const encodeItem = (
   item: Item,
   { attempt = 1, eventId = item.id }: Told = {}
 ): string => {
-  const { form, includeMetadata, subscriptionId, target, writePosition } = shape
-  if (form !== undefined) return form.encode(shape, item, { attempt, eventId })
+  const { encoding, includeMetadata, subscriptionId, target, writePosition } = shape
+  if (encoding !== undefined) return encoding.encode(shape, item, { attempt, eventId })
   const isWhole = target.fitsEntity !== undefined
   // a legacy client reads only `data`
   const data = isWhole && writePosition === undefined ? wholeEvent(item) : item.data

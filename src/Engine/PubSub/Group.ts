@@ -6,7 +6,7 @@ import type { GroupSetup, Redelivery } from "./GroupRecords.ts"
 import type { StoreService } from "../Store/Store.ts"
 import { encodeItem, type Feed, type Listener, RETRY_MS, type Shape } from "./Feed.ts"
 import { makeFilter } from "./Filter.ts"
-import { redeliveryOf, settingsOf } from "./Settings.ts"
+import { redeliveryOf, settingsOf } from "./SubscriptionSettings.ts"
 import {
   backlogOf,
   givenUp,
@@ -167,7 +167,10 @@ export class Group implements Listener {
     this.#run(
       this.#store.write(DeliveryRows.releaseHolder(this.environment, this.key, member.holder)).pipe(
         Effect.catch((error) =>
-          Effect.logWarning("Deliveries could not be given back; they are due at their deadline", error)
+          Effect.logWarning(
+            "Deliveries could not be given back; they are delivered again after their deadline",
+            error
+          )
         ),
         Effect.andThen(Effect.sync(() => (this.#members.size === 0 ? this.retireIfEmpty() : this.wake())))
       )
@@ -380,7 +383,7 @@ export class Member implements Subscribed {
     if (this.options.ackMode === "auto" && !this.options.settlesItself) {
       this.#outlet.run(
         Effect.catch(Effect.asVoid(this.settle(handle, { how: "ack" })), (error) =>
-          Effect.logWarning(`Delivery of ${item.id} could not be settled: it comes again`, error)
+          Effect.logWarning(`Delivery of ${item.id} could not be settled: it will be delivered again`, error)
         )
       )
     }
@@ -398,7 +401,7 @@ export class Member implements Subscribed {
     this.#outlet.end(
       this.id,
       "CONSUMER_GROUP_DELETED",
-      `Consumer group "${this.#group.name}" was deleted: subscribe again to begin another one at the end of the log`
+      `Consumer group "${this.#group.name}" was deleted: subscribe again to create a new one, which begins at the end of the log`
     )
   }
 

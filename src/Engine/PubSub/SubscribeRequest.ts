@@ -14,10 +14,10 @@ import {
   MAX_REPLAY
 } from "../../Protocol/Subscriptions.ts"
 import { show } from "../../Show.ts"
-import type { Form, Shape } from "./Feed.ts"
+import type { ItemEncoding, Shape } from "./Feed.ts"
 import { makeFilter } from "./Filter.ts"
 import { readPosition, writePosition } from "./Resume.ts"
-import { oneOf, readAckWait, readBuffer, readCapacity } from "./Settings.ts"
+import { oneOf, readAckWait, readBuffer, readCapacity } from "./SubscriptionSettings.ts"
 import { checkGroupTarget, readTarget } from "./Target.ts"
 
 /** A `subscribe` message. */
@@ -42,14 +42,14 @@ interface RequestContext {
   /** The epoch of the system events. */
   readonly epoch: string
   readonly isShared: boolean
-  readonly form?: Form | undefined
+  readonly encoding?: ItemEncoding | undefined
   readonly run: (effect: Effect.Effect<void>) => void
 }
 
 /** Parses a `subscribe` message. Throws `ValidationError`. */
 export const readRequest = (
   input: unknown,
-  { environment, epoch, form, isShared, run }: RequestContext
+  { environment, epoch, encoding, isShared, run }: RequestContext
 ): SubscribeRequest => {
   if (!isObject(input)) throw new ValidationError("A subscribe message needs a `subscription`")
   const { capacity, options: given = {}, pattern, resume } = input
@@ -74,7 +74,7 @@ export const readRequest = (
       ? {}
       : { filter: makeFilter(filter as string, `subscription to "${text}"`, run) }),
     ...(resumes ? { writePosition: (position: number) => writePosition(position, of) } : {}),
-    ...(form === undefined ? {} : { form })
+    ...(encoding === undefined ? {} : { encoding })
   }
   const after = resumes ? readPosition(resume.after, of) : undefined
   return {

@@ -168,7 +168,7 @@ export class Subscriber implements Subscribed, Listener {
     this.#outlet.tell(
       this.id,
       "EVENTS_DROPPED",
-      `Events of "${this.pattern}" are gone that had not been delivered: system events are remembered for a while only`,
+      `Events of "${this.pattern}" were lost before they were delivered: the engine remembers system events only for a while`,
       true
     )
   }
@@ -319,7 +319,7 @@ export class Subscriber implements Subscribed, Listener {
 }
 
 export const slowConsumer = (pattern: string): string =>
-  `The connection does not keep up with "${pattern}": delivery goes on from the log as it does`
+  `The client reads "${pattern}" too slowly: its events are now read from the log at the pace of the client`
 
 export const givenUp = (id: string, attempts: number): string =>
-  `Event ${id} is given up: it was delivered ${attempts} times and never acked`
+  `Event ${id} will not be delivered again: it was delivered ${attempts} times and never acked`

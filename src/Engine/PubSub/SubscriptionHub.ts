@@ -224,7 +224,7 @@ export class SubscriptionHub {
           onSuccess: (group) =>
             keys === undefined || keys.includes(group.key)
               ? Effect.catch(group.refresh, (error) =>
-                  Effect.logWarning(`Consumer group "${group.name}" goes on as it was set up before`, error)
+                  Effect.logWarning(`Consumer group "${group.name}" keeps its previous settings`, error)
                 )
               : Effect.void
         })
@@ -323,6 +323,6 @@ const DELETED = "CONSUMER_GROUP_DELETED"
 
 const deletedMeanwhile = (name: string): IronflowError =>
   new SubscriptionError(
-    `Consumer group "${name}" was deleted while this client was away: subscribe again to begin another one at the end of the log`,
+    `Consumer group "${name}" was deleted while this client was away: subscribe again to create a new one, which begins at the end of the log`,
     { code: DELETED, retryable: false }
   )

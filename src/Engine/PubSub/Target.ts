@@ -60,7 +60,7 @@ export const checkGroupTarget = (target: Target): Target => {
   }
   if (target.fitsEntity !== undefined) {
     throw new ValidationError(
-      "A consumer group cannot be about entities: subscribe to `events:` with it, and to `entity:` without"
+      "A consumer group cannot subscribe to `entity:` patterns: use an `events:` pattern, or subscribe without a group"
     )
   }
   return target

@@ -99,7 +99,9 @@ export class Availability {
       if (!isNew) return Effect.void
       const isFirst = this.#probeMs === FIRST_PROBE_MS
       this.#probe(this.#probeMs)
-      return isFirst ? Effect.logWarning(`${this.whyNot}. Its runs wait, and it is tried again`) : Effect.void
+      return isFirst
+        ? Effect.logWarning(`${this.whyNot}. Its runs wait, and the engine tries it again`)
+        : Effect.void
     })
   }
 
@@ -143,7 +145,7 @@ export class Availability {
             this.#options.onChange(false, this.whyNot)
             this.#probe(again)
             return isNew
-              ? Effect.logWarning(`${this.whyNot}. Its runs wait, and it is tried again`)
+              ? Effect.logWarning(`${this.whyNot}. Its runs wait, and the engine tries it again`)
               : Effect.void
           })
       })
@@ -163,7 +165,7 @@ export class Availability {
       return Effect.fail(
         unavailable(
           doubt ??
-            "it no longer describes itself, as it did before. " +
+            "it no longer answers requests for its description, as it did before. " +
               "If another handler has replaced it for good, remove the endpoint and register that one"
         )
       )

@@ -29,12 +29,12 @@ export class Endpoint {
     this.#options = options
     this.url = options.url
     this.environment = options.environment
-    const { clock, environment, fork, intake, isAskedElsewhere, settings, url } = options
+    const { clock, environment, fork, inputBudget, isAskedElsewhere, settings, url } = options
     this.#availability = new Availability({
       url,
       environment,
       settings,
-      intake,
+      inputBudget,
       clock,
       fork,
       isAskedElsewhere,

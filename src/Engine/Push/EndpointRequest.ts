@@ -3,9 +3,9 @@ import type * as Effect from "effect/Effect"
 import * as Redacted from "effect/Redacted"
 import { ENVIRONMENT_HEADER } from "../../Protocol/Http/Endpoints.ts"
 import { sign, SIGNATURE_HEADER } from "../../Serve/Signature.ts"
-import type { Intake } from "../Intake.ts"
+import type { InputBudget } from "../InputBudget.ts"
 import { post, type PostAnswer, type PostError } from "./HttpPost.ts"
-import type { PushSettings } from "./Settings.ts"
+import type { PushSettings } from "./PushSettings.ts"
 
 /** The endpoint of a request, and its settings. */
 export interface EndpointTarget {
@@ -13,7 +13,7 @@ export interface EndpointTarget {
   readonly environment: string
   readonly settings: PushSettings
   /** The memory for answers, shared by all endpoints. */
-  readonly intake: Intake
+  readonly inputBudget: InputBudget
 }
 
 export interface EndpointRequest {
@@ -27,7 +27,7 @@ export interface EndpointRequest {
 
 /** Sends the request, and passes the answer to `use`. */
 export const postTo = <A, E>(
-  { environment, intake, settings, url }: EndpointTarget,
+  { environment, inputBudget, settings, url }: EndpointTarget,
   { body, hangUp, most = Number.POSITIVE_INFINITY, timeoutMs }: EndpointRequest,
   use: (answer: PostAnswer) => Effect.Effect<A, E>
 ): Effect.Effect<A, E | PostError> => {
@@ -38,7 +38,7 @@ export const postTo = <A, E>(
     timeoutMs,
     maxResponseBytes: Math.min(maxResponseBytes, most),
     allowPrivateNetworks,
-    intake,
+    inputBudget,
     ...(hangUp === undefined ? {} : { hangUp }),
     headers: {
       [ENVIRONMENT_HEADER]: environment,

@@ -23,12 +23,12 @@ import { checkRegistration } from "../Functions/FunctionConfigs.ts"
 import type { FunctionsService } from "../Functions/Functions.ts"
 import type { LiveWorkersService } from "../Runs/LiveWorkers.ts"
 import type { StoreService } from "../Store/Store.ts"
-import { Intake } from "../Intake.ts"
+import { InputBudget } from "../InputBudget.ts"
 import { Endpoint, type EndpointOptions } from "./Endpoint.ts"
-import type { PushSettings } from "./Settings.ts"
+import type { PushSettings } from "./PushSettings.ts"
 import * as ExtendLeases from "../Turns/ExtendLeases.ts"
 import * as LostLeases from "../Turns/LostLeases.ts"
-import * as TellAgain from "../Turns/TellAgain.ts"
+import * as PendingNotices from "../Turns/PendingNotices.ts"
 import type { TurnsService } from "../Turns/Turns.ts"
 
 /** An endpoint as it is shown. */
@@ -56,13 +56,13 @@ export interface PushEndpointsOptions {
 export class PushEndpoints {
   readonly #options: PushEndpointsOptions
   readonly #endpoints = new Map<string, Endpoint>()
-  readonly #intake: Intake
+  readonly #inputBudget: InputBudget
   /** Allows one change at a time. */
   readonly #changing = Semaphore.makeUnsafe(1)
 
   constructor(options: PushEndpointsOptions) {
     this.#options = options
-    this.#intake = new Intake(options.clock, options.after)
+    this.#inputBudget = new InputBudget(options.clock, options.after)
   }
 
   /** Opens endpoints for registered functions, and closes those without functions. */
@@ -259,7 +259,7 @@ export class PushEndpoints {
     if (store.node === undefined) return Effect.succeed(undefined)
     const look = Effect.gen(function* () {
       const [of = environment] = yield* store.read(ExtendLeases.environmentsOfJobs([jobId]))
-      return of === undefined ? undefined : yield* store.read(TellAgain.tellJobAgain(of, jobId))
+      return of === undefined ? undefined : yield* store.read(PendingNotices.pendingNoticesOfJob(of, jobId))
     })
     const rounds = Math.ceil(Math.min(waitMs, LONGEST_WAIT_MS) / ELSEWHERE_LOOK_MS)
     return Effect.repeat(look, {
@@ -293,7 +293,7 @@ export class PushEndpoints {
         ),
       settings,
       clock,
-      intake: this.#intake,
+      inputBudget: this.#inputBudget,
       fork,
       connect,
       extendLeases: (...args) => store.write(ExtendLeases.extendLeases(environment, ...args)),

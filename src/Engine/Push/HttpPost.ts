@@ -9,7 +9,7 @@ import * as Https from "node:https"
 import { isIP, type LookupFunction } from "node:net"
 import * as Data from "effect/Data"
 import * as Effect from "effect/Effect"
-import type { Arrival, Intake } from "../Intake.ts"
+import type { PendingInput, InputBudget } from "../InputBudget.ts"
 import { isPublicAddress } from "./PublicAddress.ts"
 import { showMs } from "../../Show.ts"
 
@@ -21,7 +21,7 @@ export interface Post {
   readonly maxResponseBytes: number
   readonly allowPrivateNetworks: boolean
   /** The memory for answers. */
-  readonly intake: Intake
+  readonly inputBudget: InputBudget
   /** Completes when the request is to be aborted. */
   readonly hangUp?: Effect.Effect<void>
 }
@@ -71,12 +71,12 @@ export const post = <A, E>(
   Effect.suspend(() => {
     let hangUp: () => void = () => undefined
     let reason: string | undefined
-    let arrival: Arrival | undefined
+    let input: PendingInput | undefined
     const sent = send(
       it,
       () => reason,
       (close) => (hangUp = close),
-      (begun) => (arrival = begun)
+      (begun) => (input = begun)
     )
     const tooLate = Effect.as(Effect.sleep(it.timeoutMs), `it did not answer within ${showMs(it.timeoutMs)}`)
     const given = Effect.as(it.hangUp ?? Effect.never, "the engine gave the request up")
@@ -90,19 +90,19 @@ export const post = <A, E>(
     })
     return Effect.ensuring(
       Effect.flatMap(Effect.raceFirst(sent, givenUp), use),
-      Effect.sync(() => arrival?.end())
+      Effect.sync(() => input?.end())
     )
   })
 
 /**
- * `whyGivenUp` gives the reason, once the request is aborted; `onHangUp` gets the function that aborts it; `onArrival` gets what
+ * `whyGivenUp` gives the reason, once the request is aborted; `onHangUp` gets the function that aborts it; `onInput` gets what
  * has to be ended.
  */
 const send = (
   it: Post,
   whyGivenUp: () => string | undefined,
   onHangUp: (hangUp: () => void) => void,
-  onArrival: (arrival: Arrival) => void
+  onInput: (input: PendingInput) => void
 ): Effect.Effect<PostAnswer, PostError> =>
   Effect.callback<PostAnswer, PostError>((resume) => {
     const url = new URL(it.url)
@@ -145,9 +145,9 @@ const send = (
     request.on("response", (response) => {
       const chunks: Array<Buffer> = []
       let size = 0
-      let arrival: Arrival | undefined
-      const begin = (): Arrival => {
-        const begun = it.intake.begin(response, {
+      let input: PendingInput | undefined
+      const begin = (): PendingInput => {
+        const begun = it.inputBudget.begin(response, {
           pause: () => response.pause(),
           resume: () => response.resume(),
           refuse: () =>
@@ -156,7 +156,7 @@ const send = (
               "the engine has no memory left for its answer: it reads too many large answers at once"
             )
         })
-        onArrival(begun)
+        onInput(begun)
         return begun
       }
       response.on("data", (chunk: Buffer) => {
@@ -165,16 +165,16 @@ const send = (
           return fail("reached", `its answer has more than ${it.maxResponseBytes} bytes`)
         chunks.push(chunk)
         if (size <= SMALL) return
-        arrival ??= begin()
-        arrival.hold(size)
+        input ??= begin()
+        input.hold(size)
       })
       response.on("end", () => {
         const done = (): void =>
           resume(
             Effect.succeed({ status: response.statusCode ?? 0, text: Buffer.concat(chunks).toString("utf8") })
           )
-        if (arrival === undefined) done()
-        else arrival.isWhole(done)
+        if (input === undefined) done()
+        else input.onComplete(done)
       })
       response.on("error", () => fail("reached", "it closed the connection in the middle of its answer"))
     })

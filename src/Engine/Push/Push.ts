@@ -16,7 +16,7 @@ import { Turns } from "../Turns/Turns.ts"
 import { LiveWorkers } from "../Runs/LiveWorkers.ts"
 import { Workers } from "../Workers/Workers.ts"
 import { type EndpointInfo, PushEndpoints } from "./Endpoints.ts"
-import { makeSettings, PushSettings } from "./Settings.ts"
+import { makeSettings, PushSettings } from "./PushSettings.ts"
 
 /** Push endpoints: registered by URL, they are called until they are removed. */
 export interface PushService {

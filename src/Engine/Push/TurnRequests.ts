@@ -24,7 +24,7 @@ import {
 import { sendAgain } from "../../Worker/Reporter.ts"
 import { unusable } from "../Workers/LegacyWorker.ts"
 import type { RunningStep, RunningTurn } from "../../Protocol/RunningSteps.ts"
-import { ToldRunning } from "../Workers/ToldRunning.ts"
+import { ReportedSteps } from "../Workers/ReportedSteps.ts"
 import type { RemoteSession } from "../Workers/RemoteSession.ts"
 import { type AskedAs, bodyOf, readReport, reasonIn, unavailability } from "./Answers.ts"
 import type { Availability } from "./Availability.ts"
@@ -66,7 +66,7 @@ interface TurnInFlight {
   /** Completed when the request is to be aborted. */
   readonly hangUp: Deferred.Deferred<void>
   isGivenUp: boolean
-  readonly told: ToldRunning
+  readonly told: ReportedSteps
   notices: Array<Notice>
   /** Completed with the next notice, for a waiting request. */
   waiting: Deferred.Deferred<void> | undefined
@@ -101,7 +101,7 @@ export class TurnRequests {
       fiber: undefined,
       hangUp: Deferred.makeUnsafe(),
       isGivenUp: false,
-      told: new ToldRunning(),
+      told: new ReportedSteps(),
       notices: [],
       waiting: undefined
     }

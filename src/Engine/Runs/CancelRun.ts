@@ -69,7 +69,7 @@ export function* goOnCancelling(tx: Transaction, environment: number): Program<n
   // children are noted after their parents: no key is below that of the run being cancelled
   let last = 0
   // always handle one run: the transaction may be full each time
-  while (runs === 0 || !tx.room.isFull) {
+  while (runs === 0 || !tx.budget.isFull) {
     const [next] = yield* among(
       tx,
       "run",
@@ -82,7 +82,7 @@ export function* goOnCancelling(tx: Transaction, environment: number): Program<n
     last = Number(next.run)
     yield* write(DELETE_CANCELLATION, last)
     yield* apart(tx, "run", last, cancelChild(tx, environment, last, String(next.reason)))
-    tx.room.take()
+    tx.budget.take()
     runs++
   }
   if (yield* hasCancelled()) tx.markDue(tx.now())

@@ -11,7 +11,7 @@ import { forgetLease } from "./LeaseMemory.ts"
 import { MOST_KEPT, type Taken } from "../Store/RunEnding.ts"
 import { suspectsOf } from "./Suspects.ts"
 import { startAfterFailure } from "./SystemRuns.ts"
-import { aboutRun, isToldOfRuns, tellOfRun, functionIdOf } from "./Telling.ts"
+import { aboutRun, hasRunObservers, notifyRunObservers, functionIdOf } from "./RunObservers.ts"
 import { markRoom, markFreed } from "../Functions/ReadyFunctions.ts"
 import type { Outcome } from "../../Protocol/Worker.ts"
 import { mark } from "./RunStats.ts"
@@ -88,7 +88,7 @@ export function* endRun(
       endedAt: now
     })
   }
-  if (isToldOfRuns(tx)) yield* tellOfEnd(tx, run, ending, now)
+  if (hasRunObservers(tx)) yield* tellOfEnd(tx, run, ending, now)
   markRoom(tx, run.function)
   markFreed(tx, run.function)
   if (run.parent !== null) yield* tellParent(tx, run, ending)
@@ -118,7 +118,7 @@ function* tellOfEnd(
   endedAt: number
 ): Program<void> {
   const createdAt = run.createdAt ?? Number((yield* get(FIND_CREATION_TIME, run.key))?.created_at ?? endedAt)
-  tellOfRun(tx, () => ({
+  notifyRunObservers(tx, () => ({
     _tag: "RunEnded",
     runId: run.id,
     functionId: functionIdOf(tx, run.function),

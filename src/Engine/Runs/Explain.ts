@@ -127,7 +127,7 @@ const saySilent = ({ name, seenAt }: OtherEngine, { until }: Lease, takenOver: n
   ` The engine that this worker is connected to (${name}) was last seen ${formatDuration(Math.floor((now - seenAt) / 1000) * 1000)} ago. If it is gone, ` +
   (until === undefined
     ? "the run goes on with another worker "
-    : "the worker comes to another engine and goes on, or the run goes on with another worker ") +
+    : "the worker connects to another engine and continues, or the run continues on another worker ") +
   (takenOver > now
     ? `at ${iso(takenOver)} (in ${formatDuration(Math.ceil((takenOver - now) / 1000) * 1000)}), from its last finished step.`
     : "in a moment, from its last finished step.")
@@ -374,7 +374,7 @@ const waitingReason = ({ run, waits }: RunSituation, now: number): Reason => {
               ? ` that satisfies ${wait.match}`
               : ` whose ${wait.match} is ${wait.matchValue}`) +
           `, until ${at}.` +
-          (wait.isOnItsWay === true
+          (wait.isBeingDelivered === true
             ? " Very many wait for it: one that has come is being handed to them, a few hundred at a time."
             : ""),
         details: {
@@ -382,7 +382,7 @@ const waitingReason = ({ run, waits }: RunSituation, now: number): Reason => {
           event: wait.event,
           match: wait.match,
           matchValue: wait.matchValue,
-          ...(wait.isOnItsWay === true ? { isOnItsWay: true } : {})
+          ...(wait.isBeingDelivered === true ? { isBeingDelivered: true } : {})
         }
       }
     case "child":

@@ -102,7 +102,7 @@ export const forkRun = inEnvironment(
       environment: Number(row.environment),
       fn,
       event: Number(row.event),
-      ...(yield* givenTo(tx, row, data)),
+      ...(yield* inputFrom(tx, row, data)),
       forkedFrom: { runId, ...(from === undefined ? {} : { step: from }) }
     })
     if (before > 0) yield* write(COPY_STEPS, key, row.key!, before, JSON.stringify(undone))
@@ -117,7 +117,7 @@ export const forkRun = inEnvironment(
 )
 
 /** The input of a new run of the same function: what the other run was started with, or `data` as JSON. */
-export function* givenTo(
+export function* inputFrom(
   tx: Transaction,
   row: Row,
   data?: JsonText

@@ -1,5 +1,5 @@
 /** The journal of a run: how steps enter it, and how a turn reads it. */
-import { isToldOfSteps } from "./Telling.ts"
+import { hasStepObservers } from "./RunObservers.ts"
 import { statement, type Program, all, affected, write, get } from "../Store/Program.ts"
 import { type Transaction, asMoment } from "../Store/Transaction.ts"
 import type { JournalEntry, OpenStep, Outcome } from "../../Protocol/Worker.ts"
@@ -70,7 +70,7 @@ export function* insertStep(
     asMoment(endedAt)
   ]
   // only these need to know whether the step is new, rather than a repeated report
-  if (suspectsOf(tx).isEmpty && !isToldOfSteps(tx)) return yield* write(INSERT_STEP, ...values)
+  if (suspectsOf(tx).isEmpty && !hasStepObservers(tx)) return yield* write(INSERT_STEP, ...values)
   if ((yield* affected(INSERT_STEP, ...values)) === 0) return
   if (!suspectsOf(tx).isEmpty) yield* clear(tx, run.key)
   yield* tellStepEnded(tx, run.key, step.stepKey)

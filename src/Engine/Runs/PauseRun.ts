@@ -6,7 +6,7 @@ import { statement, type Program, get, affected, variant } from "../Store/Progra
 
 import { callHooks } from "./HookCalls.ts"
 import { startAfterPause } from "./SystemRuns.ts"
-import { aboutRun, tellOfRun } from "./Telling.ts"
+import { aboutRun, notifyRunObservers } from "./RunObservers.ts"
 
 /** Why a run is paused, and the status that it returns to. */
 export interface Pause {
@@ -39,7 +39,7 @@ export function* pauseRow(tx: Transaction, run: number, pause: Pause): Program<v
     environment: Number(paused?.environment)
   })
   tx.changes.troubles.push({ ...about, _tag: "RunPaused", code: pause.code, message: pause.message })
-  tellOfRun(tx, () => ({ ...about, _tag: "RunPaused", message: pause.message }))
+  notifyRunObservers(tx, () => ({ ...about, _tag: "RunPaused", message: pause.message }))
   const changed = yield* affected(
     variant("PauseRun.pauseRow", PAUSE),
     JSON.stringify({ ...pause, ...(wasCompensating ? { wasCompensating } : {}) }),

@@ -2,7 +2,7 @@
 import { registryOf } from "../Functions/Registry.ts"
 import { forgetLease } from "./LeaseMemory.ts"
 import { markReady } from "../Functions/ReadyFunctions.ts"
-import { tell, tellOfRun } from "./Telling.ts"
+import { notifyObservers, notifyRunObservers } from "./RunObservers.ts"
 import {
   affected,
   all,
@@ -195,7 +195,7 @@ export const resumeRun = controlling(
       happening,
       yield* affected(variant("RunControl.resumeRun", RESUMES[happening]), tx.now(), key)
     )
-    tellOfRun(tx, () => ({
+    notifyRunObservers(tx, () => ({
       _tag: "RunResumed",
       ...about(tx, row),
       ...(fromStep === undefined ? {} : { fromStep })
@@ -245,7 +245,7 @@ export const retryRun = controlling(
     )
     // it may have ended in this transaction, and goes on now
     tx.changes.endings.delete(runId)
-    tellOfRun(tx, () => ({
+    notifyRunObservers(tx, () => ({
       _tag: "RunRetried",
       ...about(tx, row),
       ...(fromStep === undefined ? {} : { fromStep })
@@ -331,7 +331,7 @@ export const patchStep = inEnvironment(
         now
       )
     }
-    tell(tx, () => ({ _tag: "StepPatched", ...about(tx, row), name: stepKey, reason }))
+    notifyObservers(tx, () => ({ _tag: "StepPatched", ...about(tx, row), name: stepKey, reason }))
     yield* makeReady(tx, key)
     yield* forgive(tx, environment, runId)
   },

@@ -8,7 +8,7 @@ import type { RunStep } from "../../Client/Client.ts"
 import { NO_PIN } from "../Functions/Pins.ts"
 import { type RegisteredFunction, registryOf } from "../Functions/Registry.ts"
 import { codeVersionOf } from "../../Versioning.ts"
-import { newestOnItsWay } from "../Log/OnItsWay.ts"
+import { newestFanOut } from "../Log/FanOuts.ts"
 import { findRun, runError, runOf } from "./RunRows.ts"
 import { problemWithEvent } from "./RunEvent.ts"
 import { type RunningAt, runningNow } from "./RunningNow.ts"
@@ -266,9 +266,9 @@ function* waitOf(runId: string, row: Row): Program<RunSituation["waits"][number]
   const kind = Number(row.kind) as keyof typeof kindNames
   const match = row.match_path ?? row.expression
   const child = row.child === null ? undefined : yield* get(FIND_RUN_ID, row.child!)
-  const onItsWay =
+  const newestInFanOut =
     kind === WaitKind.event && row.fired === null
-      ? yield* newestOnItsWay(Number(row.environment), String(row.event))
+      ? yield* newestFanOut(Number(row.environment), String(row.event))
       : undefined
   return {
     stepId: `${runId}:${row.step_key}`,
@@ -280,7 +280,9 @@ function* waitOf(runId: string, row: Row): Program<RunSituation["waits"][number]
     ...(row.event === null ? {} : { event: String(row.pattern ?? row.event) }),
     ...(match == null ? {} : { match: String(match) }),
     ...(row.match_value === null ? {} : { matchValue: String(row.match_value) }),
-    ...(onItsWay === undefined || onItsWay <= Number(row.looked_back_to) ? {} : { isOnItsWay: true }),
+    ...(newestInFanOut === undefined || newestInFanOut <= Number(row.looked_back_to)
+      ? {}
+      : { isBeingDelivered: true }),
     ...(child === undefined ? {} : { childRunId: String(child.id) }),
     ...(kind === WaitKind.retry && row.value !== null ? { error: runError(row.value).message } : {})
   }

@@ -68,7 +68,7 @@ export interface RunSituation {
     readonly match?: string
     readonly matchValue?: string
     /** Events that it may accept are in the log, and are being delivered. */
-    readonly isOnItsWay?: true
+    readonly isBeingDelivered?: true
     readonly childRunId?: string
     readonly failures?: number
     readonly error?: string

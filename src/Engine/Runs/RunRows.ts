@@ -1,6 +1,6 @@
 /** Rows of runs: how they are created, ended and read. */
 import { markReady } from "../Functions/ReadyFunctions.ts"
-import { tellOfRun } from "./Telling.ts"
+import { notifyRunObservers } from "./RunObservers.ts"
 import {
   get,
   insert,
@@ -116,7 +116,7 @@ const hasStarted = (
 ): void => {
   tx.changes.counts.started++
   mark(tx, "started", input.fn.key)
-  tellOfRun(tx, () => ({
+  notifyRunObservers(tx, () => ({
     _tag: "RunStarted",
     runId: id,
     functionId: input.fn.registration.id,

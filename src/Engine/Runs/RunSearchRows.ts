@@ -1,9 +1,9 @@
 /**
- * Finds the runs that match filters. The search follows one way that skips most other runs (the values of an attribute, the
+ * Finds the runs that match filters. The search follows one plan that skips most other runs (the values of an attribute, the
  * failed runs, the runs of a function, the events of a name). It works in slices with a limited number of runs.
  *
- * Every way goes from newest to oldest. Most are ordered by the run key, which grows with the time of creation; those of
- * functions and events are ordered by the event's log position and then by the run key. A way has lanes, one for each function or
+ * Every plan goes from newest to oldest. Most are ordered by the run key, which grows with the time of creation; those of
+ * functions and events are ordered by the event's log position and then by the run key. A plan has lanes, one for each function or
  * status, and each slice takes the newest runs of all lanes.
  */
 import { ValidationError } from "../../Errors.ts"
@@ -16,8 +16,8 @@ import { all, get, inEnvironment, type Program, refuse, statement, type Value } 
 import type { Transaction } from "../Store/Transaction.ts"
 import type { CheckedFilters } from "./CheckFilters.ts"
 import { readRun, RUNS_WITH_EVENTS } from "./RunRows.ts"
-import { isBefore, lengthOf, type Spot, spotOf, startedBy } from "./RunSpots.ts"
-import { COUNTED, FIRST_MOMENT, wayOf, waysOf } from "./RunWays.ts"
+import { isBefore, lengthOf, type RunPosition, positionOf, startedBy } from "./RunPositions.ts"
+import { COUNTED, FIRST_MOMENT, planOf, plansOf } from "./SearchPlans.ts"
 
 /** Runs that one slice looks at: a few milliseconds. */
 const SLICE = 10_000
@@ -29,7 +29,7 @@ const ALL = Number.MAX_SAFE_INTEGER
 
 /** How far a search has come: it has looked at everything from the newest run to here. */
 export interface SearchPlace {
-  /** The way; for attributes with the path. */
+  /** The plan; for attributes with the path. */
   readonly by: string
   readonly event: number
   readonly key: number
@@ -189,7 +189,7 @@ const FIND_EVENT_TIME = statement(
   "SELECT timestamp AS at FROM events WHERE position = ?"
 )
 
-function* createdAt({ event, key }: Spot): Program<number> {
+function* createdAt({ event, key }: RunPosition): Program<number> {
   const row = yield* key === 0 ? get(FIND_EVENT_TIME, event) : get(FIND_CREATION_TIME, key)
   return Number(row?.at ?? 0)
 }
@@ -291,7 +291,7 @@ class Search {
     return below === undefined ? undefined : yield* createdAt({ key: below, event: 0 })
   }
 
-  /** Where the search begins, and on which way: the shortest, unless the way is known. */
+  /** Where the search begins, and by which plan: the shortest, unless the plan is known. */
   *begin(known: string | undefined): Program<SearchPlace> {
     const { createdFrom, createdTo, endedTo } = this.#filters
     // a run that ended before a time was created before it
@@ -300,7 +300,7 @@ class Search {
     const lastKey = createdFrom === undefined ? 0 : yield* keyAt(createdFrom - CLOCK_SLACK_MS)
     const newest = Number((yield* get(FIND_NEWEST_RUN))?.key ?? 0)
     const by = known ?? (yield* this.#shortest(Math.min(key, newest + 1) - lastKey))
-    const isByEvent = waysOf(by).isByEvent
+    const isByEvent = plansOf(by).isByEvent
     const after = isByEvent && key <= newest ? (yield* get(FIND_EVENT_AFTER, key))?.event : undefined
     const before = isByEvent && lastKey > 1 ? (yield* get(FIND_EVENT_BEFORE, lastKey))?.event : undefined
     return {
@@ -341,13 +341,13 @@ class Search {
     let best = "all"
     let fewest = all
     for (const by of possible) {
-      const { count } = waysOf(by)
+      const { count } = plansOf(by)
       let most = 0
       for (const { values } of this.#lanes(by)) {
         if (count !== undefined) most += Number((yield* get(count, ...values))?.count)
         if (most >= fewest) break
       }
-      // of several long ways, take the first
+      // of several long plans, take the first
       if (most < fewest && (best === "all" || most < COUNTED)) [best, fewest] = [by, most]
     }
     return best
@@ -355,7 +355,7 @@ class Search {
 
   #lanes(by: string): ReadonlyArray<Lane> {
     const { attributes = {}, entityId, eventName, idempotencyKey, statuses = [] } = this.#filters
-    switch (wayOf(by)) {
+    switch (planOf(by)) {
       case "attribute": {
         const path = by.slice("attribute ".length)
         return this.#functions
@@ -389,10 +389,10 @@ class Search {
     readonly reached: { readonly event: number; readonly key: number }
   }> {
     const lanes = this.#lanes(place.by)
-    const last = { event: place.lastEvent, key: waysOf(place.by).isByEvent ? 0 : place.lastKey }
+    const last = { event: place.lastEvent, key: plansOf(place.by).isByEvent ? 0 : place.lastKey }
     const size = Math.max(100, Math.floor(SLICE / Math.max(1, lanes.length)))
     let reached = last
-    const places: Array<Spot> = []
+    const places: Array<RunPosition> = []
     for (const { values } of lanes) {
       const end = (yield* this.#end(place, values, size)) ?? last
       const from = isBefore(end, last) ? last : end
@@ -420,8 +420,8 @@ class Search {
   /** Counts the newest matching runs of all lanes before a place. */
   *sums(place: SearchPlace, { by, durations }: Counted, most: number): Program<SumsSlice> {
     const lanes = this.#lanes(place.by)
-    const way = waysOf(place.by)
-    const last = { event: place.lastEvent, key: way.isByEvent ? 0 : place.lastKey }
+    const plan = plansOf(place.by)
+    const last = { event: place.lastEvent, key: plan.isByEvent ? 0 : place.lastKey }
     const size = Math.max(100, Math.floor(most / Math.max(1, lanes.length)))
     let reached = last
     for (const { values } of lanes) {
@@ -439,7 +439,7 @@ class Search {
     const sums: Array<Sum> = []
     for (const { values } of lanes) {
       for (const row of yield* all(
-        way.sum,
+        plan.sum,
         ...how,
         ...this.#between(place, values, reached),
         ...this.#fits
@@ -472,29 +472,30 @@ class Search {
     )
   }
 
-  *#end(place: SearchPlace, lane: ReadonlyArray<Value>, size: number): Program<Spot | undefined> {
-    const way = waysOf(place.by)
-    const at = way.name === "function" ? [place.event, place.key] : [way.isByEvent ? place.event : place.key]
-    const row = yield* get(way.end, ...lane, ...at, size - 1)
-    return row === undefined ? undefined : spotOf(row)
+  *#end(place: SearchPlace, lane: ReadonlyArray<Value>, size: number): Program<RunPosition | undefined> {
+    const plan = plansOf(place.by)
+    const at =
+      plan.name === "function" ? [place.event, place.key] : [plan.isByEvent ? place.event : place.key]
+    const row = yield* get(plan.end, ...lane, ...at, size - 1)
+    return row === undefined ? undefined : positionOf(row)
   }
 
   *#find(
     place: SearchPlace,
     lane: ReadonlyArray<Value>,
-    end: Spot,
+    end: RunPosition,
     most: number
-  ): Program<ReadonlyArray<Spot>> {
+  ): Program<ReadonlyArray<RunPosition>> {
     const values = this.#between(place, lane, end)
-    return (yield* all(waysOf(place.by).find, ...values, ...this.#fits, most)).map(spotOf)
+    return (yield* all(plansOf(place.by).find, ...values, ...this.#fits, most)).map(positionOf)
   }
 
-  #between(place: SearchPlace, lane: ReadonlyArray<Value>, end: Spot): ReadonlyArray<Value> {
-    const way = waysOf(place.by)
-    return way.name === "function"
+  #between(place: SearchPlace, lane: ReadonlyArray<Value>, end: RunPosition): ReadonlyArray<Value> {
+    const plan = plansOf(place.by)
+    return plan.name === "function"
       ? [...lane, place.event, place.key, end.event, end.key]
-      : way.isByEvent
+      : plan.isByEvent
         ? [this.#keys, ...lane, place.event, end.event, place.event, place.key]
-        : [...lane, place.key, end.key, ...(way.name === "error" ? [this.#filters.error ?? ""] : [])]
+        : [...lane, place.key, end.key, ...(plan.name === "error" ? [this.#filters.error ?? ""] : [])]
   }
 }

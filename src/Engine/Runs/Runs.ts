@@ -40,7 +40,7 @@ import { searchFor, type Visible } from "./RunSearch.ts"
 import * as RunSweep from "./RunSweep.ts"
 import * as SearchFill from "./SearchFill.ts"
 import * as Steering from "./RunControl.ts"
-import { findStuck } from "./Alarms.ts"
+import { findStuck } from "./LastingProblems.ts"
 import { countStuckRuns } from "./Stuck.ts"
 
 /** The client's methods about runs. */

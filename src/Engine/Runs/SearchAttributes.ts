@@ -106,7 +106,7 @@ export const isFillingNeeded = acrossEnvironments(
   function* (tx: Transaction): Program<boolean> {
     return (yield* nextPath(tx)) !== undefined
   },
-  () => "look whether what runs are found by is filled in"
+  () => "check whether the search attributes of runs are filled in"
 )
 
 /**

@@ -7,7 +7,7 @@
 import { suspectsOf } from "./Suspects.ts"
 import { registryOf } from "../Functions/Registry.ts"
 import { markReady } from "../Functions/ReadyFunctions.ts"
-import { isToldOfSteps, tell } from "./Telling.ts"
+import { hasStepObservers, notifyObservers } from "./RunObservers.ts"
 import { affected, all, get, statement, type Program, type Value, write } from "../Store/Program.ts"
 import type { JsonText } from "../../Json.ts"
 import type { Notice, Outcome, Due } from "../../Protocol/Worker.ts"
@@ -95,10 +95,10 @@ export function* deliverEvent(
   const changed = yield* affected(UPDATE_FIRED, tx.nextSeq(), 0, null, position, run, stepKey)
   if (changed === 0) return
   const holder = yield* holderOf(run)
-  if (holder === undefined && !isToldOfSteps(tx)) return yield* goOnWithout(tx, run, stepKey)
+  if (holder === undefined && !hasStepObservers(tx)) return yield* goOnWithout(tx, run, stepKey)
   // all who are told of it share one string
   const value = rememberText(tx, position, text)
-  tx.room.hand(value.length)
+  tx.budget.hand(value.length)
   if (holder === undefined) return yield* goOnWithout(tx, run, stepKey)
   tellFired(tx, holder, { stepKey, outcome: { _tag: "Success", value } })
 }
@@ -152,7 +152,7 @@ const DELETE_FIRED_WAIT = statement(
 export function* settleWait(tx: Transaction, run: number, stepKey: string): Program<void> {
   const values = [tx.nextSeq(), tx.now(), run, stepKey]
   // only these need to know whether the wait was there
-  const isAsked = !suspectsOf(tx).isEmpty || isToldOfSteps(tx)
+  const isAsked = !suspectsOf(tx).isEmpty || hasStepObservers(tx)
   const settled = isAsked
     ? yield* affected(INSERT_STEP_OF_WAIT, ...values)
     : yield* write(INSERT_STEP_OF_WAIT, ...values)
@@ -179,10 +179,10 @@ const FIND_ENDED_STEP = statement(
 
 /** Tells of a step that has just entered the journal. */
 export function* tellStepEnded(tx: Transaction, run: number, stepKey: string): Program<void> {
-  if (!isToldOfSteps(tx)) return
+  if (!hasStepObservers(tx)) return
   const row = yield* get(FIND_ENDED_STEP, run, stepKey)
   const outcome = yield* outcomeIn(tx, row ?? {}, row?.event)
-  tell(tx, () => ({
+  notifyObservers(tx, () => ({
     _tag: "StepEnded",
     runId: String(row?.id),
     functionId: registryOf(tx).byKey(Number(row?.function))?.registration.id ?? String(row?.function),

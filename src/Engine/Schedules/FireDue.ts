@@ -20,7 +20,7 @@ import type { Outcome } from "../../Protocol/Worker.ts"
 import { environmentsToSweep, nextSweepAt, sweep } from "../Kv/KvSweep.ts"
 import { filterOf, findEvent } from "../Log/FindEvent.ts"
 import { environmentsOfEvents, goOn, hasMore } from "../Events/FireWaits.ts"
-import { oldestOnItsWay } from "../Log/OnItsWay.ts"
+import { oldestFanOut } from "../Log/FanOuts.ts"
 import { triggerView } from "../Runs/RunEvent.ts"
 import { environmentsOfExpired, expireLeases } from "../Turns/LostLeases.ts"
 import { environmentsOfCancelled, goOnCancelling, hasCancelled } from "../Runs/CancelRun.ts"
@@ -38,7 +38,7 @@ const BATCH = 512
 /** The kinds of due work; each is a separate command, so that an error in one does not hold up the others. */
 const upkeep = ["events", "cancellations", "waits", "leases", "schedules", "keys"] as const
 
-type Upkeep = (typeof upkeep)[number]
+type DueWork = (typeof upkeep)[number]
 
 /** Counts the queries for environments with due work. */
 const timesAsked = remembered<{ count: number }>({ make: () => ({ count: 0 }) })
@@ -49,7 +49,7 @@ const timesAsked = remembered<{ count: number }>({ make: () => ({ count: 0 }) })
  */
 const whereDue = acrossEnvironments(
   "whereDue",
-  function* (tx: Transaction, what: Upkeep): Program<ReadonlyArray<string>> {
+  function* (tx: Transaction, what: DueWork): Program<ReadonlyArray<string>> {
     const found = new Set((yield* placesOf(tx, what)).map(({ environment }) => Number(environment)))
     const names = [...found].map((key) => tx.environmentName(key))
     // another environment comes first each time: the first may use up the room of a transaction
@@ -59,7 +59,7 @@ const whereDue = acrossEnvironments(
   () => "fire timers"
 )
 
-const placesOf = (tx: Transaction, what: Upkeep): Program<ReadonlyArray<Row>> => {
+const placesOf = (tx: Transaction, what: DueWork): Program<ReadonlyArray<Row>> => {
   switch (what) {
     case "events":
       return environmentsOfEvents(BATCH)
@@ -79,7 +79,7 @@ const placesOf = (tx: Transaction, what: Upkeep): Program<ReadonlyArray<Row>> =>
 /** Fires the due items of one kind in one environment. Returns how many. */
 const fireKind = inEnvironment(
   "fireDue",
-  function* (tx: Transaction, environment: string, what: Upkeep): Program<number> {
+  function* (tx: Transaction, environment: string, what: DueWork): Program<number> {
     const within = tx.findEnvironment(environment)
     if (within === undefined) return 0
     switch (what) {
@@ -141,7 +141,7 @@ function* fireWaits(tx: Transaction, environment: number): Program<number> {
   let fired = 0
   for (const row of rows) {
     // the others are due at once
-    if (fired > 0 && (tx.room.isFull || !tx.room.mayEvaluate)) break
+    if (fired > 0 && (tx.budget.isFull || !tx.budget.mayEvaluate)) break
     yield* apart(tx, "run", Number(row.run), fire(tx, environment, row))
     fired++
   }
@@ -221,7 +221,7 @@ function* fire(tx: Transaction, environment: number, row: Row): Program<void> {
 
 /** An event that a wait accepts and that was stored before its timeout, if it is still being delivered. */
 function* eventBefore(tx: Transaction, wait: Row): Program<AcceptedEvent | undefined> {
-  const oldest = yield* oldestOnItsWay(Number(wait.environment), String(wait.event))
+  const oldest = yield* oldestFanOut(Number(wait.environment), String(wait.event))
   if (oldest === undefined) return undefined
   const found = yield* findEvent(
     tx,
@@ -247,8 +247,8 @@ interface Fired {
 /** Damaged items can be found and left alone only in a write transaction. */
 const placesWhereDue = (
   store: StoreService,
-  what: Upkeep
-): Effect.Effect<ReadonlyArray<readonly [environment: string, what: Upkeep]>, StoreError> =>
+  what: DueWork
+): Effect.Effect<ReadonlyArray<readonly [environment: string, what: DueWork]>, StoreError> =>
   Effect.map(
     Effect.catchIf(store.read(whereDue(what)), isDamage, () => store.write(whereDue(what))),
     (environments) => environments.map((environment) => [environment, what] as const)

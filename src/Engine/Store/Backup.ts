@@ -13,7 +13,7 @@ import { copyDatabase, DatabaseSync } from "./NodeSqlite.ts"
 import { partialName, putNew, refuseExisting, removeLeftovers, removePartial } from "./PutFile.ts"
 import { formatSize } from "../../Size.ts"
 import { storeError } from "./SqliteErrors.ts"
-import { checkAll, checkOurs, versionOf } from "./SqliteFile.ts"
+import { checkAll, checkIsIronflow, versionOf } from "./SqliteFile.ts"
 
 /** What is in a backup. */
 export interface BackupInfo {
@@ -28,9 +28,9 @@ export interface BackupInfo {
 }
 
 /** Is told how far it has come, as a sentence without its full stop. */
-export type Tell = (how: string) => void
+export type OnProgress = (how: string) => void
 
-const nobody: Tell = () => undefined
+const nobody: OnProgress = () => undefined
 
 /** Pages of 4 KiB in one step, during which a writer that shares the connection would wait. */
 const STEP_PAGES = 256
@@ -62,14 +62,14 @@ export const backUpChecked = (
   source: string,
   filename: string,
   now: number,
-  tell: Tell = nobody
+  tell: OnProgress = nobody
 ): Effect.Effect<BackupInfo, StoreError | ValidationError> =>
   intoNew(filename, async (partial, signal) => {
     await copying(source, now, tell)(partial, signal)
     checkCopy(partial, source, tell)
   })
 
-const checkCopy = (partial: string, source: string, tell: Tell): void => {
+const checkCopy = (partial: string, source: string, tell: OnProgress): void => {
   tell(`Reading the copy, ${formatSize(statSync(partial).size)}`)
   const db = openToRead(partial)
   try {
@@ -85,7 +85,7 @@ const checkCopy = (partial: string, source: string, tell: Tell): void => {
 }
 
 const copying =
-  (source: string | DatabaseSync, now: number, tell: Tell = nobody) =>
+  (source: string | DatabaseSync, now: number, tell: OnProgress = nobody) =>
   async (partial: string, signal: AbortSignal): Promise<void> => {
     if (typeof source === "string") {
       refuseOther(source)
@@ -123,7 +123,7 @@ export const takeBackup = <E>(
   source: string,
   fill: (partial: string, signal: AbortSignal) => Promise<void>,
   isOther: (error: unknown) => error is E,
-  tell: Tell = nobody
+  tell: OnProgress = nobody
 ): Effect.Effect<BackupInfo, StoreError | ValidationError | E> =>
   intoNew(
     filename,
@@ -202,7 +202,7 @@ const look = (partial: string, filename: string): BackupInfo => {
 const openToRead = (filename: string): DatabaseSync => {
   const db = new DatabaseSync(filename, { readOnly: true, timeout: 5000 })
   try {
-    checkOurs(db, filename)
+    checkIsIronflow(db, filename)
     if (versionOf(db) === 0) throw new ValidationError(`There is no database of Ironflow in "${filename}"`)
     return db
   } catch (error) {

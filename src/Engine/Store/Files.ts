@@ -71,8 +71,8 @@ export const checkFiles = (filename: string, mode: number): ReadonlyArray<string
     const me = process.getuid?.()
     if (me !== undefined && stat.uid !== me) {
       throw new StoreError(
-        `"${file}" belongs to user ${stat.uid} and has mode ${octal(found)}, and the engine runs as user ${me}: ` +
-          `whoever owns the file reads and changes what is in it. Run the engine as user ${stat.uid}, or give the file to user ${me} (chown)`,
+        `"${file}" belongs to user ${stat.uid} and has mode ${octal(found)},, but the engine runs as user ${me}: ` +
+          `the owner of a file can read and change everything in it. Run the engine as user ${stat.uid}, or give the file to user ${me} (chown)`,
         { code: "STORE_UNAVAILABLE" }
       )
     }

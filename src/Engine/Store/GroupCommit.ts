@@ -43,7 +43,7 @@ export interface GroupCommitOptions {
   /** Called after a transaction was rolled back. */
   readonly rolledBack?: () => void
   /** Called with the error after that. Returns whether it repaired something, so that the same commands may succeed now. */
-  readonly mend?: (error: unknown) => boolean
+  readonly isolateDamage?: (error: unknown) => boolean
   /** Called with the time until a group was durable, milliseconds, and its number of commands. */
   readonly took?: (ms: number, commands: number) => void
   /** Called after every commit. The result is called when the commit is durable, before the callers wake. */
@@ -71,7 +71,7 @@ const SLOW_MS = 1
 const MOST_ASIDE_MS = 250
 
 /** How often a transaction is repeated because something was repaired. */
-const MOST_MENDED = 500
+const MAX_ISOLATED = 500
 
 export class GroupCommit {
   readonly #db: DatabaseSync
@@ -145,12 +145,12 @@ export class GroupCommit {
     if (group.length === 0) return
     this.#doFirst()
     const beganAt = performance.now()
-    const cause = this.#transactMending(group)
+    const cause = this.#transactIsolating(group)
     this.#tookMs = performance.now() - beganAt
     if (cause === undefined) return this.#end(group, beganAt)
     if (group.length === 1) return group[0]!.fail(cause.error)
     for (const command of group) {
-      const alone = this.#transactMending([command], false)
+      const alone = this.#transactIsolating([command], false)
       if (alone === undefined) this.#end([command])
       else command.fail(alone.error)
     }
@@ -160,16 +160,20 @@ export class GroupCommit {
     const run = this.#options.first?.()
     if (run === undefined) return
     const first: Command = { run, succeed: () => {}, fail: () => {}, result: undefined }
-    const cause = this.#transactMending([first], false)
+    const cause = this.#transactIsolating([first], false)
     if (cause === undefined) this.#end([first])
     else this.#options.failed?.(cause.error)
   }
 
-  #transactMending(group: Array<Command>, mayJoin = true): { readonly error: unknown } | undefined {
-    for (let mended = 0; ; mended++) {
+  #transactIsolating(group: Array<Command>, mayJoin = true): { readonly error: unknown } | undefined {
+    for (let isolated = 0; ; isolated++) {
       if (this.#closed !== undefined) return { error: this.#closed }
       const cause = this.#transact(group, mayJoin)
-      if (cause === undefined || mended === MOST_MENDED || this.#options.mend?.(cause.error) !== true) {
+      if (
+        cause === undefined ||
+        isolated === MAX_ISOLATED ||
+        this.#options.isolateDamage?.(cause.error) !== true
+      ) {
         return cause
       }
     }

@@ -553,7 +553,7 @@ ALTER TABLE runs ADD COLUMN trace TEXT;
 `,
   `
 -- Indexes to search runs. Every run is in runs_function once, and its place there does not change: this costs 0.9 microseconds and 12
--- bytes per run. runs_error has the failed runs with the searched part of their errors: see errorText in Runs/RunWays.ts.
+-- bytes per run. runs_error has the failed runs with the searched part of their errors: see errorText in Runs/SearchPlans.ts.
 CREATE INDEX runs_function ON runs (function, event);
 CREATE INDEX runs_error ON runs (key, CASE WHEN json_valid(error) THEN
     substr(lower(concat_ws(' ', error ->> '$.code', error ->> '$.name', error ->> '$.cause.code', error ->> '$.cause.name', error ->> '$.message', error ->> '$.cause.message')), 1, 600)

@@ -22,8 +22,8 @@ export const make = <A>(
     const scope = yield* Scope.Scope
     const runFork = Effect.runForkWith(yield* Effect.context<never>())
     const outage = new StoreOutage(
-      `It cannot be read ${what}, which may have changed elsewhere`,
-      `It is read again ${what}`
+      `Cannot read ${what}, which another engine may have changed`,
+      `Read again: ${what}`
     )
     let isReading = false
     let isOld = false

@@ -5,7 +5,7 @@ import * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"
 import { StoreError, ValidationError } from "../../Errors.ts"
 import { checkKeys, type Keys } from "../../OptionKeys.ts"
-import { type BackupInfo, madeAtOf, removeMark, type Tell } from "./Backup.ts"
+import { type BackupInfo, madeAtOf, removeMark, type OnProgress } from "./Backup.ts"
 import { checkFiles, DEFAULT_MODE, refuseOther } from "./Files.ts"
 import { acquireLock } from "./Lock.ts"
 import { checkSum } from "./Checksum.ts"
@@ -14,7 +14,7 @@ import { checkLastOwner, isOwned } from "./Ownership.ts"
 import { partialName, putInPlace, putNew, removeLeftovers, removeLogs, removePartial } from "./PutFile.ts"
 import { formatSize } from "../../Size.ts"
 import { isDamage, storeError } from "./SqliteErrors.ts"
-import { checkAll, checkOurs, isForeign, versionOf } from "./SqliteFile.ts"
+import { checkAll, checkIsIronflow, isForeign, versionOf } from "./SqliteFile.ts"
 
 /** Options of `restoreBackup`. */
 export interface RestoreOptions {
@@ -37,12 +37,12 @@ const restoreKeys = { backup: true, filename: true, replace: true } satisfies Ke
  * it is of a newer version, or cannot be read or written.
  */
 export const restore = (options: RestoreOptions): Effect.Effect<BackupInfo, StoreError | ValidationError> =>
-  restoreTelling(options, () => undefined)
+  restoreWithProgress(options, () => undefined)
 
 /** The same, and says how far it has come. */
-export const restoreTelling = (
+export const restoreWithProgress = (
   options: RestoreOptions,
-  tell: Tell
+  tell: OnProgress
 ): Effect.Effect<BackupInfo, StoreError | ValidationError> =>
   Effect.flatMap(Clock.currentTimeMillis, (now) =>
     // not interruptible: a partial result would be neither the old database nor the new one
@@ -57,7 +57,7 @@ export const restoreTelling = (
     )
   )
 
-const putBack = async (options: RestoreOptions, now: number, tell: Tell): Promise<BackupInfo> => {
+const putBack = async (options: RestoreOptions, now: number, tell: OnProgress): Promise<BackupInfo> => {
   checkKeys(options, restoreKeys, "A restore")
   const { backup, filename, replace = false } = options
   refuseNoBackup(backup)
@@ -143,7 +143,7 @@ const prepare = async (partial: string, backup: string, filename: string): Promi
   try {
     db = new DatabaseSync(partial)
     if (isForeign(db)) throw notOne("it is a SQLite database of something else")
-    checkOurs(db, backup)
+    checkIsIronflow(db, backup)
     const version = versionOf(db)
     if (version === 0) throw notOne("there is nothing in it")
     if (isOwned(db)) {

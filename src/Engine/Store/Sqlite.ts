@@ -18,7 +18,7 @@ import { backUp } from "./Backup.ts"
 import { noteBackup } from "./BackupRows.ts"
 import { ClockJumps, clockWasSet, STORE_CLOCK_MS } from "./ClockJumps.ts"
 import { GroupCommit } from "./GroupCommit.ts"
-import { isLeftAlone, lookAtNewest, mend } from "./Mending.ts"
+import { isLeftAlone, lookAtNewest, isolateDamage } from "./DamageIsolation.ts"
 import { type Call, Refused } from "./Program.ts"
 import { Ownership } from "./Ownership.ts"
 import { isDamage, isUnavailable, refusedByDisk, storeError } from "./SqliteErrors.ts"
@@ -27,8 +27,8 @@ import { Snapshot } from "./Snapshot.ts"
 import { syncOf } from "./LogSync.ts"
 import { Transaction } from "./Transaction.ts"
 import { readClock, storeClock } from "./ClockRows.ts"
-import type { Upkeep } from "./Upkeep.ts"
-import { Wipe } from "./Wipe.ts"
+import type { StoreCallbacks } from "./StoreCallbacks.ts"
+import { SecureDelete } from "./SecureDelete.ts"
 import { lastId, migrate, open, type SqliteOptions } from "./SqliteFile.ts"
 import { Listeners } from "./Listeners.ts"
 import { Store, type StoreService } from "./Store.ts"
@@ -44,7 +44,7 @@ const GROUP_RUNS = 1000
  */
 export const make = (
   options: SqliteOptions,
-  upkeep: Upkeep
+  callbacks: StoreCallbacks
 ): Effect.Effect<StoreService, StoreError, Scope.Scope> =>
   Effect.gen(function* () {
     const clock = yield* Clock.Clock
@@ -103,12 +103,12 @@ export const make = (
         const snapshot = new Snapshot(db)
         const writer = new GroupCommit(db, {
           max: GROUP,
-          isFull: () => tx.changes.counts.started >= GROUP_RUNS || tx.room.isFull,
+          isFull: () => tx.changes.counts.started >= GROUP_RUNS || tx.budget.isFull,
           first: () => {
             const jump = jumps.look(now(), monotonicMs())
             if (jump === 0) return undefined
             tell(clockWasSet(jump))
-            return () => tx.perform(upkeep.clockWasSet(tx, jump))
+            return () => tx.perform(callbacks.clockWasSet(tx, jump))
           },
           took: (ms, commands) => {
             programs += commands
@@ -130,13 +130,13 @@ export const make = (
             tx.committing()
           },
           rolledBack: () => tx.rolledBack(),
-          mend: (error) => {
+          isolateDamage: (error) => {
             if (error instanceof StoreError && error.code === "STORE_LOCKED") return lose(error)
             if (isUnavailable(error)) {
               outage = { error: storeError("Cannot write to the database", error), changes: changesSoFar() }
             }
             if (isDamage(error)) tx.damage.wasFound = true
-            const found = tx.perform(mend(tx, upkeep, error, { isDamage, isUnavailable }))
+            const found = tx.perform(isolateDamage(tx, callbacks, error, { isDamage, isUnavailable }))
             for (const one of found) tell(isLeftAlone(one))
             return found.length > 0
           },
@@ -155,7 +155,7 @@ export const make = (
           failed: (error) =>
             tell(`The clock was set, and what is stored could not be moved with it: ${String(error)}`)
         })
-        tx.perform(upkeep.load(tx))
+        tx.perform(callbacks.load(tx))
         if (isFile) lookAtNewest(tx)
         return { ownership, snapshot, sync, tx, writer }
       },
@@ -240,7 +240,7 @@ export const make = (
         result instanceof Refused ? Effect.fail(result.error) : Effect.succeed(result)
       )
 
-    const wipe = new Wipe(db, isFile ? options.filename : undefined, snapshot)
+    const secureDelete = new SecureDelete(db, isFile ? options.filename : undefined, snapshot)
     const service = Store.of({
       write: (call) =>
         refusable(
@@ -261,9 +261,9 @@ export const make = (
         return Effect.ignore(write("store the time", () => tx.perform(storeClock(tx))))
       }),
       ...(isFile ? { filename: options.filename } : {}),
-      overwrite: (isOn) => wipe.overwrite(isOn),
-      wipe: (isLong, what) => wipe.wipe(isLong, what),
-      cutLog: Effect.suspend(() => wipe.cutLog),
+      overwrite: (isOn) => secureDelete.overwrite(isOn),
+      wipe: (isLong, what) => secureDelete.wipe(isLong, what),
+      cutLog: Effect.suspend(() => secureDelete.cutLog),
       backup: (filename) =>
         Effect.suspend(() =>
           listeners.lost === undefined
@@ -303,8 +303,8 @@ export const make = (
           status: "degraded",
           message:
             "Something in the database is damaged" +
-            (count === 0 ? "" : `, and ${count} ${count === 1 ? "thing is" : "things are"} left alone`) +
-            ": the log of the engine says what. `ironflow serve --check` reads the whole file"
+            (count === 0 ? "" : `, and ${count} ${count === 1 ? "thing is" : "things are"} skipped`) +
+            ": the log of the engine says which rows. `ironflow serve --check` reads the whole file"
         }
       }
     })
@@ -316,16 +316,16 @@ export const make = (
     const setBackBy = stored === undefined ? 0 : stored.at - now()
     if (setBackBy >= 1000) {
       yield* Effect.logWarning(clockWasSet(-setBackBy))
-      yield* service.write(upkeep.clockWasSetBack(setBackBy))
+      yield* service.write(callbacks.clockWasSetBack(setBackBy))
     }
-    for (const call of upkeep.takeOver) yield* service.write(call)
+    for (const call of callbacks.takeOver) yield* service.write(call)
     return service
   })
 
 /** {@link Store} on SQLite. */
-export const layer = (options: SqliteOptions, upkeep: Upkeep): Layer.Layer<Store, StoreError> => {
+export const layer = (options: SqliteOptions, callbacks: StoreCallbacks): Layer.Layer<Store, StoreError> => {
   checkKeys(options, sqliteKeys, "The SQLite store")
-  return Layer.effect(Store, make(options, upkeep))
+  return Layer.effect(Store, make(options, callbacks))
 }
 
 const sqliteKeys = { filename: true, fileMode: true, check: true } satisfies Keys<SqliteOptions>

@@ -5,7 +5,7 @@ import { acquireLock } from "./Lock.ts"
 import { migrations } from "./Migrations.ts"
 import { DatabaseSync } from "./NodeSqlite.ts"
 import { checkLastOwner, type LastStop } from "./Ownership.ts"
-import { findUnsound } from "./Soundness.ts"
+import { findDamage } from "./DamageSearch.ts"
 import { isDamage } from "./SqliteErrors.ts"
 
 /** Which file to open, and how. */
@@ -55,7 +55,7 @@ export const open = (
     if (isFile) makeFile(filename, fileMode)
     db = new DatabaseSync(filename, { timeout: 5000 })
     // before anything is changed: it may belong to another program
-    checkOurs(db, filename)
+    checkIsIronflow(db, filename)
     db.exec(
       "PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL; PRAGMA temp_store=MEMORY; PRAGMA wal_autocheckpoint=4000"
     )
@@ -93,10 +93,10 @@ export const isForeign = (db: DatabaseSync): boolean =>
   db.prepare("SELECT 1 FROM sqlite_schema LIMIT 1").get() !== undefined
 
 /** Throws a `StoreError` for a database of another program, and for one of a newer version. */
-export const checkOurs = (db: DatabaseSync, filename: string): void => {
+export const checkIsIronflow = (db: DatabaseSync, filename: string): void => {
   if (isForeign(db)) {
     throw new StoreError(
-      `"${filename}" is a SQLite database of something else: give the engine a file of its own`,
+      `"${filename}" is a SQLite database of another program: give the engine a file of its own`,
       { code: "STORE_CORRUPT" }
     )
   }
@@ -113,7 +113,7 @@ export const checkOurs = (db: DatabaseSync, filename: string): void => {
 const MOST_PROBLEMS = 10
 
 const RESTORE_IT =
-  "Restore it from a backup; without the check the engine starts, and leaves alone what is damaged"
+  "Restore it from a backup; without the check the engine starts, and leaves damaged rows alone"
 
 /** Reads the whole file. Throws a `StoreError` that says what is damaged, and what to do. */
 export const checkAll = (db: DatabaseSync, filename: string, whatToDo = RESTORE_IT): void => {
@@ -122,8 +122,7 @@ export const checkAll = (db: DatabaseSync, filename: string, whatToDo = RESTORE_
     for (const row of db.prepare(`PRAGMA integrity_check(${MOST_PROBLEMS})`).iterate()) {
       problems.push(...String(row.integrity_check).split("\n"))
     }
-    if (problems.length === 1 && problems[0] === "ok")
-      problems.splice(0, 1, ...findUnsound(db, MOST_PROBLEMS))
+    if (problems.length === 1 && problems[0] === "ok") problems.splice(0, 1, ...findDamage(db, MOST_PROBLEMS))
   } catch (error) {
     // it may be too damaged to be checked to the end
     if (!isDamage(error)) throw error

@@ -15,7 +15,7 @@ import type { LeaseFreshness } from "../../Protocol/Worker.ts"
 import type { BackupInfo } from "./Backup.ts"
 import type * as Program from "./Program.ts"
 import type { Announced, Changes, Subject } from "./Changes.ts"
-import type { Wiped } from "./Wipe.ts"
+import type { WipedData } from "./SecureDelete.ts"
 
 /** Runs programs on a database. */
 export interface StoreService {
@@ -72,7 +72,7 @@ export interface StoreService {
    * Overwrites deleted data in the files of the database. It does not block others for long, unless `isLong` allows it. Returns
    * what may still have the data. Absent where the files belong to a server.
    */
-  readonly wipe?: (isLong: boolean, what: Wiped) => Effect.Effect<string, StoreError>
+  readonly wipe?: (isLong: boolean, what: WipedData) => Effect.Effect<string, StoreError>
   /** Empties the write-ahead log, unless somebody reads an older state: then it returns `false`. Absent where `wipe` is. */
   readonly cutLog?: Effect.Effect<boolean, StoreError>
   /** Commits since the start; absent where they are not counted. */

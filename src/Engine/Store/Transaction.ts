@@ -20,7 +20,7 @@ import {
 import type { Seen, Trouble } from "./Activity.ts"
 import type { RunEnding } from "./RunEnding.ts"
 import { type Ask, type Program, type Row, runAtOnce, type Statement, type Value } from "./Program.ts"
-import { Room } from "./Room.ts"
+import { TransactionBudget } from "./TransactionBudget.ts"
 import { eachMemory, writesOf } from "./Memory.ts"
 
 export type { Row } from "./Program.ts"
@@ -109,7 +109,7 @@ export class Transaction {
   /** The time for deletions: the clock without its recent forward jumps. */
   settledNow: () => number
   /** The budget for work that need not be done in one transaction. */
-  readonly room = new Room()
+  readonly budget = new TransactionBudget()
   readonly damage: Damage
   /** The cause of the last error in work over many rows. */
   culprit: Culprit | undefined
@@ -159,7 +159,7 @@ export class Transaction {
     this.changes = new PendingChanges()
     this.#onCommit.length = 0
     this.touchedLeases = false
-    this.room.begin()
+    this.budget.begin()
     eachMemory(this.memories, (memory, made) => memory.begin?.(made))
     this.reserve()
   }

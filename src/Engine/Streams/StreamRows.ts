@@ -143,7 +143,8 @@ export function* storeAppend(
     state === undefined
       ? yield* affected(INSERT_STREAM, environment, entityId, entityType, events.length, now, now)
       : yield* affected(UPDATE_STREAM_VERSION, before + events.length, now, environment, entityId, before)
-  if (changed !== 1) throw new Error(`stream "${entityId}" was changed by somebody who is not its one writer`)
+  if (changed !== 1)
+    throw new Error(`stream "${entityId}" was changed by another writer, although this one holds the lock`)
   const warnings: Array<string> = []
   const appended = yield* forEach(events, function* (event, i) {
     const entityVersion = before + i + 1

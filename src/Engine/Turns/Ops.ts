@@ -9,7 +9,7 @@ import { outcomeColumns, outcomeIn, dueTime, settleWait, delayRun, makeReady } f
 import { insertStep, knownStep, recordNow } from "../Runs/Journal.ts"
 import { transact } from "./Transact.ts"
 import { mark } from "../Runs/RunStats.ts"
-import { tell, aboutRun, tellOfRun } from "../Runs/Telling.ts"
+import { notifyObservers, aboutRun, notifyRunObservers } from "../Runs/RunObservers.ts"
 import { openEventWait } from "./OpenEventWaits.ts"
 import { appendMessage } from "../PubSub/Publish.ts"
 import { endRun } from "../Runs/EndRun.ts"
@@ -143,7 +143,7 @@ export function* applyOp(
         dueAt
       })
       mark(tx, "retried", run.function)
-      tell(tx, () => ({
+      notifyObservers(tx, () => ({
         _tag: "StepFailed",
         runId: run.id,
         functionId: about.functionId,
@@ -236,7 +236,7 @@ export function* applyOp(
       const about = aboutRun(tx, run)
       tx.changes.troubles.push({ ...about, _tag: "TurnFailed", error: op.error, dueAt })
       mark(tx, "retried", run.function)
-      tellOfRun(tx, () => ({
+      notifyRunObservers(tx, () => ({
         _tag: "RunFailed",
         runId: run.id,
         functionId: about.functionId,

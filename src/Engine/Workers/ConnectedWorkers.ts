@@ -10,7 +10,7 @@ import { ShortLivedSet } from "../../ShortLived.ts"
 import type { Holder } from "../Runs/Stuck.ts"
 import { codeVersionOf } from "../../Versioning.ts"
 import { type Connected, holderOf, infoOf, registrationLength } from "./ConnectedWorker.ts"
-import { ElsewhereWorkers } from "./ElsewhereWorkers.ts"
+import { OtherEngineWorkers } from "./OtherEngineWorkers.ts"
 import type { RemoteWorkerOptions } from "./RemoteSession.ts"
 
 /** How a worker is connected. */
@@ -24,7 +24,7 @@ export class ConnectedWorkers implements LiveWorkersService {
   readonly #functions: Pick<FunctionsService, "find">
   readonly #workers = new Map<string, Connected>()
   /** The workers of other engines on the same database. */
-  readonly elsewhere = new ElsewhereWorkers()
+  readonly elsewhere = new OtherEngineWorkers()
 
   constructor(functions: Pick<FunctionsService, "find">) {
     this.#functions = functions

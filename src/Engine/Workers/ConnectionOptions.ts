@@ -3,7 +3,7 @@ import type * as Effect from "effect/Effect"
 import type * as Fiber from "effect/Fiber"
 import type { ProcessIdentity } from "../../Protocol/Http/Turns.ts"
 import type { Deliveries } from "./Deliveries.ts"
-import type { Line } from "./Line.ts"
+import type { WatchedConnection } from "./WatchedConnection.ts"
 import type { RemoteSession } from "./RemoteSession.ts"
 
 /** How to reach a worker that does not poll. */
@@ -36,7 +36,7 @@ export interface WorkerConnectionOptions<Connection> {
   /** A monotonic clock, milliseconds. */
   readonly now: () => number
   /** The connection on which it registered. */
-  readonly line: Line
+  readonly connection: WatchedConnection
   readonly push?: Push
   /** Runs an effect in the background, as long as the server lives. */
   readonly fork: (effect: Effect.Effect<void>) => Fiber.Fiber<void>

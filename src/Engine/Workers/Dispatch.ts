@@ -17,7 +17,7 @@ import { RETRY_MS, StoreOutage } from "../Store/StoreOutage.ts"
 import * as Claims from "../Turns/Claims.ts"
 import * as LostLeases from "../Turns/LostLeases.ts"
 import * as Reports from "../Turns/Reports.ts"
-import * as TellAgain from "../Turns/TellAgain.ts"
+import * as PendingNotices from "../Turns/PendingNotices.ts"
 import type { Claim, Demand } from "../Turns/TurnRecords.ts"
 import { type Connected, lateMs, tell } from "./ConnectedWorker.ts"
 import { ConnectedWorkers } from "./ConnectedWorkers.ts"
@@ -136,13 +136,13 @@ export class DispatchService {
     if (elsewhere) this.#mayHaveReady ||= mayHaveReady
     else this.#mayHaveReady = mayHaveReady
     for (const { workerId, notice } of notices) this.notify(workerId, notice)
-    if (look.has("turns")) this.#tellAgain()
+    if (look.has("turns")) this.#resendNotices()
     // other workers may be allowed to have runs now
     if (ready || access.length > 0 || WHO_HAS_RUNS.some((one) => look.has(one))) this.poke()
   }
 
   /** Reads the notices of all active turns again: those of another engine may be lost. */
-  #tellAgain(): void {
+  #resendNotices(): void {
     this.#tellingAgain = true
     if (this.#isTelling) return
     this.#isTelling = true
@@ -166,25 +166,28 @@ export class DispatchService {
     const { environment, workerId } = worker.registration
     const jobIds = [...worker.active]
     if (jobIds.length === 0) return Effect.void
-    return Effect.matchEffect(this.#store.read(TellAgain.tellAgain(environment, workerId, jobIds)), {
-      onSuccess: (notices) =>
-        Effect.sync(() => {
-          if (this.connected.get(workerId) !== worker) return
-          // an ended turn needs no notice
-          for (const notice of notices) if (worker.active.has(notice.jobId)) this.notify(workerId, notice)
-        }),
-      onFailure: (error) => {
-        if (error.code === "STORE_LOCKED") return Effect.void
-        this.#tellingAgain = true
-        return Effect.andThen(
-          Effect.logWarning(
-            `The pending messages for worker ${workerId} cannot be read; trying again`,
-            error
-          ),
-          Effect.sleep(RETRY_MS)
-        )
+    return Effect.matchEffect(
+      this.#store.read(PendingNotices.pendingNotices(environment, workerId, jobIds)),
+      {
+        onSuccess: (notices) =>
+          Effect.sync(() => {
+            if (this.connected.get(workerId) !== worker) return
+            // an ended turn needs no notice
+            for (const notice of notices) if (worker.active.has(notice.jobId)) this.notify(workerId, notice)
+          }),
+        onFailure: (error) => {
+          if (error.code === "STORE_LOCKED") return Effect.void
+          this.#tellingAgain = true
+          return Effect.andThen(
+            Effect.logWarning(
+              `The pending messages for worker ${workerId} cannot be read; trying again`,
+              error
+            ),
+            Effect.sleep(RETRY_MS)
+          )
+        }
       }
-    })
+    )
   }
 
   /** Dispatches, since runs may be ready. */

@@ -110,26 +110,26 @@ export class LegacyWorker {
 }
 
 /** Kinds of steps whose failures cannot be told to workers that know only completed steps. */
-const untoldToWorkers: ReadonlySet<StepKind> = new Set(["waitForEvent", "invoke", "invokeAsync"])
+const unsupportedKinds: ReadonlySet<StepKind> = new Set(["waitForEvent", "invoke", "invokeAsync"])
 
-/** The error of a run that cannot go on because failures of the kinds `untold` cannot be told. */
-const inexpressible = (job: Job, untold: ReadonlySet<StepKind>): SerializedError | undefined => {
+/** The error of a run that cannot go on because failures of the kinds `unsupported` cannot be told. */
+const unsupportedFailure = (job: Job, unsupported: ReadonlySet<StepKind>): SerializedError | undefined => {
   for (const { kind, outcome } of job.journal) {
-    if (outcome._tag === "Failure" && untold.has(kind)) return outcome.error
+    if (outcome._tag === "Failure" && unsupported.has(kind)) return outcome.error
   }
   return undefined
 }
 
 /**
- * The report for a job with which such a worker cannot go on. `untold` are the kinds of steps whose failures cannot be told to
+ * The report for a job with which such a worker cannot go on. `unsupported` are the kinds of steps whose failures cannot be told to
  * it.
  */
 export const unusable = (
   job: Job,
   hasBetter: (functionId: string) => boolean,
-  untold: ReadonlySet<StepKind> = untoldToWorkers
+  unsupported: ReadonlySet<StepKind> = unsupportedKinds
 ): TurnOp | undefined => {
-  const error = inexpressible(job, untold)
+  const error = unsupportedFailure(job, unsupported)
   if (error !== undefined) return { _tag: "Fail", error }
   if (job.compensating === undefined) return undefined
   if (hasBetter(job.functionId)) return { _tag: "Release" }
@@ -137,7 +137,7 @@ export const unusable = (
     _tag: "Pause",
     code: "NEEDS_TURNS",
     message:
-      "It is rolling back, and the workers that are there cannot go on with that: " +
+      "The run is rolling back, and the connected workers are legacy ones, which cannot compensate steps: " +
       "start a worker of this SDK for the function, then resume the run."
   }
 }

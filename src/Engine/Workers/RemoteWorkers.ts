@@ -17,7 +17,7 @@ import type { WorkerHandlers, WorkerRegistration } from "../../Protocol/Worker.t
 import type { WorkerLimits } from "../Access/WorkerAccess.ts"
 import { Deliveries } from "./Deliveries.ts"
 import { LEGACY_LEASE_MS, LegacyWorker } from "./LegacyWorker.ts"
-import type { Line } from "./Line.ts"
+import type { WatchedConnection } from "./WatchedConnection.ts"
 import type { RemoteSession, RemoteWorkerOptions } from "./RemoteSession.ts"
 import type { Push } from "./ConnectionOptions.ts"
 import { WorkerConnection } from "./WorkerConnection.ts"
@@ -38,7 +38,7 @@ export interface Announcement {
   /** `since` as in the answer to its first registration: see `RegisterTurnsRequest`. */
   readonly since?: string
   /** The worker counts as present while this is open. */
-  readonly line: Line
+  readonly connection: WatchedConnection
   readonly transport: string
   /** Encodes a delivery in the format of this worker. */
   readonly encode: (delivery: Delivery) => string
@@ -159,7 +159,7 @@ export class RemoteWorkers {
       instance,
       jobs,
       limits,
-      line,
+      connection,
       number,
       process,
       push,
@@ -218,7 +218,7 @@ export class RemoteWorkers {
             seals,
             process,
             now: this.#now,
-            line,
+            connection,
             ...(push === undefined ? {} : { push }),
             fork: this.#options.fork,
             onDead: this.#onDead,

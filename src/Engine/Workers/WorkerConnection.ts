@@ -27,9 +27,9 @@ import { hasEnded } from "../../Worker/ProcessIdentity.ts"
 import type { WorkerConnectionOptions } from "./ConnectionOptions.ts"
 import type { RemoteSession } from "./RemoteSession.ts"
 import type { Deliveries } from "./Deliveries.ts"
-import type { Line } from "./Line.ts"
+import type { WatchedConnection } from "./WatchedConnection.ts"
 import { ReportBatches } from "./ReportBatches.ts"
-import { ToldRunning } from "./ToldRunning.ts"
+import { ReportedSteps } from "./ReportedSteps.ts"
 import { LateJobs } from "./LateJobs.ts"
 
 /** The delays between checks whether the process behind a closed connection has ended: 100 ms, doubling to a second. */
@@ -61,14 +61,14 @@ export class WorkerConnection {
   #withdrawn = 0
   #poll: Poll | undefined
   /** The connection on which the worker was last seen. */
-  #line: Line
+  #connection: WatchedConnection
   /** Cancels the close listener of each connection on which it was seen. */
-  readonly #watched = new Map<Line, () => void>()
+  readonly #watched = new Map<WatchedConnection, () => void>()
   /** The fiber that waits for an absent worker. */
   #absenceFiber: Fiber.Fiber<void> | undefined
   /** The jobs that it last named as active. */
   #holding: ReadonlySet<string>
-  readonly #told = new ToldRunning()
+  readonly #told = new ReportedSteps()
   #heardAt = 0
   #heardSinceTick = true
   /** Completed with the next message of the worker. */
@@ -91,7 +91,7 @@ export class WorkerConnection {
     this.#options = options
     this.#engine = options.engine
     this.#deliveries = options.deliveries
-    this.#line = options.line
+    this.#connection = options.connection
     this.#holding = new Set(options.jobs)
     this.#batches = new ReportBatches(
       options,
@@ -108,7 +108,7 @@ export class WorkerConnection {
     })
     options.deliveries.running = () => this.#told.now(options.now())
     options.deliveries.onMore(() => this.#answerSoon())
-    this.#arrived(options.line)
+    this.#arrived(options.connection)
   }
 
   /** The ids of this instance's jobs sort after this one. Absent before they are known. */
@@ -128,7 +128,7 @@ export class WorkerConnection {
 
   /** Whether the connection on which it was last seen is open. */
   get present(): boolean {
-    return this.#line.isOpen
+    return this.#connection.isOpen
   }
 
   /** Whether its process is known to have ended. Where that cannot be detected, it may still work on its turns. */
@@ -184,7 +184,7 @@ export class WorkerConnection {
 
   /** Notes a message of the worker on its stream. */
   heard(): void {
-    this.#arrived(this.#line)
+    this.#arrived(this.#connection)
   }
 
   /** Takes the worker's free room and active jobs. Completes when its leases are extended. */
@@ -197,9 +197,9 @@ export class WorkerConnection {
   }
 
   /** Waits until there is something to deliver, for as long as the worker asks. */
-  poll(request: PollRequest, line: Line): Effect.Effect<Delivered, IronflowError> {
+  poll(request: PollRequest, connection: WatchedConnection): Effect.Effect<Delivered, IronflowError> {
     return Effect.suspend((): Effect.Effect<Delivered, IronflowError> => {
-      this.#arrived(line)
+      this.#arrived(connection)
       this.#deliveries.received(request.seen)
       if (this.#abandoned) return this.#deliveries.isEmpty ? this.#notHere : this.#wait(request)
       this.#makeRoom(request)
@@ -428,25 +428,25 @@ export class WorkerConnection {
     return { deliveries, isClosing: this.#closing }
   }
 
-  #arrived(line: Line): void {
+  #arrived(connection: WatchedConnection): void {
     this.#absenceFiber?.interruptUnsafe()
     this.#absenceFiber = undefined
     this.#heardAt = this.#options.now()
     this.#heardSinceTick = true
     this.#saidSomething()
-    if (line !== this.#line || this.#unreachable) {
-      this.#line = line
+    if (connection !== this.#connection || this.#unreachable) {
+      this.#connection = connection
       this.#unreachable = false
       this.#engine.setReachable(true)
     }
-    if (this.#watched.has(line)) return
+    if (this.#watched.has(connection)) return
     // it may have closed during the registration
-    if (!line.isOpen) return this.#gone(line)
-    const stop = line.onClose(() => {
-      this.#watched.delete(line)
-      this.#gone(line)
+    if (!connection.isOpen) return this.#gone(connection)
+    const stop = connection.onClose(() => {
+      this.#watched.delete(connection)
+      this.#gone(connection)
     })
-    this.#watched.set(line, stop)
+    this.#watched.set(connection, stop)
   }
 
   #saidSomething(): void {
@@ -459,8 +459,8 @@ export class WorkerConnection {
    * The connection on which the worker was last seen has closed. A live worker comes back on another one, and has until its
    * leases end. A worker whose process has ended does not.
    */
-  #gone(line: Line): void {
-    if (this.#ended || this.#line !== line) return
+  #gone(connection: WatchedConnection): void {
+    if (this.#ended || this.#connection !== connection) return
     this.#saidSomething()
     this.#unreachable = true
     this.#engine.setReachable(false)

@@ -18,14 +18,14 @@ import { Functions } from "../Functions/Functions.ts"
 import * as NodeWorkers from "../Runs/NodeWorkers.ts"
 import { Projections } from "../Projections/Projections.ts"
 import * as ReadAgain from "../Store/ReadAgain.ts"
-import { failWhenLost } from "../Store/Loss.ts"
+import { failWhenLost } from "../Store/FailWhenLost.ts"
 import { Store } from "../Store/Store.ts"
 import { SystemEvents } from "../SystemEvents/SystemEvents.ts"
 import { Turns } from "../Turns/Turns.ts"
 import { type Connected, loseTurns, registrationLength } from "./ConnectedWorker.ts"
 import type { ConnectedWorkers } from "./ConnectedWorkers.ts"
 import { Dispatch } from "./Dispatch.ts"
-import { textOf } from "./ElsewhereWorkers.ts"
+import { textOf } from "./OtherEngineWorkers.ts"
 import { RemoteWorkers } from "./RemoteWorkers.ts"
 import type { RemoteSession, RemoteWorkerOptions } from "./RemoteSession.ts"
 import { Sessions } from "./SessionApi.ts"
@@ -101,7 +101,7 @@ export const layer: Layer.Layer<
     /** Logs that a worker has connected. When a worker moves between engines, each engine logs it only once. */
     const sayCome = (
       registration: WorkerRegistration,
-      standing: ReadonlyArray<string>,
+      keptNewer: ReadonlyArray<string>,
       { hasMoved, instance }: { readonly hasMoved: boolean; readonly instance: string | undefined }
     ): Effect.Effect<void> => {
       const { environment, workerId } = registration
@@ -112,7 +112,7 @@ export const layer: Layer.Layer<
       if (met.size >= MOST_MET) met.clear()
       if (instance !== undefined && store.node !== undefined) met.set(workerId, instance)
       return Effect.andThen(
-        sayStanding(workerId, standing),
+        logKeptNewer(workerId, keptNewer),
         announce(registration, "connected", "at the port")
       )
     }
@@ -277,8 +277,8 @@ export const layer: Layer.Layer<
               })
         // a worker of a killed process is forgotten within that time
         yield* Effect.mapError(awaitFree(registration.workerId, undefined, FREE_WAIT_MS), notStored)
-        const standing = yield* Effect.mapError(stored(registration), notStored)
-        yield* sayStanding(registration.workerId, standing)
+        const keptNewer = yield* Effect.mapError(stored(registration), notStored)
+        yield* logKeptNewer(registration.workerId, keptNewer)
         yield* Effect.mapError(
           functions.followed,
           (error) => new ConnectionError(error.message, { cause: error })
@@ -327,7 +327,7 @@ export const layer: Layer.Layer<
     ) =>
       Effect.gen(function* () {
         yield* check(registration)
-        const standing = yield* stored(registration)
+        const keptNewer = yield* stored(registration)
         // its functions may have been an endpoint's before
         yield* followed
         yield* checkAgain(registration)
@@ -340,7 +340,7 @@ export const layer: Layer.Layer<
           Effect.sync(() => connected.remove(registration.workerId))
         )
         const session = sessions.ofRemote(worker, options.leaseMs)
-        yield* sayCome(registration, standing, { hasMoved, instance: options.instance })
+        yield* sayCome(registration, keptNewer, { hasMoved, instance: options.instance })
         return {
           ...session,
           ...(before === undefined ? {} : { before }),
@@ -420,11 +420,11 @@ interface Come extends Pick<RemoteSession, "before"> {
   readonly hasMoved: boolean
 }
 
-const sayStanding = (workerId: string, standing: ReadonlyArray<string>): Effect.Effect<void> =>
-  standing.length === 0
+const logKeptNewer = (workerId: string, keptNewer: ReadonlyArray<string>): Effect.Effect<void> =>
+  keptNewer.length === 0
     ? Effect.void
     : Effect.logInfo(
-        `Worker ${workerId} has another version of ${standing.map((id) => `"${id}"`).join(", ")} than a worker that was started later or has the latest version; the version of the other worker stays the latest`
+        `Worker ${workerId} has another version of ${keptNewer.map((id) => `"${id}"`).join(", ")} than a worker that was started later, or that has the latest version: that worker's version stays the latest`
       )
 
 /** Logs one line for a worker that connects or leaves. A worker in the engine's own process comes and goes with the engine. */

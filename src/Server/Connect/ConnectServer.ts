@@ -31,10 +31,10 @@ import { type StreamCall, streamCalls } from "../../Protocol/TurnStream.ts"
 import { show } from "../../Show.ts"
 import type { EngineService } from "../../Engine/Engine.ts"
 import type { Visitor } from "../Http/AccessCheck.ts"
-import type { Arrival, Intake } from "../../Engine/Intake.ts"
+import type { PendingInput, InputBudget } from "../../Engine/InputBudget.ts"
 import { checked } from "../../Checked.ts"
 import { TurnStream } from "../Workers/TurnStream.ts"
-import type { SendBuffer, Unread } from "../Http/Unread.ts"
+import type { SendBuffer, Unread } from "../Http/UnreadResponses.ts"
 import type { RemoteWorkers } from "../../Engine/Workers/RemoteWorkers.ts"
 import { endOfStream, Envelopes, envelope } from "./Envelopes.ts"
 import { LegacyStream } from "./LegacyStream.ts"
@@ -44,7 +44,7 @@ export interface ConnectServerOptions {
   readonly workers: RemoteWorkers
   /** The largest message of a worker, in bytes. */
   readonly maxMessageBytes: number
-  readonly intake: Intake
+  readonly inputBudget: InputBudget
   readonly unread: Unread
   /** Runs an effect in the background, for the lifetime of the server. */
   readonly fork: (effect: Effect.Effect<void>) => Fiber.Fiber<void>
@@ -110,7 +110,7 @@ class ConnectStream {
   readonly #environment: string | undefined
   readonly #envelopes: Envelopes
   /** A large message that is incomplete. */
-  #arrival: Arrival | undefined
+  #input: PendingInput | undefined
   readonly #unread: SendBuffer
   #peer: TurnStream | LegacyStream | undefined
   #registering = false
@@ -159,7 +159,7 @@ class ConnectStream {
     stream.on("end", () => this.#end())
     stream.once("close", () => {
       this.#ended = true
-      this.#arrival?.end()
+      this.#input?.end()
       this.#unread.set(0)
       if (this.#peer instanceof LegacyStream) this.#peer.closed()
     })
@@ -191,16 +191,16 @@ class ConnectStream {
 
   #share(held: number): void {
     if (held <= SMALL) {
-      this.#arrival?.end()
-      this.#arrival = undefined
+      this.#input?.end()
+      this.#input = undefined
       return
     }
-    this.#arrival ??= this.#options.intake.begin(this.#stream.session ?? this.#stream, {
+    this.#input ??= this.#options.inputBudget.begin(this.#stream.session ?? this.#stream, {
       pause: () => this.#hold("room"),
       resume: () => this.#release("room"),
       refuse: (error) => this.#end(error)
     })
-    this.#arrival.hold(held)
+    this.#input.hold(held)
   }
 
   #hold(why: "calls" | "room"): void {

@@ -1,7 +1,7 @@
 /** The envelopes of ConnectRPC: one byte of flags, four of length, the message. */
 import { BodyError, LimitExceededError, ValidationError } from "../../Errors.ts"
 import { MESSAGE_DAMAGED } from "../../Protocol/Seal.ts"
-import { Gathered } from "../Http/Gathered.ts"
+import { ByteCollector } from "../Http/ByteCollector.ts"
 
 const COMPRESSED = 1
 const END_OF_STREAM = 2
@@ -23,7 +23,7 @@ export const endOfStream = (failure?: { readonly [key: string]: unknown }): Buff
 export class Envelopes {
   readonly #maxBytes: number
   readonly #what: string
-  #rest = new Gathered()
+  #rest = new ByteCollector()
   /** Bytes needed before there is more to parse. */
   #needed = HEAD_BYTES
 
@@ -66,7 +66,7 @@ export class Envelopes {
       at += HEAD_BYTES + length
       messages.push(all.subarray(at - length, at))
     }
-    this.#rest = new Gathered()
+    this.#rest = new ByteCollector()
     if (at < all.length) this.#rest.add(all.subarray(at))
     return messages
   }

@@ -19,8 +19,8 @@ import { checkShape } from "../../JsonShape.ts"
 import { defectResponse, type FailureResponse, failureResponse } from "../../Protocol/Http/Failures.ts"
 import { MAX_BUFFER, MAX_FRAME, type Wire, type WSServerMessage } from "../../Protocol/Subscriptions.ts"
 import type { Reply } from "../Http/Route.ts"
-import type { Unread } from "../Http/Unread.ts"
-import type { Tongue } from "../../Engine/PubSub/Connection.ts"
+import type { Unread } from "../Http/UnreadResponses.ts"
+import type { WireFormat } from "../../Engine/PubSub/Connection.ts"
 import { wholeEvent } from "../../Engine/PubSub/Feed.ts"
 import { endOfStream, envelope, Envelopes } from "./Envelopes.ts"
 
@@ -106,7 +106,7 @@ export class EventStream {
   #isOver = false
   /** The engine's side of the subscription. */
   readonly wire: Wire
-  readonly tongue: Tongue
+  readonly wireFormat: WireFormat
 
   constructor(unread: Unread) {
     const out = this.#out
@@ -135,7 +135,7 @@ export class EventStream {
       onDrain: () => undefined
     }
     this.wire = wire
-    this.tongue = { name: "connect", encode, say: (message, error) => this.#say(message, error) }
+    this.wireFormat = { name: "connect", encode, say: (message, error) => this.#say(message, error) }
     out.on("drain", () => {
       weigh()
       wire.onDrain()
@@ -214,7 +214,7 @@ const failureOf = (code = "SUBSCRIPTION_ERROR", message = "", error?: IronflowEr
  * Encodes an event as `PubSubService` does. Its data is a `Struct`, which is an object: any other value becomes the
  * field `value` of one.
  */
-const encode: Tongue["encode"] = (
+const encode: WireFormat["encode"] = (
   { includeMetadata, subscriptionId, target },
   item,
   { attempt, eventId }

@@ -16,7 +16,7 @@ export class FilterBudget {
     const connection = ("stream" in request ? request.stream.session : undefined) ?? request.socket
     const all = this.#of(connection) + length
     if (all > MAX_FILTERS) {
-      throw new LimitExceededError("All filters of a connection together", all, MAX_FILTERS, "characters")
+      throw new LimitExceededError("The filters of one connection together", all, MAX_FILTERS, "characters")
     }
     this.#lengths.set(connection, all)
     return () => this.#lengths.set(connection, this.#of(connection) - length)

@@ -330,7 +330,7 @@ const opForUnsupported = (job: Job, hasBetter: boolean): TurnOp | undefined => {
     _tag: "Pause",
     code: "NEEDS_TURNS",
     message:
-      `It holds something that is no object (${stranger}), which the stream of the workers that are there cannot carry: ` +
+      `The run has a value that is not an object (${stranger}), which the stream of the connected legacy workers cannot carry: ` +
       "start a worker of this SDK, or one that polls, then resume the run."
   }
 }

@@ -8,7 +8,7 @@ import { rows, type StreamOptions } from "../../Protocol/Subscriptions.ts"
 import { show } from "../../Show.ts"
 import { guardOf } from "../../Engine/Access/SubscriptionGuard.ts"
 import type { EngineService } from "../../Engine/Engine.ts"
-import type { Unread } from "../Http/Unread.ts"
+import type { Unread } from "../Http/UnreadResponses.ts"
 import type { Call, Reply, Route } from "../Http/Route.ts"
 import { checked } from "../../Checked.ts"
 import { replying, withBody } from "../Routes/RowRoute.ts"
@@ -33,9 +33,9 @@ export const subscribeRoutes = (
     const giveBack = filters.take(request, options.filter?.length ?? 0)
     const stream = new EventStream(unread)
     stream.onClose(giveBack)
-    const { tongue, wire } = stream
+    const { wireFormat, wire } = stream
     const checkAgain = engine.subscriptions.connect(environment, wire, {
-      tongue,
+      wireFormat,
       ...(caller === undefined ? {} : { guard: guardOf(caller, environment) })
     })
     stream.onClose(onClosing(() => stream.goAway()))

@@ -5,8 +5,8 @@ import * as Effect from "effect/Effect"
 import { BodyError, type IronflowError, isIronflowError, toError, ValidationError } from "../../Errors.ts"
 import { checkShape } from "../../JsonShape.ts"
 import { readSealed } from "../../Protocol/Seal.ts"
-import { Gathered } from "./Gathered.ts"
-import type { Arrival, Intake } from "../../Engine/Intake.ts"
+import { ByteCollector } from "./ByteCollector.ts"
+import type { PendingInput, InputBudget } from "../../Engine/InputBudget.ts"
 import { whenTime } from "../../Engine/LoopTurn.ts"
 import { showMs } from "../../Show.ts"
 
@@ -19,14 +19,14 @@ export interface BodyLimits {
 
 /** The shared budget for bodies. */
 export interface BodyBudget {
-  readonly intake: Intake
+  readonly inputBudget: InputBudget
   /** An object that all requests of one connection share. */
   readonly connection: object
   /**
-   * Receives the arrival, which must be ended when the body is no longer needed. A small body that arrives at once
+   * Receives the input, which must be ended when the body is no longer needed. A small body that arrives at once
    * takes nothing of it.
    */
-  readonly onArrival: (arrival: Arrival) => void
+  readonly onInput: (input: PendingInput) => void
 }
 
 /** The body as JSON; `{}` when it is empty. */
@@ -70,14 +70,14 @@ const SMALL = 64 * 1024
 const collect = (
   request: IncomingMessage,
   maxBytes: number,
-  { connection, intake, onArrival }: BodyBudget
+  { connection, inputBudget, onInput }: BodyBudget
 ): Effect.Effect<Buffer, IronflowError> =>
   Effect.callback((resume) => {
     const announced = Number(request.headers["content-length"] ?? Number.NaN)
-    const body = new Gathered()
-    let arrival: Arrival | undefined
-    const begin = (): Arrival => {
-      const begun = intake.begin(connection, {
+    const body = new ByteCollector()
+    let input: PendingInput | undefined
+    const begin = (): PendingInput => {
+      const begun = inputBudget.begin(connection, {
         pause: () => request.pause(),
         resume: () => request.resume(),
         refuse: (error) => {
@@ -86,32 +86,32 @@ const collect = (
           resume(Effect.fail(error))
         }
       })
-      onArrival(begun)
+      onInput(begun)
       return begun
     }
     const onData = (chunk: Buffer) => {
       const size = body.length + chunk.length
       if (size > maxBytes) {
         stop()
-        arrival?.end()
+        input?.end()
         request.pause()
         return resume(Effect.fail(tooLarge(`more than ${maxBytes} bytes`, maxBytes)))
       }
       body.add(chunk)
-      if (arrival === undefined && announced === size && size <= SMALL) return
-      arrival ??= begin()
-      arrival.hold(body.length)
+      if (input === undefined && announced === size && size <= SMALL) return
+      input ??= begin()
+      input.hold(body.length)
     }
     const onEnd = () => {
       stop()
       const begin = () => resume(Effect.succeed(body.bytes))
-      if (arrival === undefined) begin()
+      if (input === undefined) begin()
       // parsing a large body takes long: other requests run before
-      else arrival.isWhole(() => whenTime("body", begin))
+      else input.onComplete(() => whenTime("body", begin))
     }
     const onError = (error: Error) => {
       stop()
-      arrival?.end()
+      input?.end()
       resume(
         Effect.fail(
           new ValidationError(`The body ended before it was complete: ${error.message}`, { cause: error })
@@ -128,7 +128,7 @@ const collect = (
     request.on("error", onError)
     return Effect.sync(() => {
       stop()
-      arrival?.end()
+      input?.end()
     })
   })
 

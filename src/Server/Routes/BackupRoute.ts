@@ -38,7 +38,7 @@ export const backupRoute = (engine: EngineService, giveUpAfter: (ms: number) => 
       }
       if (isBusy) {
         return Effect.fail(
-          new UnavailableError("Another backup is being made: try again when it is done", {
+          new UnavailableError("Another backup is in progress: try again when it has ended", {
             code: "SERVER_BUSY"
           })
         )

@@ -167,7 +167,7 @@ const notBuilt: Reply = {
   text:
     "<!doctype html><html lang=en><title>Ironflow</title><h1>The console is not built</h1>" +
     "<p>This engine runs from a checkout, or was bundled without the folder <code>console</code> of the package. " +
-    "In a checkout <code>npm run console</code> builds it: then load this page again. Everything else works as it does.</p>",
+    "In a checkout <code>npm run console</code> builds it: then load this page again. Everything else works.</p>",
   headers: { ...guards, "cache-control": "no-store" }
 }
 

@@ -32,7 +32,7 @@ import { type RemoteWorkers, unknownWorker } from "../../Engine/Workers/RemoteWo
 import type { WorkerConnection } from "../../Engine/Workers/WorkerConnection.ts"
 import type { JsonText } from "../../Json.ts"
 import { answering, reading, replying, withBody } from "./RowRoute.ts"
-import { lineOf } from "../Workers/Lines.ts"
+import { watchedConnection } from "../Workers/WatchedConnections.ts"
 import { functionsOf } from "../Workers/LegacyFunctions.ts"
 import { checkSeal, encodeDelivered, sealed } from "../Workers/TurnMessages.ts"
 
@@ -188,7 +188,7 @@ export const workerRoutes = (
 
   return [
     turning(rows.pollTurns, readPoll, (worker, request, call) =>
-      Effect.map(worker.poll(request, lineOf(call.request.socket)), encodeDelivered)
+      Effect.map(worker.poll(request, watchedConnection(call.request.socket)), encodeDelivered)
     ),
     turning(rows.reportTurns, readReports, (worker, request, call) => {
       const { answered, reports } = permitted(call.caller, worker.environment, request.reports)

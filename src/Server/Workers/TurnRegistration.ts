@@ -14,7 +14,7 @@ import { checkRegistration } from "../../Engine/Functions/FunctionConfigs.ts"
 import type { Push } from "../../Engine/Workers/ConnectionOptions.ts"
 import type { WorkerConnection } from "../../Engine/Workers/WorkerConnection.ts"
 import type { RemoteWorkers } from "../../Engine/Workers/RemoteWorkers.ts"
-import { lineOf } from "./Lines.ts"
+import { watchedConnection } from "./WatchedConnections.ts"
 import { encodeDelivery } from "./TurnMessages.ts"
 
 /** The longest poll that a worker is told to use, in milliseconds. */
@@ -56,7 +56,7 @@ export const registerTurns = (
     const announced = yield* checked(() => readAnnouncement(request, origin))
     const { worker, lost } = yield* workers.announce({
       ...announced,
-      line: lineOf(connection),
+      connection: watchedConnection(connection),
       encode: encodeDelivery,
       transport,
       ...(push === undefined ? {} : { push }),
@@ -83,7 +83,7 @@ const readAnnouncement = (
   const seals = capabilities?.seals === true
   if (seals && !isSealed) throw damaged()
   if (registration === undefined || instance === undefined || instance === "") {
-    throw new ValidationError("Register: a worker that speaks turns sends `registration` and `instance`")
+    throw new ValidationError("Register: a worker that speaks turns must send `registration` and `instance`")
   }
   if (workerId === undefined) checkName("worker id", registration.workerId)
   else if (registration.workerId !== workerId) {

@@ -19,7 +19,7 @@ import { sockets } from "../../Protocol/Server.ts"
 import type { Visitor } from "../Http/AccessCheck.ts"
 import type { Reply } from "../Http/Route.ts"
 import { hasTime, whenTime } from "../../Engine/LoopTurn.ts"
-import { CONNECTION_UNREAD_BYTES, tooManyUnread } from "../Http/Unread.ts"
+import { CONNECTION_UNREAD_BYTES, tooManyUnread } from "../Http/UnreadResponses.ts"
 import {
   closeFor,
   GOING_AWAY,

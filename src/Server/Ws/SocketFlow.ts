@@ -6,14 +6,14 @@
 import type { Duplex } from "node:stream"
 import type { WebSocket } from "ws"
 import type { After } from "../../Execution/Alarm.ts"
-import type { Arrival, Intake } from "../../Engine/Intake.ts"
+import type { PendingInput, InputBudget } from "../../Engine/InputBudget.ts"
 import { hasTime, type Kind, someoneWaits, whenTime } from "../../Engine/LoopTurn.ts"
 import { MAX_BUFFER } from "../../Protocol/Subscriptions.ts"
-import { CONNECTION_UNREAD_BYTES, type SendBuffer, type Unread, UNREAD_MS } from "../Http/Unread.ts"
+import { CONNECTION_UNREAD_BYTES, type SendBuffer, type Unread, UNREAD_MS } from "../Http/UnreadResponses.ts"
 import { showMs } from "../../Show.ts"
 
 export interface FlowOptions {
-  readonly intake: Intake
+  readonly inputBudget: InputBudget
   readonly unread: Unread
   readonly after: After
   /** Milliseconds in which a large frame must arrive. */
@@ -48,7 +48,7 @@ export class Flow {
   #isGone = false
   /** Bytes since the last complete frame. */
   #partial = 0
-  #arrival: Arrival | undefined
+  #input: PendingInput | undefined
   #cancelDeadline: () => void = () => undefined
   #readers: Array<() => void> = []
   #cancelUnread: () => void = () => undefined
@@ -187,12 +187,12 @@ export class Flow {
   }
 
   #share(): void {
-    this.#arrival ??= this.#begin()
-    this.#arrival.hold(this.#partial)
+    this.#input ??= this.#begin()
+    this.#input.hold(this.#partial)
   }
 
-  #begin(): Arrival {
-    const { after, intake, timeoutMs } = this.#options
+  #begin(): PendingInput {
+    const { after, inputBudget, timeoutMs } = this.#options
     const why = {}
     const end = (code: number, reason: string): void => {
       this.#webSocket.close(code, reason)
@@ -203,7 +203,7 @@ export class Flow {
     this.#cancelDeadline = after(timeoutMs, () =>
       end(POLICY_VIOLATION, `a frame did not arrive within ${showMs(timeoutMs)}`)
     )
-    return intake.begin(this.#socket, {
+    return inputBudget.begin(this.#socket, {
       pause: () => this.hold(why),
       resume: () => this.release(why),
       refuse: (error) => end(TRY_AGAIN_LATER, error.code)
@@ -212,9 +212,9 @@ export class Flow {
 
   #whole(): void {
     this.#partial = 0
-    if (this.#arrival === undefined) return
+    if (this.#input === undefined) return
     this.#cancelDeadline()
-    this.#arrival.end()
-    this.#arrival = undefined
+    this.#input.end()
+    this.#input = undefined
   }
 }

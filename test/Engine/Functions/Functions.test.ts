@@ -1,4 +1,4 @@
-/** What the engine knows of functions at once is what is stored, by the time that whoever wrote it is answered. */
+/** The engine's memory of functions equals the stored rows by the time the writer gets its answer. */
 import { assert, it } from "@effect/vitest"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
@@ -27,7 +27,7 @@ const test = (
 const idsOf = (functions: Functions.FunctionsService, environment = "default") =>
   Effect.map(functions.list(environment), (infos) => infos.map(({ id }) => id))
 
-test("a function is known when its registration is answered, and unlisted when its deletion is", (functions, store) =>
+test("a function is listed once its registration is answered, and not once its deletion is", (functions, store) =>
   Effect.gen(function* () {
     assert.isUndefined(functions.find("default", "charge"))
     yield* store.write(FunctionRows.registerFunctions("default", [pushed, handles("ship")]))
@@ -55,7 +55,7 @@ test("a function is known when its registration is answered, and unlisted when i
     assert.deepStrictEqual(yield* idsOf(functions), ["charge", "ship"])
   }))
 
-test("what a program that was started later has registered stands", (functions, store) =>
+test("the registration of a program that was started later wins", (functions, store) =>
   Effect.gen(function* () {
     const later = handles("ship", { timeoutMs: 90_000 })
     yield* store.write(FunctionRows.registerFunctions("default", [later], 2))
@@ -64,7 +64,7 @@ test("what a program that was started later has registered stands", (functions, 
     assert.deepStrictEqual(functions.find("default", "ship"), later)
   }))
 
-test("an engine that is started later knows what there was before", (first, store) =>
+test("an engine that is started later knows the earlier functions", (first, store) =>
   Effect.gen(function* () {
     yield* store.write(FunctionRows.registerFunctions("default", [pushed, handles("ship")]))
     yield* store.write(FunctionRows.registerFunctions("staging", [handles("ship")]))
@@ -82,7 +82,7 @@ test("an engine that is started later knows what there was before", (first, stor
     assert.deepStrictEqual(second.pushed(), first.pushed())
   }))
 
-test("there is room for so many functions, and for those that are there", (functions, store) =>
+test("the number of functions is limited, and existing ones can be registered again", (functions, store) =>
   Effect.gen(function* () {
     const all = Array.from({ length: functionsOfEnvironment }, (_, i) => handles(`f-${i}`))
     functions.checkRoom("default", all)
@@ -96,7 +96,7 @@ test("there is room for so many functions, and for those that are there", (funct
     )
   }))
 
-test("an environment is known when what has named it first is answered", (functions, store) =>
+test("an environment is known once the first call that named it is answered", (functions, store) =>
   Effect.gen(function* () {
     for (let i = 0; ; i++) {
       try {
@@ -110,7 +110,7 @@ test("an environment is known when what has named it first is answered", (functi
     }
   }))
 
-test("what the data of an event is like is shown of one function, and not in lists", (functions, store) =>
+test("the schema of event data is shown for one function, and not in lists", (functions, store) =>
   Effect.gen(function* () {
     const triggers = [{ event: "order.placed", schema: { type: "object" }, version: 2 }]
     yield* store.write(FunctionRows.registerFunctions("default", [handles("ship", { triggers })]))

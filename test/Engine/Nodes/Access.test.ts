@@ -1,4 +1,4 @@
-/** A change of who may do what, made at one engine, holds at the other ones on the same database. */
+/** A change of access at one engine applies at the others on the same database. */
 import { assert, describe } from "@effect/vitest"
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"

@@ -11,10 +11,10 @@ import { Client } from "../../../src/Client/Client.ts"
 import type { ClientServices } from "../../../src/Client/Services.ts"
 import * as Engine from "../../../src/Engine/Engine.ts"
 import * as PostgresStore from "../../../src/Engine/PostgresStore.ts"
-import { channelOf } from "../../../src/Engine/Store/Postgres/News.ts"
+import { channelOf } from "../../../src/Engine/Store/Postgres/CommitNotifications.ts"
 import type { Migration } from "../../../src/Engine/Store/Postgres/Migrations.ts"
 import type { PostgresOptions } from "../../../src/Engine/Store/Postgres/Options.ts"
-import { makeSettings, PushSettings } from "../../../src/Engine/Push/Settings.ts"
+import { makeSettings, PushSettings } from "../../../src/Engine/Push/PushSettings.ts"
 import { Store } from "../../../src/Engine/Store/Store.ts"
 import type { RunnableFunction, RunnableProjection } from "../../../src/index.ts"
 import { WorkerTransport } from "../../../src/Protocol/Worker.ts"
@@ -78,7 +78,7 @@ export const openNode = (
     }
   })
 
-/** A test with two engines on a schema of its own, which is told its options. */
+/** A test with two engines on a schema of its own, which gets the options. */
 export const withTwo = (
   name: string,
   test: (a: Node, b: Node, options: PostgresOptions) => Effect.Effect<unknown, unknown, Scope.Scope>
@@ -94,7 +94,7 @@ export const withTwo = (
     )
   )
 
-/** Cuts the connections on which engines tell each other until the scope ends, as soon as there is one: nothing that is told arrives. */
+/** Cuts the notification connections of engines until the scope ends, so that no notification arrives. */
 const loseNews = ({ schema = "" }: PostgresOptions): Effect.Effect<unknown, never, Scope.Scope> => {
   const cut = Effect.promise(() =>
     runSql(
@@ -112,7 +112,7 @@ export const toldOrNot = (name: string, test: Parameters<typeof withTwo>[1]): vo
   )
 }
 
-/** Waits for something to be so, which is looked at again and again. */
+/** Polls until a condition holds. */
 export const until = <A, E>(look: Effect.Effect<A, E>, isSo: (value: A) => boolean): Effect.Effect<A, E> =>
   Effect.gen(function* () {
     while (true) {

@@ -1,4 +1,4 @@
-/** What an engine does with runs that it has claimed when it stands still before their workers have them. */
+/** Runs that an engine claimed before it froze, and that have not reached their workers. */
 import { assert, describe, it } from "@effect/vitest"
 import * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"
@@ -90,8 +90,8 @@ const lossesOf = (schema: string | undefined) =>
     (rows) => rows.map(({ attempt, losses }) => [Number(attempt), Number(losses)])
   )
 
-describe("a claim that was on its way while its engine stood still", () => {
-  live("is given back when the worker was to be handed it, and costs the run nothing", () =>
+describe("a claim that was in flight while its engine was frozen", () => {
+  live("is given back when it was about to reach the worker, and does not count as an attempt", () =>
     Effect.gen(function* () {
       const { b, jobs, options, stands, worker } = yield* twoNodes
       yield* b.client.emit("order.placed", {})
@@ -110,7 +110,7 @@ describe("a claim that was on its way while its engine stood still", () => {
     })
   )
 
-  live("is given back when it was asked for by a worker that polls, and another engine hands it out", () =>
+  live("is given back when a polling worker had asked for it, and another engine dispatches it", () =>
     Effect.gen(function* () {
       const { b, options, stands, worker } = yield* twoNodes
       yield* b.client.emit("order.placed", {})
@@ -133,7 +133,7 @@ describe("a claim that was on its way while its engine stood still", () => {
   )
 })
 
-describe("a turn in the process of an engine that stood still", () => {
+describe("a turn in the process of an engine that was frozen", () => {
   live("begins no step before the engine knows that the run is still its own", () =>
     Effect.gen(function* () {
       const options = yield* takeSchema

@@ -1,4 +1,4 @@
-/** What happens at one engine and is waited for at another one on the same database. */
+/** Waiting at one engine for something that happens at another one on the same database. */
 import { assert, describe } from "@effect/vitest"
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"

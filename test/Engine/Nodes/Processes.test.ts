@@ -1,4 +1,4 @@
-/** Two engines that are processes of their own, on one Postgres: what holds at both, and what becomes of one while the other stands still. */
+/** Two engine processes on one Postgres: shared changes, and one engine while the other is frozen. */
 import { setTimeout as delay } from "node:timers/promises"
 import pg from "pg"
 import { afterAll, assert, beforeAll, describe, it } from "vitest"
@@ -78,7 +78,7 @@ export const fill = createFunction({ id: "fill", triggers: [{ event: "album.open
 })
 `
 
-/** Stops an engine once it has what `hold` keeps from it, so that it cannot go on; returns when the other one has written. */
+/** Freezes an engine once it waits for `hold`; returns when the other one has written. */
 const freezeAt = async (
   schema: string,
   frozen: Process,
@@ -105,7 +105,7 @@ const freezeAt = async (
 }
 
 describe("two engines in processes of their own", () => {
-  it("take a key no more that was deleted at the other one", { timeout: 240_000 }, async () => {
+  it("no longer accept a key that was deleted at the other engine", { timeout: 240_000 }, async () => {
     await using terminal = new Terminal()
     const [a, b] = await startTwo(terminal)
     const admin = await createClient({ serverUrl: a.url }).apiKeys.create({ name: "admin" })
@@ -124,7 +124,7 @@ describe("two engines in processes of their own", () => {
     await Promise.all([atA.close(), atB.close()])
   })
 
-  it("go on when the other one stands still with the lock", { timeout: 240_000 }, async () => {
+  it("go on when the other engine is frozen while it holds the lock", { timeout: 240_000 }, async () => {
     await using terminal = new Terminal()
     const [a, b, schema] = await startTwo(terminal)
     const atA = createClient({ serverUrl: a.url })
@@ -141,7 +141,7 @@ describe("two engines in processes of their own", () => {
   })
 
   it(
-    "go on when the other one stands still in the middle of a large answer, with the lock",
+    "go on when the other engine is frozen in the middle of a large answer, with the lock",
     { timeout: 240_000 },
     async () => {
       await using terminal = new Terminal({ "functions.ts": big })

@@ -1,4 +1,4 @@
-/** Push endpoints of several engines on one database: each calls them, and one asks those that are down. */
+/** Push endpoints of several engines on one database: each engine calls them, and one probes those that are down. */
 import { assert, describe, it } from "@effect/vitest"
 import * as Clock from "effect/Clock"
 import * as Context from "effect/Context"
@@ -7,9 +7,9 @@ import * as Exit from "effect/Exit"
 import * as Scope from "effect/Scope"
 import { PushEndpoints } from "../../../src/Client/PushEndpoints.ts"
 import { createFunction, serve } from "../../../src/index.ts"
-import { Intake } from "../../../src/Engine/Intake.ts"
+import { InputBudget } from "../../../src/Engine/InputBudget.ts"
 import { Availability } from "../../../src/Engine/Push/Availability.ts"
-import { makeSettings } from "../../../src/Engine/Push/Settings.ts"
+import { makeSettings } from "../../../src/Engine/Push/PushSettings.ts"
 import * as Alarm from "../../../src/Execution/Alarm.ts"
 import { takeSchema } from "../../postgres/Schemas.ts"
 import { listen } from "../../Serve/Hosts.ts"
@@ -55,7 +55,7 @@ describe("a push endpoint of two engines", () => {
     })
   )
 
-  it.live("is asked by the other one when the engine that asked it is gone", () =>
+  it.live("is called by the other engine when the engine that called it is gone", () =>
     Effect.scoped(
       Effect.gen(function* () {
         const options = yield* takeSchema
@@ -75,7 +75,7 @@ describe("a push endpoint of two engines", () => {
     )
   )
 
-  it.live("is not asked by an engine as long as another one does that", () =>
+  it.live("is not called by an engine while another one calls it", () =>
     Effect.scoped(
       Effect.gen(function* () {
         let asked = 0
@@ -94,7 +94,7 @@ describe("a push endpoint of two engines", () => {
           url: server.url,
           environment: "default",
           settings: makeSettings({ allowPrivateNetworks: true }),
-          intake: new Intake(clock, yield* Alarm.makeAfter),
+          inputBudget: new InputBudget(clock, yield* Alarm.makeAfter),
           clock,
           fork: Effect.runFork,
           onChange: () => undefined,

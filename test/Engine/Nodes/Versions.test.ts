@@ -1,4 +1,4 @@
-/** Engines of two versions on one schema: what the newer one may do while the older one lives, and what becomes of that. */
+/** Engines of two versions on one schema: what the newer one may do while the older one runs, and afterwards. */
 import { assert, describe, it } from "@effect/vitest"
 import * as Effect from "effect/Effect"
 import type * as Scope from "effect/Scope"
@@ -21,7 +21,7 @@ const change: Migration = { sql: "ALTER TABLE runs ADD COLUMN changed TEXT" }
 const live = (name: string, test: () => Effect.Effect<unknown, unknown, Scope.Scope>) =>
   it.live(name, () => Effect.scoped(test()))
 
-/** A schema that is thrown away: other tests have no use for what is added to its tables. */
+/** A schema that is dropped afterwards, since its tables are changed. */
 const ownSchema = Effect.gen(function* () {
   const { url } = yield* takeSchema
   const schema = `versions_${process.pid}_${++schemas}`
@@ -44,7 +44,7 @@ const greet = createFunction(
   }
 )
 
-/** Runs of both engines come to their end, whoever tells of them. */
+/** Runs of both engines end, whichever engine reports them. */
 const workTogether = (a: Node, b: Node, name: string) =>
   Effect.gen(function* () {
     for (const [one, other] of [
@@ -62,7 +62,7 @@ const workTogether = (a: Node, b: Node, name: string) =>
   })
 
 describe("an engine of a newer version", () => {
-  live("that only adds to the tables works beside older ones, which go on and may be started again", () =>
+  live("that only adds to the tables works beside older ones, which continue and may restart", () =>
     Effect.gen(function* () {
       const options = yield* ownSchema
       const newer = [...migrations, addition]
@@ -87,33 +87,31 @@ describe("an engine of a newer version", () => {
     })
   )
 
-  live(
-    "that changes them waits for nobody: it is refused, and told who is there, until the older ones are gone",
-    () =>
-      Effect.gen(function* () {
-        const options = yield* ownSchema
-        const newer = [...migrations, addition, change]
-        yield* Effect.scoped(
-          Effect.gen(function* () {
-            const old = yield* openNode(options)
-            yield* old.work([greet])
-            const error = yield* failsToOpen(options, newer)
-            assert.strictEqual(error.code, "STORE_LOCKED")
-            assert.include(error.message, "Engines of an older version use them")
-            assert.include(error.message, `process ${process.pid}`)
-            yield* workTogether(old, old, "ann")
-          })
-        )
-        yield* Effect.scoped(openNode(options, newer))
-        const error = yield* failsToOpen(options)
-        assert.strictEqual(error.code, "STORE_UNAVAILABLE")
-        assert.include(error.message, "upgrade @ironflow/node")
-      })
+  live("that changes the tables is refused, with the names of older engines, until those are gone", () =>
+    Effect.gen(function* () {
+      const options = yield* ownSchema
+      const newer = [...migrations, addition, change]
+      yield* Effect.scoped(
+        Effect.gen(function* () {
+          const old = yield* openNode(options)
+          yield* old.work([greet])
+          const error = yield* failsToOpen(options, newer)
+          assert.strictEqual(error.code, "STORE_LOCKED")
+          assert.include(error.message, "Engines of an older version use them")
+          assert.include(error.message, `process ${process.pid}`)
+          yield* workTogether(old, old, "ann")
+        })
+      )
+      yield* Effect.scoped(openNode(options, newer))
+      const error = yield* failsToOpen(options)
+      assert.strictEqual(error.code, "STORE_UNAVAILABLE")
+      assert.include(error.message, "upgrade @ironflow/node")
+    })
   )
 })
 
 describe("an engine of an older version", () => {
-  live("stops for good when it comes back to tables that were changed meanwhile", () =>
+  live("stops for good when it returns to tables that were changed meanwhile", () =>
     Effect.gen(function* () {
       const options = yield* ownSchema
       const store = yield* PostgresStore.make({ ...options, poolSize: 3 })

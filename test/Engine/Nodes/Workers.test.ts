@@ -1,4 +1,4 @@
-/** Workers that come to several engines on one database: whose they are, and that they keep their turns when they move. */
+/** Workers of several engines on one database: their owner, and their turns when they move. */
 import { assert, describe } from "@effect/vitest"
 import * as Effect from "effect/Effect"
 import type * as Scope from "effect/Scope"

@@ -38,7 +38,7 @@ const [columns = [], ...rows] = table
   .map((line) => line.trim().split(/\s+/))
 
 describe("the transitions of a run", () => {
-  it("are told here for every status and everything that can happen", () => {
+  it("are listed here for every status and everything that can happen", () => {
     assert.deepStrictEqual(columns, [...runStatuses])
     assert.deepStrictEqual(rows.map(([happening]) => happening).sort(), Object.keys(transitions).sort())
     for (const row of rows) assert.strictEqual(row.length, runStatuses.length + 1, row.join(" "))
@@ -67,7 +67,7 @@ describe("the transitions of a run", () => {
     assert.deepStrictEqual([...reached].sort(), [...runStatuses].sort())
   })
 
-  it("lead out of the end only when somebody has the run tried again", () => {
+  it("leave an ended status only by a retry", () => {
     const out = Object.keys(transitions).filter((happening) =>
       runStatuses.some(
         (status) => isTerminal(status) && nextStatus(status, happening as Happening) !== undefined
@@ -76,7 +76,7 @@ describe("the transitions of a run", () => {
     assert.deepStrictEqual(out, ["retried"])
   })
 
-  it("say what was tried when it cannot happen", () => {
+  it("name the attempted transition when it is impossible", () => {
     assert.strictEqual(refusal("run_1", "completed", "paused"), "Run run_1 is completed and cannot be paused")
     assert.strictEqual(
       refusal("run_1", undefined, "claimed"),

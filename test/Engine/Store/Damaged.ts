@@ -1,4 +1,4 @@
-/** Damages a database that nobody has open, as a disk would: a page, or what is in a row. */
+/** Damages a closed database as a disk would: a page, or a row. */
 import { closeSync, openSync, readFileSync, writeSync } from "node:fs"
 import { DatabaseSync } from "node:sqlite"
 

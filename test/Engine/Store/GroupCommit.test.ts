@@ -46,7 +46,7 @@ describe("GroupCommit", () => {
     assert.deepStrictEqual([writer.commits, writer.commands], [1, 3])
   })
 
-  it("commands have the next transaction when those before them have done enough", async () => {
+  it("commands get the next transaction when earlier ones have filled this one", async () => {
     let done = 0
     const writer = new GroupCommit(db, {
       max: 10,
@@ -165,7 +165,7 @@ describe("GroupCommit", () => {
     assert.deepStrictEqual([result.status, runs, writer.commits], ["rejected", 1, 0])
   })
 
-  it("it goes on after a failure", async () => {
+  it("it continues after a failure", async () => {
     const writer = make()
     await submit(writer, () => {
       throw new Error("out of paper")

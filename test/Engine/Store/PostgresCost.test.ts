@@ -1,4 +1,4 @@
-/** What Postgres is asked, and how often somebody waits for it: counted, because time depends on the machine. */
+/** The number of statements and round trips on Postgres: counted, because time depends on the machine. */
 import { assert, describe, it } from "@effect/vitest"
 import * as Effect from "effect/Effect"
 import type * as Scope from "effect/Scope"
@@ -61,7 +61,7 @@ describe.each(["alone", "shared"] as const)("an engine of which no other one is 
     })
   )
 
-  live("goes on after what another one has written that it has not heard of", () =>
+  live("follows writes of another one that it was not told of", () =>
     Effect.gen(function* () {
       const { schema, shop } = yield* open(sharing)
       yield* shop.emit("order.placed", { n: 1 })
@@ -104,7 +104,7 @@ describe.each(["alone", "shared"] as const)("an engine of which no other one is 
     })
   )
 
-  live("hears that somebody else has ended a run that it had leased", () =>
+  live("notices that another one has ended a run that it had leased", () =>
     Effect.gen(function* () {
       const { schema, shop, store } = yield* open(sharing)
       const job = yield* shop.start()

@@ -1,4 +1,4 @@
-/** Rows and pages on Postgres that are damaged: whoever asks for them gets an error, and everything else goes on, as in a file. */
+/** Damaged rows and pages on Postgres: reading them is an error, and everything else works, as in a file. */
 import { assert, describe, it } from "@effect/vitest"
 import * as Effect from "effect/Effect"
 import { closeSync, openSync, writeSync } from "node:fs"
@@ -25,7 +25,7 @@ const start = (shop: Shop, count: number) =>
     { concurrency: "unbounded" }
   )
 
-/** Three runs that have come as far, of which the second is damaged by the SQL. */
+/** Three runs with equal progress, of which the second is damaged by the SQL. */
 const three = <A, E>(
   reach: (shop: Shop) => Effect.Effect<A, E>,
   sql: (runId: string) => string,
@@ -58,7 +58,7 @@ const failOnce = (shop: Shop) =>
 
 describe("a run on Postgres whose rows are damaged", () => {
   it.live(
-    "because a stored error is not JSON, keeps no other run from being claimed, until it is patched",
+    "because a stored error is not JSON, does not prevent claims of other runs, until it is patched",
     () =>
       three(
         failOnce,
@@ -89,7 +89,7 @@ describe("a run on Postgres whose rows are damaged", () => {
       )
   )
 
-  it.live("is named in lists when its output is not JSON", () =>
+  it.live("is marked in lists when its output is not JSON", () =>
     three(
       (shop) =>
         Effect.flatMap(shop.claim({ functions: ["charge"], credit: 3 }), (jobs) =>
@@ -112,7 +112,7 @@ describe("a run on Postgres whose rows are damaged", () => {
     )
   )
 
-  it.live("is left alone when it is in no status that there is", () =>
+  it.live("is skipped when its status is unknown", () =>
     three(
       () => Effect.void,
       (runId) => `UPDATE runs SET status = 99 WHERE id = '${runId}'`,
@@ -131,7 +131,7 @@ describe("a run on Postgres whose rows are damaged", () => {
     )
   )
 
-  it.live("is left alone when its event is gone", () =>
+  it.live("is skipped when its event is gone", () =>
     three(
       () => Effect.void,
       (runId) => `DELETE FROM events WHERE position = (SELECT event FROM runs WHERE id = '${runId}')`,
@@ -164,7 +164,7 @@ const damagePage = async (schema: string, table: string, page: number): Promise<
 describe.skipIf((process.env.IRONFLOW_TEST_DATABASE_URL ?? "") !== "")(
   "a page on Postgres that is damaged",
   () => {
-    it.live("costs the runs on it, and no others", () =>
+    it.live("affects the runs on it, and no others", () =>
       withLog((said) =>
         Effect.scoped(
           Effect.gen(function* () {

@@ -58,7 +58,7 @@ describe("startEngine({ databaseUrl })", () => {
     }
   })
 
-  it("is let in beside others, and knows what they have done", async () => {
+  it("may run beside others, and knows their commits", async () => {
     const first = await start()
     const second = await startEngine({ databaseUrl, databaseSchema: schema, logger: false })
     try {
@@ -72,7 +72,7 @@ describe("startEngine({ databaseUrl })", () => {
     }
   })
 
-  it("runs what handles failures, tells hooks, and starts functions that listen", async () => {
+  it("runs failure handlers, calls hooks, and starts functions that listen", async () => {
     const calls: Array<HookCall> = []
     const secret = "secret-of-the-hooks-on-postgres"
     const receiver = await listen(async (request, response) => {
@@ -131,7 +131,7 @@ describe("startEngine({ databaseUrl })", () => {
     }
   })
 
-  it("does one thing to many runs, says why an event has started a function, and keeps no old events", async () => {
+  it("runs bulk operations, explains events, and deletes old events", async () => {
     const greet = createFunction(
       {
         id: "greet",
@@ -218,7 +218,7 @@ describe("startEngine({ databaseUrl })", () => {
     }
   })
 
-  it("takes a file or a database, and a URL that is one", async () => {
+  it("takes either a file or a database URL, and a valid one", async () => {
     const failure = (options: Parameters<typeof startEngine>[0]) =>
       startEngine({ ...options, logger: false }).then(
         () => undefined,
@@ -243,7 +243,7 @@ export const ship = createFunction({ id: "ship", triggers: [{ event: "parcel.pac
   return label
 })
 `
-  it("serves workers and clients, and leaves what is unfinished to the engine after it, also when it is killed", async () => {
+  it("serves workers and clients, and the next engine continues unfinished runs, also after a kill", async () => {
     await using terminal = new Terminal({ "functions.ts": functions })
     const name = `${schema}_cli`
     const env = { IRONFLOW_DATABASE_URL: databaseUrl }
@@ -279,7 +279,7 @@ export const ship = createFunction({ id: "ship", triggers: [{ event: "parcel.pac
     }
   })
 
-  it("says what is wrong in one line", async () => {
+  it("explains what is wrong in one line", async () => {
     await using terminal = new Terminal()
     const { code, stderr } = await terminal.run(["serve", "--database-url", "postgres://127.0.0.1:1/orders"])
     assert.notStrictEqual(code, 0)

@@ -1,4 +1,4 @@
-/** Erasing on Postgres: no row of any table has the data afterwards, and what is moved elsewhere has the marks. */
+/** Erasing on Postgres: no row of any table has the data afterwards, and an export has the marks. */
 import * as Effect from "effect/Effect"
 import { mkdtempSync, readFileSync, rmSync } from "node:fs"
 import { tmpdir } from "node:os"

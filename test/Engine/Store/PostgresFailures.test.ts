@@ -1,4 +1,4 @@
-/** What goes wrong on the way to Postgres: who is told what, and that nothing is lost or done twice. */
+/** Failures of the connection to Postgres: their messages, and that nothing is lost or done twice. */
 import { assert, describe, it } from "@effect/vitest"
 import * as Effect from "effect/Effect"
 import type * as Scope from "effect/Scope"
@@ -8,7 +8,7 @@ import { vi } from "vitest"
 import * as PostgresStore from "../../../src/Engine/PostgresStore.ts"
 import * as NodeWorkers from "../../../src/Engine/Runs/NodeWorkers.ts"
 import { Connections } from "../../../src/Engine/Store/Postgres/Connections.ts"
-import { checkServer, loadDriver, settingsOf } from "../../../src/Engine/Store/Postgres/Driver.ts"
+import { checkServer, loadDriver, postgresSettingsOf } from "../../../src/Engine/Store/Postgres/Driver.ts"
 import { migrations } from "../../../src/Engine/Store/Postgres/Migrations.ts"
 import { openError } from "../../../src/Engine/Store/Postgres/PostgresErrors.ts"
 import { traffic } from "../../../src/Engine/Store/Postgres/Postgres.ts"
@@ -43,7 +43,7 @@ const live = (name: string, test: () => Effect.Effect<unknown, unknown, Scope.Sc
   it.live(name, () => Effect.scoped(test()))
 
 describe("a database URL", () => {
-  it("that is none is refused, and says how one looks", () => {
+  it("that is invalid is refused with an example", () => {
     for (const url of ["", "orders.db", "mysql://localhost/orders", "http://localhost"]) {
       assert.throws(
         () => PostgresStore.layer({ url }),
@@ -55,20 +55,20 @@ describe("a database URL", () => {
 
   it("is not shown with its password", () => {
     assert.strictEqual(
-      settingsOf({ url: "postgres://shop:secret@db.internal:5433/orders" }).shown,
+      postgresSettingsOf({ url: "postgres://shop:secret@db.internal:5433/orders" }).shown,
       "db.internal:5433/orders (schema ironflow)"
     )
   })
 
   it("without a host is that of this machine, or of a socket", () => {
-    assert.include(settingsOf({ url: "postgres:///orders" }).shown, "localhost/orders")
+    assert.include(postgresSettingsOf({ url: "postgres:///orders" }).shown, "localhost/orders")
     assert.include(
-      settingsOf({ url: "postgres:///orders?host=/run/postgresql" }).shown,
+      postgresSettingsOf({ url: "postgres:///orders?host=/run/postgresql" }).shown,
       "/run/postgresql/orders"
     )
   })
 
-  it("is beside a schema, a size and times that can be", () => {
+  it("is checked with its schema, pool size and timeouts", () => {
     const url = "postgres://localhost/orders"
     assert.throws(() => PostgresStore.layer({ url, schema: "Robert'); --" }), ValidationError, "schema")
     assert.throws(() => PostgresStore.layer({ url, schema: "pg_mine" }), ValidationError, "schema")
@@ -90,7 +90,7 @@ describe("a database URL", () => {
     )
   })
 
-  live("where nothing listens says so", () =>
+  live("without a listener is reported", () =>
     Effect.gen(function* () {
       const error = yield* failsToOpen({ url: "postgres://localhost:1/orders" })
       assert.strictEqual(error.code, "STORE_UNAVAILABLE")
@@ -100,7 +100,7 @@ describe("a database URL", () => {
     })
   )
 
-  live("of a database that is not there says what to create", () =>
+  live("of a missing database says what to create", () =>
     Effect.gen(function* () {
       const { url } = yield* takeSchema
       const error = yield* failsToOpen({ url: new URL("/no_such_database", url).href })
@@ -110,7 +110,7 @@ describe("a database URL", () => {
     })
   )
 
-  live("of a user who may not create the schema says what is to be granted", () =>
+  live("of a user who may not create the schema says what to grant", () =>
     Effect.gen(function* () {
       const { url } = yield* takeSchema
       const user = `guest_${process.pid}`
@@ -164,7 +164,7 @@ const roleWith = (name: string, sql: (role: string) => string) =>
 const mayCreate = (role: string): string =>
   `DO $$ BEGIN EXECUTE format('GRANT CREATE ON DATABASE %I TO ${role}', current_database()); END $$`
 
-describe("what keeps an engine from starting is told, and what to do:", () => {
+describe("what keeps an engine from starting is explained, with a remedy:", () => {
   const told = (error: StoreError, code: string, isRetryable: boolean, advice: string) => {
     assert.strictEqual(error.code, code)
     assert.strictEqual(error.retryable, isRetryable)
@@ -172,7 +172,7 @@ describe("what keeps an engine from starting is told, and what to do:", () => {
     assert.include(error.message, advice)
   }
 
-  live("tables that its user may not use", () =>
+  live("tables that the user may not use", () =>
     Effect.gen(function* () {
       const options = yield* takeSchema
       yield* Effect.scoped(open(options))
@@ -189,7 +189,7 @@ describe("what keeps an engine from starting is told, and what to do:", () => {
     })
   )
 
-  live("a server or a user that takes no writes", () =>
+  live("a server or a user that is read-only", () =>
     Effect.gen(function* () {
       const { url } = yield* roleWith(
         "standby",
@@ -200,7 +200,7 @@ describe("what keeps an engine from starting is told, and what to do:", () => {
     })
   )
 
-  live("no connection that is left", () =>
+  live("no connection left", () =>
     Effect.gen(function* () {
       const { url } = yield* roleWith(
         "crowded",
@@ -230,7 +230,7 @@ describe("what keeps an engine from starting is told, and what to do:", () => {
     })
   )
 
-  live("a certificate that is not there", () =>
+  live("a missing certificate", () =>
     Effect.gen(function* () {
       const { url } = yield* takeSchema
       const error = yield* failsToOpen({ url: `${url}?sslmode=verify-full&sslrootcert=/nowhere.pem` })
@@ -246,7 +246,7 @@ describe("what keeps an engine from starting is told, and what to do:", () => {
     })
   )
 
-  live("a host that is none", () =>
+  live("an invalid host", () =>
     Effect.gen(function* () {
       const error = yield* failsToOpen({ url: "postgres://no-such-host.invalid/orders" })
       told(error, "STORE_UNAVAILABLE", true, "Check the host in the database URL")
@@ -279,7 +279,7 @@ describe("what keeps an engine from starting is told, and what to do:", () => {
     })
   )
 
-  it("a password that is wrong, or is not given", () => {
+  it("a password that is wrong or missing", () => {
     const of = (message: string, code?: string) =>
       openError("localhost/orders", Object.assign(new Error(message), code === undefined ? {} : { code }))
     told(
@@ -299,12 +299,12 @@ describe("what keeps an engine from starting is told, and what to do:", () => {
 
 describe("a server", () => {
   it("that is too old is refused", () => {
-    const settings = settingsOf({ url: "postgres://localhost/orders" })
+    const settings = postgresSettingsOf({ url: "postgres://localhost/orders" })
     checkServer(140_000, settings)
     assert.throws(() => checkServer(130_014, settings), "is version 13, and the engine needs 14 or later")
   })
 
-  it("cannot be reached without the driver, whose installation is told", async () => {
+  it("cannot be reached without the driver, and the error says how to install it", async () => {
     vi.doMock("pg", () => {
       throw new Error("Cannot find package 'pg'")
     })
@@ -321,9 +321,9 @@ describe("a server", () => {
   })
 })
 
-describe("a server that does not tell of its write-ahead log, as managed ones may", () => {
+describe("a server that hides its write-ahead log, as managed ones may", () => {
   it.live(
-    "is used all the same, and counts as another one whenever it was started again",
+    "is used nevertheless, and counts as another server after each restart",
     () =>
       Effect.scoped(
         Effect.gen(function* () {
@@ -358,7 +358,7 @@ describe("a server that does not tell of its write-ahead log, as managed ones ma
 })
 
 describe("a schema", () => {
-  live("of a newer version is left alone", () =>
+  live("of a newer version is refused and unchanged", () =>
     Effect.gen(function* () {
       const options = yield* takeSchema
       yield* Effect.scoped(open(options))
@@ -386,7 +386,7 @@ describe("a schema", () => {
     })
   )
 
-  live("with tables of something else is left alone", () =>
+  live("with tables of another program is refused and unchanged", () =>
     Effect.gen(function* () {
       const { url } = yield* takeSchema
       const schema = `shop_${process.pid}`
@@ -400,7 +400,7 @@ describe("a schema", () => {
     })
   )
 
-  live("is made once when several engines come at once, and all of them use it", () =>
+  live("is created once when several engines start at once, and all of them use it", () =>
     Effect.gen(function* () {
       const { url } = yield* takeSchema
       const schema = `crowd_${process.pid}`
@@ -415,7 +415,7 @@ describe("a schema", () => {
     })
   )
 
-  live("that one engine has for itself is refused to others, which are told who has it", () =>
+  live("that one engine uses alone is refused to others, with the name of that engine", () =>
     Effect.gen(function* () {
       const options = yield* takeSchema
       yield* Effect.scoped(
@@ -431,7 +431,7 @@ describe("a schema", () => {
     })
   )
 
-  live("that another engine has taken over is written to no more", () =>
+  live("that another engine has taken over gets no more writes", () =>
     Effect.gen(function* () {
       const options = yield* takeSchema
       const store = yield* open(options, "alone")
@@ -450,7 +450,7 @@ describe("a schema", () => {
 })
 
 describe("a store that is closed", () => {
-  it.live("says so of reads that come late, too", () =>
+  it.live("refuses late reads too", () =>
     Effect.gen(function* () {
       const shop = yield* Effect.scoped(
         Effect.gen(function* () {
@@ -480,7 +480,7 @@ describe("a connection", () => {
     return { events, options, proxy, shop, store }
   })
 
-  live("that is cut after a commit was made costs nothing: it is found out what was committed", () =>
+  live("that is cut after a commit costs nothing: the engine finds out what was committed", () =>
     Effect.gen(function* () {
       const { events, proxy, shop } = yield* opened
       proxy.cutAfterCommit()
@@ -490,7 +490,7 @@ describe("a connection", () => {
     })
   )
 
-  live("that is cut before a commit was made costs nothing: the transaction is done again", () =>
+  live("that is cut before a commit costs nothing: the transaction is repeated", () =>
     Effect.gen(function* () {
       const { events, proxy, shop } = yield* opened
       proxy.cutBeforeCommit()
@@ -536,7 +536,7 @@ describe("a connection", () => {
     })
   )
 
-  live("that is cut while nothing is written is replaced by the next who asks", () =>
+  live("that is cut while idle is replaced by the next statement", () =>
     Effect.gen(function* () {
       const { proxy, shop } = yield* opened
       const job = yield* shop.start()
@@ -566,7 +566,7 @@ describe("a connection", () => {
     return { options, shop, store, wire }
   })
 
-  live("that is dead and seems to be there is found out, for what is written and for what is read", () =>
+  live("that is dead but seems open is detected, for writes and for reads", () =>
     Effect.gen(function* () {
       const { options, shop, wire } = yield* wired
       const job = yield* shop.start()
@@ -599,7 +599,7 @@ describe("a connection", () => {
     )
   }
 
-  live("that cannot be made shows in the health of an engine that does nothing, and is over by itself", () =>
+  live("that cannot be opened shows in the health of an idle engine, and recovers by itself", () =>
     Effect.gen(function* () {
       const { store, wire } = yield* wired
       const health = (status: string) =>
@@ -624,7 +624,7 @@ describe("a connection", () => {
     })
   )
 
-  live("that does not come in time says that none is left", () =>
+  live("that is not free in time is reported as none left", () =>
     Effect.gen(function* () {
       const options = yield* takeSchema
       const store = yield* open({ ...options, poolSize: 2, connectTimeoutMs: 200, statementTimeoutMs: 5000 })
@@ -654,7 +654,7 @@ describe("a connection", () => {
     })
   )
 
-  live("whose statement takes too long fails with what to look at, and goes on afterwards", () =>
+  live("whose statement takes too long fails with what to check, and continues afterwards", () =>
     Effect.gen(function* () {
       const options = yield* takeSchema
       const store = yield* open({ ...options, statementTimeoutMs: 300 })

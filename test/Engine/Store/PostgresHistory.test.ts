@@ -1,6 +1,6 @@
-/** Whether what was committed is still there: what a node finds when it begins a transaction. */
+/** The check at the start of a transaction that Postgres still has every commit. */
 import { assert, describe, it } from "vitest"
-import { compare, type Known } from "../../../src/Engine/Store/Postgres/History.ts"
+import { compare, type Known } from "../../../src/Engine/Store/Postgres/CommitHistory.ts"
 
 const numbersOf = () => ({
   environments: 1,
@@ -41,11 +41,11 @@ describe("a node that begins its first transaction", () => {
     assert.deepStrictEqual(puts, [["1"]])
   })
 
-  it("writes nothing when it is known", () => {
+  it("writes nothing when the timeline is known", () => {
     assert.deepStrictEqual(look(known, { timeline: "1", sequence: 7, stored: "1" }).puts, [])
   })
 
-  it("leaves out the numbers that another timeline may have given", () => {
+  it("skips the numbers that another timeline may have used", () => {
     const { isOther, numbers, puts, sequence } = look(known, { timeline: "2", sequence: 7, stored: "1" })
     assert.isFalse(isOther, "it remembers nothing yet")
     assert.isAbove(sequence, 900_000)
@@ -59,27 +59,27 @@ describe("a node that begins its first transaction", () => {
 describe("a node that has committed before", () => {
   const known: Known = { timeline: "1", sequence: 100, batch: 90 }
 
-  it("finds a server that has taken over with all of it", () => {
+  it("recognizes a promoted server that has all commits", () => {
     const found = look(known, { timeline: "2", sequence: 101, stored: "1", batch: 90 })
     assert.isTrue(found.isOther)
     assert.isFalse(found.isLost)
     assert.isAbove(found.sequence, 900_000)
   })
 
-  it("finds one that does not have the last of it", () => {
+  it("recognizes a promoted server that lacks the last commits", () => {
     assert.isTrue(look(known, { timeline: "2", sequence: 95, stored: "1", batch: 80 }).isLost)
     assert.isTrue(look(known, { timeline: "2", sequence: 2_000_000, stored: "2", batch: 80 }).isLost)
     assert.isTrue(look(known, { timeline: "2", sequence: 95, stored: "1" }).isLost, "its row is gone")
   })
 
-  it("leaves out numbers once: the first that writes there does it for all", () => {
+  it("skips numbers once: the first node that writes does it for all", () => {
     const found = look(known, { timeline: "2", sequence: 1_000_105, stored: "2", batch: 90 })
     assert.isTrue(found.isOther)
     assert.strictEqual(found.sequence, 1_000_105)
     assert.deepStrictEqual(found.puts, [])
   })
 
-  it("finds a server that was set back on the same timeline", () => {
+  it("recognizes a server that was restored on the same timeline", () => {
     const found = look(known, { timeline: "1", sequence: 60, stored: "1", batch: 50 })
     assert.isTrue(found.isOther)
     assert.isTrue(found.isLost)

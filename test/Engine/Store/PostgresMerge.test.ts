@@ -1,4 +1,4 @@
-/** Writes that nobody waits for, on their way to Postgres: what travels together, and what is found out when it was believed in vain. */
+/** Deferred writes to Postgres: which are sent together, and what happens when an assumption was wrong. */
 import { assert, describe, it } from "@effect/vitest"
 import * as Effect from "effect/Effect"
 import type { Prepared } from "../../../src/Engine/Store/Postgres/Dialect.ts"
@@ -28,14 +28,14 @@ const sent = (...writes: ReadonlyArray<readonly [Prepared, ReadonlyArray<string>
 }
 
 describe("writes that are held", () => {
-  it("travel with those of the same statement", () => {
+  it("are sent with those of the same statement", () => {
     assert.deepStrictEqual(
       sent([event, ["events"], "1"], [run, ["runs"], "a"], [event, ["events"], "2"], [run, ["runs"], "b"]),
       ["events 1,2", "runs a,b"]
     )
   })
 
-  it("come after what was written to their tables before them", () => {
+  it("come after earlier writes to their tables", () => {
     assert.deepStrictEqual(
       sent(
         [run, ["runs"], "a"],
@@ -53,7 +53,7 @@ describe("writes that are held", () => {
     )
   })
 
-  it("go out before something that could see them", () => {
+  it("are sent before a statement that could see them", () => {
     const deferred = new Deferred()
     deferred.add(run, run.merged, ["runs"], ["a"])
     assert.isTrue(deferred.touches(["waits", "runs"]))
@@ -64,7 +64,7 @@ describe("writes that are held", () => {
 })
 
 describe("a statement for many rows", () => {
-  it("is made of one that inserts a row that is written out, and of no other", () => {
+  it("is merged from inserts of literal rows only", () => {
     assert.strictEqual(
       mergedInsert("INSERT INTO topics (environment, name, message_count) VALUES (?, ?, 1)")?.text.trim(),
       "INSERT INTO topics (environment, name, message_count) SELECT v.p1, v.p2, 1 " +
@@ -85,7 +85,7 @@ describe("a statement for many rows", () => {
     }
   })
 
-  it("is made of one that updates a row by its key, and of no other", () => {
+  it("is merged from updates of a row by its key only", () => {
     assert.include(
       mergedUpdate(
         "UPDATE runs SET status = 5, output = ?, updated_at = ? WHERE key = ? AND status IN (1, 3)"
@@ -103,8 +103,8 @@ describe("a statement for many rows", () => {
   })
 })
 
-describe("what is believed in vain", () => {
-  it.live("is refused alone, once the transaction is done again without belief", () =>
+describe("a belief that turns out to be wrong", () => {
+  it.live("is refused alone, after the transaction was repeated without beliefs", () =>
     Effect.scoped(
       Effect.gen(function* () {
         const options = yield* takeSchema

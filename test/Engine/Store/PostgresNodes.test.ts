@@ -48,7 +48,7 @@ describe("nodes", () => {
     })
   )
 
-  live("that are closed have no row any more", () =>
+  live("that are closed have no row", () =>
     Effect.gen(function* () {
       const options = yield* takeSchema
       yield* Effect.scoped(openNode(options))
@@ -79,7 +79,7 @@ describe("what a node remembers", () => {
     })
   )
 
-  live("of runs that are ready includes those of others", () =>
+  live("of ready runs includes those of others", () =>
     Effect.gen(function* () {
       const { a, b } = yield* twoShops
       yield* a.register(handles("charge"))
@@ -91,7 +91,7 @@ describe("what a node remembers", () => {
     })
   )
 
-  live("of names that nobody waits for is forgotten", () =>
+  live("of names that nobody waits for is dropped", () =>
     Effect.gen(function* () {
       const { a, b } = yield* twoShops
       yield* a.register(handles("charge"))
@@ -104,7 +104,7 @@ describe("what a node remembers", () => {
     })
   )
 
-  live("of leases is forgotten when another has ended them, and kept when it has not touched them", () =>
+  live("of leases is dropped when another has ended them, and kept otherwise", () =>
     Effect.gen(function* () {
       const { a, b, options } = yield* twoShops
       yield* a.register(handles("charge"))
@@ -140,7 +140,7 @@ describe("what a node remembers", () => {
     })
   )
 
-  live("does not give an id, a position or a place in the order twice, or out of turn", () =>
+  live("assigns no id, position or order twice, or out of order", () =>
     Effect.gen(function* () {
       const { a, b, options } = yield* twoShops
       yield* a.register(handles("charge"))
@@ -162,7 +162,7 @@ describe("what a node remembers", () => {
     })
   )
 
-  live("costs nothing more when others write between: three round trips", () =>
+  live("costs no more when others write in between: three round trips", () =>
     Effect.gen(function* () {
       const { a, b } = yield* twoShops
       yield* a.register(handles("charge"))
@@ -182,7 +182,7 @@ describe("what a node remembers", () => {
   )
 })
 
-describe("programs that come while a node waits for another one", () => {
+describe("programs that arrive while a node waits for another one", () => {
   live("are in its next transaction, all of them", () =>
     Effect.gen(function* () {
       const { a, b, options } = yield* twoShops
@@ -291,7 +291,7 @@ describe("a node that is there", () => {
     })
   )
 
-  live("has its workers for itself: one in another process may not have the id of one of them", () =>
+  live("has its own workers: one in another process may not use the id of one of them", () =>
     Effect.gen(function* () {
       const { a, b } = yield* twoShops
       yield* cameHere(a, "till")
@@ -299,22 +299,24 @@ describe("a node that is there", () => {
     })
   )
 
-  live("is told of a run that another takes away, which goes to nobody before that or a term is over", () =>
-    Effect.gen(function* () {
-      const { a, b } = yield* twoShops
-      yield* a.register(handles("charge"))
-      yield* b.register(handles("charge"))
-      const job = yield* takeHere(a, "worker-a")
-      yield* a.report(job, done("charge:0", success(1)))
-      yield* b.store.write(Steering.patchStep(environment, `${job.runId}:charge:0`, "2", "wrong"))
-      assert.lengthOf(yield* b.claim({ credit: 5 }), 0, "its worker may still be at it")
-      assert.strictEqual(yield* a.refused(job, complete()), "LEASE_LOST")
-      yield* a.store.write(LostLeases.endRevoked(environment, [job.jobId]))
-      assert.lengthOf(yield* b.claim({ credit: 5 }), 1)
-    })
+  live(
+    "is told of a run that another revokes, which goes to nobody before the notice or the lease has ended",
+    () =>
+      Effect.gen(function* () {
+        const { a, b } = yield* twoShops
+        yield* a.register(handles("charge"))
+        yield* b.register(handles("charge"))
+        const job = yield* takeHere(a, "worker-a")
+        yield* a.report(job, done("charge:0", success(1)))
+        yield* b.store.write(Steering.patchStep(environment, `${job.runId}:charge:0`, "2", "wrong"))
+        assert.lengthOf(yield* b.claim({ credit: 5 }), 0, "its worker may still be at it")
+        assert.strictEqual(yield* a.refused(job, complete()), "LEASE_LOST")
+        yield* a.store.write(LostLeases.endRevoked(environment, [job.jobId]))
+        assert.lengthOf(yield* b.claim({ credit: 5 }), 1)
+      })
   )
 
-  live("judges nobody as long as it is new itself: after Postgres was away all come back", () =>
+  live("declares no node dead while it is new itself: after an outage of Postgres all come back", () =>
     Effect.gen(function* () {
       const { a, b, cut, options } = yield* oneToCut
       yield* cut
@@ -326,7 +328,7 @@ describe("a node that is there", () => {
 })
 
 describe("a node that is gone", () => {
-  live("loses what it held to the others, once, without anybody asking", () =>
+  live("loses its leases to the others, once, without a request", () =>
     Effect.gen(function* () {
       const { a, b, cut, options } = yield* oneToCut
       const job = yield* takeHere(a, "worker-a")
@@ -346,7 +348,7 @@ describe("a node that is gone", () => {
     })
   )
 
-  live("has nothing of what it held when it comes back, and is told so", () =>
+  live("has lost its leases when it comes back, and is told so", () =>
     Effect.gen(function* () {
       const { a, b, options } = yield* oneToCut
       const job = yield* takeHere(a, "worker-a")
@@ -363,7 +365,7 @@ describe("a node that is gone", () => {
     })
   )
 
-  live("gives up what it holds before the others take it, when it is cut off", () =>
+  live("gives up its leases before the others take them, when it is disconnected", () =>
     Effect.gen(function* () {
       const options = yield* takeSchema
       const proxy = yield* Effect.acquireRelease(
@@ -389,7 +391,7 @@ describe("a node that is gone", () => {
     })
   )
 
-  live("holds nobody up: its transaction is ended when it has the lock and is silent", () =>
+  live("blocks nobody: its transaction is ended when it has the lock and is silent", () =>
     Effect.gen(function* () {
       const { b, options } = yield* oneToCut
       const frozen = new pg.Client({ connectionString: options.url })
@@ -412,7 +414,7 @@ describe("a node that is gone", () => {
     })
   )
 
-  live("whose commit went unanswered knows whether it was made, whatever others have committed since", () =>
+  live("with an unanswered commit finds out whether it was made, whatever others have committed since", () =>
     Effect.gen(function* () {
       const { a, b, options, proxy } = yield* oneToCut
       for (const cut of [proxy.cutAfterCommit, proxy.cutBeforeCommit]) {
@@ -444,8 +446,8 @@ const clockLike = (
   sleep: (duration) => own.sleep(duration)
 })
 
-describe("nodes whose clocks are apart", () => {
-  live("go by the clock of the server: nothing is due early or late, no lease runs out", () =>
+describe("nodes with different clocks", () => {
+  live("use the clock of the server: nothing is due early or late, no lease runs out", () =>
     Effect.gen(function* () {
       const options = yield* takeSchema
       const own = yield* Clock.Clock
@@ -474,7 +476,7 @@ describe("nodes whose clocks are apart", () => {
 })
 
 describe("a schedule", () => {
-  live("fires once over all nodes, also where its function was not known", () =>
+  live("fires once across all nodes, also where its function was unknown", () =>
     Effect.gen(function* () {
       const { a, b, options } = yield* twoShops
       yield* a.register(

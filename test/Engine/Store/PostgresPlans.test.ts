@@ -1,6 +1,6 @@
 /** How Postgres finds what each statement asks for, on tables that it knows nothing of: as `plans.test.ts` for SQLite. */
 import { afterAll, assert, beforeAll, describe, it } from "vitest"
-import { configOf, loadDriver, settingsOf } from "../../../src/Engine/Store/Postgres/Driver.ts"
+import { configOf, loadDriver, postgresSettingsOf } from "../../../src/Engine/Store/Postgres/Driver.ts"
 import { translate } from "../../../src/Engine/Store/Postgres/Dialect.ts"
 import { migrateDatabase } from "../../../src/Engine/Store/Postgres/Migrate.ts"
 import { NotedDamage } from "../../../src/Engine/Store/Postgres/PostgresTransaction.ts"
@@ -10,7 +10,7 @@ import "../../../src/engine.ts"
 import { runSql } from "../../postgres/Schemas.ts"
 import { sharedUrl } from "../../postgres/Server.ts"
 
-/** As many as functions, roles, projections, buckets and engines: nothing that goes on makes them more. */
+/** As many as functions, roles, projections, buckets and engines: their number does not grow with use. */
 const small = new Set(["environments", "functions", "meta", "engine", "nodes"])
 
 interface Node {
@@ -40,7 +40,7 @@ beforeAll(async () => {
   const options = { url: await sharedUrl(), schema }
   await migrateDatabase(options)
   const { Client } = await loadDriver()
-  const client = new Client(configOf(settingsOf(options)))
+  const client = new Client(configOf(postgresSettingsOf(options)))
   await client.connect()
   const { rows } = await client.query("SHOW server_version_num")
   close = () => client.end()
@@ -69,7 +69,7 @@ describe("the plans of the statements on Postgres", () => {
     assert.deepStrictEqual(silent, [])
   })
 
-  it("would tell of a scan", async () => {
+  it("would report a scan", async () => {
     assert.deepStrictEqual(scannedBy(await explain("SELECT * FROM events WHERE data = $1")), ["events"])
   })
 })

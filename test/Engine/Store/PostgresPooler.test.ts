@@ -1,4 +1,4 @@
-/** A pooler in transaction mode between the engine and Postgres is named at the start, and nothing is done through it. */
+/** A pooler in transaction mode is detected at the start, and refused. */
 import { assert, it } from "@effect/vitest"
 import * as Effect from "effect/Effect"
 import * as PostgresStore from "../../../src/Engine/PostgresStore.ts"

@@ -64,7 +64,7 @@ const claimInVain = acrossEnvironments(
   () => "claim in vain"
 )
 
-it.effect("a claim that is rolled back leaves what may be ready", () =>
+it.effect("a claim that is rolled back keeps the memory of functions with ready runs", () =>
   Effect.scoped(
     Effect.gen(function* () {
       const shop = new Shop(yield* SqliteStore.make({ filename: ":memory:" }))
@@ -81,7 +81,7 @@ it.effect("a claim that is rolled back leaves what may be ready", () =>
   )
 )
 
-it.effect("no read of the log sorts what it has found, which would take longer the longer the log is", () =>
+it.effect("no read of the log sorts, which would be slower the longer the log is", () =>
   Effect.scoped(
     Effect.gen(function* () {
       const prepare = vi.spyOn(DatabaseSync.prototype, "prepare")

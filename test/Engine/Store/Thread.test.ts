@@ -27,7 +27,7 @@ describe("a store in a thread", () => {
     }).pipe(Effect.provide(layerThread))
   )
 
-  it.effect("runs nothing but what is called by its name, with arguments that can go there", () =>
+  it.effect("runs only named programs, with arguments that can be cloned", () =>
     Effect.gen(function* () {
       const store = yield* Store
       const call = KvRows.readEntry("default", "carts", "anna")
@@ -45,7 +45,7 @@ describe("a store in a thread", () => {
 })
 
 describe("plain data", () => {
-  it("comes back as it was, errors of ours as what they are", () => {
+  it("comes back unchanged, errors of this package with their classes", () => {
     const value = {
       name: "carts",
       none: undefined,
@@ -69,7 +69,7 @@ describe("plain data", () => {
     )
   })
 
-  it("shows when it was changed", () => {
+  it("reports when it was changed", () => {
     const value = { ids: ["a"], at: 1 }
     const isChanged = keep("It", value)
     assert.isFalse(isChanged())

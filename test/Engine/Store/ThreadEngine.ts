@@ -1,4 +1,4 @@
-/** Runs on a whole engine over a store that is elsewhere: what its services ask of a store, and hear from it, is plain too. */
+/** Runs on a whole engine whose store is in another thread: its calls and answers are plain data too. */
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import { expect, test } from "vitest"
@@ -77,7 +77,7 @@ export const engineScenarios = (makeStore: Layer.Layer<Store, StoreError>): void
     expect(shop.ran).toEqual(["reserve", "pack", "pack"])
   })
 
-  test("a run that fails takes back what it has done", async () => {
+  test("a run that fails compensates its steps", async () => {
     const shop = openShop()
     const ended = await run(
       shop,
@@ -92,7 +92,7 @@ export const engineScenarios = (makeStore: Layer.Layer<Store, StoreError>): void
     expect(shop.ran).toEqual(["reserve", "release"])
   })
 
-  test("many runs are handed out as there is room for them", async () => {
+  test("many runs are dispatched as there is room for them", async () => {
     const shop = openShop()
     const runs = await run(
       shop,

@@ -1,4 +1,4 @@
-/** Backups: made while the engine writes, put in place again, and refused where they would do harm. */
+/** Backups: made while the engine writes, restored, and refused where they would do harm. */
 import { assert, describe, it } from "@effect/vitest"
 import * as Effect from "effect/Effect"
 import * as Fiber from "effect/Fiber"
@@ -41,7 +41,7 @@ const backupOfOne = Effect.gen(function* () {
 })
 
 describe("a backup", () => {
-  it.live("has all of one moment, while others go on to write", () =>
+  it.live("has everything of one moment, while others keep writing", () =>
     Effect.gen(function* () {
       const filename = yield* newFile
       const backup = join(dirname(filename), "backup.db")
@@ -76,7 +76,7 @@ describe("a backup", () => {
     }).pipe(Effect.scoped)
   )
 
-  it.live("is made of a file that another process has open, and of one that nobody has", () =>
+  it.live("works on a file that another process has open, and on one that nobody has open", () =>
     Effect.gen(function* () {
       const filename = yield* newFile
       const first = yield* engineProcess(filename, "hold")
@@ -92,7 +92,7 @@ describe("a backup", () => {
     }).pipe(Effect.scoped)
   )
 
-  it.live("of a database in memory is made as well", () =>
+  it.live("works on a database in memory", () =>
     Effect.gen(function* () {
       const backup = yield* newFile
       yield* visit(":memory:", (shop) =>
@@ -120,7 +120,7 @@ describe("a backup", () => {
     }).pipe(Effect.scoped)
   )
 
-  it.live("that cannot be written says why, and leaves nothing", () =>
+  it.live("that cannot be written says why, and leaves no file", () =>
     Effect.gen(function* () {
       const { filename } = yield* backupOfOne
       const nowhere = yield* failure(backUp(filename, join(dirname(filename), "missing", "b.db"), 0))
@@ -141,7 +141,7 @@ describe("a backup", () => {
     }).pipe(Effect.scoped)
   )
 
-  it.live("that is not wanted any more leaves nothing", () =>
+  it.live("that is interrupted leaves no file", () =>
     Effect.gen(function* () {
       const filename = yield* newFile
       const backup = join(dirname(filename), "backup.db")
@@ -160,7 +160,7 @@ describe("a backup", () => {
 })
 
 describe("a restore", () => {
-  it.live("brings back what the backup has, and runs in flight go on", () =>
+  it.live("brings back the backup, and runs in flight continue", () =>
     Effect.gen(function* () {
       const filename = yield* newFile
       const backup = join(dirname(filename), "backup.db")
@@ -198,7 +198,7 @@ describe("a restore", () => {
     }).pipe(Effect.scoped)
   )
 
-  it.live("replaces a database only when told to, with what its log has", () =>
+  it.live("replaces a database only with `replace`, with its write-ahead log", () =>
     Effect.gen(function* () {
       const { backup, filename } = yield* backupOfOne
       // a process that was killed has left a log
@@ -224,7 +224,7 @@ describe("a restore", () => {
     }).pipe(Effect.scoped)
   )
 
-  it.live("through a link replaces what the link means", () =>
+  it.live("through a link replaces the target of the link", () =>
     Effect.gen(function* () {
       const { backup, filename } = yield* backupOfOne
       const link = join(dirname(filename), "link.db")
@@ -237,7 +237,7 @@ describe("a restore", () => {
     }).pipe(Effect.scoped)
   )
 
-  it.live("onto a database that an engine has open is refused, by whatever name, and changes nothing", () =>
+  it.live("onto a database that an engine has open is refused, by any name, and changes nothing", () =>
     Effect.gen(function* () {
       const { backup, filename } = yield* backupOfOne
       const other = join(dirname(filename), "other.db")
@@ -257,7 +257,7 @@ describe("a restore", () => {
     }).pipe(Effect.scoped)
   )
 
-  it.live("of what is no backup is refused, with nothing changed", () =>
+  it.live("of a file that is not a backup is refused, and changes nothing", () =>
     Effect.gen(function* () {
       const { backup, filename } = yield* backupOfOne
       const at = (name: string): string => join(dirname(filename), name)

@@ -1,4 +1,4 @@
-/** A backup that is not what was written is told apart from one that is, and a restore that is refused leaves nothing. */
+/** A changed backup is detected by its checksum, and a refused restore leaves nothing. */
 import { mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs"
 import { tmpdir } from "node:os"
 import { join } from "node:path"
@@ -25,7 +25,7 @@ beforeAll(async () => {
 afterAll(() => rmSync(folder, { recursive: true }))
 
 describe("a backup", () => {
-  it("of which one letter was changed is not restored", async () => {
+  it("with one changed character is not restored", async () => {
     const bytes = readFileSync(pathOf("monday.db"))
     const at = bytes.indexOf("customer 7 of Vienna")
     assert.isAbove(at, 0)
@@ -43,7 +43,7 @@ describe("a backup", () => {
     ])
   })
 
-  it("that is what was written is restored, and so is one of an earlier version, which has no checksum", async () => {
+  it("that is unchanged is restored, and so is one of an earlier version without a checksum", async () => {
     const db = new DatabaseSync(pathOf("monday.db"), { readOnly: true })
     const mark = JSON.parse(String(db.prepare("SELECT value FROM meta WHERE name = 'backup'").get()?.value))
     db.close()
@@ -63,7 +63,7 @@ describe("a backup", () => {
 })
 
 describe("a restore that is refused", () => {
-  it("leaves no lock where there was none", async () => {
+  it("leaves no lock behind", async () => {
     writeFileSync(pathOf("letter.txt"), "Dear Ann")
     const said = await refusal(restoreBackup({ backup: pathOf("letter.txt"), filename: pathOf("none.db") }))
 

@@ -50,7 +50,7 @@ const withClock = <A, E, R>(body: (clock: WallClock) => Effect.Effect<A, E, R>) 
 const clockTest = (title: string, body: (clock: WallClock) => Effect.Effect<void, unknown, Scope.Scope>) =>
   it.effect(title, () => withLog(() => Effect.andThen(TestClock.setTime(3 * YEAR), withClock(body))))
 
-/** Lets hours pass, with what is done every hour. */
+/** Lets hours pass, with the hourly work. */
 const hours = (count: number) =>
   Effect.repeat(Effect.andThen(TestClock.adjust("1 hour"), Effect.repeat(nextTurn, { times: 20 })), {
     times: count - 1

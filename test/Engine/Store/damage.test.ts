@@ -1,4 +1,4 @@
-/** A database that is damaged in places: whoever asks for what is damaged gets an error, and everything else goes on. */
+/** A partly damaged database: reading damaged data is an error, and everything else works. */
 import { assert, describe, it } from "@effect/vitest"
 import * as Effect from "effect/Effect"
 import { explain } from "../../../src/Engine/Runs/Explain.ts"
@@ -43,84 +43,80 @@ const reportAll = (shop: Shop, jobs: ReadonlyArray<Job>, ...ops: ReadonlyArray<T
 
 const all = { environment, limit: 1000 }
 
-it.effect(
-  "a run that is in another status than the engine left it in is left alone, and its status as it is",
-  () =>
+it.effect("a run with an impossible status is skipped, and keeps that status", () =>
+  withLog((said) =>
+    Effect.gen(function* () {
+      const filename = yield* newFile
+      const ids = yield* visit(filename, (shop) =>
+        Effect.andThen(shop.register(handles("charge")), startMany(shop, 3))
+      )
+      change(filename, `UPDATE runs SET status = 5 WHERE id = '${ids[0]}'`)
+      change(filename, `UPDATE runs SET status = 99 WHERE id = '${ids[1]}'`)
+
+      yield* visit(filename, (shop) =>
+        Effect.gen(function* () {
+          const jobs = yield* shop.claim({ functions: ["charge"], credit: 10 })
+
+          assert.deepStrictEqual(
+            jobs.map(({ runId }) => runId),
+            [ids[2]!]
+          )
+          assert.strictEqual(yield* shop.status(ids[0]!), "completed")
+          const log = said.join("\n")
+          assert.include(log, `Run ${ids[0]} is completed and cannot be handed out. Nothing was written.`)
+          assert.include(log, `Run ${ids[1]} is in no status that exists and cannot be handed out.`)
+        })
+      )
+    })
+  )
+)
+
+describe("runs on a damaged page", () => {
+  it.effect("are an error for readers, are marked in lists, and do not prevent claims of other runs", () =>
     withLog((said) =>
       Effect.gen(function* () {
         const filename = yield* newFile
         const ids = yield* visit(filename, (shop) =>
-          Effect.andThen(shop.register(handles("charge")), startMany(shop, 3))
+          Effect.andThen(shop.register(handles("charge")), startMany(shop, 900))
         )
-        change(filename, `UPDATE runs SET status = 5 WHERE id = '${ids[0]}'`)
-        change(filename, `UPDATE runs SET status = 99 WHERE id = '${ids[1]}'`)
+        overwritePagesWith(filename, "runs", ids[100]!)
 
         yield* visit(filename, (shop) =>
           Effect.gen(function* () {
-            const jobs = yield* shop.claim({ functions: ["charge"], credit: 10 })
+            const error = yield* Effect.flip(shop.run(ids[100]!))
+            // what was read in this turn of the event loop is given up in the next
+            yield* nextTurn
+            const { damaged = [], runs, totalCount } = yield* RunList.listRuns(shop.store, all)
+            const jobs = yield* shop.claim({ functions: ["charge"], credit: 5000 })
+            yield* reportAll(shop, jobs, done("charge:0"), complete())
 
-            assert.deepStrictEqual(
-              jobs.map(({ runId }) => runId),
-              [ids[2]!]
-            )
-            assert.strictEqual(yield* shop.status(ids[0]!), "completed")
-            const log = said.join("\n")
-            assert.include(log, `Run ${ids[0]} is completed and cannot be handed out. Nothing was written.`)
-            assert.include(log, `Run ${ids[1]} is in no status that exists and cannot be handed out.`)
+            assert.strictEqual(error.code, "STORE_CORRUPT")
+            assert.include(error.message, ids[100]!)
+            const lost = damaged.map(({ id }) => id)
+            assert.include(lost, ids[100])
+            assert.isBelow(lost.length, 100)
+            assert.match(damaged[0]!.message, /damaged.*restore it from a backup/)
+            assert.sameMembers([...runs.map(({ id }) => id), ...lost], ids)
+            assert.strictEqual(totalCount, 900)
+            // SQLite cannot make room in the pages beside a damaged one: what is there cannot be written
+            const beside = said.filter((line) => / is left alone.* cannot be written/.test(line)).length
+            assert.isBelow(beside, 300)
+            assert.lengthOf(jobs, 900 - lost.length - beside)
+            assert.strictEqual(yield* shop.status(ids[899]!), "completed")
+            // others can be started and run
+            yield* shop.start("order.placed", {}, { functions: ["charge"] })
+            assert.deepStrictEqual(yield* shop.claim({ functions: ["charge"], credit: 1000 }), [])
+            assert.strictEqual(shop.store.health().status, "degraded")
+            for (const id of lost) {
+              assert.lengthOf(
+                said.filter((line) => line.startsWith(`Run ${id} is damaged`)),
+                1
+              )
+            }
           })
         )
       })
     )
-)
-
-describe("runs on a damaged page", () => {
-  it.effect(
-    "are an error for whoever reads them, are named in lists, and keep no other run from being claimed",
-    () =>
-      withLog((said) =>
-        Effect.gen(function* () {
-          const filename = yield* newFile
-          const ids = yield* visit(filename, (shop) =>
-            Effect.andThen(shop.register(handles("charge")), startMany(shop, 900))
-          )
-          overwritePagesWith(filename, "runs", ids[100]!)
-
-          yield* visit(filename, (shop) =>
-            Effect.gen(function* () {
-              const error = yield* Effect.flip(shop.run(ids[100]!))
-              // what was read in this turn of the event loop is given up in the next
-              yield* nextTurn
-              const { damaged = [], runs, totalCount } = yield* RunList.listRuns(shop.store, all)
-              const jobs = yield* shop.claim({ functions: ["charge"], credit: 5000 })
-              yield* reportAll(shop, jobs, done("charge:0"), complete())
-
-              assert.strictEqual(error.code, "STORE_CORRUPT")
-              assert.include(error.message, ids[100]!)
-              const lost = damaged.map(({ id }) => id)
-              assert.include(lost, ids[100])
-              assert.isBelow(lost.length, 100)
-              assert.match(damaged[0]!.message, /damaged.*restore it from a backup/)
-              assert.sameMembers([...runs.map(({ id }) => id), ...lost], ids)
-              assert.strictEqual(totalCount, 900)
-              // SQLite cannot make room in the pages beside a damaged one: what is there cannot be written
-              const beside = said.filter((line) => / is left alone.* cannot be written/.test(line)).length
-              assert.isBelow(beside, 300)
-              assert.lengthOf(jobs, 900 - lost.length - beside)
-              assert.strictEqual(yield* shop.status(ids[899]!), "completed")
-              // others can be started and run
-              yield* shop.start("order.placed", {}, { functions: ["charge"] })
-              assert.deepStrictEqual(yield* shop.claim({ functions: ["charge"], credit: 1000 }), [])
-              assert.strictEqual(shop.store.health().status, "degraded")
-              for (const id of lost) {
-                assert.lengthOf(
-                  said.filter((line) => line.startsWith(`Run ${id} is damaged`)),
-                  1
-                )
-              }
-            })
-          )
-        })
-      )
   )
 
   it.effect("are listed page by page like the others", () =>
@@ -154,7 +150,7 @@ describe("runs on a damaged page", () => {
     })
   )
 
-  it.effect("keep neither their own leases nor the engine from being opened", () =>
+  it.effect("do not prevent the engine from opening", () =>
     Effect.gen(function* () {
       const filename = yield* newFile
       const ids = yield* visit(filename, (shop) =>
@@ -219,7 +215,7 @@ describe("runs on a damaged page", () => {
   )
 })
 
-/** Three runs that have come as far, of which the second is damaged by the SQL. */
+/** Three runs with equal progress, of which the second is damaged by the SQL. */
 const three = <A, E>(
   reach: (shop: Shop) => Effect.Effect<A, E>,
   sql: (runId: string) => string,
@@ -242,7 +238,7 @@ const three = <A, E>(
 const ofRun = (runId: string) => `run = (SELECT key FROM runs WHERE id = '${runId}')`
 
 describe("a run whose rows are damaged", () => {
-  it.effect("because a stored error is not JSON, keeps no other run from being claimed", () =>
+  it.effect("because a stored error is not JSON, does not prevent claims of other runs", () =>
     three(
       (shop) =>
         Effect.flatMap(shop.claim({ functions: ["charge"], credit: 3 }), (jobs) =>
@@ -265,7 +261,7 @@ describe("a run whose rows are damaged", () => {
     )
   )
 
-  it.effect("goes on once the damaged step is patched", () =>
+  it.effect("continues once the damaged step is patched", () =>
     three(
       (shop) =>
         Effect.flatMap(shop.claim({ functions: ["charge"], credit: 3 }), (jobs) =>
@@ -285,7 +281,7 @@ describe("a run whose rows are damaged", () => {
     )
   )
 
-  it.effect("is named in lists when its output is not JSON", () =>
+  it.effect("is marked in lists when its output is not JSON", () =>
     three(
       (shop) =>
         Effect.flatMap(shop.claim({ functions: ["charge"], credit: 3 }), (jobs) =>
@@ -310,7 +306,7 @@ describe("a run whose rows are damaged", () => {
     )
   )
 
-  it.effect("keeps no other timer from firing", () =>
+  it.effect("does not prevent other timers from firing", () =>
     three(
       (shop) =>
         Effect.flatMap(shop.claim({ functions: ["charge"], credit: 3 }), (jobs) =>
@@ -333,7 +329,7 @@ describe("a run whose rows are damaged", () => {
     )
   )
 
-  it.effect("costs the others nothing that are reported with it", () =>
+  it.effect("does not affect others that are reported with it", () =>
     Effect.gen(function* () {
       const filename = yield* newFile
       const jobs = yield* visit(filename, (shop) =>
@@ -363,7 +359,7 @@ describe("a run whose rows are damaged", () => {
     })
   )
 
-  it.effect("costs the others nothing when no step of it can be written", () =>
+  it.effect("does not affect others when none of its steps can be written", () =>
     withLog((said) =>
       Effect.gen(function* () {
         const filename = yield* newFile
@@ -412,7 +408,7 @@ describe("a run whose rows are damaged", () => {
     )
   )
 
-  it.effect("costs the others nothing when its id cannot be looked up", () =>
+  it.effect("does not affect others when its id cannot be looked up", () =>
     Effect.gen(function* () {
       const filename = yield* newFile
       const jobs = yield* visit(filename, (shop) =>
@@ -443,7 +439,7 @@ describe("a run whose rows are damaged", () => {
     })
   )
 
-  it.effect("costs only itself when it is new and its first step falls on a damaged page", () =>
+  it.effect("affects only itself when it is new and its first step falls on a damaged page", () =>
     Effect.gen(function* () {
       const filename = yield* newFile
       yield* visit(filename, (shop) =>
@@ -496,7 +492,7 @@ describe("a run whose rows are damaged", () => {
     })
   )
 
-  it.effect("takes no room under a limit of its function", () =>
+  it.effect("takes no place under a limit of its function", () =>
     Effect.gen(function* () {
       const filename = yield* newFile
       const jobs = yield* visit(filename, (shop) =>
@@ -520,7 +516,7 @@ describe("a run whose rows are damaged", () => {
     })
   )
 
-  it.effect("keeps no child from ending that it waits for", () =>
+  it.effect("does not prevent the end of a child that it waits for", () =>
     Effect.gen(function* () {
       const filename = yield* newFile
       const ids = yield* visit(filename, (shop) =>
@@ -550,7 +546,7 @@ describe("a run whose rows are damaged", () => {
     })
   )
 
-  it.effect("because its event is gone, is left alone, and gets no event that never was", () =>
+  it.effect("because its event is gone, is skipped, and gets no made-up event", () =>
     three(
       () => Effect.void,
       (runId) => `DELETE FROM events WHERE position = (SELECT event FROM runs WHERE id = '${runId}')`,
@@ -577,7 +573,7 @@ describe("a run whose rows are damaged", () => {
     )
   )
 
-  it.effect("because its event is gone, satisfies no wait by an event that never was", () =>
+  it.effect("because its event is gone, satisfies no wait with a made-up event", () =>
     three(
       (shop) =>
         Effect.flatMap(shop.claim({ functions: ["charge"], credit: 3 }), (jobs) =>
@@ -604,7 +600,7 @@ describe("a run whose rows are damaged", () => {
     )
   )
 
-  it.effect("costs the others no lease that is extended with its own", () =>
+  it.effect("does not affect leases that are extended with its own", () =>
     Effect.gen(function* () {
       const filename = yield* newFile
       const jobs = yield* visit(filename, (shop) =>
@@ -627,7 +623,7 @@ describe("a run whose rows are damaged", () => {
     })
   )
 
-  it.effect("costs the others no lease whose turns have a limit, and no turn that is taken back", () =>
+  it.effect("does not affect leases of turns with a limit, or turns that are taken back", () =>
     Effect.gen(function* () {
       const filename = yield* newFile
       const jobs = yield* visit(filename, (shop) =>
@@ -657,7 +653,7 @@ describe("a run whose rows are damaged", () => {
     })
   )
 
-  it.effect("keeps no event from being stored that it waits for, and none from reaching the others", () =>
+  it.effect("does not prevent the storing of an event that it waits for, or its delivery to others", () =>
     Effect.gen(function* () {
       const filename = yield* newFile
       const ids = yield* visit(filename, (shop) =>
@@ -685,7 +681,7 @@ describe("a run whose rows are damaged", () => {
     })
   )
 
-  it.effect("is left alone at the start when it cannot be taken back", () =>
+  it.effect("is skipped at the start when it cannot be taken back", () =>
     Effect.gen(function* () {
       const filename = yield* newFile
       const jobs = yield* visit(filename, (shop) =>
@@ -712,7 +708,7 @@ describe("a run whose rows are damaged", () => {
 })
 
 describe("a damaged function", () => {
-  it.effect("is back when a worker registers it again, and costs the others nothing", () =>
+  it.effect("is restored when a worker registers it again, and does not affect others", () =>
     Effect.gen(function* () {
       const filename = yield* newFile
       yield* visit(filename, (shop) =>
@@ -738,7 +734,7 @@ describe("a damaged function", () => {
 })
 
 describe("the start", () => {
-  it.effect("finds that the end of the log is damaged, and goes on", () =>
+  it.effect("detects a damaged end of the log, and continues", () =>
     withLog((said) =>
       Effect.gen(function* () {
         const filename = yield* newFile
@@ -761,7 +757,7 @@ describe("the start", () => {
     )
   )
 
-  it.effect("with a check reads the whole file, and refuses it when any page is damaged", () =>
+  it.effect("with `check` reads the whole file, and refuses it when any page is damaged", () =>
     Effect.gen(function* () {
       const filename = yield* newFile
       const ids = yield* visit(filename, (shop) =>
@@ -777,29 +773,27 @@ describe("the start", () => {
     })
   )
 
-  it.effect(
-    "with a check names the rows that SQLite reads without an error, and that are damaged all the same",
-    () =>
-      Effect.gen(function* () {
-        const filename = yield* newFile
-        const ids = yield* visit(filename, (shop) =>
-          Effect.andThen(shop.register(handles("charge")), startMany(shop, 3))
-        )
-        yield* Effect.scoped(SqliteStore.make({ filename, check: true }))
-        change(
-          filename,
-          `UPDATE events SET data = substr(data, 2) WHERE position = (SELECT min(event) FROM runs);
+  it.effect("with a check names damaged rows that SQLite reads without an error", () =>
+    Effect.gen(function* () {
+      const filename = yield* newFile
+      const ids = yield* visit(filename, (shop) =>
+        Effect.andThen(shop.register(handles("charge")), startMany(shop, 3))
+      )
+      yield* Effect.scoped(SqliteStore.make({ filename, check: true }))
+      change(
+        filename,
+        `UPDATE events SET data = substr(data, 2) WHERE position = (SELECT min(event) FROM runs);
          DELETE FROM events WHERE position = (SELECT max(event) FROM runs);
          INSERT INTO steps (run, step_key, seq, name, kind, failed, attempt, started_at, ended_at)
            VALUES (4711, 'lost:0', 1, 'lost', 'run', 0, 1, 0, 0)`
-        )
+      )
 
-        const error = yield* Effect.scoped(Effect.flip(SqliteStore.make({ filename, check: true })))
+      const error = yield* Effect.scoped(Effect.flip(SqliteStore.make({ filename, check: true })))
 
-        assert.strictEqual(error.code, "STORE_CORRUPT")
-        assert.match(error.message, /event \S+: `data` is no JSON/)
-        assert.include(error.message, `run ${ids[2]}: its event is missing`)
-        assert.include(error.message, "step lost:0: its run is missing")
-      })
+      assert.strictEqual(error.code, "STORE_CORRUPT")
+      assert.match(error.message, /event \S+: `data` is no JSON/)
+      assert.include(error.message, `run ${ids[2]}: its event is missing`)
+      assert.include(error.message, "step lost:0: its run is missing")
+    })
   )
 })

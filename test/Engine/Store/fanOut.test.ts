@@ -1,4 +1,4 @@
-/** What very many wait for, on a file: how much of it is written, and what a process leaves that is killed on the way. */
+/** Events with very many waits, on a file: how much is written, and what a killed process leaves. */
 import { assert, describe, it } from "@effect/vitest"
 import * as Effect from "effect/Effect"
 import { statSync } from "node:fs"
@@ -45,7 +45,7 @@ const completed = (shop: Shop) =>
   )
 
 describe("a large event that very many wait for", () => {
-  it.effect("is stored once, and comes whole to each of them", () =>
+  it.effect("is stored once, and reaches each of them whole", () =>
     Effect.gen(function* () {
       const filename = yield* newFile
       const text = "x".repeat(900_000)
@@ -88,7 +88,7 @@ describe("a large event that very many wait for", () => {
     })
   )
 
-  it.effect("is stored once where what happens to runs is recorded, too", () =>
+  it.effect("is stored once even when runs are recorded", () =>
     Effect.gen(function* () {
       const filename = yield* newFile
       const text = "x".repeat(900_000)
@@ -109,7 +109,7 @@ describe("a large event that very many wait for", () => {
     })
   )
 
-  it.effect("is found as its text where an earlier version has stored that", () =>
+  it.effect("is read from the text that an earlier version stored", () =>
     Effect.gen(function* () {
       const filename = yield* newFile
       const stored = '{"id":"evt_1","name":"order.paid","version":1,"data":{"n":1}}'
@@ -133,7 +133,7 @@ describe("a large event that very many wait for", () => {
     })
   )
 
-  it.effect("that is lost costs those that have received it, and says so", () =>
+  it.effect("that is lost affects only those that have received it, with a log line", () =>
     Effect.gen(function* () {
       const filename = yield* newFile
       yield* visit(filename, (shop) => Effect.tap(wait(shop, 2), () => shop.emit("order.paid", { n: 2 })))
@@ -157,8 +157,8 @@ describe("a large event that very many wait for", () => {
   )
 })
 
-describe("an event that is handed on when it cannot be read any more", () => {
-  it.effect("is left alone, and those after it come to those that wait", () =>
+describe("an event that becomes unreadable during its delivery", () => {
+  it.effect("is skipped, and later events still reach the waits", () =>
     Effect.gen(function* () {
       const filename = yield* newFile
       yield* visit(filename, (shop) =>
@@ -192,8 +192,8 @@ describe("an event that is handed on when it cannot be read any more", () => {
   )
 })
 
-describe("a process that is killed while it hands an event on", () => {
-  it.effect("leaves the rest to the next one: every run gets it once, and finishes", () =>
+describe("a process that is killed while it delivers an event", () => {
+  it.effect("leaves the rest to the next process: every run gets the event once, and finishes", () =>
     Effect.gen(function* () {
       const filename = yield* newFile
       const engine = yield* engineProcess(filename, "hand on")

@@ -18,7 +18,7 @@ import * as RunInspection from "../../../src/Engine/Runs/RunInspection.ts"
 import * as FireDue from "../../../src/Engine/Schedules/FireDue.ts"
 
 describe("a database file", () => {
-  it.effect("finds its events by their ids, also when the clock was set back", () =>
+  it.effect("finds events by id, also after the clock was set back", () =>
     Effect.gen(function* () {
       const filename = yield* newFile
       const emitOne = (shop: Shop) => shop.emit("order.placed")
@@ -35,23 +35,21 @@ describe("a database file", () => {
     })
   )
 
-  it.effect(
-    "keeps idempotency keys that were stored without what they are about, for what they were about",
-    () =>
-      Effect.gen(function* () {
-        const filename = yield* newFile
-        const print = (name: string) =>
-          createHash("sha256")
-            .update(JSON.stringify([name, "{}"]))
-            .digest("base64")
-            .slice(0, 22)
-        const before = migrations.findIndex((text) => text.includes("operation: with the name of the event"))
-        const other = yield* newFile
-        yield* visit(other, () => Effect.void)
-        const { application_id } = new DatabaseSync(other).prepare("PRAGMA application_id").get()!
-        const db = new DatabaseSync(filename)
-        db.exec(
-          `${migrations.slice(0, before).join("")}
+  it.effect("keeps idempotency keys that were stored without their scope, for their original scope", () =>
+    Effect.gen(function* () {
+      const filename = yield* newFile
+      const print = (name: string) =>
+        createHash("sha256")
+          .update(JSON.stringify([name, "{}"]))
+          .digest("base64")
+          .slice(0, 22)
+      const before = migrations.findIndex((text) => text.includes("operation: with the name of the event"))
+      const other = yield* newFile
+      yield* visit(other, () => Effect.void)
+      const { application_id } = new DatabaseSync(other).prepare("PRAGMA application_id").get()!
+      const db = new DatabaseSync(filename)
+      db.exec(
+        `${migrations.slice(0, before).join("")}
          PRAGMA user_version = ${before}; PRAGMA application_id = ${application_id};
          INSERT INTO environments (key, name) VALUES (1, 'default');
          INSERT INTO events (position, environment, kind, id, name, version, data, timestamp) VALUES
@@ -61,47 +59,43 @@ describe("a database file", () => {
            (1, 'emit', 'broken', '', '{"eventId', 60000),
            (1, 'emit', 'no event', '', '{"eventId":"evt_9","position":9,"runIds":[]}', 60000),
            (1, 'publish', 'k', '${print("news")}', '{"eventId":"msg_1","sequence":2}', 60000)`
-        )
-        db.close()
+      )
+      db.close()
 
-        yield* visit(filename, (shop) =>
-          Effect.gen(function* () {
-            const key = { idempotencyKey: "k" }
-            const emits = [
-              yield* shop.emit("order.placed", {}, key),
-              yield* shop.emit("order.placed", {}, { ...key, webhook: "shop" }),
-              yield* shop.emit("order.placed", { a: 1 }, key),
-              yield* shop.emit("order.paid", {}, key),
-              yield* shop.emit("order.paid", {}, { ...key, webhook: "shop" })
+      yield* visit(filename, (shop) =>
+        Effect.gen(function* () {
+          const key = { idempotencyKey: "k" }
+          const emits = [
+            yield* shop.emit("order.placed", {}, key),
+            yield* shop.emit("order.placed", {}, { ...key, webhook: "shop" }),
+            yield* shop.emit("order.placed", { a: 1 }, key),
+            yield* shop.emit("order.paid", {}, key),
+            yield* shop.emit("order.paid", {}, { ...key, webhook: "shop" })
+          ]
+          assert.deepStrictEqual(
+            emits.map(({ conflicting, duplicate, eventId }) => [duplicate, eventId === "evt_1", conflicting]),
+            [
+              [true, true, false],
+              [true, true, false],
+              [true, true, true],
+              [false, false, false],
+              [false, false, false]
             ]
-            assert.deepStrictEqual(
-              emits.map(({ conflicting, duplicate, eventId }) => [
-                duplicate,
-                eventId === "evt_1",
-                conflicting
-              ]),
-              [
-                [true, true, false],
-                [true, true, false],
-                [true, true, true],
-                [false, false, false],
-                [false, false, false]
-              ]
-            )
-            const message = { environment, data: "{}", ...key }
-            const again = yield* shop.store.write(Publish.appendMessage({ ...message, topic: "news" }))
-            assert.deepStrictEqual([again.eventId, again.conflicting], ["msg_1", false])
-            assert.isFalse(
-              (yield* shop.store.write(Publish.appendMessage({ ...message, topic: "weather" }))).duplicate
-            )
-            yield* TestClock.adjust(60_000)
-            assert.isFalse((yield* shop.emit("order.placed", {}, key)).duplicate)
-          })
-        )
-      })
+          )
+          const message = { environment, data: "{}", ...key }
+          const again = yield* shop.store.write(Publish.appendMessage({ ...message, topic: "news" }))
+          assert.deepStrictEqual([again.eventId, again.conflicting], ["msg_1", false])
+          assert.isFalse(
+            (yield* shop.store.write(Publish.appendMessage({ ...message, topic: "weather" }))).duplicate
+          )
+          yield* TestClock.adjust(60_000)
+          assert.isFalse((yield* shop.emit("order.placed", {}, key)).duplicate)
+        })
+      )
+    })
   )
 
-  it.effect("is held by one engine of a process at a time", () =>
+  it.effect("can be opened by one engine of a process at a time", () =>
     Effect.gen(function* () {
       const filename = yield* newFile
       yield* visit(filename, (shop) =>
@@ -118,7 +112,7 @@ describe("a database file", () => {
     })
   )
 
-  it.effect("is held by one engine at a time under any name", () =>
+  it.effect("can be opened by one engine at a time, under any name", () =>
     Effect.gen(function* () {
       const filename = yield* newFile
       const alias = join(dirname(filename), "alias.db")
@@ -130,7 +124,7 @@ describe("a database file", () => {
     })
   )
 
-  it.effect("is free again as soon as the process that held it is killed", () =>
+  it.effect("is free as soon as the process that had it open is killed", () =>
     Effect.gen(function* () {
       const filename = yield* newFile
       const other = yield* engineProcess(filename, "hold")
@@ -145,7 +139,7 @@ describe("a database file", () => {
     })
   )
 
-  it.effect("keeps everything over a reopening", () =>
+  it.effect("keeps everything when it is reopened", () =>
     Effect.gen(function* () {
       const filename = yield* newFile
       const before = yield* visit(filename, (shop) =>
@@ -185,7 +179,7 @@ describe("a database file", () => {
     })
   )
 
-  it.effect("refuses what comes after it was closed", () =>
+  it.effect("refuses calls after it was closed", () =>
     Effect.gen(function* () {
       const filename = yield* newFile
       const shop = yield* visit(filename, (shop) => Effect.as(shop.emit("order.placed"), shop))
@@ -238,7 +232,7 @@ describe("a file that is not acceptable", () => {
     [
       "that is a database of something else",
       "STORE_CORRUPT",
-      /database of something else/,
+      /database of another program/,
       (path) => {
         const db = new DatabaseSync(join(path, "orders.db"))
         db.exec("CREATE TABLE cats (name TEXT); INSERT INTO cats VALUES ('Minka')")
@@ -249,7 +243,7 @@ describe("a file that is not acceptable", () => {
     [
       "that somebody else has marked as theirs",
       "STORE_CORRUPT",
-      /database of something else/,
+      /database of another program/,
       (path) => {
         const db = new DatabaseSync(join(path, "orders.db"))
         db.exec("PRAGMA application_id = 7; PRAGMA user_version = 3; CREATE TABLE cats (name TEXT)")
@@ -278,7 +272,7 @@ describe("a file that is not acceptable", () => {
     )
   }
 
-  it.effect("whose tables are newer is refused and names the remedy", () =>
+  it.effect("with newer tables is refused, and the error names the remedy", () =>
     Effect.gen(function* () {
       const filename = yield* newFile
       yield* visit(filename, (shop) => shop.emit("order.placed"))
@@ -292,7 +286,7 @@ describe("a file that is not acceptable", () => {
     })
   )
 
-  it.effect("without a name is refused, for SQLite would keep nothing of it", () =>
+  it.effect("without a name is refused, since SQLite would delete it", () =>
     Effect.gen(function* () {
       for (const filename of ["", "  "]) {
         const error = yield* problem(filename)
@@ -302,7 +296,7 @@ describe("a file that is not acceptable", () => {
     })
   )
 
-  it.effect("whose inside is damaged is refused as damaged", () =>
+  it.effect("with damaged content is refused as damaged", () =>
     Effect.gen(function* () {
       const filename = yield* newFile
       yield* visit(filename, (shop) => shop.register(handles("charge")))
@@ -317,7 +311,7 @@ describe("a file that is not acceptable", () => {
 })
 
 describe("a process that is killed", () => {
-  it.effect("loses nothing of what was acknowledged, and leaves nothing half done", () =>
+  it.effect("loses nothing that was acknowledged, and leaves nothing half done", () =>
     Effect.gen(function* () {
       const filename = yield* newFile
       const other = yield* engineProcess(filename, "emit")
@@ -343,7 +337,7 @@ describe("a process that is killed", () => {
     })
   )
 
-  it.effect("loses its leases, which counts as a loss, and its hold on actors", () =>
+  it.effect("loses its leases, which counts as a loss, and its actors", () =>
     Effect.gen(function* () {
       const filename = yield* newFile
       const other = yield* engineProcess(filename, "claim")
@@ -368,7 +362,7 @@ describe("a process that is killed", () => {
     })
   )
 
-  it.effect("leaves the leases of workers outside of it, until they run out", () =>
+  it.effect("keeps the leases of remote workers until they run out", () =>
     Effect.gen(function* () {
       const filename = yield* newFile
       const job = yield* visit(filename, (shop) =>

@@ -1,4 +1,4 @@
-/** Two engines on one file that the lock beside it does not keep apart, and stops that were not clean. */
+/** Two engines on one file despite the lock file, and unclean stops. */
 import { assert, describe, it } from "@effect/vitest"
 import * as Effect from "effect/Effect"
 import * as TestClock from "effect/testing/TestClock"
@@ -17,7 +17,7 @@ const eventsIn = (shop: Shop) =>
   )
 
 describe("a second engine", () => {
-  it.effect("under another name of the file is refused, and the first is not disturbed", () =>
+  it.effect("under another name of the file is refused, and does not disturb the first", () =>
     Effect.gen(function* () {
       const filename = yield* newFile
       const other = join(dirname(filename), "other.db")
@@ -41,7 +41,7 @@ describe("a second engine", () => {
     })
   )
 
-  it.effect("under another name is refused too when the first is a process of its own", () =>
+  it.effect("under another name is refused too when the first is another process", () =>
     Effect.gen(function* () {
       const filename = yield* newFile
       const other = join(dirname(filename), "other.db")
@@ -58,7 +58,7 @@ describe("a second engine", () => {
   )
 
   it.effect(
-    "that took the file over because the lock was deleted is noticed by the first, which writes nothing any more",
+    "that took over the file after its lock was deleted is noticed by the first, which then writes nothing",
     () =>
       withLog((said) =>
         Effect.gen(function* () {
@@ -86,7 +86,7 @@ describe("a second engine", () => {
       )
   )
 
-  it.effect("is noticed in the transaction that would have written, and by all who share it", () =>
+  it.effect("is noticed in the transaction that would have written, by all its commands", () =>
     Effect.gen(function* () {
       const filename = yield* newFile
       const first = yield* open(filename)
@@ -105,7 +105,7 @@ describe("a second engine", () => {
     })
   )
 
-  it.effect("goes on after the loser has closed", () =>
+  it.effect("continues after the other engine has closed", () =>
     Effect.gen(function* () {
       const filename = yield* newFile
       yield* Effect.scoped(
@@ -160,7 +160,7 @@ describe("a copy of a database that is open", () => {
     })
   )
 
-  it.effect("made by copying the file opens, and what it may lack is said", () =>
+  it.effect("made by copying the file can be opened, with a warning of what it may lack", () =>
     withLog((said) =>
       Effect.gen(function* () {
         const filename = yield* newFile
@@ -192,7 +192,7 @@ describe("a stop", () => {
       yield* TestClock.setTime(Date.now())
     })
 
-  it.effect("that was clean says nothing at the next start", () =>
+  it.effect("that was clean logs nothing at the next start", () =>
     withLog((said) =>
       Effect.gen(function* () {
         const filename = yield* newFile
@@ -204,7 +204,7 @@ describe("a stop", () => {
     )
   )
 
-  it.effect("by a kill needs no word at the next start, which has all that was committed", () =>
+  it.effect("by a kill logs nothing at the next start, which has every commit", () =>
     withLog((said) =>
       Effect.gen(function* () {
         const filename = yield* newFile
@@ -219,7 +219,7 @@ describe("a stop", () => {
     )
   )
 
-  it.effect("by a kill, after which the log was deleted, is told of as what it is", () =>
+  it.effect("by a kill, after which the write-ahead log was deleted, is reported", () =>
     withLog((said) =>
       Effect.gen(function* () {
         const filename = yield* newFile
@@ -234,7 +234,7 @@ describe("a stop", () => {
     )
   )
 
-  it.effect("by a kill, after which the file was moved without its log, is not passed over", () =>
+  it.effect("by a kill, after which the file was moved without its write-ahead log, is reported", () =>
     Effect.gen(function* () {
       const filename = yield* newFile
       yield* killed(filename)
@@ -255,7 +255,7 @@ describe("a stop", () => {
 })
 
 describe("a disk that is full", () => {
-  it.effect("is an error for whoever writes, and all that was acknowledged can be read", () =>
+  it.effect("is an error for writers, and everything acknowledged can be read", () =>
     Effect.gen(function* () {
       const filename = yield* newFile
       const other = yield* engineProcess(filename, "fill", 4000)
@@ -271,7 +271,7 @@ describe("a disk that is full", () => {
 })
 
 describe("a file that vanishes while it is open", () => {
-  it.effect("is an error for whoever writes, until it is back", () =>
+  it.effect("is an error for writers, until the file is back", () =>
     Effect.gen(function* () {
       const filename = yield* newFile
       yield* visit(filename, (shop) =>

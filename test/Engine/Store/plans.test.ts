@@ -1,4 +1,4 @@
-/** How the database finds what each statement asks for: none reads a table that grows from one end to the other without a reason. */
+/** The plans of all statements: none scans a growing table without a reason. */
 import { DatabaseSync } from "node:sqlite"
 import { assert, describe, it } from "vitest"
 import { migrations } from "../../../src/Engine/Store/Migrations.ts"
@@ -6,7 +6,7 @@ import { allStatements } from "../../../src/Engine/Store/Program.ts"
 // loads every statement
 import "../../../src/engine.ts"
 
-/** As many as functions, roles, projections and buckets: nothing that goes on makes them more. */
+/** As many as functions, roles, projections and buckets: their number does not grow with use. */
 const small = new Set(["environments", "functions", "meta"])
 
 const db = new DatabaseSync(":memory:")
@@ -31,7 +31,7 @@ describe("the plans of the statements", () => {
     return { statement, plan, scans }
   })
 
-  it("are those of all statements", () => {
+  it("cover all statements", () => {
     assert.isAbove(found.length, 300)
   })
 
@@ -42,7 +42,7 @@ describe("the plans of the statements", () => {
     assert.deepStrictEqual(silent, [])
   })
 
-  it("have a reason only where there is a scan", () => {
+  it("give a reason only where there is a scan", () => {
     const idle = found
       .filter(
         ({ plan, statement }) =>
@@ -55,7 +55,7 @@ describe("the plans of the statements", () => {
     assert.deepStrictEqual(idle, [])
   })
 
-  it("would tell of a scan", () => {
+  it("would report a scan", () => {
     assert.deepStrictEqual(
       plansOf("SELECT * FROM events WHERE data = ?").flatMap((d) => scanned(d) ?? []),
       ["events"]

@@ -1,4 +1,4 @@
-/** All that an engine has goes from a file to Postgres and back, and its runs go on there. */
+/** Export and import: all data of an engine moves from a file to Postgres and back, and its runs continue there. */
 import { mkdtempSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from "node:fs"
 import { tmpdir } from "node:os"
 import { join } from "node:path"
@@ -111,7 +111,7 @@ const rowsOf = (name: string): { readonly [table: string]: ReadonlyArray<unknown
 }
 
 describe("an export", () => {
-  it("goes to Postgres and back to a file, where every row is as it was", { timeout: 60_000 }, async () => {
+  it("goes to Postgres and back to a file, with every row unchanged", { timeout: 60_000 }, async () => {
     const there = await run(importStore(pathOf("first.jsonl"), postgres))
     const fromPostgres = await run(exportStore(postgres, pathOf("second.jsonl")))
     await run(importStore(pathOf("second.jsonl"), { filename: pathOf("third.db") }))
@@ -127,7 +127,7 @@ describe("an export", () => {
   })
 
   it(
-    "of an engine that runs goes on elsewhere, with its runs and its numbers",
+    "of a running engine continues elsewhere, with its runs and its numbers",
     { timeout: 60_000 },
     async () => {
       const database = { url: await sharedUrl(), schema: `${schema}_running` }
@@ -177,7 +177,7 @@ describe("an import", () => {
     return name
   }
 
-  it("takes nothing that was changed, cut, or is no export, and leaves nothing behind", async () => {
+  it("refuses a file that was changed, cut, or is not an export, and leaves nothing behind", async () => {
     const changed = write("changed.jsonl", (text) => text.replace("o-1", "o-2"))
     const cut = write("cut.jsonl", (text) => text.slice(0, text.length / 2))
     const line = write("line.jsonl", (text) =>
@@ -204,7 +204,7 @@ describe("an import", () => {
     )
   })
 
-  it("takes nothing into tables that have rows, or that an engine uses", { timeout: 60_000 }, async () => {
+  it("refuses tables that have rows, or that an engine uses", { timeout: 60_000 }, async () => {
     assert.match(
       await failure(importStore(pathOf("first.jsonl"), postgres)),
       /^VALIDATION_ERROR: .*not empty/
@@ -222,7 +222,7 @@ describe("an import", () => {
     }
   })
 
-  it("into Postgres of what was changed leaves its tables empty", { timeout: 60_000 }, async () => {
+  it("into Postgres of a changed file leaves the tables empty", { timeout: 60_000 }, async () => {
     const database = { url: await sharedUrl(), schema: `${schema}_cut` }
     try {
       assert.match(await failure(importStore(pathOf("cut.jsonl"), { database })), /^STORE_CORRUPT: /)
@@ -234,7 +234,7 @@ describe("an import", () => {
     }
   })
 
-  it("is of what there is: an export of no database is refused", async () => {
+  it("of a missing database is refused", async () => {
     assert.match(
       await failure(exportStore({ filename: pathOf("nowhere.db") }, pathOf("x.jsonl"))),
       /^VALIDATION_ERROR: There is no database/

@@ -5,7 +5,7 @@ import { DatabaseSync } from "node:sqlite"
 import { newFile, open, withLog } from "./OnFile.ts"
 
 it.live(
-  "is found to be well again by a try, and not only when somebody writes",
+  "recovers by a periodic check, even when nobody writes",
   () =>
     withLog(() =>
       Effect.gen(function* () {

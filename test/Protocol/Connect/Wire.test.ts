@@ -66,7 +66,7 @@ describe("messages of workers", () => {
     })
   })
 
-  it("takes a key of any name for plain data", () => {
+  it("treats a key of any name as plain data", () => {
     const output = JSON.parse('{"__proto__": {"polluted": true}, "constructor": 1}')
     const { stepCompleted } = decode(
       workerMessage,
@@ -89,7 +89,7 @@ describe("messages of workers", () => {
     assert.throws(() => decode(workerMessage, Buffer.from(hex, "hex")), ValidationError)
   })
 
-  it("refuses what is too deep, and survives any bytes", () => {
+  it("refuses too deep messages, and survives any bytes", () => {
     let deep: unknown = 1
     for (let i = 0; i < 500; i++) deep = [deep]
     const bytes = encode(workerMessage, { jobCompleted: { jobId: "j", output: { deep } } })

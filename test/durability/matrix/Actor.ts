@@ -1,4 +1,4 @@
-/** Somebody in a storm: one process after the other under one name, each of which may be killed or frozen. */
+/** An actor in a storm: one process after the other under one name, each of which may be killed or frozen. */
 import { execFile } from "node:child_process"
 import { promisify } from "node:util"
 import { Life, type Setting } from "../Chaos.ts"
@@ -21,7 +21,7 @@ export interface ProcessRecord {
 
 const alive = new Set<Life>()
 
-/** Ends whoever is still there, frozen or not. */
+/** Ends the remaining processes, frozen or not. */
 export const killEverybody = (): void => {
   for (const { child } of alive) child.kill("SIGKILL")
 }

@@ -68,7 +68,7 @@ export const allCells: ReadonlyArray<Cell> = transports.flatMap((transport) =>
 
 export const nameOf = ({ fault, transport }: Cell): string => `${transport}:${fault}`
 
-/** The cells that a list such as `rpc:cut,connect:*` names. Throws for a name that there is not. */
+/** The cells that a list such as `rpc:cut,connect:*` names. Throws for an unknown name. */
 export const cellsNamed = (names: string): ReadonlyArray<Cell> => {
   if (names === "all") return allCells
   return names.split(",").flatMap((name) => {

@@ -196,7 +196,7 @@ const cases: ReadonlyArray<
 ]
 
 describe("the judge of storms", () => {
-  it("finds no fault with what is sound", () => {
+  it("accepts a sound history", () => {
     const { figures, violations } = judgeStorm(sound)
     assert.deepStrictEqual(violations, [])
     assert.isAbove(figures.takeovers.length, 0)
@@ -215,11 +215,11 @@ describe("the judge of storms", () => {
     })
   }
 
-  it("has found every law broken", () => {
+  it("has found every law broken once", () => {
     assert.deepStrictEqual(new Set(cases.map(([, law]) => law)), new Set(stormLaws))
   })
 
-  it("does not hold it against a body that its process was frozen while another one ran", () => {
+  it("excuses a body whose process was frozen while another one ran", () => {
     const { begin, end } = quiet(sound)
     const frozen = sound.processes.map((process) =>
       process.by === begin.by ? { ...process, frozen: [{ at: begin.mono + 0.5, until: end.mono }] } : process
@@ -228,7 +228,7 @@ describe("the judge of storms", () => {
     assert.strictEqual(figures.maxOverlap, 0)
   })
 
-  it("does not hold it against a handler that it throws when its process wakes up and the run is at others", () => {
+  it("excuses a handler that throws when its process wakes up and others have the run", () => {
     const thrown = sound.lines.findLast((line) => line.t === "throw")
     if (thrown?.t !== "throw") return assert.fail("no handler threw")
     const late = { ...thrown, attempt: 0, mono: thrown.mono + 1 }

@@ -41,7 +41,7 @@ export interface StormVerdict {
 
 /** A kill shows when the connection closes, milliseconds. */
 const KILL_BOUND_MS = 6000
-/** So long a process that goes on after a freeze may take to notice, milliseconds. */
+/** How long a process may take to notice that it was frozen, milliseconds. */
 const THAW_MS = 500
 /** A result that was returned so long before a strike has been reported, milliseconds. */
 const REPORTED_MS = 1000
@@ -140,7 +140,7 @@ export const judgeStorm = (evidence: StormEvidence): StormVerdict => {
   }
 }
 
-/** A run of which a body ran at the victim of a strike, and when it went on elsewhere. */
+/** A run that the victim of a strike was executing, and when it continued elsewhere. */
 interface Takeover {
   readonly struck: Struck
   readonly execution: Execution
@@ -343,7 +343,7 @@ const commonLaws = {
     for (const lease of evidence.leases) yield `a lease is left on ${lease}`
   },
 
-  /** A process ends when it is told to, without a word, and not otherwise. */
+  /** A process ends silently on request, and not otherwise. */
   *"no process ends by itself"({ evidence }: CommonCase): Complaints {
     for (const { faults } of evidence.processes) yield* faults
   },
@@ -407,7 +407,7 @@ const ownLaws = {
     for (const overlap of overlaps) yield overlapComplaint(overlap)
   },
 
-  /** Runs go on elsewhere within the term. */
+  /** Runs continue elsewhere within the lease. */
   *"others take over in time"({ takeovers }: Case): Complaints {
     for (const { after, boundMs, execution, struck } of takeovers) {
       if (after === undefined) {
@@ -447,7 +447,7 @@ const ownLaws = {
     }
   },
 
-  /** A storm that strikes nobody proves nothing. */
+  /** A storm without strikes proves nothing. */
   *"strikes hit runs inside steps"({ evidence }: Case): Complaints {
     if (evidence.strikes.every(({ hit }) => !hit)) {
       yield `no strike of ${nameOf({ transport: evidence.plan.transport, fault: evidence.strikes[0]?.strike.fault ?? "cut" })} found a body running`

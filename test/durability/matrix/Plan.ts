@@ -1,4 +1,4 @@
-/** What a storm does, decided by its seed alone: what is asked for, and what strikes whom in between. */
+/** The plan of a storm by its seed: requests, and strikes between them. */
 import { type Dice, type Item, makeDice, makeItems } from "../Plan.ts"
 import { type Fault, faults, impossible, isPush, type Transport } from "./Cells.ts"
 
@@ -9,7 +9,7 @@ export type Strike =
   | { readonly fault: "engine-sigterm" | "engine-sigkill" | "worker-sigkill" }
   | { readonly fault: "engine-freeze"; readonly ms: number }
   | { readonly fault: "worker-freeze"; readonly lasting: Lasting }
-  /** In the middle of what goes over the wire; then nobody is let through. */
+  /** In the middle of the traffic; then all connections are refused. */
   | { readonly fault: "cut"; readonly lasting: Lasting }
   /** Sockets stay open and carry nothing: to the engine, to the worker, or both. Afterwards they break, or go on. */
   | {
@@ -52,7 +52,7 @@ const jumpMs = (transport: Transport): number => (isPush(transport) ? 4 * 60_000
 /** How long the engine waits for the answer of an app: longer than any body here takes. */
 export const pushTimeoutMs = (leaseMs: number): number => 2 * leaseMs
 
-/** So soon after a strike, at the latest, others go on with what its victim held, unless the victim's connection tells before. */
+/** The latest time after a strike at which others continue the victim's runs, unless its connection closes before. */
 export const takeoverMs = ({ leaseMs, transport }: Pick<StormPlan, "leaseMs" | "transport">): number =>
   // a request that was lost is sent again after a second
   isPush(transport) ? pushTimeoutMs(leaseMs) + 2000 : leaseMs + 1000
@@ -78,7 +78,7 @@ export const makeStormPlan = (
   return withStrikes(transport, fault, strikes, { seed, leaseMs, size: dice.between(24, 36) })
 }
 
-/** A storm with given strikes, and about `size` things that are asked for between them. */
+/** A storm with given strikes, and about `size` requests between them. */
 export const withStrikes = (
   transport: Transport,
   fault: Fault | "random",
@@ -118,7 +118,7 @@ interface Circumstances {
   readonly first: number
 }
 
-/** How long a body takes that others would run again while it is still at it, if nobody told it to stop. */
+/** How long a body takes: long enough that others would run it again meanwhile, if it were not stopped. */
 const outlasts = (strike: Strike, leaseMs: number): number | undefined => {
   const isLong =
     strike.fault === "engine-freeze"

@@ -29,7 +29,7 @@ export interface Struck {
 
 export interface StormEvidence {
   readonly plan: StormPlan
-  /** Everything that was asked for, bells included. */
+  /** Every request, bells included. */
   readonly items: ReadonlyArray<Item>
   /** The database after all have ended. */
   readonly database: string
@@ -94,7 +94,7 @@ class Storm {
   readonly #workers: Readonly<Record<"victim" | "survivor", Actor>> | undefined
   readonly #customer: Customer
   readonly #url: string
-  /** Between the victim and the engine: what the victim asks, and with push what it is asked. */
+  /** Between the victim and the engine: the victim's requests, or with push the engine's. */
   readonly #wires: ReadonlyArray<Wire>
   readonly #resources: Array<() => void>
   readonly #over: AbortController
@@ -315,7 +315,7 @@ class Storm {
     return path.join(this.#settings.folder, "clock")
   }
 
-  /** Asks for items when those before have been asked for. */
+  /** Asks for items one after the other. */
   #askSoon(items: ReadonlyArray<Item>): void {
     this.#items.push(...items)
     this.#asking = this.#asking

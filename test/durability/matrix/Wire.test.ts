@@ -1,4 +1,4 @@
-/** That what stands between worker and engine does the harm that it is told to do, and no other. */
+/** The proxy between worker and engine does the configured harm, and no other. */
 import { execFileSync } from "node:child_process"
 import { once } from "node:events"
 import fs from "node:fs"
@@ -55,7 +55,7 @@ const connect = async (): Promise<Caller> => {
 }
 
 describe("the wire", () => {
-  it("cuts in the middle of what is written, and lets nobody in", async () => {
+  it("cuts connections in the middle of a write, and refuses new ones", async () => {
     const caller = await connect()
 
     wire.set({ _tag: "cut" })
@@ -69,7 +69,7 @@ describe("the wire", () => {
     await connect()
   })
 
-  it("cuts a connection that says nothing too", async () => {
+  it("cuts a silent connection too", async () => {
     const caller = await connect()
 
     wire.set({ _tag: "cut" })
@@ -77,7 +77,7 @@ describe("the wire", () => {
     await vi.waitFor(() => assert.isTrue(caller.isClosed))
   })
 
-  it("is deaf in one direction, and then goes on where it was", async () => {
+  it("drops one direction, and then continues", async () => {
     const caller = await connect()
 
     wire.set({ _tag: "deaf", towards: "down" })
@@ -90,7 +90,7 @@ describe("the wire", () => {
     assert.isFalse(caller.isClosed)
   })
 
-  it("breaks what it has held back when it does not heal", async () => {
+  it("breaks held connections when it does not heal", async () => {
     const caller = await connect()
 
     wire.set({ _tag: "deaf", towards: "up" })
@@ -121,7 +121,7 @@ describe("the wire", () => {
     assert.strictEqual(told, "a")
   })
 
-  it("turns over one bit of what goes to the target, and none of what comes back", async () => {
+  it("flips one bit towards the target, and none of the answers", async () => {
     const caller = await connect()
 
     wire.set({ _tag: "flip", oneIn: 1, dice: makeDice(1) })
@@ -149,7 +149,7 @@ describe("the wire", () => {
   })
 })
 
-it("a process has another clock everywhere, from its beginning and from one moment to the next", () => {
+it("a process sees another clock everywhere, from its start or from one moment to the next", () => {
   const file = path.join(fs.mkdtempSync(path.join(os.tmpdir(), "ironflow-clock-")), "clock")
   fs.writeFileSync(file, "-3600000")
   const program = `

@@ -353,7 +353,7 @@ class NodeStorm {
     else known.count++
   }
 
-  /** Asks for items when those before have been asked for. */
+  /** Asks for items one after the other. */
   #ask(items: ReadonlyArray<Item>): void {
     this.#items.push(...items)
     this.#asking = this.#asking

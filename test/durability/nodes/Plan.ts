@@ -16,7 +16,7 @@ export type Strike =
   | { readonly fault: "restart"; readonly ending: Ending; readonly ms: number }
   /** The way from a node to Postgres is cut. */
   | { readonly fault: "cut"; readonly which: Which; readonly ms: number }
-  /** Connections to Postgres stay open and carry nothing in one way or both: then they break, or go on. */
+  /** Connections to Postgres stay open and carry nothing in one direction or both: then they break, or continue. */
   | {
       readonly fault: "half-open"
       readonly which: Which
@@ -24,11 +24,11 @@ export type Strike =
       readonly heals: boolean
       readonly ms: number
     }
-  /** Connections to Postgres are gone and nobody says so: only new ones carry something. */
+  /** Connections to Postgres are dead without an error: only new ones work. */
   | { readonly fault: "lose"; readonly which: Which; readonly ms: number }
   /** All that goes between a node and Postgres takes `each` longer. */
   | { readonly fault: "slow"; readonly which: Which; readonly each: number; readonly ms: number }
-  /** The clock of a node is then so much off, and goes on from there. */
+  /** The offset of a node's clock from then on. */
   | { readonly fault: "clock"; readonly which: number; readonly shift: number }
 
 export interface NodePlan {
@@ -51,7 +51,7 @@ export const NODES = 3
 /** Runs that an item starts, as many items have it. */
 const RUNS_AN_ITEM = 1.35
 
-/** Given strikes, with about `size` things that are asked for before each of them and after the last. */
+/** Given strikes, with about `size` requests before each of them and after the last. */
 export const withStrikes = (
   strikes: ReadonlyArray<Strike>,
   {

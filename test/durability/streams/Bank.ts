@@ -99,7 +99,7 @@ const freePort = async (): Promise<number> => {
   return typeof address === "object" && address !== null ? address.port : 0
 }
 
-/** Asks until it is answered: the same request, so that whoever answers it again has to remember. */
+/** Repeats the same request until it is answered, so that a second answer must come from memory. */
 const ask = async (url: string, method: string, body: unknown, until: AbortSignal) => {
   for (;;) {
     try {

@@ -106,7 +106,7 @@ const run = async ({ house, log, seed, serverUrl }: HouseOptions): Promise<void>
     )
   }
 
-  /** Settles what comes after a while; without a group it acks everything. */
+  /** Settles events after a while; without a group it acks everything. */
   const settle = async (name: string, pattern: string, consumerGroup?: string) => {
     const { client, got, insist, say, who } = connected(name)
     const givenBack = new Set(
@@ -157,7 +157,7 @@ const run = async ({ house, log, seed, serverUrl }: HouseOptions): Promise<void>
     )
   }
 
-  /** Speaks the protocol itself, and goes on after its own death where its log ends. */
+  /** Speaks the protocol itself, and continues after its own death where its log ends. */
   const resume = async (name: string, pattern: string): Promise<void> => {
     const who = `${name}.${house}`
     const say = diary(who)

@@ -45,7 +45,7 @@ const answer = (seed: number, url: string, asked: string, response: http.ServerR
   respond(dice, isTurn ? turnAnswer(dice) : description, response)
 }
 
-/** Half of them are such that the engine goes on with them. */
+/** The engine continues with half of them. */
 const turnAnswer = (dice: Dice): unknown => ({ type: "turn", ops: opsOf(dice, dice.between(1, 6) > 1) })
 
 const respond = (dice: Dice, value: unknown, response: http.ServerResponse): void => {

@@ -32,7 +32,7 @@ interface Job {
   readonly runId: string
 }
 
-/** A request over a line that is open, each with what it is asked on. */
+/** A request over an open connection. */
 type Odd = readonly [call: "reports" | "poll" | "late" | "room", body: unknown]
 
 const oddOnes = (dice: Dice, { jobId, runId, session }: Job): ReadonlyArray<Odd> =>
@@ -47,7 +47,7 @@ const oddOnes = (dice: Dice, { jobId, runId, session }: Job): ReadonlyArray<Odd>
     ])
   })
 
-/** As it is, so that the engine goes on with it, or mutated. */
+/** Unchanged, so that the engine accepts it, or mutated. */
 const written = (dice: Dice, value: unknown): string =>
   dice.between(1, 3) === 1 ? JSON.stringify(value) : mutateJson(dice, value)
 

@@ -124,7 +124,7 @@ process.on("disconnect", () => process.exit(1))
 await server.until(`Ironflow listens at ${url}`)
 await app.until("The app listens")
 
-/** A key of the environment that nobody attacks. */
+/** A key of an environment that is not attacked. */
 const makeKey = async (): Promise<string | undefined> => {
   if (bootstrapKey === undefined) return undefined
   const operator = createClient({ serverUrl: url, apiKey: bootstrapKey })

@@ -19,7 +19,7 @@ const MOST_SCHEMA = 63
 /** The modes that the driver knows; it would silently treat any other as encrypted. */
 const SSL_MODES = ["disable", "prefer", "require", "verify-ca", "verify-full", "no-verify"]
 
-export interface Settings {
+export interface PostgresSettings {
   readonly url: string
   /** The database without its password, for messages. */
   readonly shown: string
@@ -32,7 +32,7 @@ export interface Settings {
 }
 
 /** Throws a `ValidationError` for invalid options. */
-export const settingsOf = (options: PostgresOptions): Settings => {
+export const postgresSettingsOf = (options: PostgresOptions): PostgresSettings => {
   const {
     connectTimeoutMs = 10_000,
     poolSize = 10,
@@ -129,7 +129,7 @@ export const loadDriver = async (): Promise<Driver> => {
 }
 
 /** The configuration of every connection. */
-export const configOf = (settings: Settings): ClientConfig => ({
+export const configOf = (settings: PostgresSettings): ClientConfig => ({
   connectionString: settings.url,
   pipeline: true,
   keepAlive: true,
@@ -153,7 +153,7 @@ export const configOf = (settings: Settings): ClientConfig => ({
 })
 
 /** Throws a `StoreError` when the server is too old; `number` is its version number, such as 180004. */
-export const checkServer = (number: number, settings: Settings): void => {
+export const checkServer = (number: number, settings: PostgresSettings): void => {
   const version = Math.floor(number / 10_000)
   if (version >= OLDEST) return
   throw new StoreError(

@@ -6,7 +6,14 @@
  */
 import type { Client } from "pg"
 import { StoreError } from "../../../Errors.ts"
-import { checkServer, configOf, type Driver, loadDriver, type Settings, settingsOf } from "./Driver.ts"
+import {
+  checkServer,
+  configOf,
+  type Driver,
+  loadDriver,
+  type PostgresSettings,
+  postgresSettingsOf
+} from "./Driver.ts"
 import { isConflict, openError } from "./PostgresErrors.ts"
 import type { PostgresOptions } from "./Options.ts"
 import type { Session } from "./Session.ts"
@@ -29,7 +36,7 @@ export interface Migrated {
 export const migrateDatabase = async (
   options: PostgresOptions
 ): Promise<Migrated & { readonly shown: string }> => {
-  const settings = settingsOf(options)
+  const settings = postgresSettingsOf(options)
   return { ...(await migrate(await loadDriver(), settings)), shown: settings.shown }
 }
 
@@ -37,7 +44,7 @@ export const migrateDatabase = async (
 export type Fit = "fit" | "too old" | "too new"
 
 /** The first query of every session. Fails when the server is too old, or a pooler has dropped the session's settings. */
-export const fitOf = async (session: Session, settings: Settings): Promise<Fit> => {
+export const fitOf = async (session: Session, settings: PostgresSettings): Promise<Fit> => {
   const { rows } = await session.wait(
     session.send(
       {
@@ -65,7 +72,7 @@ export const fitOf = async (session: Session, settings: Settings): Promise<Fit> 
 /** `oldest` is absent where no migration has allowed older versions. */
 const READ_VERSION = "SELECT version, (SELECT value FROM meta WHERE name = 'oldest') AS oldest FROM engine"
 
-const judge = ({ known }: Settings, version: number, oldest: unknown): Fit => {
+const judge = ({ known }: PostgresSettings, version: number, oldest: unknown): Fit => {
   if (version < known.length) return "too old"
   return version === known.length || (typeof oldest === "string" && Number(oldest) <= known.length)
     ? "fit"
@@ -73,7 +80,7 @@ const judge = ({ known }: Settings, version: number, oldest: unknown): Fit => {
 }
 
 /** The error for tables of a version that this one cannot work beside. */
-export const tooNew = (settings: Settings, version?: number): StoreError =>
+export const tooNew = (settings: PostgresSettings, version?: number): StoreError =>
   new StoreError(
     `The tables at ${settings.shown} were written by a newer version (` +
       (version === undefined ? "" : `they are at ${version}, `) +
@@ -85,7 +92,7 @@ export const tooNew = (settings: Settings, version?: number): StoreError =>
  * Fails with `StoreError`: `STORE_UNAVAILABLE` when Postgres cannot be reached or is too old, or its tables are newer than this
  * version.
  */
-export const migrate = async (driver: Driver, settings: Settings): Promise<Migrated> => {
+export const migrate = async (driver: Driver, settings: PostgresSettings): Promise<Migrated> => {
   const client = new driver.Client({ ...configOf(settings), pipeline: false })
   // an error of the connection also fails the sent statement
   client.on("error", () => undefined)
@@ -109,7 +116,7 @@ export const migrate = async (driver: Driver, settings: Settings): Promise<Migra
   }
 }
 
-const migrateOn = async (client: Client, settings: Settings): Promise<Migrated> => {
+const migrateOn = async (client: Client, settings: PostgresSettings): Promise<Migrated> => {
   const { known, schema } = settings
   await client.query("BEGIN")
   // it is released with the transaction
@@ -148,7 +155,7 @@ const migrateOn = async (client: Client, settings: Settings): Promise<Migrated> 
 }
 
 /** The names of the engines that use the tables. */
-const namesOfNodes = async (client: Client, { schema }: Settings): Promise<string> => {
+const namesOfNodes = async (client: Client, { schema }: PostgresSettings): Promise<string> => {
   const there = await client.query("SELECT to_regclass($1) IS NOT NULL AS is_there", [`${schema}.nodes`])
   const { rows } =
     there.rows[0]?.is_there === 1
@@ -160,15 +167,17 @@ const namesOfNodes = async (client: Client, { schema }: Settings): Promise<strin
 /** How many migrations have run; 0 for a schema without tables. Fails when the schema has foreign tables. */
 const versionOf = async (
   client: Client,
-  { schema, shown }: Settings
+  { schema, shown }: PostgresSettings
 ): Promise<{ readonly version: number; readonly oldest?: unknown }> => {
   const { rows } = await client.query(
     "SELECT c.relname AS name FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace WHERE n.nspname = $1 AND c.relkind IN ('r', 'p') LIMIT 1000",
     [schema]
   )
   if (rows.length === 0) return { version: 0 }
-  const isOurs = ["engine", "runs", "events"].every((table) => rows.some(({ name }) => name === table))
-  if (!isOurs) {
+  const hasIronflowTables = ["engine", "runs", "events"].every((table) =>
+    rows.some(({ name }) => name === table)
+  )
+  if (!hasIronflowTables) {
     throw new StoreError(
       `The schema at ${shown} has tables of something else: give the engine a schema of its own`,
       {

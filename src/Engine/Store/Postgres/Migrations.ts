@@ -647,7 +647,7 @@ CREATE INDEX node_workers_node ON node_workers (node);
 `
 
 /**
- * What engines tell each other that not every user of the database may hear: see `News.ts`. It matters only for a moment, and not
+ * What engines tell each other that not every user of the database may hear: see `CommitNotifications.ts`. It matters only for a moment, and not
  * after a crash.
  */
 const news = `

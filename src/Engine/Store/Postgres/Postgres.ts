@@ -20,17 +20,17 @@ import { ClockJumps, clockWasSet, STORE_CLOCK_MS } from "../ClockJumps.ts"
 import { readClock, storeClock } from "../ClockRows.ts"
 import { Listeners } from "../Listeners.ts"
 import { type Call, Refused } from "../Program.ts"
-import { isLeftAlone, mend } from "../Mending.ts"
-import { Silence } from "./Silence.ts"
+import { isLeftAlone, isolateDamage } from "../DamageIsolation.ts"
+import { DeadConnections } from "./DeadConnections.ts"
 import { Store, type StoreService } from "../Store.ts"
 import { RETRY_MS } from "../StoreOutage.ts"
-import type { Upkeep } from "../Upkeep.ts"
+import type { StoreCallbacks } from "../StoreCallbacks.ts"
 import { Connections } from "./Connections.ts"
-import { configOf, type Driver, loadDriver, type Settings, settingsOf } from "./Driver.ts"
-import { Holder } from "./Holder.ts"
+import { configOf, type Driver, loadDriver, type PostgresSettings, postgresSettingsOf } from "./Driver.ts"
+import { WriteConnection } from "./WriteConnection.ts"
 import { END_SILENT, isAwayFor, isSeen, NOW, OLDEST_ROW_MS } from "./Nodes.ts"
-import { News } from "./News.ts"
-import { lookAtAll } from "./NewsText.ts"
+import { CommitNotifications } from "./CommitNotifications.ts"
+import { lookAtAll } from "./NotificationText.ts"
 import { type Migration, migrations } from "./Migrations.ts"
 import type { PostgresOptions } from "./Options.ts"
 import { isDamage, isUnavailable, openError, storeError } from "./PostgresErrors.ts"
@@ -60,11 +60,11 @@ export const traffic: Traffic = { statements: 0, roundTrips: 0, commits: 0 }
  */
 export const make = (
   options: PostgresOptions,
-  upkeep: Upkeep,
+  callbacks: StoreCallbacks,
   sharing: Sharing = "shared",
   known: ReadonlyArray<Migration> = migrations
 ): Effect.Effect<StoreService, StoreError, Scope.Scope> =>
-  open({ ...settingsOf(options), known }, upkeep, sharing === "alone")
+  open({ ...postgresSettingsOf(options), known }, callbacks, sharing === "alone")
 
 /**
  * Whether other engines may use the tables at the same time. `"alone"` is for tests with a clock that differs from the server's.
@@ -72,8 +72,8 @@ export const make = (
 export type Sharing = "alone" | "shared"
 
 const open = (
-  settings: Settings,
-  upkeep: Upkeep,
+  settings: PostgresSettings,
+  callbacks: StoreCallbacks,
   isAlone: boolean
 ): Effect.Effect<StoreService, StoreError, Scope.Scope> =>
   Effect.gen(function* () {
@@ -90,10 +90,10 @@ const open = (
     const after = yield* Alarm.makeAfter
     const connections = new Connections(yield* attempt(loadDriver))
     const { driver } = connections
-    const silence = new Silence({ driver, settings, now: monotonicMs })
-    const { waiting } = silence
-    const holder = yield* Effect.acquireRelease(
-      Effect.sync(() => new Holder({ driver, settings, traffic, isAlone, waiting })),
+    const deadConnections = new DeadConnections({ driver, settings, now: monotonicMs })
+    const { waiting } = deadConnections
+    const writeConnection = yield* Effect.acquireRelease(
+      Effect.sync(() => new WriteConnection({ driver, settings, traffic, isAlone, waiting })),
       (held) =>
         Effect.catch(
           Effect.tryPromise({
@@ -103,7 +103,7 @@ const open = (
           ({ message }) => Effect.logWarning(`${message}. Other engines find out, and take over what it held`)
         )
     )
-    const first = yield* attempt(() => holder.session())
+    const first = yield* attempt(() => writeConnection.session())
     const pool = yield* Effect.acquireRelease(
       Effect.sync(() => makePool(driver, settings)),
       (made) =>
@@ -126,7 +126,7 @@ const open = (
     /** Why writes fail at the moment. */
     let outage: StoreError | undefined
     const lookAround = (): void => {
-      silence.look()
+      deadConnections.look()
       if (monotonicMs() - answeredAt > MOST_SILENT_MS) {
         outage ??= new StoreError(
           `Cannot reach Postgres: it has not answered for ${Math.round((monotonicMs() - answeredAt) / 1000)} s`,
@@ -134,8 +134,12 @@ const open = (
         )
       }
       // where there are no others nobody takes anything
-      if (!writer.beginning.isAway && news?.hasOthers === true && isAwayFor(monotonicMs() - renewedAt)) {
-        writer.beginning.away()
+      if (
+        !writer.transactionStart.isAway &&
+        news?.hasOthers === true &&
+        isAwayFor(monotonicMs() - renewedAt)
+      ) {
+        writer.transactionStart.away()
         runFork(
           Effect.logWarning(
             "Postgres could not be reached for so long that other engines may take this one for dead: its turns are given up"
@@ -143,8 +147,8 @@ const open = (
         )
         listeners.away()
       }
-      const { pid } = holder
-      if (writer.beginning.waitedMs < MOST_WAIT_MS || pid === undefined) return
+      const { pid } = writeConnection
+      if (writer.transactionStart.waitedMs < MOST_WAIT_MS || pid === undefined) return
       // whoever writes says that it does not go on
       pool.query({ ...END_SILENT, values: [pid] }).catch(() => undefined)
     }
@@ -153,12 +157,12 @@ const open = (
       : yield* Effect.acquireRelease(
           Effect.sync(
             () =>
-              new News({
+              new CommitNotifications({
                 driver,
                 settings,
                 traffic,
                 pool,
-                node: () => holder.node,
+                node: () => writeConnection.node,
                 after,
                 now: monotonicMs,
                 wants: () => listeners.wants,
@@ -171,7 +175,12 @@ const open = (
                   server.measured(Number(serverMs))
                   if (isThere === 1) renewedAt = Math.max(renewedAt, askedAt - OLDEST_ROW_MS)
                   // whoever writes knows whether it can be written again
-                  if (hasLapsed === 1 || isThere !== 1 || writer.beginning.isAway || outage !== undefined)
+                  if (
+                    hasLapsed === 1 ||
+                    isThere !== 1 ||
+                    writer.transactionStart.isAway ||
+                    outage !== undefined
+                  )
                     writer.look()
                 },
                 failed: (error) => {
@@ -193,7 +202,7 @@ const open = (
     const tx = new PostgresTransaction({
       environments: start.environments,
       // an engine that is alone does not need to know where workers are
-      node: isAlone ? undefined : holder.node,
+      node: isAlone ? undefined : writeConnection.node,
       now,
       random: () => random.nextDoubleUnsafe(),
       ids: makeIdGenerator(now, (below) => Math.floor(random.nextDoubleUnsafe() * below), start.lastId)
@@ -209,8 +218,10 @@ const open = (
       // a failed connection says nothing about the stored data
       if (tx.culprit === undefined || isUnavailable(error)) return false
       try {
-        const session = await holder.session()
-        const found = await new Runner(session, tx).run(mend(tx, upkeep, error, { isDamage, isUnavailable }))
+        const session = await writeConnection.session()
+        const found = await new Runner(session, tx).run(
+          isolateDamage(tx, callbacks, error, { isDamage, isUnavailable })
+        )
         // this program refuses nothing
         if (found instanceof Refused) return false
         for (const one of found) runFork(Effect.logWarning(isLeftAlone(one)))
@@ -222,13 +233,13 @@ const open = (
     }
     const writer = new Writer({
       tx,
-      holder,
+      writeConnection,
       traffic,
       isAlone,
       expectsNobody: () => news?.hasOthers !== true,
       monotonicMs,
       renewed: (beganAt) => (renewedAt = beganAt),
-      takeOver: () => upkeep.takeOver.map((call) => call.run(tx)),
+      takeOver: () => callbacks.takeOver.map((call) => call.run(tx)),
       tookOver: (names) => {
         runFork(
           Effect.logWarning(
@@ -250,17 +261,17 @@ const open = (
         )
         tellOthers(lookAtAll)
       },
-      load: upkeep.load,
-      ready: upkeep.ready,
+      load: callbacks.load,
+      ready: callbacks.ready,
       looked: (serverMs) => server.measured(serverMs),
       max: GROUP,
-      isFull: () => tx.changes.counts.started >= GROUP_RUNS || tx.room.isFull,
+      isFull: () => tx.changes.counts.started >= GROUP_RUNS || tx.budget.isFull,
       first: () => {
         if (!isAlone) return undefined
         const jump = jumps.look(now(), monotonicMs())
         if (jump === 0) return undefined
         runFork(Effect.logWarning(clockWasSet(jump)))
-        return () => upkeep.clockWasSet(tx, jump)
+        return () => callbacks.clockWasSet(tx, jump)
       },
       failed: (error) =>
         void runFork(
@@ -276,7 +287,7 @@ const open = (
       joining: () => {
         if (tx.changes.ready) listeners.ready()
       },
-      mend: (error) => {
+      isolateDamage: (error) => {
         if (error instanceof StoreError && error.code === "STORE_LOCKED") {
           writer.stop(error)
           if (listeners.lose(error)) runFork(Effect.logError(error.message))
@@ -302,7 +313,7 @@ const open = (
       // a transaction just for this would make the other engines look in turn
       pool
         .query("SELECT functions, environments FROM engine")
-        .then(({ rows }) => (writer.beginning.knows(rows[0]) ? lookAtFunctions() : follow()), follow)
+        .then(({ rows }) => (writer.transactionStart.knows(rows[0]) ? lookAtFunctions() : follow()), follow)
     }
     news?.watch()
     yield* Effect.addFinalizer(() =>
@@ -338,7 +349,9 @@ const open = (
           Effect.tryPromise({
             try: () => {
               if (listeners.lost !== undefined) throw listeners.lost
-              const beside = tx.beside(news === undefined || writer.beginning.sequence >= news.sequence)
+              const beside = tx.beside(
+                news === undefined || writer.transactionStart.sequence >= news.sequence
+              )
               // what comes back is what the program returns
               return reader[how](beside, () => call.run(beside)) as Promise<A | Refused<E>>
             },
@@ -379,7 +392,7 @@ const open = (
       ...(news === undefined
         ? {}
         : {
-            node: holder.node,
+            node: writeConnection.node,
             announce: (what, make) => {
               if (listeners.elsewhere[what]) news.announce(make())
             },
@@ -400,17 +413,17 @@ const open = (
     const setBackBy = last === undefined ? 0 : last.at - now()
     if (setBackBy >= 1000) {
       yield* Effect.logWarning(clockWasSet(-setBackBy))
-      yield* service.write(upkeep.clockWasSetBack(setBackBy))
+      yield* service.write(callbacks.clockWasSetBack(setBackBy))
     }
     // in one transaction
-    yield* Effect.forEach(upkeep.takeOver, (call) => service.write(call), {
+    yield* Effect.forEach(callbacks.takeOver, (call) => service.write(call), {
       concurrency: "unbounded",
       discard: true
     })
     return service
   })
 
-const makePool = (driver: Driver, settings: Settings): Pool => {
+const makePool = (driver: Driver, settings: PostgresSettings): Pool => {
   const pool = new driver.Pool({ ...configOf(settings), max: Math.max(1, settings.poolSize - 2) })
   // an idle connection was lost: the next caller gets another one
   pool.on("error", () => undefined)
@@ -438,11 +451,11 @@ const readStart = async (
 /** {@link Store} on Postgres, as a layer. */
 export const layer = (
   options: PostgresOptions,
-  upkeep: Upkeep,
+  callbacks: StoreCallbacks,
   sharing?: Sharing
 ): Layer.Layer<Store, StoreError> => {
   checkKeys(options, keys, "The Postgres store")
-  return Layer.effect(Store, make(options, upkeep, sharing))
+  return Layer.effect(Store, make(options, callbacks, sharing))
 }
 
 const keys = {

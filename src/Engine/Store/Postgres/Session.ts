@@ -125,8 +125,7 @@ export class Session {
 
   /** Ends the connection: what waits on it fails. */
   break(): void {
-    const message =
-      "Postgres does not work on what it was asked for, and its answer has not come: the connection is dead"
+    const message = "Postgres is not working on the statement, and no answer has come: the connection is dead"
     this.#socket.destroy(Object.assign(new Error(message), { code: "ETIMEDOUT" }))
   }
 

@@ -1,6 +1,6 @@
 /**
  * One writer for all on Postgres: programs that arrive together share a transaction, and every caller wakes after the commit.
- * `Beginning.ts` says how a transaction begins; what nobody asks a count of goes out with the next thing that is asked, or with the commit.
+ * `TransactionStart.ts` says how a transaction begins; what nobody asks a count of goes out with the next thing that is asked, or with the commit.
  *
  * A program that fails rolls the whole group back. The group is then repeated with one program per transaction, so that only the
  * faulty program fails.
@@ -9,7 +9,7 @@ import { MAX_SHARED_STEPS, stepsTaken } from "../../../ExpressionBudget.ts"
 import { setImmediate } from "../../../RealTimers.ts"
 import type { Changes } from "../Changes.ts"
 import type { Program } from "../Program.ts"
-import { Beginning, type BeginningOptions } from "./Beginning.ts"
+import { TransactionStart, type TransactionStartOptions } from "./TransactionStart.ts"
 import { SEEN } from "./Nodes.ts"
 import { isConflict, isLost, wasWrong } from "./PostgresErrors.ts"
 import type { Numbers } from "./PostgresTransaction.ts"
@@ -22,7 +22,7 @@ interface Command {
   result: unknown
 }
 
-export interface WriterOptions extends BeginningOptions {
+export interface WriterOptions extends TransactionStartOptions {
   readonly traffic: Traffic
   /** Called with when a transaction was begun that has renewed the row of this node. */
   readonly renewed: (beganAt: number) => void
@@ -41,13 +41,13 @@ export interface WriterOptions extends BeginningOptions {
   /** Called after the programs. Returns what is written with them before the commit, if anything. */
   readonly committing: () => Program<void> | undefined
   /** Called with the error after a rollback. Returns whether it repaired something, so that a retry may succeed. */
-  readonly mend: (error: unknown) => Promise<boolean>
+  readonly isolateDamage: (error: unknown) => Promise<boolean>
   /** Called after every commit, before the callers wake. */
   readonly committed: (changes: Changes, sequence: number) => void
 }
 
 /** How often a transaction is repeated because something was repaired, or because its connection was lost. */
-const MOST_MENDED = 500
+const MAX_ISOLATED = 500
 const MOST_LOST = 3
 
 const COMMIT = { name: "commit", text: "COMMIT" }
@@ -60,18 +60,18 @@ const SAVE_NUMBERS = {
 export class Writer {
   readonly #options: WriterOptions
   readonly #queue: Array<Command> = []
-  readonly #beginning: Beginning
+  readonly #transactionStart: TransactionStart
   #isWorking = false
   #closed: unknown
 
   constructor(options: WriterOptions) {
     this.#options = options
-    this.#beginning = new Beginning(options)
+    this.#transactionStart = new TransactionStart(options)
   }
 
   /** How its transactions begin, and what it knows of the others. */
-  get beginning(): Pick<Beginning, "away" | "isAway" | "knows" | "sequence" | "waitedMs"> {
-    return this.#beginning
+  get transactionStart(): Pick<TransactionStart, "away" | "isAway" | "knows" | "sequence" | "waitedMs"> {
+    return this.#transactionStart
   }
 
   /** Queues a program. One of the callbacks is called after the commit or the failure. */
@@ -125,14 +125,14 @@ export class Writer {
   async #drain(): Promise<void> {
     const group = this.#queue.splice(0, this.#options.max)
     await this.#doFirst()
-    const cause = await this.#transactMending(group, true)
+    const cause = await this.#transactIsolating(group, true)
     if (cause === undefined) return
     if (group.length === 1 || isLost(cause.error)) {
       for (const command of group) command.fail(cause.error)
       return
     }
     for (const command of group) {
-      const alone = await this.#transactMending([command], false)
+      const alone = await this.#transactIsolating([command], false)
       if (alone !== undefined) command.fail(alone.error)
     }
   }
@@ -146,22 +146,22 @@ export class Writer {
       fail: () => {},
       result: undefined
     }
-    const cause = await this.#transactMending([first], false)
+    const cause = await this.#transactIsolating([first], false)
     if (cause !== undefined) this.#options.failed(cause.error)
   }
 
-  async #transactMending(
+  async #transactIsolating(
     group: Array<Command>,
     mayJoin: boolean
   ): Promise<{ readonly error: unknown } | undefined> {
     let lost = 0
     let doubts = false
     let waits = false
-    for (let mended = 0; ; mended++) {
+    for (let isolated = 0; ; isolated++) {
       if (this.#closed !== undefined) return { error: this.#closed }
       const cause = await this.#transact(group, mayJoin, doubts, waits)
       if (cause === undefined) return undefined
-      if (this.#beginning.takeOvertaken()) {
+      if (this.#transactionStart.takeOvertaken()) {
         waits = true
         continue
       }
@@ -171,9 +171,9 @@ export class Writer {
       }
       if (isLost(cause.error) || isConflict(cause.error)) {
         if (++lost <= MOST_LOST) continue
-        await this.#options.mend(cause.error)
+        await this.#options.isolateDamage(cause.error)
         return cause
-      } else if (mended === MOST_MENDED || !(await this.#options.mend(cause.error))) {
+      } else if (isolated === MAX_ISOLATED || !(await this.#options.isolateDamage(cause.error))) {
         return cause
       }
     }
@@ -185,10 +185,10 @@ export class Writer {
     doubts: boolean,
     waits: boolean
   ): Promise<{ readonly error: unknown } | undefined> {
-    const { holder, tx } = this.#options
+    const { writeConnection, tx } = this.#options
     let session: Session
     try {
-      session = await holder.session()
+      session = await writeConnection.session()
     } catch (error) {
       return { error }
     }
@@ -197,7 +197,7 @@ export class Writer {
     let batch: number
     let after: Numbers
     try {
-      const begun = await this.#beginning.begin(session, runner, waits)
+      const begun = await this.#transactionStart.begin(session, runner, waits)
       batch = begun.batch
       // the lock may have been waited for: those that have come meanwhile need none of their own
       if (begun.hasLock && mayJoin) group.push(...this.#queue.splice(0, this.#options.max - group.length))
@@ -215,7 +215,7 @@ export class Writer {
         after.leases,
         after.idTime,
         batch,
-        holder.node
+        writeConnection.node
       ])
     } catch (error) {
       const cause = runner.cause(error)
@@ -230,7 +230,7 @@ export class Writer {
     }
     this.#options.traffic.commits++
     this.#options.renewed(beganAt)
-    this.#beginning.committed(batch, after)
+    this.#transactionStart.committed(batch, after)
     this.#options.committed(tx.committed(), batch)
     for (const command of group) command.succeed(command.result as never)
     return undefined
@@ -264,12 +264,12 @@ export class Writer {
       return { error: runner.cause(new Error(`Postgres has answered ${command} to a COMMIT`)) }
     } catch (error) {
       if (!isLost(error)) {
-        this.#options.holder.drop()
+        this.#options.writeConnection.drop()
         return { error }
       }
-      this.#options.holder.drop()
+      this.#options.writeConnection.drop()
       try {
-        return (await this.#options.holder.wasCommitted(batch)) ? undefined : { error }
+        return (await this.#options.writeConnection.wasCommitted(batch)) ? undefined : { error }
       } catch (unknown) {
         return { error: unknown }
       }
@@ -277,12 +277,12 @@ export class Writer {
   }
 
   async #rollBack(session: Session, cause: unknown): Promise<void> {
-    if (isLost(cause)) return this.#options.holder.drop()
+    if (isLost(cause)) return this.#options.writeConnection.drop()
     try {
       await session.wait(session.send({ name: "rollback", text: "ROLLBACK" }))
     } catch {
       // the connection was lost meanwhile: its transaction is gone too
-      this.#options.holder.drop()
+      this.#options.writeConnection.drop()
     }
   }
 }

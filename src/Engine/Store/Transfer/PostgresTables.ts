@@ -2,7 +2,7 @@
 import type { Client } from "pg"
 import { StoreError, ValidationError } from "../../../Errors.ts"
 import type { Value } from "../Program.ts"
-import { checkServer, configOf, loadDriver, settingsOf } from "../Postgres/Driver.ts"
+import { checkServer, configOf, loadDriver, postgresSettingsOf } from "../Postgres/Driver.ts"
 import { HOLD, LOCK_CLASS, migrate } from "../Postgres/Migrate.ts"
 import { migrations } from "../Postgres/Migrations.ts"
 import type { PostgresOptions } from "../Postgres/Options.ts"
@@ -48,9 +48,9 @@ const identities = async (client: Client, schema: string) =>
 
 const withClient = async <A>(
   options: PostgresOptions,
-  use: (client: Client, settings: ReturnType<typeof settingsOf>) => Promise<A>
+  use: (client: Client, settings: ReturnType<typeof postgresSettingsOf>) => Promise<A>
 ): Promise<A> => {
-  const settings = settingsOf(options)
+  const settings = postgresSettingsOf(options)
   const driver = await loadDriver()
   const client = new driver.Client({ ...configOf(settings), pipeline: false })
   // an error of the connection also fails the sent statement

@@ -2,7 +2,7 @@
 import { StoreError } from "../../../Errors.ts"
 import type { DatabaseSync } from "../NodeSqlite.ts"
 import { migrations } from "../Migrations.ts"
-import { checkOurs, versionOf } from "../SqliteFile.ts"
+import { checkIsIronflow, versionOf } from "../SqliteFile.ts"
 import { type Header, ownMeta, type Source, type Table, type Target, type Values } from "./Format.ts"
 
 /** Tables with keys that SQLite assigns; other stores order their rows by these keys. */
@@ -42,7 +42,7 @@ const BATCH = 500
  * version.
  */
 export const readSqlite = (db: DatabaseSync, filename: string, now: number): Source => {
-  checkOurs(db, filename)
+  checkIsIronflow(db, filename)
   if (versionOf(db) !== migrations.length) {
     throw new StoreError(
       `The tables of "${filename}" are at ${versionOf(db)} and this version reads ${migrations.length}: start the engine of this version on it once`,

@@ -23,7 +23,7 @@ interface Database {
   readonly scope: Scope.Closeable
   /** What was given away, and whether it has been changed since. */
   readonly given: Array<{ readonly what: string; readonly isChanged: () => boolean }>
-  /** Ends that commits tell what somebody wanted to be told. */
+  /** Stops the notices that commits carry for listeners. */
   stopLooking?: () => void
 }
 

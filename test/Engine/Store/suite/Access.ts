@@ -23,7 +23,7 @@ const everything = { effect: "allow", actions: "*", resources: "*", name: "all" 
 
 export const accessSuite = (test: ShopTest): void => {
   describe("access", () => {
-    test("the first key is the admin's and spans all environments, later ones are developers' of theirs", function* ({
+    test("the first key is an admin's for all environments, later ones are developers' for theirs", function* ({
       store
     }) {
       const [first, second] = yield* Effect.all(
@@ -38,7 +38,7 @@ export const accessSuite = (test: ShopTest): void => {
       assert.deepStrictEqual((yield* store.read(AccessRows.readAccess())).keys, [first, second])
     })
 
-    test("a change is told before its caller hears of it, and recorded with who made it", function* ({
+    test("a change reaches listeners before its caller, and is recorded with its author", function* ({
       store
     }) {
       const told: Array<string> = []
@@ -70,7 +70,7 @@ export const accessSuite = (test: ShopTest): void => {
       )
     })
 
-    test("the operator's key is replaced by another one, and kept by the same", function* ({ store }) {
+    test("the bootstrap key is replaced by another one, and kept by the same one", function* ({ store }) {
       yield* store.write(KeyRows.putBootstrapKey("h1"))
       yield* store.write(KeyRows.putBootstrapKey("h1"))
       assert.lengthOf(yield* store.read(AccessLog.readAccessLog(10)), 1)
@@ -81,7 +81,7 @@ export const accessSuite = (test: ShopTest): void => {
       )
     })
 
-    test("what is in use, built in or unknown is refused, and nothing changes", function* ({ store }) {
+    test("changes of things that are in use, built in or unknown are refused", function* ({ store }) {
       const org = yield* store.write(OrgRows.createOrg("Acme", "local"))
       const role = yield* store.write(RoleRows.createRole({ name: "deployer", orgId: org.id }, "local"))
       const policy = yield* store.write(PolicyRows.createPolicy({ ...everything, orgId: org.id }, "local"))
@@ -127,7 +127,7 @@ export const accessSuite = (test: ShopTest): void => {
       assert.deepStrictEqual(yield* store.read(AccessLog.readAccessLog(100)), logged)
     })
 
-    test("a condition comes and goes with the policy", function* ({ store }) {
+    test("a condition is created and deleted with its policy", function* ({ store }) {
       const { id } = yield* store.write(
         PolicyRows.createPolicy({ ...everything, orgId: "org_default", condition: "true" }, "local")
       )

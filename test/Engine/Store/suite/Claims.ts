@@ -37,7 +37,7 @@ const permutations = <A>(list: ReadonlyArray<A>): ReadonlyArray<ReadonlyArray<A>
 
 export const claimsSuite = (test: ShopTest): void => {
   describe("claims", () => {
-    test("that find nothing do not hide what becomes ready in their commit", function* (shop) {
+    test("that find nothing do not hide runs that become ready in the same commit", function* (shop) {
       yield* shop.register(handles("charge"))
       assert.isTrue(shop.lastChanges?.mayHaveReady)
       yield* shop.claim()
@@ -64,7 +64,7 @@ export const claimsSuite = (test: ShopTest): void => {
       yield* shop.claimOne()
     })
 
-    test("a job carries all that its turn needs", function* (shop) {
+    test("a job has everything that its turn needs", function* (shop) {
       yield* shop.register(handles("charge"))
       yield* shop.pass(5000)
       const { eventId, runIds } = yield* shop.emit(
@@ -102,7 +102,7 @@ export const claimsSuite = (test: ShopTest): void => {
       assert.strictEqual((yield* shop.run(job.runId)).workerId, "worker-1")
     })
 
-    test("runs are handed out oldest first, no more than there is credit, each once", function* (shop) {
+    test("runs are dispatched oldest first, at most as many as the credit, each once", function* (shop) {
       yield* shop.register(handles("charge"))
       for (const n of numbers(5)) {
         yield* shop.emit("order.placed", { n })
@@ -133,7 +133,7 @@ export const claimsSuite = (test: ShopTest): void => {
       assert.deepStrictEqual(claimed.map(({ functionId }) => functionId).sort(), ["charge", "ship"])
     })
 
-    test("a worker with the registered code is preferred, and an older one helps out", function* (shop) {
+    test("a worker with the registered code is preferred, and older ones take the rest", function* (shop) {
       yield* shop.register(handles("charge", { codeHash: "new" }))
       yield* shop.emit("order.placed")
       yield* shop.emit("order.placed")
@@ -174,7 +174,7 @@ export const claimsSuite = (test: ShopTest): void => {
       assert.strictEqual((yield* shop.claim({ labels: { gpu: "yes", cores: "8" } })).length, 1)
     })
 
-    test("an event and a claim that are asked for together share the outcome", function* (shop) {
+    test("an event and a claim in one commit share the outcome", function* (shop) {
       yield* shop.register(handles("charge"))
 
       const [{ runIds }, jobs] = yield* Effect.all([shop.emit("order.placed"), shop.claim()], {
@@ -192,7 +192,7 @@ export const claimsSuite = (test: ShopTest): void => {
     const kinds = ["emit", "emit", "steer", "claim", "claim"] as const
     const orders = permutations(kinds)
 
-    test("lose no run, in whatever order they come", function* (shop) {
+    test("lose no run, in any order", function* (shop) {
       yield* shop.register(
         handles("charge"),
         handles("ship", { concurrency: { limit: 1 } }),
@@ -246,7 +246,7 @@ export const claimsSuite = (test: ShopTest): void => {
     })
   })
 
-  describe("the end of a run whose first turn was its last", () => {
+  describe("the end of a run that ended in its first turn", () => {
     const endings = {
       completed: [complete({ ok: true })],
       "completed with nothing": [complete()],
@@ -279,7 +279,7 @@ export const claimsSuite = (test: ShopTest): void => {
       })
     }
 
-    test("is read when it is large, and when it was not its first turn", function* (shop) {
+    test("is read when it is large, or when it was not its first turn", function* (shop) {
       yield* shop.register(handles("charge"))
       assert.deepStrictEqual(yield* shop.claim(), [])
       let told = 0
@@ -313,7 +313,7 @@ export const claimsSuite = (test: ShopTest): void => {
   })
 
   describe("a claim beside a command that fails", () => {
-    test("hands out the same runs", function* (shop) {
+    test("claims the same runs", function* (shop) {
       yield* shop.register(handles("charge"))
       const live = yield* shop.start()
       yield* shop.emit("order.placed", { n: 1 })
@@ -366,7 +366,7 @@ export const claimsSuite = (test: ShopTest): void => {
       assert.deepStrictEqual(inputs(yield* shop.claim({ credit: 10 })), [1])
     })
 
-    test("five hundred saturated keys do not hold up one that has room", function* (shop) {
+    test("five hundred saturated keys do not delay one that has room", function* (shop) {
       yield* shop.register(handles("charge", { concurrency: { limit: 1, key: "event.data.customer" } }))
       for (const round of [0, 1]) {
         yield* Effect.forEach(
@@ -381,7 +381,7 @@ export const claimsSuite = (test: ShopTest): void => {
       assert.deepStrictEqual(inputs(yield* shop.claim({ credit: 10 })), [1000])
     })
 
-    test("a suspended run holds no place", function* (shop) {
+    test("a suspended run takes no place", function* (shop) {
       yield* shop.register(handles("charge", { concurrency: { limit: 1 } }))
       yield* shop.emit("order.placed", { n: 0 })
       yield* shop.emit("order.placed", { n: 1 })
@@ -396,7 +396,7 @@ export const claimsSuite = (test: ShopTest): void => {
 
     for (const [how, free] of [
       ["completes", (shop, job) => shop.report(job, complete())],
-      ["is given back", (shop, job) => shop.report(job, release)],
+      ["ends at sign-out", (shop, job) => shop.report(job, release)],
       ["is tried again later", (shop, job) => shop.report(job, retryRun(1000))],
       ["pauses itself", (shop, job) => shop.report(job, pause)],
       ["is cancelled", (shop, job) => shop.store.write(Steering.cancelRun("default", job.runId, "no stock"))],
@@ -434,7 +434,7 @@ export const claimsSuite = (test: ShopTest): void => {
       })
     }
 
-    test("a limit that is lowered holds for what comes next", function* (shop) {
+    test("a lowered limit applies to later runs", function* (shop) {
       yield* shop.register(handles("charge", { concurrency: { limit: 3 } }))
       for (const n of numbers(5)) yield* shop.emit("order.placed", { n })
       const jobs = yield* shop.claim({ credit: 10 })
@@ -447,7 +447,7 @@ export const claimsSuite = (test: ShopTest): void => {
       assert.deepStrictEqual(inputs(yield* shop.claim({ credit: 10 })), [3])
     })
 
-    test("runs from before there was a limit are bound by none", function* (shop) {
+    test("runs from before the limit are not bound by it", function* (shop) {
       yield* shop.register(handles("charge"))
       for (const n of numbers(3)) yield* shop.emit("order.placed", { n })
       yield* shop.register(handles("charge", { concurrency: { limit: 1 } }))
@@ -516,7 +516,7 @@ export const claimsSuite = (test: ShopTest): void => {
       assert.deepStrictEqual(inputs(yield* shop.claim({ worker: "worker-2", credit: 10 })), [1])
     })
 
-    test("many runs of a busy worker's actor do not hold up those of others", function* (shop) {
+    test("many runs of a busy worker's actor do not delay those of others", function* (shop) {
       yield* shop.register(ship)
       yield* shop.start("order.placed", { n: 0, van: "v-1" }, { worker: "worker-1" })
       yield* Effect.forEach(numbers(150), (n) => shop.emit("order.placed", { n, van: "v-1" }), {
@@ -528,7 +528,7 @@ export const claimsSuite = (test: ShopTest): void => {
       assert.deepStrictEqual(inputs(yield* shop.claim({ worker: "worker-2", credit: 1 })), [1000])
     })
 
-    test("many runs of one new actor do not hold up those of others", function* (shop) {
+    test("many runs of one new actor do not delay those of others", function* (shop) {
       yield* shop.register(ship)
       yield* Effect.forEach(numbers(150), (n) => shop.emit("order.placed", { n, van: "v-1" }), {
         concurrency: "unbounded"
@@ -546,7 +546,7 @@ export const claimsSuite = (test: ShopTest): void => {
       assert.deepStrictEqual(inputs(claims.map(({ job }) => job)), [0, 1000])
     })
 
-    test("under a limit too, the runs of a busy worker's actor do not hold up those of others", function* (shop) {
+    test("the runs of a busy worker's actor do not delay those of others under a limit either", function* (shop) {
       yield* shop.register(handles("ship", { actorKey: "event.data.van", concurrency: { limit: 2 } }))
       yield* shop.start("order.placed", { n: 0, van: "v-1" }, { worker: "worker-1" })
       yield* shop.emit("order.placed", { n: 1, van: "v-1" })
@@ -556,7 +556,7 @@ export const claimsSuite = (test: ShopTest): void => {
       assert.deepStrictEqual(inputs(yield* shop.claim({ worker: "worker-2", credit: 10 })), [2])
     })
 
-    test("under a limit too, a run that had to wait for its actor's worker goes there when it has room", function* (shop) {
+    test("a run that waited for its actor's worker goes there under a limit too, when it has room", function* (shop) {
       yield* shop.register(handles("ship", { actorKey: "event.data.van", concurrency: { limit: 9 } }))
       yield* shop.start("order.placed", { n: 0, van: "v-1" }, { worker: "worker-1" })
       yield* shop.emit("order.placed", { n: 1, van: "v-1" })
@@ -566,8 +566,8 @@ export const claimsSuite = (test: ShopTest): void => {
     })
   })
 
-  describe("what a later turn is given", () => {
-    test("the journal in the handler's order, and what is open", function* (shop) {
+  describe("what a later turn receives", () => {
+    test("the journal in the handler's order, and the open steps", function* (shop) {
       yield* shop.register(handles("charge"))
       const first = yield* shop.start()
       yield* shop.report(

@@ -1,4 +1,4 @@
-/** What is due in several environments: it is looked for in all of them, and each fires by itself. */
+/** Due work in several environments: found in all of them, and fired in each separately. */
 import { assert, describe } from "@effect/vitest"
 import * as Effect from "effect/Effect"
 import * as TestClock from "effect/testing/TestClock"
@@ -15,7 +15,7 @@ import { handles, invoke, type Shop, type ShopTest, sleep, suspend, waitFor } fr
 
 const both = ["default", "staging"]
 
-/** Fires what is due; returns what was asked to be written, and where. */
+/** Fires due work; returns the writes, and where they go. */
 const firing = (shop: Shop) =>
   Effect.gen(function* () {
     const asked: Array<string> = []
@@ -63,8 +63,8 @@ const putKeys = (store: StoreService, environment: string, keys: ReadonlyArray<s
   )
 
 export const dueSuite = (test: ShopTest): void => {
-  describe("what is due in several environments", () => {
-    test("fires in each by a program of its own, and nothing is asked where nothing is due", function* (shop) {
+  describe("due work in several environments", () => {
+    test("fires in each by a separate program, and nothing is queried where nothing is due", function* (shop) {
       yield* shop.register(handles("charge"))
       yield* shop.store.write(FunctionRows.registerFunctions("staging", [handles("charge")]))
       yield* start(shop, "default", [sleep("rest:0", 1000), suspend("rest:0")])
@@ -81,7 +81,7 @@ export const dueSuite = (test: ShopTest): void => {
       assert.strictEqual((yield* shop.claimOne({ environment: "staging" })).runId, job.runId)
     })
 
-    test("leases, schedules and keys fire where they are", function* (shop) {
+    test("leases, schedules and keys fire in their own environment", function* (shop) {
       const nightly = handles("report", { triggers: [{ cron: "0 9 * * *" }] })
       yield* shop.register(handles("charge"), nightly)
       yield* shop.store.write(FunctionRows.registerFunctions("staging", [handles("charge"), nightly]))
@@ -110,7 +110,7 @@ export const dueSuite = (test: ShopTest): void => {
       )
     })
 
-    test("more than one batch of one environment does not keep another from its turn", function* (shop) {
+    test("several batches of one environment do not delay another", function* (shop) {
       const { store } = shop
       for (const environment of both) {
         yield* store.write(
@@ -135,7 +135,7 @@ export const dueSuite = (test: ShopTest): void => {
       })
     })
 
-    test("an event that very many wait for in one leaves room for one in another", function* (shop) {
+    test("an event with very many waits in one environment leaves time for another", function* (shop) {
       yield* shop.register(handles("charge"))
       yield* shop.store.write(FunctionRows.registerFunctions("staging", [handles("charge")]))
       yield* startMany(shop, "default", 700, [waitFor("paid:0", "paid"), suspend("paid:0")])

@@ -1,4 +1,4 @@
-/** Looking for events in the log: by what is known of them, page by page from either end. */
+/** Finding events in the log by their fields, page by page from either end. */
 import { assert, describe } from "@effect/vitest"
 import * as Effect from "effect/Effect"
 import * as TestClock from "effect/testing/TestClock"
@@ -30,7 +30,7 @@ const listAll = (shop: Shop, query: Partial<EventQuery>, limit: number) =>
     }
   })
 
-/** A log in which nothing is beside what is like it. */
+/** A log in which similar events are far apart. */
 const fill = (shop: Shop) =>
   Effect.gen(function* () {
     for (let i = 0; i < 90; i++) {
@@ -75,8 +75,8 @@ const fits = (event: FoundEvent, query: Partial<EventQuery>): boolean =>
   (query.after === undefined || event.position > query.after)
 
 export const eventSearchSuite = (test: ShopTest): void => {
-  describe("events that are looked for", () => {
-    test("are those that fit, each once, from either end and in pages of any length", function* (shop) {
+  describe("finding events", () => {
+    test("returns matching events, each once, from either end and in pages of any length", function* (shop) {
       yield* fill(shop)
       const all = yield* listAll(shop, {}, 1000)
       assert.isAbove(all.length, 90)
@@ -122,7 +122,7 @@ export const eventSearchSuite = (test: ShopTest): void => {
       assert.deepStrictEqual(yield* listAll(shop, { environment: "unknown" }, 10), [])
     })
 
-    test("stay where they are on the pages while others come", function* (shop) {
+    test("keeps the pages stable while new events come", function* (shop) {
       for (let i = 0; i < 6; i++) yield* shop.emit("order.placed", { i })
       const query: EventQuery = { environment, order: "newest", limit: 3 }
       const first = yield* EventSearch.listEvents(shop.store, query)
@@ -136,7 +136,7 @@ export const eventSearchSuite = (test: ShopTest): void => {
       assert.notProperty(second, "next")
     })
 
-    test("end a page after 10,000 rows that do not fit, which says how far it has looked", function* (shop) {
+    test("ends a page after 10,000 rows without a match, with how far it has looked", function* (shop) {
       yield* shop.emit("order.placed")
       for (let i = 0; i < 11; i++) {
         yield* shop.store.write(
@@ -158,7 +158,7 @@ export const eventSearchSuite = (test: ShopTest): void => {
       assert.deepStrictEqual(named.events, second.events)
     })
 
-    test("are found by their ids, in their environment", function* (shop) {
+    test("finds events by id, in their environment", function* (shop) {
       yield* fill(shop)
       const all = yield* listAll(shop, {}, 1000)
       for (const event of all) {

@@ -15,7 +15,7 @@ const DAY = 24 * 60 * 60 * 1000
 
 export const eventsSuite = (test: ShopTest): void => {
   describe("events", () => {
-    test("an event starts one run of every function that it matches, and of no other", function* (shop) {
+    test("an event starts one run of each function that it matches, and of no other", function* (shop) {
       yield* shop.register(handles("charge"), handles("notify"), handles("ship", { on: ["order.paid"] }))
 
       const { runIds } = yield* shop.emit("order.placed", { orderId: "o-1" })
@@ -36,7 +36,7 @@ export const eventsSuite = (test: ShopTest): void => {
       assert.strictEqual((yield* shop.emit("order.placed")).runIds.length, 1)
     })
 
-    test("one with a number that the database could not give back is refused, and holds up no run", function* (shop) {
+    test("an event with a number that the database cannot represent is refused, and blocks no run", function* (shop) {
       yield* shop.register(handles("charge"))
 
       assert.strictEqual(
@@ -61,7 +61,7 @@ export const eventsSuite = (test: ShopTest): void => {
       assert.deepStrictEqual(yield* startedBy("orders.placed"), [])
     })
 
-    test("a trigger's expression decides by the event, and one that fails is no match with a warning", function* (shop) {
+    test("a trigger's expression decides by the event, and one that fails does not match and warns", function* (shop) {
       yield* shop.register(
         handles("big", { triggers: [{ event: "order.placed", expression: "event.data.amount > 100" }] })
       )
@@ -137,7 +137,7 @@ export const eventsSuite = (test: ShopTest): void => {
       assert.strictEqual(outcome?._tag === "Failure" && outcome.error.code, "FUNCTION_NOT_FOUND")
     })
 
-    test("what a program registers that was started earlier does not take back what a later one has registered", function* (shop) {
+    test("a registration by a program that was started earlier does not replace that of a later one", function* (shop) {
       const [before, after] = [handles("ship"), handles("ship", { on: ["order.paid"] })]
       const version = Effect.map(FunctionRows.listFunctions(shop.store, "default"), ([ship]) => ship?.version)
 
@@ -167,7 +167,7 @@ export const eventsSuite = (test: ShopTest): void => {
       assert.strictEqual(yield* version, 3)
     })
 
-    test("the same program that registers again defends what it has registered", function* (shop) {
+    test("a program that registers again keeps its registration", function* (shop) {
       const [before, after] = [handles("ship"), handles("ship", { on: ["order.paid"] })]
       yield* shop.store.write(FunctionRows.registerFunctions("default", [after], 1000))
       yield* shop.store.write(FunctionRows.registerFunctions("default", [after], 3000))
@@ -191,7 +191,7 @@ export const eventsSuite = (test: ShopTest): void => {
       )
     })
 
-    test("the same idempotency key with other data returns the first event and says so", function* (shop) {
+    test("the same idempotency key with other data returns the first event with a warning", function* (shop) {
       const first = yield* shop.emit("order.placed", { orderId: "o-1" }, { idempotencyKey: "o-1" })
 
       const later = yield* shop.emit("order.placed", { orderId: "o-2" }, { idempotencyKey: "o-1" })
@@ -243,7 +243,7 @@ export const eventsSuite = (test: ShopTest): void => {
       assert.deepStrictEqual([later.duplicate, later.eventId === first.eventId], [false, false])
     })
 
-    test("idempotency keys of environments and of operations are apart", function* (shop) {
+    test("environments and operations have separate idempotency keys", function* (shop) {
       yield* shop.emit("order.placed", {}, { idempotencyKey: "k" })
 
       const message = { environment: "default", topic: "order.placed", data: "{}", idempotencyKey: "k" }
@@ -310,7 +310,7 @@ export const eventsSuite = (test: ShopTest): void => {
       )
     })
 
-    test("what a commit started is told to listeners once, before the caller goes on", function* (shop) {
+    test("listeners hear of started runs once, before the caller continues", function* (shop) {
       yield* shop.register(handles("charge"))
       let heard = 0
       const stop = shop.store.onCommit(({ ready }) => void (ready && heard++))
@@ -322,7 +322,7 @@ export const eventsSuite = (test: ShopTest): void => {
       assert.strictEqual(heard, 1)
     })
 
-    test("the ending of a run is told to listeners", function* (shop) {
+    test("listeners hear of the end of a run", function* (shop) {
       yield* shop.register(handles("charge"))
       const job = yield* shop.start()
       yield* shop.report(job, complete())

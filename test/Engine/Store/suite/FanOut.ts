@@ -1,8 +1,8 @@
-/** What very many wait for at once, or are to be told at once: it takes several transactions, and loses nothing on the way. */
+/** Events with very many waits: their delivery takes several transactions, and loses nothing. */
 import { assert, describe } from "@effect/vitest"
 import * as Effect from "effect/Effect"
 import type { Job, Outcome, TurnOp } from "../../../../src/Protocol/Worker.ts"
-import { MOST_ROWS } from "../../../../src/Engine/Store/Room.ts"
+import { MOST_ROWS } from "../../../../src/Engine/Store/TransactionBudget.ts"
 import * as Append from "../../../../src/Engine/Events/Append.ts"
 import { listRuns } from "../../../../src/Engine/Runs/RunList.ts"
 import * as Steering from "../../../../src/Engine/Runs/RunControl.ts"
@@ -78,8 +78,8 @@ const watchCommits = (shop: Shop) => {
 }
 
 export const fanOutSuite = (test: ShopTest): void => {
-  describe("an event that very many wait for", () => {
-    test("goes to a bounded number in one transaction, and to all of them in the end", function* (shop) {
+  describe("an event with very many waits", () => {
+    test("goes to a bounded number of waits in one transaction, and to all in the end", function* (shop) {
       yield* shop.register(handles("charge"))
       yield* waiting(shop)
       const ended = watchCommits(shop)
@@ -93,7 +93,7 @@ export const fanOutSuite = (test: ShopTest): void => {
       assert.strictEqual((yield* fireDue(shop.store)).nextDueAt, Infinity)
     })
 
-    test("leaves the others their turn: what is due says so, and calls are served in between", function* (shop) {
+    test("lets other work run: the rest is due later, and calls are served in between", function* (shop) {
       yield* shop.register(handles("charge"))
       yield* waiting(shop)
 
@@ -110,7 +110,7 @@ export const fanOutSuite = (test: ShopTest): void => {
       assert.deepStrictEqual(yield* received(shop), { '{"n":1}': many })
     })
 
-    test("does not share a transaction with another one once that is full", function* (shop) {
+    test("does not share a full transaction with another event", function* (shop) {
       yield* shop.register(handles("charge"))
       yield* startMany(shop, many, (i) => [waitFor("paid:0", i % 2 === 0 ? "a" : "b"), suspend("paid:0")])
       const ended = watchCommits(shop)
@@ -125,7 +125,7 @@ export const fanOutSuite = (test: ShopTest): void => {
       )
     })
 
-    test("comes before those that were stored after it", function* (shop) {
+    test("is delivered before later events", function* (shop) {
       yield* shop.register(handles("charge"))
       yield* waiting(shop)
 
@@ -137,7 +137,7 @@ export const fanOutSuite = (test: ShopTest): void => {
       assert.deepStrictEqual(yield* received(shop), { '{"n":1}': many })
     })
 
-    test("does not hold up an event of another name", function* (shop) {
+    test("does not delay an event of another name", function* (shop) {
       yield* shop.register(handles("charge"))
       yield* waiting(shop)
       const [job] = yield* startMany(shop, 1, () => [waitFor("sent:0", "order.sent")])
@@ -151,7 +151,7 @@ export const fanOutSuite = (test: ShopTest): void => {
       assert.deepStrictEqual(yield* received(shop), { '{"n":1}': many })
     })
 
-    test("reaches each by what it matches, and leaves the others waiting", function* (shop) {
+    test("reaches the waits that it matches, and no others", function* (shop) {
       yield* shop.register(handles("charge"))
       const kinds = [
         waitFor("paid:0", "invoice.paid", { match: "data.i" }),
@@ -176,7 +176,7 @@ export const fanOutSuite = (test: ShopTest): void => {
       assert.deepStrictEqual(yield* received(shop), { '{"i":9}': MOST_ROWS })
     })
 
-    test("gives every expression all that it may spend, however many there are", function* (shop) {
+    test("gives every expression its full budget, however many there are", function* (shop) {
       yield* shop.register(handles("charge"))
       const list = JSON.stringify(Array.from({ length: 100 }, (_, i) => i))
       const match = `${list}.all(a, ${list}.all(b, a + b >= 0 && event.data.n == 1))`
@@ -189,7 +189,7 @@ export const fanOutSuite = (test: ShopTest): void => {
       assert.deepStrictEqual(yield* received(shop), { '{"n":1}': 20 })
     })
 
-    test("goes once to a wait that is opened meanwhile, which has looked back", function* (shop) {
+    test("is delivered once to a wait that is opened meanwhile and has looked back", function* (shop) {
       yield* shop.register(handles("charge"))
       yield* waiting(shop, many)
       const late = yield* startMany(shop, 2, () => [])
@@ -209,7 +209,7 @@ export const fanOutSuite = (test: ShopTest): void => {
       assert.deepStrictEqual(shop.heard(), ["Fired paid:1", "Fired paid:1"])
     })
 
-    test("does not go to a run that began after it", function* (shop) {
+    test("is not delivered to a run that began after it", function* (shop) {
       yield* shop.register(handles("charge"))
       yield* waiting(shop)
 
@@ -221,7 +221,7 @@ export const fanOutSuite = (test: ShopTest): void => {
       assert.deepStrictEqual(shop.heard(), [])
     })
 
-    test("comes before the timeout of a wait to which it has not got yet", function* (shop) {
+    test("is delivered before the timeout of a wait that it has not reached yet", function* (shop) {
       yield* shop.register(handles("charge"))
       yield* waiting(shop, many, { timeoutMs: 1000 })
       yield* waiting(shop, many, { timeoutMs: 1000, match: "event.data.n == 1 && trigger.data.i >= 0" })
@@ -234,7 +234,7 @@ export const fanOutSuite = (test: ShopTest): void => {
       assert.deepStrictEqual(yield* received(shop), { '{"n":1}': 2 * many, '"WaitTimeoutError"': 1 })
     })
 
-    test("does not come before a timeout when it was there before the wait", function* (shop) {
+    test("does not precede a timeout when it is older than the wait", function* (shop) {
       yield* shop.register(handles("charge"))
       yield* waiting(shop, many)
       const [job] = yield* startMany(shop, 1, () => [])
@@ -247,7 +247,7 @@ export const fanOutSuite = (test: ShopTest): void => {
       assert.deepStrictEqual(yield* received(shop), { '{"n":1}': many, '"WaitTimeoutError"': 1 })
     })
 
-    test("finds runs that were cancelled or paused meanwhile as they are", function* (shop) {
+    test("respects runs that were cancelled or paused meanwhile", function* (shop) {
       yield* shop.register(handles("charge"))
       const jobs = yield* waiting(shop)
       const [cancelled, paused] = [jobs.at(-1)!.runId, jobs.at(-2)!.runId]
@@ -265,7 +265,7 @@ export const fanOutSuite = (test: ShopTest): void => {
       assert.deepStrictEqual(yield* received(shop), { '{"n":1}': 1 })
     })
 
-    test("leaves no run stuck that it has not got to", function* (shop) {
+    test("leaves no run stuck that it has not reached", function* (shop) {
       yield* shop.register(handles("charge"))
       const jobs = yield* waiting(shop)
       yield* shop.emit("order.paid", { n: 1 })
@@ -274,15 +274,15 @@ export const fanOutSuite = (test: ShopTest): void => {
 
       assert.strictEqual(yield* Stuck.countStuckRuns(shop.store), 0)
       assert.deepStrictEqual(
-        waits.map(({ fired, isOnItsWay }) => ({ fired, isOnItsWay })),
-        [{ fired: false, isOnItsWay: true }]
+        waits.map(({ fired, isBeingDelivered }) => ({ fired, isBeingDelivered })),
+        [{ fired: false, isBeingDelivered: true }]
       )
       yield* shop.fire()
       const [wait] = (yield* shop.situation(jobs.at(-1)!.runId)).waits
       assert.isUndefined(wait)
     })
 
-    test("is told to live turns a few megabytes at a time, as one text", function* (shop) {
+    test("is sent to live turns a few megabytes at a time, as one shared string", function* (shop) {
       yield* shop.register(handles("charge"))
       yield* startMany(shop, 30, () => [waitFor("paid:0", "order.paid")])
       const told: Array<number> = []
@@ -295,7 +295,7 @@ export const fanOutSuite = (test: ShopTest): void => {
       assert.strictEqual(shop.heard().length, 30)
     })
 
-    test("reaches those whose transaction it filled from the start", function* (shop) {
+    test("reaches a wait even when it alone fills a transaction", function* (shop) {
       yield* shop.register(handles("charge"))
       yield* waiting(shop, 3)
       yield* waiting(shop, many, { match: "event.data.n == 0" })
@@ -331,7 +331,7 @@ export const fanOutSuite = (test: ShopTest): void => {
         ({ totalCount }) => totalCount
       )
 
-    test("is cancelled with a bounded number of them in one transaction, and the others after", function* (shop) {
+    test("is cancelled with a bounded number of children in one transaction, and the others later", function* (shop) {
       const parent = yield* children(shop)
       const ended: Array<number> = []
       shop.store.onCommit((changes) => void ended.push(changes.ended.length))
@@ -345,7 +345,7 @@ export const fanOutSuite = (test: ShopTest): void => {
       assert.strictEqual(yield* count(shop, "cancelled"), many)
     })
 
-    test("leaves alone those that have completed before it was their turn", function* (shop) {
+    test("keeps children that complete before they are cancelled", function* (shop) {
       const parent = yield* children(shop)
       const jobs = yield* shop.claim({ credit: many })
       const last = jobs.at(-1)!

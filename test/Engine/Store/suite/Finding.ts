@@ -30,7 +30,7 @@ const searchBy = ["event.data.orderId"]
 
 export const findingSuite = (test: ShopTest): void => {
   describe("finding runs", () => {
-    test("a run is found by its attributes from the moment it is there", function* (shop) {
+    test("a run is found by its attributes as soon as it exists", function* (shop) {
       yield* shop.register(handles("charge", { searchBy }))
       yield* fillAll(shop)
       const { runIds } = yield* shop.emit("order.placed", { orderId: "o-1" })
@@ -43,7 +43,7 @@ export const findingSuite = (test: ShopTest): void => {
       assert.deepStrictEqual(yield* found(shop, orderId("[object Object]")), [])
     })
 
-    test("runs are counted along every way, by whatever they have in common", function* (shop) {
+    test("runs are counted by every plan and every grouping", function* (shop) {
       yield* shop.register(handles("charge", { searchBy }))
       yield* fillAll(shop)
       yield* shop.report(yield* shop.start("order.placed", { orderId: "o-1" }), fail("card 12 is declined"))
@@ -90,7 +90,7 @@ export const findingSuite = (test: ShopTest): void => {
       }
     })
 
-    test("a number is found by its text", function* (shop) {
+    test("a number is found by its decimal text", function* (shop) {
       yield* shop.register(handles("charge", { searchBy }))
       const { runIds } = yield* shop.emit("order.placed", { orderId: 17 })
 
@@ -98,7 +98,7 @@ export const findingSuite = (test: ShopTest): void => {
       assert.deepStrictEqual(yield* found(shop, orderId("17")), runIds)
     })
 
-    test("runs from before are filled in, slice after slice, and the list says how far", function* (shop) {
+    test("attributes of earlier runs are filled in, slice after slice, and the list says how far", function* (shop) {
       yield* shop.register(handles("charge"), handles("ship"))
       const ids: Array<string> = []
       for (let i = 0; i < 450; i++) {
@@ -128,7 +128,7 @@ export const findingSuite = (test: ShopTest): void => {
       assert.isFalse(yield* shop.store.read(SearchAttributes.isFillingNeeded()))
     })
 
-    test("runs of the transaction that registers the path are found too", function* (shop) {
+    test("runs of the transaction that registers the path are found as well", function* (shop) {
       yield* shop.register(handles("charge"))
       const [, { runIds }] = yield* Effect.all(
         [
@@ -142,7 +142,7 @@ export const findingSuite = (test: ShopTest): void => {
       assert.deepStrictEqual(yield* found(shop, orderId("o-1")), runIds)
     })
 
-    test("a path that nobody names any more is refused and forgotten, and is filled when it is named again", function* (shop) {
+    test("a path that no function names is refused and deleted, and filled in when it is named again", function* (shop) {
       yield* shop.register(handles("charge", { searchBy }))
       const { runIds } = yield* shop.emit("order.placed", { orderId: "o-1" })
       yield* fillAll(shop)
@@ -158,7 +158,7 @@ export const findingSuite = (test: ShopTest): void => {
       assert.deepStrictEqual(yield* found(shop, orderId("o-1")), [...later, ...runIds])
     })
 
-    test("a run that is deleted takes its attributes with it", function* (shop) {
+    test("a deleted run loses its attributes", function* (shop) {
       yield* shop.register(handles("charge", { searchBy }))
       yield* shop.report(yield* shop.start("order.placed", { orderId: "o-1" }), complete())
       const { runIds } = yield* shop.emit("order.placed", { orderId: "o-1" })
@@ -168,7 +168,7 @@ export const findingSuite = (test: ShopTest): void => {
       assert.deepStrictEqual(yield* found(shop, orderId("o-1")), runIds)
     })
 
-    test("pages go on while runs come, and count those before", function* (shop) {
+    test("pages stay stable while runs come, and count the earlier ones", function* (shop) {
       yield* shop.register(handles("charge"), handles("ship"))
       const ids: Array<string> = []
       for (let i = 0; i < 6; i++)
@@ -195,7 +195,7 @@ export const findingSuite = (test: ShopTest): void => {
       )
     })
 
-    test("a page whose time is up says how far it has looked, and the next one goes on there", function* (shop) {
+    test("a page whose time is up says how far it has looked, and the next one continues there", function* (shop) {
       yield* shop.register(handles("charge"))
       const { runIds } = yield* shop.emit("order.placed", { amount: 500 })
       for (let i = 0; i < 600; i++) {
@@ -229,7 +229,7 @@ export const findingSuite = (test: ShopTest): void => {
       assert.strictEqual(new Set(backTo).size, backTo.length)
     })
 
-    test("failed runs are found by their errors, among others that failed", function* (shop) {
+    test("failed runs are found by their errors", function* (shop) {
       yield* shop.register(handles("charge"))
       const failed: Array<string> = []
       for (const message of ["card declined", "no such card", "Card DECLINED by bank"]) {

@@ -1,4 +1,4 @@
-/** Topics and consumer groups: what is counted, handed out, settled, handed out again and deleted. */
+/** Topics and consumer groups: counts, delivery, settlement, redelivery and deletion. */
 import { assert, describe } from "@effect/vitest"
 import * as Effect from "effect/Effect"
 import * as TestClock from "effect/testing/TestClock"
@@ -48,7 +48,7 @@ const publish = (shop: Shop, topic: string, text = "") =>
 
 export const groupsSuite = (test: ShopTest): void => {
   describe("consumer groups", () => {
-    test("share what follows their beginning, each event with one holder", function* (shop) {
+    test("share later events, each event with one member at a time", function* (shop) {
       yield* shop.emit("order.placed", { i: 0 })
       const { key } = yield* shop.store.write(GroupRows.openGroup(packers))
       for (let i = 1; i <= 4; i++) yield* shop.emit("order.placed", { i })
@@ -63,7 +63,7 @@ export const groupsSuite = (test: ShopTest): void => {
       assert.deepStrictEqual(held(yield* claim(shop, key, { anna: 9 })), [])
     })
 
-    test("keep an acked event from coming again, and give a missed one to somebody", function* (shop) {
+    test("never deliver an acked event again, and give a missed one to another member", function* (shop) {
       const { key } = yield* shop.store.write(GroupRows.openGroup(packers))
       const { position: first } = yield* shop.emit("order.placed", { i: 1 })
       yield* shop.emit("order.placed", { i: 2 })
@@ -85,7 +85,7 @@ export const groupsSuite = (test: ShopTest): void => {
       assert.deepStrictEqual(held(yield* claim(shop, key, { ben: 9 })), ["ben 2 2"])
     })
 
-    test("give up what has failed too often, and count no failure for a holder that is gone", function* (shop) {
+    test("give up events that failed too often, and count no failure when a member is gone", function* (shop) {
       const { key } = yield* shop.store.write(GroupRows.openGroup(packers))
       const { position } = yield* shop.emit("order.placed", { i: 1 })
       yield* claim(shop, key, { anna: 1 })
@@ -104,7 +104,7 @@ export const groupsSuite = (test: ShopTest): void => {
       assert.deepStrictEqual([held(last), last.exhausted.length], [[], 1])
     })
 
-    test("keep the newest thousand of what they have given up, until they are deleted", function* (shop) {
+    test("keep the newest thousand dead letters, until they are deleted", function* (shop) {
       const { key } = yield* shop.store.write(GroupRows.openGroup(packers))
       const choice = { environment, namespace: "default", name: "packers" }
       const positions: Array<number> = []
@@ -143,7 +143,7 @@ export const groupsSuite = (test: ShopTest): void => {
       })
     })
 
-    test("give a holder time for all that it has, for all but some, or for one", function* (shop) {
+    test("extend deadlines for all events of a member, for all but some, or for one", function* (shop) {
       const { key } = yield* shop.store.write(GroupRows.openGroup(packers))
       const positions: Array<number> = []
       for (let i = 1; i <= 3; i++) positions.push((yield* shop.emit("order.placed", { i })).position)
@@ -164,14 +164,14 @@ export const groupsSuite = (test: ShopTest): void => {
       assert.strictEqual(yield* extend({}), 1)
     })
 
-    test("pass over what their filter leaves out", function* (shop) {
+    test("skip events that their filter rejects", function* (shop) {
       const { key } = yield* shop.store.write(GroupRows.openGroup({ ...packers, filter: "event.data.i > 1" }))
       for (let i = 1; i <= 3; i++) yield* shop.emit("order.placed", { i })
 
       assert.deepStrictEqual(held(yield* claim(shop, key, { anna: 9 })), ["anna 2 1", "anna 3 1"])
     })
 
-    test("are of one environment: in another one nobody gets, keeps or deletes anything of theirs", function* (shop) {
+    test("belong to one environment: nobody in another one gets, keeps or deletes their events", function* (shop) {
       const { key } = yield* shop.store.write(GroupRows.openGroup(packers))
       yield* shop.emit("order.placed", { i: 1 })
       yield* shop.emit("order.placed", { i: 2 }, { environment: "staging" })
@@ -197,7 +197,7 @@ export const groupsSuite = (test: ShopTest): void => {
       assert.isDefined(yield* shop.store.read(GroupInspection.getSetup("staging", there.key)))
     })
 
-    test("are deleted when nobody has used them for long, and then begin anew", function* (shop) {
+    test("are deleted when nobody has used them for long, and are then created anew", function* (shop) {
       const { key } = yield* shop.store.write(GroupRows.openGroup(packers))
       yield* TestClock.adjust(1000)
       yield* shop.store.write(AbandonedGroups.touchGroups(environment, [key]))
@@ -208,7 +208,7 @@ export const groupsSuite = (test: ShopTest): void => {
       assert.isTrue((yield* shop.store.write(GroupRows.openGroup(packers))).isNew)
     })
 
-    test("that nobody has begun are not begun by who wants to go on", function* (shop) {
+    test("that do not exist are not created by a member that wants to continue", function* (shop) {
       assert.isUndefined(yield* shop.store.write(GroupRows.reopenGroup(packers)))
       const { key } = yield* shop.store.write(GroupRows.openGroup(packers))
 
@@ -216,7 +216,7 @@ export const groupsSuite = (test: ShopTest): void => {
     })
   })
 
-  describe("looking after consumer groups", () => {
+  describe("managing consumer groups", () => {
     const created: GroupDefinition = { ...packers, settings: { maxInflight: 7, ackMode: "manual" } }
     const choice = { environment, namespace: "default", name: "packers" }
 
@@ -253,7 +253,7 @@ export const groupsSuite = (test: ShopTest): void => {
       })
     })
 
-    test("what a member asks for does not change the filter that somebody has given", function* (shop) {
+    test("the options of a member do not change the configured filter", function* (shop) {
       yield* shop.store.write(GroupInspection.createGroup({ ...created, filter: "event.data.i > 1" }))
       assert.strictEqual((yield* shop.store.write(GroupRows.openGroup(packers))).filter, "event.data.i > 1")
       yield* shop.store.write(GroupInspection.updateGroup(choice, { filter: null }))
@@ -269,7 +269,7 @@ export const groupsSuite = (test: ShopTest): void => {
       )
     })
 
-    test("they say what waits, what is out, what comes again and what was given up", function* (shop) {
+    test("they count waiting, held, retried and dead events", function* (shop) {
       const { key } = yield* shop.store.write(GroupRows.openGroup(packers))
       const positions: Array<number> = []
       for (let i = 1; i <= 5; i++) positions.push((yield* shop.emit("order.placed", { i })).position)
@@ -311,7 +311,7 @@ export const groupsSuite = (test: ShopTest): void => {
       assert.deepStrictEqual(yield* seen, [positions[2], 2, 1, 0, undefined, 1])
     })
 
-    test("they know the newest event that fits, and whether the filter lets it through", function* (shop) {
+    test("they know the newest matching event, and whether the filter accepts it", function* (shop) {
       const newest = Effect.map(shop.store.read(GroupInspection.getGroup(choice)), (group) => group.newest)
       yield* shop.store.write(GroupRows.openGroup({ ...packers, filter: "event.data.i > 1" }))
       assert.isUndefined(yield* newest)
@@ -323,7 +323,7 @@ export const groupsSuite = (test: ShopTest): void => {
       assert.deepInclude(yield* newest, { position, name: "order.placed", passes: false })
     })
 
-    test("a paused one hands out nothing, new or again, and goes on where it was", function* (shop) {
+    test("a paused group delivers nothing, and continues from the same position", function* (shop) {
       const { key } = yield* shop.store.write(GroupRows.openGroup(packers))
       yield* shop.emit("order.placed", { i: 1 })
       yield* shop.emit("order.placed", { i: 2 })
@@ -350,7 +350,7 @@ export const groupsSuite = (test: ShopTest): void => {
       assert.deepStrictEqual(held(yield* claim(shop, key, { ben: 9 })), ["ben 1 2", "ben 2 1"])
     })
 
-    test("what is held when it is paused may be acked", function* (shop) {
+    test("events held when it is paused may be acked", function* (shop) {
       const { key } = yield* shop.store.write(GroupRows.openGroup(packers))
       const { position } = yield* shop.emit("order.placed", { i: 1 })
       yield* claim(shop, key, { anna: 1 })
@@ -364,7 +364,7 @@ export const groupsSuite = (test: ShopTest): void => {
       )
     })
 
-    test("settings are changed one by one, and taken away", function* (shop) {
+    test("settings are changed one by one, and removed", function* (shop) {
       yield* shop.store.write(GroupInspection.createGroup({ ...created, metadata: "{}" }))
 
       const { metadata, settings } = yield* shop.store.write(
@@ -377,7 +377,7 @@ export const groupsSuite = (test: ShopTest): void => {
       assert.deepStrictEqual([settings, metadata], [{ ackMode: "manual", maxRedeliveries: 0 }, undefined])
     })
 
-    test("a name that stands for several patterns does until one of them is named", function* (shop) {
+    test("a name with several patterns needs the pattern", function* (shop) {
       const pattern = "topic:news"
       yield* shop.store.write(GroupRows.openGroup(packers))
       yield* shop.store.write(GroupRows.openGroup({ ...packers, pattern, kind: "message", names: "news" }))
@@ -398,7 +398,7 @@ export const groupsSuite = (test: ShopTest): void => {
       assert.strictEqual((yield* shop.store.read(GroupInspection.getGroup(choice))).pattern, packers.pattern)
     })
 
-    test("a deleted one leaves nothing behind, and its key is not given again", function* (shop) {
+    test("a deleted group leaves nothing behind, and its key is not reused", function* (shop) {
       const { key } = yield* shop.store.write(GroupRows.openGroup(packers))
       const { position } = yield* shop.emit("order.placed", { i: 1 })
       yield* claim(shop, key, { anna: 1 })
@@ -421,7 +421,7 @@ export const groupsSuite = (test: ShopTest): void => {
       assert.strictEqual(anew.cursor, position)
     })
 
-    test("they are listed as they came, by namespace, name and status, in pages", function* (shop) {
+    test("they are listed in order of creation, by namespace, name and status, in pages", function* (shop) {
       for (const namespace of ["a", "b"]) {
         for (const name of ["packers", "printers"])
           yield* shop.store.write(GroupRows.openGroup({ ...packers, namespace, name }))
@@ -451,7 +451,7 @@ export const groupsSuite = (test: ShopTest): void => {
       assert.deepStrictEqual(yield* list({ after: next }), ["b/printers", 4])
     })
 
-    test("those that were created, updated or are paused are kept when nobody uses them", function* (shop) {
+    test("groups that were created, updated or paused explicitly are kept when nobody uses them", function* (shop) {
       yield* shop.store.write(GroupInspection.createGroup(created))
       for (const name of ["updated", "paused", "resumed"])
         yield* shop.store.write(GroupRows.openGroup({ ...packers, name }))
@@ -478,7 +478,7 @@ export const groupsSuite = (test: ShopTest): void => {
   })
 
   describe("topics", () => {
-    test("know their messages and the lag of the group furthest behind", function* (shop) {
+    test("count their messages and the largest lag of a group", function* (shop) {
       const news = { ...packers, pattern: "topic:news", kind: "message", names: "news" } as const
       const { key } = yield* shop.store.write(GroupRows.openGroup(news))
       const first = yield* publish(shop, "news")
@@ -510,7 +510,7 @@ export const groupsSuite = (test: ShopTest): void => {
       )
     })
 
-    test("lose their old messages in one environment after the other", function* (shop) {
+    test("lose old messages in one environment after the other", function* (shop) {
       const publishIn = (environment: string, topic: string) =>
         shop.store.write(Publish.appendMessage({ environment, topic, data: "{}" }))
       for (const environment of ["default", "staging", "test"]) {

@@ -59,7 +59,7 @@ export const kvSuite = (test: ShopTest): void => {
       assert.deepStrictEqual(yield* read(store, "cart-1"), ["writer 0", 2])
     })
 
-    test("a write of several keys is refused as a whole", function* ({ store }) {
+    test("a write of several keys is refused whole", function* ({ store }) {
       yield* make(store)
       yield* write(store, put("a", "1"), put("b", "1"))
 
@@ -71,7 +71,7 @@ export const kvSuite = (test: ShopTest): void => {
       assert.strictEqual((yield* store.read(KvBuckets.readBucket(environment, "carts"))).revision, 2)
     })
 
-    test("a refused write leaves those of its group alone", function* ({ store }) {
+    test("a refused write does not affect others of its group", function* ({ store }) {
       yield* make(store)
       yield* Effect.all(
         [
@@ -112,7 +112,7 @@ export const kvSuite = (test: ShopTest): void => {
       assert.deepStrictEqual(yield* write(store, put("a", "again", 0)), [4])
     })
 
-    test("the sweep tells of an expiry once, and a write renews the time", function* (shop) {
+    test("the sweep announces an expiry once, and a write renews the time", function* (shop) {
       const { store } = shop
       yield* make(store, { ttlMs: 1000 })
       yield* write(store, put("a", "1"), put("b", "1"))
@@ -131,7 +131,7 @@ export const kvSuite = (test: ShopTest): void => {
       assert.include(yield* store.read(KvBuckets.readBucket(environment, "carts")), { values: 1, bytes: 2 })
     })
 
-    test("many expired keys go in batches", function* (shop) {
+    test("many expired keys are deleted in batches", function* (shop) {
       const { store } = shop
       yield* make(store, { ttlMs: 1000 })
       for (let i = 0; i < 600; i += 100)
@@ -149,7 +149,7 @@ export const kvSuite = (test: ShopTest): void => {
       })
     })
 
-    test("what is due next is known: an expiry, then the end of its marker", function* (shop) {
+    test("the next due time is known: an expiry, then the end of its marker", function* (shop) {
       const { store } = shop
       yield* make(store, { ttlMs: 1000 })
       yield* write(store, put("a", "1"))
@@ -159,7 +159,7 @@ export const kvSuite = (test: ShopTest): void => {
       assert.strictEqual((yield* FireDue.fireDue(store)).nextDueAt, 1000 + DAY)
     })
 
-    test("who reads on from before a forgotten marker is told so", function* (shop) {
+    test("a reader that continues from before a deleted marker is told so", function* (shop) {
       const { store } = shop
       yield* make(store)
       yield* write(store, put("a", "1"))
@@ -192,7 +192,7 @@ export const kvSuite = (test: ShopTest): void => {
       )
     })
 
-    test("a bucket's bytes are those that are kept, and its limit holds for them", function* ({ store }) {
+    test("a bucket counts the bytes that it keeps, and limits them", function* ({ store }) {
       yield* make(store, { history: 2, maxBytes: 12 })
       yield* write(store, put("a", "12345"))
       yield* write(store, put("a", "12345"))
@@ -204,7 +204,7 @@ export const kvSuite = (test: ShopTest): void => {
       assert.include(yield* store.read(KvBuckets.readBucket(environment, "carts")), { bytes: 11, values: 1 })
     })
 
-    test("room that expired keys take is free before they are swept", function* ({ store }) {
+    test("the bytes of expired keys are free before they are swept", function* ({ store }) {
       yield* make(store, { ttlMs: 1000, maxBytes: 10 })
       yield* write(store, put("a", "123456789"))
       assert.strictEqual(yield* refused(write(store, put("b", "1"))), "ValidationError")
@@ -214,7 +214,7 @@ export const kvSuite = (test: ShopTest): void => {
       assert.deepStrictEqual(yield* write(store, put("b", "123456789")), [2])
     })
 
-    test("a deleted bucket is gone at once, its keys in batches, and revisions never come back", function* (shop) {
+    test("a deleted bucket is gone at once, its keys in batches, and revisions are never reused", function* (shop) {
       const { store } = shop
       yield* make(store)
       for (let i = 0; i < 600; i += 100)
@@ -233,7 +233,7 @@ export const kvSuite = (test: ShopTest): void => {
       assert.strictEqual((yield* FireDue.fireDue(store)).nextDueAt, Number.POSITIVE_INFINITY)
     })
 
-    test("keys are listed in pages, which count the keys that are looked at", function* ({ store }) {
+    test("keys are listed in pages, which limit the keys that are read", function* ({ store }) {
       yield* make(store, { ttlMs: 1000 })
       yield* write(store, ...["a", "b", "c", "d", "e"].map((key) => put(key, key)))
       yield* write(store, { key: "b" }, { key: "d" })
@@ -249,7 +249,7 @@ export const kvSuite = (test: ShopTest): void => {
       assert.deepStrictEqual(yield* page("", 10), { keys: [] })
     })
 
-    test("what is remembered of a bucket is what is stored", function* ({ store }) {
+    test("the memory of a bucket equals its stored row", function* ({ store }) {
       yield* make(store, { maxBytes: 20 })
       yield* write(store, put("a", "1"))
       // in one group: a deletion, a bucket made anew, and writes before, between and after
@@ -271,7 +271,7 @@ export const kvSuite = (test: ShopTest): void => {
       assert.deepStrictEqual(yield* store.read(KvBuckets.listBuckets(environment)), [info])
     })
 
-    test("a commit tells of its changes in the order of their revisions", function* (shop) {
+    test("a commit announces its changes in the order of their revisions", function* (shop) {
       yield* make(shop.store)
       yield* Effect.all(
         Array.from({ length: 5 }, (_, i) => write(shop.store, put(`key-${i}`, String(i)))),
@@ -331,7 +331,7 @@ export const kvSuite = (test: ShopTest): void => {
       assert.deepStrictEqual(yield* page("b"), ["c"])
     })
 
-    test("changes can be read before there is any", function* ({ store }) {
+    test("changes can be read before there are any", function* ({ store }) {
       assert.deepInclude(yield* store.read(ConfigRows.readConfigChanges(environment, undefined, 10)), {
         revision: 0,
         changes: []

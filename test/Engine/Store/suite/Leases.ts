@@ -23,13 +23,13 @@ import * as Reports from "../../../../src/Engine/Turns/Reports.ts"
 import * as RunInspection from "../../../../src/Engine/Runs/RunInspection.ts"
 
 export const leasesSuite = (test: ShopTest): void => {
-  describe("a lease on which nothing moves", () => {
+  describe("a lease without progress", () => {
     const holder = (limitMs?: number) => () => ({
       turnLimits: limitMs === undefined ? undefined : new Map([["charge", limitMs]])
     })
     const gone = () => undefined
 
-    test("is counted when its turn has outlasted what its worker allows, and not while it may go on", function* (shop) {
+    test("is counted when its turn has exceeded the limit of its worker, and not before", function* (shop) {
       yield* shop.register(handles("charge"))
       const job = yield* shop.start()
       const count = (limitMs?: number) => Stuck.countStuckRuns(shop.store, holder(limitMs))
@@ -43,7 +43,7 @@ export const leasesSuite = (test: ShopTest): void => {
       assert.strictEqual(yield* count(60_000), 0)
     })
 
-    test("is not renewed by a worker that should have ended its turn, and renewed by any other", function* (shop) {
+    test("is not renewed by a worker that should have ended its turn, and is by any other", function* (shop) {
       yield* shop.register(handles("charge"))
       const job = yield* shop.start("order.placed", {}, { leaseMs: 200_000 })
       const until = () => Effect.map(shop.situation(job.runId), ({ lease }) => lease?.until)
@@ -66,7 +66,7 @@ export const leasesSuite = (test: ShopTest): void => {
       assert.strictEqual(yield* until(), 220_001)
     })
 
-    test("is not counted while it is rolled back, which has no limit", function* (shop) {
+    test("is not counted during a rollback, which has no limit", function* (shop) {
       yield* shop.register(handles("charge"))
       const job = yield* shop.start()
       yield* shop.report(job, {
@@ -104,7 +104,7 @@ export const leasesSuite = (test: ShopTest): void => {
   })
 
   describe("a worker that is gone", () => {
-    test("gives its runs back when it leaves, and that is no loss", function* (shop) {
+    test("gives its runs back when it leaves, which does not count as a loss", function* (shop) {
       yield* shop.register(handles("charge"))
       const job = yield* shop.start()
       for (let i = 0; i < 12; i++) {
@@ -116,7 +116,7 @@ export const leasesSuite = (test: ShopTest): void => {
       assert.strictEqual((yield* shop.run(job.runId)).attempt, 1)
     })
 
-    test("is no attempt: after one death the run goes on at once, then later and later", function* (shop) {
+    test("does not count as an attempt: after one death the run continues at once, then later and later", function* (shop) {
       yield* shop.register(handles("charge"))
       const job = yield* shop.start()
       for (const delay of [0, 1000, 2000, 4000, 8000, 16_000, 32_000, 60_000, 60_000]) {
@@ -140,7 +140,7 @@ export const leasesSuite = (test: ShopTest): void => {
       assert.deepStrictEqual(yield* shop.claim(), [])
     })
 
-    test("may be that of one turn alone, and says why", function* (shop) {
+    test("may lose one turn only, with the reason", function* (shop) {
       yield* shop.register(handles("charge"))
       const first = yield* shop.start()
       const second = yield* shop.start()
@@ -160,7 +160,7 @@ export const leasesSuite = (test: ShopTest): void => {
       assert.deepInclude(pause?.details, { losses: 10, last: "it was dropped" })
     })
 
-    test("counts anew after the run has made progress, and after a resume", function* (shop) {
+    test("has its losses reset after progress of the run, and after a resume", function* (shop) {
       yield* shop.register(handles("charge"))
       let job = yield* shop.start()
       const lose = Effect.gen(function* () {
@@ -185,7 +185,7 @@ export const leasesSuite = (test: ShopTest): void => {
       assert.strictEqual((yield* shop.claim()).length, 1)
     })
 
-    test("leaves what had fired in the journal", function* (shop) {
+    test("keeps fired waits in the journal", function* (shop) {
       yield* shop.register(handles("charge"))
       const job = yield* shop.start()
       yield* shop.report(job, sleep("rest:0", 1))
@@ -199,7 +199,7 @@ export const leasesSuite = (test: ShopTest): void => {
       )
     })
 
-    test("does not undo a pause that was asked for", function* (shop) {
+    test("does not undo a requested pause", function* (shop) {
       yield* shop.register(handles("charge"))
       const job = yield* shop.start()
       yield* shop.store.write(Steering.pauseRun("default", job.runId, "stock-taking"))
@@ -214,7 +214,7 @@ export const leasesSuite = (test: ShopTest): void => {
   })
 
   describe("a lease that can run out", () => {
-    test("holds until its time, then the run is taken back and its worker told", function* (shop) {
+    test("holds until its end, then the run is taken back and its worker told", function* (shop) {
       yield* shop.register(handles("charge"))
       const job = yield* shop.start("order.placed", {}, { leaseMs: 1000 })
       assert.strictEqual(shop.lastChanges?.dueAt, 1000)
@@ -235,7 +235,7 @@ export const leasesSuite = (test: ShopTest): void => {
       assert.strictEqual(yield* shop.refused(job, done("charge:0")), "LEASE_LOST")
     })
 
-    test("holds longer when it is extended, and what is gone is said to be gone", function* (shop) {
+    test("holds longer when it is extended, and a lost lease is reported", function* (shop) {
       yield* shop.register(handles("charge"))
       const job = yield* shop.start("order.placed", {}, { leaseMs: 1000 })
       yield* shop.pass(900)
@@ -271,7 +271,7 @@ export const leasesSuite = (test: ShopTest): void => {
       assert.strictEqual(yield* shop.status(job.runId), "waiting")
     })
 
-    test("goes on when its worker comes back with it, and what has fired is told again", function* (shop) {
+    test("continues when its worker reconnects with it, and fired waits are sent again", function* (shop) {
       yield* shop.register(handles("charge"))
       for (const n of [1, 2]) yield* shop.emit("order.placed", { n })
       const [kept, left] = yield* shop.claim({ credit: 2, leaseMs: 1000 })
@@ -304,7 +304,7 @@ export const leasesSuite = (test: ShopTest): void => {
       assert.strictEqual(yield* shop.status(kept!.runId), "waiting")
     })
 
-    test("is not made of one that cannot", function* (shop) {
+    test("is not extended when it never runs out", function* (shop) {
       yield* shop.register(handles("charge"))
       const job = yield* shop.start()
 
@@ -317,7 +317,7 @@ export const leasesSuite = (test: ShopTest): void => {
       assert.strictEqual(yield* shop.status(job.runId), "running")
     })
 
-    test("is due in the order of all that is due", function* (shop) {
+    test("is due in the order of everything due", function* (shop) {
       yield* shop.register(handles("charge"))
       const job = yield* shop.start("order.placed", {}, { leaseMs: 1000 })
       yield* shop.report(job, sleep("rest:0", 3000))
@@ -352,7 +352,7 @@ export const leasesSuite = (test: ShopTest): void => {
       assert.strictEqual((yield* shop.claim({ credit: 1000 })).length, 600)
     })
 
-    test("is not held up by what is due after the last date, which the database could not give back", function* (shop) {
+    test("is not blocked by a time after the last date, which the database cannot represent", function* (shop) {
       yield* shop.register(handles("charge"), handles("ship", { on: [] }))
       const far = yield* shop.start()
       yield* shop.report(

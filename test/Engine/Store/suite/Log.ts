@@ -1,4 +1,4 @@
-/** Reading on in the log: positions, kinds, names and patterns, environments. */
+/** Reading the log: positions, kinds, names and patterns, environments. */
 import { assert, describe } from "@effect/vitest"
 import * as Effect from "effect/Effect"
 import { putSecret } from "../../../../src/Engine/Secrets/SecretRows.ts"
@@ -29,7 +29,7 @@ export const logSuite = (test: ShopTest): void => {
       assert.strictEqual(second.position, yield* EndOfLog.readEndOfLog(shop.store))
     })
 
-    test("a page bounds what is looked at, and passes over what does not fit", function* (shop) {
+    test("a page limits the rows that are read, and skips rows that do not match", function* (shop) {
       for (const name of ["order.placed", "user.created", "order.paid", "order.item.added"])
         yield* shop.emit(name)
       const read = (patterns: ReadonlyArray<string>, limit = 100) =>
@@ -48,7 +48,7 @@ export const logSuite = (test: ShopTest): void => {
       assert.deepStrictEqual(yield* read(["order.*"], 1), [["order.placed"], false])
     })
 
-    test("what a pattern fits is found, however sparse it is and whatever lies between", function* (shop) {
+    test("matches of a pattern are found, however sparse they are", function* (shop) {
       const expected: Array<string> = []
       for (let i = 0; i < 120; i++) {
         const name = i % 12 === 0 ? `order.${i % 48}.placed` : `page.${i % 7}`
@@ -92,7 +92,7 @@ export const logSuite = (test: ShopTest): void => {
       }
     })
 
-    test("what a pattern fits is found among more names than are looked at one by one", function* (shop) {
+    test("matches of a pattern are found among more names than are tried one by one", function* (shop) {
       const positions: Array<number> = []
       for (let i = 0; i < 200; i++) {
         const fits = i % 50 === 49
@@ -113,7 +113,7 @@ export const logSuite = (test: ShopTest): void => {
       }
     })
 
-    test("is read backwards, without what belongs to others", function* (shop) {
+    test("is read backwards, without rows of others", function* (shop) {
       for (let i = 0; i < 3; i++) {
         yield* shop.emit("order.placed", { i })
         yield* shop.store.write(
@@ -136,7 +136,7 @@ export const logSuite = (test: ShopTest): void => {
       }
     })
 
-    test("messages and other environments do not show among events", function* (shop) {
+    test("messages and other environments do not appear among events", function* (shop) {
       yield* shop.emit("order.placed")
       yield* shop.store.write(
         Publish.appendMessage({ environment: "default", topic: "order.placed", data: "{}" })

@@ -115,7 +115,7 @@ export const projectionsSuite = (test: ShopTest): void => {
       assert.deepStrictEqual([state?.state, state?.position, info.position], ['{"count":3}', 3, 3])
     })
 
-    test("belong to one worker, until it lets go", function* ({ store }) {
+    test("belong to one worker, until it releases them", function* ({ store }) {
       const first = yield* own(store)
       const refused = yield* store.write(
         ProjectionOwnerRows.claimProjection({
@@ -131,9 +131,7 @@ export const projectionsSuite = (test: ShopTest): void => {
       assert.isAbove(second.generation, first.generation)
     })
 
-    test("go to another worker when the owner says nothing for as long as its claim holds", function* ({
-      store
-    }) {
+    test("go to another worker when the owner is silent for the length of its claim", function* ({ store }) {
       const first = yield* own(store, { leaseMs: LEASE_MS })
       yield* TestClock.adjust(LEASE_MS - 1)
       const early = yield* store.write(
@@ -178,7 +176,7 @@ export const projectionsSuite = (test: ShopTest): void => {
       )
     })
 
-    test("refuse a save that goes on from another position", function* (shop) {
+    test("refuse a save that starts from another position", function* (shop) {
       const { store } = shop
       yield* shop.emit("order.placed")
       yield* shop.emit("order.placed")
@@ -259,7 +257,7 @@ export const projectionsSuite = (test: ShopTest): void => {
       ])
     })
 
-    test("are rebuilt when there is nothing left for them up to where the log was", function* (shop) {
+    test("are rebuilt when they have reached the position at which the rebuild began", function* (shop) {
       const { store } = shop
       yield* shop.emit("order.placed")
       yield* shop.emit("user.created")
@@ -372,7 +370,7 @@ export const projectionsSuite = (test: ShopTest): void => {
       assert.strictEqual(error.code, "INVALID_STATE")
     })
 
-    test("hand out nothing while they are paused, and take what is in hand", function* (shop) {
+    test("deliver nothing while they are paused, and accept saves of delivered events", function* (shop) {
       const { store } = shop
       yield* shop.emit("order.placed")
       const { token } = yield* own(store)
@@ -391,7 +389,7 @@ export const projectionsSuite = (test: ShopTest): void => {
       assert.deepStrictEqual([page._tag, saved._tag, resumed.status], ["Paused", "Saved", "active"])
     })
 
-    test("keep dead letters, hand them out again when asked, and forget those that succeed", function* (shop) {
+    test("keep dead letters, retry them on request, and delete those that succeed", function* (shop) {
       const { store } = shop
       for (let i = 0; i < 2; i++) yield* shop.emit("order.placed", { i })
       const { token } = yield* own(store, { registration: mails })
@@ -442,7 +440,7 @@ export const projectionsSuite = (test: ShopTest): void => {
       assert.deepStrictEqual(again.failing, { position: 1, failures: 2 })
     })
 
-    test("do not take a save that makes no sense, and change nothing", function* (shop) {
+    test("refuse an invalid save, and change nothing", function* (shop) {
       const { store } = shop
       yield* shop.emit("order.placed")
       const { token } = yield* own(store)
@@ -496,7 +494,7 @@ export const projectionsSuite = (test: ShopTest): void => {
       assert.strictEqual(yield* lagOf("some", ["order.paid", "order.*", "user.created"]), 3)
     })
 
-    test("are at a position when nothing of theirs is before it", function* (shop) {
+    test("have reached a position when none of their events is before it", function* (shop) {
       const { store } = shop
       yield* shop.emit("order.placed")
       yield* shop.emit("user.created")
@@ -525,7 +523,7 @@ export const projectionsSuite = (test: ShopTest): void => {
       assert.deepStrictEqual(yield* store.read(ProjectionInspection.listProjections("staging")), [])
     })
 
-    test("are gone with their states and dead letters when they are deleted", function* (shop) {
+    test("lose their states and dead letters when they are deleted", function* (shop) {
       const { store } = shop
       yield* shop.emit("order.placed")
       const { token } = yield* own(store)
@@ -615,7 +613,7 @@ export const projectionsSuite = (test: ShopTest): void => {
       ])
     })
 
-    test("tell their states to those who look on, and to nobody else", function* (shop) {
+    test("announce their states to observers only", function* (shop) {
       const { store } = shop
       const told: Array<unknown> = []
       const stop = store.onCommit(({ states }) => {
@@ -694,7 +692,7 @@ export const projectionsSuite = (test: ShopTest): void => {
       )
     })
 
-    test("save only what was handed out since the last reset and is not done", function* (shop) {
+    test("save only events that were delivered since the last reset and are not saved", function* (shop) {
       const { store } = shop
       for (let i = 0; i < 3; i++) yield* shop.emit(i === 1 ? "user.created" : "order.placed")
       yield* store.write(TokenlessProjections.register(environment, totals))
@@ -752,7 +750,7 @@ export const projectionsSuite = (test: ShopTest): void => {
       )
     })
 
-    test("get nothing while a worker with a token is the owner, and change nothing", function* (shop) {
+    test("get nothing and change nothing while a worker with a token is the owner", function* (shop) {
       const { store } = shop
       yield* shop.emit("order.placed")
       yield* store.write(TokenlessProjections.register(environment, totals))

@@ -1,4 +1,4 @@
-/** Runs that are taken from a worker which may still be at them. */
+/** Runs that are taken from a worker which may still execute them. */
 import { assert, describe } from "@effect/vitest"
 import * as Effect from "effect/Effect"
 import type { Job } from "../../../../src/Protocol/Worker.ts"
@@ -9,7 +9,7 @@ import * as Steering from "../../../../src/Engine/Runs/RunControl.ts"
 import * as Reports from "../../../../src/Engine/Turns/Reports.ts"
 import * as Stuck from "../../../../src/Engine/Runs/Stuck.ts"
 
-/** The ways to have a run go on elsewhere while a worker is at its turn. */
+/** The ways to move a run elsewhere while a worker executes its turn. */
 const ways = {
   "cancelled and retried": (shop: Shop, { runId }: Job) =>
     Effect.andThen(
@@ -50,8 +50,8 @@ export const revokedLeasesSuite = (test: ShopTest): void => {
     })
   const another = { worker: "worker-2", credit: 10 }
 
-  describe.each(Object.entries(ways))("a run that is %s while a worker is at it", (_, takeBack) => {
-    test("goes to nobody else before the lease of the worker would have ended", function* (shop) {
+  describe.each(Object.entries(ways))("a run that is %s while a worker executes it", (_, takeBack) => {
+    test("goes to no other worker before the lease would have ended", function* (shop) {
       const job = yield* begun(shop)
       yield* takeBack(shop, job)
 
@@ -66,7 +66,7 @@ export const revokedLeasesSuite = (test: ShopTest): void => {
       assert.notProperty(yield* shop.situation(job.runId), "losses")
     })
 
-    test("goes to others as soon as the worker is done with it, and the lease cannot be renewed", function* (shop) {
+    test("goes to others as soon as the worker has stopped it, and the lease cannot be renewed", function* (shop) {
       const job = yield* begun(shop)
       yield* takeBack(shop, job)
 
@@ -91,7 +91,7 @@ export const revokedLeasesSuite = (test: ShopTest): void => {
       })
     }
 
-    test("is not the worker's any more, also not when it names it as its own", function* (shop) {
+    test("no longer belongs to the worker, even when the worker claims it", function* (shop) {
       const job = yield* begun(shop)
       yield* takeBack(shop, job)
 
@@ -118,7 +118,7 @@ export const revokedLeasesSuite = (test: ShopTest): void => {
       )
     })
 
-    test("can be cancelled and retried again, and waits no longer than it did", function* (shop) {
+    test("can be cancelled and retried again, and does not wait longer", function* (shop) {
       const job = yield* begun(shop)
       yield* takeBack(shop, job)
       yield* shop.pass(500)
@@ -159,7 +159,7 @@ export const revokedLeasesSuite = (test: ShopTest): void => {
   })
 
   describe("a lease that was revoked", () => {
-    test("keeps the room of a cancelled run under its limit until the worker is done with it", function* (shop) {
+    test("counts a cancelled run under its limit until the worker has stopped it", function* (shop) {
       yield* shop.register(handles("charge", { concurrency: { limit: 1 } }))
       const job = yield* shop.start("order.placed", {}, { leaseMs: 1000 })
       yield* shop.emit("order.placed")

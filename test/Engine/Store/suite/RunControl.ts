@@ -1,4 +1,4 @@
-/** Steering runs from the outside, and looking at them. */
+/** Run control and inspection. */
 import type { ListRunsQuery } from "../../../../src/Engine/Runs/RunRecords.ts"
 import { assert, describe } from "@effect/vitest"
 import * as Effect from "effect/Effect"
@@ -264,7 +264,7 @@ export const steeringSuite = (test: ShopTest): void => {
 
     for (const [how, op] of [
       ["suspends", suspend("rest:0")],
-      ["is given back", release],
+      ["ends at sign-out", release],
       ["is to be tried again", retryRun(10)]
     ] as const) {
       test(`a live turn that ${how} while a pause is asked for ends paused`, function* (shop) {
@@ -471,7 +471,7 @@ export const steeringSuite = (test: ShopTest): void => {
       assert.strictEqual((yield* shop.claimOne()).journal.length, 1)
     })
 
-    test("what cannot be paused or resumed is refused and stays as it is", function* (shop) {
+    test("a run that cannot be paused or resumed is refused and unchanged", function* (shop) {
       yield* shop.register(handles("charge"))
       const job = yield* shop.start()
       assert.strictEqual(
@@ -502,7 +502,7 @@ export const steeringSuite = (test: ShopTest): void => {
     const retry = (shop: Shop, runId: string, from?: string) =>
       shop.store.write(SteeringPrograms.retryRun("default", runId, from))
 
-    test("keeps what has completed and drops the step that the failure names", function* (shop) {
+    test("keeps completed steps and drops the step that the failure names", function* (shop) {
       yield* shop.register(handles("charge"))
       const job = yield* shop.start()
       yield* shop.report(
@@ -616,7 +616,7 @@ export const steeringSuite = (test: ShopTest): void => {
       assert.strictEqual((yield* shop.claimOne()).generation, 1)
     })
 
-    test("starts a new generation after the rollback of something that is no step", function* (shop) {
+    test("starts a new generation after a rollback of something other than a step", function* (shop) {
       yield* shop.register(handles("charge"))
       const job = yield* shop.start()
       yield* shop.report(
@@ -645,7 +645,7 @@ export const steeringSuite = (test: ShopTest): void => {
       assert.strictEqual(yield* shop.refused(job, complete()), "LEASE_LOST")
     })
 
-    test("of a run that has not failed, or from a step that is not there, is refused", function* (shop) {
+    test("of a run that has not failed, or from an unknown step, is refused", function* (shop) {
       yield* shop.register(handles("charge"))
       const job = yield* shop.start()
       assert.strictEqual(yield* code(retry(shop, job.runId)), "INVALID_STATE")
@@ -733,7 +733,7 @@ export const steeringSuite = (test: ShopTest): void => {
       })
     }
 
-    test("leaves a compensation one, which a retry takes out with the rollback", function* (shop) {
+    test("keeps a compensation a compensation, which a retry removes with the rollback", function* (shop) {
       yield* shop.register(handles("charge"))
       const job = yield* shop.start()
       yield* shop.report(
@@ -761,7 +761,7 @@ export const steeringSuite = (test: ShopTest): void => {
       assert.deepStrictEqual((yield* shop.claimOne()).journal[0]?.outcome, success(2))
     })
 
-    test("does not undo a pause that was asked for", function* (shop) {
+    test("does not undo a requested pause", function* (shop) {
       yield* shop.register(handles("charge"))
       const job = yield* shop.start()
       yield* shop.report(job, done("a:0"))
@@ -773,7 +773,7 @@ export const steeringSuite = (test: ShopTest): void => {
       assert.deepStrictEqual(yield* shop.claim(), [])
     })
 
-    test("of something that is no step is refused", function* (shop) {
+    test("of something that is not a step is refused", function* (shop) {
       yield* shop.register(handles("charge"))
       const job = yield* shop.start()
       yield* shop.report(job, retryRun(1000))
@@ -851,7 +851,7 @@ export const steeringSuite = (test: ShopTest): void => {
       assert.deepStrictEqual(yield* list(shop, { environment: "nowhere" }), { runs: [], totalCount: 0 })
     })
 
-    test("a cursor that is none is refused", function* (shop) {
+    test("an invalid cursor is refused", function* (shop) {
       yield* shop.register(handles("charge"))
       for (const cursor of ["", "x", "r", "r1x", "r-1", "r1e9", "1"]) {
         assert.strictEqual(yield* code(list(shop, { cursor })), "VALIDATION_ERROR", cursor)
@@ -887,7 +887,7 @@ export const steeringSuite = (test: ShopTest): void => {
     })
   })
 
-  describe("looking at one run", () => {
+  describe("inspecting one run", () => {
     test("its steps are the finished ones in order, then the open ones with their due times", function* (shop) {
       yield* shop.register(handles("charge"))
       yield* shop.pass(1000)
@@ -922,7 +922,7 @@ export const steeringSuite = (test: ShopTest): void => {
       ])
     })
 
-    test("its situation has the facts about all that it waits for", function* (shop) {
+    test("its situation has the facts about everything that it waits for", function* (shop) {
       yield* shop.register(handles("charge"), handles("ship", { on: [] }))
       const job = yield* shop.start("order.placed", { orderId: "o-1" })
       yield* shop.report(

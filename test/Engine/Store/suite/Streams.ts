@@ -196,7 +196,7 @@ export const streamsSuite = (test: ShopTest): void => {
       )
     })
 
-    test("an append that expects what is there is stored", function* (shop) {
+    test("an append that expects the current version is stored", function* (shop) {
       yield* append(shop, "o-1", [1], { expectedVersion: "NO_STREAM" })
       yield* append(shop, "o-1", [2], { expectedVersion: 1 })
       yield* append(shop, "o-1", [3], { expectedVersion: "STREAM_EXISTS" })
@@ -220,7 +220,7 @@ export const streamsSuite = (test: ShopTest): void => {
       assert.strictEqual((yield* read(shop, "o-1")).totalCount, 2)
     })
 
-    test("an entity is of one type", function* (shop) {
+    test("an entity has one type", function* (shop) {
       yield* append(shop, "o-1")
 
       const error = yield* Effect.flip(append(shop, "o-1", [1], { entityType: "cart" }))
@@ -282,7 +282,7 @@ export const streamsSuite = (test: ShopTest): void => {
       assert.strictEqual(looksBack?._tag, "Success")
     })
 
-    test("an appended event stands in the log with its entity", function* (shop) {
+    test("an appended event is in the log with its entity", function* (shop) {
       const { position } = yield* append(shop, "o-1")
 
       const page = yield* shop.store.read(
@@ -301,7 +301,7 @@ export const streamsSuite = (test: ShopTest): void => {
       })
     })
 
-    test("streams of environments are apart", function* (shop) {
+    test("environments have separate streams", function* (shop) {
       yield* append(shop, "o-1", [1, 2])
       yield* shop.store.write(StreamRows.appendToStream("staging", items("o-1", [1], { entityType: "cart" })))
 
@@ -395,7 +395,7 @@ export const streamsSuite = (test: ShopTest): void => {
         })
       )
 
-    test("tells what its events have started, and nothing that something else has", function* (shop) {
+    test("shows runs that its events started, and no others", function* (shop) {
       yield* shop.register(
         handles("order", { on: ["item.added"] }),
         handles("count", { triggers: [{ event: "item.added", expression: "event.data.n == 2" }] }),
@@ -438,7 +438,7 @@ export const streamsSuite = (test: ShopTest): void => {
       })
     })
 
-    test("comes in pages in both directions, and only for a stream that is there", function* (shop) {
+    test("comes in pages in both directions, and only for an existing stream", function* (shop) {
       yield* append(shop, "o-1", [1, 2, 3, 4, 5])
 
       const forward = yield* history(shop, { limit: 2, fromVersion: 2 })
@@ -464,7 +464,7 @@ export const streamsSuite = (test: ShopTest): void => {
   })
 
   describe("the writes of a step", () => {
-    test("are stored with the step, in order, and answered with what came of them", function* (shop) {
+    test("are stored with the step, in order, and answered with their results", function* (shop) {
       yield* shop.register(handles("reserve"), handles("notify", { on: ["order.reserved"] }))
       const job = yield* shop.start()
 
@@ -498,7 +498,7 @@ export const streamsSuite = (test: ShopTest): void => {
       assert.deepInclude(step, { kind: "tx", output: stored })
     })
 
-    test("are none when one of them is refused, and the step may be tried again", function* (shop) {
+    test("are dropped together when one of them is refused, and the step may be retried", function* (shop) {
       yield* shop.register(handles("reserve"))
       yield* append(shop, "stock")
       const job = yield* shop.start()
@@ -581,7 +581,7 @@ export const streamsSuite = (test: ShopTest): void => {
       )
     })
 
-    test("of keys are none when a later one is refused, and nobody who watches hears of them", function* (shop) {
+    test("of keys are dropped when a later one is refused, and no watcher sees them", function* (shop) {
       yield* shop.register(handles("reserve"))
       yield* makeBuckets(shop)
       const job = yield* shop.start()
@@ -626,7 +626,7 @@ export const streamsSuite = (test: ShopTest): void => {
       assert.deepStrictEqual(yield* kept(shop), [["a=new@2"], ["a=new@2"]])
     })
 
-    test("tell of trigger expressions that fail for them", function* (shop) {
+    test("report trigger expressions that fail for them", function* (shop) {
       yield* shop.register(
         handles("reserve"),
         handles("big", { triggers: [{ event: "order.reserved", expression: "event.data.amount > 100" }] })

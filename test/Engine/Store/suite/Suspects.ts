@@ -1,4 +1,4 @@
-/** Runs that were lost together: they are tried apart until it shows which of them is to blame. */
+/** Runs that were lost together are retried one by one until the cause is found. */
 import { assert, describe } from "@effect/vitest"
 import type { Job } from "../../../../src/Protocol/Worker.ts"
 import { complete, done, handles, release, type Shop, type ShopTest, sleep, suspend } from "./Shop.ts"
@@ -118,7 +118,7 @@ export const suspectsSuite = (test: ShopTest, isWhole: boolean): void => {
       })
     }
 
-    test("come back fewer after each loss, and after some alone", function* (shop) {
+    test("come back fewer at a time after each loss, and then alone", function* (shop) {
       yield* shop.register(handles("charge"))
       yield* place(shop, 16)
       for (const [deaths, together] of [
@@ -136,7 +136,7 @@ export const suspectsSuite = (test: ShopTest, isWhole: boolean): void => {
       assert.strictEqual((yield* shop.claim({ worker: "another", credit: 16 })).length, 1)
     })
 
-    test("are spread by chance, when they come back later", function* (shop) {
+    test("come back at random times", function* (shop) {
       yield* shop.register(handles("charge"))
       const runs = yield* place(shop, 8)
       for (let i = 0; i < 2; i++) {
@@ -153,7 +153,7 @@ export const suspectsSuite = (test: ShopTest, isWhole: boolean): void => {
   })
 
   describe("a suspect", () => {
-    test("does not stand in the way of runs that are none, nor of other functions", function* (shop) {
+    test("does not delay runs that are not suspects, nor other functions", function* (shop) {
       yield* shop.register(handles("charge", { concurrency: { limit: 100 } }))
       yield* place(shop, 2)
       yield* die(shop, 4)
@@ -169,7 +169,7 @@ export const suspectsSuite = (test: ShopTest, isWhole: boolean): void => {
       assert.deepStrictEqual(yield* shop.claim({ credit: 1 }), [])
     })
 
-    test("that has come further is none any more: the next one is handed out at once", function* (shop) {
+    test("that has made progress is no longer one: the next one is dispatched at once", function* (shop) {
       yield* shop.register(handles("charge"))
       yield* place(shop, 3)
       yield* die(shop, 6)
@@ -192,7 +192,7 @@ export const suspectsSuite = (test: ShopTest, isWhole: boolean): void => {
       assert.isDefined(third)
     })
 
-    test("that has run for a minute keeps nobody away, and is not blamed for the death of another", function* (shop) {
+    test("that has run for a minute delays nobody, and is not blamed for the death of another", function* (shop) {
       yield* shop.register(handles("charge"))
       const [first, second] = yield* place(shop, 2)
       // each on a worker of its own, so that each is lost alone
@@ -222,7 +222,7 @@ export const suspectsSuite = (test: ShopTest, isWhole: boolean): void => {
       assert.strictEqual(yield* shop.status(early!.runId), "paused", "that was alone")
     })
 
-    test("of a function with a limit has its turn when the one that kept it away has ended", function* (shop) {
+    test("of a function with a limit has its turn when the suspect before it has ended", function* (shop) {
       yield* shop.register(
         handles("ship"),
         handles("charge", { concurrency: { limit: 2, key: "event.data.i" } })
@@ -240,7 +240,7 @@ export const suspectsSuite = (test: ShopTest, isWhole: boolean): void => {
       assert.strictEqual(next?.functionId, "charge")
     })
 
-    test("is known again when its worker comes back", function* (shop) {
+    test("is recognized when its worker comes back", function* (shop) {
       yield* shop.register(handles("charge"))
       yield* place(shop, 2)
       yield* die(shop, 4)

@@ -50,7 +50,7 @@ export const turnsSuite = (test: ShopTest): void => {
       complete("late")
     ]
 
-    test("a report under a lease that the run does not have any more is refused and changes nothing", function* (shop) {
+    test("a report under a lost lease is refused and changes nothing", function* (shop) {
       yield* shop.register(handles("charge"), handles("ship", { on: [] }))
       const stale = yield* shop.start()
       yield* shop.report(stale, done("first:0"), release)
@@ -83,7 +83,7 @@ export const turnsSuite = (test: ShopTest): void => {
       assert.deepInclude(ack, { _tag: "Accepted" })
     })
 
-    test("reports whose environments are not known are answered in their order", function* (shop) {
+    test("reports with unknown environments are answered in order", function* (shop) {
       yield* shop.register(handles("charge"))
       yield* shop.store.write(
         FunctionRows.registerFunctions("staging", [handles("charge", { on: ["order.placed"] })])
@@ -119,7 +119,7 @@ export const turnsSuite = (test: ShopTest): void => {
       assert.deepStrictEqual(yield* snapshot(shop, job.runId), before)
     })
 
-    test("a report of what cannot happen to the run is refused and changes nothing", function* (shop) {
+    test("a report of an impossible transition is refused and changes nothing", function* (shop) {
       yield* shop.register(handles("charge"))
       const job = yield* shop.start()
       const before = yield* snapshot(shop, job.runId)
@@ -152,7 +152,7 @@ export const turnsSuite = (test: ShopTest): void => {
       assert.strictEqual(yield* shop.refused({ ...job, runId: "run_unknown" }, complete()), "LEASE_LOST")
     })
 
-    test("of several reports sent together the refused one does not hold up the others", function* (shop) {
+    test("a refused report does not block others sent with it", function* (shop) {
       yield* shop.register(handles("charge"))
       const job = yield* shop.start()
 
@@ -187,7 +187,7 @@ export const turnsSuite = (test: ShopTest): void => {
       assert.strictEqual(yield* shop.status(job.runId), "running")
     })
 
-    test("a report that comes twice changes nothing the second time", function* (shop) {
+    test("a repeated report changes nothing", function* (shop) {
       yield* shop.register(handles("charge"), handles("ship", { on: [] }))
       const job = yield* shop.start()
       const ops = [
@@ -210,7 +210,7 @@ export const turnsSuite = (test: ShopTest): void => {
       assert.strictEqual(position, 3, "one event, one message")
     })
 
-    test("a sleep that comes twice after it was settled does not begin anew", function* (shop) {
+    test("a repeated sleep that was settled does not begin again", function* (shop) {
       yield* shop.register(handles("charge"))
       const job = yield* shop.start()
       yield* shop.report(job, sleep("rest:0", 1000))
@@ -319,7 +319,7 @@ export const turnsSuite = (test: ShopTest): void => {
       assert.deepStrictEqual(shop.heard(), ["Fired rest:0"])
     })
 
-    test("what fires in a live turn is a notice, and enters the journal where the handler saw it", function* (shop) {
+    test("a wait that fires in a live turn is a notice, and enters the journal where the handler saw it", function* (shop) {
       yield* shop.register(handles("charge"))
       const job = yield* shop.start()
       yield* shop.report(job, sleep("short:0", 1), sleep("long:0", 2))
@@ -346,7 +346,7 @@ export const turnsSuite = (test: ShopTest): void => {
       ])
     })
 
-    test("what fired unseen in a turn that ends enters the journal in the order of firing", function* (shop) {
+    test("a wait that fired unseen before the turn ended enters the journal in the order of firing", function* (shop) {
       yield* shop.register(handles("charge"))
       const job = yield* shop.start()
       yield* shop.report(job, sleep("b:0", 1), sleep("a:0", 2))
@@ -361,7 +361,7 @@ export const turnsSuite = (test: ShopTest): void => {
       ])
     })
 
-    test("settling what has not fired changes nothing", function* (shop) {
+    test("settling a wait that has not fired changes nothing", function* (shop) {
       yield* shop.register(handles("charge"))
       const job = yield* shop.start()
 
@@ -370,7 +370,7 @@ export const turnsSuite = (test: ShopTest): void => {
       assert.deepStrictEqual(yield* shop.steps(job.runId), ["rest:0 waiting"])
     })
 
-    test("a run that suspends while something has fired unseen goes on at once", function* (shop) {
+    test("a run that suspends with an unseen fired wait continues at once", function* (shop) {
       yield* shop.register(handles("charge"))
       const job = yield* shop.start()
       yield* shop.report(job, sleep("short:0", 1), sleep("long:0", 1000))
@@ -385,7 +385,7 @@ export const turnsSuite = (test: ShopTest): void => {
       )
     })
 
-    test("a run that suspends with nothing open goes on at once", function* (shop) {
+    test("a run that suspends with nothing open continues at once", function* (shop) {
       yield* shop.register(handles("charge"))
       const job = yield* shop.start()
       yield* shop.report(job, suspend())
@@ -437,7 +437,7 @@ export const turnsSuite = (test: ShopTest): void => {
       assert.deepStrictEqual(yield* shop.steps(job.runId), ["charge:0 completed"])
     })
 
-    test("a step that has finished is not tried again by a report that comes late", function* (shop) {
+    test("a late report does not retry a finished step", function* (shop) {
       yield* shop.register(handles("charge"))
       const job = yield* shop.start()
       yield* shop.report(
@@ -470,7 +470,7 @@ export const turnsSuite = (test: ShopTest): void => {
       assert.deepStrictEqual(yield* shop.claim(), [])
     })
 
-    test("a run that failed outside steps is tried again after its delay, with one attempt more", function* (shop) {
+    test("a run that failed outside steps is retried after its delay, with one attempt more", function* (shop) {
       yield* shop.register(handles("charge"))
       const job = yield* shop.start()
       yield* shop.report(job, done("charge:0"), retryRun(1000))
@@ -502,7 +502,7 @@ export const turnsSuite = (test: ShopTest): void => {
       )
     })
 
-    test("a run given back is ready at once, and that is no attempt and no loss", function* (shop) {
+    test("a run given back is ready at once, and counts as neither an attempt nor a loss", function* (shop) {
       yield* shop.register(handles("charge"))
       let job = yield* shop.start()
       for (let i = 0; i < 20; i++) {
@@ -512,7 +512,7 @@ export const turnsSuite = (test: ShopTest): void => {
       assert.strictEqual(job.attempt, 1)
     })
 
-    test("a run that pauses itself says why and is not handed out", function* (shop) {
+    test("a run that pauses itself has the reason and is not dispatched", function* (shop) {
       yield* shop.register(handles("charge"))
       const job = yield* shop.start()
       yield* shop.report(job, sleep("rest:0", 1), pause)
@@ -524,7 +524,7 @@ export const turnsSuite = (test: ShopTest): void => {
       assert.deepInclude((yield* shop.situation(job.runId)).pause, { code: "NONDETERMINISM" })
     })
 
-    test("an attempt that may start does not wake a run whose handler does not wait for it", function* (shop) {
+    test("a due attempt does not wake a run whose handler does not wait for it", function* (shop) {
       yield* shop.register(handles("charge"))
       const job = yield* shop.start()
       yield* shop.report(job, retryStep("charge:0", 1, 1000))
@@ -668,7 +668,7 @@ export const turnsSuite = (test: ShopTest): void => {
       assert.deepStrictEqual(yield* shop.steps(job.runId), ["ship:1 failed", "ship:0 failed"])
     })
 
-    test("a child that does not end in time fails its parent's step, and goes on", function* (shop) {
+    test("a child that does not end in time fails its parent's step, and keeps running", function* (shop) {
       const { child } = yield* parentAndChild(shop, 1000)
 
       yield* shop.pass(1000)
@@ -682,7 +682,7 @@ export const turnsSuite = (test: ShopTest): void => {
       assert.deepStrictEqual(yield* shop.steps(next.runId), ["ship:0 failed"])
     })
 
-    test("a child that is started and not awaited is in the journal by its id", function* (shop) {
+    test("a child that is not awaited is in the journal by its id", function* (shop) {
       yield* shop.register(...shop2)
       const parent = yield* shop.start()
 
@@ -733,7 +733,7 @@ export const turnsSuite = (test: ShopTest): void => {
       )
     })
 
-    test("a parent that fails or completes leaves its children alone", function* (shop) {
+    test("a parent that fails or completes does not affect its children", function* (shop) {
       const { parent, child } = yield* parentAndChild(shop)
       yield* shop.store.write(Steering.patchStep("default", `${parent.runId}:ship:0`, "1", "shipped by hand"))
       yield* shop.report(yield* shop.claimOne(), fail("no stock"))
@@ -745,7 +745,7 @@ export const turnsSuite = (test: ShopTest): void => {
   })
 
   describe("compensation", () => {
-    test("the verdict is kept over turns, until the compensations have run", function* (shop) {
+    test("the verdict is kept across turns, until the compensations have run", function* (shop) {
       yield* shop.register(handles("order"))
       const job = yield* shop.start()
       yield* shop.report(
@@ -775,7 +775,7 @@ export const turnsSuite = (test: ShopTest): void => {
       assert.strictEqual(yield* shop.status(job.runId), "failed")
     })
 
-    test("a compensation between two attempts suspends the run, which goes on compensating", function* (shop) {
+    test("a compensation between two attempts suspends the run, which then continues compensating", function* (shop) {
       yield* shop.register(handles("order"))
       const job = yield* shop.start()
       yield* shop.report(
@@ -804,7 +804,7 @@ export const turnsSuite = (test: ShopTest): void => {
       assert.strictEqual(next.compensating?.error.message, "no stock")
     })
 
-    test("a rollback that was paused goes on as one", function* (shop) {
+    test("a paused rollback continues as a rollback", function* (shop) {
       yield* shop.register(handles("order"))
       const job = yield* shop.start()
       yield* shop.report(job, compensate("charge"), pause)
@@ -829,7 +829,7 @@ export const turnsSuite = (test: ShopTest): void => {
     })
   })
 
-  describe("failures outside of all this", () => {
+  describe("other failures", () => {
     test("a failed step keeps its error and attempt", function* (shop) {
       yield* shop.register(handles("charge"))
       const job = yield* shop.start()

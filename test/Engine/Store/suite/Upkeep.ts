@@ -1,4 +1,4 @@
-/** What is kept beside runs, and for how long: ended runs, sealed secrets, cron schedules. */
+/** Retention of ended runs, recordings, sealed secrets and cron schedules. */
 import { assert, describe } from "@effect/vitest"
 import * as Effect from "effect/Effect"
 import * as Secrets from "../../../../src/Engine/Secrets/SecretRows.ts"
@@ -37,7 +37,7 @@ const recordOf = (shop: Shop, runId: string) =>
 
 export const upkeepSuite = (test: ShopTest, isWhole: boolean): void => {
   describe("retention", () => {
-    test("runs that ended before the limit go with their steps, the others stay", function* (shop) {
+    test("runs that ended before the limit are deleted with their steps, others stay", function* (shop) {
       yield* shop.register(handles("charge"))
       const old = yield* shop.start()
       yield* shop.report(old, done("charge:0"), complete())
@@ -59,7 +59,7 @@ export const upkeepSuite = (test: ShopTest, isWhole: boolean): void => {
       assert.strictEqual((yield* shop.store.write(RunRetention.deleteEndedRuns(day, 100))).deleted, 0)
     })
 
-    test("idempotency keys go when their window has passed, whether or not a timer fires", function* (shop) {
+    test("idempotency keys are deleted when their window has passed, whether or not a timer fires", function* (shop) {
       for (const key of ["o-1", "o-2", "o-3"]) yield* shop.emit("order.placed", {}, { idempotencyKey: key })
       yield* TestClock.adjust(day / 2)
       yield* shop.emit("order.placed", {}, { idempotencyKey: "o-4" })
@@ -72,7 +72,7 @@ export const upkeepSuite = (test: ShopTest, isWhole: boolean): void => {
       assert.isTrue((yield* shop.emit("order.placed", {}, { idempotencyKey: "o-4" })).duplicate)
     })
 
-    test("no more than the limit go at once, oldest first", function* (shop) {
+    test("at most the limit are deleted at once, oldest first", function* (shop) {
       yield* shop.register(handles("charge"))
       const ids: Array<string> = []
       for (let i = 0; i < 3; i++) {
@@ -91,7 +91,7 @@ export const upkeepSuite = (test: ShopTest, isWhole: boolean): void => {
       )
     })
 
-    test("behind many runs that wait, those that ended are found step by step", function* (shop) {
+    test("ended runs behind many waiting ones are found step by step", function* (shop) {
       yield* shop.register(handles("charge"))
       yield* Effect.forEach(
         Array.from({ length: 5500 }, (_, i) => i),
@@ -127,7 +127,7 @@ export const upkeepSuite = (test: ShopTest, isWhole: boolean): void => {
     const types = (events: ReadonlyArray<{ readonly type: string; readonly stepName?: string }>) =>
       events.map(({ stepName, type }) => (stepName === undefined ? type : `${type} ${stepName}`))
 
-    test("what happens to a run of a function that asks for it is recorded in order", function* (shop) {
+    test("a run of a function with recording is recorded in order", function* (shop) {
       yield* shop.register(handles("charge", { recording: true }))
       const job = yield* shop.start()
       yield* shop.report(
@@ -163,7 +163,7 @@ export const upkeepSuite = (test: ShopTest, isWhole: boolean): void => {
       })
     })
 
-    test("steering is recorded with its reasons", function* (shop) {
+    test("run control is recorded with its reasons", function* (shop) {
       yield* shop.register(handles("charge", { recording: true }))
       const job = yield* shop.start()
       yield* shop.report(job, done("charge:0"), sleep("nap:0", 1000), suspend("nap:0"))
@@ -186,7 +186,7 @@ export const upkeepSuite = (test: ShopTest, isWhole: boolean): void => {
       assert.deepStrictEqual(events[4]?.details, { reason: "by hand" })
     })
 
-    test("a function that does not ask for it has no record, and a run that never was is not found", function* (shop) {
+    test("a function without recording has no record, and an unknown run is not found", function* (shop) {
       yield* shop.register(handles("charge", { recording: true }), handles("ship", { on: ["order.paid"] }))
       const { runIds } = yield* shop.emit("order.paid")
 
@@ -195,7 +195,7 @@ export const upkeepSuite = (test: ShopTest, isWhole: boolean): void => {
       assert.strictEqual(gone.code, "RUN_NOT_FOUND")
     })
 
-    test("a record is read in pages, which end with what is large", function* (shop) {
+    test("a record is read in pages, which end early at large entries", function* (shop) {
       yield* shop.register({ ...handles("charge"), recording: true })
       const job = yield* shop.start()
       for (const name of ["a:0", "b:0", "c:0"]) {
@@ -219,7 +219,7 @@ export const upkeepSuite = (test: ShopTest, isWhole: boolean): void => {
       assert.deepStrictEqual((yield* page(one.next!)).events, first.events.slice(1))
     })
 
-    test("a record outlives its run, and goes when its retention has passed", function* (shop) {
+    test("a record outlives its run, and is deleted when its retention has passed", function* (shop) {
       yield* shop.register(
         handles("charge", { recording: true, recordingRetention: "90d" }),
         handles("ship", { recording: true, recordingRetention: "forever" })
@@ -290,7 +290,7 @@ export const upkeepSuite = (test: ShopTest, isWhole: boolean): void => {
       assert.strictEqual((yield* FireDue.fireDue(shop.store)).nextDueAt, 33 * hour)
     })
 
-    test("of the fires that were missed the last one is made up for", function* (shop) {
+    test("only the last missed fire is made up for", function* (shop) {
       yield* shop.register(nightly("0 * * * *"))
       yield* shop.pass(10 * hour + 1)
 
@@ -299,7 +299,7 @@ export const upkeepSuite = (test: ShopTest, isWhole: boolean): void => {
       assert.strictEqual(JSON.parse(job.event.data).scheduledAt, "1970-01-01T10:00:00.000Z")
     })
 
-    test("registering again keeps the time, and a trigger that is gone fires no more", function* (shop) {
+    test("registering again keeps the time, and a removed trigger no longer fires", function* (shop) {
       yield* shop.register(nightly("0 9 * * *"))
       yield* shop.pass(8 * hour)
       yield* shop.register(nightly("0 9 * * *"))
@@ -311,7 +311,7 @@ export const upkeepSuite = (test: ShopTest, isWhole: boolean): void => {
       assert.deepStrictEqual(yield* shop.claim(), [])
     })
 
-    test("two functions whose fires share an event name run once each for their own", function* (shop) {
+    test("two functions whose schedules share an event name run once each for their own", function* (shop) {
       yield* shop.register(
         nightly("0 9 * * *", { event: "day.began" }),
         handles("greet", { triggers: [{ cron: "0 10 * * *", event: "day.began" }] }),
@@ -327,7 +327,7 @@ export const upkeepSuite = (test: ShopTest, isWhole: boolean): void => {
       assert.deepStrictEqual(names(second), ["greet", "log"])
     })
 
-    test("a fixed time that clocks skip fires at the end of the gap, one that they repeat fires once", function* (shop) {
+    test("a fixed time that clocks skip fires at the end of the gap, and a repeated one fires once", function* (shop) {
       // Berlin, 2026: 02:00 to 03:00 is skipped on March 29, and 02:00 to 03:00 comes twice on October 25
       yield* shop.pass(Date.UTC(2026, 2, 28, 12))
       yield* shop.register(nightly("30 2 * * *", { timezone: "Europe/Berlin" }))
@@ -342,7 +342,7 @@ export const upkeepSuite = (test: ShopTest, isWhole: boolean): void => {
       assert.strictEqual(JSON.parse(autumn.event.data).scheduledAt, "2026-10-25T00:30:00.000Z")
     })
 
-    describe("while the run of the fire before has not ended", () => {
+    describe("while the run of the previous fire has not ended", () => {
       const every = (overlap?: "allow" | "skip" | "queue") =>
         handles("report", {
           triggers: [{ cron: "0 * * * *", ...(overlap === undefined ? {} : { overlap }) }]
@@ -350,7 +350,7 @@ export const upkeepSuite = (test: ShopTest, isWhole: boolean): void => {
       const scheduledAt = (job: { readonly event: { readonly data: string } }) =>
         String(JSON.parse(job.event.data).scheduledAt).slice(11, 16)
 
-      test("it starts another one by default, as with `allow`", function* (shop) {
+      test("a schedule starts another one by default, as with `allow`", function* (shop) {
         yield* shop.register(
           every(),
           handles("ship", { triggers: [{ cron: "0 * * * *", overlap: "allow" }] })
@@ -370,7 +370,7 @@ export const upkeepSuite = (test: ShopTest, isWhole: boolean): void => {
         assert.isUndefined((yield* shop.situation(jobs[0]!.runId)).heldBack)
       })
 
-      test("with `skip` it is left out, and has no event", function* (shop) {
+      test("with `skip` a fire is skipped, and has no event", function* (shop) {
         yield* shop.register(every("skip"), handles("log", { on: ["cron.report"] }))
         for (let i = 0; i < 3; i++) yield* shop.pass(hour)
         const jobs = yield* shop.claim({ credit: 10 })
@@ -398,7 +398,7 @@ export const upkeepSuite = (test: ShopTest, isWhole: boolean): void => {
         assert.isUndefined((yield* shop.situation(first.runId)).heldBack)
       })
 
-      test("with `queue` it waits for that end, and none is lost or out of order", function* (shop) {
+      test("with `queue` a fire waits for that end, and none is lost or out of order", function* (shop) {
         yield* shop.register(every("queue"), handles("log", { on: ["cron.report"] }))
         for (let i = 0; i < 3; i++) yield* shop.pass(hour)
         const first = yield* shop.claimOne({ functions: ["report"] })
@@ -450,7 +450,7 @@ export const upkeepSuite = (test: ShopTest, isWhole: boolean): void => {
         assert.deepStrictEqual((yield* shop.claim({ credit: 10 })).map(scheduledAt), ["00:30", "01:00"])
       })
 
-      test("of the times that fell due while nobody looked the last one is skipped, or waits", function* (shop) {
+      test("of the times missed while the engine was down, the last one is skipped or queued", function* (shop) {
         yield* shop.register(every("queue"))
         yield* shop.pass(hour)
         const job = yield* shop.claimOne()
@@ -459,7 +459,7 @@ export const upkeepSuite = (test: ShopTest, isWhole: boolean): void => {
         assert.deepInclude((yield* shop.situation(job.runId)).heldBack, { queue: [11 * hour] })
       })
 
-      test("a deployment may change it, and runs of before count", function* (shop) {
+      test("a deployment may change the overlap, and earlier runs count", function* (shop) {
         yield* shop.register(every())
         yield* shop.pass(hour)
         const first = yield* shop.claimOne()
@@ -483,7 +483,7 @@ export const upkeepSuite = (test: ShopTest, isWhole: boolean): void => {
       })
 
       if (isWhole) {
-        test("at most a thousand wait, and what is left out then is said", function* (shop) {
+        test("at most a thousand fires wait, and a log line tells of skipped ones", function* (shop) {
           yield* shop.register(handles("report", { triggers: [{ cron: "* * * * * *", overlap: "queue" }] }))
           yield* shop.pass(1000)
           const job = yield* shop.claimOne()

@@ -1,4 +1,4 @@
-/** Functions that are paused, runs that are pinned to a version, how functions were registered, forks, and what functions keep. */
+/** Paused functions, pinned runs, the history of registrations, forks, and the retention of functions. */
 import { assert, describe } from "@effect/vitest"
 import * as Effect from "effect/Effect"
 import * as Forking from "../../../../src/Engine/Runs/Forking.ts"
@@ -63,7 +63,7 @@ export const versionsSuite = (test: ShopTest): void => {
       assert.strictEqual((yield* shop.claimOne()).runId, runIds[0])
     })
 
-    test("so it is with a limit, an actor and a pin", function* (shop) {
+    test("the same holds with a limit, an actor and a pin", function* (shop) {
       const fn = handles("charge", {
         concurrency: { limit: 5, key: "event.data.customer" },
         actorKey: "event.data.customer",
@@ -87,7 +87,7 @@ export const versionsSuite = (test: ShopTest): void => {
       )
     })
 
-    test("its schedules start nothing, and nothing is made up for", function* (shop) {
+    test("its schedules start nothing, and missed fires are not made up for", function* (shop) {
       yield* shop.register(
         handles("report", { on: [], triggers: [{ cron: "0 * * * *" }], id: "report" }),
         handles("other", { on: [], triggers: [{ cron: "0 * * * *" }], id: "other" })
@@ -105,7 +105,7 @@ export const versionsSuite = (test: ShopTest): void => {
       assert.strictEqual((yield* shop.claim({ credit: 5 })).length, 2)
     })
 
-    test("a run that is started by hand has the data that it is given, or that of a fire", function* (shop) {
+    test("a run that is started by hand has the given data, or that of a schedule", function* (shop) {
       yield* shop.register(handles("report", { triggers: [{ cron: "0 * * * *" }] }), handles("charge"))
       const start = (
         id: string,
@@ -126,7 +126,7 @@ export const versionsSuite = (test: ShopTest): void => {
   describe("a function that pins its runs", () => {
     const version = (codeHash: string) => handles("charge", { codeHash, versioning: "pin" })
 
-    test("a run goes on with workers of the version that it began with, and no other", function* (shop) {
+    test("a run continues only on workers of the version that it began with", function* (shop) {
       yield* shop.register(version("1"))
       const job = yield* shop.start("order.placed", {}, { worker: "one", codeHash: "1" })
       yield* shop.report(job, sleep("nap:0", 1000), suspend("nap:0"))
@@ -142,7 +142,7 @@ export const versionsSuite = (test: ShopTest): void => {
       assert.strictEqual((yield* shop.run(job.runId)).codeVersion, "1")
     })
 
-    test("new runs begin with the latest version while a worker has it, with room or without", function* (shop) {
+    test("new runs begin with the latest version while a worker has it, even without room", function* (shop) {
       yield* shop.register(version("1"))
       yield* shop.register(version("2"))
       yield* shop.emit("order.placed")
@@ -156,7 +156,7 @@ export const versionsSuite = (test: ShopTest): void => {
       assert.strictEqual((yield* shop.run(claims[0]!.job.runId)).codeVersion, "1")
     })
 
-    test("an earlier version that comes back does not take the place of one that is live", function* (shop) {
+    test("an earlier version that comes back does not replace a live one", function* (shop) {
       yield* shop.register(version("1"))
       yield* shop.register(version("2"))
       const register = (fn: ReturnType<typeof version>, live: ReadonlyArray<string>) =>
@@ -195,7 +195,7 @@ export const versionsSuite = (test: ShopTest): void => {
       )
     })
 
-    test("an actor that is bound to a worker of another version does not keep its run back", function* (shop) {
+    test("an actor bound to a worker of another version does not block its run", function* (shop) {
       const fn = (codeHash: string) => ({ ...version(codeHash), actorKey: "event.data.customer" })
       yield* shop.register(fn("1"))
       const job = yield* shop.start("order.placed", { customer: "ada" }, { worker: "one", codeHash: "1" })
@@ -208,7 +208,7 @@ export const versionsSuite = (test: ShopTest): void => {
       assert.strictEqual((yield* shop.claimOne({ worker: "one", codeHash: "1" })).runId, job.runId)
     })
 
-    test("runs from before are pinned by their next turn, and events of the same commit too", function* (shop) {
+    test("earlier runs are pinned by their next turn, also in the commit of the registration", function* (shop) {
       yield* shop.register(handles("charge", { codeHash: "0" }))
       const before = yield* shop.start("order.placed", {}, { codeHash: "0" })
       yield* shop.report(before, sleep("nap:0", 1000), suspend("nap:0"))
@@ -224,7 +224,7 @@ export const versionsSuite = (test: ShopTest): void => {
       for (const { runId } of jobs) assert.strictEqual((yield* shop.run(runId)).codeVersion, "1")
     })
 
-    test("a run whose version nobody has is moved; what is left is counted", function* (shop) {
+    test("a run whose version no worker has is moved; remaining ones are counted", function* (shop) {
       yield* shop.register(version("1"))
       const job = yield* shop.start("order.placed", {}, { codeHash: "1" })
       yield* shop.report(job, sleep("nap:0", 1000), suspend("nap:0"))
@@ -276,7 +276,7 @@ export const versionsSuite = (test: ShopTest): void => {
   describe("a fork", () => {
     const order = { orderId: "o-1" }
 
-    test("has the steps before one, in the order in which they were recorded; the other run stays", function* (shop) {
+    test("has the steps before the given one, in recorded order; the original run is unchanged", function* (shop) {
       yield* shop.register(handles("charge"), handles("ship", { on: [] }))
       const job = yield* shop.start("order.placed", order)
       yield* shop.report(
@@ -309,7 +309,7 @@ export const versionsSuite = (test: ShopTest): void => {
       assert.deepStrictEqual(yield* shop.claim(), [])
     })
 
-    test("goes on with other results and other data", function* (shop) {
+    test("continues with other results and other data", function* (shop) {
       yield* shop.register(handles("charge", { actorKey: "event.data.orderId" }))
       const job = yield* shop.start("order.placed", order)
       yield* shop.report(job, done("pick:0", success(1)), done("charge:0", success(2)), fail("no"))
@@ -340,7 +340,7 @@ export const versionsSuite = (test: ShopTest): void => {
       assert.deepStrictEqual((yield* shop.claimOne()).journal, [])
     })
 
-    test("runs again what a rollback has undone, and takes no compensation along", function* (shop) {
+    test("runs rolled-back steps again, and copies no compensations", function* (shop) {
       yield* shop.register(handles("charge"))
       const job = yield* shop.start()
       yield* shop.report(job, done("pick:0"), done("charge:0"), compensate("charge"))
@@ -359,7 +359,7 @@ export const versionsSuite = (test: ShopTest): void => {
       )
     })
 
-    test("is refused for what is not there, and then nothing has changed", function* (shop) {
+    test("is refused for unknown steps and runs, and changes nothing", function* (shop) {
       yield* shop.register(handles("charge"))
       const job = yield* shop.start()
       yield* shop.report(job, done("pick:0"), done("pick:1"), complete())
@@ -388,7 +388,7 @@ export const versionsSuite = (test: ShopTest): void => {
   })
 
   describe("what a function keeps", () => {
-    test("its runs go earlier or later than those of others, by how they have ended", function* (shop) {
+    test("its runs are deleted earlier or later than those of others, by status", function* (shop) {
       yield* shop.register(
         handles("charge", { keepRuns: { completed: HOUR, failed: "forever" } }),
         handles("ship", { on: ["order.paid"] })

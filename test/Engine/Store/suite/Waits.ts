@@ -35,7 +35,7 @@ export const waitsSuite = (test: ShopTest): void => {
       })
     })
 
-    test("an event that nobody has waited for before wakes a run that waits now", function* (shop) {
+    test("an event whose name was never awaited before wakes a run that waits now", function* (shop) {
       yield* shop.register(handles("charge"))
       yield* shop.emit("order.paid", { n: 1 })
       yield* shop.emit("order.paid", { n: 2 })
@@ -153,7 +153,7 @@ export const waitsSuite = (test: ShopTest): void => {
       assert.deepStrictEqual([...shop.heard()].sort(), ["Fired any:0", "Fired paid:0"])
     })
 
-    test("values at a path are compared as JSON: a number is not its text", function* (shop) {
+    test("values at a path are compared as JSON: a number does not equal its string", function* (shop) {
       yield* shop.register(handles("charge"))
       const job = yield* shop.start("order.placed", { orderId: 1 })
       yield* shop.report(job, waitFor("paid:0", "order.paid", { match }))
@@ -182,7 +182,7 @@ export const waitsSuite = (test: ShopTest): void => {
       assert.deepStrictEqual(shop.heard(), ["Fired paid:0"])
     })
 
-    test("waits on many paths of one event name are told apart", function* (shop) {
+    test("waits on many paths of one event name are kept apart", function* (shop) {
       yield* shop.register(handles("charge"))
       const job = yield* shop.start("order.placed", { a: 1, b: 2, c: 3 })
       yield* shop.report(
@@ -208,7 +208,7 @@ export const waitsSuite = (test: ShopTest): void => {
       assert.deepStrictEqual(shop.heard(), ["Fired paid:0"])
     })
 
-    test("an expression that fails for an event does not match it, and the emit says so and succeeds", function* (shop) {
+    test("an expression that fails for an event does not match it, and the emit succeeds with a warning", function* (shop) {
       yield* shop.register(handles("charge"))
       const job = yield* shop.start("order.placed")
       yield* shop.report(job, waitFor("paid:0", "order.paid", { match: "event.data.amount > 1" }))
@@ -220,7 +220,7 @@ export const waitsSuite = (test: ShopTest): void => {
       assert.deepStrictEqual(shop.heard(), [])
     })
 
-    test("an expression that fails for many runs is warned of once, with how many they are", function* (shop) {
+    test("an expression that fails for many runs is reported once, with the number of runs", function* (shop) {
       yield* shop.register(handles("charge"))
       for (let i = 0; i < 3; i++) {
         const job = yield* shop.start()
@@ -237,7 +237,7 @@ export const waitsSuite = (test: ShopTest): void => {
       assert.match(warnings[0] ?? "", /^match of wait "paid:0": .* \(3 waits\)$/)
     })
 
-    test("the expression of a wait for a pattern is not asked about events of other names", function* (shop) {
+    test("the expression of a wait for a pattern is not evaluated for events of other names", function* (shop) {
       yield* shop.register(handles("charge"))
       const job = yield* shop.start("order.placed")
       yield* shop.report(job, waitFor("paid:0", "order.*", { match: "event.data.amount > 1" }))
@@ -285,7 +285,7 @@ export const waitsSuite = (test: ShopTest): void => {
       assert.deepStrictEqual(shop.heard(), [], "the answer has told it")
     })
 
-    test("what a look back found is delivered as it would have been live", function* (shop) {
+    test("an event found by a look back is delivered as if it were live", function* (shop) {
       yield* shop.register(handles("charge"))
       const job = yield* shop.start("order.placed")
       yield* shop.report(job, waitFor("live:0", "order.paid"))
@@ -340,7 +340,7 @@ export const waitsSuite = (test: ShopTest): void => {
       assert.deepStrictEqual((yield* shop.report(next, waitFor("paid:1", "order.paid"))).map(n), [1])
     })
 
-    test("waits that are open together share an event", function* (shop) {
+    test("waits that are open at the same time share an event", function* (shop) {
       yield* shop.register(handles("charge"))
       const job = yield* shop.start("order.placed")
       yield* shop.report(job, waitFor("a:0", "order.paid"), waitFor("b:0", "order.paid"))
@@ -368,7 +368,7 @@ export const waitsSuite = (test: ShopTest): void => {
       assert.deepStrictEqual(outcomes.map(n), [undefined, 1, 1, 1, 1])
     })
 
-    test("a path and an expression hold for what a look back finds", function* (shop) {
+    test("a path and an expression apply in a look back", function* (shop) {
       yield* shop.register(handles("charge"))
       const job = yield* shop.start("order.placed", { orderId: "o-2", total: 5 })
       for (const i of [1, 2, 3]) yield* shop.emit("order.paid", { n: i, orderId: `o-${i}`, amount: i * 2 })

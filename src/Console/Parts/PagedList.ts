@@ -1,0 +1,91 @@
+/** A list that is read page by page: the first page is kept up to date, others are loaded while scrolling. */
+import { useEffect, useRef, useState } from "preact/hooks"
+import { CallError } from "./Calls.ts"
+import { useLive } from "./Live.ts"
+
+export interface Part<A> {
+  readonly items: ReadonlyArray<A>
+  /** The cursor of the next page; absent on the last one. */
+  readonly next?: string | undefined
+}
+
+interface List<A> extends Part<A> {
+  readonly key: string
+}
+
+/** `key` names the list, as in `useLive`; `read` returns the page at a cursor, or the first page. */
+export const usePagedList = <A>(
+  key: string,
+  read: (cursor: string | undefined, signal?: AbortSignal) => Promise<Part<A>>,
+  keyOf: (item: A) => string
+) => {
+  const [list, setList] = useState<List<A> | undefined>(undefined)
+  const [newer, setNewer] = useState(0)
+  const [moreError, setMoreError] = useState<CallError | undefined>(undefined)
+  const isTop = useRef(true)
+  const isReading = useRef(false)
+  const first = useLive(key, (signal) => read(undefined, signal))
+  const current = list?.key === key ? list : undefined
+
+  useEffect(() => {
+    const page = first.value
+    if (page === undefined) return
+    const before = current?.items ?? []
+    const lastKey = page.items.length === 0 ? undefined : keyOf(page.items.at(-1)!)
+    const at = lastKey === undefined ? -1 : before.findIndex((item) => keyOf(item) === lastKey)
+    if (isTop.current || current === undefined || before.length === 0) {
+      // keeps the items after the first page; when the two do not meet, the list starts again
+      const rest = at === -1 ? [] : before.slice(at + 1)
+      setList({
+        key,
+        items: [...page.items, ...rest],
+        next: rest.length === 0 ? page.next : current?.next
+      })
+      return setNewer(0)
+    }
+    const known = new Set(before.map(keyOf))
+    setNewer(page.items.filter((item) => !known.has(keyOf(item))).length)
+  }, [first.value, key])
+
+  const more = async (): Promise<void> => {
+    const cursor = current?.next
+    if (cursor === undefined || isReading.current) return
+    isReading.current = true
+    try {
+      const page = await read(cursor)
+      setMoreError(undefined)
+      setList((before) => {
+        if (before === undefined || before.key !== key || before.next !== cursor) return before
+        const known = new Set(before.items.map(keyOf))
+        return {
+          key,
+          items: [...before.items, ...page.items.filter((item) => !known.has(keyOf(item)))],
+          next: page.next
+        }
+      })
+    } catch (cause) {
+      setMoreError(cause instanceof CallError ? cause : new CallError(String(cause), 0, "BUG"))
+    } finally {
+      isReading.current = false
+    }
+  }
+
+  return {
+    items: current?.items,
+    hasMore: current?.next !== undefined,
+    /** Items that arrived at the top after the user has scrolled away from it. */
+    newer,
+    error: first.error ?? moreError,
+    refresh: first.refresh,
+    more: () => void more(),
+    setTop: (top: boolean) => {
+      isTop.current = top
+    },
+    showNewer: () => {
+      setList(undefined)
+      setNewer(0)
+      isTop.current = true
+      first.refresh()
+    }
+  }
+}

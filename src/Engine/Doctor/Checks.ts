@@ -1,0 +1,163 @@
+/**
+ * Turns the findings into checks. Pure functions, so that every judgement can be read and tested. Times are epoch milliseconds.
+ */
+import type { Explanation } from "../../Client/Client.ts"
+import { formatDuration } from "../../Duration.ts"
+import { nodeProblem } from "../../NodeVersion.ts"
+import type { ReasonCode } from "../../Protocol/Reasons.ts"
+import type { DoctorCheck } from "../../Protocol/Server.ts"
+import { formatSize } from "../../Size.ts"
+import { SDK_VERSION } from "../../Worker/Version.ts"
+import type { Condition } from "./Condition.ts"
+import { DEAD_LETTERS, EXAMPLES, LATE_MS, LOOKED_AT } from "./Limits.ts"
+
+export const ok = (name: string, message: string): DoctorCheck => ({ name, status: "ok", message })
+export const warn = (name: string, message: string, advice: string): DoctorCheck => ({
+  name,
+  status: "warn",
+  message,
+  advice
+})
+export const fail = (name: string, message: string, advice: string): DoctorCheck => ({
+  name,
+  status: "fail",
+  message,
+  advice
+})
+
+export const checkNode = (): DoctorCheck => {
+  const problem = nodeProblem()
+  const versions = `Node.js ${process.versions.node}, @ironflow/node ${SDK_VERSION}.`
+  return problem === undefined
+    ? ok("node", versions)
+    : fail("node", `${problem}.`, "Install a newer Node.js.")
+}
+
+/** How far the clocks of two machines may differ, and how far one may have gone back. */
+const CLOCK_WARN_MS = 1000
+const CLOCK_FAIL_MS = 60_000
+
+const SYNC = "Let the machine keep its time by NTP (`timedatectl` says whether it does)."
+
+/** Compares two clocks. `others` is the other clock; `slackMs` is how long its answer took. */
+export const checkClockSkew = (now: number, others: number, whose: string, slackMs = 0): DoctorCheck => {
+  const apart = Math.max(0, Math.abs(now - others) - slackMs)
+  if (apart < CLOCK_WARN_MS) return ok("clock", `The clock agrees with that of ${whose}.`)
+  const message = `The clock is ${formatDuration(apart)} ${now > others ? "ahead of" : "behind"} that of ${whose}.`
+  return apart < CLOCK_FAIL_MS ? warn("clock", message, SYNC) : fail("clock", message, SYNC)
+}
+
+/** Compares the clock with the stored time, which cannot be later. */
+export const checkStored = (now: number, storedAt: number | undefined): DoctorCheck => {
+  if (storedAt === undefined) return ok("clock", "The database has no time yet to compare the clock with.")
+  const back = storedAt - now
+  if (back < CLOCK_WARN_MS)
+    return ok("clock", `The clock is past the last time that was stored, ${iso(storedAt)}.`)
+  const message =
+    `The clock is ${formatDuration(back)} behind the last time that was stored, ${iso(storedAt)}: ` +
+    "it was set back, or the database comes from a machine whose clock was ahead."
+  return back < CLOCK_FAIL_MS ? warn("clock", message, SYNC) : fail("clock", message, SYNC)
+}
+
+/** `who` may lack the master key: the engine, or a shell that may differ from the engine's environment. */
+export const checkSecrets = (
+  { secrets }: Pick<Condition, "secrets">,
+  hasMasterKey: boolean,
+  who: "engine" | "shell"
+): DoctorCheck => {
+  if (secrets === 0) return ok("secrets", "No secrets are stored.")
+  const stored = `${count(secrets, "secret")} ${secrets === 1 ? "is" : "are"} stored`
+  if (hasMasterKey) return ok("secrets", `${stored}, and there is a master key.`)
+  const advice = "Set IRONFLOW_MASTER_KEY to the key that they were stored with."
+  return who === "engine"
+    ? fail(
+        "secrets",
+        `${stored}, and the engine has no master key: functions that name them do not run.`,
+        advice
+      )
+    : warn("secrets", `${stored}, and this shell has no master key; the engine needs it.`, advice)
+}
+
+export const checkKeys = (keys: number): DoctorCheck =>
+  keys > 0
+    ? ok("keys", `Every call needs one of ${count(keys, "API key")}.`)
+    : warn(
+        "keys",
+        "There are no API keys: whoever reaches the port may do everything.",
+        "Make one with `ironflow apikeys create`, unless only this machine, or a network that you trust, reaches the port."
+      )
+
+export const checkDeadLetters = ({ deadLetters }: Pick<Condition, "deadLetters">): DoctorCheck => {
+  if (deadLetters.length === 0) return ok("dead letters", "There are none.")
+  const shown = deadLetters.slice(0, EXAMPLES).map(({ count, environment, name, of }) => {
+    const many = count >= DEAD_LETTERS ? `${DEAD_LETTERS} or more` : String(count)
+    return `${of === "group" ? "group" : "projection"} "${name}" of environment ${environment} has ${many}`
+  })
+  return warn(
+    "dead letters",
+    `${shown.join("; ")}${deadLetters.length > EXAMPLES ? `; and ${deadLetters.length - EXAMPLES} more have some` : ""}.`,
+    "Look at them with `ironflow projections dead-letters NAME` or `ironflow groups dead-letters NAME`, mend what fails, and retry them with `retry`."
+  )
+}
+
+/** The age of a backup from which the check asks whether backups are still made. */
+const BACKUP_OLD_MS = 7 * 24 * 3_600_000
+
+/** `now` is the time of the check. */
+export const checkBackups = ({ lastBackup }: Pick<Condition, "lastBackup">, now: number): DoctorCheck => {
+  const advice = "Make one with `ironflow backup FILE`, each day, and keep it on another machine."
+  if (lastBackup === undefined) {
+    return warn(
+      "backups",
+      "No backup is known that the engine has made; those of `ironflow backup --data` and of other tools are not.",
+      advice
+    )
+  }
+  const age = Math.max(0, now - lastBackup.at)
+  const message = `The last one was made ${iso(lastBackup.at)}, ${formatDuration(Math.floor(age / 1000) * 1000)} ago, of ${formatSize(lastBackup.bytes)}.`
+  return age > BACKUP_OLD_MS ? warn("backups", message, advice) : ok("backups", message)
+}
+
+/** Reasons that do not go away by themselves. */
+const harmful = new Set<string>(["STUCK", "DAMAGED"] satisfies ReadonlyArray<ReasonCode>)
+/**
+ * `explained` are some of the unfinished runs, including those that may be waiting longest. Without an engine nothing runs, so
+ * missing workers are no problem then. `stuck` is how many stuck runs the engine has counted.
+ */
+export const checkRuns = (
+  { unfinished }: Pick<Condition, "unfinished">,
+  explained: ReadonlyArray<Explanation>,
+  { hasEngine, stuck = 0 }: { readonly hasEngine: boolean; readonly stuck?: number }
+): DoctorCheck => {
+  const many =
+    unfinished >= LOOKED_AT
+      ? `${LOOKED_AT} or more runs have`
+      : `${count(unfinished, "run")} ${unfinished === 1 ? "has" : "have"}`
+  const open = unfinished === 0 ? "Every run has ended." : `${many} not ended.`
+  const isLate = ({ details }: Explanation): boolean =>
+    hasEngine && typeof details.waitingMs === "number" && details.waitingMs >= LATE_MS
+  const bad = explained.filter(({ code }) => harmful.has(code))
+  const held = explained.filter((one) => !harmful.has(one.code) && (one.code === "PAUSED" || isLate(one)))
+  const told = [...bad, ...held]
+  if (told.length === 0 && stuck === 0) {
+    return ok("runs", `${open}${unfinished === 0 || !hasEngine ? "" : " None is held up."}`)
+  }
+  const shown = told
+    .slice(0, EXAMPLES)
+    .map(({ code, message, runId }) => ` ${runId}: ${code}, ${message}`)
+    .join("")
+  const rest =
+    told.length > EXAMPLES ? ` And ${told.length - EXAMPLES} more of those that were looked at.` : ""
+  const counted =
+    stuck === 0 ? "" : ` ${count(stuck, "run")} will not move by ${stuck === 1 ? "itself" : "themselves"}.`
+  return {
+    name: "runs",
+    status: bad.length > 0 || stuck > 0 ? "fail" : "warn",
+    message: `${open}${counted}${shown}${rest}`,
+    advice: "`ironflow runs why RUN` says more of one, and docs/reasons.md what to do about each reason."
+  }
+}
+
+export const count = (n: number, what: string): string => `${n} ${what}${n === 1 ? "" : "s"}`
+
+const iso = (at: number): string => new Date(at).toISOString()

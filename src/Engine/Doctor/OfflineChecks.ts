@@ -1,0 +1,172 @@
+/** The checks of a database without its engine. The database is only read: an engine may have it open. */
+import * as Clock from "effect/Clock"
+import * as Effect from "effect/Effect"
+import { type StoreError, ValidationError } from "../../Errors.ts"
+import { makeIdGenerator } from "../../Ids.ts"
+import type { DoctorCheck } from "../../Protocol/Server.ts"
+import { loadRegistrations } from "../Functions/FunctionRows.ts"
+import type { DatabaseSync } from "../Store/NodeSqlite.ts"
+import type { PostgresOptions } from "../Store/Postgres/Options.ts"
+import { type Call, Refused } from "../Store/Program.ts"
+import { storeError } from "../Store/SqliteErrors.ts"
+import { Transaction } from "../Store/Transaction.ts"
+import { type Condition, readCondition } from "./Condition.ts"
+import { explainRuns, type Readable } from "./Doctor.ts"
+import {
+  checkBackup,
+  checkDisk,
+  checkHolder,
+  checkIntegrity,
+  checkLeftovers,
+  checkPermissions,
+  checkTables,
+  messageOf,
+  openBeside
+} from "./FileChecks.ts"
+import {
+  checkClockSkew,
+  checkBackups,
+  checkDeadLetters,
+  checkKeys,
+  checkNode,
+  checkRuns,
+  checkSecrets,
+  checkStored,
+  fail
+} from "./Checks.ts"
+import { checkPostgres } from "./PostgresChecks.ts"
+
+export interface FileOptions {
+  readonly filename: string
+  /** Whether every page and row is read. */
+  readonly all: boolean
+  /** Whether the process has a master key. */
+  readonly hasMasterKey: boolean
+}
+
+/** Fails with `StoreError` when the file does not exist, with `ValidationError` when it is no file. */
+export const examineFile = ({
+  all,
+  filename,
+  hasMasterKey
+}: FileOptions): Effect.Effect<ReadonlyArray<DoctorCheck>, StoreError | ValidationError> =>
+  Effect.acquireUseRelease(
+    Effect.try({
+      try: () => openBeside(filename),
+      catch: (cause) =>
+        cause instanceof ValidationError ? cause : storeError(`Cannot open "${filename}"`, cause)
+    }),
+    (db) =>
+      Effect.gen(function* () {
+        const outside = yield* Effect.try({
+          try: () => {
+            return [
+              checkNode(),
+              checkPermissions(filename),
+              checkHolder(filename),
+              checkDisk(filename),
+              checkLeftovers(filename),
+              tablesOf(db, filename)
+            ]
+          },
+          catch: (cause) => storeError(`Cannot look at "${filename}"`, cause)
+        })
+        const tables = outside.at(-1)
+        if (tables?.status === "fail") return outside
+        const checksum = all ? yield* Effect.promise(() => checkBackup(db, filename)) : undefined
+        const integrity = [checkIntegrity(db, filename, all), ...(checksum === undefined ? [] : [checksum])]
+        if (tables?.status !== "ok") return [...outside, ...integrity]
+        const inside = yield* Effect.match(
+          Effect.flatMap(readableOf(db, yield* Clock.Clock), (readable) => examine(readable, hasMasterKey)),
+          {
+            onSuccess: (checks) => checks,
+            onFailure: (error) => [
+              fail("runs", `What is in it cannot be read: ${messageOf(error)}.`, "Restore a backup.")
+            ]
+          }
+        )
+        return [...outside, ...integrity, ...inside]
+      }),
+    (db) => Effect.sync(() => db.close())
+  )
+
+const tablesOf = (db: DatabaseSync, filename: string): DoctorCheck => {
+  try {
+    return checkTables(db, filename)
+  } catch (error) {
+    return fail("tables", `"${filename}" cannot be read: ${messageOf(error)}.`, "Restore a backup.")
+  }
+}
+
+/** Runs programs on a read-only connection. */
+const readableOf = (db: DatabaseSync, clock: Clock.Clock): Effect.Effect<Readable, StoreError> =>
+  Effect.try({
+    try: () => makeReadable(db, clock),
+    catch: (cause) => storeError("Cannot read what is registered", cause)
+  })
+
+const makeReadable = (db: DatabaseSync, clock: Clock.Clock): Readable => {
+  const now = () => clock.currentTimeMillisUnsafe()
+  const tx = new Transaction({ db, now, random: () => 0, ids: makeIdGenerator(now, () => 0) })
+  tx.perform(loadRegistrations(tx))
+  return {
+    readApart: <A, E>(call: Call<A, E>) =>
+      Effect.try({
+        try: () => tx.perform(call.run(tx)),
+        // a program refuses only with errors that its type names
+        catch: (cause) =>
+          cause instanceof Refused ? (cause.error as E) : storeError(`Cannot ${call.what()}`, cause)
+      })
+  }
+}
+
+const examine = (
+  readable: Readable,
+  hasMasterKey: boolean,
+  clockOf: (condition: Condition, now: number) => DoctorCheck = ({ storedAt }, now) =>
+    checkStored(now, storedAt),
+  isFile = true
+): Effect.Effect<ReadonlyArray<DoctorCheck>, StoreError> =>
+  Effect.gen(function* () {
+    const condition = yield* readable.readApart(readCondition())
+    const explained = yield* explainRuns(readable, condition.runs, () => [])
+    const now = yield* Clock.currentTimeMillis
+    return [
+      clockOf(condition, now),
+      checkKeys(condition.apiKeys),
+      checkSecrets(condition, hasMasterKey, "shell"),
+      checkRuns(condition, explained, { hasEngine: false }),
+      checkDeadLetters(condition),
+      ...(isFile ? [checkBackups(condition, now)] : [])
+    ]
+  })
+
+/** Fails with `StoreError` when Postgres cannot be reached, with `ValidationError` for invalid options. */
+export const examinePostgres = (
+  options: PostgresOptions,
+  hasMasterKey: boolean
+): Effect.Effect<ReadonlyArray<DoctorCheck>, StoreError | ValidationError> =>
+  Effect.gen(function* () {
+    const { inspect } = yield* Effect.promise(() => import("../Store/Postgres/Inspection.ts"))
+    const clock = yield* Clock.Clock
+    return yield* Effect.acquireUseRelease(
+      inspect(options, () => clock.currentTimeMillisUnsafe(), loadRegistrations),
+      (inspection) =>
+        Effect.gen(function* () {
+          const outside = checkPostgres(inspection.facts)
+          const { readApart } = inspection
+          if (readApart === undefined) return [checkNode(), ...outside]
+          const inside = yield* examine(
+            { readApart },
+            hasMasterKey,
+            ({ databaseNow, storedAt }, now) =>
+              databaseNow === undefined
+                ? checkStored(now, storedAt)
+                : checkClockSkew(now, databaseNow, "Postgres"),
+            false
+          )
+          return [checkNode(), ...outside, ...inside]
+        }),
+      ({ close }) => close
+    )
+  })

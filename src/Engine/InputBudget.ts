@@ -1,0 +1,203 @@
+/**
+ * Limits the memory for incomplete and currently processed bodies, frames and messages of all connections. When it is used up,
+ * further input waits unread until others are done, or are rejected because they take too long.
+ */
+import type * as Clock from "effect/Clock"
+import { type IronflowError, UnavailableError } from "../Errors.ts"
+import type { After } from "../Execution/Alarm.ts"
+
+/** Most bytes of all of them. */
+const INPUT_BYTES = 24 * 1024 * 1024
+
+/** Most bytes of one connection. */
+const CONNECTION_BYTES = 16 * 1024 * 1024
+
+/**
+ * Most bytes of complete input that is processed at once, since parsed data is several times as large. A single one may be
+ * larger; the others wait for their turn.
+ */
+const WORK_BYTES = 4 * 1024 * 1024
+
+/** Bytes that may arrive at once from a source that was resumed. */
+const PIECE = 64 * 1024
+
+/** How often waiting sources are checked, milliseconds. */
+const LOOK_MS = 250
+
+/** While others wait: how long a source may send nothing, milliseconds. */
+const STALLED_MS = 1000
+
+/** While others wait: how long input may take to arrive, and how long it may wait itself, milliseconds. */
+const SLOW_MS = 5000
+
+/** A source of input. */
+export interface Source {
+  /** Stops reading. */
+  readonly pause: () => void
+  readonly resume: () => void
+  /** Rejects the input: there is no room. */
+  readonly refuse: (error: IronflowError) => void
+}
+
+export class InputBudget {
+  readonly #nowMs: () => number
+  readonly #after: After
+  #held = 0
+  /** Oldest first. */
+  readonly #inputs = new Set<PendingInput>()
+  readonly #byConnection = new WeakMap<object, number>()
+  #waiting = 0
+  #working = 0
+  readonly #queue: Array<{ readonly input: PendingInput; readonly onTurn: () => void }> = []
+  #isWatching = false
+
+  constructor(clock: Clock.Clock, after: After) {
+    this.#nowMs = () => Number(clock.monotonicTimeNanosUnsafe()) / 1e6
+    this.#after = after
+  }
+
+  /** Bytes that are held now. */
+  get held(): number {
+    return this.#held
+  }
+
+  /** Begins an input on a connection. */
+  begin(connection: object, source: Source): PendingInput {
+    const input = new PendingInput(this, connection, source, this.#nowMs())
+    this.#inputs.add(input)
+    return input
+  }
+
+  hold(input: PendingInput, bytes: number): void {
+    if (input.state === "ended") return
+    input.movedAt = this.#nowMs()
+    this.#count(input, bytes)
+    if (input.state !== "arriving" || this.#hasRoom(input, 0)) return
+    input.state = "waiting"
+    this.#waiting++
+    input.source.pause()
+    this.#watch()
+  }
+
+  work(input: PendingInput, onTurn: () => void): void {
+    if (input.state === "ended") return
+    if (input.state === "waiting") this.#waiting--
+    input.state = "complete"
+    this.#queue.push({ input, onTurn })
+    this.#next()
+  }
+
+  end(input: PendingInput): void {
+    const { held, state } = input
+    if (state === "ended") return
+    input.state = "ended"
+    this.#inputs.delete(input)
+    this.#count(input, 0)
+    if (state === "waiting") this.#waiting--
+    if (state === "processing") this.#working -= held
+    this.#next()
+    if (this.#waiting > 0) this.#goOn()
+  }
+
+  #next(): void {
+    for (let first = this.#queue[0]; first !== undefined; first = this.#queue[0]) {
+      const { input, onTurn } = first
+      if (input.state === "complete") {
+        if (this.#working > 0 && this.#working + input.held > WORK_BYTES) return
+        input.state = "processing"
+        this.#working += input.held
+      }
+      this.#queue.shift()
+      if (input.state === "processing") onTurn()
+    }
+  }
+
+  #count(input: PendingInput, bytes: number): void {
+    const { held, connection } = input
+    this.#held += bytes - held
+    this.#byConnection.set(connection, (this.#byConnection.get(connection) ?? 0) + bytes - held)
+    input.held = bytes
+  }
+
+  /** Whether more may be held. The oldest input may always go on: otherwise all could wait for each other. */
+  #hasRoom(input: PendingInput, more: number): boolean {
+    const isFree =
+      this.#held + more <= INPUT_BYTES &&
+      (this.#byConnection.get(input.connection) ?? 0) + more <= CONNECTION_BYTES
+    return isFree || this.#inputs.values().next().value === input
+  }
+
+  #goOn(): void {
+    let more = 0
+    for (const input of this.#inputs) {
+      if (input.state !== "waiting" || !this.#hasRoom(input, more + PIECE)) continue
+      more += PIECE
+      input.state = "arriving"
+      this.#waiting--
+      input.movedAt = this.#nowMs()
+      input.source.resume()
+    }
+  }
+
+  #watch(): void {
+    if (this.#isWatching) return
+    this.#isWatching = true
+    this.#after(LOOK_MS, () => {
+      this.#isWatching = false
+      const now = this.#nowMs()
+      for (const input of this.#inputs) {
+        if (this.#waiting === 0) return
+        const { begunAt, movedAt, source, state } = input
+        const isSlow = now - begunAt >= SLOW_MS
+        const isStalled = state === "arriving" && now - movedAt >= STALLED_MS
+        if ((state !== "arriving" && state !== "waiting") || !(isSlow || isStalled)) continue
+        input.end()
+        source.refuse(busy())
+      }
+      if (this.#waiting > 0) {
+        this.#goOn()
+        this.#watch()
+      }
+    })
+  }
+}
+
+/** An input, from its first byte until its receiver is done with it. */
+export class PendingInput {
+  readonly connection: object
+  readonly source: Source
+  /** Monotonic time, milliseconds. */
+  readonly begunAt: number
+  movedAt: number
+  held = 0
+  state: "arriving" | "waiting" | "complete" | "processing" | "ended" = "arriving"
+  readonly #inputBudget: InputBudget
+
+  constructor(inputBudget: InputBudget, connection: object, source: Source, now: number) {
+    this.#inputBudget = inputBudget
+    this.connection = connection
+    this.source = source
+    this.begunAt = now
+    this.movedAt = now
+  }
+
+  /** Adds held bytes, which may pause the source. */
+  hold(bytes: number): void {
+    this.#inputBudget.hold(this, bytes)
+  }
+
+  /** The input is complete. It is processed when it is its turn, and counts until it ends. */
+  onComplete(onTurn: () => void): void {
+    this.#inputBudget.work(this, onTurn)
+  }
+
+  end(): void {
+    this.#inputBudget.end(this)
+  }
+}
+
+const busy = (): IronflowError =>
+  new UnavailableError(
+    "The engine is busy with other requests, and this one took too long to arrive: send it again in a moment",
+    { code: "SERVER_BUSY" }
+  )

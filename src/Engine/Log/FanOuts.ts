@@ -1,0 +1,24 @@
+/** Events that are being delivered to the waits for them. */
+import { statement, type Program, get } from "../Store/Program.ts"
+
+const FIND_OLDEST_FAN_OUT = statement(
+  "FanOuts.oldestFanOut",
+  "SELECT position FROM fan_outs WHERE environment = ? AND event = ? @sound(event, position) ORDER BY position LIMIT 1"
+)
+
+/** Position of the oldest event in delivery under a name. */
+export function* oldestFanOut(environment: number, name: string): Program<number | undefined> {
+  const row = yield* get(FIND_OLDEST_FAN_OUT, environment, name)
+  return row === undefined ? undefined : Number(row.position)
+}
+
+const FIND_NEWEST_FAN_OUT = statement(
+  "FanOuts.newestFanOut",
+  "SELECT position FROM fan_outs WHERE environment = ? AND event = ? ORDER BY position DESC LIMIT 1"
+)
+
+/** Position of the newest one. */
+export function* newestFanOut(environment: number, name: string): Program<number | undefined> {
+  const row = yield* get(FIND_NEWEST_FAN_OUT, environment, name)
+  return row === undefined ? undefined : Number(row.position)
+}

@@ -1,0 +1,141 @@
+/** Detects problems that last longer than a moment and reports each one once: stuck runs and failing functions. */
+import { registryOf } from "../Functions/Registry.ts"
+import { acrossEnvironments, all, type Program, statement } from "../Store/Program.ts"
+import * as Effect from "effect/Effect"
+import type { StoreError } from "../../Errors.ts"
+import type { StoreService } from "../Store/Store.ts"
+import type { Row, Transaction } from "../Store/Transaction.ts"
+import { readRates } from "./FailureRates.ts"
+import { callHooks } from "./HookCalls.ts"
+import { Status } from "./StatusRows.ts"
+import { type Holders, readLease, whyStuck } from "./Stuck.ts"
+import { startFor, startListeners } from "./SystemRuns.ts"
+import { functionIdOf } from "./RunObservers.ts"
+
+/** Whether functions of some environment have a trigger for system events. */
+export const hasListeners = acrossEnvironments(
+  "hasListeners",
+  function* (tx: Transaction): Program<boolean> {
+    return tx.environmentNames.some((environment) => registryOf(tx).hasSystemListeners(environment))
+  },
+  () => "look whether functions listen to system events"
+)
+
+export interface FunctionOf {
+  readonly environment: string
+  readonly functionId: string
+}
+
+/** When a function counts as failing. */
+export interface FailingIf {
+  readonly minutes: number
+  readonly runs: number
+  readonly rate: number
+}
+
+/**
+ * Calls hooks and starts the listening functions for each function that is failing now and was not before. Returns the functions
+ * that are failing, and whether any runs have failed at all.
+ */
+export const noteFailing = acrossEnvironments(
+  "noteFailing",
+  function* (
+    tx: Transaction,
+    { minutes, rate, runs }: FailingIf,
+    were: ReadonlyArray<FunctionOf>
+  ): Program<{ readonly failing: ReadonlyArray<FunctionOf>; readonly isQuiet: boolean }> {
+    const rates = yield* readRates(tx)
+    const failing = rates.filter(
+      ({ completed, failed }) => completed + failed >= runs && failed / (completed + failed) >= rate
+    )
+    for (const { completed, environment, failed, functionId } of failing) {
+      if (were.some((one) => one.environment === environment && one.functionId === functionId)) continue
+      const figures = { ended: completed + failed, failed, windowMs: minutes * 60_000 }
+      yield* callHooks(tx, "function.failing", environment, { functionId, ...figures })
+      const at = new Date(tx.now()).toISOString()
+      yield* startListeners(tx, tx.environment(environment), `system.function.${functionId}.failing`, {
+        functionId,
+        ...figures,
+        at
+      })
+    }
+    return {
+      failing: failing.map(({ environment, functionId }) => ({ environment, functionId })),
+      isQuiet: rates.length === 0
+    }
+  },
+  () => "note which functions are failing"
+)
+
+/** Most runs that one report covers. */
+const MOST_STUCK = 100
+
+const LIST_ABANDONED_RUNS = statement(
+  "LastingProblems.abandoned",
+  `SELECT r.key, r.id, r.environment, r.function FROM runs r WHERE r.ended_at IS NULL
+     AND r.lease IS NULL AND r.ready_at IS NULL AND r.status <> ${Status.paused}
+     AND NOT EXISTS (SELECT 1 FROM waits w WHERE w.run = r.key AND w.fired IS NULL AND w.due_at IS NOT NULL)
+     ORDER BY r.key LIMIT ${MOST_STUCK}`,
+  { scans: "the unfinished runs, once some are known to be stuck, which there are none of in a sound engine" }
+)
+
+const LIST_LEASED_RUNS = statement(
+  "LastingProblems.leased",
+  `SELECT key, id, environment, function, status, worker, lease, lease_until, updated_at FROM runs
+     WHERE ended_at IS NULL AND lease IS NOT NULL ORDER BY key`,
+  { scans: "as above" }
+)
+
+interface RunKeys {
+  readonly key: number
+  readonly id: string
+  readonly environment: number
+  readonly function: number
+}
+
+const keysOf = (row: Row): RunKeys => ({
+  key: Number(row.key),
+  id: String(row.id),
+  environment: Number(row.environment),
+  function: Number(row.function)
+})
+
+const readHeld = acrossEnvironments(
+  "readHeld",
+  function* (tx: Transaction) {
+    const abandoned = (yield* all(LIST_ABANDONED_RUNS)).map(keysOf)
+    const leased = (yield* all(LIST_LEASED_RUNS)).map((row) => ({
+      ...keysOf(row),
+      lease: readLease(tx, row)
+    }))
+    return { abandoned, leased, at: tx.now() }
+  },
+  () => "find stuck runs"
+)
+
+/** The runs that can never move again, 100 at most. */
+export const findStuck = (
+  store: StoreService,
+  holders: Holders
+): Effect.Effect<ReadonlyArray<RunKeys>, StoreError> =>
+  Effect.map(store.read(readHeld()), ({ abandoned, at, leased }) =>
+    [
+      ...abandoned,
+      ...leased
+        .filter(({ lease }) => whyStuck(lease, holders, at) !== undefined)
+        .map(({ lease: _, ...run }) => run)
+    ].slice(0, MOST_STUCK)
+  )
+
+/** Calls hooks and starts the listening functions for stuck runs. */
+export const noteStuck = acrossEnvironments(
+  "noteStuck",
+  function* (tx: Transaction, runs: ReadonlyArray<RunKeys>): Program<void> {
+    for (const run of runs) {
+      const functionId = functionIdOf(tx, run.function)
+      yield* callHooks(tx, "run.stuck", tx.environmentName(run.environment), { functionId, runId: run.id })
+      yield* startFor(tx, run, "stuck", {})
+    }
+  },
+  () => "note which runs are stuck"
+)

@@ -1,0 +1,115 @@
+/** Finds out which of many rows an error comes from, so that the work goes on without that row. */
+
+import type { Culprit, DamagedKind } from "./Damage.ts"
+import { all, type Program } from "./Program.ts"
+import { isUnavailable } from "./SqliteErrors.ts"
+import type { Transaction } from "./Transaction.ts"
+import type { StoreCallbacks } from "./StoreCallbacks.ts"
+
+/** Rows that are checked before the work is tried again without the damaged ones. */
+const CHUNK = 1000
+
+/** A row that was found damaged, for the log. */
+export interface Found {
+  readonly kind: DamagedKind
+  readonly key: number
+  readonly id: string | undefined
+  readonly why: string
+}
+
+/** How to interpret the errors of a database. */
+export interface ErrorsOf {
+  readonly isDamage: (error: unknown) => boolean
+  readonly isUnavailable: (error: unknown) => boolean
+}
+
+/**
+ * Notes the rows that cause an error, and returns them. Returns none when the disk is full, when the database is out of reach, or
+ * when no single row is the cause. Not within a transaction.
+ */
+export function* isolateDamage(
+  tx: Transaction,
+  callbacks: StoreCallbacks,
+  error: unknown,
+  errors: ErrorsOf
+): Program<ReadonlyArray<Found>> {
+  const { culprit } = tx
+  tx.culprit = undefined
+  if (culprit === undefined || culprit.error !== error || errors.isUnavailable(error)) return []
+  const certain = "certain" in culprit.keys || culprit.isCertain === true
+  if (!certain && !errors.isDamage(error)) return []
+  let keys: ReadonlyArray<number>
+  try {
+    keys = yield* keysOf(culprit)
+  } catch {
+    // the index that would list the rows is damaged itself: the caller gets `error`
+    return []
+  }
+  const found: Array<Found> = []
+  for (let i = 0; i < keys.length && found.length === 0; i += CHUNK) {
+    for (const key of keys.slice(i, i + CHUNK)) {
+      const problem = yield* problemOf(tx, callbacks, culprit.kind, key, errors)
+      const why = problem ?? (certain ? whyOf(error, errors) : undefined)
+      if (why === undefined || !tx.damage.note(culprit.kind, key, why)) continue
+      found.push({ kind: culprit.kind, key, id: yield* callbacks.nameOf(tx, culprit.kind, key), why })
+    }
+  }
+  return found
+}
+
+/** The log message for a row that is left alone. */
+export const isLeftAlone = ({ id, key, kind, why }: Found): string =>
+  kind === "run"
+    ? `Run ${id ?? `#${key}`} is damaged in the database and is left alone, the others go on: ${why}. Restore the database from a backup, ` +
+      "or patch the step that is damaged, or cancel the run"
+    : `${kind === "event" ? "An" : "A"} ${kind} (${key}) is damaged in the database and is left alone, the others go on: ${why}. Restore the database from a backup`
+
+function* keysOf({ keys }: Culprit): Program<ReadonlyArray<number>> {
+  if ("certain" in keys) return [keys.certain]
+  return (yield* all(keys.statement, ...keys.values)).map((row) => Number(row.key))
+}
+
+/** Why the work on a readable row fails. */
+const whyOf = (error: unknown, { isDamage }: ErrorsOf): string =>
+  isDamage(error)
+    ? `it cannot be written, since what is stored beside it is damaged (${messageOf(error)})`
+    : messageOf(error)
+
+const messageOf = (error: unknown): string => (error instanceof Error ? error.message : String(error))
+
+function* problemOf(
+  tx: Transaction,
+  callbacks: StoreCallbacks,
+  kind: DamagedKind,
+  key: number,
+  { isUnavailable }: ErrorsOf
+): Program<string | undefined> {
+  try {
+    yield* callbacks.look(tx, kind, key)
+    return undefined
+  } catch (error) {
+    return isUnavailable(error) ? undefined : messageOf(error)
+  }
+}
+
+/** How many rows of each table are checked at the start. */
+const NEWEST = 20
+
+/** Reads the newest rows: a crash would have left half-written ones there, if the disk did not keep its promises. */
+export const lookAtNewest = (tx: Transaction): void => {
+  const newest: ReadonlyArray<readonly [what: string, sql: string]> = [
+    ["The end of the log", "SELECT * FROM events ORDER BY position DESC LIMIT ?"],
+    ["The newest runs", "SELECT * FROM runs ORDER BY key DESC LIMIT ?"],
+    ["The newest steps", "SELECT * FROM steps ORDER BY run DESC LIMIT ?"],
+    ["What is due next", "SELECT * FROM waits WHERE due_at IS NOT NULL ORDER BY due_at LIMIT ?"],
+    ["The newest keys", "SELECT * FROM kv_entries ORDER BY rowid DESC LIMIT ?"]
+  ]
+  for (const [what, sql] of newest) {
+    try {
+      tx.all(sql, NEWEST)
+    } catch (error) {
+      if (isUnavailable(error)) throw error
+      tx.damage.unreadable(what, error)
+    }
+  }
+}

@@ -1,0 +1,97 @@
+/**
+ * Finds damage that SQLite reads without an error: invalid JSON, and rows whose parent is missing. For `ironflow serve --check`,
+ * which reads the whole file. Damage that leaves valid JSON cannot be found.
+ */
+import type { DatabaseSync } from "node:sqlite"
+
+/** The JSON columns of each table, and the column that names a row. */
+const texts: ReadonlyArray<{
+  readonly table: string
+  readonly row: string
+  readonly columns: ReadonlyArray<string>
+}> = [
+  { table: "functions", row: "'function ' || id", columns: ["registration"] },
+  { table: "events", row: "'event ' || id", columns: ["data", "metadata"] },
+  {
+    table: "runs",
+    row: "'run ' || id",
+    columns: ["input", "output", "error", "compensations", "pause"]
+  },
+  {
+    table: "steps",
+    row: "'step ' || step_key || ' of run ' || coalesce((SELECT id FROM runs WHERE key = run), run)",
+    columns: ["value"]
+  },
+  {
+    table: "waits",
+    row: "'wait ' || step_key || ' of run ' || coalesce((SELECT id FROM runs WHERE key = run), run)",
+    columns: ["value"]
+  },
+  {
+    table: "superseded_steps",
+    row: "'step ' || step_key || ' of run ' || coalesce((SELECT id FROM runs WHERE key = run), run)",
+    columns: ["entry"]
+  },
+  { table: "snapshots", row: "'the snapshot of ' || entity_id", columns: ["state"] },
+  {
+    table: "projection_states",
+    row: "'state of partition ' || partition_key || ' of a projection'",
+    columns: ["state"]
+  }
+]
+
+/** Which rows must exist for which others. */
+const belongings: ReadonlyArray<{
+  readonly table: string
+  readonly row: string
+  readonly where: string
+  readonly problem: string
+}> = [
+  {
+    table: "runs",
+    row: "'run ' || id",
+    where: "input IS NULL AND ended_at IS NULL AND event NOT IN (SELECT position FROM events)",
+    problem: "its event is missing"
+  },
+  {
+    table: "steps",
+    row: "'step ' || step_key",
+    where: "run NOT IN (SELECT key FROM runs)",
+    problem: "its run is missing"
+  },
+  {
+    table: "steps",
+    row: "'step ' || step_key || ' of run ' || coalesce((SELECT id FROM runs WHERE key = run), run)",
+    where:
+      "value IS NULL AND failed = 0 AND event IS NOT NULL AND event NOT IN (SELECT position FROM events)",
+    problem: "the event that it received is missing"
+  },
+  {
+    table: "waits",
+    row: "'wait ' || step_key",
+    where: "run NOT IN (SELECT key FROM runs)",
+    problem: "its run is missing"
+  }
+]
+
+/** At most `limit` sentences, each about one row. Tables that an earlier version lacks are skipped. */
+export const findDamage = (db: DatabaseSync, limit: number): ReadonlyArray<string> => {
+  const problems: Array<string> = []
+  const has = db.prepare("SELECT 1 FROM pragma_table_info(?) WHERE name = ?")
+  const look = (table: string, row: string, where: string, problem: string): void => {
+    if (problems.length >= limit) return
+    const rows = db.prepare(`SELECT ${row} AS which FROM ${table} WHERE ${where} LIMIT ?`)
+    for (const { which } of rows.iterate(limit - problems.length)) problems.push(`${which}: ${problem}`)
+  }
+  for (const { columns, row, table } of texts) {
+    for (const column of columns) {
+      if (has.get(table, column) === undefined) continue
+      look(table, row, `${column} IS NOT NULL AND NOT json_valid(${column})`, `\`${column}\` is no JSON`)
+    }
+  }
+  for (const { problem, row, table, where } of belongings) {
+    if (has.get(table, "key") !== undefined || has.get(table, "run") !== undefined)
+      look(table, row, where, problem)
+  }
+  return problems
+}

@@ -1,0 +1,224 @@
+/**
+ * What one engine tells the others of its commits, as a string. Every user of the database may listen to notifications, so those
+ * have only numbers, ids and names. Payloads are in a separate row, for those who may read the tables.
+ */
+import { isObject } from "../../../Json.ts"
+import type { Notice } from "../../../Protocol/Worker.ts"
+import { type Announced, type Changes, noCounts, type Subject, subjects } from "../Changes.ts"
+import type { Wants } from "../Store.ts"
+import { type Span, spansOf } from "./Commits.ts"
+
+/** Most bytes of a notification: Postgres accepts less than 8,000. */
+const MOST_BYTES = 7800
+/** Most characters of a row. */
+const MOST_CHARACTERS = 4 * 1024 * 1024
+
+/** What an engine says of itself. */
+export interface Hello {
+  readonly wants: Wants
+  /** Asks the others to say the same of themselves. */
+  readonly asks?: true
+  /** The engine stops. */
+  readonly leaves?: true
+}
+
+/** Gathers what is to be told of several commits. */
+export class NotificationBuilder {
+  readonly #commits: Array<number> = []
+  readonly #ended = new Set<string>()
+  readonly #kv = new Set<number>()
+  readonly #kvDeleted = new Set<number>()
+  readonly #groups = new Set<number>()
+  readonly #projections = new Set<string>()
+  readonly #look = new Set<Subject>()
+  readonly #notices: Array<Changes["notices"][number]> = []
+  readonly #announced: Array<Announced> = []
+  #characters = 0
+  #logEnd = 0
+  #dueAt = Number.POSITIVE_INFINITY
+  #isReady = false
+
+  /** `isHere` says which workers hear of their turns from this engine. */
+  add(commit: number, changes: Changes, isHere: (workerId: string) => boolean): void {
+    this.#commits.push(commit)
+    for (const runId of changes.ended) this.#ended.add(runId)
+    for (const { bucket } of changes.kv) this.#kv.add(bucket)
+    for (const bucket of changes.kvDeleted) this.#kvDeleted.add(bucket)
+    for (const key of [...changes.groups, ...changes.givenBack]) this.#groups.add(key)
+    for (const key of changes.projections) this.#projections.add(key)
+    for (const told of changes.notices) if (!isHere(told.workerId)) this.#notice(told)
+    if (changes.access.length > 0) this.#look.add("access")
+    if (changes.functions.length > 0 || changes.environments.length > 0) this.#look.add("functions")
+    this.#logEnd = Math.max(this.#logEnd, changes.logEnd)
+    this.#dueAt = Math.min(this.#dueAt, changes.dueAt)
+    this.#isReady ||= changes.ready
+  }
+
+  announce(announced: Announced): void {
+    this.#characters += announced.data.length + announced.topic.length
+    if (this.#characters > MOST_CHARACTERS) this.#look.add("announced")
+    else this.#announced.push(announced)
+  }
+
+  look(subject: Subject): void {
+    this.#look.add(subject)
+  }
+
+  #notice(told: Changes["notices"][number]): void {
+    const { notice } = told
+    const value = notice._tag === "Fired" && notice.outcome?._tag === "Success" ? notice.outcome.value : ""
+    this.#characters += 256 + (value?.length ?? 0)
+    if (this.#characters > MOST_CHARACTERS) this.#look.add("turns")
+    else this.#notices.push(told)
+  }
+
+  /** The content of the row beside the notification, if one is needed. */
+  get row(): string | undefined {
+    if (this.#notices.length === 0 && this.#announced.length === 0) return undefined
+    return JSON.stringify({ notices: this.#notices, announced: this.#announced })
+  }
+
+  /** The notification of a node. What does not fit is named as to be looked at. */
+  notification(node: number, hello: Hello): string {
+    const commits = spansOf(this.#commits)
+    const parts = {
+      ends: [...this.#ended],
+      kv: { put: [...this.#kv], deleted: [...this.#kvDeleted] },
+      groups: [...this.#groups],
+      projections: [...this.#projections]
+    }
+    const all = ["ends", "projections", "kv", "groups"] as const
+    const encode = (kept: ReadonlyArray<(typeof all)[number]>): string =>
+      JSON.stringify({
+        ...Object.fromEntries(kept.map((name) => [name, parts[name]])),
+        node,
+        ...hello,
+        // the other commits are not told, so engines miss them and look
+        commits: commits.slice(-MOST_SPANS),
+        look: [...this.#look, ...all.filter((name) => !kept.includes(name))],
+        logEnd: this.#logEnd,
+        ...(this.#dueAt === Number.POSITIVE_INFINITY ? {} : { dueAt: this.#dueAt }),
+        ready: this.#isReady
+      })
+    for (let left = 0; left < all.length; left++) {
+      const text = encode(all.slice(left))
+      if (Buffer.byteLength(text) <= MOST_BYTES) return text
+    }
+    return encode([])
+  }
+}
+
+/** Most spans of commit numbers in a notification. */
+const MOST_SPANS = 100
+
+/** What another engine has told. */
+export interface ReceivedNotification extends Hello {
+  readonly node: number
+  readonly commits: ReadonlyArray<Span>
+  readonly changes: Changes
+}
+
+const nothing = {
+  elsewhere: true,
+  inOrder: false,
+  counts: noCounts(),
+  notices: [],
+  announced: [],
+  ended: [],
+  endings: new Map(),
+  activity: [],
+  troubles: [],
+  kv: [],
+  kvElsewhere: [],
+  kvDeleted: [],
+  warnings: [],
+  projections: [],
+  groups: [],
+  givenBack: [],
+  states: [],
+  configs: [],
+  access: [],
+  accessLog: [],
+  functions: [],
+  environments: [],
+  ready: false,
+  mayHaveReady: false,
+  logEnd: 0,
+  dueAt: Number.POSITIVE_INFINITY
+} satisfies Omit<Changes, "look">
+
+/** The changes that are told when nothing is known of commits elsewhere. */
+export const lookAtAll: Changes = { ...nothing, look: new Set(subjects), mayHaveReady: true }
+
+/** Parses a notification; `undefined` when it is invalid, or from a version with another format. */
+export const readNotification = (text: string): ReceivedNotification | undefined => {
+  const told = parse(text)
+  if (told === undefined || !isNumber(told.node)) return undefined
+  const commits = listOf(told.commits, isSpan)
+  const { ready } = told
+  const kv = isObject(told.kv) ? told.kv : {}
+  const changes: Changes = {
+    ...nothing,
+    look: new Set(listOf(told.look, isSubject)),
+    ended: listOf(told.ends, isString),
+    kvElsewhere: listOf(kv.put, isNumber),
+    kvDeleted: listOf(kv.deleted, isNumber),
+    groups: listOf(told.groups, isNumber),
+    projections: listOf(told.projections, isString),
+    logEnd: isNumber(told.logEnd) ? told.logEnd : 0,
+    dueAt: isNumber(told.dueAt) ? told.dueAt : Number.POSITIVE_INFINITY,
+    ready: ready === true,
+    mayHaveReady: ready === true
+  }
+  const wants = isObject(told.wants) ? told.wants : {}
+  return {
+    node: told.node,
+    wants: { steps: wants.steps === true, states: wants.states === true },
+    ...(told.asks === true ? { asks: true } : {}),
+    ...(told.leaves === true ? { leaves: true } : {}),
+    commits,
+    changes
+  }
+}
+
+/** Parses the row beside a notification; `undefined` when it is invalid. */
+export const readRow = (text: string): Pick<Changes, "notices" | "announced"> | undefined => {
+  const row = parse(text)
+  if (row === undefined) return undefined
+  return { notices: listOf(row.notices, isNotice), announced: listOf(row.announced, isAnnounced) }
+}
+
+const parse = (text: string): { readonly [name: string]: unknown } | undefined => {
+  try {
+    const value: unknown = JSON.parse(text)
+    return isObject(value) ? value : undefined
+  } catch {
+    return undefined
+  }
+}
+
+const listOf = <A>(value: unknown, is: (member: unknown) => member is A): ReadonlyArray<A> =>
+  Array.isArray(value) ? value.filter(is) : []
+
+const isNumber = (value: unknown): value is number => typeof value === "number"
+const isString = (value: unknown): value is string => typeof value === "string"
+const isSpan = (value: unknown): value is Span =>
+  Array.isArray(value) && value.length === 2 && value.every(isNumber)
+const isSubject = (value: unknown): value is Subject => subjects.some((subject) => subject === value)
+const isNotice = (value: unknown): value is Changes["notices"][number] =>
+  isObject(value) && isString(value.workerId) && isObject(value.notice) && isNoticeItself(value.notice)
+const isNoticeItself = (notice: { readonly [name: string]: unknown }): boolean =>
+  isString(notice.jobId) && NOTICES.has(String(notice._tag))
+const isAnnounced = (value: unknown): value is Announced =>
+  isObject(value) && [value.id, value.environment, value.topic, value.data].every(isString)
+
+/** The notices that are passed on to turns at other engines. */
+const NOTICES: ReadonlySet<string> = new Set(
+  Object.keys({
+    Fired: true,
+    Cancelled: true,
+    LeaseLost: true,
+    Paused: true,
+    Resumed: true
+  } satisfies Record<Notice["_tag"], true>)
+)

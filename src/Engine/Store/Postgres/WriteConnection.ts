@@ -1,0 +1,241 @@
+/**
+ * The writing connection of a node. A node is an engine on these tables: it has a row in `nodes`, and its session holds a shared
+ * lock. A node that uses the tables alone holds that lock exclusively.
+ */
+import type { Client } from "pg"
+import { hostname } from "node:os"
+import { setTimeout as sleep } from "node:timers/promises"
+import { StoreError } from "../../../Errors.ts"
+import { configOf, type Driver, type PostgresSettings } from "./Driver.ts"
+import { type History, historyOf } from "./CommitHistory.ts"
+import { fitOf, HOLD, LOCK_CLASS, migrate, tooNew } from "./Migrate.ts"
+import { NOW } from "./Nodes.ts"
+import { Session, type Traffic } from "./Session.ts"
+
+/** How long to wait for the end of a session whose connection was lost, milliseconds. */
+const MOST_WAIT_MS = 5000
+const LOOK_MS = 50
+/** How long to wait for a holder of the exclusive lock, milliseconds. */
+const MOST_HOLD_MS = 2000
+
+/** Restores the row with its number: numbers of nodes are not given again. */
+const RESTORE = {
+  name: "",
+  text: `WITH mine AS (
+      INSERT INTO nodes (id, name, pid, started_at, last_seen, steady_since)
+      VALUES ($1, $2, $3, ${NOW}, ${NOW}, NULL) ON CONFLICT (id) DO UPDATE SET id = excluded.id RETURNING name)
+    SELECT name, setval(pg_get_serial_sequence('nodes', 'id'), greatest($1, (SELECT max(id) FROM nodes)) + 1000) FROM mine`
+}
+
+export interface WriteConnectionOptions {
+  readonly driver: Driver
+  readonly settings: PostgresSettings
+  readonly traffic: Traffic
+  /** Whether no other node may use the tables. */
+  readonly isAlone: boolean
+  /** Collects the sessions that wait for an answer. */
+  readonly waiting: Set<Session>
+}
+
+interface Open {
+  readonly session: Session
+  readonly pid: number
+  readonly history: History
+}
+
+export class WriteConnection {
+  readonly #options: WriteConnectionOptions
+  #open: Open | undefined
+  #opening: Promise<Open> | undefined
+  #lastPid: number | undefined
+  #node: number | undefined
+
+  constructor(options: WriteConnectionOptions) {
+    this.#options = options
+  }
+
+  /** The number of this node, which is never given to another one. */
+  get node(): number {
+    if (this.#node === undefined) throw new Error("This node has not been there yet")
+    return this.#node
+  }
+
+  /** The session; opens a new one when it was lost. Fails with `STORE_LOCKED` when this node may not use the tables. */
+  async session(): Promise<Session> {
+    if (this.#open !== undefined) return this.#open.session
+    this.#opening ??= this.#connect().finally(() => (this.#opening = undefined))
+    this.#open = await this.#opening
+    return this.#open.session
+  }
+
+  /** The server process of the session; `undefined` without a session. */
+  get pid(): number | undefined {
+    return this.#open?.pid
+  }
+
+  /** What the server of the session tells of itself. */
+  get history(): History {
+    return this.#open?.history ?? "timeline"
+  }
+
+  /**
+   * Restores the row of this node, which a promoted server may not have. Call it within a transaction. Returns whether this node
+   * still has its number.
+   */
+  async restore(session: Session): Promise<boolean> {
+    const { rows } = await session.wait(
+      session.send(RESTORE, [this.node, nodeName(), this.#open?.pid ?? null])
+    )
+    return rows[0]?.name === nodeName()
+  }
+
+  /** Discards the connection. */
+  drop(): void {
+    const open = this.#open
+    if (open === undefined) return
+    this.#open = undefined
+    this.#lastPid = open.pid
+    end(open.session.client)
+  }
+
+  /** Whether a transaction without an answer was committed. Asked once its session has ended. */
+  async wasCommitted(batch: number): Promise<boolean> {
+    const session = await this.session()
+    const { rows } = await session.wait(
+      session.send({ name: "", text: "SELECT batch FROM nodes WHERE id = $1" }, [this.node])
+    )
+    const [row] = rows
+    if (row === undefined) {
+      throw new StoreError(
+        "It is unknown whether a transaction was committed: this engine was away for so long that the other engines have removed it",
+        { code: "STORE_UNAVAILABLE" }
+      )
+    }
+    return row.batch === batch
+  }
+
+  async close(): Promise<void> {
+    const open = this.#open
+    if (open === undefined) return
+    this.#open = undefined
+    const { session } = open
+    try {
+      await session.wait(
+        session.send(
+          {
+            name: "",
+            text: "WITH gone AS (DELETE FROM nodes WHERE id = $1 RETURNING id) DELETE FROM node_workers WHERE node IN (SELECT id FROM gone)"
+          },
+          [this.#node ?? null]
+        )
+      )
+    } finally {
+      await session.client.end().catch(() => undefined)
+    }
+  }
+
+  async #connect(): Promise<Open> {
+    const { driver, settings, traffic, waiting } = this.#options
+    const client = new driver.Client(configOf(settings))
+    // an error of the connection also fails the sent statements, or the next one
+    client.on("error", () => {
+      if (this.#open?.session.client === client) this.drop()
+    })
+    try {
+      await client.connect()
+      const session = new Session(client, traffic, waiting)
+      const { rows } = await session.wait(session.send({ name: "", text: "SELECT pg_backend_pid() AS pid" }))
+      const pid = Number(rows[0]?.pid)
+      const fit = await fitOf(session, settings)
+      // the tables were changed while this node was away: it does not come back
+      if (fit === "too new" && this.#node !== undefined) {
+        throw new StoreError(
+          `${tooNew(settings).message}. This engine stops, and has written nothing since`,
+          {
+            code: "STORE_LOCKED"
+          }
+        )
+      }
+      if (fit !== "fit") await migrate(driver, settings)
+      await this.#endLast(session)
+      await this.#hold(session, pid)
+      return { session, pid, history: await historyOf(session) }
+    } catch (error) {
+      end(client)
+      throw error
+    }
+  }
+
+  /**
+   * Ends the last session: after its connection was lost it may still live, with a transaction that is open or about to be
+   * committed.
+   */
+  async #endLast(session: Session): Promise<void> {
+    if (this.#lastPid === undefined) return
+    const isThere = async (text: string) =>
+      (await session.wait(session.send({ name: "", text }, [this.#lastPid ?? 0]))).rows.length > 0
+    const where = "FROM pg_stat_activity WHERE pid = $1 AND application_name = 'ironflow'"
+    if (await isThere(`SELECT pg_terminate_backend(pid) ${where}`)) {
+      const until = performance.now() + MOST_WAIT_MS
+      while (await isThere(`SELECT 1 ${where}`)) {
+        if (performance.now() > until) {
+          throw new StoreError(
+            `The last session of this engine with Postgres (pid ${this.#lastPid}) does not end: it is unknown whether its transaction was committed`,
+            { code: "STORE_UNAVAILABLE", retryable: true }
+          )
+        }
+        await sleep(LOOK_MS)
+      }
+    }
+    this.#lastPid = undefined
+  }
+
+  async #hold(session: Session, pid: number): Promise<void> {
+    const { isAlone, settings } = this.#options
+    const ask = async (text: string, values: ReadonlyArray<string | number> = []) =>
+      (await session.wait(session.send({ name: "", text }, values))).rows
+    const isMine = async (): Promise<boolean> => {
+      const [lock] = await ask(
+        `SELECT pg_try_advisory_lock${isAlone ? "" : "_shared"}($1, hashtext($2)) AS mine`,
+        [LOCK_CLASS, `${HOLD} ${settings.schema}`]
+      )
+      return lock?.mine === 1
+    }
+    const others = async (): Promise<string> => {
+      const rows = await ask("SELECT name FROM nodes WHERE id <> $1 ORDER BY last_seen DESC LIMIT 1", [
+        this.#node ?? -1
+      ])
+      return String(rows[0]?.name ?? "it does not say which")
+    }
+    // a migration releases it soon
+    const until = performance.now() + (isAlone ? 0 : MOST_HOLD_MS)
+    while (!(await isMine())) {
+      if (performance.now() >= until) throw lockedBy(settings, await others())
+      await sleep(LOOK_MS)
+    }
+    if (this.#node === undefined) {
+      if (isAlone) await ask("DELETE FROM nodes")
+      const [row] = await ask(
+        `INSERT INTO nodes (name, pid, started_at, last_seen, steady_since) VALUES ($1, $2, ${NOW}, ${NOW}, ${NOW}) RETURNING id`,
+        [nodeName(), pid]
+      )
+      this.#node = Number(row?.id)
+      return
+    }
+    const mine = await ask("UPDATE nodes SET pid = $1 WHERE id = $2 RETURNING id", [pid, this.#node])
+    if (isAlone && mine.length === 0) throw lockedBy(settings, await others())
+  }
+}
+
+const nodeName = (): string => `${hostname()}, process ${process.pid}`
+
+const lockedBy = (settings: PostgresSettings, who: string): StoreError =>
+  new StoreError(
+    `The tables at ${settings.shown} are in use by an older engine that cannot share a schema (${who}): stop it, or give this engine a schema of its own`,
+    { code: "STORE_LOCKED" }
+  )
+
+/** Ends a connection without waiting, since it may be dead. */
+const end = (client: Client): void => {
+  client.end().catch(() => undefined)
+}

@@ -1,0 +1,102 @@
+/** Repeats the notices for live turns, to workers that may have missed them: notices of other engines may be lost. */
+import type { Notice } from "../../Protocol/Worker.ts"
+import { isRevoked, jobOf } from "../Runs/RevokedLeases.ts"
+import { statusIn } from "../Runs/StatusRows.ts"
+import { WaitKind } from "../Runs/WaitKinds.ts"
+import { outcomeIn } from "../Runs/Waits.ts"
+import { all, among, get, inEnvironment, type Program, statement } from "../Store/Program.ts"
+import { parseStored } from "../Store/StoredJson.ts"
+import type { Row, Transaction } from "../Store/Transaction.ts"
+
+const LIST_KEYS_OF_WORKER = statement(
+  "PendingNotices.held",
+  "SELECT key FROM runs WHERE worker = ? AND lease IS NOT NULL"
+)
+
+const LIST_RUNS_OF_WORKER = statement(
+  "PendingNotices.listRunsOfWorker",
+  `SELECT key, status, lease, pause, error FROM runs WHERE worker = ? AND environment = ? AND lease IS NOT NULL @sound(run, key)`
+)
+
+const LIST_FIRED_WAITS = statement(
+  "PendingNotices.fired",
+  `SELECT step_key, kind, failures, failed, value, event_position FROM waits WHERE run = ? AND fired IS NOT NULL ORDER BY fired`
+)
+
+function* noticesOf(
+  tx: Transaction,
+  environment: string,
+  workerId: string,
+  jobIds: ReadonlyArray<string>
+): Program<ReadonlyArray<Notice>> {
+  const within = tx.findEnvironment(environment)
+  if (within === undefined) return []
+  const notices: Array<Notice> = []
+  const asked = new Set(jobIds)
+  for (const row of yield* among(
+    tx,
+    "run",
+    [LIST_KEYS_OF_WORKER, workerId],
+    LIST_RUNS_OF_WORKER,
+    workerId,
+    within
+  )) {
+    const jobId = jobOf(row)
+    if (!asked.delete(jobId)) continue
+    if (isRevoked(row)) {
+      notices.push(whyRevoked(row, jobId))
+      continue
+    }
+    if (row.pause !== null) notices.push({ _tag: "Paused", jobId })
+    for (const wait of yield* all(LIST_FIRED_WAITS, row.key!)) {
+      notices.push({
+        _tag: "Fired",
+        jobId,
+        stepKey: String(wait.step_key),
+        ...(Number(wait.kind) === WaitKind.retry
+          ? { failures: Number(wait.failures) }
+          : { outcome: yield* outcomeIn(tx, wait, wait.event_position) })
+      })
+    }
+  }
+  for (const jobId of asked) {
+    notices.push({ _tag: "LeaseLost", jobId, reason: "its lease has run out, or the run has ended" })
+  }
+  return notices
+}
+
+/** The notices for the turns that a worker of an environment holds. */
+export const pendingNotices = inEnvironment(
+  "pendingNotices",
+  noticesOf,
+  (_, workerId) => `read the pending messages for the turns of worker ${workerId}`
+)
+
+const FIND_WORKER_OF_LEASE = statement(
+  "PendingNotices.workerOf",
+  "SELECT worker FROM runs WHERE lease = ? AND environment = ? AND lease_until IS NOT NULL"
+)
+
+/** The same for a caller who knows only the job; `undefined` when no worker holds it. */
+export const pendingNoticesOfJob = inEnvironment(
+  "pendingNoticesOfJob",
+  function* (
+    tx: Transaction,
+    environment: string,
+    jobId: string
+  ): Program<ReadonlyArray<Notice> | undefined> {
+    const within = tx.findEnvironment(environment)
+    const row = within === undefined ? undefined : yield* get(FIND_WORKER_OF_LEASE, jobId, within)
+    return row === undefined ? undefined : yield* noticesOf(tx, environment, String(row.worker), [jobId])
+  },
+  (_, jobId) => `tell job ${jobId} again what it has to hear`
+)
+
+const whyRevoked = (row: Row, jobId: string): Notice => {
+  if (statusIn(row) !== "cancelled") {
+    return { _tag: "LeaseLost", jobId, reason: "the run was taken back" }
+  }
+  // written by `endRun`
+  const error = parseStored(String(row.error)) as { readonly message?: string } | null
+  return { _tag: "Cancelled", jobId, reason: error?.message ?? "" }
+}

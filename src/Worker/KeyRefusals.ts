@@ -1,0 +1,34 @@
+/** Decides whether to retry when an engine refuses the key of a worker. */
+import type * as Clock from "effect/Clock"
+import { monotonicMs } from "./ServerLink.ts"
+
+/**
+ * A refused key that the engine accepted at most this long ago, in milliseconds, may have been damaged in transit. It
+ * is tried once more, and then not again for the same time.
+ */
+const keyWorkedMs = 60_000
+
+export class KeyRefusals {
+  readonly #clock: Clock.Clock
+  /** When the engine last accepted the key, and when the last refusal was doubted. */
+  #admittedAt: number
+  #doubtedAt = Number.NEGATIVE_INFINITY
+
+  constructor(clock: Clock.Clock, admittedAt: number) {
+    this.#clock = clock
+    this.#admittedAt = admittedAt
+  }
+
+  /** Records that the engine accepted the key. */
+  admitted(): void {
+    this.#admittedAt = monotonicMs(this.#clock)
+  }
+
+  /** Whether a refusal of the key, or of its permissions, should be confirmed by another attempt. */
+  isDoubtful(): boolean {
+    const now = monotonicMs(this.#clock)
+    if (now - this.#admittedAt > keyWorkedMs || now - this.#doubtedAt <= keyWorkedMs) return false
+    this.#doubtedAt = now
+    return true
+  }
+}

@@ -1,0 +1,176 @@
+/** The checks that the doctor derives from its findings. */
+import { assert, describe, it } from "vitest"
+import type { Explanation } from "../../../src/Client/Client.ts"
+import {
+  checkClockSkew,
+  checkBackups,
+  checkDeadLetters,
+  checkKeys,
+  checkRuns,
+  checkSecrets,
+  checkStored
+} from "../../../src/Engine/Doctor/Checks.ts"
+import { checkPostgres } from "../../../src/Engine/Doctor/PostgresChecks.ts"
+import type { PostgresFacts } from "../../../src/Engine/Store/Postgres/Inspection.ts"
+
+const now = Date.parse("2026-11-29T12:00:00Z")
+const day = 24 * 3_600_000
+
+const explained = (code: string, details: { readonly [name: string]: unknown } = {}): Explanation => ({
+  runId: "run_1",
+  status: "running",
+  code,
+  message: "It is so.",
+  details
+})
+
+describe("a clock", () => {
+  it.each([
+    [0, "ok"],
+    [999, "ok"],
+    [1000, "warn"],
+    [59_999, "warn"],
+    [60_000, "fail"]
+  ])("that is %i ms behind what was stored is %s", (behind, status) => {
+    assert.strictEqual(checkStored(now, now + behind).status, status)
+  })
+
+  it("is fine when it is ahead of the stored time, however far", () => {
+    assert.strictEqual(checkStored(now, now - 30 * day).status, "ok")
+  })
+
+  it("is compared with another clock, minus the time of the answer", () => {
+    assert.deepStrictEqual(
+      [checkClockSkew(now, now + 3000, "Postgres", 2500), checkClockSkew(now, now - 90_000, "Postgres")],
+      [
+        { name: "clock", status: "ok", message: "The clock agrees with that of Postgres." },
+        {
+          name: "clock",
+          status: "fail",
+          message: "The clock is 1m ahead of that of Postgres.",
+          advice: "Let the machine keep its time by NTP (`timedatectl` says whether it does)."
+        }
+      ]
+    )
+  })
+})
+
+describe("runs", () => {
+  const judged = (hasEngine: boolean, ...all: ReadonlyArray<Explanation>) =>
+    checkRuns({ unfinished: all.length }, all, { hasEngine })
+
+  it("are fine while they wait for what they asked for", () => {
+    assert.deepStrictEqual(judged(true, explained("SLEEPING"), explained("WAITING_FOR_EVENT")), {
+      name: "runs",
+      status: "ok",
+      message: "2 runs have not ended. None is held up."
+    })
+  })
+
+  it.each([
+    ["STUCK", "fail"],
+    ["DAMAGED", "fail"],
+    ["PAUSED", "warn"]
+  ])("that are %s are told, with or without an engine", (code, status) => {
+    for (const hasEngine of [true, false]) {
+      const check = judged(hasEngine, explained(code))
+      assert.strictEqual(check.status, status)
+      assert.include(check.message, `run_1: ${code}, It is so.`)
+    }
+  })
+
+  it("are reported when they could have continued for a minute and an engine runs", () => {
+    const late = explained("NO_WORKER", { waitingMs: 60_000 })
+    assert.strictEqual(judged(true, late).status, "warn")
+    assert.strictEqual(judged(false, late).status, "ok")
+    assert.strictEqual(judged(true, explained("NO_WORKER", { waitingMs: 59_999 })).status, "ok")
+  })
+
+  it("that nothing will continue are a failure, even when none of them was examined", () => {
+    assert.include(checkRuns({ unfinished: 9000 }, [], { hasEngine: true, stuck: 2 }), {
+      status: "fail",
+      message: "5000 or more runs have not ended. 2 runs will not move by themselves."
+    })
+  })
+})
+
+describe("problems that people have to solve", () => {
+  it("are reported while they exist, and not otherwise", () => {
+    const letters = (count: number) =>
+      checkDeadLetters({
+        deadLetters: count === 0 ? [] : [{ of: "group", environment: "default", name: "mails", count }]
+      })
+    const statuses = [
+      [checkKeys(0), checkKeys(1)],
+      [checkSecrets({ secrets: 1 }, false, "engine"), checkSecrets({ secrets: 1 }, true, "engine")],
+      [checkSecrets({ secrets: 1 }, false, "shell"), checkSecrets({ secrets: 0 }, false, "shell")],
+      [letters(3), letters(0)],
+      [checkBackups({}, now), checkBackups({ lastBackup: { at: now - day, bytes: 4096 } }, now)],
+      [checkBackups({ lastBackup: { at: now - 8 * day, bytes: 4096 } }, now)]
+    ].map((checks) => checks.map(({ status }) => status))
+
+    assert.deepStrictEqual(statuses, [
+      ["warn", "ok"],
+      ["fail", "ok"],
+      ["warn", "ok"],
+      ["warn", "ok"],
+      ["warn", "ok"],
+      ["warn"]
+    ])
+    assert.include(letters(1000).message, 'group "mails" of environment default has 1000 or more')
+  })
+})
+
+describe("Postgres", () => {
+  const well: PostgresFacts = {
+    shown: "db:5432/orders (schema ironflow)",
+    version: "18.0",
+    bytes: 4096,
+    tables: 2,
+    known: 2,
+    engines: ["one, process 7", "two, process 8"],
+    isStandby: false,
+    synchronousCommit: "on",
+    fsync: "on",
+    autovacuum: "on",
+    connections: 11,
+    maxConnections: 100,
+    longestMs: 0,
+    bloated: [{ table: "runs", live: 1000, dead: 5000 }]
+  }
+
+  it("is fine with its default settings", () => {
+    assert.deepStrictEqual(
+      checkPostgres(well).filter(({ status }) => status !== "ok"),
+      []
+    )
+  })
+
+  it("says which engines use it", () => {
+    const said = (engines: ReadonlyArray<string>) =>
+      checkPostgres({ ...well, engines }).find(({ name }) => name === "holder")?.message
+    assert.include(said(well.engines), "2 engines use the tables (one, process 7; two, process 8)")
+    assert.include(said(["one, process 7"]), "An engine uses the tables (one, process 7)")
+    assert.strictEqual(said([]), "No engine uses the tables.")
+  })
+
+  it.each<[Partial<PostgresFacts>, string, string]>([
+    [{ tables: 3 }, "tables", "fail"],
+    [{ tables: 1 }, "tables", "warn"],
+    [{ isStandby: true }, "writes", "fail"],
+    [{ fsync: "off" }, "writes", "fail"],
+    [{ synchronousCommit: "off" }, "writes", "fail"],
+    [{ connections: 81 }, "connections", "warn"],
+    [{ connections: 97 }, "connections", "fail"],
+    [{ autovacuum: "off" }, "vacuum", "fail"],
+    [{ longestMs: 3_600_000 }, "vacuum", "warn"],
+    [{ bloated: [{ table: "runs", live: 1000, dead: 200_000 }] }, "vacuum", "warn"]
+  ])("with %o is told in %s", (facts, name, status) => {
+    assert.deepStrictEqual(
+      checkPostgres({ ...well, ...facts })
+        .filter((one) => one.status !== "ok")
+        .map((one) => [one.name, one.status]),
+      [[name, status]]
+    )
+  })
+})

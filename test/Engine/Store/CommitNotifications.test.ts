@@ -1,0 +1,168 @@
+/** Commits reach other engines on the schema at once by notification, and within a second when that is lost. */
+import { assert, describe, it } from "@effect/vitest"
+import * as Effect from "effect/Effect"
+import type * as Scope from "effect/Scope"
+import pg from "pg"
+import * as Append from "../../../src/Engine/Events/Append.ts"
+import * as PostgresStore from "../../../src/Engine/PostgresStore.ts"
+import type { Changes, Subject } from "../../../src/Engine/Store/Changes.ts"
+import { channelOf } from "../../../src/Engine/Store/Postgres/CommitNotifications.ts"
+import type { PostgresOptions } from "../../../src/Engine/Store/Postgres/Options.ts"
+import type { StoreService } from "../../../src/Engine/Store/Store.ts"
+import { runSql, takeSchema } from "../../postgres/Schemas.ts"
+import { environment } from "./suite/Shop.ts"
+
+const live = (name: string, test: () => Effect.Effect<unknown, unknown, Scope.Scope>) =>
+  it.live(name, () => Effect.scoped(test()))
+
+/** A store among others, and what its listeners have heard of others. */
+interface Node {
+  readonly store: StoreService
+  readonly heard: Array<Changes>
+  /** Emits an event; returns its position. */
+  readonly emit: (name: string) => Effect.Effect<number, unknown>
+  /** Ends when something was heard that fits, and returns it. */
+  readonly hears: (fits: (changes: Changes) => boolean) => Effect.Effect<Changes>
+}
+
+const openNode = (options: PostgresOptions): Effect.Effect<Node, unknown, Scope.Scope> =>
+  Effect.gen(function* () {
+    const store = yield* PostgresStore.make({ poolSize: 3, ...options })
+    const heard: Array<Changes> = []
+    let wake = (): void => undefined
+    const stop = store.onCommit((changes) => {
+      if (!changes.elsewhere) return
+      heard.push(changes)
+      wake()
+    })
+    yield* Effect.addFinalizer(() => Effect.sync(stop))
+    return {
+      store,
+      heard,
+      emit: (name) =>
+        Effect.map(
+          store.write(Append.appendEvent({ environment, name, version: 1, data: "{}" })),
+          ({ position }) => position
+        ),
+      hears: (fits) =>
+        Effect.callback<Changes>((resume) => {
+          wake = () => {
+            const found = heard.find(fits)
+            if (found !== undefined) resume(Effect.succeed(found))
+          }
+          wake()
+        }).pipe(Effect.timeout("20 seconds"), Effect.orDie)
+    }
+  })
+
+const looksAt =
+  (subject: Subject) =>
+  ({ look }: Changes): boolean =>
+    look.has(subject)
+
+/** Ends the connections on which engines listen. */
+const cutListeners = ({ schema = "" }: PostgresOptions) =>
+  Effect.promise(() =>
+    runSql(
+      `SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = '${channelOf(schema)}'`
+    )
+  )
+
+describe("an engine on a schema that it shares", () => {
+  live("is told of the commits of another one, and not of its own", () =>
+    Effect.gen(function* () {
+      const options = yield* takeSchema
+      const a = yield* openNode(options)
+      const b = yield* openNode(options)
+      const position = yield* a.emit("order.placed")
+
+      const told = yield* b.hears(({ logEnd }) => logEnd >= position)
+
+      assert.isTrue(told.elsewhere)
+      assert.strictEqual(told.counts.events, 0)
+      assert.deepStrictEqual(
+        a.heard.filter(({ logEnd }) => logEnd > 0),
+        []
+      )
+      const back = yield* b.emit("order.placed")
+      yield* a.hears(({ logEnd }) => logEnd >= back)
+    })
+  )
+
+  live("reads everything again when notifications were lost, and receives them again once reconnected", () =>
+    Effect.gen(function* () {
+      const options = yield* takeSchema
+      const a = yield* openNode(options)
+      const b = yield* openNode(options)
+      const first = yield* a.emit("order.placed")
+      yield* b.hears(({ logEnd }) => logEnd >= first)
+      yield* cutListeners(options)
+      // it goes out while nobody listens
+      yield* a.emit("order.placed")
+
+      yield* b.hears(looksAt("log"))
+
+      const emitAgain = Effect.flatMap(a.emit("order.placed"), (position) =>
+        Effect.timeout(
+          b.hears(({ logEnd }) => logEnd >= position),
+          "500 millis"
+        )
+      )
+      yield* Effect.retry(emitAgain, { times: 20 })
+    })
+  )
+
+  live("reads everything again when another one ends between its commit and its notification", () =>
+    Effect.gen(function* () {
+      const options = yield* takeSchema
+      const b = yield* openNode(options)
+      // as a commit whose engine was killed has left it
+      yield* Effect.promise(() => runSql("UPDATE engine SET sequence = sequence + 1", options.schema))
+
+      const { look } = yield* b.hears(looksAt("access"))
+
+      assert.isTrue(look.has("turns") && look.has("ends"))
+      // once this engine knows them itself
+      yield* b.hears(looksAt("functions"))
+    })
+  )
+
+  live("sends announcements to engines that want them, and shows no data to others", () =>
+    Effect.gen(function* () {
+      const options = yield* takeSchema
+      const a = yield* openNode(options)
+      const b = yield* openNode(options)
+      const overheard: Array<string> = []
+      const stranger = new pg.Client({ connectionString: options.url })
+      yield* Effect.acquireRelease(
+        Effect.promise(async () => {
+          await stranger.connect()
+          stranger.on("notification", ({ payload }) => void overheard.push(payload ?? ""))
+          await stranger.query(`LISTEN ${channelOf(options.schema ?? "")}`)
+        }),
+        () => Effect.promise(() => stranger.end())
+      )
+      const announced = {
+        id: "sys_1",
+        environment,
+        topic: "system.run.r.completed",
+        data: '{"output":"4242"}'
+      }
+      a.store.announce?.("steps", () => assert.fail("nobody wants to hear it"))
+      const stop = b.store.onCommit(() => undefined, { activity: "steps" })
+      yield* Effect.addFinalizer(() => Effect.sync(stop))
+      const tell = Effect.suspend(() => {
+        a.store.announce?.("steps", () => announced)
+        return Effect.timeout(
+          b.hears((changes) => changes.announced.length > 0),
+          "100 millis"
+        )
+      })
+
+      const told = yield* Effect.retry(tell, { times: 50 })
+
+      assert.deepStrictEqual(told.announced[0], announced)
+      assert.notInclude(overheard.join(), "4242")
+    })
+  )
+})

@@ -1,0 +1,159 @@
+/** The notifications of engines on one database as text, and their record of known commits. */
+import { assert, describe, it } from "vitest"
+import { type Changes, noCounts } from "../../../src/Engine/Store/Changes.ts"
+import { Commits, spansOf } from "../../../src/Engine/Store/Postgres/Commits.ts"
+import {
+  readNotification,
+  readRow,
+  NotificationBuilder
+} from "../../../src/Engine/Store/Postgres/NotificationText.ts"
+
+const committed = (changes: Partial<Changes>): Changes => ({
+  elsewhere: false,
+  look: new Set(),
+  inOrder: true,
+  announced: [],
+  counts: noCounts(),
+  notices: [],
+  ended: [],
+  endings: new Map(),
+  activity: [],
+  troubles: [],
+  kv: [],
+  kvElsewhere: [],
+  kvDeleted: [],
+  warnings: [],
+  projections: [],
+  groups: [],
+  givenBack: [],
+  states: [],
+  configs: [],
+  access: [],
+  accessLog: [],
+  functions: [],
+  environments: [],
+  ready: false,
+  mayHaveReady: false,
+  logEnd: 0,
+  dueAt: Number.POSITIVE_INFINITY,
+  ...changes
+})
+
+const hello = { wants: { steps: true, states: false } }
+const nobody = () => false
+
+describe("what is told of commits", () => {
+  it("is collected, and read back unchanged", () => {
+    const toTell = new NotificationBuilder()
+    toTell.add(7, committed({ ended: ["run_1"], logEnd: 12, dueAt: 900, ready: true }), nobody)
+    toTell.add(
+      9,
+      committed({ ended: ["run_2"], groups: [4], givenBack: [5], logEnd: 11, dueAt: 800 }),
+      nobody
+    )
+
+    const told = readNotification(toTell.notification(3, hello))
+
+    assert.deepInclude(told, {
+      node: 3,
+      ...hello,
+      commits: [
+        [7, 7],
+        [9, 9]
+      ]
+    })
+    assert.deepInclude(told?.changes, {
+      elsewhere: true,
+      ended: ["run_1", "run_2"],
+      groups: [4, 5],
+      logEnd: 12,
+      dueAt: 800,
+      ready: true
+    })
+    assert.strictEqual(told?.changes.look.size, 0)
+    assert.isUndefined(toTell.row)
+  })
+
+  it("names what has to be read again: access and functions", () => {
+    const toTell = new NotificationBuilder()
+    toTell.add(
+      1,
+      committed({ access: [{ _tag: "KeyDeleted", id: "key_1" }], environments: ["shop"] }),
+      nobody
+    )
+
+    const told = readNotification(toTell.notification(1, hello))
+
+    assert.deepStrictEqual([...(told?.changes.look ?? [])].toSorted(), ["access", "functions"])
+  })
+
+  it("is at most as long as Postgres allows: receivers read again what does not fit", () => {
+    const toTell = new NotificationBuilder()
+    const ended = Array.from({ length: 500 }, (_, i) => `run_${String(i).padStart(30, "0")}`)
+    toTell.add(1, committed({ ended, projections: ["default totals"], logEnd: 3 }), nobody)
+
+    const text = toTell.notification(1, hello)
+
+    assert.isBelow(Buffer.byteLength(text), 8000)
+    const told = readNotification(text)
+    assert.deepStrictEqual(told?.changes.ended, [])
+    assert.deepStrictEqual([...(told?.changes.look ?? [])], ["ends"])
+    assert.deepStrictEqual(told?.changes.projections, ["default totals"])
+  })
+
+  it("has no data in the notification: notices for turns are in a row beside it, unless their worker is here", () => {
+    const toTell = new NotificationBuilder()
+    const fired = (workerId: string) => ({
+      workerId,
+      notice: {
+        _tag: "Fired",
+        jobId: `job of ${workerId}`,
+        stepKey: "paid:0",
+        outcome: { _tag: "Success", value: '"4242 4242"' }
+      } as const
+    })
+    const notices = [fired("anna"), fired("ben")]
+    toTell.add(1, committed({ notices }), (workerId) => workerId === "anna")
+
+    assert.notInclude(toTell.notification(1, hello), "4242")
+    assert.deepStrictEqual(readRow(toTell.row ?? "")?.notices, [fired("ben")])
+  })
+
+  it("that is not a valid notification is ignored", () => {
+    for (const text of ["", "{", "[]", "{}", '{"node":"1"}', "null"])
+      assert.isUndefined(readNotification(text))
+    const odd = readNotification(
+      '{"node":1,"look":["everything",7],"ends":[null,"run_1"],"commits":[[1],[2,3]]}'
+    )
+    assert.deepStrictEqual(odd?.changes.look, new Set())
+    assert.deepStrictEqual(odd?.changes.ended, ["run_1"])
+    assert.deepStrictEqual(odd?.commits, [[2, 3]])
+    assert.deepStrictEqual(readRow('{"notices":[{"workerId":"anna"}],"announced":[{}]}'), {
+      notices: [],
+      announced: []
+    })
+  })
+})
+
+describe("commits", () => {
+  it("are known up to the first missing one, in any order of arrival", () => {
+    const commits = new Commits(10)
+    commits.add([12, 13], [15, 15])
+    assert.strictEqual(commits.upTo, 10)
+    assert.strictEqual(commits.last, 15)
+    commits.add([11, 11])
+    assert.strictEqual(commits.upTo, 13)
+    commits.giveUp(14)
+    assert.strictEqual(commits.upTo, 15)
+    commits.add([3, 4], [15, 16])
+    assert.strictEqual(commits.upTo, 16)
+  })
+
+  it("are told as spans", () => {
+    assert.deepStrictEqual(spansOf([1, 2, 3, 7, 9, 10]), [
+      [1, 3],
+      [7, 7],
+      [9, 10]
+    ])
+  })
+})
