@@ -178,7 +178,7 @@ describe("the frame of every page", () => {
     // the page, a script, a style sheet, an icon, and who that is
     assert.isAtMost(loaded.length, 5, loaded.join(" "))
     const bytes = await look.page.evaluate(
-      "performance.getEntries().filter((it) => it.name.includes(\"/console/\")).reduce((sum, it) => sum + (it.transferSize ?? 0), 0)"
+      'performance.getEntries().filter((it) => it.name.includes("/console/")).reduce((sum, it) => sum + (it.transferSize ?? 0), 0)'
     )
     assert.isBelow(Number(bytes), 120_000)
   })

@@ -49,6 +49,16 @@ export const askAnew = (): void => {
   freshUntil = performance.now() + FRESH_MS
 }
 
+/** Signals of requests that repeat what is shown: only these accept an answer that another tab was given. */
+const repeated = new WeakSet<AbortSignal>()
+
+/** The signal for a request that is made by the clock, and not because somebody opens or changes something. */
+export const repeating = (signal: AbortSignal): AbortSignal => {
+  const own = AbortSignal.any([signal])
+  repeated.add(own)
+  return own
+}
+
 /** The timeout of a call, in milliseconds: longer than any call of a page takes. */
 const TIMEOUT_MS = 30_000
 
@@ -78,6 +88,8 @@ export const send = async (
     }
   }
   const path = pathOf(operation, variables).slice(1)
+  const isShared =
+    isReading(operation) && signal !== undefined && repeated.has(signal) && performance.now() >= freshUntil
   const sentAt = Date.now()
   let response: Response
   let text: string
@@ -87,7 +99,7 @@ export const send = async (
       headers: {
         ...(isOfKey === true ? {} : { [ENVIRONMENT_HEADER]: environment.peek() }),
         ...(body === undefined ? {} : { "content-type": "application/json" }),
-        ...(isReading(operation) && performance.now() >= freshUntil ? { "cache-control": "max-age=1" } : {}),
+        ...(isShared ? { "cache-control": "max-age=1" } : {}),
         ...headers
       },
       ...(body === undefined ? {} : { body: JSON.stringify(body) }),

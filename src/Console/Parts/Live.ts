@@ -4,7 +4,7 @@
  * requests nothing.
  */
 import { useEffect, useRef, useState } from "preact/hooks"
-import { askAnew, CallError, isSignedOut } from "./Calls.ts"
+import { askAnew, CallError, isSignedOut, repeating } from "./Calls.ts"
 import { environment } from "./Router.ts"
 
 export interface Live<A> {
@@ -76,7 +76,7 @@ export const useLive = <A>(
       isAsking = true
       const begun = performance.now()
       try {
-        const value = await latest.current(abort.signal)
+        const value = await latest.current(force || !hasAnswer ? abort.signal : repeating(abort.signal))
         if (abort.signal.aborted) return
         hasAnswer = true
         const text = JSON.stringify(value) ?? ""
