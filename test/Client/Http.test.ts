@@ -666,8 +666,16 @@ describe("the client's patience", () => {
         (client) => client.getRun("run_1")
       )
       const counts: Array<number> = []
-      for (const ms of [0, 99, 1, 199, 1]) {
+      for (const [ms, asked] of [
+        [0, 1],
+        [99, 1],
+        [1, 2],
+        [199, 2],
+        [1, 3]
+      ] as const) {
         yield* TestClock.adjust(ms)
+        // whoever asks again for the first time loads what that takes
+        yield* Effect.promise(() => vi.waitFor(() => assert.isAtLeast(urls.length, asked)))
         counts.push(urls.length)
       }
 
