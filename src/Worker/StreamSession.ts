@@ -304,9 +304,10 @@ export class StreamSession extends TurnSession {
   /** Sends a heartbeat with the running steps and the requested jobs. A stream that does not answer in time is lost. */
   readonly #showLife: Effect.Effect<void> = Effect.suspend(() => {
     const { session } = this
-    if (session === undefined) return Effect.void
     const sentAt = monotonicMs(this.link.clock)
+    // also without a session: `#keepAlive` waits from here on, and would not wait at all while the server is away
     this.#shownAt = sentAt
+    if (session === undefined) return Effect.void
     const renewal = this.renewal()
     return this.#call(
       "room",

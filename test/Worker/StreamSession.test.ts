@@ -1,5 +1,6 @@
 /** The session of a worker over a scripted stream: calls and leases when streams are lost. */
 import { assert, describe, it } from "@effect/vitest"
+import * as Clock from "effect/Clock"
 import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
@@ -259,6 +260,32 @@ describe("a worker on a stream", () => {
         it.notices.map((notice) => [notice._tag, notice.jobId]),
         [["LeaseLost", "job-a"]]
       )
+      yield* it.close
+    })
+  )
+
+  it.effect("rests between its attempts while its engine is away", () =>
+    Effect.gen(function* () {
+      const clock = yield* Clock.Clock
+      let sleeps = 0
+      const counting: Clock.Clock = Object.create(clock, {
+        sleep: {
+          value: (duration: Parameters<Clock.Clock["sleep"]>[0]) => {
+            sleeps++
+            return clock.sleep(duration)
+          }
+        }
+      })
+      const it = yield* Effect.provideService(open(), Clock.Clock, counting)
+      it.engine.opens = false
+      it.streams[0]!.onLost(new ConnectionError("The engine has stopped"))
+      yield* TestClock.adjust("1 minute")
+      // a dozen attempts to connect, and a heartbeat that is due every two seconds
+      assert.isBelow(sleeps, 100)
+
+      it.engine.opens = true
+      yield* TestClock.adjust("6 seconds")
+      assert.strictEqual(it.streams.length, 2)
       yield* it.close
     })
   )

@@ -5,6 +5,7 @@
  * and whatever the worker still has to say reaches nobody.
  */
 import { QUIET_TURNS } from "../../src/Engine/LoopTurn.ts"
+import { isSyncing } from "../../src/Engine/Store/LogSync.ts"
 import { mkdtempSync, rmSync } from "node:fs"
 import { tmpdir } from "node:os"
 import { join } from "node:path"
@@ -162,7 +163,7 @@ export class World {
     for (let quiet = 0, commits = engine.metrics().commits; quiet < QUIET_TURNS; quiet++) {
       yield* round
       const now = engine.metrics().commits
-      if (now === commits) continue
+      if (now === commits && !isSyncing()) continue
       quiet = 0
       commits = now
     }

@@ -30,6 +30,10 @@ export const syncOf = (db: DatabaseSync, filename: string): LogSync | undefined 
   return sync
 }
 
+let underway = 0
+/** Whether a disk works for this process: turns of the event loop that go by meanwhile do not mean that nothing is left to do. */
+export const isSyncing = (): boolean => underway > 0
+
 export class LogSync implements Sync {
   readonly #log: number
   readonly #count: StatementSync
@@ -56,7 +60,11 @@ export class LogSync implements Sync {
   aside(done: (error: unknown) => void): void {
     // what is written meanwhile needs a sync of its own
     this.#synced = this.#written()
-    fdatasync(this.#log, done)
+    underway++
+    fdatasync(this.#log, (error) => {
+      underway--
+      done(error)
+    })
   }
 
   close(): void {
