@@ -9,6 +9,7 @@ import fs from "node:fs"
 import path from "node:path"
 import process from "node:process"
 import { nodeArguments } from "./Built.ts"
+import { entryPoints, makeDeclarations } from "./types/Declarations.ts"
 
 export interface Examples extends Disposable {
   /** Full path of an example. */
@@ -34,29 +35,34 @@ const execute = (program: string, args: ReadonlyArray<string>): Promise<Ending> 
     )
   )
 
+/** The settings with which files are checked. */
+const settingsFor = (files: ReadonlyArray<string>) => ({
+  extends: path.join(repository, "tsconfig.json"),
+  compilerOptions: {
+    // Examples introduce names only to show where they come from.
+    noUnusedLocals: false,
+    noUnusedParameters: false,
+    // They are for projects that are strict and no more.
+    noUncheckedIndexedAccess: false,
+    // what they import is declared, as it is for users: the sources would be checked anew for each of them
+    customConditions: [],
+    paths: entryPoints(makeDeclarations())
+  },
+  include: [],
+  files
+})
+
 /** Writes files, by name and content, to a new folder. */
 export const makeExamples = (files: Readonly<Record<string, string>>): Examples => {
   const folder = fs.mkdtempSync(path.join(import.meta.dirname, ".examples-"))
   const pathOf = (file: string): string => path.join(folder, file)
 
   for (const [file, content] of Object.entries(files)) fs.writeFileSync(pathOf(file), content)
-  const tsconfig = {
-    extends: path.join(repository, "tsconfig.json"),
-    compilerOptions: {
-      // Examples introduce names only to show where they come from.
-      noUnusedLocals: false,
-      noUnusedParameters: false,
-      // They are for projects that are strict and no more.
-      noUncheckedIndexedAccess: false
-    },
-    include: [],
-    files: Object.keys(files)
-  }
-  fs.writeFileSync(pathOf("tsconfig.json"), JSON.stringify(tsconfig))
 
   return {
     pathOf,
     typeCheck: async () => {
+      fs.writeFileSync(pathOf("tsconfig.json"), JSON.stringify(settingsFor(Object.keys(files))))
       const tsc = path.join(repository, "node_modules/.bin/tsc")
       const { code, stdout, stderr } = await execute(tsc, ["--pretty", "false", "-p", folder])
       const said = (stdout + stderr)
