@@ -1,15 +1,13 @@
 /** `ironflow backup` and `ironflow restore`: writes the database to a file, and restores it. */
 import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
-import * as Argument from "effect/cli/Argument"
 import * as Command from "effect/cli/Command"
 import * as Flag from "effect/cli/Flag"
 import type { BackupInfo } from "../Engine/Store/Backup.ts"
 import { print } from "./Output.ts"
 import { formatSize } from "../Size.ts"
+import { fileArgument } from "./FileArgument.ts"
 import { textFlag } from "./TextFlag.ts"
-
-const file = Argument.String("file")
 
 /** Commands that only talk to a server do not load the code that reads databases. */
 const local = Effect.promise(() => import("./LocalBackup.ts"))
@@ -20,7 +18,7 @@ const contents = ({ bytes, madeAt }: BackupInfo): string =>
 export const backup = Command.make(
   "backup",
   {
-    file,
+    file: fileArgument,
     data: textFlag("data").pipe(
       Flag.withMetavar("FILE"),
       Flag.withDescription(
@@ -56,7 +54,7 @@ export const backup = Command.make(
 export const restore = Command.make(
   "restore",
   {
-    file,
+    file: fileArgument,
     data: textFlag("data").pipe(
       Flag.withMetavar("FILE"),
       Flag.withDescription("The database file that the backup becomes")

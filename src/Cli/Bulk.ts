@@ -22,6 +22,7 @@ import { commandsOf } from "./Calling.ts"
 import { CommandError } from "./CommandError.ts"
 import { readTimeout } from "./Emit.ts"
 import { ironflow } from "./Ironflow.ts"
+import { keepTrying, mayPass } from "./KeepTrying.ts"
 import { between, fields, oneLine, print, shown, table } from "./Output.ts"
 import { leaveUnfinished } from "./Process.ts"
 import { showProgress, withProgressLine } from "./ProgressLine.ts"
@@ -57,6 +58,9 @@ interface BulkCommand {
 }
 
 const EVERY_MS = 1000
+
+/** How often it asks a server that is away, which continues the operation when it is back: some minutes in all. */
+const MOST_TRIES = 60
 
 const done: { readonly [A in BulkOperation["action"]]: string } = {
   erase: "erased",
@@ -185,9 +189,10 @@ export const follow = (client: Client["Service"], begun: BulkOperation, doing: s
     Effect.Error<ReturnType<typeof client.waitForBulk>>
   > = Effect.catchIf(
     client.waitForBulk(begun.id, { timeout: EVERY_MS }),
-    (error) => error instanceof TimeoutError,
+    // a timeout, or a server that restarts
+    mayPass,
     () =>
-      Effect.flatMap(client.getBulk(begun.id), (operation) => {
+      Effect.flatMap(keepTrying(client.getBulk(begun.id), { times: MOST_TRIES }), (operation) => {
         const { action, dryRun, lookedBackTo, matched } = operation
         const count = dryRun ? matched : operation.done
         showProgress(

@@ -11,6 +11,7 @@ import { Client, type ListEventsOptions, type LoggedEvent } from "../Client/Clie
 import * as ClientHttp from "../Client/HttpServices.ts"
 import { Subscriptions } from "../Client/Subscriptions.ts"
 import { ironflow, serverOptions } from "./Ironflow.ts"
+import { keepTrying } from "./KeepTrying.ts"
 import { fields, oneLine, shown, table, toJson } from "./Output.ts"
 import { commandsOf, given } from "./Calling.ts"
 import { textFlag } from "./TextFlag.ts"
@@ -180,9 +181,11 @@ const tail = Command.make(
         }
       })
       // the subscription tells when there are new events; `replay: 1` also reports events from before it was active
-      yield* stream(`events:${options.name ?? ">"}`, { replay: 1 }).pipe(
-        Stream.buffer({ capacity: 1, strategy: "sliding" }),
-        Stream.runForEach(() => goOn)
+      yield* keepTrying(
+        stream(`events:${options.name ?? ">"}`, { replay: 1 }).pipe(
+          Stream.buffer({ capacity: 1, strategy: "sliding" }),
+          Stream.runForEach(() => goOn)
+        )
       )
     }).pipe(Effect.provide(services), Effect.provide(FetchHttpClient.layer))
   })

@@ -8,6 +8,7 @@ import * as Argument from "effect/cli/Argument"
 import * as Command from "effect/cli/Command"
 import * as Flag from "effect/cli/Flag"
 import type { BulkAction, BulkOptions, ClientApi, EffectKind, Run } from "../Client/Client.ts"
+import { bulkIds } from "../Limits.ts"
 import type { BulkWord } from "../Protocol/Bulk.ts"
 import { bulkFlags, doToMany, idsOf } from "./Bulk.ts"
 import { given } from "./Calling.ts"
@@ -127,6 +128,12 @@ const act = <E>(
     const ids = [...input.runIds.filter((id) => id !== "-"), ...read]
     if (!hasFilters && ids.length === 0) {
       return yield* new CommandError("Standard input has no ids of runs", { code: "USAGE" })
+    }
+    if (ids.length > bulkIds) {
+      return yield* new CommandError(
+        `${ids.length} ids are too many for one operation, which takes ${bulkIds}: find the runs by filters, or split the ids, as \`split -l ${bulkIds}\` does`,
+        { code: "USAGE" }
+      )
     }
     return yield* doToMany({
       action,

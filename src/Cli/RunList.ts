@@ -18,6 +18,7 @@ import { momentOf, timeFilters } from "../RunFilters.ts"
 import { show } from "../Show.ts"
 import { runStatuses } from "../RunStatus.ts"
 import { ironflow } from "./Ironflow.ts"
+import { keepTrying } from "./KeepTrying.ts"
 import { between, print, table, toJson } from "./Output.ts"
 import { showProgress, withProgressLine } from "./ProgressLine.ts"
 import { ask, use } from "./Server.ts"
@@ -300,14 +301,31 @@ const follow = (client: Client["Service"], filters: ListRunsOptions, limit: numb
     const now = yield* Clock.currentTimeMillis
     const { runs: first } = yield* client.listRuns({ ...filters, limit })
     yield* show(first)
-    const createdFrom = filters.createdFrom ?? first.at(-1)?.createdAt ?? now
+    const createdFrom = first.at(-1)?.createdAt ?? filters.createdFrom ?? now
+    const options = { ...filters, createdFrom, limit: 1000 }
     return yield* Effect.forever(
       Effect.gen(function* () {
         yield* Effect.sleep(EVERY_MS)
-        yield* show((yield* client.listRuns({ ...filters, createdFrom, limit: 1000 })).runs)
+        yield* show(yield* keepTrying(unseen(client, options, shown)))
         for (const id of shown) if (shown.size > REMEMBERED) shown.delete(id)
       })
     )
+  })
+
+/** The newest runs, back to a page of which all were shown: more than a page may have come since it looked. */
+const unseen = (client: Client["Service"], options: ListRunsOptions, shown: ReadonlySet<string>) =>
+  Effect.gen(function* () {
+    const found: Array<Run> = []
+    let cursor: string | undefined
+    do {
+      const page: ListRunsResult = yield* client.listRuns({
+        ...options,
+        ...(cursor === undefined ? {} : { cursor })
+      })
+      found.push(...page.runs)
+      cursor = page.runs.some(({ id }) => !shown.has(id)) ? page.nextCursor : undefined
+    } while (cursor !== undefined && found.length < REMEMBERED)
+    return found
   })
 
 const lineOf = (run: Run): string =>

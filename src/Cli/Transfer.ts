@@ -1,7 +1,6 @@
 /** `ironflow export` and `ironflow import`: copies a database file to Postgres, and back. */
 import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
-import * as Argument from "effect/cli/Argument"
 import * as Command from "effect/cli/Command"
 import * as Flag from "effect/cli/Flag"
 import type { Place } from "../Engine/Store/Transfer/Transfer.ts"
@@ -9,11 +8,10 @@ import { ValidationError } from "../Errors.ts"
 import { formatSize } from "../Size.ts"
 import { databaseFlags, databaseOf } from "./Database.ts"
 import { print } from "./Output.ts"
+import { fileArgument } from "./FileArgument.ts"
 import { textFlag } from "./TextFlag.ts"
 
 const local = Effect.promise(() => import("../Engine/Store/Transfer/Transfer.ts"))
-
-const file = Argument.String("file")
 
 const placeOf = ({ data, databaseSchema, databaseUrl }: Parameters<typeof databaseOf>[0]) =>
   Effect.flatMap(
@@ -33,7 +31,7 @@ const placeOf = ({ data, databaseSchema, databaseUrl }: Parameters<typeof databa
 export const exportAll = Command.make(
   "export",
   {
-    file,
+    file: fileArgument,
     data: textFlag("data").pipe(
       Flag.withMetavar("FILE"),
       Flag.withDescription("The database file; it is only read, and an engine may have it open"),
@@ -66,7 +64,7 @@ export const exportAll = Command.make(
 export const importAll = Command.make(
   "import",
   {
-    file,
+    file: fileArgument,
     data: textFlag("data").pipe(
       Flag.withMetavar("FILE"),
       Flag.withDescription("The database file, which must not be there yet"),

@@ -97,6 +97,21 @@ describe("ironflow backup and restore", () => {
     assert.strictEqual(await stateOf(env.IRONFLOW_SERVER_URL, runId), "WAITING_FOR_EVENT")
   })
 
+  it("take no pipe", { timeout: 60_000 }, async () => {
+    for (const command of [
+      ["backup", "-"],
+      ["restore", "-", "--data", "other.db"],
+      ["export", "-", "--data", "ironflow.db"],
+      ["import", "-", "--data", "other.db"]
+    ]) {
+      const { code, stderr } = await terminal.run(command)
+
+      assert.include(stderr, "it cannot be a pipe")
+      assert.strictEqual(code, 2)
+    }
+    assert.notInclude(readdirSync(terminal.folder), "-")
+  })
+
   it("leave no file on a full disk, and report it", { timeout: 60_000 }, async () => {
     const full = { env, mostBlocks: 64 }
 

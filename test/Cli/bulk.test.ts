@@ -194,6 +194,7 @@ it("reports invalid use, and starts nothing", { timeout: 120_000 }, async () => 
     [["runs", "cancel", "--yes"], /Say which runs to cancel/],
     [["runs", "cancel", "run_1", "--status", "failed", "--yes"], /not both/],
     [["runs", "cancel", "-", "--yes"], /Standard input has no ids of runs/, "\n"],
+    [["runs", "cancel", "-", "--yes"], /10001 ids are too many .*`split -l 10000`/, "run_1\n".repeat(10_001)],
     [["runs", "cancel", "--where", "event.(", "--yes"], /expression/i],
     [["runs", "delete", "--ended-to", "yesterday", "--yes"], /--ended-to takes how long ago, such as .*7d/],
     [

@@ -106,6 +106,18 @@ describe("a key", () => {
     }
   })
 
+  it("that may control a run, and not read it, gets none of its data in the answer", async () => {
+    const key = await keys.keyThat({ actions: "run:pause, run:resume, run:cancel, run:retry" })
+    const answers = []
+    for (const method of ["PauseRun", "ResumeRun", "CancelRun", "RetryRun"]) {
+      answers.push(await keys.ok(keys.rpc(`IronflowService/${method}`, { id: salary }, { key })))
+    }
+
+    assert.include(JSON.stringify(answers), salary)
+    assert.notInclude(JSON.stringify(answers), "Ada")
+    assert.include(JSON.stringify(await keys.ok(keys.rpc("IronflowService/GetRun", { id: salary }))), "Ada")
+  })
+
   it("that may cancel no run erases no unfinished run", async () => {
     const key = await keys.keyThat(allowed, { effect: "deny", actions: "run:cancel", resources: "run:*" })
     const erase = (more: object) =>

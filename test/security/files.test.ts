@@ -64,7 +64,7 @@ describe("a database", () => {
 
       assert.instanceOf(error, IronflowError)
       assert.strictEqual(error.code, "STORE_UNAVAILABLE")
-      assert.include(error.message, `"${filename}" belongs to user 65534 and has mode 0640`)
+      assert.include(error.message, `"${filename}" belongs to user 65534 and has mode 0640, but the engine`)
     }
   )
 

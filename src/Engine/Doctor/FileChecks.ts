@@ -25,7 +25,7 @@ export const checkPermissions = (filename: string): DoctorCheck => {
     return warn(
       "files",
       `${warnings.join(". ")}.`,
-      `\`chmod 0600 ${filename}\`, unless others are meant to read it.`
+      "Give each of these files mode 0600, unless others are meant to read it."
     )
   } catch (error) {
     return fail("files", `${messageOf(error)}.`, "Run the engine as the user that the files belong to.")

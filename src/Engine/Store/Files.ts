@@ -2,7 +2,7 @@
  * The files of a database. They are created for the engine's user alone, because they hold everything, and opened only when that
  * user owns them: an owner can read a file whatever its mode.
  */
-import { chmodSync, closeSync, openSync, statSync } from "node:fs"
+import { chmodSync, closeSync, openSync, statfsSync, statSync } from "node:fs"
 import path from "node:path"
 import { StoreError, ValidationError } from "../../Errors.ts"
 
@@ -71,7 +71,7 @@ export const checkFiles = (filename: string, mode: number): ReadonlyArray<string
     const me = process.getuid?.()
     if (me !== undefined && stat.uid !== me) {
       throw new StoreError(
-        `"${file}" belongs to user ${stat.uid} and has mode ${octal(found)},, but the engine runs as user ${me}: ` +
+        `"${file}" belongs to user ${stat.uid} and has mode ${octal(found)}, but the engine runs as user ${me}: ` +
           `the owner of a file can read and change everything in it. Run the engine as user ${stat.uid}, or give the file to user ${me} (chown)`,
         { code: "STORE_UNAVAILABLE" }
       )
@@ -83,5 +83,19 @@ export const checkFiles = (filename: string, mode: number): ReadonlyArray<string
             `or \`ironflow serve --file-mode ${octal(found)}\` says that it is meant`
         ]
   })
+
+/** Free space with which a disk that was full can be written again, bytes. */
+const ROOM_AGAIN = 1024 * 1024
+
+/** Whether the disk of a database has room for more than the smallest writes. */
+export const hasRoom = (filename: string): boolean => {
+  try {
+    const { bavail, bfree, bsize } = statfsSync(path.dirname(path.resolve(filename)))
+    return (process.getuid?.() === 0 ? bfree : bavail) * bsize >= ROOM_AGAIN
+  } catch {
+    // not known: the next write tells
+    return true
+  }
+}
 
 const octal = (mode: number): string => mode.toString(8).padStart(4, "0")

@@ -21,7 +21,8 @@ import { GroupCommit } from "./GroupCommit.ts"
 import { isLeftAlone, lookAtNewest, isolateDamage } from "./DamageIsolation.ts"
 import { type Call, Refused } from "./Program.ts"
 import { Ownership } from "./Ownership.ts"
-import { isDamage, isUnavailable, refusedByDisk, storeError } from "./SqliteErrors.ts"
+import { hasRoom } from "./Files.ts"
+import { isDamage, isFull, isUnavailable, refusedByDisk, storeError } from "./SqliteErrors.ts"
 import { RETRY_MS } from "./StoreOutage.ts"
 import { Snapshot } from "./Snapshot.ts"
 import { syncOf } from "./LogSync.ts"
@@ -72,7 +73,8 @@ export const make = (
     }
 
     /** Why writes fail at the moment. */
-    let outage: { readonly error: StoreError; readonly changes: unknown } | undefined
+    let outage:
+      { readonly error: StoreError; readonly changes: unknown; readonly isFull: boolean } | undefined
     const commitTimes = new Histogram()
     let programs = 0
     let triedAt = Number.NEGATIVE_INFINITY
@@ -133,7 +135,11 @@ export const make = (
           isolateDamage: (error) => {
             if (error instanceof StoreError && error.code === "STORE_LOCKED") return lose(error)
             if (isUnavailable(error)) {
-              outage = { error: storeError("Cannot write to the database", error), changes: changesSoFar() }
+              outage = {
+                error: storeError("Cannot write to the database", error),
+                changes: changesSoFar(),
+                isFull: isFull(error)
+              }
             }
             if (isDamage(error)) tx.damage.wasFound = true
             const found = tx.perform(isolateDamage(tx, callbacks, error, { isDamage, isUnavailable }))
@@ -142,7 +148,13 @@ export const make = (
           },
           committed: () => {
             // a transaction without changes needs no disk space
-            if (outage !== undefined && changesSoFar() !== outage.changes) outage = undefined
+            if (
+              outage !== undefined &&
+              changesSoFar() !== outage.changes &&
+              // on a full disk small writes still succeed, in parts of the log that are used again
+              (!outage.isFull || !isFile || hasRoom(options.filename))
+            )
+              outage = undefined
             const changes = tx.committed()
             return () => listeners.committed(changes)
           },

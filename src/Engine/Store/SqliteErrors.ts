@@ -4,7 +4,8 @@ import { NOT_JSON } from "./StoredJson.ts"
 
 /** SQLite's result codes for problems with the file. */
 const CORRUPT = new Set([11, 26])
-const UNAVAILABLE = new Set([5, 6, 8, 10, 13, 14, 23])
+const FULL = 13
+const UNAVAILABLE = new Set([5, 6, 8, 10, FULL, 14, 23])
 
 const resultCode = (cause: unknown): number | undefined =>
   cause instanceof Error && "errcode" in cause ? Number(cause.errcode) & 0xff : undefined
@@ -16,6 +17,10 @@ export const isUnavailable = (cause: unknown): boolean =>
     : UNAVAILABLE.has(resultCode(cause) ?? -1) ||
       // an error with a system call is Node's, about a file that cannot be created or read
       (cause instanceof Error && "syscall" in cause)
+
+/** Whether there was no room for what was written. */
+export const isFull = (cause: unknown): boolean =>
+  resultCode(cause instanceof StoreError ? cause.cause : cause) === FULL
 
 /** Whether the file has content that was not written there. */
 export const isDamage = (cause: unknown): boolean =>

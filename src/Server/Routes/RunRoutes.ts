@@ -39,7 +39,9 @@ export const runRoutes = (
   const withoutDenied = withoutDeniedIn(engine)
   /** Answers with the readable part of a run: a caller who may control a run may not be allowed to read it. */
   const asReadable = (call: Call, run: Run): Effect.Effect<Run, IronflowError> =>
-    Effect.map(withoutDenied(call, [readable(call, run)]), ([shown = run]) => shown)
+    call.caller?.may("run:read", `run:${run.id}`, call.environment) === false
+      ? Effect.succeed(withoutData(run))
+      : Effect.map(withoutDenied(call, [run]), ([shown = run]) => shown)
 
   /** A call about one run; some clients name its id `id` and some `runId`. */
   const aboutRun = <A, B extends RunId>(
@@ -229,12 +231,11 @@ const withoutEvent = <A extends { readonly kind?: unknown; readonly output?: unk
   return event === undefined || mayKnowEvent(caller, environment, event) ? step : rest
 }
 
-/** The part of a run for a caller who has controlled it but may not read it. */
-export const readable = ({ caller, environment }: Call, run: Run): Run => {
-  if (caller?.isNotDenied("run:read", `run:${run.id}`, environment) ?? true) return run
-  const { error: _, input: __, output: ___, ...rest } = run
-  return rest
-}
+/** The part of a run for a caller who has started it, and is denied to read it. */
+export const readable = ({ caller, environment }: Call, run: Run): Run =>
+  (caller?.isNotDenied("run:read", `run:${run.id}`, environment) ?? true) ? run : withoutData(run)
+
+const withoutData = ({ error: _, input: __, output: ___, ...rest }: Run): Run => rest
 
 /** Resumes a run; resuming a failed run means retrying it. */
 const resumeRun = (

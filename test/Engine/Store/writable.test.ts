@@ -1,8 +1,11 @@
 /** A database that could not be written, and can be again. */
 import { assert, it } from "@effect/vitest"
 import * as Effect from "effect/Effect"
+import { spawnSync } from "node:child_process"
+import { rmSync } from "node:fs"
+import { join } from "node:path"
 import { DatabaseSync } from "node:sqlite"
-import { newFile, open, withLog } from "./OnFile.ts"
+import { folder, newFile, open, visit, withLog } from "./OnFile.ts"
 
 it.live(
   "recovers by a periodic check, even when nobody writes",
@@ -22,6 +25,43 @@ it.live(
 
         assert.strictEqual(error.code, "STORE_UNAVAILABLE")
         assert.deepInclude(during, { status: "degraded", cannotWrite: true })
+        assert.deepStrictEqual(shop.store.health(), { status: "ok" })
+      })
+    ).pipe(Effect.scoped),
+  30_000
+)
+
+/** A disk of 4 MiB; `undefined` where none can be mounted. */
+const smallDisk = Effect.gen(function* () {
+  const path = yield* folder
+  const isMounted = spawnSync("mount", ["-t", "tmpfs", "-o", "size=4m", "tmpfs", path]).status === 0
+  if (!isMounted) return undefined
+  yield* Effect.addFinalizer(() => Effect.sync(() => void spawnSync("umount", [path])))
+  return path
+})
+
+it.live.skipIf(process.getuid?.() !== 0)(
+  "is degraded until a full disk has room, even if the smallest writes succeed",
+  (context) =>
+    withLog(() =>
+      Effect.gen(function* () {
+        const path = yield* smallDisk
+        if (path === undefined) return context.skip()
+        const filename = join(path, "orders.db")
+        yield* visit(filename, (shop) => shop.emit("order.placed"))
+        // its log is small again
+        const shop = yield* open(filename)
+        const fill = spawnSync("dd", ["if=/dev/zero", `of=${join(path, "fill")}`, "bs=4096"])
+        assert.include(String(fill.stderr), "No space left")
+        const error = yield* Effect.flip(shop.emit("order.placed", { text: "x".repeat(100_000) }))
+
+        yield* shop.store.tryAgain!
+        const still = shop.store.health()
+        rmSync(join(path, "fill"))
+        yield* shop.emit("order.placed", { text: "x".repeat(100_000) })
+
+        assert.strictEqual(error.code, "STORE_UNAVAILABLE")
+        assert.deepInclude(still, { status: "degraded", cannotWrite: true })
         assert.deepStrictEqual(shop.store.health(), { status: "ok" })
       })
     ).pipe(Effect.scoped),

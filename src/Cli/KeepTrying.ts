@@ -1,0 +1,34 @@
+/** Tries calls again while a server is away, for commands that continue over its restarts. */
+import * as Cause from "effect/Cause"
+import * as Effect from "effect/Effect"
+import * as Schedule from "effect/Schedule"
+import { isIronflowError } from "../Errors.ts"
+import { failureOf } from "./Failure.ts"
+
+const EVERY_MS = 1000
+
+/**
+ * Tries a call again every second while it fails in a way that may pass, as when a server restarts, and says so once on standard
+ * error, except with `--json`. Gives up after `times` attempts; by default it goes on until it is interrupted.
+ */
+export const keepTrying = <A, E, R>(
+  call: Effect.Effect<A, E, R>,
+  { times = Number.MAX_SAFE_INTEGER }: { readonly times?: number } = {}
+): Effect.Effect<A, E, R> =>
+  Effect.suspend(() => {
+    let isSilent = process.argv.includes("--json")
+    const tell = (error: E) =>
+      Effect.sync(() => {
+        if (isSilent || !mayPass(error)) return
+        isSilent = true
+        process.stderr.write(`${failureOf(Cause.fail(error))?.message} Trying again until it answers.\n`)
+      })
+    return Effect.retry(Effect.tapError(call, tell), {
+      while: mayPass,
+      schedule: Schedule.spaced(EVERY_MS),
+      times
+    })
+  })
+
+/** Whether the same call may succeed later. */
+export const mayPass = (error: unknown): boolean => isIronflowError(error) && error.retryable

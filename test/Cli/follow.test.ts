@@ -1,0 +1,98 @@
+/** Commands that go on: against a server that restarts under them. */
+import { createServer } from "node:http"
+import { afterEach, assert, beforeEach, it } from "vitest"
+import { freePort, type Running, Terminal } from "./Terminal.ts"
+
+let terminal: Terminal
+beforeEach(() => {
+  terminal = new Terminal({
+    "functions.ts": `
+      import { createFunction } from "@ironflow/node"
+      export const charge = createFunction({ id: "charge", triggers: [{ event: "order.placed" }] }, async () => "charged")
+    `
+  })
+})
+afterEach(() => terminal[Symbol.asyncDispose]())
+
+const away = "Trying again until it answers."
+
+it("runs and events are followed over restarts of the server", { timeout: 240_000 }, async () => {
+  const port = await freePort()
+  const env = { IRONFLOW_SERVER_URL: `http://127.0.0.1:${port}` }
+  const serve = async (): Promise<Running> => {
+    const server = terminal.start(["serve", "--port", String(port), "--data", "orders.db"])
+    await server.until("listens")
+    return server
+  }
+  const first = await serve()
+  const worker = terminal.start(["worker", "./functions.ts"], { env })
+  await worker.until("charge")
+  const emit = (orderId: string) =>
+    terminal.json(["emit", "order.placed", JSON.stringify({ orderId }), "--wait"], { env })
+  const before = await emit("o-1")
+  const runs = terminal.start(["runs", "list", "--follow"], { env })
+  const events = terminal.start(["events", "tail"], { env })
+  await runs.until(before.runIds[0])
+  await events.until('{"orderId":"o-1"}')
+
+  first.signal("SIGKILL")
+  await first.ended
+  await runs.until(away)
+  await serve()
+  const after = await emit("o-2")
+
+  await runs.until(after.runIds[0])
+  await events.until('{"orderId":"o-2"}')
+  assert.lengthOf(runs.output().split(before.runIds[0]), 2)
+  assert.lengthOf(runs.output().split(away), 2)
+  assert.lengthOf(events.output().split('{"orderId":"o-1"}'), 2)
+  for (const running of [runs, events]) running.signal("SIGINT")
+  for (const { code } of await Promise.all([runs.ended, events.ended])) assert.strictEqual(code, 0)
+})
+
+it("a bulk operation is waited for over a restart of the server", { timeout: 240_000 }, async () => {
+  const port = await freePort()
+  const operation = {
+    id: "bulk_1",
+    action: "retry",
+    status: "running",
+    dryRun: false,
+    by: "local",
+    matched: 2,
+    done: 1,
+    skipped: {},
+    filters: { status: "failed" },
+    createdAt: "2026-01-31T12:00:00.000Z",
+    updatedAt: "2026-01-31T12:00:00.000Z"
+  }
+  const listen = async (answer: object) => {
+    let asked = 0
+    const server = createServer((request, response) => {
+      if (request.url?.includes("ulk") === true) asked++
+      response.setHeader("content-type", "application/json")
+      const isHealth = request.url?.endsWith("/health") === true
+      response.end(JSON.stringify(isHealth ? { status: "ok", version: "0.8.0" } : answer))
+    }).listen(port, "127.0.0.1")
+    await new Promise((resolve) => server.once("listening", resolve))
+    return {
+      asked: () => asked,
+      close: () => {
+        server.closeAllConnections()
+        return new Promise((resolve) => server.close(resolve))
+      }
+    }
+  }
+  const first = await listen(operation)
+  const waiting = terminal.start(["bulk", "get", "bulk_1", "--wait"], {
+    env: { IRONFLOW_SERVER_URL: `http://127.0.0.1:${port}` }
+  })
+  while (first.asked() < 2) await new Promise(setImmediate)
+  await first.close()
+  await waiting.until(away)
+  const second = await listen({ ...operation, status: "completed", done: 2 })
+
+  const { code, stdout } = await waiting.ended
+  await second.close()
+  assert.include(stdout, "2 runs retried.")
+  assert.strictEqual(code, 0)
+})
