@@ -106,6 +106,18 @@ describe("a key", () => {
     }
   })
 
+  it("that may pause a function, and not read it, gets none of its configuration in the answer", async () => {
+    const key = await keys.keyThat({ actions: "function:pause, function:resume" })
+    const [known] = (await keys.ok(keys.rpc("IronflowService/ListFunctions", {}))).functions
+    assert.isNotEmpty(known.triggers)
+    for (const verb of ["pause", "resume"]) {
+      const answer = await keys.ok(keys.send("POST", `/api/v1/functions/${known.id}/${verb}`, {}, { key }))
+      assert.strictEqual(answer.id, known.id)
+      assert.deepStrictEqual(answer.triggers, [])
+      assert.notProperty(answer, "searchBy")
+    }
+  })
+
   it("that may control a run, and not read it, gets none of its data in the answer", async () => {
     const key = await keys.keyThat({ actions: "run:pause, run:resume, run:cancel, run:retry" })
     const answers = []

@@ -2,7 +2,7 @@
 import * as Effect from "effect/Effect"
 import type { EngineService } from "../../Engine/Engine.ts"
 import { FunctionNotFoundError } from "../../Errors.ts"
-import { rows } from "../../Protocol/Functions.ts"
+import { type FunctionInfo, rows } from "../../Protocol/Functions.ts"
 import { encodeRun } from "../../Protocol/Runs.ts"
 import { type Call, type Route, variable } from "../Http/Route.ts"
 import { answering, reading } from "./RowRoute.ts"
@@ -14,12 +14,17 @@ export const functionRoutes = (engine: EngineService): ReadonlyArray<Route> => {
   const filled = (text: string | undefined): string | undefined => text || undefined
   return [
     reading(rows.pauseFunction, "PauseFunction", ({ by, reason }, call) =>
-      operations(call).pauseFunction(id(call), {
-        ...(filled(by) === undefined ? {} : { by: by! }),
-        ...(filled(reason) === undefined ? {} : { reason: reason! })
-      })
+      Effect.map(
+        operations(call).pauseFunction(id(call), {
+          ...(filled(by) === undefined ? {} : { by: by! }),
+          ...(filled(reason) === undefined ? {} : { reason: reason! })
+        }),
+        (fn) => readableFunction(call, fn)
+      )
     ),
-    answering(rows.resumeFunction, (call) => operations(call).resumeFunction(id(call))),
+    answering(rows.resumeFunction, (call) =>
+      Effect.map(operations(call).resumeFunction(id(call)), (fn) => readableFunction(call, fn))
+    ),
     reading(rows.runFunction, "RunFunction", ({ data, idempotencyKey }, call) =>
       Effect.map(
         operations(call).runFunction(id(call), data, idempotencyKey === undefined ? {} : { idempotencyKey }),
@@ -45,4 +50,11 @@ export const functionRoutes = (engine: EngineService): ReadonlyArray<Route> => {
       }))
     })
   ]
+}
+
+/** A function for a caller who may pause it: without its configuration where the caller may not read that. */
+const readableFunction = ({ caller, environment }: Call, fn: FunctionInfo): FunctionInfo => {
+  if (caller?.may("function:read", `function:${fn.id}`, environment) !== false) return fn
+  const { searchBy: _, ...rest } = fn
+  return { ...rest, triggers: [] }
 }
