@@ -174,7 +174,7 @@ export class Reconnecting {
       if (this.#wire !== wire) return
       this.#lose(
         new ConnectionError(
-          "The connection was lost: the server delivers this event again, since it was not settled"
+          "The connection to the server was lost. Events that were not settled are delivered again"
         )
       )
       this.#become("disconnected")

@@ -132,7 +132,7 @@ const adviceFor = (code: string, message: string): Advice | undefined => {
           false
         )
       }
-      return /Connection terminated|not queryable/i.test(message) ? LOST : undefined
+      return /Connection terminated/i.test(message) ? LOST : undefined
   }
 }
 
@@ -145,7 +145,9 @@ export const isUnavailable = (cause: unknown): boolean =>
 const messageOf = (cause: unknown): string => {
   // the error of Node.js after it has tried several addresses
   if (cause instanceof AggregateError && cause.message === "") return cause.errors.map(messageOf).join("; ")
-  return cause instanceof Error ? cause.message : String(cause)
+  const message = cause instanceof Error ? cause.message : String(cause)
+  // the driver's words for a connection that had ended before the request
+  return /not queryable/i.test(message) ? "Connection terminated" : message
 }
 
 /** The error for a database that could not be opened. */
