@@ -51,9 +51,10 @@ export interface Employed extends Worker.WorkerService {
 /** Rounds after which something that has not happened will not. */
 const patience = 4000
 
-/** One round of the event loop, promise continuations included. */
+/** One round of the event loop, promise continuations included; as many as it takes while the disk works. */
 const round: Effect.Effect<void> = Effect.callback((resume) => {
-  const immediate = setImmediate(() => resume(Effect.void))
+  const turn = (): void => (isSyncing() ? void (immediate = setImmediate(turn)) : resume(Effect.void))
+  let immediate = setImmediate(turn)
   return Effect.sync(() => clearImmediate(immediate))
 })
 
@@ -163,7 +164,7 @@ export class World {
     for (let quiet = 0, commits = engine.metrics().commits; quiet < QUIET_TURNS; quiet++) {
       yield* round
       const now = engine.metrics().commits
-      if (now === commits && !isSyncing()) continue
+      if (now === commits) continue
       quiet = 0
       commits = now
     }
