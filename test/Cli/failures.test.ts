@@ -160,7 +160,7 @@ describe.each([
     }
     for (const place of places) {
       assert.include(emitted.stdout, `\n    ${place}`)
-      assert.include(got.stdout, `\n          ${place}`)
+      assert.include(got.stdout, `\n             ${place}`)
       assert.include(why.stdout, `\n    ${place}`)
       assert.include(told, `\n            ${place}`)
     }
