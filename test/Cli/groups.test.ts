@@ -28,7 +28,7 @@ it(
     while (!(await run("get", "printers")).stdout.includes("JOINED"));
 
     const paused = await run("pause", "printers", "--reason", "no paper")
-    assert.include(paused.stdout, "`ironflow groups resume printers` lets it go on")
+    assert.include(paused.stdout, "`ironflow groups resume printers` continues it")
     await terminal.json(["publish", "news", '{"i":1}'], { env })
     const got = await run("get", "printers")
     assert.match(got.stdout, /^why +Paused by \S+ at \S+ \(no paper\); 1 event waits\.$/m)
