@@ -1,11 +1,11 @@
 /** A clock that is set, between two starts and while the engine runs. */
+import { untilQuiet } from "../Quiet.ts"
 import { assert, describe, it } from "@effect/vitest"
 import * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"
 import type * as Scope from "effect/Scope"
 import * as TestClock from "effect/testing/TestClock"
 import { afterEach, vi } from "vitest"
-import { nextTurn } from "../../../src/Engine/Yielding.ts"
 import * as IdempotencySweep from "../../../src/Engine/Log/IdempotencySweep.ts"
 import * as RunSweep from "../../../src/Engine/Runs/RunSweep.ts"
 import * as Timers from "../../../src/Engine/Schedules/Timers.ts"
@@ -52,7 +52,7 @@ const clockTest = (title: string, body: (clock: WallClock) => Effect.Effect<void
 
 /** Lets hours pass, with the hourly work. */
 const hours = (count: number) =>
-  Effect.repeat(Effect.andThen(TestClock.adjust("1 hour"), Effect.repeat(nextTurn, { times: 20 })), {
+  Effect.repeat(Effect.andThen(TestClock.adjust("1 hour"), Effect.promise(untilQuiet)), {
     times: count - 1
   })
 

@@ -36,16 +36,26 @@ const withDisk = (disk: Disk) =>
   Effect.acquireRelease(
     Effect.sync(() => {
       const { fdatasync, fdatasyncSync } = fs
-      fs.fdatasync = ((fd: number, done: Done) =>
-        (disk.aside ?? ((sync, then) => sync(then)))((then) => fdatasync(fd, then), done)) as never
+      const unanswered = new Set<Done>()
+      fs.fdatasync = ((fd: number, then: Done) => {
+        const done: Done = (error) => {
+          if (unanswered.delete(done)) then(error)
+        }
+        unanswered.add(done)
+        const sync = (answer: Done) => fdatasync(fd, answer)
+        if (disk.aside === undefined) sync(done)
+        else disk.aside(sync, done)
+      }) as never
       fs.fdatasyncSync = (fd) => (disk.now ?? ((sync) => sync()))(() => fdatasyncSync(fd))
       syncBuiltinESMExports()
-      return { fdatasync, fdatasyncSync }
+      return { own: { fdatasync, fdatasyncSync }, unanswered }
     }),
-    (own) =>
+    ({ own, unanswered }) =>
       Effect.sync(() => {
         Object.assign(fs, own)
         syncBuiltinESMExports()
+        // other tests of this process count what is underway
+        for (const done of unanswered) done(null)
       })
   )
 
