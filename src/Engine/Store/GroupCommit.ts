@@ -1,8 +1,8 @@
 /**
  * A single writer: commands that arrive together share a transaction, and every caller wakes when the transaction is durable.
  *
- * A transaction costs one sync of the disk, however many commands are in it; that gives the throughput. While the disk works for a
- * large group, its process goes on with other things, and new commands gather for the next group. A command that throws rolls
+ * A transaction costs one sync of the disk, however many commands are in it; that gives the throughput. While a slow disk works
+ * for a group, the process goes on with other things, and new commands gather for the next group. A command that throws rolls
  * the whole group back. The group is then repeated with one command per transaction, so that only the faulty command fails. So
  * commands must change nothing but the database and what `begin` resets.
  */
@@ -57,13 +57,10 @@ export interface GroupCommitOptions {
   readonly refused?: (error: unknown) => unknown
 }
 
-/**
- * A group of fewer commands is synced at once, unless the disk is slow: to go on meanwhile takes longer for the group, and gains
- * little.
- */
-const SMALL_GROUP = 4
-/** A disk whose last sync took longer is slow, milliseconds. */
-const SLOW_MS = 1
+/** A disk whose last sync took longer is slow, milliseconds. To go on while a fast one works costs more than it gains. */
+const SLOW_MS = 4
+/** So many syncs of a slow disk later one is waited for, which tells how long it really takes. */
+const MEASURED_EVERY = 32
 /**
  * How long a sync may take beside other work, milliseconds. The threads that do it also look up names and read files for the user's
  * code, and may be busy with that for long.
@@ -84,6 +81,8 @@ export class GroupCommit {
   #tookMs = 0
   /** How long the last sync took, milliseconds. */
   #syncMs = 0
+  /** Syncs beside other work. */
+  #asides = 0
   #closed: unknown
   /** Ends the group for which the disk works, with the error when it has refused. */
   #finish: ((refused?: { readonly error: unknown }) => void) | undefined
@@ -228,8 +227,8 @@ export class GroupCommit {
     }
     if (sync?.isNeeded() !== true) return finish()
     const syncedAt = performance.now()
-    const isSlow = this.#syncMs > SLOW_MS
-    if (beganAt === undefined || (group.length < SMALL_GROUP && !isSlow)) {
+    const mayGoOn = beganAt !== undefined && this.#syncMs > SLOW_MS && ++this.#asides % MEASURED_EVERY !== 0
+    if (!mayGoOn) {
       try {
         sync.now()
       } catch (error) {
