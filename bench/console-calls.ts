@@ -5,18 +5,14 @@
  * has loaded for that. Linux only.
  * `node --conditions=@ironflow/source bench/console-calls.ts [tabs] [seconds] [page ...]`
  */
-import { spawn } from "node:child_process"
-import { mkdtempSync, readFileSync, rmSync } from "node:fs"
+import { rmSync } from "node:fs"
 import { Agent, request } from "node:http"
-import { tmpdir } from "node:os"
-import path from "node:path"
 import process from "node:process"
-import { createInterface } from "node:readline"
 import { setTimeout as sleep } from "node:timers/promises"
 import { createFunction, createWorker } from "@ironflow/node"
-import { buildConsole } from "../console.config.ts"
 import { launch } from "../test/console/Chromium.ts"
 import { openShop } from "../test/console/Shop.ts"
+import { startConsole } from "./consoleEngine.ts"
 
 const [tabs = 20, seconds = 10] = process.argv.slice(2, 4).map(Number)
 const RUNS_A_SECOND = 5
@@ -39,31 +35,7 @@ interface Loaded {
   readonly bytes: number
 }
 
-const folder = mkdtempSync(path.join(tmpdir(), "ironflow-bench-console-"))
-await buildConsole(path.join(folder, "console"))
-const engine = spawn(
-  process.execPath,
-  [
-    "--conditions=@ironflow/source",
-    "--disable-warning=ExperimentalWarning",
-    path.join(import.meta.dirname, "../test/console/engine.ts"),
-    "0",
-    path.join(folder, "ironflow.db"),
-    path.join(folder, "console")
-  ],
-  { stdio: ["ignore", "pipe", "inherit"] }
-)
-let url = ""
-for await (const line of createInterface({ input: engine.stdout })) {
-  url = /http:\S+/.exec(line)?.[0] ?? ""
-  break
-}
-
-/** Processor time of the engine so far, milliseconds. */
-const cpuMs = (): number => {
-  const fields = readFileSync(`/proc/${engine.pid}/stat`, "utf8").split(") ")[1]!.split(" ")
-  return (Number(fields[11]) + Number(fields[12])) * 10
-}
+const { cpuMs, engine, folder, url } = await startConsole()
 
 const agent = new Agent({ keepAlive: true, maxSockets: 1 })
 

@@ -3,48 +3,20 @@
  * runs a second go on. `node --conditions=@ironflow/source bench/console.ts [tabs] [seconds] [page ...]`; ONLY=live leaves out
  * the time without traffic. On a machine that cannot draw so many tabs, open fewer and multiply. Linux only.
  */
-import { spawn } from "node:child_process"
-import { mkdtempSync, readFileSync, rmSync } from "node:fs"
-import { tmpdir } from "node:os"
-import path from "node:path"
+import { rmSync } from "node:fs"
 import process from "node:process"
-import { createInterface } from "node:readline"
 import { setTimeout as sleep } from "node:timers/promises"
 import type { Page } from "puppeteer-core"
-import { buildConsole } from "../console.config.ts"
 import { launch } from "../test/console/Chromium.ts"
 import { openShop } from "../test/console/Shop.ts"
+import { startConsole } from "./consoleEngine.ts"
 
 const [tabs = 20, seconds = 15] = process.argv.slice(2, 4).map(Number)
 /** Until pages have settled: what does not change is asked for less often after five answers. */
 const SETTLE_MS = 12_000
 const RUNS_A_SECOND = 5
 
-const folder = mkdtempSync(path.join(tmpdir(), "ironflow-bench-console-"))
-await buildConsole(path.join(folder, "console"))
-const engine = spawn(
-  process.execPath,
-  [
-    "--conditions=@ironflow/source",
-    "--disable-warning=ExperimentalWarning",
-    path.join(import.meta.dirname, "../test/console/engine.ts"),
-    "0",
-    path.join(folder, "ironflow.db"),
-    path.join(folder, "console")
-  ],
-  { stdio: ["ignore", "pipe", "inherit"] }
-)
-let url = ""
-for await (const line of createInterface({ input: engine.stdout })) {
-  url = /http:\S+/.exec(line)?.[0] ?? ""
-  break
-}
-
-/** Processor time of the engine so far, milliseconds. */
-const cpuMs = (): number => {
-  const fields = readFileSync(`/proc/${engine.pid}/stat`, "utf8").split(") ")[1]!.split(" ")
-  return (Number(fields[11]) + Number(fields[12])) * 10
-}
+const { cpuMs, engine, folder, url } = await startConsole()
 
 const measure = async (): Promise<number> => {
   const [before, begun] = [cpuMs(), performance.now()]
