@@ -11,7 +11,7 @@ import { Store } from "../../src/Engine/Store/Store.ts"
 import type { Transaction } from "../../src/Engine/Store/Transaction.ts"
 import { untilQuiet } from "./Quiet.ts"
 
-const LOSE = statement("AuditorTest.lose", "DELETE FROM events WHERE idempotency_key = 'order-1'", {
+const LOSE = statement("test.lose", "DELETE FROM events WHERE idempotency_key = 'order-1'", {
   scans: "in a test"
 })
 const lose = acrossEnvironments(
@@ -22,7 +22,7 @@ const lose = acrossEnvironments(
   () => "lose an event"
 )
 const INSERT_RUN = statement(
-  "AuditorTest.insertRun",
+  "test.insertRun",
   `INSERT INTO runs (id, environment, function, status, event, created_at, updated_at, ended_at)
      SELECT ?, environment, 1, 5, position, ?, ?, ? FROM events WHERE idempotency_key = 'order-1'`
 )

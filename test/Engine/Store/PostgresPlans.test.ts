@@ -4,11 +4,9 @@ import { configOf, loadDriver, postgresSettingsOf } from "../../../src/Engine/St
 import { translate } from "../../../src/Engine/Store/Postgres/Dialect.ts"
 import { migrateDatabase } from "../../../src/Engine/Store/Postgres/Migrate.ts"
 import { NotedDamage } from "../../../src/Engine/Store/Postgres/PostgresTransaction.ts"
-import { allStatements } from "../../../src/Engine/Store/Program.ts"
-// loads every statement
-import "../../../src/engine.ts"
 import { runSql } from "../../postgres/Schemas.ts"
 import { sharedUrl } from "../../postgres/Server.ts"
+import { engineStatements } from "./EngineStatements.ts"
 
 /** As many as functions, roles, projections, buckets and engines: their number does not grow with use. */
 const small = new Set(["environments", "functions", "meta", "engine", "nodes"])
@@ -61,7 +59,7 @@ describe("the plans of the statements on Postgres", () => {
   it("scan no table that grows, unless the statement says why", async () => {
     const damage = new NotedDamage()
     const silent: Array<string> = []
-    for (const statement of allStatements()) {
+    for (const statement of engineStatements()) {
       const scans = scannedBy(await explain(translate(statement, damage).text))
       if (scans.length > 0 && statement.scans === undefined)
         silent.push(`${statement.name}: ${scans.join(", ")}`)

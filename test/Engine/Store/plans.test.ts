@@ -2,9 +2,7 @@
 import { DatabaseSync } from "node:sqlite"
 import { assert, describe, it } from "vitest"
 import { migrations } from "../../../src/Engine/Store/Migrations.ts"
-import { allStatements } from "../../../src/Engine/Store/Program.ts"
-// loads every statement
-import "../../../src/engine.ts"
+import { engineStatements } from "./EngineStatements.ts"
 
 /** As many as functions, roles, projections and buckets: their number does not grow with use. */
 const small = new Set(["environments", "functions", "meta"])
@@ -25,7 +23,7 @@ const scanned = (detail: string): string | undefined => {
 }
 
 describe("the plans of the statements", () => {
-  const found = [...allStatements()].map((statement) => {
+  const found = engineStatements().map((statement) => {
     const plan = plansOf(statement.text.replaceAll(/ ?@sound\([^)]*\)/g, ""))
     const scans = plan.flatMap((detail) => scanned(detail) ?? []).filter((table) => !small.has(table))
     return { statement, plan, scans }

@@ -10,7 +10,7 @@ import type { Transaction } from "../../../src/Engine/Store/Transaction.ts"
 import { folder, newFile, open, visit } from "./OnFile.ts"
 import type { Shop } from "./suite/Shop.ts"
 
-const EVENT_IDS = statement("sync.test", "SELECT id FROM events ORDER BY position", {
+const EVENT_IDS = statement("test.eventIds", "SELECT id FROM events ORDER BY position", {
   scans: "a few hundred events"
 })
 
