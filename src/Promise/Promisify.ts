@@ -87,7 +87,7 @@ export const run = async <A, E, R, ER>(
   throw withCaller(errorOf(exit.cause), caller)
 }
 
-/** The runtime's own way keeps the fibers in a `Map` that fills with deleted entries: see `Passing.ts`. */
+/** The runtime's own way keeps the fibers in a `Map` that fills with deleted entries: see `ShortLived.ts`. */
 const runExit = <A, E, R, ER>(
   { calls, runtime }: RuntimeHandle<R, ER>,
   effect: Effect.Effect<A, E, R>,
