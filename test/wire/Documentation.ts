@@ -49,6 +49,10 @@ const needs = (access: Access): string => {
   }
 }
 
+/** `ConsumerGroups` as people read it. */
+const headingOf = (noun: string): string =>
+  noun.replaceAll(/(?<=[a-z])[A-Z]/g, (letter) => ` ${letter.toLowerCase()}`)
+
 /** `docs/calls.md`. */
 export const callsPage = (): string => {
   const said = summaries()
@@ -57,9 +61,9 @@ export const callsPage = (): string => {
     `${statuses.join(", ")} | ${isRepeatable(row) ? "yes" : "no"} |`
   const tables = nouns.map((noun) =>
     [
-      `## ${noun}`,
+      `## ${headingOf(noun)}`,
       "",
-      "| call | what it does | what its key needs | answers | again |",
+      "| Call | What it does | What its key needs | Statuses | Again |",
       "| --- | --- | --- | --- | --- |",
       ...inOrder(rowsIn(calls, noun), said).map(([name, row]) =>
         line(name, row, "", [statusOf(row), ...failuresOf(row)])
@@ -71,9 +75,17 @@ export const callsPage = (): string => {
       ""
     ].join("\n")
   )
+  const contents = nouns.map((noun) => {
+    const heading = headingOf(noun)
+    return `[${heading.toLowerCase()}](#${heading.toLowerCase().replaceAll(" ", "-")})`
+  })
   return `<!-- made of the rows in src/Protocol: npm run openapi -->
 
 # HTTP calls
+
+Every call that the port answers, for programs without a client of this package.
+
+Contents: [try it](#try-it) · [what the tables say](#what-the-tables-say) · ${contents.join(" · ")}
 
 ## Try it
 
@@ -87,10 +99,15 @@ curl -s http://localhost:9123/openapi.json
 
 ## What the tables say
 
-What \`/openapi.json\` says in full. Besides the statuses here any call is answered with 400 for what cannot be understood, 401 and 403
-for a key that may not, and 503 when the server is busy or closing. "Again" says whether making the call twice does no harm.
-A call that only reads, with the header \`Cache-Control: max-age=1\`, may be answered with what was read for an equal call of the same key
-less than a second ago; the header \`Age\` of the answer then says so.
+\`/openapi.json\` has the same in full, with the bodies of requests and answers.
+
+- **What its key needs** is an [action on a resource](auth.md#actions), once there are API keys.
+- **Statuses** are those of this call. Any call may also be answered with 400 for invalid input, 401 and 403 for a key that may not make
+  it, and 503 when the server is busy or stopping. [Errors](errors.md) lists the codes.
+- **Again** says whether making the call twice does no harm.
+
+A call that only reads may have the header \`Cache-Control: max-age=1\`. It may then be answered with what was read for an equal call of
+the same key less than a second ago, and the header \`Age\` of the answer says so.
 
 ${tables.join("\n")}`
 }
