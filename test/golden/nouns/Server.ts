@@ -19,7 +19,7 @@ export const server: Noun = {
     health: empty,
     restHealth: { call: () => ({}) },
     ready: { call: () => ({}) },
-    // this engine is in memory; `test/wire/backup.test.ts` has the answers of one with a file
+    // this engine is in memory; `test/Engine/Backup.test.ts` has the answers of one with a file
     backup: empty,
     restCapabilities: { call: () => ({}) },
     restWorkers: { call: () => ({}), pages: "query" }
