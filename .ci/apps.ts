@@ -121,14 +121,14 @@ await worker.ready()
 const client = createClient({ serverUrl })
 const subscriptions = createSubscriptionClient({ serverUrl })
 await subscriptions.connect()
-const heard = Promise.withResolvers()
-await subscriptions.subscribe("guest.*", { onEvent: (event) => heard.resolve(event.topic) })
+const received = Promise.withResolvers()
+await subscriptions.subscribe("guest.*", { onEvent: (event) => received.resolve(event.topic) })
 for (let i = 0; i < 10; i++) {
   const { runIds } = await client.emit("guest.arrived", { name: String(i) })
   const { output } = await client.waitForRun(runIds[0])
   if (output !== "hello " + i) throw new Error("got " + output)
 }
-console.log("heard", await heard.promise)
+console.log("received", await received.promise)
 subscriptions.close()
 await client.close()
 await worker.drain()
@@ -171,7 +171,7 @@ assert.deepEqual(problems, [], "bundlers report no problems with the package")
 
 const works = (program: string, args: ReadonlyArray<string>): void => {
   for (const transport of ["polling", "streaming"]) {
-    assert.equal(bundlers.run(program, [...args, url, transport]), "heard guest.arrived\n")
+    assert.equal(bundlers.run(program, [...args, url, transport]), "received guest.arrived\n")
   }
 }
 for (const [bundler, bundle] of Object.entries(bundles)) {

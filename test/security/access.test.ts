@@ -455,15 +455,15 @@ it("a channel without a key closes after the answers to the call that made the f
 
 it("a first key that expires is refused", async () => {
   const keys = await started(Keys.open())
-  const anybody = { key: "" }
+  const withoutKey = { key: "" }
 
-  const refused = await keys.send("POST", "/api/v1/apikeys", { name: "ci", expires_in: "1h" }, anybody)
+  const refused = await keys.send("POST", "/api/v1/apikeys", { name: "ci", expires_in: "1h" }, withoutKey)
 
   assert.strictEqual(refused.status, 400)
   assert.include(JSON.stringify(refused.body), "The first API key must not expire")
   assert.include(JSON.stringify(refused.body), "ironflow apikeys create admin")
-  assert.strictEqual((await keys.send("GET", "/api/v1/apikeys", undefined, anybody)).status, 200)
-  const first = await keys.ok(keys.send("POST", "/api/v1/apikeys", { name: "admin" }, anybody))
+  assert.strictEqual((await keys.send("GET", "/api/v1/apikeys", undefined, withoutKey)).status, 200)
+  const first = await keys.ok(keys.send("POST", "/api/v1/apikeys", { name: "admin" }, withoutKey))
   assert.strictEqual(first.env_id, "*")
   const second = { name: "ci", expires_in: "1h" }
   assert.isString(

@@ -1021,7 +1021,7 @@ const noLists: ReadonlyArray<Row> = [
 it("every list omits denied items, and is refused if all items are denied or none is allowed", async () => {
   const lists = Object.values(endpoints).flatMap((row) => {
     const rule = accessTo(row)
-    // one event is no list: it is among the ways above. Bulk operations are in `bulk.test.ts`
+    // one event is no list: it is one of the ways above. Bulk operations are in `bulk.test.ts`
     return typeof rule !== "string" && rule.subject.from === "each" && !noLists.includes(row)
       ? [{ ...row, kind: rule.subject.kind, action: rule.action }]
       : []
