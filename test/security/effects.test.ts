@@ -831,7 +831,7 @@ const effects: ReadonlyArray<Effect> = [
     const path = { apikey: "apikeys", org: "orgs", role: "roles", policy: "policies" }[kind]
     let id = ""
     return {
-      effect: `the existence of ${kind}`,
+      effect: `the existence of the ${kind}`,
       denied: { actions: `${kind}:read`, resources: `${kind}:*_` },
       given: async () => {
         const rule = { effect: "allow", actions: "run:read", resources: "*" }
