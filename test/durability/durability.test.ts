@@ -96,7 +96,7 @@ const moments: ReadonlyArray<
     ]
   ],
   [
-    "after it was frozen and another process has seedsToRun to take its place",
+    "after it was frozen and another process has begun to take its place",
     [{ _tag: "Frozen", ms: 10, restMs: 10 }],
     [emit("order.placed", { orderId: "o-1", pause: 20 })]
   ]

@@ -62,7 +62,7 @@ const suspended = ({ plan }: StormEvidence): ReadonlySet<Law> =>
     ...(plan.strikes.some(({ fault }) => fault === "clock") ? (["nothing is early"] as const) : []),
     // without reports (`push-alone`) a turn that breaks off is repeated from its beginning; with them, a report that
     // fails is sent with the response, and a second strike may lose that too
-    ...(plan.transport === "push-singleProcessLaws" || (plan.transport === "push" && plan.strikes.length > 1)
+    ...(plan.transport === "push-alone" || (plan.transport === "push" && plan.strikes.length > 1)
       ? ([
           "a step begins when all that its handler has seen is stored",
           "compensations run once, in reverse order, after the failure"
@@ -407,7 +407,7 @@ const ownLaws = {
   /** G15. */
   *"one body of a step runs at a time"({ evidence, overlaps }: Case): Complaints {
     // the engine cannot know that an app without reports still runs the body
-    if (evidence.plan.transport === "push-singleProcessLaws") return
+    if (evidence.plan.transport === "push-alone") return
     for (const overlap of overlaps) yield overlapComplaint(overlap)
   },
 
