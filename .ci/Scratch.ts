@@ -1,10 +1,13 @@
-/** Empty projects in which the packed packages are tried, and the programs that run there. All of it has a bound, and an end. */
+/**
+ * Empty projects in which the packed packages are tested, and the programs that run there. Every command has a time limit, and
+ * everything is removed at the end.
+ */
 import { type ChildProcess, execFileSync, spawn } from "node:child_process"
 import fs from "node:fs"
 import os from "node:os"
 import path from "node:path"
 
-/** How long a command may take: an install from a slow registry, a build on a busy machine. */
+/** How long a command may take, such as an install from a slow registry or a build on a busy machine. */
 const COMMAND_MS = 300_000
 /** How long a program may take until it is ready. */
 const READY_MS = 60_000
@@ -35,12 +38,12 @@ export class Scratch {
     return path.join(this.folder, file)
   }
 
-  /** The file that a package installs as a command. */
+  /** The path of a file in `node_modules`. */
   bin(file: string): string {
     return this.path(path.join("node_modules", file))
   }
 
-  /** What the program prints. Throws when it fails, with all that it has said. */
+  /** Runs a program and returns what it prints. If it fails, the error has its whole output. */
   run(program: string, args: ReadonlyArray<string>, env: Record<string, string> = {}): string {
     try {
       return execFileSync(program, args, {
@@ -58,7 +61,7 @@ export class Scratch {
     }
   }
 
-  /** Starts a program and waits until it has printed what `ready` matches. */
+  /** Starts a program and waits until its output matches `ready`. */
   async start(
     program: string,
     args: ReadonlyArray<string>,
@@ -108,7 +111,7 @@ export class Started {
     this.match = match
   }
 
-  /** Asks it to end, and makes it end when it does not; its exit code. */
+  /** Ends the program with SIGTERM, and after ten seconds with SIGKILL. Resolves to its exit code. */
   async stop(): Promise<number | null> {
     const timer = setTimeout(() => this.#child.kill("SIGKILL"), 10_000)
     this.#child.kill("SIGTERM")

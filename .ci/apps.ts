@@ -1,8 +1,9 @@
 /**
- * Uses the packed packages as the apps of users do: `node .ci/apps.ts <tarball>`.
+ * Uses the packed packages as users' apps do: `node .ci/apps.ts <tarball>`.
  *
- * Builds a Next.js app and starts it in production mode, bundles a worker with esbuild, webpack and Vite, runs one on Bun and Deno,
- * and runs the README's first program as its text says. Everything is installed into scratch folders from the registry.
+ * Builds a Next.js app and starts it in production mode, bundles a worker with esbuild, webpack and Vite, runs one on Bun and
+ * Deno, and runs the README's first program as the README says. Everything is installed from the registry into scratch
+ * folders.
  */
 import assert from "node:assert/strict"
 import fs from "node:fs"
@@ -23,7 +24,7 @@ const begun = performance.now()
 const done = (what: string): void =>
   console.log(`${what} (${((performance.now() - begun) / 1000).toFixed(0)} s)`)
 
-/** An engine that the apps talk to. */
+/** Starts the engine that the apps use. */
 const startServer = (app: Scratch) =>
   app.start(
     process.execPath,
@@ -42,7 +43,7 @@ const greet = `createFunction({ id: "greet", triggers: [{ event: "guest.arrived"
 )`
 
 // ---------------------------------------------------------------------------------------------------------------------
-// The README's first program, in a project that \`npm init -y\` has made
+// The README's first program, in a project created by \`npm init -y\`
 // ---------------------------------------------------------------------------------------------------------------------
 
 const first = new Scratch("first", [], { version: "1.0.0", type: "commonjs" })
@@ -108,7 +109,7 @@ done("Next.js: built, started, ran a function")
 // ---------------------------------------------------------------------------------------------------------------------
 
 const bundlers = new Scratch("bundlers", [tarball, "esbuild", "webpack", "vite"])
-// one worker and one client, with calls enough that they take to a WebSocket
+// one worker and one client, which makes enough calls to switch to a WebSocket
 bundlers.write(
   "main.mjs",
   `import { createClient, createFunction, createSubscriptionClient, createWorker } from "@ironflow/node"
@@ -120,14 +121,14 @@ await worker.ready()
 const client = createClient({ serverUrl })
 const subscriptions = createSubscriptionClient({ serverUrl })
 await subscriptions.connect()
-const heard = Promise.withResolvers()
-await subscriptions.subscribe("guest.*", { onEvent: (event) => heard.resolve(event.topic) })
+const received = Promise.withResolvers()
+await subscriptions.subscribe("guest.*", { onEvent: (event) => received.resolve(event.topic) })
 for (let i = 0; i < 10; i++) {
   const { runIds } = await client.emit("guest.arrived", { name: String(i) })
   const { output } = await client.waitForRun(runIds[0])
   if (output !== "hello " + i) throw new Error("got " + output)
 }
-console.log("heard", await heard.promise)
+console.log("received", await received.promise)
 subscriptions.close()
 await client.close()
 await worker.drain()
@@ -166,11 +167,11 @@ console.log(JSON.stringify(problems))
 const problems: ReadonlyArray<string> = JSON.parse(
   bundlers.run(process.execPath, ["bundle.mjs"]).trim().split("\n").at(-1) ?? ""
 )
-assert.deepEqual(problems, [], "bundlers have nothing to say about the package")
+assert.deepEqual(problems, [], "bundlers report no problems with the package")
 
 const works = (program: string, args: ReadonlyArray<string>): void => {
   for (const transport of ["polling", "streaming"]) {
-    assert.equal(bundlers.run(program, [...args, url, transport]), "heard guest.arrived\n")
+    assert.equal(bundlers.run(program, [...args, url, transport]), "received guest.arrived\n")
   }
 }
 for (const [bundler, bundle] of Object.entries(bundles)) {

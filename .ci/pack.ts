@@ -1,4 +1,4 @@
-/** Packs `@ironflow/core` beside the tarball of the package and says where: they are released together. */
+/** Packs `@ironflow/core` beside the tarball of `@ironflow/node`, because they are released together. Returns the path. */
 import { execFileSync } from "node:child_process"
 import path from "node:path"
 

@@ -1,10 +1,9 @@
 /**
- * Looks at the packed package as its users get it: `node .ci/package.ts <tarball>`.
+ * Checks the packed package as users get it: `node .ci/package.ts <tarball>`.
  *
- * Installs it and `@ironflow/core` into an empty project, type-checks and runs a program against it, serves, works and emits with its command,
- * bundles a client, imports every entry point, and prints
- * what each costs to import and how large it is when bundled. Fails when an entry loads what it must not, or costs far
- * more than its budget.
+ * Installs it and `@ironflow/core` into an empty project, type-checks and runs a program with it, starts a server and a worker
+ * and emits with its command, bundles a client, and imports every entry point. Prints the import time and the bundled size of
+ * each entry point. Fails if an entry point loads a module that it must not load, or exceeds its budget by far.
  */
 import assert from "node:assert/strict"
 import { type ChildProcess, execFileSync, spawn, spawnSync } from "node:child_process"
@@ -16,9 +15,8 @@ import { build, type Plugin } from "esbuild"
 import { packCore } from "./pack.ts"
 
 /**
- * What importing an entry may add to the start of Node, in milliseconds of CPU time, and what our own code may weigh, minified and
- * compressed, without its dependencies, in a bundle that uses `one` of its exports. Entries that run where every start
- * counts.
+ * The budgets of entry points whose start time matters. `importMs` is the CPU time that the import may add to the start of
+ * Node, in milliseconds. `bytes` is the size of our own code, minified and compressed, in a bundle that uses the export `one`.
  */
 const budgets: Readonly<
   Record<string, { readonly importMs: number; readonly bytes: number; readonly one: string }>
@@ -26,9 +24,9 @@ const budgets: Readonly<
   ".": { importMs: 120, bytes: 66 * 1024, one: "createClient" },
   "./serve": { importMs: 200, bytes: 120 * 1024, one: "serve" }
 }
-/** Shared cores are slower at times: only past this multiple of the budget it is certainly us. */
+/** Shared cores are sometimes slow. Only more than this multiple of the budget is certainly caused by our code. */
 const tolerance = 3
-/** How many times each program is started; the middle time counts. */
+/** How many times each program is started. The median counts. */
 const rounds = 9
 
 const tarball = process.argv[2]
@@ -51,8 +49,8 @@ const run = (program: string, args: ReadonlyArray<string>): string =>
   execFileSync(program, args, { cwd: project, encoding: "utf8", stdio: ["ignore", "pipe", "inherit"] })
 
 /**
- * Calls in our files that stand for what they do, though they are said to do nothing: bundlers leave them out. The build marks calls by
- * the names of functions.
+ * Calls that bundlers would remove although they have an effect: statements with a mark that says they are pure. The build
+ * sets these marks by the names of functions.
  */
 const lostCalls = (): ReadonlyArray<string> => {
   const dist = path.join(installed, "dist")
@@ -68,7 +66,7 @@ const lostCalls = (): ReadonlyArray<string> => {
     )
 }
 
-/** CPU time of a process that runs `source`, milliseconds. Time on the clock would depend on what else the machine does. */
+/** The CPU time of a process that runs `source`, in milliseconds. Clock time would depend on the other work of the machine. */
 const startMs = (source: string): number => {
   const counted = `${source}\nconst { user, system } = process.cpuUsage(); console.log((user + system) / 1000)`
   const { status, stderr, stdout } = spawnSync(process.execPath, ["--input-type=module", "-e", counted], {
@@ -82,11 +80,11 @@ const startMs = (source: string): number => {
 const median = (times: ReadonlyArray<number>): number =>
   times.toSorted((a, b) => a - b)[times.length >> 1] ?? Number.NaN
 
-/** Milliseconds of CPU time that importing each entry adds to the start of Node. */
+/** The CPU time that the import of each entry point adds to the start of Node, in milliseconds. */
 const importMs = (): ReadonlyMap<string, number> => {
   const sources = ["", ...entries.map((entry) => `await import("${entry}")`)]
   const times = sources.map((): Array<number> => [])
-  // Round by round, so that a busy minute of the machine hits all of them.
+  // Round by round, so that a busy minute of the machine affects all entry points.
   for (let round = 0; round < rounds; round++) {
     for (const [i, source] of sources.entries()) times[i]?.push(startMs(source))
   }
@@ -94,7 +92,9 @@ const importMs = (): ReadonlyMap<string, number> => {
   return new Map(entries.map((entry, i) => [entry, (medians[i] ?? Number.NaN) - bare]))
 }
 
-/** The size of exports in a bundle, minified, without the packages in `external`, and without what the plugins leave out. */
+/**
+ * The minified size of exports in a bundle, without the packages in `external` and without files that the plugins leave out.
+ */
 const bundled = async (
   contents: string,
   external: ReadonlyArray<string>,
@@ -116,7 +116,7 @@ const bundled = async (
   return { minified: output.length, gzipped: gzipSync(output).length }
 }
 
-/** Leaves out the files that hold nothing but the code of a package that is inside of ours: its size is not our doing. */
+/** Leaves out files that contain only the code of a bundled dependency: its size does not count as ours. */
 const withoutInside: Plugin = {
   name: "without-inside",
   setup: (it) =>
@@ -131,7 +131,7 @@ const withoutInside: Plugin = {
     })
 }
 
-/** The modules that importing an entry makes Node load. */
+/** The modules that Node loads when an entry point is imported. */
 const loadedBy = (entry: string): ReadonlyArray<string> =>
   JSON.parse(
     run(process.execPath, [
@@ -149,11 +149,11 @@ write("package.json", JSON.stringify({ name: "consumer", private: true, type: "m
 run("npm", ["install", "--prefer-offline", "--no-audit", "--no-fund", "--silent", tarball, packCore(tarball)])
 
 const installed = path.join(project, "node_modules", name)
-assert.deepEqual(lostCalls(), [], "no bundler leaves out a call that does something")
+assert.deepEqual(lostCalls(), [], "no bundler removes a call that has an effect")
 for (const file of fs.readdirSync(installed, { recursive: true, encoding: "utf8" })) {
   const where = path.join(installed, file)
   if (fs.statSync(where).isFile() && fs.readFileSync(where).includes(repository)) {
-    throw new Error(`${file} says where it was built: ${repository}`)
+    throw new Error(`${file} contains the path where it was built: ${repository}`)
   }
 }
 
@@ -206,7 +206,7 @@ run(path.join(repository, "node_modules/.bin/tsc"), [
 assert.equal(run(process.execPath, ["consumer.ts"]), "hello packed package\n")
 assert.equal(run(process.execPath, ["core.ts"]), "true true\ntrue true\n300000 completed function\n")
 
-/** Starts a program of the package and waits until it has printed what `ready` matches. */
+/** Starts a program of the package and waits until its output matches `ready`. */
 const start = async (
   args: ReadonlyArray<string>,
   ready: RegExp
@@ -293,7 +293,7 @@ await stopped
 await createStreamingWorker(config).start().catch(({ code }) => console.log(code))
 `
 )
-// the packages of ConnectRPC are not there
+// the packages of ConnectRPC are not installed
 assert.equal(run(process.execPath, ["streaming.mjs", url]), "rpc\nPACKAGES_MISSING\n")
 for (const child of [worker, server]) {
   child.removeAllListeners("exit")
@@ -304,7 +304,7 @@ for (const child of [worker, server]) {
 
 const kilobytes = (bytes: number): string => `${(bytes / 1024).toFixed(0)} kB`
 
-// the console: what a browser loads of it, and nothing that is asked of others
+// the console: all files that a browser may load
 const consoleFolder = path.join(installed, "dist/console")
 const consoleFiles = fs.readdirSync(consoleFolder)
 const consoleBytes = consoleFiles
@@ -341,7 +341,7 @@ for (const [entry, addedMs] of importMs()) {
   )
 }
 
-/** Our sources in the modules that Node asked for, by their source maps. */
+/** Our source files in the modules that Node loaded, according to their source maps. */
 const sourcesOf = (loaded: ReadonlyArray<string>, one: string): ReadonlyArray<string> => {
   const ownFiles = loaded.filter((url) => url.includes(`/node_modules/${name}/`))
   const sources = ownFiles.flatMap((url): Array<string> => {
@@ -350,19 +350,19 @@ const sourcesOf = (loaded: ReadonlyArray<string>, one: string): ReadonlyArray<st
   })
   assert(
     sources.some((source) => source.endsWith(one)),
-    `no source map tells that ${one} is loaded`
+    `no source map contains ${one}`
   )
   return sources
 }
 
-// what the main entry really loads
+// what the main entry point really loads
 const loaded = loadedBy(name)
 const sources = sourcesOf(loaded, "src/index.ts")
 const heavy = /^node:(sqlite|crypto)$|\/effect\/dist\/Schema(AST|Parser)?\.js$/
 assert.deepEqual(
   [...loaded.filter((url) => heavy.test(url)), ...sources.filter((source) => source.includes("src/Engine/"))],
   [],
-  `${name} loads what only engines and workers need`
+  `${name} loads modules that only engines and workers need`
 )
 assert.deepEqual(
   loadedBy(`${name}/core`).filter((url) => url.endsWith("/effect/dist/Effect.js")),
@@ -380,5 +380,5 @@ assert.deepEqual(
   [],
   `${name}/test loads the HTTP server`
 )
-console.log(`${name}/test loads ${loadedByTest.length} modules, the HTTP server not among them`)
-console.log(`${name} loads ${loaded.length} modules, neither the engine nor node:sqlite among them`)
+console.log(`${name}/test loads ${loadedByTest.length} modules, without the HTTP server`)
+console.log(`${name} loads ${loaded.length} modules, without the engine and node:sqlite`)

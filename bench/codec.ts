@@ -1,7 +1,8 @@
 /**
- * What it costs to read the requests that come most often by their codecs, beside reading their JSON.
+ * What it costs to decode the most frequent requests with their codecs, compared with parsing their JSON.
  *
- * `node --conditions=@ironflow/source bench/codec.ts [rounds]` prints a JSON line for each: requests a second, the median of five.
+ * `node --conditions=@ironflow/source bench/codec.ts [rounds]` prints a JSON line for each: requests per second, the median of
+ * five.
  */
 import type { Codec } from "../src/Protocol/Codec.ts"
 import { decoder } from "../src/Protocol/Requests.ts"
@@ -59,7 +60,7 @@ const perSecond = <A>(read: (value: A) => unknown, value: A): number => {
     for (let i = 0; i < rounds; i++) read(value)
     return Math.round((rounds / (performance.now() - begun)) * 1000)
   })
-  // the first one warms up
+  // the first round is a warm-up
   return runs.slice(1).toSorted((a, b) => a - b)[2] ?? Number.NaN
 }
 

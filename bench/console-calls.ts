@@ -1,9 +1,9 @@
 /**
- * What open tabs of the console cost the engine, by counting: one tab of each page is recorded for some seconds while runs go on, and is
- * closed. Then each of its calls is made some hundred times, one after the other, and the engine's processor time is divided by their
- * number. No tabs are open then, so that a busy machine says the same. It also says when a page is first painted, and what the browser
- * has loaded for that. Linux only.
- * `node --conditions=@ironflow/source bench/console-calls.ts [tabs] [seconds] [page ...]`
+ * What open tabs of the console cost the engine, by counting. Records the calls of one tab of each page for some seconds while
+ * runs are active, and closes the tab. Then makes each of these calls some hundred times, one after the other, and divides the
+ * engine's processor time by their number. No tab is open then, so the result is the same on a busy machine. Also prints when
+ * a page is first painted, and what the browser has loaded for that. Linux only. `node --conditions=@ironflow/source
+ * bench/console-calls.ts [tabs] [seconds] [page ...]`
  */
 import { rmSync } from "node:fs"
 import { Agent, request } from "node:http"
@@ -16,13 +16,13 @@ import { startConsole } from "./consoleEngine.ts"
 
 const [tabs = 20, seconds = 10] = process.argv.slice(2, 4).map(Number)
 const RUNS_A_SECOND = 5
-/** Until the page has settled. */
+/** How long to wait until a page makes only its regular calls. */
 const SETTLE_MS = 3000
 const CALLS = 400
-/** Steps of the run that changes every second, when its page is opened. */
+/** How many steps the run that changes every second has when its page is opened. */
 const STEPS = 40
 
-interface Asked {
+interface RecordedCall {
   readonly method: string
   readonly url: string
   readonly body: string | undefined
@@ -39,8 +39,13 @@ const { cpuMs, engine, folder, url } = await startConsole()
 
 const agent = new Agent({ keepAlive: true, maxSockets: 1 })
 
-/** The status of the answer, and how many bytes it has. */
-const call = ({ body, headers, method, url }: Asked): Promise<readonly [status: number, bytes: number]> =>
+/** The status and the size of the answer. */
+const call = ({
+  body,
+  headers,
+  method,
+  url
+}: RecordedCall): Promise<readonly [status: number, bytes: number]> =>
   new Promise((resolve, reject) => {
     const sent = request(url, { method, headers, agent }, (response) => {
       let bytes = 0
@@ -51,15 +56,15 @@ const call = ({ body, headers, method, url }: Asked): Promise<readonly [status: 
     sent.end(body)
   })
 
-/** Processor time of the engine for one call, milliseconds. */
-const costOf = async (asked: Asked): Promise<number> => {
+/** The engine's processor time for one call, in milliseconds. */
+const costOf = async (asked: RecordedCall): Promise<number> => {
   for (let i = 0; i < CALLS / 8; i++) await call(asked)
   const before = cpuMs()
   for (let i = 0; i < CALLS; i++) await call(asked)
   return (cpuMs() - before) / CALLS
 }
 
-// what runs log is on their pages
+// the pages show what runs log
 process.env.IRONFLOW_LOG_LEVEL ??= "error"
 const shop = await openShop({ url })
 const busy = createFunction({ id: "busy", triggers: [{ event: "busy" }] }, async ({ step }) => {
@@ -85,7 +90,7 @@ try {
   let isOpen = true
   const trade = async (): Promise<void> => {
     for (let n = 2000; isOpen; n += 2) {
-      // two runs each
+      // two runs for each order
       await sleep(2000 / RUNS_A_SECOND)
       void shop.client
         .emit("order.placed", { orderId: `o-${n}`, customerId: `c-${n % 10}` })
@@ -122,14 +127,14 @@ try {
   const browser = await launch()
   const recorded: Array<{
     readonly place: string
-    readonly calls: Map<string, Array<Asked>>
+    readonly calls: Map<string, Array<RecordedCall>>
     readonly loaded: Loaded
   }> = []
   for (const place of places) {
     const page = await browser.newPage()
     await page.goto(`${url}/console/${place}`, { waitUntil: "load" })
     await sleep(SETTLE_MS)
-    // what the expression makes
+    // the type of the expression's value
     const loaded = (await page.evaluate(`{
       const all = performance.getEntries()
       const files = all.filter(({ name }) => /\\/console\\/(?!session)/.test(name))
@@ -139,11 +144,11 @@ try {
         bytes: files.reduce((sum, { transferSize = 0 }) => sum + transferSize, 0)
       })
     }`)) as Loaded
-    const calls = new Map<string, Array<Asked>>()
+    const calls = new Map<string, Array<RecordedCall>>()
     page.on("request", (asked) => {
       const { pathname, searchParams } = new URL(asked.url())
       const body = asked.postData()
-      // times and cursors in it change
+      // times and cursors differ between equal calls
       const what = `${asked.method()} ${pathname} ${[...searchParams.keys()]} ${(body ?? "").replace(/\d{4}-\d\d-\d\dT[^"]*/g, "")}`
       const { cookie: _, ...headers } = asked.headers()
       calls.set(what, [
@@ -169,7 +174,7 @@ try {
       const each = await costOf({ ...asked, headers })
       const again = shared === undefined ? each : await costOf(asked)
       const many = perTab * tabs
-      // the engine answers anew at most once a second
+      // the engine computes a shared answer at most once a second
       const anew = shared === undefined ? many : Math.min(many, 1)
       const percent = (anew * each + (many - anew) * again) / 10
       total += percent

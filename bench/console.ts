@@ -1,7 +1,7 @@
 /**
- * What open tabs of the console cost the engine: its processor time over 20 of them on each page, while nothing changes and while five
- * runs a second go on. `node --conditions=@ironflow/source bench/console.ts [tabs] [seconds] [page ...]`; ONLY=live leaves out
- * the time without traffic. On a machine that cannot draw so many tabs, open fewer and multiply. Linux only.
+ * What open tabs of the console cost the engine: its processor time with 20 tabs of each page, while nothing changes and while
+ * five runs start each second. `node --conditions=@ironflow/source bench/console.ts [tabs] [seconds] [page ...]`; ONLY=live
+ * leaves out the time without traffic. On a machine that cannot draw so many tabs, open fewer and multiply. Linux only.
  */
 import { rmSync } from "node:fs"
 import process from "node:process"
@@ -12,7 +12,7 @@ import { openShop } from "../test/console/Shop.ts"
 import { startConsole } from "./consoleEngine.ts"
 
 const [tabs = 20, seconds = 15] = process.argv.slice(2, 4).map(Number)
-/** Until pages have settled: what does not change is asked for less often after five answers. */
+/** How long to wait until pages make only their regular calls: after five equal answers they call less often. */
 const SETTLE_MS = 12_000
 const RUNS_A_SECOND = 5
 
@@ -24,7 +24,7 @@ const measure = async (): Promise<number> => {
   return (100 * (cpuMs() - before)) / (performance.now() - begun)
 }
 
-// what runs log is on their pages
+// the pages show what runs log
 process.env.IRONFLOW_LOG_LEVEL ??= "error"
 const shop = await openShop({ url })
 const browser = await launch()
@@ -38,10 +38,10 @@ try {
   }
   const ended = await shop.order({ orderId: "o-1000" })
   const waiting = await shop.order({ orderId: "o-1001", waits: true })
-  const asked = process.argv.slice(4)
+  const named = process.argv.slice(4)
   const places =
-    asked.length > 0
-      ? asked
+    named.length > 0
+      ? named
       : [
           "",
           "runs",
@@ -57,7 +57,7 @@ try {
   const trade = async (): Promise<void> => {
     for (let n = 2000; ; n++) {
       await sleep(1000 / RUNS_A_SECOND)
-      // two runs each
+      // two runs for each order
       if (isOpen && n % 2 === 0)
         void shop.client
           .emit("order.placed", { orderId: `o-${n}`, customerId: `c-${n % 10}` })
@@ -81,15 +81,15 @@ try {
         pages.push(page)
       }
       await sleep(SETTLE_MS)
-      const asked = async (): Promise<number> => {
+      const countCalls = async (): Promise<number> => {
         const counts = await Promise.all(
           pages.map((page) => page.evaluate("document.hidden ? 0 : performance.getEntries().length"))
         )
         return counts.reduce<number>((sum, count) => sum + Number(count), 0)
       }
-      const before = await asked()
+      const before = await countCalls()
       const share = await measure()
-      const calls = (await asked()) - before
+      const calls = (await countCalls()) - before
       rows.push({
         traffic: isLive,
         page: place === "" ? "overview" : place,

@@ -1,4 +1,4 @@
-/** An engine with the console in a process of its own, and what it costs. Linux only. */
+/** An engine with the console in a separate process, and its processor time. Linux only. */
 import { spawn } from "node:child_process"
 import { mkdtempSync, readFileSync } from "node:fs"
 import { tmpdir } from "node:os"
@@ -7,7 +7,7 @@ import process from "node:process"
 import { createInterface } from "node:readline"
 import { buildConsole } from "../console.config.ts"
 
-/** Starts it on a database in a new folder. The caller ends the process and removes the folder. */
+/** Starts the engine on a database in a new folder. The caller ends the process and removes the folder. */
 export const startConsole = async () => {
   const folder = mkdtempSync(path.join(tmpdir(), "ironflow-bench-console-"))
   await buildConsole(path.join(folder, "console"))
@@ -29,7 +29,7 @@ export const startConsole = async () => {
     break
   }
 
-  /** Processor time of the engine so far, milliseconds. */
+  /** The engine's processor time so far, in milliseconds. */
   const cpuMs = (): number => {
     const fields = readFileSync(`/proc/${engine.pid}/stat`, "utf8").split(") ")[1]!.split(" ")
     return (Number(fields[11]) + Number(fields[12])) * 10

@@ -1,12 +1,12 @@
 /**
- * What one run costs on Postgres, for `docs/production.md`:
+ * Measures what one run costs on Postgres, for `docs/production.md`:
  *
- *     node --conditions=@ironflow/source bench/cost.ts [--runs 3000] [--flight 64] [--network-ms 1] [--filled] [--top]
+ * node --conditions=@ironflow/source bench/cost.ts [--runs 3000] [--flight 64] [--network-ms 1] [--filled] [--top]
  *
- * Prints for runs of one step, one after the other, and for runs of three steps, 64 in flight: statements, round trips, commits and bytes
- * in the write-ahead log a run, CPU of the engine's process and of Postgres, and updates that were HOT. `--network-ms` puts a proxy
- * between the two that holds back what is said to Postgres for so long. `--filled` is a database with 1,000,000 runs
- * that have ended and 100,000 that wait. `--top` shows the statements that take most of the time.
+ * Measures runs of one step, one after the other, and runs of three steps, 64 in flight. Prints statements, round trips,
+ * commits and bytes of the write-ahead log per run, the CPU time of the engine and of Postgres, and how many updates were HOT.
+ * `--network-ms` puts a proxy between the two that delays what is sent to Postgres. `--filled` uses a database with 1,000,000
+ * ended and 100,000 waiting runs. `--top` shows the statements that take most of the time.
  */
 import fs from "node:fs"
 import process from "node:process"
@@ -44,7 +44,7 @@ const ask = async (text: string): Promise<ReadonlyArray<Record<string, unknown>>
   (await client.query(text)).rows
 if (options.top) await ask("CREATE EXTENSION pg_stat_statements")
 
-/** CPU of all processes of the server, those that have ended included, milliseconds. */
+/** The CPU time of all processes of the server, including ended ones, in milliseconds. */
 const serverCpuMs = (): number => {
   let ticks = 0
   for (const name of fs.readdirSync("/proc")) {
@@ -59,14 +59,14 @@ const serverCpuMs = (): number => {
       ticks += fields[11]! + fields[12]!
       if (Number(name) === server.pid) ticks += fields[13]! + fields[14]!
     } catch {
-      // it has ended meanwhile
+      // the process has ended meanwhile
     }
   }
   // Linux counts in hundredths of a second
   return ticks * 10
 }
 
-const look = async () => {
+const readCounters = async () => {
   const [wal] = await ask("SELECT pg_current_wal_lsn() - '0/0' AS bytes")
   const { system, user } = process.cpuUsage()
   return { ...traffic, wal: Number(wal?.bytes), engine: (user + system) / 1000, server: serverCpuMs() }
@@ -74,9 +74,9 @@ const look = async () => {
 
 const of = (text: string, count: number): string => `${text} ${Number(count.toPrecision(3))}`
 
-/** Does something `count` times, `together` at a time, and says what one of them has cost. */
+/** Calls `one` `count` times, `together` at a time, and prints the cost of one call. */
 const measure = async (what: string, count: number, together: number, one: () => Promise<unknown>) => {
-  const before = await look()
+  const before = await readCounters()
   const times: Array<number> = []
   let next = 0
   const loop = async (): Promise<void> => {
@@ -89,7 +89,7 @@ const measure = async (what: string, count: number, together: number, one: () =>
   const began = performance.now()
   await Promise.all(Array.from({ length: together }, loop))
   const seconds = (performance.now() - began) / 1000
-  const after = await look()
+  const after = await readCounters()
   const each = (field: keyof typeof before): number => (after[field] - before[field]) / count
   times.sort((a, b) => a - b)
   const figures = [
@@ -153,11 +153,11 @@ if (options.top) {
   for (const one of top) console.log(JSON.stringify(Object.values(one)))
 }
 
-const asked = traffic.statements
+const statementsBefore = traffic.statements
 const began = performance.now()
 await new Promise((resolve) => setTimeout(resolve, 10_000))
 console.log(
-  `idle: ${((traffic.statements - asked) / ((performance.now() - began) / 1000)).toFixed(2)} statements a second`
+  `idle: ${((traffic.statements - statementsBefore) / ((performance.now() - began) / 1000)).toFixed(2)} statements a second`
 )
 await engine.close()
 await proxy?.close()

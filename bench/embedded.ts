@@ -1,6 +1,6 @@
 /**
- * Our engine behind the harness that measures the limit: in process, through the Promise API, on a real file, with
- * every acknowledgement durable. `npm run bench` starts it.
+ * Our engine in the harness that also measures the limit: embedded, through the Promise API, on a real file, with every
+ * acknowledgement durable. `npm run bench` starts it.
  */
 import fs from "node:fs"
 import os from "node:os"

@@ -1,6 +1,7 @@
 /**
- * A history for a database on Postgres: 1,000,000 runs of one step that have completed, and 100,000 that wait for an event and time out
- * in a month. No engine uses it meanwhile. Nothing is analyzed: the engine does not need it, and a database that grows fast has it late.
+ * Fills a Postgres database with 1,000,000 completed runs of one step, and 100,000 runs that wait for an event and time out in
+ * a month. No engine may use it meanwhile. Does not run ANALYZE: the engine does not need it, and a database that grows fast
+ * gets it late.
  */
 
 const ENDED = 1_000_000

@@ -1,10 +1,11 @@
 /**
- * How long it takes to find runs: makes a database with a million runs (in about a minute), and asks for each kind of filter.
+ * How long it takes to find runs: makes a database with a million runs in about a minute, and searches it with each kind of
+ * filter.
  *
- *     node --conditions=@ironflow/source bench/finding.ts [runs] [file]
+ * node --conditions=@ironflow/source bench/finding.ts [runs] [file]
  *
- * A file that is there already is taken as it is. One run in fifty has failed, one in a hundred was cancelled, and a thousand wait;
- * one in ten thousand is of a rare function. Prints the median of seven pages of fifty runs, and the slowest, in milliseconds.
+ * Uses an existing file as it is. One run in fifty has failed, one in a hundred was cancelled, and one in a thousand waits.
+ * One in ten thousand is of a rare function. Prints the median and the slowest of seven pages of fifty runs, in milliseconds.
  */
 import { existsSync, mkdtempSync, rmSync } from "node:fs"
 import { tmpdir } from "node:os"
@@ -27,7 +28,7 @@ if (!existsSync(filename)) {
 
 const middle = START + count * 5
 const iso = (at: number) => new Date(at).toISOString()
-const asked: { readonly [what: string]: ListRunsOptions } = {
+const searches: { readonly [what: string]: ListRunsOptions } = {
   newest: {},
   "function (one in two)": { functionId: "order" },
   "function (rare)": { functionId: "rare" },
@@ -75,7 +76,7 @@ const turn = setInterval(() => {
   longest = Math.max(longest, now - last)
   last = now
 }, 1)
-for (const [what, filters] of Object.entries(asked)) {
+for (const [what, filters] of Object.entries(searches)) {
   const took: Array<number> = []
   let note = ""
   longest = 0

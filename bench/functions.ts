@@ -1,4 +1,4 @@
-/** What is run: so many steps in a row, each with a small result, and one second of sleep. */
+/** The functions of the benchmarks: some steps in a row with small results, and a sleep of one second. */
 import { createFunction } from "@ironflow/node"
 
 const stepsInARow = (kind: string, count: number) =>

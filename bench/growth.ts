@@ -1,10 +1,11 @@
 /**
- * What costs more the more there is. Each figure stands beside the first one of the same process, so that only the ratio counts.
+ * Costs that grow with the amount of data. Each figure is compared with the first one of the same process, so only the ratio
+ * counts.
  *
  * `node --conditions=@ironflow/source bench/growth.ts [--only W7,W8,W9] [--runs 1000,20000]` prints a JSON line for each:
- * - W7: emits, runs with one step, and lists, with so many finished runs in the database.
- * - W8: 50 functions, each with one run at a time for each of its keys, beside the same functions without keys.
- * - W9: a run of 5,000 steps, and a run that sleeps 300 times, each by its tenths: the last beside the first.
+ * - W7: emits, runs of one step, and lists, with so many ended runs in the database.
+ * - W8: 50 functions with one run at a time for each key, compared with the same functions without keys.
+ * - W9: a run of 5,000 steps, and a run that sleeps 300 times: the last tenth of each compared with the first.
  */
 import fs from "node:fs"
 import os from "node:os"
@@ -19,10 +20,10 @@ const { values: options } = parseArgs({
   options: { only: { type: "string", default: "W7,W8,W9" }, runs: { type: "string", default: "1000,20000" } }
 })
 
-const say = (line: { readonly [name: string]: unknown }): void => console.log(JSON.stringify(line))
+const print = (line: { readonly [name: string]: unknown }): void => console.log(JSON.stringify(line))
 const round = (value: number, digits = 2): number => Number(value.toFixed(digits))
 
-/** An engine on a file of its own. */
+/** Calls `use` with an engine on a new file. */
 const withEngine = async (
   functions: ReadonlyArray<IronflowFunction>,
   use: (engine: IronflowEngine) => Promise<void>
@@ -50,7 +51,7 @@ const finished = async ({ client }: IronflowEngine, event: string, data: unknown
   }
 }
 
-/** Calls `f` for 0 up to `count`, so many at once. */
+/** Calls `f` for 0 up to `count`, `atOnce` calls at a time. */
 const inFlight = async (atOnce: number, count: number, f: (i: number) => Promise<void>): Promise<void> => {
   let next = 0
   const one = async (): Promise<void> => {
@@ -59,7 +60,7 @@ const inFlight = async (atOnce: number, count: number, f: (i: number) => Promise
   await Promise.all(Array.from({ length: atOnce }, one))
 }
 
-/** Milliseconds of each call: the median and the worst. */
+/** The median and the longest time of a call, in milliseconds. */
 const timesOf = async (
   count: number,
   f: (i: number) => Promise<unknown>
@@ -97,7 +98,7 @@ const stored = async (): Promise<void> => {
         const { p50, worst } = await timesOf(300, call)
         delay.disable()
         if (!first.has(name)) first.set(name, p50)
-        say({
+        print({
           workload: "W7",
           runs: wanted,
           call: name,
@@ -107,7 +108,7 @@ const stored = async (): Promise<void> => {
           ratio: round(p50 / first.get(name)!)
         })
       }
-      say({ workload: "W7", runs: wanted, rss_mb: Math.round(process.memoryUsage.rss() / 1e6) })
+      print({ workload: "W7", runs: wanted, rss_mb: Math.round(process.memoryUsage.rss() / 1e6) })
     }
   })
 }
@@ -134,7 +135,7 @@ const contended = async (): Promise<void> => {
       await inFlight(256, count, run)
       const perSecond = (count * 1000) / (performance.now() - began)
       first ??= perSecond
-      say({
+      print({
         workload: "W8",
         functions: 50,
         keys: keys ? 7 : 0,
@@ -164,7 +165,7 @@ const long = async (): Promise<void> => {
       const tenth = Math.floor(marks.length / 10)
       const perPiece = (from: number) => (marks[from + tenth - 1]! - marks[from]!) / (tenth - 1)
       const [early, late] = [perPiece(0), perPiece(marks.length - tenth)]
-      say({
+      print({
         workload: "W9",
         run: kind,
         pieces: marks.length,

@@ -1,9 +1,9 @@
 /**
- * `node --conditions=@ironflow/source bench/kv.ts [--json]`: keys a second, in the process of the engine, beside the limit: a
- * bare group commit of `node:sqlite` with the same durability, the same writers and the same values, that writes one row a
- * change.
+ * `node --conditions=@ironflow/source bench/kv.ts [--json]`: operations on keys per second in an embedded engine, compared
+ * with the limit: a plain group commit of `node:sqlite` with the same durability, writers and values, which writes one row for
+ * each change.
  *
- * The two take turns, and a figure is the median over the rounds.
+ * The two take turns, and a figure is the median of the rounds.
  */
 import fs from "node:fs"
 import os from "node:os"
@@ -41,8 +41,8 @@ const bytesOf = (value: unknown): Uint8Array => {
 }
 
 /**
- * What nobody can do without: writers queue, one transaction takes all that is there, and a condition is looked at in the
- * statement that writes. Values are encoded and decoded as they are there.
+ * The least that any implementation must do: writers queue, one transaction takes the whole queue, and the statement that
+ * writes also checks the condition. Values are encoded and decoded as in the engine.
  */
 const measureLimit = async (): Promise<Record<string, number>> => {
   const db = new DatabaseSync(newFile())
@@ -73,7 +73,7 @@ const measureLimit = async (): Promise<Record<string, number>> => {
       put.run(key, ++revision, Buffer.from(JSON.stringify(value)))
       return revision
     })
-  /** The new revision, 0 for a conflict. */
+  /** The new revision; 0 for a conflict. */
   const compareAndSet = (key: string, value: unknown, expected: number): Promise<number> =>
     submit(() => {
       const { changes } = update.run(revision + 1, Buffer.from(JSON.stringify(value)), key, expected)
@@ -121,7 +121,7 @@ const measureIronflow = async (): Promise<Record<string, number>> => {
     revisions.set(key, (await bucket.update(key, value, revisions.get(key) ?? 0)).revision)
   })
   await bucket.put("one", 0)
-  // 64 writers add to one number: a write counts when it has won
+  // 64 writers increment one number; only a successful write counts
   const contended = await perSecond(CONTENDED, async () => {
     for (let won = false; !won;) {
       const entry = await bucket.get("one")

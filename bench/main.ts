@@ -1,8 +1,8 @@
 /**
- * `npm run bench`: our engine beside the limit of the machine (see limits/README.md), both through the same harness.
+ * `npm run bench`: our engine compared with the limit of the machine (see limits/README.md), both in the same harness.
  *
- * Every measurement is a process of its own, and the two take turns, so that neither profits from a warm cache or a
- * quiet minute. A figure is the median over the rounds.
+ * Every measurement is a new process, and the two take turns, so that neither profits from a warm cache or a quiet minute. A
+ * figure is the median of the rounds.
  */
 import { spawn } from "node:child_process"
 import fs from "node:fs"
@@ -27,23 +27,23 @@ import { cpuFile, type EngineUse } from "./usage.ts"
 
 const usage = `npm run bench -- [options]
   --mode embedded,postgres,postgres-3,server,rpc,connect
-                  the engine in the process of client and worker, on SQLite or on a Postgres server that is started for
-                  it; three such processes on one Postgres, to compare with one (W3_64: 64 runs in flight in all, W3_256: 85
-                  each); or all three in processes of their own: the worker polls (server), or streams over effect/rpc
-                  (rpc) or ConnectRPC (connect)
-  --only W1,W3    some workloads: W1 one step, W2 ten steps, W3 throughput (W3_64, W3_256), W4 starts, W5 sleeps
-  --rounds 3      measure so many times and take the median
-  --quick         one round of W1 and W3_64, embedded unless --mode says otherwise, for a smoke test
-  --compare FILE  say at the end what is worse by more than a tenth than in a FILE that --json has printed, by the ratios;
-                  exits with 1 if anything is
-  --cpu           the CPU time and the garbage of a run instead, which mean something where other processes are at work too;
-                  --against DIR measures the tree in DIR in turns, --profile says where the time goes, --cold measures the
-                  first runs, before anything has warmed up
+                  embedded: engine, worker and client in one process, on SQLite; postgres: the same on a Postgres server that
+                  is started for it; postgres-3: three such processes on one Postgres, to compare with one (W3_64: 64 runs in
+                  flight in all, W3_256: 85 each); the others: engine, worker and client in separate processes, with a worker
+                  that polls (server), or streams over effect/rpc (rpc) or ConnectRPC (connect)
+  --only W1,W3    only some workloads: W1 one step, W2 ten steps, W3 throughput (W3_64, W3_256), W4 starts, W5 sleeps
+  --rounds 3      the number of rounds; the median counts
+  --quick         one round of W1 and W3_64 for a smoke test, embedded by default
+  --compare FILE  compares the ratios with a FILE of earlier output of --json, prints what is worse by more than a tenth,
+                  and exits with 1 if anything is
+  --cpu           measures the CPU time and the garbage of a run instead, which can be compared on a busy machine too;
+                  --against DIR measures the tree in DIR in turns, --profile shows what takes the time, --cold measures the
+                  first runs, without a warm-up
   --json          one object a line: {workload, mode, metric, value, limit, ratio}; ratio is value / limit`
 
 const file = (...parts: Array<string>): string => path.join(import.meta.dirname, ...parts)
 
-/** Engine, worker and client in processes of their own. */
+/** Engine, worker and client in separate processes. */
 const served = (title: string, transport: string) =>
   ({
     title: `server, ${title} (limit: WebSocket), SQLite, every acknowledgement durable`,
@@ -93,7 +93,7 @@ interface Figure {
   readonly ratio: number
 }
 
-/** Runs one subject in a process of its own and returns the line that it prints. */
+/** Runs one subject in a new process and returns the line that it prints. */
 const measure = (
   mode: Mode,
   subject: Subject,
@@ -110,7 +110,7 @@ const measure = (
     child.stdout.setEncoding("utf8").on("data", (text: string) => (printed += text))
     child.stderr.setEncoding("utf8").on("data", (text: string) => (progress += text))
     child.on("error", reject)
-    // which waits for the processes that it has started, too: they share its standard error
+    // "close" also waits for the processes that the child has started, because they share its standard error
     child.on("close", (code, signal) => {
       const line = printed.trim().split("\n").at(-1)
       if (code === 0 && line) resolve(JSON.parse(line))
@@ -119,7 +119,7 @@ const measure = (
   })
 
 const measureUse = async (mode: Mode, subject: Subject, workloads: ReadonlyArray<string>) => {
-  // nobody counts what the prototype asks of Postgres
+  // the prototype does not count its use of Postgres
   if (mode === "postgres" && subject === "limit") return { use: uncounted, runs: 1 }
   const folder = fs.mkdtempSync(path.join(os.tmpdir(), "ironflow-bench-"))
   const useFile = path.join(folder, "use.json")
@@ -142,8 +142,8 @@ const measureUse = async (mode: Mode, subject: Subject, workloads: ReadonlyArray
 const uncounted = { statements: NaN, roundTrips: NaN, commits: NaN, bytes: NaN, requests: NaN, cpuMs: NaN }
 
 /**
- * What one 3-step run costs an engine: with the runs, less without them. Other runs come first in both, so that modules that are
- * loaded with the first call do not count: our sources are TypeScript, and the limit is not.
+ * What one 3-step run costs an engine: the difference of a measurement with and without these runs. Other runs come first in
+ * both, so that modules that are loaded with the first call do not count: our sources are TypeScript, and the limit is not.
  */
 const usePerRun = async (mode: Mode, subject: Subject): Promise<EngineUse & { readonly cpuMs: number }> => {
   const { use: empty } = await measureUse(mode, subject, ["W1"])

@@ -1,17 +1,17 @@
-/** What is measured: how each figure is read from a harness result, and which way is better. */
+/** The metrics: how to read each figure from a result of the harness, and whether lower or higher is better. */
 
-/** The line that the harness prints, as far as we read it. */
+/** The line that the harness prints, with the fields that are read here. */
 export interface HarnessResult {
   readonly [workload: string]: { readonly [field: string]: unknown } | string | undefined
 }
 
 export interface Metric {
-  /** As `--only` names it. */
+  /** The name that `--only` takes. */
   readonly workload: string
   readonly metric: string
   readonly label: string
   readonly better: "lower" | "higher"
-  /** Place of the figure in the harness result. */
+  /** The path of the figure in the result of the harness. */
   readonly path: readonly [workload: string, ...fields: Array<string>]
 }
 
@@ -81,7 +81,7 @@ export const metrics: ReadonlyArray<Metric> = [
   }
 ]
 
-/** What a 3-step run costs the engine with 64 in flight; counted in processes of their own, since counting takes time. */
+/** What a 3-step run costs the engine with 64 in flight. Counted in separate processes, because counting takes time. */
 export const useMetrics = [
   { metric: "statements_per_run", label: "SQL statements a 3-step run", field: "statements" },
   { metric: "commits_per_run", label: "commits a 3-step run", field: "commits" },
@@ -89,7 +89,7 @@ export const useMetrics = [
   { metric: "cpu_ms_per_run", label: "CPU of all processes a 3-step run, ms", field: "cpuMs" }
 ] as const
 
-/** The same on Postgres, where waiting for answers is what takes the time. */
+/** The same on Postgres, where waiting for answers takes most of the time. */
 export const postgresUseMetrics = [
   {
     metric: "statements_per_run",
@@ -102,13 +102,13 @@ export const postgresUseMetrics = [
   { metric: "cpu_ms_per_run", label: "CPU of the engine's process a 3-step run, ms", field: "cpuMs" }
 ] as const
 
-/** The same for an engine in a process of its own. */
+/** The same for an engine in a separate process. */
 export const serverUseMetrics = [
   ...useMetrics,
   { metric: "requests_per_run", label: "requests (limit: messages) a 3-step run", field: "requests" }
 ] as const
 
-/** The figure of a metric, or an error that says why there is none. */
+/** The figure of a metric. Throws an error with the reason if there is none. */
 export const readFigure = (metric: Metric, result: HarnessResult): number => {
   const failure = Object(result[metric.path[0]]).error
   if (failure !== undefined) throw new Error(`${result.peer}, ${metric.path[0]}: ${failure}`)
@@ -117,7 +117,7 @@ export const readFigure = (metric: Metric, result: HarnessResult): number => {
   return figure
 }
 
-/** The middle of the figures; the mean of the two in the middle when their number is even. */
+/** The median of the figures. */
 export const median = (figures: ReadonlyArray<number>): number => {
   const sorted = figures.toSorted((a, b) => a - b)
   const middle = sorted.slice(Math.ceil(sorted.length / 2) - 1, Math.floor(sorted.length / 2) + 1)

@@ -1,10 +1,11 @@
 /**
- * Makes a database with very many runs, to try on it what one with a history feels like:
+ * Makes a database with very many runs, to try an engine with a long history:
  *
- *     node --conditions=@ironflow/source bench/million.ts ironflow.db [runs]
+ * node --conditions=@ironflow/source bench/million.ts ironflow.db [runs]
  *
- * A million by default, in about a minute and 1.2 GB. One run in fifty has failed, one in a hundred was cancelled, and one in a thousand
- * waits for an event; one in ten thousand is of a rare function. `ironflow serve --data ironflow.db --keep-runs forever` then answers for them.
+ * By default a million, in about a minute and 1.2 GB. One run in fifty has failed, one in a hundred was cancelled, and one in
+ * a thousand waits for an event. One in ten thousand is of a rare function. `ironflow serve --data ironflow.db --keep-runs
+ * forever` then serves them.
  */
 import { existsSync } from "node:fs"
 import path from "node:path"
@@ -14,13 +15,13 @@ import { DatabaseSync } from "node:sqlite"
 import { createFunction } from "@ironflow/node"
 import { startEngine } from "@ironflow/node/engine"
 
-/** When the first of them was created, epoch milliseconds; each further one 10 ms later. */
+/** When the first run was created, in epoch milliseconds. Each further run is 10 ms later. */
 export const START = Date.UTC(2026, 0, 1)
 
-/** How long they wait at most, milliseconds. */
+/** The timeout of waiting runs, in milliseconds. */
 const YEARS = 10 * 365 * 86_400_000
 
-/** Makes the file, which must not be there. */
+/** Makes the file, which must not exist yet. */
 export const makeRuns = async (filename: string, count: number): Promise<void> => {
   const engine = await startEngine({ filename, logger: false })
   const worker = engine.createWorker({

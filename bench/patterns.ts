@@ -1,10 +1,9 @@
 /**
- * What it costs a projection to follow a pattern, beside exact names in the same run: a log in which one event in a thousand is
- * for it.
+ * What it costs a projection to follow patterns instead of exact names, in a log in which one event in a thousand matches.
  *
- * `node --conditions=@ironflow/source bench/patterns.ts [events]` prints a JSON line for each way to say which events. `ms` is how
- * long a new projection takes to catch up, `cpuMs` the processor's time for that, and `wakeUs` its time for every event that comes
- * later and is not for the projection, an emit included; `ratio` compares them with the first line.
+ * `node --conditions=@ironflow/source bench/patterns.ts [events]` prints a JSON line for each way to name the events. `ms` is
+ * the time that a new projection takes to catch up, and `cpuMs` its processor time. `wakeUs` is the processor time for each
+ * later event that does not match, including its emit. `ratio` compares with the first line.
  */
 import fs from "node:fs"
 import os from "node:os"
@@ -60,7 +59,7 @@ const follow = async (name: string, patterns: ReadonlyArray<string>) => {
   return { ms, cpuMs: cpuForAll, wakeUs }
 }
 
-// what is compiled and read from disk by the first one is the same for all
+// the first projection also pays for compiling code and reading from disk
 await follow("warm-up", ["order.placed", "order.cancelled"])
 const exact = await follow("names", ["order.placed", "order.cancelled"])
 const round = (value: number): number => Number(value.toFixed(value < 10 ? 2 : 0))

@@ -1,6 +1,6 @@
 /**
- * Three of our engines on one schema of Postgres behind the harness, each with its worker and its client in a process of its own; runs are
- * started on one after the other. `npm run bench -- --mode postgres,postgres-3` shows what sharing costs.
+ * Three of our engines on one Postgres schema in the harness, each in a separate process with its worker and its client. Runs
+ * are started on each engine in turn. `npm run bench -- --mode postgres,postgres-3` shows what sharing costs.
  */
 import { type ChildProcess, fork } from "node:child_process"
 import process from "node:process"
@@ -12,8 +12,8 @@ import { resultOfRun, startRun } from "./runs.ts"
 
 const NODES = 3
 
-/** What a node is asked: to start a run, or for the result of one. */
-interface Asked {
+/** A request to a node: to start a run, or to return the result of one. */
+interface NodeRequest {
   readonly id: number
   readonly start?: { readonly kind: string; readonly input: unknown }
   readonly runId?: string
@@ -28,19 +28,19 @@ interface Answer {
 const url = process.env.BENCH_NODE_URL
 if (url !== undefined) {
   const engine = await startEngine({ databaseUrl: url, functions, maxConcurrentJobs: 512, logger: false })
-  const tell = (answer: Answer): void => void process.send?.(answer)
-  process.on("message", ({ id, runId, start }: Asked) => {
+  const respond = (answer: Answer): void => void process.send?.(answer)
+  process.on("message", ({ id, runId, start }: NodeRequest) => {
     const answer =
       start === undefined
         ? resultOfRun(engine.client, String(runId))
         : startRun(engine.client, start.kind, start.input)
     answer.then(
-      (value) => tell({ id, value }),
-      (error: unknown) => tell({ id, error: String(error) })
+      (value) => respond({ id, value }),
+      (error: unknown) => respond({ id, error: String(error) })
     )
   })
   process.on("disconnect", () => void engine.close())
-  tell({ id: 0 })
+  respond({ id: 0 })
 } else await compare()
 
 async function compare(): Promise<void> {
@@ -49,7 +49,7 @@ async function compare(): Promise<void> {
   const nodes: Array<ChildProcess> = []
   const open = new Map<number, (answer: Answer) => void>()
   let last = 0
-  const ask = (node: number, asked: Omit<Asked, "id">): Promise<unknown> =>
+  const ask = (node: number, asked: Omit<NodeRequest, "id">): Promise<unknown> =>
     new Promise((resolve, reject) => {
       const id = ++last
       open.set(id, ({ error, value }) => (error === undefined ? resolve(value) : reject(new Error(error))))

@@ -1,6 +1,6 @@
 /**
- * Our engine behind the harness that measures the limit: in process, through the Promise API, on the Postgres server at `PGURL`.
- * `npm run bench -- --mode postgres` starts both.
+ * Our engine in the harness that also measures the limit: embedded, through the Promise API, on the Postgres server at
+ * `PGURL`. `npm run bench -- --mode postgres` starts both.
  */
 import fs from "node:fs"
 import { type IronflowEngine, startEngine } from "@ironflow/node/engine"

@@ -1,8 +1,10 @@
 /**
- * How fast a managed projection catches up, beside the raw limit in the same run: a bare fold over rows of `node:sqlite`.
+ * How fast a managed projection catches up, compared with the limit in the same process: a plain fold over rows of
+ * `node:sqlite`.
  *
- * `node --conditions=@ironflow/source bench/projections.ts [events]` prints one JSON line. The engine works on a file with
- * every save durable. `cpuUs` is the processor's time for an event, which a busy machine disturbs less. `writerMs` is how long an emit takes while the projection catches up, and while nothing else happens.
+ * `node --conditions=@ironflow/source bench/projections.ts [events]` prints a JSON line for each batch size. The engine uses a
+ * file, and every save is durable. `cpuUs` is the processor time for an event, which depends less on other work of the
+ * machine. `writerMs` is how long an emit takes while the projection catches up, and while nothing else happens.
  */
 import fs from "node:fs"
 import os from "node:os"
@@ -29,7 +31,7 @@ const median = (values: ReadonlyArray<number>): number =>
   values.toSorted((a, b) => a - b)[values.length >> 1] ?? 0
 const mebibytes = (bytes: number): number => Math.round(bytes / 1024 / 1024)
 
-// the log is filled through the engine, many at once, so that its rows are what they always are
+// the log is filled through the engine, so that its rows are real ones
 const filling = await startEngine({ filename, logger: false })
 for (let i = 0; i < events; i += 1000) {
   await Promise.all(

@@ -1,9 +1,9 @@
-/** A run as the harness sees it: started through a client, and waited for. */
+/** Starts a run through a client, and waits for it, for the harness. */
 import fs from "node:fs"
 import path from "node:path"
 import type { IronflowClient } from "@ironflow/node"
 
-/** Emits the event of a kind; resolves to the id of its run, when that is durable. */
+/** Emits the event of a kind. Resolves to the id of its run once that is durable. */
 export const startRun = async (client: IronflowClient, kind: string, input: unknown): Promise<string> => {
   const { runIds } = await client.emit(`bench.${kind}`, input)
   const [runId] = runIds
@@ -11,7 +11,7 @@ export const startRun = async (client: IronflowClient, kind: string, input: unkn
   return runId
 }
 
-/** Resolves to the output of a run when it has completed. */
+/** Resolves to the output of a run once it has completed. */
 export const resultOfRun = async (client: IronflowClient, runId: string): Promise<unknown> => {
   const run = await client.waitForRun(runId)
   if (run.status !== "completed") throw new Error(`run ${runId} ended ${run.status}: ${run.error?.message}`)

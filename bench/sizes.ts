@@ -1,10 +1,10 @@
 /**
- * How large things are in the database, for `docs/operations.md` and `docs/production.md`:
+ * Measures the size of rows in the database, for `docs/operations.md` and `docs/production.md`:
  *
- *     node --conditions=@ironflow/source bench/sizes.ts [postgres]
+ * node --conditions=@ironflow/source bench/sizes.ts [postgres]
  *
- * Prints bytes of one more event, run, step, wait and key, with everything that belongs to it and all indexes: the growth of the
- * database over thousands of them. Data of 100 bytes is in each.
+ * Prints the bytes of an event, a run, a step, a wait and a key, with everything that belongs to it and all indexes. Each
+ * figure is the growth of the database by thousands of them, with 100 bytes of data in each.
  */
 import { mkdtempSync, rmSync, statSync } from "node:fs"
 import { tmpdir } from "node:os"
@@ -49,7 +49,7 @@ const open = () =>
     logger: false
   })
 
-/** What was written to the log of Postgres since it was made, bytes. */
+/** All bytes written to the write-ahead log of Postgres so far. */
 const logged = async (): Promise<number> => {
   if (url === undefined) return 0
   const { Client } = await loadDriver()
@@ -60,7 +60,7 @@ const logged = async (): Promise<number> => {
   return Number(rows[0]?.bytes)
 }
 
-/** Of the database once its engine has closed it, so that nothing is left in a log. */
+/** The size of the database, once its engine has closed it, so that nothing is left in a write-ahead log. */
 const bytes = async (): Promise<number> => {
   if (url === undefined) return statSync(filename).size
   const { Client } = await loadDriver()

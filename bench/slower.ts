@@ -1,4 +1,7 @@
-/** What got slower since figures were kept: by the ratio to the limit of the same run, since machines and hours differ. */
+/**
+ * What got slower since earlier figures were saved. Compares the ratios to the limit of the same run, because machines and
+ * their load differ.
+ */
 import fs from "node:fs"
 import { metrics } from "./metrics.ts"
 
@@ -6,29 +9,29 @@ export interface Compared {
   readonly workload: string
   readonly mode: string
   readonly metric: string
-  /** The figure by the limit. */
+  /** The figure divided by the limit. */
   readonly ratio: number
 }
 
-/** What was printed with `--json`, by mode, workload and metric. */
+/** Reads the output of `--json`, by mode, workload and metric. */
 const readFigures = (file: string): ReadonlyMap<string, Compared> =>
   new Map(
     fs
       .readFileSync(file, "utf8")
       .split("\n")
       .filter((line) => line.startsWith("{"))
-      // written by this bench
+      // this benchmark has written the lines
       .map((line) => JSON.parse(line) as Compared)
       .map((figure) => [nameOf(figure), figure])
   )
 
 const nameOf = ({ metric, mode, workload }: Compared): string => `${mode} ${workload} ${metric}`
 
-/** Whether more of it is better: of what is not timed, statements and bytes, less is. */
+/** Whether a higher figure is better. Not for counts such as statements and bytes, which are not in `metrics`. */
 const isMoreBetter = ({ metric, workload }: Compared): boolean =>
   metrics.some((one) => one.workload === workload && one.metric === metric && one.better === "higher")
 
-/** Lines that say what is worse than in the file by more than `slack` (0.1 is a tenth). */
+/** A line for each figure that is worse than in the file by more than `slack` (0.1 is a tenth). */
 export const slowerThan = (
   file: string,
   slack: number,

@@ -1,8 +1,9 @@
 /**
- * Entity streams beside the limit of the machine: `node --conditions=@ironflow/source bench/streams.ts [--rounds 3] [--json]`.
+ * Entity streams compared with the limit of the machine: `node --conditions=@ironflow/source bench/streams.ts [--rounds 3]
+ * [--json]`.
  *
- * Every measurement is a process of its own on a file of its own, with every acknowledgement durable; the engine and the
- * limit (limits/limits/streams.mjs) take turns, and a figure is the median over the rounds.
+ * Every measurement is a new process with a new file, and every acknowledgement is durable. The engine and the limit
+ * (limits/limits/streams.mjs) take turns, and a figure is the median of the rounds.
  */
 import { spawn } from "node:child_process"
 import fs from "node:fs"
@@ -16,11 +17,11 @@ import { input, pool } from "./limits/lib/harness.mjs"
 import { openStreams } from "./limits/limits/streams.mjs"
 import { median } from "./metrics.ts"
 
-/** What is measured, whoever does it. `append` resolves to `undefined` on a conflict. */
+/** The operations that are measured, of the engine or of the limit. `append` resolves to `undefined` on a conflict. */
 interface Subject {
   append(entity: string, data: unknown, expected?: number): Promise<unknown>
   versionOf(entity: string): Promise<number>
-  /** Resolves to how many events were read. */
+  /** Resolves to the number of events read. */
   read(entity: string, limit: number): Promise<number>
   close(): unknown
 }
@@ -68,7 +69,7 @@ const labels = {
 
 const inFlight = 64
 
-/** The figure of what `n` calls took, a second. */
+/** Makes `n` calls, and returns how many were made per second. */
 const perSecond = async (n: number, call: (i: number) => Promise<unknown>): Promise<number> => {
   const begun = performance.now()
   await pool(n, inFlight, call)
@@ -112,8 +113,8 @@ const measure = async (subject: Subject): Promise<Figures> => {
   }
 }
 
-/** One subject in a process of its own. */
-const measureApart = (name: "limit" | "ironflow"): Promise<Figures> =>
+/** Measures one subject in a new process. */
+const measureInProcess = (name: "limit" | "ironflow"): Promise<Figures> =>
   new Promise((resolve, reject) => {
     const child = spawn(
       process.execPath,
@@ -138,7 +139,7 @@ const compare = async (rounds: number, asJson: boolean): Promise<void> => {
   }
   for (let i = 0; i < rounds; i++) {
     const turns = i % 2 === 0 ? (["limit", "ironflow"] as const) : (["ironflow", "limit"] as const)
-    for (const name of turns) results[name].push(await measureApart(name))
+    for (const name of turns) results[name].push(await measureInProcess(name))
   }
   for (const [metric, label] of Object.entries(labels)) {
     // the keys of `labels` are those of the figures

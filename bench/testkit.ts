@@ -1,9 +1,9 @@
 /**
- * How long a test of a function takes: one run of the same small function (a step, a sleep of a week, a step) through
- * `createTestClient`, and through `createTestEngine` with a new engine for each run and with one engine for all of them.
+ * How long a test of a function takes: one run of a small function (a step, a sleep of a week, a step) with
+ * `createTestClient`, with a new `createTestEngine` for each run, and with one `createTestEngine` for all runs.
  *
- * `node --conditions=@ironflow/source bench/testkit.ts` prints one JSON line, in milliseconds, medians of 200. The limit is
- * the same two calls as plain functions: what is beyond it is the kit's.
+ * `node --conditions=@ironflow/source bench/testkit.ts` prints one JSON line with medians of 200, in milliseconds. The limit
+ * is a plain call of the two functions: everything beyond it is the cost of the test kit.
  */
 import { createFunction } from "@ironflow/node"
 import { createTestClient, createTestEngine } from "@ironflow/node/test"

@@ -1,16 +1,16 @@
-/** What `use.ts` counts in processes that have it preloaded, and where it writes it. */
+/** What `use.ts` counts in processes that preload it, and where it writes the figures. */
 
 export interface EngineUse {
   readonly statements: number
-  /** How often somebody waited for an answer; on Postgres. */
+  /** How often the engine waited for an answer of Postgres. */
   readonly roundTrips?: number
-  /** Transactions committed; a write outside of any counts as one, since SQLite makes it one. */
+  /** Committed transactions. A write outside of a transaction counts too, because SQLite makes it one. */
   readonly commits: number
-  /** Pages in use at the end, whether they have come from the write-ahead log into the file or not. */
+  /** The size of all pages in use at the end, also of those that are still in the write-ahead log. */
   readonly bytes: number
   /** HTTP requests answered, and WebSocket messages received. */
   readonly requests: number
 }
 
-/** Where every process adds a line: its CPU time, milliseconds. */
+/** The file to which every process adds a line with its CPU time, in milliseconds. */
 export const cpuFile = (useFile: string): string => `${useFile}.cpu`

@@ -1,7 +1,7 @@
 /**
- * Counts what an engine asks of SQLite, and what is asked of the engine: preloaded with `--import`, it wraps `node:sqlite`
- * and, when the process ends, writes an `EngineUse` to the file that `USE_FILE` names, and its CPU time beside it. A
- * process without a database writes that alone, so that clients and workers may have it preloaded too.
+ * Counts the calls of an engine to SQLite, and the requests to the engine. Preloaded with `--import`, it wraps `node:sqlite`.
+ * When the process ends, it writes an `EngineUse` to the file `USE_FILE`, and the CPU time beside it. A process without a
+ * database writes only its CPU time, so that clients and workers can preload it too.
  */
 import { subscribe } from "node:diagnostics_channel"
 import fs from "node:fs"
@@ -80,7 +80,7 @@ process.once("exit", () => {
   fs.appendFileSync(cpuFile(file), `${(user + system) / 1000}\n`)
   if (hasDatabase) fs.writeFileSync(file, JSON.stringify(use))
 })
-// the server of the prototype does not listen for it, and would die without an exit
+// the server of the prototype does not handle SIGTERM, and would end without the event "exit"
 process.on("SIGTERM", () => {
   if (process.listenerCount("SIGTERM") === 1) process.exit(0)
 })

@@ -1,6 +1,6 @@
 /**
- * `npm run bench -- --cpu`: the CPU time, the garbage and the time on the clock of a run, of this tree, or of this one and another
- * in turns. CPU time is worth comparing where other processes make time on the clock mean little.
+ * `npm run bench -- --cpu`: the CPU time, the garbage and the clock time of a run, for this tree, or for this and another tree
+ * in turns. CPU time can be compared even if other processes make clock time meaningless.
  */
 import { spawn } from "node:child_process"
 import path from "node:path"
@@ -31,7 +31,7 @@ const measure = (env: Record<string, string>): Promise<Measured> =>
     })
   })
 
-/** Figures of one run, by name. */
+/** The figures of one run, by name. */
 const figuresOf = ({ costs, ms, runs }: Measured): ReadonlyMap<string, number> => {
   const figures = new Map<string, number>()
   const add = (name: string, value: number) => figures.set(name, (figures.get(name) ?? 0) + value)
@@ -63,11 +63,11 @@ export interface CpuOptions {
   readonly modes: ReadonlyArray<string>
   readonly workloads: ReadonlyArray<string>
   readonly rounds: number
-  /** The folder of another tree, to be measured in turns with this one. */
+  /** The folder of another tree, which is measured in turns with this one. */
   readonly against?: string
-  /** Prints where the time of this tree goes instead. */
+  /** Prints a profile of this tree instead. */
   readonly profile: boolean
-  /** Whether the first runs are measured, before anything has warmed up. */
+  /** Whether to measure the first runs of a process, before it has warmed up. */
   readonly cold: boolean
 }
 

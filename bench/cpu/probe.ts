@@ -1,20 +1,20 @@
-/** What a process has cost so far: asked for by its parent over IPC, or in its own process. Preloaded with `--import`. */
+/** Measures what a process has cost, for its parent over IPC or for the process itself. Preloaded with `--import`. */
 import { type GCProfilerResult, GCProfiler } from "node:v8"
 import { Session } from "node:inspector/promises"
 import { type Share, sharesOfAllocations, sharesOfTime } from "./shares.ts"
 
 export interface Cost {
-  /** User and system, milliseconds. */
+  /** User and system time, in milliseconds. */
   readonly cpuMs: number
   readonly gcMs: number
   readonly allocatedBytes: number
-  /** Of it what outlived two collections of young objects: a full collection drops it. */
+  /** The part of it that outlived two collections of young objects. Only a full collection frees it. */
   readonly promotedBytes: number
-  /** Where the time went, or what was allocated, when that was asked for. */
+  /** What took the time or the memory, if a profile was requested. */
   readonly shares?: ReadonlyArray<Share>
 }
 
-/** What is looked at closely, which costs time itself. */
+/** What to profile. A profile itself costs time. */
 export type Profiled = "none" | "time" | "allocations"
 
 let began = process.cpuUsage()
@@ -58,7 +58,7 @@ export const end = async (): Promise<Cost> => {
 
 type HeapStatistics = GCProfilerResult["statistics"][number]["afterGC"]
 
-/** What was allocated is how much more there is before each collection than after the one before. */
+/** The allocated bytes are the growth of the heap from the end of one collection to the beginning of the next. */
 const ofCollections = ({
   statistics
 }: GCProfilerResult): Pick<Cost, "gcMs" | "allocatedBytes" | "promotedBytes"> => {

@@ -1,10 +1,13 @@
-/** A profile told as shares: of places, files and functions, by what was spent in them themselves. */
+/**
+ * A profile as shares of places, files and functions. Each counts only its own time or memory, without that of functions it
+ * calls.
+ */
 import type { HeapProfiler, Profiler, Runtime } from "node:inspector"
 
 export interface Share {
   readonly kind: "place" | "file" | "function"
   readonly name: string
-  /** Of all the time that was not idle, or of all that was allocated. */
+  /** The share of all time that was not idle, or of all allocated memory. */
   readonly share: number
 }
 

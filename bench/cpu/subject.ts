@@ -1,6 +1,6 @@
 /**
- * One measurement: an engine of the tree that `TREE` names, embedded or behind a server (`MODE`), does the runs of `WORKLOAD` after
- * it has warmed up, or the first ones with `COLD`; prints what a run has cost each process. `npm run bench -- --cpu` starts it.
+ * One measurement of an engine of the tree in `TREE`, embedded or behind a server (`MODE`): makes the runs of `WORKLOAD` after
+ * a warm-up, or without one with `COLD`. Prints the cost for each process. `npm run bench -- --cpu` starts it.
  */
 import { type ChildProcess, spawn } from "node:child_process"
 import { once } from "node:events"
@@ -98,5 +98,5 @@ const costs: Record<string, Cost> = { [processes.length === 0 ? "all" : "client"
 for (const { child, name } of processes) costs[name] = await ask(child, "end")
 const ms = performance.now() - beganAt
 await close()
-// more than a pipe holds, with a profile
+// a profile is more than a pipe holds, so exit only after the write
 process.stdout.write(`${JSON.stringify({ runs, ms, costs })}\n`, () => process.exit(0))

@@ -1,4 +1,4 @@
-/** An engine that says how much memory it holds and CPU time it has used: what `main.ts` starts as a process of its own. */
+/** An engine that reports its memory and CPU time. `main.ts` starts it as a separate process. */
 import { startEngine } from "@ironflow/node/engine"
 
 const engine = await startEngine({ filename: process.argv[2]!, logger: false, listen: { port: 0 } })
@@ -8,6 +8,6 @@ process.on("message", () => {
   const { system, user } = process.cpuUsage()
   process.send?.({ rss, heap: heapUsed + external, cpuMs: (system + user) / 1000 })
 })
-// its parent has been killed
+// the parent has ended
 process.on("disconnect", () => process.exit())
 process.send?.({ url: engine.url })

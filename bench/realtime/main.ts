@@ -1,7 +1,7 @@
 /**
- * Fan-out to subscribers over sockets, beside bare `ws` that sends the same frame to as many sockets, all in one process: how
- * many a second, and how late. Then an engine in a process of its own: what idle subscriptions cost, and what emitting costs
- * beside a subscriber that never reads. `node --conditions=@ironflow/source bench/realtime/main.ts`
+ * Fan-out to subscribers over sockets, compared with plain `ws` that sends the same frame to as many sockets, all in one
+ * process: deliveries per second, and their delay. Then, with an engine in a separate process: what idle subscriptions cost,
+ * and what emitting costs with a subscriber that never reads. `node --conditions=@ironflow/source bench/realtime/main.ts`
  */
 import { fork } from "node:child_process"
 import { once } from "node:events"
@@ -21,7 +21,7 @@ const receive = async (url: string, subscribers: number, hello?: string) => {
   let left = Math.ceil(deliveries / subscribers) * subscribers
   let ready = 0
   const sockets: Array<WebSocket> = []
-  // one after the other: a server does not let in a thousand at once
+  // one after the other: a server does not accept a thousand connections at once
   for (let i = 0; i < subscribers; i++) {
     const socket = new WebSocket(url)
     sockets.push(socket)
@@ -72,7 +72,7 @@ for (const subscribers of [1, 100, 1000]) {
   )
 }
 
-/** Milliseconds within which 99 of 100 deliveries have come, of `messages` sent one after the other. */
+/** The delay that 99 of 100 deliveries do not exceed, in milliseconds. */
 const p99 = async (url: string, hello: string | undefined, send: (at: number) => unknown) => {
   const subscribers = 100
   const messages = 100
@@ -154,7 +154,7 @@ try {
   }
   const megabytes = (bytes: number): string => `${(bytes / 1024 / 1024).toFixed(1)} MB`
 
-  // code that has run once and buffers that the first connections leave are no cost of those that follow
+  // warms up: compiled code and the buffers of the first connections do not count as a cost of later ones
   await emit(500)
   await Promise.all(Array.from({ length: 50 }, async (_, i) => (await subscribe(`topic:warm.${i}`)).close()))
   const before = await use()
@@ -166,7 +166,7 @@ try {
   )
   for (const socket of idle) socket.terminate()
 
-  // what a deaf subscriber has in its buffers is sent before it costs nothing more
+  // the engine fills the buffers of a subscriber that does not read before it costs nothing more
   const fill = 3000
   const counted = 1000
   const samples = { alone: [] as Array<number>, beside: [] as Array<number> }
@@ -178,17 +178,17 @@ try {
     const end = await use()
     return { rate, cpu: (end.cpuMs - start.cpuMs) / counted, end }
   }
-  // the log grows with each round and the process with it, with and without somebody who does not read
+  // the log and the process grow with each round, with and without a subscriber that does not read
   const measureAlone = async () => {
     await emit(fill)
     return measure()
   }
   const measureBeside = async () => {
-    const deaf = await subscribe("events:order.*")
-    deaf.pause()
+    const unread = await subscribe("events:order.*")
+    unread.pause()
     await emit(fill)
     const beside = await measure()
-    deaf.terminate()
+    unread.terminate()
     return beside
   }
   const least = await use()

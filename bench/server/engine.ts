@@ -1,4 +1,4 @@
-/** The engine with its HTTP server, on the database file that `FILENAME` names; prints its URL. SIGTERM ends it. */
+/** The engine with its HTTP server, on the database file `FILENAME`. Prints its URL. SIGTERM ends it. */
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import * as ManagedRuntime from "effect/ManagedRuntime"

@@ -1,6 +1,6 @@
 /**
- * Our engine behind the same harness, as a server: engine with HTTP server in one process, worker in another, the client
- * in this one. `npm run bench` starts it.
+ * Our engine as a server in the same harness: the engine with its HTTP server in one process, the worker in another, the
+ * client in this one. `npm run bench` starts it.
  */
 import { type ChildProcess, spawn } from "node:child_process"
 import { once } from "node:events"
@@ -12,7 +12,7 @@ import { createClient, type IronflowClient } from "@ironflow/node"
 import { main } from "../limits/lib/harness.mjs"
 import { bytesIn, resultOfRun, startRun } from "../runs.ts"
 
-/** So many wait for runs at once when all of them are waited for; as many as have started them. */
+/** How many runs the client waits for at once when it waits for all: as many as the harness starts at once. */
 const waiters = 64
 
 const folder = fs.mkdtempSync(path.join(os.tmpdir(), "ironflow-bench-"))

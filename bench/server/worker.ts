@@ -1,4 +1,7 @@
-/** A worker with the functions of the bench, for the server that `IRONFLOW_SERVER_URL` names, over what `WORKER_TRANSPORT` says. SIGTERM ends it. */
+/**
+ * A worker with the functions of the benchmarks, for the server `IRONFLOW_SERVER_URL`, over the transport `WORKER_TRANSPORT`.
+ * SIGTERM ends it.
+ */
 import { createWorker } from "@ironflow/node/worker"
 import { createStreamingWorker } from "@ironflow/node/worker-streaming"
 import { functions } from "../functions.ts"

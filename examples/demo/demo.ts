@@ -1,6 +1,6 @@
 /**
- * An engine with living traffic, to look at its console: `npm run demo`, and open the address that it prints. It goes on until Ctrl-C, or
- * for as many seconds as are given: `npm run demo -- 60`. All that it stores is gone with it.
+ * An engine with constant traffic, to look at its console: run `npm run demo`, and open the address that it prints. It runs
+ * until Ctrl-C, or for a number of seconds: `npm run demo -- 60`. It stores everything in memory.
  */
 import { randomBytes } from "node:crypto"
 import process from "node:process"
@@ -15,7 +15,7 @@ if (!(seconds > 0)) {
   process.exit(2)
 }
 
-// what runs log is on their pages
+// the console shows what runs log, so the terminal need not
 process.env.IRONFLOW_LOG_LEVEL ??= "error"
 
 const engine = await startEngine({
@@ -33,7 +33,7 @@ const closing = new AbortController()
 for (const signal of ["SIGINT", "SIGTERM"] as const) process.once(signal, () => closing.abort())
 if (Number.isFinite(seconds)) setTimeout(() => closing.abort(), seconds * 1000).unref()
 
-// what there is from the beginning
+// data that exists from the beginning
 await client.config().set("shipping", { carrier: "van", freeFrom: 50 })
 await client.secrets.set("BANK_KEY", "only the bank knows")
 await client.kv().createBucket({ name: "sessions", history: 5, ttlSeconds: 3600 })
@@ -55,7 +55,7 @@ const placeOrder = async (n: number): Promise<void> => {
   await client.emit("order.placed", { orderId, customerId, total: 10 + ((n * 7) % 90) })
   await client.streams.append(orderId, { name: "order.noted", data: { customerId }, entityType: "order" })
   await sessions.put(`customers/${customerId}`, { lastOrder: orderId })
-  // most of those that wait for it are approved, some time later
+  // most orders that wait for an approval get it some time later
   if (n > 25 && n % 15 !== 0) await client.emit("order.approved", { orderId: `o-${n - 25}` })
   if (n % 10 === 0) await client.publish("news", { title: `${n} orders` })
   if (n % 20 === 0) await client.emit("prices.changed", { of: "everything" })

@@ -1,4 +1,4 @@
-/** The same in the Effect API: one definition of an event, from emitting to projecting. */
+/** One definition of an event, used from emit to projection, in the Effect API. */
 import {
   Client,
   Engine,
@@ -61,7 +61,7 @@ const program = Effect.gen(function* () {
   const { state } = yield* projections.get("totals", { after: position! })
   console.log("projected:", state)
 
-  // the compiler refuses this too
+  // the compiler would refuse this too, without `as never`
   const refused = yield* Effect.flip(client.emit(OrderPlaced, { orderId: "o-2", amount: "a lot" as never }))
   console.log("refused:", refused.message)
 })

@@ -1,4 +1,4 @@
-/** One definition of an event, from emitting to projecting: what goes in, what comes out, and what is refused. */
+/** One definition of an event, used from emit to projection: what goes in, what comes out, and what is refused. */
 import {
   createFunction,
   createProjection,
@@ -11,7 +11,7 @@ import { startEngine } from "@ironflow/node/engine"
 import * as Schema from "effect/Schema"
 import { z } from "zod"
 
-// any library of schemas will do: this one is checked where it is emitted, and its default filled in where it is handled
+// any schema library works: data is checked when it is emitted, and the default is filled in when it is handled
 const OrderPlaced = defineEvent({
   name: "order.placed",
   schema: z.object({
@@ -20,7 +20,7 @@ const OrderPlaced = defineEvent({
     currency: z.string().default("EUR")
   })
 })
-// one of Effect encodes as well, so that dates go in and come out
+// an Effect schema also encodes, so that code emits and receives dates
 const OrderShipped = Event.define("order.shipped", {
   data: Schema.Struct({ orderId: Schema.String, shippedAt: Schema.Date })
 })
@@ -73,7 +73,7 @@ const { state } = await client.projections.get("totals", { after: position })
 console.log("projected:", state)
 
 try {
-  // the compiler refuses this too
+  // the compiler would refuse this too, without `as never`
   await client.emit(OrderPlaced, { orderId: "o-3", amount: "a lot" as never })
 } catch (error) {
   if (!(error instanceof SchemaValidationError)) throw error

@@ -1,4 +1,4 @@
-/** Finds the failed order of one customer among others: by an attribute, by its error, and by an expression. */
+/** Finds runs by an attribute, by their error, and by an expression. */
 import { createFunction } from "@ironflow/node"
 import { startEngine } from "@ironflow/node/engine"
 

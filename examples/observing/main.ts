@@ -1,7 +1,7 @@
 /**
- * What an operator sees of a function that fails: the lines of the engine, the lines of the run, and the metrics; and what the engine does by
- * itself: it runs the function's `onFailure`, and calls a hook. One function is in the Promise API, the other in the Effect API; both are
- * seen alike.
+ * What an operator sees of a function that fails: log lines of the engine, log lines of the run, and metrics. And what the
+ * engine does by itself: it runs the function's `onFailure`, and calls a hook. One function uses the Promise API, the other
+ * the Effect API; both look the same.
  */
 import { createServer } from "node:http"
 import type { AddressInfo } from "node:net"
@@ -45,7 +45,7 @@ const ship = IronflowFunction.make({ id: "ship", triggers }, () =>
   })
 )
 
-// the engine says what goes wrong, and with which run, function, step and attempt
+// the engine logs what goes wrong, with the run, function, step and attempt
 const line =
   (level: string) =>
   (message: string, _data?: unknown, fields?: LogFields): void => {
@@ -53,12 +53,12 @@ const line =
   }
 const logger: Logger = { debug: line("debug"), info: line("info"), warn: line("warn"), error: line("error") }
 
-// another service, which is told of failures
+// another service, which receives the failures
 const secret = "a-secret-of-both-of-them"
-let tell: (call: HookCall) => void = () => undefined
-const called = new Promise<HookCall>((resolve) => (tell = resolve))
+let receive: (call: HookCall) => void = () => undefined
+const called = new Promise<HookCall>((resolve) => (receive = resolve))
 const alarms = createServer(async (request, response) => {
-  tell(verifyHook({ headers: request.headers, body: await buffer(request) }, secret))
+  receive(verifyHook({ headers: request.headers, body: await buffer(request) }, secret))
   response.writeHead(204).end()
 })
 await new Promise<void>((resolve) => void alarms.listen(0, "127.0.0.1", resolve))

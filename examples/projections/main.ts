@@ -1,4 +1,4 @@
-/** Projections in one process: a state for each customer, letters to write, and an event that cannot be handled. */
+/** Projections in one process: a state for each customer, letters to write, and an event whose handler fails. */
 import { createProjection } from "@ironflow/node"
 import { startEngine } from "@ironflow/node/engine"
 
@@ -36,7 +36,7 @@ await client.emit("order.placed", { customer: "nobody", amount: 1 })
 await client.emit("order.placed", { customer: "ada", amount: 12 })
 const { position } = await client.emit("order.cancelled", { customer: "ada", amount: 30 })
 
-// waits until the projection has come to what was just written
+// waits until the projection has handled the last event
 const { state } = await client.projections.get("spending", { partition: "ada", after: position })
 console.log("ada:", state)
 

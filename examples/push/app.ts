@@ -8,24 +8,24 @@ const [port, serverUrl] = process.argv.slice(2)
 const processOrder = createFunction(
   { id: "process-order", triggers: [{ event: "order.placed" }] },
   async ({ event, step }) => {
-    const receipt = await step.run("charge", () => say("charge", `receipt-${event.data.orderId}`))
+    const receipt = await step.run("charge", () => report("charge", `receipt-${event.data.orderId}`))
     const parcel = await step.run("pack", () => {
-      // the first app does not survive this
+      // the first app ends here
       if (process.env.DIE === "yes") process.kill(process.pid, "SIGKILL")
-      return say("pack", `parcel-${event.data.orderId}`)
+      return report("pack", `parcel-${event.data.orderId}`)
     })
     await step.sleep("let it settle", "200ms")
-    return step.run("ship", () => say("ship", { receipt, parcel }))
+    return step.run("ship", () => report("ship", { receipt, parcel }))
   }
 )
 
-/** What really ran, and where. */
-const say = <T>(step: string, result: T): T => {
+/** Prints which step really runs, and in which process. */
+const report = <T>(step: string, result: T): T => {
   console.log(`  ${step} runs in process ${process.pid}`)
   return result
 }
 
-// the signing key comes from IRONFLOW_SIGNING_KEY; with the server's URL each step is reported as it finishes
+// the signing key comes from IRONFLOW_SIGNING_KEY; with the server's URL, the handler reports each step when it ends
 const handler = serve({ functions: [processOrder], serverUrl })
 http
   .createServer((request, response) => void handler(request, response))

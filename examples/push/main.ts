@@ -1,6 +1,6 @@
 /**
- * Push mode: an engine calls an app over HTTP. The app is killed in the middle of a run, another one takes its place, and
- * the run goes on from its last finished step. Run it: `node --conditions=@ironflow/source examples/push/main.ts`.
+ * Push mode: an engine calls an app over HTTP. The app is killed in the middle of a run, another one takes its place, and the
+ * run continues after its last completed step. Run it: `node --conditions=@ironflow/source examples/push/main.ts`.
  */
 import assert from "node:assert/strict"
 import { type ChildProcess, fork } from "node:child_process"
@@ -10,13 +10,13 @@ import path from "node:path"
 import process from "node:process"
 import { startEngine } from "@ironflow/node/engine"
 
-// engine and app share it: requests are signed with it
+// the engine signs its requests with this key, and the app checks them
 process.env.IRONFLOW_SIGNING_KEY = "a key of this example"
 
 const engine = await startEngine({
   filename: ":memory:",
   listen: { port: 0 },
-  // the app is on this machine
+  // needed because the app is on this machine
   push: { allowPrivateNetworks: true },
   logger: false
 })

@@ -1,8 +1,8 @@
 /**
- * The process that does the work, and that dies: an engine and the shop's functions on one SQLite file.
+ * The process that does the work, and that is killed: an engine and the shop's functions on one SQLite file.
  *
- * It does the same in every life. `emit` with an idempotency key starts an order once, however often it is called; the
- * second time it answers with the run that is there already.
+ * It does the same each time it starts. `emit` with an idempotency key starts an order only once: the second call returns the
+ * existing run.
  */
 import process from "node:process"
 import { startEngine } from "@ironflow/node/engine"
@@ -42,5 +42,5 @@ for (const runId of gift.runIds) {
 }
 
 await engine.close()
-// The channel to the parent would keep this process alive.
+// The channel to the parent would keep this process running.
 process.disconnect?.()

@@ -1,13 +1,13 @@
 /**
- * The side log: a file that only grows, written by the bodies of the steps and by nothing else.
+ * The ledger: a file that only grows. Only the bodies of the steps write to it.
  *
- * It stands for the outside world. An engine may say what it likes about its steps; the card was charged as often as
- * this file says.
+ * It stands for the outside world. Whatever the engine reports about its steps, this file shows how often the card was really
+ * charged.
  */
 import fs from "node:fs"
 
 export interface Entry {
-  /** Which process did it: 1 for the first one, 2 for the one that came after the crash. */
+  /** The process that ran the step: 1 for the first one, 2 for the one after the crash. */
   readonly life: number
   readonly functionId: string
   readonly step: string

@@ -1,8 +1,8 @@
 /**
- * `npm run quickstart`: an order survives the death of its process.
+ * `npm run quickstart`: an order survives the end of its process.
  *
- * This file tells the story and checks it. It starts engine.ts, which kills itself in the middle of a step; starts it
- * again on the same database; and then counts, in a log outside of the engine, how often each step really ran.
+ * This file starts engine.ts, which kills itself in the middle of a step, and starts it again on the same database. Then it
+ * counts how often each step really ran, in a ledger outside of the engine.
  */
 import { fork } from "node:child_process"
 import fs from "node:fs"
@@ -24,22 +24,22 @@ interface Ending {
   readonly signal: NodeJS.Signals | null
 }
 
-/** One life of the engine's process. When a step asks for an approval, we are the person who gives it. */
-const live = (life: number): Promise<Ending> =>
+/** Starts the engine's process and waits for its end. When a step requests an approval, this process gives it. */
+const runProcess = (life: number): Promise<Ending> =>
   new Promise((resolve, reject) => {
     const child = fork(path.join(import.meta.dirname, "engine.ts"), [database, ledger, String(life)])
-    const patience = setTimeout(() => child.kill("SIGKILL"), 20_000)
+    const timeout = setTimeout(() => child.kill("SIGKILL"), 20_000)
     child.on("message", (message: { readonly approvalWanted: string }) =>
       child.send({ orderId: message.approvalWanted, by: "you" })
     )
     child.on("error", reject)
     child.on("exit", (code, signal) => {
-      clearTimeout(patience)
+      clearTimeout(timeout)
       resolve({ code, signal })
     })
   })
 
-/** Without this the rest of the story makes no sense. */
+/** Ends the example if a process ended in another way than expected, because the rest would make no sense. */
 const expectEnding = (who: string, ending: Ending, expected: Ending): void => {
   if (isDeepStrictEqual(ending, expected)) return
   console.error(
@@ -58,10 +58,10 @@ const check = (claim: string, actual: unknown, expected: unknown): void => {
 }
 
 console.log("\n1. An engine starts on an empty SQLite file, and an order comes in.\n")
-expectEnding("first", await live(1), { code: null, signal: "SIGKILL" })
+expectEnding("first", await runProcess(1), { code: null, signal: "SIGKILL" })
 
 console.log("\n2. That process is gone. A new one opens the same file, and the order goes on where it was.\n")
-expectEnding("second", await live(2), { code: 0, signal: null })
+expectEnding("second", await runProcess(2), { code: 0, signal: null })
 
 console.log("\n4. What really happened? The steps kept a log of their own, outside of the engine.\n")
 
@@ -83,7 +83,7 @@ check(
   ["reserve-stock", "charge", "book-courier", "refund", "release-stock"]
 )
 
-// The same file once more: what the engine wrote down agrees with the log.
+// Opens the same file once more: the engine's own record agrees with the ledger.
 const engine = await startEngine({ filename: database, logger: false })
 const { runs } = await engine.client.listRuns()
 const stepsOf = async (functionId: string) => {

@@ -1,18 +1,18 @@
-/** Two functions of a shop: one that sells an order, and one that fails and takes everything back. */
+/** Two functions of a shop: one that processes an order, and one that fails and rolls back. */
 import { createFunction, NonRetryableError } from "@ironflow/node"
 import { record } from "./ledger.ts"
 
 export interface Shop {
-  /** The side log. */
+  /** The file of the ledger. */
   readonly ledger: string
   /** 1 in the first process, 2 in the one after the crash. */
   readonly life: number
-  /** Asks a person to approve an order; the answer comes later, as an event. */
+  /** Asks a person to approve an order. The answer comes later, as an event. */
   readonly askForApproval: (orderId: string) => void
 }
 
 export const makeFunctions = (shop: Shop) => {
-  /** What every step does first: leave a line in the side log, and tell you. */
+  /** Every step does this first: it writes a line to the ledger, and prints one. */
   const work = (functionId: string, step: string, remark: string, mark = "✓"): void => {
     record(shop.ledger, { life: shop.life, functionId, step })
     console.log(`   ${mark} ${step.padEnd(16)} ${remark}`)
@@ -34,8 +34,8 @@ export const makeFunctions = (shop: Shop) => {
         return { receipt: `receipt-${order.id}` }
       })
 
-      // Nothing is kept in memory meanwhile: the run is put away, and this function runs again from the top when it is
-      // time, with the results above coming from the journal.
+      // Nothing stays in memory during the sleep: this function runs again from the top afterwards, and the results above come
+      // from the journal.
       await step.sleep("let-it-settle", "1s")
 
       const [stock, parcel] = await step.parallel("prepare", [

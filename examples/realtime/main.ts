@@ -1,6 +1,6 @@
 /**
- * Orders as they happen: a live view with a filter, a group of workers that share messages and ack them, and a topic's
- * figures. `node --conditions=@ironflow/source examples/realtime/main.ts`
+ * Events as they happen: a subscription with a filter, a consumer group whose members share and ack messages, and the
+ * statistics of a topic. `node --conditions=@ironflow/source examples/realtime/main.ts`
  */
 import { createDeferred, createSubscriptionClient } from "@ironflow/node"
 import { startEngine } from "@ironflow/node/engine"
@@ -21,7 +21,7 @@ await engine.client.emit("order.placed", { orderId: "o-1", amount: 20 })
 await engine.client.emit("order.placed", { orderId: "o-2", amount: 200 })
 await large.promise
 
-// two members share the messages; one fails at first, and the message comes again
+// two members share the messages; one message fails at first, and is delivered again
 const done = createDeferred<void>()
 const handled = new Set<string>()
 let failures = 0

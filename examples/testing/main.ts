@@ -1,4 +1,4 @@
-/** A week of an order in milliseconds, its handler replayed after every step, and changed code checked against it. */
+/** Tests a run of a week in milliseconds, replays its handler after every step, and checks changed code against it. */
 import assert from "node:assert/strict"
 import { createFunction } from "@ironflow/node"
 import { createTestEngine, verify } from "@ironflow/node/test"

@@ -1,6 +1,7 @@
 /**
- * One trace from the caller to the last step, printed as a tree. In earnest the tracer is a layer of Effect (`Otlp.layerJson`) or an SDK of
- * OpenTelemetry, see docs/traces.md. Run it: `node --conditions=@ironflow/source examples/traces/main.ts`.
+ * One trace from the caller to the last step, printed as a tree. In production the tracer is an Effect layer
+ * (`Otlp.layerJson`) or an OpenTelemetry SDK, see docs/traces.md. Run it: `node --conditions=@ironflow/source
+ * examples/traces/main.ts`.
  */
 import { Client, Engine, IronflowFunction, Step, Store, Worker, WorkerTransport } from "@ironflow/node/effect"
 import * as NodeRuntime from "@effect/platform-node/NodeRuntime"
@@ -51,7 +52,7 @@ const program = Effect.gen(function* () {
   const span = yield* checkout
   const [run] = (yield* client.listRuns()).runs
   if (run !== undefined) yield* client.waitForRun(run.id, { timeout: 10_000 })
-  // the span of the run is written a moment after its end
+  // the span of the run ends a moment after the run
   while (!spans.some(({ name }) => name === "run process-order")) yield* Effect.sleep("10 millis")
   yield* Console.log(`checkout\n${tree(span, "  ")}`)
 })

@@ -1,4 +1,4 @@
-/** Runs a plan: starts the shop, lets it die as its fates say, starts it again, and keeps the evidence. */
+/** Runs a plan: starts the shop, kills it as the plan says, starts it again, and collects the evidence. */
 import { type ChildProcess, spawn } from "node:child_process"
 import { once } from "node:events"
 import fs from "node:fs"
@@ -14,20 +14,20 @@ import { type Dice, type Fate, makeDice, type Plan } from "./Plan.ts"
 import { type Line, readSideLog } from "./SideLog.ts"
 import { nodeArguments } from "../Built.ts"
 
-/** What is there to be judged. */
+/** What the checker judges. */
 export interface Evidence {
   readonly plan: Plan
   /** The database after the last process has closed it. */
   readonly database: string
   readonly lines: ReadonlyArray<Line>
-  /** Every acknowledgement, also those of the same item in different lives. */
+  /** All acknowledgements: an item may have one in each life. */
   readonly acks: ReadonlyArray<Ack>
   /** Copies of the database, each made after a death and before the next life. */
   readonly snapshots: ReadonlyArray<Snapshot>
   readonly kills: number
-  /** Kills that came where and when they were meant to. */
-  readonly struck: number
-  /** Why the last life was killed before it was done, if it was. */
+  /** Kills that happened as the plan says. */
+  readonly killsAsPlanned: number
+  /** Why the last process was killed before it was done; `undefined` if it finished. */
   readonly unfinished: string | undefined
 }
 
@@ -39,13 +39,13 @@ interface Snapshot {
   readonly acks: number
 }
 
-/** Nothing that a life does takes longer, unless something is stuck, milliseconds. */
+/** Whatever a process does takes less time, unless it is stuck. In milliseconds. */
 const PATIENCE = 60_000
 
 /** A process has not reached the expected state. */
-class OutOfPatience extends Error {}
+class TimedOut extends Error {}
 
-/** What a program is told instead of its options as JSON. */
+/** Arguments for a program that does not take its options as JSON. */
 export class Arguments {
   readonly all: ReadonlyArray<string>
 
@@ -68,7 +68,7 @@ export class Life {
   #over = false
   #errors = ""
 
-  /** `program` is a file beside this one; `setting` is more for Node.js than what every life needs. */
+  /** `program` is a file beside this one; `setting` has further flags and variables for Node.js. */
   constructor(program: string, options: unknown, cache: string, setting: Setting = {}) {
     this.child = spawn(
       process.execPath,
@@ -94,22 +94,20 @@ export class Life {
     })
   }
 
-  /** Waits until it has said a line that begins so, or has ended; says which. */
+  /** Waits until it has printed a line that begins with `line` (`true`), or has ended without one (`false`). */
   async says(line: string, patienceMs = PATIENCE): Promise<boolean> {
     const late = AbortSignal.timeout(patienceMs)
     const isSaid = (): boolean => this.said.some((said) => said.startsWith(line))
     while (!this.#over && !isSaid()) {
       await new Promise<void>((resolve, reject) => {
         this.#listeners.push(resolve)
-        late.addEventListener("abort", () =>
-          reject(new OutOfPatience(this.#describe(`has not said "${line}"`)))
-        )
+        late.addEventListener("abort", () => reject(new TimedOut(this.#describe(`has not said "${line}"`))))
       })
     }
     return isSaid()
   }
 
-  /** Waits for its end, which has to be the one that was expected. */
+  /** Waits for its end. Throws unless it ended as expected and wrote nothing to stderr. */
   async ends(signal: NodeJS.Signals | null, code: number | null): Promise<void> {
     await this.ended
     if (this.child.signalCode !== signal || this.child.exitCode !== code || this.#errors !== "") {
@@ -136,8 +134,11 @@ export class Life {
   }
 }
 
-/** The engine of a shop whose worker is another process. It is killed and frozen too, and comes back on its port. */
-export class EngineHouse {
+/**
+ * The process of an engine whose worker is another process. It is killed and frozen too, and starts again on the same
+ * port.
+ */
+export class EngineProcess {
   readonly #database: string
   readonly #cache: string
   readonly #port: number
@@ -174,10 +175,10 @@ export class EngineHouse {
     await life?.ends(null, 0)
   }
 
-  /** Kills or freezes it a few times, unless the scope of the returned value ends before. */
-  harass(dice: Dice): AsyncDisposable {
+  /** Kills or freezes it one to three times, or until the returned value is disposed. */
+  disturb(dice: Dice): AsyncDisposable {
     let over = false
-    const harassing = (async () => {
+    const disturbing = (async () => {
       for (let strikes = dice.between(1, 3); strikes > 0; strikes--) {
         await delay(dice.between(100, 900))
         if (over) return
@@ -194,13 +195,13 @@ export class EngineHouse {
     return {
       [Symbol.asyncDispose]: async () => {
         over = true
-        await harassing
+        await disturbing
       }
     }
   }
 }
 
-/** A port that nobody has. */
+/** A free port. */
 export const freePort = async (): Promise<number> => {
   const server = net.createServer().listen(0, "127.0.0.1")
   await once(server, "listening")
@@ -211,38 +212,41 @@ export const freePort = async (): Promise<number> => {
   return port
 }
 
-/** {@link runPlan} with a worker in a process of its own, over a transport, and an engine that dies as well. */
+/**
+ * Like {@link runPlan}, with the worker in its own process, connected over `transport`, and an engine that is killed
+ * too.
+ */
 export const runRemotePlan = async (
   plan: Plan,
   transport: Remote["transport"],
   folder: string,
   cache: string
 ): Promise<Evidence> => {
-  const house = new EngineHouse(path.join(folder, "shop.db"), await freePort(), cache)
-  await house.start()
+  const engine = new EngineProcess(path.join(folder, "shop.db"), await freePort(), cache)
+  await engine.start()
   try {
-    return await runPlan(plan, folder, cache, { house, transport })
+    return await runPlan(plan, folder, cache, { engine, transport })
   } finally {
-    await house.kill()
+    await engine.kill()
   }
 }
 
 /**
- * Runs the plan in `folder`, an empty directory; `cache` is where compiled code may be kept. The engine is part of each life
- * unless it is `elsewhere`.
+ * Runs the plan in `folder`, an empty directory; `cache` is a folder for compiled code. Without `elsewhere`, each
+ * process of the shop has its own engine.
  */
 export const runPlan = async (
   plan: Plan,
   folder: string,
   cache: string,
-  elsewhere?: { readonly house: EngineHouse; readonly transport: Remote["transport"] }
+  elsewhere?: { readonly engine: EngineProcess; readonly transport: Remote["transport"] }
 ): Promise<Evidence> => {
   const database = path.join(folder, "shop.db")
   const sideLog = path.join(folder, "side.log")
   const dice = makeDice(~plan.seed)
   const acks: Array<Ack> = []
   const snapshots: Array<Snapshot> = []
-  let struck = 0
+  let killsAsPlanned = 0
 
   const begin = (life: number, fate: Fate | undefined, log = sideLog): Life => {
     const done = new Set(acks.map(({ key }) => key))
@@ -252,11 +256,11 @@ export const runPlan = async (
       {
         ...(elsewhere === undefined
           ? {}
-          : { remote: { serverUrl: elsewhere.house.url, transport: elsewhere.transport } }),
+          : { remote: { serverUrl: elsewhere.engine.url, transport: elsewhere.transport } }),
         life,
         database,
         sideLog: log,
-        // what has been acknowledged is asked for again now and then
+        // some acknowledged items are requested again
         items: plan.items.slice(0, share).filter(({ key }) => !done.has(key) || dice.next() < 0.3),
         runIds: Object.fromEntries(acks.flatMap((ack) => (ack.op === "emit" ? [[ack.key, ack.runIds]] : []))),
         fate
@@ -266,12 +270,12 @@ export const runPlan = async (
   }
 
   let unfinished: string | undefined
-  /** Waits for a process; a stuck one is killed, since its evidence says more than a timeout. */
+  /** Waits for a process. Kills one that is stuck, since its evidence says more than a timeout. */
   const patiently = async (shop: Life, wait: () => Promise<void>): Promise<void> => {
     try {
       await wait()
     } catch (error) {
-      if (!(error instanceof OutOfPatience)) throw error
+      if (!(error instanceof TimedOut)) throw error
       unfinished = error.message
       shop.child.kill("SIGKILL")
       await shop.ends("SIGKILL", null)
@@ -286,17 +290,17 @@ export const runPlan = async (
     await patiently(shop, async () => {
       const rival =
         elsewhere === undefined ? () => begin(life, undefined, path.join(folder, "rival.log")) : undefined
-      await using _ = elsewhere?.house.harass(dice)
-      if (await meet(shop, fate, rival)) struck++
+      await using _ = elsewhere?.engine.disturb(dice)
+      if (await endAsPlanned(shop, fate, rival)) killsAsPlanned++
       await shop.ends("SIGKILL", null)
     })
-    await elsewhere?.house.kill()
+    await elsewhere?.engine.kill()
     if (unfinished !== undefined) break
     const copy = path.join(folder, `after-${life}.db`)
     if (copyDatabase(database, copy)) {
       snapshots.push({ database: copy, lines: readSideLog(sideLog).length, acks: acks.length })
     }
-    await elsewhere?.house.start()
+    await elsewhere?.engine.start()
   }
 
   if (unfinished === undefined) {
@@ -304,7 +308,7 @@ export const runPlan = async (
     await patiently(last, async () => {
       await last.says("done")
       await last.ends(null, 0)
-      await elsewhere?.house.close()
+      await elsewhere?.engine.close()
     })
   }
   return {
@@ -314,16 +318,20 @@ export const runPlan = async (
     acks,
     snapshots,
     kills: plan.fates.length,
-    struck,
+    killsAsPlanned,
     unfinished
   }
 }
 
 /**
- * Lets a life come to its end, and says whether it was the one it was meant to have: one that has nothing left to do
- * before it dies is killed while it does nothing.
+ * Waits until a process ends, and returns whether it ended as planned. A process that has finished its work before it
+ * comes to the planned place is killed while idle.
  */
-const meet = async (shop: Life, fate: Fate, beginRival: (() => Life) | undefined): Promise<boolean> => {
+const endAsPlanned = async (
+  shop: Life,
+  fate: Fate,
+  beginRival: (() => Life) | undefined
+): Promise<boolean> => {
   const { child } = shop
   switch (fate._tag) {
     case "At":
@@ -344,7 +352,7 @@ const meet = async (shop: Life, fate: Fate, beginRival: (() => Life) | undefined
         await delay(fate.restMs)
       } else {
         if (!(await rival.says("refused STORE_LOCKED")))
-          throw new Error("The rival of a frozen process was let in")
+          throw new Error("A second process could open the database of a frozen one")
         await rival.ends(null, 3)
       }
       child.kill("SIGCONT")
@@ -355,7 +363,7 @@ const meet = async (shop: Life, fate: Fate, beginRival: (() => Life) | undefined
   }
 }
 
-/** Copies a database that no process has open, with what it has not checkpointed; `false` when there is none yet. */
+/** Copies a database that no process has open, with its write-ahead log. Returns `false` when there is none yet. */
 export const copyDatabase = (from: string, to: string): boolean => {
   if (!fs.existsSync(from)) return false
   fs.copyFileSync(from, to)

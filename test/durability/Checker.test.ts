@@ -1,4 +1,4 @@
-/** That the checker can find fault: evidence that is sound, and what it says once something in it has been changed. */
+/** Tests of the checker: it accepts sound evidence, and finds each fault that is put into it. */
 import fs from "node:fs"
 import os from "node:os"
 import path from "node:path"
@@ -25,7 +25,7 @@ const emit = (key: string, data: Extract<Item, { op: "emit" }>["data"]): Item =>
   data: { work: 5, ...data }
 })
 
-/** In the first life everything but the last event, in the second one that. */
+/** Each life requests a longer part of this list, see `runPlan`. */
 const items: ReadonlyArray<Item> = [
   emit("order.placed/1", { orderId: "o-1", pause: 20 }),
   emit("payment.requested/2", { orderId: "o-2", firstTimeout: FOREVER, secondTimeout: 50 }),
@@ -53,7 +53,7 @@ beforeAll(async () => {
   sound = await runPlan({ seed: 0, items, fates }, shop, path.join(folder, "cache"))
 }, 60_000)
 
-interface Doctored {
+interface Tampering {
   /** Changes the final database, by SQL. */
   readonly sql?: string
   /** Changes the database that the last kill left behind. */
@@ -63,10 +63,10 @@ interface Doctored {
 }
 
 let copies = 0
-const doctor = (doctored: Doctored): Evidence => {
+const tamper = (tampering: Tampering): Evidence => {
   const change = (from: string, sql: string | undefined): string => {
     if (sql === undefined) return from
-    const copy = path.join(folder, `doctored-${copies++}.db`)
+    const copy = path.join(folder, `tampering-${copies++}.db`)
     copyDatabase(from, copy)
     const db = new DatabaseSync(copy, { defensive: false })
     db.exec(sql)
@@ -75,14 +75,14 @@ const doctor = (doctored: Doctored): Evidence => {
   }
   return {
     ...sound,
-    database: change(sound.database, doctored.sql),
+    database: change(sound.database, tampering.sql),
     snapshots: sound.snapshots.map((snapshot, i) =>
       i < sound.snapshots.length - 1
         ? snapshot
-        : { ...snapshot, database: change(snapshot.database, doctored.snapshotSql) }
+        : { ...snapshot, database: change(snapshot.database, tampering.snapshotSql) }
     ),
-    lines: doctored.lines?.(sound.lines) ?? sound.lines,
-    acks: doctored.acks?.(sound.acks) ?? sound.acks
+    lines: tampering.lines?.(sound.lines) ?? sound.lines,
+    acks: tampering.acks?.(sound.acks) ?? sound.acks
   }
 }
 
@@ -91,7 +91,7 @@ type Begin = Extract<Line, { t: "begin" }>
 const isOf = (fn: string, key: string) => {
   return (line: Line): line is Begin => line.t === "begin" && line.fn === fn && line.key === key
 }
-/** The last execution of a step, once more. */
+/** Adds the last execution of a step once more. */
 const again =
   (fn: string, key: string) =>
   (lines: ReadonlyArray<Line>): ReadonlyArray<Line> => {
@@ -99,13 +99,13 @@ const again =
     const token = "once-more"
     return [...lines, { ...begin, token }, { ...begin, t: "end", token }]
   }
-/** The first line that fits, changed. */
+/** Changes the first line that fits. */
 const changed =
   (fits: (line: Line) => boolean, change: (line: Begin) => Line) =>
   (lines: ReadonlyArray<Line>): ReadonlyArray<Line> => {
     const i = lines.findIndex(fits)
     assert.notStrictEqual(i, -1)
-    // callers look for lines of this sort
+    // callers auditOnce for such lines only
     return lines.with(i, change(lines[i] as Begin))
   }
 
@@ -114,7 +114,7 @@ const runOf = (fn: string): string =>
 const copyRow = (table: string, where: string, changes: string): string =>
   `CREATE TEMP TABLE copied AS SELECT * FROM ${table} WHERE ${where}; UPDATE copied SET ${changes}; INSERT INTO ${table} SELECT * FROM copied`
 
-const cases: ReadonlyArray<readonly [what: string, law: string, doctored: Doctored]> = [
+const cases: ReadonlyArray<readonly [what: string, law: string, tampering: Tampering]> = [
   [
     "a row that its table does not allow",
     "the file is sound",
@@ -138,7 +138,7 @@ const cases: ReadonlyArray<readonly [what: string, law: string, doctored: Doctor
     { sql: copyRow("events", "idempotency_key = 'payment.received/3'", "position = 1000, id = 'evt_2'") }
   ],
   [
-    "a second acknowledgement that says something else",
+    "a second acknowledgement that contradicts the first",
     "an acknowledged event is in the log once",
     { acks: (acks) => [...acks, { ...acks.find((ack) => ack.op === "emit")!, eventId: "evt_2" } as Ack] }
   ],
@@ -188,7 +188,7 @@ const cases: ReadonlyArray<readonly [what: string, law: string, doctored: Doctor
     }
   ],
   [
-    "a step that began upon a result that was lost",
+    "a step that began after a result that was then lost",
     "a step begins when all that its handler has seen is stored",
     { snapshotSql: `DELETE FROM steps WHERE run = ${runOf("process-order")} AND step_key = 'charge:0'` }
   ],
@@ -285,7 +285,7 @@ const cases: ReadonlyArray<readonly [what: string, law: string, doctored: Doctor
     { sql: copyRow("runs", `key = ${runOf("make-invoice")}`, "key = 1000, id = 'run_2'") }
   ],
   [
-    "a child that was started twice and belongs to the run no more",
+    "a child that no longer belongs to its parent",
     "a step that invokes has one child",
     { sql: `UPDATE runs SET input = '{"by":"nobody"}' WHERE key = ${runOf("notify")}` }
   ],
@@ -316,7 +316,7 @@ const cases: ReadonlyArray<readonly [what: string, law: string, doctored: Doctor
     { sql: "DELETE FROM events WHERE name = 'parcel.booked'" }
   ],
   [
-    "three where there is room for two",
+    "three executions where the limit is two",
     "a concurrency limit is never exceeded",
     {
       lines: (lines) => {
@@ -366,9 +366,9 @@ describe("the checker", () => {
     assert.strictEqual(figures.events, items.length - 1 + 5)
   })
 
-  for (const [what, law, doctored] of cases) {
+  for (const [what, law, tampering] of cases) {
     it(`finds ${what}`, () => {
-      const { violations } = judge(doctor(doctored))
+      const { violations } = judge(tamper(tampering))
       assert.include(
         violations.map((violation) => violation.law),
         law
@@ -376,18 +376,18 @@ describe("the checker", () => {
     })
   }
 
-  it("has found every law broken once", () => {
+  it("is tested with a violation of every law", () => {
     assert.deepStrictEqual(new Set(cases.map(([, law]) => law)), new Set(lawNames))
   })
 })
 
-/** Looks at the database twice, as a live auditor does: before and after it was changed. */
+/** Audits the database before and after a change, as a live auditor does. */
 const audited = async (from: string, sql: string | undefined): Promise<ReadonlyArray<string>> => {
   const copy = path.join(folder, `audited-${copies++}.db`)
   copyDatabase(from, copy)
   const known: Known = new Map()
   const found: Array<string> = []
-  const look = () =>
+  const auditOnce = () =>
     Effect.runPromise(
       Effect.gen(function* () {
         const store = yield* Store
@@ -403,13 +403,13 @@ const audited = async (from: string, sql: string | undefined): Promise<ReadonlyA
         Effect.provide(Layer.succeed(Auditing, false))
       )
     )
-  await look()
+  await auditOnce()
   assert.deepStrictEqual(found, [])
   if (sql === undefined) return found
   const db = new DatabaseSync(copy, { defensive: false })
   db.exec(sql)
   db.close()
-  await look()
+  await auditOnce()
   return found
 }
 
@@ -421,7 +421,7 @@ describe("the auditor of a live engine", () => {
   })
 
   for (const [what, , { snapshotSql, sql }] of cases) {
-    // what is wrong in the side log is not in any row
+    // the auditor reads rows only, and not the side log
     if (sql === undefined && snapshotSql === undefined) continue
     it(`finds ${what}`, async () => {
       const from = sql === undefined ? sound.snapshots.at(-1)!.database : sound.database

@@ -1,8 +1,8 @@
 /**
- * The judge: compares what the engine has written down with what really happened, and with what had to happen.
+ * The checker compares what the engine has stored with what really happened, and with what had to happen.
  *
- * It reads the SQLite file and the side log by itself and shares no code with the engine. Each law is a function from
- * the case to complaints; a law that is broken is named by its name.
+ * It reads the SQLite file and the side log, and shares no code with the engine. Each law is a function from the case
+ * to complaints. A verdict names the laws that were violated.
  */
 import type { Evidence } from "./Chaos.ts"
 import type { Ack } from "./Customer.ts"
@@ -27,7 +27,7 @@ interface Violation {
 
 export type Law = keyof typeof laws
 
-/** All that a law may look at. */
+/** What a law can read. */
 interface Case extends Tables {
   readonly plan: Evidence["plan"]
   readonly acks: ReadonlyArray<Ack>
@@ -43,7 +43,7 @@ export interface Verdict {
   /** How much there was to judge. */
   readonly figures: {
     readonly kills: number
-    readonly struck: number
+    readonly killsAsPlanned: number
     readonly events: number
     readonly runs: number
     readonly steps: number
@@ -53,7 +53,7 @@ export interface Verdict {
   }
 }
 
-/** Judges the evidence by every law except those that do not hold where it comes from. */
+/** Judges the evidence by every law but those of `except`, which do not hold for this sort of evidence. */
 export const judge = (evidence: Evidence, except: ReadonlySet<Law> = new Set()): Verdict => {
   const tables = readTables(evidence.database)
   const it: Case = {
@@ -77,7 +77,7 @@ export const judge = (evidence: Evidence, except: ReadonlySet<Law> = new Set()):
     )
   }
   const violations = Object.entries(laws).flatMap(([name, complaints]) => {
-    // the keys of `laws` are the laws
+    // `Object.entries` forgets that the keys are laws
     const law = name as Law
     return except.has(law) ? [] : Array.from(complaints(it), (complaint): Violation => ({ law, complaint }))
   })
@@ -86,7 +86,7 @@ export const judge = (evidence: Evidence, except: ReadonlySet<Law> = new Set()):
     violations,
     figures: {
       kills: evidence.kills,
-      struck: evidence.struck,
+      killsAsPlanned: evidence.killsAsPlanned,
       events: it.events.length,
       runs: it.runs.size,
       steps: Array.from(it.runs.values()).reduce((sum, { steps }) => sum + steps.size, 0),
@@ -124,7 +124,7 @@ const laws = {
     }
   },
 
-  /** G1, G14: what was acknowledged is there, once, and says the same each time. */
+  /** G1, G14: an acknowledged event is stored once, and all acknowledgements of it are equal. */
   *"an acknowledged event is in the log once"(it: Case): Complaints {
     const first = new Map<string, Ack>()
     for (const ack of it.acks) {
@@ -218,18 +218,18 @@ const laws = {
     }
     for (const [id, byKey] of it.executions) {
       if (!it.runs.has(id))
-        yield `steps ${Array.from(byKey.keys()).join(", ")} ran for ${id}, which is not there`
+        yield `steps ${Array.from(byKey.keys()).join(", ")} ran for ${id}, which is not stored`
     }
   },
 
-  /** G3: the recorded result comes from an execution, the last one. */
+  /** G3: the recorded result is that of the last execution. */
   *"a recorded step never runs again"(it: Case): Complaints {
     for (const run of it.runs.values()) {
       for (const step of run.steps.values()) {
         if (!isBody(step)) continue
         const last = it.executions.get(run.id)?.get(step.key)?.at(-1)
         const how = step.failed ? "threw" : "returned"
-        // what a compensation returns is not kept
+        // the result of a compensation is not stored
         const recorded = step.kind === "run" && !step.failed ? (tokenOf(step) ?? "nothing") : undefined
         if (last === undefined) yield `${nameOf(run)}: ${step.key} is recorded and never ran`
         else if (last.end?.how !== how || (recorded !== undefined && last.token !== recorded)) {
@@ -265,7 +265,10 @@ const laws = {
     }
   },
 
-  /** G3: nothing begins before the results that it may depend on are stored, and a handler sees the same ones always. */
+  /**
+   * G3: a step begins only after the results that it may depend on are stored, and a handler always sees the same
+   * results.
+   */
   *"a step begins when all that its handler has seen is stored"(it: Case): Complaints {
     for (const [runId, byKey] of it.executions) {
       const seen = new Map<string, string>()
@@ -283,11 +286,11 @@ const laws = {
             yield `${runId}: ${key} began when ${what} was ${value}; it is recorded as ${tokenOf(step)}`
           }
           if (step === undefined && /:\d+$/.test(what))
-            yield `${runId}: ${key} began upon ${what}, which is not recorded`
+            yield `${runId}: ${key} began after ${what}, which is not recorded`
           for (const tables of it.snapshots) {
             if (begin >= tables.lineCount || !/:\d+$/.test(what)) continue
             if (tokenOf(stepOf(tables, runId, what)) !== value) {
-              yield `${runId}: ${key} had begun upon ${what} before the process died, and that was not on disk`
+              yield `${runId}: ${key} had begun after ${what} before the process died, and ${what} was not on disk`
             }
           }
         }
@@ -301,7 +304,7 @@ const laws = {
     }
   },
 
-  /** One execution of a step at a time, and a second one only when the first has failed or died. */
+  /** A step has one execution at a time, and another only after that one has failed or its process has died. */
   *"a step runs again only when it has failed or its process died"(it: Case): Complaints {
     for (const [before, next] of pairs(it)) {
       if (before.life !== next.life) continue
@@ -346,7 +349,7 @@ const laws = {
     for (const [run, throws] of groupBy(thrown(it), (line) => line.run)) {
       for (const [i, line] of throws.entries()) {
         const before = throws[i - 1]?.attempt ?? 0
-        // again when it was lost
+        // an attempt is repeated when its failure was not stored
         const isNext = line.attempt === before + 1 || (i > 0 && line.attempt === before)
         if (!isNext) yield `${run}: run attempt ${line.attempt} failed after run attempt ${before}`
       }
@@ -363,7 +366,7 @@ const laws = {
       const firstOf = ran.find(({ key }) => key.startsWith("compensate:"))
       const wanted = it.cancelled.has(run.id) ? [] : expectationOf(run.fn, run.data).compensations
       const inOrder = ran.map(({ key }) => key).filter((key) => key.startsWith("compensate:"))
-      // a repetition comes before the next one begins
+      // a repeated compensation runs again before the next one begins
       const once = inOrder.filter((key, i) => key !== inOrder[i - 1])
       if (!same(once, wanted)) {
         yield `${nameOf(run)} should compensate ${wanted.join(", ")} and did ${inOrder.join(", ")}`
@@ -418,7 +421,7 @@ const laws = {
     }
   },
 
-  /** G8: the first event that matches and comes after the run's event, or after the one that it had before. */
+  /** G8: the first event that matches and comes after the run's event, or after the event of the previous wait. */
   *"a wait gets the first event that it accepts"(it: Case): Complaints {
     for (const run of it.runs.values()) {
       let after = run.event
@@ -448,7 +451,7 @@ const laws = {
     }
   },
 
-  /** A child comes once for its step, with what its parent gave it, and its result is what the parent has. */
+  /** A step has one child, whose input is what the parent gave, and the parent has the child's result. */
   *"a step that invokes has one child"(it: Case): Complaints {
     const children = Array.from(it.runs.values()).filter(({ invoked }) => invoked)
     const claimed = new Set<string>()
@@ -481,7 +484,7 @@ const laws = {
     for (const child of children) if (!claimed.has(child.id)) yield `${nameOf(child)} is nobody's child`
   },
 
-  /** A publish step publishes once, what the handler had seen. */
+  /** A publish step publishes one message, with the result that the handler had seen. */
   *"a message is published once"(it: Case): Complaints {
     const messages = it.events.filter(({ kind, name }) => kind === "message" && name === "news")
     const of = (message: EventRow): string => `${message.data.run}/${message.data.edition}`
@@ -508,7 +511,10 @@ const laws = {
     for (const what of byStep.keys()) yield `nobody has published ${what}`
   },
 
-  /** What a transaction writes is there once if its step is recorded, else not, with what the handler had seen. */
+  /**
+   * A transaction's writes are stored once if its step is recorded, and else not at all. They have the result that the
+   * handler had seen.
+   */
   *"a transaction is carried out once"(it: Case): Complaints {
     const bookings = groupBy(
       it.events.filter(({ name }) => name === "parcel.booked"),
@@ -537,7 +543,7 @@ const laws = {
       return row === undefined || rule === undefined ? undefined : `${row.fn} of ${row.data[rule.key]}`
     }
     for (const line of it.lines) {
-      // with a process its steps are gone
+      // steps end with their process
       if (line.t === "life") open.clear()
       if (line.t === "end" || line.t === "fail" || line.t === "abort") open.delete(line.token)
       if (line.t !== "begin") continue
@@ -550,7 +556,7 @@ const laws = {
     }
   },
 
-  /** What the client was told to be cancelled stays so, and does nothing any more. */
+  /** A run whose cancellation was acknowledged stays cancelled, and none of its steps begins. */
   *"a cancelled run is over"(it: Case): Complaints {
     for (const id of it.cancelled) {
       const run = it.runs.get(id)
@@ -587,7 +593,7 @@ const laws = {
   }
 } satisfies Record<string, (it: Case) => Complaints>
 
-/** Every law by its name. */
+/** The names of all laws. */
 export const lawNames: ReadonlyArray<string> = Object.keys(laws)
 
 const allExecutionsOf = (it: Case, run: string): ReadonlyArray<Execution> =>

@@ -1,13 +1,13 @@
-/** The shop's customer: asks for one item of a plan after the other, and for each until it is told that it is done. */
+/** The shop's customer requests the items of a plan in order, each until it is acknowledged. */
 import { setTimeout as delay } from "node:timers/promises"
 import { ConnectionError, type IronflowClient, StoreError, TimeoutError } from "@ironflow/node"
 import type { Item } from "./Plan.ts"
 
-/** Whether an item has to come after one that was asked for before it. */
+/** Whether an item has to wait for an earlier one. */
 const belongsToAnother = (item: Item): boolean =>
   item.op === "cancel" || (item.op === "emit" && item.name === "payment.received")
 
-/** What the client was told. */
+/** An acknowledgement that the client received. */
 export type Ack =
   | {
       readonly op: "emit"
@@ -20,13 +20,13 @@ export type Ack =
 
 export interface CustomerOptions {
   readonly client: IronflowClient
-  /** Runs of the events emitted so far, for what is to be cancelled. */
+  /** Runs of the events emitted so far, for cancellations. */
   readonly runIds?: Readonly<Record<string, ReadonlyArray<string>>>
-  /** Whether the engine may be away for a while: then it is asked again. */
+  /** Whether the engine may be unreachable for a while: requests are then repeated. */
   readonly patient: boolean
-  /** Gives up. */
+  /** Stops the repetition of requests. */
   readonly signal?: AbortSignal
-  /** Hears of each error after which it asks again. */
+  /** Called with each error after which a request is repeated. */
   readonly onError?: (error: unknown) => void
 }
 
@@ -39,7 +39,7 @@ export class Customer {
     this.#emitted = new Map(Object.entries(options.runIds ?? {}))
   }
 
-  /** Asks for items, a few at a time, so that runs are at all sorts of places at once. */
+  /** Requests a few items at a time, so that runs are in many different states at once. */
   async performAll(items: ReadonlyArray<Item>, onAck: (ack: Ack) => void): Promise<void> {
     for (let i = 0; i < items.length; i += 4) {
       const group = items.slice(i, i + 4)
@@ -50,7 +50,7 @@ export class Customer {
     }
   }
 
-  /** Asks again while the engine is away. */
+  /** Repeats a request while the engine is unreachable. */
   async persist<A>(ask: () => Promise<A>): Promise<A> {
     const { patient, signal } = this.#options
     for (;;) {

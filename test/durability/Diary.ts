@@ -1,4 +1,6 @@
-/** What the bodies of one turn of a handler write into the side log, and what the handler has seen so far. */
+/**
+ * Writes the executions of one turn's step bodies into the side log, and keeps the results that the handler has seen.
+ */
 import { randomUUID } from "node:crypto"
 import type { NewLine, SideLog } from "./SideLog.ts"
 
@@ -8,13 +10,13 @@ export interface Receipt {
   readonly token: string
 }
 
-/** What a step body is told that matters here. */
+/** The part of a step body's context that is used here. */
 export interface Execution {
   readonly attempt: number
   readonly idempotencyKey: string
 }
 
-/** An execution that has begun, and how it comes to its end. */
+/** An execution that has begun, and the ways to end it. */
 export interface Entry extends Receipt {
   readonly end: () => Receipt
   readonly fail: () => void

@@ -31,7 +31,7 @@ const TripRequested = Event.define("trip.requested", {
 class NoSignal extends Schema.TaggedError<NoSignal>()("NoSignal", { attempt: Schema.Number }) {}
 
 export const makeEffectFunctions = (log: SideLog) => {
-  /** The effect of a step: takes its time, and fails when it is told to. */
+  /** The effect of a step: takes `ms`, and fails as configured. */
   const body = <E = never>(
     diary: Diary,
     ms: number,

@@ -1,12 +1,15 @@
-/** What each run of the shop must come to, by the data of its event alone, however often its process died. */
+/**
+ * The expected outcome of each run of the shop. It depends only on the data of the run's event, not on how often
+ * processes died.
+ */
 import type { EventData } from "./Plan.ts"
 
 export interface Expectation {
   readonly status: "completed" | "failed"
-  /** Turns because of errors outside of steps, the first included. */
+  /** The last attempt of the run: 1, and one more for each retry after an error outside of steps. */
   readonly runAttempt: number
   readonly error?: string
-  /** Every entry of the journal in an order that may be one of several, with how it ends. */
+  /** Every entry of the journal, with its outcome; the journal may have another order. */
   readonly steps: Readonly<Record<string, StepExpectation>>
   /** Keys of the compensations in the order in which they run. */
   readonly compensations: ReadonlyArray<string>
@@ -14,9 +17,9 @@ export interface Expectation {
 
 interface StepExpectation {
   readonly failed?: boolean
-  /** Executions that count. */
+  /** Its last attempt. */
   readonly attempt?: number
-  /** What it waits at least, milliseconds. */
+  /** The least time that it takes, milliseconds. */
   readonly ms?: number
 }
 
@@ -44,7 +47,7 @@ export const pauses: Readonly<
 /** The functions that an event starts. */
 export const functionsFor = (name: string, data: EventData): ReadonlyArray<string> => {
   const audit = name.startsWith("payment.") && Number(data.amount ?? 0) > 50 ? ["audit-payment"] : []
-  // a bell that one worker alone answers
+  // such an event starts a function that only one worker has
   const bell = name.startsWith("bell.") ? [name.replace("bell.", "answer-")] : []
   return [...(triggered[name] ?? []), ...audit, ...bell]
 }
@@ -71,7 +74,7 @@ const completed = (
   rest: Partial<Pick<Expectation, "runAttempt">> = {}
 ): Expectation => ({ status: "completed", runAttempt: 1, steps, compensations: [], ...rest })
 
-/** What a run of `fn` must come to. */
+/** The expected outcome of a run of `fn`. */
 export const expectationOf = (fn: string, data: EventData): Expectation => {
   if (fn.startsWith("answer-")) return completed({ "answer:0": ok })
   switch (fn.replace(/-effect$/, "")) {
@@ -85,7 +88,7 @@ export const expectationOf = (fn: string, data: EventData): Expectation => {
         "ship:0": ok
       })
     case "collect-payment": {
-      // an event that will come is waited for without end, one that will not come is not
+      // a wait whose event comes has no end, the others have a short timeout
       const timeouts = [Number(data.firstTimeout), Number(data.secondTimeout)]
       const paid = timeouts.filter((ms) => ms > 10_000).length
       return completed({

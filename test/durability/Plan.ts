@@ -1,6 +1,6 @@
-/** The plan of a seed: emitted events, and the death of each process. */
+/** The plan of a seed: the events to emit, and how each process ends. */
 
-/** Numbers from a seed: the same seed, the same numbers. */
+/** Random numbers: the same seed gives the same numbers. */
 export interface Dice {
   /** From 0 up to 1. */
   readonly next: () => number
@@ -23,7 +23,7 @@ export const makeDice = (seed: number): Dice => {
   return { next, between, pick: (values) => values[between(0, values.length - 1)]! }
 }
 
-/** One thing that the shop's client does; the key makes it happen once, however often it is asked for. */
+/** One request of the shop's client. Because of its key it takes effect once, however often it is repeated. */
 export type Item =
   | { readonly op: "emit"; readonly key: string; readonly name: string; readonly data: EventData }
   | { readonly op: "publish"; readonly key: string; readonly topic: string; readonly data: EventData }
@@ -32,7 +32,7 @@ export type Item =
 
 export type EventData = Readonly<Record<string, string | number | boolean | ReadonlyArray<number>>>
 
-/** A place in a process: the `nth` line of this sort that it writes. */
+/** A place in a process: where it writes a line of this sort into the side log. */
 export type Place =
   "begin" | "end" | "fail" | "compensation begin" | "compensation end" | "throw" | "acknowledgement"
 
@@ -43,8 +43,8 @@ export type Fate =
   /** It is killed from outside, so many milliseconds after it was started or was ready. */
   | { readonly _tag: "After"; readonly from: "start" | "ready"; readonly ms: number }
   /**
-   * It is frozen so many milliseconds after it was ready, goes on when another process has tried to take its place, and
-   * is killed `restMs` milliseconds later.
+   * It is frozen so many milliseconds after it was ready, continues when another process has tried to take its place,
+   * and is killed `restMs` milliseconds later.
    */
   | { readonly _tag: "Frozen"; readonly ms: number; readonly restMs: number }
 
@@ -83,12 +83,12 @@ const makeFate = (dice: Dice): Fate => {
     _tag: "At",
     place,
     nth: often ? dice.between(1, 15) : dice.between(1, 2),
-    // most of the time while the result is on its way to the disk
+    // mostly while the result is on its way to the disk
     turns: dice.pick([0, 0, 1, 2, 3, 5, 8])
   }
 }
 
-/** Long enough never to be over within a test, also one that sets clocks, milliseconds. */
+/** Longer than any test, even one that moves clocks. In milliseconds. */
 export const FOREVER = 10 * 24 * 3_600_000
 
 /** `work` is how long the bodies of the steps that an item starts take, milliseconds. */
@@ -98,7 +98,7 @@ export const makeItems = (
   work: () => number = () => dice.between(0, 20)
 ): ReadonlyArray<Item> => {
   const items: Array<Item> = []
-  /** What belongs to an event and comes after it. */
+  /** Items that have to follow an earlier event. */
   const later: Array<Item> = []
   let n = 0
   const emit = (name: string, data: EventData): Item => ({
@@ -140,7 +140,7 @@ export const makeItems = (
         stubborn: dice.next() < 0.3
       }),
     () => {
-      // a crowd at one printer
+      // several requests for one printer
       const printer = dice.pick(["p-1", "p-2"])
       const request = () =>
         emit("pages.requested", { printer, pages: dice.between(1, 3), pause: dice.between(1, 60) })

@@ -1,6 +1,6 @@
 /**
- * What the checker reads: the tables of a database file and the executions of a side log, as they stand. Nothing here
- * comes from the engine's code, so that the two cannot be wrong together.
+ * What the checker reads: the tables of a database file and the executions of a side log. Nothing here uses the
+ * engine's code, so that an error there cannot hide itself here.
  */
 import { DatabaseSync } from "node:sqlite"
 import type { EventData } from "./Plan.ts"
@@ -49,9 +49,9 @@ export interface StepRow {
 export interface Tables {
   readonly events: ReadonlyArray<EventRow>
   readonly runs: ReadonlyMap<string, RunRow>
-  /** Unfinished runs that nothing will ever move, and waits of runs that have ended. */
+  /** Complaints about unfinished runs that nothing will wake, and about waits of runs that have ended. */
   readonly stuck: ReadonlyArray<string>
-  /** What SQLite itself has to say about the file: `ok`. */
+  /** The result of SQLite's integrity check: `ok` for a sound file. */
   readonly integrity: string
 }
 
@@ -66,7 +66,7 @@ const statuses = [
   "cancelled"
 ]
 
-/** Runs without anything that will wake them, by the tables alone. All leases here die with their process. */
+/** Finds runs that nothing will wake, from the tables alone. Here every lease ends with its process. */
 const STUCK = `
 SELECT r.id || ' has nothing that will wake it' AS complaint FROM runs r
 WHERE r.ended_at IS NULL AND r.lease IS NULL AND r.ready_at IS NULL
@@ -97,7 +97,7 @@ export const readTables = (filename: string): Tables => {
     const steps = groupBy(all("SELECT * FROM steps ORDER BY seq"), (row) => row.run)
     const dataAt = new Map(events.map(({ data, position }) => [position, data]))
     const idAt = new Map(events.map(({ id, position }) => [position, id]))
-    /** A step that has received an event has its position. */
+    /** A wait that received an event has the position of the event. */
     const valueOf = ({ event, failed, value }: Record<string, any>) =>
       value === null && failed === 0 && event !== null
         ? { id: idAt.get(event), data: dataAt.get(event) }
@@ -150,7 +150,7 @@ export const readTables = (filename: string): Tables => {
 
 const parse = (text: string | null): unknown => (text === null ? undefined : JSON.parse(text))
 
-/** The values by what they have in common, in their order. */
+/** Groups the values by a key; each group keeps their order. */
 export const groupBy = <A, K>(values: Iterable<A>, key: (value: A) => K): Map<K, Array<A>> => {
   const groups = new Map<K, Array<A>>()
   for (const value of values) {
@@ -161,7 +161,7 @@ export const groupBy = <A, K>(values: Iterable<A>, key: (value: A) => K): Map<K,
   return groups
 }
 
-/** One time that a step's body ran. Places are line numbers of the side log. */
+/** One execution of a step's body. `begin` and `line` are line numbers of the side log. */
 export interface Execution {
   readonly run: string
   readonly fn: string
@@ -169,12 +169,12 @@ export interface Execution {
   readonly token: string
   readonly attempt: number
   readonly seen: Seen
-  /** Whatever else happened in the same process has the same number. */
+  /** The number of the process: everything that happened in it has the same one. */
   readonly life: number
   /** The process, where there are several at once. */
   readonly by: string | undefined
   readonly begunAt: number
-  /** Of the monotonic clock. */
+  /** By the monotonic clock. */
   readonly begunMono: number
   readonly begin: number
   readonly end:
@@ -187,7 +187,7 @@ export interface Execution {
     | undefined
 }
 
-const ways = { end: "returned", fail: "threw", abort: "aborted" } as const
+const outcomes = { end: "returned", fail: "threw", abort: "aborted" } as const
 
 /** The life in which each line was written. */
 export const livesOf = (lines: ReadonlyArray<Line>): ReadonlyArray<number> => {
@@ -209,7 +209,7 @@ export const readExecutions = (
   const ends = new Map<string, Execution["end"]>()
   for (const [i, line] of lines.entries()) {
     if (line.t !== "end" && line.t !== "fail" && line.t !== "abort") continue
-    ends.set(line.token, { how: ways[line.t], line: i, at: line.at, mono: line.mono })
+    ends.set(line.token, { how: outcomes[line.t], line: i, at: line.at, mono: line.mono })
   }
   const executions = new Map<string, Map<string, Array<Execution>>>()
   const lives = livesOf(lines)

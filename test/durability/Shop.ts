@@ -1,4 +1,7 @@
-/** The shop's functions as async handlers: one for every kind of step, each as predictable as its event's data. */
+/**
+ * The shop's functions as async handlers, one for every kind of step. The data of the event decides the outcome of a
+ * run.
+ */
 import { setTimeout as delay } from "node:timers/promises"
 import {
   createFunction,
@@ -13,13 +16,12 @@ import { Diary, type Execution, type Receipt } from "./Diary.ts"
 import { FOREVER } from "./Plan.ts"
 import type { SideLog } from "./SideLog.ts"
 
-/** How often steps of the shop are tried, and how soon again. */
 const retry = { maxAttempts: 3, initialDelayMs: 20, backoffFactor: 2 }
 
 export const makeFunctions = (log: SideLog) => {
   const open = ({ event, run }: FunctionContext) => {
     const diary = new Diary(log, run)
-    /** The body of a step: takes its time, and fails when it is told to. */
+    /** The body of a step: takes `ms`, and fails as configured. */
     const body =
       (options: { readonly ms?: number; readonly failsWith?: (attempt: number) => Error | undefined } = {}) =>
       async (execution: Execution & { readonly signal: AbortSignal }): Promise<Receipt> => {
@@ -164,7 +166,7 @@ export const makeFunctions = (log: SideLog) => {
       for (const name of ["flight", "hotel", "car"]) {
         const failsWith = () => (failAt === name ? new NonRetryableError(`There is no ${name}`) : undefined)
         diary.saw(await step.run(name, body({ failsWith })))
-        // never goes away, so the others have to do without it
+        // this compensation may always fail; the others have to run nevertheless
         const refuses = () => (stubborn && name === "hotel" ? new Error("No refund") : undefined)
         step.compensate(name, body({ failsWith: refuses }))
       }
@@ -245,7 +247,7 @@ export const makeFunctions = (log: SideLog) => {
     }
   )
 
-  /** Writes something together with the result of a step. */
+  /** Writes an event together with the result of a step. */
   const packParcel = createFunction(
     { id: "pack-parcel", triggers: [{ event: "parcel.packed" }], retry },
     async (context) => {
@@ -261,7 +263,7 @@ export const makeFunctions = (log: SideLog) => {
     }
   )
 
-  /** A race, which has to be decided the same way in every turn. */
+  /** A race that must have the same winner in every turn. */
   const callCourier = createFunction(
     { id: "call-courier", triggers: [{ event: "courier.called" }], retry },
     async (context) => {

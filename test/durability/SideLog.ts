@@ -1,9 +1,9 @@
 /**
  * The side log: what really happened, written by the bodies of steps into a file that only grows.
  *
- * A line is one `write` to a file opened with O_APPEND, so it is there, whole, as soon as the call has returned, even if
- * the process is killed in the next instruction. The order of the lines is the order of what happened: where several
- * processes write, each line says who wrote it.
+ * Each line is one `write` to a file opened with O_APPEND. It is complete once the call has returned, even if the
+ * process is killed right afterwards. Lines are in the order of what happened. Where several processes write, each line
+ * names its process.
  */
 import fs from "node:fs"
 import process from "node:process"
@@ -14,13 +14,13 @@ export type Seen = Readonly<Record<string, string>>
 /** When and by whom a line was written. */
 interface Stamp {
   readonly at: number
-  /** Of the machine's monotonic clock, in milliseconds: it compares between processes. */
+  /** By the machine's monotonic clock, in milliseconds: comparable between processes. */
   readonly mono: number
   /** The process that wrote it, where there are several at once. */
   readonly by?: string
 }
 
-/** Milliseconds that all processes of the machine agree on, whatever their wall clocks say. */
+/** Milliseconds of a clock that all processes of the machine share, whatever their wall clocks say. */
 export const monotonic = (): number => Number(process.hrtime.bigint()) / 1e6
 
 export type Line = Stamp & Said
@@ -28,7 +28,7 @@ export type Line = Stamp & Said
 type Said =
   /** A process began. */
   | { readonly t: "life"; readonly life: number }
-  /** The body of a step began. `token` is this execution's own, and what it returns. */
+  /** The body of a step began. `token` is unique to this execution, which returns it. */
   | {
       readonly t: "begin"
       readonly run: string
@@ -42,7 +42,7 @@ type Said =
   | { readonly t: "end"; readonly run: string; readonly key: string; readonly token: string }
   /** The body throws. */
   | { readonly t: "fail"; readonly run: string; readonly key: string; readonly token: string }
-  /** The body was told to stop, and does. */
+  /** The body was aborted, and stops. */
   | { readonly t: "abort"; readonly run: string; readonly key: string; readonly token: string }
   /** The handler throws outside of its steps. */
   | { readonly t: "throw"; readonly run: string; readonly attempt: number }
@@ -55,7 +55,7 @@ export interface SideLog {
   readonly append: (line: NewLine) => void
 }
 
-/** Opens the log; `onLine` hears of each line once it is written. `by` names this process where there are several. */
+/** Opens the log. `onLine` is called after each line was written; `by` names this process where there are several. */
 export const openSideLog = (file: string, onLine: (line: NewLine) => void, by?: string): SideLog => {
   const fd = fs.openSync(file, "a")
   return {
@@ -66,7 +66,7 @@ export const openSideLog = (file: string, onLine: (line: NewLine) => void, by?: 
   }
 }
 
-/** Every line that was written whole: the last one may have been cut off by a kill. */
+/** All complete lines: a kill may have cut off the last one. */
 export const readSideLog = (file: string): ReadonlyArray<Line> =>
   fs.existsSync(file)
     ? fs
@@ -76,7 +76,7 @@ export const readSideLog = (file: string): ReadonlyArray<Line> =>
         .map((line) => JSON.parse(line) as Line)
     : []
 
-/** Reads a side log that grows: each line once. */
+/** Reads a side log while it grows, each line once. */
 export class SideLogReader {
   readonly #file: string
   readonly #lines: Array<Line> = []
@@ -86,7 +86,7 @@ export class SideLogReader {
     this.#file = file
   }
 
-  /** Every line that was written whole so far. */
+  /** All complete lines so far. */
   get lines(): ReadonlyArray<Line> {
     if (!fs.existsSync(this.#file)) return this.#lines
     const size = fs.statSync(this.#file).size

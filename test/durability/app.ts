@@ -1,9 +1,10 @@
 /**
- * One life of the shop: a process with an engine on a file and the shop's functions, or with a worker and a client for an
- * engine elsewhere, which does its part of the plan and may be killed at any moment. `node --conditions=@ironflow/source app.ts '<LifeOptions as JSON>'`.
+ * One life of the shop: a process with the shop's functions, and with an engine on a file, or a worker and a client of
+ * an engine elsewhere. It does its part of the plan, and may be killed at any moment. Start it with `node
+ * --conditions=@ironflow/source app.ts '<LifeOptions as JSON>'`.
  *
- * It says on stdout what it has been told: `ready`, `ack <Ack as JSON>` for each item, `idle` when everything that it
- * started has ended. The life that finishes the plan then closes the engine and says `done`.
+ * It prints `ready`, `ack <Ack as JSON>` for each acknowledged item, and `idle` when all its runs have ended. The life
+ * that finishes the plan then closes the engine and prints `done`.
  */
 import process from "node:process"
 import { setTimeout as delay } from "node:timers/promises"
@@ -20,12 +21,12 @@ export interface LifeOptions {
   readonly life: number
   readonly database: string
   readonly sideLog: string
-  /** What to ask for in this life: the plan so far, without some of what has been acknowledged. */
+  /** The items to request in this life: the plan so far, without most of what has been acknowledged. */
   readonly items: ReadonlyArray<Item>
-  /** Runs of the events emitted so far, for what is to be cancelled. */
+  /** Runs of the events emitted so far, for cancellations. */
   readonly runIds: Readonly<Record<string, ReadonlyArray<string>>>
   readonly fate: Fate | undefined
-  /** The engine is another process: `database` is its own. */
+  /** Set when the engine is another process; `database` then belongs to that one. */
   readonly remote?: Remote | undefined
 }
 
@@ -82,12 +83,12 @@ log.append({ t: "life", life: options.life })
 const workerOptions = {
   functions: [...makeFunctions(log), ...makeEffectFunctions(log)],
   maxConcurrentJobs: 8,
-  // its warnings belong to the deaths of others
+  // it would warn of every kill
   logger: false
 } as const
 
 const connect = async ({ serverUrl, transport }: Remote) => {
-  // one id for all lives: what a life held is free as soon as the next one comes
+  // one id for all lives, so that the engine frees what a life held as soon as the next one connects
   const config = { ...workerOptions, serverUrl, workerId: "shop", reconnectDelay: 50 }
   const worker =
     transport === "connect"
@@ -116,7 +117,7 @@ const { client } = engine
 say("ready")
 
 const acknowledged = (ack: Ack): void => {
-  // a worker elsewhere hears of a cancellation a moment later
+  // a remote worker learns of a cancellation a moment later
   for (const [run, status] of ack.op === "cancel" && remote === undefined
     ? Object.entries(ack.statuses)
     : []) {
@@ -129,13 +130,13 @@ const acknowledged = (ack: Ack): void => {
 const customer = new Customer({ client, runIds: options.runIds, patient: remote !== undefined })
 await customer.performAll(options.items, acknowledged)
 
-/** Runs that have not ended, and do not wait for what a later life will emit. */
+/** Counts the runs that have not ended and do not wait for an event of a later life. */
 const countBusy = async (): Promise<number> => {
   let busy = 0
   let cursor: string | undefined
   do {
-    const asked = { limit: 1000, ...(cursor === undefined ? {} : { cursor }) }
-    const page = await customer.persist(() => client.listRuns(asked))
+    const query = { limit: 1000, ...(cursor === undefined ? {} : { cursor }) }
+    const page = await customer.persist(() => client.listRuns(query))
     for (const run of page.runs) {
       if (run.endedAt !== undefined) continue
       const { code, details } = await customer.persist(() => client.explain(run.id))

@@ -1,4 +1,6 @@
-/** The disk of Postgres is full: clients are told, nothing acknowledged is lost, and everything continues when there is space. */
+/**
+ * Postgres on a full disk: clients get errors, nothing acknowledged is lost, and work continues when there is space.
+ */
 import fs from "node:fs"
 import os from "node:os"
 import path from "node:path"
@@ -23,7 +25,7 @@ const PATIENCE_MS = 90_000
 
 const until = async (what: string, condition: () => boolean | Promise<boolean>): Promise<void> => {
   for (const late = Date.now() + PATIENCE_MS; !(await condition()); await delay(100)) {
-    if (Date.now() > late) throw new Error(`This has not come to be: ${what}`)
+    if (Date.now() > late) throw new Error(`Timed out waiting until ${what}`)
   }
 }
 
@@ -33,7 +35,7 @@ const fileAway = createFunction(
 )
 
 describe("a Postgres whose disk is full", () => {
-  // where nothing may be mounted there is no disk that is small enough
+  // a small disk needs the right to mount a file system
   it.skipIf(!canHaveSmallDisk())(
     "is reported to clients, loses nothing, and continues when there is space",
     { timeout: 300_000 },
@@ -84,7 +86,7 @@ describe("a Postgres whose disk is full", () => {
 
         const accepted: Array<string> = []
         const errors: Array<unknown> = []
-        /** Text that cannot be compressed much. */
+        /** Text that compresses badly. */
         const textOf = (n: number): string =>
           Array.from({ length: 6000 }, (_, i) => ((n + 1) * (i + 7919) * 2654435761).toString(36)).join("")
         let hasRoom = false
@@ -92,8 +94,8 @@ describe("a Postgres whose disk is full", () => {
           if (hasRoom) return
           hasRoom = true
           disk.makeRoom()
-          // whoever supervises Postgres starts it again, where it has ended
-          if (await isThere(server.url)) return
+          // if Postgres has ended, start it again, as a supervisor would
+          if (await isReachable(server.url)) return
           await server.down("immediate")
           await server.up()
         }
@@ -112,18 +114,18 @@ describe("a Postgres whose disk is full", () => {
             } catch (error) {
               errors.push(error)
               if (Date.now() > late) throw error
-              if (errors.length >= 3 && balancer.said[0]?.at(-1)?.health === "degraded") await makeRoom()
+              if (errors.length >= 3 && balancer.probes[0]?.at(-1)?.health === "degraded") await makeRoom()
             }
           }
         }
         for (let i = 0; i < 5; i++) await write()
         assert.deepStrictEqual(errors, [])
 
-        assert.isFalse(balancer.said[0]?.some(({ health }) => health === "degraded"))
+        assert.isFalse(balancer.probes[0]?.some(({ health }) => health === "degraded"))
         disk.fill()
-        // the write that meets the full disk goes on until there is room
+        // the write that finds the disk full repeats until there is room
         while (errors.length === 0) {
-          if (n > 2000) throw new Error("The disk has room without end")
+          if (n > 2000) throw new Error("The disk did not get full")
           await write()
         }
         for (let i = 0; i < 5; i++) await write()
@@ -157,7 +159,7 @@ describe("a Postgres whose disk is full", () => {
         const runs = await sql("SELECT status, attempt FROM runs")
         assert.lengthOf(runs, accepted.length)
         assert.isTrue(runs.every(({ attempt }) => Number(attempt) === 1))
-        await until("the node is well", () => balancer.said[0]?.at(-1)?.health === "ok")
+        await until("the node is healthy", () => balancer.probes[0]?.at(-1)?.health === "ok")
         await node.stop()
         assert.deepStrictEqual(node.record.faults, [])
         assert.deepStrictEqual(complaintsAboutLog("the node", node.record.log ?? ""), [])
@@ -168,7 +170,7 @@ describe("a Postgres whose disk is full", () => {
   )
 })
 
-const isThere = async (url: string): Promise<boolean> => {
+const isReachable = async (url: string): Promise<boolean> => {
   for (let tries = 0; tries < 20; tries++) {
     const connection = new pg.Client({ connectionString: url })
     connection.on("error", () => undefined)

@@ -1,7 +1,7 @@
 /**
- * The guarantees with real processes that are killed: each test runs a schedule of deaths and has it judged.
+ * Tests of the guarantees with real processes that are killed: each runs a plan and judges its evidence.
  *
- * `IRONFLOW_TEST_SEED=7 IRONFLOW_TEST_ROUNDS=100` runs a hundred schedules from seed 7 on instead of the usual few.
+ * `IRONFLOW_TEST_SEED=7 IRONFLOW_TEST_ROUNDS=100` runs a hundred plans from seed 7 on instead of the usual few.
  */
 import fs from "node:fs"
 import os from "node:os"
@@ -18,10 +18,10 @@ afterAll(() => fs.rmSync(folder, { recursive: true, force: true }))
 
 const newFolder = (): string => fs.mkdtempSync(path.join(folder, "shop-"))
 
-const tried = seeds(1, 20)
+const seedsToRun = seeds(1, 20)
 
 describe.concurrent("a shop whose process is killed again and again", () => {
-  for (const seed of tried) {
+  for (const seed of seedsToRun) {
     it(`keeps every guarantee with seed ${seed}`, { timeout: 180_000 }, async () => {
       const evidence = await runPlan(makePlan(seed), newFolder(), cache)
 
@@ -35,7 +35,7 @@ describe.concurrent("a shop whose process is killed again and again", () => {
 
 describe.concurrent("a shop whose worker and whose engine are killed and frozen again and again", () => {
   for (const transport of ["rpc", "connect"] as const) {
-    for (const seed of tried.slice(0, Math.ceil(tried.length / 4))) {
+    for (const seed of seedsToRun.slice(0, Math.ceil(seedsToRun.length / 4))) {
       it(`keeps every guarantee over ${transport} with seed ${seed}`, { timeout: 300_000 }, async () => {
         const evidence = await runRemotePlan(makePlan(seed), transport, newFolder(), cache)
 
@@ -56,58 +56,59 @@ const emit = (name: string, data: Extract<Item, { op: "emit" }>["data"]): Item =
   data: { work: 5, ...data }
 })
 
-/** Each event starts one run in either handler style. */
-const named: ReadonlyArray<readonly [what: string, fates: ReadonlyArray<Fate>, items: ReadonlyArray<Item>]> =
+/** Most of these events start a run in each style of handlers. */
+const moments: ReadonlyArray<
+  readonly [what: string, fates: ReadonlyArray<Fate>, items: ReadonlyArray<Item>]
+> = [
   [
+    "in the body of a step",
+    [at("begin", 2), at("begin", 4), at("begin", 4)],
+    [emit("order.placed", { orderId: "o-1", pause: 20 })]
+  ],
+  [
+    "while the result of a step is on its way to the disk",
+    [at("end", 2, 0), at("end", 2, 1), at("end", 2, 2), at("end", 1, 3)],
+    [emit("order.placed", { orderId: "o-1", pause: 20 })]
+  ],
+  [
+    "between two attempts of a step",
+    [at("fail", 1, 0), at("fail", 2, 1), at("fail", 2, 3)],
+    [emit("text.requested", { failures: 3 })]
+  ],
+  [
+    "in the middle of compensations",
     [
-      "in the body of a step",
-      [at("begin", 2), at("begin", 4), at("begin", 4)],
-      [emit("order.placed", { orderId: "o-1", pause: 20 })]
+      at("compensation begin"),
+      at("compensation end"),
+      at("compensation end", 1, 3),
+      at("compensation begin")
     ],
+    [emit("trip.requested", { failAt: "end", stubborn: false })]
+  ],
+  [
+    "right after it has acknowledged an event",
+    [at("acknowledgement"), at("acknowledgement"), at("acknowledgement")],
     [
-      "while the result of a step is on its way to the disk",
-      [at("end", 2, 0), at("end", 2, 1), at("end", 2, 2), at("end", 1, 3)],
-      [emit("order.placed", { orderId: "o-1", pause: 20 })]
-    ],
-    [
-      "between two attempts of a step",
-      [at("fail", 1, 0), at("fail", 2, 1), at("fail", 2, 3)],
-      [emit("text.requested", { failures: 3 })]
-    ],
-    [
-      "in the middle of compensations",
-      [
-        at("compensation begin"),
-        at("compensation end"),
-        at("compensation end", 1, 3),
-        at("compensation begin")
-      ],
-      [emit("trip.requested", { failAt: "end", stubborn: false })]
-    ],
-    [
-      "right after it has acknowledged an event",
-      [at("acknowledgement"), at("acknowledgement"), at("acknowledgement")],
-      [
-        emit("order.placed", { orderId: "o-1", pause: 20 }),
-        emit("bill.requested", { child: "good" }),
-        emit("news.written", { pause: 20 }),
-        emit("pages.requested", { printer: "p-1", pages: 2, pause: 10 })
-      ]
-    ],
-    [
-      "after it was frozen and another one has tried to take its place",
-      [{ _tag: "Frozen", ms: 10, restMs: 10 }],
-      [emit("order.placed", { orderId: "o-1", pause: 20 })]
+      emit("order.placed", { orderId: "o-1", pause: 20 }),
+      emit("bill.requested", { child: "good" }),
+      emit("news.written", { pause: 20 }),
+      emit("pages.requested", { printer: "p-1", pages: 2, pause: 10 })
     ]
+  ],
+  [
+    "after it was frozen and another process has begun to take its place",
+    [{ _tag: "Frozen", ms: 10, restMs: 10 }],
+    [emit("order.placed", { orderId: "o-1", pause: 20 })]
   ]
+]
 
 describe.concurrent("a process that is killed", () => {
-  for (const [what, fates, items] of named) {
+  for (const [what, fates, items] of moments) {
     it(`${what} loses nothing, whatever the style of its handlers`, { timeout: 120_000 }, async () => {
       const evidence = await runPlan({ seed: 0, items, fates }, newFolder(), cache)
 
       assert.deepStrictEqual(judge(evidence).violations, [])
-      assert.strictEqual(evidence.struck, fates.length)
+      assert.strictEqual(evidence.killsAsPlanned, fates.length)
     })
   }
 })

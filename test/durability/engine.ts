@@ -1,6 +1,6 @@
 /**
- * The engine of a shop whose worker is another process: `node --conditions=@ironflow/source engine.ts '{"database", "port"}'`.
- * Says `ready` when it listens. SIGTERM closes it.
+ * The engine of a shop whose worker is another process: `node --conditions=@ironflow/source engine.ts '{"database",
+ * "port"}'`. Prints `ready` when it listens. SIGTERM closes it.
  */
 import process from "node:process"
 import { startEngine } from "@ironflow/node/engine"

@@ -1,6 +1,7 @@
 /**
- * Two engines on a Postgres whose standby takes over: with `synchronous_standby_names` nothing that was acknowledged is lost; without, the
- * engines notice that the end is missing, forget what they remember of it, and give nothing a number or an id that was given before.
+ * Two engines on a Postgres whose standby takes over. With `synchronous_standby_names` nothing acknowledged is lost.
+ * Without it, the engines notice that the last commits are missing, drop what they have cached of them, and reuse no
+ * number and no id.
  */
 import fs from "node:fs"
 import os from "node:os"
@@ -26,25 +27,25 @@ beforeAll(async () => {
 })
 afterAll(() => fs.rmSync(folder, { recursive: true, force: true }))
 
-/** So long anything may take here, milliseconds: the machine may have other work. */
+/** The longest wait for anything here, milliseconds: the machine may be busy. */
 const PATIENCE_MS = 90_000
 
 const until = async (what: string, condition: () => boolean | Promise<boolean>): Promise<void> => {
   for (const late = Date.now() + PATIENCE_MS; !(await condition()); await delay(50)) {
-    if (Date.now() > late) throw new Error(`This has not come to be: ${what}`)
+    if (Date.now() > late) throw new Error(`Timed out waiting until ${what}`)
   }
 }
 
-/** Asks again while the engine cannot do it, which it has to say as something that may be tried again. */
+/** Repeats a request while the engine cannot answer it. Its errors have to say that they can be retried. */
 const persist = async <A>(ask: () => Promise<A>): Promise<A> => {
   for (const late = Date.now() + PATIENCE_MS; ; await delay(50)) {
     try {
       return await ask()
     } catch (error) {
       const { code, name, retryable } = Object(error)
-      const mayBeTried =
+      const mayRetry =
         ["ConnectionError", "TimeoutError"].includes(name) || retryable === true || code === "CLOSING"
-      if (!mayBeTried || Date.now() > late) throw error
+      if (!mayRetry || Date.now() > late) throw error
     }
   }
 }
@@ -58,20 +59,20 @@ const order = createFunction(
   }
 )
 
-interface House {
+interface Cluster {
   readonly primary: OwnServer
   readonly standby: OwnServer
-  /** Between the two servers. */
+  /** The replication connection between the two servers. */
   readonly stream: Wire
   readonly client: IronflowClient
   readonly balancer: Balancer
   readonly nodes: ReadonlyArray<Actor>
-  /** Kills the one and has the other take over. */
+  /** Kills the primary and promotes the standby. */
   readonly failOver: () => Promise<void>
   readonly sql: (sql: string, server?: OwnServer) => Promise<ReadonlyArray<Record<string, unknown>>>
 }
 
-const inHouse = async (use: (house: House) => Promise<void>): Promise<void> => {
+const withCluster = async (use: (cluster: Cluster) => Promise<void>): Promise<void> => {
   const closing: Array<() => unknown> = []
   try {
     const primary = await OwnServer.start()
@@ -82,12 +83,12 @@ const inHouse = async (use: (house: House) => Promise<void>): Promise<void> => {
     const standby = await primary.follow(stream.port)
     closing.push(() => standby.close())
     let writes = primary
-    const ways = await Promise.all(
+    const wires = await Promise.all(
       [0, 1].map(async () => {
-        const way = new Wire(() => writes.port)
-        closing.push(() => way.close())
-        await way.listen()
-        return way
+        const wire = new Wire(() => writes.port)
+        closing.push(() => wire.close())
+        await wire.listen()
+        return wire
       })
     )
     const ports = await Promise.all([freePort(), freePort()])
@@ -107,7 +108,7 @@ const inHouse = async (use: (house: House) => Promise<void>): Promise<void> => {
               "--lease-term",
               "3s",
               "--database-url",
-              `postgres://postgres@127.0.0.1:${ways[which]!.port}/postgres`
+              `postgres://postgres@127.0.0.1:${wires[which]!.port}/postgres`
             ),
           () => 0,
           cache,
@@ -141,11 +142,15 @@ const inHouse = async (use: (house: House) => Promise<void>): Promise<void> => {
     const failOver = async () => {
       await primary.down("killed")
       stream.set({ _tag: "cut" })
-      await until("the nodes say that they cannot write", () =>
-        balancer.said.every((said) => said.at(-1)?.ready === "degraded" && said.at(-1)?.health === "degraded")
+      await until("the nodes report that they cannot write", () =>
+        balancer.probes.every(
+          (probes) => probes.at(-1)?.ready === "degraded" && probes.at(-1)?.health === "degraded"
+        )
       ).catch((cause: unknown) => {
         const logs = nodes.map(({ record }) => (record.log ?? "").slice(-2000))
-        throw new Error(JSON.stringify({ said: balancer.said.map((said) => said.at(-1)), logs }), { cause })
+        throw new Error(JSON.stringify({ probes: balancer.probes.map((probes) => probes.at(-1)), logs }), {
+          cause
+        })
       })
       await sql("SELECT pg_promote()", standby)
       writes = standby
@@ -163,8 +168,8 @@ const emitAll = (client: IronflowClient, from: number, to: number) =>
     )
   )
 
-/** Waits until all runs have ended, or says why some have not. */
-const allEnd = async (client: IronflowClient, sql: House["sql"]): Promise<void> => {
+/** Waits until all runs have ended. Fails with the reasons of those that have not. */
+const allEnd = async (client: IronflowClient, sql: Cluster["sql"]): Promise<void> => {
   const left = () => sql("SELECT * FROM runs WHERE ended_at IS NULL")
   await until("all runs end", async () => (await left()).length === 0).catch(async (error: unknown) => {
     const some = (await left()).slice(0, 3)
@@ -176,54 +181,51 @@ const allEnd = async (client: IronflowClient, sql: House["sql"]): Promise<void> 
 const logOf = (nodes: ReadonlyArray<Actor>): string => nodes.map(({ record }) => record.log ?? "").join("")
 
 describe("a standby that takes over", () => {
-  it(
-    "has everything acknowledged when it is synchronous, and everything continues there",
-    { timeout: 400_000 },
-    () =>
-      inHouse(async ({ balancer, client, failOver, nodes, primary, sql }) => {
-        await sql("ALTER SYSTEM SET synchronous_standby_names = 'standby'")
-        await sql("SELECT pg_reload_conf()")
-        await until("the standby is synchronous", async () =>
-          (await sql("SELECT sync_state FROM pg_stat_replication")).some(
-            ({ sync_state }) => sync_state === "sync"
-          )
+  it("has all acknowledged data when it is synchronous, and work continues on it", { timeout: 400_000 }, () =>
+    withCluster(async ({ balancer, client, failOver, nodes, primary, sql }) => {
+      await sql("ALTER SYSTEM SET synchronous_standby_names = 'standby'")
+      await sql("SELECT pg_reload_conf()")
+      await until("the standby is synchronous", async () =>
+        (await sql("SELECT sync_state FROM pg_stat_replication")).some(
+          ({ sync_state }) => sync_state === "sync"
         )
-        const before = await emitAll(client, 0, 20)
-        const during = emitAll(client, 20, 60)
-        await failOver()
-        const after = await emitAll(client, 60, 80)
-        const acknowledged = [...before, ...(await during), ...after]
+      )
+      const before = await emitAll(client, 0, 20)
+      const during = emitAll(client, 20, 60)
+      await failOver()
+      const after = await emitAll(client, 60, 80)
+      const acknowledged = [...before, ...(await during), ...after]
 
-        await allEnd(client, sql)
-        const stored = new Set((await sql("SELECT id FROM events")).map(({ id }) => id))
-        assert.deepStrictEqual(
-          acknowledged.filter(({ eventId }) => !stored.has(eventId)),
-          []
-        )
-        assert.lengthOf(new Set(acknowledged.map(({ eventId }) => eventId)), 80)
-        const runs = await sql("SELECT id, status, attempt FROM runs")
-        assert.lengthOf(runs, 80)
-        assert.sameMembers(
-          runs.map(({ id }) => String(id)),
-          acknowledged.flatMap(({ runIds }) => runIds)
-        )
-        assert.isTrue(runs.every(({ attempt }) => Number(attempt) === 1))
-        await until("the nodes are well", () =>
-          balancer.said.every((said) => said.at(-1)?.ready === "ready" && said.at(-1)?.health === "ok")
-        )
-        await Promise.all(nodes.map((node) => node.stop()))
-        assert.include(logOf(nodes), "Postgres is another server than before, with all")
-        assert.notInclude(logOf(nodes), "had acknowledged are lost")
-        assert.deepStrictEqual(complaintsAboutLog("the nodes", logOf(nodes)), [])
-        assert.strictEqual(primary.pid, 0)
-      })
+      await allEnd(client, sql)
+      const stored = new Set((await sql("SELECT id FROM events")).map(({ id }) => id))
+      assert.deepStrictEqual(
+        acknowledged.filter(({ eventId }) => !stored.has(eventId)),
+        []
+      )
+      assert.lengthOf(new Set(acknowledged.map(({ eventId }) => eventId)), 80)
+      const runs = await sql("SELECT id, status, attempt FROM runs")
+      assert.lengthOf(runs, 80)
+      assert.sameMembers(
+        runs.map(({ id }) => String(id)),
+        acknowledged.flatMap(({ runIds }) => runIds)
+      )
+      assert.isTrue(runs.every(({ attempt }) => Number(attempt) === 1))
+      await until("the nodes are healthy", () =>
+        balancer.probes.every((probes) => probes.at(-1)?.ready === "ready" && probes.at(-1)?.health === "ok")
+      )
+      await Promise.all(nodes.map((node) => node.stop()))
+      assert.include(logOf(nodes), "Postgres is another server than before, with all")
+      assert.notInclude(logOf(nodes), "had acknowledged are lost")
+      assert.deepStrictEqual(complaintsAboutLog("the nodes", logOf(nodes)), [])
+      assert.strictEqual(primary.pid, 0)
+    })
   )
 
   it(
     "that lacks the last commits is noticed: lost data is dropped, and no number or id is reused",
     { timeout: 400_000 },
     () =>
-      inHouse(async ({ balancer, client, failOver, nodes, sql, standby, stream }) => {
+      withCluster(async ({ balancer, client, failOver, nodes, sql, standby, stream }) => {
         const kept = await emitAll(client, 0, 10)
         await until(
           "the first runs have ended",
@@ -231,11 +233,11 @@ describe("a standby that takes over", () => {
         )
         const [{ at } = {}] = await sql("SELECT pg_current_wal_flush_lsn() AS at")
         await until(
-          "the standby has them",
+          "the standby has the first runs",
           async () =>
             (await sql(`SELECT pg_last_wal_replay_lsn() >= '${String(at)}' AS has`, standby))[0]?.has === true
         )
-        // nothing gets to it any more
+        // the standby receives nothing from now on
         stream.set({ _tag: "deaf", towards: "both" })
         const gone = await emitAll(client, 10, 30)
         const [last] = await sql("SELECT max(position) AS position FROM events")
@@ -265,8 +267,10 @@ describe("a standby that takes over", () => {
         const runs = await sql("SELECT status, attempt FROM runs")
         assert.lengthOf(runs, 50)
         assert.isTrue(runs.every(({ attempt }) => Number(attempt) === 1))
-        await until("the nodes are well", () =>
-          balancer.said.every((said) => said.at(-1)?.ready === "ready" && said.at(-1)?.health === "ok")
+        await until("the nodes are healthy", () =>
+          balancer.probes.every(
+            (probes) => probes.at(-1)?.ready === "ready" && probes.at(-1)?.health === "ok"
+          )
         )
         await Promise.all(nodes.map((node) => node.stop()))
         assert.include(logOf(nodes), "the last commits that Postgres had acknowledged are lost")

@@ -1,4 +1,3 @@
-/** `npm run storm -- --help` says what it takes, and runs nothing. */
 import { spawnSync } from "node:child_process"
 import path from "node:path"
 import { assert, describe, it } from "vitest"

@@ -1,6 +1,7 @@
 /**
- * Keys under SIGKILL of the engine (guarantee G13): writers in this process speak plain HTTP with an engine that is killed at
- * seeded moments, and log what they were told, as does one that watches. Afterwards the database and the logs are judged by SQL and arithmetic alone.
+ * Keys and values under SIGKILL of the engine (guarantee G13). Writers and a watcher in this process use an engine over
+ * HTTP, which is killed at seeded moments, and log its answers. Afterwards the database is compared with these logs, by
+ * SQL and arithmetic alone.
  *
  * `IRONFLOW_TEST_SEED=7 IRONFLOW_TEST_ROUNDS=20` runs twenty schedules from seed 7 on.
  */
@@ -29,11 +30,11 @@ interface Acknowledged {
   readonly revision: number
   /** The revision that it replaced, for an update; 0 for a creation. */
   readonly expected?: number
-  readonly askedAt: number
-  readonly toldAt: number
+  readonly requestedAt: number
+  readonly answeredAt: number
 }
 
-/** What an atomic write of several keys was told; all of them got the same value. */
+/** An acknowledged atomic write of several keys, all with the same value. */
 interface Transfer {
   readonly keys: ReadonlyArray<string>
   readonly value: string
@@ -43,8 +44,8 @@ interface Transfer {
 interface Read {
   readonly key: string
   readonly revision: number
-  /** When the read was asked for. */
-  readonly askedAt: number
+  /** When the read was requested. */
+  readonly requestedAt: number
 }
 
 class Engine {
@@ -61,7 +62,7 @@ class Engine {
         ...nodeArguments(),
         fileURLToPath(new URL("kvApp.ts", import.meta.url)),
         this.#database,
-        // the same each time: that is where those who watch look for it
+        // the same port each time: the watcher reconnects to it
         this.url === "" ? "0" : new URL(this.url).port
       ],
       { stdio: ["ignore", "pipe", "inherit"] }
@@ -89,7 +90,7 @@ describe.each(seeds(1, 10))("keys, seed %d", (seed) => {
   afterAll(() => rmSync(folder, { recursive: true, force: true }))
 
   it(
-    "lose no acknowledged write, and have one winner per revision, whenever the engine dies",
+    "lose no acknowledged write and have one winner per revision, whenever the engine is killed",
     { timeout: 120_000 },
     async () => {
       const dice = makeDice(seed)
@@ -114,11 +115,11 @@ describe.each(seeds(1, 10))("keys, seed %d", (seed) => {
       const ask = async (path: string, init?: RequestInit) => {
         try {
           const response = await fetch(`${engine.url}/api/v1/kv/buckets/${path}`, init)
-          // oxlint-disable-next-line typescript/no-explicit-any -- what the engine answers is what the test looks into
+          // oxlint-disable-next-line typescript/no-explicit-any -- the test checks what the engine answers
           const body: any = await response.json()
           return { status: response.status, body }
         } catch {
-          // it was killed: nothing was told, so nothing is known
+          // the engine was killed before it answered
           await delay(2)
           return { status: 0, body: undefined }
         }
@@ -134,7 +135,7 @@ describe.each(seeds(1, 10))("keys, seed %d", (seed) => {
           const expected = now.status === 404 ? 0 : Number(now.body.revision)
           const condition: Record<string, string> =
             expected === 0 ? { "if-none-match": "*" } : { "if-match": String(expected) }
-          const askedAt = Date.now()
+          const requestedAt = Date.now()
           const answer = await ask(`${name}/keys/${key}`, { method: "PUT", body: value, headers: condition })
           if (answer.status === 200)
             acks.push({
@@ -143,22 +144,22 @@ describe.each(seeds(1, 10))("keys, seed %d", (seed) => {
               value,
               revision: answer.body.revision,
               expected,
-              askedAt,
-              toldAt: Date.now()
+              requestedAt,
+              answeredAt: Date.now()
             })
           else assert.include([0, 412], answer.status)
         }
       }
       const reader = async (): Promise<void> => {
         for (let i = 0; !isOver; i++) {
-          const askedAt = Date.now()
+          const requestedAt = Date.now()
           const { body, status } = await ask(`fleeting/keys/key-${i % 5}`)
-          if (status === 200) reads.push({ key: body.key, revision: body.revision, askedAt })
+          if (status === 200) reads.push({ key: body.key, revision: body.revision, requestedAt })
           await delay(1)
         }
       }
 
-      /** Writes a value to three keys at once: they never differ. */
+      /** Writes a value to three keys at once, so that the keys never differ. */
       const transfers: Array<Transfer> = []
       const mover = async (me: number): Promise<void> => {
         const keys = ["left", "middle", "right"]
@@ -173,7 +174,7 @@ describe.each(seeds(1, 10))("keys, seed %d", (seed) => {
           else assert.strictEqual(status, 0)
         }
       }
-      /** The revision and number of each acknowledged change of the configuration. */
+      /** The acknowledged patches of the configuration. */
       const patches: Array<{ readonly member: string; readonly revision: number }> = []
       const patcher = async (me: number): Promise<void> => {
         for (let i = 0; !isOver; i++) {
@@ -189,13 +190,16 @@ describe.each(seeds(1, 10))("keys, seed %d", (seed) => {
       }
 
       await using client = createClient({ serverUrl: engine.url })
-      /** What a watcher is told that has to come back after each kill; the bucket keeps every revision of these keys. */
-      const told: Array<number> = []
+      /**
+       * The revisions that a watcher receives, which reconnects after each kill. The bucket keeps all revisions of
+       * these keys.
+       */
+      const received: Array<number> = []
       await using watcher = client
         .kv()
         .bucket("moved")
         .watch({
-          onUpdate: ({ revision }) => void told.push(revision)
+          onUpdate: ({ revision }) => void received.push(revision)
         })
       await watcher.ready
 
@@ -207,7 +211,7 @@ describe.each(seeds(1, 10))("keys, seed %d", (seed) => {
         patcher(1),
         patcher(2)
       ]
-      /** Waits until everybody has got something done since the engine was started. */
+      /** Waits until each sort of writer has made progress since the engine started. */
       const progress = async (): Promise<void> => {
         const logs = [acks, transfers, patches]
         const before = logs.map((log) => log.length)
@@ -226,13 +230,13 @@ describe.each(seeds(1, 10))("keys, seed %d", (seed) => {
       isOver = true
       await Promise.all(working)
       const last = Math.max(...transfers.flatMap(({ revisions }) => revisions))
-      await vi.waitFor(() => assert.isAtLeast(told.at(-1) ?? 0, last), { timeout: 30_000 })
+      await vi.waitFor(() => assert.isAtLeast(received.at(-1) ?? 0, last), { timeout: 30_000 })
       await engine.kill()
 
       const violations = [
         ...judge(database, acks, reads),
         ...judgeTransfers(database, transfers),
-        ...judgeWatch(database, told),
+        ...judgeWatch(database, received),
         ...judgePatches(database, patches)
       ]
       assert.deepStrictEqual(violations, [], `seed ${seed}`)
@@ -244,7 +248,7 @@ describe.each(seeds(1, 10))("keys, seed %d", (seed) => {
   )
 })
 
-/** What the database and the logs say against the guarantee. */
+/** The violations of the guarantee, by the database and the logs. */
 const judge = (
   file: string,
   acks: ReadonlyArray<Acknowledged>,
@@ -292,28 +296,29 @@ const judge = (
       .filter((row) => row.bucket === "lasting" && row.key === key)
       .map(({ revision }) => revision)
     const oldest = Math.min(...stored)
-    // history drops the oldest 64 and older, and nothing else
+    // history may drop only what is older than the newest 64 revisions
     for (const { revision } of own)
       if (!stored.includes(revision) && (stored.length < 64 || revision > oldest))
         violations.push(`acknowledged revision ${revision} of ${key} is lost`)
   }
 
-  // a writer who was told of a revision before another asked has the lower one
+  // a write that was answered before another was requested has the lower revision
   for (const name of ["lasting", "fleeting"]) {
     const own = acks.filter(({ bucket }) => bucket === name).toSorted((a, b) => a.revision - b.revision)
-    let latestAsked = 0
+    let latestRequest = 0
     for (const ack of own) {
-      if (ack.toldAt < latestAsked) violations.push(`revision ${ack.revision} of ${name} goes back in time`)
-      latestAsked = Math.max(latestAsked, ack.askedAt)
+      if (ack.answeredAt < latestRequest)
+        violations.push(`revision ${ack.revision} of ${name} goes back in time`)
+      latestRequest = Math.max(latestRequest, ack.requestedAt)
     }
   }
 
   for (const read of reads) {
     const ack = winners.get(`fleeting ${read.revision}`)
-    // it was written before it was acknowledged, so it has expired when that is longer ago than it may live
-    if (ack !== undefined && read.askedAt > ack.toldAt + TTL_MS)
+    // it was written before it was acknowledged, so that it has expired a TTL after that
+    if (ack !== undefined && read.requestedAt > ack.answeredAt + TTL_MS)
       violations.push(
-        `revision ${read.revision} was read ${read.askedAt - ack.toldAt}ms after it was written`
+        `revision ${read.revision} was read ${read.requestedAt - ack.answeredAt}ms after it was written`
       )
   }
   return violations
@@ -335,7 +340,7 @@ const rowsOf = (file: string, bucket: string) => {
     }))
 }
 
-/** Every write of several keys is there with all of them, acknowledged or not. */
+/** An acknowledged write of several keys is stored, and any write is stored with all of its keys. */
 const judgeTransfers = (file: string, transfers: ReadonlyArray<Transfer>): ReadonlyArray<string> => {
   const violations: Array<string> = []
   const rows = rowsOf(file, "moved")
@@ -355,14 +360,15 @@ const judgeTransfers = (file: string, transfers: ReadonlyArray<Transfer>): Reado
   return violations
 }
 
-/** The watcher was told of every revision once and in order, as far as the history kept them while it was away. */
-const judgeWatch = (file: string, told: ReadonlyArray<number>): ReadonlyArray<string> => {
+/** The watcher received every revision that the history keeps, once and in order. */
+const judgeWatch = (file: string, received: ReadonlyArray<number>): ReadonlyArray<string> => {
   const violations: Array<string> = []
-  for (let i = 1; i < told.length; i++)
-    if (told[i]! <= told[i - 1]!) violations.push(`the watcher was told ${told[i]} after ${told[i - 1]}`)
-  const known = new Set(told)
+  for (let i = 1; i < received.length; i++)
+    if (received[i]! <= received[i - 1]!)
+      violations.push(`the watcher received ${received[i]} after ${received[i - 1]}`)
+  const known = new Set(received)
   for (const { key, revision } of rowsOf(file, "moved"))
-    if (!known.has(revision)) violations.push(`the watcher was not told of revision ${revision} of ${key}`)
+    if (!known.has(revision)) violations.push(`the watcher did not receive revision ${revision} of ${key}`)
   return violations
 }
 

@@ -1,6 +1,6 @@
 /**
- * An engine with its server, and nothing else: what the durability test of keys kills.
- * `node --conditions=@ironflow/source kvApp.ts <database> <port>`; says `ready <url>`.
+ * An engine with its server, which the durability test of keys kills. `node --conditions=@ironflow/source kvApp.ts
+ * <database> <port>`; prints `ready <url>`.
  */
 import process from "node:process"
 import { startEngine } from "@ironflow/node/engine"

@@ -1,6 +1,6 @@
 /**
- * A short form of the matrix of storms (`npm run storm` runs the whole): each transport under one fault, twice where the first
- * one prepares the ground for the second. `IRONFLOW_TEST_SEED=7` asks for other things at other times.
+ * A short form of the matrix of storms (`npm run storm` runs all of it): each transport under one fault, or under two
+ * where the second one depends on what the first has done. `IRONFLOW_TEST_SEED=7` changes the requests and their times.
  */
 import fs from "node:fs"
 import os from "node:os"
@@ -18,15 +18,15 @@ const cache = process.env.NODE_COMPILE_CACHE ?? path.join(folder, "cache")
 afterAll(() => fs.rmSync(folder, { recursive: true, force: true }))
 
 const seed = Number(process.env.IRONFLOW_TEST_SEED ?? 1)
-/** Short, since half of a storm is to wait for its end. */
+/** Short, since a storm spends half of its time on waiting for leases to end. */
 const leaseMs = 3000
-/** Other files of tests run beside this one. `npm run storm` judges to the second. */
+/** Other test files run at the same time. `npm run storm` allows no slack. */
 const slackMs = 10_000
 
 const storms: ReadonlyArray<
   readonly [transport: Transport, what: string, strikes: readonly [Strike, ...ReadonlyArray<Strike>]]
 > = [
-  ["http", "a cut that lasts", [{ fault: "cut", lasting: "until takeover" }]],
+  ["http", "a long cut", [{ fault: "cut", lasting: "until takeover" }]],
   ["channel", "a worker that is frozen", [{ fault: "worker-freeze", lasting: "until takeover" }]],
   [
     "rpc",
@@ -49,7 +49,7 @@ const storms: ReadonlyArray<
   ["push-alone", "apps that are killed", [{ fault: "worker-sigkill" }, { fault: "worker-sigkill" }]],
   [
     "memory",
-    "a clock that is an hour back after a kill, and another one while it runs",
+    "a clock that goes back an hour at a kill, and another hour while the engine runs",
     [
       { fault: "clock", shift: 0, isKilled: true },
       { fault: "clock", shift: -3_600_000, isKilled: false }
@@ -57,7 +57,7 @@ const storms: ReadonlyArray<
   ]
 ]
 
-/** Three at once: most of a storm is waiting, and its beginning is three processes that start. */
+/** At most three storms at a time: a storm mostly waits, but it begins with the start of three processes. */
 const lanes = [0, 1, 2].map(() => Promise.resolve())
 
 describe.concurrent("a storm", () => {
@@ -69,7 +69,7 @@ describe.concurrent("a storm", () => {
       lanes[lane] = over.promise
       await before
       using _ = { [Symbol.dispose]: () => over.resolve() }
-      // a test that is tried again gets another one
+      // a test that is repeated gets another folder
       const own = fs.mkdtempSync(path.join(folder, `${transport}-`))
       const plan = withStrikes(transport, strikes[0].fault, strikes, { seed, leaseMs, slackMs, size: 10 })
 

@@ -1,6 +1,6 @@
 /**
- * Three engines on one Postgres, a short form of `npm run storm -- --nodes`: `ironflow serve` with workers of every transport, and
- * engines with workers in them. `IRONFLOW_TEST_SEED=7` asks for other things at other times.
+ * Three engines on one Postgres, a short form of `npm run storm -- --nodes`: `ironflow serve` with workers of every
+ * transport, and engines with workers in them. `IRONFLOW_TEST_SEED=7` changes the requests and their times.
  */
 import fs from "node:fs"
 import os from "node:os"
@@ -35,7 +35,7 @@ const storms: ReadonlyArray<
     ]
   ],
   [
-    "a kill of one, and a freeze until the others take one for dead",
+    "a kill of one, and a freeze of another until it counts as dead",
     [
       { fault: "kill", at: "node", which: 0 },
       { fault: "freeze", at: "node", which: 1, ms: 18_000 }

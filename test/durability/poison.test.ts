@@ -1,7 +1,7 @@
 /**
- * A run whose step kills its process, among others on the same worker: the others finish, and are not paused for it.
+ * A run whose step kills its process: the other runs of the same worker finish, and are not paused because of it.
  *
- * `IRONFLOW_TEST_LONG=1` tries every way to be connected, which takes some minutes.
+ * `IRONFLOW_TEST_LONG=1` tries every transport, which takes some minutes.
  */
 import { type ChildProcess, spawn } from "node:child_process"
 import { once } from "node:events"
@@ -26,7 +26,7 @@ const parcels: ReadonlyArray<Parcel> = Array.from({ length: 16 }, (_, n) => ({
   takes: n === 4 ? 10_000 : 300
 }))
 
-/** Starts the app again whenever it has died, until it is told to stop. */
+/** Starts the app again whenever it has died, until the returned value is disposed. */
 const supervise = (options: AppOptions) => {
   let child: ChildProcess | undefined
   let isOver = false
@@ -54,8 +54,8 @@ const supervise = (options: AppOptions) => {
   return { deaths: () => deaths, [Symbol.asyncDispose]: stop }
 }
 
-/** Asks again when the process that should answer has died. */
-const asked = async <A>(ask: () => Promise<A>): Promise<A> => {
+/** Repeats a request while the process that should answer it is dead. */
+const persist = async <A>(ask: () => Promise<A>): Promise<A> => {
   for (;;) {
     try {
       return await ask()
@@ -65,11 +65,11 @@ const asked = async <A>(ask: () => Promise<A>): Promise<A> => {
   }
 }
 
-/** What happens to the parcels, once the innocent ones have ended. */
+/** Emits the parcels; returns the outcomes of their runs once all but the killing one have ended. */
 const send = async (client: IronflowClient) => {
   const runIds = new Map<Parcel, string>()
   for (const parcel of parcels) {
-    const emitted = await asked(() => client.emit("parcel.sent", parcel, { idempotencyKey: parcel.name }))
+    const emitted = await persist(() => client.emit("parcel.sent", parcel, { idempotencyKey: parcel.name }))
     runIds.set(parcel, emitted.runIds[0]!)
   }
   const startedAt = performance.now()
@@ -77,12 +77,16 @@ const send = async (client: IronflowClient) => {
   await Promise.all(
     [...runIds].map(async ([parcel, runId]) => {
       if (parcel.kills) return
-      const { status } = await asked(() => client.waitForRun(runId, { timeout: 120_000 }))
+      const { status } = await persist(() => client.waitForRun(runId, { timeout: 120_000 }))
       outcomes.push(`${parcel.name} ${status}`)
     })
   )
   const poison = [...runIds].find(([{ kills }]) => kills)![1]
-  return { outcomes, tookMs: performance.now() - startedAt, poison: await asked(() => client.getRun(poison)) }
+  return {
+    outcomes,
+    tookMs: performance.now() - startedAt,
+    poison: await persist(() => client.getRun(poison))
+  }
 }
 
 const freePort = async (): Promise<number> => {
@@ -94,12 +98,12 @@ const freePort = async (): Promise<number> => {
   return port
 }
 
-const innocent = parcels.filter(({ kills }) => !kills).map(({ name }) => `${name} completed`)
+const harmlessOutcomes = parcels.filter(({ kills }) => !kills).map(({ name }) => `${name} completed`)
 
 describe.concurrent("a step that kills its process", () => {
   for (const transport of isLong ? (["polling", "rpc", "connect"] as const) : (["polling"] as const)) {
     it(
-      `does not keep the other runs of its worker from their end over ${transport}`,
+      `does not prevent the other runs of its worker from ending over ${transport}`,
       { timeout: 150_000 },
       async () => {
         await using engine = await startEngine({ filename: ":memory:", logger: false, listen: { port: 0 } })
@@ -110,7 +114,7 @@ describe.concurrent("a step that kills its process", () => {
         const { outcomes, poison, tookMs } = await send(engine.client)
 
         console.log(`${transport}: ${lives.deaths()} deaths, ${Math.round(tookMs)} ms`)
-        assert.sameMembers(outcomes, innocent)
+        assert.sameMembers(outcomes, harmlessOutcomes)
         assert.include(["running", "waiting"], poison.status)
       }
     )
@@ -129,7 +133,7 @@ describe.concurrent("a step that kills its process", () => {
       await client.close()
 
       console.log(`embedded: ${lives.deaths()} deaths, ${Math.round(tookMs)} ms`)
-      assert.sameMembers(outcomes, innocent)
+      assert.sameMembers(outcomes, harmlessOutcomes)
       assert.notStrictEqual(poison.status, "completed")
       assert.isAtMost(tookMs, 90_000)
     }

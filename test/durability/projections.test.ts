@@ -1,6 +1,6 @@
 /**
- * Projections with real processes that are killed: engine and workers die at times that a seed decides, while events come in
- * and somebody has a projection rebuilt. What is in the database is judged after each death of the engine and at the end.
+ * Projections with real processes that are killed: engine and workers are killed at seeded times, while events are
+ * emitted and projections are rebuilt. The database is judged after each kill of the engine and at the end.
  *
  * `IRONFLOW_TEST_SEED=7 IRONFLOW_TEST_ROUNDS=50` runs fifty schedules from seed 7 on.
  */
@@ -22,7 +22,7 @@ import { seeds } from "../Long.ts"
 const folder = fs.mkdtempSync(path.join(os.tmpdir(), "ironflow-durability-projections-"))
 afterAll(() => fs.rmSync(folder, { recursive: true, force: true }))
 
-/** Starts a program and waits until it says that it is ready; returns the rest of that line, too. */
+/** Starts a program. `ready` resolves with the rest of the line that says so. */
 const begin = async (file: string, ...args: ReadonlyArray<string>) => {
   const child = spawn(
     process.execPath,
@@ -66,12 +66,12 @@ const runSchedule = async (seed: number, home: string) => {
   children.add(engine.child)
   const serverUrl = await engine.ready
   const { port } = new URL(serverUrl)
-  const hire = async () => {
+  const startWorker = async () => {
     const worker = await begin("worker.ts", serverUrl, sideLog)
     children.add(worker.child)
     return worker
   }
-  const workers = [await hire(), await hire()]
+  const workers = [await startWorker(), await startWorker()]
   const client = createClient({ serverUrl })
 
   try {
@@ -82,7 +82,7 @@ const runSchedule = async (seed: number, home: string) => {
       for (let i = 0; i < 250; i++) {
         const name = dice.pick(["order.placed", "order.paid", "user.created"])
         const data = { amount: dice.between(1, 999), customer: `c-${dice.between(0, 5)}` }
-        // with its key it is stored once, however often it takes
+        // its key makes it stored once, however often it is repeated
         while (true) {
           try {
             last = (await client.emit(name, data, { idempotencyKey: `e-${i}` })).position ?? 0
@@ -96,11 +96,11 @@ const runSchedule = async (seed: number, home: string) => {
       }
     })()
 
-    const fates = makeDice(~seed)
+    const strikeDice = makeDice(~seed)
     for (let i = 0; i < 6; i++) {
-      await delay(fates.between(100, 700))
-      const fate = fates.between(0, 4)
-      if (fate <= 1) {
+      await delay(strikeDice.between(100, 700))
+      const kind = strikeDice.between(0, 4)
+      if (kind <= 1) {
         await kill(engine.child)
         kills++
         const copy = path.join(home, `copy-${i}.db`)
@@ -112,13 +112,13 @@ const runSchedule = async (seed: number, home: string) => {
         engine = await begin("engine.ts", database, port)
         children.add(engine.child)
         await engine.ready
-      } else if (fate <= 3) {
-        const which = fates.between(0, 1)
+      } else if (kind <= 3) {
+        const which = strikeDice.between(0, 1)
         await kill(workers[which]!.child)
         kills++
-        workers[which] = await hire()
+        workers[which] = await startWorker()
       } else {
-        await client.projections.rebuild(fates.pick(["one", "per-customer"])).then(
+        await client.projections.rebuild(strikeDice.pick(["one", "per-customer"])).then(
           () => rebuilds++,
           () => undefined
         )
@@ -164,7 +164,7 @@ describe("projections whose engine and workers are killed again and again", () =
 })
 
 describe("the judge", () => {
-  it("finds a state that is not the fold, one that is missing, and an event that was never handled", async () => {
+  it("finds a state that is not the fold, a state that is missing, and an event that was never handled", async () => {
     const home = fs.mkdtempSync(path.join(folder, "judge-"))
     const database = path.join(home, "engine.db")
     const { DatabaseSync } = await import("node:sqlite")

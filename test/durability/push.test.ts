@@ -2,8 +2,8 @@
  * An app in push mode that is killed again and again, in the middle of its turns: nothing is lost, and nothing that was
  * reported runs again.
  *
- * What happened is judged from the app's own file and from the steps that the engine shows, by code that shares nothing
- * with either. `IRONFLOW_TEST_SEED=7 IRONFLOW_TEST_ROUNDS=20` runs twenty schedules from seed 7 on.
+ * The judgement compares the app's own file with the steps that the engine shows, by code that shares nothing with
+ * either. `IRONFLOW_TEST_SEED=7 IRONFLOW_TEST_ROUNDS=20` runs twenty rounds from seed 7 on.
  */
 import { type ChildProcess, spawn } from "node:child_process"
 import { once } from "node:events"
@@ -51,7 +51,7 @@ const readLog = (file: string): ReadonlyArray<Line> =>
         .map((line) => JSON.parse(line) as Line)
     : []
 
-/** Steps by run that the engine has stored, with their results. */
+/** The results of the steps that the engine has stored, by run and step. */
 const storedSteps = async (
   { client }: IronflowEngine,
   runIds: ReadonlyArray<string>
@@ -91,18 +91,19 @@ describe("an app in push mode that is killed in the middle of turns", () => {
         }
 
         const violations: Array<string> = []
-        /** How long the file was when a life ended, and what the engine had by then. */
-        const seenAt: Array<{ readonly dead: number; readonly stored: ReadonlyMap<string, unknown> }> = []
+        /** The number of lines in the file when a life ended, and what the engine had stored by then. */
+        const seenAt: Array<{ readonly lineCount: number; readonly stored: ReadonlyMap<string, unknown> }> =
+          []
         let kills = 0
         for (let life = 0; life < 5; life++) {
           child = await startApp({ ...options, dieAfter: 1 + ((seed * 7 + life * 5) % 9) })
           const [, signal] = (await once(child, "exit")) as [unknown, string]
           expect(signal).toBe("SIGKILL")
           kills++
-          const dead = readLog(log).length
+          const lineCount = readLog(log).length
           const stored = await storedSteps(engine, runIds)
-          // what is stored now must not begin after this line
-          seenAt.push({ dead, stored })
+          // a step that is stored now must not begin after this line
+          seenAt.push({ lineCount, stored })
           if (stored.size === runIds.length * steps.length) break
         }
         child = await startApp(options)
@@ -119,10 +120,10 @@ describe("an app in push mode that is killed in the middle of turns", () => {
           }
         }
         const all = readLog(log)
-        for (const { dead, stored } of seenAt) {
+        for (const { lineCount, stored } of seenAt) {
           for (const key of stored.keys()) {
             const again = all
-              .slice(dead)
+              .slice(lineCount)
               .find((line) => line.t === "begin" && `${line.run} ${line.step}` === key)
             if (again !== undefined) violations.push(`${key} had been reported, and began again`)
           }
@@ -136,7 +137,7 @@ describe("an app in push mode that is killed in the middle of turns", () => {
 
         expect(violations).toEqual([])
         expect(kills).toBeGreaterThan(2)
-        // a kill costs what was running in each run, and no more
+        // a kill repeats only the steps that were running, at most two in each run
         expect(executions).toBeLessThanOrEqual(runIds.length * steps.length + kills * runIds.length * 2)
       }
     )

@@ -1,7 +1,8 @@
 /**
- * Entity streams (G9) and `step.tx` with real processes that are killed: engine and worker apart, and both in one.
+ * Entity streams (G9) and `step.tx` with real processes that are killed: engine and worker in two processes, and in
+ * one.
  *
- * `IRONFLOW_TEST_SEED=7 IRONFLOW_TEST_ROUNDS=100` runs a hundred schedules from seed 7 on instead of the usual few.
+ * `IRONFLOW_TEST_SEED=7 IRONFLOW_TEST_ROUNDS=100` runs a hundred plans from seed 7 on instead of the usual few.
  */
 import fs from "node:fs"
 import os from "node:os"
@@ -26,7 +27,9 @@ const planOf = (seed: number): BankPlan => {
   return { seed, embedded: seed % 2 === 0, deaths, transfers: 20, appends: 40 }
 }
 
-/** The worker's process dies around the end of a body: before it returns, and while its writes are on their way. */
+/**
+ * The worker's process is killed around the end of a body: before it returns, and while its writes are on their way.
+ */
 const aroundTheEnd = (embedded: boolean): BankPlan => ({
   seed: 0,
   embedded,
@@ -46,7 +49,7 @@ describe("a bank with processes that are killed", () => {
 
   for (const seed of seeds(2, 10)) {
     it(
-      `loses nothing, writes nothing twice and nothing by half, with seed ${seed}`,
+      `loses nothing, and writes nothing twice or in part, with seed ${seed}`,
       {
         timeout: 240_000
       },
@@ -59,8 +62,8 @@ describe("a bank with processes that are killed", () => {
         assert.deepStrictEqual(violations, [], `seed ${seed}`)
         assert.isAtLeast(figures.acknowledged, 160)
         assert.isAtLeast(figures.transfers, 20)
-        assert.isAbove(figures.conflicts, 0, "the writers meet")
-        assert.lengthOf(evidence.snapshots, deaths, "one for each death of the engine")
+        assert.isAbove(figures.conflicts, 0, "the writers conflict")
+        assert.lengthOf(evidence.snapshots, deaths, "one snapshot for each death of the engine")
       }
     )
   }
@@ -118,9 +121,9 @@ describe("a bank with processes that are killed", () => {
       /is stored, and has written /
     ],
     ["a wrong count", "UPDATE streams SET version = version + 1", /is said to be at version/]
-  ])("is found out when there is %s in its books", (_, damage, complaint) => {
-    if (last === undefined) return assert.fail("there are no books")
-    const copy = path.join(newFolder(), "books.db")
+  ])("is found to be damaged when its database has %s", (_, damage, complaint) => {
+    if (last === undefined) return assert.fail("there is no evidence: no bank has run")
+    const copy = path.join(newFolder(), "damaged.db")
     fs.copyFileSync(last.database, copy)
     const db = new DatabaseSync(copy)
     db.exec(damage)

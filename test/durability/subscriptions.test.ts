@@ -1,8 +1,9 @@
 /**
- * Subscriptions (G10, G12) with real processes: an engine and two houses of clients are killed, and connections are cut, while
- * writers write. Afterwards the database and what the clients have logged are judged.
+ * Subscriptions (G10, G12) with real processes: an engine and two hosts of subscribers are killed, and connections are
+ * cut, while writers write. Afterwards the database and the logs of the subscribers are judged.
  *
- * `IRONFLOW_TEST_SEED=7 IRONFLOW_TEST_ROUNDS=100` runs a hundred storms from seed 7 on; `IRONFLOW_TEST_STRIKES` makes each longer.
+ * `IRONFLOW_TEST_SEED=7 IRONFLOW_TEST_ROUNDS=100` runs a hundred storms from seed 7 on; `IRONFLOW_TEST_STRIKES` makes
+ * each longer.
  */
 import fs from "node:fs"
 import os from "node:os"
@@ -11,7 +12,7 @@ import process from "node:process"
 import { DatabaseSync } from "node:sqlite"
 import { createClient, createSubscriptionClient } from "@ironflow/node"
 import { afterAll, assert, describe, it, vi } from "vitest"
-import { copyDatabase, EngineHouse, freePort, Life } from "./Chaos.ts"
+import { copyDatabase, EngineProcess, freePort, Life } from "./Chaos.ts"
 import type { ClientLine } from "./subscriptions/client.ts"
 import { runStorm } from "./subscriptions/Storm.ts"
 import { judgeStorm, type StormEvidence } from "./subscriptions/StormChecker.ts"
@@ -29,7 +30,7 @@ describe("subscribers in a storm", () => {
 
   for (const seed of seeds(1, 10)) {
     it(
-      `see everything, in order, and nothing again that they have acked, with seed ${seed}`,
+      `see everything in order, and nothing again that they have acked, with seed ${seed}`,
       {
         timeout: 60_000 + strikes * 5000
       },
@@ -48,7 +49,7 @@ describe("subscribers in a storm", () => {
     )
   }
 
-  /** What a subscriber was told in its last life. */
+  /** What a subscriber received in its last life. */
   const gotBy = (lines: ReadonlyArray<ClientLine>, who: string) => {
     const begun = lines.findLastIndex((line) => line.who === who && line.t === "life")
     return lines.flatMap((line, at) =>
@@ -58,10 +59,9 @@ describe("subscribers in a storm", () => {
   const without = (lines: ReadonlyArray<ClientLine>, ...gone: ReadonlyArray<ClientLine | undefined>) =>
     lines.filter((line) => !gone.includes(line))
   /**
-   * The first event that somebody of a name got and acked, and where the log says which: no strike has made it unsure until when
-   * the connection held it.
+   * The delivery and the ack of the event that a subscriber of this name acked soonest: in so short a time no strike has made
+   * it uncertain how long the connection held the event.
    */
-  /** What was acked soonest: the connection was hardly struck between. */
   const ackedBy = (lines: ReadonlyArray<ClientLine>, name: string) => {
     const acks = lines.flatMap((ack, told) => {
       if (!ack.who.startsWith(name) || ack.t !== "told" || ack.how !== "ack") return []
@@ -77,12 +77,12 @@ describe("subscribers in a storm", () => {
     return lines.toSpliced(told + 1, 0, { ...got, at: at + 0.001 })
   }
 
-  const lies: ReadonlyArray<
+  const forgeries: ReadonlyArray<
     readonly [string, (lines: ReadonlyArray<ClientLine>) => ReadonlyArray<ClientLine>, RegExp]
   > = [
     ["a gap", (lines) => without(lines, gotBy(lines, "all.0")[3]?.line), /^all\.0 got .*: a gap/],
     [
-      "a gap over the death of its process",
+      "a gap across the death of its process",
       (lines) => {
         const mine = lines.filter((line) => line.who === "resumer.0" && line.t === "got")
         return without(lines, mine[Math.floor(mine.length / 2)])
@@ -105,9 +105,13 @@ describe("subscribers in a storm", () => {
       },
       /^even\.0 got .*: out of order/
     ],
-    ["no end", (lines) => without(lines, gotBy(lines, "careful.1").at(-1)?.line), /^careful\.1 has come to/],
     [
-      "what was not subscribed to",
+      "a missing last event",
+      (lines) => without(lines, gotBy(lines, "careful.1").at(-1)?.line),
+      /^careful\.1 has come to/
+    ],
+    [
+      "an event that was not subscribed to",
       (lines) => {
         const { at, line } = gotBy(lines, "even.1")[0]!
         return lines.with(at, { ...line, id: "evt_of_somebody_else" })
@@ -141,7 +145,7 @@ describe("subscribers in a storm", () => {
       /^group printers: nobody has settled/
     ],
     [
-      "a message of somebody else",
+      "a message that is not for the group",
       (lines) => {
         const { got } = ackedBy(lines, "packer")
         return lines.map((line) => (line === got ? { ...got, id: "evt_of_somebody_else" } : line))
@@ -150,9 +154,9 @@ describe("subscribers in a storm", () => {
     ]
   ]
 
-  it.each(lies)("are found out when a log tells of %s", (_, tell, complaint) => {
+  it.each(forgeries)("are found to be wrong when a log has %s", (_, forge, complaint) => {
     if (last === undefined) return assert.fail("there is no evidence")
-    const { violations } = judgeStorm({ ...last, lines: tell(last.lines) })
+    const { violations } = judgeStorm({ ...last, lines: forge(last.lines) })
 
     assert.isTrue(
       violations.some((violation) => complaint.test(violation)),
@@ -177,7 +181,7 @@ describe("subscribers in a storm", () => {
       "UPDATE consumer_groups SET cursor = 1",
       /^group printers has not come to the end/
     ]
-  ])("are found out when the database has %s", (_, damage, complaint) => {
+  ])("are found to be wrong when the database has %s", (_, damage, complaint) => {
     if (last === undefined) return assert.fail("there is no evidence")
     const database = path.join(newFolder(), "storm.db")
     copyDatabase(last.database, database)
@@ -195,7 +199,7 @@ describe("subscribers in a storm", () => {
 })
 
 it("a paused group delivers nothing across kills, and then continues with its held events", async () => {
-  const engine = new EngineHouse(path.join(newFolder(), "paused.db"), await freePort(), cache)
+  const engine = new EngineProcess(path.join(newFolder(), "paused.db"), await freePort(), cache)
   const restart = async () => {
     await engine.kill()
     await engine.start()
@@ -205,8 +209,8 @@ it("a paused group delivers nothing across kills, and then continues with its he
   using sub = createSubscriptionClient({ serverUrl: engine.url, reconnectDelay: 5, maxReconnectDelay: 50 })
   try {
     await sub.connect()
-    const passersby: Array<number> = []
-    await sub.subscribe("topic:>", { onEvent: ({ data }) => passersby.push(data.i) })
+    const seenWithoutGroup: Array<number> = []
+    await sub.subscribe("topic:>", { onEvent: ({ data }) => seenWithoutGroup.push(data.i) })
     const seen: Array<{ readonly i: number; readonly eventId: string }> = []
     const member = await sub.subscribe("topic:news", {
       consumerGroup: "printers",
@@ -227,10 +231,10 @@ it("a paused group delivers nothing across kills, and then continues with its he
       assert.strictEqual(group.memberCount, 1)
       assert.deepInclude(group, { status: "paused", pausedBy: "ops", lag: 1, inFlight: 0, retrying: 2 })
     }, 5000)
-    await vi.waitFor(() => assert.include(passersby, 5), 5000)
+    await vi.waitFor(() => assert.include(seenWithoutGroup, 5), 5000)
     assert.deepStrictEqual(numbers(), [1, 2, 3, 4])
 
-    // as soon as it is acknowledged, it holds
+    // the filter applies once it is acknowledged
     await client.consumerGroups.update("printers", { filter: "event.data.i != 6" })
     for (const i of [6, 7]) await publish(i)
     await client.consumerGroups.resume("printers")
@@ -241,7 +245,7 @@ it("a paused group delivers nothing across kills, and then continues with its he
     assert.deepStrictEqual(
       numbers().filter((i) => i <= 2),
       [1, 2],
-      "acked ones have not come again"
+      "acked events are not delivered again"
     )
     assert.strictEqual((await client.consumerGroups.get("printers")).status, "active")
   } finally {
@@ -252,41 +256,35 @@ it("a paused group delivers nothing across kills, and then continues with its he
 it.each([
   ["killed", "SIGKILL", "30s"],
   ["frozen for longer than its `ackWait`", "SIGSTOP", "1s"]
-] as const)(
-  "a member that is %s has done nothing with what it holds: others get all of it",
-  async (_, signal, ackWait) => {
-    const engine = new EngineHouse(path.join(newFolder(), "lost.db"), await freePort(), cache)
-    await engine.start()
-    await using client = createClient({ serverUrl: engine.url })
-    using sub = createSubscriptionClient({ serverUrl: engine.url })
-    const member = new Life("subscriptions/member.ts", { serverUrl: engine.url, ackWait }, cache)
-    try {
-      const group = { name: "printers", pattern: "topic:news", maxRedeliveries: signal === "SIGKILL" ? 0 : 1 }
-      await client.consumerGroups.create(group)
-      const ten = Array.from({ length: 10 }, (_, i) => i)
-      for (const i of ten) await client.publish("news", { i })
-      assert.isTrue(await member.says("got 0"))
-      assert.deepInclude(await client.consumerGroups.get("printers"), { inFlight: 10, lag: 0 })
+] as const)("all events that a member holds go to others when it is %s", async (_, signal, ackWait) => {
+  const engine = new EngineProcess(path.join(newFolder(), "lost.db"), await freePort(), cache)
+  await engine.start()
+  await using client = createClient({ serverUrl: engine.url })
+  using sub = createSubscriptionClient({ serverUrl: engine.url })
+  const member = new Life("subscriptions/member.ts", { serverUrl: engine.url, ackWait }, cache)
+  try {
+    const group = { name: "printers", pattern: "topic:news", maxRedeliveries: signal === "SIGKILL" ? 0 : 1 }
+    await client.consumerGroups.create(group)
+    const ten = Array.from({ length: 10 }, (_, i) => i)
+    for (const i of ten) await client.publish("news", { i })
+    assert.isTrue(await member.says("got 0"))
+    assert.deepInclude(await client.consumerGroups.get("printers"), { inFlight: 10, lag: 0 })
 
-      member.child.kill(signal)
+    member.child.kill(signal)
 
-      const seen: Array<number> = []
-      for await (const { ack, data } of sub.stream("topic:news", { consumerGroup: "printers" })) {
-        seen.push(data.i)
-        if (seen.length < 10) continue
-        await ack()
-        break
-      }
-      assert.deepStrictEqual(seen, ten)
-      const done = { lag: 0, inFlight: 0, retrying: 0, givenUp: 0 }
-      await vi.waitFor(
-        async () => assert.deepInclude(await client.consumerGroups.get("printers"), done),
-        5000
-      )
-    } finally {
-      member.child.kill("SIGKILL")
-      await member.ends("SIGKILL", null)
-      await engine.kill()
+    const seen: Array<number> = []
+    for await (const { ack, data } of sub.stream("topic:news", { consumerGroup: "printers" })) {
+      seen.push(data.i)
+      if (seen.length < 10) continue
+      await ack()
+      break
     }
+    assert.deepStrictEqual(seen, ten)
+    const done = { lag: 0, inFlight: 0, retrying: 0, givenUp: 0 }
+    await vi.waitFor(async () => assert.deepInclude(await client.consumerGroups.get("printers"), done), 5000)
+  } finally {
+    member.child.kill("SIGKILL")
+    await member.ends("SIGKILL", null)
+    await engine.kill()
   }
-)
+})

@@ -49,9 +49,9 @@ const OrderReturned = defineEvent({
   name: "order.returned",
   schema: z.object({ orderId: z.string(), at: z.iso.datetime().transform((text) => new Date(text)) })
 })
-/** Does not define itself: what it takes is not what JSON brings back. */
+/** Its schema refuses its own data once that has been JSON. */
 const OrderDated = defineEvent({ name: "order.dated", schema: z.object({ at: z.date() }) })
-/** Answers later. */
+/** Its schema is asynchronous. */
 const OrderChecked = defineEvent({
   name: "order.checked",
   schema: z.object({ orderId: z.string().refine(async (id) => id !== "o-0", "o-0 is no order") })
@@ -251,7 +251,7 @@ describe.each([
     )
   })
 
-  test("emits many in their order, all or none", async () => {
+  test("emits many events in their order, all or none", async () => {
     const { totalCount } = await clientOf().listRuns()
     const results = await clientOf().emitMany([
       { event: OrderPlaced, data: { orderId: id("o-5") } },
@@ -279,7 +279,7 @@ describe.each([
     expect((await clientOf().listRuns()).totalCount).toBe(totalCount + 4)
   })
 
-  test("refuses more than a transaction may hold", async () => {
+  test("refuses more events than a transaction may hold", async () => {
     const { totalCount } = await clientOf().listRuns()
     const event = { event: OrderPlaced, data: { orderId: "o-1" } }
     const large = { event: OrderPlaced, data: { orderId: "x".repeat(1_000_000) } }
@@ -391,7 +391,7 @@ test("projections of both kinds get decoded data", async () => {
 
 describe("subscriptions by definition", () => {
   test.each(["in this process", "over HTTP"])(
-    "get decoded data %s, and what does not fit is an error",
+    "get decoded data %s, and an error for data that does not fit",
     async (where) => {
       const client = createSubscriptionClient(where === "over HTTP" ? { serverUrl: engine.url! } : { engine })
       const events: Array<unknown> = []
@@ -429,7 +429,7 @@ describe("subscriptions by definition", () => {
 })
 
 describe("an invoked function with definitions", () => {
-  test("sees the event that its input matches, and fails for one that matches none", async () => {
+  test("gets the event that its input fits, and fails for an input that fits none", async () => {
     const calls = createFunction(
       { id: "calls", triggers: [{ event: "call.wanted" }] },
       async ({ step, event }) => {
@@ -439,7 +439,7 @@ describe("an invoked function with definitions", () => {
         return { placed, shipped, wrong }
       }
     )
-    // each input fits one of them only
+    // each input fits one definition only
     const Strict = defineEvent({ name: "order.placed", schema: z.strictObject({ orderId: z.string() }) })
     const called = createFunction({ id: "orders", triggers: [Strict, OrderShipped] }, ({ event }) =>
       event.name === "order.placed"
@@ -458,7 +458,7 @@ describe("an invoked function with definitions", () => {
   })
 })
 
-test("events of an earlier version are brought to that of the definition before they are checked", async () => {
+test("events of an earlier version are upcast to the version of the definition before they are checked", async () => {
   const definitions = createEventDefinitionRegistry()
   const V2 = defineEvent({
     name: "order.priced",
@@ -492,7 +492,7 @@ test("definitions of one event in two versions are refused among triggers, and a
   )
 })
 
-test("a schedule beside a definition is not checked by it", async () => {
+test("the event of a schedule is not checked by a definition beside it", async () => {
   const fn = createFunction(
     { id: "nightly", triggers: [OrderPlaced, { cron: "0 9 * * *" }] },
     ({ event }) => event.name
@@ -594,7 +594,7 @@ describe("with Effect", () => {
   test("the client does the same over HTTP", async () => {
     const services = Client.layerHttp({ serverUrl: engine.url! }).pipe(Layer.provide(FetchHttpClient.layer))
 
-    // what others have emitted and does not fit is logged
+    // events of other tests that do not fit are logged
     const quiet = Layer.merge(services, Logger.layer([]))
 
     expect(await Effect.runPromise(Effect.provide(program, quiet))).toEqual(expected)

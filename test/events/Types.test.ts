@@ -1,4 +1,4 @@
-/** What the compiler knows of events that are defined, and what it refuses. The assertions are `tsc`'s; nothing runs. */
+/** What the compiler knows of defined events, and what it refuses. `tsc` checks the assertions; nothing runs. */
 import {
   createClient,
   createFunction,
@@ -65,7 +65,7 @@ describe("a definition", () => {
     expectTypeOf(OrderPlaced.name).toEqualTypeOf<"order.placed">()
   })
 
-  test("of an Effect schema may be made by either function", () => {
+  test("of an Effect schema can be made by either function", () => {
     const Same = defineEvent({ name: "order.shipped", schema: OrderShipped.schema })
 
     expectTypeOf(Same).toEqualTypeOf(OrderShipped)
@@ -105,7 +105,7 @@ describe("emit", () => {
       client.emit(OrderPlaced, { orderId: 7 })
       // @ts-expect-error -- a member is missing
       client.emit(OrderPlaced, {})
-      // @ts-expect-error -- a member that is none
+      // @ts-expect-error -- a member that does not exist
       client.emit(OrderPlaced, { orderId: "o-1", amonut: 5 })
       // @ts-expect-error -- the encoded date, where a Date goes in
       client.emit(OrderShipped, { orderId: "o-1", shippedAt: "2026-01-02T03:04:05.000Z" })
@@ -113,12 +113,12 @@ describe("emit", () => {
       client.emit(OrderPlaced)
       // @ts-expect-error -- neither a name nor a definition
       client.emit(7, {})
-      // @ts-expect-error -- as of `emit`
+      // @ts-expect-error -- a number in place of text, as for `emit`
       client.emitSync(OrderPlaced, { orderId: 7 })
     })
   })
 
-  test("of many takes each with its data", () => {
+  test("of many takes each event with its data", () => {
     compiles(() =>
       client.emitMany([
         { event: OrderPlaced, data: { orderId: "o-1" }, idempotencyKey: "1" },
@@ -155,7 +155,7 @@ describe("triggers", () => {
   test("by one definition give its event", () => {
     createFunction({ id: "f", triggers: [OrderPlaced] }, async ({ event }) => {
       expectTypeOf(event).toEqualTypeOf<IronflowEvent<Placed, "order.placed">>()
-      // @ts-expect-error -- not among the data
+      // @ts-expect-error -- the data has no such member
       return event.data.customer
     })
     createFunction(
@@ -198,7 +198,7 @@ describe("triggers", () => {
     })
   })
 
-  test("of other kinds beside definitions have the type of the function's schema", () => {
+  test("of other kinds beside definitions give the type of the function's schema", () => {
     createFunction(
       { id: "f", triggers: [OrderPlaced, { cron: "0 9 * * *" }], schema: z.object({ day: z.number() }) },
       ({ event }) => {
@@ -209,7 +209,7 @@ describe("triggers", () => {
     )
   })
 
-  test("have no options that do not exist", () => {
+  test("refuse options that do not exist", () => {
     compiles(() => {
       // @ts-expect-error -- misspelled
       createFunction({ id: "f", triggers: [{ event: "order.placed", expresion: "true" }] }, () => 1)
@@ -314,7 +314,7 @@ test("projections get the events of their definitions", () => {
     events: [OrderPlaced],
     handler: async (event) => {
       expectTypeOf(event.data).toEqualTypeOf<Placed>()
-      // @ts-expect-error -- not among the data
+      // @ts-expect-error -- the data has no such member
       return event.data.email
     }
   })
@@ -361,7 +361,7 @@ test("subscriptions give the data of the definition", () => {
     const manual = await client.subscribe(OrderShipped, { ackMode: "manual", onEvent: () => undefined })
     expectTypeOf(manual.ack).toBeFunction()
     for await (const event of client.stream(OrderPlaced)) expectTypeOf(event.data).toEqualTypeOf<Placed>()
-    // @ts-expect-error -- not among the data
+    // @ts-expect-error -- the data has no such member
     await client.subscribe(OrderPlaced, { onEvent: ({ data }) => data.customer })
   })
   compiles(() =>
@@ -456,7 +456,7 @@ describe("a map of events", () => {
     }>()
   })
 
-  test("does not change a client without one", () => {
+  test("does not change the type of a client without one", () => {
     expectTypeOf<ReturnType<typeof createClient>>().toEqualTypeOf<IronflowClient>()
     expectTypeOf(createClient()).toEqualTypeOf<IronflowClient>()
   })

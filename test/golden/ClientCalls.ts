@@ -1,4 +1,4 @@
-/** Every method of the client, each called once as it should be. */
+/** Every method of the client, each with one valid call. */
 import type { IronflowClient } from "@ironflow/node"
 import { apiKeysMethods } from "../../src/Client/ApiKeys.ts"
 import { clientMethods } from "../../src/Client/Client.ts"
@@ -17,10 +17,10 @@ import { nouns } from "./nouns/All.ts"
 
 type Method = (client: IronflowClient, given: Given) => Promise<unknown>
 
-/** The methods of an area, and the noun with what there is for them to be about. */
+/** The methods of an area, and the noun whose data they use. */
 interface Area {
   readonly methods: ReadonlyArray<string>
-  readonly about: Noun
+  readonly noun: Noun
   readonly calls: Readonly<Record<string, Method>>
 }
 
@@ -31,7 +31,7 @@ const inLibrary = { namespace: "library", pattern: "news" }
 const rule = { name: "orders", effect: "allow", actions: "emit:*", resources: "event:order.*" } as const
 const id = ({ id = "" }: Given): string => id
 const carts = (client: IronflowClient) => client.kv().bucket("carts")
-const rest = (methods: ReadonlyArray<string>, names: ReadonlyArray<string>): ReadonlyArray<string> =>
+const only = (methods: ReadonlyArray<string>, names: ReadonlyArray<string>): ReadonlyArray<string> =>
   methods.filter((method) => names.includes(method))
 const ofRuns = [
   "getRun",
@@ -71,7 +71,7 @@ export const areas: Readonly<Record<string, Area>> = {
     methods: Object.keys(clientMethods).filter(
       (name) => ![...ofRuns, ...ofBulk, ...ofEngines, ...ofTopics, ...ofLog].includes(name)
     ),
-    about: nouns.events,
+    noun: nouns.events,
     calls: {
       emit: (client) => client.emit("order.placed", data, emitting),
       trigger: (client) => client.trigger("order.placed", data),
@@ -84,8 +84,8 @@ export const areas: Readonly<Record<string, Area>> = {
     }
   },
   log: {
-    methods: rest(Object.keys(clientMethods), ofLog),
-    about: nouns.log,
+    methods: only(Object.keys(clientMethods), ofLog),
+    noun: nouns.log,
     calls: {
       listEvents: (client) =>
         client.listEvents({
@@ -101,8 +101,8 @@ export const areas: Readonly<Record<string, Area>> = {
     }
   },
   topics: {
-    methods: rest(Object.keys(clientMethods), ofTopics),
-    about: nouns.topics,
+    methods: only(Object.keys(clientMethods), ofTopics),
+    noun: nouns.topics,
     calls: {
       publish: (client) => client.publish("news", data, { idempotencyKey: "once" }),
       listTopics: (client) => client.listTopics(),
@@ -110,8 +110,8 @@ export const areas: Readonly<Record<string, Area>> = {
     }
   },
   runs: {
-    methods: rest(Object.keys(clientMethods), ofRuns),
-    about: nouns.runs,
+    methods: only(Object.keys(clientMethods), ofRuns),
+    noun: nouns.runs,
     calls: {
       getRun: (client, { completed = "" }) => client.getRun(completed),
       listRuns: (client) => client.listRuns({ functionId: "ship-order", status: "failed", limit: 1 }),
@@ -139,8 +139,8 @@ export const areas: Readonly<Record<string, Area>> = {
     }
   },
   bulk: {
-    methods: rest(Object.keys(clientMethods), ofBulk),
-    about: nouns.bulk,
+    methods: only(Object.keys(clientMethods), ofBulk),
+    noun: nouns.bulk,
     calls: {
       bulk: (client) =>
         client.bulk(
@@ -165,8 +165,8 @@ export const areas: Readonly<Record<string, Area>> = {
     }
   },
   functions: {
-    methods: rest(Object.keys(clientMethods), ofEngines),
-    about: nouns.functions,
+    methods: only(Object.keys(clientMethods), ofEngines),
+    noun: nouns.functions,
     calls: {
       listFunctions: (client) => client.listFunctions(),
       pauseFunction: (client) => client.pauseFunction("ship-order", { reason: "the bank is down", by: "me" }),
@@ -182,7 +182,7 @@ export const areas: Readonly<Record<string, Area>> = {
   },
   streams: {
     methods: Object.keys(streamMethods),
-    about: nouns.streams,
+    noun: nouns.streams,
     calls: {
       append: (client) =>
         client.streams.append("o-1", paid, {
@@ -214,7 +214,7 @@ export const areas: Readonly<Record<string, Area>> = {
   },
   kv: {
     methods: Object.keys(kvMethods),
-    about: nouns.kv,
+    noun: nouns.kv,
     calls: {
       createBucket: (client) =>
         client.kv().createBucket({ name: "orders", description: "new", ttlSeconds: 60, history: 3 }),
@@ -225,7 +225,7 @@ export const areas: Readonly<Record<string, Area>> = {
   },
   keys: {
     methods: Object.keys(kvBucketMethods),
-    about: nouns.kv,
+    noun: nouns.kv,
     calls: {
       get: (client) => carts(client).get("c-1"),
       put: (client) => carts(client).put("shelf/c-4", { items: [1] }),
@@ -244,7 +244,7 @@ export const areas: Readonly<Record<string, Area>> = {
   },
   config: {
     methods: Object.keys(configMethods),
-    about: nouns.config,
+    noun: nouns.config,
     calls: {
       set: (client) => client.config().set("prices", { someVat: 0.2 }),
       get: (client) => client.config().get("prices"),
@@ -255,7 +255,7 @@ export const areas: Readonly<Record<string, Area>> = {
   },
   secrets: {
     methods: Object.keys(secretsMethods),
-    about: nouns.secrets,
+    noun: nouns.secrets,
     calls: {
       set: (client) => client.secrets.set("STRIPE_KEY", "sk_2"),
       get: (client) => client.secrets.get("STRIPE_KEY"),
@@ -265,7 +265,7 @@ export const areas: Readonly<Record<string, Area>> = {
   },
   consumerGroups: {
     methods: Object.keys(consumerGroupsMethods),
-    about: nouns.groups,
+    noun: nouns.groups,
     calls: {
       create: (client) =>
         client.consumerGroups.create({
@@ -289,7 +289,7 @@ export const areas: Readonly<Record<string, Area>> = {
   },
   projections: {
     methods: Object.keys(projectionsMethods),
-    about: nouns.projections,
+    noun: nouns.projections,
     calls: {
       get: (client) => client.projections.get("totals", { partition: "ada" }),
       list: (client) => client.projections.list(),
@@ -306,7 +306,7 @@ export const areas: Readonly<Record<string, Area>> = {
   },
   apiKeys: {
     methods: Object.keys(apiKeysMethods),
-    about: nouns.apikeys,
+    noun: nouns.apikeys,
     calls: {
       create: (client) =>
         client.apiKeys.create({
@@ -323,7 +323,7 @@ export const areas: Readonly<Record<string, Area>> = {
   },
   orgs: {
     methods: Object.keys(orgsMethods),
-    about: nouns.orgs,
+    noun: nouns.orgs,
     calls: {
       create: (client) => client.orgs.create({ name: "Acme" }),
       list: (client) => client.orgs.list(),
@@ -334,7 +334,7 @@ export const areas: Readonly<Record<string, Area>> = {
   },
   roles: {
     methods: Object.keys(rolesMethods),
-    about: nouns.roles,
+    noun: nouns.roles,
     calls: {
       create: (client) => client.roles.create({ name: "deployer", org_id: "org_default" }),
       list: (client) => client.roles.list("org_default"),
@@ -347,7 +347,7 @@ export const areas: Readonly<Record<string, Area>> = {
   },
   policies: {
     methods: Object.keys(policiesMethods),
-    about: nouns.policies,
+    noun: nouns.policies,
     calls: {
       create: (client) =>
         client.policies.create({
@@ -363,7 +363,7 @@ export const areas: Readonly<Record<string, Area>> = {
   },
   pushEndpoints: {
     methods: Object.keys(pushEndpointsMethods),
-    about: nouns.push,
+    noun: nouns.push,
     calls: {
       register: (client, { handler = "" }) => client.pushEndpoints.register(handler),
       list: (client) => client.pushEndpoints.list(),

@@ -1,30 +1,30 @@
-/** Sends the requests of one endpoint to an engine of its own, and keeps what was said. */
+/** Sends the requests of one endpoint to its own engine, and keeps the exchanges. */
 import { pathOf } from "../../src/Protocol/Http/Endpoints.ts"
 import { type EndpointName, endpoints } from "../../src/Protocol/Rows.ts"
 import { type Got, Rig, type Sent } from "./Rig.ts"
 import { type Entry, Names, readable } from "./Transcript.ts"
 import { type Call, type Variation, variantsOf } from "./Variants.ts"
 
-/** Ids and names of what there is. */
+/** Ids and names of existing data. */
 export type Given = Readonly<Record<string, string>>
 
 export interface Spec extends Variation {
-  /** What is made anew for each request. */
+  /** Makes new data for each request. */
   readonly fresh?: (rig: Rig, given: Given, n: number) => Promise<Given>
-  /** A request that is as it should be, and uses all there is to use. */
+  /** A valid request that uses every field. */
   readonly call: (given: Given) => Call
   readonly more?: Readonly<Record<string, (given: Given) => Call>>
-  /** Where limit and cursor go, and values of the cursor that are none. */
+  /** Where limit and cursor go; set when the endpoint has pages. */
   readonly pages?: "query" | "body"
 }
 
 export interface Noun {
-  /** What there is before the first request. */
+  /** Makes the data that exists before the first request. */
   readonly setUp?: (rig: Rig) => Promise<Given>
   readonly endpoints: { readonly [Name in EndpointName]?: Spec }
 }
 
-/** Fails when it is not carried out. */
+/** Sends a request; fails when it is refused. */
 export const ok = async (
   rig: Rig,
   method: string,
@@ -34,7 +34,7 @@ export const ok = async (
 ) => {
   const { status, text } = await rig.send({ method, path, body, headers })
   if (status >= 300) throw new Error(`${method} ${path} was answered with ${status} ${text}`)
-  // oxlint-disable-next-line typescript/no-explicit-any -- what the engine answers is what is looked into
+  // oxlint-disable-next-line typescript/no-explicit-any -- the tests check what the engine answers
   return (text === "" ? undefined : JSON.parse(text)) as any
 }
 
@@ -49,14 +49,14 @@ export const sentOf = (name: EndpointName, { body, headers, query, variables, wa
   waitsMs
 })
 
-/** What is kept of an answer. */
+/** The recorded part of an answer. */
 export const answerOf = ({ headers, status, text }: Got, names: Names): Entry => {
   const type = headers.find(([name]) => name === "content-type")?.[1]
   const others = headers.filter(([name]) => name !== "content-type" && name !== "x-ironflow-channel")
   return {
     status,
     ...(type === undefined ? {} : { type }),
-    // every answer has it but for those of HTTP/2
+    // every answer has it, except over HTTP/2
     ...(headers.some(([name]) => name === "x-ironflow-channel") ? {} : { channel: "not offered" }),
     ...(others.length === 0
       ? {}
@@ -74,7 +74,7 @@ export const requestOf = ({ body, headers, method, path }: Sent, names: Names): 
   ...(body === undefined ? {} : { body: shown(body, names) })
 })
 
-/** All exchanges about an endpoint. Answers that are like an earlier one say so. */
+/** All exchanges with an endpoint. An answer that equals an earlier one only refers to it. */
 export const exchangesOf = async (name: EndpointName, noun: Noun): Promise<ReadonlyArray<Entry>> => {
   const spec = noun.endpoints[name]!
   await using rig = await Rig.start()

@@ -1,6 +1,6 @@
 /**
- * An engine with its HTTP server in this process, of which nothing is left to chance: its clock stands still until it is told to
- * go on, its chance is seeded, and its database is in memory. And the plain requests that it is sent, over loopback.
+ * An engine with its HTTP server in this process, all of which is deterministic: its clock moves only when a test moves it,
+ * its random numbers have a seed, and its database is in memory. Requests go to it over loopback.
  */
 import * as Http from "node:http"
 import * as Clock from "effect/Clock"
@@ -20,14 +20,14 @@ import { makeClock } from "../../src/Testing/VirtualTime.ts"
 import { type Script, ScriptedServer } from "../Client/ScriptedServer.ts"
 
 const START = Date.UTC(2030, 0, 1)
-/** Real time in which everything is answered that is not waiting for the clock. */
+/** The longest real time of an answer that does not wait for the clock. */
 const PATIENCE_MS = 10_000
 
 export interface Sent {
   readonly method: string
   readonly path: string
   readonly headers?: Readonly<Record<string, string>> | undefined
-  /** Text and bytes go out as they are, anything else as JSON. */
+  /** Text and bytes are sent unchanged, anything else as JSON. */
   readonly body?: unknown
   /** Virtual milliseconds that the engine waits before it answers. */
   readonly waitsMs?: number | undefined
@@ -40,12 +40,12 @@ export interface Got {
   readonly text: string
 }
 
-/** Headers that say how the bytes travel. */
-const ofTheConnection = new Set(["date", "connection", "keep-alive", "content-length", "transfer-encoding"])
+/** Headers of the connection, which are not recorded. */
+const connectionHeaders = new Set(["date", "connection", "keep-alive", "content-length", "transfer-encoding"])
 
 export const headersIn = (raw: ReadonlyArray<string>): Array<[name: string, value: string]> =>
   raw.flatMap((name, i) =>
-    i % 2 === 0 && !ofTheConnection.has(name.toLowerCase())
+    i % 2 === 0 && !connectionHeaders.has(name.toLowerCase())
       ? [[name.toLowerCase(), raw[i + 1]!] as [string, string]]
       : []
   )
@@ -53,7 +53,7 @@ export const headersIn = (raw: ReadonlyArray<string>): Array<[name: string, valu
 export class Rig implements AsyncDisposable {
   readonly url: string
   readonly port: number
-  /** Sent with every request that has no other; none when it is empty. */
+  /** The API key of every request that sets no other; none when it is empty. */
   key = ""
   readonly #clock: ReturnType<typeof makeClock>
   readonly #dispose: () => Promise<void>
@@ -72,7 +72,7 @@ export class Rig implements AsyncDisposable {
     this.#dispose = dispose
   }
 
-  /** With a key every call needs one, and this is that of the operator. */
+  /** With `bootstrapKey`, which is the operator's key, every call needs a key. */
   static async start(bootstrapKey?: string): Promise<Rig> {
     const clock = makeClock(START)
     const random = Effect.runSync(Random.withSeed(Random.Random, "golden"))
@@ -102,16 +102,16 @@ export class Rig implements AsyncDisposable {
   /** Lets virtual time pass. */
   async pass(ms: number): Promise<void> {
     await Effect.runPromise(this.#clock.passTo(this.#clock.clock.currentTimeMillisUnsafe() + ms))
-    // what has come due is done in other turns of the event loop
+    // due work runs in later turns of the event loop
     await new Promise((resolve) => setImmediate(resolve))
   }
 
-  /** Waits until something in the engine sleeps for no more than this, and lets that time pass. */
+  /** Waits until something in the engine sleeps for at most `ms`, and lets that time pass. */
   async passNext(ms: number): Promise<void> {
     const { clock, nextWake } = this.#clock
-    const givenUp = Date.now() + PATIENCE_MS
+    const deadline = Date.now() + PATIENCE_MS
     while (nextWake() > clock.currentTimeMillisUnsafe() + ms) {
-      if (Date.now() > givenUp) throw new Error(`Nothing waits for ${ms}ms`)
+      if (Date.now() > deadline) throw new Error(`Nothing waits for ${ms}ms`)
       await new Promise((resolve) => setImmediate(resolve))
     }
     await this.pass(ms)
@@ -123,7 +123,7 @@ export class Rig implements AsyncDisposable {
     return await answer
   }
 
-  /** Somebody else for the engine to ask, until it is over. */
+  /** Starts another server for the engine to call; it stops with the rig. */
   async listen(script: Script): Promise<ScriptedServer> {
     const server = await ScriptedServer.start(script)
     this.#handlers.push(server)

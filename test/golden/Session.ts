@@ -5,7 +5,7 @@ import { type Entry, Names, readable } from "./Transcript.ts"
 
 const PATIENCE_MS = 10_000
 
-/** What has come and was not taken, for whoever waits for it. */
+/** A queue of received items, from which a test takes them in order. */
 export class Inbox<A> {
   readonly #waiting: Array<A> = []
   #wake: () => void = () => undefined
@@ -32,8 +32,8 @@ export class Inbox<A> {
 export class Session {
   readonly #socket: WebSocket
   readonly #inbox = new Inbox<string>()
-  /** What was said, by both. */
-  readonly said: Array<Entry> = []
+  /** The frames of both sides. */
+  readonly entries: Array<Entry> = []
   readonly names: Names
 
   private constructor(socket: WebSocket, names: Names) {
@@ -61,16 +61,16 @@ export class Session {
 
   send(frame: object | string): void {
     const text = typeof frame === "string" ? frame : JSON.stringify(frame)
-    this.said.push({ sent: readable(this.names.in(text)) })
+    this.entries.push({ sent: readable(this.names.in(text)) })
     this.#socket.send(text)
   }
 
-  // oxlint-disable-next-line typescript/no-explicit-any -- what the engine says is what is looked into
+  // oxlint-disable-next-line typescript/no-explicit-any -- the tests check what the engine sends
   async next(): Promise<any> {
     const text = await this.#inbox.take().catch((cause: unknown) => {
-      throw new Error(`Nothing more comes after ${JSON.stringify(this.said.slice(-3))}`, { cause })
+      throw new Error(`Nothing more comes after ${JSON.stringify(this.entries.slice(-3))}`, { cause })
     })
-    this.said.push({ came: readable(this.names.in(text)) })
+    this.entries.push({ came: readable(this.names.in(text)) })
     try {
       return JSON.parse(text)
     } catch {

@@ -1,8 +1,9 @@
 /**
- * What is kept of what was said: ids, keys and ports by the order in which they appear, the rest as it came; in JSON that people
- * can read, and that is compared as text, so that the order of members counts too, but for values that methods of a client return.
+ * Recorded exchanges, as JSON that people can read. Ids, keys and ports are replaced by names in the order in which they appear;
+ * the rest is unchanged. They are compared as text, so that the order of members counts, except in values that methods of a
+ * client return.
  *
- * `UPDATE_GOLDEN=1 npx vitest run test/golden` writes what is said now.
+ * `UPDATE_GOLDEN=1 npx vitest run test/golden` records the current exchanges.
  */
 import { existsSync, readFileSync, writeFileSync } from "node:fs"
 import { join } from "node:path"
@@ -12,8 +13,8 @@ import { SDK_VERSION } from "../../src/Worker/Version.ts"
 
 const isWriting = process.env.UPDATE_GOLDEN === "1"
 
-/** Everything that is made by chance, by what it is made for. */
-const made =
+/** All random ids, with their kind. */
+const randomId =
   /\b(?:(run|evt|msg|snap|job|sub|key|org|role|policy|bulk)_(?:[0-9a-z]{25}|[0-9a-f]{24})|(worker)-[0-9a-z]{25}|(ses)_[0-9a-z]{5,10}|(push)-[0-9a-f]{16}|(ifk)_[\w-]{43}|(sha256):[0-9a-f]{64})(?![\w-])/g
 
 export class Names {
@@ -27,7 +28,7 @@ export class Names {
 
   readonly in = (text: string): string =>
     text
-      .replace(made, (id: string, ...kinds: ReadonlyArray<string | undefined>) =>
+      .replace(randomId, (id: string, ...kinds: ReadonlyArray<string | undefined>) =>
         this.#nameOf(
           id,
           kinds.slice(0, 6).find((kind) => kind !== undefined)!
@@ -49,9 +50,9 @@ export class Names {
   }
 }
 
-/** The JSON that a text is, if it is written as we write JSON; else the text. */
+/** The value of a text that is JSON without white space; else the text. */
 export const readable = (text: string): unknown => {
-  // what is nested without end is easier to read in one line
+  // deep nesting is easier to read in one line
   if (text.includes("[[[[")) return `text: ${text}`
   try {
     const value: unknown = JSON.parse(text)
@@ -64,7 +65,7 @@ export const readable = (text: string): unknown => {
 
 const WIDTH = 130
 
-/** JSON in which what fits into a line is in one. */
+/** JSON that keeps a value in one line if it fits. */
 const format = (value: unknown, indent = ""): string => {
   const line = inLine(value)
   if (line.length + indent.length <= WIDTH || typeof value !== "object" || value === null) return line
@@ -85,8 +86,8 @@ const inLine = (value: unknown): string => {
   return `{ ${members.map(([name, member]) => `${JSON.stringify(name)}: ${inLine(member)}`).join(", ")} }`
 }
 
-/** A value that a method returns is what it is in any order of its members. */
-const settled = (entry: Entry | undefined): Entry | undefined =>
+/** Sorts the members of a value that a method returns, since their order does not matter. */
+const inAnyOrder = (entry: Entry | undefined): Entry | undefined =>
   entry === undefined || !("result" in entry) ? entry : { ...entry, result: ordered(entry["result"]) }
 
 const ordered = (value: unknown): unknown => {
@@ -96,19 +97,19 @@ const ordered = (value: unknown): unknown => {
   return Object.fromEntries(members.map(([name, member]) => [name, ordered(member)]))
 }
 
-/** One exchange, one frame, one call of a client: whatever a session consists of. */
+/** One exchange, one frame, or one call of a client. */
 export interface Entry {
   readonly [member: string]: unknown
 }
 
 type Sections = Record<string, ReadonlyArray<Entry>>
 
-/** The transcripts of one noun, section by section, in a file of its own. */
+/** The file with the transcripts of one noun, in sections. */
 export class Transcript {
   readonly #file: string
   readonly #order: ReadonlyArray<string>
   readonly #recorded: Sections
-  readonly #said: Sections = {}
+  readonly #entries: Sections = {}
 
   constructor(noun: string, sections: ReadonlyArray<string>) {
     this.#file = join(import.meta.dirname, `${noun}.json`)
@@ -116,28 +117,28 @@ export class Transcript {
     this.#recorded = existsSync(this.#file) ? JSON.parse(readFileSync(this.#file, "utf8")) : {}
   }
 
-  /** Fails at the first entry that is another one than was recorded. */
-  check(section: string, said: ReadonlyArray<Entry>): void {
-    this.#said[section] = said
+  /** Fails at the first entry that differs from the recorded one. */
+  check(section: string, entries: ReadonlyArray<Entry>): void {
+    this.#entries[section] = entries
     if (isWriting) return
     const recorded = this.#recorded[section]
     assert.isDefined(recorded, `${section} is not in ${this.#file}: write it with UPDATE_GOLDEN=1`)
-    for (let i = 0; i < Math.max(said.length, recorded!.length); i++) {
-      if (JSON.stringify(settled(said[i])) === JSON.stringify(settled(recorded![i]))) continue
+    for (let i = 0; i < Math.max(entries.length, recorded!.length); i++) {
+      if (JSON.stringify(inAnyOrder(entries[i])) === JSON.stringify(inAnyOrder(recorded![i]))) continue
       assert.strictEqual(
-        said[i] === undefined ? "nothing" : format(said[i]),
+        entries[i] === undefined ? "nothing" : format(entries[i]),
         recorded![i] === undefined ? "nothing" : format(recorded![i])
       )
     }
   }
 
-  /** Call it when all sections have been checked: it writes the transcripts with `UPDATE_GOLDEN`. */
+  /** Has to be called when all sections have been checked. With `UPDATE_GOLDEN` it writes the file. */
   finish(): void {
     if (!isWriting) {
       assert.deepStrictEqual(Object.keys(this.#recorded), this.#order, `the sections of ${this.#file}`)
       return
     }
-    const all = { ...this.#recorded, ...this.#said }
+    const all = { ...this.#recorded, ...this.#entries }
     const sections = this.#order
       .filter((section) => all[section] !== undefined)
       .map(

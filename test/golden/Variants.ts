@@ -1,4 +1,7 @@
-/** Requests that are not quite as they should be, made of one that is: each field left out, `null` and wrong, the other case of letters. */
+/**
+ * Nearly valid requests, made from a valid one: each field left out, `null` or wrong, and names in the other case (camel or
+ * snake).
+ */
 
 export interface Call {
   readonly variables?: Readonly<Record<string, string>>
@@ -15,9 +18,9 @@ export interface Variant {
 }
 
 export interface Variation {
-  /** Fields whose content belongs to the caller. */
+  /** Fields with data of the caller, whose content stays unchanged. */
   readonly free?: ReadonlyArray<string>
-  /** Paths of fields that stay as they are. */
+  /** Paths of fields that stay unchanged. */
   readonly keep?: ReadonlyArray<string>
 }
 
@@ -91,7 +94,7 @@ const isDigits = (text: string): boolean => /^-?\d+$/.test(text)
 const wrong = (value: unknown): unknown =>
   typeof value === "string" ? (isDigits(value) ? "many" : 5) : typeof value === "number" ? "many" : "one"
 
-/** All fields, and of lists the first item. */
+/** The paths of all fields, and of the first item of each list. */
 const pathsIn = (value: unknown, free: ReadonlyArray<string>): ReadonlyArray<Path> => {
   if (Array.isArray(value)) {
     return value.length === 0 ? [] : [[0], ...pathsIn(value[0], free).map((path) => [0, ...path])]
@@ -106,7 +109,7 @@ const pathsIn = (value: unknown, free: ReadonlyArray<string>): ReadonlyArray<Pat
 const get = (value: unknown, path: Path): unknown =>
   path.reduce<unknown>((value, name) => (value as Readonly<Record<string | number, unknown>>)[name], value)
 
-/** `undefined` is left out of JSON. */
+/** A copy with another member; JSON leaves `undefined` out. */
 const set = (value: unknown, [name, ...rest]: Path, member: unknown): unknown => {
   const changed = (inside: unknown): unknown => (rest.length === 0 ? member : set(inside, rest, member))
   if (Array.isArray(value)) return value.map((item: unknown, i) => (i === name ? changed(item) : item))
@@ -118,7 +121,7 @@ const otherName = (name: string): string =>
     ? name.replace(/_([a-z])/g, (_, letter: string) => letter.toUpperCase())
     : name.replace(/[A-Z]/g, (letter) => `_${letter.toLowerCase()}`)
 
-/** Snake case in place of camel case, and the other way round. */
+/** The same with names in snake case instead of camel case, and the reverse. */
 export const otherCase = (value: unknown, free: ReadonlyArray<string>): unknown => {
   if (Array.isArray(value)) return value.map((item) => otherCase(item, free))
   if (!isRecord(value)) return value

@@ -1,10 +1,10 @@
 /**
- * What the client sends for each of its methods, and what it makes of the answers of an engine and of those of others: in
- * `client.json`.
+ * What the client sends for each of its methods, and how it understands the answers of an engine and of other servers.
+ * Recorded in `client.json`.
  */
 import { createClient, IronflowError } from "@ironflow/node"
 import { afterAll, assert, describe, it } from "vitest"
-import { type Answered, type Asked, Between } from "./Between.ts"
+import { type Answer, RecordingServer, type Request } from "./RecordingServer.ts"
 import { areas } from "./ClientCalls.ts"
 import { Rig } from "./Rig.ts"
 import { type Entry, Names, readable, Transcript } from "./Transcript.ts"
@@ -16,17 +16,17 @@ const sections = Object.entries(areas).flatMap(([area, { methods }]) =>
 const transcript = new Transcript("client", sections)
 afterAll(() => transcript.finish())
 
-/** Requests of one call that are answered the same. */
+/** The most requests of one call that get the same answer. */
 const ENOUGH = 8
 
-const json = (status: number, body: unknown): Answered => ({
+const json = (status: number, body: unknown): Answer => ({
   status,
   type: "application/json",
   text: JSON.stringify(body)
 })
 
-/** Answers of engines of other versions, legacy servers, and what may stand in between. */
-const odd: Readonly<Record<string, Answered>> = {
+/** Answers of engines of other versions, of legacy servers, and of proxies in between. */
+const odd: Readonly<Record<string, Answer>> = {
   "200 {}": json(200, {}),
   "200 null": json(200, null),
   "200 without a body": { status: 200, text: "" },
@@ -54,7 +54,7 @@ const odd: Readonly<Record<string, Answered>> = {
   "504": json(504, { error: "too late" })
 }
 
-const inOtherCase = (answered: Answered = json(200, {})): Answered =>
+const inOtherCase = (answered: Answer = json(200, {})): Answer =>
   answered.text === ""
     ? answered
     : {
@@ -62,7 +62,7 @@ const inOtherCase = (answered: Answered = json(200, {})): Answered =>
         text: JSON.stringify(otherCase(JSON.parse(answered.text), ["data", "state", "output", "input"]))
       }
 
-const shown = (asked: Asked, names: Names): Entry => ({
+const shown = (asked: Request, names: Names): Entry => ({
   request: names.in(`${asked.method} ${asked.path}`),
   headers: JSON.parse(names.in(JSON.stringify(asked.headers))),
   ...(asked.body.length === 0
@@ -109,16 +109,16 @@ it("every method of the client is called", () => {
   for (const { calls, methods } of Object.values(areas)) assert.sameMembers(Object.keys(calls), [...methods])
 })
 
-describe.each(Object.entries(areas))("%s", (area, { about, calls }) => {
-  it.each(Object.entries(calls))("%s asks as it did, and understands what it did", async (method, call) => {
+describe.each(Object.entries(areas))("%s", (area, { calls, noun }) => {
+  it.each(Object.entries(calls))("%s sends and understands what is recorded", async (method, call) => {
     await using rig = await Rig.start()
-    await using between = await Between.start()
-    const given = (await about.setUp?.(rig)) ?? {}
+    await using server = await RecordingServer.start()
+    const given = (await noun.setUp?.(rig)) ?? {}
     const names = new Names()
     names.in(Object.values(given).join(" "))
     const isKeyed = rig.key !== ""
     await using client = createClient({
-      serverUrl: between.url,
+      serverUrl: server.url,
       environment: "default",
       ...(isKeyed ? { apiKey: rig.key } : {}),
       retry: { maxAttempts: 2, initialDelayMs: 0, connectionDelayMs: 0 }
@@ -131,9 +131,9 @@ describe.each(Object.entries(areas))("%s", (area, { about, calls }) => {
       return JSON.parse(known.in(JSON.stringify(entry)))
     }
 
-    const asked: Array<Asked> = []
-    const answers: Array<Answered> = []
-    between.answer = async (it) => {
+    const asked: Array<Request> = []
+    const answers: Array<Answer> = []
+    server.answer = async (it) => {
       asked.push(it)
       const { headers, path, method, body } = it
       const { "content-type": type } = headers
@@ -155,9 +155,9 @@ describe.each(Object.entries(areas))("%s", (area, { about, calls }) => {
     const entries: Array<Entry> = [{ requests: asked.map((it) => shown(it, names)), ...ordinary }]
 
     const seen = new Map([[JSON.stringify(ordinary), "ordinary"]])
-    const understand = async (title: string, answer: (i: number) => Answered) => {
+    const understand = async (title: string, answer: (i: number) => Answer) => {
       let requests = 0
-      between.answer = () => (requests < ENOUGH ? answer(requests++) : json(500, { error: "enough" }))
+      server.answer = () => (requests < ENOUGH ? answer(requests++) : json(500, { error: "enough" }))
       const entry = await outcome(new Names(names))
       const text = JSON.stringify(entry)
       const like = seen.get(text)

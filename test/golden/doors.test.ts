@@ -1,4 +1,6 @@
-/** The answers to keys without the right, and to wrong paths: `keys.json` and `doors.json`. */
+/**
+ * The answers to keys without the right, recorded in `keys.json`, and to wrong paths and methods, recorded in `doors.json`.
+ */
 import doors from "./doors.json" with { type: "json" }
 import { afterAll, describe, it } from "vitest"
 import { actions } from "../../src/Policy.ts"
@@ -19,7 +21,7 @@ const calls = callsFor({
   role: id("role"),
   policy: id("policy")
 })
-/** In the order in which they are written down: an answer may say that it is like an earlier one. */
+/** In the order of the recording, where an answer may refer to an earlier one. */
 const recorded: ReadonlyArray<{ readonly case: string }> = doors["another method"]
 const placeOf = (name: string): number => {
   const place = recorded.findIndex((entry) => entry.case === name)
@@ -35,7 +37,7 @@ const exchange = async (rig: Rig, title: string, sent: Sent, known = new Names()
   answer: answerOf(await rig.send(sent), known)
 })
 
-describe("the keys", () => {
+describe("the endpoints", () => {
   const transcript = new Transcript("keys", [
     "without a key",
     "a wrong key",
@@ -76,17 +78,17 @@ describe("the keys", () => {
     return entries
   }
 
-  it("answers as it did without a key", async () => {
+  it("answer as recorded without a key", async () => {
     await using rig = await Rig.start(BOOTSTRAP)
     transcript.check("without a key", await everyEndpoint(rig, () => Promise.resolve({})))
   })
 
-  it("answers as it did to a wrong key", async () => {
+  it("answer as recorded to a wrong key", async () => {
     await using rig = await Rig.start(BOOTSTRAP)
     transcript.check("a wrong key", await everyEndpoint(rig, () => Promise.resolve(bearer("ifk_wrong"))))
   })
 
-  it("answers as it did to keys that may do everything else", async () => {
+  it("answer as recorded to keys with every right but the needed one", async () => {
     await using rig = await Rig.start(BOOTSTRAP)
     const made = new Map<string, string>()
     rig.key = BOOTSTRAP
@@ -97,7 +99,7 @@ describe("the keys", () => {
     transcript.check("a key that may do everything else", entries)
   })
 
-  it("answers as it did to keys that are denied this", async () => {
+  it("answer as recorded to keys that are denied the action", async () => {
     await using rig = await Rig.start(BOOTSTRAP)
     const made = new Map<string, string>()
     rig.key = BOOTSTRAP
@@ -112,7 +114,7 @@ describe("the keys", () => {
     transcript.check("a key that is denied this", entries)
   })
 
-  it("answers as it did to invalid keys", async () => {
+  it("answer as recorded to invalid keys", async () => {
     await using rig = await Rig.start(BOOTSTRAP)
     const list = (headers: Record<string, string>): Sent => ({ method: "GET", path: "/api/v1/runs", headers })
     const entries: Array<Entry> = []
@@ -131,7 +133,7 @@ describe("the keys", () => {
   })
 })
 
-describe("the doors", () => {
+describe("the port", () => {
   const transcript = new Transcript("doors", [
     "another method",
     "no such path",
@@ -148,7 +150,7 @@ describe("the doors", () => {
     transcript.check(section, entries)
   }
 
-  it("answers as it did to another method", async () => {
+  it("answers as recorded to another method", async () => {
     const asked: Record<string, Sent> = {}
     for (const name of names) {
       const { may: _, ...call } = calls[name]
@@ -164,7 +166,7 @@ describe("the doors", () => {
     await all("another method", asked)
   })
 
-  it("answers as it did when there is no such path", () =>
+  it("answers as recorded to a path that does not exist", () =>
     all("no such path", {
       root: { method: "GET", path: "/" },
       nothing: { method: "GET", path: "/api/v1/nothing" },
@@ -184,7 +186,7 @@ describe("the doors", () => {
       options: { method: "OPTIONS", path: "/api/v1/runs" }
     }))
 
-  it("answers as it did to browsers", () => {
+  it("answers as recorded to browsers", () => {
     const origin = "https://app.example.com"
     return all("browsers", {
       "a page of elsewhere": { method: "GET", path: "/api/v1/runs", headers: { origin } },
@@ -211,13 +213,13 @@ describe("the doors", () => {
     })
   })
 
-  it("describes itself as it did", async () => {
+  it("describes itself as recorded", async () => {
     await using rig = await Rig.start()
     const entries: Array<Entry> = []
     for (const [name, { method, path }] of Object.entries(descriptions)) {
       const got = await rig.send({ method, path })
       const { body: _, ...answer } = answerOf(got, new Names())
-      // the document is a file of the source, and numbers are those of the process
+      // a document is a file of the sources, and the numbers of metrics differ each time
       const lines =
         name === "metrics" ? got.text.split("\n").filter((line) => line.startsWith("#")) : undefined
       entries.push({ case: name, request: `${method} ${path}`, answer, lines })
@@ -225,7 +227,7 @@ describe("the doors", () => {
     transcript.check("descriptions", entries)
   })
 
-  it("answers as it did to requests that must be upgrades", () => {
+  it("answers as recorded to requests for sockets that are no upgrades", () => {
     const asked: Record<string, Sent> = {}
     for (const [name, { path }] of Object.entries(sockets)) {
       const at = path.replace(/:\w+/, "prices")

@@ -1,4 +1,4 @@
-/** The exact answers of every endpoint: requests and answers are in `<noun>.json` beside this. */
+/** The exact answers of every endpoint: requests and answers are recorded in `<noun>.json`. */
 import { afterAll, assert, describe, it } from "vitest"
 import { type EndpointName, endpoints } from "../../src/Protocol/Rows.ts"
 import { exchangesOf } from "./Noun.ts"
@@ -16,7 +16,7 @@ describe.each(Object.entries(nouns))("%s", (name, noun) => {
   const transcript = new Transcript(name, names)
   afterAll(() => transcript.finish())
 
-  it.each(names)("%s answers as it did", async (endpoint) => {
+  it.each(names)("%s answers as recorded", async (endpoint) => {
     transcript.check(endpoint, await exchangesOf(endpoint, noun))
   })
 })

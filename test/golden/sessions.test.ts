@@ -1,6 +1,6 @@
 /**
- * What is said on everything that is more than a request and its answer, in short sessions: subscriptions, watches, the channel,
- * workers of every kind, and push. In `sessions.json`.
+ * Short sessions on everything that is more than a request and its answer: subscriptions, watches, the channel, workers of
+ * every kind, and push. Recorded in `sessions.json`.
  */
 import { fromBinary, toJson } from "@bufbuild/protobuf"
 import { afterAll, assert, describe, it } from "vitest"
@@ -16,7 +16,7 @@ import { Rig, type Sent } from "./Rig.ts"
 import { Inbox, Session } from "./Session.ts"
 import { type Entry, Names, Transcript } from "./Transcript.ts"
 
-/** The sessions, and the sockets and streams of the tables that they are about. */
+/** The sessions, with the sockets and streams that they use. */
 const sessions = {
   "events over a WebSocket": ["subscriptions"],
   "a consumer group over a WebSocket": ["subscriptions"],
@@ -44,7 +44,7 @@ const session = (
   name: SessionName,
   talk: (rig: Rig, names: Names) => Promise<ReadonlyArray<Entry>>
 ): void => {
-  it(`${name} is as it was`, async () => {
+  it(`${name} is as recorded`, async () => {
     await using rig = await Rig.start()
     transcript.check(name, await talk(rig, new Names()))
   })
@@ -99,7 +99,7 @@ describe("subscriptions", () => {
     await rpc(rig, "CancelRun", { id: runIds[0] })
     await socket.next()
     await socket.close()
-    return socket.said
+    return socket.entries
   })
 
   session("a consumer group over a WebSocket", async (rig, names) => {
@@ -136,7 +136,7 @@ describe("subscriptions", () => {
     await ok(rig, "DELETE", "/api/v1/consumer-groups/printers")
     await socket.next()
     await socket.close()
-    return socket.said
+    return socket.entries
   })
 
   session("frames that are wrong", async (rig, names) => {
@@ -170,10 +170,10 @@ describe("subscriptions", () => {
     }
     await socket.ask(`{"type":${"[".repeat(200)}${"]".repeat(200)}}`)
     await socket.next()
-    return socket.said
+    return socket.entries
   })
 
-  /** The session of somebody over HTTP, with and without HTTP/2. */
+  /** The session of a subscriber over HTTP, with and without HTTP/2. */
   const overConnect = async (
     rig: Rig,
     names: Names,
@@ -287,7 +287,7 @@ describe("watches", () => {
     await socket.next()
     await ok(rig, "DELETE", "/api/v1/kv/buckets/carts")
     await socket.next()
-    return socket.said
+    return socket.entries
   })
 
   session("a watch of a configuration", async (rig, names) => {
@@ -300,7 +300,7 @@ describe("watches", () => {
     await ok(rig, "DELETE", "/api/v1/config/prices")
     await socket.next()
     await socket.close()
-    return socket.said
+    return socket.entries
   })
 
   session("watches that are refused", async (rig, names) => {
@@ -323,7 +323,7 @@ describe("watches", () => {
     const socket = await Session.open(rig, "/api/v1/kv/buckets/nowhere/watch", { names })
     await socket.next()
     await socket.next()
-    return [...entries, ...socket.said]
+    return [...entries, ...socket.entries]
   })
 })
 
@@ -344,18 +344,18 @@ session("the channel", async (rig, names) => {
   await socket.ask(call(8, "POST /ironflow.v1.IronflowService/Trigger", "{"))
   socket.send("9 CANCEL - 0\n")
   await socket.ask("no frame")
-  return socket.said
+  return socket.entries
 })
 
 describe("workers", () => {
-  /** Requests one after the other, and their answers. */
+  /** Sends requests one after the other, and records them with their answers. */
   const talk = (rig: Rig, names: Names) => {
     const entries: Array<Entry> = []
     const ask = async (sent: Sent) => {
       const request = requestOf(sent, names)
       const got = await rig.send(sent)
       entries.push({ ...request, answer: answerOf(got, names) })
-      // oxlint-disable-next-line typescript/no-explicit-any -- what the engine says is what is looked into
+      // oxlint-disable-next-line typescript/no-explicit-any -- the tests check what the engine answers
       return (got.text === "" ? undefined : JSON.parse(got.text)) as any
     }
     return { entries, ask }
@@ -495,18 +495,18 @@ describe("workers", () => {
     await socket.ask(call(5, "late", { session, runId, stepName: "pack", lingerMs: 0 }))
     await socket.ask(call(6, "report", { session }))
     await socket.ask(call(7, "leave", { session }))
-    return socket.said
+    return socket.entries
   })
 
-  /** A stream of protocol buffers, with their content as JSON. */
+  /** A stream of protocol buffers, which records their content as JSON. */
   const stream = (rig: Rig, names: Names) => {
     const raw = new RawStream(rig.url)
-    const said: Array<Entry> = []
+    const entries: Array<Entry> = []
     return {
       raw,
-      said,
+      entries,
       send: (bytes: Buffer): void => {
-        said.push({
+        entries.push({
           sent: JSON.parse(
             names.in(JSON.stringify(toJson(WorkerMessageSchema, fromBinary(WorkerMessageSchema, bytes))))
           )
@@ -516,18 +516,20 @@ describe("workers", () => {
       next: async () => {
         const late = new Promise<never>((_, reject) =>
           setTimeout(
-            () => reject(new Error(`Nothing more comes after ${JSON.stringify(said.slice(-4))}`)),
+            () => reject(new Error(`Nothing more comes after ${JSON.stringify(entries.slice(-4))}`)),
             10_000
           ).unref()
         )
         const engineMessage = fromBinary(EngineMessageSchema, await Promise.race([raw.bytes(), late]))
-        said.push({ came: JSON.parse(names.in(JSON.stringify(toJson(EngineMessageSchema, engineMessage)))) })
+        entries.push({
+          came: JSON.parse(names.in(JSON.stringify(toJson(EngineMessageSchema, engineMessage))))
+        })
         return engineMessage.payload.value as never as Record<string, string>
       },
       over: async () => {
         raw.stream.end()
         await raw.closed()
-        said.push({ end: raw.end })
+        entries.push({ end: raw.end })
         await raw[Symbol.asyncDispose]()
       }
     }
@@ -549,7 +551,7 @@ describe("workers", () => {
       triggers: [{ event: "order.placed" }],
       retry: { maxAttempts: 2, initialDelayMs: 10 }
     })
-    const { next, over, said, send } = stream(rig, names)
+    const { next, over, entries, send } = stream(rig, names)
     send(register())
     await next()
     const { runIds } = await order(rig)
@@ -582,11 +584,11 @@ describe("workers", () => {
     await next()
     send(message(7, text(1, third.jobId!), struct(2, { shipped: "yes" })))
     await over()
-    return said
+    return entries
   })
 
   session("a worker over ConnectRPC that speaks turns", async (rig, names) => {
-    const { next, over, said, send } = stream(rig, names)
+    const { next, over, entries, send } = stream(rig, names)
     const turnCall = (id: number, call: string, body: object) =>
       message(100, int(1, id), text(2, call), text(3, JSON.stringify(body)))
     send(register([text(100, JSON.stringify(registering("worker-1")))]))
@@ -603,14 +605,14 @@ describe("workers", () => {
     await next()
     send(turnCall(4, "leave", { session }))
     await over()
-    return said
+    return entries
   })
 })
 
 describe("push", () => {
-  /** A handler that notes what it is asked, and answers what it is told. */
+  /** A handler that records its requests, and gives the configured answers. */
   const handler = async (rig: Rig, names: Names, answers: ReadonlyArray<(asked: Asked) => object>) => {
-    const said: Array<Entry> = []
+    const entries: Array<Entry> = []
     const asked = new Inbox<Asked>()
     let i = 0
     const server = await rig.listen((request) => {
@@ -622,7 +624,7 @@ describe("push", () => {
         ...headers
       } = request.headers
       const body = answers[i++]!(request)
-      said.push({
+      entries.push({
         asked: `${request.method} ${request.path}`,
         headers: { ...headers, "x-ironflow-signature": String(signature).replace(/[0-9a-f]{64}/, "<hmac>") },
         body: JSON.parse(names.in(JSON.stringify(request.body))),
@@ -632,7 +634,7 @@ describe("push", () => {
       return { body }
     })
     const url = `${server.url}/handler`
-    return { said, asked, url }
+    return { entries, asked, url }
   }
   const fn = registrationOf("", [{ id: "send-mail", event: "mail.due" }]).functions
   const ended = async (rig: Rig, id: string) => {
@@ -647,7 +649,7 @@ describe("push", () => {
       environment: "default",
       functions: fn
     }
-    const { asked, said, url } = await handler(rig, names, [
+    const { asked, entries, url } = await handler(rig, names, [
       () => description,
       () => ({
         type: "turn",
@@ -659,17 +661,17 @@ describe("push", () => {
       () => ({ type: "turn", ops: [complete({ ok: true })] })
     ])
     const registered = await ok(rig, "POST", "/api/v1/push/endpoints", { url })
-    said.push({ registered: JSON.parse(names.in(JSON.stringify(registered))) })
+    entries.push({ registered: JSON.parse(names.in(JSON.stringify(registered))) })
     await asked.take()
     const { runIds } = await emit(rig, "mail.due", { to: "ada" })
     await asked.take()
     await rig.passNext(10)
     await asked.take()
-    return [...said, { run: JSON.parse(names.in(JSON.stringify(await ended(rig, runIds[0])))) }]
+    return [...entries, { run: JSON.parse(names.in(JSON.stringify(await ended(rig, runIds[0])))) }]
   })
 
   session("another push handler", async (rig, names) => {
-    const { asked, said, url } = await handler(rig, names, [
+    const { asked, entries, url } = await handler(rig, names, [
       () => ({ status: "completed", steps: [] }),
       ({ body }) => ({
         status: "yielded",
@@ -693,6 +695,6 @@ describe("push", () => {
     await asked.take()
     await emit(rig, "mail.read", { by: "ada" })
     await asked.take()
-    return [...said, { run: JSON.parse(names.in(JSON.stringify(await ended(rig, runIds[0])))) }]
+    return [...entries, { run: JSON.parse(names.in(JSON.stringify(await ended(rig, runIds[0])))) }]
   })
 })

@@ -1,6 +1,6 @@
 /**
- * What PgBouncer in transaction mode does to a connection at its start: it refuses the parameter `options`, which it does not track,
- * or leaves it out where it is told to (`ignore_startup_parameters = options`).
+ * Starts connections as PgBouncer in transaction mode does: it refuses the parameter `options`, which it does not track, or
+ * ignores it where it is configured to (`ignore_startup_parameters = options`).
  */
 import { connect, createServer, type Socket } from "node:net"
 
@@ -30,7 +30,7 @@ const refusal = (message: string): Buffer => {
   return Buffer.concat([head, body])
 }
 
-export const startPooler = async (target: string, drops: "refuses" | "ignores"): Promise<Pooler> => {
+export const startPooler = async (target: string, behaviour: "refuses" | "ignores"): Promise<Pooler> => {
   const real = new URL(target)
   const sockets = new Set<Socket>()
   const server = createServer((client) => {
@@ -48,7 +48,7 @@ export const startPooler = async (target: string, drops: "refuses" | "ignores"):
       })
     }
     client.once("data", (startup: Buffer) => {
-      if (drops === "refuses" && startup.includes("options\0")) {
+      if (behaviour === "refuses" && startup.includes("options\0")) {
         client.end(refusal("unsupported startup parameter: options"))
         return
       }

@@ -13,7 +13,7 @@ export interface Proxy {
   readonly close: () => Promise<void>
 }
 
-/** How the driver asks for the statement that is prepared under the name "commit". */
+/** How the driver executes the prepared statement "commit". */
 const COMMIT = Buffer.from("\0commit\0")
 
 export interface ProxyOptions {
@@ -35,7 +35,7 @@ export const startProxy = async (target: string, { delayMs = 0 }: ProxyOptions =
     }
     for (const socket of [client, postgres]) {
       sockets.add(socket)
-      // small pieces are not held back until the last one was acknowledged
+      // send small pieces at once, without waiting for the last acknowledgement
       socket.setNoDelay(true)
       socket.on("error", end)
       socket.on("close", () => {
@@ -54,7 +54,7 @@ export const startProxy = async (target: string, { delayMs = 0 }: ProxyOptions =
       else later(() => void (postgres.destroyed || postgres.write(chunk)), delayMs)
     })
     postgres.on("data", (chunk: Buffer) => {
-      // the answer to a commit, among others
+      // the answer to the commit may be in a chunk with others
       if (isOver && chunk.includes("COMMIT")) return end()
       if (!isOver) client.write(chunk)
     })

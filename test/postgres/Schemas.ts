@@ -1,4 +1,4 @@
-/** Stores on the Postgres server of the tests: each is alone in a schema, which is emptied and used again. */
+/** Stores on the Postgres server of the tests. Each has a schema, which is emptied and used again. */
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import pg from "pg"
@@ -30,7 +30,7 @@ export const runSql = async (
   return (await client.query(sql)).rows ?? []
 }
 
-/** Takes back what all stores have left, which keeps the tables: making them takes most of a store's time to open. */
+/** Empties a schema but keeps its tables, since to make them takes most of the time in which a store opens. */
 const empty = `DO $$ DECLARE t text; BEGIN
   IF to_regclass('engine') IS NULL THEN RETURN; END IF;
   FOR t IN SELECT tablename FROM pg_tables WHERE schemaname = current_schema() AND tablename <> 'engine' LOOP
@@ -42,7 +42,7 @@ const empty = `DO $$ DECLARE t text; BEGIN
   UPDATE engine SET sequence = 0, environments = 0, events = 0, runs = 0, seq = 0, functions = 0, leases = 0, id_time = -1;
 END $$`
 
-/** A schema of its own, which is empty. */
+/** An empty schema for one test. */
 export const takeSchema = Effect.acquireRelease(
   Effect.promise(async (): Promise<PostgresOptions> => {
     const url = await sharedUrl()
@@ -66,7 +66,7 @@ const dropAll = async (): Promise<void> => {
   connected = undefined
 }
 
-/** A store on Postgres that is empty whenever it is built. It is alone, so that its time is that of the test. */
+/** A store on Postgres, empty whenever it is built. It is opened `"alone"`, so that the test controls its clock. */
 export const layerPostgres: Layer.Layer<Store, StoreError> = Layer.unwrap(
   Effect.map(takeSchema, (options) => PostgresStore.layer({ poolSize: 4, ...options }, "alone"))
 )

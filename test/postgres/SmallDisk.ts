@@ -1,4 +1,4 @@
-/** A disk that is full soon: a file system in memory that only one process and who goes through it can see, and that ends with it. */
+/** A small disk: a file system in memory that ends with its process, and that others reach only through that process. */
 import { spawn, spawnSync } from "node:child_process"
 import { mkdtempSync, rmdirSync, rmSync, writeSync, openSync, closeSync } from "node:fs"
 import { join } from "node:path"
@@ -8,17 +8,17 @@ import { openFolder } from "./Server.ts"
 
 const isRoot = process.getuid?.() === 0
 
-/** Whoever is not root needs a name space of users of their own to mount something. */
+/** Without root, mounting needs a separate user namespace. */
 const unshare = isRoot ? ["--mount"] : ["--user", "--map-current-user", "--keep-caps", "--mount"]
 
-/** Whether this machine lets us have one: Linux does, if the container that we are in may mount. */
+/** Whether this machine allows it: Linux does, if its container may mount. */
 export const canHaveSmallDisk = (): boolean =>
   process.platform === "linux" &&
   spawnSync("unshare", [...unshare, "sh", "-c", "mount -t tmpfs tmpfs /tmp"], { stdio: "ignore" }).status ===
     0
 
 export interface SmallDisk {
-  /** Where it is for all processes. */
+  /** The path of the disk for other processes. */
   readonly folder: string
   readonly fill: () => void
   readonly makeRoom: () => void
@@ -27,11 +27,11 @@ export interface SmallDisk {
 
 export const makeSmallDisk = async (megabytes: number): Promise<SmallDisk> => {
   const mountPoint = mkdtempSync(join(openFolder(), "ironflow-disk-"))
-  // the owner of the server's files has to own whoever they are reached through, too
+  // the path goes through this process, so that the user of the server has to own it too
   const stay = isRoot ? "setpriv --reuid=65534 --regid=65534 --clear-groups cat" : "cat"
   const script = `mount -t tmpfs -o size=${megabytes}m,mode=777 tmpfs "$0" && echo ready && exec ${stay}`
   const holder = spawn("unshare", [...unshare, "sh", "-c", script, mountPoint], {
-    // it ends when nobody holds the other end
+    // it ends when its input closes
     stdio: ["pipe", "pipe", "inherit"]
   })
   await once(holder.stdout, "data")
@@ -46,7 +46,7 @@ export const makeSmallDisk = async (megabytes: number): Promise<SmallDisk> => {
           try {
             for (;;) writeSync(fd, Buffer.alloc(chunk))
           } catch {
-            // nothing of this size fits any more
+            // no more chunks of this size fit
           }
         }
       } finally {

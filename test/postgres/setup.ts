@@ -1,4 +1,4 @@
-/** Ends the Postgres server of a run of the tests, if one was started: see `Server.ts`. */
+/** Stops the shared Postgres server after all tests, if one was started: see `Server.ts`. */
 import { existsSync, readFileSync, rmSync } from "node:fs"
 import { join } from "node:path"
 import { setTimeout as sleep } from "node:timers/promises"
@@ -20,7 +20,7 @@ export const setup = (): (() => Promise<void>) => {
     const file = join(folder, "server.json")
     if (existsSync(file)) {
       const { pid } = JSON.parse(readFileSync(file, "utf8"))
-      // stops without a last checkpoint: its data goes with it
+      // stop without a last checkpoint: the data is removed anyway
       process.kill(pid, "SIGQUIT")
       for (const until = Date.now() + 10_000; isAlive(pid) && Date.now() < until;) await sleep(20)
     }

@@ -1,10 +1,10 @@
-/** Examples of docstrings as modules that compile: with the parts that readers can infer. */
+/** Makes modules that compile from examples in docstrings: adds the imports and declarations that readers can infer. */
 import { readEntries } from "./Surface.ts"
 
 const orderPlaced = `z.object({ orderId: z.string(), amount: z.number() })`
 const itemAdded = `defineEvent({ name: "item.added", schema: z.object({ qty: z.number() }) })`
 
-/** What names stand for that are no exports of ours. Each may use those above it. */
+/** Declarations of names that the package does not export. Each may use those above it. */
 const given = new Map([
   ["Config", `import { Config } from "effect"`],
   ["Effect", `import { Effect } from "effect"`],
@@ -42,7 +42,7 @@ const given = new Map([
 
 const entries = readEntries()
 
-/** An example with the imports that it does without, and in a generator when it yields. */
+/** An example with its missing imports, and in a generator when it yields. */
 export const moduleOf = (example: string, page: string): string => {
   const lines = example.split("\n")
   const imports = lines.filter((line) => line.startsWith("import "))
@@ -50,30 +50,30 @@ export const moduleOf = (example: string, page: string): string => {
   const yields = /^(const \w+ = )?yield\*/m.test(code)
   const body = yields ? `export const example = Effect.gen(function* () {\n${code}\n})` : code
 
-  const there = new Set([...namesIn(imports.join("\n")), ...declaredIn(code)])
+  const known = new Set([...namesIn(imports.join("\n")), ...declaredIn(code)])
   const before: Array<string> = []
-  const bring = (text: string): void => {
+  const declareAll = (text: string): void => {
     for (const name of namesIn(text)) {
-      if (there.has(name)) continue
+      if (known.has(name)) continue
       const line = given.get(name) ?? importOf(name, page)
       if (line === undefined) continue
-      there.add(name)
-      if (!line.startsWith("import ")) bring(line)
+      known.add(name)
+      if (!line.startsWith("import ")) declareAll(line)
       before.push(line)
     }
   }
-  bring(body)
+  declareAll(body)
   return [...imports, ...before, body, "export {}", ""].join("\n")
 }
 
-/** Names that a text uses, but for members, labels and texts in it. */
+/** The names that a text uses, except members, labels and strings. */
 const namesIn = (text: string): ReadonlyArray<string> =>
   [...text.matchAll(/(?<![.\w"'`/-])[A-Za-z]\w*\b(?!["'`:-])/g)].map(([name]) => name)
 
 const declaredIn = (code: string): ReadonlyArray<string> =>
   [...code.matchAll(/\b(?:const|class|function)\s+(?:[[{] ?)?(\w+)/g)].map(([, name = ""]) => name)
 
-/** From where a reader of the page imports a name: on the page of the Effect API a namespace comes first. */
+/** The import of a name for a reader of this page. On the page of the Effect API, its own exports come first. */
 const importOf = (name: string, page: string): string | undefined => {
   const inOrder = page === "effect" ? entries.toSorted((a, b) => rank(a.name) - rank(b.name)) : entries
   for (const entry of inOrder) {

@@ -1,13 +1,15 @@
-/** The reference in docs/reference: a page for each entry of the package, made of its docstrings. `npm run reference` writes it. */
+/**
+ * The pages of docs/reference: one for each entry of the package, made from its docstrings. `npm run reference` writes them.
+ */
 import { type Declaration, type Entry, type Export, type Member, readEntries } from "./Surface.ts"
 
 interface Section {
-  /** What stands over it: `Step.run` in a namespace. */
+  /** Its heading: `Step.run` in a namespace. */
   readonly heading: string
   readonly declaration: Declaration
 }
 
-/** Where something is described. */
+/** Where a declaration is described. */
 interface Place {
   readonly page: string
   readonly heading: string
@@ -155,7 +157,7 @@ const section = (
 const members = ({ members: own }: Declaration): ReadonlyArray<string> =>
   own.length === 0 ? [] : [...own.map(item), ""]
 
-/** What it has of others: a link where that is described on this page, or else the members themselves. */
+/** Inherited members: a link to each parent that is described on this page, or else its members. */
 const inherited = (
   declaration: Declaration,
   page: string,
@@ -197,7 +199,7 @@ const item = ({ doc, signature }: Member): string => {
 const indented = (text: string): ReadonlyArray<string> =>
   text.split("\n").map((line) => (line === "" ? "" : `  ${line}`))
 
-/** `{@link X}` is for editors; `@deprecated` is said in words. */
+/** Turns `{@link X}`, which is for editors, into code, and `@deprecated` into words. */
 const prose = (doc: string): string =>
   doc.replaceAll(/\{@link ([^}]+)\}/g, "`$1`").replaceAll(/@deprecated\s*/g, "**Deprecated.** ")
 

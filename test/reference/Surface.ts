@@ -1,8 +1,8 @@
 /**
- * What users of the package meet: every export of every entry with its docstring, and every member of the types among them.
+ * The public API: every export of every entry with its docstring, and every member of the exported types.
  *
- * It is read off the sources, as they are written and not as a compiler resolves them: so a type is shown by the names that its author
- * gave it. A name is followed through imports and exports to the declaration.
+ * It is read from the sources as they are written, not as a compiler resolves them, so that a type is shown with the names that
+ * its author gave. A name is followed through imports and exports to its declaration.
  */
 import fs from "node:fs"
 import path from "node:path"
@@ -10,7 +10,7 @@ import { parseSync } from "oxc-parser"
 
 export interface Member {
   readonly name: string
-  /** As it is written, without its docstring. */
+  /** As in the source, without the docstring. */
   readonly signature: string
   readonly doc: string | undefined
   readonly line: number
@@ -23,17 +23,17 @@ export interface Member {
 export interface Declaration {
   readonly name: string
   readonly kind: "class" | "const" | "function" | "interface" | "type"
-  /** From the root of the repository. */
+  /** Relative to the root of the repository. */
   readonly file: string
   readonly line: number
   /** Where it begins in its file. */
   readonly start: number
-  /** As it is written, without bodies and docstrings. */
+  /** As in the source, without bodies and docstrings. */
   readonly signature: string
   readonly doc: string | undefined
   readonly parameters: number
   readonly members: ReadonlyArray<Member>
-  /** The types of ours that it extends, or that it is put together of. */
+  /** The types of this package that it extends or consists of. */
   readonly parents: ReadonlyArray<Declaration>
 }
 
@@ -45,7 +45,7 @@ interface Namespace {
 }
 
 export interface Export {
-  /** What it is imported as. */
+  /** The name under which it is imported. */
   readonly name: string
   readonly declaration: Declaration
 }
@@ -64,7 +64,8 @@ interface Node {
   readonly type: string
   readonly start: number
   readonly end: number
-  // oxlint-disable-next-line typescript/no-explicit-any -- the trees of parsers have a shape for each of some hundred types
+  // oxlint-disable-next-line typescript/no-explicit-any -- the syntax tree has some hundred types of nodes, each with its own
+  // members
   readonly [member: string]: any
 }
 
@@ -121,7 +122,7 @@ class Reader {
       .toSorted((a, b) => (a.name < b.name ? -1 : 1))
   }
 
-  /** Names that a module exports, but for namespaces and the default. */
+  /** The names that a module exports, except namespaces and the default. */
   #namesOf(file: string): ReadonlySet<string> {
     const names = new Set<string>()
     for (const node of this.#module(file).body) {
@@ -166,7 +167,7 @@ class Reader {
         const specifier = node.specifiers.find(
           ({ exported, local }: Node) => nameOf(exported ?? local) === name
         )
-        if (specifier === undefined || !hasIronflowTables(node.source.value)) continue
+        if (specifier === undefined || !isRelative(node.source.value)) continue
         return this.find(follow(file, node.source.value), nameOf(specifier.imported ?? specifier.local))
       }
       if (node.type === "ExportNamedDeclaration" && node.source === null) {
@@ -246,7 +247,7 @@ class Reader {
     }
   }
 
-  /** Own members of an interface or a class; what it inherits of types that nobody exports is documented with those. */
+  /** Own members of an interface or a class. A member without a docstring has the docstring of the inherited member. */
   #membersOf(module: Module, node: Node): ReadonlyArray<Member> {
     const inherited = this.#parentsOf(module, node).flatMap(allMembers)
     const own = inOrder(
@@ -261,7 +262,7 @@ class Reader {
     return [...serviceMembers, ...own]
   }
 
-  /** Members that are written down in `class X extends Context.Service<X, { ... }>()("...")`. */
+  /** The members in `class X extends Context.Service<X, { ... }>()("...")`. */
   #membersOfService(module: Module, call: Node): ReadonlyArray<Member> {
     if (call.type !== "CallExpression") return []
     const types = call.typeArguments?.params ?? []
@@ -314,7 +315,7 @@ class Reader {
     ]
   }
 
-  /** Members that stand in a type itself, or in parts of it that are put together. */
+  /** The members of a type itself, or of the parts of a union or intersection. */
   #membersOfType(module: Module, type: Node): ReadonlyArray<Member> {
     switch (type.type) {
       case "TSTypeLiteral":
@@ -329,7 +330,7 @@ class Reader {
     }
   }
 
-  /** The types of ours that a type is put together of. */
+  /** The types of this package that a type consists of. */
   #partsOf(module: Module, type: Node): ReadonlyArray<Declaration> {
     switch (type.type) {
       case "TSTypeReference":
@@ -362,7 +363,7 @@ class Reader {
   }
 }
 
-/** Every declaration that users can meet at these entries, each once, with what it extends. */
+/** Every declaration of these entries once, with the declarations that it extends. */
 export const declarationsOf = (entries: ReadonlyArray<Entry>): ReadonlyArray<Declaration> => {
   const found = new Map<string, Declaration>()
   const visit = (declaration: Declaration): void => {
@@ -381,7 +382,7 @@ export const declarationsOf = (entries: ReadonlyArray<Entry>): ReadonlyArray<Dec
 const hasExample = ({ doc = "" }: { readonly doc: string | undefined }): boolean =>
   /```|@deprecated|\{@link/.test(doc)
 
-/** What has no docstring, and calls with more than two parameters whose docstring has no example. */
+/** Declarations and members without a docstring, and calls with more than two parameters without an example. */
 export const undocumented = (entries: ReadonlyArray<Entry>): ReadonlyArray<string> =>
   declarationsOf(entries).flatMap((declaration) => {
     const shown = declaration.members.filter(hasExample).map(({ name }) => name)
@@ -401,20 +402,20 @@ export const undocumented = (entries: ReadonlyArray<Entry>): ReadonlyArray<strin
     ]
   })
 
-/** The members of a declaration and of what it extends. */
+/** The members of a declaration and of all that it extends. */
 const allMembers = (declaration: Declaration): ReadonlyArray<Member> => [
   ...declaration.members,
   ...declaration.parents.flatMap(allMembers)
 ]
 
-/** One docstring is enough for the signatures that a method has: the others have that of the one before them. */
+/** Gives all signatures of a method the first docstring that one of them has. */
 const inOrder = (members: ReadonlyArray<Member>): ReadonlyArray<Member> => {
-  const said = new Map<string, string>()
-  for (const { doc, name } of members) if (doc !== undefined && !said.has(name)) said.set(name, doc)
-  return members.map((member) => ({ ...member, doc: member.doc ?? said.get(member.name) }))
+  const firstDocs = new Map<string, string>()
+  for (const { doc, name } of members) if (doc !== undefined && !firstDocs.has(name)) firstDocs.set(name, doc)
+  return members.map((member) => ({ ...member, doc: member.doc ?? firstDocs.get(member.name) }))
 }
 
-/** What stands behind the signatures of a method that has several. Users see these alone. */
+/** Whether a member is the implementation of overloads. Users see the overloads only. */
 const implementsOverloads = (member: Node, members: ReadonlyArray<Node>): boolean =>
   member.type === "MethodDefinition" &&
   member.value.body !== null &&
@@ -428,7 +429,7 @@ const implementsOverloads = (member: Node, members: ReadonlyArray<Node>): boolea
 
 const nameOf = (node: Node): string => node.name ?? node.value
 
-const hasIronflowTables = (specifier: string): boolean => specifier.startsWith(".")
+const isRelative = (specifier: string): boolean => specifier.startsWith(".")
 
 const follow = (file: string, specifier: string): string =>
   path.posix.join(path.posix.dirname(file), specifier)
@@ -448,7 +449,7 @@ const declaredBy = (node: Node | null): ReadonlyArray<string> => {
   }
 }
 
-/** One declaration of several of the same name: a value beside its type, overloads. */
+/** Merges declarations of the same name: a value and its type, or overloads. */
 const merge = ([first, ...others]: ReadonlyArray<Declaration>): Declaration | undefined =>
   first === undefined || others.length === 0
     ? first
@@ -460,13 +461,13 @@ const merge = ([first, ...others]: ReadonlyArray<Declaration>): Declaration | un
         members: [first, ...others].flatMap(({ members }) => members)
       }
 
-/** Behind `as const`, `satisfies` and brackets. */
+/** The expression inside `as const`, `satisfies` and brackets. */
 const bare = (node: Node | null): Node | null =>
   node !== null && ["ParenthesizedExpression", "TSAsExpression", "TSSatisfiesExpression"].includes(node.type)
     ? bare(node.expression)
     : node
 
-/** A rest parameter is not counted: it is how options of a reading are written. */
+/** The number of parameters, without rest parameters: those are optional arguments of a read. */
 const parametersOf = (module: Module, node: Node): number => {
   const parameters: ReadonlyArray<Node> = node.params?.items ?? node.params ?? []
   return parameters.filter(
@@ -477,13 +478,13 @@ const parametersOf = (module: Module, node: Node): number => {
 
 const lineOf = (module: Module, position: number): number => module.text.slice(0, position).split("\n").length
 
-/** The docstring that ends before a position, with nothing but white space and comments for tools between them. */
+/** The docstring that ends before a position, with only white space and comments for tools in between. */
 const docAt = (module: Module, position: number): string | undefined => {
   const before = module.text.slice(0, position).replace(/(\s*\/\/ oxlint[^\n]*\n)?\s*$/, "")
   return module.docs.get(before.length)
 }
 
-/** What a file says of itself: a docstring at its top that is not that of its first declaration. */
+/** The header of a file: a docstring at its top that does not belong to its first declaration. */
 const headerOf = (module: Module): string | undefined => {
   const [first] = [...module.docs.entries()]
   if (first === undefined || module.text.slice(0, first[0]).trim().startsWith("import")) return undefined

@@ -1,4 +1,4 @@
-/** The docstrings of what users meet, and the reference that is made of them. */
+/** The docstrings of the public API, and the reference that is made from them. */
 import fs from "node:fs"
 import path from "node:path"
 import { describe, expect, test } from "vitest"
@@ -10,7 +10,7 @@ const folder = path.join(import.meta.dirname, "../../docs/reference")
 describe("the public API", () => {
   const entries = readEntries()
 
-  test("is complete at every entry", () => {
+  test("is found at every entry", () => {
     expect(entries.filter(({ exports, namespaces }) => exports.length + namespaces.length === 0)).toEqual([])
     expect(declarationsOf(entries).length).toBeGreaterThan(500)
   })
@@ -20,16 +20,16 @@ describe("the public API", () => {
   })
 
   test("has a docstring at the top of each entry and namespace", () => {
-    const untold = entries.flatMap(({ doc, file, namespaces }) => [
+    const undocumentedFiles = entries.flatMap(({ doc, file, namespaces }) => [
       ...(doc === undefined ? [file] : []),
       ...namespaces.filter((namespace) => namespace.doc === undefined).map((namespace) => namespace.file)
     ])
 
-    expect(untold).toEqual([])
+    expect(undocumentedFiles).toEqual([])
   })
 })
 
-test("docs/reference says what the docstrings say: `npm run reference` writes it", () => {
+test("docs/reference has the current docstrings: `npm run reference` writes it", () => {
   const pages = referencePages()
 
   expect(fs.readdirSync(folder).toSorted()).toEqual([...pages.keys()].toSorted())

@@ -12,7 +12,7 @@ interface Trip {
   /** The step that comes last. */
   readonly last?: (stage: Stage, context: StepRunContext) => unknown
   readonly maxAttempts?: number
-  /** Between the steps and the last one. */
+  /** A sleep between the steps and the last one. */
   readonly nap?: string
 }
 
@@ -58,9 +58,9 @@ const booking = ({
     })
 })
 
-describe("compensation", () => {
+describe("compensations", () => {
   scenario(
-    "when a run fails for good its compensations run in reverse order, and it fails with the original error",
+    "run in reverse order when a run fails for good, and the run has the original error",
     booking({ steps: ["flight", "hotel", "guide"] }),
     ({ log, world }) =>
       Effect.gen(function* () {
@@ -90,7 +90,7 @@ describe("compensation", () => {
   )
 
   scenario(
-    "they run when the attempts of a step are used up, and not before",
+    "run when the attempts of a step are used up, and not before",
     booking({
       steps: ["flight"],
       maxAttempts: 2,
@@ -112,7 +112,7 @@ describe("compensation", () => {
   )
 
   scenario(
-    "they do not run when the run completes, nor when it is cancelled",
+    "do not run when the run completes or is cancelled",
     booking({ steps: ["flight"], nap: "1h", last: () => "car" }),
     ({ client, log, world }) =>
       Effect.gen(function* () {
@@ -130,7 +130,7 @@ describe("compensation", () => {
   )
 
   scenario(
-    "one that fails is tried again by the policy; when it has failed for good it is recorded and the others still run",
+    "are retried by the policy; one that fails for good is recorded as failed, and the others still run",
     booking({
       steps: ["flight", "hotel"],
       maxAttempts: 2,
@@ -172,7 +172,7 @@ describe("compensation", () => {
     ["the worker is stopped", "deploy"]
   ] as const) {
     scenario(
-      `when ${how} in the middle of them the rest go on afterwards, and none that has finished runs again`,
+      `continue when ${how} in the middle of them, and no finished one runs again`,
       {
         ...booking({
           steps: ["flight", "hotel", "guide"],
@@ -207,7 +207,7 @@ describe("compensation", () => {
   }
 
   scenario(
-    "one whose code is no longer registered is recorded as failed, and the others run",
+    "whose code is no longer registered are recorded as failed, and the others run",
     {
       ...booking({
         steps: ["flight", "hotel"],
@@ -216,12 +216,12 @@ describe("compensation", () => {
       }),
       world: { onDisk: true }
     },
-    ({ cast, log, stage, world }) =>
+    ({ toFunction, log, stage, world }) =>
       Effect.gen(function* () {
         const runId = yield* world.place()
         yield* world.until("the first is running", () => stage.isHeld("guard"))
         yield* world.crash
-        yield* world.start([cast(booking({ steps: ["flight"] }))])
+        yield* world.start([toFunction(booking({ steps: ["flight"] }))])
         const run = yield* world.ends(runId)
 
         assert.strictEqual(run.error?.message, "no car")
@@ -234,7 +234,7 @@ describe("compensation", () => {
   )
 
   scenario(
-    "retryRun afterwards runs the compensated steps again in a new generation, with new idempotency keys",
+    "let retryRun run the compensated steps again in a new generation, with new idempotency keys",
     booking({
       steps: ["flight"],
       last: (stage) => {
@@ -259,7 +259,7 @@ describe("compensation", () => {
   )
 
   scenario(
-    "a compensation that had failed for good runs again when the retried run fails again",
+    "that failed for good run again when the retried run fails again",
     booking({
       steps: ["flight"],
       maxAttempts: 1,
@@ -285,7 +285,7 @@ describe("compensation", () => {
   )
 
   scenario(
-    "errors outside of steps compensate only when the attempts of the run are used up",
+    "run after errors outside of steps only when the attempts of the run are used up",
     {
       config: { retry: { maxAttempts: 2, initialDelayMs: 1000 } },
       promise:

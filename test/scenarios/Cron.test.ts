@@ -7,7 +7,7 @@ import { createFunction, type Trigger } from "../../src/index.ts"
 import { scenario } from "./Story.ts"
 import { World } from "./World.ts"
 
-/** Reports the event that it was started by. */
+/** A function that returns the event that started it. */
 const reporting = (...triggers: ReadonlyArray<Trigger>) =>
   createFunction({ id: "report", triggers }, async ({ event }) => ({
     name: event.name,
@@ -15,7 +15,7 @@ const reporting = (...triggers: ReadonlyArray<Trigger>) =>
     scheduledAt: event.data.scheduledAt
   }))
 
-/** When the runs of `report` were scheduled for, oldest first. */
+/** The scheduled times of the runs of `report`, oldest first. */
 const fires = (world: World) =>
   Effect.gen(function* () {
     yield* world.settle
@@ -55,7 +55,7 @@ describe("cron", () => {
       })
   )
 
-  it.effect("a cron trigger with an event name emits that event, which others may be triggered by", () =>
+  it.effect("a cron trigger with an event name emits that event, which may trigger other functions", () =>
     Effect.gen(function* () {
       const trigger = { cron: "0 * * * *", event: "hour.struck" }
       const listener = createFunction(
@@ -128,7 +128,7 @@ describe("cron", () => {
     })
   )
 
-  it.effect("an engine makes up for the last of the fires that it missed", () =>
+  it.effect("an engine that has missed fires makes up for the last one", () =>
     Effect.gen(function* () {
       const world = yield* World.make({ functions: [reporting({ cron: "0 * * * *" })], onDisk: true })
       yield* world.advance("1 hour")
@@ -147,12 +147,12 @@ describe("cron", () => {
   it.effect("a fire without a worker creates its run, which runs when a worker connects", () =>
     Effect.gen(function* () {
       const world = yield* World.make({ functions: [reporting({ cron: "0 * * * *" })] })
-      yield* world.dismissAll
+      yield* world.shutDownWorkers
       yield* world.advance("1 hour")
       const { runs } = yield* world.client.listRuns()
       assert.lengthOf(runs, 1)
       assert.strictEqual((yield* world.client.explain(runs[0]!.id)).code, "NO_WORKER")
-      yield* world.hire()
+      yield* world.startWorker()
 
       assert.deepInclude((yield* world.completes(runs[0]!.id)) as object, { source: "cron" })
     })
@@ -162,8 +162,8 @@ describe("cron", () => {
     Effect.gen(function* () {
       const world = yield* World.make({ functions: [reporting({ cron: "0 * * * *" })] })
       yield* world.advance("1 hour")
-      yield* world.dismissAll
-      yield* world.hire({ functions: [reporting({ cron: "30 * * * *" })] })
+      yield* world.shutDownWorkers
+      yield* world.startWorker({ functions: [reporting({ cron: "30 * * * *" })] })
       for (let i = 0; i < 4; i++) yield* world.advance("30 minutes")
 
       assert.deepStrictEqual(yield* fires(world), [
@@ -171,8 +171,8 @@ describe("cron", () => {
         "1970-01-01T01:30:00.000Z",
         "1970-01-01T02:30:00.000Z"
       ])
-      yield* world.dismissAll
-      yield* world.hire({ functions: [reporting()] })
+      yield* world.shutDownWorkers
+      yield* world.startWorker({ functions: [reporting()] })
       yield* world.advance("1 day")
       assert.lengthOf(yield* fires(world), 3)
     })
@@ -201,7 +201,7 @@ describe("cron", () => {
     ["queue", ["01:00", "02:00", "03:00", "04:00", "05:00"], { skipped: 0, waiting: 2 }]
   ] as const) {
     scenario(
-      `a cron trigger with overlap "${overlap}" whose runs take longer than its schedule`,
+      `overlap "${overlap}" decides which runs start when a run takes longer than its schedule`,
       {
         config: { triggers: [{ cron: "0 * * * *", overlap }] },
         world: { onDisk: true },

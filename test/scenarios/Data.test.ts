@@ -86,7 +86,7 @@ describe("upcasting", () => {
   }
 
   scenario(
-    "handlers see the newest version of what triggers them and of what they wait for",
+    "handlers see the newest version of the event that triggers them and of those that they wait for",
     {
       world: { worker: { eventDefinitions: definitions } },
       promise:

@@ -53,7 +53,7 @@ describe("an invoked function", () => {
     { amount: 1, output: "paid at 5, fees 6" },
     { amount: 2, output: "limit until 7" },
     { amount: 3, output: "failed: the terminal is on fire" }
-  ])("of amount $amount gives its invoker what it declares: $output", async ({ amount, output }) => {
+  ])("gives its invoker the declared outcome for amount $amount: $output", async ({ amount, output }) => {
     await using engine = await createTestEngine({ functions: [ordering, pay] })
     const { runIds } = await engine.client.emit("order.placed", { amount })
     await engine.runUntilIdle()

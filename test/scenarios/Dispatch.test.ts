@@ -4,7 +4,7 @@ import { Step } from "../../src/effect.ts"
 import type { FunctionConfig } from "../../src/index.ts"
 import { bodyOf, type Part, scenario } from "./Story.ts"
 
-/** Holds a step under the order's name; returns it. */
+/** A function with a step that is held under the order's id, which it returns. */
 const packing = (config: Partial<FunctionConfig> = {}): Part => ({
   config,
   promise:
@@ -27,7 +27,7 @@ const packing = (config: Partial<FunctionConfig> = {}): Part => ({
 
 describe("concurrency", () => {
   scenario(
-    "no more runs than the limit are in a turn at once for each key; explain names the limit and who holds it",
+    "at most as many runs of a key as the limit are in a turn at once; explain names the limit and the runs that hold it",
     packing({ concurrency: { limit: 1, key: "event.data.customer" } }),
     ({ log, stage, world }) =>
       Effect.gen(function* () {
@@ -50,7 +50,7 @@ describe("concurrency", () => {
   )
 
   scenario(
-    "a suspended run takes no place",
+    "a suspended run does not count against the limit",
     {
       config: { concurrency: { limit: 1 } },
       promise:
@@ -78,7 +78,7 @@ describe("concurrency", () => {
   )
 
   scenario(
-    "a worker takes no more turns than it has places for; explain says NO_CAPACITY",
+    "a worker takes no more turns than its capacity; explain says NO_CAPACITY",
     { ...packing(), world: { worker: { maxConcurrentJobs: 2 } } },
     ({ client, log, stage, world }) =>
       Effect.gen(function* () {
@@ -94,9 +94,9 @@ describe("concurrency", () => {
   )
 })
 
-describe("many", () => {
+describe("many runs", () => {
   scenario(
-    "three hundred runs that sleep are all completed when they are due, each step once",
+    "three hundred runs that sleep complete when they are due, and run each step once",
     {
       promise:
         (stage) =>
@@ -139,9 +139,9 @@ describe("many", () => {
 
 describe("two versions of the code", () => {
   scenario(
-    "runs go to the worker with the code that was registered last, and to the other one when that is gone",
+    "runs go to the worker with the code that was registered last, and to the other one when it is gone",
     packing(),
-    ({ cast, client, stage, world }) =>
+    ({ toFunction, client, stage, world }) =>
       Effect.gen(function* () {
         const workerOf = (orderId: string) =>
           Effect.gen(function* () {
@@ -162,14 +162,14 @@ describe("two versions of the code", () => {
                 bodyOf(() => stage.hold(event.data.orderId))
               )
         }
-        const fresh = yield* world.hire({
+        const fresh = yield* world.startWorker({
           workerId: "fresh",
-          functions: [cast(changed)],
+          functions: [toFunction(changed)],
           maxConcurrentJobs: 5
         })
         assert.strictEqual(yield* workerOf("o-1"), "fresh")
         assert.strictEqual(yield* workerOf("o-2"), "fresh")
-        yield* fresh.dismiss
+        yield* fresh.shutDown
         assert.notStrictEqual(yield* workerOf("o-3"), "fresh")
       })
   )
@@ -189,11 +189,11 @@ describe("actors and labels", () => {
             assert.strictEqual(actorId, customer)
             return workerId
           })
-        const second = yield* world.hire({ workerId: "second", maxConcurrentJobs: 50 })
+        const second = yield* world.startWorker({ workerId: "second", maxConcurrentJobs: 50 })
         const home = yield* workerOf("o-1", "ada")
         assert.strictEqual(home, "second")
         for (const orderId of ["o-2", "o-3", "o-4"]) assert.strictEqual(yield* workerOf(orderId, "ada"), home)
-        yield* second.dismiss
+        yield* second.shutDown
         assert.notStrictEqual(yield* workerOf("o-5", "ada"), home)
       })
   )
@@ -205,7 +205,7 @@ describe("actors and labels", () => {
       Effect.gen(function* () {
         yield* world.place({ orderId: "o-1", customer: "ada" })
         yield* world.until("it runs", () => stage.isHeld("o-1"))
-        yield* world.hire({ maxConcurrentJobs: 5 })
+        yield* world.startWorker({ maxConcurrentJobs: 5 })
         const runId = yield* world.place({ orderId: "o-2", customer: "ada" })
         yield* world.settle
         assert.isFalse(stage.isHeld("o-2"))
@@ -228,10 +228,10 @@ describe("actors and labels", () => {
         const { details, message } = yield* world.reaches(runId, "NO_WORKER")
         assert.include(message, "labels")
         assert.deepStrictEqual(details.requires, { gpu: "yes" })
-        yield* world.hire({ labels: { gpu: "no" } })
+        yield* world.startWorker({ labels: { gpu: "no" } })
         yield* world.settle
         assert.isFalse(stage.isHeld("o-1"))
-        yield* world.hire({ labels: { gpu: "yes", zone: "a" }, workerId: "gpu-1" })
+        yield* world.startWorker({ labels: { gpu: "yes", zone: "a" }, workerId: "gpu-1" })
         yield* world.until("it runs", () => stage.isHeld("o-1"))
 
         assert.strictEqual((yield* world.client.getRun(runId)).workerId, "gpu-1")
@@ -241,16 +241,16 @@ describe("actors and labels", () => {
 
 describe("losses", () => {
   scenario(
-    "a worker that is stopped in the middle of a step gives the run back unharmed, as often as it likes",
+    "a worker that is stopped in the middle of a step gives the run back, which costs no attempt, however often",
     packing({ retry: { maxAttempts: 1 } }),
     ({ client, log, stage, world }) =>
       Effect.gen(function* () {
         const runId = yield* world.place()
         for (let i = 1; i <= 12; i++) {
           yield* world.until("the step runs", () => stage.count("o-1") === i)
-          yield* world.dismissAll
+          yield* world.shutDownWorkers
           yield* world.reaches(runId, "NO_WORKER")
-          yield* world.hire()
+          yield* world.startWorker()
         }
         yield* world.until("the step runs", () => stage.count("o-1") === 13)
         stage.release("o-1")
@@ -263,7 +263,7 @@ describe("losses", () => {
   )
 
   scenario(
-    "a process that dies in a step costs no attempt; losses back off, and after ten without progress the run is paused",
+    "a process that dies in a step costs no attempt; the run waits longer after each loss, and is paused after ten without progress",
     { ...packing({ retry: { maxAttempts: 1 } }), world: { onDisk: true } },
     ({ stage, world }) =>
       Effect.gen(function* () {
@@ -293,7 +293,7 @@ describe("losses", () => {
   )
 
   scenario(
-    "a step that completes between two losses starts the count anew",
+    "a step that completes between two losses resets their count",
     {
       world: { onDisk: true },
       promise:
@@ -329,7 +329,7 @@ describe("losses", () => {
 })
 
 describe("triggers", () => {
-  const named: Part = {
+  const returnsItsId: Part = {
     promise:
       () =>
       async ({ run }) =>
@@ -341,19 +341,22 @@ describe("triggers", () => {
   }
 
   scenario(
-    "an event starts one run of every function that has a matching trigger, however many of them match",
+    "an event starts one run of every function that has a matching trigger, however many of its triggers match",
     {
-      ...named,
+      ...returnsItsId,
       also: {
-        exact: { ...named, config: { triggers: [{ event: "order.item.added" }, { event: "order.>" }] } },
-        pattern: { ...named, config: { triggers: [{ event: "order.*.added" }] } },
-        tooShort: { ...named, config: { triggers: [{ event: "order.*" }] } },
+        exact: {
+          ...returnsItsId,
+          config: { triggers: [{ event: "order.item.added" }, { event: "order.>" }] }
+        },
+        pattern: { ...returnsItsId, config: { triggers: [{ event: "order.*.added" }] } },
+        tooShort: { ...returnsItsId, config: { triggers: [{ event: "order.*" }] } },
         large: {
-          ...named,
+          ...returnsItsId,
           config: { triggers: [{ event: "order.item.added", expression: "event.data.amount > 10" }] }
         },
         small: {
-          ...named,
+          ...returnsItsId,
           config: { triggers: [{ event: "order.item.added", expression: "event.data.amount < 10" }] }
         }
       }
@@ -369,7 +372,7 @@ describe("triggers", () => {
 
   scenario(
     "an event that was accepted before the process died has its run afterwards",
-    { ...named, world: { onDisk: true } },
+    { ...returnsItsId, world: { onDisk: true } },
     ({ world }) =>
       Effect.gen(function* () {
         const runId = yield* world.place()
@@ -421,7 +424,7 @@ describe("triggers", () => {
 
 describe("idempotency", () => {
   scenario(
-    "emitting twice with one key within 24 hours returns the first result and creates nothing; afterwards it is new",
+    "emitting again with the same key returns the first result for 24 hours and creates nothing; afterwards it creates an event",
     packing(),
     ({ client, stage, world }) =>
       Effect.gen(function* () {

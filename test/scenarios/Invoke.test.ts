@@ -11,7 +11,7 @@ const describeError = (error: unknown) =>
       ? `${error.name}: ${error.functionId}: ${error.errorCause}`
       : `${String(error)}`
 
-/** Invokes `invoice`, and returns its result or what the failure says. */
+/** A function that invokes `invoice`, and returns its result or a description of the failure. */
 const ordering = (timeout?: string): Part => {
   const options = timeout === undefined ? {} : { timeout }
   return {
@@ -33,7 +33,7 @@ const ordering = (timeout?: string): Part => {
   }
 }
 
-/** Its step is held. */
+/** A function whose step is held. */
 const invoicing: Part = {
   promise:
     (stage) =>
@@ -99,7 +99,7 @@ describe("invoke", () => {
   )
 
   scenario(
-    "a child that takes too long rejects with InvokeTimeoutError and goes on by itself",
+    "a child that takes too long rejects with InvokeTimeoutError and continues by itself",
     { ...ordering("1m"), also: { invoice: invoicing } },
     ({ client, stage, world }) =>
       Effect.gen(function* () {
@@ -132,12 +132,15 @@ describe("invoke", () => {
       })
   )
 
-  scenario("invoking a function that nobody has registered fails and says so", ordering(), ({ world }) =>
-    Effect.gen(function* () {
-      const runId = yield* world.place()
+  scenario(
+    "invoking a function that is not registered fails with an error that says so",
+    ordering(),
+    ({ world }) =>
+      Effect.gen(function* () {
+        const runId = yield* world.place()
 
-      assert.include(String(yield* world.completes(runId)), "Function not found: invoice")
-    })
+        assert.include(String(yield* world.completes(runId)), "Function not found: invoice")
+      })
   )
 
   const nested = {
@@ -160,7 +163,7 @@ describe("invoke", () => {
     }
   }
 
-  scenario("a child may invoke a child of its own", nested, ({ stage, world }) =>
+  scenario("a child may invoke another child", nested, ({ stage, world }) =>
     Effect.gen(function* () {
       const runId = yield* world.place()
       yield* world.until("the grandchild runs", () => stage.isHeld("print"))
@@ -171,7 +174,7 @@ describe("invoke", () => {
   )
 
   scenario(
-    "cancelling a run cancels the children that it waits for, and theirs",
+    "cancelling a run cancels the children that it waits for, and their children",
     nested,
     ({ client, stage, world }) =>
       Effect.gen(function* () {
@@ -193,7 +196,7 @@ describe("invoke", () => {
   )
 
   scenario(
-    "invokeAsync starts a run and goes on; cancelling the parent leaves it alone",
+    "invokeAsync starts a run and continues; cancelling the parent does not cancel that run",
     {
       promise:
         () =>
@@ -228,7 +231,7 @@ describe("invoke", () => {
   )
 
   scenario(
-    "a child that ends while nobody runs the parent is there when the parent is back, and is not started again",
+    "a parent gets the result of its child after a restart, and starts no second child",
     { ...ordering("2h"), also: { invoice: invoicing }, world: { onDisk: true } },
     ({ stage, world }) =>
       Effect.gen(function* () {

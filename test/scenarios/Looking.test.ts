@@ -6,7 +6,7 @@ import { bodyOf, scenario } from "./Story.ts"
 
 describe("looking at runs", () => {
   scenario(
-    "explain follows a run through its life",
+    "explain describes a run in each of its states",
     {
       config: { retry: { initialDelayMs: 5000 } },
       promise:
@@ -49,11 +49,11 @@ describe("looking at runs", () => {
     },
     ({ client, stage, world }) =>
       Effect.gen(function* () {
-        yield* world.dismissAll
+        yield* world.shutDownWorkers
         const runId = yield* world.place({ orderId: "o-1" })
         const noWorker = yield* world.reaches(runId, "NO_WORKER")
         assert.include(noWorker.message, '"order"')
-        const { workerId } = yield* world.hire()
+        const { workerId } = yield* world.startWorker()
         const retry = yield* world.reaches(runId, "WAITING_FOR_RETRY")
         assert.include(retry.message, "the bank is busy")
         assert.deepInclude(retry.details, { failures: 1, dueInMs: 5000 })
@@ -199,7 +199,7 @@ describe("looking at runs", () => {
   )
 
   scenario(
-    "waitForRun gives up after its timeout and says why the run has not ended; the run goes on",
+    "waitForRun gives up after its timeout and says why the run has not ended; the run continues",
     {
       promise:
         () =>

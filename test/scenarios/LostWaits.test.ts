@@ -8,7 +8,7 @@ const added = { event: "item.added", timeout: "30d" }
 
 describe("a wait that has lost a race", () => {
   scenario(
-    "does not take the event that a later wait for the same looks back to",
+    "leaves the event to a later wait for the same event, which looks back to it",
     {
       promise:
         (stage) =>
@@ -54,7 +54,7 @@ describe("a wait that has lost a race", () => {
   )
 
   scenario(
-    "does not take it while the run sleeps and the engine is down either, however often the handler is replayed",
+    "leaves the event to a later wait across a restart too, however often the handler is replayed",
     {
       world: { onDisk: true },
       promise:
@@ -109,7 +109,7 @@ describe("a wait that has lost a race", () => {
   )
 
   scenario(
-    "does not take it when both came while no worker was there",
+    "leaves the event to a later wait when the end of the race and the event both came without a worker",
     {
       promise:
         () =>
@@ -127,18 +127,18 @@ describe("a wait that has lost a race", () => {
       Effect.gen(function* () {
         const runId = yield* world.place()
         yield* world.reaches(runId, "SLEEPING")
-        yield* world.dismissAll
+        yield* world.shutDownWorkers
         yield* world.advance("1 hour")
         yield* world.settle
         yield* client.emit("item.added", { n: 1 })
-        yield* world.hire()
+        yield* world.startWorker()
 
         assert.strictEqual(yield* world.completes(runId), 1)
       })
   )
 
   scenario(
-    "shares an event with the next one that is open, and the one after that gets another",
+    "shares an event with the next open wait, and the wait after that gets another event",
     {
       promise:
         () =>
@@ -171,7 +171,7 @@ describe("a wait that has lost a race", () => {
   )
 
   scenario(
-    "leaves to other waits what they look back to: another match, another branch",
+    "leaves the event to waits with another match or in another branch, which look back to it",
     {
       promise:
         (stage) =>
@@ -214,9 +214,9 @@ describe("a wait that has lost a race", () => {
   )
 })
 
-describe("a wait that is looked at later", () => {
+describe("a wait beside other work", () => {
   scenario(
-    "has seen its event: the next one gets another",
+    "that is awaited later has taken its event, so that the next wait gets another",
     {
       promise:
         (stage) =>
@@ -254,7 +254,7 @@ describe("a wait that is looked at later", () => {
   )
 
   scenario(
-    "together with a step has seen its event: the next one gets another",
+    "that is awaited together with a step has taken its event, so that the next wait gets another",
     {
       promise:
         (stage) =>
@@ -295,7 +295,7 @@ describe("a wait that is looked at later", () => {
   )
 
   scenario(
-    "by code that goes on at once has seen its event, though other code of the handler has gone on without it",
+    "in code that continues at once has taken its event, though other code of the handler has continued without it",
     {
       promise:
         (stage) =>

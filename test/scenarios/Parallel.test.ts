@@ -53,7 +53,7 @@ const allRun = (stage: Stage) => () => names.every((name) => stage.isHeld(name))
 
 describe("parallel", () => {
   scenario(
-    "results stand in the order of the branches, whatever order they ended in",
+    "results are in the order of the branches, whatever the order in which these end",
     threeBranches(),
     ({ client, stage, world }) =>
       Effect.gen(function* () {
@@ -96,21 +96,21 @@ describe("parallel", () => {
   )
 
   scenario(
-    "with failFast the running steps are told and awaited, recorded, and then the call rejects; a replay rejects the same",
+    "with failFast running steps are aborted, awaited and recorded before the call rejects; a replay rejects with the same error",
     { ...threeBranches({}, "1h"), world: { onDisk: true } },
     ({ log, stage, world }) =>
       Effect.gen(function* () {
         const runId = yield* world.place()
         yield* world.until("all run", allRun(stage))
-        // this one does not listen to its signal
-        const deaf = stage.hold("c, deaf")
-        stage.release("c", deaf)
+        // this step ignores its signal
+        const ignoring = stage.hold("c, ignoring")
+        stage.release("c", ignoring)
         yield* world.settle
         stage.fail("b", new NonRetryableError("b is out of stock"))
         yield* world.settle
         assert.include(log, "a aborted: StepAbortedError")
         assert.notInclude(log, "after")
-        stage.release("c, deaf", "c is done")
+        stage.release("c, ignoring", "c is done")
         yield* world.reaches(runId, "SLEEPING")
         assert.deepStrictEqual(yield* world.steps(runId), ["check failed", "check completed", "nap waiting"])
         yield* world.restart()
@@ -123,7 +123,7 @@ describe("parallel", () => {
   )
 
   scenario(
-    "with failFast no branch that has not begun begins",
+    "with failFast no further branch begins",
     threeBranches({ concurrency: 1 }),
     ({ log, stage, world }) =>
       Effect.gen(function* () {
@@ -184,7 +184,7 @@ describe("parallel", () => {
   )
 
   scenario(
-    "with allSettled every branch ends, and failures stand in the result as Errors",
+    "with allSettled every branch ends, and failures are in the result as Errors",
     threeBranches({ onError: "allSettled" }, "1h"),
     ({ stage, world }) =>
       Effect.gen(function* () {
@@ -202,7 +202,7 @@ describe("parallel", () => {
   )
 
   scenario(
-    "an empty list is an empty result and no step",
+    "an empty list gives an empty result and no step",
     {
       promise:
         () =>
@@ -220,7 +220,7 @@ describe("parallel", () => {
   )
 
   scenario(
-    "map hands out items with their index, and ids nest",
+    "map passes items with their index, and the ids of steps nest",
     {
       promise:
         () =>
@@ -249,7 +249,7 @@ describe("parallel", () => {
   )
 
   scenario(
-    "a branch that sleeps holds nobody up, and all is recorded once over many turns",
+    "a branch that sleeps delays no other branch, and each step is recorded once over many turns",
     {
       promise:
         (stage) =>
@@ -288,7 +288,7 @@ describe("parallel", () => {
   )
 
   scenario(
-    "with failFast a branch that is suspended does not hold the call up, and what it waited for is forgotten",
+    "with failFast a suspended branch does not delay the call, and its wait is dropped",
     {
       promise:
         () =>

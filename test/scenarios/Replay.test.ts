@@ -50,7 +50,7 @@ describe("replay", () => {
   )
 
   scenario(
-    "several suspensions stand together at the end of a turn, and each settles at its own time",
+    "several suspensions can be open at the end of a turn, and each settles at its own time",
     {
       promise:
         () =>
@@ -97,7 +97,7 @@ describe("replay", () => {
   )
 
   scenario(
-    "a catch sees no suspension; finalizers of a suspended Effect handler run with inert steps, a finally does not run",
+    "a catch does not see a suspension; finalizers of a suspended Effect handler run with inert steps, a finally does not run",
     {
       promise:
         (stage) =>
@@ -177,7 +177,7 @@ describe("replay", () => {
   }
 
   scenario(
-    "a sleep that is over first wins the race against a running step in place, and still wins after a restart",
+    "a sleep that ends first wins the race against a running step in the same turn, and still wins after a restart",
     race,
     ({ log, stage, world }) =>
       Effect.gen(function* () {
@@ -196,7 +196,7 @@ describe("replay", () => {
   )
 
   scenario(
-    "a step that ends first wins the race against a sleep, and still wins when the sleep is over long since",
+    "a step that ends first wins the race against a sleep, and still wins long after the sleep is over",
     race,
     ({ log, stage, world }) =>
       Effect.gen(function* () {
@@ -248,7 +248,7 @@ describe("replay", () => {
     ["the deadline", "nobody"]
   ] as const) {
     scenario(
-      `in a race of an event against a deadline ${winner} wins once and for all, although the other comes later`,
+      `in a race of an event against a deadline ${winner} wins in every turn, although the other comes later`,
       { ...deadline, world: { onDisk: true } },
       ({ log, world }) =>
         Effect.gen(function* () {
@@ -269,7 +269,7 @@ describe("replay", () => {
   }
 
   scenario(
-    "the order in which steps ended decides in every turn, also for what derived chains do next",
+    "the order in which steps ended is the same in every turn, also for the code that continues after each",
     {
       promise:
         (stage) =>
@@ -325,7 +325,7 @@ describe("replay", () => {
   )
 
   scenario(
-    "what a handler sees of a result is the same on the first execution as in a replay",
+    "a handler sees the same result at the first execution as in a replay",
     {
       promise:
         (stage) =>
@@ -385,7 +385,7 @@ describe("replay", () => {
     ["a function", { list: [() => 1] }, "list"]
   ] as const) {
     scenario(
-      `a step whose result holds ${what} fails at once and says where`,
+      `a step whose result has ${what} fails at once and says where`,
       {
         promise:
           (stage) =>
@@ -442,7 +442,7 @@ describe("replay", () => {
   )
 
   scenario(
-    "a step called in the body of another one is refused with NestedStepError, and nothing of it is recorded",
+    "a step that is called in the body of another one is refused with NestedStepError and is not recorded",
     {
       promise:
         () =>
@@ -460,7 +460,7 @@ describe("replay", () => {
           "outer",
           Step.run("inner", Effect.succeed(1)).pipe(
             Effect.match({ onFailure: (error) => error.name, onSuccess: () => "ran" }),
-            // steps need the service of a handler, which the worker provides; inside a body there is one that refuses
+            // the type of a body allows no steps; the service that a body gets refuses them
             (nested) => nested as Effect.Effect<string>
           )
         )
@@ -497,7 +497,7 @@ describe("replay", () => {
   )
 
   scenario(
-    "a handler that awaits its own I/O between steps still completes, in a later turn with more patience",
+    "a handler that awaits its own I/O between steps still completes, in a later turn that waits longer",
     {
       promise:
         (stage) =>
@@ -523,7 +523,7 @@ describe("replay", () => {
         stage.release("own I/O")
         yield* world.settle
         if (style === "effect") {
-          // the fiber of a turn that has ended is interrupted: nobody can be late, and the deadline wakes the run
+          // the fiber of an ended turn is interrupted, so that it cannot report a late step; the deadline wakes the run
           assert.deepStrictEqual(log, ["own I/O"])
           yield* world.advance("1 day")
         }
@@ -535,7 +535,7 @@ describe("replay", () => {
       })
   )
 
-  it.effect("so does a handler that only returns after its own I/O", () =>
+  it.effect("a handler that only returns after its own I/O still completes, in a later turn", () =>
     Effect.gen(function* () {
       const stage = new Stage()
       const returning = createFunction(

@@ -17,7 +17,7 @@ import type { StepRunContext, StepRunOptions } from "../../src/Step.ts"
 import { bodyOf, type Part, scenario, type Stage } from "./Story.ts"
 import { World } from "./World.ts"
 
-/** One step, `charge`, and what became of it: its result, or what the caught error says. */
+/** A function with one step, `charge`. It returns the result of the step, or a description of its error. */
 const charging = (
   code: (stage: Stage, context: StepRunContext) => unknown,
   config: Partial<FunctionConfig> = {},
@@ -63,7 +63,7 @@ const failing =
 
 describe("steps that fail", () => {
   scenario(
-    "a failed step is tried again after its delay, which grows, and the result of the good attempt counts",
+    "a failed step is retried after a growing delay, and the result of the successful attempt counts",
     charging(failing(2), { retry: { maxAttempts: 3, initialDelayMs: 1000, backoffFactor: 3 } }),
     ({ client, log, world }) =>
       Effect.gen(function* () {
@@ -90,7 +90,7 @@ describe("steps that fail", () => {
   )
 
   scenario(
-    "when the attempts are used up the call rejects with StepError, and a handler may catch it and go on",
+    "when the attempts are used up the call rejects with StepError, and a handler may catch it and continue",
     charging(failing(9), { retry: { maxAttempts: 2, initialDelayMs: 10 } }),
     ({ client, log, world }) =>
       Effect.gen(function* () {
@@ -115,7 +115,7 @@ describe("steps that fail", () => {
   for (const [what, error, name] of [
     ["NonRetryableError", () => new NonRetryableError("declined"), "NonRetryableError"],
     [
-      "another error of ours that is not retryable",
+      "another Ironflow error that is not retryable",
       () => new InvalidStateError("declined"),
       "InvalidStateError"
     ],
@@ -126,7 +126,7 @@ describe("steps that fail", () => {
     ]
   ] as const) {
     scenario(
-      `${what} is not tried again, and comes back as what it was`,
+      `${what} is not retried, and keeps its name and message`,
       charging((stage) => {
         stage.log.push("charge")
         throw error()
@@ -162,7 +162,7 @@ describe("steps that fail", () => {
   )
 
   scenario(
-    "other branches go on while one waits for its next attempt",
+    "other branches continue while one waits for its next attempt",
     {
       config: { retry: { initialDelayMs: 60_000 } },
       promise:
@@ -211,7 +211,7 @@ describe("steps that fail", () => {
   )
 
   scenario(
-    "the next attempt keeps its number and its time over a restart, and the attempts stay within the policy",
+    "the next attempt keeps its number and its time across a restart, and the attempts stay within the policy",
     {
       ...charging(failing(9), { retry: { maxAttempts: 3, initialDelayMs: 60_000, backoffFactor: 1 } }),
       world: { onDisk: true }
@@ -270,9 +270,9 @@ describe("steps that fail", () => {
   )
 })
 
-describe("errors that say when to try again", () => {
+describe("errors that set the time of the next attempt", () => {
   const hour = 3_600_000
-  /** The clock of these stories begins at 0, and the policy says one second. */
+  /** The clock of these tests begins at 0, and the delay of the policy is one second. */
   for (const [what, error, dueInMs] of [
     ["RetryAfterError with text", () => new RetryAfterError("busy", "90s"), 90_000],
     ["RetryAfterError with milliseconds", () => new RetryAfterError("busy", 1500), 1500],
@@ -289,14 +289,14 @@ describe("errors that say when to try again", () => {
     ["any error with retryAfter", () => Object.assign(new Error("busy"), { retryAfter: "10s" }), 10_000],
     ["any object with retryAfter", () => ({ message: "busy", retryAfter: new Date(hour) }), hour],
     [
-      "one whose retryAfter cannot be read",
+      "an error whose retryAfter cannot be read",
       () => Object.assign(new Error("busy"), { retryAfter: "soon" }),
       1000
     ],
-    ["one whose retryAfter is nothing", () => Object.assign(new Error("busy"), { retryAfter: null }), 1000]
+    ["an error whose retryAfter is null", () => Object.assign(new Error("busy"), { retryAfter: null }), 1000]
   ] as const) {
     scenario(
-      `${what}: its step is tried again then`,
+      `a step that fails with ${what} is retried after ${dueInMs} ms`,
       charging(
         (_, { attempt }) => {
           if (attempt === 1) throw error()
@@ -321,7 +321,7 @@ describe("errors that say when to try again", () => {
   }
 
   scenario(
-    "an error outside of steps says so for the function, and one that a handler found in a StepError still does",
+    "an error outside of steps sets the time of the run's next attempt, also one that a handler took from a StepError",
     {
       config: { retry: { maxAttempts: 3 } },
       promise:
@@ -366,7 +366,7 @@ describe("errors that say when to try again", () => {
   )
 
   scenario(
-    "what cannot be read is named in the worker's log, with the step",
+    "a retryAfter that cannot be read is named in the worker's log, with the step",
     charging(
       (_, { attempt }) => {
         if (attempt === 1) throw Object.assign(new Error("busy"), { retryAfter: "soon" })
@@ -378,8 +378,8 @@ describe("errors that say when to try again", () => {
       Effect.gen(function* () {
         const warnings: Array<string> = []
         const logger = { ...createNoopLogger(), warn: (message: string) => void warnings.push(message) }
-        yield* world.dismissAll
-        yield* world.hire({ logger })
+        yield* world.shutDownWorkers
+        yield* world.startWorker({ logger })
         const runId = yield* world.place()
         yield* world.reaches(runId, "WAITING_FOR_RETRY")
         yield* world.advance(10)
@@ -394,7 +394,7 @@ describe("errors that say when to try again", () => {
   )
 
   scenario(
-    "the attempts stay within the policy, and an error that is not retryable is not tried again",
+    "the attempts stay within the policy, and an error that is not retryable is not retried",
     charging(
       (stage, { attempt }) => {
         stage.log.push(`charge ${attempt}`)
@@ -422,7 +422,7 @@ describe("errors that say when to try again", () => {
   )
 
   scenario(
-    "with jitter, runs that fail together are not tried again together",
+    "with jitter, runs that fail together are not retried together",
     charging(failing(1), { retry: { initialDelayMs: 60_000, jitter: 0.5 } }),
     ({ world }) =>
       Effect.gen(function* () {
@@ -451,7 +451,7 @@ describe("timeouts", () => {
     ]
   ] as const) {
     scenario(
-      `${where} aborts an attempt that takes longer, and the step is tried again`,
+      `${where} aborts an attempt that takes longer, and the step is retried`,
       charging(hanging, config, options),
       ({ log, stage, world }) =>
         Effect.gen(function* () {
@@ -471,7 +471,7 @@ describe("timeouts", () => {
   }
 
   scenario(
-    "a step that times out for good rejects with StepError whose cause is the StepTimeoutError",
+    "a step that times out for good rejects with a StepError whose cause is the StepTimeoutError",
     charging(
       (stage, { signal }) => stage.holdUntilAborted("charge", signal),
       { retry: { maxAttempts: 1 } },
@@ -563,7 +563,7 @@ describe("errors outside of steps", () => {
   })
 
   scenario(
-    "an error outside of steps runs the function again by its policy; steps keep their results",
+    "run the function again by its policy, and steps keep their results",
     broken(() => new TypeError("not a function")),
     ({ client, log, world }) =>
       Effect.gen(function* () {
@@ -583,7 +583,7 @@ describe("errors outside of steps", () => {
   )
 
   scenario(
-    "one that is not retryable fails the run at once",
+    "that are not retryable fail the run at once",
     broken(() => new NonRetryableError("no")),
     ({ log, world }) =>
       Effect.gen(function* () {
@@ -595,7 +595,7 @@ describe("errors outside of steps", () => {
   )
 
   scenario(
-    "thrown values that are no errors are retried, and their text is kept",
+    "are retried even if the thrown value is no Error, and its text is kept",
     broken(() => "just text"),
     ({ world }) =>
       Effect.gen(function* () {
@@ -607,7 +607,7 @@ describe("errors outside of steps", () => {
   )
 
   scenario(
-    "attempts of the run never exceed the policy, however often the process dies between them",
+    "never use more attempts than the policy allows, however often the process dies in between",
     { ...broken(() => new Error("no")), world: { onDisk: true } },
     ({ log, world }) =>
       Effect.gen(function* () {

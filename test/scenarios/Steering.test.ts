@@ -4,7 +4,7 @@ import { Step } from "../../src/effect.ts"
 import { type FunctionContext, NonRetryableError, type StepClient } from "../../src/index.ts"
 import { bodyOf, effectOf, type Part, scenario, type Stage } from "./Story.ts"
 
-/** Charges, which is held; packs. */
+/** A function with a held step, `charge`, and a step `pack`. */
 const ordering: Part = {
   promise:
     (stage) =>
@@ -50,7 +50,7 @@ describe("cancel", () => {
   )
 
   scenario(
-    "cancelling a suspended run ends it at once; what it waited for wakes nobody",
+    "cancelling a suspended run ends it at once, and its wait no longer wakes it",
     {
       promise:
         (stage) =>
@@ -73,13 +73,13 @@ describe("cancel", () => {
 
         assert.strictEqual((yield* client.getRun(runId)).status, "cancelled")
         assert.deepStrictEqual(log, [])
-        // a run that has ended stays as it is
+        // a run that has ended does not change
         assert.strictEqual((yield* client.cancelRun(runId, "again")).error?.message, "Cancelled by a client")
       })
   )
 
   scenario(
-    "a run that is cancelled while the end of its turn is on its way frees its place on the worker",
+    "a run that is cancelled while the report of its turn's end is on its way frees its slot on the worker",
     {
       world: { worker: { maxConcurrentJobs: 1 } },
       promise:
@@ -115,7 +115,7 @@ describe("cancel", () => {
   )
 
   scenario(
-    "cancelling a run that waits for its next attempt lets it rest for good",
+    "cancelling a run that waits for its next attempt prevents that attempt",
     {
       promise:
         (stage) =>
@@ -167,7 +167,7 @@ describe("cancel", () => {
   )
 
   scenario(
-    "retryRun of a cancelled run keeps the finished steps and goes on",
+    "retryRun of a cancelled run keeps the finished steps and continues",
     {
       promise:
         (stage) =>
@@ -203,7 +203,7 @@ describe("cancel", () => {
 
 describe("pause and resume", () => {
   scenario(
-    "pausing keeps the result of the step that is running, starts no other, and resuming goes on there",
+    "pausing keeps the result of the step that is running, starts no other, and resuming continues there",
     ordering,
     ({ client, log, stage, style, world }) =>
       Effect.gen(function* () {
@@ -228,7 +228,7 @@ describe("pause and resume", () => {
   )
 
   scenario(
-    "resuming from a step begins what followed anew: its child, its wait, its sleep",
+    "resuming from a step starts what followed it again: the child, the wait and the sleep",
     {
       promise:
         (stage) =>
@@ -301,7 +301,11 @@ describe("pause and resume", () => {
           ]
         )
         yield* world.advance("30 minutes")
-        assert.strictEqual((yield* client.explain(runId)).code, "SLEEPING", "with its whole hour")
+        assert.strictEqual(
+          (yield* client.explain(runId)).code,
+          "SLEEPING",
+          "the sleep takes its whole hour again"
+        )
         yield* client.emit("order.paid", { value: 1 })
         yield* client.emit("order.paid", { value: 2 })
         yield* world.settle
@@ -315,7 +319,7 @@ describe("pause and resume", () => {
   )
 
   scenario(
-    "a sleep that is over while its run is paused wakes it when it is resumed",
+    "a sleep that ends while its run is paused wakes the run when it is resumed",
     {
       promise:
         () =>
@@ -339,15 +343,15 @@ describe("pause and resume", () => {
   )
 
   scenario(
-    "steering that the state of a run does not allow is refused with INVALID_STATE",
+    "run control that the state of a run does not allow is refused with INVALID_STATE",
     { promise: () => async () => "done", effect: () => () => Effect.succeed("done") },
     ({ client, world }) =>
       Effect.gen(function* () {
         const runId = yield* world.place()
         yield* world.completes(runId)
 
-        for (const steer of [client.pauseRun, client.resumeRun, client.retryRun]) {
-          const error = yield* Effect.flip(steer(runId))
+        for (const control of [client.pauseRun, client.resumeRun, client.retryRun]) {
+          const error = yield* Effect.flip(control(runId))
           assert.deepInclude(error, { code: "INVALID_STATE" })
         }
         assert.deepInclude(yield* Effect.flip(client.cancelRun("run_unknown")), { code: "RUN_NOT_FOUND" })
@@ -357,7 +361,7 @@ describe("pause and resume", () => {
 
 describe("patch and retry", () => {
   scenario(
-    "patchStep replaces the result of a failed step, and the retried run goes on with it",
+    "patchStep replaces the result of a failed step, and the retried run continues with it",
     {
       promise:
         (stage) =>
@@ -424,7 +428,7 @@ describe("patch and retry", () => {
   )
 
   scenario(
-    "retryRun from a step runs that one and what followed it again",
+    "retryRun from a step runs that step and all later ones again",
     {
       promise:
         (stage) =>
@@ -509,7 +513,7 @@ describe("patch and retry", () => {
   )
 
   scenario(
-    "so does retryRun of a run that was cancelled",
+    "retryRun of a cancelled run keeps the failure of a step that the handler had caught",
     {
       promise:
         (stage) =>
@@ -589,10 +593,10 @@ describe("patch and retry", () => {
   }
   for (const [how, part, output] of [
     ["in a branch", inBranches, ["in stock", "credit done"]],
-    ["and was wrapped in another error", wrapped, "credit done"],
-    ["although it was no step of its own but a branch", thrownInBranch, ["credit done"]]
+    ["when its error was wrapped in another one", wrapped, "credit done"],
+    ["when a branch failed and no step in it", thrownInBranch, ["credit done"]]
   ] as const) {
-    scenario(`retryRun goes on at what failed ${how}`, part, ({ client, stage, world }) =>
+    scenario(`retryRun runs the failed code again ${how}`, part, ({ client, stage, world }) =>
       Effect.gen(function* () {
         const runId = yield* world.place()
         assert.strictEqual((yield* world.ends(runId)).status, "failed")
@@ -677,9 +681,9 @@ describe("changed code", () => {
     ["is still waiting", false]
   ] as const) {
     scenario(
-      `a step that ${when} and is now of another kind goes on with the new code when it is patched`,
+      `a step that ${when} and is now of another kind continues with the new code when it is patched`,
       { ...before, world: { onDisk: true } },
-      ({ cast, log, world }) =>
+      ({ toFunction, log, world }) =>
         Effect.gen(function* () {
           const runId = yield* world.place()
           yield* world.reaches(runId, "SLEEPING")
@@ -689,7 +693,7 @@ describe("changed code", () => {
             yield* world.advance("1 hour")
             yield* world.close
           }
-          yield* world.start([cast(after)])
+          yield* world.start([toFunction(after)])
           if (!slept) {
             yield* world.client.pauseRun(runId)
             yield* world.client.resumeRun(runId)
@@ -705,9 +709,9 @@ describe("changed code", () => {
     )
 
     scenario(
-      `a step that ${when} and is now of another kind pauses the run with both kinds; with the old code it goes on`,
+      `a step that ${when} and is now of another kind pauses the run, which names both kinds and continues with the old code`,
       { ...before, world: { onDisk: true } },
-      ({ cast, log, world }) =>
+      ({ toFunction, log, world }) =>
         Effect.gen(function* () {
           const runId = yield* world.place()
           yield* world.reaches(runId, "SLEEPING")
@@ -717,9 +721,9 @@ describe("changed code", () => {
             yield* world.advance("1 hour")
             yield* world.close
           }
-          yield* world.start([cast(after)])
+          yield* world.start([toFunction(after)])
           if (!slept) {
-            // another event of the run's own brings the turn about
+            // pausing and resuming starts the next turn
             yield* world.client.pauseRun(runId)
             yield* world.client.resumeRun(runId)
           }
@@ -733,7 +737,7 @@ describe("changed code", () => {
           assert.include(message, '"sleep"')
           assert.include(message, '"run"')
           assert.deepStrictEqual(log, [])
-          yield* world.deploy([cast(before)])
+          yield* world.deploy([toFunction(before)])
           yield* world.client.resumeRun(runId)
           if (!slept) yield* world.advance("1 hour")
 

@@ -1,4 +1,4 @@
-/** One story, told twice: with an async handler and with an Effect handler, with one set of assertions. */
+/** Runs each scenario twice, with an async handler and with an Effect handler, and with the same assertions. */
 import { it } from "@effect/vitest"
 import * as Effect from "effect/Effect"
 import type * as Scope from "effect/Scope"
@@ -40,7 +40,7 @@ export class Stage {
     })
   }
 
-  /** As {@link hold}, and gives up when the signal aborts, logging the name of the reason. */
+  /** Like {@link hold}; rejects when the signal aborts, and logs the name of the reason. */
   holdUntilAborted<T = unknown>(name: string, signal: AbortSignal): Promise<T> {
     const held = this.hold<T>(name)
     signal.addEventListener("abort", () => {
@@ -90,12 +90,12 @@ export interface Part {
   readonly promise: (stage: Stage) => (context: FunctionContext) => unknown
   readonly effect: (
     stage: Stage
-    // oxlint-disable-next-line typescript/no-explicit-any -- events and failures differ from story to story
+    // oxlint-disable-next-line typescript/no-explicit-any -- events and failures differ from scenario to scenario
   ) => (context: EffectFunctionContext<any>) => Effect.Effect<unknown, any, Step.Step>
 }
 
 export interface Story extends Part {
-  /** Functions beside `order`, by their ids; only invoked unless configured otherwise. */
+  /** Functions beside `order`, by their ids; they have no triggers unless configured. */
   readonly also?: { readonly [id: string]: Part }
   readonly world?: Omit<WorldOptions, "functions">
 }
@@ -106,11 +106,11 @@ interface Given {
   readonly stage: Stage
   readonly log: Array<string>
   readonly style: Style
-  /** A part as a function of the style at hand: by default `order`, started by `order.placed`. */
-  readonly cast: (part: Part, id?: string) => SelfContained
+  /** Makes a function in the current style: by default `order`, which `order.placed` triggers. */
+  readonly toFunction: (part: Part, id?: string) => SelfContained
 }
 
-const castIn = (style: Style, stage: Stage, part: Part, id: string): SelfContained => {
+const makeFunction = (style: Style, stage: Stage, part: Part, id: string): SelfContained => {
   const config = {
     id,
     triggers: id === "order" ? [{ event: "order.placed" }] : [],
@@ -119,19 +119,19 @@ const castIn = (style: Style, stage: Stage, part: Part, id: string): SelfContain
   return style === "promise" ? createFunction(config, part.promise(stage)) : make(config, part.effect(stage))
 }
 
-type Plot = (given: Given) => Effect.Effect<void, unknown, Scope.Scope>
+type Assertions = (given: Given) => Effect.Effect<void, unknown, Scope.Scope>
 
-const play = (story: Story, style: Style, plot: Plot) =>
+const runScenario = (story: Story, style: Style, assertions: Assertions) =>
   Effect.gen(function* () {
     const stage = new Stage()
-    const cast = (part: Part, id = "order") => castIn(style, stage, part, id)
-    const others = Object.entries(story.also ?? {}).map(([id, part]) => cast(part, id))
-    const world = yield* World.make({ ...story.world, functions: [cast(story), ...others] })
-    yield* plot({
+    const toFunction = (part: Part, id = "order") => makeFunction(style, stage, part, id)
+    const others = Object.entries(story.also ?? {}).map(([id, part]) => toFunction(part, id))
+    const world = yield* World.make({ ...story.world, functions: [toFunction(story), ...others] })
+    yield* assertions({
       world,
       stage,
       style,
-      cast,
+      toFunction,
       log: stage.log,
       get client() {
         return world.client
@@ -139,9 +139,9 @@ const play = (story: Story, style: Style, plot: Plot) =>
     })
   })
 
-/** Plays the story in both styles. */
-export const scenario = (title: string, story: Story, plot: Plot): void => {
+/** Runs the scenario in both styles. */
+export const scenario = (title: string, story: Story, assertions: Assertions): void => {
   for (const style of ["promise", "effect"] as const) {
-    it.effect(`${title} (${style})`, () => play(story, style, plot))
+    it.effect(`${title} (${style})`, () => runScenario(story, style, assertions))
   }
 }

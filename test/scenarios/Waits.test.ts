@@ -6,7 +6,7 @@ import { scenario } from "./Story.ts"
 
 describe("waitForEvent", () => {
   const approval = { event: "order.approved", match: "data.orderId", timeout: "2d" }
-  const toldOf = {
+  const waitsForApproval = {
     promise:
       () =>
       async ({ step }: FunctionContext) => {
@@ -18,8 +18,8 @@ describe("waitForEvent", () => {
   }
 
   scenario(
-    "a wait takes the event whose value is that of the trigger, and no other",
-    toldOf,
+    "a wait takes the event whose value equals that of the trigger, and no other",
+    waitsForApproval,
     ({ client, world }) =>
       Effect.gen(function* () {
         const runId = yield* world.place({ orderId: "o-1" })
@@ -140,7 +140,7 @@ describe("waitForEvent", () => {
 
   scenario(
     "a wait that nobody catches fails the run at its timeout, without another attempt",
-    toldOf,
+    waitsForApproval,
     ({ world }) =>
       Effect.gen(function* () {
         const runId = yield* world.place()
@@ -155,7 +155,7 @@ describe("waitForEvent", () => {
   )
 
   scenario(
-    "a wait for a pattern takes any event that it covers",
+    "a wait for a pattern takes any event that the pattern matches",
     {
       promise:
         () =>
@@ -187,7 +187,7 @@ describe("waitForEvent", () => {
   )
 
   scenario(
-    "two waits after one another for the same event get two different events, also when both came before",
+    "two consecutive waits for the same event get two different events, also when both came earlier",
     {
       promise:
         (stage) =>
@@ -234,7 +234,7 @@ describe("waitForEvent", () => {
   )
 
   scenario(
-    "two waits that are open together share one event",
+    "two waits that are open at the same time share one event",
     {
       promise:
         () =>
@@ -268,7 +268,7 @@ describe("waitForEvent", () => {
   )
 
   scenario(
-    "branches that wait for the same event one after another have a sequence each",
+    "each of two branches with consecutive waits for the same event gets all events in order",
     {
       promise:
         () =>
@@ -305,8 +305,8 @@ describe("waitForEvent", () => {
   )
 
   scenario(
-    "an event that comes while nobody is running satisfies the wait at the next start",
-    { ...toldOf, world: { onDisk: true } },
+    "an event that comes while no worker runs satisfies the wait at the next start",
+    { ...waitsForApproval, world: { onDisk: true } },
     ({ world }) =>
       Effect.gen(function* () {
         const runId = yield* world.place({ orderId: "o-1" })
@@ -323,7 +323,7 @@ describe("waitForEvent", () => {
   )
 
   scenario(
-    "two waits after one another beside a running step get two different events, too",
+    "two consecutive waits beside a running step get two different events, too",
     {
       promise:
         (stage) =>

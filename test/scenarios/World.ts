@@ -1,8 +1,8 @@
 /**
- * An engine, its database and its workers on virtual time: what a scenario plays in.
+ * An engine, its database and its workers on virtual time, for scenarios.
  *
- * Everything goes through the public API. A crash is what a kill leaves behind: the database is closed under the engine,
- * and whatever the worker still has to say reaches nobody.
+ * Everything goes through the public API. A crash has the effect of a kill: the database is closed under the engine, and
+ * further messages of workers are lost.
  */
 import { QUIET_TURNS } from "../../src/Engine/LoopTurn.ts"
 import { isSyncing } from "../../src/Engine/Store/LogSync.ts"
@@ -19,7 +19,7 @@ import * as Scope from "effect/Scope"
 import * as TestClock from "effect/testing/TestClock"
 import { Client, Engine, type IronflowFunction, Store, Worker, WorkerTransport } from "../../src/effect.ts"
 
-/** A function that needs nothing but steps. */
+/** A function that needs no services but steps. */
 export type SelfContained =
   IronflowFunction.IronflowFunction | IronflowFunction.EffectFunction<any, any, never>
 
@@ -30,28 +30,28 @@ export interface WorldOptions {
   readonly worker?: Omit<Worker.WorkerOptions, "functions">
 }
 
-/** An engine that is open, and how to close it. */
-interface House {
+/** An open engine, and how to close it. */
+interface OpenEngine {
   readonly engine: Engine.EngineService
   readonly client: Context.Service.Shape<typeof Client.Client>
   readonly scope: Scope.Closeable
-  /** Closing it closes the database alone. */
-  readonly cellar: Scope.Closeable
-  /** Cut when the process of the workers has died: no traffic in either direction. */
-  readonly cable: { cut: boolean }
-  readonly workers: Set<Employed>
+  /** The scope of the database alone. */
+  readonly databaseScope: Scope.Closeable
+  /** The connection of the workers. It is cut when their process has died: nothing passes in either direction. */
+  readonly connection: { cut: boolean }
+  readonly workers: Set<RunningWorker>
 }
 
-/** A worker at work. */
-export interface Employed extends Worker.WorkerService {
-  /** Aborts its turns, gives its runs back and goes. */
-  readonly dismiss: Effect.Effect<void>
+/** A running worker. */
+export interface RunningWorker extends Worker.WorkerService {
+  /** Aborts its turns, gives its runs back and closes. */
+  readonly shutDown: Effect.Effect<void>
 }
 
-/** Rounds after which something that has not happened will not. */
+/** Rounds after which a condition that does not hold never will. */
 const patience = 4000
 
-/** One round of the event loop, promise continuations included; as many as it takes while the disk works. */
+/** One round of the event loop, with promise continuations; more of them while the disk is busy. */
 const round: Effect.Effect<void> = Effect.callback((resume) => {
   const turn = (): void => (isSyncing() ? void (immediate = setImmediate(turn)) : resume(Effect.void))
   let immediate = setImmediate(turn)
@@ -61,11 +61,11 @@ const round: Effect.Effect<void> = Effect.callback((resume) => {
 export class World {
   readonly #filename: string
   readonly #options: WorldOptions
-  #house: House
+  #open: OpenEngine
   #functions: ReadonlyArray<SelfContained>
 
-  private constructor(house: House, filename: string, options: WorldOptions) {
-    this.#house = house
+  private constructor(open: OpenEngine, filename: string, options: WorldOptions) {
+    this.#open = open
     this.#filename = filename
     this.#options = options
     this.#functions = options.functions
@@ -75,67 +75,67 @@ export class World {
   static readonly make = (options: WorldOptions): Effect.Effect<World, unknown, Scope.Scope> =>
     Effect.gen(function* () {
       const filename = options.onDisk === true ? yield* temporaryFile : ":memory:"
-      const world = new World(yield* openHouse(filename), filename, options)
+      const world = new World(yield* openEngine(filename), filename, options)
       yield* Effect.addFinalizer(() => world.close)
-      if (options.functions.length > 0) yield* world.hire()
+      if (options.functions.length > 0) yield* world.startWorker()
       return world
     })
 
   get client() {
-    return this.#house.client
+    return this.#open.client
   }
 
-  /** Starts a worker, for all functions unless told otherwise. */
-  hire(
+  /** Starts a worker, by default for all functions. */
+  startWorker(
     options: Partial<Worker.WorkerOptions<ReadonlyArray<SelfContained>>> = {}
-  ): Effect.Effect<Employed, unknown> {
-    const house = this.#house
+  ): Effect.Effect<RunningWorker, unknown> {
+    const open = this.#open
     const functions = this.#functions
     const worker = this.#options.worker
     return Effect.gen(function* () {
       const scope = yield* Scope.make()
       const made = yield* Worker.make({ logger: false, functions, ...worker, ...options }).pipe(
-        Effect.provideService(WorkerTransport.WorkerTransport, transportOf(house)),
+        Effect.provideService(WorkerTransport.WorkerTransport, transportOf(open)),
         Scope.provide(scope)
       )
-      const employed: Employed = {
+      const running: RunningWorker = {
         ...made,
-        dismiss: Effect.andThen(made.stop, Scope.close(scope, Exit.void)).pipe(
-          Effect.andThen(Effect.sync(() => house.workers.delete(employed)))
+        shutDown: Effect.andThen(made.stop, Scope.close(scope, Exit.void)).pipe(
+          Effect.andThen(Effect.sync(() => open.workers.delete(running)))
         )
       }
-      house.workers.add(employed)
-      return employed
+      open.workers.add(running)
+      return running
     })
   }
 
-  /** Dismisses every worker. */
-  readonly dismissAll: Effect.Effect<void> = Effect.suspend(() =>
-    Effect.forEach([...this.#house.workers], (worker) => worker.dismiss, { discard: true })
+  /** Shuts every worker down. */
+  readonly shutDownWorkers: Effect.Effect<void> = Effect.suspend(() =>
+    Effect.forEach([...this.#open.workers], (worker) => worker.shutDown, { discard: true })
   )
 
-  /** Sends the workers home and closes the engine, as `close()` of it does. */
-  readonly close: Effect.Effect<void> = Effect.suspend(() => closeHouse(this.#house))
+  /** Shuts the workers down and closes the engine, as its `close()` does. */
+  readonly close: Effect.Effect<void> = Effect.suspend(() => closeEngine(this.#open))
 
-  /** The process dies: turns, workers and engine are gone at once. Only the file is left. */
+  /** Ends turns, workers and engine at once, as the death of the process does. Only the file is left. */
   readonly crash: Effect.Effect<void> = Effect.suspend(() => {
-    const house = this.#house
-    house.cable.cut = true
-    house.workers.clear()
-    return Effect.andThen(Scope.close(house.cellar, Exit.void), Scope.close(house.scope, Exit.void))
+    const open = this.#open
+    open.connection.cut = true
+    open.workers.clear()
+    return Effect.andThen(Scope.close(open.databaseScope, Exit.void), Scope.close(open.scope, Exit.void))
   })
 
   /** Opens the file again without a worker. */
   readonly startAlone: Effect.Effect<void, unknown> = Effect.suspend(() =>
-    Effect.map(openHouse(this.#filename), (house) => void (this.#house = house))
+    Effect.map(openEngine(this.#filename), (open) => void (this.#open = open))
   )
 
-  /** Opens the file again, with a worker for the functions: these, or the ones that were there before. */
+  /** Opens the file again, with a worker for these functions; by default for those from before. */
   start(functions: ReadonlyArray<SelfContained> = this.#functions): Effect.Effect<void, unknown> {
     return Effect.gen({ self: this }, function* () {
       this.#functions = functions
       yield* this.startAlone
-      yield* this.hire()
+      yield* this.startWorker()
     })
   }
 
@@ -158,9 +158,9 @@ export class World {
     })
   }
 
-  /** Waits until nothing moves by itself any more. */
+  /** Waits until nothing more happens without the clock. */
   readonly settle: Effect.Effect<void> = Effect.gen({ self: this }, function* () {
-    const { engine } = this.#house
+    const { engine } = this.#open
     for (let quiet = 0, commits = engine.metrics().commits; quiet < QUIET_TURNS; quiet++) {
       yield* round
       const now = engine.metrics().commits
@@ -171,8 +171,8 @@ export class World {
   })
 
   /**
-   * Settles, lets the time pass, and settles again. Go from one due time to the next: a turn that begins on the way
-   * gets none of the time that is left to do its work in.
+   * Settles, lets the time pass, and settles again. Advance from one due time to the next: a turn that begins in between gets
+   * none of the remaining time.
    */
   advance(duration: Duration.Input): Effect.Effect<void> {
     return this.settle.pipe(Effect.andThen(TestClock.adjust(duration)), Effect.andThen(this.settle))
@@ -182,7 +182,7 @@ export class World {
   until(what: string, condition: () => boolean): Effect.Effect<void, Error> {
     return Effect.gen(function* () {
       for (let i = 0; !condition(); i++) {
-        if (i >= patience) return yield* Effect.fail(new Error(`It never came to this: ${what}`))
+        if (i >= patience) return yield* Effect.fail(new Error(`Timed out waiting until ${what}`))
         yield* round
       }
     })
@@ -227,9 +227,9 @@ export class World {
     )
   }
 
-  /** Runs that nothing will ever move: there must be none. */
+  /** The number of runs that nothing will ever wake: it must be 0. */
   get stuckRuns() {
-    return this.#house.engine.runs.countStuck
+    return this.#open.engine.runs.countStuck
   }
 }
 
@@ -241,14 +241,14 @@ const temporaryFile: Effect.Effect<string, never, Scope.Scope> = Effect.map(
   (folder) => join(folder, "orders.db")
 )
 
-const openHouse = (filename: string): Effect.Effect<House, unknown> =>
+const openEngine = (filename: string): Effect.Effect<OpenEngine, unknown> =>
   Effect.gen(function* () {
     const scope = yield* Scope.make()
-    const cellar = yield* Scope.make()
+    const databaseScope = yield* Scope.make()
     const store = yield* Layer.buildWithMemoMap(
       Store.layerSqlite({ filename }),
       Layer.makeMemoMapUnsafe(),
-      cellar
+      databaseScope
     )
     const context = yield* Layer.buildWithMemoMap(
       Engine.layerClient.pipe(Layer.provideMerge(Engine.layer), Layer.provide(Layer.succeedContext(store))),
@@ -259,19 +259,19 @@ const openHouse = (filename: string): Effect.Effect<House, unknown> =>
       engine: Context.get(context, Engine.Engine),
       client: Context.get(context, Client.Client),
       scope,
-      cellar,
-      cable: { cut: false },
-      workers: new Set<Employed>()
+      databaseScope,
+      connection: { cut: false },
+      workers: new Set<RunningWorker>()
     }
   })
 
-/** Nothing here needs virtual time: what does not close by itself would wait for ever, and cannot be interrupted. */
-const closeHouse = (house: House): Effect.Effect<void> =>
+/** Closing needs no virtual time: what does not close by itself would wait for ever, and cannot be interrupted. */
+const closeEngine = (open: OpenEngine): Effect.Effect<void> =>
   Effect.gen(function* () {
-    const closing = yield* Effect.forkDetach(emptyHouse(house))
+    const closing = yield* Effect.forkDetach(closeAll(open))
     for (let i = 0; closing.pollUnsafe() === undefined; i++) {
       if (i >= patience) {
-        const left = yield* Effect.forEach([...house.workers], (worker) => worker.activeJobs)
+        const left = yield* Effect.forEach([...open.workers], (worker) => worker.activeJobs)
         return yield* Effect.die(
           new Error(`It does not close; turns in flight by worker: ${left.join(", ")}`)
         )
@@ -281,32 +281,32 @@ const closeHouse = (house: House): Effect.Effect<void> =>
     yield* Fiber.join(closing)
   })
 
-const emptyHouse = (house: House): Effect.Effect<void> =>
+const closeAll = (open: OpenEngine): Effect.Effect<void> =>
   Effect.gen(function* () {
-    for (const worker of house.workers) yield* worker.dismiss
-    yield* Scope.close(house.scope, Exit.void)
-    yield* Scope.close(house.cellar, Exit.void)
+    for (const worker of open.workers) yield* worker.shutDown
+    yield* Scope.close(open.scope, Exit.void)
+    yield* Scope.close(open.databaseScope, Exit.void)
   })
 
-/** The transport of workers in the engine's process, over a cable that can be cut. */
-const transportOf = ({ cable, engine }: House) =>
+/** The transport of workers in the engine's process, over a connection that can be cut. */
+const transportOf = ({ connection, engine }: OpenEngine) =>
   WorkerTransport.WorkerTransport.of({
     open: (registration, handlers) =>
       Effect.map(
         engine.workers.connect(registration, {
           onJob: (job) => {
-            if (!cable.cut) handlers.onJob(job)
+            if (!connection.cut) handlers.onJob(job)
           },
           onNotice: (notice) => {
-            if (!cable.cut) handlers.onNotice(notice)
+            if (!connection.cut) handlers.onNotice(notice)
           }
         }),
         (session): WorkerTransport.WorkerSession => ({
           credit: (n) => {
-            if (!cable.cut) session.credit(n)
+            if (!connection.cut) session.credit(n)
           },
-          report: (reports) => (cable.cut ? Effect.never : session.report(reports)),
-          late: (late) => (cable.cut ? Effect.never : session.late(late))
+          report: (reports) => (connection.cut ? Effect.never : session.report(reports)),
+          late: (late) => (connection.cut ? Effect.never : session.late(late))
         })
       )
   })

@@ -1,13 +1,13 @@
 /**
- * One request for each endpoint, good enough to be carried out, and what a key has to be allowed for it. Written by hand, from
- * the documentation and not from the tables of the engine. An endpoint without a line here neither compiles nor passes.
+ * One valid request for each endpoint, and the right that a key needs for it. Written by hand from the documentation, not
+ * derived from the tables of the engine. An endpoint without an entry here is a compile error.
  */
 import type { Action } from "../../src/Policy.ts"
 import { pathOf } from "../../src/Protocol/Http/Endpoints.ts"
 import { type EndpointName, endpoints } from "../../src/Protocol/Rows.ts"
 import { registrationOf } from "../wire/RawTurnWorker.ts"
 
-/** What there is for the calls to be about; the rest they name as they like. */
+/** The ids of existing data that the calls are about. Everything else has names that the calls choose. */
 export interface Ids {
   readonly run: string
   readonly event: string
@@ -21,15 +21,15 @@ export interface Call {
   readonly variables?: { readonly [name: string]: string }
   readonly query?: string
   readonly body?: unknown
-  /** The action, and the resource that it is done to: of a list, what all of its items are. */
+  /** The action and its resource. The resource of a list stands for all items. */
   readonly may: "public" | readonly [action: Action, resource: string]
-  /** What somebody gets who may do it, when these calls are made in their order: 200 by default. */
+  /** The status for a key with the right, when the calls are made in this order. 200 by default. */
   readonly answers?: number
 }
 
 export const endpointNames = Object.keys(endpoints) as ReadonlyArray<EndpointName>
 
-/** With its query. */
+/** Includes the query. */
 export const pathFor = (name: EndpointName, { query, variables }: Call): string =>
   pathOf(endpoints[name], variables) + (query === undefined ? "" : `?${query}`)
 
@@ -139,7 +139,7 @@ export const callsFor = ({
     listTopics: { body: {}, may: ["topic:read", "topic:*"] },
     getTopicStats: { body: { topic: "news" }, may: ["topic:read", "topic:news"] },
     publishEmit: { body: order, may: emits },
-    // how they are asked for with success is in `matrix.test.ts`: these are read, and told that they are no requests for a stream
+    // these two are refused because they are plain requests, not streams; `matrix.test.ts` has requests that succeed
     subscribe: {
       body: { pattern: "events:order.*" },
       may: ["subscription:read", "subscription:events:order.*"],

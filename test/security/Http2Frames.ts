@@ -33,7 +33,7 @@ export const hpack = (fields: ReadonlyArray<readonly [string, string]>): Buffer 
   )
 const rest = (n: number): Array<number> => (n < 128 ? [n] : [(n % 128) | 128, ...rest(Math.floor(n / 128))])
 
-/** What a client begins with: nothing of its settings differs from what the protocol says. */
+/** The beginning of a client's connection, with the default settings of the protocol. */
 export const BEGIN = Buffer.concat([PREFACE, http2Frame(4, 0, 0, Buffer.alloc(0))])
 
 /** The headers of a request, with or without a body. */
@@ -51,5 +51,5 @@ export const http2Request = (stream: number, path: string, method: "GET" | "POST
     ])
   )
 
-/** Takes a request back. */
+/** Resets a request. */
 export const http2Reset = (stream: number): Buffer => http2Frame(3, 0, stream, Buffer.from([0, 0, 0, 8]))

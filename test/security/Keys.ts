@@ -1,4 +1,4 @@
-/** An engine that wants keys, and what the tests of this folder do with it: keys, roles, calls, sockets. */
+/** An engine with API keys, and helpers to make keys and roles, to call it, and to open sockets. */
 import { once } from "node:events"
 import { assert } from "vitest"
 import WebSocket from "ws"
@@ -8,13 +8,13 @@ import { type Answer, send as sendRaw } from "../wire/RawClient.ts"
 export const BOOTSTRAP = "bootstrap-key-of-the-operator-0123456789"
 
 export interface CallOptions {
-  /** That of the operator by default; none when it is empty. */
+  /** The API key. The operator's by default; none if it is empty. */
   readonly key?: string | undefined
   readonly environment?: string
   readonly headers?: Record<string, string>
 }
 
-/** A policy of a role. Without an effect it allows, without resources it is about all. */
+/** A policy of a role. By default it allows, and applies to all resources. */
 export interface PolicyOf {
   readonly name?: string
   readonly effect?: "allow" | "deny"
@@ -23,11 +23,11 @@ export interface PolicyOf {
   readonly condition?: string
 }
 
-export interface Heard {
+export interface OpenSocket {
   readonly socket: WebSocket
-  // oxlint-disable-next-line typescript/no-explicit-any -- what the engine says is what the tests look into
+  // oxlint-disable-next-line typescript/no-explicit-any -- the tests check what the engine sends
   readonly frames: Array<any>
-  /** The code that it was closed with. */
+  /** The code with which it was closed. */
   readonly closed: Promise<number>
 }
 
@@ -43,7 +43,7 @@ export class Keys implements AsyncDisposable {
     return new Keys(await start({ bootstrapKey: BOOTSTRAP, ...options }))
   }
 
-  /** Without any key. */
+  /** Starts an engine without keys. */
   static async open(options: StartOptions = {}): Promise<Keys> {
     return new Keys(await start(options))
   }
@@ -61,7 +61,7 @@ export class Keys implements AsyncDisposable {
       ...headers
     })
 
-  /** A call of ConnectRPC. */
+  /** A ConnectRPC call. */
   readonly rpc = (method: string, body: object, options?: CallOptions): Promise<Answer> =>
     this.send("POST", `/ironflow.v1.${method}`, body, options)
 
@@ -94,12 +94,12 @@ export class Keys implements AsyncDisposable {
     await this.ok(this.send("DELETE", `/api/v1/roles/${roleId}/policies/${policyId}`))
   }
 
-  /** A key of the environment `default` with a role of these policies. */
+  /** A key of the environment `default` whose role has these policies. */
   async keyThat(...policies: ReadonlyArray<PolicyOf>): Promise<string> {
     return (await this.makeKey({ role_ids: [await this.makeRole(...policies)] })).key
   }
 
-  async socket(path: string, key: string): Promise<Heard> {
+  async socket(path: string, key: string): Promise<OpenSocket> {
     const socket = new WebSocket(this.server.url.replace("http", "ws") + path, {
       headers: key === "" ? {} : { authorization: `Bearer ${key}` }
     })

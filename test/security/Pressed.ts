@@ -1,4 +1,4 @@
-/** A real `ironflow serve` for one test, and another process that watches and uses it. */
+/** A real `ironflow serve` under load, and another process that watches it and calls it. */
 import { type ChildProcess, fork } from "node:child_process"
 import fs from "node:fs"
 import path from "node:path"
@@ -10,13 +10,13 @@ import { nodeArguments } from "../Built.ts"
 import { either } from "../Long.ts"
 
 /**
- * What a server that gives way goes past by far: it worked on something else for 8 seconds and more before it answered, and took 600 MB
- * and more. It is measured by what the server has worked meanwhile, since others have the processors of the machine too.
+ * A server that gives way exceeds these limits by far: it works for more than 8 seconds before it answers, and takes more than
+ * 600 MB. Time is processor time of the server, because other programs use the machine too.
  */
 const MOST_MS = 2000
 const MOST_MB = 400
 
-/** The worst that was seen; milliseconds are those that the server worked before it answered. */
+/** The worst values observed. Milliseconds are processor time of the server until it answered. */
 export interface Seen {
   readonly healthMs: number
   readonly rssMb: number
@@ -42,7 +42,7 @@ export class Pressed implements AsyncDisposable {
     this.#witness = witness
   }
 
-  /** `flags` are further ones of `ironflow serve`. */
+  /** `flags` are added to the command `ironflow serve`. */
   static async start(...flags: ReadonlyArray<string>): Promise<Pressed> {
     const terminal = new Terminal()
     const port = await freePort()
@@ -57,8 +57,8 @@ export class Pressed implements AsyncDisposable {
     return new Pressed(port, server, terminal, witness)
   }
 
-  /** A connection that reads nothing of what comes. */
-  async deaf(): Promise<RawSocket> {
+  /** A connection that reads nothing of what it receives. */
+  async connectUnread(): Promise<RawSocket> {
     const socket = await this.connect()
     socket.socket.pause()
     return socket
@@ -70,13 +70,16 @@ export class Pressed implements AsyncDisposable {
     return socket
   }
 
-  /** Many of them at once. */
+  /** Opens many connections at once. */
   many(count: number, open: () => Promise<RawSocket> = () => this.connect()): Promise<Array<RawSocket>> {
     return Promise.all(Array.from({ length: count }, open))
   }
 
-  /** Whether the server still has the other end of a connection, which hears of its end only when it reads. */
-  has({ socket }: RawSocket): boolean {
+  /**
+   * Whether the server still has its end of a connection. Asks the operating system: an unread connection does not notice its
+   * end.
+   */
+  serverHas({ socket }: RawSocket): boolean {
     const end = (port = 0): string => `:${port.toString(16).toUpperCase().padStart(4, "0")} `
     return fs
       .readFileSync("/proc/net/tcp", "utf8")
@@ -88,26 +91,26 @@ export class Pressed implements AsyncDisposable {
       )
   }
 
-  /** How long the server has worked since it began, milliseconds of a processor. */
+  /** The processor time of the server since its start, in milliseconds. */
   worked(): number {
     return new Vitals(this.server.pid).worked()
   }
 
-  /** Waits until somebody has looked at the server so many times more, or a third of that in the short form. */
-  async meanwhile(looks = 40): Promise<void> {
-    let left = Math.ceil(looks / either(3, 1))
+  /** Waits until the witness has checked the server so many more times; a third of that in a short run. */
+  async awaitChecks(checks = 40): Promise<void> {
+    let left = Math.ceil(checks / either(3, 1))
     await new Promise<void>((resolve) => {
-      const look = (): void => {
+      const count = (): void => {
         if (--left > 0) return
-        this.#witness.off("message", look)
+        this.#witness.off("message", count)
         resolve()
       }
-      this.#witness.on("message", look)
+      this.#witness.on("message", count)
     })
   }
 
-  /** What was seen until now; fails unless the server is quick and small, and its client has been served. */
-  async withstood(): Promise<Seen> {
+  /** What was observed so far. Fails unless the server was fast and small, and served its client. */
+  async assertWithstood(): Promise<Seen> {
     const seen = await new Promise<Seen>((resolve) => {
       this.#witness.on("message", (message) => {
         if (typeof message === "object") resolve(message as Seen)

@@ -8,12 +8,15 @@ export class Stored implements Disposable {
     this.#db = new DatabaseSync(filename, { readOnly: true })
   }
 
-  /** A number that changes with every commit of another. */
+  /** A number that changes with every commit of another connection. */
   get version(): number {
     return Number(Object.values(this.#db.prepare("PRAGMA data_version").get() ?? {})[0])
   }
 
-  /** Every row as text under its table, but for when a key was used last, and what the engine notes of its clock by itself. */
+  /**
+   * Every row as text after the name of its table. Leaves out what the engine writes by itself: the last use of a key, and its
+   * clock.
+   */
   rows(): ReadonlyArray<string> {
     const tables = this.#db
       .prepare(

@@ -1,4 +1,4 @@
-/** Who may do what, while it changes: the answer is that of the moment in which something is done. */
+/** Rights that change while a call is in progress: what counts are the rights at the moment in which something is done. */
 import { once } from "node:events"
 import * as http from "node:http"
 import * as http2 from "node:http2"
@@ -12,7 +12,7 @@ import { Client } from "../../src/Client/Client.ts"
 import * as ClientHttp from "../../src/Client/HttpServices.ts"
 import { RawStream, REGISTERED } from "../wire/RawStream.ts"
 import { registrationOf } from "../wire/RawTurnWorker.ts"
-import { BOOTSTRAP, type Heard, Keys } from "./Keys.ts"
+import { BOOTSTRAP, type OpenSocket, Keys } from "./Keys.ts"
 
 const open: Array<AsyncDisposable> = []
 const started = async (keys: Promise<Keys>): Promise<Keys> => {
@@ -29,20 +29,20 @@ afterEach(async () => {
   vi.unstubAllEnvs()
 })
 
-interface Begun {
-  /** Sends the body; the status of the answer. */
+interface StartedRequest {
+  /** Sends the body, and returns the status of the answer. */
   readonly finish: () => Promise<number>
 }
 
 /** A request whose headers the server has seen, and whose body has yet to come. */
-const beginHttp1 = async (url: string, path: string, body: object, key: string): Promise<Begun> => {
+const beginHttp1 = async (url: string, path: string, body: object, key: string): Promise<StartedRequest> => {
   const text = JSON.stringify(body)
   const request = http.request(url + path, {
     method: "POST",
     headers: {
       "content-type": "application/json",
       "content-length": Buffer.byteLength(text),
-      // the server says so when it has handed the headers on
+      // the server says "continue" when it has handed on the headers
       expect: "100-continue",
       ...(key === "" ? {} : { authorization: `Bearer ${key}` })
     }
@@ -59,7 +59,7 @@ const beginHttp1 = async (url: string, path: string, body: object, key: string):
   }
 }
 
-const beginHttp2 = async (url: string, path: string, body: object, key: string): Promise<Begun> => {
+const beginHttp2 = async (url: string, path: string, body: object, key: string): Promise<StartedRequest> => {
   const session = http2.connect(url).on("error", () => undefined)
   open.push({ [Symbol.asyncDispose]: async () => session.destroy() })
   const request = session.request({
@@ -68,7 +68,7 @@ const beginHttp2 = async (url: string, path: string, body: object, key: string):
     "content-type": "application/json",
     ...(key === "" ? {} : { authorization: `Bearer ${key}` })
   })
-  // frames of one connection are taken in their order
+  // the server takes the frames of one connection in order, so the answer to a ping means that it has the headers
   await new Promise<void>((resolve, reject) =>
     session.once("connect", () => session.ping((error) => (error === null ? resolve() : reject(error))))
   )
@@ -110,7 +110,7 @@ describe.each([
     assert.notInclude((await keys.send("GET", list)).text, mark)
   })
 
-  it.each(effects)("%s when it may not do that any more", async (_name, path, body, list, mark) => {
+  it.each(effects)("%s when its key has lost the right meanwhile", async (_name, path, body, list, mark) => {
     const keys = await started(Keys.start())
     const role = await keys.makeRole()
     const policy = await keys.makePolicy({ actions: "*" })
@@ -125,7 +125,7 @@ describe.each([
   })
 
   it.each(effects)(
-    "%s when it began before there was a key and there is one now",
+    "%s when it has no key and the first key was made meanwhile",
     async (_name, path, body, list, mark) => {
       const keys = await started(Keys.open())
       const begun = await begin(keys.server.url, path, body, "")
@@ -138,19 +138,19 @@ describe.each([
   )
 })
 
-describe("calls that last", () => {
+describe("long calls", () => {
   let keys: Keys
   beforeEach(async () => {
     keys = await started(Keys.start())
   })
 
-  /** A key whose one policy can be taken away. */
-  const losing = async (actions: string) => {
+  /** A key whose only policy can be removed. */
+  const revocable = async (actions: string) => {
     const role = await keys.makeRole()
     const policy = await keys.makePolicy({ actions })
     await keys.assign(role, policy)
     const { id, key } = await keys.makeKey({ role_ids: [role] })
-    return { id, key, lose: () => keys.remove(role, policy) }
+    return { id, key, revoke: () => keys.remove(role, policy) }
   }
 
   const watches = [
@@ -162,21 +162,21 @@ describe("calls that last", () => {
 
   it.each(watches)("%s ends with the policy that allowed it", async (_name, actions, path) => {
     await keys.ok(keys.send("POST", "/api/v1/kv/buckets", { name: "orders" }))
-    const { key, lose } = await losing(actions)
+    const { key, revoke } = await revocable(actions)
     const { closed, frames, socket } = await keys.socket(path, key)
     if (path === "/ws") {
       socket.send(JSON.stringify({ type: "subscribe", subscription: { pattern: "events:order.*" } }))
       await vi.waitFor(() => assert.lengthOf(frames, 1))
     }
 
-    await lose()
+    await revoke()
 
     assert.strictEqual(await closed, 1008)
   })
 
-  it.each(watches)("%s stays when something else changes", async (_name, actions, path) => {
+  it.each(watches)("%s stays open when other rights change", async (_name, actions, path) => {
     await keys.ok(keys.send("POST", "/api/v1/kv/buckets", { name: "orders" }))
-    const { key } = await losing(actions)
+    const { key } = await revocable(actions)
     const { socket } = await keys.socket(path, key)
 
     await keys.makeRole({ actions: "run:read" })
@@ -202,12 +202,12 @@ describe("calls that last", () => {
   })
 
   it("a stream of a worker over Connect ends with the policy that allowed it", async () => {
-    const { key, lose } = await losing("worker:run")
+    const { key, revoke } = await revocable("worker:run")
     const worker = new RawStream(keys.server.url, { authorization: `Bearer ${key}` })
     worker.register("w-1", [], 1)
     await worker.next(REGISTERED)
 
-    await lose()
+    await revoke()
 
     await once(worker.stream, "close")
     assert.strictEqual(worker.end?.error?.code, "permission_denied")
@@ -219,7 +219,7 @@ describe("calls that last", () => {
     const { key } = await keys.makeKey({ role_ids: [role] })
     const workers = await Promise.all(
       ["w-1", "w-2"].map(async (workerId) => {
-        const heard = await keys.socket("/rpc/worker", key)
+        const connection = await keys.socket("/rpc/worker", key)
         const payload = {
           worker_id: workerId,
           capabilities: { turns: 1 },
@@ -227,9 +227,9 @@ describe("calls that last", () => {
           instance: workerId
         }
         const work = { _tag: "Request", id: "1", tag: "work", payload, headers: [] }
-        heard.socket.send(JSON.stringify(work))
-        await vi.waitFor(() => assert.include(JSON.stringify(heard.frames), "registered"))
-        return heard
+        connection.socket.send(JSON.stringify(work))
+        await vi.waitFor(() => assert.include(JSON.stringify(connection.frames), "registered"))
+        return connection
       })
     )
 
@@ -287,15 +287,15 @@ describe("calls that last", () => {
   ] as const
 
   it.each(waits)(
-    "a call that waits %s ends with the policy that allowed it",
+    "a call that waits %s is refused when the policy that allowed it is removed",
     async (_name, actions, wait) => {
-      const { id, key, lose } = await losing(actions)
+      const { id, key, revoke } = await revocable(actions)
       const waiting = wait(key)
       await vi.waitFor(async () =>
         assert.isString((await keys.ok(keys.send("GET", `/api/v1/apikeys/${id}`))).last_used_at)
       )
 
-      await lose()
+      await revoke()
 
       assert.strictEqual((await waiting).status, 403)
     }
@@ -350,7 +350,7 @@ const overHttp2 = async (keys: Keys, key: string): Promise<Line> => {
   }
 }
 
-const overChannel = async (keys: Keys, key: string): Promise<Line & Pick<Heard, "closed">> => {
+const overChannel = async (keys: Keys, key: string): Promise<Line & Pick<OpenSocket, "closed">> => {
   const { closed, frames, socket } = await keys.socket("/api/v1/channel", key)
   let last = 0
   return {
@@ -370,7 +370,7 @@ const overChannel = async (keys: Keys, key: string): Promise<Line & Pick<Heard, 
   }
 }
 
-/** `<id> <status> <length>`, a line break, and so much text. */
+/** The answers of a channel: `<id> <status> <length>`, a line break, and text of that length. */
 const messagesIn = (frames: ReadonlyArray<unknown>) => {
   const messages: Array<{ readonly id: number; readonly status: number; readonly text: string }> = []
   for (let rest = frames.join(""); rest !== "";) {
@@ -386,8 +386,8 @@ describe.each([
   ["HTTP/1.1", overHttp1],
   ["HTTP/2", overHttp2],
   ["a channel", overChannel]
-] as const)("over %s a call that ends its own access is answered first", (_, line) => {
-  it("when it makes the first key, which may do everything, whatever was requested", async () => {
+] as const)("over %s a call that ends its own access is answered nevertheless", (_, line) => {
+  it("when it makes the first key, which gets all rights, whatever was requested", async () => {
     const keys = await started(Keys.open())
     const { call } = await line(keys, "")
 
@@ -440,7 +440,7 @@ describe.each([
   })
 })
 
-it("a channel closes after the answers to the call that ended its key, and to concurrent ones", async () => {
+it("a channel without a key closes after the answers to the call that made the first key and to concurrent calls", async () => {
   const keys = await started(Keys.open())
   const { call, closed } = await overChannel(keys, "")
 
@@ -455,15 +455,15 @@ it("a channel closes after the answers to the call that ended its key, and to co
 
 it("a first key that expires is refused", async () => {
   const keys = await started(Keys.open())
-  const anybody = { key: "" }
+  const withoutKey = { key: "" }
 
-  const refused = await keys.send("POST", "/api/v1/apikeys", { name: "ci", expires_in: "1h" }, anybody)
+  const refused = await keys.send("POST", "/api/v1/apikeys", { name: "ci", expires_in: "1h" }, withoutKey)
 
   assert.strictEqual(refused.status, 400)
   assert.include(JSON.stringify(refused.body), "The first API key must not expire")
   assert.include(JSON.stringify(refused.body), "ironflow apikeys create admin")
-  assert.strictEqual((await keys.send("GET", "/api/v1/apikeys", undefined, anybody)).status, 200)
-  const first = await keys.ok(keys.send("POST", "/api/v1/apikeys", { name: "admin" }, anybody))
+  assert.strictEqual((await keys.send("GET", "/api/v1/apikeys", undefined, withoutKey)).status, 200)
+  const first = await keys.ok(keys.send("POST", "/api/v1/apikeys", { name: "admin" }, withoutKey))
   assert.strictEqual(first.env_id, "*")
   const second = { name: "ci", expires_in: "1h" }
   assert.isString(
@@ -471,7 +471,7 @@ it("a first key that expires is refused", async () => {
   )
 })
 
-it("of concurrent first keys all but one are refused", async () => {
+it("of several first keys that are made at once, all but one are refused", async () => {
   const keys = await started(Keys.open())
   const { frames, socket } = await keys.socket("/api/v1/channel", "")
   const text = JSON.stringify({ name: "first" })
@@ -489,10 +489,10 @@ it("of concurrent first keys all but one are refused", async () => {
 })
 
 describe("a client without a key that makes the first one", () => {
-  it("continues with it, through rotation, until it deletes it", async () => {
+  it("uses it from then on, also after a rotation, until it deletes it", async () => {
     const keys = await started(Keys.open())
     await using client = createClient({ serverUrl: keys.server.url })
-    // so many calls that a channel is opened
+    // enough calls that the client opens a channel
     for (let i = 0; i < 6; i++) await client.listRuns()
 
     const { id, secret } = await client.apiKeys.create({ name: "ci", envId: "env_default" })
@@ -514,7 +514,7 @@ describe("a client without a key that makes the first one", () => {
     assert.deepStrictEqual(await client.apiKeys.list(), [])
   })
 
-  it("continues with it in the Effect API too", async () => {
+  it("uses it from then on in the Effect API too", async () => {
     const keys = await started(Keys.open())
     const layer = ClientHttp.layer({ serverUrl: keys.server.url }).pipe(Layer.provide(FetchHttpClient.layer))
 
@@ -552,7 +552,7 @@ describe("a client without a key that makes the first one", () => {
     await vi.waitFor(() => assert.deepStrictEqual(seen, ["a", "b"]), 10_000)
   })
 
-  it("with a key of its own keeps it", async () => {
+  it("keeps its key if it was created with one", async () => {
     const keys = await started(Keys.start())
     await using client = createClient({ serverUrl: keys.server.url, apiKey: BOOTSTRAP })
     await client.apiKeys.create({ name: "other", envId: "*", role_ids: [] })

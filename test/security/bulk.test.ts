@@ -1,4 +1,6 @@
-/** A bulk operation counts and touches what its key could see and touch by single calls, as the key is when it comes to that. */
+/**
+ * A bulk operation counts and changes only what its key could read and change by single calls, with the rights of that moment.
+ */
 import { createFunction } from "@ironflow/node"
 import { startEngine } from "@ironflow/node/engine"
 import fs from "node:fs"
@@ -50,7 +52,7 @@ const begin = async (body: object, key: string) => keys.send("POST", "/api/v1/bu
 const endOf = async (id: string, key: string) => {
   for (;;) {
     const operation = await keys.ok(keys.send("GET", `/api/v1/bulk/${id}`, undefined, { key }))
-    // each look is a request, so nothing spins
+    // each check is a request, so this is no busy loop
     if (operation.status !== "running") return operation
   }
 }
@@ -69,7 +71,7 @@ describe("a key", () => {
       2
     ],
     [
-      "that is denied to read a run",
+      "that may not read a run",
       () => [allowed, { effect: "deny", actions: "run:read", resources: `run:${salary}` }],
       { action: "cancel", filters: { functionId: "pay" } },
       2
@@ -91,7 +93,7 @@ describe("a key", () => {
     ]
   ]
   for (const [what, policies, body, matched] of denials) {
-    it(`${what} has ${matched} runs counted`, async () => {
+    it(`${what} counts ${matched} runs`, async () => {
       const key = await keys.keyThat(...policies())
       const operation = await count(body, key)
       assert.deepInclude(operation, { matched, done: matched, skipped: {} })
@@ -99,14 +101,14 @@ describe("a key", () => {
     })
   }
 
-  it("that may act on no run is refused, and so is one that may read none", async () => {
+  it("that may change no run, or read none, is refused", async () => {
     for (const lacks of ["run:cancel", "run:read"]) {
       const key = await keys.keyThat(allowed, { effect: "deny", actions: lacks, resources: "run:*" })
       assert.strictEqual((await begin({ action: "cancel", ids: [salary] }, key)).status, 403, lacks)
     }
   })
 
-  it("that may pause a function, and not read it, gets none of its configuration in the answer", async () => {
+  it("that may pause a function but not read it gets none of its configuration in the answer", async () => {
     const key = await keys.keyThat({ actions: "function:pause, function:resume" })
     const [known] = (await keys.ok(keys.rpc("IronflowService/ListFunctions", {}))).functions
     assert.isNotEmpty(known.triggers)
@@ -118,7 +120,7 @@ describe("a key", () => {
     }
   })
 
-  it("that may control a run, and not read it, gets none of its data in the answer", async () => {
+  it("that may control a run but not read it gets none of its data in the answer", async () => {
     const key = await keys.keyThat({ actions: "run:pause, run:resume, run:cancel, run:retry" })
     const answers = []
     for (const method of ["PauseRun", "ResumeRun", "CancelRun", "RetryRun"]) {
@@ -140,7 +142,7 @@ describe("a key", () => {
     assert.strictEqual((await erase({})).status, 200)
   })
 
-  it("erases nothing by the id of a run when what belongs to it may not be read, and counts nothing", async () => {
+  it("may not erase a run by its id, nor count that, when it may not read everything that belongs to the run", async () => {
     const limits: ReadonlyArray<readonly [string, ReadonlyArray<PolicyOf>]> = [
       [
         "subscription:read",
@@ -162,7 +164,7 @@ describe("a key", () => {
     assert.notProperty(await keys.ok(keys.rpc("IronflowService/GetRun", { id: guest })), "erasedAt")
   })
 
-  it("hears the same of an erase, and of a bulk operation, and of their dry runs, whatever it is denied", async () => {
+  it("gets the same answer to a dry run as to the real operation, whatever it is denied", async () => {
     const different: Array<string> = []
     const denials = [
       "emit:*",
@@ -193,20 +195,20 @@ describe("a key", () => {
           (action) => ["/api/v1/bulk", { action, ids: ["run_none"] }] as const
         )
       ] as const) {
-        const said = []
+        const answers = []
         for (const dryRun of [true, false]) {
           const { body: answer, status } = await keys.send("POST", path, { ...body, dryRun }, { key })
-          said.push(JSON.stringify([status, status === 200 ? undefined : answer]))
+          answers.push(JSON.stringify([status, status === 200 ? undefined : answer]))
           if (status === 200) await endOf(answer.id, BOOTSTRAP)
         }
-        if (said[0] !== said[1])
-          different.push(`${denied} ${path} ${JSON.stringify(body)}: ${said.join(" ")}`)
+        if (answers[0] !== answers[1])
+          different.push(`${denied} ${path} ${JSON.stringify(body)}: ${answers.join(" ")}`)
       }
     }
     assert.deepStrictEqual(different, [])
   })
 
-  it("cannot change runs by id without the right to", async () => {
+  it("skips runs that it may not change when they are named by id", async () => {
     const key = await keys.keyThat(allowed, {
       effect: "deny",
       actions: "run:cancel",
@@ -270,7 +272,7 @@ describe("a key", () => {
     assert.strictEqual((await keys.send("GET", `/api/v1/bulk/${id}`, undefined, { key: reader })).status, 200)
   })
 
-  it("that is deleted ends its operations, with the reason", async () => {
+  it("ends its operations when it is deleted, and they give the reason", async () => {
     const role = await keys.makeRole()
     const policy = await keys.makePolicy(allowed)
     await keys.ok(keys.send("POST", `/api/v1/roles/${role}/policies`, { policy_id: policy }))
@@ -280,7 +282,7 @@ describe("a key", () => {
     await keys.ok(keys.send("DELETE", `/api/v1/apikeys/${keyId}`))
     for (;;) {
       const operation = await keys.ok(keys.send("GET", `/api/v1/bulk/${id}`))
-      // each look is a request, so nothing spins
+      // each check is a request, so this is no busy loop
       if (operation.status === "running") continue
       assert.deepInclude(operation, { status: "stopped", by: keyId, done: 0 })
       assert.match(operation.error, /no longer exists/)

@@ -1,6 +1,6 @@
 /**
- * One effect, and all the ways to it. What a policy denies is not had by any of them; without the policy every one of them
- * leads there, so that none is in the table for nothing.
+ * Each effect, with all ways to it. A key that is denied the effect reaches it in no way. A key without the denial reaches it
+ * in every way, which shows that each way is a real one.
  */
 import { createServer } from "node:http"
 import { once } from "node:events"
@@ -29,16 +29,16 @@ afterEach(async () => {
   vi.unstubAllEnvs()
 })
 
-/** What must not be seen: a name or a piece of data that everything else is without. */
+/** A name or a piece of data that a denied key must not see, and that occurs nowhere else. */
 const MARK = "hidden-7f3a"
 
-/** Whether somebody with the key gets to the effect. */
+/** Whether the key reaches the effect. */
 type Way = (key: string) => Promise<boolean>
 
 interface Effect {
   readonly effect: string
   readonly denied: PolicyOf
-  /** What has to be there. */
+  /** Prepares what the effect needs. */
   readonly given?: () => Promise<unknown>
   readonly ways: { readonly [name: string]: Way }
 }
@@ -54,7 +54,7 @@ const ask =
 const get = (path: string): Way => ask("GET", path)
 const rpc = (method: string, body: object = {}): Way => ask("POST", `/ironflow.v1.${method}`, body)
 
-/** The newest event, by its id. */
+/** Gets the newest event by its id. */
 const getsEvent: Way = async (key) => {
   const { events } = await keys.ok(keys.rpc("IronflowService/ListEvents", { name: "salary.*", limit: 1 }))
   return rpc("IronflowService/GetEvent", { id: events[0].id })(key)
@@ -79,7 +79,10 @@ const opens =
       () => false
     )
 
-/** Whether a subscription brings it, when `happen` has happened: before that no event does, and after it the last one does. */
+/**
+ * Whether a subscription gets an event with the mark once `happen` is done. The event `last.one`, which is emitted afterwards,
+ * shows that all others have come.
+ */
 const subscribes =
   (pattern: string, happen: () => Promise<unknown>): Way =>
   async (key) => {
@@ -89,9 +92,9 @@ const subscribes =
     }
     const answers = () => frames.filter(({ type }) => type === "subscription_result")
     await vi.waitFor(() => assert.lengthOf(answers(), 2))
-    // `events:last.*` asks for nothing that is denied here
+    // no test denies `events:last.*`
     await happen()
-    // what comes to one connection comes from two readers: both are asked for something that comes last
+    // two readers send to one connection: wait for a last event of each
     if (pattern.startsWith("system.")) {
       await keys.ok(keys.send("POST", "/api/v1/config/last", { a: 1 }))
       if (answers()[0].results[0].status === "ok" && /^system\.(>|config)/.test(pattern)) {
@@ -104,7 +107,7 @@ const subscribes =
     return JSON.stringify(frames.filter(({ type }) => type === "event")).includes(MARK)
   }
 
-/** The same over a stream of ConnectRPC, which is over where it is refused, and by way of a group that is there. */
+/** The same over a ConnectRPC stream, of a pattern or of an existing group. The stream ends if it is refused. */
 const streams =
   (asked: { readonly pattern: string } | { readonly group: string }, happen: () => Promise<unknown>): Way =>
   async (key) => {
@@ -124,10 +127,10 @@ const streams =
     return seen().includes(MARK)
   }
 
-/** What a group says of what its pattern fits: how much of it there is, and the name of the newest. */
+/** A group tells how many events match its pattern, and the name of the newest one. */
 const groups = (group: { readonly name: string; readonly pattern: string }): Effect["ways"] => {
   const path = "/api/v1/consumer-groups"
-  const there =
+  const whenCreated =
     (way: Way): Way =>
     async (key) => {
       await keys.send("POST", path, group)
@@ -136,13 +139,13 @@ const groups = (group: { readonly name: string; readonly pattern: string }): Eff
   return {
     "creating a group": does("POST", path, group),
     CreateConsumerGroup: doesRpc("PubSubService/CreateConsumerGroup", group),
-    "a group that is there": there(does("GET", `${path}/${group.name}`)),
-    GetConsumerGroup: there(doesRpc("PubSubService/GetConsumerGroup", { name: group.name })),
-    "a group that is listed": there(get(path)),
-    ListConsumerGroups: there(rpc("PubSubService/ListConsumerGroups")),
-    "pausing a group": there(does("POST", `${path}/${group.name}/pause`, {})),
-    "dead letters of a group": there(does("GET", `${path}/${group.name}/dead-letters`)),
-    "how many dead letters are tried again": there(
+    "an existing group": whenCreated(does("GET", `${path}/${group.name}`)),
+    GetConsumerGroup: whenCreated(doesRpc("PubSubService/GetConsumerGroup", { name: group.name })),
+    "the list of groups": whenCreated(get(path)),
+    ListConsumerGroups: whenCreated(rpc("PubSubService/ListConsumerGroups")),
+    "pausing a group": whenCreated(does("POST", `${path}/${group.name}/pause`, {})),
+    "the dead letters of a group": whenCreated(does("GET", `${path}/${group.name}/dead-letters`)),
+    "the number of dead letters that are retried": whenCreated(
       does("POST", `${path}/${group.name}/dead-letters/retry`, {})
     )
   }
@@ -196,7 +199,7 @@ const registersRpc =
     return JSON.stringify(frames).includes("registered")
   }
 
-/** A legacy worker, which names functions that are registered. */
+/** A legacy worker, which names functions that are already registered. */
 const registersLegacy =
   (fn: Fn): Way =>
   async (key) => {
@@ -242,7 +245,7 @@ const registering = (fn: Fn): { readonly [name: string]: Way } => ({
 
 const turns = { number: 0 }
 
-/** Whether a worker may report the ops of a run: the run of a function that it has. */
+/** Whether a worker with the key may report the ops, for a run of its own function. */
 const reports =
   (...ops: ReadonlyArray<object>): Way =>
   async (key) => {
@@ -263,7 +266,7 @@ const reports =
       keys.send("POST", `/api/v1/workers/${workerId}/turns/reports`, report, { key })
     )
     if (acks[0]._tag === "Accepted") return true
-    // nothing is lost: somebody who has seen to it resumes the run
+    // nothing is lost: the run is paused, and an operator can resume it
     const why = await keys.ok(keys.send("GET", `/api/v1/runs/${runIds[0]}/explain`))
     assert.deepStrictEqual([why.code, why.details.code], ["PAUSED", "UNAUTHORIZED"])
     return false
@@ -292,13 +295,13 @@ const order = (id: string, eventName: string, data: object = {}) =>
     expectedVersion: "-1"
   })
 
-/** Events of one name, of which there is one in the log, in a stream, and behind a run. */
+/** Emits an event that is in the log and in a stream, and that starts a run. */
 const salary = async (): Promise<void> => {
   await register({ id: "pay", event: "salary.*" })
   await keys.ok(order("p-1", "salary.paid", { MARK }))
 }
 
-/** Another of them in the same stream. */
+/** Appends another such event to the same stream. */
 const again = () =>
   keys.ok(
     keys.rpc("EntityStreamService/AppendEvent", {
@@ -310,7 +313,7 @@ const again = () =>
     })
   )
 
-/** A run that has waited for such an event and got it. */
+/** The id of a run that waited for such an event and received it. */
 const waited = async (): Promise<string> => {
   const id = nextWorker()
   const event = `turn.number-${++turns.number}`
@@ -333,7 +336,7 @@ const waited = async (): Promise<string> => {
   return runId
 }
 
-/** The run that handles the failure of one which such an event has started. */
+/** The id of the run that handles the failure of a run which such an event started. */
 const failed = async (): Promise<string> => {
   const id = nextWorker()
   const name = `fails-${++turns.number}`
@@ -439,7 +442,7 @@ const effects: ReadonlyArray<Effect> = [
     ways: registering({ id: "pay", event: "order.placed" })
   },
   {
-    effect: "hearing of runs",
+    effect: "learning of runs",
     denied: { actions: "run:read", resources: "*" },
     ways: registering({ id: "spy", event: "system.run.*.failed" })
   },
@@ -458,31 +461,31 @@ const effects: ReadonlyArray<Effect> = [
       "joining a group": streams({ group: "events:>" }, salary),
       ...groups({ name: MARK, pattern: "events:>" }),
       RegisterProjection: doesRpc("ProjectionService/RegisterProjection", projection),
-      "a poll of a projection that is there": async (key) => {
+      "a poll of an existing projection": async (key) => {
         await keys.ok(keys.rpc("ProjectionService/RegisterProjection", projection))
         return rpc("ProjectionService/PollProjectionEvents", { name: "wages" })(key)
       },
       "claiming a projection": async (key) => (await claimed("w-claims", key)).status < 300,
-      "reading with somebody's claim": async (key) => {
+      "reading with the claim of another owner": async (key) => {
         await keys.send("DELETE", "/api/v1/projections/wages")
         const { lease } = await keys.ok(claimed("w-other"))
         const body = { token: lease.token, generation: lease.generation, limit: 10 }
         return ask("POST", "/api/v1/projections/wages/owner/read", body)(key)
       },
-      "waiting for it in a run": reports({ ...waitOp, stepKey: "wait:0", name: "wait" }),
+      "waiting for such an event in a run": reports({ ...waitOp, stepKey: "wait:0", name: "wait" }),
       ReadStream: rpc("EntityStreamService/ReadStream", { entityId: "p-1" }),
       "the history of a stream": get("/api/v1/streams/p-1/history"),
       GetEntityHistory: rpc("EntityStreamService/GetEntityHistory", { entityId: "p-1" }),
-      "the handler of the failure of such a run": async (key) =>
+      "the run that handles the failure of a run started by it": async (key) =>
         rpc("IronflowService/GetRun", { id: await failed() })(key),
-      "a run that it has started": async (key) => {
+      "a run started by it": async (key) => {
         const { runs } = await keys.ok(keys.rpc("IronflowService/ListRuns", { functionId: "pay" }))
         return rpc("IronflowService/GetRun", { id: runs[0].id })(key)
       },
-      "a step that has waited for it": async (key) =>
+      "a step that waited for it": async (key) =>
         rpc("IronflowService/GetRunSteps", { runId: await waited() })(key),
       "the REST list of steps": async (key) => get(`/api/v1/runs/${await waited()}/steps`)(key),
-      "events of runs that have waited for it": subscribes("system.run.>", waited),
+      "events of runs that waited for it": subscribes("system.run.>", waited),
       ListRuns: rpc("IronflowService/ListRuns"),
       "the REST list of runs": get("/api/v1/runs"),
       "the list of events": get("/api/v1/events"),
@@ -627,7 +630,7 @@ const effects: ReadonlyArray<Effect> = [
     }
   },
   {
-    effect: "what runs bring about",
+    effect: "the results of runs",
     denied: { actions: "run:read" },
     given: async () => {
       await register({ id: "greet", event: "order.placed" })
@@ -662,7 +665,7 @@ const effects: ReadonlyArray<Effect> = [
     }
   },
   {
-    effect: "running a failed run again",
+    effect: "retrying a failed run",
     denied: { actions: "run:retry" },
     given: async () => {
       await register({ id: "greet", event: "order.placed" })
@@ -682,7 +685,7 @@ const effects: ReadonlyArray<Effect> = [
     )
   },
   {
-    effect: "that there is a bucket",
+    effect: "the existence of a bucket",
     denied: { actions: "kv:*", resources: `bucket:${MARK}` },
     given: () => keys.ok(keys.send("POST", "/api/v1/kv/buckets", { name: MARK })),
     ways: {
@@ -693,7 +696,7 @@ const effects: ReadonlyArray<Effect> = [
     }
   },
   {
-    effect: "that there is a stream",
+    effect: "the existence of a stream",
     denied: { actions: "stream:*", resources: `stream:${MARK}` },
     given: () => keys.ok(order(MARK, "order.placed")),
     ways: {
@@ -703,7 +706,7 @@ const effects: ReadonlyArray<Effect> = [
     }
   },
   {
-    effect: "that there is a topic",
+    effect: "the existence of a topic",
     denied: { actions: "topic:read", resources: `topic:${MARK}` },
     given: () => keys.ok(keys.rpc("PubSubService/Publish", { topic: MARK, data: {} })),
     ways: {
@@ -732,7 +735,7 @@ const effects: ReadonlyArray<Effect> = [
     ])
   },
   {
-    effect: "that there is a function",
+    effect: "the existence of a function",
     denied: { actions: "function:read", resources: `function:${MARK}` },
     given: () => register({ id: MARK }),
     ways: {
@@ -759,7 +762,7 @@ const effects: ReadonlyArray<Effect> = [
     }
   },
   {
-    effect: "that there is a worker",
+    effect: "the existence of a worker",
     denied: { actions: "worker:read", resources: `worker:${MARK}*` },
     given: () =>
       keys.ok(keys.send("POST", `/api/v1/workers/${MARK}/register`, { function_ids: [], hostname: "h" })),
@@ -771,7 +774,7 @@ const effects: ReadonlyArray<Effect> = [
     }
   },
   {
-    effect: "that there is a projection",
+    effect: "the existence of a projection",
     denied: { actions: "projection:read", resources: `projection:${MARK}` },
     given: () => keys.ok(keys.rpc("ProjectionService/RegisterProjection", { ...projection, name: MARK })),
     ways: {
@@ -781,7 +784,7 @@ const effects: ReadonlyArray<Effect> = [
     }
   },
   {
-    effect: "what an event has made a projection fail with",
+    effect: "the error with which a projection failed",
     denied: { actions: "projection:read", resources: "projection:wages" },
     given: async () => {
       await keys.send("DELETE", "/api/v1/projections/wages")
@@ -807,7 +810,7 @@ const effects: ReadonlyArray<Effect> = [
       status: get("/api/v1/projections/wages/status"),
       pausing: ask("POST", "/api/v1/projections/wages/pause", {}),
       resuming: ask("POST", "/api/v1/projections/wages/resume", {}),
-      "a rebuild that is only asked about": ask("POST", "/api/v1/projections/wages/rebuild", {
+      "a dry run of a rebuild": ask("POST", "/api/v1/projections/wages/rebuild", {
         dryRun: true
       }),
       PauseProjection: rpc("ProjectionService/PauseProjection", { name: "wages" }),
@@ -815,7 +818,7 @@ const effects: ReadonlyArray<Effect> = [
     }
   },
   {
-    effect: "that there is a consumer group",
+    effect: "the existence of a consumer group",
     denied: { actions: "subscription:read", resources: `group:${MARK}` },
     given: () => keys.ok(keys.send("POST", "/api/v1/consumer-groups", { name: MARK, pattern: "topic:news" })),
     ways: {
@@ -828,7 +831,7 @@ const effects: ReadonlyArray<Effect> = [
     const path = { apikey: "apikeys", org: "orgs", role: "roles", policy: "policies" }[kind]
     let id = ""
     return {
-      effect: `that there is ${kind}`,
+      effect: `the existence of the ${kind}`,
       denied: { actions: `${kind}:read`, resources: `${kind}:*_` },
       given: async () => {
         const rule = { effect: "allow", actions: "run:read", resources: "*" }
@@ -837,7 +840,7 @@ const effects: ReadonlyArray<Effect> = [
       ways: {
         list: get(`/api/v1/${path}`),
         get: (key) => get(`/api/v1/${path}/${id}`)(key),
-        // a change of nothing answers with all that there is; keys are not changed
+        // a change without a value answers with the whole item; keys cannot be changed
         ...(kind === "apikey" ? {} : { update: (key) => ask("PATCH", `/api/v1/${path}/${id}`, {})(key) }),
         "the access log": get("/api/v1/access-log")
       }
@@ -848,9 +851,9 @@ const effects: ReadonlyArray<Effect> = [
 describe.each(effects)("$effect", ({ denied, given, ways }) => {
   it.each(Object.entries(ways))("is denied by way of %s", async (_name, way) => {
     await given?.()
-    const anybody = await keys.keyThat({ actions: "*" })
-    const spanning = await keys.makeRole({ actions: "*" })
-    const { key: all } = await keys.makeKey({ env_id: "*", role_ids: [spanning] })
+    const allowed = await keys.keyThat({ actions: "*" })
+    const allowingRole = await keys.makeRole({ actions: "*" })
+    const { key: allowedEverywhere } = await keys.makeKey({ env_id: "*", role_ids: [allowingRole] })
     const resources = denied.resources?.endsWith(":*_") === true ? await idsOf(denied) : denied.resources
     const deny: PolicyOf = {
       ...denied,
@@ -862,11 +865,11 @@ describe.each(effects)("$effect", ({ denied, given, ways }) => {
     const { key } = await keys.makeKey({ env_id: "*", role_ids: [role] })
 
     assert.isFalse(await way(key), "with the policy")
-    assert.isTrue((await way(anybody)) || (await way(all)), "without the policy")
+    assert.isTrue((await way(allowed)) || (await way(allowedEverywhere)), "without the policy")
   })
 })
 
-/** Those whose names are the mark, of which the ids are known when they have been made. */
+/** The item whose name is the mark, as a resource: its id is known only after it was made. */
 const idsOf = async ({ actions }: PolicyOf): Promise<string> => {
   const kind = actions.split(":")[0]!
   const path = { apikey: "apikeys", org: "orgs", role: "roles", policy: "policies" }[kind]!
@@ -874,7 +877,7 @@ const idsOf = async ({ actions }: PolicyOf): Promise<string> => {
   return `${kind}:${all.find(({ name }) => name === MARK)!.id}`
 }
 
-it("denied secrets and functions cannot be had through a push endpoint either", async () => {
+it("a push endpoint gives no access to denied secrets and functions either", async () => {
   const handler = createServer((_, response) => {
     const functions = ["ship", "pay"].map((id) => ({
       ...registrationFor("push", { id, secrets: ["PROD_KEY"] }).functions[0],
@@ -918,7 +921,7 @@ it("denied secrets and functions cannot be had through a push endpoint either", 
   assert.strictEqual(await registers(), 200)
 })
 
-it("a worker gets no runs with secrets that its key may no longer read, until it may again", async () => {
+it("a worker gets no run with a secret while its key may not read that secret", async () => {
   await keys.ok(keys.send("POST", "/api/v1/secrets", { name: "PROD_KEY", value: MARK }))
   const role = await keys.makeRole({ actions: "*" })
   const deny = await keys.makePolicy({ effect: "deny", actions: "secret:read", resources: "secret:PROD_*" })
@@ -961,7 +964,7 @@ it("a worker that names its environment has the rights of its key there", async 
   )
 })
 
-it("a list hides damaged runs that may not be read, and a damaged log hides only denied runs", async () => {
+it("a list of runs hides damaged runs that are denied, and a damaged log does not hide other runs", async () => {
   using database = temporaryDatabase()
   const { filename } = database
   const ids: Array<string> = []
@@ -977,7 +980,7 @@ it("a list hides damaged runs that may not be read, and a damaged log hides only
   }
   const [hidden, shown, whole, salary] = ids
   change(filename, `UPDATE runs SET output = '${MARK}' WHERE id IN ('${hidden}', '${shown}')`)
-  // the order of ids is not that of the log any more
+  // the order of ids now differs from that of the log
   change(filename, "UPDATE events SET id = 'evt_0' WHERE position = 2")
   await using damaged = await Keys.start({ filename })
   const key = await damaged.keyThat(
@@ -992,7 +995,7 @@ it("a list hides damaged runs that may not be read, and a damaged log hides only
     page.damaged.map(({ id }: { id: string }) => id),
     [shown]
   )
-  // not a word of what is stored there
+  // nothing of the damaged data is shown
   assert.notInclude(page.damaged[0].message, MARK)
   assert.notInclude((await damaged.rpc("IronflowService/GetRun", { id: shown }, { key })).text, MARK)
   assert.strictEqual(page.totalCount, 3)
@@ -1006,7 +1009,7 @@ it("a list hides damaged runs that may not be read, and a damaged log hides only
 })
 
 const noLists: ReadonlyArray<Row> = [
-  // wants to know by what: it is in `finding.test.ts`
+  // needs a field to count by: it is in `finding.test.ts`
   endpoints.countRuns,
   endpoints.getEvent,
   endpoints.explainEvent,
@@ -1015,10 +1018,10 @@ const noLists: ReadonlyArray<Row> = [
   endpoints.cancelBulk
 ]
 
-it("every list omits denied items, and is refused where everything is denied or nothing allowed", async () => {
+it("every list omits denied items, and is refused if all items are denied or none is allowed", async () => {
   const lists = Object.values(endpoints).flatMap((row) => {
     const rule = accessTo(row)
-    // one event is no list: it is among the ways above; nor is what is done to many runs, which is in `bulk.test.ts`
+    // one event is no list: it is one of the ways above. Bulk operations are in `bulk.test.ts`
     return typeof rule !== "string" && rule.subject.from === "each" && !noLists.includes(row)
       ? [{ ...row, kind: rule.subject.kind, action: rule.action }]
       : []

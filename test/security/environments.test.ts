@@ -1,6 +1,6 @@
 /**
- * What a key that spans environments may do in one of them, whichever it names in a call: workers and runs are known by ids, which say
- * nothing of that.
+ * A key of all environments keeps to the rights that it has in the environment of a worker or a run, whichever environment the
+ * call names. The ids of workers and runs do not tell their environment.
  */
 import { afterEach, assert, beforeEach, describe, it } from "vitest"
 import { Keys, type PolicyOf } from "./Keys.ts"
@@ -15,11 +15,11 @@ const production = { environment: "production" }
 const staging = { environment: "staging" }
 const inProduction = 'request.environment == "production"'
 
-/** A key of all environments, with more than it has in `production`. */
-const spanning = async (...policies: ReadonlyArray<PolicyOf>): Promise<string> =>
+/** A key of all environments with these policies. */
+const keyOfAll = async (...policies: ReadonlyArray<PolicyOf>): Promise<string> =>
   (await keys.makeKey({ env_id: "*", role_ids: [await keys.makeRole(...policies)] })).key
 
-/** A legacy worker in `production` with a job for it. */
+/** Starts a legacy worker in `production`, with a job for it. */
 const work = async (key: string) => {
   const as = { key, ...production }
   await keys.ok(
@@ -38,9 +38,9 @@ const work = async (key: string) => {
 const take = (key: string, environment: object) =>
   keys.send("GET", "/api/v1/workers/w-1/jobs", undefined, { key, ...environment })
 
-describe("what is denied in one environment", () => {
-  it("cannot be done by a report that names another one", async () => {
-    const key = await spanning(
+describe("an action that is denied in one environment", () => {
+  it("cannot be done by a report that names another environment", async () => {
+    const key = await keyOfAll(
       { actions: "worker:run, emit:*, kv:*, subscription:read, publish:*" },
       {
         effect: "deny",
@@ -91,9 +91,9 @@ describe("what is denied in one environment", () => {
     )
   })
 
-  it("cannot be had as its worker from another one", async () => {
-    const worker = await spanning({ actions: "worker:run, subscription:read" })
-    const elsewhere = await spanning(
+  it("cannot be done for a worker there by a call that names another environment", async () => {
+    const worker = await keyOfAll({ actions: "worker:run, subscription:read" })
+    const elsewhere = await keyOfAll(
       { actions: "worker:run, subscription:read" },
       { effect: "deny", actions: "worker:run", condition: inProduction }
     )
@@ -115,10 +115,10 @@ describe("what is denied in one environment", () => {
     }
   })
 
-  it("cannot be a lease that a key of another one extends, whatever run it names", async () => {
-    const worker = await spanning({ actions: "worker:run, subscription:read" })
+  it("cannot be the extension of a lease, whatever environment and run the call names", async () => {
+    const worker = await keyOfAll({ actions: "worker:run, subscription:read" })
     const elsewhere = await keys.keyThat({ actions: "worker:*" })
-    const some = await spanning(
+    const some = await keyOfAll(
       { actions: "worker:*" },
       { effect: "deny", actions: "worker:run", condition: inProduction }
     )
@@ -126,7 +126,7 @@ describe("what is denied in one environment", () => {
     const { job_id: jobId } = await keys.ok(take(worker, production))
     const [lease = ""] = jobId.split("~")
     const isHeld = async () => {
-      // whoever has the job in hand is asked, without a change of the lease
+      // asks as the worker that has the job, which does not change the lease
       const answer = await keys.send(
         "PUT",
         `/api/v1/workers/w-1/jobs/${encodeURIComponent(jobId)}/ack`,
@@ -154,8 +154,8 @@ describe("what is denied in one environment", () => {
     assert.strictEqual(await isHeld(), 200)
   })
 
-  it("does not make the engine drop the job of a worker of another one", async () => {
-    const worker = await spanning({ actions: "worker:run, subscription:read" })
+  it("cannot make the engine drop the job of a worker there", async () => {
+    const worker = await keyOfAll({ actions: "worker:run, subscription:read" })
     const elsewhere = await keys.keyThat({ actions: "worker:*" })
     await work(worker)
     const { job_id: jobId } = await keys.ok(take(worker, production))

@@ -1,4 +1,4 @@
-/** The files of a database: only for the user of the engine by default. */
+/** The files of a database: by default only the user of the engine may read and write them. */
 import { chmodSync, chownSync, mkdtempSync, rmSync, statSync, writeFileSync } from "node:fs"
 import { tmpdir } from "node:os"
 import { join } from "node:path"
@@ -43,7 +43,7 @@ describe("a database", () => {
     assert.strictEqual(await warned(), "")
   })
 
-  it("that exists keeps its mode, and a warning says who may use it", async () => {
+  it("that exists keeps its mode, and a warning shows a mode that lets others in", async () => {
     assert.strictEqual(await warned(), "")
     chmodSync(filename, 0o644)
 
@@ -68,7 +68,7 @@ describe("a database", () => {
     }
   )
 
-  it("gets the mode of --file-mode", async () => {
+  it("is created with the mode of --file-mode", async () => {
     await using terminal = new Terminal()
     const port = String(await freePort())
     const server = terminal.start(["serve", "--port", port, "--data", filename, "--file-mode", "0640"])

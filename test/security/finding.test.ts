@@ -1,4 +1,4 @@
-/** Runs are not found by what an event says that the caller may not have. */
+/** A search finds no run by the data of an event that the caller may not read. */
 import { createFunction } from "@ironflow/node"
 import { startEngine } from "@ironflow/node/engine"
 import fs from "node:fs"
@@ -94,21 +94,21 @@ const ways: ReadonlyArray<readonly [string, ReadonlyArray<PolicyOf>, () => strin
   ]
 ]
 
-describe.each(ways)("to whom %s are denied", (_, policies, id, filters) => {
+describe.each(ways)("a key that is denied %s", (_, policies, id, filters) => {
   let key = ""
   beforeAll(async () => {
     key = await keys.keyThat(...policies)
   })
 
-  it.each(filters.map((filter) => [filter] as const))("no run is found by %j", async (filter) => {
-    // it is there
+  it.each(filters.map((filter) => [filter] as const))("finds no run by %j", async (filter) => {
+    // the run exists
     assert.deepInclude(await find(filter), { ids: [id()], totalCount: 1 })
     const { text, ...found } = await find(filter, key)
     assert.deepStrictEqual(found, { ids: [], totalCount: 0 })
     assert.notInclude(text, id())
   })
 
-  it("others are found, and it is found only by filters that reveal nothing of its event", async () => {
+  it("finds other runs, and the denied one only by filters that reveal nothing of its event", async () => {
     assert.strictEqual((await find({ where: "event.data.person == 'Eve'" }, key)).totalCount, 1)
     assert.strictEqual((await find({ attributes: { "event.data.person": "Eve" } }, key)).totalCount, 1)
     const { ids, text } = await find({ createdFrom: "2020-01-01" }, key)
@@ -128,7 +128,7 @@ describe("counting", () => {
     return { ...(await keys.ok(answer)), text: (await answer).text }
   }
 
-  describe.each(ways)("to whom %s are denied", (_, policies, id, filters) => {
+  describe.each(ways)("for a key that is denied %s", (_, policies, id, filters) => {
     let key = ""
     beforeAll(async () => {
       key = await keys.keyThat(...policies)
@@ -140,7 +140,7 @@ describe("counting", () => {
       assert.strictEqual((await count({ by: "status", filters }, key)).count ?? 0, 0)
     })
 
-    it.each(["event.data.person", "event.name", "event"])("no group by %s tells of it", async (by) => {
+    it.each(["event.data.person", "event.name", "event"])("no group by %s shows the run", async (by) => {
       const all = await count({ by })
       assert.strictEqual(all.count, 3)
       if (by === "event.data.person") assert.include(all.text, person())
@@ -150,7 +150,7 @@ describe("counting", () => {
       assert.notInclude(text, id() === salary ? "salary.paid" : "wage.paid")
     })
 
-    it("it is counted by filters that reveal nothing of its event", async () => {
+    it("the run is counted by filters that reveal nothing of its event", async () => {
       assert.strictEqual((await count({ by: "function" }, key)).count, 3)
     })
   })
@@ -191,7 +191,7 @@ it("a denied run is not found", async () => {
   }
 })
 
-it("an event is explained without the functions and runs that are denied, and not at all to whom it is denied", async () => {
+it("the explanation of an event omits denied functions and runs, and is refused for a denied event", async () => {
   const { events } = await keys.ok(keys.rpc("IronflowService/ListEvents", { name: "guest.came" }))
   const path = `/api/v1/events/${events[0].id}/explain`
   const explain = async (...policies: ReadonlyArray<PolicyOf>) =>
@@ -209,7 +209,7 @@ it("an event is explained without the functions and runs that are denied, and no
   assert.strictEqual((await explain(allowed, hidden)).status, 404)
 })
 
-it("a run is shown without the data of an event that is denied by its entity alone, however it is found", async () => {
+it("a run is shown without the data of an event that only its entity denies, however it is found", async () => {
   const denials: ReadonlyArray<PolicyOf> = [
     { effect: "deny", actions: "stream:read", resources: "stream:person-1" },
     { effect: "deny", actions: "subscription:read", resources: "subscription:entity:person.person-1.*" }

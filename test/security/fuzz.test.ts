@@ -1,6 +1,6 @@
 /**
- * A short form of the fuzzer (`npm run fuzz -- --seed 7 --minutes 10` runs a long one): so many inputs over every transport, with and
- * without keys. `IRONFLOW_TEST_SEED=7` sends others.
+ * A short run of the fuzzer: ten inputs over every transport, with and without keys. `IRONFLOW_TEST_SEED=7` sends others, and
+ * `npm run fuzz -- --seed 7 --minutes 10` starts a long run.
  */
 import process from "node:process"
 import { assert, describe, it } from "vitest"
@@ -12,11 +12,11 @@ import { diceFor, transports } from "./fuzz/Inputs.ts"
 const seed = Number(process.env.IRONFLOW_TEST_SEED ?? 1)
 const count = 10 * transports.length
 
-describe("a server among odd inputs", () => {
+describe("a server that gets odd inputs", () => {
   it.each([
     ["with keys", true],
     ["without keys", false]
-  ])("%s stays up, quick and small, and a client goes on working", async (_mode, withKeys) => {
+  ])("%s stays up, fast and small, and a client continues to work", async (_mode, withKeys) => {
     const { broken, inputs, report } = await fuzz({ seed, withKeys, count })
 
     if (broken !== undefined) assert.fail(broken)

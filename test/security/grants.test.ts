@@ -1,4 +1,4 @@
-/** What a key can be used to make is never more than the key: roles, policies, environment, time, and what a key is called. */
+/** A key can only make keys, roles and policies with at most its own rights, environment and lifetime. */
 import { createClient, UnauthenticatedError } from "@ironflow/node"
 import { afterEach, assert, beforeEach, describe, it } from "vitest"
 import { excess } from "../../src/Engine/Access/Permissions.ts"
@@ -14,7 +14,7 @@ afterEach(() => keys[Symbol.asyncDispose]())
 
 const managing = "apikey:*, role:*, policy:*"
 
-/** A key for all environments with a role of these policies, and that role. */
+/** A key for all environments that may manage keys, roles and policies, and also has these policies. Returns its role too. */
 const manager = async (...policies: ReadonlyArray<PolicyOf>) => {
   const roleId = await keys.makeRole({ name: "manages", actions: managing }, ...policies)
   const { key } = await keys.makeKey({ env_id: "*", role_ids: [roleId] })
@@ -48,7 +48,7 @@ describe("a key makes keys", () => {
     )
   })
 
-  it("with its own conditions", async () => {
+  it("with its own denials", async () => {
     const denies = {
       name: "no salaries",
       effect: "deny",
@@ -71,7 +71,7 @@ describe("a key makes keys", () => {
     )
   })
 
-  it("with names that satisfy no condition by chance", async () => {
+  it("but no key whose name decides a condition in its favour", async () => {
     const condition = 'request.key.name == "ops"'
     const { key, roleId } = await manager({ actions: "secret:read", condition })
     const inTime = await keys.makeRole({ actions: "run:read", condition: 'request.environment == "default"' })
@@ -83,7 +83,7 @@ describe("a key makes keys", () => {
     assert.strictEqual(await make(freed.key, [freed.roleId], "other"), 403)
   })
 
-  it("that expire no later than itself", async () => {
+  it("that expire no later than it does", async () => {
     const { id: ending, key } = await keys.makeKey({
       env_id: "*",
       role_ids: ["role_admin"],
@@ -100,7 +100,7 @@ describe("a key makes keys", () => {
     assert.include(refused.body.message, own)
   })
 
-  it("and cannot rotate one with more rights or a later expiry", async () => {
+  it("and cannot rotate a key with more rights or a later expiry", async () => {
     const { key } = await manager()
     const admin = await keys.makeKey({ role_ids: ["role_admin"] })
     const weak = await keys.makeKey({ role_ids: [] })
@@ -119,8 +119,8 @@ describe("a key makes keys", () => {
   })
 })
 
-describe("the last key, without which a server asks for none", () => {
-  /** Deletes all other keys with the key, and then itself. */
+describe("the last key, whose deletion opens the server", () => {
+  /** Makes a key, and deletes first all other keys and then the key itself with it. */
   const deletesAll = async (input: object): Promise<number> => {
     const { id, key } = await keys.makeKey({ env_id: "*", ...input })
     for (const other of await keys.ok(keys.send("GET", "/api/v1/apikeys", undefined, { key }))) {
@@ -129,34 +129,34 @@ describe("the last key, without which a server asks for none", () => {
     }
     return statusOf(key, "DELETE", `apikeys/${id}`)
   }
-  const anybody = () => statusOf("", "GET", "secrets")
+  const statusWithoutKey = () => statusOf("", "GET", "secrets")
 
-  it("is not deleted by one that lacks a right which everybody would then have", async () => {
+  it("is not deleted by a key that lacks a right which all callers would then have", async () => {
     const janitor = await keys.makeRole({ actions: "apikey:read, apikey:delete" })
     assert.strictEqual(await deletesAll({ role_ids: [janitor] }), 403)
-    assert.strictEqual(await anybody(), 401)
+    assert.strictEqual(await statusWithoutKey(), 401)
   })
 
-  it("is not deleted by one that expires", async () => {
+  it("is not deleted by a key that expires", async () => {
     assert.strictEqual(await deletesAll({ role_ids: ["role_admin"], expires_in: "1h" }), 403)
-    assert.strictEqual(await anybody(), 401)
+    assert.strictEqual(await statusWithoutKey(), 401)
   })
 
-  it("is not deleted by one of a single environment", async () => {
+  it("is not deleted by a key of a single environment", async () => {
     const { id, key } = await keys.makeKey({ role_ids: ["role_admin"] })
     await keys.ok(keys.send("DELETE", "/api/v1/apikeys/key_bootstrap"))
     assert.strictEqual(await statusOf(key, "DELETE", `apikeys/${id}`), 403)
-    assert.strictEqual(await anybody(), 401)
+    assert.strictEqual(await statusWithoutKey(), 401)
   })
 
-  it("is deleted by one that may do everything", async () => {
+  it("is deleted by a key that may do everything", async () => {
     assert.strictEqual(await deletesAll({ role_ids: ["role_admin"] }), 204)
-    assert.strictEqual(await anybody(), 200)
+    assert.strictEqual(await statusWithoutKey(), 200)
   })
 })
 
 describe("a key changes roles and policies", () => {
-  it("but cannot give rights that it does not have", async () => {
+  it("but cannot grant rights that it does not have", async () => {
     const { key, roleId } = await manager({ actions: "emit:*", resources: "event:order.*" })
     const policy = async (policy: PolicyOf): Promise<string> =>
       (
@@ -180,7 +180,7 @@ describe("a key changes roles and policies", () => {
     assert.strictEqual(await assign(await policy({ effect: "deny", actions: "run:*" })), 204)
   })
 
-  it("but cannot remove denials of its own", async () => {
+  it("but cannot remove its own denials", async () => {
     const roleId = await keys.makeRole({ actions: "*" })
     const deny = await keys.makePolicy({ effect: "deny", actions: "secret:*", resources: "secret:prod-*" })
     await keys.assign(roleId, deny)
@@ -200,7 +200,7 @@ describe("a key changes roles and policies", () => {
 })
 
 describe("policies with too many rules to compare", () => {
-  it("are not given", () => {
+  it("are not granted", () => {
     const patterns = (letter: string) =>
       Array.from({ length: 200 }, (_, i) => `event:${`*${letter}`.repeat(100)}${i}`).join()
     const rules = (letter: string): ReadonlyArray<PolicyRule> =>
@@ -211,7 +211,7 @@ describe("policies with too many rules to compare", () => {
   })
 })
 
-describe("rights beyond one's own", () => {
+describe("the check for rights that a key lacks, for", () => {
   const rule = (actions: string, resources = "*", more: Partial<PolicyRule> = {}): PolicyRule => ({
     name: "p",
     effect: "allow",
@@ -223,38 +223,38 @@ describe("rights beyond one's own", () => {
   it.each<[string, ReadonlyArray<PolicyRule>, ReadonlyArray<PolicyRule>, boolean]>([
     ["nothing", [], [], false],
     ["everything of everything", [rule("*")], [rule("*"), rule("emit:*", "event:a")], false],
-    ["everything, written otherwise", [rule("*:*", "**")], [rule("*")], false],
+    ["everything, written differently", [rule("*:*", "**")], [rule("*")], false],
     [
-      "by several policies",
+      "rights of several policies",
       [rule("run:*"), rule("emit:*", "event:*")],
       [rule("emit:event, run:read", "event:a")],
       false
     ],
-    ["a pattern that is wider", [rule("emit:*", "event:a.*")], [rule("emit:*", "event:a*")], true],
-    ["a star where there is a letter", [rule("emit:*", "event:a.b")], [rule("emit:*", "event:a.*")], true],
+    ["a wider pattern", [rule("emit:*", "event:a.*")], [rule("emit:*", "event:a*")], true],
+    ["a star in place of a letter", [rule("emit:*", "event:a.b")], [rule("emit:*", "event:a.*")], true],
     ["an action that a star adds", [rule("emit:event")], [rule("emit:*")], true],
     [
-      "without the condition",
+      "rights without the own condition",
       [rule("run:*", "*", { condition: "request.name == 'a'" })],
       [rule("run:*")],
       true
     ],
     [
-      "with the same condition",
+      "rights with the same condition",
       [rule("run:*", "*", { condition: "request.name == 'a'" })],
       [rule("run:read", "*", { condition: "request.name == 'a'" })],
       false
     ],
     [
-      "with a condition about the key",
+      "rights with a condition about the key",
       [rule("run:*", "*", { condition: "request['key'].id == 'a'" })],
       [rule("run:*", "*", { condition: "request['key'].id == 'a'" })],
       true
     ],
-    ["without what is denied", [rule("*"), rule("run:*", "*", deny)], [rule("*")], true],
-    ["beside what is denied", [rule("*"), rule("run:*", "*", deny)], [rule("emit:*")], false],
+    ["rights that are denied", [rule("*"), rule("run:*", "*", deny)], [rule("*")], true],
+    ["rights beside the denied ones", [rule("*"), rule("run:*", "*", deny)], [rule("emit:*")], false],
     [
-      "with less denied",
+      "rights with a narrower denial",
       [rule("*"), rule("run:*", "run:a*", deny)],
       [rule("*"), rule("run:*", "run:ab*", deny)],
       true
@@ -273,7 +273,7 @@ describe("the size of a role", () => {
     Array.from({ length: many }, (_, i) => `bucket:${String(i).padStart(length - 7, "x")}`).join(",")
   const long = { actions: "kv:read", resources: patterns(10, 400) }
 
-  it("has a limit, by assigning policies and by changing them", async () => {
+  it("has a limit, for assigned and for changed policies", async () => {
     const role = await keys.makeRole()
     for (let i = 0; i < 16; i++) await keys.assign(role, await keys.makePolicy(long))
     const small = await keys.makePolicy({ actions: "kv:read", resources: "bucket:a" })
@@ -293,7 +293,7 @@ describe("the size of a role", () => {
     assert.strictEqual(await limitOf("PATCH", `policies/${small}`, { resources: "bucket:b" }), 200)
   })
 
-  it("is of 256 policies, and a key has 16 roles", async () => {
+  it("is at most 256 policies, and a key has at most 16 roles", async () => {
     const role = await keys.makeRole()
     for (let i = 0; i < policiesOfRole; i++) {
       await keys.assign(role, await keys.makePolicy({ actions: "kv:read", resources: `bucket:${i}` }))
@@ -309,7 +309,7 @@ describe("the size of a role", () => {
     )
   })
 
-  it("is compared while that is fast, and refused when it is not", () => {
+  it("is compared if that is fast, and refused otherwise", () => {
     const actions = "emit:*, run:*, kv:*, config:*, stream:*, policy:*, role:*, apikey:*"
     const many = (text: string, name: string) => ({
       name,
@@ -317,7 +317,7 @@ describe("the size of a role", () => {
       actions,
       resources: text
     })
-    // no pattern is long: what takes time is to look at so many rules for each of so many patterns and actions
+    // no pattern is long: what takes time is to check so many rules for each of so many patterns and actions
     const own = [
       ...Array.from({ length: 255 }, (_, i) => many("event:a", `own-${i}`)).map((rule) => ({
         ...rule,
@@ -332,12 +332,12 @@ describe("the size of a role", () => {
   })
 })
 
-describe("a secret that was replaced", () => {
-  it("works beside the new one for the requested time, with its sockets, and not longer", async () => {
+describe("the old secret of a rotated key", () => {
+  it("works beside the new one for the requested time and no longer, and so do its sockets", async () => {
     await keys[Symbol.asyncDispose]()
     keys = await Keys.start({ virtualTime: true })
     const { id, key } = await keys.makeKey({ role_ids: ["role_admin"] })
-    const heard = await keys.socket("/api/v1/channel", key)
+    const channel = await keys.socket("/api/v1/channel", key)
     const works = async (key: string) => (await statusOf(key, "GET", "functions")) === 200
 
     const rotated = await keys.ok(keys.send("POST", `/api/v1/apikeys/${id}/rotate`, { overlap: "24h" }))
@@ -348,11 +348,11 @@ describe("a secret that was replaced", () => {
     )
     await keys.server.pass(24 * 3_600_000 - 1)
     assert.deepStrictEqual([await works(key), await works(rotated.key)], [true, true])
-    assert.strictEqual(heard.socket.readyState, heard.socket.OPEN)
-    // it shows nobody a secret that goes on after it
+    assert.strictEqual(channel.socket.readyState, channel.socket.OPEN)
+    // the old secret cannot get a new one that lives longer
     assert.strictEqual(await statusOf(key, "POST", `apikeys/${id}/rotate`), 403)
     await keys.server.pass(1)
-    assert.strictEqual(await heard.closed, 1008)
+    assert.strictEqual(await channel.closed, 1008)
     assert.deepStrictEqual([await works(key), await works(rotated.key)], [false, true])
     assert.isUndefined((await keys.ok(keys.send("GET", `/api/v1/apikeys/${id}`))).previous_expires_at)
   })
@@ -374,7 +374,7 @@ describe("a secret that was replaced", () => {
   })
 
   it.each([{ overlap: "soon" }, { overlap: -1 }, { overlap: "31d" }, { overlap: true }, []])(
-    "is not left by %j, which changes nothing",
+    "is not replaced by a rotation with the invalid body %j",
     async (body) => {
       const { id, key } = await keys.makeKey()
       assert.strictEqual((await keys.send("POST", `/api/v1/apikeys/${id}/rotate`, body)).status, 400)

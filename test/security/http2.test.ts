@@ -1,6 +1,6 @@
 /**
- * Frames of HTTP/2 by the ten thousand, on many connections at once: whatever they begin or end, it is worked on a few at a time, and
- * whoever else asks has an answer meanwhile. Another process looks at a real server, and goes on as its client.
+ * HTTP/2 frames by the ten thousand, on many connections at once. Whatever they start or end, the server processes a few at a
+ * time, and answers other clients meanwhile. Another process watches a real server, and works as its client.
  */
 import { once } from "node:events"
 import http2 from "node:http2"
@@ -12,17 +12,17 @@ import { Pressed } from "./Pressed.ts"
 
 const TRIGGER = "/ironflow.v1.IronflowService/Trigger"
 
-/** So many frames, of which each gets the id of a stream. */
+/** So many frames, each for its own stream. */
 const frames = (count: number, make: (stream: number) => Buffer): Buffer =>
   Buffer.concat(Array.from({ length: count }, (_, i) => make(2 * i + 1)))
 
-/** One connection after another sends all of it. */
+/** Each of the connections sends all of the bytes. */
 const flood = async (pressed: Pressed, connections: number, bytes: Buffer): Promise<void> => {
   const all = Buffer.concat([BEGIN, bytes])
   for (const socket of await pressed.many(connections)) socket.socket.write(all)
 }
 
-/** A run without a worker. */
+/** Starts a run that no worker takes. */
 const startRun = async ({ url }: Pressed): Promise<string> => {
   const register = { id: "ship", triggers: [{ event: "order.placed" }] }
   await send(url, "POST", "/ironflow.v1.IronflowService/RegisterFunction", register)
@@ -30,8 +30,8 @@ const startRun = async ({ url }: Pressed): Promise<string> => {
   return body.runIds[0]
 }
 
-/** A header of 3900 bytes that is named again 12,000 times, a byte each. */
-const bomb = (stream: number): Buffer => {
+/** A header of 3900 bytes that is repeated 12,000 times, with one byte each. */
+const headerBomb = (stream: number): Buffer => {
   const name = Buffer.from([0x40, 1, 120, 127, ((3900 - 127) % 128) | 128, Math.floor((3900 - 127) / 128)])
   const header = Buffer.concat([name, Buffer.alloc(3900, 121)])
   return http2Frame(
@@ -45,12 +45,12 @@ const bomb = (stream: number): Buffer => {
 describe("many connections", () => {
   it.each([
     [
-      "requests that are taken back at once",
+      "requests that are reset at once",
       60,
       frames(8000, (stream) => Buffer.concat([http2Request(stream, "/health"), http2Reset(stream)]))
     ],
     [
-      "requests that are taken back by the hundred",
+      "requests that are reset by the hundred",
       40,
       Buffer.concat(
         Array.from({ length: 80 }, (_, n) =>
@@ -61,51 +61,51 @@ describe("many connections", () => {
         )
       )
     ],
-    ["half of requests", 200, frames(128, (stream) => http2Request(stream, TRIGGER, "POST"))],
+    ["incomplete requests", 200, frames(128, (stream) => http2Request(stream, TRIGGER, "POST"))],
     [
-      "bodies a byte at a time",
+      "bodies byte by byte",
       40,
       Buffer.concat([
         http2Request(1, TRIGGER, "POST"),
         frames(60_000, () => http2Frame(0, 0, 1, Buffer.from(" ")))
       ])
     ],
-    ["headers that are small on the way and large afterwards", 60, frames(60, bomb)]
+    ["headers that are small on the wire and large when decoded", 60, frames(60, headerBomb)]
   ])(
-    "that send %s hold up nobody else",
+    "that send %s delay no other client",
     async (_what, connections, bytes) => {
       await using pressed = await Pressed.start()
       await flood(pressed, connections, bytes)
 
-      await pressed.meanwhile()
-      await pressed.withstood()
+      await pressed.awaitChecks()
+      await pressed.assertWithstood()
     },
     60_000
   )
 
-  it("that wait for one run by the thousand are answered in small batches", async () => {
+  it("with thousands of requests that wait for one run are answered in small batches", async () => {
     await using pressed = await Pressed.start()
     const run = await startRun(pressed)
     const waits = frames(60, (stream) => http2Request(stream, `/api/v1/runs/${run}/wait?timeout=60000`))
     await flood(pressed, 500, waits)
-    await pressed.meanwhile()
+    await pressed.awaitChecks()
 
     const cancel = await send(pressed.url, "POST", "/ironflow.v1.IronflowService/CancelRun", { id: run })
     assert.strictEqual(cancel.status, 200, cancel.text)
-    await pressed.meanwhile()
+    await pressed.awaitChecks()
     const again = await startRun(pressed)
     const sockets = await pressed.many(400)
     const more = frames(60, (stream) => http2Request(stream, `/api/v1/runs/${again}/wait?timeout=60000`))
     for (const { socket } of sockets) socket.write(Buffer.concat([BEGIN, more]))
-    await pressed.meanwhile()
+    await pressed.awaitChecks()
     for (const { socket } of sockets) socket.resetAndDestroy()
 
-    await pressed.meanwhile()
-    await pressed.withstood()
+    await pressed.awaitChecks()
+    await pressed.assertWithstood()
   }, 90_000)
 })
 
-describe("a client of HTTP/2 that works as usual", () => {
+describe("a well-behaved HTTP/2 client", () => {
   const sessions: Array<http2.ClientHttp2Session> = []
   afterEach(() => {
     for (const session of sessions.splice(0)) session.destroy()
@@ -113,7 +113,7 @@ describe("a client of HTTP/2 that works as usual", () => {
 
   const connect = async ({ url }: Pressed): Promise<http2.ClientHttp2Session> => {
     const session = http2.connect(url)
-    // the server may end it at the end of a test; what is asked for before fails by itself
+    // the server may end it at the end of a test; requests before that fail by themselves
     session.on("error", () => undefined)
     sessions.push(session)
     await once(session, "remoteSettings")
@@ -137,7 +137,7 @@ describe("a client of HTTP/2 that works as usual", () => {
       stream.end(body)
     })
 
-  it("has all of its answers, however many calls it makes at once", async () => {
+  it("gets all answers, however many calls it makes at once", async () => {
     await using pressed = await Pressed.start()
     const session = await connect(pressed)
     const event = JSON.stringify({ event: "order.placed", data: {} })
@@ -154,7 +154,7 @@ describe("a client of HTTP/2 that works as usual", () => {
     }
   }, 60_000)
 
-  it("has its large answers whole while it sends large bodies", async () => {
+  it("gets complete large answers while it sends large bodies", async () => {
     await using pressed = await Pressed.start()
     const session = await connect(pressed)
     const event = JSON.stringify({ event: "order.placed", data: { note: "x".repeat(900_000) } })
@@ -169,7 +169,7 @@ describe("a client of HTTP/2 that works as usual", () => {
     assert.lengthOf(answers, 20)
   }, 60_000)
 
-  it("may give up many calls at once, time and again", async () => {
+  it("may cancel many calls at once, again and again", async () => {
     await using pressed = await Pressed.start()
     const run = await startRun(pressed)
     const session = await connect(pressed)
@@ -185,7 +185,7 @@ describe("a client of HTTP/2 that works as usual", () => {
     assert.isFalse(session.closed)
   }, 60_000)
 
-  it("has its answers however its frames are split", async () => {
+  it("gets its answers however its frames are split", async () => {
     await using pressed = await Pressed.start()
     const socket = await pressed.connect()
     const body = Buffer.from(JSON.stringify({ event: "order.placed", data: { note: "x".repeat(300) } }))

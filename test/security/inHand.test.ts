@@ -1,6 +1,7 @@
 /**
- * The calls of workers and of owners of projections while they have work in hand: refused to a key that may not make them, with nothing
- * changed, and then carried out. `matrix.test.ts` has all endpoints; here what is refused would have had its effect.
+ * The calls of workers and of owners of projections while they have work. Each is refused to keys without the right and
+ * changes nothing, and is then made with a key that has it. `matrix.test.ts` covers all endpoints; here the refused calls
+ * would have taken effect.
  */
 import { afterAll, assert, beforeAll, it, vi } from "vitest"
 import { actions } from "../../src/Policy.ts"
@@ -18,7 +19,7 @@ const OLD = "worker-old"
 const database = temporaryDatabase()
 let keys: Keys
 let stored: Stored
-/** Keys that may do everything but this, and that are denied this. */
+/** For each action, a key that lacks only this right, and one that is denied it. */
 let refusedKeys: { readonly [action: string]: ReadonlyArray<string> }
 
 beforeAll(async () => {
@@ -43,7 +44,7 @@ afterAll(async () => {
 
 const made = new Set<EndpointName>()
 
-/** Makes the call with keys that may not, which changes nothing, and then with one that may. */
+/** Makes the call with keys without the right, checks that nothing changes, and then makes it with a key that has it. */
 const call = async (
   name: EndpointName,
   variables: { readonly [name: string]: string },
@@ -77,7 +78,7 @@ const emit = async (event: string): Promise<string> =>
 const statusOf = async (id: string): Promise<string> =>
   (await keys.ok(keys.rpc("IronflowService/GetRun", { id }))).status
 
-it("a worker with turns registers, gets and ends its job only with a key that may", async () => {
+it("a worker with turns registers, takes and ends its job only with a key that has the right", async () => {
   const worker = { id: WORKER }
   const registration = {
     worker_id: WORKER,
@@ -110,7 +111,7 @@ it("a worker with turns registers, gets and ends its job only with a key that ma
   assert.deepStrictEqual((await keys.ok(keys.send("GET", "/api/v1/workers"))).workers, [])
 })
 
-it("a legacy worker takes, confirms and ends its job only with a key that may", async () => {
+it("a legacy worker takes, confirms and ends its job only with a key that has the right", async () => {
   const worker = { id: OLD }
   await keys.ok(
     keys.rpc("IronflowService/RegisterFunction", {
@@ -144,7 +145,7 @@ it("a legacy worker takes, confirms and ends its job only with a key that may", 
   assert.match(await statusOf(runId), /completed/i)
 })
 
-it("an owner of a projection claims, reads and saves it only with a key that may", async () => {
+it("an owner of a projection claims, reads and saves it only with a key that has the right", async () => {
   const totals = { name: "totals" }
   const claim = {
     workerId: WORKER,
@@ -175,12 +176,12 @@ it("an owner of a projection claims, reads and saves it only with a key that may
   assert.strictEqual((await call("releaseProjection", totals, owner)).status, 204)
 })
 
-it("these are all calls of workers, current and legacy", () => {
+it("the tests here and in `matrix.test.ts` make all calls of workers, current and legacy", () => {
   const all = Object.entries(endpoints).flatMap(([name, row]) => {
     const rule = accessTo(row)
     return typeof rule !== "string" && ["worker:run", "projection:run"].includes(rule.action) ? [name] : []
   })
-  // what `matrix.test.ts` gets to the effect by itself, and what asks a push endpoint
+  // calls that take effect in `matrix.test.ts`, and the answer of a push endpoint
   const others = [
     "registerProjection",
     "pollProjectionEvents",

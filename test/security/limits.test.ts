@@ -1,4 +1,4 @@
-/** The limits that `SECURITY.md` states are those of the code. */
+/** `SECURITY.md` states the limits of the code. */
 import fs from "node:fs"
 import { assert, it } from "vitest"
 import { BUCKETS_PAGE, KEYS_PAGE } from "../../src/Engine/Kv/Kv.ts"

@@ -1,6 +1,6 @@
 /**
- * Lists that grow with names that callers choose, and what is kept for each name: pages, a bound for what is asked for at once,
- * and nothing that others wait for.
+ * Lists that grow with names that callers choose. They come in pages, one answer has a limit, and no list delays other
+ * requests.
  */
 import fs from "node:fs"
 import os from "node:os"
@@ -22,15 +22,15 @@ afterEach(async () => {
 
 const MANY = 60_000
 
-/** How long this process has waited for a processor so far: that is the machine's fault. */
-const starvedMs = (): number => {
+/** How long this process has waited for a processor so far: the machine causes that, not the code. */
+const waitedForProcessorMs = (): number => {
   const file = `/proc/self/task/${process.pid}/schedstat`
   return fs.existsSync(file) ? Number(fs.readFileSync(file, "utf8").split(" ")[1]) / 1e6 : 0
 }
 
 const pubSub = "/ironflow.v1.PubSubService"
 
-/** A database with very many rows of everything that a caller names. */
+/** A database with very many topics, buckets and other things that callers name. */
 const makeFile = async (): Promise<{ readonly folder: string; readonly filename: string }> => {
   const folder = fs.mkdtempSync(path.join(os.tmpdir(), "ironflow-lists-"))
   const filename = path.join(folder, "many.db")
@@ -82,9 +82,12 @@ describe("very many names", () => {
     fs.rmSync(file.folder, { recursive: true, force: true })
   })
 
-  /** The answer as text, and how long the server did nothing else; the text is not parsed here, which would count. */
-  const watched = async (method: string, path: string, body?: string) => {
-    const before = starvedMs()
+  /**
+   * The answer as text, and the longest time in which the server did nothing else. Does not parse the text, because that would
+   * count too.
+   */
+  const timed = async (method: string, path: string, body?: string) => {
+    const before = waitedForProcessorMs()
     const delays = monitorEventLoopDelay({ resolution: 5 })
     delays.enable()
     const response = await fetch(server.url + path, {
@@ -94,7 +97,7 @@ describe("very many names", () => {
     })
     const text = await response.text()
     delays.disable()
-    return { status: response.status, text, longestMs: delays.max / 1e6 - (starvedMs() - before) }
+    return { status: response.status, text, longestMs: delays.max / 1e6 - (waitedForProcessorMs() - before) }
   }
 
   const lists = [
@@ -104,14 +107,14 @@ describe("very many names", () => {
     ["projections", "GET", "/api/v1/projections", undefined]
   ] as const
 
-  it.each(lists)("%s come in pages that hold up nobody, each name once", async (list, method, path, body) => {
+  it.each(lists)("%s come in pages, with each name once", async (list, method, path, body) => {
     const names = new Set<string>()
     let rows = 0
     let cursor: string | undefined
-    // the first pages and those after them are of one kind
+    // later pages are read like the first ones, so a few are enough
     for (let pages = 0; pages < 5 || cursor === undefined; pages++) {
       const query = `?limit=200${cursor === undefined ? "" : `&cursor=${encodeURIComponent(cursor)}`}`
-      const answer = await watched(method, path + query, body)
+      const answer = await timed(method, path + query, body)
       assert.strictEqual(answer.status, 200, answer.text.slice(0, 300))
       const page = JSON.parse(answer.text)
       for (const { name } of page[list]) names.add(name)
@@ -124,9 +127,9 @@ describe("very many names", () => {
   })
 
   it.each(lists)(
-    "%s all at once are refused with the way to ask for them, and hold up nobody",
+    "%s without a limit are refused with a hint to pages, and delay no other request",
     async (_list, method, path, body) => {
-      const { longestMs, status, text } = await watched(method, path, body)
+      const { longestMs, status, text } = await timed(method, path, body)
 
       assert.strictEqual(status, 400)
       assert.match(text, /ask for it in pages, with `limit`.*limit is 16777216 characters/)
@@ -140,8 +143,8 @@ describe("very many names", () => {
     ["one secret", "GET", `/api/v1/secrets/${"x".repeat(220)}-7`, undefined],
     ["metrics", "GET", "/metrics", undefined],
     ["health", "GET", "/health", undefined]
-  ])("%s holds up nobody", async (_name, method, path, body) => {
-    const { longestMs, status, text } = await watched(method, path, body)
+  ])("%s delays no other request", async (_name, method, path, body) => {
+    const { longestMs, status, text } = await timed(method, path, body)
 
     assert.strictEqual(status, 200, text.slice(0, 300))
     assert.isBelow(longestMs, 200)
@@ -155,7 +158,7 @@ describe("very many names", () => {
   })
 })
 
-describe("lists with large data", () => {
+describe("events with large data", () => {
   const streams = "/ironflow.v1.EntityStreamService"
 
   it("of a stream are read in pages, and refused as one answer", async () => {
@@ -228,7 +231,7 @@ describe("steps with long results", () => {
 })
 
 describe("environments", () => {
-  it("are limited to 10,000, and existing ones go on", async () => {
+  it("are limited to 10,000, and existing ones continue to work", async () => {
     const folder = fs.mkdtempSync(path.join(os.tmpdir(), "ironflow-lists-"))
     cleanups.push(() => fs.rmSync(folder, { recursive: true, force: true }))
     const filename = path.join(folder, "many.db")
@@ -257,7 +260,7 @@ describe("environments", () => {
     assert.strictEqual((await emit("env-77")).status, 200)
   })
 
-  it("are forgotten when nobody listens to them any more", async () => {
+  it("are forgotten when they have no subscribers any more", async () => {
     const { close, url } = await start()
     cleanups.push(close)
     for (let i = 0; i < 20; i++) {
@@ -267,8 +270,8 @@ describe("environments", () => {
       await client.subscribe("events:>", { onEvent: () => undefined })
       await client.close()
     }
-    // whoever comes back hears what is new
-    const heard: Array<string> = []
+    // a client that comes back receives new events
+    const received: Array<string> = []
     const client = createSubscriptionClient({ serverUrl: url, environment: "env-3" })
     cleanups.push(() => client.close())
     await client.connect()
@@ -276,7 +279,7 @@ describe("environments", () => {
       client
         .subscribe("events:>", {
           onEvent: ({ topic }) => {
-            heard.push(topic)
+            received.push(topic)
             resolve()
           }
         })
@@ -294,6 +297,6 @@ describe("environments", () => {
         .catch(reject)
     })
     await first
-    assert.deepStrictEqual(heard, ["order.placed"])
+    assert.deepStrictEqual(received, ["order.placed"])
   })
 })

@@ -1,7 +1,7 @@
 /**
- * Everything that is answered, by everybody who may not have it: what comes of it is as documented, and nothing is changed.
- * What there is comes from the tables of the engine, and what is expected from `Calls.ts`: a new endpoint or socket that has
- * nothing there fails.
+ * Every endpoint and socket, for every kind of caller without the right: each is refused as documented, and changes nothing.
+ * The endpoints come from the tables of the engine, and the expectations from `Calls.ts`: a new endpoint or socket without an
+ * entry fails.
  */
 import { once } from "node:events"
 import { readdirSync, readFileSync } from "node:fs"
@@ -24,8 +24,8 @@ import { Stored } from "./Stored.ts"
 
 const everything: PolicyOf = { actions: "*" }
 
-/** Keys that may not do something, made once and used for many calls. */
-class Doors {
+/** Keys that lack a right. Each is made once and used for many calls. */
+class LimitedKeys {
   readonly #keys: Keys
   readonly #made = new Map<string, Promise<string>>()
 
@@ -39,13 +39,13 @@ class Doors {
     return made
   }
 
-  /** May do everything but this. */
+  /** A key that has all rights but this one. */
   without(action: string): Promise<string> {
     const others = actions.filter((one) => one !== action).join(", ")
     return this.#once(`without ${action}`, () => this.#keys.keyThat({ actions: others }))
   }
 
-  /** May do everything, and is denied this to that. */
+  /** A key that has all rights, and is denied the action on the resource. */
   denied(action: string, resource: string): Promise<string> {
     const denied: PolicyOf = { effect: "deny", actions: action, resources: resource }
     return this.#once(`denied ${action} ${resource}`, () => this.#keys.keyThat(everything, denied))
@@ -62,13 +62,13 @@ class Doors {
 vi.stubEnv("IRONFLOW_MASTER_KEY", "ab".repeat(32))
 const database = temporaryDatabase()
 let keys: Keys
-let doors: Doors
+let limited: LimitedKeys
 let calls: ReturnType<typeof callsFor>
 let stored: Stored
 
 beforeAll(async () => {
   keys = await Keys.start({ filename: database.filename })
-  doors = new Doors(keys)
+  limited = new LimitedKeys(keys)
   const [fn] = registrationOf("worker-0", [{ id: "ship-order", event: "order.placed" }]).functions
   await keys.ok(keys.rpc("IronflowService/RegisterFunction", { ...fn, recording: true }))
   const { eventId, runIds } = await keys.ok(
@@ -89,7 +89,7 @@ afterAll(async () => {
   vi.unstubAllEnvs()
 })
 
-/** Refuses all of them, one after the other, and complains about those that have another answer or have changed something. */
+/** Makes all calls, one after the other. Fails for those that get another status or change something. */
 const refuse = async (
   status: number,
   ask: (name: keyof typeof calls, call: Call) => Promise<number | undefined>
@@ -118,14 +118,14 @@ const send = async (name: keyof typeof calls, key: string, environment?: string)
   return (await keys.send(endpoints[name].method, pathFor(name, call), call.body, options)).status
 }
 
-/** What a key needs that is to get past the keys that are made for it. */
+/** The right that the call needs; `undefined` if it is public. */
 const guarded = (name: keyof typeof calls): readonly [action: string, resource: string] | undefined => {
   const { may } = calls[name]
   return may === "public" ? undefined : may
 }
 
 describe("every endpoint", () => {
-  it("has a call here with its documented right", () => {
+  it("has a call in `Calls.ts` with its documented right", () => {
     assert.sameMembers(Object.keys(calls), Object.keys(endpoints))
     for (const name of endpointNames) {
       const rule = accessTo(endpoints[name])
@@ -147,7 +147,7 @@ describe("every endpoint", () => {
     assert.deepStrictEqual(open, ["health", "restHealth", "ready"])
   })
 
-  it("refuses somebody without a key", () =>
+  it("refuses a caller without a key", () =>
     refuse(401, (name) => (guarded(name) === undefined ? Promise.resolve(undefined) : send(name, ""))))
 
   it("refuses a wrong key", () =>
@@ -156,24 +156,24 @@ describe("every endpoint", () => {
     ))
 
   it("refuses a key of another environment", async () => {
-    const key = await doors.elsewhere()
+    const key = await limited.elsewhere()
     await refuse(403, async (name) =>
       guarded(name) === undefined ? undefined : await send(name, key, "default")
     )
   })
 
-  it("refuses a key that may do everything else", async () => {
+  it("refuses a key that has all other rights", async () => {
     for (const action of new Set(endpointNames.map((name) => guarded(name)?.[0]))) {
-      if (action !== undefined) await doors.without(action)
+      if (action !== undefined) await limited.without(action)
     }
     await refuse(403, async (name) => {
       const stated = guarded(name)
-      return stated === undefined ? undefined : await send(name, await doors.without(stated[0]))
+      return stated === undefined ? undefined : await send(name, await limited.without(stated[0]))
     })
   })
 
-  it("refuses a key that may do everything but this", async () => {
-    // what is denied of all of a kind would hide what is denied of one
+  it("refuses a key that is denied only this", async () => {
+    // a denial for all items of a kind would hide the denial for one item
     const deniedOf = (isAll: boolean) =>
       keys.keyThat(
         everything,
@@ -204,7 +204,7 @@ describe("every endpoint", () => {
             `${method} ${pathFor(name, calls[name])} HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\n` +
             `Authorization: Bearer ${key}\r\n`
           const socket = await RawSocket.open(keys.server.port)
-          // of one with a body the head has been taken, of one without it is not complete
+          // the server has the head of a request with a body; a request without a body still has an incomplete head
           const hasBody = body !== ""
           const first = hasBody
             ? `${head}Content-Type: application/json\r\nContent-Length: ${Buffer.byteLength(body)}\r\nExpect: 100-continue\r\n\r\n`
@@ -227,7 +227,7 @@ describe("every endpoint", () => {
     })
   })
 
-  it("answers an allowed key as its line here says", async () => {
+  it("answers an allowed key with the status in `Calls.ts`", async () => {
     const inOrder = Object.keys(calls) as typeof endpointNames
     const answered: Array<string> = []
     for (const name of inOrder) answered.push(`${name} ${await send(name, BOOTSTRAP)}`)
@@ -241,7 +241,7 @@ describe("every endpoint", () => {
 
 describe("every description of the server", () => {
   it.each(Object.values(descriptions))(
-    "$path wants a key that may read the engine",
+    "$path needs a key that may read the engine",
     async ({ method, path }) => {
       const status = async (key: string, environment?: string) =>
         (await keys.send(method, path, undefined, environment === undefined ? { key } : { key, environment }))
@@ -251,9 +251,9 @@ describe("every description of the server", () => {
         [
           await status(""),
           await status("ifk_wrong"),
-          await status(await doors.elsewhere(), "default"),
-          await status(await doors.without("engine:read")),
-          await status(await doors.denied("engine:read", "engine:*")),
+          await status(await limited.elsewhere(), "default"),
+          await status(await limited.without("engine:read")),
+          await status(await limited.denied("engine:read", "engine:*")),
           await status(BOOTSTRAP)
         ],
         [401, 401, 403, 403, 403, 200]
@@ -277,7 +277,7 @@ interface Socket {
   readonly missing: End
   /** A key that is denied the calls on it. */
   readonly denied: End
-  /** Asks for it on a socket that is open, and returns how that is refused. */
+  /** Makes the call on the open socket, and returns how it is refused. */
   readonly ask?: (socket: WebSocket) => Promise<End>
 }
 
@@ -319,8 +319,8 @@ const rows: { readonly [Name in SocketName]: Socket } = {
       socket.send(
         JSON.stringify({ _tag: "Request", id: "1", tag: "work", payload: registerTurns, headers: [] })
       )
-      const said = await next(socket)
-      return /UNAUTHORIZED/.exec(said)?.[0] ?? said
+      const answer = await next(socket)
+      return /UNAUTHORIZED/.exec(answer)?.[0] ?? answer
     }
   },
   watchKeys: {
@@ -352,7 +352,7 @@ afterAll(() => {
   for (const socket of opened) socket.terminate()
 })
 
-/** Opens the socket, and returns it; the status when it is refused. */
+/** Opens the socket. Returns it, or the status of its refusal. */
 const open = async (name: SocketName, key: string, query = ""): Promise<WebSocket | number> => {
   const path = pathOf(sockets[name], rows[name].variables)
   const socket = new WebSocket(keys.server.url.replace("http", "ws") + path + query, {
@@ -377,9 +377,9 @@ describe.each(Object.keys(sockets) as ReadonlyArray<SocketName>)("the socket %s"
     const row = rows[name]
     const { action, resource } = row
     const [elsewhere, missing, denied] = [
-      await doors.elsewhere(),
-      await doors.without(action),
-      await doors.denied(action, resource)
+      await limited.elsewhere(),
+      await limited.without(action),
+      await limited.denied(action, resource)
     ]
     const before = stored.rows()
 
@@ -426,9 +426,9 @@ describe("the stream of a ConnectRPC worker", () => {
 
   it("is refused to every key without the right, and changes nothing", async () => {
     const [elsewhere, missing, denied] = [
-      await doors.elsewhere(),
-      await doors.without("worker:run"),
-      await doors.denied("worker:run", "worker:worker-1")
+      await limited.elsewhere(),
+      await limited.without("worker:run"),
+      await limited.denied("worker:run", "worker:worker-1")
     ]
     const before = stored.rows()
 
@@ -456,7 +456,7 @@ describe("the stream of a ConnectRPC worker", () => {
   })
 })
 
-/** A request for each call that is answered with a stream, and what it asks for. */
+/** A request for each call that is answered with a stream, and the resource that it needs. */
 const streamed = {
   subscribe: {
     message: { pattern: "events:order.*" },
@@ -491,10 +491,10 @@ describe.each(Object.values(streamed))("a stream of $method", ({ message, method
 
   it("is refused to every key without the right, and changes nothing", async () => {
     const [elsewhere, missing, denied, deniedEvents] = [
-      await doors.elsewhere(),
-      await doors.without("subscription:read"),
-      await doors.denied("subscription:read", resource),
-      await doors.denied("subscription:read", "subscription:events:order.paid")
+      await limited.elsewhere(),
+      await limited.without("subscription:read"),
+      await limited.denied("subscription:read", resource),
+      await limited.denied("subscription:read", "subscription:events:order.paid")
     ]
     const before = stored.rows()
 

@@ -1,4 +1,4 @@
-/** Which requests of browsers are answered, under which names: a page of somebody else drives no engine. */
+/** Which requests of browsers are answered, under which host names: a page of another site cannot use an engine. */
 import { once } from "node:events"
 import * as http from "node:http"
 import * as http2 from "node:http2"
@@ -22,7 +22,7 @@ const serve = async (options: StartOptions): Promise<Ironflow> => {
 
 type Headers = Record<string, string>
 
-/** Every mode, with the key that its calls have. */
+/** Every mode, with the key for its calls. */
 const modes = [
   ["without keys", {}, undefined],
   ["with --insecure", { insecure: true, host: "0.0.0.0" }, undefined],
@@ -68,30 +68,38 @@ const cases: ReadonlyArray<readonly [string, Headers, number]> = [
   ["a program under a public name", { host: "ironflow.example.com" }, 200],
   ["Node's fetch under any name", { host: "ironflow:9123", "sec-fetch-mode": "cors" }, 200],
   [
-    "Node's fetch with all that it sends",
+    "Node's fetch with all headers that it sends",
     { host: "ironflow:9123", "sec-fetch-mode": "cors", "user-agent": "node", "accept-language": "*" },
     200
   ],
   ["curl under any name", { host: "ironflow:9123", "user-agent": "curl/8.5.0", accept: "*/*" }, 200],
   [
-    "what says only where it comes from",
+    "a request with only a foreign Referer that equals its host",
     from("evil.example.com:9123", "http://evil.example.com:9123/x"),
     403
   ],
-  ["what says only that it comes from elsewhere", from("127.0.0.1:9123", "https://evil.example.com/x"), 403],
-  ["what says something odd about where it comes from", from("127.0.0.1:9123", "somewhere"), 403],
-  ["what says only that it comes from here", from("192.168.1.5:9123", "http://192.168.1.5:9123/x"), 200],
+  ["a request with only a foreign Referer", from("127.0.0.1:9123", "https://evil.example.com/x"), 403],
+  ["a request with an invalid Referer", from("127.0.0.1:9123", "somewhere"), 403],
   [
-    "what says only that it comes from --cors-origin",
+    "a request with only a Referer of the server's own page",
+    from("192.168.1.5:9123", "http://192.168.1.5:9123/x"),
+    200
+  ],
+  [
+    "a request with only a Referer of --cors-origin",
     from("127.0.0.1:9123", "https://app.example.com/x"),
     200
   ],
   ...["navigate", "no-cors", "same-origin", "websocket"].map(
     (mode) =>
-      [`what says only its mode ${mode}`, { host: "evil.example.com", "sec-fetch-mode": mode }, 403] as const
+      [
+        `a request with only Sec-Fetch-Mode ${mode}`,
+        { host: "evil.example.com", "sec-fetch-mode": mode },
+        403
+      ] as const
   ),
   [
-    "a browser that says only its mode",
+    "a browser that sends only Sec-Fetch-Mode",
     { host: "evil.example.com", "sec-fetch-mode": "cors", "user-agent": "Mozilla/5.0" },
     403
   ],
@@ -102,7 +110,7 @@ const cases: ReadonlyArray<readonly [string, Headers, number]> = [
     "sec-ch-ua",
     "sec-purpose",
     "sec-gpc"
-  ].map((name) => [`what says only ${name}`, { host: "evil.example.com", [name]: "?1" }, 403] as const),
+  ].map((name) => [`a request with only ${name}`, { host: "evil.example.com", [name]: "?1" }, 403] as const),
   ["a page of the server's own", { host: "127.0.0.1:9123", ...fromPage("http://127.0.0.1:9123") }, 200],
   ["a page under localhost", { host: "localhost:9123", ...fromPage("http://localhost:9123") }, 200],
   ["a page under an address", { host: "192.168.1.5:9123", ...fromPage("http://192.168.1.5:9123") }, 200],
@@ -119,7 +127,7 @@ const cases: ReadonlyArray<readonly [string, Headers, number]> = [
     200
   ],
   [
-    "a page of somebody else",
+    "a page of another site",
     { host: "127.0.0.1:9123", ...fromPage("https://evil.example.com", "cross-site") },
     403
   ],
@@ -130,17 +138,17 @@ const cases: ReadonlyArray<readonly [string, Headers, number]> = [
     403
   ],
   [
-    "a page whose name was made to point here",
+    "a page whose name was rebound to the server",
     { host: "evil.example.com:9123", ...fromPage("http://evil.example.com:9123") },
     403
   ],
   [
-    "a page whose name was made to point here, when it reads",
+    "a page whose name was rebound to the server, when it reads",
     { host: "evil.example.com:9123", "sec-fetch-site": "same-origin" },
     403
   ],
   [
-    "an image in a page of somebody else",
+    "an image in a page of another site",
     { host: "127.0.0.1:9123", "sec-fetch-site": "cross-site", "sec-fetch-dest": "image" },
     403
   ],
@@ -150,7 +158,7 @@ const cases: ReadonlyArray<readonly [string, Headers, number]> = [
     403
   ],
   [
-    "a link in a page of somebody else",
+    "a link in a page of another site",
     {
       host: "127.0.0.1:9123",
       "sec-fetch-site": "cross-site",
@@ -160,7 +168,7 @@ const cases: ReadonlyArray<readonly [string, Headers, number]> = [
     403
   ],
   [
-    "somebody who enters the address",
+    "a user who enters the address",
     {
       host: "127.0.0.1:9123",
       "sec-fetch-site": "none",
@@ -169,7 +177,11 @@ const cases: ReadonlyArray<readonly [string, Headers, number]> = [
     },
     200
   ],
-  ["a page of its own that reads", { host: "127.0.0.1:9123", "sec-fetch-site": "same-origin" }, 200],
+  [
+    "a page of the server's own, when it reads",
+    { host: "127.0.0.1:9123", "sec-fetch-site": "same-origin" },
+    200
+  ],
   [
     "a page under the name of a compose service",
     { host: "ironflow:9123", ...fromPage("http://ironflow:9123") },
@@ -190,7 +202,7 @@ describe.each(modes)("%s", (_mode, options, key) => {
     })
   })
 
-  it("a page under an allowed name", async () => {
+  it("a page under an allowed name is answered", async () => {
     const server = await serve({ ...options, allowedHosts: ["ironflow:9123"] })
     const authorization = key === undefined ? {} : { authorization: `Bearer ${key}` }
     const ask = (host: string) =>
@@ -237,16 +249,13 @@ describe.each(modes)("%s", (_mode, options, key) => {
   })
 
   it.each([
+    ["an unknown host", { host: "evil.example.com:9123", origin: "http://evil.example.com:9123" }],
     [
-      "a host that is not answered",
-      { host: "evil.example.com:9123", origin: "http://evil.example.com:9123" }
-    ],
-    [
-      "a host that is not answered, of a page that is",
+      "an unknown host, for a page that is allowed",
       { host: "evil.example.com:9123", origin: "https://app.example.com" }
     ],
-    ["a page that is not answered", { host: "127.0.0.1:9123", origin: "https://evil.example.com" }]
-  ])("the refusal of %s lets no page read it", async (_name, headers) => {
+    ["a page that is not allowed", { host: "127.0.0.1:9123", origin: "https://evil.example.com" }]
+  ])("the refusal of %s cannot be read by a page", async (_name, headers) => {
     const { port } = await serve({ ...options, corsOrigins: ["https://app.example.com"] })
     for (const method of ["GET", "OPTIONS"]) {
       const request = http.request({
@@ -264,7 +273,7 @@ describe.each(modes)("%s", (_mode, options, key) => {
     }
   })
 
-  it("a link of another site reaches public pages only, and an image nothing", async () => {
+  it("a link of another site reaches only public pages, and a frame or an image nothing", async () => {
     const { port } = await serve(options)
     const ask = async (headers: Headers): Promise<number> => {
       const request = http.get({ host: "127.0.0.1", port, path: "/health", headers })
@@ -301,7 +310,7 @@ it("a browser that sends no origin cannot take jobs", async () => {
   )
 })
 
-it("DNS rebinding is detected where there are no keys", async () => {
+it("DNS rebinding is detected without keys too", async () => {
   const server = await serve({})
   const headers = { host: "evil.example.com:9123", "user-agent": "Mozilla/5.0 (X11; Linux) Firefox/140.0" }
   assert.strictEqual(await ports["over HTTP/1.1"](server, headers), 403)
@@ -309,7 +318,7 @@ it("DNS rebinding is detected where there are no keys", async () => {
 
 it("a client reaches an engine by the name of its compose service", async () => {
   const server = await serve({})
-  // what the name server of the network does
+  // stands for the name server of the network
   const proxy = http.createServer((request, response) => {
     const headers = { ...request.headers, host: "ironflow:9123" }
     const { method, url: path } = request
@@ -330,7 +339,10 @@ it("a client reaches an engine by the name of its compose service", async () => 
   proxy.close()
 })
 
-it.each(["", "a b", "https://a", "a/", "a/b", "a:b", "u@a"])("%j is no name of a host", async (host) => {
-  const failure = await start({ allowedHosts: [host] }).catch((error: unknown) => error)
-  assert.match(String(failure), /is not a name of a host/)
-})
+it.each(["", "a b", "https://a", "a/", "a/b", "a:b", "u@a"])(
+  "%j is refused as an allowed host",
+  async (host) => {
+    const failure = await start({ allowedHosts: [host] }).catch((error: unknown) => error)
+    assert.match(String(failure), /is not a name of a host/)
+  }
+)

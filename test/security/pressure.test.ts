@@ -1,6 +1,6 @@
 /**
- * Whoever sends more than can be worked on, or reads nothing of what comes, costs the server bounded time and memory: another
- * process looks at a real one meanwhile, and goes on as its client.
+ * A client that sends more than the server can process, or that reads none of its answers, costs the server bounded time and
+ * memory. Another process watches a real server meanwhile, and works as its client.
  */
 import { once } from "node:events"
 import http2 from "node:http2"
@@ -13,7 +13,7 @@ import { Pressed } from "./Pressed.ts"
 
 const MB = 1024 * 1024
 
-/** Sends, and does not wait until it is taken. */
+/** Sends the bytes without waiting until the server has taken them. */
 const push = (socket: RawSocket, bytes: Uint8Array | string): void => void socket.socket.write(bytes)
 
 const get = (path: string): string => `GET ${path} HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n`
@@ -22,34 +22,34 @@ const half = (length: number): string =>
   "POST /ironflow.v1.IronflowService/Trigger HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/json\r\n" +
   `Content-Length: ${length}\r\n\r\n`
 
-describe("requests on one connection", () => {
-  it("whose large answers nobody reads delay nobody else", async () => {
+describe("pipelined requests", () => {
+  it("whose large answers are not read delay no other client", async () => {
     await using pressed = await Pressed.start()
-    const socket = await pressed.deaf()
+    const socket = await pressed.connectUnread()
     push(socket, get("/openapi.json").repeat(1000))
 
-    await pressed.meanwhile()
-    await pressed.withstood()
+    await pressed.awaitChecks()
+    await pressed.assertWithstood()
   }, 60_000)
 
-  it("that come by the thousand on each of many are processed a few at a time", async () => {
+  it("by the thousand on each of 20 connections are processed a few at a time", async () => {
     await using pressed = await Pressed.start()
-    for (const socket of await pressed.many(20, () => pressed.deaf()))
+    for (const socket of await pressed.many(20, () => pressed.connectUnread()))
       push(socket, get("/health").repeat(5000))
 
-    await pressed.meanwhile()
-    await pressed.withstood()
+    await pressed.awaitChecks()
+    await pressed.assertWithstood()
   }, 60_000)
 
-  it("that come on hundreds of others are begun in small batches", async () => {
+  it("on each of 500 connections are started in small batches", async () => {
     await using pressed = await Pressed.start()
     for (const socket of await pressed.many(500)) push(socket, get("/health").repeat(500))
 
-    await pressed.meanwhile()
-    await pressed.withstood()
+    await pressed.awaitChecks()
+    await pressed.assertWithstood()
   }, 60_000)
 
-  it("are all answered, in order, when somebody reads", async () => {
+  it("are all answered, in order, when the client reads", async () => {
     await using pressed = await Pressed.start()
     const socket = await pressed.connect()
     const bodies = Array.from({ length: 200 }, (_, i) => JSON.stringify({ event: `order.n${i}`, data: {} }))
@@ -66,16 +66,16 @@ describe("requests on one connection", () => {
 
   it("whose answers are not read end with the connection after half a minute", async () => {
     await using pressed = await Pressed.start()
-    const socket = await pressed.deaf()
+    const socket = await pressed.connectUnread()
     push(socket, get("/openapi.json").repeat(1000))
 
-    while (pressed.has(socket)) await pressed.meanwhile(1)
-    await pressed.withstood()
+    while (pressed.serverHas(socket)) await pressed.awaitChecks(1)
+    await pressed.assertWithstood()
   }, 90_000)
 })
 
-describe("bodies that are half sent", () => {
-  it("have a memory limit for all of them together", async () => {
+describe("incomplete bodies", () => {
+  it("share one memory limit", async () => {
     await using pressed = await Pressed.start()
     const body = Buffer.alloc(4 * MB - 1000, 32)
     for (const socket of await pressed.many(100)) {
@@ -83,11 +83,11 @@ describe("bodies that are half sent", () => {
       push(socket, body)
     }
 
-    await pressed.meanwhile(150)
-    await pressed.withstood()
+    await pressed.awaitChecks(150)
+    await pressed.assertWithstood()
   }, 60_000)
 
-  it("over HTTP/2 take no more", async () => {
+  it("over HTTP/2 take no more memory", async () => {
     await using pressed = await Pressed.start()
     const sessions = Array.from({ length: 4 }, () => http2.connect(pressed.url))
     const body = Buffer.alloc(4 * MB - 1000, 32)
@@ -104,12 +104,12 @@ describe("bodies that are half sent", () => {
       }
     }
 
-    await pressed.meanwhile(150)
+    await pressed.awaitChecks(150)
     for (const session of sessions) session.destroy()
-    await pressed.withstood()
+    await pressed.assertWithstood()
   }, 60_000)
 
-  it("in chunks of one byte take no more than their bytes", async () => {
+  it("in chunks of one byte take no more memory than their bytes", async () => {
     await using pressed = await Pressed.start()
     const chunks = "1\r\n \r\n".repeat(300_000)
     for (const socket of await pressed.many(5)) {
@@ -121,8 +121,8 @@ describe("bodies that are half sent", () => {
       for (let i = 0; i < 10; i++) push(socket, chunks)
     }
 
-    await pressed.meanwhile(20)
-    await pressed.withstood()
+    await pressed.awaitChecks(20)
+    await pressed.assertWithstood()
   }, 60_000)
 })
 
@@ -139,13 +139,13 @@ describe("bodies of the smallest chunks", () => {
       push(socket, chunks)
     }
 
-    await pressed.meanwhile()
-    await pressed.withstood()
+    await pressed.awaitChecks()
+    await pressed.assertWithstood()
   }, 60_000)
 })
 
 describe("complete bodies", () => {
-  it("at the same time are processed within the memory limit", async () => {
+  it("that come at the same time are processed within the memory limit", async () => {
     await using pressed = await Pressed.start()
     const text = JSON.stringify({ event: "order.placed", data: { note: "x".repeat(MB - 5000) } })
     const asked = await Promise.all(
@@ -158,7 +158,7 @@ describe("complete bodies", () => {
             text
           )
           if (status === 200) return times
-          // a busy machine takes longer for all of them than one may wait
+          // on a busy machine, all of them together take longer than one request may wait
           assert.strictEqual(body?.details?.[0]?.debug?.code, "SERVER_BUSY", JSON.stringify(body))
         }
         return Number.POSITIVE_INFINITY
@@ -166,12 +166,12 @@ describe("complete bodies", () => {
     )
 
     assert.isBelow(Math.max(...asked), 20)
-    await pressed.withstood()
+    await pressed.assertWithstood()
   }, 60_000)
 })
 
 describe("HTTP/2", () => {
-  /** A window of nothing for each stream. */
+  /** Gives each stream a window of zero bytes. */
   const closed = Buffer.concat([PREFACE, http2Frame(4, 0, 0, Buffer.from([0, 4, 0, 0, 0, 0]))])
 
   it("ends a connection that resets requests by the thousand", async () => {
@@ -184,11 +184,11 @@ describe("HTTP/2", () => {
       push(socket, Buffer.concat(frames))
     }
 
-    await pressed.meanwhile()
-    await pressed.withstood()
+    await pressed.awaitChecks()
+    await pressed.assertWithstood()
   }, 60_000)
 
-  it("keeps few answers for a client without a window", async () => {
+  it("keeps few answers for a client with a window of zero", async () => {
     await using pressed = await Pressed.start()
     for (const socket of await pressed.many(10)) {
       push(socket, closed)
@@ -198,8 +198,8 @@ describe("HTTP/2", () => {
       )
     }
 
-    await pressed.meanwhile(100)
-    await pressed.withstood()
+    await pressed.awaitChecks(100)
+    await pressed.assertWithstood()
   }, 60_000)
 
   it.each([
@@ -208,7 +208,7 @@ describe("HTTP/2", () => {
     ["priorities", http2Frame(2, 0, 1, Buffer.from([0, 0, 0, 3, 1]))],
     ["empty continuations", Buffer.concat([http2Frame(9, 0, 1, Buffer.alloc(0))])]
   ])(
-    "stands a flood of %s",
+    "withstands a flood of %s",
     async (kind, frame) => {
       await using pressed = await Pressed.start()
       for (const socket of await pressed.many(10)) {
@@ -217,8 +217,8 @@ describe("HTTP/2", () => {
         push(socket, Buffer.concat(Array.from({ length: 100_000 }, () => frame)))
       }
 
-      await pressed.meanwhile()
-      await pressed.withstood()
+      await pressed.awaitChecks()
+      await pressed.assertWithstood()
     },
     60_000
   )
@@ -228,7 +228,7 @@ describe("a WebSocket", () => {
   const upgrade = (path: string): string =>
     `GET ${path} HTTP/1.1\r\nHost: 127.0.0.1\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n` +
     "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n"
-  /** A frame of a client, masked with nothing. */
+  /** A frame of a client, masked with zeros. */
   const frame = (opcode: number, payload: Buffer, length = payload.length): Buffer => {
     const size = Buffer.alloc(length < 126 ? 1 : length < 65_536 ? 3 : 9)
     size[0] = 128 + (length < 126 ? length : length < 65_536 ? 126 : 127)
@@ -245,22 +245,22 @@ describe("a WebSocket", () => {
     ["/api/v1/channel", "pings", frame(9, Buffer.alloc(100, 65))],
     ["/api/v1/channel", "calls in frames", text("1 GET /health 0\n")]
   ])(
-    "at %s that gets a flood of %s and is not read holds up nobody else",
+    "at %s with a flood of %s whose answers are not read delays no other client",
     async (path, _what, one) => {
       await using pressed = await Pressed.start()
       const flood = Buffer.concat(Array.from({ length: 50_000 }, () => one))
-      for (const socket of await pressed.many(10, () => pressed.deaf())) {
+      for (const socket of await pressed.many(10, () => pressed.connectUnread())) {
         push(socket, upgrade(path))
         push(socket, flood)
       }
 
-      await pressed.meanwhile()
-      await pressed.withstood()
+      await pressed.awaitChecks()
+      await pressed.assertWithstood()
     },
     60_000
   )
 
-  it("among many that read small frames by the thousand delays nobody else", async () => {
+  it("that sends thousands of small frames delays no other client, also if 60 do so", async () => {
     await using pressed = await Pressed.start()
     const flood = Buffer.concat(Array.from({ length: 10_000 }, () => text("")))
     for (const socket of await pressed.many(60)) {
@@ -268,11 +268,11 @@ describe("a WebSocket", () => {
       push(socket, flood)
     }
 
-    await pressed.meanwhile()
-    await pressed.withstood()
+    await pressed.awaitChecks()
+    await pressed.assertWithstood()
   }, 60_000)
 
-  it("with few calls is answered before the rest of the calls of 120 others", async () => {
+  it("with few calls does not wait for all frames of 120 busy ones", async () => {
     await using pressed = await Pressed.start()
     const flood = Buffer.concat(Array.from({ length: 20_000 }, () => text("")))
     for (const socket of await pressed.many(120)) {
@@ -281,7 +281,7 @@ describe("a WebSocket", () => {
     }
     const socket = await pressed.connect()
     push(socket, upgrade("/api/v1/channel"))
-    await pressed.meanwhile(20)
+    await pressed.awaitChecks(20)
     const worked = pressed.worked()
     for (let i = 0; i < 5; i++) {
       push(socket, text(`${i} GET /health 0\n`))
@@ -290,22 +290,22 @@ describe("a WebSocket", () => {
 
     // each of the others has a turn of 5 ms before one of them has another
     assert.isBelow(pressed.worked() - worked, 1000)
-    await pressed.withstood()
+    await pressed.assertWithstood()
   }, 60_000)
 
   it("processes the calls of one large frame in small batches, as their answers are read", async () => {
     await using pressed = await Pressed.start()
     const calls = Array.from({ length: 20_000 }, (_, i) => `${i} GET /openapi.json 0\n`).join("")
-    for (const socket of await pressed.many(10, () => pressed.deaf())) {
+    for (const socket of await pressed.many(10, () => pressed.connectUnread())) {
       push(socket, upgrade("/api/v1/channel"))
       push(socket, text(calls))
     }
 
-    await pressed.meanwhile()
-    await pressed.withstood()
+    await pressed.awaitChecks()
+    await pressed.assertWithstood()
   }, 60_000)
 
-  it("with half of a large frame is within the memory limit for all of them", async () => {
+  it("with an incomplete large frame counts towards the common memory limit", async () => {
     await using pressed = await Pressed.start()
     const part = Buffer.alloc(12 * MB, 32)
     for (const socket of await pressed.many(40)) {
@@ -313,19 +313,19 @@ describe("a WebSocket", () => {
       push(socket, frame(1, part, 14 * MB))
     }
 
-    await pressed.meanwhile(150)
-    await pressed.withstood()
+    await pressed.awaitChecks(150)
+    await pressed.assertWithstood()
   }, 60_000)
 
-  it("of a subscriber or a watcher that reads nothing costs the documented memory", async () => {
+  it("of a subscriber or a watcher that reads nothing costs no more than the documented memory", async () => {
     await using pressed = await Pressed.start()
     const { url } = pressed
     await send(url, "POST", "/api/v1/kv/buckets", { name: "carts" })
-    for (const socket of await pressed.many(10, () => pressed.deaf())) {
+    for (const socket of await pressed.many(10, () => pressed.connectUnread())) {
       push(socket, upgrade("/ws"))
       push(socket, text('{"type":"subscribe","subscription":{"pattern":"events:order.*"}}'))
     }
-    for (const socket of await pressed.many(10, () => pressed.deaf())) {
+    for (const socket of await pressed.many(10, () => pressed.connectUnread())) {
       push(socket, upgrade("/api/v1/kv/buckets/carts/watch"))
     }
     const note = "x".repeat(MB - 5000)
@@ -336,7 +336,7 @@ describe("a WebSocket", () => {
       await send(url, "POST", "/ironflow.v1.IronflowService/Trigger", body)
     }
 
-    await pressed.withstood()
+    await pressed.assertWithstood()
   }, 60_000)
 })
 
@@ -349,21 +349,21 @@ describe("long lists", () => {
     }
     const session = http2.connect(pressed.url).on("error", () => undefined)
     for (let i = 0; i < 64; i++) {
-      // nobody reads them either
+      // the client does not read the answers either
       session.request({ ":path": "/api/v1/events?limit=1000" }).on("error", () => undefined)
     }
 
-    await pressed.meanwhile(20)
+    await pressed.awaitChecks(20)
     session.destroy()
-    await pressed.withstood()
+    await pressed.assertWithstood()
   }, 90_000)
 })
 
 describe("answers of push endpoints", () => {
-  it("have a memory limit for all of them together", async () => {
+  it("share one memory limit", async () => {
     await using pressed = await Pressed.start("--allow-private-endpoints")
     const piece = Buffer.alloc(MB, 32)
-    // it never comes to an end
+    // the answer never ends
     const app = await listen((request, response) => {
       request.resume()
       response.on("error", () => undefined)
@@ -390,9 +390,9 @@ describe("answers of push endpoints", () => {
     }
 
     await Promise.race(asked.map((stream) => once(stream, "close")))
-    await pressed.meanwhile(20)
+    await pressed.awaitChecks(20)
     session.destroy()
     await app.close()
-    await pressed.withstood()
+    await pressed.assertWithstood()
   }, 90_000)
 })

@@ -1,4 +1,4 @@
-/** What is kept of one thing is read in pages, bounded in bytes, however much it is. */
+/** The history of a key and the record of a run are read in pages of bounded size, however large they are. */
 import { createClient, createFunction } from "@ironflow/node"
 import { type IronflowEngine, startEngine } from "@ironflow/node/engine"
 import { afterEach, assert, beforeEach, describe, it } from "vitest"
@@ -25,9 +25,9 @@ beforeEach(async () => {
 afterEach(() => engine.close())
 
 interface Read {
-  /** Lengths of the texts of the pages. */
+  /** The lengths of the pages as text. */
   readonly lengths: ReadonlyArray<number>
-  // oxlint-disable-next-line typescript/no-explicit-any -- what the engine says is what the tests look into
+  // oxlint-disable-next-line typescript/no-explicit-any -- the tests check what the engine sends
   readonly items: ReadonlyArray<any>
 }
 
@@ -55,7 +55,7 @@ describe("the history of a key with large values", () => {
     for (let i = 0; i < 22; i++) await carts.put("c-1", value(i))
   })
 
-  it("comes in pages over HTTP, oldest first, and not as one answer", async () => {
+  it("comes in pages over HTTP, oldest first, and is refused as one answer", async () => {
     const { items, lengths } = await pages(path, "entries")
 
     assert.deepStrictEqual(

@@ -1,7 +1,7 @@
 /**
- * What was once sent to an engine to bring it down, or to get round its doors, sent to a real `ironflow serve` with keys and
- * without: each gets a clear answer, while a client and a worker go on working and another process watches that the server is
- * quick and small.
+ * Attacks that once stopped an engine or got around its access rules, sent to a real `ironflow serve` with and without keys.
+ * Each gets a clear answer. Meanwhile a client and a worker continue to work, and another process checks that the server stays
+ * fast and small.
  */
 import fs from "node:fs"
 import http from "node:http"
@@ -22,14 +22,14 @@ const service = "/ironflow.v1.IronflowService"
 const pubSub = "/ironflow.v1.PubSubService"
 const streams = "/ironflow.v1.EntityStreamService"
 
-/** The server that is attacked, and the keys to it; all of them are empty where there are none. */
+/** The server that is attacked, and its keys, which are empty for a server without keys. */
 interface Target {
   readonly url: string
   readonly port: number
   readonly operator: string
-  /** Of `role_viewer`. */
+  /** A key with `role_viewer`. */
   readonly viewer: string
-  /** May do everything but what its policies deny. */
+  /** A key that may do everything except what its policies deny. */
   readonly denied: string
 }
 
@@ -64,8 +64,8 @@ const post =
   (target) =>
     ask(target, "POST", path, body, key === undefined ? {} : { key: String(target[key]) })
 
-/** What a socket says to a frame: the next frame, or the end of it. */
-const say =
+/** Sends a frame over a socket. The answer is the next frame, or how the socket closes. */
+const sendFrame =
   (path: string, frame: string, key: "operator" | "viewer" = "operator"): Send =>
   async (target) => {
     const socket = new WebSocket(target.url.replace("http", "ws") + path, {
@@ -74,21 +74,21 @@ const say =
     socket.on("error", () => undefined)
     try {
       await new Promise((resolve) => socket.once("open", resolve))
-      const heard = new Promise<string>((resolve) => {
+      const received = new Promise<string>((resolve) => {
         socket.once("message", (data) => resolve(String(data)))
         socket.once("close", (code, why) => resolve(`closed ${code} ${String(why)}`))
       })
       socket.send(frame)
-      return await heard
+      return await received
     } finally {
       socket.terminate()
     }
   }
 
 const channel = (method: string, path: string, body: string): Send =>
-  say("/api/v1/channel", `1 ${method} ${path} ${Buffer.byteLength(body)}\n${body}`)
+  sendFrame("/api/v1/channel", `1 ${method} ${path} ${Buffer.byteLength(body)}\n${body}`)
 
-/** Bytes on a connection of their own; the answer until it ends. */
+/** Sends text on a new connection. The answer is all that comes until the connection ends. */
 const bytes =
   (text: (target: Target) => string): Send =>
   (target) =>
@@ -120,7 +120,7 @@ const overHttp2 =
       })
     })
 
-/** A request whose body comes when `meanwhile` is done. */
+/** Sends a request whose body is completed only after `meanwhile`. */
 const interrupted = async (
   { port }: Target,
   key: string,
@@ -148,7 +148,7 @@ const interrupted = async (
     })
   })
   request.write(body.slice(0, 1))
-  // the head has been read when a request after it is answered
+  // `meanwhile` makes a request; when that is answered, the server has read this head
   await meanwhile()
   request.end(body.slice(1))
   return await answered
@@ -160,12 +160,12 @@ const interrupted = async (
 
 const deep = "[".repeat(10_000) + "]".repeat(10_000)
 const MiB = 1024 * 1024
-/** Twelve bodies of 4.4 MB at once are held as they came, as a whole and as text: half of this. */
+/** Twelve bodies of 4.4 MB at once, each kept as chunks, as a whole and as text, take half of this. */
 const RSS_MB = 350
-/** A quiet machine sees less than a second; here others have the processors too. */
+/** On a quiet machine it is less than a second, but other programs use the machine too. */
 const MOST_MS = 3000
 
-/** JSON of an object, with text of JSON in the place of `"@"`. */
+/** The JSON of an object, with `json` in place of `"@"`. */
 const withJson = (value: object, json: string): string => JSON.stringify(value).replace('"@"', json)
 
 const odd: ReadonlyArray<readonly [string, string]> = [
@@ -175,7 +175,7 @@ const odd: ReadonlyArray<readonly [string, string]> = [
   ["an object with __proto__", '{"__proto__":{"toString":1}}']
 ]
 
-/** A frame for each field, with something odd in it. */
+/** A frame for each field and each odd value, with the value in the field. */
 const frames = (
   where: string,
   path: string,
@@ -186,8 +186,8 @@ const frames = (
   odd.flatMap(([what, json]) =>
     Object.entries(fields).map(([field, frame]): Attack => [
       `${what} as \`${field}\` of a frame of ${where}`,
-      say(path, withJson(frame, json), key),
-      // options that nobody knows say nothing
+      sendFrame(path, withJson(frame, json), key),
+      // unknown options are ignored
       field === "options" && json !== deep ? /"status":"ok"/ : answer
     ])
   )
@@ -233,7 +233,7 @@ const weighty = {
 const emit = (target: Target, name: string): Promise<string> =>
   ask(target, "POST", `${service}/Emit`, { event: name, data: weighty })
 
-/** Subscribes with a filter, lets it be evaluated, and says what emitting is answered. */
+/** Subscribes with a filter, and emits an event that it is evaluated for. Returns both answers. */
 const filtered =
   (filter: string): Send =>
   async (target) => {
@@ -242,7 +242,7 @@ const filtered =
     })
     try {
       await new Promise((resolve) => socket.once("open", resolve))
-      const heard = new Promise<string>((resolve) =>
+      const received = new Promise<string>((resolve) =>
         socket.once("message", (frame) => resolve(String(frame)))
       )
       socket.send(
@@ -251,7 +251,7 @@ const filtered =
           subscription: { pattern: "events:weighty.*", options: { filter } }
         })
       )
-      return `${await heard} ${await emit(target, "weighty.filtered")}`
+      return `${await received} ${await emit(target, "weighty.filtered")}`
     } finally {
       socket.terminate()
     }
@@ -305,7 +305,7 @@ const register = (worker: string, more: object): object => ({
   ...more
 })
 
-/** A push endpoint with a valid description, and these answers to turns; and the end of its run. */
+/** Runs a push endpoint with a valid description and this answer to turns. Returns the end of its run. */
 const pushed =
   (name: string, answer: string): Send =>
   async (target) => {
@@ -344,7 +344,7 @@ const attacks: ReadonlyArray<Attack> = [
     /^4(00|13)$/
   ],
 
-  // frames that end the process
+  // frames that ended the process
   ...frames("/ws", "/ws", subscriptionFields, /"(type|status)":"error"|^closed 1\d\d\d ./, "viewer"),
   ...frames(
     "/rpc/worker",
@@ -354,17 +354,17 @@ const attacks: ReadonlyArray<Attack> = [
   ),
   [
     "a frame of rpc whose headers are null",
-    say("/rpc/worker", JSON.stringify({ ...request, headers: null })),
+    sendFrame("/rpc/worker", JSON.stringify({ ...request, headers: null })),
     /"type":"error".*"message":"..|"_tag":"(Defect|Exit)"|^closed 1\d\d\d ./
   ],
   [
     "a frame of rpc whose headers are a number",
-    say("/rpc/worker", JSON.stringify({ ...request, headers: 7 })),
+    sendFrame("/rpc/worker", JSON.stringify({ ...request, headers: 7 })),
     /"type":"error".*"message":"..|"_tag":"(Defect|Exit)"|^closed 1\d\d\d ./
   ],
   [
     "a frame of rpc whose headers are a list of odd things",
-    say("/rpc/worker", JSON.stringify({ ...request, headers: [1, null, {}, ["a"], [["b"], 1]] })),
+    sendFrame("/rpc/worker", JSON.stringify({ ...request, headers: [1, null, {}, ["a"], [["b"], 1]] })),
     /"type":"error".*"message":"..|"_tag":"(Defect|Exit)"|^closed 1\d\d\d ./
   ],
   ...odd.map(([what, json]): Attack => [
@@ -372,21 +372,21 @@ const attacks: ReadonlyArray<Attack> = [
     channel("POST", `${service}/Emit`, json),
     /^1 400 /
   ]),
-  ["20 KB of nested lists as a call of the channel", say("/api/v1/channel", deep), /^closed 1\d\d\d ./],
+  ["20 KB of nested lists as a call of the channel", sendFrame("/api/v1/channel", deep), /^closed 1\d\d\d ./],
   [
     "a call of the channel whose head is 20 KB of nested lists",
-    say("/api/v1/channel", `1 POST ${deep} 2\n{}`),
+    sendFrame("/api/v1/channel", `1 POST ${deep} 2\n{}`),
     /^1 4\d\d |^closed 1\d\d\d ./
   ],
 
-  // expressions that stop the event loop
+  // expressions that blocked the event loop
   ...Object.entries(expressions).flatMap(([what, text]): ReadonlyArray<Attack> => [
     [`a filter with ${what}`, filtered(text), /"status":"ok".* 200 /],
     [`a trigger with ${what}`, triggered(text), /^200 200 /],
     [`a condition with ${what}`, conditional(text), /^403 .*condition|^400 /, "with keys"]
   ]),
 
-  // access that is decided too early
+  // access that was decided too early
   [
     "a key that is deleted between the head and the body of its call",
     async (target) => {
@@ -399,7 +399,7 @@ const attacks: ReadonlyArray<Attack> = [
     "with keys"
   ],
 
-  // calls that end their caller's own access
+  // calls that end the access of their own caller
   [
     "a rotation of the key that the channel has",
     async (target) => {
@@ -411,15 +411,15 @@ const attacks: ReadonlyArray<Attack> = [
     "with keys"
   ],
 
-  // side doors round a denial
+  // ways around a denial
   [
-    "the list of configurations by who is denied one",
+    "the list of configurations with a key that is denied one",
     (target) => ask(target, "GET", "/api/v1/config", undefined, { key: target.denied }),
     /^200 (?!.*prod-db).*"open"/s,
     "with keys"
   ],
   [
-    "a write of keys that deletes by who may not delete",
+    "a write of keys that deletes, with a key that may not delete",
     post("/api/v1/kv/buckets/orders/write", { writes: [{ op: "delete", key: "a" }] }, "denied"),
     /^403 /,
     "with keys"
@@ -435,21 +435,21 @@ const attacks: ReadonlyArray<Attack> = [
     "with keys"
   ],
   [
-    "a function that asks for secrets by who may not read them",
+    "a function with secrets, registered with a key that may not read them",
     post(`${service}/RegisterFunction`, { id: "f", triggers: [], secrets: ["prod-key"] }, "denied"),
     /^403 /,
     "with keys"
   ],
   [
-    "the names of secrets by who is denied them",
+    "the names of secrets with a key that is denied them",
     (target) => ask(target, "GET", "/api/v1/secrets", undefined, { key: target.denied }),
     /^403 |^200 \[\]/,
     "with keys"
   ],
 
-  // keys that outgrow their maker
+  // keys with more rights than their maker
   [
-    "a key that ends makes one that does not",
+    "a key that ends later than the key that makes it",
     async (target) => {
       const { key } = await makeKey(target, { role_ids: ["role_admin"], expires_in: "1h" })
       return await ask(
@@ -490,7 +490,7 @@ const attacks: ReadonlyArray<Attack> = [
     /^400 .*two hosts/
   ],
 
-  // work and memory before limits
+  // work and memory that were spent before a limit was checked
   [
     "130,000 names in one batch",
     post(
@@ -549,9 +549,9 @@ const attacks: ReadonlyArray<Attack> = [
     pushed("values", `{"type":"turn","ops":[${"0,".repeat(8 * MiB - 20)}0]}`),
     /^200 .*_FAILED".*"The number of values in the answer is too large/s
   ],
-  ["a page of a list that is no page", (target) => ask(target, "GET", "/api/v1/secrets?limit=0"), /^400 /],
+  ["a page of zero items", (target) => ask(target, "GET", "/api/v1/secrets?limit=0"), /^400 /],
 
-  // small
+  // small values of a wrong type
   [
     "a status of consumer groups that is an object",
     post(`${pubSub}/ListConsumerGroups`, { status: { toString: 1 } }),
@@ -622,7 +622,7 @@ describe.each(["with keys", "without keys"] as const)("a server %s", (mode) => {
   }, 60_000)
 })
 
-it("the first key, made over a channel for one environment, spans all environments and counts at once", async () => {
+it("the first key, made over a channel for one environment, is valid for all environments at once", async () => {
   await using terminal = new Terminal()
   const port = await freePort()
   await terminal.start(["serve", "--port", String(port)]).until("listens at")
@@ -636,7 +636,7 @@ it("the first key, made over a channel for one environment, spans all environmen
   assert.match(await ask(target, "POST", "/api/v1/orgs", { name: "Acme" }, { key }), /^201 /)
 }, 30_000)
 
-/** Keys of a viewer, and of one who is denied something of each kind. */
+/** Makes the keys of the target: one of a viewer, and one that is denied something of each kind. */
 const withKeys = async (open: Target): Promise<Target> => {
   const made = async (path: string, body: object) =>
     JSON.parse((await ask(open, "POST", path, body)).slice(4)) as { readonly id: string }

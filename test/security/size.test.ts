@@ -1,4 +1,7 @@
-/** What is large in a way that its length does not tell: it is refused by name, before it costs anybody much, wherever it comes in. */
+/**
+ * Input that is expensive although it is short. It is refused with the name of the limit, before it costs much, on every
+ * transport.
+ */
 import type http from "node:http"
 import * as http2 from "node:http2"
 import { startEngine } from "@ironflow/node/engine"
@@ -29,7 +32,7 @@ const numbers = (many: number): string => `[${Array(many).fill("0").join(",")}]`
 const names = (many: number): string => `{${Array.from({ length: many }, (_, i) => `"k${i}":0`).join(",")}}`
 const nested = (levels: number): string => "[".repeat(levels) + "]".repeat(levels)
 
-/** Each by what its refusal says. */
+/** The name of each limit, JSON that exceeds it, and the message of the refusal. */
 const tooMuch: ReadonlyArray<readonly [string, string, RegExp]> = [
   ["values", numbers(Limits.jsonValues + 10), /number of values .*limit is 500000 values/],
   ["names", names(Limits.jsonNames * 1.1), /number of different names .*limit is 100000 names/],
@@ -45,7 +48,7 @@ describe.each(tooMuch)("too many %s", (_name, json, reason) => {
   const post = (url: string, path: string, body: string, method = "POST"): Promise<Answer> =>
     send(url, method, path, body)
 
-  it("are refused in the body of a call, of a worker and in a value of a key", async () => {
+  it("are refused in the body of a call, in that of a worker's call, and in the value of a key", async () => {
     const { url } = await serve()
     await send(url, "POST", "/api/v1/kv/buckets", { name: "carts" })
     const encoded = Buffer.from(json).toString("base64")
@@ -69,7 +72,7 @@ describe.each(tooMuch)("too many %s", (_name, json, reason) => {
     assert.strictEqual((await send(url, "GET", "/health")).status, 200)
   })
 
-  it("are refused in the values of a report, and count together", async () => {
+  it("are refused in the values of a report, which count together", async () => {
     const { url } = await serve()
     const worker = new RawTurnWorker(url)
     await worker.register()
@@ -92,7 +95,7 @@ describe.each(tooMuch)("too many %s", (_name, json, reason) => {
     if (!reason.source.includes("Nesting")) refused(await report(halves), reason)
   })
 
-  it("end a channel's call and a worker's socket, and nothing else", async () => {
+  it("end only the call of a channel, and the socket of a worker or a subscriber", async () => {
     const { url } = await serve()
     const opened = async (path: string): Promise<WebSocket> => {
       const socket = new WebSocket(url.replace("http", "ws") + path)
@@ -100,7 +103,7 @@ describe.each(tooMuch)("too many %s", (_name, json, reason) => {
       await new Promise((resolve) => socket.once("open", resolve))
       return socket
     }
-    const heard = (socket: WebSocket): Promise<string> =>
+    const firstFrame = (socket: WebSocket): Promise<string> =>
       new Promise((resolve) => {
         socket.once("message", (frame) => resolve(String(frame)))
         socket.once("close", (code, why) => resolve(`${code} ${String(why)}`))
@@ -109,15 +112,15 @@ describe.each(tooMuch)("too many %s", (_name, json, reason) => {
     const channel = await opened("/api/v1/channel")
     const body = `{"event":"order.placed","data":${json}}`
     channel.send(`1 POST ${connect}/Trigger ${body.length}\n${body}`)
-    assert.match(await heard(channel), reason)
+    assert.match(await firstFrame(channel), reason)
 
     const rpc = await opened("/rpc/worker")
     rpc.send(`{"_tag":"Request","id":"1","tag":"work","payload":${json},"headers":[]}`)
-    assert.match(await heard(rpc), reason)
+    assert.match(await firstFrame(rpc), reason)
 
     const subscriptions = await opened("/ws")
     subscriptions.send(`{"type":"subscribe","subscription":${json}}`)
-    assert.match(await heard(subscriptions), /Nesting of|too large|^1009/)
+    assert.match(await firstFrame(subscriptions), /Nesting of|too large|^1009/)
     assert.strictEqual((await send(url, "GET", "/health")).status, 200)
   })
 
@@ -155,7 +158,7 @@ describe.each(tooMuch)("too many %s", (_name, json, reason) => {
     assert.strictEqual(run.status, "failed")
     assert.match(String(run.error?.message), reason)
 
-    // what it says besides an error is not read any further
+    // an answer with an error status is not parsed
     status = 503
     const second = await engine.client.emit("order.placed", {})
     await vi.waitFor(async () =>
@@ -183,7 +186,7 @@ describe("a number that is too large", () => {
     assert.isAbove(calls, 60)
   })
 
-  it("is refused in values of keys, in reports, and in what comes over sockets", async () => {
+  it("is refused in values of keys, in reports, and in frames of sockets", async () => {
     const { url } = await serve()
     await send(url, "POST", "/api/v1/kv/buckets", { name: "carts" })
     const write = { op: "put", key: "c-1", content_type: "application/json" }
@@ -228,8 +231,8 @@ describe("a message of a streaming worker", () => {
     message(1, text(1, "worker-1"), text(2, "host-1"), ...fields)
 
   it.each<readonly [string, Buffer]>([
-    ["with a list of hundreds of thousands", register(Buffer.alloc(600_000, Buffer.from([0x1a, 0])))],
-    ["with as many fields that nobody knows", Buffer.alloc(600_000, Buffer.from([0x78, 0]))],
+    ["with a list of 300,000 items", register(Buffer.alloc(600_000, Buffer.from([0x1a, 0])))],
+    ["with as many unknown fields", Buffer.alloc(600_000, Buffer.from([0x78, 0]))],
     [
       "with a structure of as many values",
       message(
@@ -240,7 +243,7 @@ describe("a message of a streaming worker", () => {
         )
       )
     ]
-  ])("%s ends its stream, which says why", async (_name, bytes) => {
+  ])("%s ends its stream with the reason", async (_name, bytes) => {
     const server = await serve()
     const session = http2.connect(server.url)
     cleanups.push(() => session.destroy())
@@ -260,7 +263,7 @@ describe("a message of a streaming worker", () => {
   })
 })
 
-describe("descriptions and labels", () => {
+describe("metadata and labels", () => {
   const entries = Object.fromEntries(
     Array.from({ length: Limits.metadataEntries + 1 }, (_, i) => [`k${i}`, "v"])
   )
@@ -269,7 +272,7 @@ describe("descriptions and labels", () => {
   it.each([
     ["metadata with many members", entries, /257 entries, and the limit is 256 entries/],
     ["long metadata", long, /bytes, and the limit is 65536 bytes/]
-  ])("is small: %s are refused by every way", async (_name, metadata, reason) => {
+  ])("are small: %s is refused by every call", async (_name, metadata, reason) => {
     const { url } = await serve()
     const order = { event: "order.placed", data: {}, metadata }
     const appended = { eventName: "order.placed", data: {}, metadata }
@@ -291,7 +294,7 @@ describe("descriptions and labels", () => {
     assert.match(String(error), reason)
   })
 
-  it("are small: labels of a worker too, over every transport", async () => {
+  it("are small: so are the labels of a worker", async () => {
     const { url } = await serve()
     const register = (labels: object) =>
       send(url, "POST", "/api/v1/workers/worker-1/register", {
@@ -351,7 +354,7 @@ describe("events that start many runs", () => {
   const counted = async (url: string): Promise<number> =>
     (await send(url, "POST", `${connect}/ListRuns`, { limit: 1 })).body.totalCount ?? 0
 
-  it("are refused as a batch when they could start more than 10,000 runs, and none is stored", async () => {
+  it("are refused as an append when they could start more than 10,000 runs, and none is stored", async () => {
     const { url } = await serve()
     assert.strictEqual((await listeners(url, 1000)).status, 200)
     const append = (many: number) =>
@@ -368,7 +371,7 @@ describe("events that start many runs", () => {
     assert.strictEqual(await counted(url), 2000)
   })
 
-  it("are not emitted together either", async () => {
+  it("are refused as a batch too", async () => {
     const { url } = await serve()
     assert.strictEqual((await listeners(url, 1000)).status, 200)
     const batch = (many: number) =>
@@ -386,7 +389,7 @@ describe("events that start many runs", () => {
     )
   })
 
-  it("are refused in a transaction of a step", async () => {
+  it("are refused in a transaction of a step too", async () => {
     const quiet = Array.from({ length: 11 }, (_, i) =>
       createFunction({ id: `fn-${i}`, triggers: [{ event: "order.placed" }] }, async () => undefined)
     )
@@ -456,7 +459,7 @@ describe("a registration", () => {
     ]
   ])("%s is refused", async (_name, fns, reason) => {
     const { url } = await serve()
-    // a description is not passed on by this protocol, but a client that defines it hears of it
+    // workers do not send a description; its limit is checked where the function is defined
     if (reason.source.includes("description")) {
       const description = "d".repeat(5000)
       const define = (): IronflowFunction =>
@@ -468,7 +471,7 @@ describe("a registration", () => {
     assert.deepStrictEqual((await send(url, "GET", "/api/v1/functions")).body, { functions: [] })
   })
 
-  it("is one of 10,000 functions of an environment", async () => {
+  it("is refused if its environment would have more than 10,000 functions", async () => {
     const { url } = await serve()
     for (let i = 0; i < 10; i++) {
       const fns = functions(Limits.functionsAtOnce).map((fn) => ({ ...fn, id: `${fn.id}-${i}` }))
@@ -482,8 +485,8 @@ describe("a registration", () => {
     assert.strictEqual(again.status, 200)
   })
 
-  it("is listed in pages with bounded size", { timeout: 180_000 }, async () => {
-    // the workers say nothing more, and would be given up while the last ones are on their way
+  it("is listed in pages of bounded size", { timeout: 180_000 }, async () => {
+    // the workers send nothing more, and without virtual time the first would be lost before the last register
     const { url } = await serve({ virtualTime: true })
     for (let i = 0; i < 92; i++) {
       const fns = functions(900).map((fn) => ({ ...fn, id: `${fn.id}-${i % 4}-${"x".repeat(200)}` }))

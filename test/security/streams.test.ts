@@ -1,4 +1,4 @@
-/** Requests of HTTP/2 that end before they are processed. */
+/** HTTP/2 requests that end before they are processed. */
 import { afterAll, assert, beforeAll, describe, it } from "vitest"
 import { freePort, type Running, Terminal } from "../Cli/Terminal.ts"
 import { workerStream } from "../../src/Protocol/Workers.ts"
@@ -30,13 +30,13 @@ const request = (path: string, stream: number): Buffer =>
     ])
   )
 const cancel = (stream: number): Buffer => http2Frame(3, 0, stream, Buffer.from([0, 0, 0, 8]))
-const isStillThere = http2Frame(6, 0, 0, Buffer.from("is it on"))
+const ping = http2Frame(6, 0, 0, Buffer.from("is it on"))
 
-describe("a stream of HTTP/2", () => {
+describe("an HTTP/2 stream", () => {
   it.each([
     ["of a worker", workerStream.path],
     ["of a call", "/ironflow.v1.IronflowService/Trigger"]
-  ])("%s that ends as it begins is no bug", async (_whose, path) => {
+  ])("%s that ends as soon as it begins is not reported as a bug", async (_whose, path) => {
     using socket = await RawSocket.open(port)
     const before = server.output().length
     const streams = Array.from({ length: 20 }, (_, i) => 2 * i + 1)
@@ -45,7 +45,7 @@ describe("a stream of HTTP/2", () => {
         PREFACE,
         http2Frame(4, 0, 0, Buffer.alloc(0)),
         ...streams.flatMap((stream) => [request(path, stream), cancel(stream)]),
-        isStillThere
+        ping
       ])
     )
 
@@ -54,7 +54,7 @@ describe("a stream of HTTP/2", () => {
     assert.notInclude(server.output().slice(before), "because of a bug")
   })
 
-  it("that arrives with the end of its connection is not an error", async () => {
+  it("that arrives with the end of its connection is not reported as a bug", async () => {
     using socket = await RawSocket.open(port)
     const before = server.output().length
     const unexpected = http2Frame(8, 0, 0, Buffer.alloc(4))

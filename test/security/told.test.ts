@@ -1,4 +1,7 @@
-/** What a run was told of by the engine, when another one had failed, is denied where that run or its event is. */
+/**
+ * A run that handles a failure receives data of the failed run. A key that is denied the failed run or its event does not see
+ * that data.
+ */
 import { createFunction, NonRetryableError } from "@ironflow/node"
 import { startEngine } from "@ironflow/node/engine"
 import fs from "node:fs"
@@ -10,7 +13,7 @@ import { Keys, type PolicyOf } from "./Keys.ts"
 const folder = fs.mkdtempSync(path.join(os.tmpdir(), "ironflow-told-"))
 const filename = path.join(folder, "wages.db")
 let keys: Keys
-/** Runs that have failed, and those of what handles that. */
+/** The failed runs, and the runs that handle their failures. */
 let owed = ""
 let lent = ""
 let owedHandler = ""
@@ -42,7 +45,7 @@ beforeAll(async () => {
     const { client } = engine
     const handlerOf = async (id: string, functionId: string): Promise<string> => {
       await client.waitForRun(id).catch(() => undefined)
-      // it has begun with the end of the run
+      // it started when the run ended
       const { runs } = await client.listRuns({ functionId, where: `event.data.runId == "${id}"` })
       await client.waitForRun(runs[0]!.id)
       return runs[0]!.id
@@ -75,11 +78,11 @@ const find = async (filters: object, key?: string) => {
 
 const deny = (actions: string, resources: string): PolicyOf => ({ effect: "deny", actions, resources })
 
-const told: ReadonlyArray<
+const denials: ReadonlyArray<
   readonly [what: string, denied: () => PolicyOf, id: () => string, filters: () => ReadonlyArray<object>]
 > = [
   [
-    "the event of the run that has failed",
+    "the event of the failed run",
     () => deny("subscription:read", "subscription:events:salary.*"),
     () => owedHandler,
     () => [
@@ -94,7 +97,7 @@ const told: ReadonlyArray<
     () => [{ functionId: "settle/on-failure", where: "event.data.event.data.person == 'Bob'" }]
   ],
   [
-    "the run that has failed",
+    "the failed run",
     () => deny("run:read", `run:${owed}`),
     () => owedHandler,
     () => [{ functionId: "settle/on-failure", where: "event.data.event.data.person == 'Ada'" }]
@@ -110,8 +113,8 @@ const told: ReadonlyArray<
   ]
 ]
 
-describe.each(told)("to whom %s is denied", (_, denied, id, filters) => {
-  it("a run that received it is not found by it, counted by it or shown with it", async () => {
+describe.each(denials)("for a key that is denied %s", (_, denied, id, filters) => {
+  it("a run that received its data is not found by it, counted by it or shown with it", async () => {
     const key = await keys.keyThat(allowed, denied())
     for (const filter of filters()) {
       assert.deepInclude(await find(filter), { ids: [id()], totalCount: 1 }, JSON.stringify(filter))
@@ -123,7 +126,7 @@ describe.each(told)("to whom %s is denied", (_, denied, id, filters) => {
         { key }
       )
       let operation = await keys.ok(begun)
-      // each look is a request, so nothing spins
+      // each check is a request, so this is no busy loop
       while (operation.status === "running")
         operation = await keys.ok(keys.send("GET", `/api/v1/bulk/${operation.id}`, undefined, { key }))
       assert.deepInclude(operation, { status: "completed", matched: 0 })
@@ -147,13 +150,13 @@ it("a denied run is not forked, and its steps are not revealed", async () => {
   )
   assert.strictEqual(new Set(answers.map(({ text }) => text)).size, 1)
   assert.deepStrictEqual((await find({ functionId: "settle" })).ids, before)
-  // whoever may fork alone would read it by the fork
+  // a key that may only fork would otherwise read the run through its fork
   assert.strictEqual((await fork({}, await keys.keyThat({ actions: "run:fork" }))).status, 403)
   assert.strictEqual((await fork({}, await keys.keyThat({ actions: "run:fork, run:read" }))).status, 200)
 })
 
-it.each(told)(
-  "to whom %s is denied it does not come by a fork of a run that was told of it",
+it.each(denials)(
+  "for a key that is denied %s, a fork of a run that received its data does not show that data",
   async (_, denied, id) => {
     const key = await keys.keyThat(allowed, denied())
     const fork = await keys.ok(keys.send("POST", `/api/v1/runs/${id()}/fork`, {}, { key }))

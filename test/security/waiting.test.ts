@@ -1,4 +1,4 @@
-/** Waiting calls and streams: a limit over all connections, and some places for each connection in any case. */
+/** Waiting calls and streams have a limit over all connections, but each connection always has some places. */
 import http2 from "node:http2"
 import { once } from "node:events"
 import { afterEach, assert, beforeEach, describe, it, vi } from "vitest"
@@ -15,7 +15,7 @@ afterEach(() => keys[Symbol.asyncDispose]())
 const emit = () => keys.ok(keys.rpc("IronflowService/Trigger", { event: "order.placed", data: {} }))
 
 describe("calls that wait", () => {
-  it("are refused when there are too many, except those of a client with few", async () => {
+  it("are refused when there are too many, except those of a connection that has few", async () => {
     await keys.ok(
       keys.rpc("IronflowService/RegisterFunction", { id: "ship", triggers: [{ event: "order.placed" }] })
     )
@@ -32,7 +32,7 @@ describe("calls that wait", () => {
 
     const wait = (timeout: number) => keys.send("GET", `/api/v1/runs/${run}/wait?timeout=${timeout}`)
     assert.strictEqual((await wait(1)).status, 204)
-    // whoever goes makes room
+    // a connection that ends makes room
     channels[0]!.socket.terminate()
     const again = () => channels[1]!.socket.send(`${each + 1} GET /api/v1/runs/run_none/wait 0\n`)
     await vi.waitFor(
@@ -45,7 +45,7 @@ describe("calls that wait", () => {
   }, 60_000)
 })
 
-describe("streams of HTTP/2", () => {
+describe("HTTP/2 streams", () => {
   it("are refused when all connections have too many, except the first one of a connection", async () => {
     const sessions: Array<http2.ClientHttp2Session> = []
     const open = async (streams: number, onCode: (code: number) => void) => {
@@ -76,9 +76,9 @@ describe("streams of HTTP/2", () => {
 
       const [first] = await open(1, () => undefined)
       await once(first!, "response")
-      const heard = once(first!, "data")
+      const frame = once(first!, "data")
       await emit()
-      assert.include(String((await heard)[0]), "order.placed")
+      assert.include(String((await frame)[0]), "order.placed")
     } finally {
       for (const session of sessions) session.destroy()
     }

@@ -1,25 +1,25 @@
-/** Watches that have much to tell: others have their turn between. */
+/** Watches with many frames to send leave time for other work. */
 import { startEngine } from "@ironflow/node/engine"
 import { afterEach, assert, it, vi } from "vitest"
 import { WebSocket } from "ws"
 
 afterEach(() => void vi.restoreAllMocks())
 
-it("watchers that begin far back block the event loop for a few frames only, however many they are", async () => {
+it("watches that begin at an old revision block the event loop only for a few frames, however many watches there are", async () => {
   await using engine = await startEngine({ filename: ":memory:", logger: false, listen: { port: 0 } })
   const kv = engine.client.kv()
   await kv.createBucket({ name: "b" })
   const bucket = kv.bucket("b")
   for (let at = 0; at < 500; at++) await bucket.put(`k${at}`, at)
-  let inTurn = 0
+  let sentInTurn = 0
   let most = 0
   const real = WebSocket.prototype.send
   vi.spyOn(WebSocket.prototype, "send").mockImplementation(function (
     this: WebSocket,
     ...args: Array<unknown>
   ) {
-    if (inTurn++ === 0) setImmediate(() => (inTurn = 0))
-    most = Math.max(most, inTurn)
+    if (sentInTurn++ === 0) setImmediate(() => (sentInTurn = 0))
+    most = Math.max(most, sentInTurn)
     return Reflect.apply(real, this, args)
   })
 
@@ -31,7 +31,7 @@ it("watchers that begin far back block the event loop for a few frames only, how
     return seen
   })
 
-  // the first one says where the watch begins
+  // the first frame states where the watch begins
   await vi.waitFor(
     () =>
       assert.deepStrictEqual(

@@ -1,6 +1,6 @@
 /**
- * A process beside a test that presses a server: it looks at the server all the time, goes on as a client of it, and says at the
- * end what the worst was.
+ * A process beside a test that puts a server under load. It checks the server all the time, works as a client of it, and
+ * reports the worst values at the end.
  */
 import process from "node:process"
 import { setTimeout as delay } from "node:timers/promises"
@@ -12,9 +12,9 @@ const vitals = new Vitals(Number(pid))
 const seen = { healthMs: 0, rssMb: 0, calls: 0, callMs: 0, problems: [] as Array<string> }
 let over = false
 
-const looks = async (): Promise<void> => {
+const checks = async (): Promise<void> => {
   for (; !over; await delay(20)) {
-    const { answer, rssMb, workedMs } = await vitals.look(url, 20_000)
+    const { answer, rssMb, workedMs } = await vitals.check(url, 20_000)
     seen.healthMs = Math.max(seen.healthMs, workedMs)
     seen.rssMb = Math.max(seen.rssMb, rssMb)
     if (answer !== 200) seen.problems.push(`health: ${answer}`)
@@ -39,7 +39,7 @@ const works = async (): Promise<void> => {
   }
 }
 
-const living = Promise.all([looks(), works()]).catch((error: unknown) => {
+const living = Promise.all([checks(), works()]).catch((error: unknown) => {
   seen.problems.push(String(error))
 })
 process.on("message", async () => {

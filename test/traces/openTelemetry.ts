@@ -1,4 +1,4 @@
-/** A program that is traced with `@opentelemetry/api`: an HTTP request starts a run. It prints the spans that it has made. */
+/** A program that is traced with `@opentelemetry/api`, in which an HTTP request starts a run. It prints its spans. */
 import { createServer } from "node:http"
 import type { AddressInfo } from "node:net"
 import {
@@ -77,9 +77,9 @@ const answer = await fetch(`http://127.0.0.1:${(web.address() as AddressInfo).po
 })
 await client.waitForRun(await answer.text())
 await listed
-const awaited = ["run order", "project totals", "pack", "list"]
-const isThere = (name: string) => exporter.getFinishedSpans().some((span) => span.name === name)
-while (!awaited.every(isThere)) await new Promise((resolve) => setTimeout(resolve, 20))
+const expectedSpans = ["run order", "project totals", "pack", "list"]
+const isFinished = (name: string) => exporter.getFinishedSpans().some((span) => span.name === name)
+while (!expectedSpans.every(isFinished)) await new Promise((resolve) => setTimeout(resolve, 20))
 
 subscriptions.close()
 inProcess.close()

@@ -1,7 +1,7 @@
 /**
- * The package's declarations as a user's compiler reads them: without sources and without internals.
+ * Makes the package's declarations as a user's compiler reads them: without sources and without internals.
  *
- * Made once for every state of `src`, so that the tests of types share them.
+ * They are made once for each state of `src`, and the tests of types share them.
  */
 import { execFileSync } from "node:child_process"
 import { createHash } from "node:crypto"
@@ -16,7 +16,7 @@ export const tsc = path.join(repository, "node_modules/.bin/tsc")
 
 const settings = ["package-lock.json", "tsconfig.json", "tsconfig.build.json"]
 
-/** Folder of the declarations of `src` as it is now. */
+/** The folder with the declarations of the current `src`. */
 export const makeDeclarations = (): string => {
   const cache = path.join(repository, "node_modules/.cache")
   const folder = path.join(cache, `declarations-${hashOfSources()}`)
@@ -24,7 +24,7 @@ export const makeDeclarations = (): string => {
 
   fs.mkdirSync(cache, { recursive: true })
   const made = fs.mkdtempSync(path.join(cache, "declarations-new-"))
-  // that they are right is what `npm run check` says; here they only have to be there
+  // `npm run check` checks them; here they only have to exist
   execFileSync(process.execPath, [
     tsc,
     "-p",
@@ -36,7 +36,7 @@ export const makeDeclarations = (): string => {
   try {
     fs.renameSync(made, folder)
   } catch (error) {
-    // another test has made the same meanwhile
+    // another test has made the same folder meanwhile
     if (!fs.existsSync(folder)) throw error
     fs.rmSync(made, { recursive: true })
   }

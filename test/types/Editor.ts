@@ -1,4 +1,4 @@
-/** What an editor shows of a file, asked of the language server that editors ask. */
+/** What an editor shows for a file: the answers of the language server that editors use. */
 import { type ChildProcessWithoutNullStreams, spawn } from "node:child_process"
 import fs from "node:fs"
 import path from "node:path"
@@ -7,13 +7,13 @@ import { pathToFileURL } from "node:url"
 import { tsc } from "./Declarations.ts"
 
 interface Place {
-  /** From 0 up, both. */
+  /** Both start at 0. */
   readonly line: number
   readonly character: number
 }
 
 export interface Editor extends AsyncDisposable {
-  /** The code in the box that comes up when the pointer rests on each of the places. */
+  /** The code that the editor shows when the pointer rests on each of the places. */
   readonly hovers: (file: string, places: ReadonlyArray<Place>) => Promise<ReadonlyArray<string>>
 }
 
@@ -64,7 +64,7 @@ export const openEditor = async (folder: string): Promise<Editor> => {
 const codeOf = (hover: Hover | null): string =>
   /^```\w*\n(?<code>[^]*?)\n```/.exec(hover?.contents.value ?? "")?.groups?.code ?? "(nothing)"
 
-/** JSON-RPC as language servers speak it: every message behind a header that tells its length. */
+/** JSON-RPC of language servers: each message follows a header with its length. */
 const connect = (server: ChildProcessWithoutNullStreams) => {
   const waiting = new Map<number | string, (message: Message) => void>()
   let received = Buffer.alloc(0)
@@ -77,7 +77,7 @@ const connect = (server: ChildProcessWithoutNullStreams) => {
   const take = (message: Message): void => {
     if (message.id === undefined) return
     if (message.method === undefined) waiting.get(message.id)?.(message)
-    // it asks for settings and tells what it can: there is nothing to say to that
+    // the server asks for settings or registers a capability: an empty answer is enough
     else send({ id: message.id, result: null })
   }
   server.stdout.on("data", (chunk: Buffer) => {

@@ -1,4 +1,4 @@
-/** What programs may take and give, by the compiler alone: `tsc` checks this file, nothing runs it. */
+/** The arguments and results that programs may have: `tsc` checks this file, nothing runs it. */
 import { acrossEnvironments, inEnvironment, type Program } from "../../src/Engine/Store/Program.ts"
 import type { Transaction } from "../../src/Engine/Store/Transaction.ts"
 import type { KeyNotFoundError } from "../../src/Errors.ts"
@@ -33,9 +33,9 @@ export const programs = [
   acrossEnvironments("plain", plain, what),
   // @ts-expect-error a function somewhere in an argument
   inEnvironment("filtered", filtered, what),
-  // @ts-expect-error also when it is of all environments
+  // @ts-expect-error a function in an argument, across environments
   acrossEnvironments("filtered", filtered, what),
-  // @ts-expect-error a function in what it gives
+  // @ts-expect-error a function in the result
   acrossEnvironments("answering", answering, what),
   // @ts-expect-error an instance of a class
   acrossEnvironments("dated", dated, what)

@@ -1,4 +1,4 @@
-/** A user's program: what the compiler finds wrong with it, and the types that it sees. */
+/** A user's program: the errors that the compiler finds in it, and the types that it sees. */
 import { spawnSync } from "node:child_process"
 import fs from "node:fs"
 import path from "node:path"
@@ -31,10 +31,10 @@ import { entryPoints, makeDeclarations, repository, tsc } from "./Declarations.t
 
 export interface Complaint {
   readonly file: string
-  /** From 1 up. */
+  /** Starts at 1. */
   readonly line: number
   readonly column: number
-  /** What the compiler prints behind the place, line by line: each reason stands further in than what it explains. */
+  /** What the compiler prints after the place. Each reason is indented further than what it explains. */
   readonly text: string
 }
 
@@ -43,15 +43,15 @@ export interface Project extends Disposable {
   readonly complaints: () => ReadonlyArray<Complaint>
   /** Expressions of a file whose type is `any`, as `line: code`. */
   readonly anys: (file: string) => ReadonlyArray<string>
-  /** What of a file takes the compiler's word away: `as`, `<T>x`, `x!`, and `any` where a type is written. */
+  /** What overrides the compiler in a file: `as`, `<T>x`, `x!`, and `any` in a type. */
   readonly casts: (file: string) => ReadonlyArray<string>
   /** Members of types that a file reads or calls, as `Type.member` by the types that declare them. */
   readonly uses: (file: string) => ReadonlySet<string>
-  /** Members of the type that a variable of the file has, by name, as {@link uses} has them. */
+  /** Members of the type of a variable of the file, in the form of {@link uses}. */
   readonly members: (file: string, variable: string) => ReadonlyArray<string>
 }
 
-/** Options of a project as `tsc --init` makes it, and this package's manual asks for. */
+/** The options of a project, as from `tsc --init` and as this package's docs require. */
 const compilerOptions = {
   target: "ES2023",
   lib: ["ES2023", "ESNext.Disposable"],
@@ -68,11 +68,11 @@ const compilerOptions = {
 
 interface Folder extends Disposable {
   readonly folder: string
-  /** Its tsconfig.json. */
+  /** The path of its tsconfig.json. */
   readonly config: string
 }
 
-/** Writes files, by name and content, to a new folder inside the repository: that is where packages are found. */
+/** Writes files, by name and content, to a new folder inside the repository, so that packages are found. */
 const writeProject = (files: Readonly<Record<string, string>>): Folder => {
   const folder = fs.mkdtempSync(path.join(repository, "test", ".examples-"))
   const config = path.join(folder, "tsconfig.json")
@@ -88,14 +88,14 @@ const writeProject = (files: Readonly<Record<string, string>>): Folder => {
 }
 
 /**
- * How often the compiler fills in type parameters to check a program: the same number on every machine. Throws what is wrong with
- * the program.
+ * How often the compiler fills in type parameters to check a program: the same number on every machine. Throws the compiler's
+ * errors.
  */
 export const countInstantiations = (program: string): number => {
   using project = writeProject({ "program.ts": program })
   const { status, stdout } = spawnSync(
     process.execPath,
-    // checkers that run side by side would share the files out as they come
+    // parallel checkers would divide the files differently each time
     [tsc, "-p", project.config, "--singleThreaded", "--extendedDiagnostics"],
     { encoding: "utf8" }
   )
@@ -121,14 +121,14 @@ export const makeProject = (files: Readonly<Record<string, string>>): Project =>
   const show = (source: SourceFile, node: Node): string =>
     `${source.getLineAndCharacterOfPosition(node.getStart(source)).line + 1}: ${node.getText(source).replaceAll(/\s+/g, " ")}`
 
-  /** The compiler cannot tell of some tuples what they are, and of nothing that is asked along with them. */
-  const anysAmong = (nodes: ReadonlyArray<Node>): ReadonlyArray<Node> => {
+  /** The expressions whose type is `any`. The compiler fails for some tuples, and for all expressions in the same request. */
+  const anysOf = (nodes: ReadonlyArray<Node>): ReadonlyArray<Node> => {
     try {
       const types = checker.getTypeAtLocation(nodes)
       return nodes.filter((_, i) => ((types[i]?.flags ?? 0) & TypeFlags.Any) !== 0)
     } catch (error) {
       const half = Math.ceil(nodes.length / 2)
-      if (nodes.length > 1) return [...anysAmong(nodes.slice(0, half)), ...anysAmong(nodes.slice(half))]
+      if (nodes.length > 1) return [...anysOf(nodes.slice(0, half)), ...anysOf(nodes.slice(half))]
       if (error instanceof Error && error.message.includes("TupleType")) return []
       throw error
     }
@@ -167,7 +167,7 @@ export const makeProject = (files: Readonly<Record<string, string>>): Project =>
       const expressions = nodesOf(source, isWithoutValues).filter(
         (node) => isExpression(node) && !(isBindingElement(node.parent) && node.parent.propertyName === node)
       )
-      return anysAmong(expressions).map((node) => show(source, node))
+      return anysOf(expressions).map((node) => show(source, node))
     },
     casts: (file) => {
       const source = sourceOf(file)
@@ -201,7 +201,7 @@ export const makeProject = (files: Readonly<Record<string, string>>): Project =>
       return (
         checker
           .getPropertiesOfType(type)
-          // what is private, and what only `using` and `for await` ask for
+          // without private members, and those that only `using` and `for await` use
           .filter((member) => !member.name.startsWith("__"))
           .map(nameOf)
       )
@@ -230,7 +230,7 @@ const nodesOf = (source: SourceFile, isLeftOut?: (node: Node) => boolean): Reado
   return nodes
 }
 
-/** What is gone at run time: types, and imports and exports of names. */
+/** Nodes without a value at run time: types, and imports and exports of names. */
 const isWithoutValues = (node: Node): boolean =>
   isTypeNode(node) ||
   isTypeAliasDeclaration(node) ||

@@ -1,6 +1,6 @@
 /**
- * What comes back from steps and invoked functions, and what is refused, by the compiler alone: `tsc` checks this file, nothing
- * runs it. That the compiler says what storage does is for `test/Stored.test.ts`.
+ * The types of results of steps and invoked functions, and the values that are refused: `tsc` checks this file, nothing runs
+ * it. `test/Stored.test.ts` checks that storage does what these types say.
  */
 import { expectTypeOf } from "@effect/vitest"
 import * as Effect from "effect/Effect"
@@ -32,7 +32,7 @@ type BrandedOrder = Order & { readonly [orderBrand]: true }
 declare const some: <T>() => Promise<T>
 
 // -----------------------------------------------------------------------------
-// Results of step.run are what storage makes of them
+// Results of step.run have the type that they have after storage
 // -----------------------------------------------------------------------------
 
 export const results = async () => {
@@ -184,13 +184,13 @@ export const refused = async () => {
   await step.run("element", async () => [() => 1])
   // @ts-expect-error -- A promise cannot be stored, at `later`
   await step.run("promise", async () => ({ later: some<number>() }))
-  // @ts-expect-error -- A bigint cannot be stored, of a type that was named
+  // @ts-expect-error -- A bigint cannot be stored, with an explicit type
   await step.run<bigint>("explicit", async () => 10n)
   // @ts-expect-error -- A Map cannot be stored with the writes of a transaction
   await step.tx("tx", () => new Map())
-  // @ts-expect-error -- A schema decodes what was stored: a Map is not
+  // @ts-expect-error -- A Map cannot be stored, even with a schema, which decodes the stored value
   await step.run("schema", () => new Map(), { schema: z.map(z.string(), z.number()) })
-  // @ts-expect-error -- What comes back is a string
+  // @ts-expect-error -- A Date comes back as a string
   const at: Date = await step.run("now", () => new Date())
   // @ts-expect-error -- Methods do not come back
   void (await step.run("methods", () => ({ id: 1, cancel: () => 2 }))).cancel()
@@ -208,7 +208,7 @@ export const refusedEffect = [
   Step.run("bigint", Effect.succeed(10n)),
   // @ts-expect-error -- A Map cannot be stored, at `stock`
   Step.run("member", Effect.succeed({ stock: new Map<string, number>() })),
-  // @ts-expect-error -- What the effect returns is not what the schema says
+  // @ts-expect-error -- The effect returns another type than the schema
   Step.run("success", Effect.succeed({ id: 7 }), { success: Schema.Struct({ id: Schema.String }) }),
   // @ts-expect-error -- A Set cannot be the result of a function
   IronflowFunction.make({ id: "f", triggers: [] }, () => Effect.succeed(new Set<string>()))
@@ -226,7 +226,7 @@ export const decoded = async () => {
     at: Date
   }>()
   expectTypeOf(await step.run("a", ({ signal }) => fetch("/", { signal }).then((r) => r.json()), options))
-    // whatever the code returns
+    // whatever type the code returns
     .toEqualTypeOf<{ id: string; at: Date }>()
   expectTypeOf(
     await step.run("a", () => ({ at: new Date() }), { schema: Schema.Struct({ at: Schema.Date }) })
@@ -245,7 +245,7 @@ export const decoded = async () => {
 }
 
 export const branches = async () => {
-  // the results of the steps in a branch are stored; what the branch makes of them is not
+  // the results of a branch's steps are stored; the result of the branch is not
   expectTypeOf(
     await step.parallel("all", [
       async (s) => s.run("now", () => new Date()),
@@ -266,7 +266,7 @@ export const effects = Effect.gen(function* () {
 })
 
 // -----------------------------------------------------------------------------
-// Functions type invocations
+// The type of an invocation comes from the function
 // -----------------------------------------------------------------------------
 
 const ship = createFunction(

@@ -1,8 +1,8 @@
 /**
- * Types cost the compiler little, and what they cost grows with the program and no faster.
+ * Types cost the compiler little, and the cost grows no faster than the program.
  *
- * What is counted is how often the compiler fills in type parameters: the same number on every machine. The bounds leave a fifth
- * above what is needed. What goes beyond makes editors slow; mend the types before you lift a bound.
+ * These tests count how often the compiler fills in type parameters: the same number on every machine. The bounds are a fifth
+ * above the current numbers. Higher numbers make editors slow, so improve the types before you raise a bound.
  */
 import { expect, test } from "vitest"
 import { countInstantiations } from "./Project.ts"

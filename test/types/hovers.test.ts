@@ -1,8 +1,8 @@
 /**
- * What an editor shows where the pointer rests: the types as people read them.
+ * What an editor shows when the pointer rests on code: the types as people read them.
  *
- * A line `// ^?` in hovers.*.ts.txt points to the code above it, and is followed by what the editor shows there.
- * After a change of types, `npx vitest run test/types -u` writes what it shows now; read it as a user would.
+ * A line `// ^?` in hovers.*.ts.txt points to the code above it, and is followed by what the editor shows there. After a
+ * change of types, `npx vitest run test/types -u` writes what it now shows. Read that as a user would.
  */
 import fs from "node:fs"
 import path from "node:path"
@@ -12,7 +12,7 @@ import { makeProject } from "./Project.ts"
 
 const marker = /^(?<before>\s*\/\/\s*)\^\?/
 
-/** The code with its markers, without what was shown at them. */
+/** The code with its markers, without what the editor showed there. */
 const withoutAnswers = (text: string): ReadonlyArray<string> => {
   let isAnswer = false
   return text.split("\n").flatMap((line) => {
@@ -24,7 +24,7 @@ const withoutAnswers = (text: string): ReadonlyArray<string> => {
 
 const files = ["hovers.promise.ts.txt", "hovers.effect.ts.txt"]
 
-test.for(files)("%s shows what an editor does", async (file) => {
+test.for(files)("%s has what an editor shows", async (file) => {
   const source = fs.readFileSync(path.join(import.meta.dirname, file), "utf8")
   const lines = withoutAnswers(source)
   const marks = lines.flatMap((line, i) => {
@@ -51,7 +51,7 @@ test.for(files)("%s shows what an editor does", async (file) => {
   await expect(rendered.join("\n")).toMatchFileSnapshot(file)
 })
 
-/** Several markers may stand under one line of code. */
+/** The line of code above a marker: several markers may follow one line. */
 const codeAbove = (lines: ReadonlyArray<string>, from: number): number => {
   let line = from - 1
   while (marker.test(lines[line] ?? "")) line--

@@ -1,4 +1,4 @@
-/** Libraries that export what they make with the package: the compiler can write their declarations. */
+/** The compiler can write the declarations of libraries that export values made with the package. */
 import { spawnSync } from "node:child_process"
 import fs from "node:fs"
 import path from "node:path"
@@ -9,14 +9,14 @@ import { makeDeclarations, repository, tsc } from "./Declarations.ts"
 const folder = fs.mkdtempSync(path.join(repository, "test", ".examples-"))
 afterAll(() => fs.rmSync(folder, { recursive: true, force: true }))
 
-// as it is installed, since it is by `exports` of the package that the compiler finds names
+// the package as it is installed, since the compiler names types by the `exports` of the package
 const installed = path.join(folder, "node_modules/@ironflow/node")
 fs.mkdirSync(path.join(installed, "dist"), { recursive: true })
 fs.copyFileSync(path.join(repository, "package.json"), path.join(installed, "package.json"))
 fs.cpSync(makeDeclarations(), path.join(installed, "dist/dts"), { recursive: true })
 fs.writeFileSync(path.join(folder, "package.json"), JSON.stringify({ type: "module" }))
 
-/** What the compiler says to a library of one module, which it writes the declarations of. */
+/** The compiler's errors when it writes the declarations of a library of one module. */
 const complaints = (name: string, source: string): string => {
   fs.writeFileSync(path.join(folder, `${name}.ts`), source)
   const config = path.join(folder, `tsconfig.${name}.json`)
@@ -44,7 +44,7 @@ const complaints = (name: string, source: string): string => {
   return stdout
 }
 
-test("the Promise API", () => {
+test("a library with the Promise API has declarations", () => {
   const source = `
 import { createClient, createFunction, createProjection, createWorker, defineEntity, defineEvent, type EventMap, serve, withEvents } from "@ironflow/node"
 import { startEngine } from "@ironflow/node/engine"
@@ -72,7 +72,7 @@ export const calls = () => [client.emitSync(OrderPlaced, { at: 1 }), client.list
   expect(complaints("promise", source)).toBe("")
 })
 
-test("the Effect API, without the namespace Errors", () => {
+test("a library with the Effect API has declarations, without importing the namespace Errors", () => {
   const source = `
 import { Client, Engine, Event, IronflowConfig, IronflowFunction, Kv, Projection, Projections, Server, Step, Store, Streams, Subscriptions, Testing, Worker, WorkerTransport } from "@ironflow/node/effect"
 import { Context, Effect, Layer, Schema } from "effect"
@@ -120,7 +120,7 @@ export const heard = Effect.map(Subscriptions.Subscriptions, ({ stream }) => str
   expect(complaints("effect", source)).toBe("")
 })
 
-test("a layer in a module that does not import what its type names", () => {
+test("a layer has declarations in a module that does not import the services of its type", () => {
   const source = `
 import { Engine } from "@ironflow/node/effect"
 

@@ -1,7 +1,7 @@
 /**
  * A shop in the Effect API that makes each documented call, without a cast and without an `any`.
  *
- * It is compiled and never run: `programs.test.ts` says what the compiler thinks of it.
+ * It is compiled and never run: `programs.test.ts` checks it with the compiler.
  */
 import {
   ApiKeys,
@@ -44,7 +44,7 @@ import * as Stream from "effect/Stream"
 import { FetchHttpClient } from "effect/http"
 import { TestClock } from "effect/testing"
 
-// -- what the shop knows -------------------------------------------------------------------------------------------------
+// -- definitions of the shop -------------------------------------------------------------------------------------------------
 
 class Declined extends Schema.TaggedError<Declined>()("Declined", { reason: Schema.String }) {}
 const Receipt = Schema.Struct({ id: Schema.String, paidAt: Schema.DateFromString })

@@ -1,7 +1,7 @@
 /**
  * A shop in the Promise API that makes each documented call, without a cast and without an `any`.
  *
- * It is compiled and never run: `programs.test.ts` says what the compiler thinks of it.
+ * It is compiled and never run: `programs.test.ts` checks it with the compiler.
  */
 import {
   type AckableSubscription,
@@ -41,7 +41,7 @@ import { createTestClient, createTestEngine, verify } from "@ironflow/node/test"
 import { createStreamingWorker } from "@ironflow/node/worker-streaming"
 import { z } from "zod"
 
-// -- what the shop knows -------------------------------------------------------------------------------------------------
+// -- definitions of the shop -------------------------------------------------------------------------------------------------
 
 const Order = z.object({ orderId: z.string(), amount: z.number(), customerId: z.string() })
 const Receipt = z.object({ id: z.string(), paidAt: z.string() })

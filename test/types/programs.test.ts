@@ -1,4 +1,4 @@
-/** A program of each API that makes every documented call: it compiles, and nothing in it is a cast or an `any`. */
+/** A program of each API that makes every documented call: it compiles, without a cast and without an `any`. */
 import fs from "node:fs"
 import path from "node:path"
 import { afterAll, describe, expect, test } from "vitest"
@@ -6,7 +6,7 @@ import { makeProject } from "./Project.ts"
 
 const read = (file: string): string => fs.readFileSync(path.join(import.meta.dirname, file), "utf8")
 
-/** What users of an API are given, each in a variable, and what of it none of them calls. */
+/** The types of an API's values, each with a variable, and members that users do not call. */
 interface Api {
   readonly types: Readonly<Record<string, string>>
   readonly internal: ReadonlyArray<string>
@@ -45,7 +45,7 @@ const apis: Readonly<Record<string, Api>> = {
       upcasters: "Node.UpcasterRegistry",
       watcher: "Node.KVWatcher"
     },
-    // what handles are made of, and what the user has said
+    // an internal member of a handle, and a name that the user has given
     internal: ["EngineHandle.connection", "KVBucketHandle.name"]
   },
   effect: {
@@ -83,7 +83,7 @@ const surfaceOf = (api: Api): string =>
     ...Object.entries(api.types).map(([name, type]) => `export declare const ${name}: ${type}`)
   ].join("\n")
 
-/** The members of a module are called as functions of it: `Step.run` is that of the service `Step`. */
+/** Whether a member is used. `Step.run` of the module `Step` counts as a use of the service `Step`. */
 const isUsed = (member: string, uses: ReadonlySet<string>): boolean =>
   uses.has(member) || uses.has(member.replace(/^StepService\./, "Step."))
 

@@ -1,18 +1,18 @@
 /**
- * Wrong uses, and what the compiler tells a newcomer about each.
+ * Wrong uses, and the compiler's message to a newcomer about each.
  *
- * In wrong.*.ts.txt a line `// 7. ...` says how it ought to be and begins a wrong use; behind the line that the compiler
- * complains of stands what it says, its first lines at least. After a change of types, `npx vitest run test/types -u` writes what it
- * says now. Read it as somebody who does not know how the types are made: what is wrong, and what to write instead?
+ * In wrong.*.ts.txt a line `// 7. ...` says what is right and begins a wrong use. The first lines of the compiler's message
+ * follow the line that it is about. After a change of types, `npx vitest run test/types -u` writes the current messages. Read
+ * them like somebody who does not know the types: do they say what is wrong, and what to write instead?
  */
 import fs from "node:fs"
 import path from "node:path"
 import { afterAll, expect, test } from "vitest"
 import { type Complaint, makeProject } from "./Project.ts"
 
-/** What is written of a complaint. The reasons behind these lines are about parts of parts. */
+/** The recorded lines of a message. Later lines are about parts of parts. */
 const shownLines = 4
-/** Whoever has to scroll sideways has stopped reading. */
+/** Longer lines have to be scrolled sideways, and are not read. */
 const longestLine = 450
 
 const files = ["wrong.promise.ts.txt", "wrong.effect.ts.txt"]
@@ -36,7 +36,7 @@ test("there are forty wrong uses", () => {
   expect(uses.length).toBeGreaterThanOrEqual(40)
 })
 
-test.for(sources)("$file has what the compiler says", async ({ file, lines }) => {
+test.for(sources)("$file has the messages of the compiler", async ({ file, lines }) => {
   const complaints = project.complaints().filter((it) => it.file === path.basename(file, ".txt"))
 
   const rendered = lines.flatMap((line, i) => {
@@ -67,7 +67,7 @@ test.for(sources)("every wrong use in $file is refused, and nothing else", ({ fi
   expect(complaints.filter(({ line }) => line < (starts[0] ?? 0))).toEqual([])
 })
 
-test.for(sources)("what the compiler says of $file can be read", ({ file }) => {
+test.for(sources)("the compiler's messages in $file are short enough to read", ({ file }) => {
   const complaints = project.complaints().filter((it) => it.file === path.basename(file, ".txt"))
 
   expect(complaints.flatMap(shown).filter((line) => line.length > longestLine)).toEqual([])

@@ -1,4 +1,4 @@
-/** What is made of the contract for people: the OpenAPI document, and the table of calls in the docs. */
+/** The documents that are made from the contract: the OpenAPI document, and the table of calls in the docs. */
 import { readFileSync } from "node:fs"
 import { openApiDocument } from "../../src/Protocol/OpenApi.ts"
 import {
@@ -11,7 +11,7 @@ import {
 } from "../../src/Protocol/Row.ts"
 import { calls, others, upgrades } from "../../src/Protocol/Rows.ts"
 
-/** All that have rows: some pages call nothing. */
+/** All nouns with rows, also those without calls. */
 const nouns = [...new Set([...Object.keys(calls), ...Object.keys(others)])]
 
 /** The comment above each row, by the name of the row. */
@@ -20,16 +20,16 @@ const summaries = (): Readonly<Record<string, string>> =>
     nouns.flatMap((noun) => {
       const source = readFileSync(new URL(`../../src/Protocol/${noun}.ts`, import.meta.url), "utf8")
       return [...source.matchAll(/\/\*\* (.*) \*\/\n *(?:export const )?(\w+)(?: =|:) row\(/g)].map(
-        ([, said = "", name = ""]) => [name, said]
+        ([, text = "", name = ""]) => [name, text]
       )
     })
   )
 
 export const openApi = (): unknown => JSON.parse(JSON.stringify(openApiDocument(summaries())))
 
-/** In the order of the source: a module knows its members by the alphabet. */
-const inOrder = <A>(rows: ReadonlyArray<[string, A]>, said: object): ReadonlyArray<[string, A]> => {
-  const names = Object.keys(said)
+/** In the order of the source, since the members of a module are in alphabetical order. */
+const inOrder = <A>(rows: ReadonlyArray<[string, A]>, texts: object): ReadonlyArray<[string, A]> => {
+  const names = Object.keys(texts)
   return rows.toSorted(([one], [other]) => names.indexOf(one) - names.indexOf(other))
 }
 
@@ -55,9 +55,9 @@ const headingOf = (noun: string): string =>
 
 /** `docs/calls.md`. */
 export const callsPage = (): string => {
-  const said = summaries()
+  const texts = summaries()
   const line = (name: string, row: Row, kind: string, statuses: ReadonlyArray<number>): string =>
-    `| \`${row.method} ${row.path}\`${kind} | ${said[name] ?? ""} | ${needs(accessTo(row))} | ` +
+    `| \`${row.method} ${row.path}\`${kind} | ${texts[name] ?? ""} | ${needs(accessTo(row))} | ` +
     `${statuses.join(", ")} | ${isRepeatable(row) ? "yes" : "no"} |`
   const tables = nouns.map((noun) =>
     [
@@ -65,7 +65,7 @@ export const callsPage = (): string => {
       "",
       "| Call | What it does | What its key needs | Statuses | Again |",
       "| --- | --- | --- | --- | --- |",
-      ...inOrder(rowsIn(calls, noun), said).map(([name, row]) =>
+      ...inOrder(rowsIn(calls, noun), texts).map(([name, row]) =>
         line(name, row, "", [statusOf(row), ...failuresOf(row)])
       ),
       ...rowsIn(upgrades, noun).map(([name, row]) =>

@@ -1,4 +1,4 @@
-/** An engine with its HTTP server on a free port, in this process: what the tests of the wire talk to. */
+/** An engine with its HTTP server on a free port, in this process, for tests of the wire. */
 import { mkdtempSync, rmSync } from "node:fs"
 import { tmpdir } from "node:os"
 import { join } from "node:path"
@@ -20,13 +20,13 @@ export interface StartOptions extends HttpServer.HttpServerOptions {
   readonly filename?: string
   /** Time stands still until `pass` moves it. */
   readonly virtualTime?: boolean
-  /** The operator's own key: as soon as there is one, every call needs a key. */
+  /** The operator's key. With it, every call needs a key. */
   readonly bootstrapKey?: string
-  /** What secrets are sealed with. */
+  /** The key that encrypts secrets. */
   readonly masterKey?: string
-  /** Push endpoints of this machine may be called, with requests that this signs. */
+  /** Signs requests to push endpoints; with it, endpoints on this machine are allowed. */
   readonly signingKey?: string
-  /** Where the files of the console are; where a build puts them otherwise. */
+  /** The folder of the console's files; by default that of the build. */
   readonly consoleFolder?: string
 }
 
@@ -35,7 +35,7 @@ export interface Ironflow extends AsyncDisposable {
   readonly port: number
   /** Lets virtual time pass, in milliseconds. */
   readonly pass: (ms: number) => Promise<void>
-  /** Lets virtual time pass in steps until the condition holds; gives up after `steps`. */
+  /** Lets virtual time pass in steps until the condition holds; fails after `steps`. */
   readonly passUntil: (condition: () => Promise<boolean>, stepMs: number, steps?: number) => Promise<void>
   readonly countStuckRuns: () => Promise<number>
   readonly close: () => Promise<void>
@@ -77,7 +77,7 @@ export const start = async ({
   const pass = async (ms: number) => {
     // the clock in the runtime is a test clock exactly when time is virtual
     await runtime.runPromise(TestClock.adjust(ms))
-    // what has come due is done in other turns of the event loop
+    // due work runs in later turns of the event loop
     await new Promise((resolve) => setImmediate(resolve))
   }
   return {
@@ -89,7 +89,7 @@ export const start = async ({
         if (await condition()) return
         await pass(stepMs)
       }
-      throw new Error(`It did not happen within ${steps} steps of ${stepMs}ms`)
+      throw new Error(`The condition did not hold within ${steps} steps of ${stepMs}ms`)
     },
     countStuckRuns: () =>
       runtime.runPromise(Effect.flatMap(Engine.Engine, (engine) => engine.runs.countStuck)),
@@ -98,7 +98,7 @@ export const start = async ({
   }
 }
 
-/** A path for a database that is gone with the test. */
+/** A path for a database that is deleted after the test. */
 export const temporaryDatabase = (): { readonly filename: string } & Disposable => {
   const folder = mkdtempSync(join(tmpdir(), "ironflow-wire-"))
   return {

@@ -1,12 +1,12 @@
 /**
- * A legacy client as the wire sees it: plain `fetch`, bodies as text. It shares no code with the package, so that a
- * mistake that both sides of the package make does not cancel out.
+ * A legacy client as the wire sees it: plain `fetch`, bodies as text. It shares no code with the package, so that a mistake on
+ * both sides of the package cannot hide itself.
  */
 export interface Answer {
   readonly status: number
   readonly type: string | null
   readonly text: string
-  // oxlint-disable-next-line typescript/no-explicit-any -- what the engine answers is what the tests look into
+  // oxlint-disable-next-line typescript/no-explicit-any -- the tests check what the engine answers
   readonly body: any
 }
 
@@ -32,11 +32,11 @@ export const send = async (
   }
 }
 
-/** A call of `IronflowService`, or of another service that is named. */
+/** A call of `IronflowService`, or of another service. */
 export const connect = (url: string, method: string, body: unknown = {}, service = "IronflowService") =>
   send(url, "POST", `/ironflow.v1.${service}/${method}`, body)
 
-/** Ids and times replaced by what is the same in every run: `run_1`, `evt_1`, `<time>`; the rest as it came. */
+/** Replaces ids and times by values that are the same in every run: `run_1`, `evt_1`, `<time>`. The rest is unchanged. */
 export const golden = (value: unknown): unknown => {
   const names = new Map<string, string>()
   const counts = new Map<string, number>()

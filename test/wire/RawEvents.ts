@@ -1,6 +1,6 @@
 /**
- * A subscription over ConnectRPC as an existing browser client has it: one envelope is posted, and envelopes come back. Over
- * HTTP/1.1 with `fetch`, over HTTP/2 by hand. It shares no code with the package.
+ * A subscription over ConnectRPC like that of a legacy browser client: it posts one envelope and receives envelopes, over
+ * HTTP/1.1 with `fetch`, and over HTTP/2 by hand. It shares no code with the package.
  */
 import * as http2 from "node:http2"
 import { envelope } from "./RawStream.ts"
@@ -10,16 +10,16 @@ export const STREAM = "application/connect+json"
 export interface EventsOptions {
   readonly method?: "Subscribe" | "JoinConsumerGroup"
   readonly headers?: Record<string, string>
-  /** Instead of the envelope of the message. */
+  /** Bytes to send instead of the envelope of the message. */
   readonly body?: Buffer
 }
 
 export class RawEvents implements Disposable {
-  // oxlint-disable-next-line typescript/no-explicit-any -- what the engine says is what the tests look into
+  // oxlint-disable-next-line typescript/no-explicit-any -- the tests check what the engine sends
   readonly events: Array<any> = []
   /** The JSON of the last envelope. */
   end: { readonly error?: { readonly code: string; readonly message: string } } | undefined
-  /** Text of an answer that is no stream. */
+  /** The text of an answer that is no stream. */
   text = ""
   isClosed = false
   readonly status: number
@@ -34,7 +34,7 @@ export class RawEvents implements Disposable {
     this.#abort = abort
   }
 
-  /** Returns when the head of the answer is there. */
+  /** Resolves when the headers of the answer have arrived. */
   static async open(url: string, message: object, options: EventsOptions = {}): Promise<RawEvents> {
     const abort = new AbortController()
     const { body = envelope(Buffer.from(JSON.stringify(message))), headers, method = "Subscribe" } = options
@@ -95,7 +95,7 @@ export class RawEvents implements Disposable {
     try {
       for await (const chunk of response.body ?? []) this.#read(Buffer.from(chunk as Uint8Array))
     } catch {
-      // it was taken back, or the connection was lost
+      // the test has aborted it, or the connection was lost
     }
     this.#closed()
   }

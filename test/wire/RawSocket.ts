@@ -1,9 +1,9 @@
-/** A bare connection: sends bytes, and waits for what comes back. */
+/** A plain TCP or TLS connection: sends bytes, and waits for the bytes that come back. */
 import { connect, type Socket } from "node:net"
 import * as tls from "node:tls"
 
 export interface RawSocketOptions {
-  /** Speaks TLS, and offers these protocols. */
+  /** Uses TLS, and offers these protocols. */
   readonly alpn?: ReadonlyArray<string>
 }
 
@@ -38,17 +38,17 @@ export class RawSocket implements Disposable {
     return raw
   }
 
-  /** What has come so far, a byte a character. */
+  /** All received bytes, one character for each. */
   get received(): string {
     return this.#received.toString("latin1")
   }
 
-  /** Sends, and waits until the bytes are on their way. */
+  /** Sends bytes, and waits until they have been handed to the system. */
   send(bytes: Uint8Array | string): Promise<void> {
     return new Promise((resolve) => this.socket.write(bytes, () => resolve()))
   }
 
-  /** Waits until this has come; fails when the other side ends before. */
+  /** Waits until this text has arrived; fails when the other side ends before. */
   async until(text: string | RegExp): Promise<string> {
     while (this.received.search(text) === -1) {
       if (this.#closed) throw new Error(`The connection ended with: ${JSON.stringify(this.received)}`)
@@ -57,7 +57,7 @@ export class RawSocket implements Disposable {
     return this.received
   }
 
-  /** Everything that came until the other side ended the connection. */
+  /** Everything that arrives until the other side ends the connection. */
   async all(): Promise<string> {
     while (!this.#closed) await new Promise<void>((resolve) => (this.#wake = resolve))
     return this.received

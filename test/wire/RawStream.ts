@@ -1,5 +1,5 @@
 /**
- * A streaming worker as a foreign SDK has it: HTTP/2, envelopes and protocol buffers written and read by hand, after the
+ * A streaming worker like that of another SDK: HTTP/2, with envelopes and protocol buffers written and read by hand, by the
  * tables of the protocol. It shares no code with this package.
  */
 import { once } from "node:events"
@@ -35,7 +35,7 @@ export const struct = (field: number, object: Record<string, string | number>): 
 export const timestamp = (field: number, epochMs: number): Buffer =>
   message(field, int(1, Math.floor(epochMs / 1000)), int(2, (epochMs % 1000) * 1e6))
 
-/** What a message holds, by field number: numbers, and bytes that may be messages. */
+/** The fields of a message by number: numbers, and bytes that may be messages. */
 export class Fields {
   readonly #values = new Map<number, Array<number | Buffer>>()
 
@@ -107,7 +107,7 @@ export const envelope = (payload: Buffer, flags = 0): Buffer => {
   return Buffer.concat([head, payload])
 }
 
-/** Messages of the engine, by the number of their field. */
+/** The field numbers of the engine's messages. */
 export const REGISTERED = 1
 export const JOB = 2
 export const STEP_ACK = 3
@@ -165,15 +165,15 @@ export class RawStream implements AsyncDisposable {
     }
   }
 
-  /** Messages that have come and were not taken. */
+  /** How many messages have arrived and were not taken. */
   get waiting(): number {
     return this.#waiting.length
   }
 
-  /** The next message, which has to be of this kind. */
+  /** The next message; fails if it is of another kind. */
   async next(kind: number): Promise<Fields> {
     const fields = new Fields(await this.bytes())
-    if (!fields.has(kind)) throw new Error(`Another message was to come than ${kind}`)
+    if (!fields.has(kind)) throw new Error(`The next message is not of kind ${kind}`)
     return fields.message(kind)
   }
 
@@ -190,7 +190,7 @@ export class RawStream implements AsyncDisposable {
     )
   }
 
-  /** The next job, acknowledged. */
+  /** Takes the next job and acknowledges it. */
   async job(): Promise<Fields> {
     const job = await this.next(JOB)
     this.send(message(9, text(1, job.text(1))))

@@ -1,4 +1,4 @@
-/** A worker that speaks turns, request by request, as `Turns.ts` of the package documents them. Plain `fetch`. */
+/** A worker with the turn protocol, request by request with plain `fetch`, as `Turns.ts` of the package documents it. */
 import { type Answer, send } from "./RawClient.ts"
 
 export const registrationOf = (

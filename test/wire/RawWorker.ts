@@ -1,6 +1,6 @@
 /**
- * An existing polling worker as the wire sees it: it registers, polls, and reports, one request after the other, under
- * the control of a test. Plain `fetch`, no code of the package.
+ * A legacy polling worker as the wire sees it: it registers, polls and reports with single requests that a test controls. It
+ * uses plain `fetch`, and no code of the package.
  */
 import { type Answer, connect, send } from "./RawClient.ts"
 
@@ -68,7 +68,7 @@ export class RawWorker {
     return this.#send("GET", available === undefined ? "jobs" : `jobs?available=${available}`)
   }
 
-  /** Polls until there is a job, as it does while it is idle. */
+  /** Polls until there is a job, as an idle worker does. */
   async take(): Promise<RawJob> {
     for (let i = 0; i < 500; i++) {
       const { status, body } = await this.poll()

@@ -1,4 +1,4 @@
-/** Keys, roles and policies on the wire: every endpoint asks for a key that may do what it does. */
+/** Keys, roles and policies on the wire: every endpoint needs a key with the right to its action. */
 import { once } from "node:events"
 import { readFileSync } from "node:fs"
 import { afterEach, assert, beforeEach, describe, it, vi } from "vitest"
@@ -23,7 +23,7 @@ const restart = async (options: StartOptions = {}): Promise<void> => {
   server = await start({ bootstrapKey: BOOTSTRAP, ...options })
 }
 
-/** Without any key. */
+/** Restarts the server without keys. */
 const restartOpen = async (): Promise<void> => {
   await server.close()
   server = await start()
@@ -80,9 +80,9 @@ const makeRole = async (policy: object): Promise<{ roleId: string; policyId: str
 const emit = (key?: string, event = "order.placed") =>
   send("POST", "/ironflow.v1.IronflowService/Trigger", { event, data: {} }, { key })
 
-describe("the matrix", () => {
+describe("access", () => {
   const names = Object.keys(endpoints) as Array<EndpointName>
-  /** A request that gets as far as the handler. */
+  /** A request that reaches the handler. */
   const request = (name: EndpointName, options: Options) => {
     const { method } = endpoints[name]
     const path = pathOf(endpoints[name], { id: "none", name: "NONE", jobId: "none", policyId: "none" })
@@ -90,7 +90,7 @@ describe("the matrix", () => {
     return send(method, path, body, options)
   }
 
-  it("every endpoint but the health checks refuses no key, wrong keys, keys without the action and keys of another environment", async () => {
+  it("is refused by every endpoint but the health checks without a key, and with keys that are wrong, lack the action or have another environment", async () => {
     const nothing = await makeKey({ role_ids: [] })
     const elsewhere = await makeKey({ env_id: "env_staging", role_ids: ["role_admin"] })
 
@@ -119,7 +119,7 @@ describe("the matrix", () => {
     }
   })
 
-  it("every endpoint accepts a key with just its action, and no endpoint of another action does", async () => {
+  it("is given by each endpoint to a key with just its action, and to no key with another action", async () => {
     const keys = new Map<string, string>()
     for (const action of actions) {
       const { roleId } = await makeRole({ actions: action })
@@ -131,7 +131,7 @@ describe("the matrix", () => {
     for (const name of names) {
       const rule = accessTo(endpoints[name])
       if (typeof rule === "string" || name === "waitForRun" || name === "pollTurns") continue
-      // a fork shows what its source has recorded
+      // a fork shows the recorded steps of its source, which need `run:read`
       const key = name === "forkRun" ? forking.key : keys.get(rule.action)
       const answer = await request(name, { key })
       assert.notInclude([401, 403], answer.status, `${name}: ${answer.text}`)
@@ -141,7 +141,7 @@ describe("the matrix", () => {
     }
   })
 
-  it("a consumer group needs the right to groups of its name, and to its pattern", async () => {
+  it("to a consumer group needs the right to groups of its name, and to its pattern", async () => {
     const { roleId } = await makeRole({
       actions: "subscription:manage",
       resources: "group:printers"
@@ -175,14 +175,14 @@ describe("the matrix", () => {
     const { key: readerKey } = await makeKey({ role_ids: [reader.roleId] })
     const read = async (path: string, by: string) =>
       (await send("GET", `/api/v1/consumer-groups/printers${path}`, undefined, { key: by })).status
-    // what a group has given up is what its pattern brings
+    // dead letters have the events of the pattern, which need a right of their own
     assert.deepStrictEqual([await read("", readerKey), await read("/dead-letters", readerKey)], [200, 403])
     assert.strictEqual(await status("DELETE", "/api/v1/consumer-groups/packers"), 403)
     assert.strictEqual(await status("GET", "/api/v1/consumer-groups/printers"), 403)
     assert.strictEqual(await status("DELETE", "/api/v1/consumer-groups/printers"), 204)
   })
 
-  it("metrics and the description need a key that may read the engine", async () => {
+  it("to metrics and the description needs a key that may read the engine", async () => {
     const worker = await makeKey({ role_ids: ["role_worker"] })
     const nothing = await makeKey({ role_ids: [] })
     for (const path of ["/metrics", "/openapi.json"]) {
@@ -193,7 +193,7 @@ describe("the matrix", () => {
     }
   })
 
-  it("without a key nobody learns what exists", async () => {
+  it("without a key does not reveal which paths exist", async () => {
     const answer = await send("GET", "/api/v1/nothing", undefined, { key: "" })
     assert.deepStrictEqual([answer.status, answer.body.code], [401, "UNAUTHENTICATED"])
     assert.strictEqual((await send("GET", "/api/v1/nothing")).status, 404)
@@ -201,7 +201,7 @@ describe("the matrix", () => {
 })
 
 describe("keys", () => {
-  it("are shown once, in both spellings, and work", async () => {
+  it("are shown once, as `key` and as `secret`, and work", async () => {
     const made = await ok(
       send("POST", "/api/v1/apikeys", {
         name: "ci",
@@ -260,7 +260,7 @@ describe("keys", () => {
     assert.lengthOf(await names("default"), 0)
   })
 
-  it("cannot give more rights than they have", async () => {
+  it("cannot give keys more rights than they have", async () => {
     const { roleId } = await makeRole({ actions: "apikey:*" })
     const { key } = await makeKey({ role_ids: [roleId] })
     const make = (input: object) => send("POST", "/api/v1/apikeys", { name: "more", ...input }, { key })
@@ -274,7 +274,7 @@ describe("keys", () => {
       (await send("POST", `/api/v1/apikeys/${admin.id}/rotate`, undefined, { key })).status,
       403
     )
-    // the key of the operator spans all environments: it is not there for one that is bound
+    // the operator's key spans all environments: a key of one environment cannot see it
     assert.strictEqual((await send("GET", "/api/v1/apikeys/key_bootstrap", undefined, { key })).status, 404)
   })
 
@@ -301,7 +301,7 @@ describe("policies", () => {
     assert.strictEqual((await batch([{ event: "order.placed" }, { event: "payment.made" }])).status, 403)
   })
 
-  it("that deny win, and take effect at once", async () => {
+  it("that deny override others, and take effect at once", async () => {
     const { roleId } = await makeRole({ actions: "emit:*" })
     const { key } = await makeKey({ role_ids: ["role_developer", roleId] })
     assert.strictEqual((await emit(key)).status, 200)
@@ -323,7 +323,7 @@ describe("policies", () => {
     assert.strictEqual((await emit(key)).status, 200)
   })
 
-  it("apply where their condition is true; one that fails denies and is counted", async () => {
+  it("apply where their condition is true; a condition that fails denies and is counted", async () => {
     const { roleId, policyId } = await makeRole({
       actions: "emit:*",
       condition:
@@ -445,7 +445,7 @@ describe("bad input", () => {
   })
 })
 
-describe("while calls are in flight", () => {
+describe("on open connections", () => {
   const open = (key: string): Promise<WebSocket> =>
     new Promise((resolve, reject) => {
       const socket = new WebSocket(`${server.url.replace("http", "ws")}/api/v1/channel?token=${key}`)
@@ -470,7 +470,7 @@ describe("while calls are in flight", () => {
     return answer
   }
 
-  it("a subscription client without a valid key is told so", async () => {
+  it("a subscription client without a valid key gets an error that says so", async () => {
     for (const [apiKey, message] of [
       [undefined, "This engine wants an API key"],
       ["ifk_wrong", "The API key is not valid"]
@@ -505,7 +505,7 @@ describe("while calls are in flight", () => {
     assert.strictEqual(await ask(socket, 3, "GET", "/api/v1/secrets"), 200)
   })
 
-  it("denied subscriptions cannot be had by a wider pattern", async () => {
+  it("a denied subscription is also denied by a wider pattern", async () => {
     const { roleId } = await makeRole({ actions: "subscription:read" })
     const denial = { actions: "subscription:read", resources: "subscription:events:salary.*" }
     const { id } = await ok(send("POST", "/api/v1/policies", { name: "pay", effect: "deny", ...denial }))
@@ -616,7 +616,7 @@ describe("while calls are in flight", () => {
     const socket = await open(key)
     const wait = send("GET", `/api/v1/runs/${runIds[0]}/wait?timeout=30000`, undefined, { key })
     const gone = closed(socket)
-    // the wait is open once the server has it, which a call behind it on the same connection does not tell: ask for its use
+    // the wait is open once the server has its request: then the key has a time of last use
     await vi.waitFor(async () =>
       assert.isString((await ok(send("GET", `/api/v1/apikeys/${id}`))).last_used_at)
     )
@@ -644,7 +644,7 @@ describe("while calls are in flight", () => {
     assert.strictEqual((await emit("")).status, 401)
   })
 
-  it("a key that is deleted while many calls run is refused from the answer of its deletion on", async () => {
+  it("a key that is deleted while many calls run is refused once its deletion is answered", async () => {
     const { id, key } = await makeKey()
     let deleted = false
     const late: Array<number> = []
@@ -774,7 +774,7 @@ describe("pages of other origins", () => {
     return response.headers.get("access-control-allow-origin")
   }
 
-  it("are answered with keys when they are in corsOrigins, preflight included", async () => {
+  it("are answered with keys if they are in corsOrigins, also their preflight requests", async () => {
     await restart({ corsOrigins: ["https://app.example.com"] })
     assert.strictEqual((await preflight("https://app.example.com")).status, 204)
     assert.strictEqual(await allowed("https://app.example.com", "OPTIONS"), "https://app.example.com")
@@ -786,7 +786,7 @@ describe("pages of other origins", () => {
     }
   })
 
-  it("are answered without keys when they are on loopback", async () => {
+  it("are answered without keys if they are on loopback", async () => {
     await restartOpen()
     assert.strictEqual((await preflight("http://localhost:3000")).status, 204)
     assert.strictEqual(await allowed("http://localhost:3000"), "http://localhost:3000")
@@ -794,7 +794,7 @@ describe("pages of other origins", () => {
     assert.strictEqual((await preflight("https://app.example.com")).status, 403)
   })
 
-  it("an origin must be one", async () => {
+  it("are refused as options if they are no origins", async () => {
     for (const origin of ["*", "app.example.com", "https://app.example.com/path"]) {
       const failure = await start({ corsOrigins: [origin] }).catch((error: unknown) => error)
       assert.match(String(failure), /is not an origin/)
@@ -830,7 +830,7 @@ describe("listening", () => {
   })
 })
 
-it("keys, roles and policies survive a restart, and who changed them is on record", async () => {
+it("keys, roles and policies survive a restart, and the access log says who changed them", async () => {
   using database = temporaryDatabase()
   await restart({ filename: database.filename })
   const { roleId } = await makeRole({ actions: "emit:*", resources: "event:order.*" })

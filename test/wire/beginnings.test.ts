@@ -1,4 +1,4 @@
-/** How a connection may begin: in pieces of any size, for HTTP/1.1 and HTTP/2 on one port, or not at all. */
+/** The beginnings of connections: in pieces of any size, for HTTP/1.1 and HTTP/2 on one port, or not at all. */
 import { afterAll, assert, beforeAll, describe, it } from "vitest"
 import { freePort, type Running, Terminal } from "../Cli/Terminal.ts"
 import { makeCertificate } from "./Certificate.ts"
@@ -10,14 +10,14 @@ const frame = (type: number, flags: number, payload = Buffer.alloc(0)): Buffer =
   Buffer.concat([Buffer.from([0, 0, payload.length, type, flags, 0, 0, 0, 0]), payload])
 
 const PREFACE = Buffer.from("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n")
-/** The preface, settings, and a ping, whose answer says that the session works. */
+/** The preface, settings, and a ping, whose answer shows that the session works. */
 const asHttp2 = Buffer.concat([PREFACE, frame(4, 0), frame(6, 0, Buffer.from("is it on"))])
 const pong = frame(6, 1, Buffer.from("is it on")).toString("latin1")
 
 const asHttp1 = (method: string, path = "/health"): Buffer =>
   Buffer.from(`${method} ${path} HTTP/1.1\r\nHost: localhost\r\nContent-Length: 2\r\n\r\n{}`)
 
-/** The first line of the answer to each: methods that HTTP knows reach the table of routes. */
+/** Requests with the beginning of their answers: methods that HTTP knows reach the routes. */
 const answers: ReadonlyArray<readonly [string, Buffer, string]> = [
   ["HTTP/2", asHttp2, pong],
   ["GET", asHttp1("GET"), "HTTP/1.1 200 "],
@@ -32,7 +32,7 @@ const answers: ReadonlyArray<readonly [string, Buffer, string]> = [
 const literally = (text: string): RegExp => new RegExp(text.replace(/[^\w ]/g, (c) => `\\x${hex(c)}`))
 const hex = (character: string): string => character.charCodeAt(0).toString(16).padStart(2, "0")
 
-/** Sends the bytes in pieces; after each the server has to answer another client. */
+/** Sends the bytes in pieces; after each piece the server has to answer another client. */
 const sendInPieces = async (
   url: string,
   sockets: ReadonlyArray<{ readonly socket: RawSocket; readonly pieces: ReadonlyArray<Buffer> }>
@@ -65,19 +65,22 @@ describe("a connection to `ironflow serve`", () => {
   }, 40_000)
   afterAll(() => terminal[Symbol.asyncDispose]())
 
-  it.each(answers)("is answered wherever its beginning is cut in two: %s", async (_name, bytes, expected) => {
-    const cuts = await Promise.all(
-      Array.from({ length: bytes.length - 1 }, async (_, i) => ({
-        socket: await RawSocket.open(port),
-        pieces: splitAt(bytes, i + 1)
-      }))
-    )
+  it.each(answers)(
+    "is answered wherever its beginning is split in two: %s",
+    async (_name, bytes, expected) => {
+      const cuts = await Promise.all(
+        Array.from({ length: bytes.length - 1 }, async (_, i) => ({
+          socket: await RawSocket.open(port),
+          pieces: splitAt(bytes, i + 1)
+        }))
+      )
 
-    await sendInPieces(url, cuts)
+      await sendInPieces(url, cuts)
 
-    await Promise.all(cuts.map(({ socket }) => socket.until(literally(expected))))
-    for (const { socket } of cuts) socket[Symbol.dispose]()
-  })
+      await Promise.all(cuts.map(({ socket }) => socket.until(literally(expected))))
+      for (const { socket } of cuts) socket[Symbol.dispose]()
+    }
+  )
 
   it.each(answers)("is answered when it comes byte by byte: %s", async (_name, bytes, expected) => {
     using socket = await RawSocket.open(port)
@@ -98,7 +101,7 @@ describe("a connection to `ironflow serve`", () => {
   })
 
   it.each(["P", "PR", "PRI * HTTP/2.0\r\n\r\nSM\r\n\r"])(
-    "that ends after %j is told that this is no request",
+    "that ends after %j gets an error, since this is no request",
     async (beginning) => {
       using socket = await RawSocket.open(port)
       await socket.send(beginning)
@@ -109,7 +112,7 @@ describe("a connection to `ironflow serve`", () => {
     }
   )
 
-  it.each(["", "P", "PRI * HTTP/2.0"])("that is reset after %j harms nobody", async (beginning) => {
+  it.each(["", "P", "PRI * HTTP/2.0"])("that is reset after %j does not affect others", async (beginning) => {
     const socket = await RawSocket.open(port)
     await socket.send(beginning)
     socket.socket.resetAndDestroy()
@@ -129,12 +132,12 @@ describe("a connection to `ironflow serve`", () => {
     for (const socket of sockets) await socket.all()
   })
 
-  it("leaves nothing half open when its client is gone", async () => {
+  it("is closed on both sides when its client is gone", async () => {
     using socket = await RawSocket.open(port)
     await socket.send(asHttp2)
     await socket.until(literally(pong))
 
-    // what the kernel does for a process that dies: no word of HTTP/2
+    // as the kernel does for a process that dies: no frame of HTTP/2
     socket.socket.end()
 
     await new Promise((resolve) => socket.socket.once("close", resolve))
@@ -153,10 +156,10 @@ describe("a connection over TLS", () => {
   it.each([
     ["HTTP/2 by ALPN", ["h2"], asHttp2, pong],
     ["HTTP/1.1 by ALPN", ["http/1.1"], asHttp1("POST"), "HTTP/1.1 404 "],
-    ["HTTP/1.1 of whoever does not say", [], asHttp1("POST"), "HTTP/1.1 404 "],
+    ["HTTP/1.1 without ALPN", [], asHttp1("POST"), "HTTP/1.1 404 "],
     ["PROPFIND", [], asHttp1("PROPFIND"), "HTTP/1.1 404 "],
     ["PRI", ["http/1.1"], asHttp1("PRI"), "HTTP/1.1 400 "]
-  ])("is answered wherever its beginning is cut: %s", async (_name, alpn, bytes, expected) => {
+  ])("is answered wherever its beginning is split: %s", async (_name, alpn, bytes, expected) => {
     await using ironflow = await start({ tls })
     const whole = [...Array(Math.min(bytes.length - 1, 40)).keys()].map((i) => splitAt(bytes, i + 1))
     const cuts = await Promise.all(
@@ -187,7 +190,7 @@ describe("a connection over TLS", () => {
     }
   )
 
-  it("of HTTP/2 whose client is gone leaves nothing half open", async () => {
+  it("of HTTP/2 is closed on both sides when its client is gone", async () => {
     await using ironflow = await start({ tls })
     using socket = await RawSocket.open(ironflow.port, { alpn: ["h2"] })
     await socket.send(asHttp2)
@@ -199,8 +202,8 @@ describe("a connection over TLS", () => {
   })
 })
 
-describe("a connection that takes its time", () => {
-  it.each(["", "P", "PR", "PRI * HTTP/2.0"])("is ended when it has said only %j", async (text) => {
+describe("a slow connection", () => {
+  it.each(["", "P", "PR", "PRI * HTTP/2.0"])("is ended when it has sent only %j", async (text) => {
     await using ironflow = await start({ bodyTimeoutMs: 100 })
     using socket = await RawSocket.open(ironflow.port)
     if (text !== "") await socket.send(text)
@@ -210,7 +213,7 @@ describe("a connection that takes its time", () => {
     assert.match(answer, text === "" ? /^$/ : /^HTTP\/1\.1 408 /)
   })
 
-  it("is ended when it speaks HTTP/2 without a request, whatever else it sends", async () => {
+  it("is ended when it sends no request over HTTP/2, whatever else it sends", async () => {
     await using ironflow = await start({ bodyTimeoutMs: 300 })
     using socket = await RawSocket.open(ironflow.port)
     const answer = socket.all()
@@ -221,15 +224,15 @@ describe("a connection that takes its time", () => {
     clearInterval(pings)
   })
 
-  it("is ended even when a byte comes now and then", async () => {
+  it("is ended even if it sends a byte from time to time", async () => {
     await using ironflow = await start({ bodyTimeoutMs: 300 })
     using socket = await RawSocket.open(ironflow.port)
     const answer = socket.all()
     const bytes = [...PREFACE]
-    const drip = setInterval(() => void socket.send(Buffer.from(bytes.splice(0, 1))), 50)
+    const slowBytes = setInterval(() => void socket.send(Buffer.from(bytes.splice(0, 1))), 50)
 
     assert.match(await answer, /^HTTP\/1\.1 408 /)
-    clearInterval(drip)
+    clearInterval(slowBytes)
     assert.isAbove(bytes.length, 0)
   })
 })

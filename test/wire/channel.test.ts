@@ -1,4 +1,4 @@
-/** Calls on one connection, by a client that knows nothing but the rules of the frames. */
+/** Calls on one connection, by a client that knows only the format of the frames. */
 import { once } from "node:events"
 import { afterEach, assert, beforeEach, describe, it } from "vitest"
 import { WebSocket } from "ws"
@@ -14,18 +14,18 @@ afterEach(async () => {
   await ironflow.close()
 })
 
-interface Answered {
+interface Answer {
   readonly status: number
   readonly body: any
 }
 
-/** A channel that notes what comes, by id. */
+/** A channel that records the answers by id. */
 const open = async (headers: Record<string, string> = {}) => {
   const socket = new WebSocket(`ws://127.0.0.1:${ironflow.port}/api/v1/channel`, { headers })
   sockets.push(socket)
-  const answers = new Map<string, Answered>()
+  const answers = new Map<string, Answer>()
   let waiting: { readonly ids: ReadonlyArray<string>; readonly resolve: () => void } | undefined
-  const look = () => {
+  const check = () => {
     if (waiting?.ids.every((id) => answers.has(id)) === true) waiting.resolve()
   }
   socket.on("message", (data) => {
@@ -36,7 +36,7 @@ const open = async (headers: Record<string, string> = {}) => {
       answers.set(id, { status: Number(status), body: text === "" ? undefined : JSON.parse(text) })
       rest = rest.slice(end + 1 + Number(length))
     }
-    look()
+    check()
   })
   await once(socket, "open")
   return {
@@ -47,10 +47,10 @@ const open = async (headers: Record<string, string> = {}) => {
       return `${id} ${method} ${path} ${text.length}\n${text}`
     },
     until: (...ids: ReadonlyArray<number>) =>
-      new Promise<ReadonlyArray<Answered>>((resolve) => {
+      new Promise<ReadonlyArray<Answer>>((resolve) => {
         const keys = ids.map(String)
         waiting = { ids: keys, resolve: () => resolve(keys.map((id) => answers.get(id)!)) }
-        look()
+        check()
       })
   }
 }
@@ -109,13 +109,13 @@ describe("a channel", () => {
     assert.deepStrictEqual((await elsewhere.until(1))[0]?.body.runIds ?? [], [])
   })
 
-  it("does not answer a call that was taken back", async () => {
+  it("does not answer a cancelled call", async () => {
     const { answers, message, socket, until } = await open()
     const runId = await startRun()
     socket.send(message(3, "GET", `/api/v1/runs/${runId}/wait?timeout=30000`))
 
     socket.send(message(3, "CANCEL", "-"))
-    // the id is free again, which it is not while the call lasts
+    // the id is free again, since the call has ended
     socket.send(message(3, "GET", "/health"))
     const [again] = await until(3)
 
@@ -126,9 +126,9 @@ describe("a channel", () => {
   it.each([
     ["no line", "1 GET /health"],
     ["a text that ends too early", "1 POST /health 10\n{}"],
-    ["a length that is none", "1 GET /health x\n"],
-    ["an id that is none", "x GET /health 0\n"],
-    ["words that are missing", "1 0\n"],
+    ["an invalid length", "1 GET /health x\n"],
+    ["an invalid id", "x GET /health 0\n"],
+    ["missing words", "1 0\n"],
     ["a frame of bytes", Buffer.from("1 GET /health 0\n")]
   ])("is closed by %s", async (_, frame) => {
     const { socket } = await open()
@@ -144,7 +144,7 @@ describe("a channel", () => {
     const { message, socket } = await open()
     const runId = await startRun()
 
-    // it waits, however long the server takes to come to the next
+    // this call still waits when the server comes to the next one
     socket.send(message(1, "GET", `/api/v1/runs/${runId}/wait?timeout=30000`) + message(1, "GET", "/health"))
 
     assert.strictEqual((await once(socket, "close"))[0], 1002)

@@ -19,7 +19,7 @@ afterAll(() => ironflow.close())
 const placeOrder = async (data: unknown = { orderId: "o-1" }): Promise<string> =>
   (await connect(ironflow.url, "Trigger", { event: "order.placed", data })).body.runIds[0]
 
-/** Runs until one of them has a job for the run. */
+/** Takes jobs until one is for this run, and completes the others. */
 const jobOf = async (runId: string) => {
   for (;;) {
     const job = await worker.take()
@@ -39,7 +39,7 @@ const completeOrder = async (output?: unknown): Promise<string> => {
   return runId
 }
 
-/** Calls that find nothing of other tests. */
+/** Calls in a separate environment, which has no data of other tests. */
 const inEnvironment = (environment: string) => ({
   call: (method: string, path: string, body?: unknown) =>
     send(ironflow.url, method, path, body, {
@@ -100,7 +100,7 @@ describe("events", () => {
     ["an array", [1]],
     ["text", "x"],
     ["null", null]
-  ])("keeps data that is %s as it came", async (_, data) => {
+  ])("keeps data that is %s unchanged", async (_, data) => {
     const job = await jobOf(await placeOrder(data))
 
     assert.deepStrictEqual(job.event.data, data)
@@ -229,7 +229,7 @@ describe("events", () => {
     })
   })
 
-  it("says that runs go on when TriggerSync takes too long", async () => {
+  it("says that runs continue when TriggerSync takes too long", async () => {
     const { status, body } = await connect(ironflow.url, "TriggerSync", {
       event: "order.placed",
       data: {},
@@ -309,7 +309,7 @@ describe("runs", () => {
     assert.deepInclude(body.error, { message: "card declined", code: "STEP_FAILED", retryable: false })
   })
 
-  it.each(["failed", "FAILED", "RUN_STATUS_FAILED"])("filters runs by the status %s", async (status) => {
+  it.each(["failed", "FAILED", "RUN_STATUS_FAILED"])("filters runs by status %s", async (status) => {
     const id = await placeOrder()
     await placeOrder()
     await worker.update(await jobOf(id), { status: "failed", error: { message: "no", retryable: false } })
@@ -338,7 +338,7 @@ describe("runs", () => {
     assert.notStrictEqual(second.runs[0].id, first.runs[0].id)
   })
 
-  it("cancels with the empty reason that clients send, and leaves ended runs as they are", async () => {
+  it("cancels with the empty reason that clients send, and does not change ended runs", async () => {
     const id = await placeOrder()
 
     const first = await connect(ironflow.url, "CancelRun", { id, reason: "" })
@@ -373,7 +373,7 @@ describe("runs", () => {
     assert.notStrictEqual(body.status, "RUN_STATUS_PAUSED")
   })
 
-  it("requests a pause of a running run: steps of a worker that does not know pauses are kept until its job ends", async () => {
+  it("requests a pause of a running run, which takes effect when the job of a worker that does not know pauses ends", async () => {
     const id = await placeOrder()
     const job = await jobOf(id)
     const getRun = async () => (await connect(ironflow.url, "GetRun", { id })).body.status
@@ -470,7 +470,7 @@ describe("runs", () => {
 })
 
 describe("inspection", () => {
-  it("is healthy, over both dialects", async () => {
+  it("answers health checks over Connect and over REST", async () => {
     const overConnect = await connect(ironflow.url, "Health")
     const overRest = await send(ironflow.url, "GET", "/health", undefined, {})
 
@@ -520,7 +520,7 @@ describe("inspection", () => {
     assert.strictEqual(missing.body.message, "Function not found: nope")
   })
 
-  it("keeps environments apart by header", async () => {
+  it("separates environments by header", async () => {
     const id = await placeOrder()
     const { status } = await send(
       ironflow.url,
@@ -548,7 +548,7 @@ describe("inspection", () => {
     assert.strictEqual(info.body.connectedWorkers, 1)
   })
 
-  it("counts for Prometheus", async () => {
+  it("has metrics for Prometheus", async () => {
     await completeOrder()
 
     const { text, type } = await send(ironflow.url, "GET", "/metrics")

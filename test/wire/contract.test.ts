@@ -1,4 +1,4 @@
-/** What both sides of the contract rely on: how runs, statuses and errors travel, and that the schemas tell the truth. */
+/** What both sides of the contract rely on: the encoding of runs, statuses and errors, and that the schemas are right. */
 import { assert, describe, it } from "vitest"
 import {
   ConnectionError,
@@ -54,7 +54,7 @@ describe("a run", () => {
     ["completed", "RUN_STATUS_COMPLETED"],
     ["failed", "RUN_STATUS_FAILED"],
     ["cancelled", "RUN_STATUS_CANCELLED"]
-  ] as const)("that is %s travels as %s and comes back as it was", (status, wire) => {
+  ] as const)("that is %s is sent as %s and read unchanged", (status, wire) => {
     const encoded = encodeRun({ ...run, status })
 
     assert.strictEqual(encoded.status, wire)
@@ -141,15 +141,12 @@ describe("an error", () => {
     ],
     [500, '{"details":[5]}', IronflowError, '{"details":[5]}'],
     [500, "", IronflowError, "emit failed with status 500"]
-  ])(
-    "of another server with status %d and body %j is made from what it says",
-    (status, body, Class, message) => {
-      const error = readFailure(status, body, "emit")
+  ])("of another server with status %d and body %j has its message", (status, body, Class, message) => {
+    const error = readFailure(status, body, "emit")
 
-      assert.instanceOf(error, Class)
-      assert.strictEqual(error.message, message)
-    }
-  )
+    assert.instanceOf(error, Class)
+    assert.strictEqual(error.message, message)
+  })
 })
 
 describe("a lenient reader", () => {
@@ -188,7 +185,7 @@ describe("a lenient reader", () => {
   })
 })
 
-it("answers fit the schemas that describe them", async () => {
+it("answers fit their schemas", async () => {
   await using ironflow = await start()
   const worker = new RawWorker(ironflow.url, [{ id: "ship-order", triggers: [{ event: "order.placed" }] }])
   await worker.register()
@@ -231,7 +228,7 @@ it("every frame of a subscription client is declared in the row of its socket", 
     }
     if ("sent" in frame && typeof frame.sent === "object" && "type" in frame.sent) {
       const { sent } = frame
-      // one that no server knows
+      // an ack type that no server knows
       if ("ackType" in sent && sent.ackType === "later") assert.throws(() => decode(sent), "Frame: ")
       else assert.deepInclude<object>(decode(sent), { type: sent.type })
       types.add(sent.type)
@@ -241,7 +238,7 @@ it("every frame of a subscription client is declared in the row of its socket", 
   assert.isAtLeast(types.size, 7)
 })
 
-it("the paths that are documented by name are those of calls", () => {
+it("the documented paths are paths of calls", () => {
   const paths = new Set(Object.values(endpoints).map(({ path }) => path))
 
   for (const path of Object.values(API_ENDPOINTS)) assert.isTrue(paths.has(path), path)

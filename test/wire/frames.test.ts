@@ -1,4 +1,4 @@
-/** Whatever arrives on a socket of a running engine ends at worst that connection, with a frame that names the problem. */
+/** Bad input on a socket of a running engine ends at most that connection, with a frame that names the problem. */
 import { once } from "node:events"
 import { afterAll, assert, beforeAll, describe, it, vi } from "vitest"
 import { WebSocket } from "ws"
@@ -19,7 +19,7 @@ afterAll(() => terminal[Symbol.asyncDispose]())
 
 const deep = (levels: number): string => "[".repeat(levels) + "]".repeat(levels)
 
-interface Heard {
+interface Received {
   readonly frames: ReadonlyArray<any>
   readonly code: number
 }
@@ -30,8 +30,8 @@ const connect = async (path: string): Promise<WebSocket> => {
   return socket
 }
 
-/** Sends the frame, and listens until the connection ends. */
-const say = async (path: string, frame: string | Buffer): Promise<Heard> => {
+/** Sends the frame, and collects the answers until the connection ends. */
+const say = async (path: string, frame: string | Buffer): Promise<Received> => {
   const socket = await connect(path)
   const frames: Array<unknown> = []
   socket.on("message", (data) => frames.push(JSON.parse(String(data))))
@@ -40,7 +40,7 @@ const say = async (path: string, frame: string | Buffer): Promise<Heard> => {
   return { frames, code }
 }
 
-/** Sends the frame, and returns the first that comes. */
+/** Sends the frame, and returns the first answer. */
 const ask = async (path: string, frame: string): Promise<any> => {
   const socket = await connect(path)
   socket.send(frame)
@@ -49,7 +49,7 @@ const ask = async (path: string, frame: string): Promise<any> => {
   return JSON.parse(String(data))
 }
 
-const stillThere = async (): Promise<void> => {
+const engineIsWell = async (): Promise<void> => {
   assert.strictEqual((await send(url, "GET", "/health")).status, 200)
   assert.notInclude(server.output(), "because of a bug")
 }
@@ -59,41 +59,41 @@ const subscribe = (options: string): string =>
 
 describe("/ws", () => {
   it.each([
-    ["a filter that is no text", subscribe('{"filter":{"toString":1}}'), "must be a string"],
-    ["a filter in arrays", subscribe(`{"filter":${deep(50)}}`), "must be a string"],
+    ["a filter that is no string", subscribe('{"filter":{"toString":1}}'), "must be a string"],
+    ["a filter of nested arrays", subscribe(`{"filter":${deep(50)}}`), "must be a string"],
     ["a replay that is no number", subscribe('{"replay":{"toString":1}}'), '{"toString":1}'],
-    ["a buffer that is none", subscribe('{"buffer":{"maxBytes":{"toString":1}}}'), '{"toString":1}'],
-    ["a mode that is none", subscribe('{"ackMode":{"toJSON":1}}'), '{"toJSON":1}'],
-    ["another mode that is none", subscribe(`{"backpressure":${deep(90)}}`), "[[[[...]]]]".slice(0, 4)],
-    ["a group that is none", subscribe('{"consumerGroup":{"toString":1}}'), "must be a string"],
-    ["a namespace that is none", subscribe('{"consumerGroup":"g","namespace":[]}'), "must be a string"],
-    ["a pattern that is none", '{"type":"subscribe","subscription":{"pattern":{"toString":1}}}', "string"],
-    ["a subscription that is none", '{"type":"subscribe","subscription":7}', "needs a `subscription`"],
+    ["an invalid buffer", subscribe('{"buffer":{"maxBytes":{"toString":1}}}'), '{"toString":1}'],
+    ["an invalid ack mode", subscribe('{"ackMode":{"toJSON":1}}'), '{"toJSON":1}'],
+    ["an invalid backpressure", subscribe(`{"backpressure":${deep(90)}}`), "[[[[...]]]]".slice(0, 4)],
+    ["an invalid group", subscribe('{"consumerGroup":{"toString":1}}'), "must be a string"],
+    ["an invalid namespace", subscribe('{"consumerGroup":"g","namespace":[]}'), "must be a string"],
+    ["an invalid pattern", '{"type":"subscribe","subscription":{"pattern":{"toString":1}}}', "string"],
+    ["an invalid subscription", '{"type":"subscribe","subscription":7}', "needs a `subscription`"],
     [
-      "a position that is none",
+      "an invalid position",
       '{"type":"subscribe","subscription":{"pattern":"events:a","resume":{"after":"x.y"}}}',
       '"x.y"'
     ]
-  ])("refuses %s, and goes on", async (_what, frame, problem) => {
+  ])("refuses %s, and continues", async (_what, frame, problem) => {
     const answer = await ask("/ws", frame)
 
     assert.strictEqual(answer.results[0].status, "error")
     assert.include(answer.results[0].message, problem)
-    await stillThere()
+    await engineIsWell()
   })
 
   it.each([
-    ["a type that is none", '{"type":{"toString":1}}', '{"toString":1}'],
+    ["an invalid type", '{"type":{"toString":1}}', '{"toString":1}'],
     ["no object", "[]", "must be a JSON object"],
     ["no JSON", "{", "must be a JSON object"],
     ["an unknown subscription", '{"type":"unsubscribe","subscriptionId":{"toString":1}}', '{"toString":1}'],
-    ["an ack of nothing", '{"type":"ack","eventId":{"toString":1},"ackType":"ack"}', "needs an eventId"]
-  ])("complains about %s, and goes on", async (_what, frame, problem) => {
+    ["an ack without an event", '{"type":"ack","eventId":{"toString":1},"ackType":"ack"}', "needs an eventId"]
+  ])("complains about %s, and continues", async (_what, frame, problem) => {
     const answer = await ask("/ws", frame)
 
     assert.strictEqual(answer.type, "error")
     assert.include(answer.message, problem)
-    await stillThere()
+    await engineIsWell()
   })
 
   it.each([
@@ -102,13 +102,13 @@ describe("/ws", () => {
     `{"type":"subscribe","subscription":${deep(10_000)}}`,
     `{"type":"ack","eventId":${deep(10_000)}}`,
     `{"type":"unsubscribe","subscriptionId":${deep(10_000)}}`
-  ])("ends the connection of who nests 10,000 levels deep", async (frame) => {
+  ])("ends the connection for a frame with 10,000 levels", async (frame) => {
     const { code, frames } = await say("/ws", frame)
 
     assert.strictEqual(code, 1008)
     assert.deepInclude(frames[0], { type: "error", code: "LIMIT_EXCEEDED" })
     assert.match(frames[0].message, /Nesting of a frame .* the limit is 100 levels/)
-    await stillThere()
+    await engineIsWell()
   })
 })
 
@@ -120,30 +120,30 @@ describe("/rpc/worker", () => {
     ["headers that are null", request({ headers: null }), "`headers`"],
     ["headers that are a number", request({ headers: 7 }), "`headers`"],
     ["headers that are an object", request({ headers: { a: "b" } }), "`headers`"],
-    ["odd things among the headers", request({ headers: [null] }), "`headers`"],
-    ["headers that are no texts", request({ headers: [["a", { toString: 1 }]] }), "`headers`"],
+    ["odd values in the headers", request({ headers: [null] }), "`headers`"],
+    ["headers that are no strings", request({ headers: [["a", { toString: 1 }]] }), "`headers`"],
     ["an id that is an object", request({ id: { toString: 1 } }), "`id`"],
     ["an id that is very long", request({ id: "1".repeat(1000) }), "`id`"],
-    ["a call that is none", request({ tag: "toString" }), "names a call"],
+    ["an unknown call", request({ tag: "toString" }), "names a call"],
     ["a call that is an object", request({ tag: { toString: 1 } }), "names a call"],
-    ["a kind that is none", '{"_tag":"Nothing"}', "`_tag`"],
+    ["an unknown kind", '{"_tag":"Nothing"}', "`_tag`"],
     ["a kind that is an object", '{"_tag":{"toString":1}}', "`_tag`"],
-    ["an ack of nothing", '{"_tag":"Ack","requestId":{"toString":1}}', "`requestId`"],
-    ["an interrupt of nothing", '{"_tag":"Interrupt"}', "`requestId`"],
+    ["an ack without a request", '{"_tag":"Ack","requestId":{"toString":1}}', "`requestId`"],
+    ["an interrupt without a request", '{"_tag":"Interrupt"}', "`requestId`"],
     ["a list", "[]", "a JSON object"],
     ["no JSON", "{", "a JSON object"],
     [
-      "an id in arrays",
+      "an id of nested arrays",
       `{"_tag":"Request","tag":"work","payload":{},"headers":[],"id":${deep(10_000)}}`,
       "levels"
     ],
     [
-      "a call in arrays",
+      "a call of nested arrays",
       `{"_tag":"Request","tag":${deep(10_000)},"payload":{},"headers":[],"id":"1"}`,
       "levels"
     ],
     [
-      "a payload in arrays",
+      "a payload of nested arrays",
       `{"_tag":"Request","tag":"work","payload":${deep(10_000)},"headers":[],"id":"1"}`,
       "levels"
     ]
@@ -153,7 +153,7 @@ describe("/rpc/worker", () => {
     assert.strictEqual(code, 1008)
     assert.strictEqual(frames.at(-1).type, "error")
     assert.include(frames.at(-1).message, problem)
-    await stillThere()
+    await engineIsWell()
   })
 
   it("ends the connection for binary frames", async () => {
@@ -171,7 +171,7 @@ describe("/rpc/worker", () => {
       assert.strictEqual(answer.exit._tag, "Failure")
       assert.notInclude(JSON.stringify(answer), "INTERNAL_ERROR")
     }
-    await stillThere()
+    await engineIsWell()
   })
 })
 
@@ -186,16 +186,16 @@ describe("the channel", () => {
     assert.match(String(data), /^1 400 \d+\n/)
     assert.include(String(data), "the limit is 100 levels")
     socket.close()
-    await stillThere()
+    await engineIsWell()
   })
 
   it.each(["nonsense", "1 POST\n", "x POST / 0\n", "1 POST / 99\n{}", deep(10_000)])(
-    "ends for a frame that is none",
+    "ends for a frame that cannot be read",
     async (frame) => {
       const { code } = await say("/api/v1/channel", frame)
 
       assert.strictEqual(code, 1002)
-      await stillThere()
+      await engineIsWell()
     }
   )
 })
@@ -211,7 +211,7 @@ describe("a watch", () => {
 
     await vi.waitFor(() => assert.include(keys, "a"))
     socket.close()
-    await stillThere()
+    await engineIsWell()
   })
 })
 
@@ -219,11 +219,11 @@ describe("a ConnectRPC stream", () => {
   const register = (turns: string): Buffer => message(1, text(1, "w-1"), text(2, "host"), text(100, turns))
 
   it.each([
-    ["a registration in arrays", register(deep(10_000)), "levels"],
-    ["a registration of odd things", register('{"registration":{"toString":1}}'), "Register"],
+    ["a registration of nested arrays", register(deep(10_000)), "levels"],
+    ["a registration of odd values", register('{"registration":{"toString":1}}'), "Register"],
     ["a registration that is no JSON", register("{"), "Register"],
     ["bytes that are no message", Buffer.from([0xff, 0xff, 0xff, 0xff, 0xff, 0xff]), "cannot be read"],
-    ["something before the registration", message(9, text(1, "job")), "first message"]
+    ["another message before the registration", message(9, text(1, "job")), "first message"]
   ])("ends for %s", async (_what, payload, problem) => {
     await using stream = new RawStream(url)
     stream.send(payload)
@@ -231,7 +231,7 @@ describe("a ConnectRPC stream", () => {
     await stream.closed()
 
     assert.include(stream.end?.error?.message, problem)
-    await stillThere()
+    await engineIsWell()
   })
 
   it("ends for a struct of 10,000 levels", async () => {
@@ -244,16 +244,16 @@ describe("a ConnectRPC stream", () => {
     await stream.closed()
 
     assert.include(stream.end?.error?.message, "100 levels deep")
-    await stillThere()
+    await engineIsWell()
   })
 
-  it("ends for an envelope that is too large, or has flags of its own", async () => {
+  it("ends for an envelope that is too large, or has unknown flags", async () => {
     for (const bytes of [envelope(Buffer.alloc(0), 7), Buffer.from([0, 0xff, 0xff, 0xff, 0xff])]) {
       await using stream = new RawStream(url)
       stream.stream.write(bytes)
       await stream.closed()
       assert.isString(stream.end?.error?.message)
     }
-    await stillThere()
+    await engineIsWell()
   })
 })

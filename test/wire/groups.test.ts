@@ -18,14 +18,14 @@ afterEach(() => ironflow.close())
 const rest = (method: string, path = "", body?: unknown) =>
   send(ironflow.url, method, `/api/v1/consumer-groups${path}`, body)
 const call = (method: string, body: unknown) => connect(ironflow.url, method, body, "PubSubService")
-/** Everything that is answered is in the row. */
+/** Checks that the row describes the whole answer. */
 const described = <A>({ answer }: Row<A>, body: unknown) =>
   assert.deepStrictEqual(encoder(answer!)(reader(answer!)(body)!), body)
 
 const printers = { name: "printers", pattern: "topic:news" }
 
-describe("over REST", () => {
-  it("a group is created, read, updated, paused, resumed and deleted", async () => {
+describe("consumer groups over REST", () => {
+  it("are created, read, updated, paused, resumed and deleted", async () => {
     const created = await rest("POST", "", {
       ...printers,
       filter: "event.data.i > 1",
@@ -94,31 +94,31 @@ describe("over REST", () => {
     assert.deepStrictEqual([gone.status, gone.body.code], [404, "CONSUMER_GROUP_NOT_FOUND"])
   })
 
-  it("dead letters are listed in pages, and retried", async () => {
+  it("list dead letters in pages, and retry them", async () => {
     await rest("POST", "", printers)
     const socket = new WebSocket(`${ironflow.url.replace("http", "ws")}/ws`)
-    const heard: Array<{ readonly type: string; readonly eventId?: string }> = []
-    const hears = async (count: number) => {
-      while (heard.length < count) await once(socket, "message")
+    const received: Array<{ readonly type: string; readonly eventId?: string }> = []
+    const receives = async (count: number) => {
+      while (received.length < count) await once(socket, "message")
     }
-    socket.on("message", (data) => heard.push(JSON.parse(String(data))))
+    socket.on("message", (data) => received.push(JSON.parse(String(data))))
     await once(socket, "open")
     const options = { consumerGroup: "printers", ackMode: "manual" }
     socket.send(JSON.stringify({ type: "subscribe", subscription: { pattern: "topic:news", options } }))
-    await hears(1)
+    await receives(1)
     for (const i of [1, 2])
       await connect(ironflow.url, "Publish", { topic: "news", data: { i } }, "PubSubService")
-    await hears(3)
-    for (const [requestId, { eventId }] of heard.slice(1).entries()) {
+    await receives(3)
+    for (const [requestId, { eventId }] of received.slice(1).entries()) {
       socket.send(JSON.stringify({ type: "ack", eventId, ackType: "term", requestId, reason: "torn" }))
     }
-    await hears(5)
+    await receives(5)
 
     const { body } = await rest("GET", "/printers/dead-letters?limit=1")
     described(rows.groupDeadLetters, body)
     const letter = {
       position: 1,
-      event: { id: heard[1]!.eventId, name: "news", version: 1, data: { i: 1 }, timestamp: "<time>" },
+      event: { id: received[1]!.eventId, name: "news", version: 1, data: { i: 1 }, timestamp: "<time>" },
       reason: "torn",
       attempts: 1,
       failedAt: "<time>"
@@ -137,10 +137,10 @@ describe("over REST", () => {
     assert.deepStrictEqual(await retry({ position: 1 }), { retrying: 1 })
     assert.strictEqual((await retry({ position: 1 })).code, "INVALID_STATE")
     assert.deepStrictEqual([await retry(), await retry({})], [{ retrying: 1 }, { retrying: 0 }])
-    await hears(7)
+    await receives(7)
     assert.deepStrictEqual(
-      heard.slice(5).map(({ eventId }) => eventId),
-      heard.slice(1, 3).map(({ eventId }) => eventId)
+      received.slice(5).map(({ eventId }) => eventId),
+      received.slice(1, 3).map(({ eventId }) => eventId)
     )
     for (const query of ["?limit=0", "?limit=1001", "?after=-1"]) {
       assert.strictEqual((await rest("GET", `/printers/dead-letters${query}`)).status, 400, query)
@@ -150,7 +150,7 @@ describe("over REST", () => {
     await once(socket, "close")
   })
 
-  it("groups are listed by query, in pages", async () => {
+  it("are listed by query, in pages", async () => {
     for (const namespace of ["a", "b", "c"]) await rest("POST", "", { ...printers, namespace })
     await rest("POST", "/printers/pause?namespace=b")
     const list = async (query: string) => {
@@ -196,7 +196,7 @@ describe("over REST", () => {
 })
 
 describe("a legacy client", () => {
-  it("creates a group with the enums of the protocol, and gets the fields that it knows", async () => {
+  it("creates a group with the enums of the protocol, and gets only fields that it knows", async () => {
     const { body, status, text } = await call("CreateConsumerGroup", {
       namespace: "",
       ...printers,

@@ -1,4 +1,4 @@
-/** Bad input: a clear error, in bounded time and memory. */
+/** Bad input gets a clear error, in bounded time and memory. */
 import { connect as connectSocket, type Socket } from "node:net"
 import { afterAll, assert, beforeAll, describe, it } from "vitest"
 import { type Ironflow, start } from "./Ironflow.ts"
@@ -12,7 +12,7 @@ afterAll(() => ironflow.close())
 
 const trigger = "/ironflow.v1.IronflowService/Trigger"
 
-/** What comes back on a connection until it is closed. */
+/** Sends text, and returns everything that comes back until the connection is closed. */
 const exchange = (text: string, andThen: (socket: Socket) => void = () => undefined): Promise<string> =>
   new Promise((resolve, reject) => {
     const socket = connectSocket(ironflow.port, "127.0.0.1", () => {
@@ -52,7 +52,7 @@ describe("a body", () => {
     assert.match(answer.body.message, message)
   })
 
-  it("that is no UTF-8 is refused", async () => {
+  it("that is not UTF-8 is refused", async () => {
     const response = await fetch(ironflow.url + trigger, {
       method: "POST",
       body: new Uint8Array([0x22, 0xff, 0x22])
@@ -83,7 +83,7 @@ describe("a body", () => {
     assert.include(answer, "The body is too large: 99999999999 bytes, and the limit is 10000 bytes")
   })
 
-  it("that turns out to be too large is refused at the limit", async () => {
+  it("of unknown size is refused when it exceeds the limit", async () => {
     const chunk = `2710\r\n${"x".repeat(10_000)}\r\n`
     const answer = await exchange(
       `POST ${trigger} HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n${chunk}${chunk}`
@@ -99,7 +99,7 @@ describe("a body", () => {
     assert.strictEqual(status, 200)
   })
 
-  it("that does not arrive in time is given up", async () => {
+  it("that does not arrive in time is refused", async () => {
     const answer = await exchange(
       `POST ${trigger} HTTP/1.1\r\nHost: localhost\r\nContent-Length: 100\r\n\r\n{"event"`
     )
@@ -227,7 +227,7 @@ describe("a request", () => {
 })
 
 describe("another version of the protocol", () => {
-  it("is no obstacle: unknown fields and headers are ignored", async () => {
+  it("is accepted, and its unknown fields and headers are ignored", async () => {
     const { status } = await send(
       ironflow.url,
       "POST",
@@ -239,7 +239,7 @@ describe("another version of the protocol", () => {
     assert.strictEqual(status, 200)
   })
 
-  it("of a worker with newer turns gets the version that the engine knows", async () => {
+  it("of a worker's turns is answered with the version that the engine knows", async () => {
     const { body } = await send(ironflow.url, "POST", "/api/v1/workers/worker-9/register", {
       capabilities: { turns: 2 },
       instance: "i",

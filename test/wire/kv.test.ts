@@ -1,4 +1,4 @@
-/** Transcripts of the key-value store and of configurations, as legacy clients speak. */
+/** Transcripts of the key-value store and of configurations, with requests of legacy clients. */
 import { once } from "node:events"
 import { afterAll, assert, beforeAll, beforeEach, describe, it } from "vitest"
 import { WebSocket } from "ws"
@@ -54,7 +54,7 @@ describe("buckets", () => {
 })
 
 describe("keys", () => {
-  it("hold the bytes of the body, and give them back as base64", async () => {
+  it("store the bytes of the body, and return them as base64", async () => {
     const put = await call("PUT", `${KEYS}/user:1`, "plain", octets)
     assert.deepStrictEqual(put.body, { revision: put.body.revision })
     const { created_at, ...entry } = (await call("GET", `${KEYS}/user:1`)).body
@@ -119,7 +119,7 @@ describe("keys", () => {
   })
 
   it.for([
-    ["JSON that is none", "{", { "content-type": "application/json" }, "announced as JSON"],
+    ["invalid JSON", "{", { "content-type": "application/json" }, "announced as JSON"],
     ["a value over the limit", "x".repeat(2 ** 20 + 1), octets, "1048576 bytes"],
     [
       "conditions that contradict each other",
@@ -137,7 +137,7 @@ describe("keys", () => {
 })
 
 describe("configurations", () => {
-  it("are set, read, patched, listed with data and deleted again and again", async () => {
+  it("are set, read, patched, listed with data, and can be deleted repeatedly", async () => {
     const set = await call("POST", "/api/v1/config/app%20settings", '{"theme":"dark","__proto__":{"a":1}}')
     assert.deepStrictEqual(set.body, { name: "app settings", revision: set.body.revision })
     const patched = await call("PATCH", "/api/v1/config/app%20settings", { theme: "light" })
@@ -162,7 +162,7 @@ describe("configurations", () => {
 describe("a watch over a WebSocket", () => {
   const open = async (path: string) => {
     const socket = new WebSocket(ironflow.url.replace("http", "ws") + path)
-    // oxlint-disable-next-line typescript/no-explicit-any -- what the engine sends is what the tests look into
+    // oxlint-disable-next-line typescript/no-explicit-any -- the tests check what the engine sends
     const frames: Array<any> = []
     const listeners: Array<() => void> = []
     socket.on("message", (data) => {
@@ -197,7 +197,7 @@ describe("a watch over a WebSocket", () => {
     socket.close()
   })
 
-  it("continues after a revision, and says where it begins on request", async () => {
+  it("continues after a requested revision, and says where it begins", async () => {
     const first = (await call("PUT", `${KEYS}/a`, "1", octets)).body.revision
     await call("PUT", `${KEYS}/b`, "2", octets)
 
@@ -240,7 +240,7 @@ it("a watcher that does not read is closed with 4008", async () => {
   socket.pause()
   for (let i = 0; i < 40; i++) await send(slow.url, "PUT", `${KEYS}/key-${i}`, "x".repeat(2 ** 20), octets)
 
-  // both ends of the connection are full: the frame on its way does not arrive
+  // the buffers at both ends of the connection are full, so that the next frame does not arrive
   await slow.pass(31_000)
   socket.resume()
 

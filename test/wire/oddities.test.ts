@@ -1,4 +1,4 @@
-/** Hostile bodies: every call answers them with a message, in time, and continues. */
+/** Every call answers hostile bodies with a message, in time, and continues. */
 import { afterAll, assert, beforeAll, describe, it, vi } from "vitest"
 import { pathOf } from "../../src/Protocol/Http/Endpoints.ts"
 import { endpoints } from "../../src/Protocol/Rows.ts"
@@ -37,7 +37,7 @@ const variables = {
   token: "t"
 }
 
-/** What every field may be that is known to any call, when it is as it should be. */
+/** A valid value for every field of any call. */
 const usual: { readonly [field: string]: unknown } = {
   name: "orders",
   event: "order.placed",
@@ -84,13 +84,13 @@ const odd: ReadonlyArray<readonly [string, string]> = [
   ["an object of objects", '{"__proto__":{"a":1},"constructor":{"prototype":{}},"a":{"toString":1}}']
 ]
 
-/** Odd values that every field gets by itself, in the short form one of them. */
+/** The odd values that each field gets; in the short form of the tests one of them. */
 const oddest = odd.slice(0, 3)
 const oddFor = (nth: number) => (isLong ? oddest : oddest.slice(nth % 3, (nth % 3) + 1))
 
 let documents: Answer["body"]
 
-/** The fields that the documents name for a call; all when they say nothing. */
+/** The fields that the documents name for a call; all known fields when they name none. */
 const fieldsOf = async (endpoint: { readonly method: string; readonly path: string }) => {
   documents ??= (await send("GET", "/openapi.json")).body
   const api = documents
@@ -104,7 +104,7 @@ const fieldsOf = async (endpoint: { readonly method: string; readonly path: stri
 const calls = Object.entries(endpoints).filter(([, { method }]) => method !== "GET")
 
 describe("a call with odd values", () => {
-  it.each(calls)("is answered in words: %s", async (_name, endpoint) => {
+  it.each(calls)("is answered with an error other than 500: %s", async (_name, endpoint) => {
     const path = pathOf(endpoint, variables)
     for (const [what, value] of odd) {
       const whole = await send(endpoint.method, path, value)
@@ -124,7 +124,7 @@ describe("a call with odd values", () => {
     }
   })
 
-  it.each(calls)("of 10,000 levels is refused, and names the limit: %s", async (_name, endpoint) => {
+  it.each(calls)("of 10,000 levels is refused with the limit: %s", async (_name, endpoint) => {
     const path = pathOf(endpoint, variables)
     const answer = await send(endpoint.method, path, `{"name":"a","data":${nested(10_000)}}`)
 
@@ -154,7 +154,7 @@ describe("a call with odd values", () => {
   })
 })
 
-describe("limits come before work", () => {
+describe("limits are checked first", () => {
   const restricted = async (): Promise<Record<string, string>> => {
     const { body: policy } = await send("POST", "/api/v1/policies", {
       name: `orders only ${Math.random()}`,
@@ -174,7 +174,7 @@ describe("limits come before work", () => {
     return answered
   }
 
-  it("a name of 4 MB is not compared with the patterns of policies", async () => {
+  it("so that a name of 4 MB is not compared with the patterns of policies", async () => {
     const headers = await restricted()
     const body = JSON.stringify({ event: "abcde".repeat(800_000), data: {} })
 
@@ -187,7 +187,7 @@ describe("limits come before work", () => {
     assert.match(text, /The name .* is too large: 4000000 characters, and the limit is 1024/)
   })
 
-  it("a batch of 130,000 events is refused before each event is checked", async () => {
+  it("so that a batch of 130,000 events is refused before each event is checked", async () => {
     const headers = await restricted()
     const events = Array.from({ length: 130_000 }, (_, i) => ({ event: `a${i}` }))
 
@@ -217,11 +217,11 @@ describe("a running engine", () => {
   afterAll(() => terminal[Symbol.asyncDispose]())
 
   it.each(["/ironflow.v1.IronflowService/Health", "/ironflow.v1.IronflowService/Trigger"])(
-    "answers others while twelve bodies of 4.4 MB of brackets come to %s",
+    "answers other requests while %s gets twelve bodies of 4.4 MB of brackets",
     async (path) => {
       const bodies = Array.from({ length: 12 }, () =>
         sendRaw(url, "POST", path, "[".repeat(4_400_000), { "content-type": "application/json" }).catch(
-          // it may be refused before it has been sent to its end
+          // it may be refused before it has been sent completely
           () => undefined
         )
       )

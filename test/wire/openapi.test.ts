@@ -1,4 +1,4 @@
-/** The OpenAPI document: made when the API changes, and never while a server runs. */
+/** The OpenAPI document. It is made when the API changes, and not while a server runs. */
 import { readFileSync } from "node:fs"
 import { afterAll, assert, it } from "vitest"
 import { SDK_VERSION } from "../../src/Worker/Version.ts"
@@ -8,7 +8,7 @@ import { type Ironflow, start } from "./Ironflow.ts"
 let server: Ironflow | undefined
 afterAll(() => server?.close())
 
-it("is sent without making it, and is that of the API: else `npm run openapi`", async () => {
+it("the document is current and is served without making it again: `npm run openapi` writes it", async () => {
   server = await start()
   const before = process.threadCpuUsage()
 
@@ -22,7 +22,7 @@ it("is sent without making it, and is that of the API: else `npm run openapi`", 
   assert.deepStrictEqual(document, { ...made, info: { ...made.info, version: SDK_VERSION } })
 })
 
-it("says of every row what it is for, as the table of calls in the docs does: else `npm run openapi`", () => {
+it("docs/calls.md is current and describes every row: `npm run openapi` writes it", () => {
   const page = readFileSync(new URL("../../docs/calls.md", import.meta.url), "utf8")
 
   assert.strictEqual(page, callsPage())

@@ -1,4 +1,4 @@
-/** Transcripts of legacy runners of projections, and of those who look after projections over REST. */
+/** Transcripts of legacy runners of projections, and of the management of projections over REST. */
 import { afterAll, assert, beforeAll, describe, it } from "vitest"
 import { type Ironflow, start } from "./Ironflow.ts"
 import { connect, send } from "./RawClient.ts"
@@ -16,7 +16,7 @@ const get = (path: string) => send(ironflow.url, "GET", `/api/v1/projections${pa
 const post = (path: string, body: unknown = {}) =>
   send(ironflow.url, "POST", `/api/v1/projections${path}`, body)
 
-/** A runner as they are: it polls, folds from the state in the reply, and saves what it has for `__global__`. */
+/** One round of a legacy runner: it polls, folds from the state in the reply, and saves the result for `__global__`. */
 const runOnce = async (
   name: string,
   reduce: (state: any, event: any) => any,
@@ -85,7 +85,7 @@ describe("a legacy runner", () => {
     assert.strictEqual((await get("/totals/status")).body.last_event_seq, last)
   })
 
-  it("that keeps one state gets one partition at a time, and every partition is right", async () => {
+  it("that keeps one state gets one partition at a time, so that every partition is right", async () => {
     await call("RegisterProjection", {
       name: "per-customer",
       events: ["cart.filled"],
@@ -149,7 +149,7 @@ describe("a legacy runner", () => {
     )
   })
 
-  it("is managed over ConnectRPC as over REST", async () => {
+  it("has projections that are managed over ConnectRPC as over REST", async () => {
     const name = "looked-after"
     await call("RegisterProjection", { name, events: ["looked.at"], mode: "managed" })
     const seq = await emit("looked.at", {})
@@ -238,7 +238,7 @@ describe("a legacy runner", () => {
     ["SaveProjectionState", { name: "totals", state: {} }, 400],
     ["SaveProjectionState", { name: "totals", state: {}, lastEventSeq: "x" }, 400],
     ["AckProjectionEvents", { name: "nobody", lastEventSeq: 1 }, 404]
-  ])("asks %s with %j and is answered %i", async ([method, body, status]) => {
+  ])("that calls %s with %j is answered with %i", async ([method, body, status]) => {
     assert.strictEqual((await call(method, body)).status, status)
   })
 })
@@ -253,7 +253,7 @@ describe("projections over REST", () => {
     assert.containsAllKeys(bare.body[0], ["name", "status", "mode", "last_event_seq", "lag", "updated_at"])
   })
 
-  it("are read as an envelope with the row of the state", async () => {
+  it("are read as an object with the stored state in it", async () => {
     await call("RegisterProjection", { name: "sums", events: ["sum.asked"], mode: "managed" })
     const empty = await get("/sums")
     const seq = await emit("sum.asked", { n: 4 })
@@ -361,7 +361,7 @@ describe("projections over REST", () => {
     assert.strictEqual(answer.body.code, "VALIDATION_ERROR")
   })
 
-  it("give nothing for a wrong token", async () => {
+  it("return nothing for a wrong token", async () => {
     const save = { from: 0, to: 1, states: [], deadLetters: [], resolved: [] }
 
     assert.deepStrictEqual(

@@ -1,4 +1,4 @@
-/** Guarantee G16: keys and secrets, right and wrong ones, are in nothing that the engine or the client writes. */
+/** Guarantee G16: nothing that the engine or the client writes has keys or secrets in it, right or wrong ones. */
 import { mkdtempSync, readdirSync, readFileSync, rmSync } from "node:fs"
 import { tmpdir } from "node:os"
 import { join } from "node:path"
@@ -10,9 +10,9 @@ import WebSocket from "ws"
 
 it("keys and secrets appear in no log, error, metric, answer or file", async () => {
   const folder = mkdtempSync(join(tmpdir(), "ironflow-secrecy-"))
-  const said: Array<string> = []
-  const say = (...words: ReadonlyArray<unknown>): void => void said.push(inspect(words, { depth: 20 }))
-  const logger: Logger = { debug: say, info: say, warn: say, error: say }
+  const texts: Array<string> = []
+  const record = (...words: ReadonlyArray<unknown>): void => void texts.push(inspect(words, { depth: 20 }))
+  const logger: Logger = { debug: record, info: record, warn: record, error: record }
   const engine = await startEngine({
     filename: join(folder, "engine.db"),
     masterKey: "cd".repeat(32),
@@ -27,19 +27,19 @@ it("keys and secrets appear in no log, error, metric, answer or file", async () 
     const viewer = await engine.client.apiKeys.create({ name: "viewer", role_ids: ["role_viewer"] })
     const rotated = await engine.client.apiKeys.rotate(viewer.id)
     hidden.push(admin.secret, viewer.secret, rotated.secret)
-    const say2 = async (call: Promise<unknown>): Promise<void> => {
-      await call.then(say, (error: unknown) => say(error, String(error), JSON.stringify(error)))
+    const recordOutcome = async (call: Promise<unknown>): Promise<void> => {
+      await call.then(record, (error: unknown) => record(error, String(error), JSON.stringify(error)))
     }
     for (const apiKey of hidden) {
       const client = createClient({ serverUrl: url, apiKey })
       clients.push(client)
-      await say2(client.secrets.set("STRIPE_KEY", "sk_live_secret_value"))
-      await say2(client.secrets.get("STRIPE_KEY"))
-      await say2(client.apiKeys.list())
-      await say2(client.apiKeys.get(admin.id))
-      await say2(client.roles.create({ name: "x" }))
-      await say2(client.getRun("run_none"))
-      await say2(client.emit("order.placed", {}))
+      await recordOutcome(client.secrets.set("STRIPE_KEY", "sk_live_secret_value"))
+      await recordOutcome(client.secrets.get("STRIPE_KEY"))
+      await recordOutcome(client.apiKeys.list())
+      await recordOutcome(client.apiKeys.get(admin.id))
+      await recordOutcome(client.roles.create({ name: "x" }))
+      await recordOutcome(client.getRun("run_none"))
+      await recordOutcome(client.emit("order.placed", {}))
       const get = async (path: string): Promise<string> =>
         (await fetch(url + path, { headers: { authorization: `Bearer ${apiKey}` } })).text()
       for (const path of [
@@ -49,17 +49,17 @@ it("keys and secrets appear in no log, error, metric, answer or file", async () 
         "/health",
         `/none?token=${apiKey}`
       ]) {
-        say(await get(path))
+        record(await get(path))
       }
       await new Promise<void>((resolve) => {
         const socket = new WebSocket(`${url.replace("http", "ws")}/none?token=${apiKey}`)
         socket.once("error", (error) => {
-          say(error.message)
+          record(error.message)
           resolve()
         })
       })
     }
-    await say2(createClient({ serverUrl: "http://127.0.0.1:1", apiKey: admin.secret }).health())
+    await recordOutcome(createClient({ serverUrl: "http://127.0.0.1:1", apiKey: admin.secret }).health())
   } finally {
     await Promise.all(clients.map((client) => client.close()))
     await engine.close()
@@ -67,9 +67,9 @@ it("keys and secrets appear in no log, error, metric, answer or file", async () 
   const files = readdirSync(folder).map((file) => readFileSync(join(folder, file)).toString("latin1"))
   rmSync(folder, { recursive: true, force: true })
 
-  assert.isAbove(said.length, 50)
+  assert.isAbove(texts.length, 50)
   assert.isNotEmpty(files)
-  for (const text of [...said, ...files]) {
+  for (const text of [...texts, ...files]) {
     for (const word of hidden) assert.isFalse(text.includes(word), `${word} is in ${text.slice(0, 500)}`)
   }
 })

@@ -1,4 +1,4 @@
-/** Transcripts of secrets: values go in and never come out. */
+/** Transcripts of secrets: values can be set and never read. */
 import { randomBytes } from "node:crypto"
 import { afterAll, assert, beforeAll, describe, it, vi } from "vitest"
 import { type Ironflow, start } from "./Ironflow.ts"
@@ -38,7 +38,7 @@ describe("secrets", () => {
     assert.deepStrictEqual((await send(ironflow.url, "GET", "/api/v1/secrets")).body, [])
   })
 
-  it("that are not there are not found", async () => {
+  it("that do not exist are not found", async () => {
     for (const method of ["GET", "DELETE"] as const) {
       const { status, body } = await send(ironflow.url, method, "/api/v1/secrets/NOPE")
 

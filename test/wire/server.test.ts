@@ -19,7 +19,7 @@ const failureOf = async (promise: Promise<unknown>): Promise<any> => {
 }
 
 describe("listening", () => {
-  it("on a port that is taken fails with an error that names it and the way out", async () => {
+  it("on a port that is taken fails with an error that names the port and a remedy", async () => {
     await using first = await start()
 
     const error = await failureOf(start({ port: first.port }))
@@ -42,7 +42,7 @@ describe("listening", () => {
     }
   )
 
-  it("on every host is possible with `insecure`: for programs, and not for pages of other sites", async () => {
+  it("on every host is possible with `insecure`, for programs but not for pages of other sites", async () => {
     await using ironflow = await start({ host: "0.0.0.0", insecure: true })
     const ask = async (headers: Record<string, string>) =>
       (await send(`http://127.0.0.1:${ironflow.port}`, "GET", "/health", undefined, headers)).status
@@ -68,7 +68,7 @@ describe("listening", () => {
     assert.strictEqual((await fetch(`http://127.0.0.1:${ironflow.port}/health`)).status, 200)
   })
 
-  it("with a certificate speaks HTTPS", async () => {
+  it("with a certificate uses HTTPS", async () => {
     using database = temporaryDatabase()
     const folder = dirname(database.filename)
     const [key, cert] = [join(folder, "key.pem"), join(folder, "cert.pem")]
@@ -113,7 +113,7 @@ describe("listening", () => {
 })
 
 describe("stopping", () => {
-  it("answers the polls and waits that are open, and frees the port", async () => {
+  it("answers open polls and waits, and frees the port", async () => {
     const ironflow = await start()
     const worker = new RawTurnWorker(ironflow.url)
     await worker.register()

@@ -1,4 +1,4 @@
-/** Answers that requests with `Cache-Control: max-age=1` share: who gets an old one, and who never does. */
+/** Answers that requests with `Cache-Control: max-age=1` share: which requests get an earlier answer, and which never do. */
 import { afterEach, assert, describe, it } from "vitest"
 import { isRead } from "../../src/Protocol/Row.ts"
 import type { Row } from "../../src/Protocol/Row.ts"
@@ -26,7 +26,7 @@ const serve = async (): Promise<Ironflow> => {
   return server
 }
 
-/** The names of the buckets, and whether the answer was one of a moment ago. */
+/** The names of the buckets, and whether the answer is an earlier one. */
 const bucketsOf = async (
   { url }: Pick<Ironflow, "url">,
   headers: Record<string, string> = {}
@@ -49,8 +49,8 @@ const create = async ({ url }: Pick<Ironflow, "url">, name: string, key?: string
   assert.strictEqual(status, 201)
 }
 
-describe("a request that accepts an answer of a moment ago", () => {
-  it("gets it for less than a second, and nobody else does", async () => {
+describe("a request that accepts an earlier answer", () => {
+  it("gets it for less than a second, and no other request does", async () => {
     const server = await serve()
     await create(server, "carts")
 
@@ -67,7 +67,7 @@ describe("a request that accepts an answer of a moment ago", () => {
     assert.deepStrictEqual(await bucketsOf(server, shared), { names: ["carts", "orders"], isShared: false })
   })
 
-  it("gets that of its own environment and of its own body", async () => {
+  it("gets one for the same environment and the same body", async () => {
     const server = await serve()
     await create(server, "carts")
     await bucketsOf(server, shared)
@@ -86,7 +86,7 @@ describe("a request that accepts an answer of a moment ago", () => {
     assert.deepStrictEqual([await list(1), await list(2), await list(1)], [null, null, "0"])
   })
 
-  it("gets that of its own key, while that may see the same", async () => {
+  it("gets one for the same key, while the rights of the key are unchanged", async () => {
     const keys = await Keys.start({ virtualTime: true })
     open.push(keys)
     const { url } = keys.server
@@ -114,14 +114,14 @@ describe("a request that accepts an answer of a moment ago", () => {
     assert.strictEqual((await fetch(url + BUCKETS, { headers: asReader })).status, 403)
   })
 
-  it("gets no failure of a moment ago", async () => {
+  it("does not get an earlier failure", async () => {
     const server = await serve()
-    const look = async (): Promise<number> =>
+    const getStatus = async (): Promise<number> =>
       (await fetch(`${server.url}${BUCKETS}/carts`, { headers: shared })).status
 
-    assert.strictEqual(await look(), 404)
+    assert.strictEqual(await getStatus(), 404)
     await create(server, "carts")
-    assert.strictEqual(await look(), 200)
+    assert.strictEqual(await getStatus(), 200)
   })
 
   it("is a call that changes nothing", () => {

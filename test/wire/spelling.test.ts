@@ -1,4 +1,4 @@
-/** What is misspelled in a request is refused, as the clients refuse it; what nobody here knows is passed over. */
+/** A request with a misspelled member is refused, as the clients refuse it; unknown members are ignored. */
 import { afterAll, assert, beforeAll, it } from "vitest"
 import { EngineServer } from "../Client/EngineServer.ts"
 
@@ -18,7 +18,7 @@ const ask = async (line: string, body?: object) => {
   return { status: answer.status, text: await answer.text() }
 }
 
-const wrong: ReadonlyArray<readonly [line: string, body: object | undefined, said: RegExp]> = [
+const wrong: ReadonlyArray<readonly [line: string, body: object | undefined, message: RegExp]> = [
   ["GET /api/v1/events?nam=order.*", undefined, /has no member .*nam.*: did you mean .*name/],
   ["GET /api/v1/streams?entitytype2=order", undefined, /did you mean .*entity_type/],
   ["GET /api/v1/consumer-groups?statsu=stalled", undefined, /did you mean .*status/],
@@ -33,10 +33,10 @@ const wrong: ReadonlyArray<readonly [line: string, body: object | undefined, sai
 ]
 
 it("refuses a misspelled member", async () => {
-  for (const [line, body, said] of wrong) {
+  for (const [line, body, message] of wrong) {
     const { status, text } = await ask(line, body)
     assert.strictEqual(status, 400, line)
-    assert.match(text, said, line)
+    assert.match(text, message, line)
   }
   const { text } = await ask("GET /api/v1/bulk")
   assert.strictEqual(text, "{}")

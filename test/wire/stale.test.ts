@@ -1,4 +1,4 @@
-/** What stale holders write: refused on every way that there is, without effect, and counted in `/metrics`. */
+/** Writes of stale holders: every transport refuses them, they have no effect, and `/metrics` counts them. */
 import { afterEach, beforeEach, expect, it, vi } from "vitest"
 import { type Ironflow, start } from "./Ironflow.ts"
 import { type Answer, connect, send } from "./RawClient.ts"
@@ -22,7 +22,7 @@ const none = { report: 0, renewal: 0, projection: 0, ack: 0 }
 const steps = async (runId: string): Promise<ReadonlyArray<unknown>> =>
   (await send(server.url, "GET", `/api/v1/runs/${runId}/steps`)).body.steps
 
-/** A worker that has been handed a run, which was cancelled since. */
+/** A worker with a run that has been cancelled since. */
 const stale = async () => {
   const worker = new RawTurnWorker(server.url)
   await worker.register()
@@ -33,7 +33,7 @@ const stale = async () => {
   return { worker, jobId, runId }
 }
 
-it("nothing is counted of who holds what it writes about", async () => {
+it("writes of a current holder are not counted", async () => {
   const worker = new RawTurnWorker(server.url)
   await worker.register()
   await connect(server.url, "Trigger", { event: "order.placed", data: {} })
@@ -132,20 +132,21 @@ it("a save of a projection that belongs to another is counted as a projection", 
   expect(await refused()).toEqual({ ...none, projection: 1 })
 })
 
-it("an ack of a message that a member does not hold any more is counted as an ack", async () => {
+it("an ack of a message that a member no longer holds is counted as an ack", async () => {
   const socket = new WebSocket(`${server.url.replace("http", "ws")}/ws`)
-  // oxlint-disable-next-line typescript/no-explicit-any -- frames are what the test looks into
+  // oxlint-disable-next-line typescript/no-explicit-any -- the test checks the frames
   const frames: Array<any> = []
   socket.addEventListener("message", ({ data }) => frames.push(JSON.parse(String(data))))
   await new Promise((resolve) => socket.addEventListener("open", resolve))
-  const say = (frame: object) => socket.send(JSON.stringify(frame))
+  const sendFrame = (frame: object) => socket.send(JSON.stringify(frame))
   const options = { consumerGroup: "packers", ackMode: "manual" }
-  say({ type: "subscribe", subscription: { pattern: "events:order.*", options } })
+  sendFrame({ type: "subscribe", subscription: { pattern: "events:order.*", options } })
   await vi.waitFor(() => expect(frames).toHaveLength(1))
   await connect(server.url, "Trigger", { event: "order.placed", data: {} })
   await vi.waitFor(() => expect(frames).toHaveLength(2))
 
-  for (let i = 0; i < 2; i++) say({ type: "ack", eventId: frames[1].eventId, ackType: "ack", requestId: i })
+  for (let i = 0; i < 2; i++)
+    sendFrame({ type: "ack", eventId: frames[1].eventId, ackType: "ack", requestId: i })
   await vi.waitFor(() => expect(frames).toHaveLength(4))
 
   expect(frames.slice(2).map(({ code, status }) => code ?? status)).toEqual(["ok", "NOT_HELD"])

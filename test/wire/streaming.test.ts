@@ -1,6 +1,6 @@
 /**
- * Legacy streaming workers on our engine: the frames of the protocol, sent and read by a client that shares no code with
- * this package.
+ * Legacy streaming workers on this engine: the frames of the protocol, sent and read by a client that shares no code with this
+ * package.
  */
 import * as http2 from "node:http2"
 import { createClient, type IronflowClient } from "@ironflow/node"
@@ -47,8 +47,8 @@ const registerFunction = async (id: string, events: ReadonlyArray<string>): Prom
   assert.strictEqual(response.status, 200)
 }
 
-/** A worker that is registered. */
-const employ = async (workerId = "w-1", max = 10, functionIds = ["ship"]): Promise<RawStream> => {
+/** Registers a worker. */
+const startWorker = async (workerId = "w-1", max = 10, functionIds = ["ship"]): Promise<RawStream> => {
   const worker = new RawStream(server.url)
   worker.register(workerId, functionIds, max)
   await worker.next(REGISTERED)
@@ -63,7 +63,7 @@ const place = async (data: Record<string, unknown> = { orderId: "o-1" }): Promis
 const completed = (job: Fields): ReadonlyArray<string> => job.all(5).map((step) => step.text(1))
 
 describe("a legacy streaming worker", () => {
-  it("registers with the bytes of the protocol, and is answered in them", async () => {
+  it("registers with the bytes of the protocol, and gets an answer in them", async () => {
     await using worker = new RawStream(server.url)
 
     // register { worker_id: "w-1", hostname: "h", function_ids: ["ship"], max_concurrent_jobs: 2 }
@@ -78,7 +78,7 @@ describe("a legacy streaming worker", () => {
   })
 
   it("gets a job, and completes it", async () => {
-    await using worker = await employ()
+    await using worker = await startWorker()
     const runId = await place({ orderId: "o-1", amount: 3 })
 
     const job = await worker.job()
@@ -93,8 +93,8 @@ describe("a legacy streaming worker", () => {
     assert.deepStrictEqual((await client.waitForRun(runId)).output, { shipped: "yes" })
   })
 
-  it("completes a job without an output, as with a result that was not an object", async () => {
-    await using worker = await employ()
+  it("completes a job without an output, which it sends for a result that is no object", async () => {
+    await using worker = await startWorker()
     const runId = await place()
 
     const job = await worker.job()
@@ -105,7 +105,7 @@ describe("a legacy streaming worker", () => {
   })
 
   it("has its reported steps passed to the next worker of the run", async () => {
-    const worker = await employ()
+    const worker = await startWorker()
     const runId = await place()
     const job = await worker.job()
 
@@ -113,7 +113,7 @@ describe("a legacy streaming worker", () => {
     assert.deepInclude(await ackOf(worker), { stepId: `${runId}:charge:0`, accepted: 1 })
     worker.send(message(4, text(1, job.text(1)), text(2, `${runId}:charge:0`), struct(3, { receipt: "r-1" })))
     assert.deepInclude(await ackOf(worker), { stepId: `${runId}:charge:0`, accepted: 1 })
-    // the attempt fails, and what was done stays done
+    // the attempt fails, and the steps stay recorded
     worker.send(
       message(8, text(1, job.text(1)), message(2, text(1, "no carrier"), text(2, "ERROR"), int(4, 1)))
     )
@@ -126,7 +126,7 @@ describe("a legacy streaming worker", () => {
   })
 
   it("fails a run for good, with the steps that it has executed", async () => {
-    await using worker = await employ()
+    await using worker = await startWorker()
     const runId = await place()
 
     const job = await worker.job()
@@ -160,8 +160,8 @@ describe("a legacy streaming worker", () => {
     )
   })
 
-  it("sleeps: the run comes back with the step completed", async () => {
-    await using worker = await employ()
+  it("gets a run that sleeps again, with the step completed", async () => {
+    await using worker = await startWorker()
     const runId = await place()
 
     const job = await worker.job()
@@ -174,8 +174,8 @@ describe("a legacy streaming worker", () => {
     assert.deepStrictEqual(completed(awake), [`${runId}:nap:0`])
   })
 
-  it("waits for an event: the run comes back with it", async () => {
-    await using worker = await employ()
+  it("gets a run that waits for an event again, with the event", async () => {
+    await using worker = await startWorker()
     const runId = await place()
 
     const job = await worker.job()
@@ -195,7 +195,7 @@ describe("a legacy streaming worker", () => {
 
   it("invokes a function by the field that this engine adds", async () => {
     await registerFunction("label", [])
-    await using worker = await employ("w-1", 10, ["ship", "label"])
+    await using worker = await startWorker("w-1", 10, ["ship", "label"])
     const runId = await place()
 
     const job = await worker.job()
@@ -218,13 +218,13 @@ describe("a legacy streaming worker", () => {
   })
 
   it("never gets more jobs than its limit", async () => {
-    await using worker = await employ("w-1", 2)
+    await using worker = await startWorker("w-1", 2)
     const runIds = await Promise.all([place(), place(), place()])
 
     const first = await worker.job()
     const second = await worker.job()
     worker.heartbeat("w-1", [first.text(1), second.text(1)])
-    // an answer says that everything before it was read
+    // the answer shows that the engine has read everything before it
     worker.send(message(3, text(1, first.text(1)), text(2, `${first.text(2)}:a:0`)))
     await ackOf(worker)
     assert.strictEqual(worker.waiting, 0)
@@ -234,8 +234,8 @@ describe("a legacy streaming worker", () => {
     assert.sameMembers([first.text(2), second.text(2), third.text(2)], runIds)
   })
 
-  it("is told of a cancellation", async () => {
-    await using worker = await employ()
+  it("gets a message when its run is cancelled", async () => {
+    await using worker = await startWorker()
     const runId = await place()
     const job = await worker.job()
 
@@ -246,13 +246,13 @@ describe("a legacy streaming worker", () => {
     assert.notStrictEqual(cancel.text(2), "")
   })
 
-  it("comes back under its id after its stream was lost, and completes what it has", async () => {
-    const worker = await employ()
+  it("registers again under its id after a lost stream, and completes its job", async () => {
+    const worker = await startWorker()
     const runId = await place()
     const job = await worker.job()
     await worker[Symbol.asyncDispose]()
 
-    await using again = await employ()
+    await using again = await startWorker()
     again.heartbeat("w-1", [job.text(1)])
     again.send(message(7, text(1, job.text(1)), struct(2, { n: 1 })))
 
@@ -260,19 +260,19 @@ describe("a legacy streaming worker", () => {
   })
 
   it("that ends a job without a report has its run paused, with the reason", async () => {
-    await using worker = await employ()
+    await using worker = await startWorker()
     const runId = await place()
     await worker.job()
 
-    // older SDKs do so when a function sleeps
+    // older SDKs do this when a function sleeps
     worker.heartbeat("w-1", [])
 
     await vi.waitFor(async () => assert.strictEqual((await client.getRun(runId)).status, "paused"))
     assert.match((await client.explain(runId)).message, /gave it up without a word/)
   })
 
-  it("that drops a job gets it again", async () => {
-    await using worker = await employ()
+  it("that drops an unacknowledged job gets it again", async () => {
+    await using worker = await startWorker()
     const runId = await place()
     await worker.next(JOB)
 
@@ -292,7 +292,7 @@ const ackOf = async (worker: RawStream) => {
 describe("the port", () => {
   it.each<[string, Buffer, RegExp]>([
     ["begins with anything but a registration", envelope(message(2, text(1, "w-1"))), /first message/],
-    ["sends what is no message", envelope(Buffer.from("ffffffffffffffff", "hex")), /cannot be read/],
+    ["sends bytes that are no message", envelope(Buffer.from("ffffffffffffffff", "hex")), /cannot be read/],
     ["sends a message that ends too early", envelope(Buffer.from("0a10", "hex")), /ends within a field/],
     ["sends a compressed message", envelope(Buffer.from("00", "hex"), 1), /Compressed/],
     ["sends an envelope of another sort", envelope(Buffer.alloc(0), 4), /no flag/],
@@ -333,16 +333,16 @@ describe("the port", () => {
     assert.strictEqual(status, 200)
     assert.deepInclude(health, { status: "ok" })
     assert.strictEqual((await get("/nothing"))[0], 404)
-    // a page of somebody else that has pointed a name of theirs at this machine
+    // a page of another site, whose host name points at this machine
     const page = { ":authority": "evil.example:9123", origin: "http://evil.example:9123" }
     assert.strictEqual((await get("/health", page))[0], 403)
-    // a program that has another name for it
+    // a program that uses another host name
     assert.strictEqual((await get("/health", { ":authority": "ironflow:9123" }))[0], 200)
     assert.strictEqual((await fetch(`${server.url}/health`)).status, 200)
     session.close()
   })
 
-  it("refuses the stream of a page under a foreign name", async () => {
+  it("refuses the stream of a page with a foreign host name", async () => {
     await using worker = new RawStream(server.url, {
       ":authority": "evil.example",
       origin: "http://evil.example"
@@ -353,9 +353,9 @@ describe("the port", () => {
     assert.strictEqual(status, 403)
   })
 
-  it("stops within about a second with streams open, and tells them so", async () => {
-    await using worker = await employ()
-    await using busy = await employ("w-2")
+  it("stops within about a second with open streams, and notifies their clients", async () => {
+    await using worker = await startWorker()
+    await using busy = await startWorker("w-2")
     await place()
     await Promise.race([worker.next(JOB), busy.next(JOB)])
 

@@ -1,4 +1,4 @@
-/** Transcripts of entity streams: what legacy clients send, and what they are answered. */
+/** Transcripts of entity streams: the requests of legacy clients, and the answers. */
 import { afterAll, assert, beforeAll, describe, it } from "vitest"
 import { type Ironflow, start } from "./Ironflow.ts"
 import { connect, golden, send } from "./RawClient.ts"
@@ -39,7 +39,7 @@ describe("AppendEvent", () => {
     assert.isAbove(Number(second.body.sequence), Number(first.body.sequence))
   })
 
-  it("reads fields in camel case, integers as digits, and ignores what it does not know", async () => {
+  it("reads fields in camel case and integers as digits, and ignores unknown fields", async () => {
     const { body, status } = await call("AppendEvent", {
       entityId: "camel",
       entityType: "order",
@@ -71,7 +71,7 @@ describe("AppendEvent", () => {
     assert.strictEqual((await append("conflict", { expected_version: 1 })).body.entityVersion, "2")
   })
 
-  it("treats an absent expectation as zero: there must be no stream", async () => {
+  it("treats an absent expectation as 0: the stream must not exist", async () => {
     const minimal = { entity_id: "absent", entity_type: "order", event_name: "item.added" }
 
     assert.strictEqual((await call("AppendEvent", minimal)).status, 200)
@@ -80,7 +80,7 @@ describe("AppendEvent", () => {
     assert.deepStrictEqual([body.events[0].data, body.events[0].version], [{}, 1])
   })
 
-  it("of the same key answers with the first event, whatever is expected", async () => {
+  it("with the same key answers with the first event, whatever version is expected", async () => {
     const first = await append("once", { idempotency_key: "k", expected_version: 0 })
     const again = await append("once", { idempotency_key: "k", expected_version: 0 })
 
@@ -141,7 +141,7 @@ describe("AppendEvents", () => {
 })
 
 describe("ReadStream", () => {
-  it("answers in both directions, and omits zeros", async () => {
+  it("reads in both directions, and omits zeros", async () => {
     for (let n = 1; n <= 3; n++) await append("read", { data: { n } })
     const read = async (more: Record<string, unknown>) => {
       const { body } = await call("ReadStream", {
@@ -196,7 +196,7 @@ describe("GetStreamInfo", () => {
     })
   })
 
-  it("of a missing stream answers with exactly the text that clients compare", async () => {
+  it("of a missing stream answers with the exact text that clients compare", async () => {
     const { body, status } = await call("GetStreamInfo", { entity_id: "nobody" })
 
     assert.deepStrictEqual([status, body.code, body.message], [404, "not_found", "stream not found"])
@@ -420,7 +420,7 @@ describe("the writes of a step, as a worker reports them", () => {
 
   const key = (more: object) => ({ _tag: "kv", bucket: "stock", key: "pen", ...more })
 
-  /** A worker with a turn in its hands. */
+  /** A worker with a turn. */
   const turn = async () => {
     const ironflow = await start()
     const worker = new RawTurnWorker(ironflow.url)
@@ -498,7 +498,7 @@ describe("the writes of a step, as a worker reports them", () => {
     assert.strictEqual(info.status, 404)
   })
 
-  it("cannot reach into another environment", async () => {
+  it("cannot write to another environment", async () => {
     await using here = await turn()
 
     await here.report(

@@ -1,4 +1,4 @@
-/** Subscriptions over ConnectRPC, the default of existing browser clients: raw requests, and the client of Connect. */
+/** Subscriptions over ConnectRPC, the default of legacy browser clients: with raw requests, and with Connect's client. */
 import { createClient as createConnectClient } from "@connectrpc/connect"
 import { createConnectTransport } from "@connectrpc/connect-node"
 import { createFileRegistry, fromJson } from "@bufbuild/protobuf"
@@ -58,7 +58,7 @@ describe.each([
   ["HTTP/1.1", RawEvents.open],
   ["HTTP/2", RawEvents.openHttp2]
 ])("over %s", (_, openStream) => {
-  it("events come as they happen, each in an envelope", async () => {
+  it("events arrive as they happen, each in an envelope", async () => {
     using events = await openStream(server.url, {
       pattern: "events:order.*",
       options: { includeMetadata: true }
@@ -91,7 +91,7 @@ describe.each([
     assert.strictEqual(events.status, 200)
   })
 
-  it("a client that hangs up has no subscription any more", async () => {
+  it("a client that closes the connection has no subscription any more", async () => {
     await publish("news", {})
     const events = await openStream(server.url, { pattern: "topic:news" })
     await subscribed("news")
@@ -101,7 +101,7 @@ describe.each([
     await subscribed("news", 0)
   })
 
-  it("a stopping engine says so, and stops within about a second", async () => {
+  it("a stopping engine ends streams with the reason, and stops within about a second", async () => {
     using events = await openStream(server.url, { pattern: "events:>" })
 
     const begun = performance.now()
@@ -112,12 +112,12 @@ describe.each([
     server = await start()
   })
 
-  it("a client that stops reading misses nothing when it reads again, unless it drops", async () => {
+  it("a client that stops reading misses nothing when it reads again, unless it subscribed with drop", async () => {
     const count = 200
     const isHttp2 = openStream === RawEvents.openHttp2
     using quick = await openStream(server.url, { pattern: "events:big" })
-    using slow = await stall(isHttp2, { pattern: "events:big" })
-    using dropping = await stall(isHttp2, { pattern: "events:big", options: { backpressure: "drop" } })
+    using slow = await openStalled(isHttp2, { pattern: "events:big" })
+    using dropping = await openStalled(isHttp2, { pattern: "events:big", options: { backpressure: "drop" } })
     for (let i = 0; i < count; i++) await emit("big", { i, text: "x".repeat(100_000) })
     await quick.take(count)
 
@@ -126,7 +126,7 @@ describe.each([
       seen,
       Array.from({ length: count }, (_, i) => i)
     )
-    // as much as fits between the two was kept, and it goes on with what is new
+    // the buffers between both ends were kept; then it continues with new events
     const rest = dropping.readUntil((events) => events.at(-1)?.topic === "big" && events.at(-1).data.last)
     await vi.waitFor(async () => {
       await emit("big", { last: true })
@@ -160,16 +160,16 @@ it("the filters of all open streams of a connection have a common limit", async 
   await vi.waitFor(async () => {
     const stream = await subscribe(0)
     await emit("a", { i: 0 })
-    const [said] = await once(stream, "data")
-    assert.include(String(said), '"topic":"a"')
+    const [chunk] = await once(stream, "data")
+    assert.include(String(chunk), '"topic":"a"')
   })
   session.destroy()
 })
 
-it("events come over TLS by both versions of HTTP", async () => {
+it("events arrive over TLS with both versions of HTTP", async () => {
   await using secure = await start({ tls: makeCertificate() })
-  using one = await stall(false, { pattern: "events:order.*" }, secure.url)
-  using other = await stall(true, { pattern: "events:order.*" }, secure.url)
+  using one = await openStalled(false, { pattern: "events:order.*" }, secure.url)
+  using other = await openStalled(true, { pattern: "events:order.*" }, secure.url)
   const trigger = https.request(`${secure.url}/ironflow.v1.IronflowService/Trigger`, {
     method: "POST",
     headers: { "content-type": "application/json" },
@@ -182,8 +182,8 @@ it("events come over TLS by both versions of HTTP", async () => {
   }
 })
 
-/** A subscription whose client does not read until the test says so. */
-const stall = async (isHttp2: boolean, message: object, url = server.url) => {
+/** A subscription whose client does not read until the test calls `readUntil`. */
+const openStalled = async (isHttp2: boolean, message: object, url = server.url) => {
   const headers = { "content-type": STREAM }
   const path = "/ironflow.v1.PubSubService/Subscribe"
   const body = envelope(Buffer.from(JSON.stringify(message)))
@@ -204,7 +204,7 @@ const stall = async (isHttp2: boolean, message: object, url = server.url) => {
   }
   answer.on("error", () => undefined)
   return {
-    // oxlint-disable-next-line typescript/no-explicit-any -- what the engine says is what the tests look into
+    // oxlint-disable-next-line typescript/no-explicit-any -- the tests check what the engine sends
     readUntil: async (isEnough: (events: ReadonlyArray<any>) => boolean) => {
       // oxlint-disable-next-line typescript/no-explicit-any -- the same
       const events: Array<any> = []
@@ -228,7 +228,7 @@ const stall = async (isHttp2: boolean, message: object, url = server.url) => {
 }
 
 describe("a request", () => {
-  it("may ask for past events, for some only, and for none twice", async () => {
+  it("can ask for past events and filter them, and gets no event twice", async () => {
     for (let i = 1; i <= 5; i++) await emit("order.placed", { i })
     const events = await open({
       pattern: "events:order.*",
@@ -278,9 +278,9 @@ describe("a request", () => {
     ["no pattern", {}, "invalid_argument", /pattern/],
     ["an unknown prefix", { pattern: "evnts:a" }, "invalid_argument", /evnts:/],
     ["manual acks", { pattern: "a", options: { ackMode: "ACK_MODE_MANUAL" } }, "invalid_argument", /\/ws/],
-    ["a word that is none", { pattern: "a", options: { ackMode: "never" } }, "invalid_argument", /ackMode/],
+    ["an unknown ack mode", { pattern: "a", options: { ackMode: "never" } }, "invalid_argument", /ackMode/],
     [
-      "another such",
+      "an unknown backpressure",
       { pattern: "a", options: { backpressure: "explode" } },
       "invalid_argument",
       /backpressure/
@@ -295,7 +295,7 @@ describe("a request", () => {
       /stored/
     ]
   ]
-  it.each(wrong)("with %s ends with what is wrong", async (_, message, code, about) => {
+  it.each(wrong)("with %s ends with an error that names the problem", async (_, message, code, about) => {
     const events = await open(message)
 
     assert.strictEqual(await events.over(), code)
@@ -319,7 +319,7 @@ describe("a request", () => {
   })
 
   it.each(["application/connect+proto", "application/json", "application/grpc-web+proto", "text/plain"])(
-    "as %s is refused with 415, and told what is taken",
+    "as %s is refused with 415, and the error names the accepted type",
     async (type) => {
       const events = await open({}, { headers: { "content-type": type }, body: Buffer.from("{}") })
       await events.over()
@@ -405,7 +405,7 @@ describe("a subscription to an entity", () => {
     })
   })
 
-  it("delivers the plain data to a client of this package, with the rest of the event beside it", async () => {
+  it("delivers the plain data to a client of this package, with the other members of the event beside it", async () => {
     await place()
     const client = createSubscriptionClient({ serverUrl: server.url })
     const stream = client.stream("entity:order.>", { replay: 1 })
@@ -427,7 +427,7 @@ describe("a member of a group", () => {
     })
   }
 
-  it("shares events with others, and acks them by sending", async () => {
+  it("shares events with others; each event is acked when it is sent", async () => {
     const request = { pattern: "events:order.*", options: { consumerGroup: "printers" } }
     const [one, other] = [await open(request), await open(request)]
     await members(2)
@@ -461,13 +461,13 @@ describe("a member of a group", () => {
     expect((await events.take(1))[0]).toMatchObject({ topic: "order.placed", data: { i: 2 } })
   })
 
-  it("of a missing group is told so", async () => {
+  it("of a missing group gets an error that says so", async () => {
     const events = await open({ groupName: "printers" }, { method: "JoinConsumerGroup" })
 
     assert.strictEqual(await events.over(), "not_found")
   })
 
-  it("hears that its group was deleted, and the stream ends", async () => {
+  it("gets an error when its group is deleted, and the stream ends", async () => {
     await pubSub("CreateConsumerGroup", { name: "printers", pattern: "events:order.*" })
     const events = await open({ group_name: "printers" }, { method: "JoinConsumerGroup" })
     await members(1)
@@ -491,12 +491,12 @@ describe.each(["1.1", "2"] as const)("the client of Connect over HTTP/%s", (http
     }
   }
 
-  it("reads events until it hangs up", async () => {
+  it("reads events until it closes the connection", async () => {
     await publish("news", { title: "first" })
     const seen: Array<unknown> = []
     const request = { pattern: "topic:news", options: { replay: 1, includeMetadata: true } }
-    const hangUp = new AbortController()
-    const events = client().subscribe(request, { signal: hangUp.signal })
+    const abort = new AbortController()
+    const events = client().subscribe(request, { signal: abort.signal })
     for await (const { data, deliveryAttempt, sequence, topic } of events) {
       seen.push([topic, data, sequence, deliveryAttempt])
       if (seen.length === 2) break
@@ -507,7 +507,7 @@ describe.each(["1.1", "2"] as const)("the client of Connect over HTTP/%s", (http
       ["news", { title: "first" }, 1n, 1],
       ["news", { title: "second" }, 2n, 1]
     ])
-    hangUp.abort()
+    abort.abort()
     await subscribed("news", 0)
   })
 
@@ -524,7 +524,7 @@ describe.each(["1.1", "2"] as const)("the client of Connect over HTTP/%s", (http
   })
 })
 
-/** `PubSubService` as far as it streams, described by hand. */
+/** The streaming part of `PubSubService`, described by hand. */
 const pubSubService = (() => {
   const field = (name: string, number: number, type: string, typeName?: string) => ({
     name,

@@ -7,7 +7,7 @@ import { WebSocket as SlowSocket } from "ws"
 import { type Ironflow, start } from "./Ironflow.ts"
 import { connect, send } from "./RawClient.ts"
 
-// oxlint-disable-next-line typescript/no-explicit-any -- frames are what the tests look into
+// oxlint-disable-next-line typescript/no-explicit-any -- the tests check the frames
 type Frame = any
 
 class RawSubscriber {
@@ -73,7 +73,7 @@ describe("a legacy client", () => {
     })
   })
 
-  test("gets the same subscription id after it has reconnected, whatever the engine", async () => {
+  test("gets the same subscription id for the same pattern on every connection", async () => {
     const one = await RawSubscriber.open(server.url)
     const other = await RawSubscriber.open(server.url)
 
@@ -134,7 +134,7 @@ describe("a legacy client", () => {
     )
   })
 
-  test("a client that comes back to states that nobody listened to is told that some may be missing", async () => {
+  test("that resumes a subscription to states gets a notice that some may be missing", async () => {
     await connect(
       server.url,
       "RegisterProjection",
@@ -156,7 +156,7 @@ describe("a legacy client", () => {
     expect(second.of("subscription_error")[0]).toMatchObject({ code: "EVENTS_DROPPED", retrying: true })
   })
 
-  test("shares a group, and an event that it naks or leaves behind goes to another", async () => {
+  test("shares a group, and an event that it naks or still holds when it leaves is delivered again", async () => {
     const one = await RawSubscriber.open(server.url)
     const options = { consumerGroup: "packers", ackMode: "manual" }
     await one.subscribe("events:order.*", options)
@@ -176,7 +176,7 @@ describe("a legacy client", () => {
     await vi.waitFor(() => expect(other.of("error").map(({ code }) => code)).toEqual(["NOT_HELD"]))
   })
 
-  test("is told what is wrong with a frame, and continues", async () => {
+  test("gets an error for a bad frame, and continues", async () => {
     const subscriber = await RawSubscriber.open(server.url)
     const wrong: Array<[unknown, string]> = [
       ["{", "INVALID_MESSAGE"],
@@ -219,7 +219,7 @@ describe("a legacy client", () => {
     expect(refused).toEqual([expect.objectContaining({ pattern: "topic:t1000", code: "LIMIT_EXCEEDED" })])
   })
 
-  test("sees topics with their figures as text", async () => {
+  test("gets topics with their numbers as strings", async () => {
     const subscriber = await RawSubscriber.open(server.url)
     await subscriber.subscribe("topic:news")
     await connect(server.url, "Publish", { topic: "news", data: {} }, "PubSubService")
@@ -245,8 +245,8 @@ describe("a legacy client", () => {
     })
   })
 
-  test("may not be a page of another site", async () => {
-    const knock = (origin: string) =>
+  test("cannot be a page of another site", async () => {
+    const requestUpgrade = (origin: string) =>
       new Promise<number | undefined>((resolve, reject) => {
         const request = http.request(`${server.url}/ws`, {
           headers: {
@@ -267,12 +267,12 @@ describe("a legacy client", () => {
       })
 
     for (const origin of ["https://example.com", "https://localhost.example.com", "null"]) {
-      expect(await knock(origin)).toBe(403)
+      expect(await requestUpgrade(origin)).toBe(403)
     }
-    expect(await knock("http://localhost:3000")).toBe(101)
+    expect(await requestUpgrade("http://localhost:3000")).toBe(101)
   })
 
-  test("that stops reading is told so when it reads again, and has missed nothing", async () => {
+  test("that stops reading gets a notice when it reads again, and misses no event", async () => {
     const subscriber = await RawSubscriber.open(server.url)
     const slow = new SlowSocket(`${server.url.replace("http", "ws")}/ws`)
     const frames: Array<Frame> = []
@@ -282,7 +282,7 @@ describe("a legacy client", () => {
     await once(slow, "message")
     slow.pause()
     await subscriber.subscribe("events:big")
-    // more than the buffers of both ends of a connection hold
+    // more than the buffers at both ends of a connection can take
     const count = 200
     for (let i = 0; i < count; i++) await emit("big", { i, text: "x".repeat(100_000) })
     await vi.waitFor(() => expect(subscriber.of("event")).toHaveLength(count), 30_000)
@@ -313,7 +313,7 @@ describe("a connection with a small buffer", () => {
     expect(await subscriber.subscribe("topic:news", options)).toMatchObject({ status: "ok" })
     return subscriber
   }
-  /** In one commit, so that all of them are there before the client can read the first. */
+  /** Publishes in one commit, so that all messages are stored before the client can read the first. */
   const publishAll = (bytes: number) =>
     Promise.all(
       Array.from({ length: messages }, (_, i) =>
@@ -328,14 +328,14 @@ describe("a connection with a small buffer", () => {
       .filter(({ code }) => code === "EVENTS_DROPPED")
       .reduce((sum, { message }) => sum + Number.parseInt(message), 0)
 
-  test("that drops is told of every dropped event", async () => {
+  test("that drops events reports every dropped one", async () => {
     const subscriber = await subscribe({ backpressure: "drop", buffer: { maxBytes: 1024 } })
     await publishAll(20_000)
 
     await vi.waitFor(() => expect(numbers(subscriber).size + dropped(subscriber)).toBe(messages), 5000)
   })
 
-  test("that drops events before an ack is told so before the next event", async () => {
+  test("that drops events before an ack reports that before the next event", async () => {
     const subscriber = await subscribe({ backpressure: "drop", ackMode: "manual" })
     await publishAll(10)
     await vi.waitFor(() => expect(numbers(subscriber).size).toBe(100))
@@ -346,14 +346,14 @@ describe("a connection with a small buffer", () => {
     await vi.waitFor(() => expect(dropped(subscriber)).toBe(messages - 100))
   })
 
-  test.each(["block", "buffer"])("that is to %s gets everything", async (backpressure) => {
+  test.each(["block", "buffer"])("with backpressure %s delivers everything", async (backpressure) => {
     const subscriber = await subscribe({ backpressure, buffer: { maxBytes: 1024 } })
     await publishAll(20_000)
 
     await vi.waitFor(() => expect(numbers(subscriber).size).toBe(messages), 5000)
   })
 
-  test("that is a member of a group gets everything", async () => {
+  test("of a group's member delivers everything", async () => {
     const subscriber = await subscribe({ consumerGroup: "readers", buffer: { maxBytes: 1024 } })
     await publishAll(20_000)
 

@@ -1,4 +1,4 @@
-/** The turn protocol: delivery, room, batches, presence, restarts. */
+/** The turn protocol: delivery, demand, batches, presence, and restarts. */
 import { spawn } from "node:child_process"
 import { connect as connectSocket } from "node:net"
 import { assert, describe, it } from "vitest"
@@ -15,7 +15,7 @@ const getRun = async (url: string, id: string) => (await connect(url, "GetRun", 
 const workersOf = async (url: string): Promise<ReadonlyArray<any>> =>
   (await send(url, "GET", "/api/v1/workers")).body.workers
 
-/** An engine with a worker that is registered. */
+/** An engine with a registered worker. */
 const shop = async (options: Parameters<typeof start>[0] & { readonly pauses?: boolean } = {}) => {
   const { pauses = false, ...more } = options
   const ironflow = await start(more)
@@ -24,7 +24,7 @@ const shop = async (options: Parameters<typeof start>[0] & { readonly pauses?: b
   return { ironflow, worker, registered, [Symbol.asyncDispose]: () => ironflow.close() }
 }
 
-/** Its first job. */
+/** Starts a run, and takes its job. */
 const firstJob = async (ironflow: Ironflow, worker: RawTurnWorker) => {
   const runId = await placeOrder(ironflow.url)
   const { body } = await worker.poll({ asked: 1 })
@@ -42,7 +42,7 @@ const untilPolls = async (url: string, open: number): Promise<void> => {
   throw new Error(`There are not ${open} polls open`)
 }
 
-/** A poll on a connection that can be cut, as a process that dies cuts it. */
+/** A poll on a connection that can be cut, as the death of a process does. */
 const pollOnSocket = (worker: RawTurnWorker, port: number, request: object) => {
   const body = JSON.stringify({ session: worker.session, seen: 0, waitMs: 30_000, ...request })
   const socket = connectSocket(port, "127.0.0.1", () => {
@@ -54,7 +54,7 @@ const pollOnSocket = (worker: RawTurnWorker, port: number, request: object) => {
 }
 
 describe("registration", () => {
-  it("answers a worker with turns with a session and its settings", async () => {
+  it("answers a worker that knows turns with a session and its settings", async () => {
     await using here = await shop()
 
     const { session, since, ...rest } = here.registered.body
@@ -70,7 +70,7 @@ describe("registration", () => {
     })
   })
 
-  it("gives a new session to the same instance and none to another while the first is there", async () => {
+  it("gives a new session to the same instance, and none to another while the first one is present", async () => {
     await using here = await shop()
     const first = here.worker.session
     const stranger = new RawTurnWorker(here.ironflow.url, { instance: "instance-2" })
@@ -78,7 +78,7 @@ describe("registration", () => {
     const again = await here.worker.register()
     let isOver = false
     const refusal = stranger.register().finally(() => (isOver = true))
-    // it is asked whether it is there
+    // the engine asks the first one whether it is present
     while (!isOver) await here.worker.poll({ waitMs: 100 })
     const refused = await refusal
 
@@ -88,7 +88,7 @@ describe("registration", () => {
     assert.match(refused.body.message, /A worker with id "worker-1" is connected already/)
   })
 
-  it("that is repeated is answered alike, and the worker keeps its jobs", async () => {
+  it("that is repeated gets the same answer, and the worker keeps its jobs", async () => {
     await using here = await shop()
     const first = await here.worker.register([], undefined, { number: 1 })
     const { jobId, runId } = await firstJob(here.ironflow, here.worker)
@@ -101,7 +101,7 @@ describe("registration", () => {
     assert.strictEqual((await getRun(here.ironflow.url, runId)).attempt, 1)
   })
 
-  it("that arrives after a later one is refused, and ends nothing", async () => {
+  it("that arrives after a later one is refused, and ends no session", async () => {
     await using here = await shop()
     const copy = new RawTurnWorker(here.ironflow.url)
     await here.worker.register([], undefined, { number: 1 })
@@ -117,7 +117,7 @@ describe("registration", () => {
     assert.strictEqual(reported.body.acks[0]._tag, "Accepted")
   })
 
-  it("that arrives after its worker has left does not bring it back, and ends no other session", async () => {
+  it("that arrives after its worker has left does not register it again, and ends no other session", async () => {
     await using here = await shop()
     await here.worker.register([], undefined, { number: 1 })
     await here.worker.deregister()
@@ -155,7 +155,7 @@ describe("registration", () => {
 })
 
 describe("delivery", () => {
-  it("answers a poll that is open as soon as there is a job", async () => {
+  it("answers an open poll as soon as there is a job", async () => {
     await using here = await shop()
     const answer = here.worker.poll({ asked: 1 })
     await placeOrder(here.ironflow.url)
@@ -191,7 +191,7 @@ describe("delivery", () => {
     })
   })
 
-  it("answers with nothing at the timeout", async () => {
+  it("answers a poll with nothing at its timeout", async () => {
     await using here = await shop()
 
     const { body } = await here.worker.poll({ asked: 1, waitMs: 1 })
@@ -212,7 +212,7 @@ describe("delivery", () => {
     assert.deepStrictEqual(after.body, { deliveries: [] })
   })
 
-  it("goes to the newest poll: the older one ends empty", async () => {
+  it("goes to the newest poll, and the older one ends empty", async () => {
     await using here = await shop()
     const older = here.worker.poll({ asked: 1 })
     await untilPolls(here.ironflow.url, 1)
@@ -297,7 +297,7 @@ describe("delivery", () => {
 describe("a pause", () => {
   const report = { _tag: "Accepted", outcomes: [null] }
 
-  it("is sent to a worker that knows pauses, with the poll and with every answer until its turn has ended", async () => {
+  it("is sent to a worker that knows pauses, with the next poll and every answer until its turn has ended", async () => {
     await using here = await shop({ pauses: true })
     const { jobId, runId } = await firstJob(here.ironflow, here.worker)
     const answer = here.worker.poll({ asked: 1, seen: 1 })
@@ -316,7 +316,7 @@ describe("a pause", () => {
     assert.strictEqual((await getRun(here.ironflow.url, runId)).status, "RUN_STATUS_PAUSED")
   })
 
-  it("is not sent to a worker of an earlier release: its next report is stored, and refused so that it begins nothing more", async () => {
+  it("is not sent to a worker of an earlier release; its next report is stored and refused, so that it begins no further step", async () => {
     await using here = await shop()
     const { jobId, runId } = await firstJob(here.ironflow, here.worker)
 
@@ -376,7 +376,7 @@ describe("reports", () => {
     assert.strictEqual(answers[0]!.body.acks[0]._tag, "Accepted")
   })
 
-  it("are recognized in the next session of the same instance", async () => {
+  it("are recognized as repeated in the next session of the same instance", async () => {
     await using here = await shop()
     const { jobId, runId } = await firstJob(here.ironflow, here.worker)
     const reports = [{ jobId, runId, ops: [complete("done")] }]
@@ -465,7 +465,7 @@ describe("reports", () => {
 })
 
 describe("presence", () => {
-  it("ends with the lease when the connection is lost without a reason: another worker gets the run", async () => {
+  it("ends with the lease when the connection is lost for no known reason, and another worker gets the run", async () => {
     await using here = await shop({ virtualTime: true })
     const { runId } = await firstJob(here.ironflow, here.worker)
     const other = new RawTurnWorker(here.ironflow.url, { id: "worker-2" })
@@ -509,7 +509,7 @@ describe("presence", () => {
     assert.strictEqual((await back).status, 200)
   })
 
-  it("of a worker that is silent on an open connection ends with its lease", async () => {
+  it("ends with the lease of a worker that is silent on an open connection", async () => {
     await using here = await shop({ virtualTime: true })
     const { jobId, runId } = await firstJob(here.ironflow, here.worker)
     const socket = pollOnSocket(here.worker, here.ironflow.port, { asked: 1, seen: 1, waitMs: 0 })
@@ -526,7 +526,7 @@ describe("presence", () => {
   })
 
   it.runIf(identityOf() !== undefined)(
-    "ends at once when the process behind the closed connection has ended",
+    "ends at once when the connection is closed and its process has ended",
     async () => {
       await using here = await shop({ virtualTime: true })
       const child = spawn(process.execPath, ["-e", "setInterval(() => undefined, 1000)"])
@@ -539,7 +539,7 @@ describe("presence", () => {
       const answer = other.poll({ asked: 1 })
       await untilPolls(here.ironflow.url, 2)
 
-      // it lives: its connection may have been cut
+      // the process lives, so that only its connection may have been cut
       socket.destroy()
       await untilPolls(here.ironflow.url, 1)
       await here.ironflow.pass(3000)
@@ -580,7 +580,7 @@ describe("presence", () => {
     )
   })
 
-  it("tells a worker that it renews a lost lease", async () => {
+  it("gives a worker that renews a lost lease a notice of that", async () => {
     await using here = await shop()
     await here.worker.register([], here.ironflow.url, { capabilities: { turns: 1, renewals: true } })
     const { jobId } = await firstJob(here.ironflow, here.worker)
@@ -593,7 +593,7 @@ describe("presence", () => {
     )
   })
 
-  it("does not keep a turn that should have ended: it is counted, explained, and given to others", async () => {
+  it("does not keep a turn that should have ended: it is counted, explained, and then delivered again", async () => {
     await using here = await shop({ virtualTime: true })
     // the function lets a turn take a minute
     const { jobId, runId } = await firstJob(here.ironflow, here.worker)
@@ -632,7 +632,7 @@ describe("presence", () => {
     assert.deepStrictEqual([await stuck(), (await explained()).code], [0, "RUNNING"])
   })
 
-  it("keeps the lease of a worker that polls, for as long as it does", async () => {
+  it("keeps the lease of a worker as long as it polls", async () => {
     await using here = await shop({ virtualTime: true })
     const { jobId, runId } = await firstJob(here.ironflow, here.worker)
     for (let i = 0; i < 12; i++) {
@@ -648,7 +648,7 @@ describe("presence", () => {
     assert.strictEqual(body.acks[0]._tag, "Accepted")
   })
 
-  it("does not count as lost what was never delivered", async () => {
+  it("does not count a job as lost that was never delivered", async () => {
     await using here = await shop({ virtualTime: true })
     const socket = pollOnSocket(here.worker, here.ironflow.port, { asked: 1, waitMs: 0 })
     await new Promise((resolve) => socket.once("data", resolve))
@@ -666,7 +666,7 @@ describe("presence", () => {
     assert.strictEqual(body.deliveries[0].job.runId, runId)
   })
 
-  it("ends at once when the worker says goodbye", async () => {
+  it("ends at once when the worker deregisters", async () => {
     await using here = await shop()
     const { runId } = await firstJob(here.ironflow, here.worker)
     const other = new RawTurnWorker(here.ironflow.url, { id: "worker-2" })
@@ -682,7 +682,7 @@ describe("presence", () => {
 })
 
 describe("after a restart of the engine", () => {
-  it("the worker registers again, keeps its turns, and gets waits that fired meanwhile", async () => {
+  it("the worker registers again, keeps its turns, and gets the waits that fired meanwhile", async () => {
     using database = temporaryDatabase()
     const before = await start({ filename: database.filename })
     const worker = new RawTurnWorker(before.url)

@@ -1,4 +1,4 @@
-/** Transcripts of an existing polling worker against the engine. */
+/** Transcripts of a legacy polling worker against the engine. */
 import { assert, describe, it } from "vitest"
 import { type Ironflow, start, temporaryDatabase } from "./Ironflow.ts"
 import { connect, golden, send } from "./RawClient.ts"
@@ -43,7 +43,7 @@ const yielded = (job: RawJob, name: string, fields: Record<string, unknown>) => 
 })
 
 describe("registration", () => {
-  it("may be repeated, and keeps the jobs of the worker", async () => {
+  it("can be repeated, and the worker keeps its jobs", async () => {
     await using here = await shop()
 
     const again = await here.worker.register()
@@ -66,7 +66,7 @@ describe("registration", () => {
     assert.deepStrictEqual(await activeJobs(), [0])
   })
 
-  it("is requested in the answer to a poll of an unknown worker", async () => {
+  it("is required by the answer to a poll of an unknown worker", async () => {
     await using ironflow = await start()
 
     const { status, body } = await new RawWorker(ironflow.url, []).poll()
@@ -75,7 +75,7 @@ describe("registration", () => {
     assert.strictEqual(body.code, "WORKER_UNKNOWN")
   })
 
-  it("is requested on a connection that ends: a balancer has led it to the wrong engine", async () => {
+  it("is required on a connection that then ends, since a balancer may have led it to the wrong engine", async () => {
     await using ironflow = await start()
 
     const refused = await fetch(`${ironflow.url}/api/v1/workers/nobody/jobs`)
@@ -105,7 +105,7 @@ describe("registration", () => {
 })
 
 describe("a job", () => {
-  it("has the event and nothing that a legacy worker would refuse", async () => {
+  it("has the event, and nothing that a legacy worker would refuse", async () => {
     await using here = await shop()
 
     assert.deepStrictEqual(golden(here.job), {
@@ -141,7 +141,7 @@ describe("a job", () => {
     assert.deepStrictEqual([none.status, none.text], [204, ""])
   })
 
-  it("is not dispatched to a worker without free places", async () => {
+  it("is not dispatched to a worker without free slots", async () => {
     await using ironflow = await start()
     const worker = new RawWorker(ironflow.url, [shipOrder])
     await worker.register()
@@ -151,7 +151,7 @@ describe("a job", () => {
     assert.strictEqual((await worker.poll(1)).status, 200)
   })
 
-  it("has an id of its own per dispatch, and the old one is refused", async () => {
+  it("has a new id at each dispatch, and the old id is refused", async () => {
     await using here = await shop()
     await here.worker.update(here.job, {
       status: "failed",
@@ -278,7 +278,7 @@ describe("steps", () => {
     ])
   })
 
-  it("may be reported twice: the first result stands", async () => {
+  it("can be reported twice, and the first result is kept", async () => {
     await using here = await shop()
     const { job, worker } = here
     await worker.update(job, { status: "progress", steps: [stepResult(job, "charge", { output: 1 })] })
@@ -310,7 +310,7 @@ describe("steps", () => {
     assert.deepInclude(body.steps[0], { status: "completed", output: "paid" })
   })
 
-  it("of branches keep their ids, which are opaque", async () => {
+  it("of branches keep their ids", async () => {
     await using here = await shop()
     const id = `${here.runId}:fetch-all:1:profile:0`
     await here.worker.update(here.job, {
@@ -329,7 +329,7 @@ describe("steps", () => {
 })
 
 describe("a yield", () => {
-  it("of a sleep comes back at its time, with the sleep completed", async () => {
+  it("of a sleep returns at its time, with the sleep completed", async () => {
     await using here = await shop()
     const answer = await here.worker.update(
       here.job,
@@ -348,7 +348,7 @@ describe("a yield", () => {
     assert.strictEqual(next.attempt, 1)
   })
 
-  it("of a wait comes back with the event that matches", async () => {
+  it("of a wait returns with the event that matches", async () => {
     await using here = await shop()
     await here.worker.update(
       here.job,
@@ -397,7 +397,7 @@ describe("a yield", () => {
     assert.match(error.message, /no event "order.paid"/)
   })
 
-  it("of an invoke comes back with the child's result", async () => {
+  it("of an invoke returns with the child's result", async () => {
     await using here = await shop()
     await here.worker.update(
       here.job,
@@ -440,7 +440,7 @@ describe("a yield", () => {
     assert.match(run.error.message, /'billing\/charge-card' \(run run_\w+\) failed: declined/)
   })
 
-  it("of an asynchronous invoke comes back at once with the id of the child", async () => {
+  it("of an asynchronous invoke returns at once with the id of the child", async () => {
     await using here = await shop()
     await here.worker.update(
       here.job,
@@ -547,7 +547,7 @@ describe("a lease", () => {
     assert.strictEqual(stale.status, 409)
   })
 
-  it("outlives a restart of the engine, and so does the job", async () => {
+  it("survives a restart of the engine, and so does the job", async () => {
     using database = temporaryDatabase()
     const before = await start({ filename: database.filename })
     const worker = new RawWorker(before.url, [shipOrder])
@@ -593,7 +593,7 @@ describe("a run that is rolling back", () => {
     return { ironflow, worker, legacy, runId, [Symbol.asyncDispose]: () => ironflow.close() }
   }
 
-  it("is given to a worker that can continue it", async () => {
+  it("is dispatched to a worker that can continue it", async () => {
     await using here = await rollingBack()
     await here.worker.register([])
     await here.legacy.register()
@@ -620,7 +620,7 @@ describe("a run that is rolling back", () => {
   })
 })
 
-it("the runs of an actor move to another worker when theirs does not come back after a restart", async () => {
+it("the runs of an actor move to another worker when theirs does not return after a restart", async () => {
   using database = temporaryDatabase()
   const perOrder = { ...shipOrder, actorKey: "event.data.orderId" }
   const before = await start({ filename: database.filename, virtualTime: true })

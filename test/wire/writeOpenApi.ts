@@ -2,7 +2,7 @@
 import { writeFileSync } from "node:fs"
 import { callsPage, openApi } from "./Documentation.ts"
 
-/** As JSON with a line for each path and each schema, so that a change of one of them is a change of a line. */
+/** JSON with a line for each path and each schema, so that a change of one of them changes one line. */
 const lines = (value: unknown, level = 0): string =>
   level === 4 || typeof value !== "object" || value === null || Array.isArray(value)
     ? JSON.stringify(value)

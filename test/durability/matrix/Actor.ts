@@ -1,4 +1,4 @@
-/** An actor in a storm: one process after the other under one name, each of which may be killed or frozen. */
+/** An actor in a storm: a series of processes under one name, each of which may be killed or frozen. */
 import { execFile } from "node:child_process"
 import { promisify } from "node:util"
 import { Life, type Setting } from "../Chaos.ts"
@@ -10,23 +10,23 @@ export interface ProcessRecord {
   readonly by: string
   readonly actor: string
   readonly from: number
-  /** When it was there no more. */
+  /** When it ended. */
   to?: number
   readonly frozen: Array<{ readonly at: number; until: number }>
-  /** What nobody asked of it: that it ended, did not end, or wrote to stderr. */
+  /** Unexpected behaviour: it ended by itself, did not end when asked to, or wrote to stderr. */
   readonly faults: Array<string>
-  /** What it has logged, once it has ended. */
+  /** Its log, set once it has ended. */
   log?: string
 }
 
 const alive = new Set<Life>()
 
 /** Ends the remaining processes, frozen or not. */
-export const killEverybody = (): void => {
+export const killAll = (): void => {
   for (const { child } of alive) child.kill("SIGKILL")
 }
 
-/** So long may a process take to end that was told to, milliseconds. */
+/** How long a process may take to end after SIGTERM, milliseconds. */
 const GRACE_MS = 10_000
 
 export class Actor {
@@ -48,7 +48,10 @@ export class Actor {
     options: (by: string, life: number) => unknown,
     nextLife: () => number,
     cache: string,
-    /** What it says when it is ready, or the beginning of that, how long that may take, and whether its stderr is a log. */
+    /**
+     * `ready` is the beginning of the line that it prints when it is ready, and `patienceMs` how long that may take.
+     * With `logs`, its stderr is a log and no fault.
+     */
     {
       logs = false,
       patienceMs,
@@ -71,7 +74,7 @@ export class Actor {
     return record
   }
 
-  get isThere(): boolean {
+  get isRunning(): boolean {
     return this.#life !== undefined
   }
 
@@ -116,12 +119,12 @@ export class Actor {
     this.#life = undefined
   }
 
-  /** One that may take long to start has as long to end. */
+  /** A process that may start slowly may end slowly too. */
   get #graceMs(): number {
     return this.#patienceMs ?? GRACE_MS
   }
 
-  /** Tells it to stop; one that does not is killed, and that is held against it. */
+  /** Asks it to end. A process that does not is killed, which counts as a fault. */
   async stop(): Promise<void> {
     const life = this.#life
     if (life === undefined) return
@@ -151,7 +154,7 @@ export class Actor {
     this.#life?.child.kill(signal)
   }
 
-  /** Takes the room on disk from it, or gives it back: its files cannot grow past the first byte. */
+  /** Makes the disk full for this process, or undoes that: its files cannot grow beyond the first byte. */
   async setFull(isFull: boolean): Promise<void> {
     if (this.#life === undefined) return
     await promisify(execFile)("prlimit", ["--pid", String(this.pid), `--fsize=${isFull ? 1 : "unlimited"}:`])

@@ -1,11 +1,11 @@
-/** The cells of the matrix: every transport under every fault, and why some of them cannot be. */
+/** The cells of the matrix: every transport with every fault, and why some of them are impossible. */
 
 import process from "node:process"
 
 export const transports = ["http", "channel", "rpc", "connect", "push", "push-alone", "memory"] as const
 
 /**
- * How functions and engine reach each other: `http` and `channel` are polling by plain requests and over a WebSocket,
+ * How functions and the engine communicate: `http` and `channel` are polling by plain requests and over a WebSocket,
  * `push` reports to the engine (`serverUrl`) and `push-alone` does not, `memory` is one process.
  */
 export type Transport = (typeof transports)[number]
@@ -34,13 +34,13 @@ export interface Cell {
 
 export const isPush = (transport: Transport): boolean => transport === "push" || transport === "push-alone"
 
-/** Why a cell cannot be, if it cannot. */
+/** Why a cell is impossible; `undefined` if it is possible. */
 export const impossible = ({ fault, transport }: Cell): string | undefined => {
   if (fault === "disk-full" && process.platform !== "linux") {
-    return "only Linux takes the room from a process that runs (prlimit)"
+    return "only Linux can limit the size of files of a running process (prlimit)"
   }
   if (isPush(transport) && fault === "flip") {
-    return "what an app answers has no seal: only TLS keeps it whole"
+    return "the response of an app has no signature: only TLS protects it"
   }
   if (transport !== "memory") return undefined
   switch (fault) {
@@ -52,7 +52,7 @@ export const impossible = ({ fault, transport }: Cell): string | undefined => {
     case "garbage":
     case "delay":
     case "flip":
-      return "nothing lies between worker and engine in one process"
+      return "there is no connection between worker and engine in one process"
     case "engine-sigterm":
     case "engine-sigkill":
     case "engine-freeze":

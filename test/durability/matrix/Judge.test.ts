@@ -1,4 +1,4 @@
-/** That the judge of storms can find fault: a storm that was sound, and what it says once something in it has been changed. */
+/** Tests of the judge of storms: it accepts a sound storm, and finds each fault that is put into its evidence. */
 import fs from "node:fs"
 import os from "node:os"
 import path from "node:path"
@@ -41,7 +41,7 @@ const begins = (evidence: StormEvidence): ReadonlyArray<Begin> =>
 const endOf = (evidence: StormEvidence, { token }: Begin): Line | undefined =>
   evidence.lines.find((line) => line.t !== "begin" && "token" in line && line.token === token)
 
-/** A body that the kill of its process ended. */
+/** A body that a kill of its process cut off. */
 const killed = (evidence: StormEvidence): Begin => {
   const { at, on } = evidence.strikes[0]!
   const found = begins(evidence).find(
@@ -55,8 +55,8 @@ const killed = (evidence: StormEvidence): Begin => {
   return found
 }
 
-/** A body that ran for a while when nothing was struck, from its beginning to its end. */
-const quiet = (evidence: StormEvidence): { readonly begin: Begin; readonly end: Line } => {
+/** The beginning and end of a body that ran for a while after the last strike. */
+const undisturbed = (evidence: StormEvidence): { readonly begin: Begin; readonly end: Line } => {
   const { until } = evidence.strikes.at(-1)!
   for (const begin of begins(evidence)) {
     const end = endOf(evidence, begin)
@@ -65,7 +65,7 @@ const quiet = (evidence: StormEvidence): { readonly begin: Begin; readonly end: 
   return assert.fail("nothing ran after the storm")
 }
 
-/** Somebody else runs a body once more, from a time for so long. */
+/** Adds an execution of the same body in another process, from a time on and for so long. */
 const again = (evidence: StormEvidence, begin: Begin, from: number, ms: number): StormEvidence => {
   const by = begin.by === "survivor.0" ? "victim.1" : "survivor.0"
   const copy = { ...begin, by, mono: from, token: "once-more" }
@@ -83,10 +83,10 @@ const cases: ReadonlyArray<
   readonly [what: string, law: string, forge: (evidence: StormEvidence) => StormEvidence]
 > = [
   [
-    "a body that ran again while nothing happened",
+    "a body that ran again without a strike",
     "a body runs again only for a reason",
     (evidence) => {
-      const { begin } = quiet(evidence)
+      const { begin } = undisturbed(evidence)
       return { ...again(evidence, begin, begin.mono - 5, 2), strikes: [] }
     }
   ],
@@ -94,12 +94,12 @@ const cases: ReadonlyArray<
     "two bodies of a step at once",
     "one body of a step runs at a time",
     (evidence) => {
-      const { begin } = quiet(evidence)
+      const { begin } = undisturbed(evidence)
       return again(evidence, begin, begin.mono + 1, 1)
     }
   ],
   [
-    "a body that goes on in a process that was killed elsewhere before",
+    "a body that began elsewhere before its process was killed",
     "one body of a step runs at a time",
     (evidence) => {
       const begin = killed(evidence)
@@ -132,7 +132,7 @@ const cases: ReadonlyArray<
     "a body that was aborted by a short absence",
     "a short absence aborts nothing",
     (evidence) => {
-      const { begin, end } = quiet(evidence)
+      const { begin, end } = undisturbed(evidence)
       const at = (begin.mono + end.mono) / 2
       const [kill, freeze] = evidence.strikes
       const lines = evidence.lines.map((line) => (line === end ? ({ ...end, t: "abort" } as Line) : line))
@@ -146,22 +146,30 @@ const cases: ReadonlyArray<
   ],
   [
     "an engine that refuses",
-    "the engine takes what it is asked for",
+    "the engine accepts every request",
     (evidence) => ({ ...evidence, refusals: ["ValidationError: no"] })
   ],
-  ["a deaf worker", "every worker hears", (evidence) => ({ ...evidence, deaf: ["victim"] })],
   [
-    "a gauge that does not see what is stuck",
-    "the gauge says what is",
+    "a worker that does not answer its bell",
+    "every worker answers its bell",
+    (evidence) => ({ ...evidence, deaf: ["victim"] })
+  ],
+  [
+    "a gauge that misses stuck runs",
+    "the gauge of stuck runs is right",
     (evidence) => ({ ...evidence, settledAfter: undefined, waiting: ["run_1 (RUNNING)"], stuckGauge: 0 })
   ],
-  ["a gauge that sees what is not", "the gauge says what is", (evidence) => ({ ...evidence, stuckGauge: 1 })],
+  [
+    "a gauge that counts runs that are not stuck",
+    "the gauge of stuck runs is right",
+    (evidence) => ({ ...evidence, stuckGauge: 1 })
+  ],
   [
     "an engine that does not answer",
-    "the gauge says what is",
+    "the gauge of stuck runs is right",
     (evidence) => ({ ...evidence, stuckGauge: undefined })
   ],
-  ["a lease that is left", "no lease is left", (evidence) => ({ ...evidence, leases: ["run_1"] })],
+  ["a lease that remains", "no lease is left", (evidence) => ({ ...evidence, leases: ["run_1"] })],
   [
     "a process that died by itself",
     "no process ends by itself",
@@ -171,7 +179,7 @@ const cases: ReadonlyArray<
     })
   ],
   [
-    "three where there is room for two",
+    "three executions where the limit is two",
     "a concurrency limit holds over all workers",
     (evidence) => {
       const runs = new Set(
@@ -189,7 +197,7 @@ const cases: ReadonlyArray<
     }
   ],
   [
-    "strikes that hit nobody",
+    "strikes that hit no running body",
     "strikes hit runs inside steps",
     (evidence) => ({ ...evidence, strikes: evidence.strikes.map((struck) => ({ ...struck, hit: false })) })
   ]
@@ -215,12 +223,12 @@ describe("the judge of storms", () => {
     })
   }
 
-  it("has found every law broken once", () => {
+  it("is tested with a violation of every law", () => {
     assert.deepStrictEqual(new Set(cases.map(([, law]) => law)), new Set(stormLaws))
   })
 
   it("excuses a body whose process was frozen while another one ran", () => {
-    const { begin, end } = quiet(sound)
+    const { begin, end } = undisturbed(sound)
     const frozen = sound.processes.map((process) =>
       process.by === begin.by ? { ...process, frozen: [{ at: begin.mono + 0.5, until: end.mono }] } : process
     )

@@ -1,6 +1,6 @@
 /**
- * The judge of a storm: the laws of the shop's checker as far as they hold where several processes work at once, and those
- * that only a storm can break, liveness as strictly as safety. It shares no code with the engine.
+ * The judge of a storm. It applies the laws of the shop's checker that hold where several processes work at once, and
+ * laws for storms, about liveness as well as safety. It shares no code with the engine.
  */
 import type { Line } from "../SideLog.ts"
 import { judge, type Law } from "../Checker.ts"
@@ -23,7 +23,7 @@ export interface StormFigures {
   readonly steps: number
   readonly executions: number
   readonly strikes: number
-  /** Strikes that found bodies running. */
+  /** Strikes at a time when bodies were running. */
   readonly hits: number
   readonly workerKills: number
   readonly engineKills: number
@@ -39,17 +39,17 @@ export interface StormVerdict {
   readonly figures: StormFigures
 }
 
-/** A kill shows when the connection closes, milliseconds. */
+/** How soon after a kill others have to take over, since the connection closes at once. In milliseconds. */
 const KILL_BOUND_MS = 6000
 /** How long a process may take to notice that it was frozen, milliseconds. */
 const THAW_MS = 500
-/** A result that was returned so long before a strike has been reported, milliseconds. */
+/** A result is reported within this time, milliseconds. */
 const REPORTED_MS = 1000
-/** So long after a strike and a term its consequences may show, milliseconds. */
+/** How long after a strike and the term of a lease its consequences may appear, milliseconds. */
 const AFTERMATH_MS = 10_000
 
-/** What has no meaning where several processes work at once: see the laws below instead. */
-const alone: ReadonlyArray<Law> = [
+/** Laws that do not hold where several processes work at once; laws below take their place. */
+const singleProcessLaws: ReadonlyArray<Law> = [
   "a step runs again only when it has failed or its process died",
   "a concurrency limit is never exceeded"
 ]
@@ -57,11 +57,11 @@ const alone: ReadonlyArray<Law> = [
 /** Laws of the checker that a storm suspends. */
 const suspended = ({ plan }: StormEvidence): ReadonlySet<Law> =>
   new Set([
-    ...alone,
-    // an engine's hour that is left out is not waited for
+    ...singleProcessLaws,
+    // a wait is shorter when the engine's clock jumps forward
     ...(plan.strikes.some(({ fault }) => fault === "clock") ? (["nothing is early"] as const) : []),
-    // without reports a turn that breaks off is repeated from its beginning; with them the rest goes with the response when one
-    // does not get through, and a second strike may take that away
+    // without reports (`push-alone`) a turn that breaks off is repeated from its beginning; with them, a report that
+    // fails is sent with the response, and a second strike may lose that too
     ...(plan.transport === "push-alone" || (plan.transport === "push" && plan.strikes.length > 1)
       ? ([
           "a step begins when all that its handler has seen is stored",
@@ -85,11 +85,11 @@ export const judgeStorm = (evidence: StormEvidence): StormVerdict => {
     {
       plan: { seed: plan.seed, items: evidence.items, fates: [] },
       database: evidence.database,
-      lines: evidence.lines.filter((line) => !isOfALostTurn(line, evidence)),
+      lines: evidence.lines.filter((line) => !isThrownAfterLostLease(line, evidence)),
       acks: evidence.acks,
       snapshots: [],
       kills: 0,
-      struck: 0,
+      killsAsPlanned: 0,
       unfinished: undefined
     },
     suspended(evidence)
@@ -110,7 +110,7 @@ export const judgeStorm = (evidence: StormEvidence): StormVerdict => {
     overlaps: overlapsOf(evidence, executions)
   }
   const own = Object.entries(laws).flatMap(([law, complaints]) =>
-    // the keys of `laws` are the laws
+    // `Object.entries` forgets that the keys are laws
     Array.from(complaints(it), (complaint): StormViolation => ({ law: law as StormLaw, complaint }))
   )
   const count = (isCounted: (strike: Strike) => boolean) =>
@@ -144,15 +144,15 @@ export const judgeStorm = (evidence: StormEvidence): StormVerdict => {
 interface Takeover {
   readonly struck: Struck
   readonly execution: Execution
-  /** Milliseconds after the strike; `undefined` when it has not. */
+  /** Milliseconds after the strike; `undefined` when it did not continue. */
   readonly after: number | undefined
   readonly boundMs: number
 }
 
-/** The strikes after which others have to take over, and how soon. */
+/** How soon after a strike others have to take over, milliseconds; `undefined` if they need not. */
 const takeoverBound = ({ strike }: Struck, plan: StormPlan): number | undefined => {
   if (strike.fault === "worker-sigkill") return KILL_BOUND_MS
-  // the answer of an app comes through, and everything with it
+  // the response of the app arrives, with all results
   if (isPush(plan.transport) && strike.fault === "half-open" && strike.deaf === "up") return undefined
   return "lasting" in strike && strike.lasting === "until takeover" ? takeoverMs(plan) : undefined
 }
@@ -173,14 +173,14 @@ const takeoversOf = (
         begunMono < struck.at &&
         (end?.mono ?? Number.POSITIVE_INFINITY) > struck.at &&
         !cancelled.has(run) &&
-        // room in a group may be somebody else's by then
+        // another run of its concurrency group may have taken its place
         limits[runs.get(run)?.fn ?? ""] === undefined
     )
-    // a run once, however many of its branches were running
+    // each run once, even if several of its branches were running
     return Array.from(new Map(held.map((execution) => [execution.run, execution])).values()).flatMap(
       (execution): ReadonlyArray<Takeover> => {
         const all = byRun.get(execution.run) ?? []
-        // a process that is struck twice may not have had the time to abort what is not its own any more
+        // at a second strike, a process may not yet have aborted a run that it lost at the first one
         const isTakenOver = all.some(
           ({ begunMono, by }) => by !== struck.on && begunMono > execution.begunMono && begunMono <= struck.at
         )
@@ -195,7 +195,7 @@ const takeoversOf = (
         if (elsewhere !== undefined) {
           return [{ struck, execution, after: elsewhere.begunMono - struck.at, boundMs }]
         }
-        // what got through after all needs nobody else
+        // a run whose results arrived after all need not continue elsewhere
         const isOver =
           first === undefined &&
           runs.get(execution.run)?.status !== undefined &&
@@ -208,11 +208,14 @@ const takeoversOf = (
   })
 }
 
-/** Whether it was begun for the same step as the other, or is that one, and came to nothing. */
+/** Whether `one` executed the same step as `other`, not later, and did not return. */
 const isLost = (one: Execution, other: Execution): boolean =>
   one.key === other.key && one.begunMono <= other.begunMono && one.end?.how !== "returned"
 
-/** How long the engine waits when a run is lost for the n-th time in a row: a second, doubling, and half as much by chance. */
+/**
+ * The longest delay of the engine after it has lost a run for the n-th time in a row: a second, doubled each time, and
+ * a random half of it more.
+ */
 const lossDelayMs = (losses: number): number => (losses < 2 ? 0 : 1500 * 2 ** (losses - 2))
 
 const isEnded = ({ status }: RunRow): boolean => ["completed", "failed", "cancelled"].includes(status)
@@ -226,10 +229,11 @@ interface Overlap {
 type Span = readonly [from: number, to: number]
 
 /**
- * Whether a handler threw when its process woke up from a sleep that was longer than its lease: the run had gone to others,
- * who may have counted further attempts meanwhile. Its report is refused, but it writes down what it has done.
+ * Whether a handler threw right after its process had been frozen for longer than its lease. Others had the run by
+ * then, and may have counted further attempts. The engine refuses the report of this handler, but the side log has its
+ * line.
  */
-export const isOfALostTurn = (
+export const isThrownAfterLostLease = (
   line: Line,
   {
     plan,
@@ -245,7 +249,7 @@ export const isOfALostTurn = (
       )
   )
 
-/** When a body really ran: not while its process was frozen, nor after it was dead. */
+/** When a body really ran: not while its process was frozen, and not after its process ended. */
 const spansOf = (
   execution: Execution,
   processes: ReadonlyMap<string, ProcessRecord>
@@ -275,15 +279,15 @@ export const overlapsOf = (
   { processes }: Pick<StormEvidence, "processes">,
   executions: ReadonlyArray<Execution>
 ): ReadonlyArray<Overlap> => {
-  const named = new Map(processes.map((process) => [process.by, process]))
+  const byName = new Map(processes.map((process) => [process.by, process]))
   const bySteps = groupBy(executions, ({ key, run }) => `${run} ${key}`)
   const overlaps: Array<Overlap> = []
   for (const ofStep of bySteps.values()) {
     for (const [i, one] of ofStep.entries()) {
       for (const other of ofStep.slice(i + 1)) {
         let ms = 0
-        for (const [from, to] of spansOf(one, named)) {
-          for (const [start, end] of spansOf(other, named)) {
+        for (const [from, to] of spansOf(one, byName)) {
+          for (const [start, end] of spansOf(other, byName)) {
             ms += Math.max(0, Math.min(to, end) - Math.max(from, start))
           }
         }
@@ -295,11 +299,11 @@ export const overlapsOf = (
 }
 
 const round = (ms: number): number => Math.round(ms)
-const what = ({ strike }: Struck): string => strike.fault
+const faultOf = ({ strike }: Struck): string => strike.fault
 
 type Complaints = Generator<string, void, undefined>
 
-/** What the laws look at that hold for a storm over any number of engines. */
+/** What those laws read that hold for any number of engines. */
 interface CommonCase {
   readonly evidence: Pick<
     StormEvidence,
@@ -318,18 +322,18 @@ const commonLaws = {
     }
   },
 
-  /** Whoever asks often enough gets what they ask for. */
-  *"the engine takes what it is asked for"({ evidence }: CommonCase): Complaints {
+  /** A request that is repeated often enough succeeds. */
+  *"the engine accepts every request"({ evidence }: CommonCase): Complaints {
     yield* evidence.refusals
   },
 
-  /** Nothing has to be started again by hand. */
-  *"every worker hears"({ evidence }: CommonCase): Complaints {
+  /** No worker needs a restart after a storm. */
+  *"every worker answers its bell"({ evidence }: CommonCase): Complaints {
     for (const who of evidence.deaf) yield `${who} has not answered its bell after the storm`
   },
 
   /** G2. */
-  *"the gauge says what is"({ evidence }: CommonCase): Complaints {
+  *"the gauge of stuck runs is right"({ evidence }: CommonCase): Complaints {
     const { stuckGauge, waiting } = evidence
     if (stuckGauge === undefined) yield "the engine does not say how many runs are stuck"
     else if (waiting.length === 0 && stuckGauge > 0)
@@ -338,12 +342,12 @@ const commonLaws = {
       yield `ironflow_runs_stuck is 0, and ${waiting.length} runs wait for ever`
   },
 
-  /** A run that has ended, or waits, holds none. */
+  /** A run that has ended or that waits has no lease. */
   *"no lease is left"({ evidence }: CommonCase): Complaints {
     for (const lease of evidence.leases) yield `a lease is left on ${lease}`
   },
 
-  /** A process ends silently on request, and not otherwise. */
+  /** A process ends only when it is asked to, and without errors. */
   *"no process ends by itself"({ evidence }: CommonCase): Complaints {
     for (const { faults } of evidence.processes) yield* faults
   },
@@ -377,7 +381,7 @@ const commonLaws = {
 } satisfies Record<string, (it: CommonCase) => Complaints>
 
 const ownLaws = {
-  /** A body runs a second time when something has happened to the first, or to the report of it. */
+  /** A body runs again only if something happened to its execution or to the report of it. */
   *"a body runs again only for a reason"({ evidence, executions }: Case): Complaints {
     const { plan, strikes } = evidence
     for (const ofStep of groupBy(executions, ({ key, run }) => `${run} ${key}`).values()) {
@@ -402,7 +406,7 @@ const ownLaws = {
 
   /** G15. */
   *"one body of a step runs at a time"({ evidence, overlaps }: Case): Complaints {
-    // the engine cannot know that an app without reports is still at it
+    // the engine cannot know that an app without reports still runs the body
     if (evidence.plan.transport === "push-alone") return
     for (const overlap of overlaps) yield overlapComplaint(overlap)
   },
@@ -411,14 +415,14 @@ const ownLaws = {
   *"others take over in time"({ takeovers }: Case): Complaints {
     for (const { after, boundMs, execution, struck } of takeovers) {
       if (after === undefined) {
-        yield `${execution.run}: ${execution.key} was running in ${struck.on} at its ${what(struck)}, and nobody else has gone on with it`
+        yield `${execution.run}: ${execution.key} was running in ${struck.on} at its ${faultOf(struck)}, and did not continue elsewhere`
       } else if (after > boundMs) {
-        yield `${execution.run}: ${execution.key} was running in ${struck.on} at its ${what(struck)}, and went on ${round(after)} ms later, which should take ${boundMs} ms at most`
+        yield `${execution.run}: ${execution.key} was running in ${struck.on} at its ${faultOf(struck)}, and continued ${round(after)} ms later, which should take ${boundMs} ms at most`
       }
     }
   },
 
-  /** An engine that is away, or a worker that does not get to it, for less than half of the term. */
+  /** An absence is short when the engine or a worker is away for less than half of a lease's term. */
   *"a short absence aborts nothing"({ evidence, executions }: Case): Complaints {
     const { plan, strikes } = evidence
     for (const [nth, struck] of strikes.entries()) {
@@ -426,12 +430,12 @@ const ownLaws = {
       const isAtWorker = strike.fault === "worker-freeze"
       if (!isAtWorker && !["engine-sigterm", "engine-sigkill", "engine-freeze"].includes(strike.fault))
         continue
-      // turns end with a request or with the process
+      // there a turn ends with its request or its process
       if (isPush(plan.transport) || (plan.transport === "memory" && strike.fault !== "engine-freeze"))
         continue
       if (until - at >= plan.leaseMs / 2) continue
       const next = strikes[nth + 1]?.at ?? Number.POSITIVE_INFINITY
-      // what began before may end for something else
+      // an earlier execution may have ended because of the previous strike
       const before = strikes[nth - 1]?.until ?? 0
       for (const execution of executions) {
         const end = execution.end?.mono ?? Number.POSITIVE_INFINITY
@@ -441,13 +445,13 @@ const ownLaws = {
           execution.end?.how === "aborted" &&
           !evidence.acks.some((ack) => ack.op === "cancel" && execution.run in ack.statuses)
         ) {
-          yield `${execution.run}: ${execution.key} was aborted in ${execution.by} after a ${what(struck)} of ${round(until - at)} ms`
+          yield `${execution.run}: ${execution.key} was aborted in ${execution.by} after a ${faultOf(struck)} of ${round(until - at)} ms`
         }
       }
     }
   },
 
-  /** A storm without strikes proves nothing. */
+  /** A storm whose strikes hit no running body proves nothing. */
   *"strikes hit runs inside steps"({ evidence }: Case): Complaints {
     if (evidence.strikes.every(({ hit }) => !hit)) {
       yield `no strike of ${nameOf({ transport: evidence.plan.transport, fault: evidence.strikes[0]?.strike.fault ?? "cut" })} found a body running`
@@ -457,10 +461,10 @@ const ownLaws = {
 
 const laws = { ...commonLaws, ...ownLaws }
 
-/** What the laws say that hold for a storm over any number of engines. */
-export const judgeCommonly = (it: CommonCase): ReadonlyArray<StormViolation> =>
+/** The violations of those laws that hold for any number of engines. */
+export const judgeCommonLaws = (it: CommonCase): ReadonlyArray<StormViolation> =>
   Object.entries(commonLaws).flatMap(([law, complaints]) =>
-    // the keys of `commonLaws` are laws
+    // `Object.entries` forgets that the keys are laws
     Array.from(complaints(it), (complaint): StormViolation => ({ law: law as StormLaw, complaint }))
   )
 

@@ -1,4 +1,4 @@
-/** The plan of a storm by its seed: requests, and strikes between them. */
+/** The plan of a storm for a seed: requests, and strikes between them. */
 import { type Dice, type Item, makeDice, makeItems } from "../Plan.ts"
 import { type Fault, faults, impossible, isPush, type Transport } from "./Cells.ts"
 
@@ -9,9 +9,12 @@ export type Strike =
   | { readonly fault: "engine-sigterm" | "engine-sigkill" | "worker-sigkill" }
   | { readonly fault: "engine-freeze"; readonly ms: number }
   | { readonly fault: "worker-freeze"; readonly lasting: Lasting }
-  /** In the middle of the traffic; then all connections are refused. */
+  /** Breaks connections in the middle of their traffic; then new ones are refused. */
   | { readonly fault: "cut"; readonly lasting: Lasting }
-  /** Sockets stay open and carry nothing: to the engine, to the worker, or both. Afterwards they break, or go on. */
+  /**
+   * Sockets stay open and carry nothing to the engine (`up`), to the worker (`down`), or both. Afterwards they break,
+   * or continue if this `heals`.
+   */
   | {
       readonly fault: "half-open"
       readonly lasting: Lasting
@@ -19,15 +22,18 @@ export type Strike =
       readonly heals: boolean
     }
   | { readonly fault: "garbage"; readonly lasting: Lasting; readonly kind: Garbage }
-  /** Everything takes `each` longer. */
+  /** Everything arrives `each` milliseconds later. */
   | { readonly fault: "delay"; readonly ms: number; readonly each: number }
-  /** One bit in so many pieces of what workers send is turned over. */
+  /** Flips a bit in one of `oneIn` chunks that workers send. */
   | { readonly fault: "flip"; readonly ms: number; readonly oneIn: number }
   | { readonly fault: "disk-full"; readonly ms: number; readonly isKilled: boolean }
-  /** The clock of the engine is then `shift` off: that of this one at once, or of the next one after it was killed and a worker with it. */
+  /**
+   * Shifts the engine's clock by `shift`: at once, or, if `isKilled`, when the engine starts again after a kill of it
+   * and of a worker.
+   */
   | { readonly fault: "clock"; readonly shift: number; readonly isKilled: boolean }
 
-/** What something in between may answer. */
+/** What a proxy in between may answer. */
 export type Garbage = "bytes" | "page" | "unavailable"
 
 export interface StormPlan {
@@ -37,19 +43,19 @@ export interface StormPlan {
   readonly seed: number
   /** The term of a lease, milliseconds. */
   readonly leaseMs: number
-  /** What the machine may add to the time in which others take over, milliseconds: 0 unless it has other work meanwhile. */
+  /** How much later others may take over than they should, milliseconds: 0 unless the machine is busy. */
   readonly slackMs: number
-  /** What is asked for before each strike, and after the last one. */
+  /** The requests before each strike, and after the last one. */
   readonly shares: ReadonlyArray<ReadonlyArray<Item>>
   readonly strikes: ReadonlyArray<Strike>
-  /** What the clock of the first engine is off, milliseconds. */
+  /** The offset of the first engine's clock, milliseconds. */
   readonly shift: number
 }
 
-/** How far a clock jumps. An app takes no request that is five minutes old, or of the future. */
+/** How far a clock jumps. An app refuses a request whose time is five minutes off. */
 const jumpMs = (transport: Transport): number => (isPush(transport) ? 4 * 60_000 : 3_600_000)
 
-/** How long the engine waits for the answer of an app: longer than any body here takes. */
+/** How long the engine waits for the response of an app: longer than any body takes here. */
 export const pushTimeoutMs = (leaseMs: number): number => 2 * leaseMs
 
 /** The latest time after a strike at which others continue the victim's runs, unless its connection closes before. */
@@ -71,7 +77,7 @@ export const makeStormPlan = (
       transport,
       leaseMs,
       nth,
-      // storms of further seeds begin with what others end with
+      // each seed begins with another kind
       first: seed - 1
     })
   )
@@ -97,7 +103,7 @@ export const withStrikes = (
   const shares = Array.from({ length: strikes.length + 1 }, (_, nth) => {
     const share = items.slice(nth * shareSize, (nth + 1) * shareSize)
     const strike = strikes[nth]
-    return strike === undefined ? share : [...longItems(dice, nth, outlasts(strike, leaseMs)), ...share]
+    return strike === undefined ? share : [...longItems(dice, nth, longestWork(strike, leaseMs)), ...share]
   })
   return {
     transport,
@@ -118,8 +124,8 @@ interface Circumstances {
   readonly first: number
 }
 
-/** How long a body takes: long enough that others would run it again meanwhile, if it were not stopped. */
-const outlasts = (strike: Strike, leaseMs: number): number | undefined => {
+/** The duration of the longest bodies: others would run them again meanwhile, if they were not stopped. */
+const longestWork = (strike: Strike, leaseMs: number): number | undefined => {
   const isLong =
     strike.fault === "engine-freeze"
       ? strike.ms > leaseMs
@@ -127,7 +133,7 @@ const outlasts = (strike: Strike, leaseMs: number): number | undefined => {
   return isLong ? leaseMs + 2000 : undefined
 }
 
-/** A few with steps so long that a strike finds them running, wherever they are; some take `longest`. */
+/** Items with steps so long that a strike finds them running; some take `longest`. */
 const longItems = (dice: Dice, nth: number, longest: number | undefined): ReadonlyArray<Item> => [
   ...longOrders(dice, String(nth)),
   ...Array.from({ length: longest === undefined ? 0 : 4 }, (_, i): Item => {
@@ -142,12 +148,12 @@ export const longOrders = (dice: Dice, which: string): ReadonlyArray<Item> =>
     return { op: "emit", key: `order.placed/long/${which}/${i}`, name: "order.placed", data }
   })
 
-/** The `nth` strike of a storm. `first` says with which of several kinds it begins. */
+/** The `nth` strike of a storm. `first` chooses the kind of the first one. */
 const makeStrike = (dice: Dice, fault: Fault, { first, leaseMs, nth, transport }: Circumstances): Strike => {
-  /** Within what a lease bears. */
+  /** Shorter than a lease. */
   const short = () => dice.between(100, Math.floor(leaseMs * 0.4))
   const lasting = (): Lasting => (nth === 0 || dice.next() < 0.3 ? "until takeover" : short())
-  /** Each in its turn, so that a storm has several. */
+  /** Takes the values in turn, so that a storm has several of them. */
   const inTurn = <A>(...values: ReadonlyArray<A>): A => values[(first + nth) % values.length]!
   switch (fault) {
     case "engine-sigterm":
@@ -155,8 +161,8 @@ const makeStrike = (dice: Dice, fault: Fault, { first, leaseMs, nth, transport }
     case "worker-sigkill":
       return { fault }
     case "engine-freeze":
-      // in one process nobody else could take over, whatever the length
-      // twice: what the first one has done to a connection shows at the second one
+      // two long ones, since damage that the first does to a connection appears at the second; in one process nobody
+      // else can take over, so that it is always short
       return { fault, ms: nth < 2 && transport !== "memory" ? leaseMs + dice.between(500, 5000) : short() }
     case "worker-freeze":
     case "cut":
@@ -177,7 +183,7 @@ const makeStrike = (dice: Dice, fault: Fault, { first, leaseMs, nth, transport }
     case "disk-full":
       return { fault, ms: dice.between(500, 3000), isKilled: inTurn(false, true) }
     case "clock":
-      // back to the right time first: what was written ahead of it must not hold for that long
+      // first back to the right time: what was written with a time in the future must not last that long
       return inTurn<Strike>(
         { fault, shift: 0, isKilled: true },
         { fault, shift: -jumpMs(transport), isKilled: false },
@@ -189,7 +195,7 @@ const makeStrike = (dice: Dice, fault: Fault, { first, leaseMs, nth, transport }
   }
 }
 
-/** Whether something lies between worker and engine in this storm. */
+/** Whether this storm has a proxy between worker and engine. */
 export const hasWire = ({ strikes, transport }: StormPlan): boolean =>
   isPush(transport) ||
   strikes.some(({ fault }) => ["cut", "half-open", "garbage", "delay", "flip"].includes(fault))

@@ -1,4 +1,6 @@
-/** Runs a storm: an engine and two workers, strikes at them while runs are inside steps, and what came of it. */
+/**
+ * Runs a storm: starts an engine and two workers, strikes them while runs are inside steps, and collects the evidence.
+ */
 import { execFileSync, spawn } from "node:child_process"
 import fs from "node:fs"
 import path from "node:path"
@@ -21,9 +23,9 @@ export interface Struck {
   readonly strike: Strike
   readonly at: number
   readonly until: number
-  /** The process that it was meant for. */
+  /** The process that was its target. */
   readonly on: string
-  /** Whether bodies ran there at the time. */
+  /** Whether bodies were running there. */
   readonly hit: boolean
 }
 
@@ -31,42 +33,42 @@ export interface StormEvidence {
   readonly plan: StormPlan
   /** Every request, bells included. */
   readonly items: ReadonlyArray<Item>
-  /** The database after all have ended. */
+  /** The database after all processes have ended. */
   readonly database: string
   readonly lines: ReadonlyArray<Line>
   readonly acks: ReadonlyArray<Ack>
   readonly strikes: ReadonlyArray<Struck>
   readonly processes: ReadonlyArray<ProcessRecord>
-  /** What could not be asked for, and why. */
+  /** The errors of requests that failed. */
   readonly refusals: ReadonlyArray<string>
   /** How long after the last strike all runs had ended, milliseconds; `undefined` when they have not. */
   readonly settledAfter: number | undefined
-  /** What the engine says about runs that have not ended. */
+  /** Runs that have not ended, with the engine's explanation. */
   readonly waiting: ReadonlyArray<string>
   /** Workers that have not answered their bell after the storm. */
   readonly deaf: ReadonlyArray<string>
   /** `ironflow_runs_stuck` after the storm; `undefined` when the engine did not answer. */
   readonly stuckGauge: number | undefined
-  /** Leases when all runs had ended. */
+  /** Leases that remained when all runs had ended. */
   readonly leases: ReadonlyArray<string>
 }
 
 export interface StormSettings {
   /** An empty directory. */
   readonly folder: string
-  /** Where compiled code may be kept. */
+  /** A folder for compiled code. */
   readonly cache: string
-  /** So soon after the storm all runs have to have ended, milliseconds. */
+  /** How soon after the storm all runs must have ended, milliseconds. */
   readonly settleMs: number
 }
 
-/** So soon after the storm each worker has to answer a bell, milliseconds. */
+/** How soon after the storm each worker must answer its bell, milliseconds. */
 const BELL_MS = 10_000
 
-/** The longest term of a lease that was taken away, that of a push endpoint's, and a second. */
+/** The longest term of a revoked lease, which a push endpoint has, and a second. */
 const REVOKED_MS = 11_000
 
-/** Waits for a condition, and says whether it came in time. */
+/** Waits for a condition; returns whether it became true in time. */
 const until = async (condition: () => boolean, ms: number): Promise<boolean> => {
   const late = monotonic() + ms
   while (!condition()) {
@@ -81,7 +83,7 @@ export const runStorm = async (plan: StormPlan, settings: StormSettings): Promis
   return await storm.run()
 }
 
-/** Whoever runs functions has a bell. */
+/** Each process that runs functions has a bell, see `functions.ts`. */
 const bellsOf = (transport: Transport): ReadonlyArray<string> =>
   transport === "memory" ? ["engine"] : ["victim", "survivor"]
 
@@ -94,7 +96,7 @@ class Storm {
   readonly #workers: Readonly<Record<"victim" | "survivor", Actor>> | undefined
   readonly #customer: Customer
   readonly #url: string
-  /** Between the victim and the engine: the victim's requests, or with push the engine's. */
+  /** Proxies between the victim and the engine: for the victim's requests, or with push the engine's. */
   readonly #wires: ReadonlyArray<Wire>
   readonly #resources: Array<() => void>
   readonly #over: AbortController
@@ -139,7 +141,7 @@ class Storm {
     fs.writeFileSync(this.#clock, String(parts.plan.shift))
   }
 
-  /** Starts everybody. */
+  /** Starts all processes. */
   static async begin(plan: StormPlan, settings: StormSettings): Promise<Storm> {
     const { leaseMs, transport } = plan
     const { cache, folder } = settings
@@ -217,19 +219,19 @@ class Storm {
     const starting = [storm.#startEngine(), ...Object.values(workers ?? {}).map((worker) => worker.start())]
     const late = setTimeout(() => storm.#over.abort(), settings.settleMs)
     try {
-      // a worker tries until its engine is there
+      // a worker retries until its engine listens
       await Promise.all(starting)
       if (isPush(transport)) {
         const victim = await open(() => apps.victim)
         wires.push(victim)
-        // a balancer, which gives new requests to whoever is there in turn
+        // a balancer, which gives new requests to the available apps in turn
         let turn = 0
         const balancer = await open(() => {
-          const there = [
+          const targets = [
             ["victim", victim.port],
             ["survivor", apps.survivor]
           ] as const
-          const up = there.filter(([name]) => !down.has(name))
+          const up = targets.filter(([name]) => !down.has(name))
           return up[turn++ % up.length]?.[1]
         })
         await storm.#customer.persist(() =>
@@ -263,7 +265,7 @@ class Storm {
     const deaf = await this.#ringBells()
     const waiting = isSettled ? [] : await this.#explain()
     const stuckGauge = await this.#readGauge()
-    // one that was taken from a run which somebody has cancelled ends when its holder is done, or with its term
+    // a lease that a cancellation has revoked ends when its holder is done, or with its term
     await until(
       () =>
         this.#query("SELECT id AS what FROM runs WHERE lease LIKE '~%' AND ended_at IS NOT NULL").length ===
@@ -310,12 +312,12 @@ class Storm {
     })
   }
 
-  /** The file that says what the engine's clock is off. */
+  /** The file with the offset of the engine's clock. */
   get #clock(): string {
     return path.join(this.#settings.folder, "clock")
   }
 
-  /** Asks for items one after the other. */
+  /** Requests items once all earlier ones have been requested. */
   #askSoon(items: ReadonlyArray<Item>): void {
     this.#items.push(...items)
     this.#asking = this.#asking
@@ -332,7 +334,7 @@ class Storm {
     return this.#workers.victim
   }
 
-  /** Bodies that run now in some of the processes, by their tokens. */
+  /** Bodies that now run in the given processes, by their tokens. */
   #openIn(bys: ReadonlyArray<string>): ReadonlyMap<string, Extract<Line, { t: "begin" }>> {
     const open = new Map<string, Extract<Line, { t: "begin" }>>()
     for (const line of readSideLog(this.#log)) {
@@ -349,12 +351,12 @@ class Storm {
     const targets = isAtEngine ? [this.#engine, ...Object.values(this.#workers ?? {})] : [actor]
     const running = () => this.#openIn(targets.map(({ record }) => record.by))
     await until(() => running().size >= 4, 3000)
-    // somebody else may have taken all
+    // another process may have taken all runs
     for (let more = 0; more < 5 && running().size === 0; more++) {
       this.#askSoon(longOrders(this.#dice, `${nth}-${more}`))
       await until(() => running().size > 0, 2000)
     }
-    // anywhere in the time between two lines
+    // strike at any moment between two lines
     await delay(this.#dice.between(0, 20))
     const on = actor.record.by
     const held = new Set(Array.from(running().values(), ({ run }) => run))
@@ -363,7 +365,7 @@ class Storm {
     this.#strikes.push({ strike, at, until: monotonic(), on, hit: held.size > 0 })
   }
 
-  /** Waits until the runs that a process held have gone on elsewhere, or should have. */
+  /** Waits until the runs that a process held have continued elsewhere, or should have. */
   async #takenOver(by: string, held: ReadonlySet<string>, since: number): Promise<void> {
     const late = since + Math.max(takeoverMs(this.#plan), 6000) + 1000
     const missing = new Set(held)
@@ -376,7 +378,7 @@ class Storm {
   }
 
   async #carryOut(strike: Strike, takenOver: () => Promise<void>): Promise<void> {
-    const last = (lasting: Lasting) => (lasting === "until takeover" ? takenOver() : delay(lasting))
+    const waitFor = (lasting: Lasting) => (lasting === "until takeover" ? takenOver() : delay(lasting))
     switch (strike.fault) {
       case "engine-sigterm":
         await this.#engine.stop()
@@ -398,16 +400,20 @@ class Storm {
       case "worker-freeze":
         this.#down.add("victim")
         this.#victim.freeze()
-        await last(strike.lasting)
+        await waitFor(strike.lasting)
         this.#victim.thaw()
         this.#down.delete("victim")
         return
       case "cut":
-        return this.#disturb({ _tag: "cut" }, () => last(strike.lasting))
+        return this.#disturb({ _tag: "cut" }, () => waitFor(strike.lasting))
       case "half-open":
-        return this.#disturb({ _tag: "deaf", towards: strike.deaf }, () => last(strike.lasting), strike.heals)
+        return this.#disturb(
+          { _tag: "deaf", towards: strike.deaf },
+          () => waitFor(strike.lasting),
+          strike.heals
+        )
       case "garbage":
-        return this.#disturb({ _tag: "garbage", kind: strike.kind }, () => last(strike.lasting))
+        return this.#disturb({ _tag: "garbage", kind: strike.kind }, () => waitFor(strike.lasting))
       case "delay":
         return this.#disturb({ _tag: "slow", ms: strike.each }, () => delay(strike.ms), true)
       case "flip":
@@ -424,7 +430,7 @@ class Storm {
           return this.#engine.signal("SIGUSR2")
         }
         await this.#engine.kill()
-        // who is there no more cannot keep its leases
+        // a killed worker cannot renew its leases
         await this.#workers?.victim.kill()
         fs.writeFileSync(this.#clock, String(strike.shift))
         await this.#startEngine()
@@ -452,14 +458,14 @@ class Storm {
     return this.#query("SELECT id AS what FROM runs WHERE ended_at IS NULL")
   }
 
-  /** Rings each bell, and says who does not answer. */
+  /** Rings each bell; returns those that are not answered. */
   async #ringBells(): Promise<ReadonlyArray<string>> {
     const deaf: Array<string> = []
     for (const bell of bellsOf(this.#plan.transport)) {
       const item: Item = { op: "emit", key: `bell/${bell}`, name: `bell.${bell}`, data: {} }
       if (isPush(this.#plan.transport)) this.#down.add(bell === "victim" ? "survivor" : "victim")
       const late = setTimeout(() => this.#over.abort(), BELL_MS)
-      // one that nobody can ring is not answered
+      // a bell whose event cannot be emitted counts as not answered
       this.#items.push(item)
       await this.#ask([item]).catch(() => undefined)
       clearTimeout(late)
@@ -470,7 +476,7 @@ class Storm {
       if (!(await until(answered, BELL_MS))) deaf.push(bell)
       this.#down.clear()
     }
-    // the answers are runs too
+    // the answers are runs, which have to end too
     await until(
       () =>
         this.#query(
@@ -501,15 +507,15 @@ class Storm {
       const value = /^ironflow_runs_stuck (\d+)$/m.exec(await response.text())?.[1]
       return value === undefined ? undefined : Number(value)
     } catch {
-      // an engine that does not answer says nothing about runs: that is held against it
+      // the judge complains of an engine that does not answer
       return undefined
     }
   }
 }
 
 /**
- * A pipe whose other end appends to `log`: a process that writes there can do so also when its files cannot grow. What was
- * written before a kill arrives.
+ * A pipe whose other end appends to `log`, so that a process can write even when its files cannot grow. What it wrote
+ * before a kill arrives.
  */
 const pipeInto = (log: string, resources: Array<() => void>): string => {
   const pipe = `${log}.pipe`

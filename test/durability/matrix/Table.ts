@@ -1,4 +1,4 @@
-/** What storms came to: one line of JSON a storm, and a table of them all. */
+/** The results of storms: a line of JSON for each, and a table of all. */
 import fs from "node:fs"
 import { groupBy } from "../Records.ts"
 import { allCells, type Fault, impossible, nameOf, type Transport } from "./Cells.ts"
@@ -12,7 +12,7 @@ export interface StormResult {
   readonly seconds: number
   readonly figures: StormFigures | undefined
   readonly violations: ReadonlyArray<StormViolation>
-  /** Why there is nothing to judge: the storm itself has not come to its end. */
+  /** The error that broke the storm off, so that there is nothing to judge. */
   readonly broken?: string
 }
 
@@ -22,7 +22,7 @@ export const keyOf = ({
   transport
 }: Pick<StormResult, "fault" | "seed" | "transport">): string => `${transport}:${fault} ${seed}`
 
-/** The results of a file; a line that was cut off does not count. */
+/** The results of a file; an incomplete last line is ignored. */
 export const readResults = (file: string): ReadonlyArray<StormResult> =>
   fs.existsSync(file)
     ? fs
@@ -40,7 +40,7 @@ const isGreen = ({ broken, violations }: StormResult): boolean =>
 
 const seconds = (ms: number | undefined): string => (ms === undefined ? "–" : (ms / 1000).toFixed(1))
 
-/** One line a cell, in Markdown, its storms added up. */
+/** A Markdown table with a line for each cell, which sums up its storms. */
 export const table = (results: ReadonlyArray<StormResult>): string => {
   const lines = [
     "| cell | storms | strikes (hits) | kills worker/engine | runs | steps | violations | takeover p50/max, s | overlap, ms | settled after, s |",
@@ -79,13 +79,13 @@ export const table = (results: ReadonlyArray<StormResult>): string => {
     "",
     `${results.filter(isGreen).length} of ${results.length} storms without a violation.`,
     "",
-    "Cells that cannot be:",
+    "Impossible cells:",
     "",
     ...missing
   ].join("\n")
 }
 
-/** What is wrong with a storm, a few complaints a law. */
+/** The complaints about a storm, a few for each law. */
 export const complaintsOf = (result: StormResult): string =>
   [
     ...(result.broken === undefined ? [] : [`  the storm broke off: ${result.broken}`]),

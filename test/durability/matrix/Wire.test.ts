@@ -10,15 +10,15 @@ import { afterEach, assert, beforeEach, describe, it, vi } from "vitest"
 import { makeDice } from "../Plan.ts"
 import { Wire } from "./Wire.ts"
 
-/** A client of the wire, and what it has heard. */
+/** A client of the proxy, and the text that it has received. */
 class Caller {
   readonly socket: net.Socket
-  heard = ""
+  received = ""
   isClosed = false
 
   constructor(port: number) {
     this.socket = net.connect(port, "127.0.0.1")
-    this.socket.on("data", (chunk) => (this.heard += String(chunk)))
+    this.socket.on("data", (chunk) => (this.received += String(chunk)))
     this.socket.on("error", () => undefined)
     this.socket.on("close", () => (this.isClosed = true))
   }
@@ -26,13 +26,13 @@ class Caller {
 
 let server: net.Server
 let wire: Wire
-let told = ""
+let arrived = ""
 beforeEach(async () => {
-  told = ""
+  arrived = ""
   server = net.createServer((socket) => {
     socket.on("error", () => undefined)
     socket.on("data", (chunk) => {
-      told += String(chunk)
+      arrived += String(chunk)
       socket.write(chunk)
     })
   })
@@ -46,11 +46,11 @@ afterEach(() => {
   server.close()
 })
 
-/** A connection over which something has gone already. */
+/** A connection that has already carried data. */
 const connect = async (): Promise<Caller> => {
   const caller = new Caller(wire.port)
   caller.socket.write("a")
-  await vi.waitFor(() => assert.strictEqual(caller.heard, "a"))
+  await vi.waitFor(() => assert.strictEqual(caller.received, "a"))
   return caller
 }
 
@@ -62,7 +62,7 @@ describe("the wire", () => {
     caller.socket.write("1234")
 
     await vi.waitFor(() => assert.isTrue(caller.isClosed))
-    assert.strictEqual(told, "a12")
+    assert.strictEqual(arrived, "a12")
     const next = new Caller(wire.port)
     await vi.waitFor(() => assert.isTrue(next.isClosed))
     wire.set({ _tag: "passing" })
@@ -82,11 +82,11 @@ describe("the wire", () => {
 
     wire.set({ _tag: "deaf", towards: "down" })
     caller.socket.write("b")
-    await vi.waitFor(() => assert.strictEqual(told, "ab"))
-    assert.strictEqual(caller.heard, "a")
+    await vi.waitFor(() => assert.strictEqual(arrived, "ab"))
+    assert.strictEqual(caller.received, "a")
     wire.set({ _tag: "passing" }, true)
 
-    await vi.waitFor(() => assert.strictEqual(caller.heard, "ab"))
+    await vi.waitFor(() => assert.strictEqual(caller.received, "ab"))
     assert.isFalse(caller.isClosed)
   })
 
@@ -104,21 +104,21 @@ describe("the wire", () => {
     wire.set({ _tag: "passing" })
 
     await vi.waitFor(() => assert.isTrue(caller.isClosed && other.isClosed))
-    assert.strictEqual(told, "a")
+    assert.strictEqual(arrived, "a")
   })
 
   it("answers garbage, on open connections and on new ones, and breaks them afterwards", async () => {
     const caller = await connect()
 
     wire.set({ _tag: "garbage", kind: "unavailable" })
-    await vi.waitFor(() => assert.match(caller.heard, /^aHTTP\/1.1 503 /))
+    await vi.waitFor(() => assert.match(caller.received, /^aHTTP\/1.1 503 /))
     const next = new Caller(wire.port)
     next.socket.write("b")
-    await vi.waitFor(() => assert.match(next.heard, /^HTTP\/1.1 503 /))
+    await vi.waitFor(() => assert.match(next.received, /^HTTP\/1.1 503 /))
     wire.set({ _tag: "passing" })
 
     await vi.waitFor(() => assert.isTrue(caller.isClosed && next.isClosed))
-    assert.strictEqual(told, "a")
+    assert.strictEqual(arrived, "a")
   })
 
   it("flips one bit towards the target, and none of the answers", async () => {
@@ -127,29 +127,29 @@ describe("the wire", () => {
     wire.set({ _tag: "flip", oneIn: 1, dice: makeDice(1) })
     caller.socket.write("b")
 
-    await vi.waitFor(() => assert.lengthOf(caller.heard, 2))
-    const difference = told.charCodeAt(1) ^ "b".charCodeAt(0)
+    await vi.waitFor(() => assert.lengthOf(caller.received, 2))
+    const difference = arrived.charCodeAt(1) ^ "b".charCodeAt(0)
     assert.include([1, 2, 4, 8, 16, 32, 64], difference)
-    assert.strictEqual(caller.heard, told)
+    assert.strictEqual(caller.received, arrived)
   })
 
-  it("passes on late, in order", async () => {
+  it("passes data on late, in order", async () => {
     const caller = await connect()
     const begun = performance.now()
 
     wire.set({ _tag: "slow", ms: 60 })
     caller.socket.write("b")
-    await vi.waitFor(() => assert.strictEqual(told, "ab"))
+    await vi.waitFor(() => assert.strictEqual(arrived, "ab"))
     caller.socket.write("c")
     wire.set({ _tag: "passing" }, true)
     caller.socket.write("d")
 
-    await vi.waitFor(() => assert.strictEqual(caller.heard, "abcd"))
+    await vi.waitFor(() => assert.strictEqual(caller.received, "abcd"))
     assert.isAtLeast(performance.now() - begun, 59)
   })
 })
 
-it("a process sees another clock everywhere, from its start or from one moment to the next", () => {
+it("a process sees a shifted clock everywhere, from its start on, and after a change while it runs", () => {
   const file = path.join(fs.mkdtempSync(path.join(os.tmpdir(), "ironflow-clock-")), "clock")
   fs.writeFileSync(file, "-3600000")
   const program = `
@@ -164,12 +164,12 @@ it("a process sees another clock everywhere, from its start or from one moment t
     "-e",
     program
   ]
-  const said = execFileSync(process.execPath, flags, {
+  const printed = execFileSync(process.execPath, flags, {
     env: { ...process.env, IRONFLOW_TEST_CLOCK: file },
     encoding: "utf8"
   })
   fs.rmSync(path.dirname(file), { recursive: true })
-  const [now, made, written, given, isDate, later] = JSON.parse(said)
+  const [now, made, written, given, isDate, later] = JSON.parse(printed)
 
   for (const time of [now, made, written]) assert.closeTo(time, Date.now() - 3_600_000, 10_000)
   assert.deepStrictEqual([given, isDate], [7, true])

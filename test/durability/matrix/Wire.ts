@@ -1,4 +1,4 @@
-/** What stands between a worker and an engine: a TCP proxy that passes everything on, until it is told to do worse. */
+/** A TCP proxy between a worker and an engine. It passes everything on until another mode is set. */
 import { once } from "node:events"
 import net from "node:net"
 import type { Dice } from "../Plan.ts"
@@ -6,22 +6,22 @@ import type { Garbage } from "./Plan.ts"
 
 export type Mode =
   | { readonly _tag: "passing" }
-  /** Breaks what is open after half of the next chunk, at the latest after a moment, and lets nobody in. */
+  /** Breaks open connections after half of the next chunk, or after a moment, and refuses new ones. */
   | { readonly _tag: "cut" }
-  /** Passes nothing on towards the target, from it, or either way, and does not say when an end has closed. */
+  /** Holds back what goes to the target (`up`), comes from it (`down`), or both, and hides that an end has closed. */
   | { readonly _tag: "deaf"; readonly towards: "up" | "down" | "both" }
-  /** What is open carries nothing any more, for ever, and nobody says so; who connects anew is let through. */
+  /** Open connections carry nothing any more, without an error; new ones work. */
   | { readonly _tag: "lost" }
   /** Answers in place of the target. */
   | { readonly _tag: "garbage"; readonly kind: Garbage }
   /** Passes on everything so many milliseconds later. */
   | { readonly _tag: "slow"; readonly ms: number }
-  /** Turns over a bit in one of so many chunks towards the target. */
+  /** Flips a bit in one of `oneIn` chunks that go to the target. */
   | { readonly _tag: "flip"; readonly oneIn: number; readonly dice: Dice }
 
 type Direction = "up" | "down"
 
-/** A connection that nothing has come over for so long is cut between two chunks. */
+/** A connection without traffic is cut after this time. */
 const CUT_AFTER_MS = 200
 
 const garbage: Readonly<Record<Garbage, () => Buffer>> = {
@@ -36,7 +36,7 @@ const garbage: Readonly<Record<Garbage, () => Buffer>> = {
     Buffer.from("HTTP/1.1 503 Service Unavailable\r\ncontent-length: 0\r\nconnection: close\r\n\r\n")
 }
 
-/** The same with one bit turned over. */
+/** A copy with one bit flipped. */
 const flipped = (chunk: Buffer, { between }: Dice): Buffer => {
   const bytes = Buffer.from(chunk)
   const at = between(0, bytes.length - 1)
@@ -116,7 +116,7 @@ class Link {
         return this.#pass(direction, chunk)
       case "cut":
         this.#pass(direction, chunk.subarray(0, Math.floor(chunk.length / 2)))
-        // what was written goes out first
+        // let the written half go out first
         this.#timers.add(setTimeout(() => this.#break(), 1))
         return
       case "deaf":
@@ -137,7 +137,7 @@ class Link {
   }
 
   #pass(direction: Direction, chunk: Buffer): void {
-    // what is late goes first
+    // delayed chunks go first
     if (this.#late[direction].length > 0) this.#passLater(direction, chunk, 0)
     else this.#write(direction, chunk)
   }
@@ -145,18 +145,18 @@ class Link {
   #passLater(direction: Direction, chunk: Buffer, ms: number): void {
     const late = this.#late[direction]
     late.push({ chunk, due: performance.now() + ms })
-    if (late.length === 1) this.#goOn(direction)
+    if (late.length === 1) this.#passDue(direction)
   }
 
-  /** Passes on what is due, in order, and comes back for the rest. */
-  #goOn(direction: Direction): void {
+  /** Passes on the chunks that are due, in order, and waits for the rest. */
+  #passDue(direction: Direction): void {
     const late = this.#late[direction]
     for (let first = late[0]; first !== undefined; first = late[0]) {
       const wait = first.due - performance.now()
       if (wait > 0) {
         const timer = setTimeout(() => {
           this.#timers.delete(timer)
-          this.#goOn(direction)
+          this.#passDue(direction)
         }, wait)
         this.#timers.add(timer)
         return
@@ -178,7 +178,7 @@ class Link {
 
   #closed(): void {
     this.#isOver = true
-    // the other end does not hear of it
+    // the other end does not learn of it
     if (this.#isLost || this.#wire.mode._tag === "deaf") return
     this.#wire.forget(this)
     this.close()
@@ -196,7 +196,7 @@ export class Wire {
   readonly #links = new Set<Link>()
   #mode: Mode = { _tag: "passing" }
 
-  /** `target` is asked for a port for each connection. */
+  /** `target` returns the port for each new connection. */
   constructor(target: () => number | undefined) {
     this.#server = net.createServer((worker) => {
       const port = target()
@@ -227,7 +227,7 @@ export class Wire {
     await once(this.#server, "listening")
   }
 
-  /** `heals`: what was held back goes on when everything passes again; otherwise connections that have lost something break. */
+  /** With `heals`, held chunks go on when everything passes again; otherwise their connections break. */
   set(mode: Mode, heals = false): void {
     this.#mode = mode
     for (const link of Array.from(this.#links)) link.changed(mode, heals)

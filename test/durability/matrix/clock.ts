@@ -1,6 +1,6 @@
 /**
- * Loaded before anything else (`--import`), it sets the wall clock of its process off by the milliseconds in the file that
- * `IRONFLOW_TEST_CLOCK` names, and reads them again at SIGUSR2.
+ * Shifts the wall clock of its process by the milliseconds in the file that `IRONFLOW_TEST_CLOCK` names, and reads the
+ * file again at SIGUSR2. It has to be loaded before anything else, with `--import`.
  */
 import fs from "node:fs"
 import process from "node:process"

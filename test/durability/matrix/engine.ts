@@ -1,6 +1,6 @@
 /**
- * The engine of a storm, with the functions in it when the transport is memory: `node --conditions=@ironflow/source engine.ts
- * '<EngineOptions as JSON>'`. Says `ready` when it listens. SIGTERM closes it.
+ * The engine of a storm, with the functions in it when the transport is memory: `node --conditions=@ironflow/source
+ * engine.ts '<EngineOptions as JSON>'`. Prints `ready` when it listens. SIGTERM closes it.
  */
 import process from "node:process"
 import { startEngine } from "@ironflow/node/engine"
@@ -14,7 +14,7 @@ export interface EngineOptions {
   readonly database: string
   readonly port: number
   readonly leaseMs: number
-  /** Runs the functions here. */
+  /** Set when the functions run in this process. */
   readonly memory?: { readonly sideLog: string; readonly bells: ReadonlyArray<string> } | undefined
 }
 

@@ -1,11 +1,14 @@
-/** The shop's functions, and one for each bell: a bell says whether who answers it still hears. */
+/**
+ * The shop's functions, and one for each bell. A bell is an event for one process only, which shows that this process
+ * still takes runs.
+ */
 import { createFunction, type RunnableFunction } from "@ironflow/node"
 import { Diary } from "../Diary.ts"
 import { makeEffectFunctions } from "../EffectShop.ts"
 import { makeFunctions } from "../Shop.ts"
 import type { SideLog } from "../SideLog.ts"
 
-/** Of the engine's requests to apps. */
+/** Signs the engine's requests to apps. */
 export const SIGNING_KEY = "key-of-the-storms"
 
 export const makeAllFunctions = (

@@ -1,28 +1,28 @@
 /**
  * The matrix of storms: `npm run storm -- --cells all --seeds 10 --minutes 60 --resume storm.jsonl`.
  *
- * First each of the cells once, then so many seeds of random combinations. Each storm is a line of the file that `--resume`
- * names; storms that have a line there are not run again. At the end, or when the time is over, it prints a table of all.
+ * Runs each of the cells once, and then storms of random faults, one for each seed. Each storm adds a line to the file that
+ * `--resume` names; storms that have a line there are not run again. At the end, or when the time is over, it prints a table.
  *
  * - `--cells`: `all` (the default), `none`, or a list such as `rpc:engine-sigterm,connect:*`
  * - `--seed`: the seed of the cells, and the first one of the random storms; 1 by default
  * - `--seeds`: how many random storms; none by default
- * - `--minutes`: begins no storm after that time; no limit by default
- * - `--resume`: the file of results; a new one in the folder of temporary files by default
- * - `--parallel`: storms at once; 2 by default
+ * - `--minutes`: no storm begins after that time; no limit by default
+ * - `--resume`: the file of results; a new one in the folder for temporary files by default
+ * - `--parallel`: how many storms run at once; 2 by default
  * - `--lease`: the term of a lease in milliseconds; 5000 by default, and 10000 with `--nodes`
- * - `--settle`: seconds after a storm in which all runs have to end; 60 by default
- * - `--nodes`: three engines on one Postgres instead, with six workers: so many `--seeds`, one after the other
- * - `--runs`: about how many runs these storms have in all; 5000 by default
+ * - `--settle`: seconds within which all runs have to end after a storm; 60 by default
+ * - `--nodes`: runs storms with three engines on one Postgres and six workers instead, one for each of `--seeds`
+ * - `--runs`: about how many runs all storms with `--nodes` have together; 5000 by default
  * - `--help`: prints this
- * - `--keep`: keeps what storms with violations leave behind, and says where
+ * - `--keep`: keeps the files of storms with violations, and prints where
  */
 import fs from "node:fs"
 import os from "node:os"
 import path from "node:path"
 import process from "node:process"
 import { parseArgs } from "node:util"
-import { killEverybody } from "./Actor.ts"
+import { killAll } from "./Actor.ts"
 import { cellsNamed, type Fault, impossible, type Transport, transports } from "./Cells.ts"
 import { judgeStorm } from "./Judge.ts"
 import { makeStormPlan } from "./Plan.ts"
@@ -78,8 +78,8 @@ const folder = fs.mkdtempSync(path.join(os.tmpdir(), "ironflow-matrix-"))
 const cache = path.join(os.tmpdir(), "ironflow-matrix-cache")
 const file = values.resume ?? path.join(os.tmpdir(), `ironflow-matrix-${process.pid}.jsonl`)
 
-// those that are frozen hear nothing else
-process.once("exit", killEverybody)
+// frozen processes react to nothing else
+process.once("exit", killAll)
 for (const signal of ["SIGINT", "SIGTERM"] as const) process.once(signal, () => process.exit(1))
 
 if (values.nodes) {
@@ -131,7 +131,7 @@ const carryOut = async (task: Task): Promise<StormResult> => {
 
 const done = new Set(readResults(file).map(keyOf))
 const left = tasks.filter((task) => !done.has(keyOf(task)))
-console.log(`${tasks.length} storms, ${left.length} of them to be run, seed ${seed}, results in ${file}`)
+console.log(`${tasks.length} storms, ${left.length} of them still to run, seed ${seed}, results in ${file}`)
 const queue = left.values()
 let nth = 0
 const work = async (): Promise<void> => {

@@ -1,6 +1,6 @@
 /**
- * A worker of a storm, or an app that the engine pushes to: `node --conditions=@ironflow/source worker.ts '<WorkerOptions as JSON>'`.
- * Says `ready` when it takes runs. SIGTERM drains it.
+ * A worker of a storm, or an app that the engine pushes to: `node --conditions=@ironflow/source worker.ts
+ * '<WorkerOptions as JSON>'`. Prints `ready` when it takes runs. SIGTERM drains it.
  */
 import http from "node:http"
 import process from "node:process"
@@ -22,7 +22,7 @@ export interface WorkerOptions {
   readonly bells: ReadonlyArray<string>
   readonly transport: Exclude<Transport, "memory">
   readonly serverUrl: string
-  /** Where an app listens. */
+  /** The port of an app. */
   readonly port: number
   readonly leaseMs: number
   /** Which of the shop's functions it has; all by default. */
@@ -37,7 +37,7 @@ const start = async (options: WorkerOptions): Promise<() => Promise<void>> => {
   const config = {
     functions,
     maxConcurrentJobs: 32,
-    // its warnings belong to what strikes
+    // it would warn of every strike
     logger: false,
     serverUrl,
     reconnectDelay: 200,
@@ -46,7 +46,7 @@ const start = async (options: WorkerOptions): Promise<() => Promise<void>> => {
   } as const
   switch (transport) {
     case "http": {
-      // no sockets beside HTTP are provided here
+      // plain requests only: no WebSocket is provided here
       const layer = Worker.layer(config).pipe(
         Layer.provide(WorkerTransport.layerPolling({ serverUrl, reconnectDelay: 200, logger: false })),
         Layer.provide(FetchHttpClient.layer)

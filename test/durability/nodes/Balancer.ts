@@ -1,4 +1,4 @@
-/** What stands before several engines: new connections go to whoever says that it is ready, as a balancer with probes has it. */
+/** A load balancer for several engines: it probes them, and gives new connections to those that are ready. */
 import { makeDice } from "../Plan.ts"
 import { monotonic } from "../SideLog.ts"
 import { Wire } from "../matrix/Wire.ts"
@@ -6,8 +6,8 @@ import { Wire } from "../matrix/Wire.ts"
 const PROBE_MS = 800
 const ANSWER_MS = 2000
 
-/** What a node has said of itself, and when: nothing while it does not answer. */
-export interface Said {
+/** What a node has answered to a probe; `undefined` where it did not answer. */
+export interface Probe {
   readonly at: number
   readonly ready: string | undefined
   readonly health: string | undefined
@@ -24,8 +24,8 @@ const statusAt = async (url: string): Promise<string | undefined> => {
 }
 
 export class Balancer {
-  /** What each node has said, the newest last. */
-  readonly said: ReadonlyArray<Array<Said>>
+  /** The probes of each node, the newest last. */
+  readonly probes: ReadonlyArray<Array<Probe>>
   readonly #ports: ReadonlyArray<number>
   readonly #wire: Wire
   readonly #timer: NodeJS.Timeout
@@ -33,11 +33,11 @@ export class Balancer {
 
   private constructor(ports: ReadonlyArray<number>) {
     this.#ports = ports
-    this.said = ports.map(() => [])
+    this.probes = ports.map(() => [])
     const dice = makeDice(1)
     this.#wire = new Wire(() => {
-      const ready = ports.filter((_, which) => this.said[which]!.at(-1)?.ready === "ready")
-      // one that has none left lets the next best have it
+      const ready = ports.filter((_, which) => this.probes[which]!.at(-1)?.ready === "ready")
+      // if no node is ready, any node gets the connection
       return dice.pick(ready.length > 0 ? ready : ports)
     })
     this.#timer = setInterval(() => void ports.forEach((_, which) => void this.#probe(which)), PROBE_MS)
@@ -59,7 +59,7 @@ export class Balancer {
     const at = monotonic()
     const url = `http://127.0.0.1:${this.#ports[which]}`
     const [ready, health] = await Promise.all([statusAt(`${url}/ready`), statusAt(`${url}/health`)])
-    this.said[which]!.push({ at, ready, health })
+    this.probes[which]!.push({ at, ready, health })
     this.#asking.delete(which)
   }
 

@@ -1,6 +1,6 @@
 /** The judge of a storm over several engines: the laws of the shop's checker, those of any storm, and those of engines on Postgres. */
 import { judge, type Law } from "../Checker.ts"
-import { isOfALostTurn, judgeCommonly, overlapComplaint, overlapsOf } from "../matrix/Judge.ts"
+import { isThrownAfterLostLease, judgeCommonLaws, overlapComplaint, overlapsOf } from "../matrix/Judge.ts"
 import { isPush } from "../matrix/Cells.ts"
 import { readExecutions, readTables } from "../Records.ts"
 import { complaintsAboutLog } from "./Logs.ts"
@@ -18,38 +18,38 @@ export interface NodeFigures {
   /** Executions whose result was lost. */
   readonly repeated: number
   readonly strikes: number
-  /** Strikes that found bodies running. */
+  /** Strikes at a time when bodies were running. */
   readonly hits: number
   readonly settledAfter: number | undefined
-  /** Errors after which clients have asked again. */
+  /** Errors after which clients have repeated a request. */
   readonly errors: number
   /** Lines of the logs of all engines. */
   readonly logged: number
 }
 
-/** What has no meaning where several processes work at once. */
-const alone: ReadonlySet<Law> = new Set([
+/** Laws that do not hold where several processes work at once. */
+const singleProcessLaws: ReadonlySet<Law> = new Set([
   "a step runs again only when it has failed or its process died",
   "a concurrency limit is never exceeded"
 ])
 
 /**
- * What an app does not keep when its requests break off: reports that do not get through go with the response, and that may be lost
- * as well.
+ * Laws that do not hold for an app whose requests break off: a report that fails is sent with the response, which may
+ * be lost as healthy.
  */
-const notOfApps: ReadonlySet<string> = new Set([
+const lawsWithoutApps: ReadonlySet<string> = new Set([
   "a step begins when all that its handler has seen is stored",
   "compensations run once, in reverse order, after the failure"
 ] satisfies ReadonlyArray<Law>)
 
-/** So long a node may take to find out that it cannot write, and that it can again, milliseconds. */
+/** How long a node may take to notice that it cannot write, or that it can again, milliseconds. */
 const NOTICE_MS = 6000
 
 export const judgeNodes = (evidence: NodeStormEvidence) => {
   const { plan, processes, shop, strikes } = evidence
   const verdict = judge(
-    { ...shop, lines: shop.lines.filter((line) => !isOfALostTurn(line, { plan, processes })) },
-    alone
+    { ...shop, lines: shop.lines.filter((line) => !isThrownAfterLostLease(line, { plan, processes })) },
+    singleProcessLaws
   )
   const executions = Array.from(readExecutions(shop.lines).values()).flatMap((byKey) =>
     Array.from(byKey.values()).flat()
@@ -60,18 +60,16 @@ export const judgeNodes = (evidence: NodeStormEvidence) => {
     executions.flatMap(({ by = "", run }) => (apps.some((app) => by.startsWith(app)) ? [run] : []))
   )
   const isOfApps = ({ complaint, law }: NodeViolation): boolean =>
-    notOfApps.has(law) && Array.from(atApps).some((run) => complaint.includes(run))
+    lawsWithoutApps.has(law) && Array.from(atApps).some((run) => complaint.includes(run))
   const violations: ReadonlyArray<NodeViolation> = [
     ...verdict.violations.filter((violation) => !isOfApps(violation)),
-    ...judgeCommonly({ evidence, executions, runs }),
+    ...judgeCommonLaws({ evidence, executions, runs }),
     ...overlapsOf(evidence, executions).map((overlap) => ({
       law: "one body of a step runs at a time",
       complaint: overlapComplaint(overlap)
     })),
     ...Array.from(evidence.errors).flatMap(([what, { count, isFine }]) =>
-      isFine
-        ? []
-        : [{ law: "clients are told what they may try again", complaint: `${count} times: ${what}` }]
+      isFine ? [] : [{ law: "errors tell clients what they may retry", complaint: `${count} times: ${what}` }]
     ),
     ...Array.from(health(evidence), (complaint) => ({
       law: "a node says whether it can write",
@@ -106,24 +104,24 @@ const cutOff = ({ strike }: Struck, count: number): ReadonlyArray<number> => {
   return strike.which === "all" ? all : [strike.which]
 }
 
-function* health({ said, strikes }: NodeStormEvidence): Generator<string, void, undefined> {
+function* health({ probes, strikes }: NodeStormEvidence): Generator<string, void, undefined> {
   for (const struck of strikes) {
-    for (const which of cutOff(struck, said.length)) {
-      const during = said[which]!.filter(({ at }) => at > struck.at + NOTICE_MS && at < struck.until - 500)
+    for (const which of cutOff(struck, probes.length)) {
+      const during = probes[which]!.filter(({ at }) => at > struck.at + NOTICE_MS && at < struck.until - 500)
       const ready = during.find((one) => one.ready === "ready")
       if (ready !== undefined) {
-        yield `node-${which} said that it is ready ${Math.round(ready.at - struck.at)} ms after a ${struck.strike.fault}, which lasted for ${Math.round(struck.until - struck.at)} ms`
+        yield `node-${which} reported that it is ready ${Math.round(ready.at - struck.at)} ms after a ${struck.strike.fault}, which lasted for ${Math.round(struck.until - struck.at)} ms`
       }
-      const well = during.find((one) => one.health === "ok")
-      if (well !== undefined) {
-        yield `node-${which} said that it is well ${Math.round(well.at - struck.at)} ms after a ${struck.strike.fault}, which lasted for ${Math.round(struck.until - struck.at)} ms`
+      const healthy = during.find((one) => one.health === "ok")
+      if (healthy !== undefined) {
+        yield `node-${which} reported that it is healthy ${Math.round(healthy.at - struck.at)} ms after a ${struck.strike.fault}, which lasted for ${Math.round(struck.until - struck.at)} ms`
       }
     }
   }
-  for (const [which, all] of said.entries()) {
+  for (const [which, all] of probes.entries()) {
     const last = all.at(-1)
     if (last?.ready !== "ready" || last.health !== "ok") {
-      yield `node-${which} says at the end that it is ${last?.ready} and ${last?.health}`
+      yield `node-${which} reports at the end that it is ${last?.ready} and ${last?.health}`
     }
   }
 }

@@ -1,12 +1,14 @@
-/** What engines may say while everything around them fails. */
+/** What engines may log while everything around them fails. */
 
-/** A password that stands in every URL of the database, and in no line of any log. */
+/** A password that every URL of the database has, and that no log may have. */
 export const SECRET = "kept-from-logs"
 
-/** Where a line of an error is in which function: of use for a bug, and for nothing else. */
+/** A frame of a stack trace, which is useful for a bug only. */
 const FRAME = /\n?\s+at (?:async )?\S+ ?\(?(?:file|node):/
 
-/** How often an engine may say the same in one storm: once when something begins, and once when it is over. */
+/**
+ * How often an engine may log the same in one storm: it should log once when a problem begins, and once when it ends.
+ */
 const MOST_OF_ONE = 60
 
 interface LogLine {
@@ -14,7 +16,7 @@ interface LogLine {
   readonly message?: string
 }
 
-/** Without what differs from time to time. */
+/** The message without numbers and ids, which differ each time. */
 const gist = (message: string): string => message.replaceAll(/[\w-]*\d[\w.:-]*/g, "#").slice(0, 80)
 
 export const complaintsAboutLog = (by: string, log: string): ReadonlyArray<string> => {
@@ -26,7 +28,7 @@ export const complaintsAboutLog = (by: string, log: string): ReadonlyArray<strin
     try {
       line = JSON.parse(text) as LogLine
     } catch {
-      complaints.push(`${by} has logged what is no JSON: ${text.slice(0, 300)}`)
+      complaints.push(`${by} has logged a line that is not JSON: ${text.slice(0, 300)}`)
       continue
     }
     if (text.includes(SECRET)) complaints.push(`${by} has logged the password: ${text.slice(0, 300)}`)
@@ -37,7 +39,7 @@ export const complaintsAboutLog = (by: string, log: string): ReadonlyArray<strin
     counts.set(what, (counts.get(what) ?? 0) + 1)
   }
   for (const [what, count] of counts) {
-    if (count > MOST_OF_ONE) complaints.push(`${by} has said ${count} times: ${what}`)
+    if (count > MOST_OF_ONE) complaints.push(`${by} has logged ${count} times: ${what}`)
   }
   return complaints
 }

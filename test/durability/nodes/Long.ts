@@ -1,4 +1,4 @@
-/** Many storms over three engines, one after the other: a line of JSON for each, and what all came to. */
+/** Many storms over three engines, one after the other: a line of JSON for each, and a summary of all. */
 import fs from "node:fs"
 import path from "node:path"
 import { groupBy } from "../Records.ts"
@@ -10,7 +10,7 @@ import { makePrograms } from "./Programs.ts"
 export interface LongOptions {
   readonly folder: string
   readonly cache: string
-  /** Where results are kept: storms that have a line there are not run again. */
+  /** The file of results: storms that have a line there are not run again. */
   readonly file: string
   readonly seed: number
   readonly seeds: number
@@ -29,9 +29,9 @@ interface Result {
   readonly figures?: NodeFigures
   readonly violations: ReadonlyArray<NodeViolation>
   readonly strikes: ReadonlyArray<Strike>
-  /** Errors after which clients have asked again, and how often. */
+  /** Errors after which clients have repeated a request, and how often. */
   readonly errors: ReadonlyArray<readonly [what: string, count: number]>
-  /** Why the storm has not come to its end. */
+  /** The error that broke the storm off. */
   readonly broken?: string
 }
 
@@ -46,12 +46,12 @@ const readResults = (file: string): ReadonlyArray<Result> =>
         .map((line) => JSON.parse(line) as Result)
     : []
 
-/** Runs them, and says whether all that were to be run were without a violation. */
+/** Runs them; returns whether all of them were run and none had a violation. */
 export const runNodeStorms = async (options: LongOptions): Promise<boolean> => {
   const { cache, file, folder, keep, leaseMs, seed, seeds, settleMs } = options
   const done = new Set(readResults(file).map((result) => result.seed))
   const left = Array.from({ length: seeds }, (_, i) => seed + i).filter((one) => !done.has(one))
-  console.log(`${seeds} storms over three engines, ${left.length} of them to be run, results in ${file}`)
+  console.log(`${seeds} storms over three engines, ${left.length} of them still to run, results in ${file}`)
   const programs = await makePrograms(folder)
   for (const one of left) {
     if (performance.now() > options.until) break
@@ -88,7 +88,7 @@ export const runNodeStorms = async (options: LongOptions): Promise<boolean> => {
   const sum = (of: (figures: NodeFigures) => number): number =>
     results.reduce((total, { figures }) => total + (figures === undefined ? 0 : of(figures)), 0)
   console.log(
-    `${results.filter(isGreen).length} of ${results.length} storms without a violation: ${sum(({ runs }) => runs)} runs, ${sum(({ steps }) => steps)} steps, ${sum(({ repeated }) => repeated)} bodies done again, ${sum(({ strikes }) => strikes)} strikes (${sum(({ hits }) => hits)} hits)`
+    `${results.filter(isGreen).length} of ${results.length} storms without a violation: ${sum(({ runs }) => runs)} runs, ${sum(({ steps }) => steps)} steps, ${sum(({ repeated }) => repeated)} bodies repeated, ${sum(({ strikes }) => strikes)} strikes (${sum(({ hits }) => hits)} hits)`
   )
   return results.length >= seeds && results.every(isGreen)
 }

@@ -1,4 +1,4 @@
-/** Three engines on one Postgres, with workers of every transport: all that can fail does, and what came of it. */
+/** Runs a storm over three engines on one Postgres, with workers of every transport, and collects the evidence. */
 import fs from "node:fs"
 import path from "node:path"
 import { setTimeout as delay } from "node:timers/promises"
@@ -16,7 +16,7 @@ import { Wire } from "../matrix/Wire.ts"
 import type { WorkerOptions } from "../matrix/worker.ts"
 import { type Item, makeDice } from "../Plan.ts"
 import { monotonic, SideLogReader } from "../SideLog.ts"
-import { Balancer, type Said } from "./Balancer.ts"
+import { Balancer, type Probe } from "./Balancer.ts"
 import { SECRET } from "./Logs.ts"
 import type { NodeOptions } from "./node.ts"
 import { type NodePlan, NODES, type Strike, type Which } from "./Plan.ts"
@@ -36,33 +36,36 @@ export interface NodeStormEvidence extends Pick<
   /** For the checker of the shop. */
   readonly shop: Evidence
   readonly strikes: ReadonlyArray<Struck>
-  /** What each node has said of itself, with when it was there. */
-  readonly said: ReadonlyArray<ReadonlyArray<Said>>
-  /** Errors after which a client has asked again, by what they were. */
+  /** The probes of each node. */
+  readonly probes: ReadonlyArray<ReadonlyArray<Probe>>
+  /** Errors after which a client has repeated a request, by their text. */
   readonly errors: ReadonlyMap<string, { readonly count: number; readonly isFine: boolean }>
-  /** When all was over, and each node had half a minute to say that it is well. */
+  /** When the last request was answered. */
   readonly calmAt: number
 }
 
 export interface NodeStormSettings {
   /** An empty directory. */
   readonly folder: string
-  /** Where compiled code may be kept. */
+  /** A folder for compiled code. */
   readonly cache: string
   readonly programs: Programs
-  /** So soon after the storm all runs have to have ended, milliseconds. */
+  /** How soon after the storm all runs must have ended, milliseconds. */
   readonly settleMs: number
 }
 
 const SCHEMA = "storm"
 
-/** So long after the storm each worker may take to answer a bell, and each node to say that it is well, milliseconds. */
+/** How long after the storm each worker may take to answer its bell, and each node to become healthy, milliseconds. */
 const BELL_MS = 20_000
 
-/** So long a process may take to start: several do at once, on a machine that may be busy with more, and Postgres comes and goes. Milliseconds. */
+/**
+ * How long a process may take to start, milliseconds: several start at once on a busy machine, and Postgres may be
+ * down.
+ */
 const START_MS = 600_000
 
-/** So long after the storm customers may take to ask for what they could not ask for before, milliseconds. */
+/** How long after the storm the remaining requests may take, milliseconds. */
 const ASK_MS = 600_000
 
 const until = async (condition: () => boolean | Promise<boolean>, ms: number): Promise<boolean> => {
@@ -74,7 +77,7 @@ const until = async (condition: () => boolean | Promise<boolean>, ms: number): P
   return true
 }
 
-/** Two at a time: nine processes that start at once take a small machine a minute each. */
+/** Runs two starts at a time: on a small machine, nine processes that start at once take a minute each. */
 const inTwos = async (starts: ReadonlyArray<() => Promise<void>>): Promise<void> => {
   const left = starts.values()
   const lane = async (): Promise<void> => {
@@ -116,7 +119,7 @@ class NodeStorm {
   #ports: ReadonlyArray<number> = []
   #asking: Promise<void> = Promise.resolve()
   #lives = 0
-  /** Workers' ports, where they are apps. */
+  /** The ports of workers that are apps. */
   #apps: ReadonlyArray<number> = []
 
   constructor(plan: NodePlan, settings: NodeStormSettings) {
@@ -246,7 +249,7 @@ class NodeStorm {
     const giveUp = setTimeout(() => this.#over.abort(), ASK_MS)
     await this.#asking
     clearTimeout(giveUp)
-    // what is asked for late, on a machine that is busy with more, ends late
+    // on a busy machine the last requests are late, and their runs end late
     const calmAt = monotonic()
     const unfinished = () => this.#query("SELECT id AS what FROM runs WHERE ended_at IS NULL")
     const isSettled = await until(
@@ -259,8 +262,8 @@ class NodeStorm {
     await until(
       () =>
         this.#ports.every((_, which) => {
-          const said = this.#balancer!.said[which]!.at(-1)
-          return said?.ready === "ready" && said.health === "ok"
+          const last = this.#balancer!.probes[which]!.at(-1)
+          return last?.ready === "ready" && last.health === "ok"
         }),
       BELL_MS
     )
@@ -268,11 +271,11 @@ class NodeStorm {
       this.#query(
         "SELECT id || CASE WHEN ended_at IS NULL THEN '' ELSE ', which has ended' END AS what FROM runs WHERE lease IS NOT NULL"
       )
-    // one that was taken from a run which somebody has cancelled ends when its holder is done, or with its term
+    // a lease that a cancellation has revoked ends when its holder is done, or with its term
     await until(async () => (await lease()).length === 0, BELL_MS)
     const leases = await lease()
     const stuckGauge = isEmbedded ? 0 : await this.#readGauge()
-    const said = this.#balancer!.said.map((all) => [...all])
+    const probes = this.#balancer!.probes.map((all) => [...all])
     await Promise.all(this.#workers.map((worker) => worker.stop()))
     await Promise.all(this.#nodes.map((node) => node.stop()))
     const database = path.join(folder, "shop.db")
@@ -286,13 +289,13 @@ class NodeStorm {
         acks: this.#acks,
         snapshots: [],
         kills: strikes.filter(({ fault }) => fault === "kill").length,
-        struck: this.#struck.filter(({ hit }) => hit).length,
+        killsAsPlanned: this.#struck.filter(({ hit }) => hit).length,
         unfinished: undefined
       },
       strikes: this.#struck,
       processes: [...this.#nodes, ...this.#workers].flatMap(({ records }) => records),
       refusals: this.#refusals,
-      said,
+      probes,
       errors: this.#errors,
       settledAfter,
       waiting,
@@ -316,7 +319,7 @@ class NodeStorm {
     return path.join(this.#settings.folder, `clock-${which}`)
   }
 
-  /** Starts a node, again where it ends because there is no Postgres: whoever supervises it does that. */
+  /** Starts a node, and as a supervisor does, starts it again if it ends because Postgres is down. */
   async #startNode(which: number): Promise<void> {
     const node = this.#nodes[which]!
     const env = { IRONFLOW_SIGNING_KEY: SIGNING_KEY }
@@ -353,7 +356,7 @@ class NodeStorm {
     else known.count++
   }
 
-  /** Asks for items one after the other. */
+  /** Requests items once all earlier ones have been requested. */
   #ask(items: ReadonlyArray<Item>): void {
     this.#items.push(...items)
     this.#asking = this.#asking
@@ -361,7 +364,7 @@ class NodeStorm {
       .catch((error: unknown) => void this.#refusals.push(String(error)))
   }
 
-  /** Bodies that run now in some of the processes. */
+  /** Counts the bodies that now run in the given processes. */
   #busy(bys: ReadonlyArray<string>): number {
     const open = new Set<string>()
     for (const line of this.#log.lines) {
@@ -372,14 +375,14 @@ class NodeStorm {
   }
 
   async #strike(strike: Strike, nth: number): Promise<void> {
-    // what strikes an engine or Postgres is felt wherever bodies run
+    // a strike at an engine or at Postgres affects every process that runs bodies
     const targets =
       "at" in strike && (strike.at === "worker" || this.#plan.isEmbedded)
         ? this.#some(strike.at === "node" ? this.#nodes : this.#workers, strike.which)
         : [...this.#workers, ...(this.#plan.isEmbedded ? this.#nodes : [])]
     const isBusy = () => this.#busy(targets.map(({ record }) => record.by)) > 0
     await until(isBusy, 3000)
-    // others may have taken all
+    // other processes may have taken all runs
     for (let more = 0; more < 5 && !isBusy(); more++) {
       this.#ask(longOrders(this.#dice, `${nth}-${more}`))
       await until(isBusy, 2000)
@@ -471,7 +474,7 @@ class NodeStorm {
     return (await this.#sql(sql)).map(({ what }) => String(what))
   }
 
-  /** Rings each bell, and says who does not answer. */
+  /** Rings each bell; returns those that are not answered. */
   async #ringBells(): Promise<ReadonlyArray<string>> {
     const bells = this.#workers.map((_, which) => `worker-${which}`)
     const late = setTimeout(() => this.#over.abort(), BELL_MS)
@@ -481,7 +484,7 @@ class NodeStorm {
       name: `bell.${bell}`,
       data: {}
     }))
-    // one that nobody can ring is not answered
+    // a bell whose event cannot be emitted counts as not answered
     this.#ask(items)
     await this.#asking
     const deaf = () =>
@@ -490,7 +493,7 @@ class NodeStorm {
       )
     await until(() => deaf().length === 0, BELL_MS)
     clearTimeout(late)
-    // the answers are runs too
+    // the answers are runs, which have to end too
     await until(
       async () =>
         (
@@ -516,7 +519,7 @@ class NodeStorm {
     return [...some, ...ids.slice(5)]
   }
 
-  /** The largest that a node says. */
+  /** The largest value of all nodes. */
   async #readGauge(): Promise<number | undefined> {
     const values = await Promise.all(
       this.#ports.map(async (port) => {

@@ -1,20 +1,20 @@
-/** What a storm over several engines on Postgres does, decided by its seed alone. */
+/** The plan of a storm over several engines on Postgres, from a seed. */
 import type { Ending } from "../../postgres/Server.ts"
 import type { WorkerOptions } from "../matrix/worker.ts"
 import { type Dice, type Item, makeDice, makeItems } from "../Plan.ts"
 
-/** One of them, or all. */
+/** The index of one of them, or all. */
 export type Which = number | "all"
 
 export type Strike =
   | { readonly fault: "kill"; readonly at: "node" | "worker"; readonly which: Which }
-  /** Stands still for so long. */
+  /** Freezes it for so long. */
   | { readonly fault: "freeze"; readonly at: "node" | "worker"; readonly which: Which; readonly ms: number }
-  /** Sessions with Postgres are ended at random, again and again. */
+  /** Ends random sessions of Postgres, again and again. */
   | { readonly fault: "terminate"; readonly ms: number }
-  /** Postgres goes down in one of its ways, and stays away for so long. */
+  /** Postgres ends in one of its ways, and is down for so long. */
   | { readonly fault: "restart"; readonly ending: Ending; readonly ms: number }
-  /** The way from a node to Postgres is cut. */
+  /** The connections from a node to Postgres are cut. */
   | { readonly fault: "cut"; readonly which: Which; readonly ms: number }
   /** Connections to Postgres stay open and carry nothing in one direction or both: then they break, or continue. */
   | {
@@ -26,32 +26,32 @@ export type Strike =
     }
   /** Connections to Postgres are dead without an error: only new ones work. */
   | { readonly fault: "lose"; readonly which: Which; readonly ms: number }
-  /** All that goes between a node and Postgres takes `each` longer. */
+  /** Everything between a node and Postgres arrives `each` milliseconds later. */
   | { readonly fault: "slow"; readonly which: Which; readonly each: number; readonly ms: number }
   /** The offset of a node's clock from then on. */
   | { readonly fault: "clock"; readonly which: number; readonly shift: number }
 
 export interface NodePlan {
   readonly seed: number
-  /** What is asked for before each strike, and after the last one. */
+  /** The requests before each strike, and after the last one. */
   readonly shares: ReadonlyArray<ReadonlyArray<Item>>
   readonly strikes: ReadonlyArray<Strike>
   /** The term of a lease, milliseconds. */
   readonly leaseMs: number
-  /** Of the workers: those that are pushed to have the Effect functions of the shop, and the others the rest. */
+  /** Of the workers. Those with push have the Effect functions of the shop, and the others its async functions. */
   readonly transports: ReadonlyArray<WorkerOptions["transport"]>
-  /** Engines in processes of ours with workers in them, instead of `ironflow serve` and workers of every transport. */
+  /** Whether each engine shares a process with a worker, instead of `ironflow serve` and workers of every transport. */
   readonly isEmbedded: boolean
-  /** What the clocks of the nodes are off at first, milliseconds. */
+  /** The first offsets of the nodes' clocks, milliseconds. */
   readonly shifts: ReadonlyArray<number>
 }
 
 export const NODES = 3
 
-/** Runs that an item starts, as many items have it. */
+/** Runs that an item starts on average. */
 const RUNS_AN_ITEM = 1.35
 
-/** Given strikes, with about `size` requests before each of them and after the last. */
+/** A plan with given strikes, and about `size` requests before each of them and after the last. */
 export const withStrikes = (
   strikes: ReadonlyArray<Strike>,
   {
@@ -86,7 +86,7 @@ export const withStrikes = (
   }
 }
 
-/** Everything once, in an order of its own. */
+/** A plan with every strike once, in a random order. */
 export const makeNodePlan = (seed: number, runs: number, leaseMs: number): NodePlan => {
   const dice = makeDice(seed)
   const which = () => dice.between(0, NODES - 1)
@@ -97,7 +97,7 @@ export const makeNodePlan = (seed: number, runs: number, leaseMs: number): NodeP
     { fault: "kill", at: "node", which: "all" },
     { fault: "kill", at: "worker", which: dice.between(0, 5) },
     { fault: "kill", at: "worker", which: "all" },
-    // for less than what makes the others take it for dead, and for more
+    // shorter and longer than the time after which the others take it for dead
     { fault: "freeze", at: "node", which: which(), ms: dice.pick([3000, 7000, 18_000]) },
     { fault: "freeze", at: "node", which: "all", ms: short() },
     {

@@ -1,4 +1,4 @@
-/** The programs of a storm as bundles: nine processes that start from the sources would spend most of a storm on reading them. */
+/** Bundles the programs of a storm: nine processes would spend most of it on loading the sources. */
 import fs from "node:fs"
 import path from "node:path"
 import { pathToFileURL } from "node:url"
@@ -11,12 +11,12 @@ export interface Programs {
   readonly node: string
 }
 
-/** Makes them in a folder, which is to be there as long as they run. */
+/** Builds them in a folder, which has to exist as long as they run. */
 export const makePrograms = async (folder: string): Promise<Programs> => {
   const root = path.join(import.meta.dirname, "../../..")
   const outdir = path.join(folder, "programs")
   fs.mkdirSync(outdir, { recursive: true })
-  // what is not in a bundle is found from here
+  // for packages that are not in a bundle
   fs.symlinkSync(path.join(root, "node_modules"), path.join(outdir, "node_modules"))
   fs.copyFileSync(path.join(root, "package.json"), path.join(outdir, "package.json"))
   const entries = {
@@ -35,7 +35,7 @@ export const makePrograms = async (folder: string): Promise<Programs> => {
     conditions: ["@ironflow/source"],
     external: ["pg"],
     logLevel: "error",
-    // what is CommonJS in it asks for it
+    // CommonJS packages in the bundle call `require`
     banner: {
       js: 'import { createRequire as makeRequire } from "node:module"; const require = makeRequire(import.meta.url);'
     }

@@ -1,4 +1,4 @@
-/** What the engines have written down on Postgres, as a file that the checker reads. */
+/** Copies what the engines have stored on Postgres to a file that the checker reads. */
 import { DatabaseSync, type SQLInputValue } from "node:sqlite"
 import pg from "pg"
 

@@ -1,6 +1,7 @@
 /**
- * One of several engines on a Postgres schema, with a port and the shop's functions in it: `node --conditions=@ironflow/source node.ts
- * '<NodeOptions as JSON>'`. Says `ready` when it listens and takes runs. SIGTERM closes it.
+ * One of several engines on a Postgres schema, with a port and the shop's functions in it: `node
+ * --conditions=@ironflow/source node.ts '<NodeOptions as JSON>'`. Prints `ready` when it listens and takes runs.
+ * SIGTERM closes it.
  */
 import process from "node:process"
 import { Engine, Server, Worker } from "@ironflow/node/effect"
@@ -39,7 +40,7 @@ const worker = Worker.layer({
 }).pipe(Layer.provide(Engine.layerWorkerTransport))
 const everything = Layer.mergeAll(Server.layer({ port, leaseTerm: leaseMs }), worker).pipe(
   Layer.provideMerge(engine),
-  // what it warns of belongs to what strikes
+  // it would warn of every strike
   Layer.provide(Logger.layer([]))
 )
 const program = Effect.gen(function* () {

@@ -1,6 +1,7 @@
 /**
- * One life of a worker that gets a parcel which kills it: a process with an engine of its own on `database`, or with a worker
- * for the engine at `serverUrl`. `node --conditions=@ironflow/source app.ts '<AppOptions as JSON>'`. Says `ready`.
+ * One life of a worker that gets a parcel whose step kills it: a process with its own engine on `database`, or with a
+ * worker for the engine at `serverUrl`. `node --conditions=@ironflow/source app.ts '<AppOptions as JSON>'`. Prints
+ * `ready`.
  */
 import fs from "node:fs"
 import process from "node:process"
@@ -10,10 +11,10 @@ import { startEngine } from "@ironflow/node/engine"
 import { createStreamingWorker } from "@ironflow/node/worker-streaming"
 
 export interface AppOptions {
-  /** Gets a line for every step that begins: the name of its parcel. */
+  /** A file that gets a line for every step that begins: the name of its parcel. */
   readonly log: string
   readonly database?: string
-  /** Of the engine of its own. */
+  /** The port of its own engine. */
   readonly port?: number
   readonly serverUrl?: string
   readonly transport?: "polling" | "rpc" | "connect"

@@ -1,4 +1,4 @@
-/** An engine in a process of its own: `node engine.ts <database> <port>`. */
+/** An engine in its own process: `node engine.ts <database> <port>`. */
 import { startEngine } from "@ironflow/node/engine"
 
 const [filename = "", port = "0"] = process.argv.slice(2)

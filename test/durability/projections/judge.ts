@@ -1,8 +1,8 @@
 /**
- * Judges a database with projections in it: it reads the tables with plain SQL and shares no code with the engine.
+ * Judges a database with projections. It reads the tables with plain SQL and shares no code with the engine.
  *
  * G11: each stored state is the fold of the events of its partition up to its position, and no event of the partition
- * between that and the projection's position is missing. G10: nothing of the log was passed over.
+ * between that and the projection's position is missing. G10: no event of the log was skipped.
  */
 import { DatabaseSync } from "node:sqlite"
 
@@ -22,11 +22,11 @@ export interface Verdict {
   readonly violations: ReadonlyArray<string>
   readonly events: number
   readonly states: number
-  /** Of each projection that is there. */
+  /** The position of each projection. */
   readonly positions: Readonly<Record<string, number>>
 }
 
-/** `seen` is what the external handler has written, one position after the other. */
+/** `seen` has the positions that the external handler has written, in order. */
 export const judge = (database: string, seen: ReadonlyArray<number>): Verdict => {
   const db = new DatabaseSync(database)
   try {
@@ -76,7 +76,7 @@ export const judge = (database: string, seen: ReadonlyArray<number>): Verdict =>
         const state = stored.get(partition)
         const expected = JSON.stringify({ count, digest })
         if (state === undefined)
-          violations.push(`${name}/${partition}: ${count} events are done and there is no state`)
+          violations.push(`${name}/${partition}: ${count} events are processed and there is no state`)
         else if (state.state !== expected)
           violations.push(`${name}/${partition}: ${state.state} is not ${expected}`)
         else if (Number(state.position) !== events.at(-1)?.position) {
@@ -92,7 +92,7 @@ export const judge = (database: string, seen: ReadonlyArray<number>): Verdict =>
   }
 }
 
-/** Whether positions come in order, but for those that come again: G10 as a handler sees it. */
+/** Complaints about new positions that are out of order: G10 as a handler sees it. Repeated positions are allowed. */
 export const orderProblems = (seen: ReadonlyArray<number>): ReadonlyArray<string> => {
   const problems: Array<string> = []
   const had = new Set<number>()

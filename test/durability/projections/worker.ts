@@ -1,4 +1,4 @@
-/** A worker with projections in a process of its own: `node worker.ts <server url> <side log>`. */
+/** A worker with projections in its own process: `node worker.ts <server url> <side log>`. */
 import { appendFileSync } from "node:fs"
 import { createNoopLogger, createProjection, createWorker } from "@ironflow/node"
 

@@ -1,6 +1,6 @@
 /**
- * A push app as a process of its own: `node --conditions=@ironflow/source app.ts '<AppOptions as JSON>'`. It says `ready` when
- * it listens. The bodies of its steps write what happens into a file that only grows.
+ * A push app in its own process: `node --conditions=@ironflow/source app.ts '<AppOptions as JSON>'`. It prints `ready`
+ * when it listens. The bodies of its steps write what happens into a file that only grows.
  */
 import fs from "node:fs"
 import http from "node:http"
@@ -13,7 +13,7 @@ export interface AppOptions {
   readonly serverUrl: string
   readonly signingKey: string
   readonly log: string
-  /** Dies right after the n-th line of this life. */
+  /** It kills itself right after the n-th line of this life. */
   readonly dieAfter?: number
 }
 

@@ -1,4 +1,4 @@
-/** Runs a bank whose processes are killed by a schedule, while clients append and move money, and keeps the evidence. */
+/** Runs a bank whose processes are killed as planned while clients append and move money, and collects the evidence. */
 import { type ChildProcess, spawn } from "node:child_process"
 import { once } from "node:events"
 import path from "node:path"
@@ -11,7 +11,7 @@ import { copyDatabase } from "../Chaos.ts"
 import type { BankOptions } from "./app.ts"
 import { nodeArguments } from "../../Built.ts"
 
-/** A death: of whom, and when after everybody was ready; or of a worker at a place in a transaction. */
+/** The death of a process: so long after all were ready, or, with `fate`, of a worker at a place in a transaction. */
 export interface Death {
   readonly who: "engine" | "worker" | "both"
   readonly afterMs: number
@@ -20,16 +20,19 @@ export interface Death {
 
 export interface BankPlan {
   readonly seed: number
-  /** Engine and worker in one process, so that they die together. */
+  /** Whether engine and worker share a process, so that they die together. */
   readonly embedded: boolean
   readonly deaths: ReadonlyArray<Death>
-  /** At least so many transfers, and so many acknowledged appends of each of four writers: more until the last death. */
+  /**
+   * The least number of transfers, and of acknowledged appends of each of four writers. Both continue until the last
+   * death.
+   */
   readonly transfers: number
   readonly appends: number
 }
 
-/** What a client has been told about an append: stored as this version, or a conflict. */
-export interface Told {
+/** The answer to an append: stored as this version, or a conflict. */
+export interface Answer {
   readonly entity: string
   readonly token: string
   readonly expected: number
@@ -42,18 +45,18 @@ export interface Told {
 export interface BankEvidence {
   readonly plan: BankPlan
   readonly database: string
-  readonly told: ReadonlyArray<Told>
+  readonly answers: ReadonlyArray<Answer>
   /** Runs that were acknowledged, one for each transfer. */
   readonly transfers: ReadonlyArray<string>
-  /** Copies made while the engine was dead, with how much had been told by then. */
-  readonly snapshots: ReadonlyArray<{ readonly database: string; readonly told: number }>
+  /** Copies made while the engine was dead, with the number of answers by then. */
+  readonly snapshots: ReadonlyArray<{ readonly database: string; readonly answerCount: number }>
 }
 
 const accounts = ["acc-0", "acc-1", "acc-2"]
 
 const PATIENCE = 60_000
 
-/** So that the ledger keeps all revisions of an account. */
+/** Few enough that the ledger keeps all revisions of an account. */
 const MOST_TRANSFERS = 64 * accounts.length
 
 const app = fileURLToPath(new URL("app.ts", import.meta.url))
@@ -73,9 +76,9 @@ class BankProcess {
   }
 
   async ready(): Promise<void> {
-    const line = once(createInterface({ input: this.child.stdout! }), "line")
-    const said = await Promise.race([line, this.#closed, delay(PATIENCE, undefined, { ref: false })])
-    if (!Array.isArray(said) || said[0] !== "ready") {
+    const firstLine = once(createInterface({ input: this.child.stdout! }), "line")
+    const line = await Promise.race([firstLine, this.#closed, delay(PATIENCE, undefined, { ref: false })])
+    if (!Array.isArray(line) || line[0] !== "ready") {
       throw new Error(`The bank's process ${this.child.pid} did not get ready:\n${this.#errors}`)
     }
   }
@@ -99,7 +102,7 @@ const freePort = async (): Promise<number> => {
   return typeof address === "object" && address !== null ? address.port : 0
 }
 
-/** Repeats the same request until it is answered, so that a second answer must come from memory. */
+/** Repeats a request until it is answered. A repeated append must get the stored answer of the first. */
 const ask = async (url: string, method: string, body: unknown, until: AbortSignal) => {
   for (;;) {
     try {
@@ -118,18 +121,18 @@ const ask = async (url: string, method: string, body: unknown, until: AbortSigna
   }
 }
 
-/** Appends until `plan.appends` are acknowledged, each at the version that it has just seen. */
+/** Appends until `plan.appends` are acknowledged, each at the version that it has just read. */
 const write = async (
   url: string,
   writer: number,
   plan: BankPlan,
-  told: Array<Told>,
+  answers: Array<Answer>,
   isOver: () => boolean,
   until: AbortSignal
 ): Promise<void> => {
   let stored = 0
   for (let attempt = 0; stored < plan.appends || !isOver(); attempt++) {
-    // there is something left to do when the end comes
+    // slowly enough that something is left to do at the last death
     await delay(10)
     const entity = accounts[(writer + stored) % accounts.length]!
     const info = await ask(url, "EntityStreamService/GetStreamInfo", { entity_id: entity }, until)
@@ -150,7 +153,7 @@ const write = async (
     )
     if (status === 200) {
       stored++
-      told.push({
+      answers.push({
         entity,
         token,
         expected,
@@ -159,7 +162,7 @@ const write = async (
         eventId: body.eventId,
         position: Number(body.sequence)
       })
-    } else if (status === 409) told.push({ entity, token, expected, status })
+    } else if (status === 409) answers.push({ entity, token, expected, status })
     else throw new Error(`An append was answered with ${status}: ${JSON.stringify(body)}`)
   }
 }
@@ -194,14 +197,14 @@ const settled = async (url: string, until: AbortSignal): Promise<void> => {
   }
 }
 
-/** Runs the plan in `folder`, an empty directory; `cache` is where compiled code may be kept. */
+/** Runs the plan in `folder`, an empty directory; `cache` is a folder for compiled code. */
 export const runBank = async (plan: BankPlan, folder: string, cache: string): Promise<BankEvidence> => {
   const database = path.join(folder, "bank.db")
   const port = await freePort()
   const url = `http://127.0.0.1:${port}`
-  const told: Array<Told> = []
+  const answers: Array<Answer> = []
   const transfers: Array<string> = []
-  const snapshots: Array<{ readonly database: string; readonly told: number }> = []
+  const snapshots: Array<{ readonly database: string; readonly answerCount: number }> = []
   const until = AbortSignal.timeout(3 * PATIENCE)
 
   const running = new Map<"engine" | "worker", BankProcess>()
@@ -216,9 +219,9 @@ export const runBank = async (plan: BankPlan, folder: string, cache: string): Pr
     running.delete(who)
     if (who === "worker") return
     const copy = path.join(folder, `after-${snapshots.length}.db`)
-    // nothing is told while nobody can answer, so the copy has all that has been told
-    const count = told.length
-    if (copyDatabase(database, copy)) snapshots.push({ database: copy, told: count })
+    // nobody answers while the engine is dead, so the copy must have all that was answered
+    const count = answers.length
+    if (copyDatabase(database, copy)) snapshots.push({ database: copy, answerCount: count })
   }
   const parties = plan.embedded ? (["engine"] as const) : (["engine", "worker"] as const)
 
@@ -227,14 +230,14 @@ export const runBank = async (plan: BankPlan, folder: string, cache: string): Pr
     const [first] = plan.deaths
     for (const who of parties) await begin(who, who === parties.at(-1) ? first?.fate : undefined)
     const clients = Promise.all([
-      ...[0, 1, 2, 3].map((writer) => write(url, writer, plan, told, () => isOver, until)),
+      ...[0, 1, 2, 3].map((writer) => write(url, writer, plan, answers, () => isOver, until)),
       requestTransfers(url, plan, transfers, () => isOver, until)
     ])
     clients.catch(() => undefined)
     for (const [i, { afterMs, fate, who }] of plan.deaths.entries()) {
       const dying = plan.embedded ? (["engine"] as const) : who === "both" ? parties : ([who] as const)
       const party = running.get(parties.at(-1)!)
-      // a worker that has nothing left to do before it dies is killed all the same
+      // a worker that has no work left before its planned death is killed anyway
       if (fate !== undefined) await Promise.race([party?.ended, delay(3000)])
       else await delay(afterMs)
       for (const one of dying) await kill(one)
@@ -244,7 +247,7 @@ export const runBank = async (plan: BankPlan, folder: string, cache: string): Pr
     await clients
     await settled(url, until)
     for (const who of parties.toReversed()) await running.get(who)?.end("SIGTERM")
-    return { plan, database, told, transfers, snapshots }
+    return { plan, database, answers, transfers, snapshots }
   } finally {
     for (const bank of running.values()) bank.child.kill("SIGKILL")
   }

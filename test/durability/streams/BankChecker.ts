@@ -1,9 +1,9 @@
 /**
- * Judges what a bank has left behind, by the tables of its database and by what its clients were told. Nothing here comes
- * from the engine's code, so that the two cannot be wrong together.
+ * Judges the evidence of a bank: the tables of its database, and the answers to its clients. Nothing here uses the
+ * engine's code, so that an error there cannot hide itself here.
  */
 import { DatabaseSync } from "node:sqlite"
-import type { BankEvidence, Told } from "./Bank.ts"
+import type { Answer, BankEvidence } from "./Bank.ts"
 
 interface EventRow {
   readonly position: number
@@ -14,12 +14,12 @@ interface EventRow {
   readonly version: number
 }
 
-/** A value that a key has or had. */
+/** A value of a key, current or earlier. */
 interface KeyRow {
   readonly bucket: string
   readonly key: string
   readonly revision: number
-  /** Of the transfer that wrote it. */
+  /** The transfer that wrote it. */
   readonly token: string
 }
 
@@ -93,10 +93,10 @@ const read = (filename: string): Tables => {
   }
 }
 
-/** What must hold at any moment, also just after a death. */
+/** Finds violations of what must hold at any moment, also right after a death. */
 const judgeTables = (
   { buckets, events, integrity, keys, runs, streams }: Tables,
-  told: ReadonlyArray<Told>
+  answers: ReadonlyArray<Answer>
 ): Array<string> => {
   const violations: Array<string> = []
   const complain = (complaint: string) => void violations.push(complaint)
@@ -120,7 +120,7 @@ const judgeTables = (
     if (!byEntity.has(entity)) complain(`${entity} is said to be at version ${version} and has no events`)
   }
 
-  // what a writer was told is so
+  // every answer to a writer is true
   const notes = new Map<string, Array<EventRow>>()
   for (const event of events) {
     if (event.name !== "note.added" || event.token === undefined) continue
@@ -129,7 +129,7 @@ const judgeTables = (
   for (const [token, rows] of notes) {
     if (rows.length > 1) complain(`the append ${token} is stored ${rows.length} times`)
   }
-  for (const { entity, eventId, expected, position, status, token, version } of told) {
+  for (const { entity, eventId, expected, position, status, token, version } of answers) {
     const [row] = notes.get(token) ?? []
     if (status === 409) {
       if (row !== undefined)
@@ -148,7 +148,7 @@ const judgeTables = (
     }
   }
 
-  // G13: of a bucket that keeps all of it, each revision has one writer
+  // G13: in a bucket that keeps all revisions, each revision has one writer
   for (const [bucket, revision] of buckets) {
     const rows = keys.filter((row) => row.bucket === bucket)
     rows.forEach((row, i) => {
@@ -159,14 +159,15 @@ const judgeTables = (
     }
   }
 
-  // a transaction is whole or absent, and exactly once
+  // a transaction is stored once, in whole or not at all
   for (const run of runs.filter(({ fn }) => fn === "transfer")) {
     const written = events.filter(({ name, token }) => name !== "note.added" && token === run.id)
     const names = written.map(({ name }) => name).join(", ")
-    const noted = keys.filter(({ token }) => token === run.id)
-    const places = noted.map(({ bucket, key }) => `${bucket}/${key}`).join(", ")
+    const entries = keys.filter(({ token }) => token === run.id)
+    const places = entries.map(({ bucket, key }) => `${bucket}/${key}`).join(", ")
     if (run.moved === undefined) {
-      if (noted.length > 0) complain(`${run.id} has no result of its transaction, and has written ${places}`)
+      if (entries.length > 0)
+        complain(`${run.id} has no result of its transaction, and has written ${places}`)
       if (written.length > 0) complain(`${run.id} has no result of its transaction, and has written ${names}`)
       continue
     }
@@ -177,9 +178,9 @@ const judgeTables = (
     if (written.some(({ position }, i) => position !== written[0]!.position + i)) {
       complain(`the writes of ${run.id} are not next to each other in the log`)
     }
-    const [ledger, receipt] = noted
+    const [ledger, receipt] = entries
     if (
-      noted.length !== 2 ||
+      entries.length !== 2 ||
       `${ledger?.bucket}/${ledger?.key}` !== `ledger/${written[0]!.entity}` ||
       `${receipt?.bucket}/${receipt?.key}` !== `receipts/${run.id}`
     ) {
@@ -187,7 +188,8 @@ const judgeTables = (
     }
     const revisions = run.moved.writes.filter(({ _tag }: any) => _tag === "kv")
     if (
-      String(revisions.map(({ revision }: any) => revision)) !== String(noted.map(({ revision }) => revision))
+      String(revisions.map(({ revision }: any) => revision)) !==
+      String(entries.map(({ revision }) => revision))
     ) {
       complain(`the transaction of ${run.id} answers with other revisions than it has written`)
     }
@@ -197,8 +199,8 @@ const judgeTables = (
     if (String(results) !== String(written.map(({ id }) => id))) {
       complain(`the transaction of ${run.id} answers with other events than it has written`)
     }
-    const heard = runs.filter(({ event, fn }) => fn === "note" && event === written[2]!.position)
-    if (heard.length !== 1) complain(`the event of ${run.id} has started ${heard.length} runs`)
+    const notified = runs.filter(({ event, fn }) => fn === "note" && event === written[2]!.position)
+    if (notified.length !== 1) complain(`the event of ${run.id} has started ${notified.length} runs`)
   }
   return violations
 }
@@ -209,23 +211,23 @@ export interface Judgement {
     readonly acknowledged: number
     readonly conflicts: number
     readonly transfers: number
-    /** Transactions that were refused before they went through. */
+    /** Transactions that were refused before they succeeded. */
     readonly repeated: number
   }
 }
 
-export const judgeBank = ({ database, plan, snapshots, told, transfers }: BankEvidence): Judgement => {
+export const judgeBank = ({ database, plan, snapshots, answers, transfers }: BankEvidence): Judgement => {
   const tables = read(database)
-  const violations = judgeTables(tables, told)
+  const violations = judgeTables(tables, answers)
   snapshots.forEach((snapshot, i) => {
-    for (const violation of judgeTables(read(snapshot.database), told.slice(0, snapshot.told))) {
+    for (const violation of judgeTables(read(snapshot.database), answers.slice(0, snapshot.answerCount))) {
       violations.push(`after death ${i}: ${violation}`)
     }
   })
 
   const runs = tables.runs.filter(({ fn }) => fn === "transfer")
   if (transfers.length < plan.transfers || String(transfers) !== String(runs.map(({ id }) => id))) {
-    violations.push(`${transfers.length} transfers were asked for, and ${runs.length} runs are there`)
+    violations.push(`${transfers.length} transfers were requested, and there are ${runs.length} runs`)
   }
   for (const { id, moved, output, status } of tables.runs) {
     if (status !== 5) violations.push(`run ${id} has not completed: status ${status}`)
@@ -236,8 +238,8 @@ export const judgeBank = ({ database, plan, snapshots, told, transfers }: BankEv
   return {
     violations,
     figures: {
-      acknowledged: told.filter(({ status }) => status === 200).length,
-      conflicts: told.filter(({ status }) => status === 409).length,
+      acknowledged: answers.filter(({ status }) => status === 200).length,
+      conflicts: answers.filter(({ status }) => status === 409).length,
       transfers: runs.length,
       repeated: runs.filter(({ moved }) => moved?.value > 1).length
     }

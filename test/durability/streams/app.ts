@@ -1,8 +1,8 @@
 /**
- * A process of the bank: an engine on a file that listens, or a worker for it, or both in one. It may be killed at any
+ * A process of the bank: an engine on a file, which listens, or a worker for it, or both. It may be killed at any
  * moment. `node --conditions=@ironflow/source app.ts '<BankOptions as JSON>'`.
  *
- * It says `ready` on stdout, and ends in good order on SIGTERM.
+ * It prints `ready`, and closes in order on SIGTERM.
  */
 import process from "node:process"
 import { BucketExistsError, createFunction, createWorker } from "@ironflow/node"
@@ -12,7 +12,7 @@ export interface BankOptions {
   readonly role: "engine" | "worker" | "all"
   readonly port: number
   readonly database: string
-  /** Dies so many turns of the event loop after the n-th body of a transaction has returned. */
+  /** It kills itself so many turns of the event loop after the n-th body of a transaction has returned. */
   readonly fate?: { readonly nth: number; readonly turns: number }
 }
 
@@ -26,11 +26,11 @@ const bodyReturns = (): void => {
     if (turns <= 0) process.kill(process.pid, "SIGKILL")
     else setImmediate(() => after(turns - 1))
   }
-  // at 0 it dies before the body has returned to anybody
+  // at 0 it dies before the body returns
   after(fate.turns)
 }
 
-/** Plain `fetch`: what a client would try again for seconds is tried again by the step's policy here. */
+/** Plain `fetch`, since a client would retry for seconds; here the step's policy retries. */
 const versionOf = async (account: string): Promise<number> => {
   const response = await fetch(`${serverUrl}/ironflow.v1.EntityStreamService/GetStreamInfo`, {
     method: "POST",
@@ -41,7 +41,7 @@ const versionOf = async (account: string): Promise<number> => {
   return Number(Object(info).version ?? 0)
 }
 
-/** The revision of the account in the bucket `ledger`; 0 when it is not there. */
+/** The revision of the account in the bucket `ledger`; 0 when it has none. */
 const revisionOf = async (account: string): Promise<number> => {
   const response = await fetch(`${serverUrl}/api/v1/kv/buckets/ledger/keys/${account}`)
   const entry: unknown = await response.json()
@@ -51,9 +51,7 @@ const revisionOf = async (account: string): Promise<number> => {
 
 const retry = { maxAttempts: 1000, initialDelayMs: 10, maxDelayMs: 50 }
 
-/**
- * Money leaves one account and arrives at the other, a ledger and a receipt say so, and somebody is told: all of it or nothing.
- */
+/** Moves money between two accounts, writes a ledger and a receipt, and emits an event: all of it or nothing. */
 const transfer = createFunction(
   { id: "transfer", triggers: [{ event: "transfer.requested" }], retry },
   async ({ event, run, step }) => {
@@ -113,7 +111,7 @@ const close = await (async (): Promise<() => Promise<void>> => {
       .kv()
       .createBucket({ name, history: name === "ledger" ? 64 : 1 })
       .catch((error: unknown) => {
-        // it was there before the last death
+        // an earlier process may have created it
         if (!(error instanceof BucketExistsError)) throw error
       })
   }

@@ -1,22 +1,24 @@
-/** Runs a storm: writers write, while the engine and its clients are killed and connections are cut as a seed decides. */
+/**
+ * Runs a storm: writers write, while the engine and its subscribers are killed and connections are cut at seeded times.
+ */
 import { once } from "node:events"
 import fs from "node:fs"
 import net from "node:net"
 import path from "node:path"
 import { DatabaseSync } from "node:sqlite"
 import { setTimeout as delay } from "node:timers/promises"
-import { EngineHouse, freePort, Life } from "../Chaos.ts"
+import { EngineProcess, freePort, Life } from "../Chaos.ts"
 import { type Dice, makeDice } from "../Plan.ts"
-import { type ClientLine, type HouseOptions, monotonic } from "./client.ts"
+import { type ClientLine, type HostOptions, monotonic } from "./client.ts"
 import type { Publication, StormEvidence, Strike } from "./StormChecker.ts"
 
-const HOUSES = [0, 1]
+const HOSTS = [0, 1]
 const PATIENCE = 60_000
-/** Written when all have been killed who are killed. */
-const LAST_WORDS = 60
+/** How many publications follow the last strike. */
+const LAST_PUBLICATIONS = 60
 
-/** What stands between the clients of a house and the engine, and can cut all of their connections. */
-class Cable {
+/** A proxy between the subscribers of a host and the engine, which can cut all of their connections. */
+class CuttableProxy {
   readonly #server: net.Server
   readonly #sockets = new Set<net.Socket>()
 
@@ -67,7 +69,7 @@ const write = async (
   const put = async (kind: "event" | "message", name: string, i: number): Promise<void> => {
     const key = `${writer}/${i}`
     const data = { key, even: i % 2 === 0 }
-    const askedAt = monotonic()
+    const requestedAt = monotonic()
     const late = AbortSignal.timeout(PATIENCE)
     for (;;) {
       try {
@@ -91,7 +93,7 @@ const write = async (
       }
       await delay(5)
     }
-    publications.push({ key, askedAt, toldAt: monotonic() })
+    publications.push({ key, requestedAt, acknowledgedAt: monotonic() })
   }
   for (let i = 0; !isOver(); i++) {
     const [kind, name] = dice.pick([
@@ -116,7 +118,7 @@ const linesOf = (log: string): ReadonlyArray<ClientLine> =>
         .map((line) => JSON.parse(line) as ClientLine)
     : []
 
-/** Waits until the groups have finished everything, and nobody writes into the logs any more. */
+/** Waits until the groups have finished everything and the logs no longer grow. */
 const calm = async (database: string, logs: ReadonlyArray<string>): Promise<boolean> => {
   using db = new DatabaseSync(database, { readOnly: true })
   const open = db.prepare(
@@ -135,7 +137,7 @@ const calm = async (database: string, logs: ReadonlyArray<string>): Promise<bool
   return false
 }
 
-/** Runs a storm in `folder`, an empty directory; `cache` is where compiled code may be kept. */
+/** Runs a storm in `folder`, an empty directory; `cache` is a folder for compiled code. */
 export const runStorm = async (
   seed: number,
   strikes: number,
@@ -145,39 +147,39 @@ export const runStorm = async (
   const dice = makeDice(seed)
   const database = path.join(folder, "storm.db")
   const port = await freePort()
-  const engine = new EngineHouse(database, port, cache)
-  const struck: Array<Strike> = []
+  const engine = new EngineProcess(database, port, cache)
+  const strikeRecords: Array<Strike> = []
   const publications: Array<Publication> = []
-  const logs = HOUSES.map((house) => path.join(folder, `house-${house}.log`))
-  const cables = HOUSES.map(() => new Cable(port))
+  const logs = HOSTS.map((host) => path.join(folder, `host-${host}.log`))
+  const proxies = HOSTS.map(() => new CuttableProxy(port))
   const lives: Array<Life> = []
   let isOver = false
   try {
     await engine.start()
-    const urls = await Promise.all(cables.map((cable) => cable.listen()))
-    const begin = (house: number): Life =>
-      (lives[house] = new Life(
+    const urls = await Promise.all(proxies.map((proxy) => proxy.listen()))
+    const begin = (host: number): Life =>
+      (lives[host] = new Life(
         "subscriptions/client.ts",
         {
-          house,
-          serverUrl: urls[house]!,
-          log: logs[house]!,
+          host,
+          serverUrl: urls[host]!,
+          log: logs[host]!,
           seed: dice.between(1, 1e6)
-        } satisfies HouseOptions,
+        } satisfies HostOptions,
         cache
       ))
-    const strike = async (f: () => Promise<void> | void, house?: number): Promise<void> => {
+    const strike = async (f: () => Promise<void> | void, host?: number): Promise<void> => {
       const at = monotonic()
       await f()
-      struck.push({ at, until: monotonic(), ...(house === undefined ? {} : { house }) })
+      strikeRecords.push({ at, until: monotonic(), ...(host === undefined ? {} : { host }) })
     }
-    const kill = (house: number): Promise<void> =>
+    const kill = (host: number): Promise<void> =>
       strike(async () => {
-        lives[house]!.child.kill("SIGKILL")
-        await lives[house]!.ends("SIGKILL", null)
-      }, house)
+        lives[host]!.child.kill("SIGKILL")
+        await lives[host]!.ends("SIGKILL", null)
+      }, host)
 
-    for (const house of HOUSES) begin(house)
+    for (const host of HOSTS) begin(host)
     for (const life of lives) await life.says("ready")
     const writing = [0, 1, 2].map((writer) =>
       write(`http://127.0.0.1:${port}`, writer, makeDice(seed * 10 + writer), () => isOver, publications)
@@ -187,41 +189,41 @@ export const runStorm = async (
       const due = publications.length + dice.between(0, 40)
       while (publications.length < due) await delay(2)
       const kind = dice.next()
-      const house = dice.pick(HOUSES)
+      const host = dice.pick(HOSTS)
       if (kind < 0.25) {
         await strike(() => engine.kill())
         await delay(dice.pick([0, 0, 100]))
         await engine.start()
       } else if (kind < 0.5) {
-        await kill(house)
-        begin(house)
+        await kill(host)
+        begin(host)
       } else if (kind < 0.8) {
         for (let cuts = dice.between(3, 12); cuts > 0; cuts--) {
-          const one = dice.pick(HOUSES)
-          await strike(() => cables[one]!.cut(), one)
+          const one = dice.pick(HOSTS)
+          await strike(() => proxies[one]!.cut(), one)
           await delay(dice.between(0, 30))
         }
       } else {
-        // client and engine at once, the one while the other comes back
+        // both at once, so that the subscribers start while the engine does
         await strike(() => engine.kill())
-        await kill(house)
-        begin(house)
+        await kill(host)
+        begin(host)
         await engine.start()
       }
     }
     for (const life of lives) await life.says("ready")
-    // everybody who is there now has something to see
-    const enough = publications.length + LAST_WORDS
+    // every subscriber has something left to receive
+    const enough = publications.length + LAST_PUBLICATIONS
     while (publications.length < enough) await delay(10)
     isOver = true
     await written
     const isCalm = await calm(database, logs)
-    await Promise.all(HOUSES.map((house) => kill(house)))
-    return { database, lines: logs.flatMap(linesOf), publications, strikes: struck, isCalm }
+    await Promise.all(HOSTS.map((host) => kill(host)))
+    return { database, lines: logs.flatMap(linesOf), publications, strikes: strikeRecords, isCalm }
   } finally {
     isOver = true
     for (const life of lives) life.child.kill("SIGKILL")
-    for (const cable of cables) cable.close()
+    for (const proxy of proxies) proxy.close()
     await engine.close()
   }
 }

@@ -1,25 +1,25 @@
 /**
- * Judges a storm by the rows of the database and the logs of its clients: G10 (no event is passed over, and each comes in the
- * order of the log) and G12 (an acked one does not come again; one member of a group holds a message at a time; every message is
- * finished in the end). Nothing of the engine is used: names are matched and rows are read by what stands here.
+ * Judges a storm by the rows of the database and the logs of its subscribers. G10: no event is skipped, and all come in
+ * the order of the log. G12: an acked event does not come again, one member of a group holds a message at a time, and
+ * every message is finished in the end. It uses no code of the engine: it matches names and reads rows by itself.
  */
 import { DatabaseSync } from "node:sqlite"
 import { groupBy } from "../Records.ts"
 import type { ClientLine } from "./client.ts"
 
-/** Something that was stored, as its writer knows it. */
+/** An acknowledged event or message, as its writer knows it. */
 export interface Publication {
   readonly key: string
-  /** When it was first asked for, and when it was acknowledged. */
-  readonly askedAt: number
-  readonly toldAt: number
+  /** When it was first requested, and when it was acknowledged. */
+  readonly requestedAt: number
+  readonly acknowledgedAt: number
 }
 
-/** Connections of a house, or of all, were cut between two times. */
+/** The connections of a host, or of all hosts, were cut between two times. */
 export interface Strike {
   readonly at: number
   readonly until: number
-  readonly house?: number
+  readonly host?: number
 }
 
 export interface StormEvidence {
@@ -40,7 +40,7 @@ interface Stored {
 const isOrder = ({ kind, name }: Stored): boolean => kind === 0 && /^order\.[^.]+$/.test(name)
 const isNews = ({ kind, name }: Stored): boolean => kind === 1 && /^news\../.test(name)
 
-/** What subscribers without a group have to see, and whether they go on where they were after their process has died. */
+/** What subscribers without a group have to see, and whether they resume (`lasts`) after their process has died. */
 const watchers: Readonly<
   Record<string, { readonly wants: (row: Stored) => boolean; readonly lasts?: true }>
 > = {
@@ -59,7 +59,7 @@ const groups: Readonly<
 }
 
 const nameOf = (who: string): string => who.slice(0, who.lastIndexOf("."))
-const houseOf = (who: string): number => Number(who.slice(who.lastIndexOf(".") + 1))
+const hostOf = (who: string): number => Number(who.slice(who.lastIndexOf(".") + 1))
 
 export interface StormFigures {
   readonly stored: number
@@ -106,13 +106,20 @@ export const judgeStorm = (
     if (!byKey.has(key)) complain(`${key} was acknowledged and is lost`)
   }
 
-  const askedAt = new Map(evidence.publications.map((one) => [one.key, one.askedAt]))
+  const requestedAt = new Map(evidence.publications.map((one) => [one.key, one.requestedAt]))
   const byWho = groupBy(evidence.lines, ({ who }) => who)
   let seen = 0
   for (const [who, lines] of byWho) {
     const watcher = watchers[nameOf(who)]
     if (watcher === undefined) continue
-    seen += judgeWatcher(who, lines, rows.filter(watcher.wants), watcher.lasts === true, askedAt, complain)
+    seen += judgeWatcher(
+      who,
+      lines,
+      rows.filter(watcher.wants),
+      watcher.lasts === true,
+      requestedAt,
+      complain
+    )
   }
   let handedOutAgain = 0
   for (const [name, { members, wants }] of Object.entries(groups)) {
@@ -135,13 +142,16 @@ export const judgeStorm = (
   }
 }
 
-/** Every event from where it began to the end, each after the one before it; says how many it has seen. */
+/**
+ * Checks that a subscriber saw every event in order, from its beginning to the end of the log. Returns how many it has
+ * seen.
+ */
 const judgeWatcher = (
   who: string,
   lines: ReadonlyArray<ClientLine>,
   wanted: ReadonlyArray<Stored>,
   lasts: boolean,
-  askedAt: ReadonlyMap<string, number>,
+  requestedAt: ReadonlyMap<string, number>,
   complain: (text: string) => void
 ): number => {
   const indexOf = new Map(wanted.map(({ id }, index) => [id, index]))
@@ -180,7 +190,7 @@ const judgeWatcher = (
         if (acked.has(line.id)) complain(`${who} got ${line.position} again, which it had acked`)
         if (latest === undefined) {
           const due = wanted.findIndex(
-            ({ data }) => (askedAt.get(data.key) ?? Number.NEGATIVE_INFINITY) > (confirmedAt ?? line.at)
+            ({ data }) => (requestedAt.get(data.key) ?? Number.NEGATIVE_INFINITY) > (confirmedAt ?? line.at)
           )
           if (due !== -1 && index > due) {
             complain(`${who} began with ${line.position} and missed ${wanted[due]?.position}`)
@@ -211,7 +221,7 @@ interface Hold {
   to: number
 }
 
-/** Says how many messages were handed out more than once. */
+/** Judges one group. Returns how many messages were handed out more than once. */
 const judgeGroup = (
   group: string,
   lines: ReadonlyArray<ClientLine>,
@@ -221,33 +231,33 @@ const judgeGroup = (
 ): number => {
   const holds: Array<Hold> = []
   const settledAt = new Map<string, number>()
-  /** Asked for, done by returning, or told. */
+  /** Messages whose settling was requested or acknowledged, or whose handler returned. */
   const settled = new Set<string>()
   for (const [who, own] of groupBy(lines, (line) => line.who)) {
-    const house = houseOf(who)
+    const host = hostOf(who)
     let endOfConnection = Number.POSITIVE_INFINITY
     const open = new Map<string, Hold>()
     const asked = new Map<string, string>()
-    const letGo = (at: number): void => {
+    const releaseAll = (at: number): void => {
       for (const hold of open.values()) hold.to = Math.min(hold.to, at)
       open.clear()
     }
     for (const line of own) {
       switch (line.t) {
         case "life":
-          letGo(line.at)
+          releaseAll(line.at)
           asked.clear()
           break
         case "up":
-          // of a strike only the beginning is sure: what comes on a connection after that is not held any more
+          // only the beginning of a strike is certain: after that, the connection may no longer hold its messages
           endOfConnection = Math.min(
             ...strikes
-              .filter((strike) => (strike.house ?? house) === house && strike.until > line.at)
+              .filter((strike) => (strike.host ?? host) === host && strike.until > line.at)
               .map(({ at }) => at)
           )
           break
         case "down":
-          letGo(line.at)
+          releaseAll(line.at)
           break
         case "got": {
           if (line.at >= endOfConnection) break

@@ -1,7 +1,8 @@
 /**
- * A process full of subscribers, which is killed: `node --conditions=@ironflow/source client.ts '{"house", "serverUrl", "log"}'`.
- * Each writes into the log what it is told, as one appended line with the time of the machine's monotonic clock, so that lines of
- * different processes compare. Says `ready` when everybody has subscribed.
+ * A host, which is a process with several subscribers, and is killed: `node --conditions=@ironflow/source client.ts
+ * '{"host", "serverUrl", "log"}'`. Each subscriber writes what happens to it into the log, as one appended line with
+ * the time of the machine's monotonic clock, so that lines of different processes can be compared. Prints `ready` when
+ * all have subscribed.
  */
 import fs from "node:fs"
 import process from "node:process"
@@ -9,20 +10,20 @@ import { setTimeout as delay } from "node:timers/promises"
 import { createSubscriptionClient, isIronflowError, type SubscriptionEvent } from "@ironflow/node"
 import { WebSocket } from "ws"
 
-export interface HouseOptions {
-  readonly house: number
+export interface HostOptions {
+  readonly host: number
   readonly serverUrl: string
   readonly log: string
-  /** Decides how long members work on an event, and which they give back. */
+  /** Decides how long members work on an event, and which events they nak. */
   readonly seed: number
 }
 
-/** Milliseconds that all processes of the machine agree on. */
+/** Milliseconds of a clock that all processes of the machine share. */
 export const monotonic = (): number => Number(process.hrtime.bigint()) / 1e6
 
 type Settling = "ack" | "nak" | "term"
 
-interface Say {
+interface Entries {
   /** Its process has begun. */
   readonly life: object
   /** It has a connection, or has lost it. */
@@ -33,17 +34,17 @@ interface Say {
   readonly got: { readonly id: string; readonly position: number }
   /** The handler of a member that acks by returning is done. */
   readonly done: { readonly id: string }
-  /** It is about to ask for it. */
+  /** A member is about to settle an event, and then has the answer. */
   readonly ask: { readonly id: string; readonly how: Settling }
   readonly told: { readonly id: string; readonly how: Settling }
   readonly refused: { readonly id: string; readonly how: Settling; readonly code: string }
 }
 
 export type ClientLine = {
-  [T in keyof Say]: { readonly t: T; readonly who: string; readonly at: number } & Say[T]
-}[keyof Say]
+  [T in keyof Entries]: { readonly t: T; readonly who: string; readonly at: number } & Entries[T]
+}[keyof Entries]
 
-const run = async ({ house, log, seed, serverUrl }: HouseOptions): Promise<void> => {
+const run = async ({ host, log, seed, serverUrl }: HostOptions): Promise<void> => {
   const past = fs.existsSync(log)
     ? fs
         .readFileSync(log, "utf8")
@@ -54,11 +55,11 @@ const run = async ({ house, log, seed, serverUrl }: HouseOptions): Promise<void>
   const fd = fs.openSync(log, "a")
   const diary =
     (who: string) =>
-    <T extends keyof Say>(t: T, more: Say[T]): void =>
+    <T extends keyof Entries>(t: T, more: Entries[T]): void =>
       void fs.writeSync(fd, `${JSON.stringify({ t, who, at: monotonic(), ...more })}\n`)
 
   const connected = (name: string) => {
-    const who = `${name}.${house}`
+    const who = `${name}.${host}`
     const say = diary(who)
     say("life", {})
     const client = createSubscriptionClient({
@@ -73,7 +74,7 @@ const run = async ({ house, log, seed, serverUrl }: HouseOptions): Promise<void>
       isUp = !isUp
       say(isUp ? "up" : "down", {})
     })
-    /** Tries until the engine has confirmed it. */
+    /** Repeats until the engine has confirmed the subscription. */
     const insist = async <A>(subscribe: () => Promise<A>): Promise<A> => {
       for (;;) {
         try {
@@ -106,10 +107,10 @@ const run = async ({ house, log, seed, serverUrl }: HouseOptions): Promise<void>
     )
   }
 
-  /** Settles events after a while; without a group it acks everything. */
+  /** Subscribes and settles events after a while; without a group it acks everything. */
   const settle = async (name: string, pattern: string, consumerGroup?: string) => {
     const { client, got, insist, say, who } = connected(name)
-    const givenBack = new Set(
+    const settledBefore = new Set(
       past.flatMap((line) => (line.t === "ask" && line.who === who && line.how === "nak" ? [line.id] : []))
     )
     let turn = seed
@@ -126,10 +127,10 @@ const run = async ({ house, log, seed, serverUrl }: HouseOptions): Promise<void>
           const how =
             consumerGroup === undefined || chance >= 13
               ? "ack"
-              : chance < 10 && !givenBack.has(id)
+              : chance < 10 && !settledBefore.has(id)
                 ? "nak"
                 : "term"
-          givenBack.add(id)
+          settledBefore.add(id)
           say("ask", { id, how })
           try {
             await (how === "nak" ? subscription.nak(id, 10) : subscription[how](id))
@@ -157,9 +158,9 @@ const run = async ({ house, log, seed, serverUrl }: HouseOptions): Promise<void>
     )
   }
 
-  /** Speaks the protocol itself, and continues after its own death where its log ends. */
+  /** Subscribes by the protocol itself, and resumes after its own death where its log ends. */
   const resume = async (name: string, pattern: string): Promise<void> => {
-    const who = `${name}.${house}`
+    const who = `${name}.${host}`
     const say = diary(who)
     let after = past.findLast(
       (line): line is ClientLine & { readonly position: number } =>
@@ -209,5 +210,5 @@ const run = async ({ house, log, seed, serverUrl }: HouseOptions): Promise<void>
 }
 
 if (process.argv[1] === import.meta.filename) {
-  await run(JSON.parse(process.argv[2] ?? "") as HouseOptions)
+  await run(JSON.parse(process.argv[2] ?? "") as HostOptions)
 }

@@ -1,6 +1,6 @@
 /**
- * A member of the group `printers` that never gets done with an event:
- * `node --conditions=@ironflow/source member.ts '{"serverUrl", "ackWait"}'`. Says `got <i>` when its loop takes one.
+ * A member of the group `printers` that never finishes an event: `node --conditions=@ironflow/source member.ts
+ * '{"serverUrl", "ackWait"}'`. Prints `got <i>` when its loop takes an event.
  */
 import process from "node:process"
 import { createSubscriptionClient } from "@ironflow/node"

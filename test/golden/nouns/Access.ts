@@ -14,7 +14,7 @@ const newId = (make: (rig: Rig) => Promise<string>): Required<Pick<Spec, "fresh"
   fresh: async (rig) => ({ id: await make(rig) })
 })
 
-// the first key locks the door: an engine of these transcripts has none but where keys are the matter
+// after the first key every request needs one: only the engines for keys have keys
 export const apikeys: Noun = {
   setUp: async (rig) => {
     const first = await ok(rig, "POST", "/api/v1/apikeys", {

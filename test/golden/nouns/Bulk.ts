@@ -12,7 +12,7 @@ const setUp = async (rig: Rig): Promise<Given> => {
 const ended = async (rig: Rig, { first = "" }: Given): Promise<Given> => {
   const body = { action: "pause", ids: [first, "run_none"], reason: "look", dryRun: true }
   const { id } = await ok(rig, "POST", "/api/v1/bulk", body)
-  // each look is a request, so nothing spins
+  // each check is a request, so this is no busy loop
   while ((await ok(rig, "GET", `/api/v1/bulk/${id}`)).status === "running");
   return { id }
 }

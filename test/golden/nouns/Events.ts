@@ -108,7 +108,7 @@ export const events: Noun = {
     triggerSync: {
       free,
       keep: ["timeoutMs"],
-      // nothing that this event starts is waited for
+      // this event starts nothing that could be waited for
       call: () => ({ body: { ...order, event: "order.seen", timeoutMs: 5 } }),
       more: {
         "runs that take too long": () => ({ body: { ...order, timeoutMs: 5 }, waitsMs: 5 }),

@@ -136,7 +136,7 @@ export const groups: Noun = {
       }
     },
     deleteConsumerGroup: doomed("body"),
-    // with success in the transcript of streams: these are read, and told that they are no requests for one
+    // the transcript of sessions has streams that succeed: these are refused, since they are plain requests
     subscribe: {
       call: () => ({
         body: {

@@ -4,7 +4,7 @@ import type { Rig } from "../Rig.ts"
 const call = (rig: Rig, method: string, body: object) => rpc(rig, method, body, "ProjectionService")
 const registration = { name: "totals", events: ["order.*"], mode: "managed", partitionKey: "$.data.customer" }
 
-/** A projection with two partitions and one event that it has not seen, one of the other mode, and one that is paused. */
+/** A managed projection with two partitions and one event that it has not seen, an external one, and a paused one. */
 const setUp = async (rig: Rig): Promise<Given> => {
   const { eventId: first } = await rpc(rig, "Trigger", { event: "order.placed", data: { customer: "ada" } })
   for (const customer of ["bob", "ada"])
@@ -42,7 +42,7 @@ const setUp = async (rig: Rig): Promise<Given> => {
   return { event: eventId, first }
 }
 
-/** An event that the projection is given. */
+/** An event that the projection has polled. */
 const handedOut = async (rig: Rig, name: string): Promise<Given> => {
   await rpc(rig, "Trigger", { event: "order.placed", data: { customer: "ada" } })
   const { events } = await call(rig, "PollProjectionEvents", { name, batchSize: 1 })
@@ -318,7 +318,7 @@ const save = (given: Given, more: object = {}) => ({
   ...more
 })
 
-/** What the owner of a projection asks. */
+/** The requests of a projection's owner. */
 export const owners: Noun = {
   setUp: async (rig) => {
     const { eventId } = await rpc(rig, "Trigger", { event: "order.placed", data: { customer: "ada" } })

@@ -60,7 +60,7 @@ const setUp = async (rig: Rig): Promise<Given> => {
 
 const states = ["completed", "failed", "sleeping", "waiting", "running", "pending"]
 
-/** About every run, by its id where the endpoint wants it. */
+/** A call for the run in each state. */
 const ofEachState = (call: Spec["call"]): NonNullable<Spec["more"]> =>
   Object.fromEntries(
     states.map((state) => [`of one that is ${state}`, (given) => call({ ...given, id: given[state]! })])

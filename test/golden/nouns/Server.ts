@@ -2,7 +2,7 @@ import { type Noun, type Spec, rpc } from "../Noun.ts"
 import { RawTurnWorker } from "../../wire/RawTurnWorker.ts"
 import { RawWorker } from "../../wire/RawWorker.ts"
 
-const asked: Spec = { call: () => ({ body: {} }) }
+const empty: Spec = { call: () => ({ body: {} }) }
 
 export const server: Noun = {
   setUp: async (rig) => {
@@ -12,15 +12,15 @@ export const server: Noun = {
     return {}
   },
   endpoints: {
-    info: asked,
+    info: empty,
     minutes: { call: () => ({}) },
     doctor: { call: () => ({}) },
-    getCapabilities: asked,
-    health: asked,
+    getCapabilities: empty,
+    health: empty,
     restHealth: { call: () => ({}) },
     ready: { call: () => ({}) },
-    // the engine is in memory; what is answered where it is not is in `test/wire/backup.test.ts`
-    backup: asked,
+    // this engine is in memory; `test/Engine/Backup.test.ts` has the answers of one with a file
+    backup: empty,
     restCapabilities: { call: () => ({}) },
     restWorkers: { call: () => ({}), pages: "query" }
   }

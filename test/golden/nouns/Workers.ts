@@ -7,7 +7,7 @@ const trigger = (rig: Rig) => rpc(rig, "Trigger", { event: "order.placed", data:
 const old = (rig: Rig) =>
   new RawWorker(rig.url, [{ id: "pack-order", triggers: [{ event: "order.packed" }] }], "worker-old")
 
-/** A worker of either kind, each with a job in hand. */
+/** A worker of each kind, both with a job. */
 const setUp = async (rig: Rig): Promise<Given> => {
   const worker = new RawTurnWorker(rig.url)
   await worker.register()
@@ -206,7 +206,7 @@ export const workers: Noun = {
     },
     ackJob: { call: ofOld({ body: {} }) },
     pollTurns: {
-      // what was delivered is delivered again until the worker has seen it
+      // a delivery is repeated until the worker has seen it
       call: ({ job, session }) => ({
         variables: { id: "worker-1" },
         body: { session, asked: 1, withdrawn: 0, seen: 0, waitMs: 0, holding: [job] }

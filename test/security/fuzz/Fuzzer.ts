@@ -1,6 +1,6 @@
 /**
- * Sends inputs to a server, some at once, and stops as soon as something breaks: the server or the app has ended, or was too slow,
- * too large or too busy, says that it has a bug, or the good client cannot go on working.
+ * Sends inputs to a server, several at once, and stops as soon as something breaks: the server or the app has ended, was too
+ * slow, too large or too busy, or reports a bug, or the good client cannot continue to work.
  */
 import fs from "node:fs"
 import os from "node:os"
@@ -13,28 +13,28 @@ import { type Bounds, type Report, Watcher } from "./Watched.ts"
 
 export interface FuzzOptions {
   readonly seed: number
-  /** Whether every call needs a key; without keys whoever comes may do everything. */
+  /** Whether every call needs a key. Without keys every caller may do everything. */
   readonly withKeys: boolean
   /** The number of the first input; 0 by default. */
   readonly from?: number
-  /** So many of them, or as many as there is time for. */
+  /** The number of inputs; by default as many as there is time for. */
   readonly count?: number
   readonly minutes?: number
-  /** Only the inputs of these; all by default. */
+  /** Sends only over these transports; over all by default. */
   readonly transports?: ReadonlyArray<Transport>
   readonly bounds?: Partial<Bounds>
 }
 
 export interface FuzzResult {
   readonly inputs: number
-  /** What has broken; `undefined` when nothing has. */
+  /** Describes what broke; `undefined` if nothing did. */
   readonly broken: string | undefined
   readonly report: Report | undefined
 }
 
 const BOOTSTRAP = "bootstrap-key-of-the-operator-0123456789"
 const LANES = 12
-/** So many of the last inputs are shown when something breaks: it may be a moment after its cause. */
+/** How many of the last inputs are shown when something breaks. Things may break a moment after their cause. */
 const REMEMBERED = 24
 
 export const defaultBounds: Bounds = { healthMs: 1000, loopMs: 1000, rssMb: 300, runMs: 10_000 }
@@ -66,10 +66,10 @@ export const fuzz = async ({
   const end = performance.now() + (minutes ?? Number.POSITIVE_INFINITY) * 60_000
   const last: Array<Sent> = []
   let broken: string | undefined
-  let guilty: number | undefined
+  let culprit: number | undefined
   let next = from
   let sent = 0
-  const goesOn = (): boolean =>
+  const continues = (): boolean =>
     broken === undefined &&
     watcher.broken === undefined &&
     (count === undefined || next < from + count) &&
@@ -83,7 +83,7 @@ export const fuzz = async ({
       bootstrapKey
     })
     const lane = async (): Promise<void> => {
-      while (goesOn()) {
+      while (continues()) {
         const index = next++
         if (transports?.includes(transportOf(index)) === false) continue
         const input = inputOf(seed, index, target)
@@ -94,8 +94,8 @@ export const fuzz = async ({
           await input.send()
         } catch (error) {
           if (!(error instanceof Problem)) throw error
-          guilty ??= index
-          broken ??= `Input ${index} (${input.transport}) was ${error.message}\n  ${input.shown}`
+          culprit ??= index
+          broken ??= `Input ${index} (${input.transport}): the server ${error.message}\n  ${input.shown}`
         }
         entry.state = "ended"
         sent++
@@ -103,7 +103,7 @@ export const fuzz = async ({
     }
     await Promise.all(Array.from({ length: LANES }, lane))
     target.close()
-    // what was sent last has its effect now, and what has broken may say more
+    // the last inputs take effect meanwhile, and what broke may report more
     await delay(500)
   } finally {
     garbage.close()
@@ -111,11 +111,11 @@ export const fuzz = async ({
   const report = await watcher.end()
   fs.rmSync(folder, { recursive: true, force: true, maxRetries: 3 })
   const hangs =
-    report === undefined ? "The good client has not come to an end: a run or a call of it hangs" : undefined
+    report === undefined ? "The good client did not end: one of its runs or calls hangs" : undefined
   const how = watcher.broken ?? broken ?? hangs
   if (how === undefined) return { inputs: sent, broken: undefined, report }
-  const first = guilty ?? Math.min(...last.map(({ index }) => index))
-  const length = guilty === undefined ? next - first : 1
+  const first = culprit ?? Math.min(...last.map(({ index }) => index))
+  const length = culprit === undefined ? next - first : 1
   const again = `npm run fuzz -- --seed ${seed}${withKeys ? " --keys" : " --open"} --from ${first} --count ${length}`
   const record = last.map(
     ({ index, shown, state, transport }) => `${index} ${transport} (${state}): ${shown}`
@@ -123,6 +123,6 @@ export const fuzz = async ({
   return {
     inputs: sent,
     report,
-    broken: `${how}\n\nThe last inputs of seed ${seed}, which are sent again by\n  ${again}\n\n${record.join("\n")}`
+    broken: `${how}\n\nThe last inputs of seed ${seed}; this sends them again:\n  ${again}\n\n${record.join("\n")}`
   }
 }

@@ -1,4 +1,4 @@
-/** A push endpoint that answers garbage: what it says to which request is decided by the seed, and by the number of the input. */
+/** A push endpoint that answers garbage. The seed and the number of the input decide the answer. */
 import http from "node:http"
 import type { AddressInfo } from "node:net"
 import type { Dice } from "../../durability/Plan.ts"
@@ -35,7 +35,7 @@ export class Garbage {
 
 const answer = (seed: number, url: string, asked: string, response: http.ServerResponse): void => {
   const number = /"index\\*":(\d+)/.exec(asked)?.[1] ?? /\/odd\/(\d+)/.exec(url)?.[1] ?? "0"
-  // not the dice of the input itself
+  // other dice than those of the input
   const dice = diceFor(seed ^ 0x5bd1e995, Number(number))
   const isTurn = asked.includes('"type":"turn"')
   if (!isTurn && url === "/good") {
@@ -45,7 +45,7 @@ const answer = (seed: number, url: string, asked: string, response: http.ServerR
   respond(dice, isTurn ? turnAnswer(dice) : description, response)
 }
 
-/** The engine continues with half of them. */
+/** Half of the answers let the run continue. */
 const turnAnswer = (dice: Dice): unknown => ({ type: "turn", ops: opsOf(dice, dice.between(1, 6) > 1) })
 
 const respond = (dice: Dice, value: unknown, response: http.ServerResponse): void => {
@@ -71,7 +71,7 @@ const respond = (dice: Dice, value: unknown, response: http.ServerResponse): voi
       })
       return void response.end(text)
     case 5:
-      // more than it says, or never all of it
+      // sends less than its content-length says
       response.writeHead(200, { "content-length": String(text.length + 10) })
       response.write(text)
       return void setTimeout(() => socket?.destroy(), 200)

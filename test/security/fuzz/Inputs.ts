@@ -1,6 +1,6 @@
 /**
- * What the fuzzer sends: the n-th input of a seed is the same every time, but for the ids that a server has given out. An input
- * has ended when it was answered, its connection has ended, or nothing more is to be expected.
+ * The inputs of the fuzzer. The n-th input of a seed is always the same, except for ids that the server assigned. An input has
+ * ended when it was answered, its connection has ended, or no answer is expected.
  */
 import { once } from "node:events"
 import http2 from "node:http2"
@@ -38,17 +38,17 @@ export type Transport = (typeof transports)[number]
 
 export interface Input {
   readonly transport: Transport
-  /** What is sent, as far as a person wants to read it. */
+  /** The input in a readable form. */
   readonly shown: string
-  /** Fails with a `Problem` when the answer must not be. */
+  /** Fails with a `Problem` if the answer shows a bug. */
   readonly send: () => Promise<void>
 }
 
-/** The dice of one input alone. */
+/** The dice of one input. */
 export const diceFor = (seed: number, index: number): Dice =>
   makeDice(Math.imul(seed, 0x9e3779b1) ^ Math.imul(index + 1, 0x85ebca6b))
 
-/** All of them in turns: a short run has each. */
+/** The transports take turns, so that a short run has each. */
 export const transportOf = (index: number): Transport => transports[index % transports.length]!
 
 export const inputOf = (seed: number, index: number, target: Target): Input => {
@@ -219,7 +219,7 @@ const makeHttp2: Maker = (dice, target) => {
           })
           stream.end(call.body)
         } catch {
-          // not even the client sends that
+          // the client itself refuses to send that
           end()
         }
       })
@@ -230,7 +230,7 @@ const makeHttp2: Maker = (dice, target) => {
 // Bytes
 // ---------------------------------------------------------------------------------------------------------------------
 
-/** Cuts the bytes where the dice say. */
+/** Cuts the bytes at random places. */
 const pieces = (dice: Dice, bytes: Buffer): ReadonlyArray<Buffer> => {
   const cuts = Array.from({ length: dice.pick([0, 0, 1, 2, 6]) }, () =>
     dice.between(0, bytes.length)
@@ -238,7 +238,7 @@ const pieces = (dice: Dice, bytes: Buffer): ReadonlyArray<Buffer> => {
   return [0, ...cuts].map((from, i) => bytes.subarray(from, cuts[i] ?? bytes.length))
 }
 
-/** Sends them on a connection of its own, and returns what has come when it ends or is quiet. */
+/** Sends the parts on a new connection. Returns what was received, once the connection has ended or `heldMs` has passed. */
 const exchange = async (port: number, parts: ReadonlyArray<Buffer>, heldMs = HELD_MS): Promise<string> => {
   const socket = connectTo({ port, host: "127.0.0.1", allowHalfOpen: true })
   socket.setNoDelay(true)
@@ -427,7 +427,7 @@ const makeHttp2Frames: Maker = (dice, target) => {
 
 type Frame = string | Buffer
 
-/** Opens a WebSocket, sends frames, and listens for a moment; the engine may close it whenever it likes. */
+/** Opens a WebSocket, sends the frames, and listens for a moment. The engine may close it at any time. */
 const talk = async (
   url: string,
   headers: { readonly [name: string]: string },
@@ -442,8 +442,8 @@ const talk = async (
   let quiet = performance.now()
   socket.on("message", (data) => {
     quiet = performance.now()
-    const said = String(data)
-    if (/INTERNAL_ERROR|"_tag":"Die"/.test(said)) bug ??= said.slice(0, 500)
+    const received = String(data)
+    if (/INTERNAL_ERROR|"_tag":"Die"/.test(received)) bug ??= received.slice(0, 500)
   })
   socket.once("close", (code) => {
     if (code === 1011) bug ??= "closed with 1011"
@@ -460,12 +460,12 @@ const talk = async (
     }
   }
   socket.terminate()
-  if (bug !== undefined) throw new Problem(`said ${bug}`)
+  if (bug !== undefined) throw new Problem(`sent ${bug}`)
 }
 
 const socketUrl = (target: Target, path: string): string => target.url.replace("http", "ws") + path
 
-/** Frames as text: mutated values, now and then something else. */
+/** Mostly text with mutated values, sometimes valid values or bytes. */
 const oddFrames = (dice: Dice, values: ReadonlyArray<unknown>): ReadonlyArray<Frame> =>
   Array.from({ length: dice.between(1, 5) }, () => {
     const value = dice.pick(values)
@@ -651,7 +651,7 @@ const makeWatch: Maker = (dice, target) => {
   const odd = isRare(dice, 2) ? mutatePath(dice, path) : path + (path.includes("?") ? "&" : "?") + query
   const frames = isRare(dice, 2) ? [] : oddFrames(dice, [{ type: "watch" }, 1])
   const headers = target.headers(dice)
-  // something for it to see
+  // a change for the watch to see
   const change = mutateBody(dice, { a: 1 })
   const admin = target.headers(dice)
   return {
@@ -717,7 +717,7 @@ const protoMessages = (target: Target, jobId = "job_1"): ReadonlyArray<Buffer> =
   ]
 }
 
-/** A value of `google.protobuf.Struct` that holds itself so many times. */
+/** A `google.protobuf.Struct` with so many nested levels. */
 const deepStruct = (levels: number): Buffer => {
   let value: Buffer = text(3, "end")
   for (let i = 0; i < levels && value.length < 300_000; i++)
@@ -773,9 +773,9 @@ const makeConnect: Maker = (dice, target) => {
         const end = (): void => {
           clearTimeout(timer)
           session.destroy()
-          // a failure of the engine is `internal` there
+          // over Connect, a failure of the engine has the code `internal`
           if (/INTERNAL_ERROR|"code":"internal"/.test(received))
-            reject(new Problem(`said ${received.slice(0, 500)}`))
+            reject(new Problem(`sent ${received.slice(0, 500)}`))
           else resolve()
         }
         const timer = setTimeout(() => end(), HELD_MS)
@@ -813,7 +813,7 @@ export const description = {
   }))
 }
 
-/** The engine asks an endpoint, whose answer is garbage: see `Garbage.ts`. */
+/** Makes the engine call an endpoint that answers garbage: see `Garbage.ts`. */
 const makePushAnswer: Maker = (dice, target, { index }) => {
   const headers = target.headers(dice)
   if (isRare(dice, 2)) {
@@ -823,7 +823,7 @@ const makePushAnswer: Maker = (dice, target, { index }) => {
       send: async () => {
         const body = Buffer.from(JSON.stringify({ url }))
         const answer = await target.call(target.url, "POST", "/api/v1/push/endpoints", headers, body, true)
-        // how the endpoint answers is not the fault of who asks, and the engine says so with 502
+        // a bad answer of the endpoint is not the caller's fault: the engine answers 502
         if (answer !== undefined && answer.status < 300) {
           await target.call(
             target.url,
@@ -918,7 +918,7 @@ const makeWebhook: Maker = (dice, target) => {
     : {}
   return {
     shown: `POST /open/webhooks/${id} ${JSON.stringify(headers)} ${String(body)}`,
-    // it hands the event to the engine, which may refuse it: 5xx says that it should be sent again
+    // the app hands the event to the engine, which may refuse it: 5xx then asks the sender to try again
     send: async () => {
       try {
         await target.call(target.appUrl, "POST", `/open/webhooks/${id}`, headers, body, true)
@@ -929,7 +929,7 @@ const makeWebhook: Maker = (dice, target) => {
   }
 }
 
-/** A worker that has a job says odd things about it: see `SessionApi.ts`. */
+/** A worker that has a job sends odd messages about it: see `Sessions.ts`. */
 const makeSession: Maker = (dice, target, { index }) => {
   const kind = dice.pick(sessionKinds)
   return {

@@ -1,6 +1,6 @@
 /**
- * Valid JSON and bytes, made odd. A value becomes a tree whose leaves are pieces of text, since much of what is odd (members
- * twice, lone surrogates, numbers that no one can hold) cannot be said as a value.
+ * Makes odd JSON and bytes out of valid ones. A value becomes a tree whose leaves are pieces of text, because many oddities
+ * (duplicate members, lone surrogates, numbers out of range) cannot be expressed as a value.
  */
 import type { Dice } from "../../durability/Plan.ts"
 
@@ -31,7 +31,7 @@ const quoted = (text: string): string => JSON.stringify(text)
 const nested = (levels: number): string => "[".repeat(levels) + "]".repeat(levels)
 const nestedObjects = (levels: number): string => '{"a":'.repeat(levels) + "1" + "}".repeat(levels)
 
-/** Values that stand where others are expected. The long ones are rare: they are what takes time to make, send and read. */
+/** Unexpected values. Long ones are rare, because they take time to make, send and read. */
 const odd: ReadonlyArray<string> = [
   ["null", "true", "false", "0", "-1", "1", "-0", "0.1", "1e400", "-1e400", "1e308", "5e-324"],
   ["9007199254740993", "2147483648", "-2147483649", "4294967296", "18446744073709551616", "9".repeat(400)],
@@ -148,7 +148,7 @@ const oddValue = (dice: Dice): Tree => ({
   text: dice.between(1, 12) === 1 ? large(dice) : dice.pick(odd)
 })
 
-/** All places of the tree that can be changed, each with what puts something else there. */
+/** All places of the tree that can be changed, each with a function that puts another value there. */
 const placesIn = (tree: Tree): ReadonlyArray<readonly [value: Tree, put: (value: Tree) => void]> => {
   if (tree.kind === "text") return []
   const own =
@@ -173,7 +173,7 @@ const changeOnce = (dice: Dice, tree: Tree): Tree => {
   const branch = dice.pick(branchesIn(tree))
   switch (dice.between(1, 8)) {
     case 1:
-      // another one of the same request, in its place
+      // replaces it with another value of the same request
       put({ kind: "text", text: print(dice.pick(places)[0]) })
       return tree
     case 2:
@@ -185,7 +185,7 @@ const changeOnce = (dice: Dice, tree: Tree): Tree => {
       else branch.members.push([quoted(dice.pick(oddNames)), oddValue(dice)])
       return tree
     case 4:
-      // the same name twice
+      // repeats a name
       if (branch.kind === "object" && branch.members.length > 0) {
         branch.members.push([dice.pick(branch.members)[0], oddValue(dice)])
       }
@@ -200,14 +200,14 @@ const changeOnce = (dice: Dice, tree: Tree): Tree => {
   }
 }
 
-/** The JSON text of a value with up to four odd things in it. */
+/** The JSON text of the value, with up to four oddities. */
 export const mutateJson = (dice: Dice, value: unknown): string => {
   let tree = treeOf(value)
   for (let changes = dice.pick([1, 1, 1, 2, 2, 4]); changes > 0; changes--) tree = changeOnce(dice, tree)
   return print(tree)
 }
 
-/** Bytes that are hardly the ones given: cut, flipped, twice, with others between them. */
+/** The bytes with changes: cut, overwritten, repeated, or with others between them. */
 export const mutateBytes = (dice: Dice, bytes: Buffer): Buffer => {
   let changed = Buffer.from(bytes)
   for (let changes = dice.between(1, 3); changes > 0; changes--) {
@@ -237,7 +237,7 @@ export const mutateBytes = (dice: Dice, bytes: Buffer): Buffer => {
 export const randomBytes = (dice: Dice, length: number): Buffer =>
   Buffer.from(Array.from({ length }, () => dice.between(0, 255)))
 
-/** The body of a request: mostly JSON with odd values, sometimes no JSON at all. */
+/** The body of a request: mostly JSON with odd values, sometimes not JSON. */
 export const mutateBody = (dice: Dice, value: unknown): Buffer => {
   const text = mutateJson(dice, value)
   switch (dice.between(1, 40)) {
@@ -256,7 +256,7 @@ export const mutateBody = (dice: Dice, value: unknown): Buffer => {
   }
 }
 
-/** A body of some megabytes, which only a limit makes cheap. */
+/** A body of some megabytes, which is expensive for a server without limits. */
 export const largeBody = (dice: Dice): Buffer =>
   Buffer.from(
     dice.pick<() => string>([

@@ -1,6 +1,6 @@
 /**
- * Odd messages in the middle of what goes well: a worker has registered, holds a real job of a real run, and its session is open. Over
- * polling, over effect/rpc and over ConnectRPC.
+ * Odd messages in a working session: a worker has registered, its session is open, and it holds a real job of a real run. Over
+ * polling, effect/rpc and ConnectRPC.
  */
 import { once } from "node:events"
 import { setTimeout as delay } from "node:timers/promises"
@@ -15,10 +15,12 @@ import { opsOf } from "./Turns.ts"
 export const sessionKinds = ["polling", "rpc", "connect"] as const
 export type SessionKind = (typeof sessionKinds)[number]
 
-/** How long a job is waited for, milliseconds: others may have taken the run meanwhile. */
+/** How long a worker waits for a job, in milliseconds: another one may have taken the run. */
 const JOB_MS = 2000
 
-/** What the session is about; the names are few, so that an hour of it fills no registry. */
+/**
+ * What the session is about. There are few names, so that a long run of the fuzzer does not fill the registry of functions.
+ */
 interface Held {
   readonly worker: string
   readonly fn: string
@@ -47,7 +49,7 @@ const oddOnes = (dice: Dice, { jobId, runId, session }: Job): ReadonlyArray<Odd>
     ])
   })
 
-/** Unchanged, so that the engine accepts it, or mutated. */
+/** The value as JSON: unchanged, so that the engine accepts it, or mutated. */
 const written = (dice: Dice, value: unknown): string =>
   dice.between(1, 3) === 1 ? JSON.stringify(value) : mutateJson(dice, value)
 
@@ -94,20 +96,20 @@ const jobIn = (text: string): string | undefined => /"jobId\\?":\\?"([^"\\]+)/.e
 
 const overRpc = async (dice: Dice, target: Target, held: Held): Promise<void> => {
   const socket = new WebSocket(`${target.url.replace("http", "ws")}/rpc/worker`, { headers: target.works })
-  let said = ""
-  let heard: () => void = () => undefined
+  let received = ""
+  let onMessage: () => void = () => undefined
   socket.on("error", () => undefined)
   socket.on("message", (data) => {
-    said += String(data)
-    heard()
+    received += String(data)
+    onMessage()
   })
-  socket.on("close", () => heard())
+  socket.on("close", () => onMessage())
   const until = async (pattern: RegExp, limitMs: number): Promise<string | undefined> => {
     const limit = delay(limitMs, true)
     for (;;) {
-      const found = pattern.exec(said)?.[1]
+      const found = pattern.exec(received)?.[1]
       if (found !== undefined || socket.readyState !== socket.OPEN) return found
-      if ((await Promise.race([new Promise<void>((resolve) => (heard = resolve)), limit])) === true)
+      if ((await Promise.race([new Promise<void>((resolve) => (onMessage = resolve)), limit])) === true)
         return undefined
     }
   }
@@ -121,9 +123,9 @@ const overRpc = async (dice: Dice, target: Target, held: Held): Promise<void> =>
     const session = await until(/"session\\?":\\?"([^"\\]+)/, ANSWER_MS)
     if (session === undefined) {
       const after = Math.round(performance.now() - begun)
-      throw new Problem(`did not register a worker within ${after} ms: ${said.slice(0, 500)}`)
+      throw new Problem(`did not register a worker within ${after} ms: ${received.slice(0, 500)}`)
     }
-    // what comes next is sent when the first has been taken
+    // the server sends the next message after an acknowledgement of the first
     socket.send(JSON.stringify({ _tag: "Ack", requestId: "1" }))
     socket.send(request("room", { session, asked: 1, withdrawn: 0 }))
     const jobId = (await until(/"jobId\\?":\\?"([^"\\]+)/, JOB_MS)) ?? "job_1"
@@ -133,7 +135,7 @@ const overRpc = async (dice: Dice, target: Target, held: Held): Promise<void> =>
       await delay(5)
     }
     await delay(HELD_MS / 4)
-    if (/INTERNAL_ERROR|"_tag":"Die"/.test(said)) throw new Problem(`said ${said.slice(-500)}`)
+    if (/INTERNAL_ERROR|"_tag":"Die"/.test(received)) throw new Problem(`sent ${received.slice(-500)}`)
   } finally {
     socket.terminate()
   }
@@ -160,10 +162,10 @@ const overConnect = async (
     await delay(5)
   }
   await delay(HELD_MS / 4)
-  if (stream.end?.error?.code === "internal") throw new Problem(`said ${JSON.stringify(stream.end)}`)
+  if (stream.end?.error?.code === "internal") throw new Problem(`sent ${JSON.stringify(stream.end)}`)
 }
 
-/** Opens a session, takes a job, and says odd things about it. The run is cancelled in the end. */
+/** Opens a session, takes a job, and sends odd messages about it. Cancels the run in the end. */
 export const inSession = async (
   dice: Dice,
   target: Target,

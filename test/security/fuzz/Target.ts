@@ -1,4 +1,4 @@
-/** What the fuzzer attacks, and what it knows of it. */
+/** The server that the fuzzer attacks, with its keys and valid calls to it. */
 import http from "node:http"
 import { type Call, callsFor, endpointNames, type Ids, pathFor } from "../Calls.ts"
 import { type EndpointName, endpoints } from "../../../src/Protocol/Rows.ts"
@@ -11,26 +11,26 @@ export interface Answer {
   readonly text: string
 }
 
-/** Something that must not be. */
+/** A bug that the fuzzer has found. */
 export class Problem extends Error {}
 
 /** An answer of 500 is a bug; 502 is the fault of a push endpoint. */
 export const judge = ({ status, text }: Answer): void => {
-  const isTheirs = [503, 504].includes(status) || (status === 502 && text.includes("ENDPOINT_"))
-  if (text.includes("INTERNAL_ERROR") || (status >= 500 && !isTheirs)) {
+  const isExpected = [503, 504].includes(status) || (status === 502 && text.includes("ENDPOINT_"))
+  if (text.includes("INTERNAL_ERROR") || (status >= 500 && !isExpected)) {
     throw new Problem(`answered with ${status} ${text.slice(0, 500)}`)
   }
 }
 
-/** How long a connection is held on which nothing more is to be expected, milliseconds. */
+/** How long to keep a connection on which no answer is expected, in milliseconds. */
 export const HELD_MS = 300
 /**
- * How long a well formed call may take that does not wait for anything, milliseconds. Whether it is quick is for the watcher to say,
- * which knows when the machine is busy.
+ * The limit for a well-formed call that waits for nothing, in milliseconds. The watcher checks the speed, because it knows
+ * when the machine is busy.
  */
 export const ANSWER_MS = 30_000
 
-/** Answers of push endpoints are made by who listens here. */
+/** `garbageUrl` is the push endpoint that answers garbage. */
 export interface TargetOptions {
   readonly url: string
   readonly appUrl: string
@@ -55,7 +55,7 @@ export class Target {
     this.port = Number(new URL(options.url).port)
     this.calls = callsFor(ids)
     this.#keys = keys
-    // the first key would turn away everybody else
+    // the first key would lock out all callers without a key
     this.names = endpointNames.filter((name) => options.bootstrapKey !== undefined || name !== "createApiKey")
   }
 
@@ -106,7 +106,7 @@ export class Target {
     return new Target(options, ids, keys)
   }
 
-  /** Whoever sends the input: mostly somebody whose key works. */
+  /** The headers of a sender, mostly with a valid key. */
   headers(dice: Dice): { readonly [name: string]: string } {
     if (this.#keys.length === 0) return dice.between(1, 30) === 1 ? { authorization: "Bearer ifk_none" } : {}
     const n = dice.between(1, 20)
@@ -115,13 +115,13 @@ export class Target {
     return { authorization: `Bearer ${dice.pick(this.#keys)}` }
   }
 
-  /** Somebody who may do everything: what is odd is what they say. */
+  /** The headers of a key with all rights, for inputs of which only the content is odd. */
   get works(): Record<string, string> {
     const [admin] = this.#keys
     return admin === undefined ? {} : { authorization: `Bearer ${admin}` }
   }
 
-  /** A request of HTTP/1.1 that is well formed. `waits` says that its answer may take its time. */
+  /** Sends a well-formed HTTP/1.1 request. With `waits` the answer may come late or never. */
   async call(
     base: string,
     method: string,
@@ -147,7 +147,7 @@ export class Target {
       }, limit)
       request.once("error", () => {
         clearTimeout(timer)
-        // it may close a connection on which it has refused something
+        // the server may close the connection of a request that it refused
         resolve(undefined)
       })
       request.once("response", (response) => {

@@ -1,4 +1,4 @@
-/** What workers say of a turn, as the engine accepts it: mutated from here it gets further than what is refused at its first field. */
+/** Valid reports of workers. Mutations of them get further than a report that is refused at its first field. */
 import type { Dice } from "../../durability/Plan.ts"
 
 const at = { attempt: 1, startedAt: 1, endedAt: 2 }

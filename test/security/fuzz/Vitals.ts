@@ -1,13 +1,13 @@
-/** What another process sees of a server: how soon it answers its health check, and how much memory it has. */
+/** Observes a server from another process: how fast it answers its health check, and how much memory it has. */
 import fs from "node:fs"
 import http from "node:http"
 
 export interface Sign {
   /** The status of the health check, or what went wrong. */
   readonly answer: number | string
-  /** Milliseconds that the answer took, without those in which the server waited for a processor. */
+  /** Milliseconds until the answer, without the time in which the server waited for a processor. */
   readonly tookMs: number
-  /** What the server has worked meanwhile, milliseconds of a processor: a busy machine makes it no longer. */
+  /** Processor time of the server until the answer, in milliseconds. A busy machine does not lengthen it. */
   readonly workedMs: number
   readonly rssMb: number
 }
@@ -20,12 +20,12 @@ export class Vitals {
     this.pid = pid
   }
 
-  /** Asks for its health; gives up after `limitMs`. */
-  async look(url: string, limitMs: number): Promise<Sign> {
-    this.starved(0)
+  /** Requests the health check once; gives up after `limitMs`. */
+  async check(url: string, limitMs: number): Promise<Sign> {
+    this.waitedForProcessor(0)
     const begun = performance.now()
     const worked = this.worked()
-    // a delay of this process would look like one of the other
+    // delays of this process are measured too, to subtract them
     let last = begun
     let own = 0
     const ticks = setInterval(() => {
@@ -34,7 +34,7 @@ export class Vitals {
     }, 10)
     const answer = await health(url, limitMs).finally(() => clearInterval(ticks))
     const all = performance.now() - begun
-    const tookMs = all - own - this.starved(all)
+    const tookMs = all - own - this.waitedForProcessor(all)
     return {
       answer,
       tookMs,
@@ -43,15 +43,15 @@ export class Vitals {
     }
   }
 
-  /** How long it has had a processor since it began, milliseconds; any time at all where nobody says that. */
+  /** The processor time since its start, in milliseconds; where the system does not tell it, the time on the clock. */
   worked(): number {
     return (
       read(`/proc/${this.pid}/schedstat`, (text) => Number(text.split(" ")[0]) / 1e6) || performance.now()
     )
   }
 
-  /** How long it has waited for a processor in the last so many milliseconds: that is the machine's fault. */
-  starved(lastMs: number): number {
+  /** How long the server waited for a processor in the last `lastMs`: that is the machine's fault. */
+  waitedForProcessor(lastMs: number): number {
     const now = performance.now()
     const waited = read(`/proc/${this.pid}/schedstat`, (text) => Number(text.split(" ")[1]) / 1e6)
     this.#waits.push({ at: now, waited })
@@ -61,7 +61,7 @@ export class Vitals {
   }
 }
 
-/** 0 when the process or the whole of `/proc` is not there. */
+/** 0 if the process or `/proc` does not exist. */
 const read = (file: string, get: (text: string) => number): number => {
   try {
     return get(fs.readFileSync(file, "utf8"))
@@ -70,7 +70,7 @@ const read = (file: string, get: (text: string) => number): number => {
   }
 }
 
-/** On a connection of its own, as a stranger asks. */
+/** Uses a new connection, as a new client would. */
 const health = (url: string, timeout: number): Promise<number | string> =>
   new Promise((resolve) => {
     const request = http.get(`${url}/health`, { agent: false, timeout }, (response) => {

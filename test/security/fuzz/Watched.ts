@@ -1,4 +1,4 @@
-/** The fuzzer's side of `watcher.ts`: starts it, hears what breaks, and asks for its figures at the end. */
+/** The fuzzer's side of `watcher.ts`: starts it, receives what broke, and requests its figures at the end. */
 import { type ChildProcess, fork } from "node:child_process"
 import path from "node:path"
 import { freePort } from "../../Cli/Terminal.ts"
@@ -8,7 +8,7 @@ export interface Bounds {
   readonly healthMs: number
   readonly loopMs: number
   readonly rssMb: number
-  /** From an event of the good client to the end of its run. */
+  /** The limit from an event of the good client to the end of its run. */
   readonly runMs: number
 }
 
@@ -20,7 +20,7 @@ export interface WatcherOptions {
   readonly bounds: Bounds
 }
 
-/** The longest and the most that was seen. */
+/** The highest values observed. */
 export interface Report {
   readonly server: { readonly healthMs: number; readonly rssMb: number; readonly loopMs: number }
   readonly app: Report["server"]
@@ -36,7 +36,7 @@ export type FromWatcher =
 
 export class Watcher {
   readonly #child: ChildProcess
-  /** What has broken. */
+  /** Describes what broke. */
   broken: string | undefined
   url = ""
   appUrl = ""
@@ -67,7 +67,7 @@ export class Watcher {
     return watcher
   }
 
-  /** Ends it, and all that it has started. */
+  /** Ends the watcher, and all that it has started. */
   async end(): Promise<Report | undefined> {
     if (this.#child.exitCode !== null) return undefined
     const report = this.#next("report").then(
@@ -78,7 +78,7 @@ export class Watcher {
     return await report
   }
 
-  /** What comes first is not always the cause; the rest of a long list tells nothing more. */
+  /** Keeps several messages, because the first is not always the cause. A limit cuts off a long list. */
   #break(how: string): void {
     if (this.broken === undefined) this.broken = how
     else if (this.broken.length < 10_000 && !this.broken.includes(how)) this.broken += `\n${how}`
@@ -99,7 +99,7 @@ export class Watcher {
       }
       const gone = (): void => settle(() => reject(new Error(this.broken ?? "The watcher has ended")))
       const limit = setTimeout(() => {
-        // it hears this, and ends all that it has started
+        // the watcher notices this, and ends all that it has started
         this.#child.disconnect()
         settle(() => reject(new Error(`The watcher did not say "${type}" within a minute`)))
       }, 60_000)

@@ -1,4 +1,4 @@
-/** An app of a user with `serve()` in it, as a process of its own: functions and a webhook behind one handler, signed or not. */
+/** A user's app with `serve()`, as a process: a function and a webhook behind one handler, with and without signatures. */
 import http from "node:http"
 import process from "node:process"
 import { createFunction, createWebhook, serve } from "@ironflow/node"

@@ -1,13 +1,13 @@
 /**
- * Loaded into a process beside its own program (`node --import loop.ts ...`): writes the longest delay of its event loop so far,
- * in milliseconds, into the file that `FUZZ_LOOP_FILE` names.
+ * Loaded into a process beside its own program (`node --import loop.ts ...`). Writes the longest delay of the event loop in
+ * the last quarter of a second, in milliseconds, into the file that `FUZZ_LOOP_FILE` names.
  */
 import fs from "node:fs"
 import { monitorEventLoopDelay } from "node:perf_hooks"
 import process from "node:process"
 
 const file = process.env.FUZZ_LOOP_FILE
-// what it starts in turn, if it starts something, would write over it
+// a child process would otherwise overwrite the file
 delete process.env.FUZZ_LOOP_FILE
 
 if (file !== undefined) {
@@ -19,7 +19,7 @@ if (file !== undefined) {
     histogram.reset()
     fs.writeSync(fd, number, 0, 8, 0)
   }
-  // what it takes to start is no delay
+  // the start of the process does not count as a delay
   fs.writeSync(fd, number, 0, 8, 0)
   setTimeout(() => {
     histogram.enable()

@@ -1,15 +1,15 @@
 /**
  * The fuzzer: `npm run fuzz -- --seed 7 --minutes 10`.
  *
- * Sends odd requests, frames and answers over every transport to a real `ironflow serve`, while another process watches it. It
- * ends with 1, and prints what was sent last, when something breaks.
+ * Sends odd requests, frames and answers over every transport to a real `ironflow serve`, while another process watches it. If
+ * something breaks, it prints the last inputs and ends with 1.
  *
- * - `--seed`: what is sent; another one each time by default
- * - `--minutes`: 1 by default, in halves with and without keys; no limit with `--count`
+ * - `--seed`: decides the inputs; random by default
+ * - `--minutes`: 1 by default, one half with keys and the other without; no limit with `--count`
  * - `--keys`, `--open`: only with keys, or only without
- * - `--rss`: how many MB the server and the app may have in memory; 300 by default
+ * - `--rss`: the limit for the memory of the server and of the app, in MB; 300 by default
  * - `--transports`: only these, such as `http,http2 frames,ws`
- * - `--from`, `--count`: these inputs of the seed only, to see again what has broken
+ * - `--from`, `--count`: only these inputs of the seed, to reproduce a failure
  */
 import process from "node:process"
 import { parseArgs } from "node:util"

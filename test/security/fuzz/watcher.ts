@@ -1,7 +1,7 @@
 /**
- * The process beside the fuzzer that holds what is attacked: it starts a real `ironflow serve` and an app with `serve()` as
- * processes of their own, asks both for their health all the time, looks at their memory and at the delay of their event loops,
- * and goes on working as a client and a worker in an environment that nobody attacks.
+ * The process that starts and watches what the fuzzer attacks: a real `ironflow serve`, and an app with `serve()`, each as its
+ * own process. It checks their health, their memory and the delay of their event loops all the time, and works as a client and
+ * a worker in an environment that is not attacked.
  */
 import { type ChildProcess, spawn } from "node:child_process"
 import fs from "node:fs"
@@ -65,8 +65,8 @@ class Watched {
     }
   }
 
-  async look(url: string): Promise<void> {
-    const { answer, rssMb, tookMs } = await this.#vitals.look(url, bounds.healthMs * 10)
+  async check(url: string): Promise<void> {
+    const { answer, rssMb, tookMs } = await this.#vitals.check(url, bounds.healthMs * 10)
     this.healthMs = Math.max(this.healthMs, tookMs)
     if (answer !== 200)
       return this.broken(`answers its health check with ${answer}, after ${Math.round(tookMs)} ms`)
@@ -75,8 +75,8 @@ class Watched {
     if (rssMb > this.#bounds.rssMb) this.broken(`has ${Math.round(rssMb)} MB in memory`)
     const bytes = fs.existsSync(this.#loopFile) ? fs.readFileSync(this.#loopFile) : Buffer.alloc(8)
     const delayMs = bytes.length === 8 ? bytes.readDoubleLE() : 0
-    // it says what was longest in a quarter of a second, which ended up to another quarter ago
-    const loopMs = delayMs - this.#vitals.starved(delayMs + 600)
+    // the file has the longest delay of a quarter of a second, which ended at most another quarter ago
+    const loopMs = delayMs - this.#vitals.waitedForProcessor(delayMs + 600)
     this.loopMs = Math.max(this.loopMs, loopMs)
     if (loopMs > this.#bounds.loopMs) this.broken(`did nothing else for ${Math.round(loopMs)} ms`)
   }
@@ -148,7 +148,7 @@ const greet = createFunction(
 )
 const worker = createWorker({ ...connection, functions: [greet], logger: false })
 const client = createClient(connection)
-// it goes on until the process ends
+// runs until the process ends
 worker
   .start()
   .catch((error: unknown) => say({ type: "broken", how: `The worker of the good client: ${String(error)}` }))
@@ -170,7 +170,7 @@ const works = async (): Promise<void> => {
   }
 }
 const looks = async (): Promise<void> => {
-  for (; !over; await delay(50)) await Promise.all([server.look(url), app.look(appUrl)])
+  for (; !over; await delay(50)) await Promise.all([server.check(url), app.check(appUrl)])
 }
 const living = Promise.all([works(), looks()]).catch((error: unknown) => {
   if (!over)

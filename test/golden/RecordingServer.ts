@@ -1,34 +1,34 @@
-/** A server between a client and an engine: it notes what the client asks, and who answers is up to the test. */
+/** A server in place of an engine: it records the requests of a client, and the test decides how it answers. */
 import { createServer, type Server } from "node:http"
 import type { AddressInfo } from "node:net"
 import { headersIn } from "./Rig.ts"
 
-export interface Asked {
+export interface Request {
   readonly method: string
-  /** With the query. */
+  /** Includes the query. */
   readonly path: string
-  /** Those that the client sets. */
+  /** The headers that the client sets. */
   readonly headers: Readonly<Record<string, string>>
   readonly body: Buffer
 }
 
-export interface Answered {
+export interface Answer {
   readonly status: number
   readonly type?: string | undefined
   readonly text: string
 }
 
-/** Headers that are of the HTTP library below the client. */
-const ofTheLibrary = new Set(["host", "accept-language", "accept-encoding", "sec-fetch-mode", "user-agent"])
+/** Headers that the HTTP library of the client sets. */
+const libraryHeaders = new Set(["host", "accept-language", "accept-encoding", "sec-fetch-mode", "user-agent"])
 
-/** Made by chance for each request. */
-const ofTraces = new Set(["b3", "traceparent"])
+/** Headers with a random value for each request. */
+const traceHeaders = new Set(["b3", "traceparent"])
 
-export class Between implements AsyncDisposable {
+export class RecordingServer implements AsyncDisposable {
   readonly #server: Server
-  answer: (asked: Asked) => Promise<Answered> | Answered
+  answer: (request: Request) => Promise<Answer> | Answer
 
-  private constructor(answer: (asked: Asked) => Promise<Answered> | Answered) {
+  private constructor(answer: (request: Request) => Promise<Answer> | Answer) {
     this.answer = answer
     this.#server = createServer(async (request, response) => {
       const chunks: Array<Buffer> = []
@@ -38,8 +38,8 @@ export class Between implements AsyncDisposable {
         path: request.url!,
         headers: Object.fromEntries(
           headersIn(request.rawHeaders)
-            .filter(([name]) => !ofTheLibrary.has(name))
-            .map(([name, value]) => [name, ofTraces.has(name) ? "<trace>" : value])
+            .filter(([name]) => !libraryHeaders.has(name))
+            .map(([name, value]) => [name, traceHeaders.has(name) ? "<trace>" : value])
         ),
         body: Buffer.concat(chunks)
       })
@@ -48,10 +48,10 @@ export class Between implements AsyncDisposable {
     })
   }
 
-  static async start(): Promise<Between> {
-    const between = new Between(() => ({ status: 500, text: "" }))
-    await new Promise<void>((resolve) => void between.#server.listen(0, "127.0.0.1", resolve))
-    return between
+  static async start(): Promise<RecordingServer> {
+    const server = new RecordingServer(() => ({ status: 500, text: "" }))
+    await new Promise<void>((resolve) => void server.#server.listen(0, "127.0.0.1", resolve))
+    return server
   }
 
   get url(): string {
