@@ -1,9 +1,9 @@
-/** What erasing does to each column that may hold data of users: a decision about each new column belongs here. */
+/** How erasing treats each column that may hold data of users. A new column needs a decision here. */
 import { DatabaseSync } from "node:sqlite"
 import { assert, it } from "vitest"
 import { migrations } from "../../src/Engine/Store/Migrations.ts"
 
-/** Columns that erasing empties, marks or deletes the rows of. */
+/** Columns that erasing empties or marks, or whose rows it deletes. */
 const erased = [
   "events.data",
   "events.metadata",
@@ -55,7 +55,7 @@ const erased = [
   "bulk_operations.ids"
 ]
 
-/** Columns that stay, and why. */
+/** Columns that erasing leaves as they are, and why. */
 const kept: { readonly [why: string]: ReadonlyArray<string> } = {
   "ids and names of the engine": [
     "environments.name",
@@ -178,7 +178,7 @@ const kept: { readonly [why: string]: ReadonlyArray<string> } = {
   ]
 }
 
-it("is decided for every column that may hold data of users", () => {
+it("the effect of erasing is decided for every column that may hold data of users", () => {
   const db = new DatabaseSync(":memory:")
   for (const migration of migrations) db.exec(migration)
   const columns = db
