@@ -1,4 +1,4 @@
-/** The checks that the doctor derives from its findings. */
+/** The checks that the doctor makes of its findings. */
 import { assert, describe, it } from "vitest"
 import type { Explanation } from "../../../src/Client/Client.ts"
 import {
@@ -31,7 +31,7 @@ describe("a clock", () => {
     [1000, "warn"],
     [59_999, "warn"],
     [60_000, "fail"]
-  ])("that is %i ms behind what was stored is %s", (behind, status) => {
+  ])("that is %i ms behind the newest stored time is %s", (behind, status) => {
     assert.strictEqual(checkStored(now, now + behind).status, status)
   })
 
@@ -71,7 +71,7 @@ describe("runs", () => {
     ["STUCK", "fail"],
     ["DAMAGED", "fail"],
     ["PAUSED", "warn"]
-  ])("that are %s are told, with or without an engine", (code, status) => {
+  ])("with the code %s are reported, with or without an engine", (code, status) => {
     for (const hasEngine of [true, false]) {
       const check = judged(hasEngine, explained(code))
       assert.strictEqual(check.status, status)
@@ -94,7 +94,7 @@ describe("runs", () => {
   })
 })
 
-describe("problems that people have to solve", () => {
+describe("problems that need a person", () => {
   it("are reported while they exist, and not otherwise", () => {
     const letters = (count: number) =>
       checkDeadLetters({
@@ -165,7 +165,7 @@ describe("Postgres", () => {
     [{ autovacuum: "off" }, "vacuum", "fail"],
     [{ longestMs: 3_600_000 }, "vacuum", "warn"],
     [{ bloated: [{ table: "runs", live: 1000, dead: 200_000 }] }, "vacuum", "warn"]
-  ])("with %o is told in %s", (facts, name, status) => {
+  ])("with %o is reported by the check %s", (facts, name, status) => {
     assert.deepStrictEqual(
       checkPostgres({ ...well, ...facts })
         .filter((one) => one.status !== "ok")
