@@ -1,4 +1,4 @@
-/** `ironflow doctor`, of servers, files and Postgres, as a process of its own. */
+/** The command `doctor` as a process of its own, for servers, files and Postgres. */
 import { chmodSync, copyFileSync, readFileSync, writeFileSync } from "node:fs"
 import { DatabaseSync } from "node:sqlite"
 import { afterAll, assert, beforeAll, describe, it } from "vitest"
@@ -27,12 +27,12 @@ const terminal = new Terminal({ "functions.ts": functions })
 let server: Running
 let env: { readonly IRONFLOW_SERVER_URL: string }
 
-/** A process that is not there any more. */
+/** The id of a process that does not exist. */
 const GONE = 2 ** 22 + 1
 
 const statuses = (checks: ReadonlyArray<Check>) =>
   Object.fromEntries(checks.map(({ name, status }) => [name, status]))
-/** What it prints, whether or not a check fails: the server of the tests does not wait for its disk. */
+/** The checks that it prints, whether or not one fails. One may fail: the server of the tests does not wait for its disk. */
 const examine = async (args: ReadonlyArray<string>, options: RunOptions): Promise<ReadonlyArray<Check>> => {
   const { stderr, stdout } = await terminal.run(["doctor", ...args, "--json"], options)
   if (stdout === "") throw new Error(stderr)
@@ -150,7 +150,7 @@ describe("ironflow doctor", () => {
       assert.include(named(checks, "leftovers").message, `1 file of 4 bytes is left`)
       assert.include(named(checks, "leftovers").message, `tuesday.db.${GONE}-1.partial`)
 
-      // the next backup to that place clears it away, and leaves what another process is making
+      // the next backup to that place deletes the leftover, but not the file that another process is writing
       await terminal.json(["backup", "tuesday.db", "--data", "orders.db"])
       const again = await terminal.json(["doctor", "--data", "orders.db"])
       assert.strictEqual(statuses(again.checks).leftovers, "ok")

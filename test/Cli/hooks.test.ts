@@ -1,4 +1,4 @@
-/** `serve --hook` and `onFailure` with processes that are killed: each call and handler still runs, and once. */
+/** `serve --hook` and `onFailure` when processes are killed: each hook is called, and each handler runs once. */
 import type http from "node:http"
 import { type HookCall, verifyHook } from "@ironflow/node"
 import { afterAll, assert, describe, it, vi } from "vitest"
@@ -32,7 +32,7 @@ const terminal = new Terminal({ "functions.ts": functions })
 afterAll(() => terminal[Symbol.asyncDispose]())
 
 describe("serve --hook", () => {
-  it("reaches a hook that was away, and runs its handler once, even when everything was killed in between", async () => {
+  it("reaches a hook that was away, and onFailure runs once, even when all processes were killed in between", async () => {
     const port = await freePort()
     const url = `http://127.0.0.1:${port}`
     const hookPort = await freePort()

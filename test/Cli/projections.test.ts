@@ -1,4 +1,4 @@
-/** `ironflow projections` against real processes, some of which are killed. */
+/** The command `projections`, with real processes, some of which are killed. */
 import { afterAll, assert, beforeAll, describe, it } from "vitest"
 import { freePort, type Running, Terminal } from "./Terminal.ts"
 
