@@ -22,7 +22,7 @@ const rejection = async (promise: Promise<unknown>): Promise<any> => {
   return assert.fail("expected a rejection")
 }
 
-/** A client of a server that follows a script. */
+/** A client whose server follows a script. */
 const scripted = async (script: Script | Reply) => {
   const server = await ScriptedServer.start(typeof script === "function" ? script : () => script)
   const client = createClient({ serverUrl: server.url, apiKey: "key-1", environment: "staging" })
@@ -33,7 +33,7 @@ const scripted = async (script: Script | Reply) => {
   return { server, client, [Symbol.asyncDispose]: dispose }
 }
 
-/** The client over answers that the test gives, in the test's time. */
+/** The client with answers that the test gives, on the clock of the test. */
 const recorded = (
   answer: (request: HttpClientRequest, nth: number) => Response | undefined,
   use: (client: ClientApi<EffectKind>) => Effect.Effect<unknown, unknown>
@@ -60,7 +60,7 @@ const recorded = (
 
 const service = "/ironflow.v1.IronflowService"
 
-/** A run as a legacy server sends it: zero values left out, statuses as enum names. */
+/** A run in the form of a legacy server: zero values are absent, and statuses are enum names. */
 const wireRun = {
   id: "run_1",
   functionId: "process-order",
@@ -338,7 +338,7 @@ describe("the client of a server", () => {
       reply: { body: { status: "healthy" } },
       result: "healthy"
     }
-  ])("$name: asks a legacy server as it is used to, and understands it", async (row) => {
+  ])("$name sends a legacy server the request that it expects, and reads its answer", async (row) => {
     await using it = await scripted(row.reply)
 
     assert.deepStrictEqual(await row.call(it.client), row.result as any)
@@ -521,7 +521,7 @@ describe("the client of a server", () => {
         message: /lacks required fields/
       }
     ]
-  ])("an answer of %s rejects with an error that says what it is", async (_, reply, expected) => {
+  ])("an answer of %s rejects with an error that describes it", async (_, reply, expected) => {
     await using it = await scripted(reply)
 
     const error = await rejection(it.client.cancelRun("run_1"))
@@ -532,7 +532,7 @@ describe("the client of a server", () => {
       { name: expected.name, code: expected.code, retryable: expected.retryable }
     )
     assert.match(error.message, expected.message)
-    // a call that may have done something is made once
+    // a call that may have had an effect is not repeated
     assert.strictEqual(it.server.asked.length, 1)
   })
 
@@ -541,7 +541,7 @@ describe("the client of a server", () => {
     ["pauseRun", (client) => client.pauseRun("run_1"), /pauseRun\("run_1"\) is not possible/],
     ["retryRun", (client) => client.retryRun("run_1"), /Use resumeRun/],
     ["getRunSteps", (client) => client.getRunSteps("run_1"), /getRunSteps\("run_1"\) is not possible/]
-  ])("%s says so when the server does not have it", async (_, call, message) => {
+  ])("%s says so when the server lacks it", async (_, call, message) => {
     await using it = await scripted({ status: 404, body: "404 page not found" })
 
     const error = await rejection(call(it.client))
@@ -593,7 +593,7 @@ describe("the client of a server", () => {
     assert.deepStrictEqual(it.server.lines, [])
   })
 
-  it("an unreachable server is named, with what to do", async () => {
+  it("the error for an unreachable server names it and says what to do", async () => {
     const port = await unusedPort()
     await using client = createClient({ serverUrl: `http://127.0.0.1:${port}`, apiKey: "very-secret" })
 
@@ -609,7 +609,7 @@ describe("the client of a server", () => {
     assert.isTrue(error.retryable)
   })
 
-  it("a server that hangs up is a lost connection", async () => {
+  it("a server that closes the connection is a lost connection", async () => {
     await using it = await scripted(() => "hang up")
 
     const error = await rejection(it.client.emit("order.placed", {}))
@@ -619,7 +619,7 @@ describe("the client of a server", () => {
     assert.strictEqual(it.server.asked.length, 1)
   })
 
-  it("an aborted signal hangs up and rejects with the signal's reason", async () => {
+  it("an aborted signal closes the connection and rejects with the reason of the signal", async () => {
     await using it = await scripted(() => new Promise<Reply>(() => undefined))
     const controller = new AbortController()
     const reason = new Error("the customer has left")
@@ -632,7 +632,7 @@ describe("the client of a server", () => {
     await it.server.asked[0]!.hungUp
   })
 
-  it("closing hangs up and rejects with code CLOSED", async () => {
+  it("closing the client closes the connection and rejects with code CLOSED", async () => {
     await using it = await scripted(() => new Promise<Reply>(() => undefined))
 
     const call = rejection(it.client.getRun("run_1"))
@@ -656,10 +656,10 @@ describe("the client of a server", () => {
   })
 })
 
-describe("the client's patience", () => {
+describe("retries and timeouts of the client", () => {
   const busy = (status: number) => new Response(null, { status })
 
-  it.effect.each([429, 502, 503])("reading is tried again after %s, in 100 and 200 ms", (status) =>
+  it.effect.each([429, 502, 503])("a read is repeated after %s, in 100 and then 200 ms", (status) =>
     Effect.gen(function* () {
       const { fiber, urls } = yield* recorded(
         (_, nth) => (nth < 3 ? busy(status) : Response.json(wireRun)),
@@ -674,7 +674,7 @@ describe("the client's patience", () => {
         [1, 3]
       ] as const) {
         yield* TestClock.adjust(ms)
-        // whoever asks again for the first time loads what that takes
+        // the first retry first loads the module for retries
         yield* Effect.promise(() => vi.waitFor(() => assert.isAtLeast(urls.length, asked)))
         counts.push(urls.length)
       }
@@ -684,7 +684,7 @@ describe("the client's patience", () => {
     })
   )
 
-  it.effect("gives up after three attempts", () =>
+  it.effect("a call gives up after three attempts", () =>
     Effect.gen(function* () {
       const { fiber, urls } = yield* recorded(
         () => busy(503),
@@ -707,7 +707,7 @@ describe("the client's patience", () => {
     ["patchStep", (client) => client.patchStep("run_1:charge:0", 1), 1],
     ["health", (client) => client.health(), 1],
     ["listWorkers", (client) => client.listWorkers(), 3]
-  ])("%s is tried as often as does no harm", ([_, call, attempts]) =>
+  ])("%s is repeated only where a repetition does no harm", ([_, call, attempts]) =>
     Effect.gen(function* () {
       const { fiber, urls } = yield* recorded(() => busy(503), call)
       yield* TestClock.adjust("1 minute")
@@ -752,7 +752,7 @@ describe("the client's patience", () => {
     })
   )
 
-  it.effect("waitForRun polls a server that cannot wait", () =>
+  it.effect("waitForRun polls a server that cannot wait for a run", () =>
     Effect.gen(function* () {
       let looks = 0
       const { fiber, urls } = yield* recorded(

@@ -73,17 +73,17 @@ afterAll(async () => {
   await server[Symbol.asyncDispose]()
 })
 
-/** A run that waits for an event. */
-const heldRun = async () => {
+/** Starts a run, and waits until it waits for an event. */
+const startHeldRun = async () => {
   const [runId] = (await client.emit("order.held", {})).runIds
-  // each look is a request, so nothing spins
+  // every check is a request, so this loop is not busy
   for (;;) {
     if ((await client.explain(runId!)).code === "WAITING_FOR_EVENT") return runId!
   }
 }
 
 describe("the client of an engine of this package", () => {
-  it("emits, waits, and looks at the run and its steps", async () => {
+  it("emits, waits, and reads the run and its steps", async () => {
     const { eventId, runIds } = await client.emit("order.placed", { orderId: "o-1" })
     const run = await client.waitForRun(runIds[0]!, { timeout: 10_000 })
 
@@ -110,7 +110,7 @@ describe("the client of an engine of this package", () => {
     assert.strictEqual((await client.explain(run.id)).code, "COMPLETED")
   })
 
-  it("reads the record of a run whose function asks for one", async () => {
+  it("reads the record of a run whose function has recording on", async () => {
     const [runId] = (await client.emit("order.audited", {})).runIds
     await client.waitForRun(runId!)
 
@@ -134,7 +134,7 @@ describe("the client of an engine of this package", () => {
     ["a limit of 0", (c) => c.listRuns({ limit: 0 }), /from 1 to 1000, got 0/],
     ["an empty step to retry", (c) => c.retryRun("run_1", ""), /has no step ""/],
     ["an empty step to resume", (c) => c.resumeRun("run_1", ""), /has no step ""/]
-  ])("refuses %s, which the wire would carry as nothing", async (_, ask, message) => {
+  ])("refuses %s, which would be lost on the way to the server", async (_, ask, message) => {
     const error = await rejection(ask(client))
 
     assert.match(error.message, message)
@@ -159,8 +159,8 @@ describe("the client of an engine of this package", () => {
     assert.isAbove(second.sequence, first.sequence)
   })
 
-  it("waits until its timeout, and says why in vain", async () => {
-    const runId = await heldRun()
+  it("waits until its timeout, and says why the run has not ended", async () => {
+    const runId = await startHeldRun()
 
     const error = await rejection(client.waitForRun(runId, { timeout: 1 }))
 
@@ -169,8 +169,8 @@ describe("the client of an engine of this package", () => {
     await client.cancelRun(runId)
   })
 
-  it("learns at once that an awaited run has ended", async () => {
-    const runId = await heldRun()
+  it("is notified at once that an awaited run has ended", async () => {
+    const runId = await startHeldRun()
 
     const ended = client.waitForRun(runId)
     await client.emit("order.paid", { amount: 3 })
@@ -179,7 +179,7 @@ describe("the client of an engine of this package", () => {
   })
 
   it("pauses, resumes and cancels", async () => {
-    const runId = await heldRun()
+    const runId = await startHeldRun()
 
     const paused = await client.pauseRun(runId, "stocktaking")
     assert.deepInclude(paused, { id: runId, status: "paused", pauseReason: "stocktaking" })
@@ -228,7 +228,7 @@ describe("the client of an engine of this package", () => {
     assert.deepStrictEqual((await client.listRuns({ functionId: "nobody" })).runs, [])
   })
 
-  it("lists functions and workers, and knows that the engine is well", async () => {
+  it("lists functions and workers, and reports that the engine is healthy", async () => {
     const functions = await client.listFunctions()
     assert.deepStrictEqual(functions.map(({ id }) => id).sort(), ["failing", "quick", "recorded", "waiting"])
     assert.match(functions[0]!.codeHash, /^[0-9a-f]{16}$/)
@@ -237,7 +237,7 @@ describe("the client of an engine of this package", () => {
     assert.strictEqual(await client.health(), "ok")
   })
 
-  it("deletes a function that no worker has, and no other", async () => {
+  it("deletes a function only when no worker has it", async () => {
     const once = createFunction({ id: "once", triggers: [{ event: "order.old" }] }, async () => "done")
     const early = createWorker({ serverUrl: server.url, functions: [once], logger: false, workerId: "early" })
     const stopped = early.start()
@@ -262,7 +262,7 @@ describe("the client of an engine of this package", () => {
     await client.cancelRun(runIds[0]!)
   })
 
-  it("stays in its environment", async () => {
+  it("sees its own environment only", async () => {
     await using elsewhere = createClient({ serverUrl: server.url, environment: "staging" })
 
     const { runIds } = await elsewhere.emit("order.placed", { orderId: "o-9" })
@@ -308,7 +308,7 @@ describe("the client of an engine of this package", () => {
       Errors.ValidationError,
       "VALIDATION_ERROR"
     ]
-  ])("%s rejects with the class of error that the engine raised", async (_, call, Class, code) => {
+  ])("%s rejects with the error class of the engine", async (_, call, Class, code) => {
     const error = await rejection(call(client))
 
     assert.instanceOf(error, Class)
@@ -322,7 +322,7 @@ describe("the client of an engine of this package", () => {
     assert.instanceOf(await rejection(client.pauseRun(runId!)), Errors.InvalidStateError)
   })
 
-  it.live("reads the same in Effect, worker included", () =>
+  it.live("does the same with the Effect API, worker included", () =>
     Effect.gen(function* () {
       const ship = IronflowFunction.make(
         { id: "ship", triggers: [{ event: "order.packed" }] },

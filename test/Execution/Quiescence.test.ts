@@ -6,8 +6,8 @@ import * as Alarm from "../../src/Execution/Alarm.ts"
 import { type Activity, classifyActivity, Quiescence } from "../../src/Execution/Quiescence.ts"
 import { settle } from "./ScriptedEngine.ts"
 
-describe("what the activity of a turn says about it", () => {
-  /** Of a turn that waits for a sleep. */
+describe("the state of a turn, from its activity:", () => {
+  /** The activity of a turn that waits for a sleep. */
   const waits: Activity = {
     closings: 0,
     heldOps: 0,
@@ -66,7 +66,7 @@ describe("Quiescence", () => {
   })
   const rest = Effect.promise(settle)
 
-  it.effect("a turn without a linger is over when it is still quiet two rounds of the event loop later", () =>
+  it.effect("a turn without a linger is over when it is still quiet two turns of the event loop later", () =>
     Effect.gen(function* () {
       const { quiet, turn } = yield* start(0)
 
@@ -123,7 +123,7 @@ describe("Quiescence", () => {
     })
   )
 
-  it.effect("a sign of life starts the linger anew", () =>
+  it.effect("a sign of life restarts the linger", () =>
     Effect.gen(function* () {
       const { quiet, turn } = yield* start(50)
       quiet.check()

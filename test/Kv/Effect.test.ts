@@ -1,4 +1,4 @@
-/** Keys and configurations as Effect services, in process and over HTTP. */
+/** Keys and configurations as Effect services, in the process and over HTTP. */
 import { assert, describe, it } from "@effect/vitest"
 import { Client, Engine, IronflowConfig, Kv, Store } from "@ironflow/node/effect"
 import * as Effect from "effect/Effect"
@@ -59,7 +59,7 @@ describe.each([
     }).pipe(Effect.provide(layer))
   )
 
-  it.live("of keys list more of them than there are on a page", () =>
+  it.live("of keys list more keys than fit on a page", () =>
     Effect.gen(function* () {
       const kv = yield* Kv.Kv
       yield* kv.createBucket({ name: "many" })
@@ -69,7 +69,7 @@ describe.each([
         yield* bucket.write(keys.slice(i, i + 100).map((key) => ({ op: "put", key, value: 1 })))
 
       assert.deepStrictEqual(yield* bucket.listKeys(), keys)
-      // on the last page alone
+      // these keys are on the last page only
       assert.deepStrictEqual(yield* bucket.listKeys("key-02*"), keys.slice(2000))
     }).pipe(Effect.provide(layer))
   )
@@ -98,7 +98,7 @@ describe.each([
     }).pipe(Effect.provide(layer))
   )
 
-  it.live("of configurations set, patch, list beyond a page, watch and delete", () =>
+  it.live("of configurations set, patch, list several pages, watch and delete", () =>
     Effect.gen(function* () {
       const config = yield* IronflowConfig.Config
       assert.strictEqual((yield* Effect.flip(config.patch("app", { a: 1 })))._tag, "ConfigNotFoundError")

@@ -1,4 +1,4 @@
-/** Definitions of projections: what is filled in, and what is refused. */
+/** Definitions of projections: which values are defaults, and what is refused. */
 import { assert, describe, expectTypeOf, it } from "vitest"
 import { createProjection, createWorker, type IronflowProjection, ValidationError } from "@ironflow/node"
 import { Event, Projection } from "@ironflow/node/effect"
@@ -9,7 +9,7 @@ import * as Schema from "effect/Schema"
 const handler = (state: unknown) => state
 
 describe("createProjection", () => {
-  it("fills in mode, retries and batch size", () => {
+  it("has defaults for mode, retries and batch size", () => {
     const managed = createProjection({
       name: "totals",
       events: ["order.*"],
@@ -60,7 +60,7 @@ describe("createProjection", () => {
     assert.throws(() => createProjection(config as never), ValidationError)
   })
 
-  it("refuses two projections of one name in one worker, and anything else", () => {
+  it("refuses two projections of one name in one worker, and values that are not projections", () => {
     const totals = createProjection({
       name: "totals",
       events: ["order.*"],
@@ -84,7 +84,7 @@ describe("Projection.make", () => {
   >()("Mailer") {}
   const OrderPlaced = Event.define("order.placed", { data: Schema.Struct({ email: Schema.String }) })
 
-  it("keeps failures and requirements in the type, and takes names from definitions", () => {
+  it("keeps failures and requirements in the type, and takes event names from definitions", () => {
     const mails = Projection.make({
       name: "mails",
       events: [OrderPlaced],
@@ -98,7 +98,7 @@ describe("Projection.make", () => {
     expectTypeOf<Projection.ProjectionRequirements<typeof mails>>().toEqualTypeOf<Mailer>()
   })
 
-  it("takes a plain reducer", () => {
+  it("accepts a plain reducer", () => {
     const totals = Projection.make({
       name: "totals",
       events: [OrderPlaced],

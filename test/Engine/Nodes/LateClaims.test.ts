@@ -27,7 +27,7 @@ const freezableClock = Effect.map(Clock.Clock, (own) => {
     monotonicTimeNanos: Effect.map(own.monotonicTimeNanos, (now) => now + BigInt(passedMs) * 1_000_000n),
     sleep: (duration) => own.sleep(duration)
   }
-  return { clock, stands: (ms: number) => Effect.sync(() => void (passedMs += ms)) }
+  return { clock, freeze: (ms: number) => Effect.sync(() => void (passedMs += ms)) }
 })
 
 /** Makes all writers wait until `end`. */
@@ -76,12 +76,12 @@ const connect = (node: Node, workerId: string, jobs: Array<Job>) =>
 /** An engine with a worker, whose clock the test can move on, and another engine. */
 const twoNodes = Effect.gen(function* () {
   const options = yield* takeSchema
-  const { clock, stands: freeze } = yield* freezableClock
+  const { clock, freeze } = yield* freezableClock
   const a = yield* Effect.provideService(openNode(options), Clock.Clock, clock)
   const b = yield* openNode(options)
   const jobs: Array<Job> = []
   const worker = yield* connect(a, "slow", jobs)
-  return { a, b, jobs, options, stands: freeze, worker }
+  return { a, b, jobs, options, freeze, worker }
 })
 
 const lossesOf = (schema: string | undefined) =>
@@ -93,7 +93,7 @@ const lossesOf = (schema: string | undefined) =>
 describe("a claim that was in flight while its engine was frozen", () => {
   live("is given back when it was about to reach the worker, which does not count as an attempt", () =>
     Effect.gen(function* () {
-      const { b, jobs, options, stands: freeze, worker } = yield* twoNodes
+      const { b, jobs, options, freeze, worker } = yield* twoNodes
       yield* b.client.emit("order.placed", {})
       const held = yield* holdUp(options)
       worker.credit(1)
@@ -112,7 +112,7 @@ describe("a claim that was in flight while its engine was frozen", () => {
 
   live("is given back when a polling worker had asked for it, and another engine dispatches it", () =>
     Effect.gen(function* () {
-      const { b, options, stands: freeze, worker } = yield* twoNodes
+      const { b, options, freeze, worker } = yield* twoNodes
       yield* b.client.emit("order.placed", {})
       const held = yield* holdUp(options)
       const polled = yield* Effect.forkScoped(worker.take(1))
@@ -137,7 +137,7 @@ describe("a turn in the process of an engine that was frozen", () => {
   live("begins no step before the engine knows that it still has the run", () =>
     Effect.gen(function* () {
       const options = yield* takeSchema
-      const { clock, stands: freeze } = yield* freezableClock
+      const { clock, freeze } = yield* freezableClock
       const a = yield* Effect.provideService(openNode(options), Clock.Clock, clock)
       const b = yield* openNode(options)
       const arrived = createDeferred<void>()

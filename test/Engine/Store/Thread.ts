@@ -114,9 +114,9 @@ export const stopThread = async (): Promise<void> => {
 const make = Effect.gen(function* () {
   const clock = yield* Clock.Clock
   const seed = yield* Random.next
-  const { database, there: worker } = yield* Effect.sync(() => {
+  const { database, worker } = yield* Effect.sync(() => {
     const worker = (thread ??= new Thread())
-    return { there: worker, database: worker.next() }
+    return { worker, database: worker.next() }
   })
   const listeners = new Set<{
     readonly listener: (changes: Changes) => void

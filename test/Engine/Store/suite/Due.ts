@@ -27,7 +27,7 @@ const firing = (shop: Shop) =>
       }
     }
     const { count } = yield* FireDue.fireDue(store)
-    return { count, asked: writes.sort() }
+    return { count, writes: writes.sort() }
   })
 
 const emit = (shop: Shop, environment: string, name: string) =>
@@ -69,15 +69,15 @@ export const dueSuite = (test: ShopTest): void => {
       yield* shop.store.write(FunctionRows.registerFunctions("staging", [handles("charge")]))
       yield* start(shop, "default", [sleep("rest:0", 1000), suspend("rest:0")])
       const job = yield* start(shop, "staging", [sleep("rest:0", 1000), suspend("rest:0")])
-      assert.deepStrictEqual(yield* firing(shop), { count: 0, asked: ["nextDueAt -"] })
+      assert.deepStrictEqual(yield* firing(shop), { count: 0, writes: ["nextDueAt -"] })
 
       yield* TestClock.adjust(1000)
       assert.deepStrictEqual(yield* firing(shop), {
         count: 2,
-        asked: ["fireDue default", "fireDue staging", "nextDueAt -"]
+        writes: ["fireDue default", "fireDue staging", "nextDueAt -"]
       })
 
-      assert.deepStrictEqual(yield* firing(shop), { count: 0, asked: ["nextDueAt -"] })
+      assert.deepStrictEqual(yield* firing(shop), { count: 0, writes: ["nextDueAt -"] })
       assert.strictEqual((yield* shop.claimOne({ environment: "staging" })).runId, job.runId)
     })
 
@@ -92,17 +92,17 @@ export const dueSuite = (test: ShopTest): void => {
       }
       yield* putKeys(shop.store, "staging", ["a"])
       yield* TestClock.adjust(1000)
-      assert.deepStrictEqual((yield* firing(shop)).asked, ["fireDue staging", "nextDueAt -"])
+      assert.deepStrictEqual((yield* firing(shop)).writes, ["fireDue staging", "nextDueAt -"])
 
       yield* shop.emit("order.placed")
       yield* shop.claimOne({ leaseMs: 1000 })
       yield* TestClock.adjust(1000)
-      assert.deepStrictEqual((yield* firing(shop)).asked, ["fireDue default", "nextDueAt -"])
+      assert.deepStrictEqual((yield* firing(shop)).writes, ["fireDue default", "nextDueAt -"])
 
       yield* TestClock.adjust("9 hours")
       assert.deepStrictEqual(yield* firing(shop), {
         count: 2,
-        asked: ["fireDue default", "fireDue staging", "nextDueAt -"]
+        writes: ["fireDue default", "fireDue staging", "nextDueAt -"]
       })
       assert.strictEqual(
         (yield* shop.claimOne({ environment: "staging", functions: ["report"] })).event.name,
@@ -128,10 +128,10 @@ export const dueSuite = (test: ShopTest): void => {
       yield* putKeys(store, "staging", ["a"])
       yield* TestClock.adjust(1000)
 
-      assert.deepStrictEqual(yield* firing(shop), { count: 512, asked: ["fireDue default", "nextDueAt -"] })
+      assert.deepStrictEqual(yield* firing(shop), { count: 512, writes: ["fireDue default", "nextDueAt -"] })
       assert.deepStrictEqual(yield* firing(shop), {
         count: 89,
-        asked: ["fireDue default", "fireDue staging", "nextDueAt -"]
+        writes: ["fireDue default", "fireDue staging", "nextDueAt -"]
       })
     })
 
@@ -171,7 +171,7 @@ export const dueSuite = (test: ShopTest): void => {
         yield* shop.store.write(Steering.cancelRun(environment, parents[i]!.runId, "no stock"))
       }
 
-      assert.include((yield* firing(shop)).asked, "fireDue staging")
+      assert.include((yield* firing(shop)).writes, "fireDue staging")
       yield* shop.fire()
 
       assert.deepStrictEqual(yield* shop.claim({ environment: "staging", credit: 10 }), [])
