@@ -1,4 +1,4 @@
-/** What a handler answers to requests that are not as they should be. */
+/** What a handler answers to invalid requests. */
 import { createProjection } from "../../src/Projection/Projection.ts"
 import { createHmac, randomBytes } from "node:crypto"
 import { connect } from "node:net"
@@ -63,7 +63,7 @@ const turn = (jobId: string, sentAt = Date.now()): string =>
 
 afterEach(() => void vi.unstubAllEnvs())
 
-/** A generator of numbers below 1 that starts where it is told. */
+/** A generator of numbers below 1 that depends on its seed only. */
 const randomFrom = (seed: number) => {
   let state = seed
   return () => {
@@ -74,7 +74,7 @@ const randomFrom = (seed: number) => {
   }
 }
 
-/** A request whose body comes in as these chunks do, signed as another one. */
+/** A request whose body arrives in these chunks, with the signature of another body. */
 const arriving = (kind: string, chunks: AsyncIterable<Uint8Array>): Request => {
   const headers = { "x-ironflow-signature": sign("another body") }
   const request =
@@ -86,7 +86,7 @@ const arriving = (kind: string, chunks: AsyncIterable<Uint8Array>): Request => {
           duplex: "half",
           headers
         } as RequestInit)
-  // handlers take both
+  // handlers accept both kinds of requests
   return request as Request
 }
 
@@ -121,7 +121,7 @@ describe("the signature", () => {
     }
   })
 
-  it("may be in upper case, and one of a body that is no UTF-8", async () => {
+  it("may be in upper case, and may be that of a body that is not UTF-8", async () => {
     const handler = handlerWith()
     const body = segment()
     const bytes = new Uint8Array([0xff, 0xfe, 0x00, 0x80])
@@ -137,7 +137,7 @@ describe("the signature", () => {
     })
   })
 
-  it("is valid for its own body only: forged, bit-flipped, swapped, over 3000 random bodies", async () => {
+  it("is valid for its own body only, for 3000 random bodies with forged, bit-flipped and swapped signatures", async () => {
     const seed = randomBytes(4).readInt32LE()
     console.log(`seed ${seed}`)
     const random = randomFrom(seed)
@@ -167,13 +167,13 @@ describe("the signature", () => {
       const [body, header] = cases[i % cases.length] ?? [bytes, ""]
       const refused = await send(handler, body, { "x-ironflow-signature": header })
       expect(refused.status, `seed ${seed}, body ${i}`).toBe(401)
-      // the right one passes: what is wrong then is the body
+      // the right signature is accepted: then only the body is invalid
       if ((await send(handler, bytes)).status === 400) accepted++
     }
     expect(accepted).toBe(3000)
   })
 
-  it("may be made with either of two keys while one is being replaced", async () => {
+  it("may be made with either of two keys while one replaces the other", async () => {
     vi.stubEnv("IRONFLOW_SIGNING_KEY", "new")
     vi.stubEnv("IRONFLOW_SIGNING_KEY_PREVIOUS", "old")
     const body = segment()
@@ -193,7 +193,7 @@ describe("the signature", () => {
     }
   })
 
-  it("is not required without a key, with a warning, nor with skipVerification", async () => {
+  it("is not required without a key, which logs a warning, or with skipVerification", async () => {
     const warnings: Array<string> = []
     const logger = {
       debug: () => {},
@@ -214,7 +214,7 @@ describe("the signature", () => {
     })
   })
 
-  it("is too old after five minutes, when the body has its time", async () => {
+  it("is too old after five minutes, when the body contains its time", async () => {
     const handler = handlerWith()
 
     for (const sentAt of [Date.now() - 301_000, Date.now() + 301_000]) {
@@ -337,41 +337,38 @@ describe("the body", () => {
     expect(pulled).toBeLessThan(10)
   })
 
-  it.each(["Fetch", "Node.js"])(
-    "waits in memory with so many others as there is room for (%s)",
-    async (kind) => {
-      const handler = handlerWith()
-      const megabyte = new Uint8Array(1024 * 1024)
-      const begin = (megabytes: number) => {
-        let end = (): void => undefined
-        let arrive = (): void => undefined
-        const arrived = new Promise<void>((resolve) => (arrive = resolve))
-        const ended = new Promise<void>((resolve) => (end = resolve))
-        const chunks = async function* () {
-          for (let at = 0; at < megabytes; at++) yield megabyte
-          arrive()
-          await ended
-        }
-        const answer: Promise<Response> = Promise.resolve(handler(arriving(kind, chunks())))
-        return { answer, arrived, end: () => end() }
+  it.each(["Fetch", "Node.js"])("waits in memory with others as long as there is room (%s)", async (kind) => {
+    const handler = handlerWith()
+    const megabyte = new Uint8Array(1024 * 1024)
+    const begin = (megabytes: number) => {
+      let end = (): void => undefined
+      let arrive = (): void => undefined
+      const arrived = new Promise<void>((resolve) => (arrive = resolve))
+      const ended = new Promise<void>((resolve) => (end = resolve))
+      const chunks = async function* () {
+        for (let at = 0; at < megabytes; at++) yield megabyte
+        arrive()
+        await ended
       }
-      const others = Array.from({ length: 4 }, () => begin(15))
-      for (const { arrived } of others) await arrived
-
-      const refused = await begin(15).answer
-      expect(refused.status).toBe(503)
-      expect(await refused.json()).toMatchObject({ error: { code: "SERVER_BUSY" } })
-      expect((await send(handler, "{}")).status).toBe(400)
-
-      for (const other of others) other.end()
-      for (const { answer } of others) expect((await answer).status).toBe(401)
-      const again = begin(15)
-      again.end()
-      expect((await again.answer).status).toBe(401)
+      const answer: Promise<Response> = Promise.resolve(handler(arriving(kind, chunks())))
+      return { answer, arrived, end: () => end() }
     }
-  )
+    const others = Array.from({ length: 4 }, () => begin(15))
+    for (const { arrived } of others) await arrived
 
-  it.each(["Fetch", "Node.js"])("has half a minute to come in (%s)", async (kind) => {
+    const refused = await begin(15).answer
+    expect(refused.status).toBe(503)
+    expect(await refused.json()).toMatchObject({ error: { code: "SERVER_BUSY" } })
+    expect((await send(handler, "{}")).status).toBe(400)
+
+    for (const other of others) other.end()
+    for (const { answer } of others) expect((await answer).status).toBe(401)
+    const again = begin(15)
+    again.end()
+    expect((await again.answer).status).toBe(401)
+  })
+
+  it.each(["Fetch", "Node.js"])("has half a minute to arrive (%s)", async (kind) => {
     vi.useFakeTimers({ toFake: ["setTimeout", "clearTimeout"] })
     using _ = { [Symbol.dispose]: () => vi.useRealTimers() }
     const handler = handlerWith()
@@ -429,7 +426,7 @@ describe("a handler that throws", () => {
       }),
       ""
     ]
-  ])("%s fails the segment, in the words of the response", async (_what, thrown, message) => {
+  ])("%s fails the segment, and the response has its message", async (_what, thrown, message) => {
     const throws = createFunction({ id: "greet", triggers: [], retry: { maxAttempts: 1 } }, async () => {
       throw thrown
     })
@@ -590,7 +587,7 @@ describe("a segment of a legacy server", () => {
       for (const name of names) {
         await step.run(name, async () => {
           log.push(name)
-          // until the budget is over
+          // wait until the budget is used up
           const begun = performance.now()
           await vi.waitFor(() => expect(performance.now() - begun).toBeGreaterThan(40))
         })
@@ -675,7 +672,7 @@ describe("configuration", () => {
   })
 })
 
-describe("a turn that is not what an engine sends", () => {
+describe("a turn that no engine sends", () => {
   const job = JSON.parse(turn("job_1")).job
   const entry = {
     stepKey: "name:0",

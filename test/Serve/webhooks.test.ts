@@ -24,7 +24,7 @@ const shop: WebhookConfig = {
   transform: (payload) => ({ name: "guest.arrived", data: payload, idempotencyKey: payload.id })
 }
 
-/** A server that keeps what it is sent, and answers with a status. */
+/** A server that records its requests, and answers them with a status. */
 const recording = async (status = 200) => {
   const received: Array<{
     readonly path: string | undefined
@@ -94,7 +94,7 @@ describe("a webhook's request", () => {
     ])
   })
 
-  it("shows `verify` and `transform` the body as it came, the query, and headers by lower-case name", async () => {
+  it("gives `verify` and `transform` the body as it arrived, the query, and headers by lower-case name", async () => {
     await using server = await recording()
     const verify = vi.fn()
     const transform = vi.fn()
@@ -231,7 +231,7 @@ describe("a webhook's request", () => {
       400,
       "TRANSFORM_FAILED"
     ]
-  ])("that %s is refused, and nothing is sent", async (_what, config, body, status, code) => {
+  ])("that %s is refused, and no event is sent", async (_what, config, body, status, code) => {
     await using server = await recording()
 
     expect(await post(handlerOf(config, server.url), body)).toMatchObject({
@@ -250,11 +250,11 @@ describe("a webhook's request", () => {
       body: { error: { code: "WEBHOOK_NOT_FOUND" } }
     })
     expect(await post(handler, "{}", "/deep/webhooks/shop/more?x=1")).toMatchObject({ status: 200 })
-    // no webhook at all in the path: it is for functions
+    // without a webhook in the path, the request is for functions
     expect(await post(handler, "{}", "/api/ironflow")).toMatchObject({ status: 401 })
   })
 
-  it("is answered as to be sent again while the server does not accept it", async () => {
+  it("gets an answer that asks for another delivery while the server does not accept the event", async () => {
     await using server = await recording(503)
     const refused = await post(handlerOf({}, server.url), "{}")
     expect(refused).toMatchObject({ status: 502, body: { error: { code: "EMIT_FAILED" } } })
@@ -264,12 +264,12 @@ describe("a webhook's request", () => {
     await gone.close()
     const down = await post(handlerOf({}, gone.url), "{}")
     expect(down).toMatchObject({ status: 502, body: { error: { code: "EMIT_FAILED" } } })
-    // where the server is, is nothing for strangers
+    // strangers must not learn the address of the server
     expect(JSON.stringify(down.body)).not.toContain(new URL(gone.url).port)
   })
 
   it.each(["challenge", "verify", "parse", "transform"])(
-    "is to be sent again when `%s` hangs, which is what is named",
+    "gets an answer that asks for another delivery and names `%s` when that hangs",
     async (name) => {
       await using server = await recording()
       const handler = handlerOf({ [name]: () => new Promise(() => undefined) }, server.url, {
@@ -290,7 +290,7 @@ describe("a webhook's request", () => {
   )
 
   it.each(["PUT", "PATCH", "DELETE", "OPTIONS"])(
-    "by %s is refused before anything is asked, over Fetch and over Node.js",
+    "by %s is refused before any function of the webhook is called, over Fetch and over Node.js",
     async (method) => {
       await using server = await recording()
       const never = vi.fn()
@@ -310,7 +310,7 @@ describe("a webhook's request", () => {
     }
   )
 
-  it("is refused when it is larger than an event may be", async () => {
+  it("is refused when it is larger than the limit of an event", async () => {
     await using server = await recording()
 
     expect(await post(handlerOf({}, server.url), JSON.stringify("x".repeat(1024 * 1024)))).toMatchObject({
@@ -320,7 +320,7 @@ describe("a webhook's request", () => {
   })
 })
 
-/** The data of the events that came of a body. */
+/** The data of the events that were made of a body, or the refusal. */
 const dataOf = async (
   body: string | Uint8Array<ArrayBuffer>,
   contentType: string,
@@ -389,7 +389,7 @@ describe("the body of a webhook's request", () => {
     ["of several parts", "--x--", "multipart/form-data; boundary=x", /400 .*multipart\/form-data.*`parse`/],
     ["empty", "", "application/json", /400 .*empty/],
     ["XML", "<visit/>", "text/xml", /400 .*not JSON/]
-  ])("that is %s is refused, with what to do", async (_what, body, contentType, message) => {
+  ])("that is %s is refused with advice", async (_what, body, contentType, message) => {
     expect(await dataOf(body, contentType)).toMatch(message)
   })
 
@@ -425,7 +425,7 @@ describe("the body of a webhook's request", () => {
   })
 })
 
-describe("a request of which `transform` makes", () => {
+describe("a request from which `transform` makes", () => {
   it.each([
     ["nothing", () => undefined],
     ["null", () => null],
@@ -466,7 +466,7 @@ describe("a request of which `transform` makes", () => {
     ])
   })
 
-  it("several events is answered as to be sent again when not all could be stored", async () => {
+  it("several events gets an answer that asks for another delivery when not all could be stored", async () => {
     let left = 1
     const server = await listen((request, response) => {
       request.resume()
@@ -484,7 +484,7 @@ describe("a request of which `transform` makes", () => {
     await server.close()
   })
 
-  it("a response is answered with it, and nothing is stored", async () => {
+  it("a response gets that response, and nothing is stored", async () => {
     await using server = await recording()
     const transform = (payload: { readonly type: string; readonly challenge: string }) =>
       payload.type === "url_verification"
@@ -514,7 +514,7 @@ describe("a request of which `transform` makes", () => {
   })
 })
 
-it("an answer that `transform` has fetched from elsewhere arrives whole", async () => {
+it("a response that `transform` has fetched from elsewhere arrives complete", async () => {
   const elsewhere = await listen((_request, response) => {
     response.writeHead(200, { "content-type": "text/xml", "content-encoding": "gzip" })
     response.end(gzipSync("<confirmed/>"))
@@ -559,7 +559,7 @@ describe("a challenge", () => {
     expect(server.received).toEqual([])
   })
 
-  it("by an unsigned POST without a body is answered too, with 204 as well", async () => {
+  it("by an unsigned POST without a body is answered too, also with 204", async () => {
     const challenge: WebhookConfig["challenge"] = async ({ query }) => {
       if (query.validationToken === "none") return new Response(null, { status: 204 })
       return query.validationToken === undefined ? undefined : new Response(query.validationToken)
@@ -574,7 +574,7 @@ describe("a challenge", () => {
   it.each([
     ["that nobody answers", undefined],
     ["that is none", () => undefined]
-  ])("by GET %s says that it takes POST", async (_what, challenge) => {
+  ])("by GET %s is answered with the hint to use POST", async (_what, challenge) => {
     const never = vi.fn()
     const response = await get(
       handlerOf({ verify: never, transform: never, ...(challenge && { challenge }) }, "http://127.0.0.1:1"),
@@ -586,7 +586,7 @@ describe("a challenge", () => {
     expect(never).not.toHaveBeenCalled()
   })
 
-  it("with an answer other than a response is refused", async () => {
+  it("that returns something other than a response is an error", async () => {
     const handler = handlerOf({ challenge: () => "1158201444" as never }, "http://127.0.0.1:1")
     expect(await (await get(handler, "")).json()).toMatchObject({ error: { code: "VERIFY_FAILED" } })
   })
@@ -633,7 +633,7 @@ describe("createWebhook", () => {
     expect(() => createWebhook(config as WebhookConfig)).toThrow(ValidationError)
   })
 
-  it("is refused twice under one id", () => {
+  it("is refused for two webhooks with one id", () => {
     const webhook = createWebhook(shop)
     expect(() => serve({ functions: [], webhooks: [webhook, webhook], logger: false })).toThrow(
       /two webhooks/
@@ -641,7 +641,7 @@ describe("createWebhook", () => {
   })
 })
 
-it("no request is lost while the server is down and the sender sends it again", async () => {
+it("no event is lost while the server is down and the sender repeats its request", async () => {
   const earlier = await startEngine({ filename: ":memory:", logger: false, listen: { port: 0 } })
   const port = Number(new URL(earlier.url ?? "").port)
   await earlier.close()
@@ -696,7 +696,7 @@ it("deliveries of several senders with the same id do not collide", async () => 
   ])
 })
 
-it("Stripe's own signatures are verified", async () => {
+it("signatures of Stripe's own library are verified", async () => {
   await using server = await recording()
   const stripe = new Stripe("sk_test_1")
   const secret = "whsec_test"

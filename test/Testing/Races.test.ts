@@ -1,4 +1,4 @@
-/** Allowed differences of a replay: handlers that do not await all of their steps are correct. */
+/** Differences that a replay may have: handlers that do not await all of their steps are correct. */
 import { createFunction, type FunctionHandler, NondeterminismError } from "@ironflow/node"
 import { IronflowFunction, Step } from "@ironflow/node/effect"
 import { createTestEngine, type TestEngineConfig, verify } from "@ironflow/node/test"
@@ -312,7 +312,7 @@ const child = createFunction({ id: "child", triggers: [{ event: "child.wanted" }
   await step.sleep("work", "2h")
 })
 
-/** With replays after every step it ends as without, and every history on the way is that of the function. */
+/** Checks that replays after every step do not change how the run ends, and that every history on the way fits the function. */
 const check = async (fn: Functions[number], fails?: string) => {
   const ended = []
   for (const replayEveryStep of [false, true]) {
@@ -338,7 +338,7 @@ const check = async (fn: Functions[number], fails?: string) => {
   expect(ended[1]).toEqual(ended[0])
 }
 
-describe("a correct handler is not accused: promises", () => {
+describe("no nondeterminism is reported for a correct handler of the Promise API:", () => {
   for (const [shape, handler] of Object.entries(promises)) {
     test(shape, () =>
       check(createFunction(order, handler), shape.startsWith("a run that fails") ? "out of stock" : undefined)
@@ -346,14 +346,14 @@ describe("a correct handler is not accused: promises", () => {
   }
 })
 
-describe("a correct handler is not accused: effects", () => {
+describe("no nondeterminism is reported for a correct handler of the Effect API:", () => {
   for (const [shape, program] of Object.entries(effects)) {
     test(shape, () => check(IronflowFunction.make(order, () => program)))
   }
 })
 
-/** What the replays after every step say of a handler, and what `verify` says of what it has recorded. */
-const accused = async (fn: Functions[number]) => {
+/** The error that replays after every step find in a handler. */
+const findingOf = async (fn: Functions[number]) => {
   await using engine = await createTestEngine({ functions: [fn], replayEveryStep: true })
   const { runIds } = await engine.client.emit("order.placed", {})
   const error: unknown = await engine.runToEnd(runIds[0] ?? "").then(
@@ -364,7 +364,7 @@ const accused = async (fn: Functions[number]) => {
   return error
 }
 
-describe("a time that has passed by the replay", () => {
+describe("sleepUntil a time that has passed when the handler is replayed", () => {
   const at = (hour: number) => new Date(Date.UTC(2020, 0, 1, hour))
   const next = (first: string) => (first === "late" ? "escalate" : "after")
   const functions: Record<string, Functions[number]> = {
@@ -389,7 +389,7 @@ describe("a time that has passed by the replay", () => {
     )
   }
   for (const [api, fn] of Object.entries(functions)) {
-    test(`had not when something else won, or had before it was asked for (${api})`, async () => {
+    test(`still loses when another step had won, and returns at once when its time had passed before the call (${api})`, async () => {
       await using engine = await createTestEngine({ functions: [fn], startAt: at(0), replayEveryStep: true })
       const { runIds } = await engine.client.emit("order.placed", {})
       await engine.advance("2h")
@@ -403,7 +403,7 @@ describe("a time that has passed by the replay", () => {
   }
 })
 
-test("a sleepUntil that has lost an Effect.race loses it in later turns too, after its time", async () => {
+test("a sleepUntil that has lost an Effect.race also loses it in later turns, after its time", async () => {
   const fn = IronflowFunction.make(
     order,
     Effect.fnUntraced(function* () {
@@ -427,13 +427,13 @@ test("a sleepUntil that has lost an Effect.race loses it in later turns too, aft
   })
 })
 
-describe("a real difference is found in a race as well", () => {
+describe("a real difference is found in a race as well:", () => {
   const fast = (step: Parameters<FunctionHandler>[0]["step"]) => step.run("fast", () => 1)
   const slow = (step: Parameters<FunctionHandler>[0]["step"]) => step.run("slow", () => runsIn(50))
 
-  test("a step after it whose name depends on the pass", async () => {
+  test("a step after the race whose name depends on the replay", async () => {
     let passes = 0
-    const error = await accused(
+    const error = await findingOf(
       createFunction(order, async ({ step }) => {
         const name = passes++ === 0 ? "after" : "later"
         await Promise.race([slow(step), fast(step)])
@@ -449,7 +449,7 @@ describe("a real difference is found in a race as well", () => {
 
   test("a loser that is no longer called", async () => {
     let passes = 0
-    const error = await accused(
+    const error = await findingOf(
       createFunction(order, async ({ step }) => {
         const isFirst = passes++ === 0
         await Promise.race([fast(step), ...(isFirst ? [slow(step)] : [])])
@@ -461,7 +461,7 @@ describe("a real difference is found in a race as well", () => {
 
   test("a step that becomes a sleep", async () => {
     let passes = 0
-    const error = await accused(
+    const error = await findingOf(
       createFunction(order, async ({ step }) => {
         const wins = passes++ === 0 ? fast(step) : step.sleep("fast", "1h")
         await Promise.race([slow(step), wins])
@@ -473,7 +473,7 @@ describe("a real difference is found in a race as well", () => {
 
   test("a result of another winner than the recorded one", async () => {
     let passes = 0
-    const error = await accused(
+    const error = await findingOf(
       createFunction(order, async ({ step }) => {
         const isFirst = passes++ === 0
         return Promise.race([slow(step), ...(isFirst ? [] : ["nothing"]), fast(step)])
@@ -484,7 +484,7 @@ describe("a real difference is found in a race as well", () => {
 
   test("an Effect.race that continues with another step", async () => {
     let passes = 0
-    const error = await accused(
+    const error = await findingOf(
       IronflowFunction.make(order, () => {
         const name = passes++ === 0 ? "after" : "later"
         return Effect.race(never("stuck"), run("fast", 2)).pipe(
@@ -495,7 +495,7 @@ describe("a real difference is found in a race as well", () => {
     expect(error.details).toMatchObject({ recorded: { name: "after" }, asked: { name: "later" } })
   })
 
-  test("changed code is reported with its next step, and not with the loser of a race", async () => {
+  test("changed code is reported at its next step, and not at the loser of a race", async () => {
     const define = (last: string) =>
       createFunction(order, async ({ step }) => {
         await Promise.race([fast(step), step.sleep("limit", "1d")])
@@ -515,7 +515,7 @@ describe("a real difference is found in a race as well", () => {
   })
 })
 
-test("a finding belongs to its run only, and is reported once when all are awaited", async () => {
+test("a reported difference belongs to its run only, and is reported once when all runs are awaited", async () => {
   let passes = 0
   const guilty = createFunction(order, async ({ step }) => {
     await step.run(passes++ === 0 ? "first" : "again", () => 1)
