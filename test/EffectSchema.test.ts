@@ -11,11 +11,11 @@ const Zod = z.object({ orderId: z.string() })
 const Native = Schema.Struct({ orderId: Schema.String })
 
 describe("asStandard", () => {
-  it("leaves a Standard Schema of another library as it is", () => {
+  it("leaves a Standard Schema of another library unchanged", () => {
     assert.strictEqual(asStandard(Zod), Zod)
   })
 
-  it("reads dates from JSON by an Effect schema that was made a Standard Schema", () => {
+  it("reads dates from JSON with an Effect schema that was converted to a Standard Schema", () => {
     const at = "2026-01-02T03:04:05.000Z"
     const standard = Schema.toStandardSchemaV1(Schema.Struct({ at: Schema.Date }))
 
@@ -26,7 +26,7 @@ describe("asStandard", () => {
     assert.strictEqual(asStandard(Native), asStandard(Native))
   })
 
-  it("throws what an Effect schema dies of", () => {
+  it("throws the defect of an Effect schema", () => {
     const Broken = Schema.String.pipe(
       Schema.decodeTo(Schema.String, {
         decode: SchemaGetter.transformEffect(() => Effect.die(new Error("broken"))),
@@ -65,7 +65,7 @@ describe("jsonCodec", () => {
     ["nothing, where a Standard Schema takes an object", z.object({}), undefined, {}],
     ["what one has a default for", z.object({ qty: z.number().default(1) }), {}, {}],
     ["what one transforms", z.string().transform((text) => text.length), "abc", "abc"]
-  ])("stores %s, so that it can be read again", (_, schema, data, stored) => {
+  ])("stores %s in a form that can be read again", (_, schema, data, stored) => {
     const encoded = jsonCodec(schema).encode(data, "Data")
 
     assert.deepStrictEqual(encoded, stored)
@@ -98,12 +98,12 @@ describe("jsonCodec", () => {
       { at },
       /at: .* It fits only before it becomes JSON/
     ]
-  ])("refuses what does not fit %s, with the paths", (_, schema, data, message) => {
+  ])("refuses data that does not fit %s, with the paths", (_, schema, data, message) => {
     assert.throws(() => jsonCodec(schema).encode(data, "Data"), SchemaValidationError)
     assert.throws(() => jsonCodec(schema).encode(data, "Data"), message)
   })
 
-  it("refuses what JSON cannot carry", () => {
+  it("refuses values that JSON does not have", () => {
     assert.throws(() => jsonCodec(z.any()).encode({ count: 7n }, "Data"), ValidationError, "count")
   })
 })

@@ -101,7 +101,7 @@ describe("an evaluation that would take long", () => {
       `${hundred}.all(x, cel.bind(y, event.data.a + event.data.a, size(y) > 0))`,
       { a: items(20_000) }
     ]
-  ])("is given up when its budget is spent: %s", (_, expression, data) => {
+  ])("is given up when its budget is used up: %s", (_, expression, data) => {
     const { error, exceeded, matched } = evaluateExpression(expression, over(data))
 
     assert.deepStrictEqual({ exceeded, matched }, { exceeded: true, matched: false }, error)
@@ -121,18 +121,18 @@ describe("an evaluation that would take long", () => {
     ["event.data.s.split(',').size() == 3", { s: `${long},b,c` }, true],
     ["'z' in event.data.a", { a: [...Array<string>(100_000).fill("a"), "z"] }, true],
     ["event.data.n == null", { n: members(20_000) }, false]
-  ])("is no reason to give up what takes little: %s", (expression, data, matched) => {
+  ])("does not include one that takes little time: %s", (expression, data, matched) => {
     assert.deepStrictEqual(evaluateExpression(expression, over(data)), { matched })
   })
 
-  it("does not take from the next", () => {
+  it("does not reduce the budget of the next evaluation", () => {
     assert.isFalse(evaluateExpression(nested(4), over({})).matched)
 
     assert.deepStrictEqual(evaluateExpression(nested(1), over({})), { matched: true })
     assert.isBelow(spent().steps, 1000)
   })
 
-  it("leaves the limit of stack traces as it was", () => {
+  it("leaves the limit of stack traces unchanged", () => {
     const before = Error.stackTraceLimit
 
     evaluateExpression("event.data.no || event.data.a", over({ a: true }))
@@ -141,7 +141,7 @@ describe("an evaluation that would take long", () => {
     assert.strictEqual(Error.stackTraceLimit, before)
   })
 
-  it("names what went wrong in few words, however long what it is about is", () => {
+  it("has a short error, however long its data is", () => {
     const { error = "" } = evaluateExpression("event.data[event.data.s]", over({ s: long }))
 
     assert.match(error, /^No such key: aaa/)
@@ -149,7 +149,7 @@ describe("an evaluation that would take long", () => {
   })
 })
 
-describe("an expression that is compiled", () => {
+describe("a compiled expression", () => {
   it("has types whose names do not double with each loop", () => {
     const text = `[1]${".map(a, {a: a})".repeat(60)}.size() == 1`
 
@@ -158,7 +158,7 @@ describe("an expression that is compiled", () => {
     assert.isBelow(process.memoryUsage().heapUsed - started, 50_000_000)
   })
 
-  it("is not remembered for the names of functions that there are not", () => {
+  it("leaves no memory of unknown functions", () => {
     const environment = bounded()
     const seen: Array<string> = []
     const get = Map.prototype.set
@@ -177,7 +177,7 @@ describe("an expression that is compiled", () => {
   })
 })
 
-it("every function of the library has a price", () => {
+it("every function of the library has a cost", () => {
   const names = new Set(
     plain()
       .getDefinitions()
@@ -191,7 +191,7 @@ it("every function of the library has a price", () => {
 })
 
 // ---------------------------------------------------------------------------------------------------------------------
-// The library's own results
+// The results of the library alone
 // ---------------------------------------------------------------------------------------------------------------------
 
 const plain = () => {
@@ -212,7 +212,7 @@ const bounded = () => {
   return made
 }
 
-/** The same every time (mulberry32). */
+/** A generator of random numbers that depends on its seed only (mulberry32). */
 const chances = (seed: number) => () => {
   seed = (seed + 0x6d2b79f5) | 0
   let t = Math.imul(seed ^ (seed >>> 15), 1 | seed)
@@ -349,12 +349,12 @@ const outcome = (evaluate: () => unknown): unknown => {
   } catch (error) {
     if (error instanceof BudgetExceeded) throw error
     const { summary = String(error) } = error as { readonly summary?: string }
-    // what is inside of lists and maps is named less exactly
+    // our error names types inside lists and maps less precisely
     return { error: summary.replaceAll(/(dyn<)?(list|map).*/g, "$2") }
   }
 }
 
-it.each([1, 2, 3, 4])("an evaluation gives what the library alone gives (seed %d)", (seed) => {
+it.each([1, 2, 3, 4])("an evaluation has the same result as the library alone (seed %d)", (seed) => {
   const library = plain()
   const ours = bounded()
   const { data, expression } = writer(seed)
@@ -365,7 +365,7 @@ it.each([1, 2, 3, 4])("an evaluation gives what the library alone gives (seed %d
     const alone = library.parse(text)
     const counted = ours.parse(text)
     const refused = counted.check().error
-    // what is inside of lists inside of lists is looked at later
+    // our check may find mistakes in lists inside lists later, at evaluation
     if (alone.check().error !== undefined) continue
     assert.isUndefined(refused, text)
     seen.checked++

@@ -1,4 +1,4 @@
-/** Input and results of calls are the same in process and over HTTP. */
+/** Input and results of calls are the same in the process and over HTTP. */
 import { afterAll, assert, beforeAll, describe, it } from "vitest"
 import { type IronflowEngine, startEngine } from "../src/engine.ts"
 import {
@@ -59,7 +59,7 @@ afterAll(async () => {
 
 const connections = () => [["here", engine.client] as const, ["http", remote] as const]
 
-/** What comes of a call: its value, or the code of its error. */
+/** The result of a call, or `refused`. */
 const outcomeOf = async (call: () => Promise<unknown>): Promise<unknown> => {
   try {
     return await call()
@@ -129,7 +129,7 @@ describe("data", () => {
     ]
   ]
   describe.each(keeping)("of %s", (_, call) => {
-    it.each(values)("that is %s is kept as in JSON, and is {} when absent", async (_, given, kept) => {
+    it.each(values)("that is %s is stored as in JSON, and as {} when absent", async (_, given, kept) => {
       for (const [via, client] of connections())
         assert.deepStrictEqual(await call(client, given as never), kept, via)
     })
@@ -181,7 +181,7 @@ describe("data", () => {
     ]
   ]
   describe.each(same)("of %s", (_, call) => {
-    it.each(values)("that is %s comes to the same in both", async (_, given) => {
+    it.each(values)("that is %s has the same result with both connections", async (_, given) => {
       const [here, http] = await Promise.all(
         connections().map(([, client]) => outcomeOf(() => call(client, given as never)))
       )
@@ -190,7 +190,7 @@ describe("data", () => {
     })
   })
 
-  it("of a key that is half a character comes back as it was", async () => {
+  it("of a key that is half of a surrogate pair comes back unchanged", async () => {
     for (const [via, client] of connections()) {
       const bucket = client.kv().bucket("sessions")
       await bucket.put(`half-${via}`, half)
@@ -205,7 +205,7 @@ describe("data", () => {
     [1, "NaN", null],
     [2, "an invalid date", null],
     [3, "undefined", {}]
-  ])("of step.publish (%i) that is %s is what publish makes of it", async (value, _, kept) => {
+  ])("of step.publish (%i) that is %s is stored like that of publish", async (value, _, kept) => {
     const topic = fresh()
     const { runIds } = await engine.client.emit("say", { topic, value })
     await engine.client.waitForRun(runIds[0]!)
@@ -244,7 +244,7 @@ describe("an idempotency key", () => {
       "publish",
       (client, id, data) => client.publish(id, data, { idempotencyKey: "k" })
     ] as (typeof calls)[number]
-  ])("of %s that comes with the members in another order is used for the same data", async (what, call) => {
+  ])("of %s counts for the same data with its fields in another order", async (what, call) => {
     for (const [via, client] of connections()) {
       const one = await call(client, `ordered-${what}-${via}`, first, 1)
       lines.length = 0
@@ -259,7 +259,7 @@ describe("an idempotency key", () => {
     }
   })
 
-  it.each(calls)("of %s that comes with another version is warned of", async (what, call) => {
+  it.each(calls)("of %s that is used with another version causes a warning", async (what, call) => {
     for (const [via, client] of connections()) {
       const one = await call(client, `version-${what}-${via}`, first, 1)
       lines.length = 0
@@ -329,7 +329,7 @@ describe("metadata", () => {
   })
 })
 
-describe("half a character", () => {
+describe("half of a surrogate pair", () => {
   const calls: ReadonlyArray<readonly [string, (client: IronflowClient) => Promise<unknown>]> = [
     ["the name of an event", (client) => client.emit(`order.${half}`, {})],
     ["a topic", (client) => client.publish(`orders${half}`, {})],

@@ -29,7 +29,7 @@ class Receipt {
   }
 }
 
-/** Its one field has no value. */
+/** An object whose only field has no value. */
 class Open {
   note = undefined
 }
@@ -41,7 +41,7 @@ class Closed {
   }
 }
 
-/** An error that says what JSON has of it. */
+/** An error that defines its own form in JSON. */
 class Declined extends Error {
   toJSON() {
     return { why: this.message }
@@ -161,7 +161,7 @@ describe("encodeJson", () => {
     ["a promise that nobody awaited", { user: Promise.resolve(1) }, "$.user is a promise; await it first"],
     ["a cycle", cyclic, "$.items[0].back refers back"],
     ["what toJSON returns", { a: { toJSON: () => ({ n: 1n }) } }, "$.a.n is a BigInt"]
-  ])("refuses %s, naming the path", (_what, value, message) => {
+  ])("refuses %s with an error that names the path", (_what, value, message) => {
     assert.throws(() => encodeJson(value, 'result of step "charge"'), ValidationError)
     assert.throws(
       () => encodeJson(value, 'result of step "charge"'),
@@ -186,12 +186,12 @@ describe("encodeJson", () => {
         }
       }
     ]
-  ])("refuses a value whose %s throws, saying what was thrown", (_what, value) => {
+  ])("refuses a value whose %s throws, and says what was thrown", (_what, value) => {
     assert.throws(() => encodeJson(value, "input"), ValidationError)
     assert.throws(() => encodeJson(value, "input"), 'input cannot be stored: reading it threw "gone"')
   })
 
-  it("allows 100 levels and no more", () => {
+  it("allows 100 levels, and no more", () => {
     assert.strictEqual(encodeJson(nested(100), "value"), JSON.stringify(nested(100)))
     assert.throws(() => encodeJson(nested(101), "value"), LimitExceededError)
     assert.throws(() => encodeJson(nested(100_000), "value"), /101 levels, and the limit is 100 levels/)
@@ -210,11 +210,11 @@ describe("encodeJson", () => {
 })
 
 describe("decodeJson", () => {
-  it("gives undefined for undefined", () => {
+  it("returns undefined for undefined", () => {
     assert.isUndefined(decodeJson(undefined))
   })
 
-  it("keeps __proto__ as a plain member", () => {
+  it("keeps __proto__ as a plain property", () => {
     const value = decodeJson('{"__proto__":{"admin":true}}') as { readonly admin?: boolean }
 
     assert.isTrue(Object.hasOwn(value, "__proto__"))
@@ -237,7 +237,7 @@ describe("small JSON tools", () => {
     assert.strictEqual(byteLength(text), bytes)
   })
 
-  it("safeJsonParse gives the default for text that is no JSON", () => {
+  it("safeJsonParse returns the default for text that is not JSON", () => {
     assert.deepStrictEqual(safeJsonParse('{"a":1}'), { a: 1 })
     assert.isUndefined(safeJsonParse("{"))
     assert.strictEqual(safeJsonParse("{", 7), 7)

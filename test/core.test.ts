@@ -96,14 +96,14 @@ describe("the package @ironflow/core", () => {
   const own = JSON.parse(read("package.json"))
   const thin = JSON.parse(read("packages/core/package.json"))
 
-  it("belongs to the version of @ironflow/node beside it", () => {
+  it("has the version of @ironflow/node", () => {
     assert.strictEqual(thin.name, "@ironflow/core")
     assert.strictEqual(thin.version, own.version)
     assert.deepStrictEqual(thin.peerDependencies, { [own.name]: own.version })
     assert.deepStrictEqual(thin.engines, own.engines)
   })
 
-  it("has nothing of its own: what it exports is what @ironflow/node exports", () => {
+  it("exports only what @ironflow/node exports", () => {
     const entries = Object.entries<Record<string, string>>(thin.exports).filter(
       ([, to]) => typeof to === "object"
     )

@@ -134,7 +134,7 @@ describe("the pages of keys", () => {
 })
 
 describe("the pages of configurations", () => {
-  it("sets, changes, replaces and deletes one", async () => {
+  it("sets, changes, replaces and deletes a configuration", async () => {
     await using it = await empty()
     const look = await kit.look(it.url, { scheme: "dark" })
 

@@ -63,7 +63,7 @@ describe("the page of events", () => {
     await look.picture("event-narrow")
   })
 
-  it("has filters that are in the address", async () => {
+  it("keeps its filters in the address", async () => {
     await using it = await shop()
     await it.client.emit("order.placed", { orderId: "o-1" })
     await it.client.emit("invoice.sent", { invoice: "i-1" })
@@ -175,7 +175,7 @@ describe("the page of events", () => {
     assert.strictEqual(event?.version, 2)
     assert.deepStrictEqual(event?.data, { ...data, orderId: "o-10", more: 1 })
 
-    // the next one begins with the same, and its version
+    // the next event starts with the same data and version
     await look.press("Emit another like it")
     await look.sees("It is stored as version 2 of its data.")
     await look.page.locator("dialog button[type=submit]").click()

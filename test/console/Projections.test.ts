@@ -6,8 +6,8 @@ import { script, visitor } from "./Visitors.ts"
 
 const kit = useConsole()
 
-/** An engine with a worker that runs two projections; `isFixed` says whether the second can take broken orders. */
-const counting = async () => {
+/** An engine with a worker for two projections. `isFixed` says whether the second one accepts broken orders. */
+const startCounting = async () => {
   const server = await kit.serve()
   const client = createClient({ serverUrl: server.url })
   const world = { isFixed: false }
@@ -52,7 +52,7 @@ const confirm = "dialog button[type=submit]"
 
 describe("the pages of projections", () => {
   it("shows the status of each projection, its state and its dead letters", async () => {
-    await using it = await counting()
+    await using it = await startCounting()
     await it.client.emit("order.placed", { customer: "c-1", note: script })
     const { position } = await it.client.emit("order.placed", { customer: "c-2", isBroken: true })
     await it.client.projections.get("order-totals", { after: position! })
@@ -85,8 +85,8 @@ describe("the pages of projections", () => {
     await look.sees("c-2")
   })
 
-  it("pauses, resumes, rebuilds and deletes one", async () => {
-    await using it = await counting()
+  it("pauses, resumes, rebuilds and deletes a projection", async () => {
+    await using it = await startCounting()
     await it.client.emit("order.placed", { customer: "c-1" })
     const look = await kit.look(it.url, { scheme: "dark" })
 

@@ -1,4 +1,4 @@
-/** The page of one run: why it does not move, what it did, and what can be done to it. */
+/** The page of one run: why it waits, what it did, and what a user can do to it. */
 import { execFileSync } from "node:child_process"
 import { mkdtempSync, rmSync, writeFileSync } from "node:fs"
 import path from "node:path"
@@ -46,7 +46,7 @@ describe("the page of a run", () => {
     await look.picture("run-failed-dark")
   })
 
-  it("links to the parent run, and to no event that does not exist", async () => {
+  it("links to the parent run, and not to an event that does not exist", async () => {
     await using shop = await openShop(await kit.serve())
     const parent = await shop.order({ orderId: "o-1" })
     const { runs } = await shop.client.listRuns({ functionId: "print-label" })
@@ -61,7 +61,7 @@ describe("the page of a run", () => {
     assert.match(String(await look.page.evaluate("document.body.innerHTML")), /href="[^"]*events\/evt/)
   })
 
-  it("shows the beginning of a long error, and all of it on request", async () => {
+  it("shows the beginning of a long error, and the rest on request", async () => {
     await using shop = await openShop(await kit.serve())
     const id = await shop.order({ orderId: "o-1", customerId: `${"x".repeat(5000)}end`, fails: true })
     const look = await kit.look(shop.url)

@@ -7,8 +7,8 @@ import { script, visitor } from "./Visitors.ts"
 const kit = useConsole()
 const confirm = "dialog button[type=submit]"
 
-/** An engine with a group that fails for broken events, until that is fixed. */
-const reading = async () => {
+/** An engine with a group that fails for broken events, until the test fixes it. */
+const startReading = async () => {
   const server = await kit.serve()
   const client = createClient({ serverUrl: server.url })
   const sub = createSubscriptionClient({ serverUrl: server.url })
@@ -34,7 +34,7 @@ const reading = async () => {
 
 describe("the pages of topics and groups", () => {
   it("shows the status of groups, their members and dead letters", async () => {
-    await using it = await reading()
+    await using it = await startReading()
     await it.client.emit("order.placed", { orderId: "o-1" })
     await it.client.emit("order.torn", { orderId: "o-2", isBroken: true })
     const look = await kit.look(it.url)
@@ -58,7 +58,7 @@ describe("the pages of topics and groups", () => {
   })
 
   it("pauses, resumes and deletes a group", async () => {
-    await using it = await reading()
+    await using it = await startReading()
     const look = await kit.look(it.url, { scheme: "dark" })
 
     await look.open("topics/groups/order-processors")
