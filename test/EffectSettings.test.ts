@@ -286,9 +286,15 @@ describe("Effect's loggers", () => {
     }).pipe(Effect.scoped, Effect.runPromise))
 
   it.each([
-    ["IRONFLOW_LOG_LEVEL says debug", { IRONFLOW_LOG_LEVEL: "debug" }, undefined, true, true],
-    ["IRONFLOW_LOG_LEVEL says silent", { IRONFLOW_LOG_LEVEL: "silent" }, undefined, false, false],
-    ["MinimumLogLevel is provided, which counts more", { IRONFLOW_LOG_LEVEL: "silent" }, "Debug", true, true],
+    ["IRONFLOW_LOG_LEVEL is debug", { IRONFLOW_LOG_LEVEL: "debug" }, undefined, true, true],
+    ["IRONFLOW_LOG_LEVEL is silent", { IRONFLOW_LOG_LEVEL: "silent" }, undefined, false, false],
+    [
+      "MinimumLogLevel is provided, which takes precedence",
+      { IRONFLOW_LOG_LEVEL: "silent" },
+      "Debug",
+      true,
+      true
+    ],
     ["nothing is configured", {}, undefined, true, false]
   ] as const)("have the lowest level when %s", async (_, values, level, info, debug) => {
     const { layer, lines } = collecting()

@@ -294,11 +294,11 @@ describe("isRetryable", () => {
     ["null", null, true],
     ["undefined", undefined, true],
     ["an object", { a: 1 }, true],
-    ["an object that says false", { retryable: false }, false],
-    ["an object that says true", { retryable: true }, true],
-    ["an object that says something else", { retryable: "no" }, true],
+    ["an object whose `retryable` is false", { retryable: false }, false],
+    ["an object whose `retryable` is true", { retryable: true }, true],
+    ["an object whose `retryable` is not a boolean", { retryable: "no" }, true],
     ["an object whose getter throws", throwing, true],
-    ["an Error that says false", Object.assign(new Error("x"), { retryable: false }), false],
+    ["an Error whose `retryable` is false", Object.assign(new Error("x"), { retryable: false }), false],
     ["a NonRetryableError", new Errors.NonRetryableError("x"), false],
     ["a ValidationError", new Errors.ValidationError("x"), false],
     [
@@ -474,7 +474,7 @@ describe("serializeError and deserializeError", () => {
     ["undefined", undefined, /^undefined$/],
     ["a bigint", 5n, /^5$/],
     ["a function", () => 1, /=> 1/],
-    ["an object in a circle", cyclic, /object Object/],
+    ["an object that refers to itself", cyclic, /object Object/],
     [
       "an object without prototype whose toString is missing",
       Object.create(null, { x: { value: 1n, enumerable: true } }),
@@ -502,9 +502,9 @@ describe("serializeError and deserializeError", () => {
       }),
       /^seen$/
     ],
-    ["an error whose message is no string", Object.assign(new Error(), { message: 5 }), /^$/],
+    ["an error whose message is not a string", Object.assign(new Error(), { message: 5 }), /^$/],
     [
-      "an error with data in a circle",
+      "an error with data that refers to itself",
       Object.assign(new Error("seen"), { cyclic, big: 1n, fn: () => 1 }),
       /^seen$/
     ]
@@ -532,11 +532,11 @@ describe("serializeError and deserializeError", () => {
   it.each<readonly [what: string, damaged: unknown]>([
     ["null", null],
     ["a string", "x"],
-    ["nothing in it", {}],
+    ["an empty object", {}],
     ["fields of other types", { name: 5, message: null, code: 7, cause: "x" }],
     ["invalid data", { name: "StepError", message: "m", data: null }],
     ["invalid errors", { name: "AggregateError", message: "m", data: { errors: [null, 1] } }],
-    ["causes without end", bottomless(100_000)]
+    ["an endless chain of causes", bottomless(100_000)]
   ])("read a damaged stored error without failing: %s", (_what, damaged) => {
     assert.instanceOf(deserializeError(damaged as Errors.SerializedError), Error)
   })

@@ -39,9 +39,9 @@ describe("compileExpression", () => {
 
   it.each([
     ["that does not parse", `${"event.data.a == 1 && ".repeat(180)}event.data.here ==`, "event.data.here =="],
-    ["that is no verdict", `'${"x".repeat(4000)}'`, "it must be true or false"],
+    ["that is not true or false", `'${"x".repeat(4000)}'`, "it must be true or false"],
     ["with `matches`", `event.data.a.matches("${"x".repeat(4000)}")`, "`matches` is not available"],
-    ["with a name that is not there", `${"true && ".repeat(400)}${"y".repeat(600)} == 1`, "at character 3201"]
+    ["with an unknown name", `${"true && ".repeat(400)}${"y".repeat(600)} == 1`, "at character 3201"]
   ])("quotes only the place of the mistake in a long expression %s", (_what, expression, says) => {
     const error = (() => {
       try {

@@ -23,15 +23,15 @@ const long = "a".repeat(400_000)
 
 describe("an evaluation that would take long", () => {
   it.each<readonly [what: string, expression: string, data: unknown]>([
-    ["loops over lists that it writes down", nested(4), {}],
+    ["loops over lists in the expression", nested(4), {}],
     [
-      "loops whose errors are outvoted",
+      "loops whose errors do not decide the result",
       `${hundred}.all(a, ${hundred}.exists(b, ${hundred}.exists(c, 1/0 == 1)))`,
       {}
     ],
     ["errors on both sides of ||", `event.data.a.all(x, x.no == 1 || x.no == 2)`, { a: items(20_000) }],
     ["sums of lists", `size(${Array(40).fill("event.data.a").join(" + ")}) == 0`, { a: items(20_000) }],
-    ["sums of sums of texts", `size(${Array(8).fill("event.data.s").join(" + ")}) == 0`, { s: long }],
+    ["sums of texts", `size(${Array(8).fill("event.data.s").join(" + ")}) == 0`, { s: long }],
     [
       "loops inside loops over data",
       "event.data.a.exists(x, event.data.a.exists(y, x.id == -y.id - 1.0))",
@@ -53,7 +53,7 @@ describe("an evaluation that would take long", () => {
       { a: members(20_000), b: members(20_000) }
     ],
     [
-      "large maps that are walked and left at once",
+      "loops over large maps that end at once",
       `${hundred}.all(x, event.data.a.exists(k, true))`,
       { a: members(20_000) }
     ],
@@ -64,7 +64,7 @@ describe("an evaluation that would take long", () => {
       { a: long, b: `${long.slice(1)}b` }
     ],
     [
-      "order of long texts",
+      "the order of long texts",
       `${hundred}.all(x, event.data.a <= event.data.b)`,
       { a: long, b: `${long.slice(1)}b` }
     ],
@@ -83,8 +83,8 @@ describe("an evaluation that would take long", () => {
     ],
     ["join", "event.data.a.join(event.data.s) == ''", { a: ["a", "b", "c", "d"], s: long }],
     ["lowerAscii", `${hundred}.all(x, event.data.s.lowerAscii() != '')`, { s: long }],
-    ["size of texts", `${hundred}.all(x, size(event.data.s) > 0)`, { s: long }],
-    ["size of maps", `${hundred}.all(x, size(event.data.a) > 0)`, { a: members(20_000) }],
+    ["the size of texts", `${hundred}.all(x, size(event.data.s) > 0)`, { s: long }],
+    ["the size of maps", `${hundred}.all(x, size(event.data.a) > 0)`, { a: members(20_000) }],
     ["bytes", `${hundred}.all(x, size(bytes(event.data.s)) > 0)`, { s: long }],
     ["JSON", "bytes(event.data.s).json() == {}", { s: `[${"1,".repeat(20_000)}1]` }],
     ["durations", "duration(event.data.s) == duration('1s')", { s: "1".repeat(10_000) }],
@@ -95,9 +95,9 @@ describe("an evaluation that would take long", () => {
     ],
     ["lists as keys of maps", `${hundred}.all(x, {event.data.a: 1} != {})`, { a: items(20_000) }],
     ["lists that are looked up in maps", `${hundred}.all(x, !(event.data.a in event))`, { a: items(20_000) }],
-    ["lists as names of members", `${hundred}.exists(x, event[event.data.a])`, { a: items(20_000) }],
+    ["lists as names of fields", `${hundred}.exists(x, event[event.data.a])`, { a: items(20_000) }],
     [
-      "names of its own",
+      "its own names",
       `${hundred}.all(x, cel.bind(y, event.data.a + event.data.a, size(y) > 0))`,
       { a: items(20_000) }
     ]

@@ -96,9 +96,9 @@ describe("createFunction", () => {
     ["white space in the id", { id: "process order" }, /must not contain white space/],
     ["a wildcard in the id", { id: "order.*" }, /must not contain white space, \* or >/],
     ["a very long id", { id: "x".repeat(257) }, /257 characters, and the limit is 256/],
-    ["a name that is no string", { name: 7 }, /"f": `name` must be a string.*got 7/],
+    ["a name that is not a string", { name: 7 }, /"f": `name` must be a string.*got 7/],
     ["no triggers", { triggers: undefined }, /"f": `triggers` must be an array/],
-    ["triggers that are no array", { triggers: { event: "a" } }, /"f": `triggers` must be an array/],
+    ["triggers that are not an array", { triggers: { event: "a" } }, /"f": `triggers` must be an array/],
     ["an empty trigger", { triggers: [{}] }, /"f": `triggers\[0\]` needs `event` or `cron`/],
     [
       "a bad pattern",
@@ -147,24 +147,24 @@ describe("createFunction", () => {
     ],
     ["a bad actor key", { actorKey: "event..a" }, /`actorKey` must be a dotted path/],
     ["an unknown mode", { mode: "both" }, /`mode` must be "push" or "pull", got "both"/],
-    ["a schema that is none", { schema: {} }, /`schema` must be a Standard Schema/],
+    ["an invalid schema", { schema: {} }, /`schema` must be a Standard Schema/],
     ["a secret without a name", { secrets: [""] }, /name of a secret of function "f" must not be empty/],
     [
       "a step timeout of zero",
       { stepTimeout: "0s" },
       /`stepTimeout` of function "f": "0s" is not a positive/
     ],
-    ["a version of nothing", { version: " " }, /`version` must be a string of at most 256 characters/],
+    ["a blank version", { version: " " }, /`version` must be a string of at most 256 characters/],
     ["an unknown versioning", { versioning: "some" }, /`versioning` must be "latest" or "pin", got "some"/],
-    ["no time to keep", { keepRuns: "soon" }, /`keepRuns`/],
+    ["an invalid `keepRuns`", { keepRuns: "soon" }, /`keepRuns`/],
     [
-      "a way to end that is none",
+      "an unknown status in `keepRuns`",
       { keepRuns: { done: "1d" } },
       /has "done", which is not a status of a run that has ended: use completed, failed, cancelled/
     ],
     ["an unknown retention", { recordingRetention: "1y" }, /one of "7d", "30d", "90d", "forever", got "1y"/],
     [
-      "metadata that JSON cannot carry",
+      "metadata that JSON does not have",
       { metadata: { n: 1n } },
       /`metadata` cannot be stored: \$\.n is a BigInt/
     ]

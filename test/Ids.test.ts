@@ -26,7 +26,7 @@ describe("makeIdGenerator", () => {
   })
 
   it.each<readonly [what: string, times: ReadonlyArray<number>]>([
-    ["goes on", [1, 2, 1000, 1_767_225_600_000, 1_767_225_600_001, 2 ** 44]],
+    ["advances", [1, 2, 1000, 1_767_225_600_000, 1_767_225_600_001, 2 ** 44]],
     ["stands still", [5, 5, 5, 5]],
     ["goes back", [1000, 999, 10, 1001, 500]],
     ["has fractions", [10.9, 10.1, 11.5]]

@@ -76,12 +76,12 @@ describe("data", () => {
     ["NaN", Number.NaN, null],
     ["Infinity", Number.POSITIVE_INFINITY, null],
     ["an invalid date", new Date(Number.NaN), null],
-    ["an empty text", "", ""],
+    ["an empty string", "", ""],
     ["zero", 0, 0],
     ["false", false, false],
     ["an empty list", [], []],
     ["an empty object", {}, {}],
-    ["half a character", half, half]
+    ["half of a surrogate pair", half, half]
   ]
   let count = 0
   const fresh = () => `n${++count}`
@@ -163,7 +163,7 @@ describe("data", () => {
       }
     ],
     [
-      "config.set of a member",
+      "config.set of a field",
       async (client, value) => {
         const name = fresh()
         await client.config().set(name, { value })
@@ -306,10 +306,10 @@ describe("metadata", () => {
   }
   const bad = [
     ["a date", new Date(0)],
-    ["an address", new URL("http://localhost/")],
+    ["a URL", new URL("http://localhost/")],
     ["a list", []],
-    ["a text", "x"],
-    ["an object that is a text as JSON", { toJSON: () => "x" }]
+    ["a string", "x"],
+    ["an object that becomes a string in JSON", { toJSON: () => "x" }]
   ] as const
 
   let count = 0
@@ -335,10 +335,10 @@ describe("half of a surrogate pair", () => {
     ["a topic", (client) => client.publish(`orders${half}`, {})],
     ["an entity id", (client) => client.streams.append(half, { name: "a", data: {}, entityType: "order" })],
     ["an entity type", (client) => client.streams.append("o-h", { name: "a", data: {}, entityType: half })],
-    ["an entity id that is read", (client) => client.streams.read(half)],
+    ["the entity id of a read", (client) => client.streams.read(half)],
     ["an idempotency key", (client) => client.emit("order.placed", {}, { idempotencyKey: half })],
     ["a run id", (client) => client.getRun(half)],
-    ["a run id that is waited for", (client) => client.waitForRun(half)],
+    ["the run id of a wait", (client) => client.waitForRun(half)],
     ["the topic of statistics", (client) => client.getTopicStats(half)],
     ["a function id", (client) => client.deleteFunction(half)],
     ["a key", (client) => client.kv().bucket("sessions").put(half, 1)],

@@ -39,9 +39,9 @@ describe("checkShape, for large values,", () => {
 
   it.each<readonly [string, string]>([
     ["numbers of an embedding", list(200_000, (i) => `0.${i}12345`)],
-    ["rows with the same members", list(45_000, row)],
-    ["a text", JSON.stringify('{"a":[1,2,'.repeat(500_000))],
-    ["as many names as there may be", named(jsonNames - 1000)]
+    ["rows with the same fields", list(45_000, row)],
+    ["a string", JSON.stringify('{"a":[1,2,'.repeat(500_000))],
+    ["the greatest number of names", named(jsonNames - 1000)]
   ])("accepts %s", (_name, text) => {
     assert.strictEqual(checkShape("the text", text), text)
   })
@@ -49,7 +49,7 @@ describe("checkShape, for large values,", () => {
   it.each<readonly [string, string, "names" | "values"]>([
     ["values", list(jsonValues + 1, () => "0"), "values"],
     ["lists", list(jsonValues + 1, () => "[]"), "values"],
-    ["lists without an end", "[],".repeat(jsonValues), "values"],
+    ["lists that are not closed", "[],".repeat(jsonValues), "values"],
     ["names in one object", named(jsonNames * 1.2), "names"],
     ["names in many objects", list(jsonNames * 0.6, (i) => `{"a${i}":1,"b${i}":2}`), "names"],
     [

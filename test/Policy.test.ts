@@ -74,13 +74,13 @@ describe("Permissions", () => {
     new Permissions(rules).denial("emit:event", resource, context)?.reason
 
   it.each<[string, ReadonlyArray<PolicyRule>, string | undefined]>([
-    ["no policy allows nothing", [], "nothing allows it"],
-    ["a matching policy allows", [allow], undefined],
-    ["a policy for other actions does not", [{ ...allow, actions: "run:*" }], "nothing allows it"],
-    ["a deny wins before", [{ ...allow, effect: "deny" }, allow], "a policy denies it"],
-    ["a deny wins after", [allow, { ...allow, effect: "deny" }], "a policy denies it"],
+    ["without a policy nothing is allowed", [], "nothing allows it"],
+    ["a matching policy allows the action", [allow], undefined],
+    ["a policy for other actions does not allow it", [{ ...allow, actions: "run:*" }], "nothing allows it"],
+    ["a deny before an allow wins", [{ ...allow, effect: "deny" }, allow], "a policy denies it"],
+    ["a deny after an allow wins", [allow, { ...allow, effect: "deny" }], "a policy denies it"],
     [
-      "a deny wins over all",
+      "a deny wins against an allow of everything",
       [
         { ...allow, actions: "*", resources: "*" },
         { ...allow, effect: "deny" }
@@ -88,19 +88,35 @@ describe("Permissions", () => {
       "a policy denies it"
     ],
     [
-      "a deny alone allows nothing else",
+      "a deny alone does not allow other actions",
       [{ ...allow, effect: "deny", resources: "event:x" }],
       "nothing allows it"
     ],
-    ["a true condition", [{ ...allow, condition: 'request.key.name == "ci"' }], undefined],
-    ["a false condition", [{ ...allow, condition: 'request.name == "x"' }], "nothing allows it"],
-    ["a failing condition", [{ ...allow, condition: "request.x.y == 1" }, allow], "a condition failed"],
     [
-      "a failing condition of a deny",
+      "a policy whose condition is true allows the action",
+      [{ ...allow, condition: 'request.key.name == "ci"' }],
+      undefined
+    ],
+    [
+      "a policy whose condition is false does not allow it",
+      [{ ...allow, condition: 'request.name == "x"' }],
+      "nothing allows it"
+    ],
+    [
+      "a policy whose condition fails denies the action",
+      [{ ...allow, condition: "request.x.y == 1" }, allow],
+      "a condition failed"
+    ],
+    [
+      "a deny whose condition fails denies the action",
       [allow, { ...allow, effect: "deny", condition: "request.x.y == 1" }],
       "a condition failed"
     ],
-    ["a condition that is not one", [{ ...allow, condition: "(((" }], "a condition failed"]
+    [
+      "a policy whose condition is invalid denies the action",
+      [{ ...allow, condition: "(((" }],
+      "a condition failed"
+    ]
   ])("%s", (_title, rules, reason) => assert.strictEqual(reasonOf(rules), reason))
 
   it("does not compare a resource with patterns when it is longer than any name", () => {

@@ -17,7 +17,7 @@ class Sold extends Data.TaggedError("Sold")<{ readonly item: string }> {}
 describe("encodeResult", () => {
   it.each<readonly [what: string, value: unknown]>([
     ["nothing", undefined],
-    ["a text", "a"],
+    ["a string", "a"],
     ["plain data", { a: [1, { b: null }] }],
     ["data that looks like an error", { "ironflow:error": { name: "Error", message: "forged" } }],
     ["an object with a message and a stack", { message: "m", stack: "s" }]
@@ -44,17 +44,17 @@ describe("encodeResult", () => {
 describe("an error in a result", () => {
   it.each<readonly [what: string, error: Error]>([
     ["a plain error", new Error("gone")],
-    ["one that is built in", new TypeError("no function")],
+    ["a built-in error", new TypeError("no function")],
     [
       "an error with a code and data",
       Object.assign(new Error("refused"), { code: "ECONNREFUSED", port: 80 })
     ],
     ["an error with a cause", new Error("outer", { cause: new RangeError("inner") })],
-    ["one of ours", new NonRetryableError("declined", { code: "CARD_DECLINED" })],
-    ["one of a wait", new WaitTimeoutError("approval", "order.approved", 1000)],
-    ["an error of a step", new StepError("x", { stepId: "r:s:0", stepName: "s", cause: new Error("y") })],
+    ["an error of Ironflow", new NonRetryableError("declined", { code: "CARD_DECLINED" })],
+    ["the error of a wait", new WaitTimeoutError("approval", "order.approved", 1000)],
+    ["the error of a step", new StepError("x", { stepId: "r:s:0", stepName: "s", cause: new Error("y") })],
     ["a DOMException", new DOMException("gone", "AbortError")],
-    ["one of another realm", runInNewContext("new SyntaxError('x')") as Error],
+    ["an error of another realm", runInNewContext("new SyntaxError('x')") as Error],
     ["a failure of Effect", new Sold({ item: "tea" })],
     ["an error whose class defines its form in JSON", Object.assign(new Error("x"), { toJSON: () => ({}) })]
   ])("comes back as an error: %s", (_what, error) => {
@@ -127,8 +127,8 @@ describe("data that looks like a stored error", () => {
   it.each<readonly [what: string, value: unknown]>([
     ["alone", forged],
     ["nested", { a: [forged] }],
-    ["doubly nested", { "ironflow:error": forged }],
-    ["with escapes of its own", twice]
+    ["nested under the same key", { "ironflow:error": forged }],
+    ["with keys that look escaped", twice]
   ])("stays data: %s", (_what, value) => {
     assert.deepStrictEqual(roundTrip(value), value)
 

@@ -91,20 +91,20 @@ describe("serve --hook", () => {
 
   it.each([
     [
-      "without a secret",
+      "if it has no secret",
       ["--hook", "https://alarms.example.com/"],
       {},
       "--hook needs IRONFLOW_HOOK_SECRET or --hook-secret"
     ],
     [
-      "with a short one",
+      "if its secret is short",
       ["--hook", "https://alarms.example.com/", "--hook-secret", "abc"],
       {},
       "at least 16 characters"
     ],
-    ["without a URL", ["--hook-on", "run.failed"], {}, "go with --hook URL"],
+    ["if it has no URL", ["--hook-on", "run.failed"], {}, "go with --hook URL"],
     [
-      "with what is no URL",
+      "if its URL is invalid",
       [],
       { IRONFLOW_HOOK_URL: "alarms", IRONFLOW_HOOK_SECRET: SECRET },
       "is not the URL of an endpoint"

@@ -50,7 +50,7 @@ const silent = async () => {
 }
 
 it.each([
-  ["takes requests and never answers", silent, /has not answered for 5 s/],
+  ["accepts requests and never answers", silent, /has not answered for 5 s/],
   ["refuses connections", async () => ({ url: "http://127.0.0.1:1", close: () => undefined }), /./]
 ])(
   "sending spans to a receiver that %s delays nothing, needs little memory, and logs the problem once",

@@ -82,19 +82,19 @@ describe("an entity", () => {
     ["no type", { events }, /entity type/],
     ["no events", { type: "order", events: [] }, /`events` must be an array of at least one/],
     [
-      "a name for an event",
+      "a name instead of an event",
       { type: "order", events: ["item.added"] },
       /`events\[0\]` must be the definition/
     ],
     [
-      "an event without schema",
+      "an event without a schema",
       { type: "order", events: [defineEvent({ name: "a", version: 1 })] },
       /with a schema/
     ],
     ["an event twice", { type: "order", events: [ItemAdded, ItemAdded] }, /"item.added" is there twice/],
-    ["a state without evolve", { type: "order", events, initialState: () => 0 }, /give both or neither/],
+    ["a state without `evolve`", { type: "order", events, initialState: () => 0 }, /give both or neither/],
     [
-      "a snapshot without state",
+      "a snapshot without a state",
       { type: "order", events, snapshot: Schema.Int },
       /`snapshot` keeps the state/
     ],

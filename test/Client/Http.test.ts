@@ -114,7 +114,7 @@ describe("the client of a server", () => {
       result: { runIds: ["run_1"], eventId: "evt_1" }
     },
     {
-      name: "emit of an event that matched nothing",
+      name: "emit of an event that starts nothing",
       call: (client) => client.emit("order.placed", undefined),
       line: `POST ${service}/Trigger`,
       sent: { event: "order.placed", data: {} },
@@ -176,7 +176,7 @@ describe("the client of a server", () => {
       }
     },
     {
-      name: "getRun, where `state` says more than `status`",
+      name: "getRun, whose `state` is more exact than its `status`",
       call: async (client) => (await client.getRun("run_1")).status,
       line: `POST ${service}/GetRun`,
       reply: { body: { ...wireRun, status: "RUN_STATUS_RUNNING", state: "compensating" } },
@@ -198,7 +198,7 @@ describe("the client of a server", () => {
       result: { runs: [run], totalCount: 7, nextCursor: "c" }
     },
     {
-      name: "listRuns without any",
+      name: "listRuns without any runs",
       call: (client) => client.listRuns(),
       line: `POST ${service}/ListRuns`,
       sent: {},
@@ -324,7 +324,7 @@ describe("the client of a server", () => {
       ]
     },
     {
-      name: "listWorkers without any",
+      name: "listWorkers without any workers",
       call: (client) => client.listWorkers(),
       line: "GET /api/v1/workers",
       reply: { body: {} },
@@ -502,7 +502,7 @@ describe("the client of a server", () => {
       { name: "RunNotFoundError", code: "RUN_NOT_FOUND", retryable: false, message: /no such run/ }
     ],
     [
-      "a page in place of JSON",
+      "a page instead of JSON",
       { status: 200, body: "<html>" },
       {
         name: "InvalidResponseError",
@@ -512,7 +512,7 @@ describe("the client of a server", () => {
       }
     ],
     [
-      "JSON that is no run",
+      "JSON that is not a run",
       { status: 200, body: [] },
       {
         name: "InvalidResponseError",
@@ -700,9 +700,9 @@ describe("retries and timeouts of the client", () => {
 
   it.effect.each<[string, (client: ClientApi<EffectKind>) => Effect.Effect<unknown, unknown>, number]>([
     ["emit without an idempotency key", (client) => client.emit("order.placed", {}), 1],
-    ["emit with one", (client) => client.emit("order.placed", {}, { idempotencyKey: "k" }), 3],
+    ["emit with an idempotency key", (client) => client.emit("order.placed", {}, { idempotencyKey: "k" }), 3],
     ["publish without an idempotency key", (client) => client.publish("orders", {}), 1],
-    ["publish with one", (client) => client.publish("orders", {}, { idempotencyKey: "k" }), 3],
+    ["publish with an idempotency key", (client) => client.publish("orders", {}, { idempotencyKey: "k" }), 3],
     ["cancelRun", (client) => client.cancelRun("run_1"), 1],
     ["patchStep", (client) => client.patchStep("run_1:charge:0", 1), 1],
     ["health", (client) => client.health(), 1],
@@ -777,17 +777,21 @@ describe("retries and timeouts of the client", () => {
 describe("createClient", () => {
   it.each<[string, Parameters<typeof createClient>[0], RegExp]>([
     [
-      "a URL that is none",
+      "an invalid URL",
       { serverUrl: "localhost 9123" },
       /"localhost 9123" is not acceptable: it is not a URL/
     ],
     ["another scheme", { serverUrl: "ws://localhost:9123" }, /its scheme is "ws"/],
     ["a host without a scheme", { serverUrl: "localhost:9123" }, /its scheme is "localhost"/],
     ["a query", { serverUrl: "http://localhost:9123?x=1" }, /query or a fragment/],
-    ["no time", { timeout: 0 }, /`timeout` must be a positive number/],
+    ["a timeout of zero", { timeout: 0 }, /`timeout` must be a positive number/],
     ["a key with a line break", { apiKey: "secret\nkey" }, /`apiKey` must be a string of printable ASCII/],
     ["a blank environment", { environment: " " }, /environment must not be empty or blank/],
-    ["an environment that no header can carry", { environment: "größe" }, /must be of ASCII characters/]
+    [
+      "an environment that does not fit into a header",
+      { environment: "größe" },
+      /must be of ASCII characters/
+    ]
   ])("given %s, throws at once", (_, config, message) => {
     assert.throws(() => createClient(config), ValidationError, message)
   })

@@ -129,7 +129,11 @@ describe("the client of an engine of this package", () => {
 
   it.each<[string, (client: IronflowClient) => Promise<unknown>, RegExp]>([
     ["an empty idempotency key", (c) => c.emit("order.new", {}, { idempotencyKey: "" }), /idempotency key/],
-    ["an empty key of a message", (c) => c.publish("news", {}, { idempotencyKey: "" }), /idempotency key/],
+    [
+      "an empty idempotency key of a message",
+      (c) => c.publish("news", {}, { idempotencyKey: "" }),
+      /idempotency key/
+    ],
     ["version 0", (c) => c.emit("order.new", {}, { version: 0 }), /version of event "order.new"/],
     ["a limit of 0", (c) => c.listRuns({ limit: 0 }), /from 1 to 1000, got 0/],
     ["an empty step to retry", (c) => c.retryRun("run_1", ""), /has no step ""/],
@@ -282,28 +286,28 @@ describe("the client of an engine of this package", () => {
     ["getRun", (client) => client.getRun("run_none"), Errors.RunNotFoundError, "RUN_NOT_FOUND"],
     ["getRunAudit", (client) => client.getRunAudit("run_none"), Errors.RunNotFoundError, "RUN_NOT_FOUND"],
     ["explain", (client) => client.explain("run_none"), Errors.RunNotFoundError, "RUN_NOT_FOUND"],
-    ["explain of nothing", (client) => client.explain(""), Errors.ValidationError, "VALIDATION_ERROR"],
+    ["explain without an id", (client) => client.explain(""), Errors.ValidationError, "VALIDATION_ERROR"],
     ["waitForRun", (client) => client.waitForRun("run_none"), Errors.RunNotFoundError, "RUN_NOT_FOUND"],
     ["getRunSteps", (client) => client.getRunSteps("run_none"), Errors.RunNotFoundError, "RUN_NOT_FOUND"],
     ["cancelRun", (client) => client.cancelRun("run_none"), Errors.RunNotFoundError, "RUN_NOT_FOUND"],
     ["resumeRun", (client) => client.resumeRun("run_none"), Errors.RunNotFoundError, "RUN_NOT_FOUND"],
     ["patchStep", (client) => client.patchStep("run_none:a:0", 1), Errors.RunNotFoundError, "RUN_NOT_FOUND"],
-    ["emit of nothing", (client) => client.emit("", {}), Errors.ValidationError, "VALIDATION_ERROR"],
+    ["emit without a name", (client) => client.emit("", {}), Errors.ValidationError, "VALIDATION_ERROR"],
     [
-      "emit of too much",
+      "emit of too much data",
       (client) => client.emit("order.placed", "x".repeat(1024 * 1024)),
       Errors.LimitExceededError,
       "LIMIT_EXCEEDED"
     ],
     ["listRuns", (client) => client.listRuns({ limit: 5000 }), Errors.ValidationError, "VALIDATION_ERROR"],
     [
-      "listRuns by another word",
+      "listRuns with an unknown status",
       (client) => client.listRuns({ status: "lost" as never }),
       Errors.ValidationError,
       "VALIDATION_ERROR"
     ],
     [
-      "waitForRun, never",
+      "waitForRun with a negative timeout",
       (client) => client.waitForRun("run_none", { timeout: -1 }),
       Errors.ValidationError,
       "VALIDATION_ERROR"

@@ -36,8 +36,8 @@ it.each([
   ["base64 of JSON", Buffer.from('{"a":1}').toString("base64"), { a: 1 }],
   ["base64 of text", Buffer.from("plain").toString("base64"), "plain"],
   ["base64 of bytes", bytes(255, 0), new Uint8Array([255, 0])],
-  ["text that is no base64", "not base64!", "not base64!"],
-  ["JSON itself", { a: 1 }, { a: 1 }]
+  ["text that is not base64", "not base64!", "not base64!"],
+  ["plain JSON", { a: 1 }, { a: 1 }]
 ])("%s is read correctly", async (_, value, expected) => {
   answer = {
     status: 200,
@@ -48,8 +48,8 @@ it.each([
 })
 
 it.each([
-  ["says nothing of the revision", { error: "precondition failed" }, undefined],
-  ["says the revision in words", { error: "wrong last sequence: 12" }, 12]
+  ["does not name the revision", { error: "precondition failed" }, undefined],
+  ["names the revision in its message", { error: "wrong last sequence: 12" }, 12]
 ])("a 412 that %s is a conflict", async (_, body, actual) => {
   answer = { status: 412, body }
 

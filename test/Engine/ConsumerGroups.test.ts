@@ -440,14 +440,18 @@ it.effect.each<readonly [string, object, string | RegExp]>([
   ["a bad filter", { ...news, filter: "event.data.(" }, /event\.data\.\(/],
   ["a bad ack mode", { ...news, ackMode: "later" }, /`ackMode` must be one of auto, manual, not "later"/],
   ["dropping", { ...news, backpressure: "drop" }, /`backpressure` must be one of buffer, block, not "drop"/],
-  ["no room at all", { ...news, maxInflight: 0 }, /`maxInflight` must be an integer from 1 to 1000, not 0/],
+  [
+    "no deliveries at all",
+    { ...news, maxInflight: 0 },
+    /`maxInflight` must be an integer from 1 to 1000, not 0/
+  ],
   ["a fraction", { ...news, maxRedeliveries: 1.5 }, /from 0 to 1000, not 1\.5/],
   ["a long delay", { ...news, redeliverDelayMs: 1e9 }, /from 0 to 86400000/],
   ["a small buffer", { ...news, buffer: { maxBytes: 1 } }, /`buffer\.maxBytes` must be an integer from 1024/],
-  ["no buffer", { ...news, buffer: 5 }, /`buffer` must be an object/],
+  ["an invalid buffer", { ...news, buffer: 5 }, /`buffer` must be an object/],
   ["null", { ...news, maxInflight: null }, /not null/],
-  ["metadata that is none", { ...news, metadata: "x" }, /must be an object/],
-  ["much metadata", { ...news, metadata: { x: "x".repeat(16_384) } }, /16384 bytes|allowed/]
+  ["invalid metadata", { ...news, metadata: "x" }, /must be an object/],
+  ["too much metadata", { ...news, metadata: { x: "x".repeat(16_384) } }, /16384 bytes|allowed/]
 ])("%s: refused", ([, config, message]) =>
   Effect.gen(function* () {
     const groups = yield* ConsumerGroups

@@ -841,9 +841,9 @@ describe("the client", () => {
   > = [
     ["emit without a name", (client) => client.emit("", {}), /event name/],
     ["emit of a pattern", (client) => client.emit("order.*", {}), /wildcards/],
-    ["emit of a name that is no text", (client) => client.emit(wrong(7), {}), /event name/],
+    ["emit of a name that is not a string", (client) => client.emit(wrong(7), {}), /event name/],
     [
-      "emit of data in a circle",
+      "emit of data that refers to itself",
       (client) => client.emit("order.placed", cyclic),
       /data of event "order.placed"/
     ],
@@ -855,7 +855,7 @@ describe("the client", () => {
       /version/
     ],
     [
-      "emit with metadata that is no object",
+      "emit with metadata that is not an object",
       (client) => client.emit("order.placed", {}, { metadata: wrong("m") }),
       /metadata/
     ],
@@ -871,26 +871,38 @@ describe("the client", () => {
     ["getRunSteps without an id", (client) => client.getRunSteps(wrong(undefined)), /run id/],
     ["explain without an id", (client) => client.explain(wrong(undefined)), /run id/],
     ["waitForRun without an id", (client) => client.waitForRun(wrong(undefined)), /run id/],
-    ["waitForRun for less than nothing", (client) => client.waitForRun("run_1", { timeout: -1 }), /timeout/],
-    ["waitForRun for no time", (client) => client.waitForRun("run_1", { timeout: Number.NaN }), /timeout/],
-    ["listRuns of none", (client) => client.listRuns({ limit: 0 }), /1 to 1000/],
-    ["listRuns of too many", (client) => client.listRuns({ limit: 1001 }), /1 to 1000/],
-    ["listRuns of a half", (client) => client.listRuns({ limit: 1.5 }), /1 to 1000/],
     [
-      "listRuns of a status that is none",
+      "waitForRun with a negative timeout",
+      (client) => client.waitForRun("run_1", { timeout: -1 }),
+      /timeout/
+    ],
+    [
+      "waitForRun with a timeout that is not a number",
+      (client) => client.waitForRun("run_1", { timeout: Number.NaN }),
+      /timeout/
+    ],
+    ["listRuns with a limit of zero", (client) => client.listRuns({ limit: 0 }), /1 to 1000/],
+    ["listRuns with too large a limit", (client) => client.listRuns({ limit: 1001 }), /1 to 1000/],
+    ["listRuns with a fraction as its limit", (client) => client.listRuns({ limit: 1.5 }), /1 to 1000/],
+    [
+      "listRuns with an unknown status",
       (client) => client.listRuns({ status: wrong("gone") }),
       /gone.*pending/
     ],
-    ["listRuns from a cursor that is none", (client) => client.listRuns({ cursor: "page 2" }), /nextCursor/],
+    ["listRuns with an invalid cursor", (client) => client.listRuns({ cursor: "page 2" }), /nextCursor/],
     ["cancelRun without an id", (client) => client.cancelRun(wrong(undefined)), /run id/],
     ["pauseRun without an id", (client) => client.pauseRun(wrong(null)), /run id/],
     ["resumeRun without an id", (client) => client.resumeRun(wrong(7)), /run id/],
     ["retryRun without an id", (client) => client.retryRun(wrong({})), /run id/],
-    ["retryRun from a step that is no text", (client) => client.retryRun("run_1", wrong(7)), /step/],
+    ["retryRun from a step that is not a string", (client) => client.retryRun("run_1", wrong(7)), /step/],
     ["patchStep without an id", (client) => client.patchStep(wrong(undefined), 1), /step id/],
-    ["patchStep of a name", (client) => client.patchStep("charge", 1), /getRunSteps/],
-    ["patchStep with a circle", (client) => client.patchStep("run_1:charge:0", cyclic), /output for step/],
-    ["patchStep with too much", (client) => client.patchStep("run_1:charge:0", big.repeat(5)), /4194304/]
+    ["patchStep with the name of a step", (client) => client.patchStep("charge", 1), /getRunSteps/],
+    [
+      "patchStep with data that refers to itself",
+      (client) => client.patchStep("run_1:charge:0", cyclic),
+      /output for step/
+    ],
+    ["patchStep with too much data", (client) => client.patchStep("run_1:charge:0", big.repeat(5)), /4194304/]
   ]
   for (const [what, call, says] of refusals) {
     engineTest(`${what} is refused and changes nothing`, (spy) =>

@@ -88,7 +88,7 @@ const kept: { readonly [why: string]: ReadonlyArray<string> } = {
     "meta.name",
     "meta.value"
   ],
-  "what code says": [
+  "given in the code of users": [
     "functions.id",
     "functions.registration",
     "functions.hash",
@@ -111,18 +111,18 @@ const kept: { readonly [why: string]: ReadonlyArray<string> } = {
     "projections.events",
     "projections.partition_key"
   ],
-  "ids of entities and names of keys are no data: docs/erasing.md": [
+  "ids of entities and names of keys are not data: docs/erasing.md": [
     "events.entity_id",
     "events.entity_type",
     "streams.entity_id",
     "streams.entity_type",
     "kv_entries.key"
   ],
-  "made of events, and made anew by a rebuild": [
+  "made from events, and made again by a rebuild": [
     "projection_states.partition_key",
     "projection_states.state"
   ],
-  "what operators have written": [
+  "written by operators": [
     "functions.paused_by",
     "functions.pause_reason",
     "kv_buckets.name",
@@ -145,7 +145,7 @@ const kept: { readonly [why: string]: ReadonlyArray<string> } = {
     "secrets.name",
     "secrets.sealed"
   ],
-  "keys, policies and who has done what": [
+  "keys, policies and the audit": [
     "orgs.id",
     "orgs.name",
     "roles.id",

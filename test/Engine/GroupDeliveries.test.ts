@@ -424,8 +424,8 @@ it.effect.each<readonly [string, unknown, number]>([
   ["is honoured", new RetryAfterError("busy", "700ms"), 700],
   ["wins when it is longer", new RetryAfterError("busy", "20s"), 20_000],
   ["is honoured on any error", Object.assign(new Error("busy"), { retryAfter: "2" }), 2000],
-  ["is a day at most", new RetryAfterError("busy", "3d"), 86_400_000],
-  ["counts as none when it is no delay", Object.assign(new Error("busy"), { retryAfter: "soon" }), 5000]
+  ["is shortened to a day", new RetryAfterError("busy", "3d"), 86_400_000],
+  ["is ignored when it is invalid", Object.assign(new Error("busy"), { retryAfter: "soon" }), 5000]
 ])("a delay that an error asks for in a group %s", ([, error, delayMs]) =>
   Effect.gen(function* () {
     yield* begin()
@@ -627,9 +627,9 @@ it.effect("the auto mode of a legacy client still settles each event as it is se
 
 it.effect.each<readonly [string, object, object, RegExp]>([
   ["a short ackWait", { ackWait: 10 }, {}, /`ackWait` must be from 1 second to 24 hours, not 10/],
-  ["a long one", { ackWait: "25h" }, {}, /`ackWait` must be from 1 second to 24 hours/],
-  ["one that is none", { ackWait: "soon" }, {}, /Invalid `ackWait`: "soon" is not a duration/],
-  ["no room", {}, { capacity: 0 }, /`capacity` must be an integer from 1 to 1000, not 0/]
+  ["a long ackWait", { ackWait: "25h" }, {}, /`ackWait` must be from 1 second to 24 hours/],
+  ["an invalid ackWait", { ackWait: "soon" }, {}, /Invalid `ackWait`: "soon" is not a duration/],
+  ["a capacity of zero", {}, { capacity: 0 }, /`capacity` must be an integer from 1 to 1000, not 0/]
 ])("%s is refused", ([, options, more, message]) =>
   Effect.gen(function* () {
     const peer = new Peer(yield* Engine.Engine)

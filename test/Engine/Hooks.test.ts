@@ -280,7 +280,7 @@ describe("a hook", () => {
 
   it.each([
     [
-      "whose name does not resolve",
+      "whose host does not resolve",
       "https://hooks.invalid/",
       "cannot be called now: its name does not resolve"
     ],
@@ -294,21 +294,21 @@ describe("a hook", () => {
   })
 
   it.each([
-    ["no array", "https://shop.example.com", "`hooks` must be an array"],
+    ["hooks that are not an array", "https://shop.example.com", "`hooks` must be an array"],
     ["no URL", [{ secret: SECRET }], "is not the URL of an endpoint"],
     [
-      "credentials in it",
+      "credentials in its URL",
       [{ url: "https://a:b@shop.example.com", secret: SECRET }],
       "neither credentials nor a fragment"
     ],
     ["a short secret", [{ url: "https://shop.example.com", secret: "abc" }], "at least 16 characters"],
     [
-      "no event that there is",
+      "an unknown event",
       [{ url: "https://shop.example.com", secret: SECRET, on: ["run.lost"] }],
       "`on` must be an array of"
     ],
     [
-      "one twice",
+      "the same URL twice",
       [
         { url: "https://shop.example.com", secret: SECRET },
         { url: "https://shop.example.com", secret: SECRET }

@@ -283,26 +283,22 @@ describe("onFailure", () => {
 
   it.each([
     [
-      "what is no handler",
+      "a string instead of a handler",
       { onFailure: "mail" },
       "`onFailure` must be a function, or an object such as { handler, retry }"
     ],
     [
-      "an object without one",
+      "an object without a handler",
       { onFailure: { retry } },
       "`onFailure` must be a function, or an object such as"
     ],
     [
-      "a retry that is none",
+      "an invalid retry policy",
       { onFailure: { handler: String, retry: { maxAttempts: 0 } } },
       "charge/on-failure"
     ],
     ["an id that is too long", { id: "x".repeat(250), onFailure: String }, "at most 245 characters"],
-    [
-      "an option that it does not have",
-      { onFailure: { handler: String, retrys: {} } },
-      "did you mean `retry`?"
-    ]
+    ["a misspelled option", { onFailure: { handler: String, retrys: {} } }, "did you mean `retry`?"]
   ])("refuses %s", (_, given, message) => {
     const config = { id: "charge", triggers, ...given } as unknown as Parameters<typeof createFunction>[0]
     expect(() => createFunction(config, () => undefined)).toThrow(message)

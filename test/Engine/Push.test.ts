@@ -131,7 +131,7 @@ describe("registering", () => {
   })
 
   it.each([
-    ["no URL", "shop", 400, /not the URL of an endpoint/],
+    ["an invalid URL", "shop", 400, /not the URL of an endpoint/],
     ["another scheme", "ftp://shop.example.com", 400, /not the URL of an endpoint/],
     ["credentials", "http://a:b@shop.example.com/", 400, /credentials/]
   ])("refuses %s", async (_what, url, status, message) => {
@@ -150,7 +150,7 @@ describe("registering", () => {
           .end('{"error":{"message":"The signature is wrong","code":"SIGNATURE_INVALID"}}'),
       /answered 401: The signature is wrong/
     ],
-    ["nothing there", (_, response) => response.writeHead(404).end("<html>"), /answered 404/],
+    ["no handler", (_, response) => response.writeHead(404).end("<html>"), /answered 404/],
     [
       "a redirect",
       (_, response) => response.writeHead(302, { location: "http://127.0.0.1:1/" }).end(),
@@ -170,7 +170,7 @@ describe("registering", () => {
   })
 
   it.each([
-    ["no function", '{"type":"description","capabilities":{"turns":1},"functions":[7]}'],
+    ["an invalid function", '{"type":"description","capabilities":{"turns":1},"functions":[7]}'],
     [
       "a function without an id",
       '{"type":"description","capabilities":{"turns":1},"functions":[{"codeHash":"a","secrets":[],"triggers":[]}]}'
@@ -338,10 +338,10 @@ describe("an endpoint", () => {
   it.each<readonly [string, (response: http.ServerResponse, request: http.IncomingMessage) => unknown]>([
     ["breaks off", (_, request) => request.socket.destroy()],
     ["fails", (response) => response.writeHead(500).end("oops")],
-    ["answers no JSON", (response) => response.end("ok")],
-    ["answers ops that are none", (response) => response.end('{"type":"turn","ops":[{"_tag":"Win"}]}')],
-    ["answers without an end", (response) => response.end('{"type":"turn","ops":[]}')],
-    ["answers more than it may", (response) => response.end(" ".repeat(200_000))],
+    ["does not answer with JSON", (response) => response.end("ok")],
+    ["answers with invalid ops", (response) => response.end('{"type":"turn","ops":[{"_tag":"Win"}]}')],
+    ["answers with a turn that does not end", (response) => response.end('{"type":"turn","ops":[]}')],
+    ["answers with too much data", (response) => response.end(" ".repeat(200_000))],
     ["does not answer in time", () => undefined],
     [
       "does not know the function",
@@ -884,10 +884,10 @@ const nested = (levels: number): string => "[".repeat(levels) + "]".repeat(level
 describe("an invalid answer", () => {
   it.each([
     ["null", "null"],
-    ["ops that are no list", '{"type":"turn","ops":{"toString":1}}'],
-    ["an op of no kind", '{"type":"turn","ops":[{"_tag":{"toString":1}}]}'],
-    ["an output that is no text", '{"type":"turn","ops":[{"_tag":"Complete","output":{"toString":1}}]}'],
-    ["an error that is none", '{"type":"turn","ops":[{"_tag":"Fail","error":{"toString":1}}]}']
+    ["ops that are not an array", '{"type":"turn","ops":{"toString":1}}'],
+    ["an op without a valid kind", '{"type":"turn","ops":[{"_tag":{"toString":1}}]}'],
+    ["an output that is not a string", '{"type":"turn","ops":[{"_tag":"Complete","output":{"toString":1}}]}'],
+    ["an invalid error", '{"type":"turn","ops":[{"_tag":"Fail","error":{"toString":1}}]}']
   ])("costs a turn, and the run continues: %s", async (_what, answer) => {
     let turns = 0
     const server = await endpoint(

@@ -101,7 +101,7 @@ const kinds: ReadonlyArray<
   ],
   ["error, of failed runs", { by: "error" }, [["card of … is declined", 3]]],
   [
-    "error, of others too",
+    "error, of completed runs too",
     { by: "error", status: ["failed", "completed"], functionId: "charge" },
     [
       [undefined, 3],
@@ -127,7 +127,7 @@ const kinds: ReadonlyArray<
     ]
   ],
   [
-    "what no function is found by",
+    "an attribute by which the function cannot be searched",
     { by: "event.data.customerId", functionId: "post" },
     [
       ["c-2", 3],
@@ -136,7 +136,7 @@ const kinds: ReadonlyArray<
     ]
   ],
   [
-    "what some are found by, as filters find them",
+    "an attribute by which some of the functions can be searched, like a filter",
     { by: "event.data.customerId", functionId: ["charge", "post", "child"] },
     [
       [undefined, 8],
@@ -145,7 +145,7 @@ const kinds: ReadonlyArray<
     ]
   ],
   [
-    "with an expression",
+    "function, with an expression",
     { by: "function", where: "event.data.customerId == 'c-1'" },
     [
       ["charge", 2],
@@ -154,7 +154,7 @@ const kinds: ReadonlyArray<
     ]
   ],
   [
-    "with an attribute",
+    "status, with an attribute",
     { by: "status", attributes: { "event.data.customerId": "c-2" } },
     [
       ["completed", 2],
@@ -162,7 +162,7 @@ const kinds: ReadonlyArray<
     ]
   ],
   [
-    "with the name of an event",
+    "function, with the name of an event",
     { by: "function", eventName: "order.placed" },
     [
       ["charge", 6],
@@ -170,7 +170,7 @@ const kinds: ReadonlyArray<
     ]
   ],
   [
-    "with an error",
+    "attribute, with an error",
     { by: "event.data.customerId", functionId: "charge", error: "DECLINED" },
     [
       ["c-1", 2],

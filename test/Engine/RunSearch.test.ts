@@ -120,11 +120,11 @@ const kinds: ReadonlyArray<readonly [string, () => ListRunsOptions, ReadonlyArra
     () => ({ functionId: ["ship", "process-order"] }),
     ["o-5", "ship", "o-4", "o-3", "o-2", "o-1"]
   ],
-  ["a function that nobody has", () => ({ functionId: ["ship", "absent"] }), ["ship"]],
+  ["several functions, one of them unknown", () => ({ functionId: ["ship", "absent"] }), ["ship"]],
   ["several statuses", () => ({ status: ["failed", "waiting"] }), ["o-5", "o-3", "o-2"]],
   ["statuses of ended runs", () => ({ status: ["failed", "cancelled"] }), ["o-5", "o-2"]],
   [
-    "statuses, completed among them",
+    "several statuses, one of them completed",
     () => ({ status: ["completed", "failed"], functionId: "process-order" }),
     ["o-5", "o-4", "o-2", "o-1"]
   ],
@@ -156,9 +156,9 @@ const kinds: ReadonlyArray<readonly [string, () => ListRunsOptions, ReadonlyArra
     ["o-5", "o-2"]
   ],
   ["an entity", () => ({ entityId: "order-5", functionId: "process-order" }), ["o-5"]],
-  ["an entity that nobody has", () => ({ entityId: "order-6" }), []],
+  ["an unknown entity", () => ({ entityId: "order-6" }), []],
   ["an idempotency key", () => ({ idempotencyKey: "key-2" }), ["no-2", "o-2"]],
-  ["an error, in letters of either case", () => ({ error: "card of ADA was" }), ["o-2"]],
+  ["an error, in upper or lower case", () => ({ error: "card of ADA was" }), ["o-2"]],
   ["an error with signs in it", () => ({ error: '100% "no' }), ["o-5", "o-2"]],
   ["the code of an error's cause", () => ({ error: "declined", createdFrom: at["o-3"]! }), ["o-5"]],
   ["an attribute", () => ({ attributes: { "event.data.orderId": "o-3" } }), ["o-3"]],
@@ -174,7 +174,7 @@ const kinds: ReadonlyArray<readonly [string, () => ListRunsOptions, ReadonlyArra
     ["o-1"]
   ],
   [
-    "attributes that are not together",
+    "attributes that no run has together",
     () => ({ attributes: { "event.data.orderId": "o-2", "event.data.express": true } }),
     []
   ],
@@ -184,17 +184,17 @@ const kinds: ReadonlyArray<readonly [string, () => ListRunsOptions, ReadonlyArra
     []
   ],
   [
-    "where, of the event",
+    "an expression on the event",
     () => ({ where: "event.data.amount >= 8 && event.name == 'order.placed'", functionId: "process-order" }),
     ["o-5", "o-4", "o-2"]
   ],
-  ["where, of the output", () => ({ where: "output.charged == 8" }), ["o-4"]],
+  ["an expression on the output", () => ({ where: "output.charged == 8" }), ["o-4"]],
   [
-    "where, of the error",
+    "an expression on the error",
     () => ({ where: "error.code == 'STEP_FAILED' && event.data.customer == 'Bob'" }),
     ["o-5"]
   ],
-  ["where, of an invoked run", () => ({ where: "event.name == 'ironflow.invoke'" }), ["ship"]]
+  ["an expression on an invoked run", () => ({ where: "event.name == 'ironflow.invoke'" }), ["ship"]]
 ]
 
 describe.each([

@@ -77,9 +77,9 @@ describe("ClosingGroups", () => {
   })
 
   for (const [what, happens] of [
-    ["a sign of life", ({ turn }) => turn.life++],
+    ["activity of the handler", ({ turn }) => turn.life++],
     ["a step that begins", ({ group, running }) => running.add(group)],
-    ["an outcome on its way", ({ turn }) => (turn.outcomes.isSettled = false)]
+    ["an undelivered outcome", ({ turn }) => (turn.outcomes.isSettled = false)]
   ] as ReadonlyArray<
     [string, (given: Pick<ReturnType<typeof start>, "running" | "turn"> & { group: BranchGroup }) => unknown]
   >) {

@@ -23,10 +23,10 @@ describe("the state of a turn, from its activity:", () => {
     ["it waits, and does nothing else", {}, "quiet"],
     ["it waits for nothing", { waiting: 0 }, "busy"],
     ["a parallel call awaits its steps", { closings: 1 }, "busy"],
-    ["the handler has not dealt with an outcome", { isSettled: false }, "busy"],
+    ["the handler has not seen an outcome", { isSettled: false }, "busy"],
     ["a call waits for the journal", { heldOps: 1 }, "busy"],
-    ["code waits for what is not durable", { heldCode: 1 }, "busy"],
-    ["calls stay pending, and nothing is waited for", { waiting: 0, shelved: 1 }, "busy"],
+    ["code waits for a report that is not durable", { heldCode: 1 }, "busy"],
+    ["calls stay pending, and the turn waits for nothing", { waiting: 0, shelved: 1 }, "busy"],
     ["it wraps up, and only waits", { isWrappingUp: true }, "quiet"],
     ["it wraps up, and the handler wants code", { isWrappingUp: true, heldCode: 1 }, "release"],
     ["it wraps up, and a step's outcome is for another turn", { isWrappingUp: true, deferred: 1 }, "release"],
@@ -39,7 +39,7 @@ describe("the state of a turn, from its activity:", () => {
     ["its run is to be paused, and it only waits", { isPausing: true }, "quiet"],
     ["its run is to be paused, and the handler wants a step", { isPausing: true, heldOps: 1 }, "release"],
     [
-      "its run is to be paused, and an outcome is on its way",
+      "its run is to be paused, and the handler has not seen an outcome",
       { isPausing: true, heldOps: 1, isSettled: false },
       "busy"
     ]

@@ -738,19 +738,19 @@ describe("arguments", () => {
   > = [
     ["a blank name", (s) => s.run(" ", () => 1), () => Step.run(" ", Effect.succeed(1))],
     ["a long name", (s) => s.sleep("x".repeat(257), "1s"), () => Step.sleep("x".repeat(257), "1s")],
-    ["a name that is no string", (s) => s.sleep(7 as never, "1s"), () => Step.sleep(7 as never, "1s")],
+    ["a name that is not a string", (s) => s.sleep(7 as never, "1s"), () => Step.sleep(7 as never, "1s")],
     ["no code", (s) => s.run("a", undefined as never), () => Step.run("a", undefined as never)],
     ["an unknown unit", (s) => s.sleep("a", "10x"), () => Step.sleep("a", "10x")],
     ["a duration of zero", (s) => s.sleep("a", 0), () => Step.sleep("a", 0)],
     ["a negative duration", (s) => s.sleep("a", -1), () => Step.sleep("a", -1)],
     ["an endless duration", (s) => s.sleep("a", Number.POSITIVE_INFINITY), () => Step.sleep("a", "Infinity")],
-    ["words that are no duration", (s) => s.sleep("a", "a while"), () => Step.sleep("a", "a while")],
+    ["an invalid duration", (s) => s.sleep("a", "a while"), () => Step.sleep("a", "a while")],
     [
       "an invalid date",
       (s) => s.sleepUntil("a", new Date(Number.NaN)),
       () => Step.sleepUntil("a", new Date(Number.NaN))
     ],
-    ["a date in words", (s) => s.sleepUntil("a", "tomorrow"), () => Step.sleepUntil("a", "tomorrow")],
+    ["a date as a word", (s) => s.sleepUntil("a", "tomorrow"), () => Step.sleepUntil("a", "tomorrow")],
     [
       "a blank event",
       (s) => s.waitForEvent("a", { event: " " }),
@@ -767,7 +767,7 @@ describe("arguments", () => {
       () => Step.waitForEvent("a", undefined as never)
     ],
     [
-      "a wait without end",
+      "a timeout that is not a number",
       (s) => s.waitForEvent("a", { event: "e", timeout: Number.NaN }),
       () => Step.waitForEvent("a", { event: "e", timeout: Number.NaN })
     ],
@@ -782,11 +782,11 @@ describe("arguments", () => {
       () => Step.waitForEvent("a", { event: "e", match: "" })
     ],
     ["an input with a BigInt", (s) => s.invoke("f", { n: 1n }), () => Step.invoke("f", { n: 1n })],
-    ["a child without a name", (s) => s.invoke(""), () => Step.invoke("")],
+    ["a child without an id", (s) => s.invoke(""), () => Step.invoke("")],
     ["a blank topic", (s) => s.publish("", {}), () => Step.publish("", {})],
     ["a message with a function", (s) => s.publish("t", () => 1), () => Step.publish("t", () => 1)],
     [
-      "a timeout in words",
+      "a timeout as a word",
       (s) => s.run("a", () => 1, { timeout: "soon" }),
       () => Step.run("a", Effect.succeed(1), { timeout: "soon" })
     ],
@@ -801,12 +801,12 @@ describe("arguments", () => {
       () => Step.parallel("p", [], { concurrency: 0 })
     ],
     [
-      "half a branch at once",
+      "a fraction as the concurrency",
       (s) => s.map("p", [1], async () => 1, { concurrency: 1.5 }),
       () => Step.map("p", [1], () => Effect.succeed(1), { concurrency: 1.5 })
     ],
     [
-      "a mode that is none",
+      "an unknown mode",
       (s) => s.parallel("p", [], { onError: "ignore" as never }),
       () => Step.parallel("p", [], { onError: "ignore" as never })
     ],
@@ -815,7 +815,11 @@ describe("arguments", () => {
       (s) => s.map("p", [1], undefined as never),
       () => Step.parallel("p", "x" as never)
     ],
-    ["branches that are no list", (s) => s.parallel("p", {} as never), () => Step.parallel("p", {} as never)]
+    [
+      "branches that are not an array",
+      (s) => s.parallel("p", {} as never),
+      () => Step.parallel("p", {} as never)
+    ]
   ]
   for (const [title, asPromise, asEffect] of refused) {
     both(

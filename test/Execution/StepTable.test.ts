@@ -107,7 +107,7 @@ describe("the table of steps", () => {
       { kind: "sleep", work: { _tag: "Sleep", stepKey: "nap:0", name: "nap", due: { afterMs: 60_000 } } }
     ],
     [
-      "a sleep until a time to come",
+      "a sleep until a future time",
       () => call(steps.sleepUntil, "nap", new Date(now + 1)),
       { kind: "sleep", work: { _tag: "Sleep", stepKey: "nap:0", name: "nap", due: { at: now + 1 } } }
     ],
@@ -165,7 +165,7 @@ describe("the table of steps", () => {
       }
     ],
     [
-      "an invocation that is not waited for",
+      "an invocation that the run does not wait for",
       () => call(steps.invokeAsync, "ship", { target, input: undefined }),
       {
         kind: "invokeAsync",
@@ -222,14 +222,14 @@ describe("the table of steps", () => {
   })
 
   for (const [what, make] of [
-    ["no duration", (place: Place) => call(steps.sleep, "nap", "soon", place)],
-    ["no time", (place: Place) => call(steps.sleepUntil, "nap", "tomorrow", place)],
-    ["no event", (place: Place) => call(steps.waitForEvent, "nap", { event: 7 }, place)],
-    ["no match", (place: Place) => call(steps.waitForEvent, "nap", { event: "a", match: " " }, place)],
-    ["no JSON", (place: Place) => call(steps.invoke, "nap", { target, input: 1n }, place)],
-    ["no JSON either", (place: Place) => call(steps.publish, "nap", 1n, place)],
+    ["an invalid duration", (place: Place) => call(steps.sleep, "nap", "soon", place)],
+    ["an invalid time", (place: Place) => call(steps.sleepUntil, "nap", "tomorrow", place)],
+    ["an invalid event", (place: Place) => call(steps.waitForEvent, "nap", { event: 7 }, place)],
+    ["a blank match", (place: Place) => call(steps.waitForEvent, "nap", { event: "a", match: " " }, place)],
+    ["an input that is not JSON", (place: Place) => call(steps.invoke, "nap", { target, input: 1n }, place)],
+    ["a message that is not JSON", (place: Place) => call(steps.publish, "nap", 1n, place)],
     [
-      "a misspelt option",
+      "a misspelled option",
       (place: Place) => call(steps.run, "nap", { begin, options: { timeot: 1 } as object }, place)
     ]
   ] as const) {

@@ -56,9 +56,9 @@ describe.each(["in process", "over HTTP"])("configurations %s", (where) => {
   it.each([
     ["an array", () => client.config().set("app", [])],
     ["null", () => client.config().set("app", null as never)],
-    ["a text", () => client.config().patch("app", "text" as never)],
+    ["a string", () => client.config().patch("app", "text" as never)],
     ["a Date", () => client.config().set("app", new Date())],
-    ["what JSON cannot carry", () => client.config().set("app", { big: 1n })],
+    ["data that JSON does not have", () => client.config().set("app", { big: 1n })],
     ["more than 1 MiB", () => client.config().set("app", { text: "x".repeat(2 ** 20) })],
     ["an empty name", () => client.config().set("", {})],
     ["a name that is too long", () => client.config().get("n".repeat(257))]

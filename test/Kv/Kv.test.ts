@@ -278,22 +278,25 @@ describe.each(["in process", "over HTTP"])("the key-value store %s", (where) => 
 
   it.each([
     ["a bucket without a name", () => client.kv().createBucket({} as never)],
-    ["a bucket of a bad name", () => client.kv().createBucket({ name: "no spaces" })],
-    ["a bucket of a reserved name", () => client.kv().createBucket({ name: "$config" })],
+    ["a bucket with an invalid name", () => client.kv().createBucket({ name: "no spaces" })],
+    ["a bucket with a reserved name", () => client.kv().createBucket({ name: "$config" })],
     ["a negative time to live", () => client.kv().createBucket({ name: "b", ttlSeconds: -1 })],
     [
-      "a time to live that is no number",
+      "a time to live that is not a number",
       () => client.kv().createBucket({ name: "b", ttlSeconds: Number.NaN })
     ],
-    ["too long a history", () => client.kv().createBucket({ name: "b", history: 65 })],
-    ["half a revision of history", () => client.kv().createBucket({ name: "b", history: 1.5 })],
-    ["too large values", () => client.kv().createBucket({ name: "b", maxValueSize: 2 ** 21 })],
+    ["a history that is too long", () => client.kv().createBucket({ name: "b", history: 65 })],
+    ["a history that is a fraction", () => client.kv().createBucket({ name: "b", history: 1.5 })],
+    [
+      "a limit for values that is too large",
+      () => client.kv().createBucket({ name: "b", maxValueSize: 2 ** 21 })
+    ],
     ["an empty key", () => client.kv().bucket("orders").put("", 1)],
     ["a key of dots", () => client.kv().bucket("orders").put("..", 1)],
     ["a key with a control character", () => client.kv().bucket("orders").put("a\nb", 1)],
     ["a key that is too long", () => client.kv().bucket("orders").put("k".repeat(1025), 1)],
     [
-      "a key that is no string",
+      "a key that is not a string",
       () =>
         client
           .kv()
@@ -320,7 +323,7 @@ describe.each(["in process", "over HTTP"])("the key-value store %s", (where) => 
     ],
     ["revision 0", () => client.kv().bucket("orders").update("a", 1, 0)],
     [
-      "a revision that is no number",
+      "a revision that is not a number",
       () =>
         client
           .kv()
@@ -337,7 +340,7 @@ describe.each(["in process", "over HTTP"])("the key-value store %s", (where) => 
           .write([{ op: "move", key: "a" } as never])
     ],
     [
-      "a filter that is no string",
+      "a filter that is not a string",
       () =>
         client
           .kv()

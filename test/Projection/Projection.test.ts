@@ -43,17 +43,23 @@ describe("createProjection", () => {
     ["a name that is too long", { name: "x".repeat(257), events: ["a"], handler }],
     ["no events", { name: "totals", handler }],
     ["an empty list of events", { name: "totals", events: [], handler }],
-    ["an event that is no text", { name: "totals", events: [1], handler }],
+    ["an event that is not a string", { name: "totals", events: [1], handler }],
     ["a bad pattern", { name: "totals", events: ["order.>.x"], handler }],
     ["no handler", { name: "totals", events: ["a"] }],
     ["an unknown mode", { name: "totals", events: ["a"], handler, mode: "magic" }],
-    ["a first state that is no function", { name: "totals", events: ["a"], handler, initialState: {} }],
+    [
+      "an `initialState` that is not a function",
+      { name: "totals", events: ["a"], handler, initialState: {} }
+    ],
     ["negative retries", { name: "totals", events: ["a"], handler, maxRetries: -1 }],
     ["an empty batch", { name: "totals", events: ["a"], handler, batchSize: 0 }],
     ["a batch that is too large", { name: "totals", events: ["a"], handler, batchSize: 1001 }],
-    ["partitions without a state", { name: "totals", events: ["a"], handler, partitionKey: "data.x" }],
     [
-      "a partition that is no path",
+      "partitions without an initial state",
+      { name: "totals", events: ["a"], handler, partitionKey: "data.x" }
+    ],
+    [
+      "an invalid `partitionKey`",
       { name: "totals", events: ["a"], handler, initialState: () => 0, partitionKey: "a b" }
     ]
   ])("refuses %s", ([, config]) => {

@@ -206,12 +206,12 @@ describe("createWorker", () => {
 
   it.each([
     [
-      "something else as engine",
+      "an invalid engine",
       { functions: [quick], engine: {} },
       /createWorker\(\) needs an engine: pass `engine`/
     ],
     [
-      "two functions of one id",
+      "two functions with the same id",
       { ...scriptedEngine(), functions: [quick, quick] },
       /two functions have the id "quick"/
     ]

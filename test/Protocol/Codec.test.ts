@@ -52,11 +52,15 @@ describe("a request", () => {
   const read = decoder(order, "Order")
 
   it.each([
-    ["the names of the wire", { id: "o-1", placed_at: "now" }, { id: "o-1", placedAt: "now" }],
-    ["the other case of letters", { id: "o-1", placedAt: "now" }, { id: "o-1", placedAt: "now" }],
-    ["null for absent", { id: "o-1", placed_at: "now", total: null }, { id: "o-1", placedAt: "now" }],
+    ["names in snake case", { id: "o-1", placed_at: "now" }, { id: "o-1", placedAt: "now" }],
+    ["names in camel case", { id: "o-1", placedAt: "now" }, { id: "o-1", placedAt: "now" }],
     [
-      "digits and unknown members",
+      "null for an absent field",
+      { id: "o-1", placed_at: "now", total: null },
+      { id: "o-1", placedAt: "now" }
+    ],
+    [
+      "numbers as strings and unknown fields",
       { id: "o-1", placed_at: "now", total: "12", more: 1 },
       { id: "o-1", placedAt: "now", total: 12 }
     ]

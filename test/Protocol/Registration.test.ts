@@ -17,7 +17,10 @@ describe("the registration of a function", () => {
   it.each<readonly [library: string, schema: AnySchema]>([
     ["Zod", Order],
     ["Effect", Schema.Struct({ orderId: Schema.String, amount: Schema.optional(Schema.Number) })],
-    ["Effect, made a Standard Schema", Schema.toStandardSchemaV1(Schema.Struct({ orderId: Schema.String }))]
+    [
+      "Effect, converted to a Standard Schema",
+      Schema.toStandardSchemaV1(Schema.Struct({ orderId: Schema.String }))
+    ]
   ])("has the JSON Schema of an event with a schema of %s", (_, schema) => {
     const [trigger] = triggersOf(defineEvent({ name: "order.placed", schema, version: 2 }))
 

@@ -14,7 +14,7 @@ describe("a worker's report of running steps", () => {
   it.each([
     ["a list of turns", [turn], [turn]],
     ["nothing", undefined, []],
-    ["no list", { turn }, []],
+    ["an object instead of a list", { turn }, []],
     ["a turn without a job", [{ ...turn, jobId: 1 }, turn], [turn]],
     ["a step without a key", [{ ...turn, steps: [{ ...step, stepKey: 1 }, step, null] }], [turn]],
     ["an invalid kind", [{ ...turn, steps: [{ ...step, kind: "dance" }] }], []],

@@ -243,7 +243,7 @@ describe("the signature", () => {
 describe("the body", () => {
   it.each([
     ["nothing", "", 400, "INVALID_JSON"],
-    ["no JSON", "{oops", 400, "INVALID_JSON"],
+    ["invalid JSON", "{oops", 400, "INVALID_JSON"],
     ["10,000 levels", `{"event":${"[".repeat(10_000)}${"]".repeat(10_000)}}`, 400, "LIMIT_EXCEEDED"],
     ["a list", "[]", 400, "VALIDATION_ERROR"],
     ["null", "null", 400, "VALIDATION_ERROR"],
@@ -255,35 +255,35 @@ describe("the body", () => {
       "VALIDATION_ERROR"
     ],
     [
-      "no data",
+      "no event data",
       segment({ event: { id: "e", name: "n", timestamp: "2026-01-01T00:00:00Z" } }),
       400,
       "VALIDATION_ERROR"
     ],
     [
-      "a time that is none",
+      "an invalid time",
       segment({ event: { id: "e", name: "n", data: 1, timestamp: "soon" } }),
       400,
       "VALIDATION_ERROR"
     ],
     [
-      "a step of another status",
+      "a step with an unknown status",
       segment({ steps: [{ id: "a", name: "a", status: "done" }] }),
       400,
       "VALIDATION_ERROR"
     ],
     [
-      "an error that is no text",
+      "an error that is not a string",
       segment({ steps: [{ id: "a", name: "a", status: "failed", error: {} }] }),
       400,
       "VALIDATION_ERROR"
     ],
-    ["a resume of null", segment({ resume: null }), 400, "VALIDATION_ERROR"],
-    ["secrets that are no text", segment({ secrets: { a: 1 } }), 400, "VALIDATION_ERROR"],
+    ["null as `resume`", segment({ resume: null }), 400, "VALIDATION_ERROR"],
+    ["secrets that are not strings", segment({ secrets: { a: 1 } }), 400, "VALIDATION_ERROR"],
     ["an unknown function", segment({ function_id: "leave" }), 404, "FUNCTION_NOT_FOUND"],
     ["a turn without a job", '{"type":"turn","sent_at":1}', 401, "SIGNATURE_EXPIRED"],
     [
-      "a turn with half a job",
+      "a turn with an incomplete job",
       JSON.stringify({ type: "turn", sent_at: Date.now(), job: { jobId: "j" } }),
       400,
       "VALIDATION_ERROR"
@@ -632,17 +632,13 @@ describe("configuration", () => {
       () => handlerWith({ functions: [greet, greet] }),
       /two functions have the id "greet"/
     ],
-    [
-      "something that is no function",
-      () => handlerWith({ functions: [{} as typeof greet] }),
-      /functions\[0\]/
-    ],
+    ["an invalid function", () => handlerWith({ functions: [{} as typeof greet] }), /functions\[0\]/],
     ["an empty list of keys", () => handlerWith({ signingKey: [] }), /signingKey/],
     ["an empty key", () => handlerWith({ signingKey: [""] }), /signingKey/],
-    ["a bad URL", () => handlerWith({ serverUrl: "ftp://x" }), /serverUrl/],
-    ["a bad age", () => handlerWith({ maxRequestAge: "soon" }), /maxRequestAge|duration/i],
-    ["a bad size", () => handlerWith({ maxBodyBytes: -1 }), /maxBodyBytes/],
-    ["a webhook that is none", () => handlerWith({ webhooks: [{} as never] }), /webhooks\[0\]/]
+    ["an invalid URL", () => handlerWith({ serverUrl: "ftp://x" }), /serverUrl/],
+    ["an invalid age", () => handlerWith({ maxRequestAge: "soon" }), /maxRequestAge|duration/i],
+    ["an invalid size", () => handlerWith({ maxBodyBytes: -1 }), /maxBodyBytes/],
+    ["an invalid webhook", () => handlerWith({ webhooks: [{} as never] }), /webhooks\[0\]/]
   ])("with %s is refused", (_what, make, message) => {
     expect(make).toThrow(ValidationError)
     expect(make).toThrow(message)
@@ -685,11 +681,11 @@ describe("a turn that no engine sends", () => {
   const error = { name: "Error", message: "it broke" }
 
   it.each([
-    ["an entry that is none", { journal: [null] }, "job.journal.0"],
+    ["an invalid entry", { journal: [null] }, "job.journal.0"],
     ["an entry without an outcome", { journal: [{ ...entry, outcome: undefined }] }, "job.journal.0.outcome"],
-    ["an outcome of no kind", { journal: [{ ...entry, outcome: {} }] }, "job.journal.0.outcome._tag"],
+    ["an outcome without a kind", { journal: [{ ...entry, outcome: {} }] }, "job.journal.0.outcome._tag"],
     [
-      "a value that is no text",
+      "a value that is not a string",
       { journal: [{ ...entry, outcome: { _tag: "Success", value: { toString: 1 } } }] },
       "job.journal.0.outcome.value"
     ],
@@ -699,17 +695,21 @@ describe("a turn that no engine sends", () => {
       "job.journal.0.outcome.error"
     ],
     ["a step without a key", { journal: [{ ...entry, stepKey: { toString: 1 } }] }, "job.journal.0.stepKey"],
-    ["an open step that is none", { open: [7] }, "job.open.0"],
-    ["an open step that failed in words", { open: [{ ...open, failures: "often" }] }, "job.open.0.failures"],
+    ["an invalid open step", { open: [7] }, "job.open.0"],
+    [
+      "an open step whose failures are not a number",
+      { open: [{ ...open, failures: "often" }] },
+      "job.open.0.failures"
+    ],
     ["an event without a time", { event: { ...job.event, timestamp: {} } }, "job.event.timestamp"],
     ["no generation", { generation: null }, "job.generation"],
-    ["compensations of nothing", { compensating: {} }, "job.compensating.compensations"],
+    ["compensations without their list", { compensating: {} }, "job.compensating.compensations"],
     [
-      "compensations that are no texts",
+      "compensations that are not strings",
       { compensating: { error, compensations: [{ toString: 1 }] } },
       "job.compensating.compensations"
     ],
-    ["secrets that are none", { secrets: { A: 1 } }, "job.secrets"]
+    ["invalid secrets", { secrets: { A: 1 } }, "job.secrets"]
   ])("is refused with a message: %s", async (_what, part, problem) => {
     const body = JSON.stringify({ type: "turn", sent_at: Date.now(), job: { ...job, ...part } })
 

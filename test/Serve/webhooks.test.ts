@@ -141,7 +141,7 @@ describe("a webhook's request", () => {
   it.each<readonly [string, Partial<WebhookConfig>, string, number, string]>([
     ["is not verified", { verify: () => Promise.reject(new Error("no")) }, "{}", 401, "VERIFY_FAILED"],
     [
-      "is refused by something that is no error",
+      "is refused by a thrown string",
       {
         verify: () => {
           throw "no"
@@ -151,7 +151,7 @@ describe("a webhook's request", () => {
       401,
       "VERIFY_FAILED"
     ],
-    ["is no JSON", {}, "{", 400, "TRANSFORM_FAILED"],
+    ["is not JSON", {}, "{", 400, "TRANSFORM_FAILED"],
     ["is empty", {}, "", 400, "TRANSFORM_FAILED"],
     [
       "cannot be transformed",
@@ -164,23 +164,29 @@ describe("a webhook's request", () => {
       400,
       "TRANSFORM_FAILED"
     ],
-    ["makes something else", { transform: () => "ok" as never }, "{}", 400, "TRANSFORM_FAILED"],
     [
-      "makes an event and something else",
+      "becomes something other than an event",
+      { transform: () => "ok" as never },
+      "{}",
+      400,
+      "TRANSFORM_FAILED"
+    ],
+    [
+      "becomes an event and something else",
       { transform: () => [{ name: "a", data: 1 }, undefined as never] },
       "{}",
       400,
       "TRANSFORM_FAILED"
     ],
     [
-      "makes more events than one request may",
+      "becomes more events than are allowed for one request",
       { transform: () => Array.from({ length: 1001 }, () => ({ name: "a", data: 1 })) },
       "{}",
       400,
       "TRANSFORM_FAILED"
     ],
     [
-      "makes two events of which the second would be taken for the first",
+      "becomes two different events with the same idempotency key",
       {
         transform: () => [
           { name: "a", data: 1, idempotencyKey: "k" },
@@ -192,7 +198,7 @@ describe("a webhook's request", () => {
       "TRANSFORM_FAILED"
     ],
     [
-      "makes an event with a key that no server takes",
+      "becomes an event with a key that no server accepts",
       {
         transform: () => [
           { name: "a", data: 1 },
@@ -204,28 +210,28 @@ describe("a webhook's request", () => {
       "TRANSFORM_FAILED"
     ],
     [
-      "makes an event without a name",
+      "becomes an event without a name",
       { transform: () => ({ name: "", data: 1 }) },
       "{}",
       400,
       "TRANSFORM_FAILED"
     ],
     [
-      "makes an event with a pattern for a name",
+      "becomes an event with a pattern as its name",
       { transform: () => ({ name: "a.*", data: 1 }) },
       "{}",
       400,
       "TRANSFORM_FAILED"
     ],
     [
-      "makes an event that JSON cannot carry",
+      "becomes an event that cannot be stored as JSON",
       { transform: () => ({ name: "a", data: 1n }) },
       "{}",
       400,
       "TRANSFORM_FAILED"
     ],
     [
-      "makes an event with a key that is no text",
+      "becomes an event with a key that is not a string",
       { transform: () => ({ name: "a", data: 1, idempotencyKey: 7 as never }) },
       "{}",
       400,
@@ -354,9 +360,9 @@ describe("the body of a webhook's request", () => {
         a: "b=c"
       }
     ],
-    ["a form that says more of itself", "name=Zo%c3%ab", `${form}; charset=UTF-8`, { name: "Zoë" }],
+    ["a form with a charset", "name=Zo%c3%ab", `${form}; charset=UTF-8`, { name: "Zoë" }],
     [
-      "a form that escapes too little",
+      "a form with characters that are not escaped",
       "name=Zoë&part=100%&next=%zz",
       form,
       {
@@ -367,7 +373,7 @@ describe("the body of a webhook's request", () => {
     ],
     ["a form that begins with a byte order mark", "\uFEFFname=Zoë", form, { name: "Zoë" }],
     [
-      "a form with the names of what objects have",
+      "a form with the names of built-in properties",
       "__proto__=a&constructor=b",
       form,
       {
@@ -376,7 +382,7 @@ describe("the body of a webhook's request", () => {
       }
     ],
     ["an empty form", "", form, {}],
-    ["JSON that calls itself a form", '{"name":"Zoë"}', form, { name: "Zoë" }]
+    ["JSON with the type of a form", '{"name":"Zoë"}', form, { name: "Zoë" }]
   ])("may be %s", async (_what, body, contentType, data) => {
     expect(await dataOf(body, contentType)).toEqual([data])
   })
@@ -386,7 +392,12 @@ describe("the body of a webhook's request", () => {
   it.each<readonly [string, string | Uint8Array<ArrayBuffer>, string, RegExp]>([
     ["JSON in another encoding", latin1, "application/json; charset=iso-8859-1", /400 .*not UTF-8.*`parse`/],
     ["a form in another encoding", "name=Zo%EB", form, /400 .*not UTF-8.*`parse`/],
-    ["of several parts", "--x--", "multipart/form-data; boundary=x", /400 .*multipart\/form-data.*`parse`/],
+    [
+      "a form of several parts",
+      "--x--",
+      "multipart/form-data; boundary=x",
+      /400 .*multipart\/form-data.*`parse`/
+    ],
     ["empty", "", "application/json", /400 .*empty/],
     ["XML", "<visit/>", "text/xml", /400 .*not JSON/]
   ])("that is %s is refused with advice", async (_what, body, contentType, message) => {
@@ -413,7 +424,7 @@ describe("the body of a webhook's request", () => {
     ["JSON with odd spaces", Uint8Array.from(Buffer.from('{ "a" :\r\n1 }')), "application/json"],
     ["a form", Uint8Array.from(Buffer.from("a=%7e+1&a")), form],
     ["text in another encoding", latin1, "text/plain; charset=iso-8859-1"],
-    ["bytes of every kind", Uint8Array.from({ length: 256 }, (_, byte) => byte), "application/octet-stream"]
+    ["all bytes", Uint8Array.from({ length: 256 }, (_, byte) => byte), "application/octet-stream"]
   ])("is verified by its bytes: %s", async (_what, body, contentType) => {
     const signatureOf = (bytes: Uint8Array) => createHmac("sha256", "secret").update(bytes).digest("hex")
     const verified: Array<unknown> = []
@@ -572,8 +583,8 @@ describe("a challenge", () => {
   })
 
   it.each([
-    ["that nobody answers", undefined],
-    ["that is none", () => undefined]
+    ["that has no `challenge`", undefined],
+    ["that `challenge` does not answer", () => undefined]
   ])("by GET %s is answered with the hint to use POST", async (_what, challenge) => {
     const never = vi.fn()
     const response = await get(
@@ -626,8 +637,8 @@ describe("createWebhook", () => {
     ["an id with white space", { ...shop, id: "a b" }],
     ["no verify", { ...shop, verify: undefined }],
     ["no transform", { ...shop, transform: "data" }],
-    ["a challenge that is no function", { ...shop, challenge: "token" }],
-    ["a parse that is no function", { ...shop, parse: {} }],
+    ["a challenge that is not a function", { ...shop, challenge: "token" }],
+    ["a parse that is not a function", { ...shop, parse: {} }],
     ["nothing", undefined]
   ])("with %s is refused", (_what, config) => {
     expect(() => createWebhook(config as WebhookConfig)).toThrow(ValidationError)

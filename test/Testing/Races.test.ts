@@ -88,7 +88,7 @@ const promises: Record<string, FunctionHandler> = {
     await step.run("after", () => 1)
     return first
   },
-  "a race and then the rest of it": async ({ step }) => {
+  "a race, and then all of its promises": async ({ step }) => {
     const all = [
       step.run("a", () => runsIn(20)),
       step.run("b", () => runsIn(2)),
@@ -99,7 +99,7 @@ const promises: Record<string, FunctionHandler> = {
     const states = (await Promise.allSettled(all)).map(({ status }) => status)
     return { first, states }
   },
-  "a loser that goes on to ask for steps": async ({ step }) => {
+  "a loser that calls more steps": async ({ step }) => {
     const slow = async () => {
       await step.run("slow-1", () => runsIn(10))
       await step.run("slow-2", () => runsIn(10))
@@ -110,19 +110,19 @@ const promises: Record<string, FunctionHandler> = {
     await step.run("after", () => runsIn(40))
     return first
   },
-  "a promise that nobody awaits": async ({ step }) => {
+  "a promise that is not awaited": async ({ step }) => {
     void step.run("audit", () => runsIn(10))
     void step.sleep("reminder", "3h").then(() => step.run("remind", () => 1))
     await step.run("charge", () => 1)
     await step.sleep("cool-off", "1d")
     return await step.run("after", () => 1)
   },
-  "a promise that nobody awaits, and the run ends before it": async ({ step }) => {
+  "a promise that is not awaited, and the run ends before it": async ({ step }) => {
     void step.run("audit", () => runsIn(200))
     void step.sleep("reminder", "3h")
     return await step.run("charge", () => runsIn(2))
   },
-  "a step with a time limit against its own": async ({ step }) => {
+  "a race of a step that times out and a sleep": async ({ step }) => {
     const limited = step
       .run("charge", () => runsIn(400), { timeout: "5ms", retry: { maxAttempts: 2 } })
       .catch(() => "too late")
@@ -130,12 +130,12 @@ const promises: Record<string, FunctionHandler> = {
     await step.run("after", () => 1)
     return first
   },
-  "a step against a timer of its own": async ({ step }) => {
+  "a race of a step and a timer": async ({ step }) => {
     const first = await Promise.race([step.run("charge", () => new Promise(() => undefined)), runsIn(20)])
     await step.run("after", () => 1)
     return first
   },
-  "branches of which one fails fast": async ({ step }) => {
+  "branches, one of which fails fast": async ({ step }) => {
     const ended = await step
       .parallel("parts", [
         (step) => step.run("fails", () => failsIn(5), { retry: { maxAttempts: 1 } }),
@@ -153,7 +153,7 @@ const promises: Record<string, FunctionHandler> = {
     await step.run("after", () => 1)
     return ended
   },
-  "branches that fail fast, a few at once": async ({ step }) => {
+  "branches that fail fast, with limited concurrency": async ({ step }) => {
     const ended = await step
       .map(
         "parts",
@@ -188,7 +188,7 @@ const promises: Record<string, FunctionHandler> = {
     const slow = step.run("slow", () => runsIn(20))
     await Promise.all([slow, step.run("fails", () => failsIn(2), { retry: { maxAttempts: 1 } })])
   },
-  "an invocation that nobody waits for any more": async ({ step }) => {
+  "an invocation that is no longer awaited": async ({ step }) => {
     const first = await Promise.race([step.invoke("child", {}, { timeout: "1d" }), step.run("fast", () => 1)])
     await step.sleep("cool-off", "1h")
     await step.publish("orders", {})
@@ -204,7 +204,7 @@ const after = Effect.tap(Step.run("after", Effect.succeed(1)))
 
 const effects: Record<string, Effect.Effect<unknown, unknown, Step.Step>> = {
   "race of steps": Effect.race(run("slow", 200), run("fast", 2)).pipe(after),
-  "race that only the success ends": Effect.race(
+  "race that only a success ends": Effect.race(
     Step.run("fails", Effect.fail("no"), { retry: { maxAttempts: 1 } }),
     run("fast", 5)
   ).pipe(after),
@@ -242,7 +242,7 @@ const effects: Record<string, Effect.Effect<unknown, unknown, Step.Step>> = {
   "race in branches": Step.map("items", [1, 2, 3], (n) =>
     Effect.race(run("slow", 300), run("fast", n)).pipe(after)
   ),
-  "a loser with more steps": Effect.race(
+  "a loser that calls more steps": Effect.race(
     run("one", 3).pipe(Effect.andThen(run("two", 3)), Effect.andThen(run("three", 300))),
     run("fast", 20)
   ).pipe(after),
@@ -250,7 +250,7 @@ const effects: Record<string, Effect.Effect<unknown, unknown, Step.Step>> = {
     after,
     Effect.map(({ _tag }) => _tag)
   ),
-  "timeout that does not pass": Effect.timeout(run("charge", 2), "2 minutes").pipe(after),
+  "timeout that is not reached": Effect.timeout(run("charge", 2), "2 minutes").pipe(after),
   timeoutOption: Effect.timeoutOption(never("stuck"), "2 minutes").pipe(
     after,
     Effect.tap(Step.sleep("cool-off", "1h")),
@@ -278,12 +278,12 @@ const effects: Record<string, Effect.Effect<unknown, unknown, Step.Step>> = {
     yield* Fiber.interrupt(fiber)
     return yield* run("ship", 2)
   }),
-  "a fiber that nobody awaits": Effect.gen(function* () {
+  "a fiber that is not awaited": Effect.gen(function* () {
     yield* Effect.forkChild(Effect.andThen(run("audit", 3), Step.sleep("reminder", "5h")))
     yield* Step.sleep("cool-off", "1h")
     return yield* run("ship", 2)
   }),
-  "branches of which one fails fast": Effect.exit(
+  "branches, one of which fails fast": Effect.exit(
     Step.parallel("parts", [
       Step.run("fails", Effect.andThen(pause(5), Effect.fail("no")), { retry: { maxAttempts: 1 } }),
       Effect.forEach(Array.from({ length: 20 }), () => run("part", 2)),
@@ -294,7 +294,7 @@ const effects: Record<string, Effect.Effect<unknown, unknown, Step.Step>> = {
     after,
     Effect.map(({ _tag }) => _tag)
   ),
-  "Effect.all of which one fails": Effect.exit(
+  "Effect.all, one of whose effects fails": Effect.exit(
     Effect.all(
       [
         run("slow", 300),

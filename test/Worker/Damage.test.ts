@@ -16,19 +16,19 @@ const streams = transports.slice(2)
 type Occasion = "it registers" | "its engine comes back" | "its stream is cut"
 
 const damages: ReadonlyArray<
-  readonly [what: string, occasion: Occasion, flip: Flip, among: typeof transports]
+  readonly [what: string, occasion: Occasion, flip: Flip, affected: typeof transports]
 > = [
-  ["a job that it holds", "its engine comes back", { text: '"jobs":["job_', at: 3 }, transports],
-  ["the word for its jobs", "its engine comes back", { text: '"jobs":', at: -4 }, transports],
-  ["a job that it holds", "its stream is cut", { text: '"jobs":["job_', at: 3 }, streams],
-  ["who it is", "its stream is cut", { text: '"instance":"busy-', at: 1 }, streams],
+  ["the id of its job", "its engine comes back", { text: '"jobs":["job_', at: 3 }, transports],
+  ["the name of the field with its jobs", "its engine comes back", { text: '"jobs":', at: -4 }, transports],
+  ["the id of its job", "its stream is cut", { text: '"jobs":["job_', at: 3 }, streams],
+  ["the id of its instance", "its stream is cut", { text: '"instance":"busy-', at: 1 }, streams],
   ...(process.platform === "linux"
-    ? [["which process it is", "it registers", { text: '"startedAt":"', at: 0 }, transports] as const]
+    ? [["the start of its process", "it registers", { text: '"startedAt":"', at: 0 }, transports] as const]
     : [])
 ]
 
-const cases = damages.flatMap(([what, occasion, flip, among]) =>
-  among.map((name) => ({ what, occasion, flip, name, start: starts[name] }))
+const cases = damages.flatMap(([what, occasion, flip, affected]) =>
+  affected.map((name) => ({ what, occasion, flip, name, start: starts[name] }))
 )
 
 it.each(cases)(

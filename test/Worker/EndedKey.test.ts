@@ -63,7 +63,7 @@ const endings: ReadonlyArray<Ending> = [
   },
   { how: "expires", end: () => undefined, expected: UnauthenticatedError, expiresIn: `${EXPIRES_S}s` },
   {
-    how: "may not run workers any more",
+    how: "has lost the right to run workers",
     end: ({ policyId, roleId }) => engine.client.roles.removePolicy(roleId, policyId),
     expected: UnauthorizedError
   }

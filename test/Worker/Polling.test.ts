@@ -877,10 +877,14 @@ describe("createWorker", () => {
 
   it.each<[string, object, RegExp]>([
     ["a malformed URL", { functions, serverUrl: "http//localhost" }, /`serverUrl` "http\/\/localhost"/],
-    ["no interval", { functions, heartbeatInterval: 0 }, /`heartbeatInterval` must be a positive number/],
-    ["no delay", { functions, reconnectDelay: -1 }, /`reconnectDelay` must be a positive number/],
     [
-      "another transport",
+      "an interval of zero",
+      { functions, heartbeatInterval: 0 },
+      /`heartbeatInterval` must be a positive number/
+    ],
+    ["a negative delay", { functions, reconnectDelay: -1 }, /`reconnectDelay` must be a positive number/],
+    [
+      "an unknown transport",
       { functions, transport: "pigeon" },
       /`transport` must be "polling" or "streaming", got "pigeon"/
     ],

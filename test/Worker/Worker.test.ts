@@ -189,7 +189,7 @@ describe("Worker", () => {
 
   const losses = [
     [
-      "a lost lease told by a notice",
+      "a notice of a lost lease",
       (transport: ScriptedTransport) =>
         transport.tell({ _tag: "LeaseLost", jobId: "job-of-run-1", reason: "taken over" })
     ],
@@ -388,26 +388,26 @@ describe("Worker", () => {
   )
 
   const bad = [
-    ["two functions of one id", { functions: [quick, quick] }, /two functions have the id "quick"/],
+    ["two functions with the same id", { functions: [quick, quick] }, /two functions have the id "quick"/],
     [
-      "no room",
+      "a limit of zero jobs",
       { functions: [quick], maxConcurrentJobs: 0 },
       /`maxConcurrentJobs`.*at least 1 and at most 100000, got 0/
     ],
-    ["half a job", { functions: [quick], maxConcurrentJobs: 1.5 }, /`maxConcurrentJobs`.*got 1.5/],
     [
-      "something that is no function",
-      { functions: [undefined] },
-      /`functions\[0\]` is not a function definition/
+      "a fraction as the limit",
+      { functions: [quick], maxConcurrentJobs: 1.5 },
+      /`maxConcurrentJobs`.*got 1.5/
     ],
+    ["an invalid function", { functions: [undefined] }, /`functions\[0\]` is not a function definition/],
     ["no functions at all", {}, /`functions` must be an array/],
     [
-      "a label that is no string",
+      "a label that is not a string",
       { functions: [quick], labels: { region: 7 } },
       /label "region" must be a string/
     ],
     [
-      "a bad drain timeout",
+      "an invalid drain timeout",
       { functions: [quick], drainTimeout: "soon" },
       /`drainTimeout` of the worker.*"soon"/
     ],

@@ -95,20 +95,20 @@ const textFrame = (text: string): Buffer => {
 const deep = "[".repeat(10_000) + "]".repeat(10_000)
 
 const impostors: { readonly [name: string]: (near: Socket) => void } = {
-  "a proxy that says 503": (near) =>
+  "a proxy that answers 503": (near) =>
     near.write(
       "HTTP/1.1 503 Service Unavailable\r\nContent-Type: text/html\r\nContent-Length: 4\r\n\r\nDown"
     ),
-  "one that says 503 and hangs up": (near) =>
+  "a proxy that answers 503 and closes": (near) =>
     near.end("HTTP/1.1 503 Service Unavailable\r\nContent-Length: 4\r\nConnection: close\r\n\r\nDown"),
-  "one that hangs up in the middle of a 503": (near) =>
+  "a proxy that closes in the middle of a 503": (near) =>
     near.end("HTTP/1.1 503 Service Unavailable\r\nContent-Length: 400\r\n\r\nDown"),
   noise: (near) => near.end(Buffer.from([...Array(512).keys()].map((i) => (i * 7919) % 251))),
   "a reset": (near) => near.resetAndDestroy(),
-  "a farewell without a word": (near) => near.end(),
+  "a connection that is closed at once": (near) => near.end(),
   "half a frame": (near) => near.end(Buffer.from([0, 0, 100, 4, 0])),
   "a TLS alert": (near) => near.end(Buffer.from([0x15, 3, 1, 0, 2, 2, 0x28])),
-  "settings that are no settings": (near) => near.end(frame(4, 0, Buffer.alloc(5))),
+  "an invalid SETTINGS frame": (near) => near.end(frame(4, 0, Buffer.alloc(5))),
   "a GOAWAY": (near) =>
     near.end(
       Buffer.concat([frame(4, 0, Buffer.alloc(0)), frame(7, 0, Buffer.concat([int32(0), int32(11)]))])

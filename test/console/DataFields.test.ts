@@ -60,10 +60,10 @@ describe("the fields of data", () => {
   })
 
   it.each<readonly [what: string, schema: object]>([
-    ["no object", { type: "string" }],
-    ["members that are none", { properties: "x" }],
-    ["members that are no schemas", { properties: { a: 1, b: null, c: true, d: "x" } }],
-    ["nothing", {}]
+    ["a schema that is not of an object", { type: "string" }],
+    ["invalid properties", { properties: "x" }],
+    ["properties that are not schemas", { properties: { a: 1, b: null, c: true, d: "x" } }],
+    ["an empty schema", {}]
   ])("are none for %s", (_, schema) => {
     assert.deepStrictEqual(dataFields(schema as { [member: string]: unknown }), [])
   })

@@ -112,8 +112,8 @@ const startOtherSite = async (): Promise<number> => {
 
 describe("a page of another site in the same browser", () => {
   it.each<readonly [string, { readonly bootstrapKey?: string }]>([
-    ["with a session", { bootstrapKey: BOOTSTRAP }],
-    ["where no key is needed", {}]
+    ["that requires a key", { bootstrapKey: BOOTSTRAP }],
+    ["that requires no key", {}]
   ])("can change, read and show nothing of an engine %s", async (_, options) => {
     const server = await kit.serve(options)
     const key = options.bootstrapKey

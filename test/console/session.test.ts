@@ -195,19 +195,19 @@ describe("the session of a browser", () => {
       ["its own page, in a browser that sends fewer headers", { origin: own }, 200],
       ["a caller without an origin", {}, 403],
       [
-        "a page on another port, where the cookie goes as well",
+        "a page on another port, which also sends the cookie",
         { origin: "http://127.0.0.1:3000", "sec-fetch-site": "same-site" },
         403
       ],
       [
-        "a page that may ask with a key",
+        "a page that may use the API with a key",
         { origin: "https://app.example.com", "sec-fetch-site": "cross-site" },
         403
       ],
       ["a page of another site", { origin: "https://evil.example.com", "sec-fetch-site": "cross-site" }, 403],
       ["a page without an origin", { origin: "null", "sec-fetch-site": "cross-site" }, 403],
       [
-        "a name that points here",
+        "another name of this machine",
         { host: "evil.example.com", origin: "http://evil.example.com", "sec-fetch-site": "same-origin" },
         403
       ]

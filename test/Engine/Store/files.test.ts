@@ -230,7 +230,7 @@ describe("a file that is not acceptable", () => {
       }
     ],
     [
-      "that is a database of something else",
+      "that is a database of another program",
       "STORE_CORRUPT",
       /database of another program/,
       (path) => {
@@ -241,7 +241,7 @@ describe("a file that is not acceptable", () => {
       }
     ],
     [
-      "that somebody else has marked as theirs",
+      "that another program has marked as its own",
       "STORE_CORRUPT",
       /database of another program/,
       (path) => {

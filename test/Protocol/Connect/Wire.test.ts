@@ -78,9 +78,9 @@ describe("messages of workers", () => {
   })
 
   it.each([
-    ["a length beyond the end", "0a10"],
-    ["a number without an end", "ffffffffffffffffffffff"],
-    ["a type of field that there is not", "0b"],
+    ["a length that exceeds the message", "0a10"],
+    ["a number that is too long", "ffffffffffffffffffffff"],
+    ["an unknown type of a field", "0b"],
     [
       "a number that JSON does not have",
       encode(workerMessage, { jobCompleted: { output: { n: Number.NaN } } }).toString("hex")

@@ -249,7 +249,7 @@ export const claimsSuite = (test: ShopTest): void => {
   describe("the end of a run that ended in its first turn", () => {
     const endings = {
       completed: [complete({ ok: true })],
-      "completed with nothing": [complete()],
+      "completed without an output": [complete()],
       "completed after a step": [done("weigh:0"), complete([1])],
       "completed with an error as its output": [complete({ "~error": { name: "Error", message: "no" } })],
       failed: [fail("out of paper", { page: 3 })]

@@ -200,7 +200,7 @@ export const steeringSuite = (test: ShopTest): void => {
       ["leaves", (shop: Shop) => shop.store.write(LostLeases.releaseWorker("default", "worker-1", false))],
       ["falls silent", (shop: Shop) => shop.pass(1000)],
       [
-        "comes back without it",
+        "comes back without the run",
         (shop: Shop) =>
           shop.store.write(ExtendLeases.adoptLeases("default", "worker-1", [], 1000, new Set(), "job_0"))
       ]
@@ -265,7 +265,7 @@ export const steeringSuite = (test: ShopTest): void => {
     for (const [how, op] of [
       ["suspends", suspend("rest:0")],
       ["ends at sign-out", release],
-      ["is to be tried again", retryRun(10)]
+      ["asks for another attempt", retryRun(10)]
     ] as const) {
       test(`a run whose live turn ${how} after a pause was requested is paused`, function* (shop) {
         yield* shop.register(handles("charge"))
@@ -713,7 +713,7 @@ export const steeringSuite = (test: ShopTest): void => {
     })
 
     for (const [what, ops, kind] of [
-      ["a step that is over", [done("a:0")], "run"],
+      ["a step that has ended", [done("a:0")], "run"],
       ["a step that waits", [sleep("a:0", 1000)], "sleep"]
     ] as const) {
       test(`lets the output of ${what} answer a call of any kind, and still shows its original kind`, function* (shop) {

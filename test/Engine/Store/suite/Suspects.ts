@@ -96,10 +96,25 @@ function* play(
 export const suspectsSuite = (test: ShopTest, isWhole: boolean): void => {
   describe("runs that were lost together", () => {
     const ways = [
-      ["the short ones on one worker", 1, false, () => 1000],
-      ["one with a long step on one worker", 1, false, (n: number) => (n === 5 ? 20_000 : 1000)],
-      ["one with a long step on three workers", 3, false, (n: number) => (n === 5 ? 20_000 : 1000)],
-      ["one with a long step at a push endpoint", 1, true, (n: number) => (n === 5 ? 20_000 : 1000)]
+      ["short runs on one worker", 1, false, () => 1000],
+      [
+        "runs on one worker, one of them with a long step,",
+        1,
+        false,
+        (n: number) => (n === 5 ? 20_000 : 1000)
+      ],
+      [
+        "runs on three workers, one of them with a long step,",
+        3,
+        false,
+        (n: number) => (n === 5 ? 20_000 : 1000)
+      ],
+      [
+        "runs at a push endpoint, one of them with a long step,",
+        1,
+        true,
+        (n: number) => (n === 5 ? 20_000 : 1000)
+      ]
     ] as const
     for (const [what, workers, turnByTurn, takes] of isWhole ? ways : ways.slice(1, 2)) {
       test(`are tried separately: ${what} finish within a minute, and only the run to blame is paused`, function* (shop) {

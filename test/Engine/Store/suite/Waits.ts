@@ -246,9 +246,9 @@ export const waitsSuite = (test: ShopTest): void => {
     })
 
     for (const [what, wait] of [
-      ["an expression that is none", (key) => waitFor(key, "order.paid", { match: "event.data.amount >" })],
-      ["an expression over something unknown", (key) => waitFor(key, "order.paid", { match: "run.id == 1" })],
-      ["an event name that is no pattern", (key) => waitFor(key, "order..*")]
+      ["an invalid expression", (key) => waitFor(key, "order.paid", { match: "event.data.amount >" })],
+      ["an expression with an unknown name", (key) => waitFor(key, "order.paid", { match: "run.id == 1" })],
+      ["an invalid pattern as the event's name", (key) => waitFor(key, "order..*")]
     ] satisfies ReadonlyArray<[string, (key: string) => TurnOp]>) {
       test(`a wait with ${what} fails at once, with and without candidates, and blocks no event`, function* (shop) {
         yield* shop.register(handles("charge"))
