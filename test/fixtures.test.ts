@@ -411,7 +411,7 @@ describe.each(names)("the data of the version of %s", (name) => {
 
 const onPostgres = names.filter((name) => fs.existsSync(path.join(folder, name, POSTGRES)))
 
-const onPostgresTitle = "what the version of %s has left on Postgres is all there, and goes on"
+const onPostgresTitle = "the data of the version of %s on Postgres is complete, and its runs continue"
 
 it.each(onPostgres)(onPostgresTitle, { timeout: 120_000 }, async (name) => {
   const copy = copyOf(name)

@@ -128,7 +128,7 @@ describe("invalid use ends with exit code 2 and one line", () => {
 })
 
 describe("a failure ends with exit code 1 and one line", () => {
-  it("when there is no server, at once", async () => {
+  it("when there is no server, without waiting", async () => {
     const url = `http://127.0.0.1:${await freePort()}`
 
     const { code, stderr } = await terminal.run(["runs", "list", "--server-url", url])

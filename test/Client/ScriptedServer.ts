@@ -13,7 +13,7 @@ export interface Asked {
   readonly hungUp: Promise<void>
 }
 
-/** A `body` that is a string is sent as it is, anything else as JSON. */
+/** A `body` that is a string is sent unchanged, any other as JSON. */
 export interface Reply {
   readonly status?: number
   readonly body?: unknown

@@ -714,7 +714,7 @@ describe("waitForRun", () => {
     })
   )
 
-  engineTest("returns a failed and a cancelled run as they are", () =>
+  engineTest("returns a failed and a cancelled run", () =>
     Effect.gen(function* () {
       const client = yield* Client
       const worker = yield* connect("worker-1", [handles("charge")])

@@ -55,7 +55,7 @@ const erased = [
   "bulk_operations.ids"
 ]
 
-/** Columns that erasing leaves as they are, and why. */
+/** Columns that erasing does not change, and why. */
 const kept: { readonly [why: string]: ReadonlyArray<string> } = {
   "ids and names of the engine": [
     "environments.name",

@@ -58,7 +58,7 @@ for (const [via, clientOf] of connections) {
       assert.isUndefined((await client.getRun(runId)).pauseReason)
     })
 
-    it("a run whose turn goes on gets the newer reason when it is paused", async () => {
+    it("a run whose turn continues gets the newer reason when it is paused", async () => {
       const client = clientOf()
       goOn = () => {}
       const idle = goOn

@@ -62,7 +62,7 @@ describe("the statements of a run", () => {
     ])
   })
 
-  it("that fails without onFailure are no more", async () => {
+  it("that fails without onFailure are only those for its event, its step and its row", async () => {
     const failing = async (options: { readonly onFailure?: () => Promise<void> }) => {
       const order = createFunction(
         { id: "order", triggers, retry: { maxAttempts: 1 }, ...options },

@@ -226,9 +226,12 @@ describe("messages of legacy servers and other dialects", () => {
     ["never", "never"],
     [9, 9],
     [true, true]
-  ])("may have %j, which is no enum value and stays %j in a request, to be checked later", (said, given) => {
-    assert.deepStrictEqual([reader(mode)(said), decoder(mode, "It")(said)], [undefined, given])
-  })
+  ])(
+    "may have %j, which is not a value of the enum and stays %j in a request, to be checked later",
+    (said, given) => {
+      assert.deepStrictEqual([reader(mode)(said), decoder(mode, "It")(said)], [undefined, given])
+    }
+  )
 
   it("are read in camel case, in snake case and under aliases, unless a field has only one spelling", () => {
     const read = reader(group)

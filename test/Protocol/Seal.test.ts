@@ -45,7 +45,7 @@ describe("a sealed message", () => {
   })
 })
 
-it("a message without a seal is read as it is", () => {
+it("a message without a seal is read unchanged", () => {
   assert.deepStrictEqual(read('{"sums":1}'), { sums: 1 })
   assert.isFalse(isSealed(read('{"sums":1}')))
   assert.isUndefined(read("{"))

@@ -108,7 +108,7 @@ describe.each(transports)("a run that is taken from a worker over %s", (_, creat
       assert.isBelow(begun[1]! - at, 1500)
     })
 
-    it("waits until its disconnected worker has stopped it or the lease expires, and explain says so", async () => {
+    it("waits until its disconnected worker has stopped it or the lease expires, and explain reports this", async () => {
       const { begun, client, ended, network, runId } = await begin(TERM_MS)
 
       network.impersonate(() => undefined)

@@ -51,7 +51,7 @@ export const shop = async <P extends Place>(
   return { place, client: place.client, worker, stopped, [Symbol.asyncDispose]: dispose }
 }
 
-/** A function whose only step ends when the test says so. */
+/** A function whose only step ends when the test ends it. */
 const longFunction = () => {
   const started = createDeferred<AbortSignal>()
   const done = createDeferred<string>()

@@ -27,7 +27,7 @@ import { ScriptedTransport } from "./ScriptedTransport.ts"
 
 const triggers = [{ event: "order.placed" }]
 
-/** A function whose only step ends when the test says so. */
+/** A function whose only step ends when the test ends it. */
 const longFunction = (id = "long") => {
   const started = createDeferred<AbortSignal>()
   const done = createDeferred<void>()

@@ -47,7 +47,7 @@ export const send = (what: string, value: unknown): unknown => {
 
 /**
  * The value that was sent, frozen. A driver in this thread may pass on an object that it remembers, or that it also
- * gives to others, so nobody may change it.
+ * gives to others, so its receivers may not change it.
  */
 export const receive = (value: unknown): unknown => freeze(revive(value))
 

@@ -55,13 +55,13 @@ describe("SQLite", () => {
 })
 
 /** Claims runs, then fails, so that the transaction is rolled back. */
-const claimInVain = acrossEnvironments(
-  "test.claimInVain",
+const claimAndFail = acrossEnvironments(
+  "test.claimAndFail",
   function* (tx: Transaction, demand: Demand): Program<void> {
     const claims = yield* Claims.claimRuns.in(tx, demand.environment, [demand])
     throw new Error(`${claims.length} claimed`)
   },
-  () => "claim in vain"
+  () => "claim and fail"
 )
 
 it.effect("a claim that is rolled back leaves the remembered functions with ready runs as they were", () =>
@@ -71,7 +71,7 @@ it.effect("a claim that is rolled back leaves the remembered functions with read
       yield* shop.register(handles("charge"))
       const { runIds } = yield* shop.emit("order.placed")
 
-      const error = yield* Effect.flip(shop.store.write(claimInVain(shop.demand({ credit: 10 }))))
+      const error = yield* Effect.flip(shop.store.write(claimAndFail(shop.demand({ credit: 10 }))))
       assert.include(error.message, "1 claimed")
       yield* shop.store.write(AbandonedGroups.touchGroups("default", []))
 

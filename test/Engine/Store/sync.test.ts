@@ -84,7 +84,7 @@ const turns = (count: number) =>
 const isLinux = process.platform === "linux"
 
 describe.skipIf(!isLinux)("a write", () => {
-  it.live("is answered once the disk has it, and other work goes on meanwhile", () =>
+  it.live("is answered once the disk has it, and other work continues meanwhile", () =>
     Effect.gen(function* () {
       const shop = yield* open(yield* newFile)
       yield* makeSlow(shop)

@@ -197,7 +197,7 @@ export const groupsSuite = (test: ShopTest): void => {
       assert.isDefined(yield* shop.store.read(GroupInspection.getSetup("staging", there.key)))
     })
 
-    test("are deleted when nobody has used them for long, and can then be created again", function* (shop) {
+    test("are deleted when they have been unused for long, and can then be created again", function* (shop) {
       const { key } = yield* shop.store.write(GroupRows.openGroup(packers))
       yield* TestClock.adjust(1000)
       yield* shop.store.write(AbandonedGroups.touchGroups(environment, [key]))
@@ -451,7 +451,7 @@ export const groupsSuite = (test: ShopTest): void => {
       assert.deepStrictEqual(yield* list({ after: next }), ["b/printers", 4])
     })
 
-    test("groups that were created, updated or paused explicitly stay when nobody uses them", function* (shop) {
+    test("groups that were created, updated or paused explicitly stay when they are unused", function* (shop) {
       yield* shop.store.write(GroupInspection.createGroup(created))
       for (const name of ["updated", "paused", "resumed"])
         yield* shop.store.write(GroupRows.openGroup({ ...packers, name }))

@@ -48,7 +48,7 @@ function* play(
     readonly workers: number
     /** How many milliseconds each of the other runs takes. */
     readonly takes: (runId: string) => number
-    /** Whether each lease is lost by itself, as with a push endpoint, and not with the worker. */
+    /** Whether each lease is lost alone, as with a push endpoint, and not together with its worker. */
     readonly turnByTurn: boolean
   }
 ) {

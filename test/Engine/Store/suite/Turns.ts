@@ -658,7 +658,7 @@ export const turnsSuite = (test: ShopTest): void => {
       })
     }
 
-    test("invoking a function that nobody has registered fails the step at once", function* (shop) {
+    test("invoking a function that is not registered fails the step at once", function* (shop) {
       yield* shop.register(handles("order"))
       const job = yield* shop.start()
 
