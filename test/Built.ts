@@ -18,13 +18,13 @@ const ingredients = ["src", "console.config.ts", "tsup.config.ts", "package.json
 
 const hashOfSources = (): string => {
   const hashes = ingredients.flatMap((name) => {
-    const whole = path.join(repository, name)
-    const files = fs.statSync(whole).isDirectory()
+    const fullPath = path.join(repository, name)
+    const files = fs.statSync(fullPath).isDirectory()
       ? fs
-          .readdirSync(whole, { recursive: true, withFileTypes: true })
+          .readdirSync(fullPath, { recursive: true, withFileTypes: true })
           .filter((entry) => entry.isFile())
           .map((entry) => path.join(entry.parentPath, entry.name))
-      : [whole]
+      : [fullPath]
     return files.sort().map((file) => `${file} ${hash("sha256", fs.readFileSync(file))}`)
   })
   return hash("sha256", hashes.join("\n")).slice(0, 16)

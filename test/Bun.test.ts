@@ -45,8 +45,8 @@ describe("on Bun", () => {
   it("an engine that listens is refused, and an embedded engine runs", async () => {
     Object.defineProperty(process.versions, "bun", { value: "1.4.0", configurable: true })
 
-    const inside = await startEngine({ filename: ":memory:", logger: false })
-    await inside.close()
+    const embedded = await startEngine({ filename: ":memory:", logger: false })
+    await embedded.close()
     const error = await startEngine({ filename: ":memory:", logger: false, listen: { port: 0 } }).then(
       async (engine) => {
         await engine.close()

@@ -308,9 +308,9 @@ const writer = (seed: number) => {
     const over = chance() < 0.8 ? list(depth - 1) : data(depth - 1)
     const outer = names
     names = [...outer, `v${depth}`]
-    const inside = body(depth - 1)
+    const inner = body(depth - 1)
     names = outer
-    return `(${over}).${name}(v${depth}, ${inside})`
+    return `(${over}).${name}(v${depth}, ${inner})`
   }
 
   const bool = (depth: number): string =>
@@ -356,14 +356,14 @@ const outcome = (evaluate: () => unknown): unknown => {
 
 it.each([1, 2, 3, 4])("an evaluation has the same result as the library alone (seed %d)", (seed) => {
   const library = plain()
-  const ours = bounded()
+  const budgeted = bounded()
   const { data, expression } = writer(seed)
   const seen = { checked: 0, values: 0, errors: 0 }
   for (let i = 0; i < 3000; i++) {
     const text = expression()
     if (text.length > 4096) continue
     const alone = library.parse(text)
-    const counted = ours.parse(text)
+    const counted = budgeted.parse(text)
     const refused = counted.check().error
     // our check may find mistakes in lists inside lists later, at evaluation
     if (alone.check().error !== undefined) continue

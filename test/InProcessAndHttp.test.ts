@@ -84,7 +84,7 @@ describe("data", () => {
     ["half of a surrogate pair", half, half]
   ]
   let count = 0
-  const fresh = () => `n${++count}`
+  const uniqueName = () => `n${++count}`
 
   const lastEvent = async (name: string) => {
     const answer = await fetch(`${engine.url}/api/v1/events?limit=200`)
@@ -98,7 +98,7 @@ describe("data", () => {
     [
       "emit",
       async (client, value) => {
-        const name = fresh()
+        const name = uniqueName()
         await client.emit(name, value)
         return lastEvent(name)
       }
@@ -106,7 +106,7 @@ describe("data", () => {
     [
       "publish",
       async (client, value) => {
-        const topic = fresh()
+        const topic = uniqueName()
         await client.publish(topic, value)
         return (await received(topic, 1))[0]
       }
@@ -114,7 +114,7 @@ describe("data", () => {
     [
       "append",
       async (client, value) => {
-        const id = fresh()
+        const id = uniqueName()
         await client.streams.append(id, { name: "placed", data: value, entityType: "order" })
         return (await client.streams.read(id)).events[0]?.data
       }
@@ -122,7 +122,7 @@ describe("data", () => {
     [
       "appendAll",
       async (client, value) => {
-        const id = fresh()
+        const id = uniqueName()
         await client.streams.appendAll(id, { entityType: "order", events: [{ name: "placed", data: value }] })
         return (await client.streams.read(id)).events[0]?.data
       }
@@ -140,7 +140,7 @@ describe("data", () => {
       "put",
       async (client, value) => {
         const bucket = client.kv().bucket("sessions")
-        const key = fresh()
+        const key = uniqueName()
         await bucket.put(key, value)
         return (await bucket.get(key)).value
       }
@@ -149,7 +149,7 @@ describe("data", () => {
       "write",
       async (client, value) => {
         const bucket = client.kv().bucket("sessions")
-        const key = fresh()
+        const key = uniqueName()
         await bucket.write([{ op: "put", key, value }])
         return (await bucket.get(key)).value
       }
@@ -157,7 +157,7 @@ describe("data", () => {
     [
       "config.set",
       async (client, value) => {
-        const name = fresh()
+        const name = uniqueName()
         await client.config().set(name, value)
         return (await client.config().get(name)).data
       }
@@ -165,7 +165,7 @@ describe("data", () => {
     [
       "config.set of a field",
       async (client, value) => {
-        const name = fresh()
+        const name = uniqueName()
         await client.config().set(name, { value })
         return (await client.config().get(name)).data
       }
@@ -173,7 +173,7 @@ describe("data", () => {
     [
       "createSnapshot",
       async (client, value) => {
-        const id = fresh()
+        const id = uniqueName()
         await client.streams.append(id, { name: "placed", data: {}, entityType: "order" })
         await client.streams.createSnapshot(id, { entityType: "order", entityVersion: 1, state: value })
         return (await client.streams.getSnapshot(id))?.state
@@ -206,7 +206,7 @@ describe("data", () => {
     [2, "an invalid date", null],
     [3, "undefined", {}]
   ])("of step.publish (%i) that is %s is stored like that of publish", async (value, _, kept) => {
-    const topic = fresh()
+    const topic = uniqueName()
     const { runIds } = await engine.client.emit("say", { topic, value })
     await engine.client.waitForRun(runIds[0]!)
 

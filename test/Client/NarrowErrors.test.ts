@@ -138,11 +138,11 @@ const expected = [
 describe("a missing thing", () => {
   it.live("has the same class inside the process", () =>
     Effect.gen(function* () {
-      const inside = Engine.layerClient.pipe(
+      const inProcess = Engine.layerClient.pipe(
         Layer.provide(Engine.layer.pipe(Layer.provide(Store.layerSqlite({ filename: ":memory:" }))))
       )
 
-      assert.deepStrictEqual(yield* Effect.provide(missing, inside), expected)
+      assert.deepStrictEqual(yield* Effect.provide(missing, inProcess), expected)
     })
   )
 

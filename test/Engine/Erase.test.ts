@@ -130,7 +130,7 @@ for (const [via, clientOf] of connections) {
       const email = someone()
       const other = someone()
       const mine = await signUp(email, { breaks: true })
-      const theirs = await signUp(other)
+      const otherUser = await signUp(other)
       await vi.waitFor(async () => {
         const { runs } = await engine.client.listRuns({ functionId: "welcome/on-failure" })
         assert.isTrue(
@@ -162,7 +162,7 @@ for (const [via, clientOf] of connections) {
       assert.isTrue(isErased(event?.data))
       assert.isUndefined(event?.metadata)
       assert.isUndefined(event?.idempotencyKey)
-      assert.include(JSON.stringify((await clientOf().getRun(theirs.runId)).output), other)
+      assert.include(JSON.stringify((await clientOf().getRun(otherUser.runId)).output), other)
     })
 
     it("refuses to continue with erased data", async () => {

@@ -224,9 +224,9 @@ it.effect.each(["auto", "manual"] as const)(
       const session = yield* openSession(
         yield* Effect.map(Engine.Engine, (engine) => ({
           wire: () => {
-            const [ours, theirs] = makeWires()
-            engine.subscriptions.connect("default", theirs)
-            return ours
+            const [clientWire, engineWire] = makeWires()
+            engine.subscriptions.connect("default", engineWire)
+            return clientWire
           }
         }))
       )
@@ -378,10 +378,10 @@ it.effect(
       let isStill = false
       const { stream } = make({
         wire: () => {
-          const [ours, theirs] = makeWires()
-          engine.subscriptions.connect("default", theirs)
-          const send = ours.send.bind(ours)
-          return Object.assign(ours, { send: (frame: string) => (isStill ? undefined : send(frame)) })
+          const [clientWire, engineWire] = makeWires()
+          engine.subscriptions.connect("default", engineWire)
+          const send = clientWire.send.bind(clientWire)
+          return Object.assign(clientWire, { send: (frame: string) => (isStill ? undefined : send(frame)) })
         }
       })
       const gate = yield* Deferred.make<void>()

@@ -3,12 +3,12 @@ import { createClient, createFunction, createProjection, type IronflowClient } f
 import { type IronflowEngine, startEngine } from "@ironflow/node/engine"
 import { afterAll, assert, beforeAll, describe, it, vi } from "vitest"
 
-let goOn = () => {}
+let finishWork = () => {}
 const order = createFunction({ id: "order", triggers: [{ event: "order.placed" }] }, async ({ step }) => {
   await step.waitForEvent("paid", { event: "order.paid", timeout: "1d" })
 })
 const slow = createFunction({ id: "slow", triggers: [{ event: "slow.asked" }] }, async ({ step }) => {
-  await step.run("work", () => new Promise<void>((resolve) => (goOn = resolve)))
+  await step.run("work", () => new Promise<void>((resolve) => (finishWork = resolve)))
   await step.run("end", () => {})
 })
 
@@ -60,13 +60,13 @@ for (const [via, clientOf] of connections) {
 
     it("a run whose turn continues gets the newer reason when it is paused", async () => {
       const client = clientOf()
-      goOn = () => {}
-      const idle = goOn
+      finishWork = () => {}
+      const idle = finishWork
       const runId = (await client.emit("slow.asked", {})).runIds[0]!
-      await vi.waitUntil(() => goOn !== idle, 20_000)
+      await vi.waitUntil(() => finishWork !== idle, 20_000)
       await client.pauseRun(runId, "first")
       await client.pauseRun(runId, "second")
-      goOn()
+      finishWork()
       await vi.waitUntil(async () => (await client.getRun(runId)).status === "paused", 20_000)
       assert.strictEqual((await client.getRun(runId)).pauseReason, "second")
       await client.cancelRun(runId)

@@ -123,7 +123,7 @@ describe("Quiescence", () => {
     })
   )
 
-  it.effect("a sign of life restarts the linger", () =>
+  it.effect("activity restarts the linger", () =>
     Effect.gen(function* () {
       const { quiet, turn } = yield* start(50)
       quiet.check()
@@ -143,7 +143,7 @@ describe("Quiescence", () => {
     })
   )
 
-  it.effect("an unreported sign of life is found at the end of the linger", () =>
+  it.effect("unreported activity is found at the end of the linger", () =>
     Effect.gen(function* () {
       const { quiet, turn } = yield* start(50)
       quiet.check()
@@ -160,7 +160,7 @@ describe("Quiescence", () => {
     })
   )
 
-  it.effect("a check during the linger, without a sign of life, does not delay the end", () =>
+  it.effect("a check during the linger, without activity, does not delay the end", () =>
     Effect.gen(function* () {
       const { quiet, turn } = yield* start(50)
       quiet.check()

@@ -32,7 +32,7 @@ describe("StepGate", () => {
       return gate
     }
 
-    it(`when ${when}, there ${begins.length === 1 ? "begins" : "begin"} ${begins.join(" and ") || "no calls"}`, () => {
+    it(`when ${when}, ${begins.join(" and ") || "no call"} ${begins.length > 1 ? "begin" : "begins"}`, () => {
       const gate = make()
       assert.deepStrictEqual(
         [sleep, code].filter((each) => gate.mayBegin(each)).map(({ key }) => key),

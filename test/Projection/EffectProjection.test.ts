@@ -42,7 +42,7 @@ const totals = Projection.make({
 })
 
 const Base = Engine.layer.pipe(Layer.provide(Store.layerSqlite({ filename: ":memory:" })))
-const house = (rates: Rates["Service"]) =>
+const setup = (rates: Rates["Service"]) =>
   Worker.layer({ functions: [], projections: [totals], logger: false }).pipe(
     Layer.provide(Layer.succeed(Rates, rates)),
     Layer.provide(WorkerTransport.layerMemory),
@@ -61,7 +61,7 @@ describe("a projection with an Effect handler", () => {
       const { state } = yield* projections.get("totals", { after: position })
 
       assert.deepStrictEqual(state, { total: 6 })
-    }).pipe(Effect.provide(house({ of: () => Effect.succeed(2) })))
+    }).pipe(Effect.provide(setup({ of: () => Effect.succeed(2) })))
   )
 
   it.effect(
@@ -100,7 +100,7 @@ describe("a projection with an Effect handler", () => {
           [[1, "SchemaValidationError"]]
         )
         assert.strictEqual(calls, 3)
-      }).pipe(Effect.provide(house(rates)))
+      }).pipe(Effect.provide(setup(rates)))
     }
   )
 
@@ -137,7 +137,7 @@ describe("a projection with an Effect handler", () => {
         (yield* Fiber.join(seen)).map(({ state }) => state.total),
         [1, 11]
       )
-    }).pipe(Effect.provide(house({ of: () => Effect.succeed(1) })))
+    }).pipe(Effect.provide(setup({ of: () => Effect.succeed(1) })))
   )
 
   it.effect("is a typed failure to read when it does not exist", () =>
@@ -149,6 +149,6 @@ describe("a projection with an Effect handler", () => {
 
       assert.instanceOf(error, Errors.ProjectionNotFoundError)
       assert.instanceOf(unfollowed, Errors.ProjectionNotFoundError)
-    }).pipe(Effect.provide(house({ of: () => Effect.succeed(1) })))
+    }).pipe(Effect.provide(setup({ of: () => Effect.succeed(1) })))
   )
 })

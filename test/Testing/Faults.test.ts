@@ -79,7 +79,7 @@ const losses = (options: Testing.FaultOptions) =>
     )
   )
 
-test("a chance with a seed loses the same requests each time, and the error names the seed", async () => {
+test("faults with a seed lose the same requests each time, and the error names the seed", async () => {
   const first = await Effect.runPromise(losses({ chance: 0.3, seed: 7 }))
   const again = await Effect.runPromise(losses({ chance: 0.3, seed: 7 }))
   const other = await Effect.runPromise(losses({ chance: 0.3, seed: 8 }))

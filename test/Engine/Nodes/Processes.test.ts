@@ -124,7 +124,7 @@ describe("two engines in processes of their own", () => {
     await Promise.all([atA.close(), atB.close()])
   })
 
-  it("go on when the other engine is frozen while it holds the lock", { timeout: 240_000 }, async () => {
+  it("continue when the other engine is frozen while it holds the lock", { timeout: 240_000 }, async () => {
     await using terminal = new Terminal()
     const [a, b, schema] = await startTwo(terminal)
     const atA = createClient({ serverUrl: a.url })
@@ -141,7 +141,7 @@ describe("two engines in processes of their own", () => {
   })
 
   it(
-    "go on when the other engine is frozen in the middle of a large answer while it holds the lock",
+    "continue when the other engine is frozen in the middle of a large answer while it holds the lock",
     { timeout: 240_000 },
     async () => {
       await using terminal = new Terminal({ "functions.ts": big })

@@ -253,7 +253,7 @@ describe("a file that is not acceptable", () => {
     ]
   ]
   for (const [what, code, says, make] of cases) {
-    it.effect(`${what} is refused, says what is wrong, and is left as it is`, () =>
+    it.effect(`${what} is refused with the reason, and is not changed`, () =>
       Effect.gen(function* () {
         const filename = make(yield* folder)
         const content = () => (code === "STORE_CORRUPT" ? readFileSync(filename) : existsSync(filename))

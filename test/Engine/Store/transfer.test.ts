@@ -131,7 +131,7 @@ describe("an export", () => {
   )
 
   it(
-    "of a running engine can be continued elsewhere: its runs and its counters go on",
+    "of a running engine can be used elsewhere: its runs and its counters continue",
     { timeout: 60_000 },
     async () => {
       const database = { url: await sharedUrl(), schema: `${schema}_running` }

@@ -76,9 +76,9 @@ export const findingSuite = (test: ShopTest): void => {
           }
           const counts = yield* countFor(shop.store, query, undefined)
           // the same counts, made by reading each run
-          const whole = { run: () => true, input: () => true }
+          const fullAccess = { run: () => true, input: () => true }
           assert.deepStrictEqual(
-            yield* countFor(shop.store, query, whole),
+            yield* countFor(shop.store, query, fullAccess),
             counts,
             JSON.stringify([filters, by])
           )

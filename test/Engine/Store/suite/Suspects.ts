@@ -180,13 +180,13 @@ export const suspectsSuite = (test: ShopTest, isWhole: boolean): void => {
       yield* die(shop, 4)
       const [held] = yield* shop.claim({ credit: 1 })
       yield* shop.register(handles("ship"))
-      const fresh = (yield* shop.emit("order.placed", {})).runIds
+      const newRuns = (yield* shop.emit("order.placed", {})).runIds
 
       const [first] = yield* shop.claim({ credit: 1 })
       const [second] = yield* shop.claim({ credit: 1 })
 
       assert.isDefined(held)
-      assert.sameMembers(ids([first!, second!]), fresh)
+      assert.sameMembers(ids([first!, second!]), newRuns)
       assert.deepStrictEqual(yield* shop.claim({ credit: 1 }), [])
     })
 
