@@ -14,10 +14,10 @@ const repository = path.join(import.meta.dirname, "..")
 const builds = path.join(repository, "node_modules/.cache/ironflow-built")
 
 /** The files and folders that a build depends on. */
-const ingredients = ["src", "console.config.ts", "tsup.config.ts", "package.json", "package-lock.json"]
+const buildInputs = ["src", "console.config.ts", "tsup.config.ts", "package.json", "package-lock.json"]
 
 const hashOfSources = (): string => {
-  const hashes = ingredients.flatMap((name) => {
+  const hashes = buildInputs.flatMap((name) => {
     const fullPath = path.join(repository, name)
     const files = fs.statSync(fullPath).isDirectory()
       ? fs

@@ -213,7 +213,7 @@ const bounded = () => {
 }
 
 /** A generator of random numbers that depends on its seed only (mulberry32). */
-const chances = (seed: number) => () => {
+const makeRandom = (seed: number) => () => {
   seed = (seed + 0x6d2b79f5) | 0
   let t = Math.imul(seed ^ (seed >>> 15), 1 | seed)
   t = (t + Math.imul(t ^ (t >>> 7), 61 | t)) ^ t
@@ -221,7 +221,7 @@ const chances = (seed: number) => () => {
 }
 
 const writer = (seed: number) => {
-  const chance = chances(seed)
+  const chance = makeRandom(seed)
   const one = <A>(from: ReadonlyArray<A>): A => from[Math.floor(chance() * from.length)]!
   let names: ReadonlyArray<string> = []
 

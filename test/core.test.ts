@@ -94,17 +94,17 @@ describe("@ironflow/core", () => {
 describe("the package @ironflow/core", () => {
   const read = (file: string): string => readFileSync(new URL(`../${file}`, import.meta.url), "utf8")
   const own = JSON.parse(read("package.json"))
-  const thin = JSON.parse(read("packages/core/package.json"))
+  const corePackage = JSON.parse(read("packages/core/package.json"))
 
   it("has the version of @ironflow/node", () => {
-    assert.strictEqual(thin.name, "@ironflow/core")
-    assert.strictEqual(thin.version, own.version)
-    assert.deepStrictEqual(thin.peerDependencies, { [own.name]: own.version })
-    assert.deepStrictEqual(thin.engines, own.engines)
+    assert.strictEqual(corePackage.name, "@ironflow/core")
+    assert.strictEqual(corePackage.version, own.version)
+    assert.deepStrictEqual(corePackage.peerDependencies, { [own.name]: own.version })
+    assert.deepStrictEqual(corePackage.engines, own.engines)
   })
 
   it("exports only what @ironflow/node exports", () => {
-    const entries = Object.entries<Record<string, string>>(thin.exports).filter(
+    const entries = Object.entries<Record<string, string>>(corePackage.exports).filter(
       ([, to]) => typeof to === "object"
     )
     for (const [entry, { default: code, types }] of entries) {

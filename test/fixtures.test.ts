@@ -144,7 +144,7 @@ const moveOn = async (client: IronflowClient, { runIds }: Copy): Promise<void> =
 }
 
 /** Starts a run of every function that was started by an event in the fixture. */
-const startAnew = async (client: IronflowClient, { seen }: Copy): Promise<RunIds> => {
+const startNewRuns = async (client: IronflowClient, { seen }: Copy): Promise<RunIds> => {
   const runIds: Record<string, string> = {}
   for (const event of seen.functions.flatMap(({ triggers }) =>
     triggers.flatMap(({ event }) => (event === undefined || isPattern(event) ? [] : [event]))
@@ -374,7 +374,7 @@ describe.each(names)("the data of the version of %s", (name) => {
     assert.deepStrictEqual(await transportsOf(client), [transport])
 
     await moveOn(client, copy)
-    const newRunIds = await startAnew(client, copy)
+    const newRunIds = await startNewRuns(client, copy)
     await assertEnded(client, copy, { ...runIds, ...newRunIds })
     await assertProjects(client)
   })
@@ -401,7 +401,7 @@ describe.each(names)("the data of the version of %s", (name) => {
 
     const group = await emptyGroup({ ...server, apiKey: apiKeys.admin })
     await moveOn(client, copy)
-    const newRunIds = await startAnew(client, copy)
+    const newRunIds = await startNewRuns(client, copy)
     await assertEnded(client, copy, { ...runIds, ...newRunIds })
     assert.deepStrictEqual(await group.all, [2, 3, 4, 5, 6, 7])
     group.close()
@@ -440,7 +440,7 @@ it.each(onPostgres)(onPostgresTitle, { timeout: 120_000 }, async (name) => {
   const returns = await emptyReturns(client, copy, { engine })
   void engine.createWorker(work(copy)).start()
   await moveOn(client, copy)
-  await assertEnded(client, copy, { ...runIds, ...(await startAnew(client, copy)) })
+  await assertEnded(client, copy, { ...runIds, ...(await startNewRuns(client, copy)) })
   assert.deepStrictEqual(await group.all, [2, 3, 4, 5, 6, 7])
   group.close()
   assert.deepStrictEqual(await returns.all, [1, 2])

@@ -22,7 +22,7 @@ const never = words(`
   WSServerMessageSchema
 `)
 
-const neverBecause = new Map(never.map((name) => [name, "never: a zod schema"] as const))
+const neverExported = new Map(never.map((name) => [name, "never: a zod schema"] as const))
 
 const values: Record<string, Array<string>> = {
   "@ironflow/node": words(`
@@ -110,7 +110,7 @@ const types: Record<string, Array<string>> = {
 
 /** Names with the reason why they are missing. */
 const reasons = (names: ReadonlyArray<string>): Record<string, string> =>
-  Object.fromEntries(names.map((name) => [name, neverBecause.get(name) ?? "missing"]))
+  Object.fromEntries(names.map((name) => [name, neverExported.get(name) ?? "missing"]))
 
 const manifest: { readonly exports: Record<string, unknown> } = JSON.parse(
   fs.readFileSync(path.join(import.meta.dirname, "../package.json"), "utf8")
@@ -130,7 +130,7 @@ test.for(Object.entries(values))(
     const exported: object = await import(/* @vite-ignore */ entry)
 
     expect(reasons(names.filter((name) => !(name in exported)))).toEqual(
-      reasons(names.filter((name) => neverBecause.has(name)))
+      reasons(names.filter((name) => neverExported.has(name)))
     )
   }
 )
@@ -183,7 +183,7 @@ test("types and signatures are as documented, except those that will never exist
   expect(missing.map(({ entry, names }) => ({ entry, names: reasons(names) }))).toEqual(
     files.map(({ entry, names }) => ({
       entry,
-      names: reasons(names.filter((name) => neverBecause.has(name)))
+      names: reasons(names.filter((name) => neverExported.has(name)))
     }))
   )
   expect(

@@ -171,7 +171,7 @@ describe("ironflow doctor", () => {
     const torn = await terminal.run(["doctor", "--data", "torn.db"])
     const letter = await terminal.run(["doctor", "--data", "letter.txt"])
     const missing = await terminal.run(["doctor", "--data", "nowhere.db"])
-    const unasked = await terminal.run(["doctor", "--check"], { env })
+    const checkWithoutFile = await terminal.run(["doctor", "--check"], { env })
     copyFileSync(terminal.pathOf("monday.db"), terminal.pathOf("changed.db"))
     const db = new DatabaseSync(terminal.pathOf("changed.db"))
     db.exec("CREATE TABLE more (a); DROP TABLE more")
@@ -189,7 +189,7 @@ describe("ironflow doctor", () => {
     assert.include(restored.stderr, '"changed.db" does not match its checksum')
     assert.match(letter.stdout, /^fail {2}tables +"letter\.txt" cannot be read: file is not a database/m)
     assert.match(missing.stderr, /There is no database "nowhere\.db"/)
-    assert.deepStrictEqual([missing.code, unasked.code], [1, 2])
+    assert.deepStrictEqual([missing.code, checkWithoutFile.code], [1, 2])
   })
 
   it("examines Postgres, with and without tables", { timeout: 90_000 }, async () => {

@@ -221,15 +221,15 @@ describe.each(["in process", "over HTTP"])("streams.of() %s", (where) => {
     await client.streams.append("order-2", { name: "voucher.used", data: 5, entityType })
     await client.streams.append("order-3", { name: "item.lost", entityType })
 
-    const misfit = await rejected(orders.read("order-1"))
-    assert.instanceOf(misfit, StreamSchemaError)
-    assert.deepInclude(misfit, {
+    const mismatch = await rejected(orders.read("order-1"))
+    assert.instanceOf(mismatch, StreamSchemaError)
+    assert.deepInclude(mismatch, {
       entityId: "order-1",
       event: "item.added",
       entityVersion: 2,
       retryable: false
     })
-    assert.match(misfit.message, /^Event "item.added" at version 2 of entity "order-1" .*qty: /)
+    assert.match(mismatch.message, /^Event "item.added" at version 2 of entity "order-1" .*qty: /)
     const old = await rejected(orders.state("order-2"))
     assert.match(String(old), /it was appended as version 1, and the definition is of version 2/)
     const unknown = await rejected(orders.read("order-3"))
@@ -361,8 +361,8 @@ describe.each([
       const refused = yield* Effect.flip(baskets.append("basket-1", wrong))
       assert.instanceOf(refused, StreamSchemaError)
       yield* streams.append("basket-1", { name: "item.added", data: 5, entityType: "basket" })
-      const misfit = yield* Effect.flip(baskets.state("basket-1"))
-      expectTypeOf<Errors.StreamSchemaError>().toExtend<typeof misfit>()
-      assert.deepInclude(misfit, { entityId: "basket-1", event: "item.added", entityVersion: 3 })
+      const mismatch = yield* Effect.flip(baskets.state("basket-1"))
+      expectTypeOf<Errors.StreamSchemaError>().toExtend<typeof mismatch>()
+      assert.deepInclude(mismatch, { entityId: "basket-1", event: "item.added", entityVersion: 3 })
     }).pipe(Effect.provide(layer), Effect.scoped, Effect.runPromise))
 })

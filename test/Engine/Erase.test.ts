@@ -85,8 +85,8 @@ afterAll(async () => {
 const done = async (client: IronflowClient, operation: Promise<BulkOperation>): Promise<BulkOperation> =>
   client.waitForBulk((await operation).id, { timeout: 60_000 })
 
-let people = 0
-const someone = () => `secret-person-${++people}@example.com`
+let userCount = 0
+const someone = () => `secret-person-${++userCount}@example.com`
 
 const signUp = async (email: string, more: object = {}) => {
   const emitted = await engine.client.emit(
@@ -236,13 +236,13 @@ for (const [via, clientOf] of connections) {
 
     it("purges keys and configurations, by name and by prefix", async () => {
       const email = someone()
-      const bucket = `profiles-${people}`
+      const bucket = `profiles-${userCount}`
       const kv = via === "embedded" ? engine.client.kv() : remote.kv()
       await kv.createBucket({ name: bucket, history: 5 })
       const handle = kv.bucket(bucket)
       for (const key of ["a.1", "a.2", "b.1"])
         for (const n of [1, 2]) await handle.put(key, { email, key, n })
-      await engine.client.config().set(`of-${people}`, { email })
+      await engine.client.config().set(`of-${userCount}`, { email })
       const erased = await done(
         clientOf(),
         clientOf().erase({
@@ -250,7 +250,7 @@ for (const [via, clientOf] of connections) {
             { bucket, prefix: "a." },
             { bucket, key: "b.1" }
           ],
-          configs: [`of-${people}`]
+          configs: [`of-${userCount}`]
         })
       )
       assert.deepStrictEqual(erased.kinds, { keys: 3, configs: 1 })
@@ -260,7 +260,7 @@ for (const [via, clientOf] of connections) {
 
     it("erases a stream with its snapshots, and the stream can still be read", async () => {
       const email = someone()
-      const entityId = `customer-${people}`
+      const entityId = `customer-${userCount}`
       const streams = clientOf().streams
       for (const name of ["customer.created", "customer.moved"])
         await streams.append(entityId, { name, data: { email }, entityType: "customer" })

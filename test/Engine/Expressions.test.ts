@@ -261,11 +261,11 @@ describe("an expression that would take long", () => {
     }
     let longest = 0
     let last = stepsTaken()
-    let going = true
+    let isRunning = true
     const look = () => {
       longest = Math.max(longest, stepsTaken() - last)
       last = stepsTaken()
-      if (going) setImmediate(look)
+      if (isRunning) setImmediate(look)
     }
     look()
 
@@ -273,7 +273,7 @@ describe("an expression that would take long", () => {
     for (let n = 0; n < 5; n++) await engine.client.emit(name, { i: 30 })
 
     await vi.waitFor(() => expect(got).toHaveLength(100), { timeout: 20_000 })
-    going = false
+    isRunning = false
     expect(new Set(got).size).toBe(20)
     expect(longest).toBeLessThan(3 * MAX_STEPS)
   })

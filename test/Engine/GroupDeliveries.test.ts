@@ -411,9 +411,9 @@ it.effect(
       yield* turns
 
       assert.deepStrictEqual(seen, [1])
-      const letGo = lines.filter((line) => line.includes("were dropped"))
-      assert.lengthOf(letGo, 1)
-      assert.match(letGo[0]!, /^Warn.*"topic:news" that waited here were dropped.*: 3\. .*10000ms/)
+      const droppedLines = lines.filter((line) => line.includes("were dropped"))
+      assert.lengthOf(droppedLines, 1)
+      assert.match(droppedLines[0]!, /^Warn.*"topic:news" that waited here were dropped.*: 3\. .*10000ms/)
       yield* publish(5, 6)
       assert.deepStrictEqual([...seen, ...other.seen.slice(4)].toSorted(), [1, 5, 6])
       assert.deepInclude(yield* group, { inFlight: 0, retrying: 0, givenUp: 0 })

@@ -32,8 +32,8 @@ describe.each([
     Effect.gen(function* () {
       const kv = yield* Kv.Kv
       const bucket = kv.bucket("stock")
-      const untold = yield* Effect.flip(bucket.put("a", 1))
-      assert.strictEqual(untold._tag, "BucketNotFoundError")
+      const missing = yield* Effect.flip(bucket.put("a", 1))
+      assert.strictEqual(missing._tag, "BucketNotFoundError")
       assert.deepInclude(yield* kv.createBucket({ name: "stock", history: 2 }), { name: "stock", history: 2 })
       const { revision } = yield* bucket.create("a", { left: 3 })
 
@@ -79,11 +79,11 @@ describe.each([
       const kv = yield* Kv.Kv
       yield* kv.createBucket({ name: "stock" })
       const bucket = kv.bucket("stock")
-      const stands = yield* Queue.unbounded<number>()
+      const opened = yield* Queue.unbounded<number>()
       const watching = yield* bucket
-        .watch({ key: "item.*", onOpen: (revision) => void Queue.offerUnsafe(stands, revision) })
+        .watch({ key: "item.*", onOpen: (revision) => void Queue.offerUnsafe(opened, revision) })
         .pipe(Stream.take(2), Stream.runCollect, Effect.forkChild)
-      assert.strictEqual(yield* Queue.take(stands), 0)
+      assert.strictEqual(yield* Queue.take(opened), 0)
       yield* bucket.put("other", 1)
       yield* bucket.put("item.1", 2)
       yield* bucket.delete("item.1")

@@ -159,10 +159,10 @@ describe.each(["in process", "over HTTP"])("a bucket with a schema %s", (where) 
 
     assert.instanceOf(error, KeySchemaError)
     assert.match(error.message, /nothing was written: at: .*expected date/)
-    const unkept = await rejected(
+    const notStored = await rejected(
       client.kv().bucket("sessions", { schema: z.unknown() }).put("ada", { of: 1n })
     )
-    assert.instanceOf(unkept, ValidationError)
+    assert.instanceOf(notStored, ValidationError)
   })
 
   it("says where stored data does not fit the schema", async () => {
@@ -327,7 +327,7 @@ describe.each([
       assert.instanceOf(refused, KeySchemaError)
       assert.strictEqual((yield* Effect.flip(sessions.get("bob")))._tag, "KeyNotFoundError")
       const { revision } = yield* kv.bucket("sessions").put("bob", { user: "bob" })
-      const misfit = yield* Effect.flip(sessions.get("bob"))
-      assert.deepInclude(misfit, { bucket: "sessions", key: "bob", revision })
+      const mismatch = yield* Effect.flip(sessions.get("bob"))
+      assert.deepInclude(mismatch, { bucket: "sessions", key: "bob", revision })
     }).pipe(Effect.provide(layer), Effect.scoped, Effect.runPromise))
 })

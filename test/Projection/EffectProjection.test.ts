@@ -145,10 +145,10 @@ describe("a projection with an Effect handler", () => {
       const projections = yield* Projections.Projections
 
       const error = yield* Effect.flip(projections.get("nope"))
-      const unfollowed = yield* Effect.flip(Stream.runDrain(projections.subscribe("nope")))
+      const missingError = yield* Effect.flip(Stream.runDrain(projections.subscribe("nope")))
 
       assert.instanceOf(error, Errors.ProjectionNotFoundError)
-      assert.instanceOf(unfollowed, Errors.ProjectionNotFoundError)
+      assert.instanceOf(missingError, Errors.ProjectionNotFoundError)
     }).pipe(Effect.provide(setup({ of: () => Effect.succeed(1) })))
   )
 })

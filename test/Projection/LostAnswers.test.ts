@@ -53,7 +53,7 @@ const startProxy = async (
 }
 
 /** Starts a worker for the engine at the URL. */
-const hire = (serverUrl: string, projection: IronflowProjection<any, any>) => {
+const startWorker = (serverUrl: string, projection: IronflowProjection<any, any>) => {
   const worker = createWorker({
     functions: [],
     projections: [projection],
@@ -90,7 +90,7 @@ it("a save whose answer is lost is stored once, and not counted as refused", asy
       return { total: state.total + event.data.amount }
     }
   })
-  const worker = hire(proxy.url, totals)
+  const worker = startWorker(proxy.url, totals)
   await worker.ready()
 
   const { projections } = engine.client
@@ -128,7 +128,7 @@ it("a worker is not ready before the engine has its projections", async () => {
     initialState: () => 0,
     handler: (count) => count + 1
   })
-  const worker = hire(proxy.url, counts)
+  const worker = startWorker(proxy.url, counts)
   await worker.ready()
 
   assert.isAtLeast(lost, 3)
@@ -145,7 +145,7 @@ it("ready() rejects when a worker is stopped before the engine has its projectio
     (path) => path.endsWith("/owner/claim") && lost++ >= 0
   )
   const mails = createProjection({ name: "mails", events: ["order.placed"], handler: async () => undefined })
-  const worker = hire(proxy.url, mails)
+  const worker = startWorker(proxy.url, mails)
   await vi.waitFor(() => assert.isAtLeast(lost, 1))
   await worker.stop()
 
@@ -226,9 +226,9 @@ it.each([400, 401, 403, 404, 405, 409, 413])(
     it.page = undefined
     await engine.client.emit("order.placed", { n: 2 })
     await vi.waitFor(() => assert.deepStrictEqual([...new Set(seen)], [1, 2]), 10_000)
-    const ofIt = logged.filter((text) => text.startsWith('Projection "totals"'))
+    const aboutTotals = logged.filter((text) => text.startsWith('Projection "totals"'))
     await vi.waitFor(() => assert.match(logged.join("\n"), /Projection "totals" goes on/), 10_000)
-    assert.strictEqual(ofIt.filter((text) => text.includes("waits")).length, 1)
+    assert.strictEqual(aboutTotals.filter((text) => text.includes("waits")).length, 1)
     assert.notMatch(logged.join("\n"), /does not run/)
   }
 )

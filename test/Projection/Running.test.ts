@@ -453,7 +453,7 @@ describe.for(["memory", "http"] as const)("projections over %s", (transport) => 
       },
       handler: (state: number) => state
     })
-    const hopeless = createProjection({
+    const alwaysFails = createProjection({
       name: "hopeless",
       events: ["order.placed"],
       handler: () => {
@@ -461,7 +461,7 @@ describe.for(["memory", "http"] as const)("projections over %s", (transport) => 
       }
     })
     const ship = createFunction({ id: "ship", triggers: [{ event: "order.placed" }] }, async () => "shipped")
-    await startWorker([broken, hopeless, totals], { functions: [ship] } as Partial<WorkerConfig>)
+    await startWorker([broken, alwaysFails, totals], { functions: [ship] } as Partial<WorkerConfig>)
 
     const { position, runIds } = await client.emit("order.placed", { amount: 1 })
 

@@ -75,10 +75,10 @@ test("an event whose loop ended by a throw or without an ack has failed, and is 
   await using printers = await begin({ redeliverDelayMs: 0, maxRedeliveries: 2 })
   await printers.publish(1, 2)
 
-  const torn = async () => {
+  const throwInLoop = async () => {
     for await (const event of printers.join(0)) throw new Error(`no paper for ${event.data.i}`)
   }
-  await expect(torn()).rejects.toThrow("no paper for 1")
+  await expect(throwInLoop()).rejects.toThrow("no paper for 1")
   await isPending(printers, 1)
   for await (const event of printers.join(0)) {
     // failed events come first

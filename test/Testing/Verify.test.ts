@@ -168,9 +168,9 @@ export const order = createFunction({ id: "order", triggers: [{ event: "order.pl
       verified: 1,
       divergences: [{ runId, recorded: { name: "charge" }, asked: { name: "pay" } }]
     })
-    const needy = join(folder, "needy.ts")
+    const withService = join(folder, "needy.ts")
     writeFileSync(
-      needy,
+      withService,
       `import { IronflowFunction } from "@ironflow/node/effect"
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
@@ -181,7 +181,7 @@ export const order = IronflowFunction.make(
 )
 `
     )
-    const unverified = await ironflow("verify", needy, "--data", filename, "--json")
+    const unverified = await ironflow("verify", withService, "--data", filename, "--json")
     expect(unverified.code).toBe(1)
     expect(JSON.parse(unverified.stdout)).toMatchObject({
       verified: 0,

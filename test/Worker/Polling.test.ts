@@ -74,7 +74,7 @@ const opened = (options: PollingOptions = {}, prepare: (engine: ScriptedTurns) =
     const said: Array<string> = []
     const say = (level: string) => (text: string) => void said.push(`${level}: ${text}`)
     const logger = { debug: say("debug"), info: say("info"), warn: say("warn"), error: say("error") }
-    const noting =
+    const recordIn =
       <A>(list: Array<A>) =>
       (item: A) => {
         list.push(item)
@@ -84,9 +84,9 @@ const opened = (options: PollingOptions = {}, prepare: (engine: ScriptedTurns) =
     const opening = Effect.gen(function* () {
       const transport = yield* WorkerTransport
       return yield* transport.open(registration, {
-        onJob: (job, isPaused) => noting(isPaused === true ? givenBack : jobs)(job.jobId),
-        onNotice: noting(notices),
-        onRefused: noting(refusals)
+        onJob: (job, isPaused) => recordIn(isPaused === true ? givenBack : jobs)(job.jobId),
+        onNotice: recordIn(notices),
+        onRefused: recordIn(refusals)
       })
     }).pipe(
       Scope.provide(scope),
@@ -739,9 +739,9 @@ describe("a polling worker", () => {
       yield* engine.poll()
       yield* close
 
-      const farewell = engine.requests.at(-1)!
+      const signOff = engine.requests.at(-1)!
       assert.deepStrictEqual(
-        [farewell.method, farewell.what, farewell.query],
+        [signOff.method, signOff.what, signOff.query],
         ["DELETE", "w-1", "?session=ses-1"]
       )
     })

@@ -505,8 +505,8 @@ export const behavesLikeAWorker = (transport: string, open: () => Promise<Place>
       labels: { region: "north" },
       transport
     })
-    const twin = it.place.createWorker({ functions: [fn], workerId: "w-1" })
-    const error = await twin.start().catch((error: unknown) => error)
+    const sameId = it.place.createWorker({ functions: [fn], workerId: "w-1" })
+    const error = await sameId.start().catch((error: unknown) => error)
     assert.deepInclude(error, { code: "FUNCTION_REGISTRATION_FAILED" })
     assert.match(String(error), /connected already/)
   })

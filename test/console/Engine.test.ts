@@ -3,7 +3,7 @@ import { createClient, createFunction, serve } from "@ironflow/node"
 import { assert, describe, it } from "vitest"
 import { listen, SIGNING_KEY } from "../Serve/Hosts.ts"
 import { useConsole } from "./Browser.ts"
-import { script, staffed, visitor } from "./Visitors.ts"
+import { engineWithWorker, script, visitor } from "./Visitors.ts"
 
 const kit = useConsole()
 
@@ -165,7 +165,7 @@ describe("the page of access", () => {
 
 describe("the page of the system", () => {
   it("shows the health of the engine, and all of its metrics", async () => {
-    await using it = await staffed(kit, [ship])
+    await using it = await engineWithWorker(kit, [ship])
     const { runIds } = await it.client.emit("order.placed", {})
     await it.client.waitForRun(runIds[0]!)
     const look = await kit.look(it.url)

@@ -3,7 +3,7 @@ import { createFunction, defineEvent } from "@ironflow/node"
 import { assert, describe, it } from "vitest"
 import { z } from "zod"
 import { useConsole } from "./Browser.ts"
-import { script, staffed, visitor } from "./Visitors.ts"
+import { engineWithWorker, script, visitor } from "./Visitors.ts"
 
 const kit = useConsole()
 
@@ -19,7 +19,7 @@ const wrap = createFunction(
 
 const bill = createFunction({ id: "send-bill", triggers: [{ event: "invoice.asked" }] }, async () => "sent")
 
-const shop = () => staffed(kit, [ship, wrap, bill])
+const shop = () => engineWithWorker(kit, [ship, wrap, bill])
 
 describe("the page of events", () => {
   it("shows stored events, new ones, and the runs that an event started", async () => {
@@ -127,7 +127,7 @@ describe("the page of events", () => {
       })
     })
     const fn = createFunction({ id: "ship-order", triggers: [Order] }, ({ event }) => event.data.to.city)
-    await using it = await staffed(kit, [fn, bill])
+    await using it = await engineWithWorker(kit, [fn, bill])
     const look = await kit.look(it.url)
 
     await look.open("events")

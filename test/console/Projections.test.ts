@@ -10,7 +10,7 @@ const kit = useConsole()
 const startCounting = async () => {
   const server = await kit.serve()
   const client = createClient({ serverUrl: server.url })
-  const world = { isFixed: false }
+  const settings = { isFixed: false }
   const totals = createProjection({
     name: "order-totals",
     events: ["order.placed"],
@@ -24,7 +24,7 @@ const startCounting = async () => {
     partitionKey: "$.data.customer",
     initialState: () => ({ orders: 0 }),
     handler: (state, event) => {
-      if (event.data.isBroken === true && !world.isFixed) throw new Error(`no ${script} here`)
+      if (event.data.isBroken === true && !settings.isFixed) throw new Error(`no ${script} here`)
       return { orders: state.orders + 1 }
     }
   })
@@ -39,7 +39,7 @@ const startCounting = async () => {
   return {
     url: server.url,
     client,
-    world,
+    settings,
     [Symbol.asyncDispose]: async () => {
       await worker.stop()
       await stopped
@@ -79,7 +79,7 @@ describe("the pages of projections", () => {
     assert.deepStrictEqual(await look.accessibility(), [])
     await look.picture("projection-letters")
 
-    it.world.isFixed = true
+    it.settings.isFixed = true
     await look.press("Retry")
     await look.sees("It has given up no event.")
     await look.sees("c-2")

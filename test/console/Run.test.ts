@@ -7,7 +7,7 @@ import { createFunction, createWorker } from "@ironflow/node"
 import { assert, describe, it } from "vitest"
 import { useConsole } from "./Browser.ts"
 import { openShop, ship } from "./Shop.ts"
-import { OPERATOR, staffed, visitor } from "./Visitors.ts"
+import { engineWithWorker, OPERATOR, visitor } from "./Visitors.ts"
 
 const kit = useConsole()
 
@@ -171,7 +171,7 @@ describe("the page of a run", () => {
           return step.run("note", () => `noted by ${name}`)
         }
       )
-    await using old = await staffed(kit, [version("1.0")])
+    await using old = await engineWithWorker(kit, [version("1.0")])
     const [id = ""] = (await old.client.emit("approval.asked", {})).runIds
     const look = await kit.look(old.url, { width: 400 })
     await look.open(`runs/${id}`)

@@ -2,7 +2,7 @@
 import { createFunction } from "@ironflow/node"
 import { assert, describe, it, vi } from "vitest"
 import { useConsole } from "./Browser.ts"
-import { visitor, staffed } from "./Visitors.ts"
+import { engineWithWorker, visitor } from "./Visitors.ts"
 
 const kit = useConsole()
 
@@ -30,7 +30,7 @@ describe("tabs of one browser", () => {
   })
 
   it("share answers of the engine, and see their own changes at once", async () => {
-    await using it = await staffed(kit, [
+    await using it = await engineWithWorker(kit, [
       createFunction({ id: "ship", triggers: [{ event: "order.placed" }] }, () => 1)
     ])
     const look = await kit.look(it.url)
@@ -53,7 +53,7 @@ describe("tabs of one browser", () => {
 
 describe("a browser whose clock is ten minutes slow", () => {
   it("shows how long ago things happened, by the clock of the engine", async () => {
-    await using it = await staffed(kit, [
+    await using it = await engineWithWorker(kit, [
       createFunction({ id: "ship", triggers: [{ event: "order.placed" }] }, () => 1)
     ])
     const look = await kit.look(it.url)
@@ -74,7 +74,7 @@ describe("a browser whose clock is ten minutes slow", () => {
 
 describe("a sentence of the engine", () => {
   it("has its times in the zone that the page shows", async () => {
-    await using it = await staffed(kit, [
+    await using it = await engineWithWorker(kit, [
       createFunction({ id: "ship", triggers: [{ event: "order.placed" }] }, () => 1)
     ])
     const { runIds } = await it.client.emit("order.placed", {})
@@ -93,7 +93,7 @@ describe("names of the greatest length", () => {
   it("leave every page as wide as the screen", async () => {
     const id = "w".repeat(120)
     const text = `${"م".repeat(150)}${"x".repeat(400)}`
-    await using it = await staffed(kit, [
+    await using it = await engineWithWorker(kit, [
       createFunction({ id, triggers: [{ event: `e.${"v".repeat(120)}` }], retry: { maxAttempts: 1 } }, () => {
         throw new Error(text)
       })

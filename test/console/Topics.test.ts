@@ -12,19 +12,19 @@ const startReading = async () => {
   const server = await kit.serve()
   const client = createClient({ serverUrl: server.url })
   const sub = createSubscriptionClient({ serverUrl: server.url })
-  const world = { isFixed: false }
+  const settings = { isFixed: false }
   await sub.connect()
   await sub.subscribe("events:order.*", {
     consumerGroup: "order-processors",
     onEvent: (event) => {
-      if (event.data.isBroken === true && !world.isFixed) throw new NonRetryableError(`torn ${script}`)
+      if (event.data.isBroken === true && !settings.isFixed) throw new NonRetryableError(`torn ${script}`)
     }
   })
   return {
     url: server.url,
     client,
     sub,
-    world,
+    settings,
     [Symbol.asyncDispose]: async () => {
       sub.close()
       await client.close()
@@ -52,7 +52,7 @@ describe("the pages of topics and groups", () => {
     await look.sees("Members")
     assert.deepStrictEqual(await look.accessibility(), [])
     await look.picture("group-light")
-    it.world.isFixed = true
+    it.settings.isFixed = true
     await look.press("Retry")
     await look.sees("It has given up no event.")
   })

@@ -27,7 +27,7 @@ export const visitor = async (
 export const script = `<img src=x onerror="alert('o')">`
 
 /** An engine with a worker for these functions, and a client. */
-export const staffed = async (kit: Kit, functions: WorkerConfig["functions"]) => {
+export const engineWithWorker = async (kit: Kit, functions: WorkerConfig["functions"]) => {
   const server = await kit.serve()
   const client = createClient({ serverUrl: server.url })
   const worker = createWorker({ serverUrl: server.url, functions, logger: false, labels: { zone: "a" } })

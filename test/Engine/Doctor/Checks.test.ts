@@ -56,11 +56,11 @@ describe("a clock", () => {
 })
 
 describe("runs", () => {
-  const judged = (hasEngine: boolean, ...all: ReadonlyArray<Explanation>) =>
+  const checkOf = (hasEngine: boolean, ...all: ReadonlyArray<Explanation>) =>
     checkRuns({ unfinished: all.length }, all, { hasEngine })
 
   it("are fine while they wait for what they asked for", () => {
-    assert.deepStrictEqual(judged(true, explained("SLEEPING"), explained("WAITING_FOR_EVENT")), {
+    assert.deepStrictEqual(checkOf(true, explained("SLEEPING"), explained("WAITING_FOR_EVENT")), {
       name: "runs",
       status: "ok",
       message: "2 runs have not ended. None is held up."
@@ -73,7 +73,7 @@ describe("runs", () => {
     ["PAUSED", "warn"]
   ])("with the code %s are reported, with or without an engine", (code, status) => {
     for (const hasEngine of [true, false]) {
-      const check = judged(hasEngine, explained(code))
+      const check = checkOf(hasEngine, explained(code))
       assert.strictEqual(check.status, status)
       assert.include(check.message, `run_1: ${code}, It is so.`)
     }
@@ -81,9 +81,9 @@ describe("runs", () => {
 
   it("are reported when they could have continued for a minute and an engine runs", () => {
     const late = explained("NO_WORKER", { waitingMs: 60_000 })
-    assert.strictEqual(judged(true, late).status, "warn")
-    assert.strictEqual(judged(false, late).status, "ok")
-    assert.strictEqual(judged(true, explained("NO_WORKER", { waitingMs: 59_999 })).status, "ok")
+    assert.strictEqual(checkOf(true, late).status, "warn")
+    assert.strictEqual(checkOf(false, late).status, "ok")
+    assert.strictEqual(checkOf(true, explained("NO_WORKER", { waitingMs: 59_999 })).status, "ok")
   })
 
   it("that nothing will continue are a failure, even when none of them was examined", () => {

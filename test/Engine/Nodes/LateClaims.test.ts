@@ -31,7 +31,7 @@ const freezableClock = Effect.map(Clock.Clock, (own) => {
 })
 
 /** Makes all writers wait until `end`. */
-const holdUp = ({ schema, url }: PostgresOptions) =>
+const blockWriters = ({ schema, url }: PostgresOptions) =>
   Effect.gen(function* () {
     const client = new pg.Client({ connectionString: url })
     yield* Effect.acquireRelease(
@@ -95,7 +95,7 @@ describe("a claim that was in flight while its engine was frozen", () => {
     Effect.gen(function* () {
       const { b, jobs, options, freeze, worker } = yield* twoNodes
       yield* b.client.emit("order.placed", {})
-      const held = yield* holdUp(options)
+      const held = yield* blockWriters(options)
       worker.credit(1)
       yield* until(held.isWaitedFor, (isWaiting) => isWaiting)
       yield* freeze(LEASE_MS / 2)
@@ -114,7 +114,7 @@ describe("a claim that was in flight while its engine was frozen", () => {
     Effect.gen(function* () {
       const { b, options, freeze, worker } = yield* twoNodes
       yield* b.client.emit("order.placed", {})
-      const held = yield* holdUp(options)
+      const held = yield* blockWriters(options)
       const polled = yield* Effect.forkScoped(worker.take(1))
       yield* until(held.isWaitedFor, (isWaiting) => isWaiting)
       yield* freeze(LEASE_MS / 2)
@@ -141,13 +141,13 @@ describe("a turn in the process of an engine that was frozen", () => {
       const a = yield* Effect.provideService(openNode(options), Clock.Clock, clock)
       const b = yield* openNode(options)
       const arrived = createDeferred<void>()
-      const mayGoOn = createDeferred<void>()
+      const mayContinue = createDeferred<void>()
       let turns = 0
       let charges = 0
       const slow = createFunction({ id: "slow", triggers: [{ event: "order.placed" }] }, async ({ step }) => {
         turns++
         arrived.resolve()
-        await mayGoOn.promise
+        await mayContinue.promise
         return step.run("charge", () => ++charges)
       })
       yield* a.work([slow])
@@ -160,7 +160,7 @@ describe("a turn in the process of an engine that was frozen", () => {
         // the row of the engine that started first
         runSql("UPDATE nodes SET steady_since = NULL WHERE id = (SELECT min(id) FROM nodes)", options.schema)
       )
-      mayGoOn.resolve()
+      mayContinue.resolve()
 
       assert.strictEqual((yield* b.client.waitForRun(runIds[0] ?? "")).output, 1)
       assert.deepStrictEqual([turns, charges], [2, 1])

@@ -46,7 +46,7 @@ const startTwo = async (terminal: Terminal): Promise<readonly [a: Process, b: Pr
 }
 
 /** Runs SQL in a transaction that holds up other sessions until it is ended. */
-const holdUp = async (schema: string, sql: string): Promise<() => Promise<void>> => {
+const blockWith = async (schema: string, sql: string): Promise<() => Promise<void>> => {
   const client = new pg.Client({ connectionString: databaseUrl })
   await client.connect()
   await client.query(`SET search_path = ${schema}`)
@@ -131,7 +131,7 @@ describe("two engines in processes of their own", () => {
     const atB = createClient({ serverUrl: b.url })
     await atA.emit("order.placed", { n: 0 })
     await atB.emit("order.placed", { n: 1 })
-    const release = await holdUp(schema, "UPDATE engine SET sequence = sequence")
+    const release = await blockWith(schema, "UPDATE engine SET sequence = sequence")
     const emitted = atA.emit("order.placed", { n: 2 }, { idempotencyKey: "o-2" })
     await freezeAt(schema, a, release, atB)
     await emitted
@@ -162,7 +162,7 @@ describe("two engines in processes of their own", () => {
       first.signal("SIGTERM")
       await first.ended
       await atB.emit("album.closed", {})
-      const release = await holdUp(schema, "LOCK TABLE steps IN ACCESS EXCLUSIVE MODE")
+      const release = await blockWith(schema, "LOCK TABLE steps IN ACCESS EXCLUSIVE MODE")
       work()
       await freezeAt(schema, a, release, atB)
       const run = await atB.waitForRun(runId, { timeout: 60_000 })

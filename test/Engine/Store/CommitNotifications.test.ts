@@ -134,12 +134,12 @@ describe("an engine on a shared schema", () => {
       const options = yield* takeSchema
       const a = yield* openNode(options)
       const b = yield* openNode(options)
-      const overheard: Array<string> = []
+      const payloads: Array<string> = []
       const outsider = new pg.Client({ connectionString: options.url })
       yield* Effect.acquireRelease(
         Effect.promise(async () => {
           await outsider.connect()
-          outsider.on("notification", ({ payload }) => void overheard.push(payload ?? ""))
+          outsider.on("notification", ({ payload }) => void payloads.push(payload ?? ""))
           await outsider.query(`LISTEN ${channelOf(options.schema ?? "")}`)
         }),
         () => Effect.promise(() => outsider.end())
@@ -164,7 +164,7 @@ describe("an engine on a shared schema", () => {
       const told = yield* Effect.retry(tell, { times: 50 })
 
       assert.deepStrictEqual(told.announced[0], announced)
-      assert.notInclude(overheard.join(), "4242")
+      assert.notInclude(payloads.join(), "4242")
     })
   )
 })

@@ -96,8 +96,8 @@ describe.each(["alone", "shared"] as const)("an engine that knows of no other en
     Effect.gen(function* () {
       const { shop, store } = yield* open(sharing)
       const job = yield* shop.start()
-      const unended = yield* counted(store.read(RunRows.getEndedRun(environment, job.runId)))
-      assert.deepInclude(unended, { value: undefined, statements: 0 })
+      const unfinished = yield* counted(store.read(RunRows.getEndedRun(environment, job.runId)))
+      assert.deepInclude(unfinished, { value: undefined, statements: 0 })
       yield* shop.report(job, complete("ok"))
       const ended = yield* store.read(RunRows.getEndedRun(environment, job.runId))
       assert.strictEqual(ended?.status, "completed")

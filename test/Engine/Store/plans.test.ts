@@ -41,7 +41,7 @@ describe("the plans of the statements", () => {
   })
 
   it("give a reason only where there is a scan", () => {
-    const needless = found
+    const unneeded = found
       .filter(
         ({ plan, statement }) =>
           // a statement with another text for Postgres may need its reason there
@@ -50,7 +50,7 @@ describe("the plans of the statements", () => {
           !plan.some((line) => line.startsWith("SCAN "))
       )
       .map(({ statement }) => statement.name)
-    assert.deepStrictEqual(needless, [])
+    assert.deepStrictEqual(unneeded, [])
   })
 
   it("would report a scan", () => {

@@ -416,9 +416,9 @@ export const groupsSuite = (test: ShopTest): void => {
         ),
         [false]
       )
-      const anew = yield* shop.store.write(GroupRows.openGroup(packers))
-      assert.isAbove(anew.key, key)
-      assert.strictEqual(anew.cursor, position)
+      const reopened = yield* shop.store.write(GroupRows.openGroup(packers))
+      assert.isAbove(reopened.key, key)
+      assert.strictEqual(reopened.cursor, position)
     })
 
     test("groups are listed in order of creation, by namespace, name and status, in pages", function* (shop) {
