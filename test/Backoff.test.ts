@@ -33,11 +33,11 @@ describe("retryDelayMs", () => {
     [0.25, 0.5, 3500],
     [1, 0.5, 2000],
     [0, 0.5, 4000]
-  ])("with jitter %o and chance %o the third delay is %d", (jitter, chance, delay) => {
+  ])("with jitter %o and random number %o the third delay is %d", (jitter, chance, delay) => {
     assert.strictEqual(retryDelayMs(resolveRetry({ jitter }), 3, chance), delay)
   })
 
-  it("stays under its cap, whatever the jitter", () => {
+  it("stays below its limit, whatever the jitter is", () => {
     const policy = resolveRetry({ maxDelayMs: 3000, jitter: 0.5 })
     assert.strictEqual(retryDelayMs(policy, 9, 0), 3000)
     assert.strictEqual(retryDelayMs(policy, 9, 0.5), 2250)
@@ -77,11 +77,11 @@ describe("requestedDelayMs", () => {
     assert.deepStrictEqual(requestedDelayMs({ retryAfter }, now), delay)
   })
 
-  it.each([undefined, null, "busy", 3, new Error("busy")])("%o asks for nothing", (error) => {
+  it.each([undefined, null, "busy", 3, new Error("busy")])("%o asks for no delay", (error) => {
     assert.isUndefined(requestedDelayMs(error, now))
   })
 
-  it("what throws when it is looked at asks for nothing", () => {
+  it("a value that throws when it is read asks for no delay", () => {
     const error = Object.defineProperty({}, "retryAfter", {
       get: () => {
         throw new Error("no")
@@ -92,7 +92,7 @@ describe("requestedDelayMs", () => {
 })
 
 describe("resolveRetry", () => {
-  it("fills in the defaults", () => {
+  it("has defaults", () => {
     assert.deepStrictEqual(resolveRetry(), {
       maxAttempts: 3,
       initialDelayMs: 1000,
@@ -103,13 +103,13 @@ describe("resolveRetry", () => {
     assert.deepStrictEqual(resolveRetry({ maxAttempts: undefined }), defaultRetry)
   })
 
-  it("takes what is left out from the policy given as default", () => {
+  it("takes missing fields from the default policy", () => {
     const policy = { maxAttempts: 7, initialDelayMs: 10, backoffFactor: 1, maxDelayMs: 20 }
 
     assert.deepStrictEqual(resolveRetry({ maxAttempts: 1 }, "retry", policy), { ...policy, maxAttempts: 1 })
   })
 
-  it("raises a cap that was not given to a longer first delay, and keeps one that was", () => {
+  it("raises a missing limit to a longer first delay, and keeps a given limit", () => {
     assert.strictEqual(retryDelayMs(resolveRetry({ initialDelayMs: 600_000 }), 1), 600_000)
     assert.strictEqual(retryDelayMs(resolveRetry({ initialDelayMs: 600_000, maxDelayMs: 500 }), 1), 500)
   })

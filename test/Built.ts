@@ -1,6 +1,7 @@
 /**
- * What processes that tests start run: the package as users get it, built once for the sources that it is built from. A process starts
- * in less than half of the time that it needs to load the sources. `IRONFLOW_TEST_SOURCES=1` has it load them nonetheless.
+ * The package as users get it, for processes that tests start. It is built once for each state of the sources. A process
+ * with the build starts in less than half of the time that it takes to load the sources. `IRONFLOW_TEST_SOURCES=1` makes it
+ * load the sources.
  */
 import { execFileSync } from "node:child_process"
 import { hash } from "node:crypto"
@@ -12,24 +13,27 @@ import { pathToFileURL } from "node:url"
 const repository = path.join(import.meta.dirname, "..")
 const builds = path.join(repository, "node_modules/.cache/ironflow-built")
 
-/** Everything that a build depends on. */
-const ingredients = ["src", "console.config.ts", "tsup.config.ts", "package.json", "package-lock.json"]
+/** The files and folders that a build depends on. */
+const buildInputs = ["src", "console.config.ts", "tsup.config.ts", "package.json", "package-lock.json"]
 
 const hashOfSources = (): string => {
-  const hashes = ingredients.flatMap((name) => {
-    const whole = path.join(repository, name)
-    const files = fs.statSync(whole).isDirectory()
+  const hashes = buildInputs.flatMap((name) => {
+    const fullPath = path.join(repository, name)
+    const files = fs.statSync(fullPath).isDirectory()
       ? fs
-          .readdirSync(whole, { recursive: true, withFileTypes: true })
+          .readdirSync(fullPath, { recursive: true, withFileTypes: true })
           .filter((entry) => entry.isFile())
           .map((entry) => path.join(entry.parentPath, entry.name))
-      : [whole]
+      : [fullPath]
     return files.sort().map((file) => `${file} ${hash("sha256", fs.readFileSync(file))}`)
   })
   return hash("sha256", hashes.join("\n")).slice(0, 16)
 }
 
-/** The package, built into a folder with its `package.json`; several that build it at the same time do not disturb each other. */
+/**
+ * Builds the package into a folder, with its `package.json`. Several processes that build at the same time do not disturb
+ * each other.
+ */
 const build = (folder: string): void => {
   const own = `${folder}.${process.pid}`
   fs.mkdirSync(own, { recursive: true })
@@ -46,7 +50,7 @@ const build = (folder: string): void => {
     fs.renameSync(own, folder)
   } catch (error) {
     fs.rmSync(own, { recursive: true, force: true })
-    // somebody was faster
+    // another process was faster
     if (!fs.existsSync(folder)) throw error
   }
   for (const old of fs.readdirSync(builds)) {
@@ -68,10 +72,10 @@ export const builtPackage = (): string => {
 
 const fromSources = process.env.IRONFLOW_TEST_SOURCES === "1"
 
-/** The folder that `@ironflow/node` is for a process: that of the build, or this repository. */
+/** The folder that a process uses as `@ironflow/node`: that of the build, or this repository. */
 export const packageFolder = (): string => (fromSources ? repository : builtPackage())
 
-/** Arguments for Node.js with which a program of this repository, or of a folder beside it, finds `@ironflow/node`. */
+/** Arguments for Node.js with which a program in this repository, or in a folder beside it, finds `@ironflow/node`. */
 export const nodeArguments = (): ReadonlyArray<string> =>
   fromSources
     ? ["--conditions=@ironflow/source", "--disable-warning=ExperimentalWarning"]
@@ -83,7 +87,10 @@ export const commandArguments = (): ReadonlyArray<string> =>
     ? ["--conditions=@ironflow/source", path.join(repository, "src/bin.ts")]
     : [path.join(builtPackage(), "dist/bin.js")]
 
-/** A module that has `@ironflow/node` found in a folder, wherever it is imported: a package finds itself before any other. */
+/**
+ * A module that makes every import of `@ironflow/node` resolve to a folder: to the resolver, the import comes from that
+ * package, and a package finds itself first.
+ */
 const findsBuilt = (folder: string): string => {
   const parentURL = pathToFileURL(path.join(folder, "package.json")).href
   return `data:text/javascript,${encodeURIComponent(

@@ -1,4 +1,4 @@
-/** The error on a runtime on which an engine cannot listen; this Node.js pretends to be one. */
+/** The error on a runtime on which an engine cannot listen. The Node.js of the test pretends to be such a runtime. */
 import { spawnSync } from "node:child_process"
 import path from "node:path"
 import { startEngine } from "@ironflow/node/engine"
@@ -8,7 +8,7 @@ import { IronflowError } from "../src/Errors.ts"
 const pretend = `Object.defineProperty(process.versions, "bun", { value: "1.4.0", configurable: true })`
 const command = path.join(import.meta.dirname, "../src/bin.ts")
 
-/** Runs the command where `before` has been evaluated. */
+/** Runs the command after `before` has been evaluated. */
 const ironflow = (before: string, ...args: ReadonlyArray<string>) =>
   spawnSync(
     process.execPath,
@@ -27,10 +27,10 @@ describe("on Bun", () => {
   })
 
   it.each([["worker", "./wf.ts"], ["dev", "./wf.ts"], ["serve"]])(
-    "the command says that it needs Node.js, and ends with 1: %s",
+    "the command says that it needs Node.js, and ends with exit code 1: %s",
     (...args) => {
       const { status, stderr, stdout } = ironflow(
-        // as there: the module has no such function
+        // as in Bun, the module has no such function
         `import Module, { syncBuiltinESMExports } from "node:module"; delete Module.registerHooks; syncBuiltinESMExports(); ${pretend}`,
         ...args
       )
@@ -42,11 +42,11 @@ describe("on Bun", () => {
     }
   )
 
-  it("an engine that listens is refused, and one inside the process runs", async () => {
+  it("an engine that listens is refused, and an embedded engine runs", async () => {
     Object.defineProperty(process.versions, "bun", { value: "1.4.0", configurable: true })
 
-    const inside = await startEngine({ filename: ":memory:", logger: false })
-    await inside.close()
+    const embedded = await startEngine({ filename: ":memory:", logger: false })
+    await embedded.close()
     const error = await startEngine({ filename: ":memory:", logger: false, listen: { port: 0 } }).then(
       async (engine) => {
         await engine.close()

@@ -1,4 +1,4 @@
-/** A receiver of OTLP over HTTP, and what it has received as trees. */
+/** A receiver of OTLP over HTTP, which shows the spans that it has received as trees. */
 import { createServer } from "node:http"
 import type { AddressInfo } from "node:net"
 
@@ -46,7 +46,7 @@ export class Collector implements AsyncDisposable {
     return span
   }
 
-  /** The names of the spans below one, indented, in the order in which they began; siblings that are alike once. */
+  /** The names of the spans below one, indented, in the order in which they began. Equal siblings appear once. */
   tree({ spanId, traceId }: { readonly spanId: string; readonly traceId: string }, indent = ""): string {
     const below = this.spans
       .filter((span) => span.traceId === traceId && span.parentSpanId === spanId)

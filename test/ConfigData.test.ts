@@ -1,4 +1,4 @@
-/** Names and data of configurations follow the same rules over HTTP and in process. */
+/** Names and data of configurations follow the same rules over HTTP and in the process. */
 import { assert, it } from "vitest"
 import { startEngine } from "@ironflow/node/engine"
 import { createClient } from "../src/Promise/Client.ts"
@@ -9,7 +9,7 @@ const problems = {
 }
 
 it.each(Object.entries(problems))(
-  "%j is not a name, in either API, and nothing is sent",
+  "%j is refused as a name by both APIs, and nothing is sent",
   async (name, problem) => {
     await using engine = await startEngine({ filename: ":memory:", functions: [], logger: false })
     await using remote = createClient({ serverUrl: "http://127.0.0.1:1" })
@@ -26,7 +26,7 @@ it.each(Object.entries(problems))(
   }
 )
 
-it("what is no object as JSON is no configuration, in neither API", async () => {
+it("a value that is not an object in JSON is refused as a configuration by both APIs", async () => {
   await using engine = await startEngine({ filename: ":memory:", functions: [], logger: false })
   await using remote = createClient({ serverUrl: "http://127.0.0.1:1" })
   const data = { toJSON: () => 5 }

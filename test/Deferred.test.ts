@@ -31,7 +31,7 @@ describe("sleep", () => {
     }
   })
 
-  it("sleeps for longer than one timer can, and not at all for what is over", async () => {
+  it("sleeps for longer than one timer can, and not at all for a past time", async () => {
     vi.useFakeTimers()
     try {
       const fortyDays = 40 * 24 * 60 * 60 * 1000

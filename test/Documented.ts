@@ -1,9 +1,9 @@
 /**
- * The documented 0.8.0 examples as they were written, and what it takes to run them against a server of a test.
+ * The documented examples of 0.8.0, unchanged, and how to run them against the server of a test.
  *
- * `readme/*.ts.txt` are verbatim; `readme/prelude.d.ts.txt` declares only the names that they leave undeclared, and
- * `functions.ts.txt` and `projections.ts.txt` are the modules that they import. To run an example, the URL and the ids in
- * it are replaced by those of the test.
+ * `readme/*.ts.txt` are verbatim; `readme/prelude.d.ts.txt` declares only the names that they do not declare, and
+ * `functions.ts.txt` and `projections.ts.txt` are the modules that they import. Before an example runs, its URL and its ids
+ * are replaced by those of the test.
  */
 import fs from "node:fs"
 import path from "node:path"
@@ -22,21 +22,21 @@ import { makeExamples } from "./Examples.ts"
 import { type Ironflow, start } from "./wire/Ironflow.ts"
 
 const fixtures = path.join(import.meta.dirname, "readme")
-/** Every file by its name without `.txt`. */
+/** The text of every file, by its name without `.txt`. */
 export const texts = Object.fromEntries(
   fs
     .readdirSync(fixtures)
     .filter((file) => file.endsWith(".txt"))
     .map((file) => [file.slice(0, -".txt".length), fs.readFileSync(path.join(fixtures, file), "utf8")])
 )
-/** The text of the example whose file name begins like this. */
+/** The text of the example whose file name begins with `name`. */
 export const textOf = (name: string): string => {
   const found = Object.keys(texts).filter((file) => file.startsWith(`${name}.`))
   expect(found).toHaveLength(1)
   return texts[found[0] ?? ""] ?? ""
 }
 
-/** A server and a client for each test of the file, and ways to run examples against them. Call it in a `describe`. */
+/** A server and a client for each test of the file, and functions that run examples against them. Call it in a `describe`. */
 export const useDocumented = () => {
   let server: Ironflow
   let client: IronflowClient
@@ -58,12 +58,12 @@ export const useDocumented = () => {
     vi.restoreAllMocks()
   })
 
-  /** Names that the example uses without declaring them. */
+  /** Defines names that the example uses without declaring them. */
   const given = (names: Record<string, unknown>): void => {
     for (const [name, value] of Object.entries(names)) vi.stubGlobal(name, value)
   }
 
-  /** Where an example is with the URL of this test's server, with other replacements, and with its names exported. */
+  /** Writes an example with the URL of this test's server, and with its names exported. Returns its path. */
   const placeExample = (text: string, declared: ReadonlyArray<string>, file = "example.ts"): string => {
     const runnable = makeExamples({
       [file]: `${text.replaceAll("http://localhost:9123", server.url)}\nexport { ${declared.join(", ")} }\n`,
@@ -74,7 +74,7 @@ export const useDocumented = () => {
     return runnable.pathOf(file)
   }
 
-  /** Loads an example and returns what it declares. */
+  /** Loads an example, and returns what it declares. */
   const load = async <T extends Record<string, unknown>>(
     name: string,
     declared: ReadonlyArray<keyof T & string>,
@@ -97,7 +97,7 @@ export const useDocumented = () => {
     await worker.ready()
   }
 
-  /** Loads the function of an example and gives it a worker. */
+  /** Loads the function of an example, and starts a worker for it. */
   const workOn = async (name: string, declared: string): Promise<void> => {
     const loaded = await load<Record<string, RunnableFunction>>(name, [declared])
     const found = loaded[declared]

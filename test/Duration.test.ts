@@ -42,13 +42,13 @@ describe("parseDuration", () => {
     "1e3s",
     "NaNs",
     `${"9".repeat(400)}d`
-  ])("refuses %o, naming it and the grammar", (duration) => {
+  ])("refuses %o with an error that names it and the grammar", (duration) => {
     assert.throws(() => parseDuration(duration), ValidationError)
     assert.throws(() => parseDuration(duration), `Invalid duration ${show(duration)}: write `)
   })
 
   it.each(["3600000", "10", "soon", "1 s", "0", "9".repeat(400), Number.NaN])(
-    "says about %j what works when it is pasted",
+    "suggests values for %j that are valid",
     (duration) => {
       let message = ""
       try {
@@ -86,7 +86,7 @@ describe("positiveDuration", () => {
     ["0s", '"0s" is not a positive'],
     ["0.1ms", '"0.1ms" is not a positive'],
     ["soon", '"soon" is not a duration']
-  ])("refuses %o, naming what it is for", (duration, message) => {
+  ])("refuses %o with an error that names its purpose", (duration, message) => {
     assert.throws(
       () => positiveDuration(duration, 'timeout of step "charge"'),
       `Invalid timeout of step "charge": ${message}`

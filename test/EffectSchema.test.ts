@@ -11,11 +11,11 @@ const Zod = z.object({ orderId: z.string() })
 const Native = Schema.Struct({ orderId: Schema.String })
 
 describe("asStandard", () => {
-  it("leaves a Standard Schema of another library as it is", () => {
+  it("leaves a Standard Schema of another library unchanged", () => {
     assert.strictEqual(asStandard(Zod), Zod)
   })
 
-  it("reads dates from JSON by an Effect schema that was made a Standard Schema", () => {
+  it("reads dates from JSON with an Effect schema that was converted to a Standard Schema", () => {
     const at = "2026-01-02T03:04:05.000Z"
     const standard = Schema.toStandardSchemaV1(Schema.Struct({ at: Schema.Date }))
 
@@ -26,7 +26,7 @@ describe("asStandard", () => {
     assert.strictEqual(asStandard(Native), asStandard(Native))
   })
 
-  it("throws what an Effect schema dies of", () => {
+  it("throws the defect of an Effect schema", () => {
     const Broken = Schema.String.pipe(
       Schema.decodeTo(Schema.String, {
         decode: SchemaGetter.transformEffect(() => Effect.die(new Error("broken"))),
@@ -50,9 +50,9 @@ describe("jsonCodec", () => {
 
   it.each<readonly [what: string, schema: AnySchema, data: unknown, stored: unknown]>([
     ["a date in a schema of dates", Schema.Date, at, at.toISOString()],
-    ["a date in a schema of texts", Schema.DateFromString, at, at.toISOString()],
+    ["a date in a schema of strings", Schema.DateFromString, at, at.toISOString()],
     [
-      "a date in one that was made a Standard Schema",
+      "a date in a schema that was converted to a Standard Schema",
       Schema.toStandardSchemaV1(Schema.Date),
       at,
       at.toISOString()
@@ -60,12 +60,17 @@ describe("jsonCodec", () => {
     ["a bigint", Schema.BigInt, 7n, "7"],
     ["bytes", Schema.Uint8Array, new Uint8Array([1, 2]), "AQI="],
     ["a member of a union", Tagged, { _tag: "Paid", at }, { _tag: "Paid", at: at.toISOString() }],
-    ["what is not in the schema", Native, { orderId: "o-1", extra: 1 }, { orderId: "o-1" }],
-    ["what a Standard Schema takes", Zod, { orderId: "o-1", extra: 1 }, { orderId: "o-1", extra: 1 }],
-    ["nothing, where a Standard Schema takes an object", z.object({}), undefined, {}],
-    ["what one has a default for", z.object({ qty: z.number().default(1) }), {}, {}],
-    ["what one transforms", z.string().transform((text) => text.length), "abc", "abc"]
-  ])("stores %s, so that it can be read again", (_, schema, data, stored) => {
+    ["fields that are not in the schema", Native, { orderId: "o-1", extra: 1 }, { orderId: "o-1" }],
+    [
+      "fields that a Standard Schema accepts",
+      Zod,
+      { orderId: "o-1", extra: 1 },
+      { orderId: "o-1", extra: 1 }
+    ],
+    ["undefined, where a Standard Schema expects an object", z.object({}), undefined, {}],
+    ["a field for which a Standard Schema has a default", z.object({ qty: z.number().default(1) }), {}, {}],
+    ["a value that a Standard Schema transforms", z.string().transform((text) => text.length), "abc", "abc"]
+  ])("stores %s in a form that can be read again", (_, schema, data, stored) => {
     const encoded = jsonCodec(schema).encode(data, "Data")
 
     assert.deepStrictEqual(encoded, stored)
@@ -81,7 +86,7 @@ describe("jsonCodec", () => {
       /^Data does not fit its schema: items\[0\]\.orderId: /
     ],
     [
-      "a check of one",
+      "a check of an Effect schema",
       Schema.Number.check(Schema.isGreaterThan(0)),
       -1,
       /^Data does not fit its schema: \$: /
@@ -93,17 +98,17 @@ describe("jsonCodec", () => {
       /^Data does not fit its schema: items\[0\]\.orderId: /
     ],
     [
-      "a Standard Schema, as JSON",
+      "a Standard Schema once it is JSON",
       z.object({ at: z.date() }),
       { at },
       /at: .* It fits only before it becomes JSON/
     ]
-  ])("refuses what does not fit %s, with the paths", (_, schema, data, message) => {
+  ])("refuses data that does not fit %s, with the paths", (_, schema, data, message) => {
     assert.throws(() => jsonCodec(schema).encode(data, "Data"), SchemaValidationError)
     assert.throws(() => jsonCodec(schema).encode(data, "Data"), message)
   })
 
-  it("refuses what JSON cannot carry", () => {
+  it("refuses values that JSON does not have", () => {
     assert.throws(() => jsonCodec(z.any()).encode({ count: 7n }, "Data"), ValidationError, "count")
   })
 })

@@ -1,4 +1,4 @@
-/** Settings and log lines of the Effect API: `ConfigProvider`, `Config` and `Logger` are those of Effect. */
+/** Settings and log lines of the Effect API: they use `ConfigProvider`, `Config` and `Logger` of Effect. */
 import {
   Client,
   Engine,
@@ -48,8 +48,8 @@ afterEach(() => {
   vi.restoreAllMocks()
 })
 
-describe("the ConfigProvider in context", () => {
-  it("says where the server is, as whom and for which environment", () =>
+describe("the ConfigProvider in the context", () => {
+  it("has the URL of the server, the API key and the environment", () =>
     Effect.gen(function* () {
       const { url } = yield* HttpServerEngine
       const settings = { IRONFLOW_SERVER_URL: url, IRONFLOW_API_KEY: bootstrapKey, IRONFLOW_ENV: "default" }
@@ -62,7 +62,7 @@ describe("the ConfigProvider in context", () => {
 
       assert.strictEqual((yield* health(settings)).totalCount, 0)
       const { IRONFLOW_API_KEY: _, ...anonymous } = settings
-      // of the process, which has been overridden
+      // the environment of the process has the key, but the ConfigProvider counts
       vi.stubEnv("IRONFLOW_API_KEY", bootstrapKey)
       assert.strictEqual((yield* Effect.flip(health(anonymous))).code, "UNAUTHENTICATED")
       const wrong = yield* Effect.flip(health({ ...settings, IRONFLOW_SERVER_URL: "nowhere" }))
@@ -126,7 +126,7 @@ describe("the ConfigProvider in context", () => {
     assert.notStrictEqual(await Effect.runPromise(Effect.provide(made, variables({}))), 401)
   })
 
-  it("that cannot be read is said", () =>
+  it("that cannot be read is reported", () =>
     Effect.gen(function* () {
       const broken = ConfigProvider.make(() =>
         Effect.fail(new ConfigProvider.SourceError({ message: "the vault is sealed" }))
@@ -157,7 +157,7 @@ describe("layerConfig", () => {
   const provider = (values: Record<string, string>) =>
     Effect.provideService(ConfigProvider.ConfigProvider, ConfigProvider.fromUnknown(values))
 
-  it("of a client, a worker and an engine takes Configs", () =>
+  it("of a client, a worker and an engine accepts Configs", () =>
     Effect.gen(function* () {
       const engine = yield* Layer.build(
         Server.layer({ port: 0 }).pipe(
@@ -220,7 +220,7 @@ describe("layerConfig", () => {
       assert.strictEqual(missing._tag, "ConfigError")
     }).pipe(provider({}), Effect.runPromise))
 
-  it("takes what is provided in code before what the variables say", () =>
+  it("prefers services that are provided in code to variables", () =>
     Effect.gen(function* () {
       const engine = Engine.layerConfig().pipe(Layer.provide(store))
       const put = Effect.flatMap(Secrets, (secrets) => secrets.set("TOKEN", "t")).pipe(
@@ -254,7 +254,7 @@ describe("Effect's loggers", () => {
     Engine.layerClient
   ).pipe(Layer.provide(Engine.layer), Layer.provide(store))
 
-  it("get every line of worker, handlers and engine, and the console none", async () => {
+  it("receive every line of worker, handlers and engine, and the console receives none", async () => {
     const consoles = (["log", "info", "warn", "error", "debug"] as const).map((method) =>
       vi.spyOn(console, method).mockImplementation(() => undefined)
     )
@@ -271,7 +271,7 @@ describe("Effect's loggers", () => {
     for (const console of consoles) assert.strictEqual(console.mock.calls.length, 0)
   })
 
-  it("get what a worker that cannot reach its server says", () =>
+  it("receive the lines of a worker that cannot reach its server", () =>
     Effect.gen(function* () {
       const { layer, lines } = collecting()
       const worker = Worker.layer({ functions: [chatty] }).pipe(
@@ -286,10 +286,16 @@ describe("Effect's loggers", () => {
     }).pipe(Effect.scoped, Effect.runPromise))
 
   it.each([
-    ["IRONFLOW_LOG_LEVEL says debug", { IRONFLOW_LOG_LEVEL: "debug" }, undefined, true, true],
-    ["IRONFLOW_LOG_LEVEL says silent", { IRONFLOW_LOG_LEVEL: "silent" }, undefined, false, false],
-    ["MinimumLogLevel is provided, which counts more", { IRONFLOW_LOG_LEVEL: "silent" }, "Debug", true, true],
-    ["nobody says anything", {}, undefined, true, false]
+    ["IRONFLOW_LOG_LEVEL is debug", { IRONFLOW_LOG_LEVEL: "debug" }, undefined, true, true],
+    ["IRONFLOW_LOG_LEVEL is silent", { IRONFLOW_LOG_LEVEL: "silent" }, undefined, false, false],
+    [
+      "MinimumLogLevel is provided, which takes precedence",
+      { IRONFLOW_LOG_LEVEL: "silent" },
+      "Debug",
+      true,
+      true
+    ],
+    ["nothing is configured", {}, undefined, true, false]
   ] as const)("have the lowest level when %s", async (_, values, level, info, debug) => {
     const { layer, lines } = collecting()
     const minimum = level === undefined ? Layer.empty : Layer.succeed(References.MinimumLogLevel, level)
@@ -300,7 +306,7 @@ describe("Effect's loggers", () => {
     assert.deepStrictEqual([has("before the step"), has("after the step")], [info, debug])
   })
 
-  it("get nothing of what is given a logger of its own, as workers of the Promise API are", async () => {
+  it("receive no lines of clients and workers with a logger of their own, as in the Promise API", async () => {
     const said: Array<string> = []
     const line = (text: string) => void said.push(text)
     const logger = { debug: line, info: line, warn: line, error: line }

@@ -1,4 +1,4 @@
-/** The error types of the Effect API: no base class, nothing unknown, and all can be handled. */
+/** The error types of the Effect API: none is a base class or unknown, and all can be handled. */
 import { assert, describe, it } from "@effect/vitest"
 import type * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
@@ -12,10 +12,10 @@ import * as Errors from "../src/Errors.ts"
 
 type IsAny<T> = 0 extends 1 & T ? true : false
 
-/** The path, when somebody who gets `E` cannot tell what has happened: it is `any`, `unknown`, or a base of all errors of ours. */
+/** The path, if the type `E` does not tell what has happened: it is `any`, `unknown`, or a base of all our errors. */
 type IfUnnamed<E, Path> = IsAny<E> extends true ? Path : [Errors.IronflowError] extends [E] ? Path : never
 
-/** There is nothing to be found in these. */
+/** Types that contain no effects. */
 type Plain =
   | string
   | number
@@ -29,7 +29,7 @@ type Plain =
   | ReadonlyArray<unknown>
   | Uint8Array
 
-/** The paths in `T` of effects, streams and layers whose errors have no names: of what functions return and services have. */
+/** The paths in `T` of effects, streams and layers with unnamed errors, in results of functions and in services. */
 type Unnamed<T, Path extends string = "", Depth extends ReadonlyArray<0> = []> = [T] extends [never]
   ? never
   : Depth["length"] extends 7
@@ -56,7 +56,7 @@ type Unnamed<T, Path extends string = "", Depth extends ReadonlyArray<0> = []> =
 
 type Exported = Omit<typeof Api, "Errors">
 
-/** The failures of these are those of the user's own effects, and are checked below. */
+/** The failures of these come from the user's own effects. Tests below check them. */
 type OfUsers =
   | "IronflowFunction.make().program()"
   | "IronflowFunction.make().failureHandler.program()"
@@ -67,7 +67,7 @@ type OfUsers =
   | "Step.Step!.run()"
   | "Step.Step!.tx()"
 
-/** Failures that are in the type of what is asked of the store. */
+/** Here the failures are in the type of the program that is run. */
 type OfPrograms = `Store.Store!.${"write" | "read" | "readApart"}()`
 
 type AllUnnamed = { [K in keyof Exported]: Unnamed<Exported[K], K> }[keyof Exported]
@@ -76,8 +76,8 @@ type Health = ReturnType<Client.ClientApi<Client.EffectKind>["health"]>
 type HealthError = Effect.Error<Health>
 const health: Health = Effect.succeed("ok")
 
-describe("the walk over the Effect API", () => {
-  it("finds what has no name", () => {
+describe("the search in the types of the Effect API", () => {
+  it("finds unnamed errors", () => {
     interface Bad {
       readonly base: () => Effect.Effect<void, Errors.IronflowError>
       readonly family: () => Effect.Effect<void, Errors.NotFoundError | Errors.IronflowError>
@@ -91,11 +91,11 @@ describe("the walk over the Effect API", () => {
     >()
   })
 
-  it("finds nothing without a name but the failures of users", () => {
+  it("finds no unnamed errors except failures of users", () => {
     expectTypeOf<Exclude<AllUnnamed, OfUsers | OfPrograms>>().toEqualTypeOf<never>()
   })
 
-  it("comes to the methods of every service of a client", () => {
+  it("reaches the methods of every service of a client", () => {
     type Methods<S> = { [M in keyof S]: S[M] extends (...args: never) => infer R ? R : never }[keyof S]
     type Service<K> = K extends Context.Key<infer _I, infer S> ? S : never
     type ErrorsOf<K> =
@@ -120,7 +120,7 @@ describe("the walk over the Effect API", () => {
       | ErrorsOf<typeof Api.Roles.Roles>
       | ErrorsOf<typeof Api.Secrets.Secrets>
       | ErrorsOf<typeof Api.Client.PushEndpoints>
-    // each of them is known by its tag
+    // each of them has a tag
     expectTypeOf<All["_tag"]>().toEqualTypeOf<
       | Client.ClientError["_tag"]
       | "ApiKeyNotFoundError"
@@ -153,7 +153,7 @@ describe("the walk over the Effect API", () => {
     >()
   })
 
-  it("leaves a step what its own effect fails with, and what steps do", () => {
+  it("finds StepError and the errors of step calls in the type of a step", () => {
     class Declined extends Error {
       readonly _tag = "Declined"
     }
@@ -167,21 +167,21 @@ describe("the walk over the Effect API", () => {
   })
 })
 
-/** Each handler says which class it has got. */
-const told = <E extends Errors.IronflowError>(error: E) => Effect.succeed(error.name)
+/** A handler that returns the name of the class that it got. */
+const nameOf = <E extends Errors.IronflowError>(error: E) => Effect.succeed(error.name)
 
 const ofClient = {
-  ValidationError: told<Errors.ValidationError>,
-  UnauthenticatedError: told<Errors.UnauthenticatedError>,
-  UnauthorizedError: told<Errors.UnauthorizedError>,
-  EnterpriseRequiredError: told<Errors.EnterpriseRequiredError>,
-  ConnectionError: told<Errors.ConnectionError>,
-  TimeoutError: told<Errors.TimeoutError>,
-  UnavailableError: told<Errors.UnavailableError>,
-  StoreError: told<Errors.StoreError>,
-  UnsupportedError: told<Errors.UnsupportedError>,
-  InvalidResponseError: told<Errors.InvalidResponseError>,
-  ServerError: told<Errors.ServerError>
+  ValidationError: nameOf<Errors.ValidationError>,
+  UnauthenticatedError: nameOf<Errors.UnauthenticatedError>,
+  UnauthorizedError: nameOf<Errors.UnauthorizedError>,
+  EnterpriseRequiredError: nameOf<Errors.EnterpriseRequiredError>,
+  ConnectionError: nameOf<Errors.ConnectionError>,
+  TimeoutError: nameOf<Errors.TimeoutError>,
+  UnavailableError: nameOf<Errors.UnavailableError>,
+  StoreError: nameOf<Errors.StoreError>,
+  UnsupportedError: nameOf<Errors.UnsupportedError>,
+  InvalidResponseError: nameOf<Errors.InvalidResponseError>,
+  ServerError: nameOf<Errors.ServerError>
 }
 
 describe("catchTags", () => {
@@ -192,7 +192,7 @@ describe("catchTags", () => {
 
       expectTypeOf<Effect.Error<typeof handled>>().toEqualTypeOf<never>()
       assert.strictEqual(yield* handled, "StoreError")
-      // one that extends another is taken by the handler of that
+      // the handler of a class also gets its subclasses
       assert.strictEqual(yield* ask(new Errors.LimitExceededError("It", 2, 1, "bytes")), "LimitExceededError")
     })
   )
@@ -208,7 +208,7 @@ describe("catchTags", () => {
           BucketNotFoundError: ({ bucket }) => Effect.succeed(bucket)
         })
       )
-      // without one of them it is left
+      // without a handler, an error stays in the type
       const left = get("u-1").pipe(
         Effect.catchTags({ ...ofClient, KeyNotFoundError: () => Effect.succeed("") })
       )
@@ -219,21 +219,21 @@ describe("catchTags", () => {
     })
   )
 
-  it("does not compile for what cannot happen", () => {
-    // @ts-expect-error -- there is no run in it
+  it("does not compile for errors that cannot happen", () => {
+    // @ts-expect-error -- `health` is not about a run
     void Effect.catchTags(health, { RunNotFoundError: () => Effect.void })
-    // @ts-expect-error -- nor a key
+    // @ts-expect-error -- `health` is not about a key
     void Effect.catchTag(health, "KeyNotFoundError", () => Effect.void)
     const getRun = (client: Client.ClientApi<Client.EffectKind>) => client.getRun("run_1")
     void ((client: Client.ClientApi<Client.EffectKind>) =>
-      // @ts-expect-error -- reading a run changes nothing, so that no state can forbid it
+      // @ts-expect-error -- reading a run changes nothing, so no state can forbid it
       Effect.catchTag(getRun(client), "InvalidStateError", () => Effect.void))
     void ((bucket: Kv.KvBucket) =>
-      // @ts-expect-error -- a put asks for no revision
+      // @ts-expect-error -- a put expects no revision
       Effect.catchTag(bucket.put("u-1", {}), "RevisionConflictError", () => Effect.void))
   })
 
-  it("takes the family of what is not there by its class", () => {
+  it("catches the family of not-found errors by its class", () => {
     const run = (client: Client.ClientApi<Client.EffectKind>) =>
       client.getRun("run_1").pipe(
         Effect.catchIf(

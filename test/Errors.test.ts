@@ -7,7 +7,7 @@ import { expectTypeOf } from "vitest"
 import * as Errors from "../src/Errors.ts"
 import { deserializeError, invokeFailure, isRetryable, serializeError, toError } from "../src/Errors.ts"
 
-/** One of each class: code, retryable, message, and the properties of its own. */
+/** One error of each class: code, retryable, message, and its own properties. */
 const samples: ReadonlyArray<
   readonly [
     name: string,
@@ -259,7 +259,7 @@ describe("error classes", () => {
     assert.strictEqual(new Errors.StepError("m", { stepId: "s", stepName: "s", cause }).cause, cause)
   })
 
-  it("names a user's subclass after its class, in the stack as well", () => {
+  it("has the name of a user's subclass, also in the stack", () => {
     class Declined extends Errors.NonRetryableError {}
 
     const error = new Declined("no money")
@@ -268,7 +268,7 @@ describe("error classes", () => {
     assert.match(error.stack ?? "", /^Declined: no money/)
   })
 
-  it.effect("is caught by the tag of its class, and of the class of ours that it extends", () =>
+  it.effect("is caught by the tag of its class, and by that of our class that it extends", () =>
     Effect.gen(function* () {
       const wait: Effect.Effect<string, Errors.TimeoutError | Errors.StepError> = Effect.fail(
         new Errors.WaitTimeoutError("approval", "order.approved", 50)
@@ -294,11 +294,11 @@ describe("isRetryable", () => {
     ["null", null, true],
     ["undefined", undefined, true],
     ["an object", { a: 1 }, true],
-    ["an object that says false", { retryable: false }, false],
-    ["an object that says true", { retryable: true }, true],
-    ["an object that says something else", { retryable: "no" }, true],
+    ["an object whose `retryable` is false", { retryable: false }, false],
+    ["an object whose `retryable` is true", { retryable: true }, true],
+    ["an object whose `retryable` is not a boolean", { retryable: "no" }, true],
     ["an object whose getter throws", throwing, true],
-    ["an Error that says false", Object.assign(new Error("x"), { retryable: false }), false],
+    ["an Error whose `retryable` is false", Object.assign(new Error("x"), { retryable: false }), false],
     ["a NonRetryableError", new Errors.NonRetryableError("x"), false],
     ["a ValidationError", new Errors.ValidationError("x"), false],
     [
@@ -316,7 +316,7 @@ describe("isRetryable", () => {
 })
 
 describe("toError", () => {
-  it("returns an Error as it is", () => {
+  it("returns an Error unchanged", () => {
     const error = new RangeError("x")
 
     assert.strictEqual(toError(error), error)
@@ -340,7 +340,7 @@ describe("toError", () => {
 const roundTrip = (error: unknown) =>
   deserializeError(JSON.parse(JSON.stringify(serializeError(error))) as Errors.SerializedError)
 
-/** Everything about an error that ought to survive. */
+/** All facts about an error that must survive. */
 const facts = (error: Error): unknown => ({
   class: error.constructor.name,
   name: error.name,
@@ -429,7 +429,7 @@ describe("serializeError and deserializeError", () => {
     )
   })
 
-  it("do not take a foreign error for one of ours because it has the name", () => {
+  it("do not mistake a foreign error with the name of one of ours for ours", () => {
     const back = roundTrip(new DOMException("The operation timed out", "TimeoutError"))
 
     assert.notInstanceOf(back, Errors.TimeoutError)
@@ -444,7 +444,7 @@ describe("serializeError and deserializeError", () => {
     assert.strictEqual(deserializeError(stored).stack, "Error: x")
   })
 
-  it("follow causes eight deep and stop at a circle of causes", () => {
+  it("follow causes to a depth of eight, and stop at a circle of causes", () => {
     const circle: Error = new Error("round")
     circle.cause = circle
 
@@ -474,7 +474,7 @@ describe("serializeError and deserializeError", () => {
     ["undefined", undefined, /^undefined$/],
     ["a bigint", 5n, /^5$/],
     ["a function", () => 1, /=> 1/],
-    ["an object in a circle", cyclic, /object Object/],
+    ["an object that refers to itself", cyclic, /object Object/],
     [
       "an object without prototype whose toString is missing",
       Object.create(null, { x: { value: 1n, enumerable: true } }),
@@ -502,9 +502,9 @@ describe("serializeError and deserializeError", () => {
       }),
       /^seen$/
     ],
-    ["an error whose message is no string", Object.assign(new Error(), { message: 5 }), /^$/],
+    ["an error whose message is not a string", Object.assign(new Error(), { message: 5 }), /^$/],
     [
-      "an error with data in a circle",
+      "an error with data that refers to itself",
       Object.assign(new Error("seen"), { cyclic, big: 1n, fn: () => 1 }),
       /^seen$/
     ]
@@ -515,7 +515,7 @@ describe("serializeError and deserializeError", () => {
     assert.instanceOf(deserializeError(JSON.parse(JSON.stringify(stored)) as Errors.SerializedError), Error)
   })
 
-  it("cut what is too long", () => {
+  it("cut off long messages and data", () => {
     const stored = serializeError(
       Object.assign(new Error("x".repeat(1_000_000)), { huge: "y".repeat(1_000_000), small: 1 })
     )
@@ -532,11 +532,11 @@ describe("serializeError and deserializeError", () => {
   it.each<readonly [what: string, damaged: unknown]>([
     ["null", null],
     ["a string", "x"],
-    ["nothing in it", {}],
+    ["an empty object", {}],
     ["fields of other types", { name: 5, message: null, code: 7, cause: "x" }],
-    ["data that is none", { name: "StepError", message: "m", data: null }],
-    ["errors that are none", { name: "AggregateError", message: "m", data: { errors: [null, 1] } }],
-    ["causes without end", bottomless(100_000)]
+    ["invalid data", { name: "StepError", message: "m", data: null }],
+    ["invalid errors", { name: "AggregateError", message: "m", data: { errors: [null, 1] } }],
+    ["an endless chain of causes", bottomless(100_000)]
   ])("read a damaged stored error without failing: %s", (_what, damaged) => {
     assert.instanceOf(deserializeError(damaged as Errors.SerializedError), Error)
   })
@@ -571,7 +571,7 @@ describe("serializeError and deserializeError", () => {
 })
 
 describe("tags", () => {
-  it.effect("tell the compiler which error was caught, and which may still come", () =>
+  it.effect("tell the compiler which error was caught, and which ones remain", () =>
     Effect.gen(function* () {
       const fails: Effect.Effect<
         never,
@@ -588,7 +588,7 @@ describe("tags", () => {
 })
 
 describe("invokeFailure", () => {
-  it("says what a failure without a message carries, and not how it is stored", () => {
+  it("shows the fields of a failure without a message, and not its stored form", () => {
     const { message } = invokeFailure("ship", "run_1", {
       name: "Bad",
       message: "",

@@ -34,7 +34,7 @@ describe("defineEvent", () => {
 })
 
 describe("define", () => {
-  it("keeps the schema, and types the data by it", () => {
+  it("keeps the schema, and types the data according to it", () => {
     const data = Schema.Struct({ orderId: Schema.String, placedAt: Schema.DateFromString })
 
     const OrderPlaced = Event.define("order.placed", { data })

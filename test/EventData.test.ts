@@ -21,7 +21,7 @@ const dataOf = (fn: AnyFunction, name: string, data: unknown): unknown => {
 describe("validateEvent", () => {
   const placed = { orderId: "o-1", placedAt: "2026-01-02T03:04:05.000Z" }
 
-  it("returns what the schema returns, and the data itself without a schema", () => {
+  it("returns the output of the schema, or the data itself without a schema", () => {
     const zod = createFunction({ id: "zod", triggers: [], schema: Order }, () => undefined)
     const open = createFunction({ id: "open", triggers: [] }, () => undefined)
 
@@ -32,7 +32,7 @@ describe("validateEvent", () => {
     assert.strictEqual(dataOf(open, "x", placed), placed)
   })
 
-  it("decodes by the Effect schema of an async handler's function, as it is", () => {
+  it("decodes with an Effect schema of a function with an async handler", () => {
     const fn = createFunction({ id: "effect", triggers: [], schema: OrderPlaced.schema }, () => undefined)
 
     assert.deepStrictEqual(dataOf(fn, "x", placed), {
@@ -42,7 +42,7 @@ describe("validateEvent", () => {
     assert.throws(() => dataOf(fn, "x", {}), SchemaValidationError, "orderId: Missing key")
   })
 
-  it("takes the schema of the definition that has the event's name", () => {
+  it("uses the schema of the definition with the event's name", () => {
     const fn = make(
       { id: "f", triggers: [OrderPlaced, OrderCancelled, { event: "note.*" }] },
       () => Effect.void

@@ -1,8 +1,8 @@
 /**
- * Code examples from documents, put into files where they can be type-checked and run as a user would.
+ * Code examples from documents, written to files where they can be type-checked and run as a user would.
  *
- * The files live in a folder inside the repository for as long as the scope that made it, because `@ironflow/node`
- * resolves to itself only there.
+ * The files are in a folder in the repository while the scope that made it is open, because `@ironflow/node` resolves to
+ * itself only there.
  */
 import { execFile } from "node:child_process"
 import fs from "node:fs"
@@ -12,11 +12,11 @@ import { nodeArguments } from "./Built.ts"
 import { entryPoints, makeDeclarations } from "./types/Declarations.ts"
 
 export interface Examples extends Disposable {
-  /** Full path of an example. */
+  /** The full path of an example. */
   readonly pathOf: (file: string) => string
-  /** What the compiler says about all of them together; the empty string when they are right. */
+  /** What the compiler says about all of them together. The empty string when they are correct. */
   readonly typeCheck: () => Promise<string>
-  /** Runs one of them in a Node process of its own. */
+  /** Runs an example in a process of its own. */
   readonly run: (file: string) => Promise<Ending>
 }
 
@@ -35,16 +35,16 @@ const execute = (program: string, args: ReadonlyArray<string>): Promise<Ending> 
     )
   )
 
-/** The settings with which files are checked. */
+/** The compiler settings for files. */
 const settingsFor = (files: ReadonlyArray<string>) => ({
   extends: path.join(repository, "tsconfig.json"),
   compilerOptions: {
-    // Examples introduce names only to show where they come from.
+    // examples introduce some names only to show where they come from
     noUnusedLocals: false,
     noUnusedParameters: false,
-    // They are for projects that are strict and no more.
+    // users may have projects that are strict, and no stricter
     noUncheckedIndexedAccess: false,
-    // what they import is declared, as it is for users: the sources would be checked anew for each of them
+    // examples use the declarations, as users do: the sources would be checked again for each example
     customConditions: [],
     paths: entryPoints(makeDeclarations())
   },
@@ -52,7 +52,7 @@ const settingsFor = (files: ReadonlyArray<string>) => ({
   files
 })
 
-/** Writes files, by name and content, to a new folder. */
+/** Writes files, given by name and content, to a new folder. */
 export const makeExamples = (files: Readonly<Record<string, string>>): Examples => {
   const folder = fs.mkdtempSync(path.join(import.meta.dirname, ".examples-"))
   const pathOf = (file: string): string => path.join(folder, file)

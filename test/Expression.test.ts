@@ -39,10 +39,10 @@ describe("compileExpression", () => {
 
   it.each([
     ["that does not parse", `${"event.data.a == 1 && ".repeat(180)}event.data.here ==`, "event.data.here =="],
-    ["that is no verdict", `'${"x".repeat(4000)}'`, "it must be true or false"],
+    ["that is not true or false", `'${"x".repeat(4000)}'`, "it must be true or false"],
     ["with `matches`", `event.data.a.matches("${"x".repeat(4000)}")`, "`matches` is not available"],
-    ["with a name that is not there", `${"true && ".repeat(400)}${"y".repeat(600)} == 1`, "at character 3201"]
-  ])("quotes of a long one %s no more than the place where it is wrong", (_what, expression, says) => {
+    ["with an unknown name", `${"true && ".repeat(400)}${"y".repeat(600)} == 1`, "at character 3201"]
+  ])("quotes only the place of the mistake in a long expression %s", (_what, expression, says) => {
     const error = (() => {
       try {
         return compileExpression(expression, ["event"])
@@ -76,7 +76,7 @@ describe("compileExpression", () => {
     ["event.data.s.matches('^(a+)+$')", /`matches` is not available.*startsWith/],
     ["event.data.xs.exists(x, matches(x, 'a'))", /matches/],
     [`${"(".repeat(100)}true${")".repeat(100)}`, /Invalid CEL expression/]
-  ])("refuses %o, saying where and what is allowed", (expression, message) => {
+  ])("refuses %o with an error that says where the mistake is and what is allowed", (expression, message) => {
     assert.throws(() => compileExpression(expression, ["event"]), ValidationError)
     assert.throws(() => compileExpression(expression, ["event"]), message)
   })
@@ -114,7 +114,7 @@ describe("evaluateExpression", () => {
     ["event.data.constructor == 1", {}, /No such key: constructor/],
     ["event.data.__proto__ == 1", {}, /No such key: __proto__/],
     ["event.data.x ==", {}, /Invalid CEL expression/]
-  ])("%s of %o does not match and says why", (expression, data, error) => {
+  ])("%s of %o does not match, and the error says why", (expression, data, error) => {
     const evaluation = evaluateExpression(expression, over(data))
 
     assert.isFalse(evaluation.matched)

@@ -23,15 +23,15 @@ const long = "a".repeat(400_000)
 
 describe("an evaluation that would take long", () => {
   it.each<readonly [what: string, expression: string, data: unknown]>([
-    ["loops over lists that it writes down", nested(4), {}],
+    ["loops over lists in the expression", nested(4), {}],
     [
-      "loops whose errors are outvoted",
+      "loops whose errors do not decide the result",
       `${hundred}.all(a, ${hundred}.exists(b, ${hundred}.exists(c, 1/0 == 1)))`,
       {}
     ],
     ["errors on both sides of ||", `event.data.a.all(x, x.no == 1 || x.no == 2)`, { a: items(20_000) }],
     ["sums of lists", `size(${Array(40).fill("event.data.a").join(" + ")}) == 0`, { a: items(20_000) }],
-    ["sums of sums of texts", `size(${Array(8).fill("event.data.s").join(" + ")}) == 0`, { s: long }],
+    ["sums of texts", `size(${Array(8).fill("event.data.s").join(" + ")}) == 0`, { s: long }],
     [
       "loops inside loops over data",
       "event.data.a.exists(x, event.data.a.exists(y, x.id == -y.id - 1.0))",
@@ -53,7 +53,7 @@ describe("an evaluation that would take long", () => {
       { a: members(20_000), b: members(20_000) }
     ],
     [
-      "large maps that are walked and left at once",
+      "loops over large maps that end at once",
       `${hundred}.all(x, event.data.a.exists(k, true))`,
       { a: members(20_000) }
     ],
@@ -64,7 +64,7 @@ describe("an evaluation that would take long", () => {
       { a: long, b: `${long.slice(1)}b` }
     ],
     [
-      "order of long texts",
+      "the order of long texts",
       `${hundred}.all(x, event.data.a <= event.data.b)`,
       { a: long, b: `${long.slice(1)}b` }
     ],
@@ -83,8 +83,8 @@ describe("an evaluation that would take long", () => {
     ],
     ["join", "event.data.a.join(event.data.s) == ''", { a: ["a", "b", "c", "d"], s: long }],
     ["lowerAscii", `${hundred}.all(x, event.data.s.lowerAscii() != '')`, { s: long }],
-    ["size of texts", `${hundred}.all(x, size(event.data.s) > 0)`, { s: long }],
-    ["size of maps", `${hundred}.all(x, size(event.data.a) > 0)`, { a: members(20_000) }],
+    ["the size of texts", `${hundred}.all(x, size(event.data.s) > 0)`, { s: long }],
+    ["the size of maps", `${hundred}.all(x, size(event.data.a) > 0)`, { a: members(20_000) }],
     ["bytes", `${hundred}.all(x, size(bytes(event.data.s)) > 0)`, { s: long }],
     ["JSON", "bytes(event.data.s).json() == {}", { s: `[${"1,".repeat(20_000)}1]` }],
     ["durations", "duration(event.data.s) == duration('1s')", { s: "1".repeat(10_000) }],
@@ -95,13 +95,13 @@ describe("an evaluation that would take long", () => {
     ],
     ["lists as keys of maps", `${hundred}.all(x, {event.data.a: 1} != {})`, { a: items(20_000) }],
     ["lists that are looked up in maps", `${hundred}.all(x, !(event.data.a in event))`, { a: items(20_000) }],
-    ["lists as names of members", `${hundred}.exists(x, event[event.data.a])`, { a: items(20_000) }],
+    ["lists as names of fields", `${hundred}.exists(x, event[event.data.a])`, { a: items(20_000) }],
     [
-      "names of its own",
+      "its own names",
       `${hundred}.all(x, cel.bind(y, event.data.a + event.data.a, size(y) > 0))`,
       { a: items(20_000) }
     ]
-  ])("is given up when its budget is spent: %s", (_, expression, data) => {
+  ])("is given up when its budget is used up: %s", (_, expression, data) => {
     const { error, exceeded, matched } = evaluateExpression(expression, over(data))
 
     assert.deepStrictEqual({ exceeded, matched }, { exceeded: true, matched: false }, error)
@@ -121,18 +121,18 @@ describe("an evaluation that would take long", () => {
     ["event.data.s.split(',').size() == 3", { s: `${long},b,c` }, true],
     ["'z' in event.data.a", { a: [...Array<string>(100_000).fill("a"), "z"] }, true],
     ["event.data.n == null", { n: members(20_000) }, false]
-  ])("is no reason to give up what takes little: %s", (expression, data, matched) => {
+  ])("does not include one that takes little time: %s", (expression, data, matched) => {
     assert.deepStrictEqual(evaluateExpression(expression, over(data)), { matched })
   })
 
-  it("does not take from the next", () => {
+  it("does not reduce the budget of the next evaluation", () => {
     assert.isFalse(evaluateExpression(nested(4), over({})).matched)
 
     assert.deepStrictEqual(evaluateExpression(nested(1), over({})), { matched: true })
     assert.isBelow(spent().steps, 1000)
   })
 
-  it("leaves the limit of stack traces as it was", () => {
+  it("leaves the limit of stack traces unchanged", () => {
     const before = Error.stackTraceLimit
 
     evaluateExpression("event.data.no || event.data.a", over({ a: true }))
@@ -141,7 +141,7 @@ describe("an evaluation that would take long", () => {
     assert.strictEqual(Error.stackTraceLimit, before)
   })
 
-  it("names what went wrong in few words, however long what it is about is", () => {
+  it("has a short error, however long its data is", () => {
     const { error = "" } = evaluateExpression("event.data[event.data.s]", over({ s: long }))
 
     assert.match(error, /^No such key: aaa/)
@@ -149,7 +149,7 @@ describe("an evaluation that would take long", () => {
   })
 })
 
-describe("an expression that is compiled", () => {
+describe("a compiled expression", () => {
   it("has types whose names do not double with each loop", () => {
     const text = `[1]${".map(a, {a: a})".repeat(60)}.size() == 1`
 
@@ -158,7 +158,7 @@ describe("an expression that is compiled", () => {
     assert.isBelow(process.memoryUsage().heapUsed - started, 50_000_000)
   })
 
-  it("is not remembered for the names of functions that there are not", () => {
+  it("leaves no memory of unknown functions", () => {
     const environment = bounded()
     const seen: Array<string> = []
     const get = Map.prototype.set
@@ -177,7 +177,7 @@ describe("an expression that is compiled", () => {
   })
 })
 
-it("every function of the library has a price", () => {
+it("every function of the library has a cost", () => {
   const names = new Set(
     plain()
       .getDefinitions()
@@ -191,7 +191,7 @@ it("every function of the library has a price", () => {
 })
 
 // ---------------------------------------------------------------------------------------------------------------------
-// The library's own results
+// The results of the library alone
 // ---------------------------------------------------------------------------------------------------------------------
 
 const plain = () => {
@@ -212,8 +212,8 @@ const bounded = () => {
   return made
 }
 
-/** The same every time (mulberry32). */
-const chances = (seed: number) => () => {
+/** A generator of random numbers that depends on its seed only (mulberry32). */
+const makeRandom = (seed: number) => () => {
   seed = (seed + 0x6d2b79f5) | 0
   let t = Math.imul(seed ^ (seed >>> 15), 1 | seed)
   t = (t + Math.imul(t ^ (t >>> 7), 61 | t)) ^ t
@@ -221,7 +221,7 @@ const chances = (seed: number) => () => {
 }
 
 const writer = (seed: number) => {
-  const chance = chances(seed)
+  const chance = makeRandom(seed)
   const one = <A>(from: ReadonlyArray<A>): A => from[Math.floor(chance() * from.length)]!
   let names: ReadonlyArray<string> = []
 
@@ -308,9 +308,9 @@ const writer = (seed: number) => {
     const over = chance() < 0.8 ? list(depth - 1) : data(depth - 1)
     const outer = names
     names = [...outer, `v${depth}`]
-    const inside = body(depth - 1)
+    const inner = body(depth - 1)
     names = outer
-    return `(${over}).${name}(v${depth}, ${inside})`
+    return `(${over}).${name}(v${depth}, ${inner})`
   }
 
   const bool = (depth: number): string =>
@@ -349,23 +349,23 @@ const outcome = (evaluate: () => unknown): unknown => {
   } catch (error) {
     if (error instanceof BudgetExceeded) throw error
     const { summary = String(error) } = error as { readonly summary?: string }
-    // what is inside of lists and maps is named less exactly
+    // our error names types inside lists and maps less precisely
     return { error: summary.replaceAll(/(dyn<)?(list|map).*/g, "$2") }
   }
 }
 
-it.each([1, 2, 3, 4])("an evaluation gives what the library alone gives (seed %d)", (seed) => {
+it.each([1, 2, 3, 4])("an evaluation has the same result as the library alone (seed %d)", (seed) => {
   const library = plain()
-  const ours = bounded()
+  const budgeted = bounded()
   const { data, expression } = writer(seed)
   const seen = { checked: 0, values: 0, errors: 0 }
   for (let i = 0; i < 3000; i++) {
     const text = expression()
     if (text.length > 4096) continue
     const alone = library.parse(text)
-    const counted = ours.parse(text)
+    const counted = budgeted.parse(text)
     const refused = counted.check().error
-    // what is inside of lists inside of lists is looked at later
+    // our check may find mistakes in lists inside lists later, at evaluation
     if (alone.check().error !== undefined) continue
     assert.isUndefined(refused, text)
     seen.checked++

@@ -67,7 +67,7 @@ describe("createFunction", () => {
     assert.isFalse(isEffectFunction(fn))
   })
 
-  it("types event.data by the schema, and leaves it open without one", () => {
+  it("types event.data according to the schema, and as `any` without a schema", () => {
     createFunction({ id: "typed", triggers: [], schema: Order }, async ({ event, step }) => {
       expectTypeOf(event.data).toEqualTypeOf<{ orderId: string; amount: number }>()
       return step.run("charge", async () => event.data.amount)
@@ -96,9 +96,9 @@ describe("createFunction", () => {
     ["white space in the id", { id: "process order" }, /must not contain white space/],
     ["a wildcard in the id", { id: "order.*" }, /must not contain white space, \* or >/],
     ["a very long id", { id: "x".repeat(257) }, /257 characters, and the limit is 256/],
-    ["a name that is no string", { name: 7 }, /"f": `name` must be a string.*got 7/],
+    ["a name that is not a string", { name: 7 }, /"f": `name` must be a string.*got 7/],
     ["no triggers", { triggers: undefined }, /"f": `triggers` must be an array/],
-    ["triggers that are no array", { triggers: { event: "a" } }, /"f": `triggers` must be an array/],
+    ["triggers that are not an array", { triggers: { event: "a" } }, /"f": `triggers` must be an array/],
     ["an empty trigger", { triggers: [{}] }, /"f": `triggers\[0\]` needs `event` or `cron`/],
     [
       "a bad pattern",
@@ -147,36 +147,36 @@ describe("createFunction", () => {
     ],
     ["a bad actor key", { actorKey: "event..a" }, /`actorKey` must be a dotted path/],
     ["an unknown mode", { mode: "both" }, /`mode` must be "push" or "pull", got "both"/],
-    ["a schema that is none", { schema: {} }, /`schema` must be a Standard Schema/],
+    ["an invalid schema", { schema: {} }, /`schema` must be a Standard Schema/],
     ["a secret without a name", { secrets: [""] }, /name of a secret of function "f" must not be empty/],
     [
       "a step timeout of zero",
       { stepTimeout: "0s" },
       /`stepTimeout` of function "f": "0s" is not a positive/
     ],
-    ["a version of nothing", { version: " " }, /`version` must be a string of at most 256 characters/],
+    ["a blank version", { version: " " }, /`version` must be a string of at most 256 characters/],
     ["an unknown versioning", { versioning: "some" }, /`versioning` must be "latest" or "pin", got "some"/],
-    ["no time to keep", { keepRuns: "soon" }, /`keepRuns`/],
+    ["an invalid `keepRuns`", { keepRuns: "soon" }, /`keepRuns`/],
     [
-      "a way to end that is none",
+      "an unknown status in `keepRuns`",
       { keepRuns: { done: "1d" } },
       /has "done", which is not a status of a run that has ended: use completed, failed, cancelled/
     ],
     ["an unknown retention", { recordingRetention: "1y" }, /one of "7d", "30d", "90d", "forever", got "1y"/],
     [
-      "metadata that JSON cannot carry",
+      "metadata that JSON does not have",
       { metadata: { n: 1n } },
       /`metadata` cannot be stored: \$\.n is a BigInt/
     ]
   ]
-  it.each(bad)("refuses %s, naming function and field", (_problem, change, message) => {
+  it.each(bad)("refuses %s with an error that names function and field", (_problem, change, message) => {
     const config = { id: "f", triggers: [], ...change } as unknown as FunctionConfig
 
     assert.throws(() => createFunction(config, () => undefined), ValidationError)
     assert.throws(() => createFunction(config, () => undefined), message)
   })
 
-  it("refuses a handler that is no function", () => {
+  it("refuses a handler that is not a function", () => {
     assert.throws(
       () => createFunction({ id: "f", triggers: [] }, undefined as unknown as () => void),
       /Function "f": the handler must be a function, got undefined/
@@ -185,7 +185,7 @@ describe("createFunction", () => {
 })
 
 describe("make", () => {
-  it("types the event by its definitions and keeps the handler's requirements, failures and result", () => {
+  it("types the event according to its definitions, and keeps the handler's requirements, failures and result", () => {
     const fn = make(
       { id: "process-order", triggers: [OrderPlaced], retry: { maxAttempts: 5 } },
       Effect.fnUntraced(function* ({ event }) {
@@ -212,7 +212,7 @@ describe("make", () => {
     assert.deepStrictEqual(fn.config.definitions, [OrderPlaced])
   })
 
-  it("gives the union of the definitions' data, and open data beside a plain trigger or without triggers", () => {
+  it("types the data as the union of the definitions' data, and as `any` with a plain trigger or without triggers", () => {
     make({ id: "either", triggers: [OrderPlaced, OrderCancelled] }, ({ event }) => {
       expectTypeOf(event.data).toEqualTypeOf<
         { readonly orderId: string; readonly placedAt: Date } | { readonly reason: string }
@@ -239,7 +239,7 @@ describe("make", () => {
 })
 
 describe("toRegistration", () => {
-  it("fills in every default", () => {
+  it("has every default", () => {
     const handler = () => undefined
     const fn = createFunction({ id: "f", triggers: [{ event: "order.placed" }] }, handler)
 
@@ -255,7 +255,7 @@ describe("toRegistration", () => {
     })
   })
 
-  it("carries everything that was configured, the schema as JSON Schema, and not the step timeout", () => {
+  it("has everything that was configured, with the schema as JSON Schema and without the step timeout", () => {
     const fn = createFunction(full, () => undefined)
     const schema = {
       $schema: "https://json-schema.org/draft/2020-12/schema",

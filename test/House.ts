@@ -1,11 +1,11 @@
-/** The source as a graph: which module imports which, by value, only for its types, or when it is needed. */
+/** The source as a graph: which module imports which, as a value, only for its types, or later. */
 import { readdirSync, readFileSync } from "node:fs"
 import path from "node:path"
 import { parseSync } from "oxc-parser"
 
 const root = path.join(import.meta.dirname, "..")
 
-/** How a module needs another: its types are gone at run time, and what is loaded later is loaded by somebody's call. */
+/** How a module uses another. An import of types does not exist at run time, and a `later` one is loaded by a call. */
 export type Need = "value" | "type" | "later"
 
 interface Import {
@@ -19,16 +19,16 @@ export interface Module {
   readonly path: string
   readonly text: string
   readonly imports: ReadonlyArray<Import>
-  /** Whether it exports values that it does not define. */
-  readonly passesOn: boolean
-  /** What its texts say, those around what is put into them included. */
+  /** Whether it exports values that another module defines. */
+  readonly reexports: boolean
+  /** The string literals, and the parts of template literals. */
   readonly texts: ReadonlyArray<string>
-  /** The names under which its objects have members. */
+  /** The keys in its object literals. */
   readonly keys: ReadonlyArray<string>
 }
 
 /** Every module in `src`. */
-export const readHouse = (): ReadonlyArray<Module> =>
+export const readSource = (): ReadonlyArray<Module> =>
   readdirSync(path.join(root, "src"), { recursive: true, encoding: "utf8" })
     .filter((file) => /\.tsx?$/.test(file))
     .sort()
@@ -41,15 +41,15 @@ const readModule = (file: string, text: string): Module => {
   const add = (request: string, need: Need): void => {
     if (!request.startsWith(".")) return
     const to = path.posix.join(path.posix.dirname(file), request)
-    // a value is more than a type
+    // an import of a value counts more than one of a type
     if (need === "type" && imports.has(to)) return
     imports.set(to, { from: file, to, need })
   }
   for (const { entries, moduleRequest } of module.staticImports) {
     add(moduleRequest.value, entries.length > 0 && entries.every(({ isType }) => isType) ? "type" : "value")
   }
-  const passedOn = module.staticExports.flatMap(({ entries }) => entries)
-  for (const { isType, moduleRequest } of passedOn) {
+  const exported = module.staticExports.flatMap(({ entries }) => entries)
+  for (const { isType, moduleRequest } of exported) {
     if (moduleRequest != null) add(moduleRequest.value, isType ? "type" : "value")
   }
   for (const { moduleRequest } of module.dynamicImports) {
@@ -60,12 +60,12 @@ const readModule = (file: string, text: string): Module => {
     path: file,
     text,
     imports: [...imports.values()],
-    passesOn: passedOn.some(({ isType, moduleRequest }) => moduleRequest != null && !isType),
+    reexports: exported.some(({ isType, moduleRequest }) => moduleRequest != null && !isType),
     ...wordsIn(program.body)
   }
 }
 
-/** The texts and the keys of objects in a syntax tree. */
+/** The string literals and the keys of object literals in a syntax tree. */
 const wordsIn = (tree: unknown): Pick<Module, "texts" | "keys"> => {
   const texts: Array<string> = []
   const keys: Array<string> = []
@@ -90,7 +90,7 @@ const wordsIn = (tree: unknown): Pick<Module, "texts" | "keys"> => {
   return { texts, keys }
 }
 
-/** The sets of modules that reach each other by these imports, largest first, each in the order of their paths. */
+/** The sets of modules that import each other in a circle, largest first, each in the order of their paths. */
 export const circles = (
   modules: ReadonlyArray<Module>,
   needs: ReadonlyArray<Need>

@@ -26,7 +26,7 @@ describe("makeIdGenerator", () => {
   })
 
   it.each<readonly [what: string, times: ReadonlyArray<number>]>([
-    ["goes on", [1, 2, 1000, 1_767_225_600_000, 1_767_225_600_001, 2 ** 44]],
+    ["advances", [1, 2, 1000, 1_767_225_600_000, 1_767_225_600_001, 2 ** 44]],
     ["stands still", [5, 5, 5, 5]],
     ["goes back", [1000, 999, 10, 1001, 500]],
     ["has fractions", [10.9, 10.1, 11.5]]
@@ -40,7 +40,7 @@ describe("makeIdGenerator", () => {
     assert.strictEqual(new Set(made).size, made.length)
   })
 
-  it.each([1000, 5000, 6000])("goes on after the ids of another one, at %i", (now) => {
+  it.each([1000, 5000, 6000])("continues after the ids of another generator, at %i", (now) => {
     const before = makeIdGenerator(
       () => 5000,
       (below) => below - 1
@@ -52,7 +52,7 @@ describe("makeIdGenerator", () => {
     assert.deepStrictEqual(made.toSorted(), made)
   })
 
-  it("keeps the order when a millisecond has more ids than counts", () => {
+  it("keeps the order when a millisecond has more ids than the counter has values", () => {
     const ids = makeIdGenerator(() => 1, zero)
 
     let last = ""
@@ -63,7 +63,7 @@ describe("makeIdGenerator", () => {
     }
   })
 
-  it("differs between generators of the same millisecond by chance", () => {
+  it("makes different random ids with several generators in the same millisecond", () => {
     const ones = makeIdGenerator(() => 1, zero)
     const others = makeIdGenerator(
       () => 1,
@@ -75,7 +75,7 @@ describe("makeIdGenerator", () => {
 })
 
 describe("branded ids", () => {
-  it("are the strings that they are made of", () => {
+  it("are the strings from which they are made", () => {
     assert.strictEqual(createRunId("run_1"), "run_1")
     expectTypeOf(createRunId("run_1")).toEqualTypeOf<RunId>()
     expectTypeOf<string>().not.toExtend<RunId>()
@@ -83,7 +83,7 @@ describe("branded ids", () => {
 })
 
 describe("generateId", () => {
-  it("gives a time and chance in base 36, different each time", () => {
+  it("returns a time and a random number in base 36, different each time", () => {
     const ids = Array.from({ length: 1000 }, generateId)
 
     for (const id of ids) assert.match(id, /^[0-9a-z]{8,9}-[0-9a-z]{1,6}$/)

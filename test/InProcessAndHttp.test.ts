@@ -1,4 +1,4 @@
-/** Input and results of calls are the same in process and over HTTP. */
+/** Input and results of calls are the same in the process and over HTTP. */
 import { afterAll, assert, beforeAll, describe, it } from "vitest"
 import { type IronflowEngine, startEngine } from "../src/engine.ts"
 import {
@@ -59,7 +59,7 @@ afterAll(async () => {
 
 const connections = () => [["here", engine.client] as const, ["http", remote] as const]
 
-/** What comes of a call: its value, or the code of its error. */
+/** The result of a call, or `refused`. */
 const outcomeOf = async (call: () => Promise<unknown>): Promise<unknown> => {
   try {
     return await call()
@@ -76,15 +76,15 @@ describe("data", () => {
     ["NaN", Number.NaN, null],
     ["Infinity", Number.POSITIVE_INFINITY, null],
     ["an invalid date", new Date(Number.NaN), null],
-    ["an empty text", "", ""],
+    ["an empty string", "", ""],
     ["zero", 0, 0],
     ["false", false, false],
     ["an empty list", [], []],
     ["an empty object", {}, {}],
-    ["half a character", half, half]
+    ["half of a surrogate pair", half, half]
   ]
   let count = 0
-  const fresh = () => `n${++count}`
+  const uniqueName = () => `n${++count}`
 
   const lastEvent = async (name: string) => {
     const answer = await fetch(`${engine.url}/api/v1/events?limit=200`)
@@ -98,7 +98,7 @@ describe("data", () => {
     [
       "emit",
       async (client, value) => {
-        const name = fresh()
+        const name = uniqueName()
         await client.emit(name, value)
         return lastEvent(name)
       }
@@ -106,7 +106,7 @@ describe("data", () => {
     [
       "publish",
       async (client, value) => {
-        const topic = fresh()
+        const topic = uniqueName()
         await client.publish(topic, value)
         return (await received(topic, 1))[0]
       }
@@ -114,7 +114,7 @@ describe("data", () => {
     [
       "append",
       async (client, value) => {
-        const id = fresh()
+        const id = uniqueName()
         await client.streams.append(id, { name: "placed", data: value, entityType: "order" })
         return (await client.streams.read(id)).events[0]?.data
       }
@@ -122,14 +122,14 @@ describe("data", () => {
     [
       "appendAll",
       async (client, value) => {
-        const id = fresh()
+        const id = uniqueName()
         await client.streams.appendAll(id, { entityType: "order", events: [{ name: "placed", data: value }] })
         return (await client.streams.read(id)).events[0]?.data
       }
     ]
   ]
   describe.each(keeping)("of %s", (_, call) => {
-    it.each(values)("that is %s is kept as in JSON, and is {} when absent", async (_, given, kept) => {
+    it.each(values)("that is %s is stored as in JSON, and as {} when absent", async (_, given, kept) => {
       for (const [via, client] of connections())
         assert.deepStrictEqual(await call(client, given as never), kept, via)
     })
@@ -140,7 +140,7 @@ describe("data", () => {
       "put",
       async (client, value) => {
         const bucket = client.kv().bucket("sessions")
-        const key = fresh()
+        const key = uniqueName()
         await bucket.put(key, value)
         return (await bucket.get(key)).value
       }
@@ -149,7 +149,7 @@ describe("data", () => {
       "write",
       async (client, value) => {
         const bucket = client.kv().bucket("sessions")
-        const key = fresh()
+        const key = uniqueName()
         await bucket.write([{ op: "put", key, value }])
         return (await bucket.get(key)).value
       }
@@ -157,15 +157,15 @@ describe("data", () => {
     [
       "config.set",
       async (client, value) => {
-        const name = fresh()
+        const name = uniqueName()
         await client.config().set(name, value)
         return (await client.config().get(name)).data
       }
     ],
     [
-      "config.set of a member",
+      "config.set of a field",
       async (client, value) => {
-        const name = fresh()
+        const name = uniqueName()
         await client.config().set(name, { value })
         return (await client.config().get(name)).data
       }
@@ -173,7 +173,7 @@ describe("data", () => {
     [
       "createSnapshot",
       async (client, value) => {
-        const id = fresh()
+        const id = uniqueName()
         await client.streams.append(id, { name: "placed", data: {}, entityType: "order" })
         await client.streams.createSnapshot(id, { entityType: "order", entityVersion: 1, state: value })
         return (await client.streams.getSnapshot(id))?.state
@@ -181,7 +181,7 @@ describe("data", () => {
     ]
   ]
   describe.each(same)("of %s", (_, call) => {
-    it.each(values)("that is %s comes to the same in both", async (_, given) => {
+    it.each(values)("that is %s has the same result with both connections", async (_, given) => {
       const [here, http] = await Promise.all(
         connections().map(([, client]) => outcomeOf(() => call(client, given as never)))
       )
@@ -190,7 +190,7 @@ describe("data", () => {
     })
   })
 
-  it("of a key that is half a character comes back as it was", async () => {
+  it("of a key that is half of a surrogate pair comes back unchanged", async () => {
     for (const [via, client] of connections()) {
       const bucket = client.kv().bucket("sessions")
       await bucket.put(`half-${via}`, half)
@@ -205,8 +205,8 @@ describe("data", () => {
     [1, "NaN", null],
     [2, "an invalid date", null],
     [3, "undefined", {}]
-  ])("of step.publish (%i) that is %s is what publish makes of it", async (value, _, kept) => {
-    const topic = fresh()
+  ])("of step.publish (%i) that is %s is stored like that of publish", async (value, _, kept) => {
+    const topic = uniqueName()
     const { runIds } = await engine.client.emit("say", { topic, value })
     await engine.client.waitForRun(runIds[0]!)
 
@@ -244,7 +244,7 @@ describe("an idempotency key", () => {
       "publish",
       (client, id, data) => client.publish(id, data, { idempotencyKey: "k" })
     ] as (typeof calls)[number]
-  ])("of %s that comes with the members in another order is used for the same data", async (what, call) => {
+  ])("of %s counts for the same data with its fields in another order", async (what, call) => {
     for (const [via, client] of connections()) {
       const one = await call(client, `ordered-${what}-${via}`, first, 1)
       lines.length = 0
@@ -259,7 +259,7 @@ describe("an idempotency key", () => {
     }
   })
 
-  it.each(calls)("of %s that comes with another version is warned of", async (what, call) => {
+  it.each(calls)("of %s that is used with another version causes a warning", async (what, call) => {
     for (const [via, client] of connections()) {
       const one = await call(client, `version-${what}-${via}`, first, 1)
       lines.length = 0
@@ -306,10 +306,10 @@ describe("metadata", () => {
   }
   const bad = [
     ["a date", new Date(0)],
-    ["an address", new URL("http://localhost/")],
+    ["a URL", new URL("http://localhost/")],
     ["a list", []],
-    ["a text", "x"],
-    ["an object that is a text as JSON", { toJSON: () => "x" }]
+    ["a string", "x"],
+    ["an object that becomes a string in JSON", { toJSON: () => "x" }]
   ] as const
 
   let count = 0
@@ -329,16 +329,16 @@ describe("metadata", () => {
   })
 })
 
-describe("half a character", () => {
+describe("half of a surrogate pair", () => {
   const calls: ReadonlyArray<readonly [string, (client: IronflowClient) => Promise<unknown>]> = [
     ["the name of an event", (client) => client.emit(`order.${half}`, {})],
     ["a topic", (client) => client.publish(`orders${half}`, {})],
     ["an entity id", (client) => client.streams.append(half, { name: "a", data: {}, entityType: "order" })],
     ["an entity type", (client) => client.streams.append("o-h", { name: "a", data: {}, entityType: half })],
-    ["an entity id that is read", (client) => client.streams.read(half)],
+    ["the entity id of a read", (client) => client.streams.read(half)],
     ["an idempotency key", (client) => client.emit("order.placed", {}, { idempotencyKey: half })],
     ["a run id", (client) => client.getRun(half)],
-    ["a run id that is waited for", (client) => client.waitForRun(half)],
+    ["the run id of a wait", (client) => client.waitForRun(half)],
     ["the topic of statistics", (client) => client.getTopicStats(half)],
     ["a function id", (client) => client.deleteFunction(half)],
     ["a key", (client) => client.kv().bucket("sessions").put(half, 1)],

@@ -29,7 +29,7 @@ class Receipt {
   }
 }
 
-/** Its one field has no value. */
+/** An object whose only field has no value. */
 class Open {
   note = undefined
 }
@@ -41,7 +41,7 @@ class Closed {
   }
 }
 
-/** An error that says what JSON has of it. */
+/** An error that defines its own form in JSON. */
 class Declined extends Error {
   toJSON() {
     return { why: this.message }
@@ -114,14 +114,14 @@ describe("encodeJson", () => {
   cyclic.items.push({ back: cyclic })
   it.each<readonly [what: string, value: unknown, message: string]>([
     ["a BigInt", 1n, "$ is a BigInt"],
-    ["a BigInt inside", { items: [1, 2, { price: 3n }] }, "$.items[2].price is a BigInt"],
+    ["a nested BigInt", { items: [1, 2, { price: 3n }] }, "$.items[2].price is a BigInt"],
     ["a function", () => 1, "$ is a function"],
-    ["a member that is a function", { a: { send: () => 1 } }, "$.a.send is a function"],
+    ["a field that is a function", { a: { send: () => 1 } }, "$.a.send is a function"],
     ["a symbol", Symbol("s"), "$ is a symbol"],
     ["a symbol in a list", [Symbol("s")], "$[0] is a symbol"],
-    ["a member whose name is no identifier", { "a b": 1n }, '$["a b"] is a BigInt'],
+    ["a field whose name is not an identifier", { "a b": 1n }, '$["a b"] is a BigInt'],
     ["a Map", new Map([["a", 1]]), "$ is a Map"],
-    ["a Map inside", { stock: [new Map()] }, "$.stock[0] is a Map"],
+    ["a nested Map", { stock: [new Map()] }, "$.stock[0] is a Map"],
     ["a Set", { items: new Set([1]) }, "$.items is a Set"],
     ["an empty Map", new Map(), "$ is a Map, of which JSON has nothing"],
     ["a Map with fields", Object.assign(new Map(), { name: "stock" }), "$ is a Map"],
@@ -146,22 +146,18 @@ describe("encodeJson", () => {
     ["an instance without fields", { a: new Closed() }, "$.a is a Closed"],
     ["a Map of another realm", runInNewContext("new Map([[1, 2]])"), "$ is a Map"],
     ["an error", new Error("gone"), "$ is an error (Error), whose stack may reveal internals"],
-    ["an error inside", { a: [new TypeError("gone")] }, "$.a[0] is an error (TypeError)"],
+    ["a nested error", { a: [new TypeError("gone")] }, "$.a[0] is an error (TypeError)"],
     ["an error with fields", Object.assign(new Error("gone"), { code: "E" }), "$ is an error (Error)"],
     ["an error of ours", { e: new NonRetryableError("gone") }, "$.e is an error (NonRetryableError)"],
     ["an error of another realm", runInNewContext("new RangeError('x')"), "$ is an error (RangeError)"],
     ["a DOMException", { e: new DOMException("gone", "AbortError") }, "$.e is an error (AbortError)"],
     ["a failure of Effect", [new Sold({ item: "tea" })], "$[0] is an error (Sold)"],
-    [
-      "the cause of an Effect",
-      Cause.fail(new Sold({ item: "tea" })),
-      "$.reasons[0].error is an error (Sold)"
-    ],
+    ["a Cause of Effect", Cause.fail(new Sold({ item: "tea" })), "$.reasons[0].error is an error (Sold)"],
     ["an error that toJSON returns", { toJSON: () => new Error("gone") }, "$ is an error (Error)"],
-    ["a promise that nobody awaited", { user: Promise.resolve(1) }, "$.user is a promise; await it first"],
+    ["a promise that was not awaited", { user: Promise.resolve(1) }, "$.user is a promise; await it first"],
     ["a cycle", cyclic, "$.items[0].back refers back"],
-    ["what toJSON returns", { a: { toJSON: () => ({ n: 1n }) } }, "$.a.n is a BigInt"]
-  ])("refuses %s, naming the path", (_what, value, message) => {
+    ["the result of toJSON", { a: { toJSON: () => ({ n: 1n }) } }, "$.a.n is a BigInt"]
+  ])("refuses %s with an error that names the path", (_what, value, message) => {
     assert.throws(() => encodeJson(value, 'result of step "charge"'), ValidationError)
     assert.throws(
       () => encodeJson(value, 'result of step "charge"'),
@@ -186,12 +182,12 @@ describe("encodeJson", () => {
         }
       }
     ]
-  ])("refuses a value whose %s throws, saying what was thrown", (_what, value) => {
+  ])("refuses a value whose %s throws, and says what was thrown", (_what, value) => {
     assert.throws(() => encodeJson(value, "input"), ValidationError)
     assert.throws(() => encodeJson(value, "input"), 'input cannot be stored: reading it threw "gone"')
   })
 
-  it("allows 100 levels and no more", () => {
+  it("allows 100 levels, and no more", () => {
     assert.strictEqual(encodeJson(nested(100), "value"), JSON.stringify(nested(100)))
     assert.throws(() => encodeJson(nested(101), "value"), LimitExceededError)
     assert.throws(() => encodeJson(nested(100_000), "value"), /101 levels, and the limit is 100 levels/)
@@ -210,11 +206,11 @@ describe("encodeJson", () => {
 })
 
 describe("decodeJson", () => {
-  it("gives undefined for undefined", () => {
+  it("returns undefined for undefined", () => {
     assert.isUndefined(decodeJson(undefined))
   })
 
-  it("keeps __proto__ as a plain member", () => {
+  it("keeps __proto__ as a plain property", () => {
     const value = decodeJson('{"__proto__":{"admin":true}}') as { readonly admin?: boolean }
 
     assert.isTrue(Object.hasOwn(value, "__proto__"))
@@ -237,7 +233,7 @@ describe("small JSON tools", () => {
     assert.strictEqual(byteLength(text), bytes)
   })
 
-  it("safeJsonParse gives the default for text that is no JSON", () => {
+  it("safeJsonParse returns the default for text that is not JSON", () => {
     assert.deepStrictEqual(safeJsonParse('{"a":1}'), { a: 1 })
     assert.isUndefined(safeJsonParse("{"))
     assert.strictEqual(safeJsonParse("{", 7), 7)

@@ -30,7 +30,7 @@ describe("checkShape", () => {
   })
 })
 
-describe("checkShape, where there is much", () => {
+describe("checkShape, for large values,", () => {
   const list = (items: number, item: (i: number) => string): string =>
     `[${Array.from({ length: items }, (_, i) => item(i)).join(",")}]`
   const named = (members: number): string =>
@@ -39,9 +39,9 @@ describe("checkShape, where there is much", () => {
 
   it.each<readonly [string, string]>([
     ["numbers of an embedding", list(200_000, (i) => `0.${i}12345`)],
-    ["rows with the same members", list(45_000, row)],
-    ["a text", JSON.stringify('{"a":[1,2,'.repeat(500_000))],
-    ["as many names as there may be", named(jsonNames - 1000)]
+    ["rows with the same fields", list(45_000, row)],
+    ["a string", JSON.stringify('{"a":[1,2,'.repeat(500_000))],
+    ["the greatest number of names", named(jsonNames - 1000)]
   ])("accepts %s", (_name, text) => {
     assert.strictEqual(checkShape("the text", text), text)
   })
@@ -49,7 +49,7 @@ describe("checkShape, where there is much", () => {
   it.each<readonly [string, string, "names" | "values"]>([
     ["values", list(jsonValues + 1, () => "0"), "values"],
     ["lists", list(jsonValues + 1, () => "[]"), "values"],
-    ["lists without an end", "[],".repeat(jsonValues), "values"],
+    ["lists that are not closed", "[],".repeat(jsonValues), "values"],
     ["names in one object", named(jsonNames * 1.2), "names"],
     ["names in many objects", list(jsonNames * 0.6, (i) => `{"a${i}":1,"b${i}":2}`), "names"],
     [
@@ -70,7 +70,7 @@ describe("checkShape, where there is much", () => {
     )
   })
 
-  it("counts what comes in one message together", () => {
+  it("counts all values of one message together", () => {
     const counted = new Counted()
     const text = list(100_000, (i) => `${i}`)
     assert.throws(() => {
@@ -79,7 +79,7 @@ describe("checkShape, where there is much", () => {
   })
 })
 
-describe("checkShape, of a number that is too large", () => {
+describe("checkShape, for numbers that are too large,", () => {
   it.each([
     ['{"data":{"price":1e999}}', "$.data.price"],
     ['[{"unit price":[0,-1E+400]}]', '$[0]["unit price"][1]'],
@@ -98,7 +98,7 @@ describe("checkShape, of a number that is too large", () => {
     `{"a":"${"9".repeat(400)}"}`,
     '{"a":1e308,"b":1.7976931348623157e308,"c":1e-999,"d":0e999}',
     `{"a":${"9".repeat(308)},"b":0.${"9".repeat(400)}}`,
-    // none at all, which is for whoever parses it to say
+    // this text is not JSON, which the parser reports
     '{"a":1e999'
   ])("accepts %s", (text) => {
     assert.strictEqual(checkShape("the body", text), text)

@@ -14,7 +14,7 @@ import {
 
 const levels = ["debug", "info", "warn", "error"] as const
 
-/** What reached the console, as `<level> <line>`. */
+/** The lines that reached the console, as `<level> <line>`. */
 let lines: Array<string> = []
 
 beforeEach(() => {
@@ -31,7 +31,7 @@ afterEach(() => {
   vi.unstubAllEnvs()
 })
 
-const sayAll = (logger: Logger) => {
+const logAll = (logger: Logger) => {
   for (const level of levels) logger[level]("hello")
 }
 
@@ -43,7 +43,7 @@ describe("createLogger", () => {
     ["error", ["error"]],
     ["silent", []]
   ])("at level %s shows %o", (level, shown) => {
-    sayAll(createLogger({ level }))
+    logAll(createLogger({ level }))
 
     assert.deepStrictEqual(
       lines,
@@ -55,19 +55,19 @@ describe("createLogger", () => {
     ["WARN", 2],
     ["silent", 0],
     ["", 3]
-  ])("takes the level %o from IRONFLOW_LOG_LEVEL", (level, shown) => {
+  ])("uses the level %o of IRONFLOW_LOG_LEVEL", (level, shown) => {
     vi.stubEnv("IRONFLOW_LOG_LEVEL", level)
 
-    sayAll(createLogger())
+    logAll(createLogger())
 
     assert.strictEqual(lines.length, shown)
   })
 
-  it("says once that IRONFLOW_LOG_LEVEL is no level, and shows what it shows without", () => {
+  it("says once that IRONFLOW_LOG_LEVEL is invalid, and uses the default level", () => {
     vi.stubEnv("IRONFLOW_LOG_LEVEL", "verbose")
 
-    sayAll(createLogger())
-    sayAll(createLogger())
+    logAll(createLogger())
+    logAll(createLogger())
 
     const said = lines.filter((line) => line.includes("IRONFLOW_LOG_LEVEL"))
     assert.deepStrictEqual(said, [
@@ -76,7 +76,7 @@ describe("createLogger", () => {
     assert.strictEqual(lines.length, 1 + 2 * 3)
   })
 
-  it("refuses a level that there is not", () => {
+  it("refuses an unknown level", () => {
     assert.throws(
       () => createLogger({ level: "verbose" as LogLevel }),
       /^createLogger: `level` must be "debug", "info", "warn", "error" or "silent", got "verbose"$/
@@ -107,11 +107,11 @@ describe("createLogger", () => {
 })
 
 describe("resolveLogger", () => {
-  it("keeps a logger that is given, silences for false, and makes one with the prefix otherwise", () => {
+  it("uses a given logger, is silent for false, and otherwise makes a logger with the prefix", () => {
     const own = createNoopLogger()
 
     assert.strictEqual(resolveLogger(own, "[p]"), own)
-    sayAll(resolveLogger(false, "[p]"))
+    logAll(resolveLogger(false, "[p]"))
     assert.deepStrictEqual(lines, [])
     resolveLogger(undefined, "[p]").warn("hello")
     assert.deepStrictEqual(lines, ["warn [p] hello"])
@@ -136,11 +136,11 @@ describe("runLogger", () => {
     ["WARN", ["warn", "error"]],
     ["error", ["error"]],
     ["silent", []]
-  ])("takes the level %o from IRONFLOW_LOG_LEVEL", (level, shown) => {
+  ])("uses the level %o of IRONFLOW_LOG_LEVEL", (level, shown) => {
     vi.stubEnv("IRONFLOW_LOG_LEVEL", level)
     vi.stubEnv("IRONFLOW_DEBUG", "")
 
-    sayAll(runLogger("r", () => false))
+    logAll(runLogger("r", () => false))
 
     assert.deepStrictEqual(
       lines,
@@ -157,11 +157,11 @@ describe("runLogger", () => {
     assert.deepStrictEqual(lines, ["debug [ironflow:r] now"])
   })
 
-  it("gives every level to a logger of the user", () => {
+  it("passes every level to a logger of the user", () => {
     const seen: Array<readonly [string, unknown]> = []
     const take = (message: string, data?: unknown) => void seen.push([message, data])
 
-    sayAll(runLogger("run_0123456789", () => false, { debug: take, info: take, warn: take, error: take }))
+    logAll(runLogger("run_0123456789", () => false, { debug: take, info: take, warn: take, error: take }))
 
     assert.strictEqual(seen.length, 4)
     assert.deepStrictEqual(seen[0], ["[ironflow:23456789] hello", undefined])
@@ -193,7 +193,7 @@ describe("the formats", () => {
     assert.notInclude(lines[0]!, "\n")
   })
 
-  it("logfmt has them as pairs, quoted where they have to be", () => {
+  it("logfmt has them as pairs, quoted where necessary", () => {
     createLogger({ format: "logfmt" }).warn('say "no"', { code: 51 }, fields)
 
     assert.match(
@@ -202,7 +202,7 @@ describe("the formats", () => {
     )
   })
 
-  it("says where an error has come up, unless it is a database that is out of reach or closed", () => {
+  it("shows the stack of an error, unless the database cannot be reached or is closed", () => {
     const unavailable = new StoreError("Cannot read the log", { code: "STORE_UNAVAILABLE", retryable: true })
     const closed = new StoreError("The store is closed", { code: "STORE_UNAVAILABLE" })
     for (const error of [new Error("no money"), unavailable, closed, notStored(unavailable)]) {
@@ -213,7 +213,7 @@ describe("the formats", () => {
     assert.deepStrictEqual(stacks, ["string", "undefined", "undefined", "undefined"])
   })
 
-  it("says the same of what an engine logs through Effect", () => {
+  it("does the same for errors that an engine logs with Effect", () => {
     const stackOf = (error: Error) => {
       const { data } = lineOf({ cause: Cause.empty, logLevel: "Warn", message: ["It has failed", error] })
       return typeof Object(data).stack
@@ -225,19 +225,19 @@ describe("the formats", () => {
     )
   })
 
-  it.each(["json", "logfmt"] as const)("%s is one line whatever is logged", (format) => {
+  it.each(["json", "logfmt"] as const)("%s has one line for each entry, whatever is logged", (format) => {
     const cyclic: { self?: unknown } = {}
     cyclic.self = cyclic
     createLogger({ format }).info("\u001b[31m\r\n\u009b", cyclic, { "a b=": "\n", time: "now" })
 
     assert.strictEqual(lines.length, 1)
     assert.match(lines[0]!, /data that cannot be shown/)
-    // oxlint-disable-next-line eslint/no-control-regex -- that there are none is what this is about
+    // oxlint-disable-next-line eslint/no-control-regex -- the test checks that there are none
     assert.notMatch(lines[0]!, /[\u0000-\u001f]/)
     if (format === "json") assert.notStrictEqual(JSON.parse(lines[0]!.slice("info ".length)).time, "now")
   })
 
-  it("is what IRONFLOW_LOG_FORMAT says, in any case, also for handlers", () => {
+  it("can be chosen with IRONFLOW_LOG_FORMAT, in upper or lower case, also for handlers", () => {
     vi.stubEnv("IRONFLOW_LOG_FORMAT", "JSON")
 
     createLogger().info("hello")
@@ -247,7 +247,7 @@ describe("the formats", () => {
     assert.deepInclude(JSON.parse(lines[1]!.slice("info ".length)), { run: "run_1", data: { a: 1 } })
   })
 
-  it("says once that IRONFLOW_LOG_FORMAT is no format", () => {
+  it("warns once that IRONFLOW_LOG_FORMAT is invalid", () => {
     vi.stubEnv("IRONFLOW_LOG_FORMAT", "xml")
 
     createLogger().info("hello")
@@ -260,7 +260,7 @@ describe("the formats", () => {
     ])
   })
 
-  it("refuses a format that there is not", () => {
+  it("refuses an unknown format", () => {
     assert.throws(
       () => createLogger({ format: "xml" as "json" }),
       /^createLogger: `format` must be "pretty", "json" or "logfmt", got "xml"$/
@@ -268,8 +268,8 @@ describe("the formats", () => {
   })
 })
 
-describe("a reader that does not read", () => {
-  it("costs no memory, and is told once how many lines are missing", () => {
+describe("a terminal that is not read", () => {
+  it("costs no memory, and later shows once how many lines are missing", () => {
     const waiting = vi.spyOn(process.stderr, "writableLength", "get").mockReturnValue(2 ** 21)
     const logger = createLogger({ prefix: "[p]" })
 

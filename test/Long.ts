@@ -1,15 +1,15 @@
 /**
- * How much is tried of what could be tried without end: seeds of a random walk, rounds of a storm, the size of a flood. `npm test` tries
- * as much as shows that a law holds at all; `npm run test:long` (`IRONFLOW_TEST_LONG=1`) looks for what is rare.
+ * How much a test tries that could go on without end: seeds of a random walk, rounds of a storm, the size of a flood.
+ * `npm test` tries enough to check every law; `npm run test:long` (`IRONFLOW_TEST_LONG=1`) searches for rare problems.
  */
 import process from "node:process"
 
 export const isLong = process.env.IRONFLOW_TEST_LONG === "1"
 
-/** What is tried in the form that runs. */
+/** The value for the form that runs. */
 export const either = <T>(short: T, long: T): T => (isLong ? long : short)
 
-/** The first seed, and how many of them: `IRONFLOW_TEST_SEED` and `IRONFLOW_TEST_ROUNDS` ask for others. */
+/** The seeds: how many there are, from the first one on. `IRONFLOW_TEST_SEED` and `IRONFLOW_TEST_ROUNDS` change them. */
 export const seeds = (short: number, long: number): ReadonlyArray<number> => {
   const first = Number(process.env.IRONFLOW_TEST_SEED ?? 1)
   const rounds = Number(process.env.IRONFLOW_TEST_ROUNDS ?? either(short, long))

@@ -1,4 +1,4 @@
-/** Misspelled options, wherever users write options: in both APIs, and with an engine in the process and one elsewhere. */
+/** Misspelled options, wherever users write options: in both APIs, with an embedded engine and over HTTP. */
 import { assert, describe, it } from "@effect/vitest"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
@@ -36,11 +36,11 @@ import { checkKeys } from "../src/OptionKeys.ts"
 import type { IronflowEngine } from "../src/Promise/Engine.ts"
 import { createTestClient, createTestEngine } from "../src/test.ts"
 
-/** What code says that the compiler has not seen. */
+/** Options that the compiler has not checked. */
 // oxlint-disable-next-line typescript/no-explicit-any -- every option here is wrong on purpose
 const wrong = (options: object): any => options
 
-/** Options that are null where the compiler has not seen it. */
+/** A null instead of options, which the compiler has not checked. */
 const none: any = null // oxlint-disable-line typescript/no-explicit-any
 
 const triggers = [{ event: "order.placed" }]
@@ -286,7 +286,7 @@ describe("a misspelled option", () => {
       })
     }
 
-    it("is refused by the same word in Effect, and fails a stream", async () => {
+    it("is refused with the same message in Effect, and fails a stream", async () => {
       const failure = async (
         effect: Effect.Effect<
           unknown,
@@ -392,8 +392,8 @@ describe("a misspelled option", () => {
   })
 })
 
-describe("an unknown option that is like no other", () => {
-  it("is warned of once, and ignored", () => {
+describe("an unknown option that resembles no other", () => {
+  it("causes one warning, and is ignored", () => {
     const warn = vi.spyOn(console, "warn").mockImplementation(() => undefined)
     try {
       for (let i = 0; i < 2; i++) createFunction(wrong({ ...ok, colour: "red", id: "painted" }), handler)
@@ -406,7 +406,7 @@ describe("an unknown option that is like no other", () => {
     }
   })
 
-  it("is told to the logger that is among the options, and to nobody when that is false", () => {
+  it("is reported to the logger of the options, and to none when that is false", () => {
     const lines: Array<string> = []
     const warn = (line: string): void => void lines.push(line)
     const logger = { debug: warn, info: warn, warn, error: warn }
@@ -416,11 +416,11 @@ describe("an unknown option that is like no other", () => {
     assert.deepStrictEqual(lines, ["Worker has no option `hat`. It is ignored"])
   })
 
-  it("without a value is none", () => {
+  it("without a value causes no warning", () => {
     createFunction(wrong({ ...ok, retri: undefined }), handler)
   })
 
-  it("that shares no letter with a short one is no misspelling of it", () => {
+  it("that shares no letter with a short option is not its misspelling", () => {
     const lines: Array<string> = []
     const warn = (line: string): void => void lines.push(line)
     checkKeys({ ab: 1 }, { id: true }, "short", { debug: warn, info: warn, warn, error: warn })
@@ -430,7 +430,7 @@ describe("an unknown option that is like no other", () => {
 })
 
 describe("an option of later versions", () => {
-  it("is never refused: it is warned of", () => {
+  it("is never refused, but causes a warning", () => {
     const warn = vi.spyOn(console, "warn").mockImplementation(() => undefined)
     try {
       createFunction(
@@ -454,8 +454,8 @@ describe("an option of later versions", () => {
   })
 })
 
-describe("the wire", () => {
-  it("takes functions with keys that nobody knows", async () => {
+describe("the server", () => {
+  it("accepts functions with unknown keys", async () => {
     const engine = await startEngine({ filename: ":memory:", logger: false, listen: { port: 0 } })
     try {
       const response = await fetch(`${engine.url}/ironflow.v1.IronflowService/RegisterFunction`, {

@@ -53,7 +53,7 @@ describe("readPath", () => {
     assert.deepStrictEqual(readPath(root, path), expected)
   })
 
-  it("reads a member of the data that is called like an inherited one", () => {
+  it("reads a property of the data that has the name of an inherited one", () => {
     assert.strictEqual(readPath(JSON.parse('{"__proto__":{"constructor":1}}'), "__proto__.constructor"), 1)
   })
 

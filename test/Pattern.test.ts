@@ -51,7 +51,7 @@ describe("matchesPattern", () => {
 })
 
 describe("compilePattern", () => {
-  it("checks names against one pattern", () => {
+  it("checks names against a pattern", () => {
     assert.deepStrictEqual(["order.placed", "order.a.b", "x"].map(compilePattern("order.*")), [
       true,
       false,
@@ -93,7 +93,7 @@ describe("isPattern", () => {
 })
 
 describe("patterns", () => {
-  it("names what to subscribe to", () => {
+  it("makes the patterns to which a client can subscribe", () => {
     assert.deepStrictEqual(
       [
         patterns.allRuns(),

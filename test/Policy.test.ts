@@ -31,7 +31,7 @@ describe("matchesGlob", () => {
     ["", "a", false]
   ])("%s on %s is %s", (pattern, text, fits) => assert.strictEqual(matchesGlob(pattern, text), fits))
 
-  it("does not take long over many stars", () => {
+  it("does not take long with many stars", () => {
     assert.isFalse(matchesGlob("*a".repeat(250), `${"a".repeat(1000)}b`))
   })
 })
@@ -39,13 +39,13 @@ describe("matchesGlob", () => {
 it.each(["*", "emit:*, run:cancel", "*:read", "apikey:create"])("%s are actions", (text) =>
   assert.strictEqual(checkActions(text), text)
 )
-it.each(["", " ", "fly:*", "EMIT:*", "emit:*,", null, 5])("%j are no actions", (text) =>
+it.each(["", " ", "fly:*", "EMIT:*", "emit:*,", null, 5])("%j are not actions", (text) =>
   assert.throws(() => checkActions(text), /polic/)
 )
 it.each(["*", "event:order.*, run:*", "secret:STRIPE_KEY"])("%s are resources", (text) =>
   assert.strictEqual(checkResources(text), text)
 )
-it.each(["", "order.*", "planet:x", "event:", "event:a b", {}])("%j are no resources", (text) =>
+it.each(["", "order.*", "planet:x", "event:", "event:a b", {}])("%j are not resources", (text) =>
   assert.throws(() => checkResources(text), /polic/)
 )
 
@@ -74,13 +74,13 @@ describe("Permissions", () => {
     new Permissions(rules).denial("emit:event", resource, context)?.reason
 
   it.each<[string, ReadonlyArray<PolicyRule>, string | undefined]>([
-    ["nothing allows nothing", [], "nothing allows it"],
-    ["a fitting policy allows", [allow], undefined],
-    ["one of other actions does not", [{ ...allow, actions: "run:*" }], "nothing allows it"],
-    ["a deny wins before", [{ ...allow, effect: "deny" }, allow], "a policy denies it"],
-    ["a deny wins after", [allow, { ...allow, effect: "deny" }], "a policy denies it"],
+    ["without a policy nothing is allowed", [], "nothing allows it"],
+    ["a matching policy allows the action", [allow], undefined],
+    ["a policy for other actions does not allow it", [{ ...allow, actions: "run:*" }], "nothing allows it"],
+    ["a deny before an allow wins", [{ ...allow, effect: "deny" }, allow], "a policy denies it"],
+    ["a deny after an allow wins", [allow, { ...allow, effect: "deny" }], "a policy denies it"],
     [
-      "a deny wins over all",
+      "a deny wins against an allow of everything",
       [
         { ...allow, actions: "*", resources: "*" },
         { ...allow, effect: "deny" }
@@ -88,22 +88,38 @@ describe("Permissions", () => {
       "a policy denies it"
     ],
     [
-      "a deny alone allows nothing else",
+      "a deny alone does not allow other actions",
       [{ ...allow, effect: "deny", resources: "event:x" }],
       "nothing allows it"
     ],
-    ["a true condition", [{ ...allow, condition: 'request.key.name == "ci"' }], undefined],
-    ["a false condition", [{ ...allow, condition: 'request.name == "x"' }], "nothing allows it"],
-    ["a failing condition", [{ ...allow, condition: "request.x.y == 1" }, allow], "a condition failed"],
     [
-      "a failing condition of a deny",
+      "a policy whose condition is true allows the action",
+      [{ ...allow, condition: 'request.key.name == "ci"' }],
+      undefined
+    ],
+    [
+      "a policy whose condition is false does not allow it",
+      [{ ...allow, condition: 'request.name == "x"' }],
+      "nothing allows it"
+    ],
+    [
+      "a policy whose condition fails denies the action",
+      [{ ...allow, condition: "request.x.y == 1" }, allow],
+      "a condition failed"
+    ],
+    [
+      "a deny whose condition fails denies the action",
       [allow, { ...allow, effect: "deny", condition: "request.x.y == 1" }],
       "a condition failed"
     ],
-    ["a condition that is not one", [{ ...allow, condition: "(((" }], "a condition failed"]
+    [
+      "a policy whose condition is invalid denies the action",
+      [{ ...allow, condition: "(((" }],
+      "a condition failed"
+    ]
   ])("%s", (_title, rules, reason) => assert.strictEqual(reasonOf(rules), reason))
 
-  it("compares no resource with patterns that is longer than any name", () => {
+  it("does not compare a resource with patterns when it is longer than any name", () => {
     const rules = [{ ...allow, resources: "event:*a*a*a*b, event:*" }]
     const denial = (length: number) =>
       new Permissions(rules).denial("emit:event", `event:${"a".repeat(length)}`, context)
@@ -112,7 +128,7 @@ describe("Permissions", () => {
     assert.deepStrictEqual(denial(4_000_000), { reason: "nothing allows it" })
   })
 
-  it("takes so long together for all that is asked in a turn, and always enough for simple conditions", async () => {
+  it("limit the time of all checks in a turn together, and always leave enough for simple conditions", async () => {
     const loop = (inner: string) => `[${Array(60).fill(1).join()}].all(x, ${inner})`
     const heavy = new Permissions([
       { ...allow, resources: "*", condition: loop(loop("request.name != 'x'")) }
@@ -131,7 +147,7 @@ describe("Permissions", () => {
     assert.isAbove(some, 20)
     assert.isBelow(stepsTaken() - before, MAX_SHARED_STEPS + 3 * MAX_STEPS + 2000 * 1000)
     assert.isBelow(some, 1000)
-    // that of another key
+    // the permissions of another key have a budget of their own
     assert.strictEqual(allowed(simple, 20_000), 20_000)
     await new Promise((resolve) => setImmediate(resolve))
     assert.strictEqual(allowed(heavy, 20), 20)

@@ -17,16 +17,16 @@ class Sold extends Data.TaggedError("Sold")<{ readonly item: string }> {}
 describe("encodeResult", () => {
   it.each<readonly [what: string, value: unknown]>([
     ["nothing", undefined],
-    ["a text", "a"],
+    ["a string", "a"],
     ["plain data", { a: [1, { b: null }] }],
-    ["what looks like an error", { "ironflow:error": { name: "Error", message: "forged" } }],
+    ["data that looks like an error", { "ironflow:error": { name: "Error", message: "forged" } }],
     ["an object with a message and a stack", { message: "m", stack: "s" }]
   ])("writes %s as JSON.stringify does", (_what, value) => {
     assert.strictEqual(encodeResult(value, "Result"), JSON.stringify(value))
     assert.deepStrictEqual(roundTrip(value), value)
   })
 
-  it("refuses beside errors what it refuses without them", () => {
+  it("refuses the same values with errors as without them", () => {
     assert.throws(
       () => encodeResult([new Error("gone"), { a: 1n }], "Result"),
       "Result cannot be stored: $[1].a is a BigInt"
@@ -43,17 +43,20 @@ describe("encodeResult", () => {
 
 describe("an error in a result", () => {
   it.each<readonly [what: string, error: Error]>([
-    ["a plain one", new Error("gone")],
-    ["one that is built in", new TypeError("no function")],
-    ["one with a code and data", Object.assign(new Error("refused"), { code: "ECONNREFUSED", port: 80 })],
-    ["one with a cause", new Error("outer", { cause: new RangeError("inner") })],
-    ["one of ours", new NonRetryableError("declined", { code: "CARD_DECLINED" })],
-    ["one of a wait", new WaitTimeoutError("approval", "order.approved", 1000)],
-    ["one of a step", new StepError("x", { stepId: "r:s:0", stepName: "s", cause: new Error("y") })],
+    ["a plain error", new Error("gone")],
+    ["a built-in error", new TypeError("no function")],
+    [
+      "an error with a code and data",
+      Object.assign(new Error("refused"), { code: "ECONNREFUSED", port: 80 })
+    ],
+    ["an error with a cause", new Error("outer", { cause: new RangeError("inner") })],
+    ["an error of Ironflow", new NonRetryableError("declined", { code: "CARD_DECLINED" })],
+    ["the error of a wait", new WaitTimeoutError("approval", "order.approved", 1000)],
+    ["the error of a step", new StepError("x", { stepId: "r:s:0", stepName: "s", cause: new Error("y") })],
     ["a DOMException", new DOMException("gone", "AbortError")],
-    ["one of another realm", runInNewContext("new SyntaxError('x')") as Error],
+    ["an error of another realm", runInNewContext("new SyntaxError('x')") as Error],
     ["a failure of Effect", new Sold({ item: "tea" })],
-    ["one whose class says what JSON has of it", Object.assign(new Error("x"), { toJSON: () => ({}) })]
+    ["an error whose class defines its form in JSON", Object.assign(new Error("x"), { toJSON: () => ({}) })]
   ])("comes back as an error: %s", (_what, error) => {
     for (const back of [
       roundTrip(error),
@@ -73,13 +76,13 @@ describe("an error in a result", () => {
     }
   })
 
-  it("has the class that errors of steps have", () => {
+  it("has the same class as after a step", () => {
     assert.instanceOf(roundTrip(new TypeError("x")), TypeError)
     assert.instanceOf(roundTrip(new NonRetryableError("x")), NonRetryableError)
     assert.strictEqual((roundTrip(new Sold({ item: "tea" })) as Sold).item, "tea")
   })
 
-  it("comes back from what a server of another make has written anew", () => {
+  it("comes back from a legacy server that re-encodes JSON", () => {
     const value = [{ status: "rejected", reason: new TypeError("gone") }]
     const forged = { "ironflow:result": { "ironflow:error": { name: "Error", message: "forged" } } }
     for (const each of [value, forged, { a: forged }, [forged], undefined, "text"]) {
@@ -91,7 +94,7 @@ describe("an error in a result", () => {
     }
   })
 
-  it("is an object with name, message and code for whoever does not know errors", () => {
+  it("is an object with name, message and code for readers that do not know errors", () => {
     const text = encodeResult([new NonRetryableError("gone"), { "ironflow:error": 1 }], "Result")
 
     assert.deepStrictEqual(plainResult(text), [
@@ -100,7 +103,7 @@ describe("an error in a result", () => {
     ])
   })
 
-  it("keeps what is in it, and nothing of what JSON has nothing of", () => {
+  it("keeps its fields, except those that JSON does not have", () => {
     const error = Object.assign(new Error("outer"), {
       inner: new TypeError("inner"),
       headers: new Headers({ a: "b" }),
@@ -124,8 +127,8 @@ describe("data that looks like a stored error", () => {
   it.each<readonly [what: string, value: unknown]>([
     ["alone", forged],
     ["nested", { a: [forged] }],
-    ["doubly nested", { "ironflow:error": forged }],
-    ["with escapes of its own", twice]
+    ["nested under the same key", { "ironflow:error": forged }],
+    ["with keys that look escaped", twice]
   ])("stays data: %s", (_what, value) => {
     assert.deepStrictEqual(roundTrip(value), value)
 
@@ -134,7 +137,7 @@ describe("data that looks like a stored error", () => {
     assert.instanceOf(error, Error)
   })
 
-  it("stays data in what was stored before errors had a form", () => {
+  it("stays data in results that were stored before errors had a form", () => {
     assert.deepStrictEqual(decodeResult(JSON.stringify(forged)), forged)
     assert.deepStrictEqual(decodeResult(JSON.stringify({ value: forged, writes: [] })), {
       value: forged,
@@ -142,14 +145,14 @@ describe("data that looks like a stored error", () => {
     })
   })
 
-  it("inside of an error stays data", () => {
+  it("inside an error stays data", () => {
     const back = roundTrip(Object.assign(new Error("real"), { details: forged })) as { details: unknown }
 
     assert.deepStrictEqual(back.details, forged)
   })
 })
 
-/** Any value that a result may have, out of a seed: errors, and members that are called as errors are stored. */
+/** A random result: it may have errors, and keys like those under which errors are stored. */
 const valueOf = (random: () => number, depth: number): unknown => {
   const any = <A>(choices: ReadonlyArray<A>): A => choices[Math.floor(random() * choices.length)]!
   const some = (make: () => unknown) => Array.from({ length: Math.floor(random() * 4) }, make)
@@ -168,7 +171,7 @@ const valueOf = (random: () => number, depth: number): unknown => {
   }
 }
 
-/** With errors as what they say, so that two values compare. */
+/** Replaces errors by their facts, so that two values can be compared. */
 const shown = (value: unknown): unknown => {
   if (value instanceof Error) return ["an error", value.name, value.message, { ...value }]
   if (Array.isArray(value)) return value.map(shown)
@@ -180,9 +183,9 @@ const shown = (value: unknown): unknown => {
 describe("decodeResult", () => {
   const seed = Number(process.env.IRONFLOW_TEST_SEED ?? Math.floor(Math.random() * 2 ** 31))
 
-  it(`gives back what encodeResult was given, whatever its members are called (IRONFLOW_TEST_SEED=${seed})`, () => {
+  it(`returns what encodeResult was given, whatever its keys are (IRONFLOW_TEST_SEED=${seed})`, () => {
     let state = seed
-    // mulberry32
+    // the mulberry32 generator
     const random = () => {
       state = (state + 0x6d2b79f5) | 0
       let t = Math.imul(state ^ (state >>> 15), 1 | state)

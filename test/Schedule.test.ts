@@ -6,7 +6,7 @@ import { lastFire, nextFire, parseSchedule } from "../src/Schedule.ts"
 
 const minute = 60_000
 
-/** The fires from one instant to before another. */
+/** The fires from one instant until before another one. */
 const fires = (cron: string, timezone: string, from: string, to: string): ReadonlyArray<string> => {
   const schedule = parseSchedule(cron, timezone)
   const found: Array<string> = []
@@ -16,7 +16,7 @@ const fires = (cron: string, timezone: string, from: string, to: string): Readon
   return found
 }
 
-/** A local day, from midnight to midnight, on which the clocks go back, and the repeated hour. */
+/** Local days, from midnight to midnight, on which the clocks go back, and the repeated hour. */
 const daysWithRepeatedTimes = [
   ["America/New_York", "2026-11-01T04:00Z", "2026-11-02T05:00Z", 1],
   ["Europe/Berlin", "2026-10-24T22:00Z", "2026-10-25T23:00Z", 2],
@@ -26,7 +26,7 @@ const daysWithRepeatedTimes = [
   ["UTC", "2026-10-25T00:00Z", "2026-10-26T00:00Z", 2]
 ] as const
 
-/** A local day on which the clocks go forward, and the skipped hour. */
+/** Local days on which the clocks go forward, and the skipped hour. */
 const daysWithSkippedTimes = [
   ["America/New_York", "2026-03-08T05:00Z", "2026-03-09T04:00Z", 2],
   ["Europe/Berlin", "2026-03-28T23:00Z", "2026-03-29T22:00Z", 2],
@@ -55,7 +55,7 @@ describe("nextFire, on the day on which clocks go back", () => {
     ["45 0-23 * * *", [24, 24, 24, 24, 24, 24]],
     ["30 45 H * * *", [1, 1, 1, 1, 1, 1]],
     ["0 12 * * *", [1, 1, 1, 1, 1, 1]]
-  ])("%s fires this often in the six zones: %j", (cron, expected) => {
+  ])("%s fires so often in the six zones: %j", (cron, expected) => {
     assert.deepStrictEqual(counts(cron), [...expected])
   })
 
@@ -83,13 +83,13 @@ describe("nextFire, on the day on which clocks go forward", () => {
     ["* * * * *", [1380, 1380, 1410, 1380, 1380, 1440]],
     ["15 * * * *", [23, 23, 23, 23, 23, 24]],
     ["15 */1 * * *", [23, 23, 23, 23, 23, 24]],
-    // in Lord Howe the second half of the hour is there
+    // in Lord Howe the second half of the hour is not skipped
     ["*/10 H * * *", [1, 1, 3, 1, 1, 6]],
     ["15 H * * *", [1, 1, 1, 1, 1, 1]],
     ["0,15 H * * *", [1, 1, 1, 1, 1, 2]],
     ["* 15 H * * *", [1, 1, 1, 1, 1, 60]],
     ["0 12 * * *", [1, 1, 1, 1, 1, 1]]
-  ])("%s fires this often in the six zones: %j", (cron, expected) => {
+  ])("%s fires so often in the six zones: %j", (cron, expected) => {
     assert.deepStrictEqual(counts(cron), [...expected])
   })
 
@@ -104,15 +104,15 @@ describe("nextFire, on the day on which clocks go forward", () => {
     assert.deepStrictEqual(fires(`15 ${hour} * * *`, zone, from, to), [fire])
   })
 
-  it("a skipped time and one that is due at the end of the gap are one fire", () => {
+  it("a skipped time and a time at the end of the gap are one fire", () => {
     assert.deepStrictEqual(
       fires("0,30 2,3 * * *", "Europe/Berlin", "2026-03-28T23:00Z", "2026-03-29T22:00Z"),
       ["2026-03-29T01:00Z", "2026-03-29T01:30Z"]
     )
   })
 
-  it("a date that a zone leaves out is a gap", () => {
-    // Apia went from the end of 29 December 2011 to the beginning of the 31st, a Saturday
+  it("a date that a zone skips is a gap", () => {
+    // Apia skipped 30 December 2011, a Friday
     const left = (cron: string) => fires(cron, "Pacific/Apia", "2011-12-29T10:00Z", "2011-12-31T10:00Z")
     assert.deepStrictEqual(left("0 9,17 30 12 *"), ["2011-12-30T10:00Z"])
     assert.deepStrictEqual(left("0 9 * * 5"), ["2011-12-30T10:00Z"])
@@ -142,7 +142,7 @@ describe("nextFire", () => {
     )
   })
 
-  /** What the clock of a zone shows, in minutes and as an instant in UTC. */
+  /** What the clock of a zone shows in each minute, as an instant in UTC. */
   const readings = (zone: string, from: number, to: number): ReadonlyArray<number> => {
     const timeZone = DateTime.zoneMakeNamedUnsafe(zone)
     return Array.from({ length: (to - from) / minute }, (_, i) => {
@@ -151,7 +151,7 @@ describe("nextFire", () => {
     })
   }
 
-  /** The policy to the letter: which of the readings are fires. Nothing in here looks for changes. */
+  /** The literal definition: which of these readings are fires. It does not search for changes of the clock. */
   const firesAmong = (cron: string, shown: ReadonlyArray<number>): ReadonlyArray<number> => {
     const local = Cron.parseUnsafe(cron, "UTC")
     const [minutes = "", hours = ""] = cron.split(" ")

@@ -1,7 +1,7 @@
 import { describe, expect, it } from "vitest"
 import { sharedGetters } from "../src/SharedGetters.ts"
 
-describe("properties that are made when somebody asks for them", () => {
+describe("properties that are made when they are first read", () => {
   let made = 0
   const withDouble = sharedGetters<{ n: number }, { double: number }>({
     double: ({ n }) => {
@@ -10,7 +10,7 @@ describe("properties that are made when somebody asks for them", () => {
     }
   })
 
-  it("are made of what their own object was given, and not before", () => {
+  it("are made from the data of their object, and not before", () => {
     const two = withDouble({ name: "two" }, { n: 2 })
     const three = withDouble({ name: "three" }, { n: 3 })
     expect(made).toBe(0)
@@ -18,7 +18,7 @@ describe("properties that are made when somebody asks for them", () => {
     expect(made).toBe(2)
   })
 
-  it("are the object's own: they are listed, destructured, copied, and seen through a proxy", () => {
+  it("are own properties: they are listed, destructured, copied, and visible through a proxy", () => {
     const two = withDouble({ name: "two" }, { n: 2 })
     expect(Object.keys(two)).toEqual(["name", "double"])
     expect({ ...two }).toStrictEqual({ name: "two", double: 4 })

@@ -1,8 +1,8 @@
 import { describe, expect, it } from "vitest"
 import { ShortLivedMap, ShortLivedSet } from "../src/ShortLived.ts"
 
-describe("what comes and goes", () => {
-  it("is there until it goes, in the order in which it came, however much passes through", () => {
+describe("an entry of a short-lived collection", () => {
+  it("is there until it is deleted, in the order of insertion, however many entries there were", () => {
     const map = new ShortLivedMap<number, string>()
     const set = new ShortLivedSet<number>()
     for (let i = 0; i < 1000; i++) {
@@ -22,7 +22,7 @@ describe("what comes and goes", () => {
     expect([map.size, map.has(5), set.has(995)]).toEqual([10, false, true])
   })
 
-  it("is gone when it is cleared, and can come again", () => {
+  it("is gone after a clear, and can be added again", () => {
     const set = new ShortLivedSet<string>()
     set.clear()
     set.add("a")
@@ -32,7 +32,7 @@ describe("what comes and goes", () => {
     expect([...set]).toEqual(["b"])
   })
 
-  it("can go while somebody looks through it", () => {
+  it("can be deleted during an iteration", () => {
     const map = new ShortLivedMap<number, number>()
     for (let i = 0; i < 100; i++) map.set(i, i)
     const seen: Array<number> = []

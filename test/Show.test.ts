@@ -32,7 +32,7 @@ describe("show", () => {
         [new Date(Number.NaN), "Invalid Date"]
       ] as ReadonlyArray<readonly [unknown, string]>
     ).map(([value, text]) => ({ value, text }))
-  )("says $text", ({ text, value }) => {
+  )("shows $text", ({ text, value }) => {
     assert.strictEqual(show(value), text)
   })
 
@@ -49,7 +49,7 @@ describe("show", () => {
     assert.strictEqual(show("x".repeat(100), 4), '"xxxx..."')
   })
 
-  it("cannot fail", () => {
+  it("never fails", () => {
     const cycle: Record<string, unknown> = {}
     cycle.cycle = cycle
     const traps = {
@@ -78,7 +78,7 @@ describe("showMs", () => {
     assert.strictEqual(showMs(ms), text)
   })
 
-  it("is how every message of the code says milliseconds", () => {
+  it("is used for milliseconds in every message of the source", () => {
     const root = path.join(import.meta.dirname, "../src")
     const others = fs
       .readdirSync(root, { recursive: true, encoding: "utf8" })
@@ -89,7 +89,7 @@ describe("showMs", () => {
         ].map(([found]) => `${file}: ${found}`)
       )
 
-    // what older servers read
+    // legacy servers read this text
     assert.deepStrictEqual(others, ["Worker/LegacyTurn.ts: ${Math.round(ms)}ms"])
   })
 })

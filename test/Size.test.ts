@@ -29,12 +29,12 @@ describe("a size", () => {
     "-1MB",
     "0.1B",
     "9999999TiB"
-  ])("%j is none", (size) =>
+  ])("%j is not valid", (size) =>
     assert.throws(() => positiveBytes(size, "the size"), /^the size must be a positive number of bytes, got /)
   )
 
   it.each(["10000000", "512", "much", "1 MiB", "0", "9999999999999999", 0, Number.NaN])(
-    "what is said about %j works when it is pasted",
+    "with the value %j is refused with suggestions that are valid",
     (size) => {
       let message = ""
       try {

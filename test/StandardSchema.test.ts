@@ -79,7 +79,7 @@ describe("validateData", () => {
     assert.match(refused.message, /\$: must be yes/)
   })
 
-  it("turns what a schema throws into a SchemaValidationError with the cause", () => {
+  it("makes an error that a schema throws a SchemaValidationError with that cause", () => {
     const cause = new Error("broken")
     const schema: StandardSchemaV1 = {
       "~standard": {
@@ -97,11 +97,11 @@ describe("validateData", () => {
     )
   })
 
-  it("refuses what is no schema", () => {
+  it("refuses a value that is not a schema", () => {
     assert.throws(() => validateData({} as StandardSchemaV1, 1, "Data"), ValidationError)
   })
 
-  it("says how to wrap an Effect schema that comes as it is", () => {
+  it("says how to wrap an Effect schema", () => {
     assert.throws(
       () => validateData(Native as unknown as StandardSchemaV1, good, "Data"),
       /^Data: an Effect schema has to be wrapped here: Schema\.toStandardSchemaV1\(schema\)$/

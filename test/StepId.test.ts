@@ -19,12 +19,12 @@ describe("step ids", () => {
     ["::", "\\:\\:"],
     ["Größe 😀", "Größe 😀"]
   ] as const) {
-    it(`${JSON.stringify(name)} stands in keys as ${JSON.stringify(escaped)}`, () => {
+    it(`the name ${JSON.stringify(name)} is ${JSON.stringify(escaped)} in keys`, () => {
       assert.strictEqual(escapeName(name), escaped)
     })
   }
 
-  it("the parts make the ids of the protocol", () => {
+  it("are made of their parts as in the protocol", () => {
     assert.strictEqual(stepId("run_1", "charge:0"), "run_1:charge:0")
     assert.strictEqual(publishName("orders"), "publish:orders")
     assert.strictEqual(publishName("orders:eu"), "publish:orders\\:eu")
@@ -34,7 +34,7 @@ describe("step ids", () => {
     assert.strictEqual(verdictKey("fetch-all"), "fetch-all:verdict")
   })
 
-  it("a name counts up within its scope only", () => {
+  it("count the uses of a name within its scope only", () => {
     const root = new StepKeys("")
     const branch = new StepKeys(branchScope(root.nextParallel("fetch-all"), 1))
     assert.deepStrictEqual(
@@ -49,7 +49,7 @@ describe("step ids", () => {
     )
   })
 
-  it("a parallel name that is used again gets a number, and does not count as a step", () => {
+  it("number a parallel name that is used again, which does not count as a step", () => {
     const root = new StepKeys("")
     assert.deepStrictEqual(
       [

@@ -1,6 +1,6 @@
 /**
- * The type that comes back from storage is that of the value that comes back: of each value below the compiler checks what is
- * expected by `Stored`, and the test checks it against storage.
+ * A value that is read from storage has the type `Stored` of the original. For each value below, the compiler checks the
+ * expected value against `Stored`, and the test checks it against storage.
  */
 import { assert, describe, test } from "vitest"
 import { ValidationError } from "../src/Errors.ts"
@@ -36,10 +36,10 @@ const sparse: Array<number | undefined> = [1, undefined]
 const mixed: ReadonlyArray<Date | string | null> = [new Date(0), "text", null]
 const record: Record<string, Date> = { first: new Date(0) }
 
-/** A value, and what is read back. */
+/** A value, and the value that is read back. */
 const comesBack = <T>(name: string, value: T, as: Stored<T>) => ({ name, value, as })
 
-describe("what comes back from storage is of the type that Stored says", () => {
+describe("a value that is read from storage has the type Stored", () => {
   test.for([
     comesBack("a date", new Date(0), epoch),
     comesBack("a date in an object", { at: new Date(0), n: 1 }, { at: epoch, n: 1 }),
@@ -68,7 +68,7 @@ describe("what comes back from storage is of the type that Stored says", () => {
     assert.deepEqual(roundTrip(value), as)
   })
 
-  test("an error, which is an error again with its fields as they were stored", () => {
+  test("an error, which is an error again with its fields in their stored form", () => {
     const declined = new CardError("declined")
 
     const back = roundTrip(declined) as Stored<CardError>
@@ -80,8 +80,8 @@ describe("what comes back from storage is of the type that Stored says", () => {
   })
 })
 
-describe("what the compiler refuses, storage refuses too", () => {
-  /** The compiler has to refuse it, and with it the call would not compile. */
+describe("a value that the compiler refuses is refused by storage too", () => {
+  /** The call compiles only if the compiler refuses the value. */
   const isRefused = <T>(
     name: string,
     value: T,

@@ -1,9 +1,9 @@
 /**
- * A vitest reporter for machines and hurried people: after everything else it prints one plain line,
+ * A vitest reporter for machines and hurried people: after all other output it prints one plain line,
  * `12 passed, 0 failed`.
  *
- * A file that could not be loaded and an error outside any test count as failures, and skipped tests get a line of
- * their own, so that the tally never looks better than the run. So have tests that passed at another attempt only.
+ * A file that could not be loaded, and an error outside any test, count as failures. Skipped tests have a line of their own,
+ * and so have tests that passed only at another attempt: the line never looks better than the run.
  */
 import type { Reporter, TestModule } from "vitest/node"
 
@@ -21,12 +21,12 @@ export default class Tally implements Reporter {
           again.push(`passed at attempt ${attempts} only: ${module.relativeModuleId} > ${test.fullName}`)
       }
     }
-    // A test that never got to run (a hook before it failed, the run was stopped) has not passed.
+    // a test that never ran, because a hook before it failed or the run was stopped, has not passed
     const failed = tally.failed + tally.pending
     const lines = [`${tally.passed} passed, ${failed} failed`]
     lines.unshift(...again)
     if (tally.skipped > 0) lines.unshift(`${tally.skipped} skipped`)
-    // At exit, since the default reporter writes its summary when the same hook is called.
+    // at exit, because the default reporter writes its summary in the same hook
     process.once("exit", () => process.stdout.write(`${lines.join("\n")}\n`))
   }
 }

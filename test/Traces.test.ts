@@ -1,4 +1,4 @@
-/** One trace from the caller to the last compensation, as a receiver of OTLP gets it. */
+/** One trace from the caller to the last compensation, as a receiver of OTLP sees it. */
 import { execFile } from "node:child_process"
 import { createServer } from "node:http"
 import type { AddressInfo } from "node:net"
@@ -67,7 +67,7 @@ describe("a trace with Effect's tracer", () => {
     handler: (state) => ({ count: state.count + 1 })
   })
 
-  it("goes from the caller over run, turns, steps, child, message and projection to the last compensation", async () => {
+  it("leads from the caller over run, turns, steps, child, message and projection to the last compensation", async () => {
     await using collector = await Collector.open()
     const engine = await open()
     const serverUrl = engine.url!
@@ -118,13 +118,13 @@ describe("a trace with Effect's tracer", () => {
     await engine.close()
 
     const tree = collector.tree(collector.named("checkout"))
-    // how turns and attempts fall into turns is a matter of time: what is below what is not
+    // the division of attempts into turns depends on time, so only the parents are checked
     const checkout = collector.named("checkout")
     const runSpan = collector.named("run order")
     assert.strictEqual(runSpan.parentSpanId, checkout.spanId)
     assert.isTrue(
       collector.spans.every(({ name, traceId }) => name === "approve" || traceId === checkout.traceId),
-      "all is one trace"
+      "all spans are in one trace"
     )
     const below = (name: string, parent: string) =>
       assert.isTrue(
@@ -158,8 +158,8 @@ describe("a trace with Effect's tracer", () => {
   }, 30_000)
 })
 
-describe("what subscribers do, with Effect's tracer", () => {
-  it("is below what has emitted or published, in groups and without", async () => {
+describe("the span of a subscriber, with Effect's tracer,", () => {
+  it("is below the span that has emitted or published, with and without groups", async () => {
     await using collector = await Collector.open()
     const engine = await open()
     const traced = (serviceName: string) =>
@@ -243,8 +243,8 @@ describe("what subscribers do, with Effect's tracer", () => {
 })
 
 describe("a trace with @opentelemetry/api", () => {
-  it("goes from an HTTP request over the run to spans that a library makes in a step", async () => {
-    // in a process of its own: a provider is registered for all of one
+  it("leads from an HTTP request over the run to spans that a library makes in a step", async () => {
+    // in a process of its own, because a provider is registered for the whole process
     const file = fileURLToPath(new URL("traces/openTelemetry.ts", import.meta.url))
     const { stdout } = await promisify(execFile)(process.execPath, [...nodeArguments(), file])
     const { spans, traceId }: { readonly traceId: string; readonly spans: ReadonlyArray<Span> } =
@@ -258,7 +258,7 @@ describe("a trace with @opentelemetry/api", () => {
     const all = spans.filter(({ name }) => name === "handle order.placed")
     const handled = all.filter(({ group }) => group === "packers")
     const handledInProcess = all.find(({ group }) => group === undefined)
-    // the first one has asked to come again
+    // the first attempt has asked for another delivery
     assert.deepStrictEqual(
       handled.map(({ attempt, failed, parentSpanId }) => ({ attempt, failed, parentSpanId })),
       [
@@ -270,7 +270,7 @@ describe("a trace with @opentelemetry/api", () => {
 
     const chain = [
       ["POST /orders", "b7ad6b7169203331"],
-      // the engine is in that process, and traced too
+      // the engine is in the same process, and is traced too
       ["emit order.placed", idOf("POST /orders")],
       ["run order", idOf("emit order.placed")],
       ["project totals", idOf("emit order.placed")],
@@ -300,8 +300,8 @@ interface Span {
   readonly attempt?: number
 }
 
-describe("what nobody traces", () => {
-  it("sends no header that nobody asked for, and that of the span that there is", async () => {
+describe("without a tracer", () => {
+  it("no header is sent, and inside a span the header of that span", async () => {
     const seen: Array<{ readonly traceparent?: unknown; readonly b3?: unknown }> = []
     const server = createServer((request, response) => {
       const { b3, traceparent } = request.headers
@@ -330,7 +330,7 @@ describe("what nobody traces", () => {
     ])
   })
 
-  it("takes a broken traceparent for none, and work goes on", async () => {
+  it("a broken traceparent is ignored", async () => {
     const engine = await open()
     const headers = { "content-type": "application/json" }
     const post = (traceparent: string) =>
@@ -351,7 +351,7 @@ describe("what nobody traces", () => {
   it.each([
     ["00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01", true],
     ["00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-00", false],
-    // of a later version, with more behind it
+    // a later version with more fields
     ["cc-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01-what", true],
     ["00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01-what", undefined],
     ["ff-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01", undefined],
@@ -360,7 +360,7 @@ describe("what nobody traces", () => {
     ["00-0af7651916cd43dd8448eb211c80319c-0000000000000000-01", undefined],
     [["00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"], undefined],
     [undefined, undefined]
-  ])("%s is a span that is sampled: %s", (text, sampled) => {
+  ])("the header %s is of a sampled span: %s", (text, sampled) => {
     assert.strictEqual(parseTrace(text)?.sampled, sampled)
   })
 })

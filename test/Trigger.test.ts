@@ -18,7 +18,7 @@ describe("matchTrigger", () => {
     assert.deepStrictEqual(matchTrigger(trigger, event), { matched })
   })
 
-  it("needs no data when there is no expression", () => {
+  it("needs no data without an expression", () => {
     assert.isTrue(matchTrigger({ event: "order.*" }, { name: "order.placed" }).matched)
   })
 
@@ -30,7 +30,7 @@ describe("matchTrigger", () => {
 })
 
 describe("matchTriggers", () => {
-  it("matches when one of them does, and reports the expressions that failed before it", () => {
+  it("matches when one trigger does, and reports the expressions that failed before it", () => {
     const failing: Trigger = { event: "order.placed", expression: "event.data.missing > 5" }
     const errors = ['trigger expression "event.data.missing > 5": No such key: missing']
 
@@ -41,7 +41,7 @@ describe("matchTriggers", () => {
 })
 
 describe("checkTrigger", () => {
-  it("refuses a schedule that never comes, and takes one that seldom does", () => {
+  it("refuses a schedule that never fires, and accepts one that seldom does", () => {
     const check = (cron: string) => () => checkTrigger({ cron }, "Trigger 0")
     assert.throws(check("0 0 30 2 *"), /"0 0 30 2 \*" never comes/)
     assert.throws(check("0 0 31 4,6,9,11 *"), ValidationError)
@@ -49,8 +49,8 @@ describe("checkTrigger", () => {
   })
 })
 
-describe("checkTrigger, of `overlap`", () => {
-  it.each(["allow", "skip", "queue"])("takes %s on a cron trigger", (overlap) => {
+describe("checkTrigger, for `overlap`,", () => {
+  it.each(["allow", "skip", "queue"])("accepts %s on a cron trigger", (overlap) => {
     assert.doesNotThrow(() => checkTrigger({ cron: "0 9 * * *", overlap }, "Trigger 0"))
   })
 
@@ -68,7 +68,7 @@ describe("checkTrigger, of `overlap`", () => {
 })
 
 describe("cronEventName", () => {
-  it("is the trigger's event, else made from the function's id", () => {
+  it("is the trigger's event, or else made from the function's id", () => {
     assert.strictEqual(
       cronEventName("cleanup", { cron: "0 9 * * *", event: "scheduled.cleanup" }),
       "scheduled.cleanup"

@@ -28,12 +28,15 @@ describe("createUpcasterRegistry", () => {
     ["order.placed", 1, 3, "v2"],
     ["order.placed", 3, 4, "v3"],
     ["order.cancelled", 1, 2, "v1"]
-  ])("refuses %s from v%d to v%d, naming where the chain is broken", (event, from, to, at) => {
-    assert.throws(
-      () => registry.upcast(event, {}, from, to),
-      new RegExp(`^Incomplete upcaster chain for event "${event}".*nothing leads on from ${at}\\.`)
-    )
-  })
+  ])(
+    "refuses %s from v%d to v%d with an error that says where the chain is broken",
+    (event, from, to, at) => {
+      assert.throws(
+        () => registry.upcast(event, {}, from, to),
+        new RegExp(`^Incomplete upcaster chain for event "${event}".*nothing leads on from ${at}\\.`)
+      )
+    }
+  )
 
   it("lets a later entry replace an earlier one", () => {
     const replaced = createUpcasterRegistry()
@@ -43,7 +46,7 @@ describe("createUpcasterRegistry", () => {
     assert.deepStrictEqual(replaced.upcast("order.placed", {}, 1, 2), { second: true })
   })
 
-  it("passes on what an upcaster throws, and null", () => {
+  it("passes on errors of an upcaster, and null", () => {
     const failure = new Error("bad data")
     const failing = createUpcasterRegistry()
     failing.register("a", 1, 2, () => {
@@ -87,7 +90,7 @@ describe("createEventDefinitionRegistry", () => {
     assert.deepStrictEqual(registry.upcastEvent(event, {}, from), expected)
   })
 
-  it("refuses to pass over a version that has no upcaster", () => {
+  it("refuses to skip a version that has no upcaster", () => {
     assert.throws(() => registry.upcastEvent("order.shipped", {}, 1), /^Incomplete upcaster chain/)
   })
 
@@ -96,7 +99,7 @@ describe("createEventDefinitionRegistry", () => {
     assert.isUndefined(registry.getLatestVersion("order.unknown"))
   })
 
-  it("refuses a definition that is none", () => {
+  it("refuses an invalid definition", () => {
     assert.throws(() => registry.register({ name: "order.*", version: 1 }), ValidationError)
   })
 })

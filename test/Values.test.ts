@@ -1,4 +1,4 @@
-/** What cannot be stored is refused where it comes in, in every call that takes data, in both APIs. */
+/** Values that cannot be stored are refused at once, in every call with data, in both APIs. */
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import { afterAll, assert, beforeAll, describe, it } from "vitest"
@@ -102,7 +102,7 @@ describe.each(lost)("%s", (_what, make, problem) => {
     }
   })
 
-  it("is refused by the services of Effect, with its path", async () => {
+  it("is refused by the services of the Effect API, with its path", async () => {
     const bad = make()
     const program = Effect.gen(function* () {
       const [client, kv, config, streams] = [

@@ -94,17 +94,17 @@ describe("@ironflow/core", () => {
 describe("the package @ironflow/core", () => {
   const read = (file: string): string => readFileSync(new URL(`../${file}`, import.meta.url), "utf8")
   const own = JSON.parse(read("package.json"))
-  const thin = JSON.parse(read("packages/core/package.json"))
+  const corePackage = JSON.parse(read("packages/core/package.json"))
 
-  it("belongs to the version of @ironflow/node beside it", () => {
-    assert.strictEqual(thin.name, "@ironflow/core")
-    assert.strictEqual(thin.version, own.version)
-    assert.deepStrictEqual(thin.peerDependencies, { [own.name]: own.version })
-    assert.deepStrictEqual(thin.engines, own.engines)
+  it("has the version of @ironflow/node", () => {
+    assert.strictEqual(corePackage.name, "@ironflow/core")
+    assert.strictEqual(corePackage.version, own.version)
+    assert.deepStrictEqual(corePackage.peerDependencies, { [own.name]: own.version })
+    assert.deepStrictEqual(corePackage.engines, own.engines)
   })
 
-  it("has nothing of its own: what it exports is what @ironflow/node exports", () => {
-    const entries = Object.entries<Record<string, string>>(thin.exports).filter(
+  it("exports only what @ironflow/node exports", () => {
+    const entries = Object.entries<Record<string, string>>(corePackage.exports).filter(
       ([, to]) => typeof to === "object"
     )
     for (const [entry, { default: code, types }] of entries) {

@@ -15,13 +15,13 @@ const documents = [
     .map((file) => path.posix.join("docs", file))
 ]
 
-/** The TypeScript blocks of a document, in files named after it and the line where the code begins. */
+/** The TypeScript blocks of a document. Each file is named after the document and the line where the code begins. */
 const readBlocks = (document: string) => {
   const text = fs.readFileSync(path.join(repository, document), "utf8")
   return [...text.matchAll(/^(?<indent> *)```ts(?<flags>[^\n]*)\n(?<code>[^]*?)^ *```$/gm)].flatMap(
     (match) => {
       const { code = "", flags = "", indent = "" } = match.groups ?? {}
-      // signatures in the reference are no programs
+      // signatures in the reference are not programs
       if (flags.trim() === "signature") return []
       const line = text.slice(0, match.index).split("\n").length + 1
       return {
@@ -59,7 +59,7 @@ test.for(blocks.filter((block) => block.runs))(
   }
 )
 
-test("the documents mark code by a language that this test knows", () => {
+test("the documents mark code with a language that this test knows", () => {
   const languages = documents.flatMap((document) =>
     [...fs.readFileSync(path.join(repository, document), "utf8").matchAll(/^```(\w+)/gm)].map(
       (match) => match[1]
@@ -69,7 +69,7 @@ test("the documents mark code by a language that this test knows", () => {
   expect(languages.filter((language) => !["ts", "sh", "text", "sql"].includes(language ?? ""))).toEqual([])
 })
 
-test("docs/errors.md knows every code that an error class of ours carries", () => {
+test("docs/errors.md names the code of every error class", () => {
   const folder = path.join(repository, "src/Errors")
   const source = fs
     .readdirSync(folder)
@@ -95,7 +95,7 @@ test("docs/effect.md names every namespace of the Effect API, and no other", () 
   expect(documented.toSorted()).toEqual(exported.toSorted())
 })
 
-test("links between the documents lead to headings that are there", () => {
+test("links between the documents lead to existing headings", () => {
   const anchors = (document: string): Array<string> =>
     [...fs.readFileSync(path.join(repository, document), "utf8").matchAll(/^#+ (.+)$/gm)].map(
       ([, heading = ""]) =>
@@ -123,7 +123,7 @@ test("links between the documents lead to headings that are there", () => {
   expect(broken).toEqual([])
 })
 
-/** Pages that begin otherwise: with a command or a table that is what people look for there. */
+/** Pages that begin with a command or a table instead, because readers look for that. */
 const withoutTryIt = [
   "docs/cli.md",
   "docs/operations.md",
@@ -142,11 +142,11 @@ test.for(documents.filter((document) => /^docs\/[^/]+$/.test(document) && !witho
   }
 )
 
-test("README.md is short enough to be read", () => {
+test("README.md has fewer than 350 lines", () => {
   expect(fs.readFileSync(path.join(repository, "README.md"), "utf8").split("\n").length).toBeLessThan(350)
 })
 
-test("README.md leads to every page", () => {
+test("README.md links to every page", () => {
   const readme = fs.readFileSync(path.join(repository, "README.md"), "utf8")
   const pages = documents.filter((document) => /^docs\/[^/]+$/.test(document))
 

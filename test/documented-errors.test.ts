@@ -1,4 +1,4 @@
-/** docs/errors.md against the errors themselves: what it says of class, code, status and retrying is so. */
+/** docs/errors.md agrees with the errors themselves: class, code, status and whether they are retried. */
 import fs from "node:fs"
 import path from "node:path"
 import { describe, expect, it } from "vitest"
@@ -20,7 +20,7 @@ const words = (cell = ""): Array<string> => [...cell.matchAll(/`(\w+)`/g)].map((
 
 const text = fs.readFileSync(path.join(import.meta.dirname, "../docs/errors.md"), "utf8")
 
-/** Rows of the tables whose first heading is Code, by their headings. */
+/** The rows of the tables whose first heading is Code, by their headings. */
 const tables = text
   .split("\n\n")
   .filter((block) => block.startsWith("| Code "))
@@ -45,7 +45,7 @@ const tables = text
 const [main = [], network = [], handler = []] = tables
 const rows = [...main, ...network, ...handler]
 
-/** One of each class. */
+/** One error of each class. */
 const samples: ReadonlyArray<Errors.IronflowError> = [
   new Errors.ConnectionError("gone"),
   new Errors.SubscriptionError("broken"),
@@ -164,11 +164,11 @@ const samples: ReadonlyArray<Errors.IronflowError> = [
 const isOfClass = (name: string) => (error: Errors.IronflowError) => error.constructor.name === name
 
 describe("docs/errors.md", () => {
-  it("has every class of ours, and every one of them is tried here", () => {
+  it("has every class, and this test has an error of each", () => {
     const classes = Object.entries(Errors)
       .filter(([, value]) => typeof value === "function" && value.prototype instanceof IronflowError)
       .map(([name]) => name)
-      // the family has none of its own
+      // the base class of the family has no row of its own
       .filter((name) => name !== "NotFoundError")
 
     expect(classes.filter((name) => !rows.some((row) => row.classes.includes(name)))).toEqual([])
@@ -177,12 +177,12 @@ describe("docs/errors.md", () => {
 
   const own = main.filter(({ classes }) => classes.length > 0 && !classes.includes("IronflowError"))
   it.each(own.flatMap((row) => row.codes.map((code) => [code, row] as const)))(
-    "says the class, the status and the facts of %s",
+    "has the class, the status and the facts of %s",
     (code, { classes, retried, statuses }) => {
       const errors = samples.filter(
         (error) => error.code === code && classes.some((name) => isOfClass(name)(error))
       )
-      // codes that one class has beside its own are made where they are raised
+      // these classes have several codes, which are given where an error is made
       if (
         classes.every((name) => ["ValidationError", "SubscriptionError", "NonRetryableError"].includes(name))
       )
@@ -203,13 +203,13 @@ describe("docs/errors.md", () => {
     (_, error) => {
       for (const dialect of ["connect", "rest"] as const) {
         const { body, status } = failureResponse(error, dialect)
-        const come = failureOf({ status, text: JSON.stringify(body) }, "the call")
+        const received = failureOf({ status, text: JSON.stringify(body) }, "the call")
 
-        expect(come.constructor).toBe(error.constructor)
-        expect([come.code, come.status]).toEqual([error.code, status])
-        // what a class says of itself is what goes over the wire
+        expect(received.constructor).toBe(error.constructor)
+        expect([received.code, received.status]).toEqual([error.code, status])
+        // the status that a class has is sent over HTTP
         if (error.status !== undefined) expect(status).toBe(error.status)
-        expect(come.details).toEqual(JSON.parse(JSON.stringify(error.details ?? null)) ?? undefined)
+        expect(received.details).toEqual(JSON.parse(JSON.stringify(error.details ?? null)) ?? undefined)
       }
     }
   )
@@ -218,9 +218,9 @@ describe("docs/errors.md", () => {
     [...network, ...main.filter(({ statuses }) => statuses.length > 0)]
       .filter(({ classes }) => classes.length > 0)
       .flatMap((row) => row.codes.map((code) => [code, row] as const))
-      // those that the client makes of a status, and those of a server that cannot listen, are sent by nobody
+      // no server sends these: the client makes some of a status, and others are about a server that cannot listen
       .filter(([code]) => !/^(NOT_FOUND|CONFLICT|PRECONDITION_FAILED|PORT_IN_USE|LISTEN_FAILED)$/.test(code))
-  )("says the class that is made of the code %s alone", (code, { classes }) => {
+  )("has the class that the client makes of the code %s alone", (code, { classes }) => {
     expect(classes).toContain(codes.get(code)?.[0].prototype.name)
   })
 
@@ -228,17 +228,17 @@ describe("docs/errors.md", () => {
     "has a row of %s and its class %s, or of the limits",
     (code, name) => {
       const found = rows.filter((row) => row.codes.includes(code)).flatMap((row) => row.classes)
-      // its subclass is not told by the code
+      // the code alone does not tell the subclass
       if (code === "LIMIT_EXCEEDED") expect(found).toContain("LimitExceededError")
       else if (code !== "ALREADY_SUBSCRIBED") expect(found).toContain(name)
     }
   )
 
   const made = [...main.filter(({ classes }) => classes.includes("IronflowError")), ...network]
-  /** Made by the client, of answers that say less. */
+  /** Codes that the client makes of answers that say less. */
   const ofClient = new Set(["NOT_FOUND", "CONFLICT", "PRECONDITION_FAILED", "RATE_LIMITED", "SERVER_ERROR"])
-  const ofNobody = new Set(["UNIMPLEMENTED", "INVALID_RESPONSE"])
-  it("gives INVALID_RESPONSE the status that comes with it, which is none when the answer was one of success", () => {
+  const unlisted = new Set(["UNIMPLEMENTED", "INVALID_RESPONSE"])
+  it("has INVALID_RESPONSE with the status of the answer, which is none when the answer was a success", () => {
     const row = network.find(({ codes }) => codes.includes("INVALID_RESPONSE"))
     const ofSomethingElse = failureOf({ status: 404, text: "<html>nothing here</html>" }, "the call")
     const unreadable = invalidResponse("http://127.0.0.1", "the call", "it is not JSON", "<html>")
@@ -254,8 +254,8 @@ describe("docs/errors.md", () => {
       .flatMap((row) =>
         row.codes.map((code, index) => [code, row.statuses[index] ?? row.statuses[0]!] as const)
       )
-      .filter(([code]) => !ofNobody.has(code))
-  )("says with which status %s comes: %s", (code, documented) => {
+      .filter(([code]) => !unlisted.has(code))
+  )("has the status of %s: %s", (code, documented) => {
     const status = Number(documented.replace("xx", "00"))
     const answer = ofClient.has(code)
       ? { status, body: { error: "as the server says" } }

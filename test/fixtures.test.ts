@@ -1,6 +1,6 @@
 /**
- * What earlier versions have left behind opens with this one, and old and new processes work for each other: for each folder
- * in `test/fixtures/`, whose README says what is in it and how one more is made.
+ * This version opens data of earlier versions, and old and new processes work with each other. There is a test for each
+ * folder in `test/fixtures/`, whose README says what is in it and how to make another one.
  */
 import fs from "node:fs"
 import os from "node:os"
@@ -39,11 +39,11 @@ const names = fs
   .flatMap((entry) => (entry.isDirectory() ? [entry.name] : []))
 const transports: ReadonlyArray<Transport> = ["polling", "rpc", "connect"]
 
-// outside of the repository: what is installed there is out of reach of the bundles
+// outside the repository, so that the bundles cannot find packages that are installed there
 const scratch = fs.mkdtempSync(path.join(os.tmpdir(), "ironflow-fixtures-"))
 afterAll(() => fs.rmSync(scratch, { recursive: true, force: true }))
 
-/** A copy of a fixture, to do with as one likes. */
+/** A copy of a fixture that a test may change. */
 const copyOf = (name: string) => {
   const copy = fs.mkdtempSync(path.join(scratch, `${name}-`))
   const database = path.join(copy, "database.db")
@@ -75,11 +75,11 @@ const work = ({ sideLog }: Copy) => ({
 interface Outcome {
   readonly status: string
   readonly output?: unknown
-  /** Steps that do something outside. */
+  /** The steps with effects outside. */
   readonly steps: ReadonlyArray<string>
 }
 
-/** How a run of a function ends for the event with this key. */
+/** How a run of a function ends, for the event with this key. */
 const outcomes: Readonly<Record<string, (key: string) => Outcome>> = {
   order: (key) => ({
     status: "completed",
@@ -136,15 +136,15 @@ const special: Readonly<Record<string, Outcome>> = {
   }
 }
 
-/** Does for the runs of a fixture what they wait for and does not come by itself. */
+/** Sends the events and commands for which the runs of a fixture wait. */
 const moveOn = async (client: IronflowClient, { runIds }: Copy): Promise<void> => {
   await client.resumeRun(runIds["paused"] ?? "")
   await client.emit("approval.given", { key: "waits for an event", by: "Ada" })
   if (runIds["is held"] !== undefined) await client.resumeFunction("letter")
 }
 
-/** Starts a run of every function that an event started when the fixture was made. */
-const startAnew = async (client: IronflowClient, { seen }: Copy): Promise<RunIds> => {
+/** Starts a run of every function that was started by an event in the fixture. */
+const startNewRuns = async (client: IronflowClient, { seen }: Copy): Promise<RunIds> => {
   const runIds: Record<string, string> = {}
   for (const event of seen.functions.flatMap(({ triggers }) =>
     triggers.flatMap(({ event }) => (event === undefined || isPattern(event) ? [] : [event]))
@@ -157,7 +157,7 @@ const startAnew = async (client: IronflowClient, { seen }: Copy): Promise<RunIds
   return runIds
 }
 
-/** Every run has ended as expected, completed runs are unchanged, and nothing was done twice. */
+/** Checks that every run has ended as expected, that completed runs are unchanged, and that nothing was done twice. */
 const assertEnded = async (client: IronflowClient, copy: Copy, runIds: RunIds): Promise<void> => {
   const began = new Set(copy.lines.filter(({ what }) => what === "begin").map(nameOf))
   for (const line of copy.lines) if (line.what === "end") began.delete(nameOf(line))
@@ -192,7 +192,7 @@ const assertEnded = async (client: IronflowClient, copy: Copy, runIds: RunIds): 
 
 const nameOf = ({ key, step }: { readonly key: string; readonly step: string }): string => `${key}: ${step}`
 
-/** Joins the group of the fixture, and resolves when it has got and acked what was not. */
+/** Joins the group of the fixture. `all` resolves when it has received and acked the remaining events. */
 const emptyGroup = async (config: {
   readonly engine?: EngineHandle
   readonly serverUrl?: string
@@ -212,13 +212,13 @@ const emptyGroup = async (config: {
     }
   })
   return {
-    /** What it got, without the order. */
+    /** The received events, sorted. */
     all: all.then(() => got.toSorted((a, b) => a - b)),
     close: () => subscriptions.close()
   }
 }
 
-/** Joins the group with dead letters, if there is one, and has them tried again; resolves when it has all of what had failed. */
+/** Joins the group with dead letters, if there is one, and retries them. `all` resolves when all failed events have arrived. */
 const emptyReturns = async (
   client: IronflowClient,
   { seen }: Copy,
@@ -240,11 +240,11 @@ const emptyReturns = async (
   return { all: all.then(() => got.toSorted()), close: () => subscriptions.close() }
 }
 
-/** The id of the run that a fire of its schedule waits for, if the fixture has one. */
+/** The id of the run for which a fire of its schedule waits, if the fixture has one. */
 const queueOf = ({ runIds, seen }: Copy): string | undefined =>
   runIds[Object.keys(seen.runs).find((key) => seen.runs[key]?.functionId === "stocktaking") ?? ""]
 
-/** The queued fire has started its own run. */
+/** Checks that the queued fire has started a run of its own. */
 const assertQueueMoves = async (client: IronflowClient, copy: Copy): Promise<void> => {
   if (queueOf(copy) === undefined) return
   await vi.waitFor(
@@ -260,8 +260,8 @@ const assertQueueMoves = async (client: IronflowClient, copy: Copy): Promise<voi
   )
 }
 
-describe.each(names)("what the version of %s has left behind", (name) => {
-  it("is all there for who opens it at once, and goes on", async () => {
+describe.each(names)("the data of the version of %s", (name) => {
+  it("is complete when it is opened at once, and its runs continue", async () => {
     const copy = copyOf(name)
     const { database, first, killedAt, masterKey, runIds, seen } = copy
 
@@ -319,14 +319,14 @@ describe.each(names)("what the version of %s has left behind", (name) => {
     assert.isAbove((await client.listRuns({ functionId: "nightly", status: "completed" })).totalCount, 0)
   })
 
-  it("is all there for who opens it long after, over HTTP too, and goes on", async () => {
+  it("is complete when it is opened much later, also over HTTP, and its runs continue", async () => {
     const copy = copyOf(name)
     const { apiKeys, database: filename, first, masterKey, runIds, seen } = copy
 
     await using engine = await startEngine({ ...keeping, filename, masterKey, listen: { port: 0 } })
     const serverUrl = engine.url ?? ""
     await using client = createClient({ serverUrl, apiKey: apiKeys.admin })
-    // runs are due by now, keys and the history of those that were deleted have gone
+    // by now runs are due, and keys and the history of deleted keys have expired
     const { kv, runs: _, ...others } = seen
     const { kv: kvNow, ...othersNow } = await look(client, runIds)
     expect(othersNow).toMatchObject(others)
@@ -334,7 +334,7 @@ describe.each(names)("what the version of %s has left behind", (name) => {
     await assertRejects(client.kv().bucket("sessions").get("ada"), KeyNotFoundError)
 
     await using orders = createClient({ serverUrl, apiKey: apiKeys.orders })
-    // the clock may have been set: who has stored what it showed keeps keys for one more day
+    // versions that store the time of the clock keep idempotency keys for one more day, because the clock may have been set
     const key = name === "2026-11" ? "order-completed" : "order-later"
     const later = await orders.emit("order.placed", { key: "later", pause: 20 }, { idempotencyKey: key })
     assert.notStrictEqual(later.eventId, first.emit.eventId)
@@ -357,7 +357,7 @@ describe.each(names)("what the version of %s has left behind", (name) => {
     await assertProjects(client)
   })
 
-  it.each(transports)("works by its own worker for the newest engine, over %s", async (transport) => {
+  it.each(transports)("works with its own worker and the newest engine, over %s", async (transport) => {
     const copy = copyOf(name)
     const { apiKeys, database: filename, masterKey, runIds, sideLog } = copy
 
@@ -374,12 +374,12 @@ describe.each(names)("what the version of %s has left behind", (name) => {
     assert.deepStrictEqual(await transportsOf(client), [transport])
 
     await moveOn(client, copy)
-    const newRunIds = await startAnew(client, copy)
+    const newRunIds = await startNewRuns(client, copy)
     await assertEnded(client, copy, { ...runIds, ...newRunIds })
     await assertProjects(client)
   })
 
-  it.each(transports)("works by its own engine for the newest worker, over %s", async (transport) => {
+  it.each(transports)("works with its own engine and the newest worker, over %s", async (transport) => {
     const copy = copyOf(name)
     const { apiKeys, database: filename, masterKey, runIds } = copy
 
@@ -401,7 +401,7 @@ describe.each(names)("what the version of %s has left behind", (name) => {
 
     const group = await emptyGroup({ ...server, apiKey: apiKeys.admin })
     await moveOn(client, copy)
-    const newRunIds = await startAnew(client, copy)
+    const newRunIds = await startNewRuns(client, copy)
     await assertEnded(client, copy, { ...runIds, ...newRunIds })
     assert.deepStrictEqual(await group.all, [2, 3, 4, 5, 6, 7])
     group.close()
@@ -411,7 +411,7 @@ describe.each(names)("what the version of %s has left behind", (name) => {
 
 const onPostgres = names.filter((name) => fs.existsSync(path.join(folder, name, POSTGRES)))
 
-const onPostgresTitle = "what the version of %s has left on Postgres is all there, and goes on"
+const onPostgresTitle = "the data of the version of %s on Postgres is complete, and its runs continue"
 
 it.each(onPostgres)(onPostgresTitle, { timeout: 120_000 }, async (name) => {
   const copy = copyOf(name)
@@ -440,7 +440,7 @@ it.each(onPostgres)(onPostgresTitle, { timeout: 120_000 }, async (name) => {
   const returns = await emptyReturns(client, copy, { engine })
   void engine.createWorker(work(copy)).start()
   await moveOn(client, copy)
-  await assertEnded(client, copy, { ...runIds, ...(await startAnew(client, copy)) })
+  await assertEnded(client, copy, { ...runIds, ...(await startNewRuns(client, copy)) })
   assert.deepStrictEqual(await group.all, [2, 3, 4, 5, 6, 7])
   group.close()
   assert.deepStrictEqual(await returns.all, [1, 2])
@@ -449,7 +449,7 @@ it.each(onPostgres)(onPostgresTitle, { timeout: 120_000 }, async (name) => {
   await assertProjects(client)
 })
 
-/** The projection goes on from the state that the fixture holds. */
+/** Checks that the projection continues from the state in the fixture. */
 const assertProjects = async (client: IronflowClient): Promise<void> => {
   const { position } = await client.emit("points.given", { customer: "bob", points: 1 })
   const { state } = await client.projections.get("points", { partition: "bob", after: position })
@@ -459,7 +459,7 @@ const assertProjects = async (client: IronflowClient): Promise<void> => {
 const transportsOf = async (client: IronflowClient): Promise<ReadonlyArray<string>> =>
   (await client.listWorkers()).map(({ transport }) => transport)
 
-/** However old a fixture has become. */
+/** Settings that keep all data, however old a fixture is. */
 const keeping = { keepRuns: "forever", keepMessages: "forever", logger: false } as const
 
 const assertRejects = async (

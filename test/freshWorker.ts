@@ -1,6 +1,6 @@
 /**
- * Files of tests run one after the other in the same process, which has loaded Effect and the sources once: what each begins with is
- * what the first one found.
+ * Test files run one after another in the same process, which has loaded Effect and the sources once. This restores for each
+ * file what the first one found.
  */
 import process from "node:process"
 import { vi } from "vitest"

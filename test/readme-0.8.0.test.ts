@@ -1,10 +1,10 @@
 /**
- * The examples of the documented 0.8.0 surface, as they were written, against what we export today: they compile, and they
- * do over the wire what the text around them promises.
+ * The examples of the documented 0.8.0 surface, unchanged, with what we export today: they compile, and they do over HTTP
+ * what the text around them promises.
  *
- * `test/readme/*.ts.txt` are verbatim; `prelude.d.ts.txt` declares only the names that they leave undeclared, and
- * `functions.ts.txt` and `projections.ts.txt` are the modules that they import. To run an example, the URL and the ids in
- * it are replaced by those of the test.
+ * `test/readme/*.ts.txt` are verbatim; `prelude.d.ts.txt` declares only the names that they do not declare, and
+ * `functions.ts.txt` and `projections.ts.txt` are the modules that they import. Before an example runs, its URL and its ids
+ * are replaced by those of the test.
  */
 import { type ChildProcess, spawn } from "node:child_process"
 import { once } from "node:events"
@@ -49,7 +49,7 @@ describe("the documented examples do what they promise", () => {
       expect(run).toMatchObject({ status: "completed", output: { success: true, orderId: "o-1" } })
     })
 
-    test("a schema keeps data that does not fit from the handler", async () => {
+    test("a schema rejects data that does not fit before it reaches the handler", async () => {
       const chargeCard = vi.fn(async (customerId: string, amount: number) => ({
         id: `${customerId}-${amount}`
       }))
@@ -115,7 +115,7 @@ describe("the documented examples do what they promise", () => {
       expect(sendTrialEndingEmail).not.toHaveBeenCalled()
       expect((Date.parse(dueAt) - Date.parse(createdAt)) / 86_400_000).toBeCloseTo(7, 2)
 
-      // an operator need not wait for a week
+      // an operator can end the sleep before the week is over
       await documented.client.patchStep(waiting?.id ?? "", null)
 
       expect(await waitFor(runId)).toMatchObject({ status: "completed" })
@@ -270,7 +270,7 @@ describe("the documented examples do what they promise", () => {
     })
   })
 
-  test("a saga is taken back in reverse order", async () => {
+  test("a saga is compensated in reverse order", async () => {
     const cancelled: Array<string> = []
     const cancel = async (id: string) => void cancelled.push(id)
     given({
@@ -291,7 +291,7 @@ describe("the documented examples do what they promise", () => {
   })
 
   describe("event versions", () => {
-    test("a worker with definitions sees data of the latest version, and the version that was emitted", async () => {
+    test("a worker with definitions sees data of the latest version, and the emitted version number", async () => {
       given({
         processOrder: createFunction(
           { id: "process-order", triggers: [{ event: "order.placed" }] },
@@ -314,7 +314,7 @@ describe("the documented examples do what they promise", () => {
       })
     })
 
-    test("a registry of upcasters brings data to a version", async () => {
+    test("a registry of upcasters converts data to a version", async () => {
       given({ v1Data: { orderId: "o-1", total: 5 } })
 
       const { v3Data } = await load<{ v3Data: unknown }>("event-versioning.02", ["v3Data"])
@@ -323,7 +323,7 @@ describe("the documented examples do what they promise", () => {
     })
   })
 
-  test("errors tell whether they are retried, and a NonRetryableError fails the run at once", async () => {
+  test("errors say whether they are retried, and a NonRetryableError fails the run at once", async () => {
     let executions = 0
     const file = placeExample(textOf("error-handling.01"), [])
     await work(
@@ -345,7 +345,7 @@ describe("the documented examples do what they promise", () => {
   })
 
   describe("server-side client", () => {
-    /** A function that fails in its second step until it is told otherwise. */
+    /** A function that fails in its second step until `state` says otherwise. */
     const fallible = () => {
       const state = { works: false, validated: 0 }
       const processOrder = createFunction(
@@ -369,7 +369,7 @@ describe("the documented examples do what they promise", () => {
       expect(await load("server-side-client.12", ["status"])).toMatchObject({ status: "ok" })
     })
 
-    test("emit returns the ids of runs and event, and the same again for the same idempotency key", async () => {
+    test("emit returns the ids of the event and its runs, and the same ids for the same idempotency key", async () => {
       const { processOrder } = fallible()
       await work(processOrder)
 
@@ -465,7 +465,7 @@ describe("the documented examples do what they promise", () => {
       { call: "retryRun", name: "server-side-client.07", fromStep: "'validate'", validated: 2 },
       { call: "resumeRun", name: "server-side-client.08", fromStep: "'charge-card'", validated: 1 }
     ])(
-      "$call runs a failed run again, from a step on if one is named",
+      "$call runs a failed run again, from a step on if it is given",
       async ({ fromStep, name, validated }) => {
         const { processOrder, state } = fallible()
         await work(processOrder)
@@ -490,7 +490,7 @@ describe("the documented examples do what they promise", () => {
       }
     )
 
-    test("patchStep replaces what a step returned", async () => {
+    test("patchStep replaces the result of a step", async () => {
       const { processOrder, state } = fallible()
       await work(processOrder)
       const { id } = await runOf("order.placed", {})
@@ -503,7 +503,7 @@ describe("the documented examples do what they promise", () => {
       expect(await waitFor(id)).toMatchObject({ status: "completed", output: { correctedValue: 42 } })
     })
 
-    test("listFunctions and listWorkers show what is registered", async () => {
+    test("listFunctions and listWorkers show registered functions and workers", async () => {
       await work(fallible().processOrder)
 
       const { functions } = await load<{ functions: unknown }>("server-side-client.10", ["functions"])
@@ -557,7 +557,7 @@ describe("the documented examples do what they promise", () => {
   })
 
   describe("environment variables", () => {
-    test("IRONFLOW_SERVER_URL and IRONFLOW_ENV say where clients and workers work", async () => {
+    test("IRONFLOW_SERVER_URL and IRONFLOW_ENV set the server and the environment of clients and workers", async () => {
       vi.stubEnv("IRONFLOW_SERVER_URL", documented.server.url)
       vi.stubEnv("IRONFLOW_ENV", "staging")
       const inStaging = createClient()
@@ -579,7 +579,7 @@ describe("the documented examples do what they promise", () => {
       expect((await documented.client.emit("e", {})).runIds).toEqual([])
     })
 
-    test("IRONFLOW_API_KEY goes along with every request of clients and workers", async () => {
+    test("IRONFLOW_API_KEY is sent with every request of clients and workers", async () => {
       const seen = new Map<string, string | undefined>()
       const listener = http.createServer((request, response) => {
         seen.set(

@@ -1,4 +1,4 @@
-/** The documented examples of Auth Management, as they were written, over the wire with a key. */
+/** The documented examples of Auth Management, unchanged, over HTTP with a key. */
 import { createClient, type Policy, type Role, type APIKeyWithSecret, type APIKey } from "@ironflow/node"
 import { beforeEach, describe, expect, test, vi } from "vitest"
 import { useDocumented } from "./Documented.ts"

@@ -1,4 +1,4 @@
-/** The documented examples of the key-value store and of configurations do what the text around them says. */
+/** The documented examples of the key-value store and of configurations do what the text around them promises. */
 import { type ConfigEntry, createClient, KVClient, RevisionConflictError } from "@ironflow/node"
 import { describe, expect, test, vi } from "vitest"
 import { useDocumented } from "./Documented.ts"

@@ -1,4 +1,4 @@
-/** The documented examples of projections, as they were written. */
+/** The documented examples of projections, unchanged. */
 import { type RunnableProjection, createFunction } from "@ironflow/node"
 import { describe, expect, test, vi } from "vitest"
 import { textOf, useDocumented } from "./Documented.ts"
@@ -21,7 +21,7 @@ describe("the documented projections do what they promise", () => {
     expect(orderTotals.config).toMatchObject({ mode: "managed", maxRetries: 3, batchSize: 100 })
     expect(emailNotifier.config).toMatchObject({ mode: "external" })
     given({ orderTotals, emailNotifier })
-    // it works until it is stopped: the example's last line waits for that
+    // the last line of the example waits until the worker is stopped
     const { createWorker } = await import("@ironflow/node")
     given({
       createWorker: (config: Parameters<typeof createWorker>[0]) => {

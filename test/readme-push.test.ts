@@ -1,6 +1,6 @@
 /**
- * The documented examples of push mode and webhooks against a server: they run as they were written. Replaced are only the
- * module of the reader's function, and the port.
+ * The documented examples of push mode and webhooks, unchanged, with a server. Only the module of the reader's function and
+ * the port are replaced.
  */
 import type { Server } from "node:http"
 import type { AddressInfo } from "node:net"
@@ -35,7 +35,7 @@ afterEach(async () => {
   vi.unstubAllGlobals()
 })
 
-/** Loads an example; every text that is replaced must be there. */
+/** Loads an example. Every replaced text must be there. */
 const load = async <T>(name: string, replacements: Record<string, string>): Promise<T> => {
   const text = Object.entries(replacements).reduce(
     (text, [from, to]) => (expect(text).toContain(from), text.replaceAll(from, to)),
@@ -46,8 +46,8 @@ const load = async <T>(name: string, replacements: Record<string, string>): Prom
   return (await import(/* @vite-ignore */ pathToFileURL(examples.pathOf("example.ts")).href)) as T
 }
 
-/** Registers the endpoint and sees a run of the example's function through. */
-const runsThere = async (url: string): Promise<void> => {
+/** Registers the endpoint, and checks that a run of the example's function completes there. */
+const checkRunAt = async (url: string): Promise<void> => {
   expect((await registerEndpoint(engine, url)).status).toBe(200)
 
   const { runIds } = await engine.client.emit("order.placed", { orderId: "o-1" })
@@ -62,8 +62,8 @@ const runsThere = async (url: string): Promise<void> => {
 const urlOf = (server: { address(): AddressInfo | string | null }): string =>
   `http://127.0.0.1:${(server.address() as AddressInfo).port}/api/ironflow`
 
-/** Serves a Fetch handler, as the runtime of a framework does. */
-const carry = async (handler: Handler): Promise<string> => {
+/** Serves a Fetch handler, like the runtime of a framework. */
+const serveFetch = async (handler: Handler): Promise<string> => {
   const server = await listen(async (request, response) => {
     const chunks: Array<Buffer> = []
     for await (const chunk of request) chunks.push(chunk as Buffer)
@@ -86,7 +86,7 @@ describe("push mode", () => {
       "@/functions/process-order": "./functions.js"
     })
 
-    await runsThere(await carry(POST))
+    await checkRunAt(await serveFetch(POST))
   })
 
   test("Express", async () => {
@@ -96,7 +96,7 @@ describe("push mode", () => {
     })
     cleanups.push(() => server.close())
 
-    await runsThere(urlOf(server))
+    await checkRunAt(urlOf(server))
   })
 
   test("Hono", async () => {
@@ -107,7 +107,7 @@ describe("push mode", () => {
     await new Promise<void>((resolve) => void server.listen(0, "127.0.0.1", resolve))
     cleanups.push(() => server.close())
 
-    await runsThere(urlOf(server))
+    await checkRunAt(urlOf(server))
   })
 })
 

@@ -1,4 +1,4 @@
-/** The documented 0.8.0 examples of topics and subscriptions do what they promise, as they were written. */
+/** The documented examples of topics and subscriptions of 0.8.0 do what they promise, unchanged. */
 import { createSubscriptionClient, type SubscriptionClient } from "@ironflow/node"
 import { describe, expect, test, vi } from "vitest"
 import { useDocumented } from "./Documented.ts"
@@ -41,7 +41,7 @@ describe("topics and subscriptions", () => {
       eventId: "evt_unknown",
       processOrder: async (data: unknown) => void handled.push(data)
     })
-    // the example goes on to settle an event that it does not hold
+    // the example then acks an event that it does not hold
     await expect(load("subscriptions.02", ["subscription"])).rejects.toMatchObject({ code: "NOT_HELD" })
     await documented.client.emit("order.placed", { orderId: "o-1" })
 
@@ -51,16 +51,16 @@ describe("topics and subscriptions", () => {
   test("connection monitoring", async () => {
     const sub = await connected()
     given({ sub })
-    const said = vi.mocked(console.log).mock.calls
+    const printed = vi.mocked(console.log).mock.calls
 
     await load("subscriptions.03", ["unsubscribe", "unsubErr"])
-    const saidBefore = said.length
+    const printedBefore = printed.length
     const states: Array<string> = []
     sub.onConnectionChange((state) => void states.push(state))
     sub.close()
 
     await vi.waitFor(() => expect(states).toContain("disconnected"))
-    // the example has taken its listeners away
-    expect(said).toHaveLength(saidBefore)
+    // the example has removed its listeners
+    expect(printed).toHaveLength(printedBefore)
   })
 })

@@ -1,4 +1,4 @@
-/** The documented example of the streaming worker, as it was written. */
+/** The documented example of the streaming worker, unchanged. */
 import { type ChildProcess, spawn } from "node:child_process"
 import { once } from "node:events"
 import { describe, expect, test, vi } from "vitest"

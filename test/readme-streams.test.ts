@@ -1,4 +1,4 @@
-/** The documented examples of entity streams, as they were written: they do over the wire what the text promises. */
+/** The documented examples of entity streams, unchanged: they do over HTTP what the text promises. */
 import { afterAll, describe, expect, test, vi } from "vitest"
 import type { AppendResult, StreamInfo } from "@ironflow/node"
 import { texts, useDocumented } from "./Documented.ts"
@@ -21,7 +21,7 @@ describe("entity streams", () => {
   const { load } = documented
 
   const appended = async () => {
-    // the example creates a client without saying where from
+    // the example uses `createClient` without an import
     const { createClient } = await import("@ironflow/node")
     vi.stubGlobal("createClient", createClient)
     return load<{ result: AppendResult }>("entity-streams.01", ["result"])
@@ -37,13 +37,13 @@ describe("entity streams", () => {
     expect(events).toMatchObject([{ name: "item.added", data: { sku: "ABC", qty: 2 }, version: 1 }])
   })
 
-  test("optimistic concurrency: the second of two that saw the same version is told", async () => {
+  test("optimistic concurrency: the second of two writers that saw the same version gets an error", async () => {
     vi.spyOn(console, "error").mockImplementation(() => undefined)
     await appended()
     await load("entity-streams.02", [])
     expect(console.error).not.toHaveBeenCalled()
 
-    // somebody else appends between the two calls of the example
+    // another writer appends between the two calls of the example
     const { streams } = documented.client
     documented.given({
       client: {

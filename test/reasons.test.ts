@@ -1,4 +1,4 @@
-/** Every reason that `explain` gives has a section that says what to do about it. */
+/** Every reason of `explain` has a section that says what to do about it. */
 import fs from "node:fs"
 import path from "node:path"
 import { assert, describe, it } from "vitest"
@@ -23,7 +23,7 @@ describe("docs/reasons.md", () => {
     assert.strictEqual(pageOfReason(code), `docs/reasons.md#${code.toLowerCase()}`)
   })
 
-  it("is not what a reason leads to that this version does not know", () => {
+  it("has no section for a reason that this version does not know", () => {
     assert.isUndefined(pageOfReason("SOMETHING_NEW"))
   })
 

@@ -1,7 +1,7 @@
 /**
- * The documented 0.8.0 surface, name by name: what is exported, and what never will be.
+ * The documented surface of 0.8.0, name by name: what is exported, and what never will be.
  *
- * A name that goes missing fails, and so does one under `never` that has come.
+ * The test fails when a name is missing, and when a name in `never` is exported.
  */
 import fs from "node:fs"
 import path from "node:path"
@@ -10,7 +10,7 @@ import { makeExamples } from "./Examples.ts"
 
 const words = (text: string): Array<string> => text.trim().split(/\s+/)
 
-/** Zod is not a dependency: schemas of any library will do, and what goes over the wire is no schema of the user's. */
+/** Zod is not a dependency: schemas of any library work, and the schemas of messages are not exported. */
 const never = words(`
   RunStatusSchema CompletedStepSchema ResumeContextSchema PushRequestEventSchema PushRequestSchema
   TriggerResponseSchema TriggerSyncResultItemSchema TriggerSyncResponseSchema RunResponseSchema
@@ -22,7 +22,7 @@ const never = words(`
   WSServerMessageSchema
 `)
 
-const neverBecause = new Map(never.map((name) => [name, "never: a zod schema"] as const))
+const neverExported = new Map(never.map((name) => [name, "never: a zod schema"] as const))
 
 const values: Record<string, Array<string>> = {
   "@ironflow/node": words(`
@@ -86,7 +86,7 @@ const nodeTypes = words(`
   CreateOrgInput UpdateOrgInput Role CreateRoleInput UpdateRoleInput Policy CreatePolicyInput
   UpdatePolicyInput
 `)
-/** Types of `@ironflow/node` that configure what only that package has. */
+/** Types for the configuration of features that only `@ironflow/node` has. */
 const nodeOnly = words(
   "IronflowClientConfig ServeConfig WorkerConfig Worker SubscriptionClientConfig KVClientConfig ConfigClientConfig"
 )
@@ -108,16 +108,16 @@ const types: Record<string, Array<string>> = {
   "@ironflow/core/protocol": words("InvokeFunctionYield InvokeFunctionAsyncYield")
 }
 
-/** Names with the reason why they are not there. */
+/** Names with the reason why they are missing. */
 const reasons = (names: ReadonlyArray<string>): Record<string, string> =>
-  Object.fromEntries(names.map((name) => [name, neverBecause.get(name) ?? "missing"]))
+  Object.fromEntries(names.map((name) => [name, neverExported.get(name) ?? "missing"]))
 
 const manifest: { readonly exports: Record<string, unknown> } = JSON.parse(
   fs.readFileSync(path.join(import.meta.dirname, "../package.json"), "utf8")
 )
 const isEntry = (entry: string): boolean => entry.replace("@ironflow/node", ".") in manifest.exports
 
-test("the documented entry points are there", () => {
+test("the documented entry points exist", () => {
   const entries = Object.keys(values).filter((entry) => entry.startsWith("@ironflow/node/"))
 
   expect(entries.filter((entry) => !isEntry(entry))).toEqual([])
@@ -125,12 +125,12 @@ test("the documented entry points are there", () => {
 })
 
 test.for(Object.entries(values))(
-  "%s has its documented values, but for those that never come",
+  "%s has its documented values, except those that will never exist",
   async ([entry, names]) => {
     const exported: object = await import(/* @vite-ignore */ entry)
 
     expect(reasons(names.filter((name) => !(name in exported)))).toEqual(
-      reasons(names.filter((name) => neverBecause.has(name)))
+      reasons(names.filter((name) => neverExported.has(name)))
     )
   }
 )
@@ -153,7 +153,7 @@ test("a client has the documented members", async () => {
   expect(members.filter((name) => !(name in client))).toEqual([])
 })
 
-/** One import a line, so that the compiler complains of each name by itself. */
+/** One import in each line, so that the compiler reports each name separately. */
 const importTypes = ([entry, names]: [string, Array<string>]): string =>
   names.map((name) => `import type { ${name} } from "${entry}"`).join("\n")
 
@@ -165,17 +165,17 @@ const examples = makeExamples({
 })
 afterAll(() => examples[Symbol.dispose]())
 
-test("types and signatures are as documented, but for those that never come", async () => {
+test("types and signatures are as documented, except those that will never exist", async () => {
   const complaints = (await examples.typeCheck()).split("\n").filter((line) => line !== "")
   const of = (file: string): Array<string> => complaints.filter((line) => line.startsWith(`${file}(`))
   const isMissing = (name: string, line: string): boolean =>
     line.includes(` no exported member '${name}'`) || line.includes(` no exported member named '${name}'`)
   const missing = files.map(({ entry, file, names }) => {
-    const said = of(file)
-    const isEntryMissing = said.some((line) => line.includes(`Cannot find module '${entry}'`))
+    const reported = of(file)
+    const isEntryMissing = reported.some((line) => line.includes(`Cannot find module '${entry}'`))
     return {
       entry,
-      names: isEntryMissing ? names : names.filter((name) => said.some((line) => isMissing(name, line)))
+      names: isEntryMissing ? names : names.filter((name) => reported.some((line) => isMissing(name, line)))
     }
   })
 
@@ -183,7 +183,7 @@ test("types and signatures are as documented, but for those that never come", as
   expect(missing.map(({ entry, names }) => ({ entry, names: reasons(names) }))).toEqual(
     files.map(({ entry, names }) => ({
       entry,
-      names: reasons(names.filter((name) => neverBecause.has(name)))
+      names: reasons(names.filter((name) => neverExported.has(name)))
     }))
   )
   expect(

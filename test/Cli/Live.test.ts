@@ -90,7 +90,7 @@ it.for<[Seen, string]>([
   assert.strictEqual(line.replace(/^.*?process-order {2}/, ""), expected)
 })
 
-it("for programs, results are values", () => {
+it("the JSON of a result is a value", () => {
   const text = jsonOf({
     ...run,
     _tag: "RunEnded",

@@ -1,4 +1,4 @@
-/** Log lines of commands, also when nobody reads them. */
+/** Log lines of commands, also when no program reads them. */
 import { spawn } from "node:child_process"
 import { once } from "node:events"
 import { closeSync, mkdtempSync, openSync, readFileSync, rmSync } from "node:fs"
@@ -32,7 +32,7 @@ describe("a logger of a command", () => {
   })
 })
 
-/** Logs 10,000 lines of a kilobyte, then says on standard output that it is still there. */
+/** Logs 10,000 lines of a kilobyte, then says on standard output that it has finished. */
 const program = `
   import { stderrLogger } from "./src/Cli/LogOutput.ts"
   const logger = stderrLogger({ format: "json", level: "info" })
@@ -65,20 +65,20 @@ const outcome = async (child: ReturnType<typeof start>) => {
   return { code, text }
 }
 
-describe("a process with log lines", () => {
-  it("that nobody reads continues, in bounded memory", async () => {
-    // the pipe is never read
+describe("a process whose log lines", () => {
+  it("are never read continues, in bounded memory", async () => {
+    // the test never reads the pipe
     expect(await outcome(start("pipe"))).toEqual({ code: 0, text: "done true" })
   })
 
-  it("that go to a closed pipe continues", async () => {
+  it("go to a closed pipe continues", async () => {
     const child = start("pipe")
     child.stderr!.destroy()
 
     expect(await outcome(child)).toEqual({ code: 0, text: "done true" })
   })
 
-  it.skipIf(process.platform !== "linux")("that go to a full disk continues", async () => {
+  it.skipIf(process.platform !== "linux")("go to a full disk continues", async () => {
     const full = openSync("/dev/full", "w")
     try {
       expect(await outcome(start(full))).toEqual({ code: 0, text: "done true" })
@@ -87,7 +87,7 @@ describe("a process with log lines", () => {
     }
   })
 
-  it("that go to a file has them in the file", async () => {
+  it("go to a file has all of them in the file", async () => {
     const folder = mkdtempSync(join(tmpdir(), "ironflow-"))
     try {
       const file = openSync(join(folder, "log"), "w")

@@ -1,11 +1,11 @@
-/** What is said of progress where there is no terminal. */
+/** How progress is shown without a terminal. */
 import { assert, it } from "@effect/vitest"
 import * as Effect from "effect/Effect"
 import * as TestClock from "effect/testing/TestClock"
 import { vi } from "vitest"
 import { showProgress, withProgressLine } from "../../src/Cli/ProgressLine.ts"
 
-const saidBy = (more: ReadonlyArray<string>) =>
+const progressLines = (more: ReadonlyArray<string>) =>
   Effect.gen(function* () {
     const lines: Array<string> = []
     vi.spyOn(process.stderr, "write").mockImplementation((text) => {
@@ -28,14 +28,14 @@ const saidBy = (more: ReadonlyArray<string>) =>
     return lines
   })
 
-it.effect("is a line every few seconds", () =>
+it.effect("progress without a terminal is a line every few seconds", () =>
   Effect.gen(function* () {
-    assert.deepStrictEqual(yield* saidBy([]), ["5 runs retried\n", "10 runs retried\n"])
+    assert.deepStrictEqual(yield* progressLines([]), ["5 runs retried\n", "10 runs retried\n"])
   })
 )
 
-it.effect("is nothing for programs that want JSON", () =>
+it.effect("progress is not shown with --json", () =>
   Effect.gen(function* () {
-    assert.deepStrictEqual(yield* saidBy(["--json"]), [])
+    assert.deepStrictEqual(yield* progressLines(["--json"]), [])
   })
 )

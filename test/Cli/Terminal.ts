@@ -1,4 +1,4 @@
-/** A terminal in a folder of its own: runs the real command there, and watches what it prints. */
+/** A terminal in a folder of its own: it runs the real command there, and watches its output. */
 import { type ChildProcess, spawn } from "node:child_process"
 import fs from "node:fs"
 import { createServer } from "node:net"
@@ -8,7 +8,7 @@ import { commandArguments, nodeArguments, packageFolder } from "../Built.ts"
 
 const repository = path.join(import.meta.dirname, "../..")
 
-/** Nothing of what the developer's own shell says about Ironflow. */
+/** The environment without the variables for Ironflow of the developer's own shell. */
 const environment = {
   ...Object.fromEntries(Object.entries(process.env).filter(([name]) => !name.startsWith("IRONFLOW_"))),
   NO_COLOR: "1"
@@ -23,21 +23,21 @@ export interface Ended {
 export interface RunOptions {
   readonly input?: string
   readonly env?: { readonly [name: string]: string }
-  /** How large its files may become, as if the disk were full then, in blocks of 512 or 1024 bytes. */
+  /** The largest size of its files, in blocks of 512 or 1024 bytes: a write past it fails as on a full disk. */
   readonly mostBlocks?: number
 }
 
-/** A command that goes on until it is told to end. */
+/** A command that runs until it is told to end. */
 export interface Running {
   readonly pid: number
   /** Everything that it has printed so far. */
   readonly output: () => string
-  /** Waits until it has printed this `times` times; fails when it ends before, or after 45 seconds. */
+  /** Waits until it has printed this `times` times. Fails when it ends before, or after 45 seconds. */
   readonly until: (text: string | RegExp, times?: number) => Promise<string>
   readonly signal: (signal: NodeJS.Signals) => void
-  /** Reads no more of what it prints on standard output, as `head` does when it has enough. */
+  /** Reads no more of its standard output, as `head` does when it has enough. */
   readonly hangUp: () => void
-  /** Waits for its end. */
+  /** Resolves when it has ended. */
   readonly ended: Promise<Ended>
 }
 
@@ -60,13 +60,13 @@ export class Terminal implements AsyncDisposable {
     fs.writeFileSync(this.pathOf(name), content)
   }
 
-  /** Runs `ironflow` with these arguments to its end. */
+  /** Runs `ironflow` with these arguments until it ends. */
   async run(args: ReadonlyArray<string>, options: RunOptions = {}): Promise<Ended> {
     const running = this.start(args, options)
     return await running.ended
   }
 
-  /** Runs `ironflow ... --json` and returns what it printed; fails unless it ends well. */
+  /** Runs `ironflow ... --json` and returns what it printed. Fails when the exit code is not 0. */
   async json(args: ReadonlyArray<string>, options: RunOptions = {}): Promise<any> {
     const { code, stdout, stderr } = await this.run([...args, "--json"], options)
     if (code !== 0) throw new Error(`ironflow ${args.join(" ")} ended with ${code}: ${stderr}`)
@@ -77,7 +77,7 @@ export class Terminal implements AsyncDisposable {
     return this.#spawn([...commandArguments(), ...args], args, options)
   }
 
-  /** Runs a program of the folder. */
+  /** Runs a program in the folder. */
   node(file: string, options: RunOptions = {}): Running {
     return this.#spawn([...nodeArguments(), this.pathOf(file)], [file], options)
   }
@@ -125,7 +125,7 @@ const follow = (child: ChildProcess, args: ReadonlyArray<string>): Running => {
   })
   const ended = new Promise<Ended>((resolve, reject) => {
     child.once("error", reject)
-    // a worker of its own may hold the pipes for a moment longer
+    // a worker that it has started may hold the pipes for a moment longer
     child.once("exit", (code) => {
       setImmediate(() => {
         exited = true
@@ -162,7 +162,7 @@ const follow = (child: ChildProcess, args: ReadonlyArray<string>): Running => {
   }
 }
 
-/** A port that nobody listens on. */
+/** A port on which nothing listens. */
 export const freePort = async (): Promise<number> => {
   const server = createServer().listen(0, "127.0.0.1")
   await new Promise((resolve) => server.once("listening", resolve))

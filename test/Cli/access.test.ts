@@ -1,4 +1,4 @@
-/** `apikeys`, `roles`, `policies` and `orgs`, as processes of their own: before there is a server, and beside one. */
+/** The commands `apikeys`, `roles`, `policies` and `orgs` as processes of their own: before there is a server, and beside one. */
 import { afterAll, assert, beforeAll, describe, it } from "vitest"
 import { freePort, Terminal } from "./Terminal.ts"
 
@@ -25,14 +25,14 @@ beforeAll(async () => {
 }, 60_000)
 afterAll(() => terminal[Symbol.asyncDispose]())
 
-describe.concurrent("who may do what", () => {
+describe.concurrent("the commands for access", () => {
   it("are refused without a key", async () => {
     const refused = await as(undefined).run("runs", "list")
     assert.strictEqual(refused.code, 1)
     assert.include(refused.stderr, "This engine wants an API key")
   }, 60_000)
 
-  it("follow the policies of the roles of a key, at once", async () => {
+  it("change policies and roles, which apply to a key at once", async () => {
     const { json, run } = as(admin)
     const role = await json("roles", "create", "deployer")
     const rule = ["--actions", "emit:*", "--resources", "event:order.*"]
@@ -61,7 +61,7 @@ describe.concurrent("who may do what", () => {
     assert.strictEqual((await run("roles", "delete", role.id)).code, 0)
   }, 120_000)
 
-  it("end for a key that is rotated or deleted, and lists show no keys", async () => {
+  it("rotate and delete keys, and never list their values", async () => {
     const { json, run } = as(admin)
     const { id, key } = await json("apikeys", "create", "short", "--expires-in", "90d")
     assert.strictEqual((await as(key).run("runs", "list")).code, 0)
@@ -77,7 +77,7 @@ describe.concurrent("who may do what", () => {
     assert.include(gone.stderr, "The API key is not valid")
   }, 120_000)
 
-  it("have organizations, which are renamed and deleted", async () => {
+  it("create, rename and delete organizations", async () => {
     const { json, run } = as(admin)
     const org = await json("orgs", "create", "Acme Corp")
     await run("orgs", "rename", org.id, "Acme Inc")
@@ -92,13 +92,17 @@ describe.concurrent("who may do what", () => {
   }, 120_000)
 })
 
-it("the first key warns that it shuts others out, later ones do not", { timeout: 60_000 }, async () => {
-  const create = (name: string) => terminal.run(["apikeys", "create", name, "--data", "first.db"])
-  const first = await create("admin")
-  const second = await create("dev")
-  assert.match(
-    first.stdout,
-    /It is the first key: .*\nWorkers that run without a key end: .*--role role_worker/
-  )
-  assert.notInclude(second.stdout, "Workers")
-})
+it(
+  "creating the first key warns that callers without a key are shut out, and creating later keys does not",
+  { timeout: 60_000 },
+  async () => {
+    const create = (name: string) => terminal.run(["apikeys", "create", name, "--data", "first.db"])
+    const first = await create("admin")
+    const second = await create("dev")
+    assert.match(
+      first.stdout,
+      /It is the first key: .*\nWorkers that run without a key end: .*--role role_worker/
+    )
+    assert.notInclude(second.stdout, "Workers")
+  }
+)

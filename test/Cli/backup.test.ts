@@ -1,4 +1,4 @@
-/** `backup` and `restore` beside running engines, and the readiness of an engine, as separate processes. */
+/** The commands `backup` and `restore` beside running engines, and the readiness of an engine, as separate processes. */
 import { readdirSync, statSync } from "node:fs"
 import { afterAll, assert, beforeAll, describe, it } from "vitest"
 import { overwritePagesWith } from "../Engine/Store/Damaged.ts"
@@ -75,7 +75,7 @@ describe("ironflow backup and restore", () => {
     }
   )
 
-  it("overwrite nothing, and refuse to restore onto a running engine", { timeout: 60_000 }, async () => {
+  it("never overwrite a file, and refuse to restore onto a running engine", { timeout: 60_000 }, async () => {
     await terminal.json(["backup", "once.db"], { env })
 
     const again = await terminal.run(["backup", "once.db"], { env })
@@ -97,7 +97,7 @@ describe("ironflow backup and restore", () => {
     assert.strictEqual(await stateOf(env.IRONFLOW_SERVER_URL, runId), "WAITING_FOR_EVENT")
   })
 
-  it("take no pipe", { timeout: 60_000 }, async () => {
+  it("refuse a pipe", { timeout: 60_000 }, async () => {
     for (const command of [
       ["backup", "-"],
       ["restore", "-", "--data", "other.db"],
@@ -199,7 +199,7 @@ describe("a signal", () => {
   }
 
   it(
-    "makes `serve --drain` answer while it reports that it is stopping, and a second one ends that",
+    "makes `serve --drain` report that it is stopping and still answer, and a second signal ends it",
     { timeout: 60_000 },
     async () => {
       const [draining, url] = await serve("drained.db", "--drain", "1h")
@@ -223,7 +223,7 @@ describe("a signal", () => {
       )
       assert.match(answered.eventId, /^evt_/)
       assert.strictEqual(code, 1)
-      // it was closed as usual
+      // the database was closed as usual
       const restarted = await serve("drained.db")
       assert.notInclude(restarted[0].output(), "was not closed")
     }
@@ -248,7 +248,7 @@ describe("a signal", () => {
 })
 
 describe("an engine whose disk is full", () => {
-  it("is not ready, and tells everybody so without names of files", { timeout: 60_000 }, async () => {
+  it("is not ready, and says so without names of files", { timeout: 60_000 }, async () => {
     const port = String(await freePort())
     const url = `http://127.0.0.1:${port}`
     const full = terminal.start(["serve", "--port", port, "--data", "full.db"], { mostBlocks: 2000 })
@@ -261,7 +261,7 @@ describe("an engine whose disk is full", () => {
       })
     const before = await fetch(`${url}/ready`)
     while ((await emit(100_000)).ok);
-    // for something small there may be room left
+    // a small write may still succeed
     let after = before
     while (after.status === 200) {
       while ((await emit(0)).ok);
@@ -285,7 +285,7 @@ describe("retention", () => {
       ["--max-topic-size", "much"],
       /^Error: --max-topic-size must be a positive number of bytes, got "much": write digits and one unit of B/
     ]
-  ])("is refused when %j makes no sense", async (flags, said) => {
+  ])("is refused when %j is invalid", async (flags, said) => {
     const { code, stderr } = await terminal.run(["serve", "--port", "0", "--data", "keep.db", ...flags])
 
     assert.strictEqual(code, 2)
@@ -293,7 +293,7 @@ describe("retention", () => {
     assert.notInclude(files(), "keep.db")
   })
 
-  it("is accepted as a refusal has advised", { timeout: 60_000 }, async () => {
+  it("is accepted with the value that a refusal suggests", { timeout: 60_000 }, async () => {
     const flags = ["--keep-runs", "--keep-events", "--keep-messages", "--max-events-size", "--max-topic-size"]
     const advised: Array<string> = []
     for (const flag of [...flags, "--lease-term", "--drain"]) {

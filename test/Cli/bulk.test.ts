@@ -1,4 +1,7 @@
-/** `runs cancel` and others on many runs, `bulk list|get|cancel`: with a server that is a process of its own, and may be killed. */
+/**
+ * Commands on many runs, such as `runs cancel`, and `bulk list|get|cancel`, with a server that is a process of its own and
+ * may be killed.
+ */
 import { createClient, createFunction, createWorker, type IronflowClient } from "@ironflow/node"
 import { afterAll, assert, beforeAll, it, vi } from "vitest"
 import { freePort, type Running, Terminal } from "./Terminal.ts"
@@ -43,7 +46,7 @@ afterAll(async () => {
 })
 
 let marks = 0
-/** Emits orders whose runs are found by an expression. */
+/** Emits orders, and returns an expression that finds their runs. */
 const ordersOf = async (...amounts: ReadonlyArray<number>) => {
   const mark = `mark-${++marks}`
   const ids: Array<string> = []
@@ -129,7 +132,7 @@ it(
 )
 
 it(
-  "takes ids as arguments and from standard input, and a single one as before",
+  "takes ids as arguments and from standard input, and treats a single id as before",
   {
     timeout: 120_000
   },

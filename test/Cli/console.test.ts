@@ -25,7 +25,7 @@ describe("the console", () => {
     await server.ended
   })
 
-  it("is printed by dev, too", async () => {
+  it("has its address printed by dev, too", async () => {
     const port = await freePort()
     const dev = terminal.start(["dev", "functions.ts", "--port", String(port)])
 
@@ -60,10 +60,13 @@ describe("the console", () => {
     await server.ended
   })
 
-  it.each(["ironflow?", "/x/../y", "/..", "/./x/"])("has no base that is no path: %s", async (base) => {
-    const { code, stderr } = await terminal.run(["serve", "--port", "0", "--console-base", base])
+  it.each(["ironflow?", "/x/../y", "/..", "/./x/"])(
+    "is refused with a base that is not a path: %s",
+    async (base) => {
+      const { code, stderr } = await terminal.run(["serve", "--port", "0", "--console-base", base])
 
-    assert.strictEqual(code, 2)
-    assert.include(stderr, "--console-base must be the path under which a proxy has the engine")
-  })
+      assert.strictEqual(code, 2)
+      assert.include(stderr, "--console-base must be the path under which a proxy has the engine")
+    }
+  )
 })

@@ -1,4 +1,4 @@
-/** A database that is damaged, or that two engines have open, seen from outside. */
+/** A database that is damaged, or that two engines have open, as other processes see it. */
 import { rmSync } from "node:fs"
 import { afterAll, assert, beforeAll, describe, it } from "vitest"
 import { createClient, createFunction } from "../../src/index.ts"
@@ -14,7 +14,7 @@ const greet = createFunction(
   async ({ event }) => event.data
 )
 
-/** A database with as many completed runs; returns their ids. */
+/** Makes a database with `count` completed runs, and returns their ids. */
 const fill = async (filename: string, count: number): Promise<ReadonlyArray<string>> => {
   await using engine = await startEngine({ filename, functions: [greet], logger: false })
   const ids: Array<string> = []
@@ -93,14 +93,14 @@ describe("a damaged database", () => {
     assert.match(JSON.stringify(body.components), /"store":\{"status":"degraded","message":/)
     assert.strictEqual(await client.health(), "degraded")
     assert.strictEqual((await fetch(`${url}/metrics`)).status, 200)
-    // it goes on
+    // the engine continues
     const { eventId } = await client.emit("nobody.cares", {})
     assert.match(eventId, /^evt_/)
     server.signal("SIGTERM")
     assert.strictEqual((await server.ended).code, 0)
   })
 
-  it("is an error with a code inside the process too, and runs continue", async () => {
+  it("is an error with a code for an embedded engine too, and runs continue", async () => {
     await using engine = await startEngine({ filename, functions: [greet], logger: false })
     const error = await engine.client.getRun(ids[248]!).catch((error) => error)
     const { damaged = [] } = await engine.client.listRuns({ limit: 1000 })
@@ -133,14 +133,14 @@ describe("a database whose log is damaged at its end", () => {
 })
 
 describe("two engines on one database", () => {
-  it("the first stops with a message when the second has taken it over", async () => {
+  it("stop the first with a message when the second has taken the database over", async () => {
     const [first, loser] = await serve("shared.db")
     rmSync(terminal.pathOf("shared.db.lock"))
     const [second] = await serve("shared.db")
     await createClient({ serverUrl: second }).emit("order.placed", {})
 
     await loser.until("was taken over by another engine")
-    // whoever looks after it may start it again, and hears that somebody else has the file
+    // exit code 1: a supervisor may start it again, which then reports that another engine has the file
     assert.strictEqual((await loser.ended).code, 1)
     const error = await createClient({ serverUrl: first, retry: { maxAttempts: 1 } })
       .emit("order.placed", {})

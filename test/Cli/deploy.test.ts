@@ -1,4 +1,4 @@
-/** The files of `deploy/` are valid, and what they start runs, as far as this machine allows. */
+/** The files in `deploy/` are valid, and what they start runs, as far as this machine allows. */
 import { spawnSync } from "node:child_process"
 import fs from "node:fs"
 import path from "node:path"
@@ -13,7 +13,7 @@ const read = (name: string): string => fs.readFileSync(path.join(folder, name), 
 const KEY = "k".repeat(40)
 const env = { IRONFLOW_BOOTSTRAP_KEY: KEY, IRONFLOW_MASTER_KEY: "ab".repeat(32) }
 
-/** Sections of a unit, with the values of each name. */
+/** The sections of a unit, with the values of each name. */
 const unit = (name: string) => {
   const sections: Record<string, Record<string, Array<string>>> = {}
   let section: Record<string, Array<string>> = {}
@@ -31,7 +31,7 @@ const unit = (name: string) => {
   return sections
 }
 
-/** Instructions of a Dockerfile, in their order. */
+/** The instructions of the Dockerfile, in their order. */
 const instructions = read("Dockerfile")
   .split("\n")
   .filter((line) => line !== "" && !line.startsWith("#"))
@@ -54,7 +54,7 @@ const manifest = parseAllDocuments(read("kubernetes.yaml")).map((document) => {
 
 const seconds = (text: string): number => Number(/^(\d+)s?$/.exec(text)?.[1])
 const flagOf = (args: ReadonlyArray<string>, flag: string): string => args[args.indexOf(flag) + 1] ?? ""
-/** The same command on a free port of loopback, with its data here. */
+/** The same command on a free port of this machine, with its data in a temporary folder. */
 const here = (args: ReadonlyArray<string>, port: number): ReadonlyArray<string> =>
   args.map((arg, i) =>
     args[i - 1] === "--port"
@@ -128,14 +128,14 @@ describe("an engine that is started from its systemd unit", () => {
         { probes: [200, 200], denied: 401, draining: 503, healthy: 0, code: 0 }
       )
       assert.strictEqual(ended.code, 0, ended.stderr)
-      // what it takes beyond its drain has room
+      // there is time left for what it does after its drain
       assert.isAtLeast(graceSeconds - seconds(flagOf(args, "--drain")), 5)
     }
   )
 })
 
 describe("a worker that is started from its systemd unit", () => {
-  it("gets the time of its turns, and a little more, to stop", () => {
+  it("has the time of its turns, and a little more, to stop", () => {
     const times = [
       seconds(workerOfUnit.Service?.TimeoutStopSec?.[0] ?? ""),
       seconds(compose.services.worker.stop_grace_period),
@@ -153,9 +153,9 @@ describe("a worker that is started from its systemd unit", () => {
 describe("systemd", () => {
   const has = spawnSync("systemd-analyze", ["--version"]).status === 0
 
-  it.skipIf(!has)("takes the units", () => {
+  it.skipIf(!has)("accepts the units", () => {
     for (const name of ["ironflow.service", "ironflow-worker.service"]) {
-      // the programs are not where they will be
+      // the programs are not installed on this machine
       const text = read(name).replace(/^ExecStart=\S+/m, "ExecStart=/bin/true")
       terminal.write(name, text)
       const { stderr } = spawnSync("systemd-analyze", ["verify", "--man=no", terminal.pathOf(name)], {
@@ -168,7 +168,7 @@ describe("systemd", () => {
     }
   })
 
-  it("keeps the data for the engine's user alone, and starts it again", () => {
+  it("keeps the data private to the user of the engine, and restarts the engine", () => {
     const { Service } = engineOfUnit
     assert.deepInclude(Service, {
       StateDirectory: ["ironflow"],
@@ -238,7 +238,10 @@ describe("compose", () => {
   })
 })
 
-/** What Kubernetes takes of what is used here: https://kubernetes.io/docs/reference/kubernetes-api. A member that it has not is refused. */
+/**
+ * What Kubernetes accepts of what these files use: https://kubernetes.io/docs/reference/kubernetes-api. Other members are
+ * refused.
+ */
 const kubernetes = () => {
   const name = z.string().regex(/^[a-z0-9]([-a-z0-9]*[a-z0-9])?$/)
   const labels = z.record(z.string(), z.string())

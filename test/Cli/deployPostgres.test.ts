@@ -1,4 +1,4 @@
-/** The files of `deploy/` for several engines on Postgres are valid, and what they start works together. */
+/** The files in `deploy/` for several engines on Postgres are valid, and the engines that they start work together. */
 import fs from "node:fs"
 import path from "node:path"
 import { afterAll, assert, beforeAll, describe, it } from "vitest"
@@ -85,7 +85,7 @@ describe("engines that are started from the manifest", () => {
 })
 
 describe("the manifest for Kubernetes with Postgres", () => {
-  it("follows the API where it differs from the one on a file", () => {
+  it("follows the API where it differs from the manifest for a file", () => {
     const [serviceOnFile, engineOnFile, workersOnFile] = onFile
     assert.deepStrictEqual(service, serviceOnFile)
     assert.deepStrictEqual(workers, workersOnFile)
@@ -141,7 +141,7 @@ describe("the manifest for Kubernetes with Postgres", () => {
 })
 
 describe("compose with Postgres", () => {
-  it("has the services of the one on a file, and a Postgres that starts first", () => {
+  it("has the services of the compose file without it, and Postgres starts first", () => {
     const compared = parse(read("docker-compose.yml"))
     assert.deepStrictEqual(compose.services.worker, compared.services.worker)
     const { environment, healthcheck } = compared.services.engine

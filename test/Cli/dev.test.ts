@@ -1,4 +1,4 @@
-/** `dev`: engine, worker and live lines in one terminal, through changes of the code and sudden death. */
+/** The command `dev`: engine, worker and live lines in one terminal, while the code changes and after a kill. */
 import { existsSync, statSync } from "node:fs"
 import { afterEach, assert, beforeEach, describe, it } from "vitest"
 import { freePort, Terminal, waitForRun } from "./Terminal.ts"
@@ -142,7 +142,7 @@ describe("dev", () => {
     await again.ended
   })
 
-  it("reports a file that does not finish loading", async () => {
+  it("reports a file that never finishes loading", async () => {
     terminal.write("prices.ts", "export const priceOf = await new Promise(() => undefined)\n")
     const running = dev()
     await running.until("./functions.ts is still being loaded")

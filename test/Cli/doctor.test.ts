@@ -1,4 +1,4 @@
-/** `ironflow doctor`, of servers, files and Postgres, as a process of its own. */
+/** The command `doctor` as a process of its own, for servers, files and Postgres. */
 import { chmodSync, copyFileSync, readFileSync, writeFileSync } from "node:fs"
 import { DatabaseSync } from "node:sqlite"
 import { afterAll, assert, beforeAll, describe, it } from "vitest"
@@ -27,12 +27,12 @@ const terminal = new Terminal({ "functions.ts": functions })
 let server: Running
 let env: { readonly IRONFLOW_SERVER_URL: string }
 
-/** A process that is not there any more. */
+/** The id of a process that does not exist. */
 const GONE = 2 ** 22 + 1
 
 const statuses = (checks: ReadonlyArray<Check>) =>
   Object.fromEntries(checks.map(({ name, status }) => [name, status]))
-/** What it prints, whether or not a check fails: the server of the tests does not wait for its disk. */
+/** The checks that it prints, whether or not one fails. One may fail: the server of the tests does not wait for its disk. */
 const examine = async (args: ReadonlyArray<string>, options: RunOptions): Promise<ReadonlyArray<Check>> => {
   const { stderr, stdout } = await terminal.run(["doctor", ...args, "--json"], options)
   if (stdout === "") throw new Error(stderr)
@@ -150,7 +150,7 @@ describe("ironflow doctor", () => {
       assert.include(named(checks, "leftovers").message, `1 file of 4 bytes is left`)
       assert.include(named(checks, "leftovers").message, `tuesday.db.${GONE}-1.partial`)
 
-      // the next backup to that place clears it away, and leaves what another process is making
+      // the next backup to that place deletes the leftover, but not the file that another process is writing
       await terminal.json(["backup", "tuesday.db", "--data", "orders.db"])
       const again = await terminal.json(["doctor", "--data", "orders.db"])
       assert.strictEqual(statuses(again.checks).leftovers, "ok")
@@ -171,7 +171,7 @@ describe("ironflow doctor", () => {
     const torn = await terminal.run(["doctor", "--data", "torn.db"])
     const letter = await terminal.run(["doctor", "--data", "letter.txt"])
     const missing = await terminal.run(["doctor", "--data", "nowhere.db"])
-    const unasked = await terminal.run(["doctor", "--check"], { env })
+    const checkWithoutFile = await terminal.run(["doctor", "--check"], { env })
     copyFileSync(terminal.pathOf("monday.db"), terminal.pathOf("changed.db"))
     const db = new DatabaseSync(terminal.pathOf("changed.db"))
     db.exec("CREATE TABLE more (a); DROP TABLE more")
@@ -189,7 +189,7 @@ describe("ironflow doctor", () => {
     assert.include(restored.stderr, '"changed.db" does not match its checksum')
     assert.match(letter.stdout, /^fail {2}tables +"letter\.txt" cannot be read: file is not a database/m)
     assert.match(missing.stderr, /There is no database "nowhere\.db"/)
-    assert.deepStrictEqual([missing.code, unasked.code], [1, 2])
+    assert.deepStrictEqual([missing.code, checkWithoutFile.code], [1, 2])
   })
 
   it("examines Postgres, with and without tables", { timeout: 90_000 }, async () => {

@@ -1,4 +1,7 @@
-/** `ironflow erase`, with a server that is a process of its own, and may be killed: the files of the database are looked at. */
+/**
+ * The command `erase`, with a server that is a process of its own and may be killed. The tests read the files of the
+ * database.
+ */
 import { readdirSync, readFileSync } from "node:fs"
 import { join } from "node:path"
 import { createClient, createFunction, createWorker, type IronflowClient } from "@ironflow/node"
@@ -42,8 +45,8 @@ afterAll(async () => {
   await terminal[Symbol.asyncDispose]()
 })
 
-/** Emits so many events of a person, and waits until none of their runs is to be taken. */
-const seen = async (email: string, count: number, more: object = {}) => {
+/** Emits `count` events of a person, and waits until all of their runs have ended or wait. */
+const emitSeen = async (email: string, count: number, more: object = {}) => {
   for (let i = 0; i < count; i += 500) {
     const events = Array.from({ length: Math.min(500, count - i) }, () => ({
       event: "user.seen",
@@ -57,14 +60,14 @@ const seen = async (email: string, count: number, more: object = {}) => {
   )
 }
 
-const filesHave = (text: string): ReadonlyArray<string> =>
+const filesWith = (text: string): ReadonlyArray<string> =>
   readdirSync(terminal.folder).filter(
     (file) => file.startsWith("erase.db") && readFileSync(join(terminal.folder, file)).includes(text)
   )
 
-it("counts, refuses without --yes, erases, and has an exit code for each result", async () => {
+it("erase counts, refuses without --yes, erases, and has an exit code for each result", async () => {
   const email = "first-secret@example.com"
-  await seen(email, 3)
+  await emitSeen(email, 3)
   const where = `event.data.email == "${email}"`
   const counted = await run(["erase", "--where", where, "--dry-run"])
   assert.strictEqual(counted.code, 0)
@@ -72,12 +75,12 @@ it("counts, refuses without --yes, erases, and has an exit code for each result"
   const refused = await run(["erase", "--where", where])
   assert.strictEqual(refused.code, 2)
   assert.include(refused.stderr, "--yes")
-  assert.isNotEmpty(filesHave(email))
+  assert.isNotEmpty(filesWith(email))
   const erased = await run(["erase", "--where", where, "--yes"])
   assert.strictEqual(erased.code, 0, erased.stderr)
   assert.include(erased.stdout, "6 items erased: 3 events, 3 runs.")
   assert.include(erased.stdout, "Backups and exports that were made before still have the data.")
-  assert.deepStrictEqual(filesHave(email), [])
+  assert.deepStrictEqual(filesWith(email), [])
   const again = await run(["erase", "--where", where, "--yes"])
   assert.strictEqual(again.code, 4)
   assert.include(again.stdout, "There is nothing of the kind.")
@@ -86,7 +89,7 @@ it("counts, refuses without --yes, erases, and has an exit code for each result"
   assert.match(shown.stdout, /erased +20/)
 })
 
-it("refuses missing, blank and invalid targets", async () => {
+it("erase refuses missing, blank and invalid targets", async () => {
   for (const [args, words] of [
     [[], "Say what to erase"],
     [["--where", ""], "--where is empty"],
@@ -105,7 +108,7 @@ it("refuses missing, blank and invalid targets", async () => {
   }
 })
 
-it("begins nothing when nothing is found, and leaves nothing of what was looked for", async () => {
+it("erase starts nothing when it finds nothing, and leaves the searched values in no file", async () => {
   const secret = "nobody-secret@example.com"
   for (const args of [
     ["--where", `event.data.email == "${secret}"`],
@@ -121,25 +124,25 @@ it("begins nothing when nothing is found, and leaves nothing of what was looked 
     operations.slice(0, 2).map(({ dryRun }) => dryRun),
     [true, true]
   )
-  assert.deepStrictEqual(filesHave(secret), [])
+  assert.deepStrictEqual(filesWith(secret), [])
 })
 
-it("erases nothing while a run is unfinished, unless --cancel is given", async () => {
+it("erase changes nothing while a run is unfinished, unless --cancel is given", async () => {
   const email = "live-secret@example.com"
-  await seen(email, 1, { waits: true })
+  await emitSeen(email, 1, { waits: true })
   const where = `event.data.email == "${email}"`
   const refused = await run(["erase", "--where", where, "--yes"])
   assert.strictEqual(refused.code, 1)
   assert.include(refused.stderr, "goes on, and nothing was erased")
-  assert.isNotEmpty(filesHave(email))
+  assert.isNotEmpty(filesWith(email))
   const erased = await run(["erase", "--where", where, "--cancel", "--yes"])
   assert.strictEqual(erased.code, 0, erased.stderr)
-  assert.deepStrictEqual(filesHave(email), [])
+  assert.deepStrictEqual(filesWith(email), [])
 })
 
-it("continues after a kill of the server, with the same result", { timeout: 180_000 }, async () => {
+it("erase continues after a kill of the server, with the same result", { timeout: 180_000 }, async () => {
   const email = "killed-secret@example.com"
-  await seen(email, 1500)
+  await emitSeen(email, 1500)
   const { id } = await client.erase({ events: { where: `event.data.email == "${email}"` } })
   await vi.waitUntil(async () => (await client.getBulk(id)).done > 0, { timeout: 30_000, interval: 1 })
   server.signal("SIGKILL")
@@ -153,5 +156,5 @@ it("continues after a kill of the server, with the same result", { timeout: 180_
     kinds: { events: 1500, runs: 1500 },
     status: "completed"
   })
-  assert.deepStrictEqual(filesHave(email), [])
+  assert.deepStrictEqual(filesWith(email), [])
 })

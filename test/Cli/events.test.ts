@@ -1,4 +1,4 @@
-/** `events` against a server that is a process of its own. */
+/** The command `events`, with a server that is a process of its own. */
 import { afterAll, assert, beforeAll, it } from "vitest"
 import { freePort, Terminal } from "./Terminal.ts"
 
@@ -68,7 +68,7 @@ it("events are listed, shown and followed", { timeout: 90_000 }, async () => {
   for (const { code } of await Promise.all([all.ended, ofEntity.ended])) assert.strictEqual(code, 0)
 })
 
-it("invalid use is refused", { timeout: 60_000 }, async () => {
+it("invalid use of `events` is refused", { timeout: 60_000 }, async () => {
   for (const [args, code, message] of [
     [["list", "order..x"], 2, 'The name of the events "order..x" is not valid'],
     [["list", "--limit", "0"], 2, "The limit of listEvents must be an integer from 1 to 1000, got 0."],

@@ -18,9 +18,9 @@ import { failureOf } from "../../src/Cli/Failure.ts"
 const folder = mkdtempSync(path.join(os.tmpdir(), "ironflow-exit-"))
 const inFolder = (name: string) => path.join(folder, name)
 const text = inFolder("text.txt")
-/** Whoever opens it waits for a writer. */
+/** A pipe: opening it waits for a writer. */
 const pipe = inFolder("pipe")
-/** A file with a pipe beside it, where the log of a database is. */
+/** A file with a pipe beside it, in the place of its write-ahead log. */
 const piped = inFolder("piped.db")
 let engine: IronflowEngine
 beforeAll(async () => {
@@ -58,7 +58,7 @@ const namesIn = (tree: Tree, before: ReadonlyArray<string> = []): ReadonlyArray<
 }
 const names = namesIn(commands)
 
-/** With a server that has nothing: what follows the name, and the exit code. */
+/** For a server without data: the arguments after the name, and the exit code. */
 const rows: {
   readonly [name: string]: ReadonlyArray<readonly [args: ReadonlyArray<string>, exitCode: number]>
 } = {
@@ -205,7 +205,7 @@ const rows: {
   "config get": [[["none"], 1]],
   "config patch": [[["none", "[]"], 2]],
   "config list": [[[], 0]],
-  // what is not there is not there afterwards either
+  // deleting something that does not exist succeeds
   "config delete": [[["none"], 0]],
   "config watch": [[["none", "--from", "-1"], 2]],
   topics: [[[], 0]],
@@ -221,7 +221,7 @@ const rows: {
   "groups dead-letters": [[["none"], 1]],
   "groups retry": [[["none"], 1]],
   "groups delete": [[["none"], 1]],
-  // its value is on standard input
+  // the value comes from standard input
   "secrets set": [],
   "secrets list": [[[], 0]],
   "secrets delete": [[["NONE"], 1]],

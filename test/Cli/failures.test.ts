@@ -1,4 +1,4 @@
-/** What the command shows of runs that fail: the step, the message, and the user's own line. */
+/** What the command shows of failed runs: the step, the message, and the line in the user's code. */
 import { afterAll, assert, beforeAll, describe, it } from "vitest"
 import { freePort, type Running, Terminal } from "./Terminal.ts"
 
@@ -79,7 +79,7 @@ export const wrapped = on("wrapped", async ({ step }) => {
 })
 `
 
-/** Where in the file the text stands. */
+/** The place of the text in the file. */
 const place = (text: string): string => {
   const line = FUNCTIONS.split("\n").findIndex((one) => one.includes(text)) + 1
   assert.isAbove(line, 0, text)
@@ -145,7 +145,7 @@ describe.each([
     [`at Object.handler ${place('"the dig failed"')}`, `at deep ${place('"too deep"')}`]
   ]
 ])("a run of %s that failed", (id, message, places) => {
-  it("is shown by emit --wait, runs get, runs why and dev with its message and the lines of the user", async () => {
+  it("is shown by emit --wait, runs get, runs why and dev with its message and the lines in the user's code", async () => {
     const emitted = await terminal.run(["emit", `${id}.wanted`, "--wait"], { env })
     const runId = /run_\w+/.exec(emitted.stdout)![0]
     const got = await terminal.run(["runs", "get", runId], { env })
@@ -167,7 +167,7 @@ describe.each([
   })
 })
 
-it("a step's error that is the cause of another is shown once, with the step and its own lines", async () => {
+it("an error of a step that is the cause of another error is shown once, with the step and its own lines", async () => {
   const { stdout } = await terminal.run(["emit", "wrapped.wanted", "--wait"], { env })
 
   const [, failed] = stdout.split("the dig failed\n")
@@ -182,7 +182,7 @@ it("a step's error that is the cause of another is shown once, with the step and
   ])
 })
 
-it("runs why names the step and the error to programs, too", async () => {
+it("the JSON of runs why also names the step and the error", async () => {
   const { stdout } = await terminal.run(["emit", "handler.wanted", "--wait"], { env })
   const outside = await terminal.run(["runs", "why", /run_\w+/.exec(stdout)![0], "--json"], { env })
   const emitted = await terminal.run(["emit", "step.wanted", "--wait"], { env })

@@ -1,4 +1,4 @@
-/** Commands that go on: against a server that restarts under them. */
+/** Commands that keep running while their server restarts. */
 import { createServer } from "node:http"
 import { afterEach, assert, beforeEach, it } from "vitest"
 import { freePort, type Running, Terminal } from "./Terminal.ts"
@@ -16,7 +16,7 @@ afterEach(() => terminal[Symbol.asyncDispose]())
 
 const away = "Trying again until it answers."
 
-it("runs and events are followed over restarts of the server", { timeout: 240_000 }, async () => {
+it("following runs and events continues over restarts of the server", { timeout: 240_000 }, async () => {
   const port = await freePort()
   const env = { IRONFLOW_SERVER_URL: `http://127.0.0.1:${port}` }
   const serve = async (): Promise<Running> => {
@@ -50,7 +50,7 @@ it("runs and events are followed over restarts of the server", { timeout: 240_00
   for (const { code } of await Promise.all([runs.ended, events.ended])) assert.strictEqual(code, 0)
 })
 
-it("a bulk operation is waited for over a restart of the server", { timeout: 240_000 }, async () => {
+it("waiting for a bulk operation continues over a restart of the server", { timeout: 240_000 }, async () => {
   const port = await freePort()
   const operation = {
     id: "bulk_1",

@@ -1,4 +1,4 @@
-/** `groups` against a server that is a process of its own. */
+/** The command `groups`, with a server that is a process of its own. */
 import { on, once } from "node:events"
 import { afterAll, assert, beforeAll, it } from "vitest"
 import { WebSocket } from "ws"
@@ -59,7 +59,7 @@ it(
     assert.include((await run("retry", "menders")).stdout, "has no dead letters")
     socket.close()
 
-    // what is printed is acked, whatever the group says
+    // printed messages are acked, whatever acks the group requires
     while ((await terminal.json(["groups", "get", "printers"], { env })).inFlight > 0);
     const deleted = await run("delete", "printers", "--namespace", "default", "--pattern", "topic:news")
     assert.strictEqual(deleted.stdout, "Consumer group printers is deleted.\n")

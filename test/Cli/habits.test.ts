@@ -1,4 +1,4 @@
-/** What people type and expect without reading first. */
+/** Commands as people type them who have not read the documentation. */
 import { spawn } from "node:child_process"
 import fs from "node:fs"
 import { afterAll, assert, beforeAll, describe, it, vi } from "vitest"
@@ -33,7 +33,7 @@ describe("--data with a folder", () => {
     ["dev", ["dev", "./functions.ts", "--port", "0", "--data", "folder"]],
     ["apikeys create", ["apikeys", "create", "ci", "--data", "folder"]],
     ["verify", ["verify", "./functions.ts", "--data", "folder"]]
-  ])("is said by %s to be a folder, and nothing is made", async (_, args) => {
+  ])("is refused by %s because it is a folder, and no file is made", async (_, args) => {
     fs.mkdirSync(terminal.pathOf("folder"), { recursive: true })
     const before = fs.readdirSync(terminal.folder)
 
@@ -81,7 +81,7 @@ it.each([
   ["org"],
   ["role"],
   ["policy"]
-])("%s is taken for its plural", async (noun) => {
+])("%s is accepted as its plural", async (noun) => {
   const singular = await run(noun, "list")
   const plural = await run(noun === "policy" ? "policies" : `${noun}s`, "list")
 
@@ -108,7 +108,7 @@ it("runs why of a paused run names the command that resumes it", async () => {
 it("the engine that npx has started ends with it", async () => {
   const words = [process.execPath, ...commandArguments(), "serve", "--port", "0", "--json"]
   const serve = words.map((word) => `"${word}"`).join(" ")
-  // npx starts a shell, which starts the command; a signal for npx takes the shell along, and does not reach the command
+  // npx starts a shell, which starts the command; a signal to npx ends the shell, and does not reach the command
   const shell = spawn("sh", ["-c", `${serve}; true`], {
     cwd: terminal.folder,
     env: { ...process.env, npm_command: "exec" },

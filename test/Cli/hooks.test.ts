@@ -1,4 +1,4 @@
-/** `serve --hook` and `onFailure` with processes that are killed: each call and handler still runs, and once. */
+/** `serve --hook` and `onFailure` when processes are killed: each hook is called, and each handler runs once. */
 import type http from "node:http"
 import { type HookCall, verifyHook } from "@ironflow/node"
 import { afterAll, assert, describe, it, vi } from "vitest"
@@ -32,7 +32,7 @@ const terminal = new Terminal({ "functions.ts": functions })
 afterAll(() => terminal[Symbol.asyncDispose]())
 
 describe("serve --hook", () => {
-  it("reaches a hook that was away, and runs its handler once, even when everything was killed in between", async () => {
+  it("reaches a hook that was away, and onFailure runs once, even when all processes were killed in between", async () => {
     const port = await freePort()
     const url = `http://127.0.0.1:${port}`
     const hookPort = await freePort()
@@ -91,20 +91,20 @@ describe("serve --hook", () => {
 
   it.each([
     [
-      "without a secret",
+      "if it has no secret",
       ["--hook", "https://alarms.example.com/"],
       {},
       "--hook needs IRONFLOW_HOOK_SECRET or --hook-secret"
     ],
     [
-      "with a short one",
+      "if its secret is short",
       ["--hook", "https://alarms.example.com/", "--hook-secret", "abc"],
       {},
       "at least 16 characters"
     ],
-    ["without a URL", ["--hook-on", "run.failed"], {}, "go with --hook URL"],
+    ["if it has no URL", ["--hook-on", "run.failed"], {}, "go with --hook URL"],
     [
-      "with what is no URL",
+      "if its URL is invalid",
       [],
       { IRONFLOW_HOOK_URL: "alarms", IRONFLOW_HOOK_SECRET: SECRET },
       "is not the URL of an endpoint"

@@ -1,4 +1,4 @@
-/** `ironflow projections` against real processes, some of which are killed. */
+/** The command `projections`, with real processes, some of which are killed. */
 import { afterAll, assert, beforeAll, describe, it } from "vitest"
 import { freePort, type Running, Terminal } from "./Terminal.ts"
 
@@ -28,7 +28,7 @@ const serve = async (): Promise<Running> => {
   await started.until("Ironflow listens at")
   return started
 }
-const hire = async (): Promise<Running> => {
+const startWorker = async (): Promise<Running> => {
   const started = terminal.start(["worker", "projections.ts"], { env })
   await started.until("runs totals for")
   return started
@@ -43,7 +43,7 @@ beforeAll(async () => {
   port = await freePort()
   env = { IRONFLOW_SERVER_URL: `http://127.0.0.1:${port}` }
   server = await serve()
-  worker = await hire()
+  worker = await startWorker()
 }, 60_000)
 afterAll(() => terminal[Symbol.asyncDispose]())
 
@@ -77,7 +77,7 @@ describe("ironflow projections", { timeout: 60_000 }, () => {
 
     worker.signal("SIGKILL")
     await worker.ended
-    worker = await hire()
+    worker = await startWorker()
     assert.deepStrictEqual((await ask("get", "totals", "--after", String(await emit({})))).state, {
       orders: 4
     })

@@ -1,4 +1,4 @@
-/** `functions register` and its siblings, against a server and an app that are processes of their own. */
+/** `functions register` and related commands, with a server and an app that are processes of their own. */
 import { afterAll, assert, beforeAll, describe, it } from "vitest"
 import { freePort, type Running, Terminal, waitForRun } from "./Terminal.ts"
 
@@ -50,7 +50,7 @@ describe("push endpoints", () => {
     running.signal("SIGKILL")
   })
 
-  it("that cannot be reached are an error with the reason", async () => {
+  it("that cannot be reached give an error with the reason", async () => {
     const port = await freePort()
     const ended = await terminal.run(["functions", "register", `http://127.0.0.1:${port}/`], { env })
 

@@ -1,4 +1,4 @@
-/** `runs list` against a server that is a process of its own: each filter, page after page, and what comes later. */
+/** `runs list`, with a server that is a process of its own: each filter, page after page, and following new runs. */
 import { createServer } from "node:http"
 import type { AddressInfo } from "node:net"
 import { createClient, createFunction, createWorker } from "@ironflow/node"
@@ -24,7 +24,7 @@ const terminal = new Terminal()
 let env: { readonly IRONFLOW_SERVER_URL: string }
 let worker: ReturnType<typeof createWorker>
 let working: Promise<void>
-/** Runs of `charge`, by the order. */
+/** The runs of `charge`, by order. */
 const runOf: { [orderId: string]: string } = {}
 let between = ""
 
@@ -53,7 +53,7 @@ beforeAll(async () => {
   await emit("order.placed", "o-2", 200, "key-2")
   await client.waitForRun(runOf["o-2"]!)
   between = new Date().toISOString()
-  // the next one is created later
+  // the next run must be created later
   await vi.waitUntil(() => new Date().toISOString() > between)
   await emit("order.changed", "o-3", 7)
   await client.streams.append("order-4", {
@@ -212,7 +212,7 @@ it("new matching runs are followed", { timeout: 60_000 }, async () => {
   await failed.until(`${declined[0]}  charge  failed`)
 
   assert.notInclude(failed.output(), changed[0])
-  // each once, the oldest first
+  // each run once, oldest first
   const ids = ofEvent
     .output()
     .trim()
@@ -223,7 +223,7 @@ it("new matching runs are followed", { timeout: 60_000 }, async () => {
   for (const { code } of await Promise.all([failed.ended, ofEvent.ended])) assert.strictEqual(code, 0)
 })
 
-it("invalid use is refused", { timeout: 60_000 }, async () => {
+it("invalid use of `runs list` is refused", { timeout: 60_000 }, async () => {
   for (const [args, message] of [
     [["--where", "event.data.amount >"], "Invalid CEL expression"],
     [

@@ -1,4 +1,4 @@
-/** `serve`, `worker` and the commands that look at them and steer, as processes of their own. */
+/** `serve`, `worker` and the commands that show and steer runs, as processes of their own. */
 import { randomBytes } from "node:crypto"
 import { rmSync } from "node:fs"
 import path from "node:path"
@@ -80,7 +80,7 @@ const emit = async (event: string, data: unknown): Promise<string> =>
   (await json("emit", event, JSON.stringify(data))).runIds[0]
 
 describe.concurrent("emit", () => {
-  it("waits for the runs and prints what they returned", async () => {
+  it("waits for the runs and prints their outputs", async () => {
     const { code, stdout } = await run("emit", "order.placed", '{"orderId":"o-1"}', "--wait")
 
     assert.strictEqual(code, 0)
@@ -90,7 +90,7 @@ describe.concurrent("emit", () => {
     )
   })
 
-  it("reads data from standard input, and emits once with one idempotency key", async () => {
+  it("reads data from standard input, and emits once for one idempotency key", async () => {
     const args = ["emit", "order.placed", "-", "--idempotency-key", "o-2"]
     const first = await terminal.json(args, { env, input: '{"orderId":"o-2"}' })
     const second = await terminal.json(args, { env, input: '{"orderId":"o-2"}' })
@@ -301,7 +301,7 @@ describe.concurrent("serve", () => {
     assert.strictEqual(JSON.parse(sameData.stderr).error.code, "STORE_LOCKED")
   })
 
-  it("stores no secret without a master key, and ends well at SIGTERM", async () => {
+  it("stores no secret without a master key, and ends with exit code 0 at SIGTERM", async () => {
     const keyless = terminal.start(["serve", "--port", "0", "--data", "keyless.db", "--json"])
     const { url } = JSON.parse(await keyless.until("\n"))
 
@@ -339,7 +339,7 @@ describe("emit --wait that ends before the run", () => {
   })
 })
 
-// one after the other: they run the same function
+// one after another, because they run the same function
 describe("worker", () => {
   it("lets a running step end at the first signal", async () => {
     const worker = terminal.start(["worker", "slow.ts"], { env })
@@ -389,7 +389,7 @@ describe("worker", () => {
   })
 })
 
-describe("serve whose database another engine takes over", () => {
+describe("serve, when another engine takes over its database,", () => {
   it("ends by itself with an error, even while it has nothing to do", async () => {
     const args = ["serve", "--port", "0", "--data", "taken.db"]
     const first = terminal.start(args)

@@ -1,4 +1,4 @@
-/** `kv` and `config`, as processes of their own beside a server. */
+/** The commands `kv` and `config` as processes of their own, beside a server. */
 import { afterAll, assert, beforeAll, describe, it } from "vitest"
 import { freePort, Terminal } from "./Terminal.ts"
 
@@ -50,7 +50,7 @@ describe.concurrent("kv", () => {
     assert.strictEqual(gone.code, 1)
     assert.include(gone.stderr, 'bucket "carts" has no value for "c-1"')
 
-    // the history of d-1 stays for a day
+    // the marker of the deleted key d-1 stays for a day
     assert.match((await run("kv", "buckets")).stdout, /^carts +0 +8 +5 +3600s /m)
     assert.strictEqual(
       (await run("kv", "delete-bucket", "carts")).stdout,

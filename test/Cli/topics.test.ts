@@ -1,4 +1,4 @@
-/** `topics`, `publish` and `subscribe` against a server that is a process of its own. */
+/** `topics`, `publish` and `subscribe`, with a server that is a process of its own. */
 import { afterAll, assert, beforeAll, it } from "vitest"
 import { freePort, Terminal } from "./Terminal.ts"
 
@@ -45,7 +45,7 @@ it("messages are published, counted, and printed as they arrive", { timeout: 60_
   for (const running of [plain, member]) running.signal("SIGINT")
   await Promise.all([plain.ended, member.ended])
 
-  // the group remembers what its member has printed
+  // the group knows what its member has printed, and continues after it
   const next = terminal.start(["subscribe", "topic:news", "--group", "printers", "--json"], { env })
   await terminal.json(["publish", "news", '{"i":3}'], { env })
   const later = await next.until(/"i":3.*\n/)
@@ -54,7 +54,7 @@ it("messages are published, counted, and printed as they arrive", { timeout: 60_
   await next.ended
 })
 
-it("invalid use is refused", { timeout: 60_000 }, async () => {
+it("invalid use of `topics`, `publish` and `subscribe` is refused", { timeout: 60_000 }, async () => {
   for (const args of [
     ["subscribe", "events:a..b"],
     ["subscribe", "topic:news", "--filter", "event.data.("],
@@ -67,9 +67,9 @@ it("invalid use is refused", { timeout: 60_000 }, async () => {
   }
 })
 
-it("a subscription ends cleanly when nobody reads its output any more", { timeout: 60_000 }, async () => {
+it("a subscription ends cleanly when its output is no longer read", { timeout: 60_000 }, async () => {
   const subscription = terminal.start(["subscribe", "topic:weather", "--json"], { env })
-  // it hears of what is published from when it has subscribed
+  // messages arrive from the moment when it has subscribed
   while (!subscription.output().includes("sun")) {
     await terminal.json(["publish", "weather", '{"sun":true}'], { env })
   }

@@ -1,4 +1,4 @@
-/** Where the spans of a command are exported. */
+/** To which receiver the spans of a command are sent. */
 import { once } from "node:events"
 import http from "node:http"
 import type { AddressInfo } from "node:net"
@@ -15,7 +15,7 @@ const traced = Effect.scoped(Effect.provide(Effect.withSpan(Effect.void, "weigh"
 it.each([
   ["OTEL_EXPORTER_OTLP_ENDPOINT", ""],
   ["OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "/v1/traces"]
-])("goes to the receiver that %s names", async (variable, path) => {
+])("a span goes to the receiver that %s names", async (variable, path) => {
   const server = http.createServer()
   server.listen(0, "127.0.0.1")
   await once(server, "listening")
@@ -37,7 +37,7 @@ it.each([
   expect(text).toContain('"weigh"')
 })
 
-/** A server that takes connections and requests, and answers none. */
+/** A server that accepts connections and requests, and answers none. */
 const silent = async () => {
   const server = http.createServer(() => undefined)
   server.listen(0, "127.0.0.1")
@@ -50,45 +50,48 @@ const silent = async () => {
 }
 
 it.each([
-  ["takes requests and never answers", silent, /has not answered for 5 s/],
+  ["accepts requests and never answers", silent, /has not answered for 5 s/],
   ["refuses connections", async () => ({ url: "http://127.0.0.1:1", close: () => undefined }), /./]
-])("to a receiver that %s holds nothing up, is bounded, and is said once", async (_, start, why) => {
-  const receiver = await start()
-  vi.stubEnv("OTEL_EXPORTER_OTLP_ENDPOINT", receiver.url)
-  vi.stubEnv("OTEL_BSP_SCHEDULE_DELAY", "50")
-  const said: Array<string> = []
-  const logger = Logger.make(
-    ({ cause, message }) => void said.push(`${String(message)} ${Cause.pretty(cause)}`)
-  )
-  const spans = (count: number) =>
-    Effect.forEach(Array.from({ length: count }), () => Effect.withSpan(Effect.void, "weigh"), {
-      discard: true
-    })
+])(
+  "sending spans to a receiver that %s delays nothing, needs little memory, and logs the problem once",
+  async (_, start, why) => {
+    const receiver = await start()
+    vi.stubEnv("OTEL_EXPORTER_OTLP_ENDPOINT", receiver.url)
+    vi.stubEnv("OTEL_BSP_SCHEDULE_DELAY", "50")
+    const logged: Array<string> = []
+    const logger = Logger.make(
+      ({ cause, message }) => void logged.push(`${String(message)} ${Cause.pretty(cause)}`)
+    )
+    const spans = (count: number) =>
+      Effect.forEach(Array.from({ length: count }), () => Effect.withSpan(Effect.void, "weigh"), {
+        discard: true
+      })
 
-  await Effect.gen(function* () {
-    // some work while nobody knows that it is away
-    while (said.length === 0) {
-      yield* spans(100)
-      yield* Effect.promise(() => new Promise((resolve) => setImmediate(resolve)))
-    }
-    const before = process.memoryUsage().heapUsed
-    yield* spans(200_000)
-    // each of them is about a kilobyte
-    expect(process.memoryUsage().heapUsed - before).toBeLessThan(128 * 1024 * 1024)
-  }).pipe(
-    Effect.provide(layerTraces),
-    Effect.provide(Logger.layer([logger])),
-    Effect.scoped,
-    Effect.runPromise
-  )
+    await Effect.gen(function* () {
+      // spans are made until the command notices that the receiver is away
+      while (logged.length === 0) {
+        yield* spans(100)
+        yield* Effect.promise(() => new Promise((resolve) => setImmediate(resolve)))
+      }
+      const before = process.memoryUsage().heapUsed
+      yield* spans(200_000)
+      // each span is about a kilobyte
+      expect(process.memoryUsage().heapUsed - before).toBeLessThan(128 * 1024 * 1024)
+    }).pipe(
+      Effect.provide(layerTraces),
+      Effect.provide(Logger.layer([logger])),
+      Effect.scoped,
+      Effect.runPromise
+    )
 
-  expect(said).toHaveLength(1)
-  expect(said[0]).toContain("Traces cannot be sent to")
-  expect(said[0]).toMatch(why)
-  receiver.close()
-})
+    expect(logged).toHaveLength(1)
+    expect(logged[0]).toContain("Traces cannot be sent to")
+    expect(logged[0]).toMatch(why)
+    receiver.close()
+  }
+)
 
-it("are not exported when that is turned off", async () => {
+it("spans are not sent when that is turned off", async () => {
   vi.stubEnv("OTEL_EXPORTER_OTLP_ENDPOINT", "http://127.0.0.1:1")
   vi.stubEnv("OTEL_TRACES_EXPORTER", "none")
 

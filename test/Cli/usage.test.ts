@@ -1,4 +1,4 @@
-/** The help of the command, and its errors for wrong use. */
+/** The help of the command, and its errors for invalid use. */
 import fs from "node:fs"
 import path from "node:path"
 import { afterAll, assert, describe, it } from "vitest"
@@ -46,7 +46,7 @@ describe("help", () => {
     ["runs list", "--status", "--cursor", "20 by default"],
     ["streams append", "--expected-version", "STREAM_EXISTS"],
     ["secrets set", "standard input", "--json"]
-  ] as const)("of %s names what it takes", async ([name, ...words]) => {
+  ] as const)("of %s names its arguments and flags", async ([name, ...words]) => {
     const { code, stdout } = await terminal.run([...name.split(" "), "--help"])
 
     assert.strictEqual(code, 0)
@@ -54,7 +54,7 @@ describe("help", () => {
     assert.notInclude(stdout, "supervised")
   })
 
-  it("completes commands in the shell", async () => {
+  it("contains completions for the shell", async () => {
     const { code, stdout } = await terminal.run(["--completions", "bash"])
 
     assert.strictEqual(code, 0)
@@ -62,7 +62,7 @@ describe("help", () => {
   })
 })
 
-describe("a wrong use ends with 2 and one line", () => {
+describe("invalid use ends with exit code 2 and one line", () => {
   it.concurrent.for([
     [["frobnicate"], 'Unknown subcommand "frobnicate"'],
     [["runs", "lists"], "Did you mean this? list"],
@@ -127,8 +127,8 @@ describe("a wrong use ends with 2 and one line", () => {
   })
 })
 
-describe("a failure ends with 1 and one line", () => {
-  it("when there is no server, at once", async () => {
+describe("a failure ends with exit code 1 and one line", () => {
+  it("when there is no server, without waiting", async () => {
     const url = `http://127.0.0.1:${await freePort()}`
 
     const { code, stderr } = await terminal.run(["runs", "list", "--server-url", url])
@@ -162,7 +162,7 @@ describe("a failure ends with 1 and one line", () => {
   })
 })
 
-it("no flag takes a blank text, but the condition that a policy loses", () => {
+it("no flag accepts a blank text, except the condition of a policy, which it removes", () => {
   const folder = path.join(import.meta.dirname, "../../src/Cli")
   const plain = fs
     .readdirSync(folder)

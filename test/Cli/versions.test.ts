@@ -1,4 +1,7 @@
-/** Two versions of a worker side by side, each a process of its own, one of which is killed; and the commands that steer functions. */
+/**
+ * Two versions of a worker at the same time, each a process of its own, one of which is killed; and the commands that steer
+ * functions.
+ */
 import { createClient, type IronflowClient } from "@ironflow/node"
 import { afterAll, assert, beforeAll, expect, it, vi } from "vitest"
 import { freePort, Terminal } from "./Terminal.ts"
@@ -29,7 +32,7 @@ const startWorker = async (version: string) => {
   await worker.until(`Worker w-${version} runs`)
   return worker
 }
-// not by the command: each call of it is a process that starts
+// with the client, not the command, which would start a process for each call
 const reaches = (runId: string, code: string) =>
   vi.waitFor(async () => assert.strictEqual((await client.explain(runId)).code, code), {
     timeout: 40_000,
@@ -51,7 +54,7 @@ afterAll(async () => {
 })
 
 it(
-  "a run stays with its version; when its worker was killed it waits, and can be moved, paused and forked",
+  "a run stays with its version; when the worker is killed, the run waits and can be moved, paused and forked",
   { timeout: 600_000 },
   async () => {
     const one = await startWorker("1")

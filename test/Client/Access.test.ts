@@ -28,7 +28,7 @@ const over = (apiKey: string): IronflowClient => {
   return client
 }
 
-/** A client in the process, which needs no key, or one over HTTP with that of an admin. */
+/** A client in the process, which needs no key, or a client over HTTP with the key of an admin. */
 const connections: Record<string, () => Promise<IronflowClient>> = {
   "in process": async () => engine.client,
   "over HTTP": async () => over((await engine.client.apiKeys.create({ name: "admin" })).secret)
@@ -60,7 +60,7 @@ describe.each(Object.entries(connections))("%s", (_name, open) => {
     assert.strictEqual(await codeOf(apiKeys.get(made.id)), "API_KEY_NOT_FOUND")
   })
 
-  it("organizations, roles and policies go together", async () => {
+  it("organizations, roles and policies work together", async () => {
     const { apiKeys, orgs, policies, roles } = await open()
 
     const org = await orgs.create({ name: "Acme" })
@@ -100,7 +100,7 @@ describe.each(Object.entries(connections))("%s", (_name, open) => {
     assert.strictEqual(await codeOf(orgs.get("org_none")), "ORG_NOT_FOUND")
   })
 
-  it("secrets go in and stay there", async () => {
+  it("secrets are stored, and their values are never returned", async () => {
     const { secrets } = await open()
 
     const info = await secrets.set("STRIPE_KEY", "sk_live_1")

@@ -41,7 +41,7 @@ const scripted = async (onSocket: (socket: WebSocket) => void) => {
   return { client, sockets, requests: () => requests }
 }
 
-/** Makes the calls that it takes, by HTTP. */
+/** Makes enough calls over HTTP for the client to open its channel, and waits for the channel. */
 const untilOpen = async (client: IronflowClient, sockets: WebSocketServer): Promise<void> => {
   for (let i = 0; i < 4; i++) await client.health()
   await vi.waitFor(() => assert.strictEqual(sockets.clients.size, 1), { timeout: 5000 })
@@ -57,7 +57,7 @@ const answerAll = (socket: WebSocket): void => {
 describe("a client's channel", () => {
   it("is not used where the runtime hides its socket: calls go by HTTP", async () => {
     const emit = WebSocket.prototype.emit
-    // what Bun puts in the place of `ws` does this
+    // Bun's replacement of `ws` behaves like this
     const emitted = vi.spyOn(WebSocket.prototype, "emit").mockImplementation(function (
       this: WebSocket,
       name: string | symbol,
@@ -109,7 +109,7 @@ describe("a client's channel", () => {
     assert.strictEqual(await client.health(), "ok")
   })
 
-  it("retries calls that may be repeated", async () => {
+  it("lets the client repeat calls that may be repeated", async () => {
     let broken = 0
     const { client, sockets } = await scripted((socket) => {
       socket.on("message", () => {
@@ -129,7 +129,7 @@ describe("a client's channel", () => {
     await untilOpen(client, sockets)
     const before = requests()
 
-    // one goes that way, hears nothing for its 2 seconds, and leaves it to HTTP
+    // one call uses the channel and gets no answer for 2 seconds, so the client returns to HTTP
     await Promise.allSettled([client.health(), client.health()])
 
     await vi.waitFor(() => assert.strictEqual(sockets.clients.size, 0), { timeout: 4000 })
@@ -185,7 +185,7 @@ describe("a client's channel", () => {
     assert.strictEqual(upgrades, 0)
   })
 
-  it("comes back with the engine after a restart", async () => {
+  it("is opened again after a restart of the engine", async () => {
     const server = await EngineServer.start()
     cleanups.push(() => server[Symbol.asyncDispose]())
     await using client = createClient({ serverUrl: server.url, retry: { connectionDelayMs: 20 } })
@@ -200,7 +200,7 @@ describe("a client's channel", () => {
     assert.match(eventId, /^evt_/)
   })
 
-  it("repeats once the calls that the engine had not accepted when it stopped", async () => {
+  it("lets the client repeat, once, the calls that the engine had not accepted when it stopped", async () => {
     const server = await EngineServer.start()
     cleanups.push(() => server[Symbol.asyncDispose]())
     await using client = createClient({
@@ -224,7 +224,7 @@ describe("a client's channel", () => {
     assert.strictEqual(version, emits.length)
   })
 
-  it("carries small calls, and leaves large ones to HTTP", async () => {
+  it("carries small calls, and large calls use HTTP", async () => {
     await using engine = await startEngine({ maxBodyBytes: 8 * 1024 * 1024 })
     await using client = createClient({ serverUrl: engine.url })
     for (let i = 0; i < 20; i++) await client.health()
@@ -237,7 +237,7 @@ describe("a client's channel", () => {
     assert.strictEqual(await client.health(), "ok")
   })
 
-  it("does not keep a process alive that has nothing more to do", async () => {
+  it("does not keep a process alive that has nothing else to do", async () => {
     await using engine = await startEngine()
     const program = `
       const { createClient } = await import("@ironflow/node")

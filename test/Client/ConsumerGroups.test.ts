@@ -1,4 +1,4 @@
-/** Consumer groups through the client: in the process of the engine, over HTTP, and on servers of others. */
+/** Consumer groups through the client: in the process of the engine, over HTTP, and on legacy servers. */
 import {
   type ConsumerGroupConfig,
   ConsumerGroupExistsError,
@@ -64,7 +64,7 @@ describe.each([
   ["in process", () => engine.client],
   ["over HTTP", () => overHttp]
 ] as const)("%s", (_, open) => {
-  it("a group is created, looked at, updated, paused, resumed and deleted", async () => {
+  it("a group is created, read, updated, paused, resumed and deleted", async () => {
     const { consumerGroups } = open()
     await consumerGroups.create({ ...printers, maxInflight: 5, filter: "event.data.i > 1" })
     const updated = await consumerGroups.update("printers", {
@@ -81,7 +81,7 @@ describe.each([
     assert.deepStrictEqual(await consumerGroups.list(), [])
   })
 
-  it("each invalid operation has the error of its class", async () => {
+  it("each invalid operation rejects with an error of its class", async () => {
     const { consumerGroups } = open()
     const unknown = await rejection(consumerGroups.get("nobody"))
     assert.instanceOf(unknown, ConsumerGroupNotFoundError)
@@ -92,7 +92,7 @@ describe.each([
     const ambiguous = await rejection(consumerGroups.pause("printers"))
     assert.instanceOf(ambiguous, ValidationError)
     assert.deepStrictEqual(ambiguous.details, { patterns: ["topic:news", "topic:other"] })
-    // what the types would not let through
+    // the types refuse some of these
     for (const bad of [undefined, {}, { name: 5, pattern: "a" }]) {
       assert.instanceOf(await rejection(consumerGroups.create(bad as ConsumerGroupConfig)), ValidationError)
     }
@@ -131,14 +131,14 @@ it("a subscription whose group is deleted ends, and is not renewed with the next
 
   assert.deepInclude(errors[0], { code: "CONSUMER_GROUP_DELETED", retrying: false })
   await engine.client.publish("news", { i: 1 })
-  // the pattern is free again, which it is not while a subscription of it is active
+  // a pattern can be subscribed to again once its subscription has ended
   const again = await sub.subscribe("topic:news", options)
   await engine.client.publish("news", { i: 2 })
   await vi.waitFor(() => assert.deepStrictEqual(seen, [2]))
   await again.ack(again.lastEvent!.eventId!)
 })
 
-it("answers of legacy servers are understood: enum names, absent fields, pages", async () => {
+it("answers of legacy servers are read: enum names, absent fields, pages", async () => {
   const group = {
     id: "7d9",
     namespace: "default",

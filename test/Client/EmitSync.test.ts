@@ -1,4 +1,4 @@
-/** Emitting and waiting in one call, in process and over HTTP. */
+/** Emitting an event and waiting for its runs in one call, in the process and over HTTP. */
 import { afterAll, assert, beforeAll, describe, it } from "vitest"
 import {
   createClient,
@@ -55,7 +55,7 @@ describe.each<[string, () => IronflowClient]>([
   ["in process", () => engine.client],
   ["over HTTP", () => remote]
 ])("emitSync %s", (_, client) => {
-  it("resolves to what the run returned", async () => {
+  it("resolves to the output of the run", async () => {
     const result = await client().emitSync("order.placed", { orderId: "o-1" })
 
     assert.deepStrictEqual(result.output, { receipt: "r-o-1" })
@@ -72,7 +72,7 @@ describe.each<[string, () => IronflowClient]>([
     assert.deepStrictEqual(await client().emitSync("order.placed", { orderId: "o-1" }, options), first)
   })
 
-  it("rejects as the run ended", async () => {
+  it("rejects with the error of the run", async () => {
     const error = await failureOf(client().emitSync("order.doubtful", {}))
 
     assert.instanceOf(error, RunFailedError)
@@ -92,14 +92,14 @@ describe.each<[string, () => IronflowClient]>([
     assert.instanceOf(await waiting, RunCancelledError)
   })
 
-  it("gives up at its timeout and says that the run goes on", async () => {
+  it("gives up at its timeout and says that the run continues", async () => {
     const error = await failureOf(client().emitSync("order.held", {}, { timeout: 50 }))
 
     assert.instanceOf(error, TimeoutError)
     assert.match(String(error), /goes on/)
   })
 
-  it("says when nothing was started", async () => {
+  it("reports an event that started no run", async () => {
     const error = await failureOf(client().emitSync("order.unknown", {}))
 
     assert.instanceOf(error, IronflowError)

@@ -1,4 +1,4 @@
-/** An engine with its HTTP server, as another process would have it: what tests talk to over loopback. */
+/** An engine with its HTTP server, which tests call over loopback as if it were another process. */
 import { mkdtempSync, rmSync } from "node:fs"
 import { tmpdir } from "node:os"
 import { join } from "node:path"

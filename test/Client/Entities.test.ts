@@ -1,4 +1,4 @@
-/** The streams of a defined entity: events are typed, encoded and decoded, and what does not fit says where. */
+/** Streams of a defined entity: events are typed, encoded and decoded, and an error says where data does not fit. */
 import {
   createClient,
   createEventDefinitionRegistry,
@@ -82,19 +82,19 @@ describe("an entity", () => {
     ["no type", { events }, /entity type/],
     ["no events", { type: "order", events: [] }, /`events` must be an array of at least one/],
     [
-      "a name for an event",
+      "a name instead of an event",
       { type: "order", events: ["item.added"] },
       /`events\[0\]` must be the definition/
     ],
     [
-      "an event without schema",
+      "an event without a schema",
       { type: "order", events: [defineEvent({ name: "a", version: 1 })] },
       /with a schema/
     ],
     ["an event twice", { type: "order", events: [ItemAdded, ItemAdded] }, /"item.added" is there twice/],
-    ["a state without evolve", { type: "order", events, initialState: () => 0 }, /give both or neither/],
+    ["a state without `evolve`", { type: "order", events, initialState: () => 0 }, /give both or neither/],
     [
-      "a snapshot without state",
+      "a snapshot without a state",
       { type: "order", events, snapshot: Schema.Int },
       /`snapshot` keeps the state/
     ],
@@ -143,7 +143,7 @@ describe.each(["in process", "over HTTP"])("streams.of() %s", (where) => {
       state: { items: 5, newest: at, codes: ["SPRING"] },
       entityVersion: 3
     })
-    // what is stored is what the schemas write
+    // stored data is in the encoding of the schemas
     const stored = await client.streams.read("order-1")
     assert.deepStrictEqual(stored.events[0]?.data, { sku: "ABC", qty: 2, at: at.toISOString() })
     assert.strictEqual((await client.streams.getInfo("order-1")).entityType, "order")
@@ -154,7 +154,7 @@ describe.each(["in process", "over HTTP"])("streams.of() %s", (where) => {
     assert.deepStrictEqual([entityVersion, state.items], [0, 0])
   })
 
-  it("lets one of two writers with the same state win", async () => {
+  it("lets one of two writers with the same state succeed", async () => {
     const orders = client.streams.of(Order)
     const { entityVersion } = await orders.state("order-1")
 
@@ -167,7 +167,7 @@ describe.each(["in process", "over HTTP"])("streams.of() %s", (where) => {
     assert.strictEqual((await orders.read("order-1")).totalCount, 1)
   })
 
-  it("begins with the newest snapshot, unless it is told not to", async () => {
+  it("begins with the newest snapshot, unless an option says otherwise", async () => {
     const orders = client.streams.of(Order)
     await orders.appendAll("order-1", [added(1), added(1)])
     const state = { items: 100, newest: at, codes: [] }
@@ -193,9 +193,9 @@ describe.each(["in process", "over HTTP"])("streams.of() %s", (where) => {
   it("refuses to append an event that does not fit its schema, and stores nothing", async () => {
     const orders = client.streams.of(Order)
     const calls = [
-      // @ts-expect-error -- a text is no quantity
+      // @ts-expect-error -- a text is not a quantity
       () => orders.append("order-1", { name: "item.added", data: { sku: "ABC", qty: "2", at } }),
-      // @ts-expect-error -- a text is no quantity
+      // @ts-expect-error -- a text is not a quantity
       () => orders.appendAll("order-1", [added(1), { name: "item.added", data: { sku: "A", qty: "2", at } }])
     ]
     for (const call of calls) {
@@ -213,7 +213,7 @@ describe.each(["in process", "over HTTP"])("streams.of() %s", (where) => {
     assert.strictEqual((await orders.read("order-1")).totalCount, 0)
   })
 
-  it("names the event of a stream that does not fit its schema", async () => {
+  it("names the event that does not fit its schema", async () => {
     const orders = client.streams.of(Order)
     await orders.append("order-1", added(1))
     const entityType = "order"
@@ -221,22 +221,22 @@ describe.each(["in process", "over HTTP"])("streams.of() %s", (where) => {
     await client.streams.append("order-2", { name: "voucher.used", data: 5, entityType })
     await client.streams.append("order-3", { name: "item.lost", entityType })
 
-    const misfit = await rejected(orders.read("order-1"))
-    assert.instanceOf(misfit, StreamSchemaError)
-    assert.deepInclude(misfit, {
+    const mismatch = await rejected(orders.read("order-1"))
+    assert.instanceOf(mismatch, StreamSchemaError)
+    assert.deepInclude(mismatch, {
       entityId: "order-1",
       event: "item.added",
       entityVersion: 2,
       retryable: false
     })
-    assert.match(misfit.message, /^Event "item.added" at version 2 of entity "order-1" .*qty: /)
+    assert.match(mismatch.message, /^Event "item.added" at version 2 of entity "order-1" .*qty: /)
     const old = await rejected(orders.state("order-2"))
     assert.match(String(old), /it was appended as version 1, and the definition is of version 2/)
     const unknown = await rejected(orders.read("order-3"))
     assert.match(String(unknown), /Event "item.lost" at version 1 of entity "order-3" .*no such event/)
   })
 
-  it("reads old events in the version of the definition when the client knows how", async () => {
+  it("reads old events in the version of the definition when the client has the upcasters", async () => {
     const eventDefinitions = createEventDefinitionRegistry()
     eventDefinitions.register(defineEvent({ name: "voucher.used", version: 1 }))
     eventDefinitions.register(
@@ -255,7 +255,7 @@ describe.each(["in process", "over HTTP"])("streams.of() %s", (where) => {
     await events.append("order-1", added(1))
     // @ts-expect-error -- without `evolve` there is no state
     assert.match(String(await rejected(events.state("order-1"))), /has no `evolve`/)
-    // @ts-expect-error -- without `snapshot` there is none
+    // @ts-expect-error -- without `snapshot` there is no snapshot
     assert.match(String(await rejected(events.getSnapshot("order-1"))), /has no `snapshot`/)
   })
 })
@@ -298,7 +298,7 @@ const apis = {
 }
 
 describe.each(["Promise", "Effect"] as const)("step.tx of the %s API with an entity", (api) => {
-  it.each(["in process", "over HTTP"])("appends what fits, all or nothing, %s", async (where) => {
+  it.each(["in process", "over HTTP"])("appends events that fit, all or none, %s", async (where) => {
     await using engine = await startEngine({ filename: ":memory:", logger: false, listen: { port: 0 } })
     const worker =
       where === "in process"
@@ -337,7 +337,7 @@ describe.each([
   ["in process", inProcess],
   ["over HTTP", overHttp]
 ])("the service of streams %s", (_, layer) => {
-  it("appends, reads, folds and fails by the definition of an entity", () =>
+  it("appends, reads, folds and fails according to the definition of an entity", () =>
     Effect.gen(function* () {
       const streams = yield* Streams.Streams
       const Basket = Entity.define({
@@ -357,12 +357,12 @@ describe.each([
       assert.deepStrictEqual(yield* baskets.state("basket-1"), { state: 3, entityVersion: 2 })
 
       const wrong = { name: "item.added", data: { sku: "ABC", qty: "1", at } } as const
-      // @ts-expect-error -- a text is no quantity
+      // @ts-expect-error -- a text is not a quantity
       const refused = yield* Effect.flip(baskets.append("basket-1", wrong))
       assert.instanceOf(refused, StreamSchemaError)
       yield* streams.append("basket-1", { name: "item.added", data: 5, entityType: "basket" })
-      const misfit = yield* Effect.flip(baskets.state("basket-1"))
-      expectTypeOf<Errors.StreamSchemaError>().toExtend<typeof misfit>()
-      assert.deepInclude(misfit, { entityId: "basket-1", event: "item.added", entityVersion: 3 })
+      const mismatch = yield* Effect.flip(baskets.state("basket-1"))
+      expectTypeOf<Errors.StreamSchemaError>().toExtend<typeof mismatch>()
+      assert.deepInclude(mismatch, { entityId: "basket-1", event: "item.added", entityVersion: 3 })
     }).pipe(Effect.provide(layer), Effect.scoped, Effect.runPromise))
 })

@@ -22,7 +22,7 @@ const rejection = async (promise: Promise<unknown>): Promise<any> => {
   return assert.fail("expected a rejection")
 }
 
-/** A client of a server that follows a script. */
+/** A client whose server follows a script. */
 const scripted = async (script: Script | Reply) => {
   const server = await ScriptedServer.start(typeof script === "function" ? script : () => script)
   const client = createClient({ serverUrl: server.url, apiKey: "key-1", environment: "staging" })
@@ -33,7 +33,7 @@ const scripted = async (script: Script | Reply) => {
   return { server, client, [Symbol.asyncDispose]: dispose }
 }
 
-/** The client over answers that the test gives, in the test's time. */
+/** The client with answers that the test gives, on the clock of the test. */
 const recorded = (
   answer: (request: HttpClientRequest, nth: number) => Response | undefined,
   use: (client: ClientApi<EffectKind>) => Effect.Effect<unknown, unknown>
@@ -60,7 +60,7 @@ const recorded = (
 
 const service = "/ironflow.v1.IronflowService"
 
-/** A run as a legacy server sends it: zero values left out, statuses as enum names. */
+/** A run in the form of a legacy server: zero values are absent, and statuses are enum names. */
 const wireRun = {
   id: "run_1",
   functionId: "process-order",
@@ -114,7 +114,7 @@ describe("the client of a server", () => {
       result: { runIds: ["run_1"], eventId: "evt_1" }
     },
     {
-      name: "emit of an event that matched nothing",
+      name: "emit of an event that starts nothing",
       call: (client) => client.emit("order.placed", undefined),
       line: `POST ${service}/Trigger`,
       sent: { event: "order.placed", data: {} },
@@ -176,7 +176,7 @@ describe("the client of a server", () => {
       }
     },
     {
-      name: "getRun, where `state` says more than `status`",
+      name: "getRun, whose `state` is more exact than its `status`",
       call: async (client) => (await client.getRun("run_1")).status,
       line: `POST ${service}/GetRun`,
       reply: { body: { ...wireRun, status: "RUN_STATUS_RUNNING", state: "compensating" } },
@@ -198,7 +198,7 @@ describe("the client of a server", () => {
       result: { runs: [run], totalCount: 7, nextCursor: "c" }
     },
     {
-      name: "listRuns without any",
+      name: "listRuns without any runs",
       call: (client) => client.listRuns(),
       line: `POST ${service}/ListRuns`,
       sent: {},
@@ -324,7 +324,7 @@ describe("the client of a server", () => {
       ]
     },
     {
-      name: "listWorkers without any",
+      name: "listWorkers without any workers",
       call: (client) => client.listWorkers(),
       line: "GET /api/v1/workers",
       reply: { body: {} },
@@ -338,7 +338,7 @@ describe("the client of a server", () => {
       reply: { body: { status: "healthy" } },
       result: "healthy"
     }
-  ])("$name: asks a legacy server as it is used to, and understands it", async (row) => {
+  ])("$name sends a legacy server the request that it expects, and reads its answer", async (row) => {
     await using it = await scripted(row.reply)
 
     assert.deepStrictEqual(await row.call(it.client), row.result as any)
@@ -502,7 +502,7 @@ describe("the client of a server", () => {
       { name: "RunNotFoundError", code: "RUN_NOT_FOUND", retryable: false, message: /no such run/ }
     ],
     [
-      "a page in place of JSON",
+      "a page instead of JSON",
       { status: 200, body: "<html>" },
       {
         name: "InvalidResponseError",
@@ -512,7 +512,7 @@ describe("the client of a server", () => {
       }
     ],
     [
-      "JSON that is no run",
+      "JSON that is not a run",
       { status: 200, body: [] },
       {
         name: "InvalidResponseError",
@@ -521,7 +521,7 @@ describe("the client of a server", () => {
         message: /lacks required fields/
       }
     ]
-  ])("an answer of %s rejects with an error that says what it is", async (_, reply, expected) => {
+  ])("an answer of %s rejects with an error that describes it", async (_, reply, expected) => {
     await using it = await scripted(reply)
 
     const error = await rejection(it.client.cancelRun("run_1"))
@@ -532,7 +532,7 @@ describe("the client of a server", () => {
       { name: expected.name, code: expected.code, retryable: expected.retryable }
     )
     assert.match(error.message, expected.message)
-    // a call that may have done something is made once
+    // a call that may have had an effect is not repeated
     assert.strictEqual(it.server.asked.length, 1)
   })
 
@@ -541,7 +541,7 @@ describe("the client of a server", () => {
     ["pauseRun", (client) => client.pauseRun("run_1"), /pauseRun\("run_1"\) is not possible/],
     ["retryRun", (client) => client.retryRun("run_1"), /Use resumeRun/],
     ["getRunSteps", (client) => client.getRunSteps("run_1"), /getRunSteps\("run_1"\) is not possible/]
-  ])("%s says so when the server does not have it", async (_, call, message) => {
+  ])("%s says so when the server lacks it", async (_, call, message) => {
     await using it = await scripted({ status: 404, body: "404 page not found" })
 
     const error = await rejection(call(it.client))
@@ -593,7 +593,7 @@ describe("the client of a server", () => {
     assert.deepStrictEqual(it.server.lines, [])
   })
 
-  it("an unreachable server is named, with what to do", async () => {
+  it("the error for an unreachable server names it and says what to do", async () => {
     const port = await unusedPort()
     await using client = createClient({ serverUrl: `http://127.0.0.1:${port}`, apiKey: "very-secret" })
 
@@ -609,7 +609,7 @@ describe("the client of a server", () => {
     assert.isTrue(error.retryable)
   })
 
-  it("a server that hangs up is a lost connection", async () => {
+  it("a server that closes the connection is a lost connection", async () => {
     await using it = await scripted(() => "hang up")
 
     const error = await rejection(it.client.emit("order.placed", {}))
@@ -619,7 +619,7 @@ describe("the client of a server", () => {
     assert.strictEqual(it.server.asked.length, 1)
   })
 
-  it("an aborted signal hangs up and rejects with the signal's reason", async () => {
+  it("an aborted signal closes the connection and rejects with the reason of the signal", async () => {
     await using it = await scripted(() => new Promise<Reply>(() => undefined))
     const controller = new AbortController()
     const reason = new Error("the customer has left")
@@ -632,7 +632,7 @@ describe("the client of a server", () => {
     await it.server.asked[0]!.hungUp
   })
 
-  it("closing hangs up and rejects with code CLOSED", async () => {
+  it("closing the client closes the connection and rejects with code CLOSED", async () => {
     await using it = await scripted(() => new Promise<Reply>(() => undefined))
 
     const call = rejection(it.client.getRun("run_1"))
@@ -656,10 +656,10 @@ describe("the client of a server", () => {
   })
 })
 
-describe("the client's patience", () => {
+describe("retries and timeouts of the client", () => {
   const busy = (status: number) => new Response(null, { status })
 
-  it.effect.each([429, 502, 503])("reading is tried again after %s, in 100 and 200 ms", (status) =>
+  it.effect.each([429, 502, 503])("a read is repeated after %s, in 100 and then 200 ms", (status) =>
     Effect.gen(function* () {
       const { fiber, urls } = yield* recorded(
         (_, nth) => (nth < 3 ? busy(status) : Response.json(wireRun)),
@@ -674,7 +674,7 @@ describe("the client's patience", () => {
         [1, 3]
       ] as const) {
         yield* TestClock.adjust(ms)
-        // whoever asks again for the first time loads what that takes
+        // the first retry first loads the module for retries
         yield* Effect.promise(() => vi.waitFor(() => assert.isAtLeast(urls.length, asked)))
         counts.push(urls.length)
       }
@@ -684,7 +684,7 @@ describe("the client's patience", () => {
     })
   )
 
-  it.effect("gives up after three attempts", () =>
+  it.effect("a call gives up after three attempts", () =>
     Effect.gen(function* () {
       const { fiber, urls } = yield* recorded(
         () => busy(503),
@@ -700,14 +700,14 @@ describe("the client's patience", () => {
 
   it.effect.each<[string, (client: ClientApi<EffectKind>) => Effect.Effect<unknown, unknown>, number]>([
     ["emit without an idempotency key", (client) => client.emit("order.placed", {}), 1],
-    ["emit with one", (client) => client.emit("order.placed", {}, { idempotencyKey: "k" }), 3],
+    ["emit with an idempotency key", (client) => client.emit("order.placed", {}, { idempotencyKey: "k" }), 3],
     ["publish without an idempotency key", (client) => client.publish("orders", {}), 1],
-    ["publish with one", (client) => client.publish("orders", {}, { idempotencyKey: "k" }), 3],
+    ["publish with an idempotency key", (client) => client.publish("orders", {}, { idempotencyKey: "k" }), 3],
     ["cancelRun", (client) => client.cancelRun("run_1"), 1],
     ["patchStep", (client) => client.patchStep("run_1:charge:0", 1), 1],
     ["health", (client) => client.health(), 1],
     ["listWorkers", (client) => client.listWorkers(), 3]
-  ])("%s is tried as often as does no harm", ([_, call, attempts]) =>
+  ])("%s is repeated only where a repetition does no harm", ([_, call, attempts]) =>
     Effect.gen(function* () {
       const { fiber, urls } = yield* recorded(() => busy(503), call)
       yield* TestClock.adjust("1 minute")
@@ -752,7 +752,7 @@ describe("the client's patience", () => {
     })
   )
 
-  it.effect("waitForRun polls a server that cannot wait", () =>
+  it.effect("waitForRun polls a server that cannot wait for a run", () =>
     Effect.gen(function* () {
       let looks = 0
       const { fiber, urls } = yield* recorded(
@@ -777,17 +777,21 @@ describe("the client's patience", () => {
 describe("createClient", () => {
   it.each<[string, Parameters<typeof createClient>[0], RegExp]>([
     [
-      "a URL that is none",
+      "an invalid URL",
       { serverUrl: "localhost 9123" },
       /"localhost 9123" is not acceptable: it is not a URL/
     ],
     ["another scheme", { serverUrl: "ws://localhost:9123" }, /its scheme is "ws"/],
     ["a host without a scheme", { serverUrl: "localhost:9123" }, /its scheme is "localhost"/],
     ["a query", { serverUrl: "http://localhost:9123?x=1" }, /query or a fragment/],
-    ["no time", { timeout: 0 }, /`timeout` must be a positive number/],
+    ["a timeout of zero", { timeout: 0 }, /`timeout` must be a positive number/],
     ["a key with a line break", { apiKey: "secret\nkey" }, /`apiKey` must be a string of printable ASCII/],
     ["a blank environment", { environment: " " }, /environment must not be empty or blank/],
-    ["an environment that no header can carry", { environment: "größe" }, /must be of ASCII characters/]
+    [
+      "an environment that does not fit into a header",
+      { environment: "größe" },
+      /must be of ASCII characters/
+    ]
   ])("given %s, throws at once", (_, config, message) => {
     assert.throws(() => createClient(config), ValidationError, message)
   })

@@ -73,17 +73,17 @@ afterAll(async () => {
   await server[Symbol.asyncDispose]()
 })
 
-/** A run that waits for an event. */
-const heldRun = async () => {
+/** Starts a run, and waits until it waits for an event. */
+const startHeldRun = async () => {
   const [runId] = (await client.emit("order.held", {})).runIds
-  // each look is a request, so nothing spins
+  // every check is a request, so this loop is not busy
   for (;;) {
     if ((await client.explain(runId!)).code === "WAITING_FOR_EVENT") return runId!
   }
 }
 
 describe("the client of an engine of this package", () => {
-  it("emits, waits, and looks at the run and its steps", async () => {
+  it("emits, waits, and reads the run and its steps", async () => {
     const { eventId, runIds } = await client.emit("order.placed", { orderId: "o-1" })
     const run = await client.waitForRun(runIds[0]!, { timeout: 10_000 })
 
@@ -110,7 +110,7 @@ describe("the client of an engine of this package", () => {
     assert.strictEqual((await client.explain(run.id)).code, "COMPLETED")
   })
 
-  it("reads the record of a run whose function asks for one", async () => {
+  it("reads the record of a run whose function has recording on", async () => {
     const [runId] = (await client.emit("order.audited", {})).runIds
     await client.waitForRun(runId!)
 
@@ -129,12 +129,16 @@ describe("the client of an engine of this package", () => {
 
   it.each<[string, (client: IronflowClient) => Promise<unknown>, RegExp]>([
     ["an empty idempotency key", (c) => c.emit("order.new", {}, { idempotencyKey: "" }), /idempotency key/],
-    ["an empty key of a message", (c) => c.publish("news", {}, { idempotencyKey: "" }), /idempotency key/],
+    [
+      "an empty idempotency key of a message",
+      (c) => c.publish("news", {}, { idempotencyKey: "" }),
+      /idempotency key/
+    ],
     ["version 0", (c) => c.emit("order.new", {}, { version: 0 }), /version of event "order.new"/],
     ["a limit of 0", (c) => c.listRuns({ limit: 0 }), /from 1 to 1000, got 0/],
     ["an empty step to retry", (c) => c.retryRun("run_1", ""), /has no step ""/],
     ["an empty step to resume", (c) => c.resumeRun("run_1", ""), /has no step ""/]
-  ])("refuses %s, which the wire would carry as nothing", async (_, ask, message) => {
+  ])("refuses %s, which would be lost on the way to the server", async (_, ask, message) => {
     const error = await rejection(ask(client))
 
     assert.match(error.message, message)
@@ -159,8 +163,8 @@ describe("the client of an engine of this package", () => {
     assert.isAbove(second.sequence, first.sequence)
   })
 
-  it("waits until its timeout, and says why in vain", async () => {
-    const runId = await heldRun()
+  it("waits until its timeout, and says why the run has not ended", async () => {
+    const runId = await startHeldRun()
 
     const error = await rejection(client.waitForRun(runId, { timeout: 1 }))
 
@@ -169,8 +173,8 @@ describe("the client of an engine of this package", () => {
     await client.cancelRun(runId)
   })
 
-  it("learns at once that an awaited run has ended", async () => {
-    const runId = await heldRun()
+  it("is notified at once that an awaited run has ended", async () => {
+    const runId = await startHeldRun()
 
     const ended = client.waitForRun(runId)
     await client.emit("order.paid", { amount: 3 })
@@ -179,7 +183,7 @@ describe("the client of an engine of this package", () => {
   })
 
   it("pauses, resumes and cancels", async () => {
-    const runId = await heldRun()
+    const runId = await startHeldRun()
 
     const paused = await client.pauseRun(runId, "stocktaking")
     assert.deepInclude(paused, { id: runId, status: "paused", pauseReason: "stocktaking" })
@@ -228,7 +232,7 @@ describe("the client of an engine of this package", () => {
     assert.deepStrictEqual((await client.listRuns({ functionId: "nobody" })).runs, [])
   })
 
-  it("lists functions and workers, and knows that the engine is well", async () => {
+  it("lists functions and workers, and reports that the engine is healthy", async () => {
     const functions = await client.listFunctions()
     assert.deepStrictEqual(functions.map(({ id }) => id).sort(), ["failing", "quick", "recorded", "waiting"])
     assert.match(functions[0]!.codeHash, /^[0-9a-f]{16}$/)
@@ -237,7 +241,7 @@ describe("the client of an engine of this package", () => {
     assert.strictEqual(await client.health(), "ok")
   })
 
-  it("deletes a function that no worker has, and no other", async () => {
+  it("deletes a function only when no worker has it", async () => {
     const once = createFunction({ id: "once", triggers: [{ event: "order.old" }] }, async () => "done")
     const early = createWorker({ serverUrl: server.url, functions: [once], logger: false, workerId: "early" })
     const stopped = early.start()
@@ -262,7 +266,7 @@ describe("the client of an engine of this package", () => {
     await client.cancelRun(runIds[0]!)
   })
 
-  it("stays in its environment", async () => {
+  it("sees its own environment only", async () => {
     await using elsewhere = createClient({ serverUrl: server.url, environment: "staging" })
 
     const { runIds } = await elsewhere.emit("order.placed", { orderId: "o-9" })
@@ -282,33 +286,33 @@ describe("the client of an engine of this package", () => {
     ["getRun", (client) => client.getRun("run_none"), Errors.RunNotFoundError, "RUN_NOT_FOUND"],
     ["getRunAudit", (client) => client.getRunAudit("run_none"), Errors.RunNotFoundError, "RUN_NOT_FOUND"],
     ["explain", (client) => client.explain("run_none"), Errors.RunNotFoundError, "RUN_NOT_FOUND"],
-    ["explain of nothing", (client) => client.explain(""), Errors.ValidationError, "VALIDATION_ERROR"],
+    ["explain without an id", (client) => client.explain(""), Errors.ValidationError, "VALIDATION_ERROR"],
     ["waitForRun", (client) => client.waitForRun("run_none"), Errors.RunNotFoundError, "RUN_NOT_FOUND"],
     ["getRunSteps", (client) => client.getRunSteps("run_none"), Errors.RunNotFoundError, "RUN_NOT_FOUND"],
     ["cancelRun", (client) => client.cancelRun("run_none"), Errors.RunNotFoundError, "RUN_NOT_FOUND"],
     ["resumeRun", (client) => client.resumeRun("run_none"), Errors.RunNotFoundError, "RUN_NOT_FOUND"],
     ["patchStep", (client) => client.patchStep("run_none:a:0", 1), Errors.RunNotFoundError, "RUN_NOT_FOUND"],
-    ["emit of nothing", (client) => client.emit("", {}), Errors.ValidationError, "VALIDATION_ERROR"],
+    ["emit without a name", (client) => client.emit("", {}), Errors.ValidationError, "VALIDATION_ERROR"],
     [
-      "emit of too much",
+      "emit of too much data",
       (client) => client.emit("order.placed", "x".repeat(1024 * 1024)),
       Errors.LimitExceededError,
       "LIMIT_EXCEEDED"
     ],
     ["listRuns", (client) => client.listRuns({ limit: 5000 }), Errors.ValidationError, "VALIDATION_ERROR"],
     [
-      "listRuns by another word",
+      "listRuns with an unknown status",
       (client) => client.listRuns({ status: "lost" as never }),
       Errors.ValidationError,
       "VALIDATION_ERROR"
     ],
     [
-      "waitForRun, never",
+      "waitForRun with a negative timeout",
       (client) => client.waitForRun("run_none", { timeout: -1 }),
       Errors.ValidationError,
       "VALIDATION_ERROR"
     ]
-  ])("%s rejects with the class of error that the engine raised", async (_, call, Class, code) => {
+  ])("%s rejects with the error class of the engine", async (_, call, Class, code) => {
     const error = await rejection(call(client))
 
     assert.instanceOf(error, Class)
@@ -322,7 +326,7 @@ describe("the client of an engine of this package", () => {
     assert.instanceOf(await rejection(client.pauseRun(runId!)), Errors.InvalidStateError)
   })
 
-  it.live("reads the same in Effect, worker included", () =>
+  it.live("does the same with the Effect API, worker included", () =>
     Effect.gen(function* () {
       const ship = IronflowFunction.make(
         { id: "ship", triggers: [{ event: "order.packed" }] },

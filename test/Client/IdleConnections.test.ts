@@ -1,10 +1,10 @@
-/** Connections that a server has closed while this process was too busy to see it. */
+/** Connections that a server has closed while this process was too busy to notice. */
 import { once } from "node:events"
 import { Worker } from "node:worker_threads"
 import { assert, describe, it } from "@effect/vitest"
 import { createClient } from "../../src/Promise/Client.ts"
 
-/** A server in a thread of its own: it closes connections that are idle, and counts those that are open. */
+/** A server in another thread. It closes idle connections, and counts open ones. */
 const SERVER = `
   const { workerData: shared, parentPort } = require("node:worker_threads")
   const sockets = new Set()
@@ -37,7 +37,7 @@ describe("a client over HTTP", () => {
     const connections = 20
     await Promise.all(Array.from({ length: connections }, () => client.health()))
 
-    // nothing is seen here until the server has closed all connections, of which there are more when this takes long
+    // this blocks the process until the server has closed all connections, which may be more when this takes long
     for (let open = Atomics.load(shared, 0); open > 0; open = Atomics.load(shared, 0)) {
       Atomics.wait(shared, 0, open)
     }

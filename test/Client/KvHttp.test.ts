@@ -1,4 +1,4 @@
-/** Keys of legacy servers: values without a content type, their errors for conditions, calls that they lack. */
+/** Keys on legacy servers: values without a content type, errors for conditions, and calls that these servers lack. */
 import http from "node:http"
 import { once } from "node:events"
 import type { AddressInfo } from "node:net"
@@ -36,9 +36,9 @@ it.each([
   ["base64 of JSON", Buffer.from('{"a":1}').toString("base64"), { a: 1 }],
   ["base64 of text", Buffer.from("plain").toString("base64"), "plain"],
   ["base64 of bytes", bytes(255, 0), new Uint8Array([255, 0])],
-  ["text that is no base64", "not base64!", "not base64!"],
-  ["JSON itself", { a: 1 }, { a: 1 }]
-])("%s is understood", async (_, value, expected) => {
+  ["text that is not base64", "not base64!", "not base64!"],
+  ["plain JSON", { a: 1 }, { a: 1 }]
+])("%s is read correctly", async (_, value, expected) => {
   answer = {
     status: 200,
     body: { key: "k", value, revision: 3, created_at: "2026-01-01T00:00:00Z", operation: "put" }
@@ -48,8 +48,8 @@ it.each([
 })
 
 it.each([
-  ["says nothing of the revision", { error: "precondition failed" }, undefined],
-  ["says the revision in words", { error: "wrong last sequence: 12" }, 12]
+  ["does not name the revision", { error: "precondition failed" }, undefined],
+  ["names the revision in its message", { error: "wrong last sequence: 12" }, 12]
 ])("a 412 that %s is a conflict", async (_, body, actual) => {
   answer = { status: 412, body }
 
@@ -74,11 +74,11 @@ it("404 and 409 become the errors of the call", async () => {
   await expect(client.kv().createBucket({ name: "b" })).rejects.toMatchObject({ _tag: "BucketExistsError" })
 })
 
-it("a server without pages is called once, and one that repeats a page does not cause a loop", async () => {
+it("a server without pages is called once, and a server that repeats a page does not cause a loop", async () => {
   const bucket = client.kv().bucket("b")
   answer = { status: 200, body: { keys: ["a", "b-1", 7], count: 3 } }
   expect(await bucket.listKeys()).toEqual(["a", "b-1"])
-  // nor need it know this filter
+  // the server may ignore the filter
   expect(await bucket.listKeys("b-*")).toEqual(["b-1"])
   answer = { status: 200, body: { configs: [{ name: "c", revision: 1 }] } }
   expect(await client.config().list()).toEqual([{ name: "c", revision: 1, updatedAt: "" }])

@@ -1,4 +1,4 @@
-/** Looking for events: the same in this process and over HTTP, as Promises and as Effects. */
+/** Finding events: the same in this process and over HTTP, with the Promise API and the Effect API. */
 import { createClient, EventNotFoundError, type IronflowClient, ValidationError } from "@ironflow/node"
 import { type IronflowEngine, startEngine } from "@ironflow/node/engine"
 import { afterAll, assert, beforeAll, describe, it } from "vitest"
@@ -43,7 +43,7 @@ const positions: ReadonlyArray<readonly [Options, ReadonlyArray<number>]> = [
   [{ name: "shipment.*" }, []]
 ]
 
-/** Whatever it is, in words. */
+/** The value or the error of a call, in a form that can be compared. */
 const outcome = async (call: () => Promise<unknown>) =>
   call().then(
     (value) => ({ value }),
@@ -51,7 +51,7 @@ const outcome = async (call: () => Promise<unknown>) =>
   )
 
 describe("listEvents", () => {
-  it.each(positions)("finds with %j the same on both connections", async (options, expected) => {
+  it.each(positions)("finds the same events with %j on both connections", async (options, expected) => {
     for (const [via, client] of connections) {
       const { events } = await client.listEvents(options)
       assert.deepStrictEqual(
@@ -63,7 +63,7 @@ describe("listEvents", () => {
     assert.deepStrictEqual(await remote.listEvents(options), await engine.client.listEvents(options))
   })
 
-  it("has everything that is stored of an event", async () => {
+  it("returns all stored fields of an event", async () => {
     for (const [, client] of connections) {
       const { events } = await client.listEvents({ order: "oldest" })
       const [first, second] = events
@@ -93,7 +93,7 @@ describe("listEvents", () => {
       )
       assert.notProperty(second, "nextCursor")
       assert.deepStrictEqual(second.lookedTo?.position, 1)
-      // another length of the page is not another list
+      // another `limit` does not make another list
       await client.listEvents({ name: "order.*", limit: 5, cursor: first.nextCursor! })
       for (const other of [{}, { name: "order.paid" }, { name: "order.*", order: "oldest" }] as const) {
         const { message } = await client.listEvents({ ...other, cursor: first.nextCursor! }).then(
@@ -126,7 +126,7 @@ describe("listEvents", () => {
     [{ entityID: "o-1" }, /^listEvents\(\) has no option `entityID`: did you mean `entityId`\?$/],
     [{ topicPattern: "x" }, /^listEvents has no filter "topicPattern": use name/]
   ]
-  it.each(refused)("refuses %j with the same words on both connections", async (options, message) => {
+  it.each(refused)("refuses %j with the same message on both connections", async (options, message) => {
     const outcomes = await Promise.all(
       connections.map(([, client]) => outcome(() => client.listEvents(options as Options)))
     )
@@ -139,7 +139,7 @@ describe("listEvents", () => {
 })
 
 describe("getEvent", () => {
-  it("refuses an invalid id with the same message over both connections", async () => {
+  it("refuses an invalid id with the same message on both connections", async () => {
     const { eventId } = await engine.client.publish("news", 1)
     for (const [id, error] of [
       ["evt_1", EventNotFoundError],

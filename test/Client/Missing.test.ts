@@ -1,4 +1,4 @@
-/** A missing id is refused by name, without a lookup, in process and over HTTP. */
+/** A missing id is refused by its name, without a lookup, in the process and over HTTP. */
 import { createClient, createFunction, type IronflowClient } from "@ironflow/node"
 import { type IronflowEngine, startEngine } from "@ironflow/node/engine"
 import { afterAll, assert, beforeAll, describe, it } from "vitest"
@@ -49,8 +49,8 @@ const calls: { readonly [name: string]: (client: IronflowClient, id: never) => P
   "config.get": (client, name) => client.config().get(name)
 }
 
-describe("a call without the id that it is about", () => {
-  it.each(Object.entries(calls))("%s says so", async (_, call) => {
+describe("a call without a required id", () => {
+  it.each(Object.entries(calls))("is refused: %s", async (_, call) => {
     for (const [, client] of clients) {
       for (const id of [undefined, "", 5] as ReadonlyArray<unknown> as ReadonlyArray<never>) {
         assert.match(await said(Promise.resolve().then(() => call(client, id))), /^VALIDATION_ERROR: /)
@@ -60,7 +60,7 @@ describe("a call without the id that it is about", () => {
 })
 
 describe("an empty step or version", () => {
-  const steered: ReadonlyArray<
+  const refusals: ReadonlyArray<
     readonly [string, (client: IronflowClient, id: string) => Promise<unknown>, RegExp]
   > = [
     ["forkRun from an empty step", (client, id) => client.forkRun(id, { from: "" }), /^STEP_NOT_FOUND: /],
@@ -78,7 +78,7 @@ describe("an empty step or version", () => {
     ["retryRun from null", (client, id) => client.retryRun(id, null as never), /^VALIDATION_ERROR: /],
     ["resumeRun from null", (client, id) => client.resumeRun(id, null as never), /^VALIDATION_ERROR: /]
   ]
-  it.each(steered)("is refused alike: %s", async (_, call, message) => {
+  it.each(refusals)("is refused in the same way by both clients: %s", async (_, call, message) => {
     const {
       runIds: [id = ""]
     } = await engine.client.emit("wage.paid", {})
@@ -87,7 +87,7 @@ describe("an empty step or version", () => {
     assert.strictEqual(totalCount, ++paid)
   })
 
-  it("is refused from other programs too", async () => {
+  it("is refused when another program sends it, too", async () => {
     const {
       runIds: [id = ""]
     } = await engine.client.emit("wage.paid", {})
@@ -107,7 +107,7 @@ describe("an empty step or version", () => {
 })
 
 describe("a time", () => {
-  it.each([5, Number.NaN, true, {}, "soon"])("that is %o is refused alike", async (since) => {
+  it.each([5, Number.NaN, true, {}, "soon"])("that is %o is refused by both clients", async (since) => {
     for (const [, client] of clients) {
       assert.match(await said(client.listEvents({ since: since as never })), /^VALIDATION_ERROR: .*`since`/)
     }

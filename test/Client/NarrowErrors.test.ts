@@ -15,7 +15,7 @@ const answer = (status: number, error: object, code: string) => ({
 })
 
 describe("an error of a server", () => {
-  it("has the class of its code when an older engine sends none", () => {
+  it("has the class of its code when an older engine sends no class", () => {
     const error = failureOf(
       answer(
         404,
@@ -49,8 +49,8 @@ describe("an error of a server", () => {
     assert.strictEqual(error.code, "ROLE_NOT_FOUND")
   })
 
-  it("is a ServerError with its code when that is not known here, or its class is not", () => {
-    const younger = failureOf(
+  it("is a ServerError with its code when the code or the class is unknown", () => {
+    const unknownClass = failureOf(
       answer(
         409,
         { name: "MoonPhaseError", message: "wait for it", code: "MOON_PHASE", retryable: true },
@@ -64,7 +64,7 @@ describe("an error of a server", () => {
     )
 
     assert.deepStrictEqual(
-      [younger, other].map(({ _tag, code, message, retryable, status }) => ({
+      [unknownClass, other].map(({ _tag, code, message, retryable, status }) => ({
         _tag,
         code,
         message,
@@ -79,8 +79,8 @@ describe("an error of a server", () => {
   })
 })
 
-describe("an error that a call does not name", () => {
-  it("becomes a ServerError that says the same and has it as its cause", () => {
+describe("an error that a call does not declare", () => {
+  it("becomes a ServerError with the same message, and is its cause", () => {
     const narrow = narrowErrors<Client.ClientError>(clientErrorTags)
     const conflict = new Errors.RevisionConflictError("sessions", "u-1", 1, 2)
     const late = new Errors.ProjectionBehindError("totals", 1, 2, 5, "It is slow.")
@@ -100,12 +100,12 @@ describe("an error that a call does not name", () => {
         status: 412
       }
     )
-    // one that extends what is named is named
+    // a subclass of a declared error is declared
     assert.strictEqual(narrow(late), late)
   })
 })
 
-/** What calls fail with that find nothing, by class. */
+/** The errors of calls that find nothing. */
 const missing = Effect.gen(function* () {
   const client = yield* Client.Client
   const bucket = (yield* Kv.Kv).bucket("sessions")
@@ -136,17 +136,17 @@ const expected = [
 ]
 
 describe("a missing thing", () => {
-  it.live("is the same class inside the process", () =>
+  it.live("has the same class inside the process", () =>
     Effect.gen(function* () {
-      const inside = Engine.layerClient.pipe(
+      const inProcess = Engine.layerClient.pipe(
         Layer.provide(Engine.layer.pipe(Layer.provide(Store.layerSqlite({ filename: ":memory:" }))))
       )
 
-      assert.deepStrictEqual(yield* Effect.provide(missing, inside), expected)
+      assert.deepStrictEqual(yield* Effect.provide(missing, inProcess), expected)
     })
   )
 
-  it.live("is the same class over HTTP", () =>
+  it.live("has the same class over HTTP", () =>
     Effect.gen(function* () {
       const engine = yield* Effect.acquireRelease(
         Effect.promise(() => startEngine({ filename: ":memory:", logger: false, listen: { port: 0 } })),
@@ -158,7 +158,7 @@ describe("a missing thing", () => {
     })
   )
 
-  it.live("is the same class over a channel, which a client opens after a few calls", () =>
+  it.live("has the same class over a channel, which a client opens after a few calls", () =>
     Effect.gen(function* () {
       const engine = yield* Effect.acquireRelease(
         Effect.promise(() => startEngine({ filename: ":memory:", logger: false, listen: { port: 0 } })),

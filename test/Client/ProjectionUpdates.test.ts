@@ -11,7 +11,7 @@ interface Kept {
   readonly version: number
 }
 
-/** A server that keeps states, and says over `/ws` that one was saved. */
+/** A server that keeps states, and sends events over `/ws` when one was saved. */
 class Server implements AsyncDisposable {
   readonly states = new Map<string, Kept>()
   readonly asked: Array<string> = []
@@ -86,7 +86,7 @@ class Server implements AsyncDisposable {
   }
 }
 
-it("reads each state that an event announces, and the state of its partition after a lost connection", async () => {
+it("a subscription reads each state that an event announces, and the state of its partition after a lost connection", async () => {
   await using server = await Server.start()
   await using client = createClient({ serverUrl: server.url })
   server.put("__global__", 1)
@@ -100,7 +100,7 @@ it("reads each state that an event announces, and the state of its partition aft
   server.put("ada", 2)
   server.announce("ada", all)
   await vi.waitFor(() => assert.lengthOf(seen, 1))
-  // nothing has changed
+  // these states have not changed
   server.announce("ada", all)
   server.announce("__global__", all)
   await vi.waitFor(() => assert.match(server.asked.at(-1)!, /partition=__global__$/))
@@ -119,7 +119,7 @@ it("reads each state that an event announces, and the state of its partition aft
   assert.deepStrictEqual(new Set(server.patterns), new Set([all]))
 }, 15_000)
 
-it("begins with the existing state on request, and follows one partition", async () => {
+it("a subscription begins with the existing state on request, and follows one partition", async () => {
   await using server = await Server.start()
   await using client = createClient({ serverUrl: server.url })
   server.put("ada", 1)

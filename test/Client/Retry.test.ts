@@ -1,4 +1,4 @@
-/** When calls are retried, and who is told. */
+/** When calls are retried, and who is notified. */
 import { assert, describe, it } from "@effect/vitest"
 import { createClient } from "../../src/Promise/Client.ts"
 import type { ClientRetryConfig, RetryEvent } from "../../src/Client/Retry.ts"
@@ -8,7 +8,7 @@ import { ScriptedServer, unusedPort } from "./ScriptedServer.ts"
 const quick: ClientRetryConfig = { initialDelayMs: 1, connectionDelayMs: 1 }
 
 describe("retries of the client", () => {
-  it("report every attempt that is followed by another", async () => {
+  it("report every attempt that is followed by another one", async () => {
     const server = await ScriptedServer.start(() => ({ status: 503, body: { message: "busy" } }))
     const events: Array<RetryEvent> = []
     await using client = createClient({
@@ -50,7 +50,7 @@ describe("retries of the client", () => {
     assert.instanceOf(events[0]?.error, ConnectionError)
   })
 
-  it("repeat an emit without a key when no server has received it", async () => {
+  it("repeat an emit without an idempotency key when no server has received it", async () => {
     const port = await unusedPort()
     let starting: Promise<ScriptedServer> | undefined
     await using client = createClient({
@@ -75,7 +75,7 @@ describe("retries of the client", () => {
     assert.strictEqual(server!.asked.length, 1)
   })
 
-  it("do not repeat an emit without a key when a server may have received it", async () => {
+  it("do not repeat an emit without an idempotency key when a server may have received it", async () => {
     await using server = await ScriptedServer.start(() => "hang up")
     await using client = createClient({ serverUrl: server.url, retry: { ...quick, maxAttempts: 3 } })
 
@@ -108,7 +108,7 @@ describe("retries of the client", () => {
     assert.strictEqual(server.asked.length, 1)
   })
 
-  it("fail the call with what the listener throws", async () => {
+  it("fail the call with the error that the listener throws", async () => {
     const server = await ScriptedServer.start(() => ({ status: 503, body: {} }))
     const thrown = new Error("the listener is broken")
     await using client = createClient({
@@ -134,7 +134,7 @@ describe("retries of the client", () => {
     [{ initialDelayMs: -1 }, /`retry\.initialDelayMs` must be a number of milliseconds, got -1/],
     [{ maxDelayMs: Number.NaN }, /`retry\.maxDelayMs`/],
     [{ connectionDelayMs: Number.POSITIVE_INFINITY }, /`retry\.connectionDelayMs`/]
-  ])("are refused when they are not acceptable: %o", (retry, message) => {
+  ])("are refused when their settings are invalid: %o", (retry, message) => {
     assert.throws(() => createClient({ retry }), ValidationError, message)
   })
 })

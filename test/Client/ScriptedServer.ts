@@ -1,19 +1,19 @@
-/** A scripted server on a real socket: it gives the configured answers and records its requests. */
+/** A scripted server on a real socket: it gives the scripted answers, and records its requests. */
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from "node:http"
 import type { AddressInfo, Socket } from "node:net"
 
 export interface Asked {
   readonly method: string
-  /** With the query. */
+  /** The path with its query. */
   readonly path: string
   readonly headers: Readonly<Record<string, string | Array<string> | undefined>>
-  /** Parsed JSON, `undefined` when there was no body. */
+  /** The parsed JSON, or `undefined` when there was no body. */
   readonly body: any
-  /** Resolves when the asker has hung up before the answer. */
+  /** Resolves when the client has closed the connection before the answer. */
   readonly hungUp: Promise<void>
 }
 
-/** `body` is sent as it is when it is text, else as JSON. */
+/** A `body` that is a string is sent unchanged, any other as JSON. */
 export interface Reply {
   readonly status?: number
   readonly body?: unknown
@@ -56,12 +56,12 @@ export class ScriptedServer implements AsyncDisposable {
     this.#script = script
   }
 
-  /** Requests so far, as `GET /path`. */
+  /** The requests so far, as `GET /path`. */
   get lines(): Array<string> {
     return this.asked.map(({ method, path }) => `${method} ${path}`)
   }
 
-  /** Waits until a condition holds; it is checked after each request and answer here. */
+  /** Waits until a condition is met. It is checked after each request and each answer. */
   until(holds: () => boolean): Promise<void> {
     return new Promise((resolve) => {
       const look = () => {
@@ -113,7 +113,7 @@ export class ScriptedServer implements AsyncDisposable {
   }
 }
 
-/** A port on which nobody listens. */
+/** A port on which nothing listens. */
 export const unusedPort = async (): Promise<number> => {
   const server = await ScriptedServer.start(() => ({}))
   const { port } = server

@@ -1,4 +1,4 @@
-/** The Promise API ends a call by `AbortSignal`; an Effect is interrupted, and its services have no signal option. */
+/** The Promise API ends a call with an `AbortSignal`. An Effect is interrupted instead, so its services have no signal option. */
 import { createClient, type IronflowClient, type KVBucketHandle } from "@ironflow/node"
 import {
   type ApiKeys,
@@ -23,7 +23,7 @@ import * as Fiber from "effect/Fiber"
 import * as Layer from "effect/Layer"
 import { assert, describe, expectTypeOf, it } from "vitest"
 
-/** The names of methods among whose arguments one has a `signal`; data, which may be anything, does not count. */
+/** The names of methods that have a `signal` among their arguments. Data does not count, because it may contain anything. */
 type WithSignal<Api> = {
   [M in keyof Api]: Api[M] extends (...args: infer P) => unknown
     ? true extends { [I in keyof P]-?: HasSignal<NonNullable<P[I]>> }[number]
@@ -34,7 +34,7 @@ type WithSignal<Api> = {
 type HasSignal<Argument> = 0 extends 1 & Argument ? false : "signal" extends keyof Argument ? true : false
 
 describe("a signal", () => {
-  it("is among the options of no Effect service", () => {
+  it("is not among the options of any Effect service", () => {
     type Services =
       | WithSignal<Client.Client["Service"]>
       | WithSignal<Streams.Streams["Service"]>
@@ -88,7 +88,7 @@ describe("a signal", () => {
 })
 
 describe("an Effect", () => {
-  it("is ended by interrupting it", () =>
+  it("is ended by interruption", () =>
     Effect.gen(function* () {
       const client = yield* Client.Client
       // @ts-expect-error -- interrupt the fiber instead

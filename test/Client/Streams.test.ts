@@ -1,4 +1,7 @@
-/** Entity streams and `step.tx` as users see them: both APIs, in the engine's process and over HTTP, and on legacy servers. */
+/**
+ * Entity streams and `step.tx` as users see them: with both APIs, in the engine's process and over HTTP, and on legacy
+ * servers.
+ */
 import { assert, describe, it } from "@effect/vitest"
 import * as Effect from "effect/Effect"
 import * as FetchHttpClient from "effect/http/FetchHttpClient"
@@ -34,7 +37,7 @@ const rejection = async (promise: Promise<unknown>): Promise<any> => {
 
 const item = (n: unknown, entityType = "order") => ({ name: "item.added", data: { n }, entityType })
 
-/** Version 2 of `item.added` counts in dozens. */
+/** In version 2 `item.added` counts in dozens. */
 const eventDefinitions = createEventDefinitionRegistry()
 eventDefinitions.register({ name: "item.added", version: 1 })
 eventDefinitions.register({
@@ -43,7 +46,7 @@ eventDefinitions.register({
   upcast: (data) => ({ dozens: Object(data).n / 12 })
 })
 
-/** Reserves what the event asks for if the stock is as the body reads it. */
+/** Reserves what the event wants, if the stock has the version that the body expects. */
 const reserveStock = (clientOf: () => IronflowClient) =>
   createFunction(
     { id: "reserve-stock", triggers: [{ event: "stock.wanted" }] },
@@ -127,11 +130,11 @@ describe.each(["in the engine's process", "over HTTP"] as const)("entity streams
     assert.deepStrictEqual(
       [createdAt, updatedAt],
       [events[0]?.timestamp, events[1]?.timestamp],
-      "a stream is as old as its first event, and changed with its last"
+      "a stream was created with its first event, and updated with its last"
     )
   })
 
-  it("reject a conflict with the stack of the caller, and keep other stacks", async () => {
+  it("reject a conflict with the stack of the caller, and keep the stacks of other errors", async () => {
     await client.streams.append("asked", item(1))
     const limit = Error.stackTraceLimit
     const appendWrongly = async () => await client.streams.append("asked", item(2), { expectedVersion: 7 })
@@ -145,7 +148,7 @@ describe.each(["in the engine's process", "over HTTP"] as const)("entity streams
     assert.strictEqual(Error.stackTraceLimit, limit)
   })
 
-  it("carry any JSON as data, and none as an empty object", async () => {
+  it("store any JSON as data, and missing data as an empty object", async () => {
     for (const data of [null, "text", 5, [1, 2], { __proto__: null, constructor: 1 }, undefined]) {
       await client.streams.append("any", { name: "x", data, entityType: "any" })
     }
@@ -157,7 +160,7 @@ describe.each(["in the engine's process", "over HTTP"] as const)("entity streams
     )
   })
 
-  it("let one of many writers that expect the same version win, and tell the others both versions", async () => {
+  it("let one of many writers that expect the same version succeed, and tell the others both versions", async () => {
     await client.streams.append("contested", item(0))
 
     const outcomes = await Promise.allSettled(
@@ -175,7 +178,7 @@ describe.each(["in the engine's process", "over HTTP"] as const)("entity streams
     }
   })
 
-  it("know NO_STREAM and STREAM_EXISTS", async () => {
+  it("accept NO_STREAM and STREAM_EXISTS as expected versions", async () => {
     const { streams } = client
     const missing = await rejection(
       streams.append("words", item(1), { expectedVersion: "STREAM_EXISTS", idempotencyKey: "k" })
@@ -191,7 +194,7 @@ describe.each(["in the engine's process", "over HTTP"] as const)("entity streams
     assert.strictEqual(appended.entityVersion, 2)
   })
 
-  it("accept several events at once, all or none", async () => {
+  it("accept several events at once, either all or none", async () => {
     const events = [{ name: "a", data: 1 }, { name: "b", version: 2 }, { name: "c" }]
     const appended = await client.streams.appendAll(
       "batch",
@@ -220,7 +223,7 @@ describe.each(["in the engine's process", "over HTTP"] as const)("entity streams
     assert.strictEqual((await client.streams.getInfo("batch")).version, 3)
   })
 
-  it("are read event by event, however long, both ways and until the reader has enough", async () => {
+  it("are read event by event, however long, in both directions and until the reader stops", async () => {
     await client.streams.appendAll("long", {
       entityType: "order",
       events: Array.from({ length: 25 }, (_, n) => ({ name: "x", data: n }))
@@ -278,7 +281,7 @@ describe.each(["in the engine's process", "over HTTP"] as const)("entity streams
     assert.deepInclude(listed.streams[0], { entityId: "snap", version: 2, eventCount: 2 })
   })
 
-  it("say what is missing", async () => {
+  it("reject with an error that names what is missing", async () => {
     const error = await rejection(client.streams.getInfo("nobody"))
     assert.instanceOf(error, StreamNotFoundError)
     assert.deepInclude(error, { code: "STREAM_NOT_FOUND", entityId: "nobody", retryable: false })
@@ -362,7 +365,7 @@ describe.each(["in the engine's process", "over HTTP"] as const)("entity streams
     assert.strictEqual((await streams.append("typed", item(2))).entityVersion, 2)
   })
 
-  it("are upcast for a client that knows how", async () => {
+  it("are upcast for a client with upcasters", async () => {
     await client.streams.append("old", item(24))
     await client.streams.append("old", { ...item(0), data: { dozens: 3 } }, { version: 2 })
     await using upcasting = connected({ eventDefinitions })
@@ -396,7 +399,7 @@ describe.each(["in the engine's process", "over HTTP"] as const)("entity streams
       value: number
       writes: ReadonlyArray<{ _tag: string; entityVersion: number; runIds: [string] }>
     }
-    assert.strictEqual(value, 3, "two conflicts, and then it fits")
+    assert.strictEqual(value, 3, "two attempts conflict, and the third succeeds")
     const [reserved, promised] = writes
     assert.deepInclude(reserved, { _tag: "append", entityVersion: 1 })
     const promise = await client.waitForRun(promised?.runIds[0] ?? "", { timeout: 10_000 })
@@ -410,7 +413,7 @@ describe.each(["in the engine's process", "over HTTP"] as const)("entity streams
     })
   })
 
-  it("store nothing of a transaction that conflicts to the end", async () => {
+  it("store nothing of a transaction whose every attempt conflicts", async () => {
     const { runIds } = await client.emit("stock.wanted", { sku: "never", mistakes: 9 })
     const run = await client.waitForRun(runIds[0] ?? "", { timeout: 10_000 })
 
@@ -476,7 +479,7 @@ describe("the Effect API of entity streams", () => {
   })
 })
 
-describe("entity streams of another server", () => {
+describe("entity streams of a legacy server", () => {
   const service = "/ironflow.v1.EntityStreamService"
   const scripted = async (answers: Record<string, Reply>) => {
     const server = await ScriptedServer.start(
@@ -490,7 +493,7 @@ describe("entity streams of another server", () => {
     return { server, client, [Symbol.asyncDispose]: dispose }
   }
 
-  it("are sent every field, and their answers read leniently", async () => {
+  it("receive every field, and their answers are read leniently", async () => {
     await using here = await scripted({
       [`${service}/AppendEvent`]: { body: { entityVersion: "7", eventId: "e-1" } },
       [`${service}/ReadStream`]: {
@@ -548,7 +551,7 @@ describe("entity streams of another server", () => {
     ["optimistic concurrency: version mismatch, current version is 8", 8],
     ["version conflict: the expected version is 3, found 8", 8],
     ["version conflict", 8]
-  ])("conflict with status 409 and the words %j", async (message, actual) => {
+  ])("conflict when the status is 409 and the message is %j", async (message, actual) => {
     await using here = await scripted({
       [`${service}/AppendEvent`]: { status: 409, body: { code: "aborted", message } },
       [`${service}/GetStreamInfo`]: { body: { entityId: "o-1", entityType: "order", version: "8" } }
@@ -561,7 +564,7 @@ describe("entity streams of another server", () => {
     assert.strictEqual(Object(error.cause).message, message)
   })
 
-  it("pass on other refusals of the server", async () => {
+  it("reject with other errors of the server unchanged", async () => {
     await using here = await scripted({
       [`${service}/AppendEvent`]: { status: 409, body: { code: "already_exists", message: "duplicate" } }
     })
@@ -572,7 +575,7 @@ describe("entity streams of another server", () => {
     assert.notInstanceOf(error, VersionConflictError)
   })
 
-  it("do not exist when the server says so in plain text", async () => {
+  it("do not exist when the server answers so in plain text", async () => {
     const missing = { status: 404, body: { code: "not_found", message: "stream not found" } }
     await using here = await scripted({
       [`${service}/GetStreamInfo`]: missing,
@@ -588,7 +591,7 @@ describe("entity streams of another server", () => {
     assert.instanceOf(conflict, VersionConflictError)
   })
 
-  it("lack features of this engine, and the error says what to do instead", async () => {
+  it("lack features of this engine, which is an error with code UNIMPLEMENTED", async () => {
     await using here = await scripted({})
     const { streams } = here.client
 

@@ -7,7 +7,7 @@ import { type WebSocket, WebSocketServer } from "ws"
 
 afterEach(() => void vi.useRealTimers())
 
-it("is given up when the server vanishes silently, and opened again", async () => {
+it("the connection is given up when the server vanishes silently, and opened again", async () => {
   vi.useFakeTimers({ toFake: ["setInterval", "clearInterval"] })
   const server = new WebSocketServer({ host: "127.0.0.1", port: 0, autoPong: false })
   const connections: Array<WebSocket> = []
@@ -20,7 +20,7 @@ it("is given up when the server vanishes silently, and opened again", async () =
   await client.connect()
   const [first] = connections
 
-  // it is asked, and has the same time again to answer
+  // the client sends a ping, and waits as long again for the answer
   const closed = once(first!, "close")
   vi.advanceTimersByTime(15_000)
   vi.advanceTimersByTime(15_000)

@@ -1,4 +1,4 @@
-/** A server URL with `https:` for a port of plain HTTP, and with `http:` for one of TLS. */
+/** A server URL with `https:` for a port of plain HTTP, and with `http:` for a port of TLS. */
 import { createServer as createTls } from "node:https"
 import type { AddressInfo } from "node:net"
 import { createClient, createSubscriptionClient } from "@ironflow/node"

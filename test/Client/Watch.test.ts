@@ -1,11 +1,11 @@
-/** Watches of scripted servers: legacy ones, ones that vanish, and ones that fall silent. */
+/** Watches with scripted servers: legacy servers, servers that vanish, and servers that send nothing more. */
 import { createClient, type IronflowClient, type KVWatchEvent } from "@ironflow/node"
 import type { AddressInfo } from "node:net"
 import { afterEach, beforeEach, expect, it } from "vitest"
 import { type WebSocket, WebSocketServer } from "ws"
 
-/** What the played server does with each connection, and where each began to watch. */
-let play: (socket: WebSocket, connection: number) => void
+/** What the scripted server does with each connection, and the URL of each. */
+let onConnection: (socket: WebSocket, connection: number) => void
 let asked: Array<string>
 let server: WebSocketServer
 let client: IronflowClient
@@ -14,7 +14,7 @@ beforeEach(async () => {
   server = new WebSocketServer({ port: 0, host: "127.0.0.1" })
   server.on("connection", (socket, request) => {
     asked.push(request.url ?? "")
-    play(socket, asked.length)
+    onConnection(socket, asked.length)
   })
   await new Promise((resolve) => server.once("listening", resolve))
   client = createClient({ serverUrl: `http://127.0.0.1:${(server.address() as AddressInfo).port}` })
@@ -35,7 +35,7 @@ const take = async (watcher: AsyncIterable<KVWatchEvent>, count: number): Promis
 }
 
 it("minimal frames of a server are understood, and unknown ones are skipped", async () => {
-  play = (socket) => {
+  onConnection = (socket) => {
     socket.send("no JSON")
     socket.send(JSON.stringify({ type: "hello" }))
     socket.send(JSON.stringify({ type: "kv_update", revision: 1 }))
@@ -56,14 +56,14 @@ it("minimal frames of a server are understood, and unknown ones are skipped", as
 })
 
 it("a server that does not announce the start of a watch is assumed to have started", async () => {
-  play = () => undefined
+  onConnection = () => undefined
   await using watcher = client.kv().bucket("b").watch()
 
   await watcher.ready
 })
 
 it("a lost connection is renewed at the position of the watch, and nothing is delivered twice", async () => {
-  play = (socket, connection) => {
+  onConnection = (socket, connection) => {
     update(socket, 7)
     if (connection === 1) return socket.close()
     update(socket, 8)
@@ -74,17 +74,17 @@ it("a lost connection is renewed at the position of the watch, and nothing is de
   expect(asked.map((url) => new URL(url, "http://host").searchParams.get("revision"))).toEqual(["now", "7"])
 })
 
-it("a silent connection is given up, a pinged one is not", async () => {
+it("a silent connection is given up, and a pinged one is not", async () => {
   const pings = 4
   const pingMs = 100
   let pinged = 0
-  play = (socket, connection) => {
+  onConnection = (socket, connection) => {
     socket.send(JSON.stringify({ type: "watching", revision: 4, ping_ms: pingMs }))
     if (connection === 2) return update(socket, 5)
     const timer = setInterval(() => {
       if (pinged++ < pings) return socket.ping()
       clearInterval(timer)
-      // from here on nothing comes: as if the other side had lost its power
+      // from here on nothing arrives, as if the server had lost its power
     }, pingMs)
   }
   const began = performance.now()
@@ -97,7 +97,7 @@ it("a silent connection is given up, a pinged one is not", async () => {
 })
 
 it("a connection that is pinged once in a year is not given up at once", async () => {
-  play = (socket) => {
+  onConnection = (socket) => {
     socket.send(JSON.stringify({ type: "watching", revision: 4, ping_ms: 365 * 24 * 3_600_000 }))
     socket.once("pong", () => update(socket, 5)).ping()
   }
@@ -108,7 +108,8 @@ it("a connection that is pinged once in a year is not given up at once", async (
 })
 
 it("an error that the server sends ends the watch", async () => {
-  play = (socket) => socket.send(JSON.stringify({ type: "error", status: 404, error: "Bucket not found: b" }))
+  onConnection = (socket) =>
+    socket.send(JSON.stringify({ type: "error", status: 404, error: "Bucket not found: b" }))
 
   await expect(take(client.kv().bucket("b").watch(), 1)).rejects.toThrow("Bucket not found: b")
   expect(asked.length).toBe(1)

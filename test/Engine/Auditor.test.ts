@@ -59,8 +59,8 @@ const withAuditor = (
   )
 }
 
-/** As long as it takes to look at everything, slice by slice. */
-const aWhile = Effect.forEach(
+/** Long enough for the auditor to read everything, slice by slice. */
+const auditAll = Effect.forEach(
   Array.from({ length: 30 }),
   () => Effect.andThen(TestClock.adjust("10 seconds"), Effect.promise(untilQuiet)),
   { discard: true }
@@ -77,14 +77,14 @@ describe("the auditor of an engine", () => {
           yield* store.write(place("order-1"))
           yield* store.write(insertRun("run_first", 1000, 3000))
           yield* store.write(insertRun("run_again", 3000, 4000))
-          // it looks when there is an event
+          // the auditor starts when there is an event
           yield* store.write(place("order-2"))
-          yield* aWhile
+          yield* auditAll
           assert.strictEqual(auditor.violations(), 0, lines.join("\n"))
 
           yield* store.write(insertRun("run_twice", 3500, 5000))
           yield* store.write(place("order-3"))
-          yield* aWhile
+          yield* auditAll
           assert.lengthOf(
             lines.filter((line) =>
               line.includes("run run_twice: run run_again is of the same function and event")
@@ -102,22 +102,22 @@ describe("the auditor of an engine", () => {
         const store = yield* Store
         const auditor = yield* Auditor
         yield* store.write(place("order-1"))
-        yield* aWhile
+        yield* auditAll
         assert.strictEqual(auditor.violations(), 0)
         assert.isAbove(reads(), 0)
 
         yield* store.write(lose())
         yield* store.write(place("order-2"))
-        yield* aWhile
+        yield* auditAll
         yield* store.write(place("order-3"))
-        yield* aWhile
+        yield* auditAll
         assert.strictEqual(auditor.violations(), 1)
-        const said = lines.filter((line) => line.includes("what cannot be"))
-        assert.lengthOf(said, 1)
-        assert.match(said[0]!, /\(G1\): idempotency key order-1: its event evt_\w+ is not in the log/)
+        const reported = lines.filter((line) => line.includes("what cannot be"))
+        assert.lengthOf(reported, 1)
+        assert.match(reported[0]!, /\(G1\): idempotency key order-1: its event evt_\w+ is not in the log/)
 
         const before = reads()
-        yield* aWhile
+        yield* auditAll
         assert.strictEqual(reads(), before)
       })
     )
@@ -127,7 +127,7 @@ describe("the auditor of an engine", () => {
     withAuditor(false, ({ reads }) =>
       Effect.gen(function* () {
         yield* (yield* Store).write(place("order-1"))
-        yield* aWhile
+        yield* auditAll
         assert.strictEqual(reads(), 0)
         assert.strictEqual((yield* Auditor).violations(), 0)
       })

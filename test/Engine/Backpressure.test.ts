@@ -1,4 +1,4 @@
-/** A connection that does not keep up: its buffer, its warnings, and its events once it reads again. */
+/** A connection whose client does not keep up: its buffer, its warnings, and its events once the client reads again. */
 import { assert, it } from "@effect/vitest"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
@@ -13,7 +13,7 @@ const live = Engine.layerClientIn("default").pipe(
   Layer.provide(SqliteStore.layer({ filename: ":memory:" }))
 )
 
-/** The engine's end of a connection whose other end reads when it is told to. */
+/** The engine's end of a connection whose client reads only on `read()`. */
 class SlowWire implements Wire {
   onText: (text: string) => void = () => undefined
   onClose: (code: number, reason: string) => void = () => undefined
@@ -53,7 +53,7 @@ class SlowWire implements Wire {
 const KB = 1024
 const messages = 40
 
-/** Subscribes with a mode, publishes 4 MB in messages of 100 kB without reading, and then reads everything. */
+/** Subscribes with a mode, publishes 4 MB in messages of 100 kB while the client does not read, and then reads everything. */
 const stall = (backpressure: BackpressureMode) =>
   Effect.gen(function* () {
     const client = yield* Client
@@ -90,7 +90,7 @@ const stall = (backpressure: BackpressureMode) =>
 const all = Array.from({ length: messages + 1 }, (_, i) => i)
 const frame = 101 * KB
 
-it.effect("buffer reports the slow client, holds a megabyte, and continues from the log", () =>
+it.effect("the mode `buffer` reports the slow client, buffers a megabyte, and continues from the log", () =>
   Effect.gen(function* () {
     const { wire } = yield* stall("buffer")
 
@@ -102,7 +102,7 @@ it.effect("buffer reports the slow client, holds a megabyte, and continues from 
   })
 )
 
-it.effect("block reports nothing, holds 64 kB, and continues from the log", () =>
+it.effect("the mode `block` reports nothing, buffers 64 kB, and continues from the log", () =>
   Effect.gen(function* () {
     const { wire } = yield* stall("block")
 
@@ -112,7 +112,7 @@ it.effect("block reports nothing, holds 64 kB, and continues from the log", () =
   })
 )
 
-it.effect("drop holds a megabyte, drops later events, and reports how many", () =>
+it.effect("the mode `drop` buffers a megabyte, drops later events, and reports how many", () =>
   Effect.gen(function* () {
     const { stalled, wire } = yield* stall("drop")
 

@@ -1,4 +1,4 @@
-/** Backups by an engine, in both APIs and over HTTP. */
+/** Backups by an engine, with both APIs and over HTTP. */
 import { existsSync, statSync } from "node:fs"
 import { dirname, join } from "node:path"
 import * as Effect from "effect/Effect"
@@ -21,7 +21,7 @@ const failureOf = (promise: Promise<unknown>): Promise<any> =>
   )
 
 describe("an engine in the process", () => {
-  it("is backed up and restored by promises", async () => {
+  it("is backed up and restored with the Promise API", async () => {
     let charged = 0
     const pay = createFunction({ id: "pay", triggers: [{ event: "order.placed" }] }, async ({ step }) => {
       await step.run("charge", () => void charged++)
@@ -54,14 +54,14 @@ describe("an engine in the process", () => {
 
     assert.strictEqual((await engine.client.waitForRun(runId)).output, "paid")
     assert.strictEqual(charged, 1)
-    // oxlint-disable-next-line typescript/no-explicit-any -- what a caller in JavaScript may write
+    // oxlint-disable-next-line typescript/no-explicit-any -- a caller in JavaScript may write this
     const misspelt = await failureOf(
       restoreBackup({ backup: at("b"), filename: at("f"), replaces: true } as any)
     )
     assert.include(misspelt.message, "`replaces`")
   })
 
-  it("is backed up and restored by effects", () =>
+  it("is backed up and restored with the Effect API", () =>
     Effect.gen(function* () {
       const engine = yield* Engine.Engine
       yield* engine.backup(at("backup.db"))
@@ -84,7 +84,7 @@ describe("over HTTP", () => {
       body: "{}"
     })
 
-  it("a backup is sent as the bytes of its file, and leaves no file at the server", async () => {
+  it("a backup is sent as the bytes of its file, and leaves no file on the server", async () => {
     await using ironflow = await start({ filename: database.filename })
 
     const answer = await ask(ironflow.url)
@@ -98,10 +98,10 @@ describe("over HTTP", () => {
     assert.strictEqual((await ask(ironflow.url)).status, 200)
   })
 
-  it("only one backup runs at a time, and one that nobody downloads is given up", async () => {
+  it("only one backup runs at a time, and a backup that is not downloaded is given up", async () => {
     {
       await using engine = await startEngine({ filename: database.filename, logger: false })
-      // more than the sockets between the two take
+      // more than the buffers of the two sockets hold
       for (let i = 0; i < 40; i++) await engine.client.emit("order.placed", { note: "x".repeat(1_000_000) })
     }
     await using ironflow = await start({ filename: database.filename })

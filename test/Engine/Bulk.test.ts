@@ -1,4 +1,6 @@
-/** Bulk operations: matching runs, results and reasons for skipped runs; embedded and over HTTP, and across a restart. */
+/**
+ * Bulk operations: which runs match, results, and reasons for skipped runs; embedded, over HTTP and across a restart.
+ */
 import * as Effect from "effect/Effect"
 import * as FetchHttpClient from "effect/http/FetchHttpClient"
 import * as Layer from "effect/Layer"
@@ -81,7 +83,7 @@ afterAll(async () => {
 beforeEach(() => void (declines = true))
 
 let batches = 0
-/** Emits orders of a batch of their own, and waits until their runs have come as far as they get. */
+/** Emits orders with a batch id of their own, and waits until their runs are completed, failed or waiting. */
 const batchOf = async (...orders: ReadonlyArray<object>) => {
   const batch = `batch-${++batches}`
   const ids: Array<string> = []
@@ -112,7 +114,7 @@ const connections: ReadonlyArray<readonly [string, () => IronflowClient]> = [
   ["over HTTP", () => remote]
 ]
 
-it("works in an environment that was never used", async () => {
+it("a bulk operation works in an environment that was never used", async () => {
   const client = createClient({ serverUrl: engine.url ?? "", environment: "of-nobody" })
   const operation = await done(client, client.bulk("retry", { status: "failed" }, { dryRun: true }))
   assert.deepStrictEqual(countsOf(operation), { done: 0, matched: 0, skipped: {}, status: "completed" })
@@ -243,7 +245,7 @@ for (const [via, clientOf] of connections) {
         ]
       )
       assert.strictEqual(again[1]!.eventId, fork.eventId)
-      // it is found by what it was given
+      // its attributes come from the data of the fork
       const found = await engine.client.listRuns({ attributes: { "event.data.batch": "of the fork" } })
       assert.deepInclude(found.runs[0], { id: again[1]!.id })
     })
@@ -305,7 +307,7 @@ for (const [via, clientOf] of connections) {
     it("deletes ended runs with all their rows, and keeps their events", async () => {
       const { filter, ids } = await batchOf({}, waiting, failing)
       const { eventId } = await engine.client.getRun(ids[0]!)
-      // the newest of all stays, so that its number is not given again
+      // the newest run is never deleted, so that its number is not used again
       await batchOf({})
       const operation = await done(clientOf(), clientOf().bulk("delete", filter))
       assert.deepStrictEqual(countsOf(operation), {
@@ -324,7 +326,7 @@ for (const [via, clientOf] of connections) {
       assert.deepStrictEqual(again.skipped, { "not found": 1, waiting: 1 })
     })
 
-    it("takes runs by ids, each once", async () => {
+    it("takes runs by their ids, each once", async () => {
       const { ids } = await batchOf(waiting, {}, waiting)
       const named = [ids[0]!, ids[0]!, ids[1]!, "run_none"]
       const operation = await done(clientOf(), clientOf().bulk("cancel", { ids: named }))
@@ -355,12 +357,12 @@ for (const [via, clientOf] of connections) {
       assert.strictEqual(new Set(await statusesOf(ids)).size, 1)
     })
 
-    it("is listed, and cannot be found under another id", async () => {
+    it("is listed, and is not found under another id", async () => {
       const { filter } = await batchOf({})
       const { id } = await done(clientOf(), clientOf().bulk("delete", filter, { dryRun: true }))
       assert.strictEqual((await clientOf().listBulk())[0]!.id, id)
       assert.strictEqual((await clientOf().getBulk(id)).id, id)
-      // it has ended
+      // it has already ended
       assert.strictEqual((await clientOf().cancelBulk(id)).status, "completed")
       for (const call of ["getBulk", "cancelBulk", "waitForBulk"] as const) {
         const error = await clientOf()
@@ -373,64 +375,56 @@ for (const [via, clientOf] of connections) {
     const wrong: ReadonlyArray<readonly [string, ReadonlyArray<unknown>, RegExp]> = [
       ["no filter", ["cancel", {}], /without a filter this would cancel all runs/],
       ["a filter that is undefined", ["cancel", { status: undefined }], /without a filter/],
-      ["nothing to say which", ["cancel", undefined], /say which runs/],
+      ["undefined instead of a filter", ["cancel", undefined], /say which runs/],
       ["an unknown action", ["erase", { status: "failed" }], /action/],
       ["an unknown filter", ["cancel", { statuses: ["failed"] }], /statuses/],
       ["pages", ["cancel", { status: "failed", limit: 5 }], /limit/],
       ["ids and filters", ["cancel", { ids: ["run_1"], status: "failed" }], /not both/],
       ["no ids", ["cancel", { ids: [] }], /ids/],
       ["too many ids", ["cancel", { ids: Array.from({ length: 10_001 }, (_, n) => `run_${n}`) }], /10000/],
-      ["a wrong id", ["cancel", { ids: [5] }], /ids|run id/],
+      ["an invalid id", ["cancel", { ids: [5] }], /ids|run id/],
       [
         "a version for a retry",
         ["retry", { status: "failed" }, { version: "2" }],
         /version. is for move, not for retry/
       ],
-      ["a version that is blank", ["move", { status: "waiting" }, { version: " " }], /version. is blank/],
+      ["a blank version", ["move", { status: "waiting" }, { version: " " }], /version. is blank/],
       ["a reason for a retry", ["retry", { status: "failed" }, { reason: "so" }], /reason/],
       ["a step to cancel from", ["cancel", { status: "failed" }, { fromStep: "charge" }], /fromStep/],
-      ["an expression that is none", ["cancel", { where: "event.data.(" }], /expression|where/i],
+      ["an invalid expression", ["cancel", { where: "event.data.(" }], /expression|where/i],
       [
-        "an attribute that nothing has",
+        "an attribute that no function has",
         ["cancel", { attributes: { "event.data.no": 1 } }],
         /event\.data\.no/
       ],
+      ["an empty function", ["delete", { functionId: "", status: "completed" }], /functionId. is empty/],
       [
-        "a function that is empty",
-        ["delete", { functionId: "", status: "completed" }],
-        /functionId. is empty/
-      ],
-      [
-        "functions of which one is empty",
+        "several functions, one of them empty",
         ["delete", { functionId: ["process-order", ""] }],
         /functionId. is empty/
       ],
-      ["a status that is empty", ["delete", { functionId: "process-order", status: "" }], /status. is empty/],
-      ["a time that is empty", ["delete", { status: "failed", createdTo: "" }], /createdTo. is empty/],
-      ["an end that is blank", ["delete", { status: "failed", endedTo: " " }], /endedTo. is blank/],
-      ["an event that is empty", ["delete", { status: "failed", eventName: "" }], /eventName. is empty/],
-      ["an error that is empty", ["delete", { status: "failed", error: "" }], /error. is empty/],
-      ["an expression that is empty", ["delete", { status: "failed", where: "" }], /where. is empty/],
-      [
-        "a key that is empty",
-        ["delete", { status: "failed", idempotencyKey: "" }],
-        /idempotencyKey. is empty/
-      ],
+      ["an empty status", ["delete", { functionId: "process-order", status: "" }], /status. is empty/],
+      ["an empty time", ["delete", { status: "failed", createdTo: "" }], /createdTo. is empty/],
+      ["a blank time", ["delete", { status: "failed", endedTo: " " }], /endedTo. is blank/],
+      ["an empty event", ["delete", { status: "failed", eventName: "" }], /eventName. is empty/],
+      ["an empty error", ["delete", { status: "failed", error: "" }], /error. is empty/],
+      ["an empty expression", ["delete", { status: "failed", where: "" }], /where. is empty/],
+      ["an empty key", ["delete", { status: "failed", idempotencyKey: "" }], /idempotencyKey. is empty/],
       ["an entity that is null", ["delete", { status: "failed", entityId: null }], /entityId. is null/],
       ["attributes that are null", ["delete", { status: "failed", attributes: null }], /attributes. is null/],
       ["a function that is null", ["delete", { functionId: null }], /functionId. is null/],
       ["a status that is null", ["delete", { status: null }], /status. is null/],
-      ["a beginning that is null", ["delete", { createdFrom: null }], /createdFrom. is null/],
-      ["a beginning that is a boolean", ["delete", { createdFrom: true }], /createdFrom/],
-      ["a beginning that is a list", ["delete", { createdFrom: [] }], /createdFrom/],
-      ["a day that is not there", ["delete", { createdFrom: "2026-02-30" }], /createdFrom.*valid date/],
+      ["a time that is null", ["delete", { createdFrom: null }], /createdFrom. is null/],
+      ["a time that is a boolean", ["delete", { createdFrom: true }], /createdFrom/],
+      ["a time that is a list", ["delete", { createdFrom: [] }], /createdFrom/],
+      ["a day that does not exist", ["delete", { createdFrom: "2026-02-30" }], /createdFrom.*valid date/],
       ["a dry run that is null", ["delete", { status: "failed" }, { dryRun: null }], /dryRun. is null/],
-      ["a step that is empty", ["retry", { status: "failed" }, { fromStep: "" }], /fromStep. is blank/],
+      ["an empty step", ["retry", { status: "failed" }, { fromStep: "" }], /fromStep. is blank/],
       ["a step that is null", ["retry", { status: "failed" }, { fromStep: null }], /fromStep. is null/],
       ["ids that are null", ["delete", { ids: null, status: "failed" }], /ids. is null/],
       ["a misspelled option", ["cancel", { status: "failed" }, { dryrun: true }], /dryrun/]
     ]
-    it("is refused with the reason, and starts nothing", async () => {
+    it("is refused with a reason, and starts nothing", async () => {
       const before = await clientOf().listBulk()
       for (const [what, args, message] of wrong) {
         const error = await Reflect.apply(clientOf().bulk, clientOf(), args).catch((error: unknown) => error)
@@ -443,7 +437,7 @@ for (const [via, clientOf] of connections) {
     it("is not waited for longer than `timeout`", async () => {
       const { filter } = await batchOf({})
       const { id } = await clientOf().bulk("cancel", filter, { dryRun: true })
-      // it may have ended by now
+      // it may already have ended
       const ended = await clientOf()
         .waitForBulk(id, { timeout: 0 })
         .catch((error: unknown) => error)
@@ -457,7 +451,7 @@ for (const [via, clientOf] of connections) {
   })
 }
 
-it("is refused over HTTP with an empty filter, in camel case and snake case", async () => {
+it("a bulk operation over HTTP with an empty filter is refused, in camel case and snake case", async () => {
   const before = await engine.client.listBulk()
   const empty: ReadonlyArray<readonly [object, RegExp]> = [
     [{ filters: { functionId: "", status: "completed" } }, /functionId. is empty/],
@@ -482,7 +476,7 @@ it("is refused over HTTP with an empty filter, in camel case and snake case", as
     assert.match(text, message)
   }
   assert.deepStrictEqual(await engine.client.listBulk(), before)
-  // lists of runs are asked for by programs that send an empty text for what is not set
+  // in lists of runs an empty text counts as a filter that is not set, because programs send it so
   for (const where of ["?status=&function_id=&where=", "?status=RUN_STATUS_UNSPECIFIED"])
     assert.strictEqual((await fetch(`${engine.url}/api/v1/runs${where}`)).status, 200)
 })
@@ -505,7 +499,7 @@ it("a child is not deleted while its parent is unfinished", async () => {
   assert.deepStrictEqual(invoked.skipped, { invoked: 1 })
 })
 
-it("the start and the result are in the access log", async () => {
+it("the start and the result of a bulk operation are in the access log", async () => {
   const { filter } = await batchOf(waiting)
   const { id } = await done(engine.client, engine.client.bulk("cancel", filter))
   const entries = JSON.parse((await auditOf()).log).filter(
@@ -526,7 +520,7 @@ it("the start and the result are in the access log", async () => {
   assert.deepInclude(entries[1].details, { filters: filter })
 })
 
-it("does the same in Effect programs", async () => {
+it("bulk operations do the same in Effect programs", async () => {
   const { filter } = await batchOf(waiting)
   const program = Effect.gen(function* () {
     const client = yield* Client.Client
@@ -545,7 +539,7 @@ it("does the same in Effect programs", async () => {
   assert.strictEqual(missing._tag, "BulkNotFoundError")
 })
 
-it("continues after a restart, and handles no run twice", async () => {
+it("a bulk operation continues after a restart, and handles no run twice", async () => {
   const { filter, ids } = await batchOf(...Array.from({ length: 150 }, () => ({})))
   const { id } = await engine.client.bulk("rerun", filter)
   await engine.close()
@@ -563,7 +557,7 @@ it("continues after a restart, and handles no run twice", async () => {
   assert.strictEqual(ids.length, 150)
 })
 
-it("handles no more runs after it was cancelled", async () => {
+it("a cancelled bulk operation handles no more runs", async () => {
   const { filter } = await batchOf(...Array.from({ length: 120 }, () => waiting))
   const { id } = await engine.client.bulk("cancel", filter)
   const { status } = await engine.client.cancelBulk(id)
@@ -574,7 +568,7 @@ it("handles no more runs after it was cancelled", async () => {
   assert.strictEqual(totalCount, 120 - done)
 })
 
-it("twenty at once change each run once, and all of them count it", async () => {
+it("twenty bulk operations at once change each run once, and all of them count it", async () => {
   const { filter, ids } = await batchOf(...Array.from({ length: 60 }, () => waiting))
   const begun = await Promise.all(
     Array.from({ length: 20 }, (_, i) => (i % 2 === 0 ? engine.client : remote).bulk("cancel", filter))

@@ -18,15 +18,15 @@ const live = Engine.layerClientIn("default").pipe(
   Layer.provide(SqliteStore.layer({ filename: ":memory:" }))
 )
 
-/** What is said over a connection in the process is heard in later turns of the event loop. */
+/** Lets messages over a connection in this process arrive, which they do in later turns of the event loop. */
 const turns = Effect.promise(async () => {
   await untilQuiet()
 })
 
-// oxlint-disable-next-line typescript/no-explicit-any -- frames are what the tests look into
+// oxlint-disable-next-line typescript/no-explicit-any -- the tests read fields of the frames
 type Frame = any
 
-/** A client of another kind: frames as they come. */
+/** A client that sends its own frames, and keeps those that it receives. */
 class Member {
   readonly frames: Array<Frame> = []
   readonly wire: Wire & { backlog: number } = {
@@ -170,7 +170,7 @@ it.effect("a group reports that the connections of its members are full", () =>
     assert.deepStrictEqual(member.seen, [1, 2])
     member.wire.onClose(1006, "")
 
-    // nothing of a group is dropped
+    // the mode `drop` drops no events of a group
     const dropping = yield* join({ backpressure: "drop" })
     dropping.wire.backlog = 64 * 1024
     yield* publish(3)
@@ -221,7 +221,7 @@ it.effect("a paused group delivers nothing, and continues from the same position
     const { pausedBy, status } = yield* groups.resume("printers")
     yield* turns
     assert.deepStrictEqual([status, pausedBy], ["active", undefined])
-    // the first one's time was up in the meantime
+    // event 1 is delivered again, because its deadline passed meanwhile
     assert.deepStrictEqual([...member.seen, ...other.seen].toSorted(), [1, 1, 2])
   }).pipe(Effect.provide(live))
 )
@@ -239,21 +239,21 @@ it.effect("updated settings apply to connected members", () =>
     assert.deepStrictEqual(member.seen, [1, 2])
     member.say({ type: "ack", eventId: member.of("event")[0].eventId, ackType: "nak" })
     yield* turns
-    assert.deepStrictEqual(member.seen, [1, 2, 3], "a failed one is given up at once")
+    assert.deepStrictEqual(member.seen, [1, 2, 3], "a failed event is given up at once")
     assert.strictEqual(member.of("subscription_error")[0].code, "REDELIVERIES_EXHAUSTED")
     assert.strictEqual((yield* groups.get("printers")).givenUp, 1)
 
     yield* groups.update("printers", { maxInflight: null, filter: "event.data.i > 5" })
     yield* publish(4, 6)
     assert.deepStrictEqual(member.seen, [1, 2, 3, 6])
-    // what is let through by a wider filter wakes the group, too
+    // a wider filter wakes the group, and its member receives the next event
     yield* groups.update("printers", { filter: null })
     yield* publish(5)
     assert.deepStrictEqual(member.seen, [1, 2, 3, 6, 5])
   }).pipe(Effect.provide(live))
 )
 
-it.effect("a member uses its own settings, and those of the group for the rest", () =>
+it.effect("a member uses its own settings, and the settings of the group otherwise", () =>
   Effect.gen(function* () {
     const groups = yield* ConsumerGroups
     yield* groups.create({ ...news, ackMode: "manual", backpressure: "block", filter: "event.data.i > 1" })
@@ -317,7 +317,7 @@ it.effect("a client of this package does not ack automatically when the group re
   }).pipe(Effect.provide(live))
 )
 
-it.effect("single events are delivered to the members in turn", () =>
+it.effect("events that come one by one are delivered to the members in turn", () =>
   Effect.gen(function* () {
     const members = [yield* join(), yield* join(), yield* join()]
     for (let i = 1; i <= 6; i++) yield* publish(i)
@@ -333,49 +333,51 @@ it.effect("single events are delivered to the members in turn", () =>
   }).pipe(Effect.provide(live))
 )
 
-it.effect("members of a deleted group are told, and only a new subscription creates the group again", () =>
-  Effect.gen(function* () {
-    const groups = yield* ConsumerGroups
-    const member = yield* join()
-    const { stream } = yield* Subscriptions
-    const streaming = yield* Effect.forkChild(
-      Effect.flip(Stream.runDrain(stream("topic:news", { consumerGroup: "printers", ackMode: "manual" })))
-    )
-    yield* turns
-    yield* publish(1, 2)
+it.effect(
+  "members of a deleted group are notified, and only a new subscription creates the group again",
+  () =>
+    Effect.gen(function* () {
+      const groups = yield* ConsumerGroups
+      const member = yield* join()
+      const { stream } = yield* Subscriptions
+      const streaming = yield* Effect.forkChild(
+        Effect.flip(Stream.runDrain(stream("topic:news", { consumerGroup: "printers", ackMode: "manual" })))
+      )
+      yield* turns
+      yield* publish(1, 2)
 
-    yield* groups.delete("printers")
-    yield* turns
+      yield* groups.delete("printers")
+      yield* turns
 
-    const [told] = member.of("subscription_error")
-    assert.deepInclude(told, { code: "CONSUMER_GROUP_DELETED", retrying: false })
-    const error = yield* Fiber.join(streaming)
-    assert.deepStrictEqual([error._tag, error.code], ["SubscriptionError", "CONSUMER_GROUP_DELETED"])
-    yield* publish(3)
-    assert.notInclude(member.seen, 3)
-    assert.strictEqual(
-      (yield* Effect.flip(groups.get("printers"))).code,
-      "CONSUMER_GROUP_NOT_FOUND",
-      "nobody has brought it back"
-    )
-    member.say({
-      type: "subscribe",
-      subscription: {
-        pattern: "topic:news",
-        options: { consumerGroup: "printers", ackMode: "manual" },
-        resume: { after: "1" }
-      }
-    })
-    yield* turns
-    assert.deepInclude(member.of("subscription_result")[1].results[0], {
-      status: "error",
-      code: "CONSUMER_GROUP_DELETED"
-    })
+      const [told] = member.of("subscription_error")
+      assert.deepInclude(told, { code: "CONSUMER_GROUP_DELETED", retrying: false })
+      const error = yield* Fiber.join(streaming)
+      assert.deepStrictEqual([error._tag, error.code], ["SubscriptionError", "CONSUMER_GROUP_DELETED"])
+      yield* publish(3)
+      assert.notInclude(member.seen, 3)
+      assert.strictEqual(
+        (yield* Effect.flip(groups.get("printers"))).code,
+        "CONSUMER_GROUP_NOT_FOUND",
+        "the group does not come back by itself"
+      )
+      member.say({
+        type: "subscribe",
+        subscription: {
+          pattern: "topic:news",
+          options: { consumerGroup: "printers", ackMode: "manual" },
+          resume: { after: "1" }
+        }
+      })
+      yield* turns
+      assert.deepInclude(member.of("subscription_result")[1].results[0], {
+        status: "error",
+        code: "CONSUMER_GROUP_DELETED"
+      })
 
-    const next = yield* join()
-    yield* publish(4)
-    assert.deepStrictEqual(next.seen, [4])
-  }).pipe(Effect.provide(live))
+      const next = yield* join()
+      yield* publish(4)
+      assert.deepStrictEqual(next.seen, [4])
+    }).pipe(Effect.provide(live))
 )
 
 it.effect("a member that joins while the group is deleted ends up in an existing group", () =>
@@ -401,29 +403,31 @@ it.effect("a member that joins while the group is deleted ends up in an existing
   }).pipe(Effect.provide(live))
 )
 
-it.effect("groups are listed by namespace, name and status, with those that expire", () =>
-  Effect.gen(function* () {
-    const groups = yield* ConsumerGroups
-    yield* groups.create({ ...news, namespace: "b", filter: "event.data.i > 1" })
-    yield* join({ namespace: "a" })
-    const member = yield* join({ namespace: "c" })
-    member.wire.onClose(1000, "")
-    yield* turns
-    yield* groups.pause("printers", { namespace: "b" })
-    const names = (options?: Parameters<typeof groups.list>[0]) =>
-      Effect.map(groups.list(options), (found) =>
-        found.map(({ expiresAt, namespace }) => [namespace, expiresAt])
-      )
+it.effect(
+  "groups are listed by namespace, name and status, and temporary ones with the time of their expiry",
+  () =>
+    Effect.gen(function* () {
+      const groups = yield* ConsumerGroups
+      yield* groups.create({ ...news, namespace: "b", filter: "event.data.i > 1" })
+      yield* join({ namespace: "a" })
+      const member = yield* join({ namespace: "c" })
+      member.wire.onClose(1000, "")
+      yield* turns
+      yield* groups.pause("printers", { namespace: "b" })
+      const names = (options?: Parameters<typeof groups.list>[0]) =>
+        Effect.map(groups.list(options), (found) =>
+          found.map(({ expiresAt, namespace }) => [namespace, expiresAt])
+        )
 
-    assert.deepStrictEqual(yield* names(), [
-      ["b", undefined],
-      ["a", undefined],
-      ["c", "1970-01-31T00:00:00.000Z"]
-    ])
-    assert.deepStrictEqual(yield* names({ status: "paused" }), [["b", undefined]])
-    assert.deepStrictEqual(yield* names({ name: "printers", namespace: "a" }), [["a", undefined]])
-    assert.deepStrictEqual(yield* names({ name: "nobody" }), [])
-  }).pipe(Effect.provide(live))
+      assert.deepStrictEqual(yield* names(), [
+        ["b", undefined],
+        ["a", undefined],
+        ["c", "1970-01-31T00:00:00.000Z"]
+      ])
+      assert.deepStrictEqual(yield* names({ status: "paused" }), [["b", undefined]])
+      assert.deepStrictEqual(yield* names({ name: "printers", namespace: "a" }), [["a", undefined]])
+      assert.deepStrictEqual(yield* names({ name: "nobody" }), [])
+    }).pipe(Effect.provide(live))
 )
 
 it.effect.each<readonly [string, object, string | RegExp]>([
@@ -436,18 +440,22 @@ it.effect.each<readonly [string, object, string | RegExp]>([
   ["a bad filter", { ...news, filter: "event.data.(" }, /event\.data\.\(/],
   ["a bad ack mode", { ...news, ackMode: "later" }, /`ackMode` must be one of auto, manual, not "later"/],
   ["dropping", { ...news, backpressure: "drop" }, /`backpressure` must be one of buffer, block, not "drop"/],
-  ["no room at all", { ...news, maxInflight: 0 }, /`maxInflight` must be an integer from 1 to 1000, not 0/],
+  [
+    "no deliveries at all",
+    { ...news, maxInflight: 0 },
+    /`maxInflight` must be an integer from 1 to 1000, not 0/
+  ],
   ["a fraction", { ...news, maxRedeliveries: 1.5 }, /from 0 to 1000, not 1\.5/],
   ["a long delay", { ...news, redeliverDelayMs: 1e9 }, /from 0 to 86400000/],
   ["a small buffer", { ...news, buffer: { maxBytes: 1 } }, /`buffer\.maxBytes` must be an integer from 1024/],
-  ["no buffer", { ...news, buffer: 5 }, /`buffer` must be an object/],
+  ["an invalid buffer", { ...news, buffer: 5 }, /`buffer` must be an object/],
   ["null", { ...news, maxInflight: null }, /not null/],
-  ["metadata that is none", { ...news, metadata: "x" }, /must be an object/],
-  ["much metadata", { ...news, metadata: { x: "x".repeat(16_384) } }, /16384 bytes|allowed/]
+  ["invalid metadata", { ...news, metadata: "x" }, /must be an object/],
+  ["too much metadata", { ...news, metadata: { x: "x".repeat(16_384) } }, /16384 bytes|allowed/]
 ])("%s: refused", ([, config, message]) =>
   Effect.gen(function* () {
     const groups = yield* ConsumerGroups
-    // what the types would not let through
+    // the types refuse some of these
     const error = yield* Effect.flip(groups.create(config as ConsumerGroupConfig))
     assert.match(error.message, message as RegExp)
     assert.deepStrictEqual(yield* groups.list(), [])

@@ -1,4 +1,4 @@
-/** An engine that has ended, on a store that stays open. */
+/** An engine that has ended, on a store that is still open. */
 import { assert, it } from "@effect/vitest"
 import { Engine } from "@ironflow/node/effect"
 import * as Context from "effect/Context"
@@ -18,7 +18,7 @@ const engineOver = (store: StoreService, scope: Scope.Scope) =>
     (context) => Context.get(context, Engine.Engine)
   )
 
-/** A worker outside the process with room for a job, and what it is given. */
+/** Connects a worker outside the process with room for one job, and collects the jobs that it is given. */
 const worker = (engine: Engine.EngineService, workerId: string) =>
   Effect.gen(function* () {
     const jobs: Array<Job> = []
@@ -43,7 +43,7 @@ const quiet = Effect.promise(async () => {
   await untilQuiet()
 })
 
-it.effect("dispatches no run that becomes ready afterwards", () =>
+it.effect("an engine that has ended dispatches no run that becomes ready afterwards", () =>
   Effect.gen(function* () {
     const store = yield* SqliteStore.make({ filename: ":memory:" })
     const first = yield* Scope.make()
@@ -65,7 +65,7 @@ it.effect("dispatches no run that becomes ready afterwards", () =>
   })
 )
 
-it.effect("no longer listens to anything", () =>
+it.effect("an engine that has ended listens to nothing", () =>
   Effect.gen(function* () {
     const store = yield* SqliteStore.make({ filename: ":memory:" })
     const listening = { onCommit: 0, onReady: 0, onLost: 0 }

@@ -35,12 +35,12 @@ import {
 } from "./Store/suite/Shop.ts"
 import { untilQuiet } from "./Quiet.ts"
 
-/** Lets everything happen that needs no time: fibers, commits, callbacks. */
+/** Lets all fibers, commits and callbacks run that do not wait for time to pass. */
 const quiet = Effect.promise(async () => {
   await untilQuiet()
 })
 
-/** What an engine asks its store every hour, whatever happens. */
+/** The programs that an engine runs every hour in any case. */
 const housekeeping = new Set([
   "deleteEndedRuns",
   "deleteExpiredIdempotencyKeys",
@@ -52,11 +52,11 @@ const housekeeping = new Set([
   "deleteAbandonedGroups"
 ])
 
-/** What the engine asked of its store. */
+/** Records which programs the engine runs. */
 class Spy {
   readonly calls: Array<string> = []
   readonly commits: Array<Changes> = []
-  /** Operations that fail the next time they are asked for. */
+  /** Programs that fail the next time they are called. */
   readonly broken = new Set<string>()
 
   wrap(store: StoreService): StoreService {
@@ -67,7 +67,7 @@ class Spy {
         Effect.suspend((): Effect.Effect<A, E | StoreError> => {
           this.calls.push(call.name)
           if (!this.broken.has(call.name)) return ask(call)
-          // what is due is asked for kind by kind, together
+          // due work of several kinds is fired in calls at the same time: all of them fail
           if (call.name === "fireDue") setImmediate(() => this.broken.delete(call.name))
           else this.broken.delete(call.name)
           return Effect.fail(new StoreError(`${call.name}: disk full`))
@@ -80,28 +80,28 @@ class Spy {
     }
   }
 
-  /** What was asked for since the last look, without the housekeeping that is done once an hour. */
+  /** The programs since the last call of `heard`, without the hourly ones. */
   heard(): ReadonlyArray<string> {
     this.commits.length = 0
     return [...new Set(this.calls.splice(0))].filter((name) => !housekeeping.has(name))
   }
 }
 
-/** A worker whose turns are played by the test. */
+/** A worker whose turns the test plays. */
 class Worker {
   readonly jobs: Array<Job> = []
   readonly notices: Array<Notice> = []
   session!: WorkerSession
   scope!: Scope.Closeable
 
-  /** The next job, which must have come. */
+  /** The next job, which must have arrived. */
   next(): Job {
     return this.jobs.shift() ?? assert.fail("no job has come")
   }
   report(job: Job, ...ops: ReadonlyArray<TurnOp>) {
     return this.session.report([{ jobId: job.jobId, runId: job.runId, ops }])
   }
-  /** Disconnects, as closing the session's scope does. */
+  /** Disconnects by closing the scope of the session. */
   get leave() {
     return Scope.close(this.scope, Exit.void)
   }
@@ -177,7 +177,7 @@ describe("dispatch", () => {
     Effect.gen(function* () {
       const client = yield* Client
       const worker = yield* connect("worker-1", [handles("charge")])
-      // it has asked for what may be there already
+      // its first claim, for runs that may already be ready
       yield* quiet
       spy.heard()
 
@@ -210,7 +210,7 @@ describe("dispatch", () => {
   )
 
   engineTest(
-    "a run that became ready beside a claim that found nothing is there for who has room later",
+    "a run that becomes ready in the commit of an empty claim goes to the next worker that has room",
     (spy) =>
       Effect.gen(function* () {
         const client = yield* Client
@@ -218,7 +218,7 @@ describe("dispatch", () => {
         const late = yield* connect("worker-2", [handles("charge")], { credit: 0 })
         spy.heard()
 
-        // the claim comes first, and its worker is gone when the run is there
+        // the claim comes first, and its worker has left when the run is ready
         early.session.credit(1)
         const { runIds } = yield* client.emit("order.placed", {})
         yield* early.leave
@@ -237,12 +237,12 @@ describe("dispatch", () => {
         yield* quiet
         late.session.credit(1)
         yield* quiet
-        // nothing is left, so that there is nothing to ask for
+        // no run is ready, so the engine sends no more claims
         assert.strictEqual(spy.calls.filter((name) => name === "claimRuns").length, 2)
       })
   )
 
-  engineTest("runs that came before their worker are handed out when it has room", () =>
+  engineTest("runs that are older than their worker are handed out when it has room", () =>
     Effect.gen(function* () {
       const client = yield* Client
       const early = yield* connect("worker-1", [handles("charge")], { credit: 0 })
@@ -276,7 +276,7 @@ describe("dispatch", () => {
     })
   )
 
-  engineTest("workers of another environment get nothing", () =>
+  engineTest("workers of another environment get no runs", () =>
     Effect.gen(function* () {
       const client = yield* Client
       const engine = yield* Engine
@@ -294,32 +294,34 @@ describe("dispatch", () => {
     })
   )
 
-  engineTest("the runs of a worker that leaves go to another one at once, and that is no attempt", () =>
-    Effect.gen(function* () {
-      const client = yield* Client
-      const a = yield* connect("worker-1", [handles("charge")])
-      yield* client.emit("order.placed", {})
-      yield* quiet
-      const job = a.next()
-      yield* a.report(job, done("charge:0"))
-      const b = yield* connect("worker-2", [handles("charge")])
+  engineTest(
+    "the runs of a worker that leaves go to another worker at once, which does not count as an attempt",
+    () =>
+      Effect.gen(function* () {
+        const client = yield* Client
+        const a = yield* connect("worker-1", [handles("charge")])
+        yield* client.emit("order.placed", {})
+        yield* quiet
+        const job = a.next()
+        yield* a.report(job, done("charge:0"))
+        const b = yield* connect("worker-2", [handles("charge")])
 
-      yield* a.leave
-      yield* quiet
+        yield* a.leave
+        yield* quiet
 
-      const again = b.next()
-      assert.deepStrictEqual([again.runId, again.attempt, again.journal.length], [job.runId, 1, 1])
-      const [ack] = yield* a.report(job, complete())
-      assert.deepInclude(ack, { _tag: "Refused", reason: "LEASE_LOST" })
-      assert.deepStrictEqual(
-        (yield* client.listWorkers()).map(({ id }) => id),
-        ["worker-2"]
-      )
-    })
+        const again = b.next()
+        assert.deepStrictEqual([again.runId, again.attempt, again.journal.length], [job.runId, 1, 1])
+        const [ack] = yield* a.report(job, complete())
+        assert.deepInclude(ack, { _tag: "Refused", reason: "LEASE_LOST" })
+        assert.deepStrictEqual(
+          (yield* client.listWorkers()).map(({ id }) => id),
+          ["worker-2"]
+        )
+      })
   )
 
   engineTest(
-    "a run that is claimed for a worker that leaves at that moment is not lost, nor is its actor",
+    "a run that is claimed for a worker that leaves at that moment is not lost, and neither is its actor",
     () =>
       Effect.gen(function* () {
         const client = yield* Client
@@ -335,7 +337,7 @@ describe("dispatch", () => {
   )
 
   engineTest(
-    "a run that is paused, cancelled or resumed in the commit of its claim begins only if it may",
+    "a run that is paused or cancelled in the commit of its claim does not start, and a resumed one does",
     () =>
       Effect.gen(function* () {
         const client = yield* Client
@@ -366,59 +368,61 @@ describe("dispatch", () => {
         assert.strictEqual((yield* client.getRun(paused)).status, "paused")
         const [info] = yield* client.listWorkers()
         assert.strictEqual(info?.activeJobs, 1)
-        // the room of the two is still there
+        // the worker has room again for the other two
         for (let n = 0; n < 3; n++) yield* client.emit("order.placed", {})
         yield* quiet
         assert.strictEqual(worker.jobs.length, 3)
       })
   )
 
-  engineTest("a notice about a turn that was kept waits for no claim that fails or finds others", (spy) =>
-    Effect.gen(function* () {
-      const client = yield* Client
-      const engine = yield* Engine
-      const store = { leaseMs: 1000, transport: "polling" }
-      const notices: Array<Notice> = []
-      const jobs: Array<Job> = []
-      const handlers = {
-        onJob: (job: Job) => void jobs.push(job),
-        onNotice: (notice: Notice) => void notices.push(notice)
-      }
-      const before = yield* engine.workers.connectRemote(
-        registration("worker-1", [handles("charge")]),
-        handlers,
-        store
-      )
-      before.credit(1)
-      yield* client.emit("order.placed", {})
-      yield* quiet
-      const [job] = jobs
-      before.detach()
-      const after = yield* engine.workers.connectRemote(
-        registration("worker-1", [handles("charge")]),
-        handlers,
-        store
-      )
-      after.credit(1)
-      spy.broken.add("claimRuns")
+  engineTest(
+    "a notice for a turn that its worker keeps is not delayed by a claim that fails or finds other runs",
+    (spy) =>
+      Effect.gen(function* () {
+        const client = yield* Client
+        const engine = yield* Engine
+        const store = { leaseMs: 1000, transport: "polling" }
+        const notices: Array<Notice> = []
+        const jobs: Array<Job> = []
+        const handlers = {
+          onJob: (job: Job) => void jobs.push(job),
+          onNotice: (notice: Notice) => void notices.push(notice)
+        }
+        const before = yield* engine.workers.connectRemote(
+          registration("worker-1", [handles("charge")]),
+          handlers,
+          store
+        )
+        before.credit(1)
+        yield* client.emit("order.placed", {})
+        yield* quiet
+        const [job] = jobs
+        before.detach()
+        const after = yield* engine.workers.connectRemote(
+          registration("worker-1", [handles("charge")]),
+          handlers,
+          store
+        )
+        after.credit(1)
+        spy.broken.add("claimRuns")
 
-      // it is told before the worker has said that it keeps the turn
-      yield* Effect.all([client.emit("order.placed", {}), client.cancelRun(job!.runId)], {
-        concurrency: "unbounded"
+        // the notice is sent before the worker has said that it keeps the turn
+        yield* Effect.all([client.emit("order.placed", {}), client.cancelRun(job!.runId)], {
+          concurrency: "unbounded"
+        })
+        yield* quiet
+        yield* TestClock.adjust(1000)
+        yield* quiet
+
+        assert.deepStrictEqual(
+          notices.map(({ _tag }) => _tag),
+          ["Cancelled"]
+        )
+        yield* after.close(false)
       })
-      yield* quiet
-      yield* TestClock.adjust(1000)
-      yield* quiet
-
-      assert.deepStrictEqual(
-        notices.map(({ _tag }) => _tag),
-        ["Cancelled"]
-      )
-      yield* after.close(false)
-    })
   )
 
-  engineTest("a worker outside the process whose registration failed half way may come again", () =>
+  engineTest("a worker outside the process whose registration failed half way can register again", () =>
     Effect.gen(function* () {
       const engine = yield* Engine
       const register = engine.workers.connectRemote(
@@ -436,32 +440,34 @@ describe("dispatch", () => {
     })
   )
 
-  engineTest("a worker that knows of pauses is told, and goes on with its turn; another is called back", () =>
-    Effect.gen(function* () {
-      const client = yield* Client
-      for (const pauses of [true, false]) {
-        const worker = yield* connect("worker-1", [handles("charge")], { pauses })
-        const { runIds } = yield* client.emit("order.placed", {})
-        yield* quiet
-        const job = worker.next()
-        yield* client.pauseRun(runIds[0]!)
-        assert.deepStrictEqual(
-          worker.notices.map(({ _tag }) => _tag),
-          pauses ? ["Paused"] : []
-        )
+  engineTest(
+    "a worker that knows pauses is notified and continues its turn, and another worker is called back",
+    () =>
+      Effect.gen(function* () {
+        const client = yield* Client
+        for (const pauses of [true, false]) {
+          const worker = yield* connect("worker-1", [handles("charge")], { pauses })
+          const { runIds } = yield* client.emit("order.placed", {})
+          yield* quiet
+          const job = worker.next()
+          yield* client.pauseRun(runIds[0]!)
+          assert.deepStrictEqual(
+            worker.notices.map(({ _tag }) => _tag),
+            pauses ? ["Paused"] : []
+          )
 
-        const [ack] = yield* worker.report(job, done("charge:0"))
+          const [ack] = yield* worker.report(job, done("charge:0"))
 
-        assert.deepInclude(
-          ack,
-          pauses ? { _tag: "Accepted", paused: true } : { _tag: "Refused", reason: "LEASE_LOST" }
-        )
-        if (pauses) yield* worker.report(job, release)
-        assert.strictEqual((yield* client.getRun(runIds[0]!)).status, "paused")
-        assert.strictEqual((yield* client.getRunSteps(runIds[0]!)).length, 1)
-        yield* worker.leave
-      }
-    })
+          assert.deepInclude(
+            ack,
+            pauses ? { _tag: "Accepted", paused: true } : { _tag: "Refused", reason: "LEASE_LOST" }
+          )
+          if (pauses) yield* worker.report(job, release)
+          assert.strictEqual((yield* client.getRun(runIds[0]!)).status, "paused")
+          assert.strictEqual((yield* client.getRunSteps(runIds[0]!)).length, 1)
+          yield* worker.leave
+        }
+      })
   )
 
   engineTest("a claim that fails is tried again", (spy) =>
@@ -500,7 +506,7 @@ describe("dispatch", () => {
       })
   )
 
-  engineTest("a worker's load is what it holds now", () =>
+  engineTest("the load of a worker is the number of runs that it holds now", () =>
     Effect.gen(function* () {
       const client = yield* Client
       const worker = yield* connect("worker-1", [handles("charge"), handles("ship")])
@@ -526,20 +532,22 @@ describe("dispatch", () => {
     })
   )
 
-  engineTest("a call after the end of its turn brings the run back with a longer linger", () =>
-    Effect.gen(function* () {
-      const client = yield* Client
-      const worker = yield* connect("worker-1", [handles("charge")])
-      yield* client.emit("order.placed", {})
-      yield* quiet
-      const job = worker.next()
-      yield* worker.report(job, sleep("rest:0", 1000), suspend("rest:0"))
+  engineTest(
+    "a step call after the end of its turn makes the engine dispatch the run again with a longer linger",
+    () =>
+      Effect.gen(function* () {
+        const client = yield* Client
+        const worker = yield* connect("worker-1", [handles("charge")])
+        yield* client.emit("order.placed", {})
+        yield* quiet
+        const job = worker.next()
+        yield* worker.report(job, sleep("rest:0", 1000), suspend("rest:0"))
 
-      yield* worker.session.late({ runId: job.runId, stepName: "charge", lingerMs: job.lingerMs })
-      yield* quiet
+        yield* worker.session.late({ runId: job.runId, stepName: "charge", lingerMs: job.lingerMs })
+        yield* quiet
 
-      assert.strictEqual(worker.next().lingerMs, 50)
-    })
+        assert.strictEqual(worker.next().lingerMs, 50)
+      })
   )
 
   engineTest("two workers cannot have one id, one after the other or at once", () =>
@@ -557,7 +565,7 @@ describe("dispatch", () => {
     })
   )
 
-  engineTest("a trigger that is not acceptable is refused, names its function, and registers nothing", () =>
+  engineTest("an invalid trigger is refused with the name of its function, and nothing is registered", () =>
     Effect.gen(function* () {
       const client = yield* Client
       for (const trigger of [
@@ -610,7 +618,7 @@ describe("notices", () => {
 })
 
 describe("timers", () => {
-  engineTest("a run sleeps for a week without a question to the store, and wakes at its time", (spy) =>
+  engineTest("a run sleeps for a week without a query, and wakes at its time", (spy) =>
     Effect.gen(function* () {
       const client = yield* Client
       const worker = yield* connect("worker-1", [handles("charge")])
@@ -631,7 +639,7 @@ describe("timers", () => {
     })
   )
 
-  engineTest("an idle engine asks its store nothing", (spy) =>
+  engineTest("an idle engine sends no queries", (spy) =>
     Effect.gen(function* () {
       yield* connect("worker-1", [handles("charge")])
       spy.heard()
@@ -639,12 +647,12 @@ describe("timers", () => {
       yield* TestClock.adjust("30 days")
       yield* quiet
 
-      assert.isAtMost(spy.calls.length, housekeeping.size * 30 * 24, "housekeeping, once an hour")
+      assert.isAtMost(spy.calls.length, housekeeping.size * 30 * 24, "only the hourly programs ran")
       assert.deepStrictEqual(spy.heard(), [])
     })
   )
 
-  engineTest("what is due sooner is not held up by what is due later", () =>
+  engineTest("a timer that is due sooner is not held up by one that is due later", () =>
     Effect.gen(function* () {
       const client = yield* Client
       const worker = yield* connect("worker-1", [handles("charge")])
@@ -684,7 +692,7 @@ describe("timers", () => {
 })
 
 describe("waitForRun", () => {
-  engineTest("returns the run when it ends, for all who wait, and at once when it has ended", () =>
+  engineTest("returns the run to every caller when it ends, and at once when it has already ended", () =>
     Effect.gen(function* () {
       const client = yield* Client
       const worker = yield* connect("worker-1", [handles("charge")])
@@ -706,7 +714,7 @@ describe("waitForRun", () => {
     })
   )
 
-  engineTest("returns a failed and a cancelled run as they are", () =>
+  engineTest("returns a failed and a cancelled run", () =>
     Effect.gen(function* () {
       const client = yield* Client
       const worker = yield* connect("worker-1", [handles("charge")])
@@ -723,7 +731,7 @@ describe("waitForRun", () => {
     })
   )
 
-  engineTest("gives up after its timeout, says why the run has not ended, and lets it go on", () =>
+  engineTest("gives up after its timeout, says why the run has not ended, and lets it continue", () =>
     Effect.gen(function* () {
       const client = yield* Client
       const worker = yield* connect("worker-1", [handles("charge")])
@@ -742,7 +750,7 @@ describe("waitForRun", () => {
     })
   )
 
-  engineTest("of a run that nobody knows fails at once", () =>
+  engineTest("fails at once for an unknown run", () =>
     Effect.gen(function* () {
       const client = yield* Client
       const error = yield* Effect.flip(client.waitForRun("run_unknown", { timeout: 1000 }))
@@ -750,7 +758,7 @@ describe("waitForRun", () => {
     })
   )
 
-  engineTest("does not return a run that was brought back at the moment when it failed", () =>
+  engineTest("does not return a run that was retried in the commit of its failure", () =>
     Effect.gen(function* () {
       const client = yield* Client
       const worker = yield* connect("worker-1", [handles("charge")])
@@ -793,7 +801,7 @@ describe("the client", () => {
     })
   )
 
-  engineTest("steers runs, and what it makes ready is handed out at once", () =>
+  engineTest("steers runs, and runs that become ready are handed out at once", () =>
     Effect.gen(function* () {
       const client = yield* Client
       const worker = yield* connect("worker-1", [handles("charge")])
@@ -822,7 +830,7 @@ describe("the client", () => {
   const big = "x".repeat(1024 * 1024 + 1)
   const cyclic: { self?: unknown } = {}
   cyclic.self = cyclic
-  // JavaScript callers do not have the types
+  // callers in JavaScript have no types
   const wrong = (value: unknown) => value as never
   const refusals: ReadonlyArray<
     readonly [
@@ -833,9 +841,9 @@ describe("the client", () => {
   > = [
     ["emit without a name", (client) => client.emit("", {}), /event name/],
     ["emit of a pattern", (client) => client.emit("order.*", {}), /wildcards/],
-    ["emit of a name that is no text", (client) => client.emit(wrong(7), {}), /event name/],
+    ["emit of a name that is not a string", (client) => client.emit(wrong(7), {}), /event name/],
     [
-      "emit of data in a circle",
+      "emit of data that refers to itself",
       (client) => client.emit("order.placed", cyclic),
       /data of event "order.placed"/
     ],
@@ -847,7 +855,7 @@ describe("the client", () => {
       /version/
     ],
     [
-      "emit with metadata that is no object",
+      "emit with metadata that is not an object",
       (client) => client.emit("order.placed", {}, { metadata: wrong("m") }),
       /metadata/
     ],
@@ -863,26 +871,38 @@ describe("the client", () => {
     ["getRunSteps without an id", (client) => client.getRunSteps(wrong(undefined)), /run id/],
     ["explain without an id", (client) => client.explain(wrong(undefined)), /run id/],
     ["waitForRun without an id", (client) => client.waitForRun(wrong(undefined)), /run id/],
-    ["waitForRun for less than nothing", (client) => client.waitForRun("run_1", { timeout: -1 }), /timeout/],
-    ["waitForRun for no time", (client) => client.waitForRun("run_1", { timeout: Number.NaN }), /timeout/],
-    ["listRuns of none", (client) => client.listRuns({ limit: 0 }), /1 to 1000/],
-    ["listRuns of too many", (client) => client.listRuns({ limit: 1001 }), /1 to 1000/],
-    ["listRuns of a half", (client) => client.listRuns({ limit: 1.5 }), /1 to 1000/],
     [
-      "listRuns of a status that is none",
+      "waitForRun with a negative timeout",
+      (client) => client.waitForRun("run_1", { timeout: -1 }),
+      /timeout/
+    ],
+    [
+      "waitForRun with a timeout that is not a number",
+      (client) => client.waitForRun("run_1", { timeout: Number.NaN }),
+      /timeout/
+    ],
+    ["listRuns with a limit of zero", (client) => client.listRuns({ limit: 0 }), /1 to 1000/],
+    ["listRuns with too large a limit", (client) => client.listRuns({ limit: 1001 }), /1 to 1000/],
+    ["listRuns with a fraction as its limit", (client) => client.listRuns({ limit: 1.5 }), /1 to 1000/],
+    [
+      "listRuns with an unknown status",
       (client) => client.listRuns({ status: wrong("gone") }),
       /gone.*pending/
     ],
-    ["listRuns from a cursor that is none", (client) => client.listRuns({ cursor: "page 2" }), /nextCursor/],
+    ["listRuns with an invalid cursor", (client) => client.listRuns({ cursor: "page 2" }), /nextCursor/],
     ["cancelRun without an id", (client) => client.cancelRun(wrong(undefined)), /run id/],
     ["pauseRun without an id", (client) => client.pauseRun(wrong(null)), /run id/],
     ["resumeRun without an id", (client) => client.resumeRun(wrong(7)), /run id/],
     ["retryRun without an id", (client) => client.retryRun(wrong({})), /run id/],
-    ["retryRun from a step that is no text", (client) => client.retryRun("run_1", wrong(7)), /step/],
+    ["retryRun from a step that is not a string", (client) => client.retryRun("run_1", wrong(7)), /step/],
     ["patchStep without an id", (client) => client.patchStep(wrong(undefined), 1), /step id/],
-    ["patchStep of a name", (client) => client.patchStep("charge", 1), /getRunSteps/],
-    ["patchStep with a circle", (client) => client.patchStep("run_1:charge:0", cyclic), /output for step/],
-    ["patchStep with too much", (client) => client.patchStep("run_1:charge:0", big.repeat(5)), /4194304/]
+    ["patchStep with the name of a step", (client) => client.patchStep("charge", 1), /getRunSteps/],
+    [
+      "patchStep with data that refers to itself",
+      (client) => client.patchStep("run_1:charge:0", cyclic),
+      /output for step/
+    ],
+    ["patchStep with too much data", (client) => client.patchStep("run_1:charge:0", big.repeat(5)), /4194304/]
   ]
   for (const [what, call, says] of refusals) {
     engineTest(`${what} is refused and changes nothing`, (spy) =>
@@ -899,12 +919,12 @@ describe("the client", () => {
         yield* quiet
         assert.deepStrictEqual(yield* client.listRuns(), before)
         const { sequence } = yield* client.publish("orders", {})
-        assert.strictEqual(sequence, 1, "nothing is in the log")
+        assert.strictEqual(sequence, 1, "the log was empty before")
       })
     )
   }
 
-  engineTest("has every method that is promised", () =>
+  engineTest("has every documented method", () =>
     Effect.gen(function* () {
       const client = yield* Client
       assert.deepStrictEqual(Object.keys(client).sort(), Object.keys(clientMethods).sort())
@@ -912,7 +932,7 @@ describe("the client", () => {
     })
   )
 
-  engineTest("emits data that is left out as an empty object, and null as null", () =>
+  engineTest("emits missing data as an empty object, and null as null", () =>
     Effect.gen(function* () {
       const client = yield* Client
       const worker = yield* connect("worker-1", [handles("charge")])

@@ -1,4 +1,4 @@
-/** The log of the engine: one line for each problem, with its fields, and none for success. */
+/** The log of the engine: one line for each problem, with its fields, and no line for a success. */
 import { createFunction, createWorker, type LogFields, type Logger, serve } from "@ironflow/node"
 import { startEngine } from "@ironflow/node/engine"
 import { expect, it } from "vitest"
@@ -149,7 +149,7 @@ it("a lost lease has a line", async () => {
     const chunks: Array<Buffer> = []
     for await (const chunk of request) chunks.push(chunk as Buffer)
     const body = Buffer.concat(chunks)
-    // the process is gone in the middle of its first turn
+    // the endpoint dies in the middle of its first turn
     if (body.includes('"type":"turn"') && lost++ === 0) return request.socket.destroy()
     return handler(Object.assign(request, { body }), response)
   })

@@ -1,4 +1,7 @@
-/** Erasing the data of one person: what is erased, kept and refused; embedded and over HTTP, and across a restart. */
+/**
+ * Erasing the data of one person: what is erased, kept and refused. The tests use an embedded engine and HTTP, and restart
+ * the engine.
+ */
 import { mkdtempSync, readdirSync, readFileSync, rmSync } from "node:fs"
 import { tmpdir } from "node:os"
 import { join } from "node:path"
@@ -51,7 +54,7 @@ const names = createProjection({
   events: ["user.*"],
   initialState: () => ({ seen: [] as Array<string> }),
   handler: (state: { seen: Array<string> }, event) => {
-    // what is erased would throw here
+    // an erased event has no email, so this line would throw
     state.seen.push(event.data.email.toUpperCase())
     return state
   }
@@ -82,8 +85,8 @@ afterAll(async () => {
 const done = async (client: IronflowClient, operation: Promise<BulkOperation>): Promise<BulkOperation> =>
   client.waitForBulk((await operation).id, { timeout: 60_000 })
 
-let people = 0
-const someone = () => `secret-person-${++people}@example.com`
+let userCount = 0
+const someone = () => `secret-person-${++userCount}@example.com`
 
 const signUp = async (email: string, more: object = {}) => {
   const emitted = await engine.client.emit(
@@ -97,10 +100,10 @@ const signUp = async (email: string, more: object = {}) => {
   }, 10_000)
   return { ...emitted, runId }
 }
-const ofPerson = (email: string): EraseTarget => ({ events: { where: `event.data.email == "${email}"` } })
+const targetOf = (email: string): EraseTarget => ({ events: { where: `event.data.email == "${email}"` } })
 
-/** Whether one of the files of the database has the text. */
-const filesHave = (text: string): ReadonlyArray<string> =>
+/** The files of the database that contain the text. */
+const filesWith = (text: string): ReadonlyArray<string> =>
   readdirSync(folder).filter((file) => readFileSync(join(folder, file)).includes(text))
 
 const connections: ReadonlyArray<readonly [string, () => IronflowClient]> = [
@@ -113,7 +116,7 @@ for (const [via, clientOf] of connections) {
     it("counts in a dry run, and changes nothing", async () => {
       const email = someone()
       const { eventId } = await signUp(email)
-      const counted = await done(clientOf(), clientOf().erase(ofPerson(email), { dryRun: true }))
+      const counted = await done(clientOf(), clientOf().erase(targetOf(email), { dryRun: true }))
       assert.deepStrictEqual([counted.status, counted.action, counted.dryRun], ["completed", "erase", true])
       assert.deepStrictEqual(counted.kinds, { runs: 2, events: 1 })
       const { events } = await engine.client.listEvents({ idempotencyKey: `sign-up ${email}` })
@@ -127,24 +130,24 @@ for (const [via, clientOf] of connections) {
       const email = someone()
       const other = someone()
       const mine = await signUp(email, { breaks: true })
-      const theirs = await signUp(other)
+      const otherUser = await signUp(other)
       await vi.waitFor(async () => {
         const { runs } = await engine.client.listRuns({ functionId: "welcome/on-failure" })
         assert.isTrue(
           runs.some(({ input, status }) => JSON.stringify(input).includes(email) && status === "completed")
         )
       }, 10_000)
-      assert.isNotEmpty(filesHave(email))
+      assert.isNotEmpty(filesWith(email))
 
-      const erased = await done(clientOf(), clientOf().erase(ofPerson(email)))
+      const erased = await done(clientOf(), clientOf().erase(targetOf(email)))
       assert.strictEqual(erased.status, "completed", erased.error)
-      // its own, the one that it has invoked, and the one that handles its failure
+      // the run of the event, the run that it invoked, and the run of its failure handler
       assert.deepStrictEqual(erased.kinds, { events: 1, runs: 3 })
       assert.deepStrictEqual(erased.skipped, {})
       assert.match(erased.target ?? "", /^sha256:[0-9a-f]{64}$/)
       assert.include(erased.note, "no longer has the data")
-      assert.deepStrictEqual(filesHave(email), [])
-      assert.isNotEmpty(filesHave(other))
+      assert.deepStrictEqual(filesWith(email), [])
+      assert.isNotEmpty(filesWith(other))
 
       const run = await clientOf().getRun(mine.runId)
       assert.strictEqual(run.status, "failed")
@@ -159,7 +162,7 @@ for (const [via, clientOf] of connections) {
       assert.isTrue(isErased(event?.data))
       assert.isUndefined(event?.metadata)
       assert.isUndefined(event?.idempotencyKey)
-      assert.include(JSON.stringify((await clientOf().getRun(theirs.runId)).output), other)
+      assert.include(JSON.stringify((await clientOf().getRun(otherUser.runId)).output), other)
     })
 
     it("refuses to continue with erased data", async () => {
@@ -188,26 +191,26 @@ for (const [via, clientOf] of connections) {
     it("erases nothing while a run is unfinished, unless it may be cancelled", async () => {
       const email = someone()
       const { runId } = await signUp(email, { waits: true })
-      const refused = await done(clientOf(), clientOf().erase(ofPerson(email)))
+      const refused = await done(clientOf(), clientOf().erase(targetOf(email)))
       assert.strictEqual(refused.status, "stopped")
       assert.include(refused.error, `1 run goes on, and nothing was erased: ${runId} (waiting)`)
       assert.strictEqual((await clientOf().getRun(runId)).status, "waiting")
-      const erased = await done(clientOf(), clientOf().erase(ofPerson(email), { cancel: true }))
+      const erased = await done(clientOf(), clientOf().erase(targetOf(email), { cancel: true }))
       assert.deepStrictEqual(
         [erased.status, erased.kinds],
         ["completed", { events: 1, runs: 2 }],
         erased.error
       )
       assert.strictEqual((await clientOf().getRun(runId)).status, "cancelled")
-      assert.deepStrictEqual(filesHave(email), [])
+      assert.deepStrictEqual(filesWith(email), [])
     })
 
-    it("leaves nothing of what was looked for in the log, also when nothing was found", async () => {
+    it("leaves the searched values in no file, even when it finds nothing", async () => {
       for (const options of [{ dryRun: true }, {}, { cancel: true }]) {
         const email = someone()
-        const ended = await done(clientOf(), clientOf().erase(ofPerson(email), options))
+        const ended = await done(clientOf(), clientOf().erase(targetOf(email), options))
         assert.deepStrictEqual([ended.status, ended.matched], ["completed", 0])
-        assert.deepStrictEqual(filesHave(email), [], JSON.stringify(options))
+        assert.deepStrictEqual(filesWith(email), [], JSON.stringify(options))
         const named = `run_nobody-${email}`
         const missing = await done(clientOf(), clientOf().erase({ runs: { ids: [named] } }, options))
         assert.deepStrictEqual(missing.skipped, { "not found": 1 })
@@ -223,9 +226,9 @@ for (const [via, clientOf] of connections) {
     it("may be repeated", async () => {
       const email = someone()
       const { runId } = await signUp(email)
-      const first = await done(clientOf(), clientOf().erase(ofPerson(email)))
+      const first = await done(clientOf(), clientOf().erase(targetOf(email)))
       assert.deepStrictEqual(first.kinds, { events: 1, runs: 2 })
-      const second = await done(clientOf(), clientOf().erase(ofPerson(email)))
+      const second = await done(clientOf(), clientOf().erase(targetOf(email)))
       assert.deepStrictEqual([second.status, second.matched], ["completed", 0])
       const third = await done(clientOf(), clientOf().erase({ runs: { ids: [runId, "run_none"] } }))
       assert.deepStrictEqual(third.skipped, { "erased already": 1, "not found": 1 })
@@ -233,13 +236,13 @@ for (const [via, clientOf] of connections) {
 
     it("purges keys and configurations, by name and by prefix", async () => {
       const email = someone()
-      const bucket = `profiles-${people}`
+      const bucket = `profiles-${userCount}`
       const kv = via === "embedded" ? engine.client.kv() : remote.kv()
       await kv.createBucket({ name: bucket, history: 5 })
       const handle = kv.bucket(bucket)
       for (const key of ["a.1", "a.2", "b.1"])
         for (const n of [1, 2]) await handle.put(key, { email, key, n })
-      await engine.client.config().set(`of-${people}`, { email })
+      await engine.client.config().set(`of-${userCount}`, { email })
       const erased = await done(
         clientOf(),
         clientOf().erase({
@@ -247,17 +250,17 @@ for (const [via, clientOf] of connections) {
             { bucket, prefix: "a." },
             { bucket, key: "b.1" }
           ],
-          configs: [`of-${people}`]
+          configs: [`of-${userCount}`]
         })
       )
       assert.deepStrictEqual(erased.kinds, { keys: 3, configs: 1 })
       assert.deepStrictEqual(await handle.listKeys(), [])
-      assert.deepStrictEqual(filesHave(email), [])
+      assert.deepStrictEqual(filesWith(email), [])
     })
 
     it("erases a stream with its snapshots, and the stream can still be read", async () => {
       const email = someone()
-      const entityId = `customer-${people}`
+      const entityId = `customer-${userCount}`
       const streams = clientOf().streams
       for (const name of ["customer.created", "customer.moved"])
         await streams.append(entityId, { name, data: { email }, entityType: "customer" })
@@ -270,7 +273,7 @@ for (const [via, clientOf] of connections) {
         [true, true]
       )
       assert.isNull((await streams.getSnapshot(entityId)) ?? null)
-      assert.deepStrictEqual(filesHave(email), [])
+      assert.deepStrictEqual(filesWith(email), [])
       await streams.append(
         entityId,
         { name: "customer.moved", data: { again: true }, entityType: "customer" },
@@ -294,7 +297,7 @@ for (const [via, clientOf] of connections) {
         [{ keys: [{ bucket: "nowhere", key: "a" }] }, {}, /no bucket "nowhere"/],
         [{ keys: [{ bucket: "nowhere" }] }, {}, /by one of them/],
         [{ events: { since: "yesterday" } }, {}, /ISO string/],
-        // what would be ignored would erase what was only to be counted
+        // if the engine ignored this option, it would erase data that was only to be counted
         [{ events: { where: "true" }, dryRun: true }, {}, /has no option `dryRun` in this argument/],
         [{ events: { where: "true" } }, { dry_run: true }, /has no option `dry_run`/],
         [{ events: { where: "true" } }, { dry: true }, /has no option `dry` in this argument/]
@@ -313,7 +316,7 @@ for (const [via, clientOf] of connections) {
   })
 }
 
-it("is skipped by projections, also in a rebuild", async () => {
+it("projections skip an erased event, also in a rebuild", async () => {
   const email = someone()
   const kept = someone()
   await signUp(email)
@@ -321,7 +324,7 @@ it("is skipped by projections, also in a rebuild", async () => {
   const state = async () => JSON.stringify(await engine.client.projections.get("names"))
   await vi.waitFor(async () => assert.include(await state(), kept.toUpperCase()), 10_000)
   assert.include(await state(), email.toUpperCase())
-  const erased = await done(engine.client, engine.client.erase(ofPerson(email)))
+  const erased = await done(engine.client, engine.client.erase(targetOf(email)))
   assert.deepStrictEqual(erased.rebuild, ["names"])
   assert.include(erased.note, "once all of them are rebuilt, `ironflow erase --compact --yes`")
   await engine.client.projections.rebuild("names")
@@ -330,13 +333,13 @@ it("is skipped by projections, also in a rebuild", async () => {
   assert.strictEqual((await engine.client.projections.status("names")).status, "active")
   const compacted = await done(engine.client, engine.client.erase({}, { compact: true }))
   assert.include(compacted.note, "has nothing that was deleted before")
-  assert.deepStrictEqual(filesHave(email.toUpperCase()), [])
+  assert.deepStrictEqual(filesWith(email.toUpperCase()), [])
 })
 
-it("is in the access log without the erased values", async () => {
+it("the access log shows an erasure without the erased values", async () => {
   const email = someone()
   await signUp(email)
-  const { id, target } = await done(engine.client, engine.client.erase(ofPerson(email)))
+  const { id, target } = await done(engine.client, engine.client.erase(targetOf(email)))
   const response = await fetch(`${engine.url}/api/v1/access-log`)
   const text = await response.text()
   assert.include(text, id)
@@ -346,7 +349,7 @@ it("is in the access log without the erased values", async () => {
 })
 
 it(
-  "erases an event that more runs have received than fit into one transaction",
+  "an event can be erased when more runs have received it than fit into one transaction",
   { timeout: 120_000 },
   async () => {
     const filename = join(folder, "many.db")

@@ -1,9 +1,9 @@
-/** What erasing does to each column that may hold data of users: a decision about each new column belongs here. */
+/** How erasing treats each column that may hold data of users. A new column needs a decision here. */
 import { DatabaseSync } from "node:sqlite"
 import { assert, it } from "vitest"
 import { migrations } from "../../src/Engine/Store/Migrations.ts"
 
-/** Columns that erasing empties, marks or deletes the rows of. */
+/** Columns that erasing empties or marks, or whose rows it deletes. */
 const erased = [
   "events.data",
   "events.metadata",
@@ -55,7 +55,7 @@ const erased = [
   "bulk_operations.ids"
 ]
 
-/** Columns that stay, and why. */
+/** Columns that erasing does not change, and why. */
 const kept: { readonly [why: string]: ReadonlyArray<string> } = {
   "ids and names of the engine": [
     "environments.name",
@@ -88,7 +88,7 @@ const kept: { readonly [why: string]: ReadonlyArray<string> } = {
     "meta.name",
     "meta.value"
   ],
-  "what code says": [
+  "given in the code of users": [
     "functions.id",
     "functions.registration",
     "functions.hash",
@@ -111,18 +111,18 @@ const kept: { readonly [why: string]: ReadonlyArray<string> } = {
     "projections.events",
     "projections.partition_key"
   ],
-  "ids of entities and names of keys are no data: docs/erasing.md": [
+  "ids of entities and names of keys are not data: docs/erasing.md": [
     "events.entity_id",
     "events.entity_type",
     "streams.entity_id",
     "streams.entity_type",
     "kv_entries.key"
   ],
-  "made of events, and made anew by a rebuild": [
+  "made from events, and made again by a rebuild": [
     "projection_states.partition_key",
     "projection_states.state"
   ],
-  "what operators have written": [
+  "written by operators": [
     "functions.paused_by",
     "functions.pause_reason",
     "kv_buckets.name",
@@ -145,7 +145,7 @@ const kept: { readonly [why: string]: ReadonlyArray<string> } = {
     "secrets.name",
     "secrets.sealed"
   ],
-  "keys, policies and who has done what": [
+  "keys, policies and the audit": [
     "orgs.id",
     "orgs.name",
     "roles.id",
@@ -178,7 +178,7 @@ const kept: { readonly [why: string]: ReadonlyArray<string> } = {
   ]
 }
 
-it("is decided for every column that may hold data of users", () => {
+it("the effect of erasing is decided for every column that may hold data of users", () => {
   const db = new DatabaseSync(":memory:")
   for (const migration of migrations) db.exec(migration)
   const columns = db

@@ -1,4 +1,4 @@
-/** Retention of events by age and size, and what keeps them longer. */
+/** Retention of events by age and size, and what makes the engine keep them longer. */
 import { assert, describe, it } from "@effect/vitest"
 import { startEngine } from "@ironflow/node/engine"
 import * as Duration from "effect/Duration"
@@ -24,7 +24,7 @@ const keeping = (age: Duration.Duration, bytes: number) =>
     Layer.provide(Layer.succeed(RunRetention, Duration.hours(2)))
   )
 
-/** The sweep works in other turns of the event loop. */
+/** Waits for the sweep, which works in later turns of the event loop. */
 const quiet = Effect.promise(async () => {
   await untilQuiet()
 })
@@ -51,7 +51,7 @@ const fn = (id: string, event: string) => ({
 })
 
 describe("events", () => {
-  it.effect("are deleted when they are too old, erased ones too", () =>
+  it.effect("are deleted when they are too old, also if they were erased", () =>
     Effect.gen(function* () {
       const client = yield* Client
       yield* client.emit("old", { email: "jane" })
@@ -83,7 +83,7 @@ describe("events", () => {
     }).pipe(Effect.provide(keeping(Duration.days(1), Number.POSITIVE_INFINITY)))
   )
 
-  it.effect("are deleted when they are too large together, oldest first, and the newest one stays", () =>
+  it.effect("are deleted oldest first when all together are too large, and the newest one stays", () =>
     Effect.gen(function* () {
       const client = yield* Client
       for (let i = 0; i < 10; i++) yield* client.emit(`event-${i}`, { text: "x".repeat(1000) })
@@ -96,7 +96,7 @@ describe("events", () => {
   )
 
   it.effect(
-    "are kept as long as a run that they started, and so are later ones that the run may wait for",
+    "are kept as long as a run that they started, and so are later events for which the run may wait",
     () =>
       Effect.gen(function* () {
         const client = yield* Client
@@ -111,7 +111,7 @@ describe("events", () => {
         assert.deepStrictEqual((yield* client.getRun(runIds[0]!)).input, { orderId: "o-1" })
         yield* client.cancelRun(runIds[0]!)
         yield* client.emit("order.placed", {})
-        // the run goes two hours after its end, and then its event
+        // the run is deleted two hours after its end, and then its event
         yield* hours(4)
         assert.deepStrictEqual(yield* names, ["order.placed"])
       }).pipe(Effect.provide(keeping(Duration.days(1), Number.POSITIVE_INFINITY)))
@@ -124,7 +124,7 @@ describe("events", () => {
       yield* engine.functions.register("default", [fn("ship", "order.placed")])
       const { runIds } = yield* client.emit("order.placed", { orderId: "o-1" })
       yield* client.cancelRun(runIds[0]!)
-      // the newest run stays
+      // the newest run is never deleted
       yield* client.emit("order.placed", { orderId: "o-2" })
       yield* hours(2)
       assert.deepStrictEqual(yield* names, ["order.placed", "order.placed"])
@@ -134,7 +134,7 @@ describe("events", () => {
   )
 
   it.effect(
-    "are kept until every projection has passed them, and a rebuilt projection reports the deleted ones",
+    "are kept until every projection has passed them, and a rebuilt projection reports deleted ones",
     () =>
       Effect.gen(function* () {
         const client = yield* Client
@@ -199,7 +199,7 @@ it.each([
   [{ maxEventBytes: "big" }, /maxEventBytes/]
 ] as const)("an engine does not start with %j", async (options, complaint) => {
   await expect(
-    // oxlint-disable-next-line typescript/no-explicit-any -- what the types refuse
+    // oxlint-disable-next-line typescript/no-explicit-any -- the types refuse these options
     startEngine({ filename: ":memory:", logger: false, ...(options as any) })
   ).rejects.toMatchObject({ code: "VALIDATION_ERROR", message: expect.stringMatching(complaint) })
 })

@@ -98,7 +98,7 @@ const cases: ReadonlyArray<Case> = [
     details: { endedAt: at(5) }
   },
   {
-    title: "a run that has ended, whatever its schedule holds for a moment",
+    title: "a run that has ended, even if its schedule still has it for a moment",
     situation: situation("completed", {
       run: { endedAt: at(5) },
       heldBack: { cron: "0 * * * *", timezone: "UTC", overlap: "queue", skipped: 0, queue: [5] }
@@ -146,7 +146,7 @@ const cases: ReadonlyArray<Case> = [
     }
   },
   {
-    title: "a paused run that holds back one fire, and has left out others",
+    title: "a paused run that delays one fire of its schedule, and for which others were skipped",
     situation: situation("paused", {
       pause: { code: "PAUSED_BY_USER", message: "look at it" },
       heldBack: { cron: "0 * * * *", timezone: "UTC", overlap: "queue", skipped: 2, queue: [5] }
@@ -302,7 +302,7 @@ const cases: ReadonlyArray<Case> = [
     }
   },
   {
-    title: "a run on a legacy worker, whose turns have no limit that is known",
+    title: "a run on a legacy worker, for whose turns no limit is known",
     situation: situation("running", { lease: lease({ since: NOW - 10_000_000, until: NOW + 1 }) }),
     workers: [worker("worker-1", { turnLimits: undefined })],
     code: "RUNNING",
@@ -328,7 +328,7 @@ const cases: ReadonlyArray<Case> = [
     }
   },
   {
-    title: "a run that was taken from a worker which may still be at it",
+    title: "a run that was taken from a worker which may still execute it",
     situation: situation("waiting", {
       lease: lease({ since: NOW - 120_000, until: NOW + 9000, isRevoked: true })
     }),
@@ -340,7 +340,7 @@ const cases: ReadonlyArray<Case> = [
     details: { workerId: "worker-1", workerConnected: true, handOutFrom: at(NOW + 9000) }
   },
   {
-    title: "a cancelled run whose worker may still be at it",
+    title: "a cancelled run whose worker may still execute it",
     situation: situation("cancelled", {
       run: { endedAt: at(5), error },
       lease: lease({ until: NOW + 9000, isRevoked: true })
@@ -350,7 +350,7 @@ const cases: ReadonlyArray<Case> = [
     details: { endedAt: at(5), reason: "no stock" }
   },
   {
-    title: "a run whose lease has no end and whose worker is not there",
+    title: "a run whose lease has no end and whose worker is not connected",
     situation: situation("running", { lease: lease({ since: NOW - 60_000 }) }),
     code: "STUCK",
     message:
@@ -440,7 +440,7 @@ const cases: ReadonlyArray<Case> = [
     details: { stepId: "run_1:charge:0", ...due, failures: 2, error: "declined" }
   },
   {
-    title: "a run between two attempts, whatever else it waits for before",
+    title: "a run between two attempts, whatever it waited for before",
     situation: situation("waiting", {
       run: { attempt: 2, error },
       waits: [wait("sleep", "rest", { dueAt: NOW + 1 }), wait("run-retry", "", { stepId: "run_1:" })]
@@ -456,7 +456,7 @@ const cases: ReadonlyArray<Case> = [
     }
   },
   {
-    title: "of several things the one that is due first, and not what has fired",
+    title: "a run with several waits, from the wait that is due first and has not fired",
     situation: situation("waiting", {
       waits: [
         wait("retry", "charge", { fired: true }),
@@ -526,7 +526,7 @@ const cases: ReadonlyArray<Case> = [
     }
   },
   {
-    title: "a run that none has begun, where the workers of the latest version are busy",
+    title: "a run that no worker has begun, while the workers of the latest version are busy",
     situation: situation("pending", { ...ready, pin: { version: "2", hasBegun: false } }),
     workers: [
       worker("worker-1"),
@@ -567,7 +567,7 @@ const cases: ReadonlyArray<Case> = [
     details: { limit: 2, key: '"ann"', held: 2, holders: ["run_8", "run_9"], ...since }
   },
   {
-    title: "a ready run under a limit over the whole function, with more holders than are named",
+    title: "a ready run under a limit of the whole function, with more holders than the message names",
     situation: situation("pending", {
       ...ready,
       registration: handles("charge", { concurrency: { limit: 50 } }),
@@ -635,7 +635,7 @@ const cases: ReadonlyArray<Case> = [
     details: since
   },
   {
-    title: "a ready run that was lost with others again and again",
+    title: "a ready run that was lost repeatedly together with others",
     situation: situation("waiting", { ...ready, losses: 3 }),
     workers: [worker("worker-1")],
     code: "READY",

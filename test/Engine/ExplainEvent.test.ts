@@ -1,4 +1,4 @@
-/** Why an event has started a function, or has not: embedded and over HTTP. */
+/** Why an event has or has not started a function: embedded and over HTTP. */
 import {
   createClient,
   createFunction,
@@ -17,7 +17,7 @@ let remote: IronflowClient
 let eventId = ""
 let runId = ""
 
-/** What a worker that comes later has: it is gone again, and its functions stay. */
+/** Registers functions with a worker that then leaves. The functions stay. */
 const register = async (...functions: ReadonlyArray<ReturnType<typeof one>>) => {
   const worker = createWorker({ serverUrl: engine.url ?? "", functions, logger: false })
   const working = worker.start()
@@ -53,7 +53,7 @@ beforeAll(async () => {
   runId = emitted.runIds[0]!
   await engine.client.waitForRun(runId)
   const { timestamp } = await engine.client.getEvent(eventId)
-  // what comes now comes later
+  // registrations from here on must be later than the event
   await vi.waitUntil(() => new Date().toISOString() > timestamp)
   await register(
     one("changed", [{ event: "order.placed" }]),
@@ -73,13 +73,13 @@ const connections: ReadonlyArray<readonly [string, () => IronflowClient]> = [
   ["over HTTP", () => remote]
 ]
 for (const [via, clientOf] of connections) {
-  describe(`an event is explained ${via}`, () => {
+  describe(`explainEvent ${via}`, () => {
     const verdicts: ReadonlyArray<readonly [functionId: string, code: string, message: RegExp]> = [
       ["started", "STARTED", /^The event has started it$/],
       ["large", "EXPRESSION_FALSE", /event\.data\.amount > 100.* is false for the event$/],
       ["broken", "EXPRESSION_FAILED", /cannot be evaluated for the event: .*customer/],
       ["late", "REGISTERED_LATER", /was registered at .*, after the event/],
-      // to emit it again would not start them
+      // the event would not start these, even if it were emitted again
       ["late-other", "NO_TRIGGER", /^The function listens to "order\.paid"$/],
       ["late-invoked", "NO_TRIGGER", /^The function has no trigger: other runs invoke it$/],
       [
@@ -94,7 +94,7 @@ for (const [via, clientOf] of connections) {
       ["nightly", "NO_TRIGGER", /is started by its schedule "0 3 \* \* \*"/],
       ["invoked", "NO_TRIGGER", /has no trigger: other runs invoke it/]
     ]
-    it("by function, those that it started first", async () => {
+    it("gives a reason for each function, and lists the started ones first", async () => {
       const { functions, name, ...rest } = await clientOf().explainEvent(eventId)
       assert.strictEqual(name, "order.placed")
       assert.strictEqual(rest.eventId, eventId)
@@ -110,7 +110,7 @@ for (const [via, clientOf] of connections) {
       }
     })
 
-    it("only when there is one", async () => {
+    it("refuses an unknown event", async () => {
       const error = await clientOf()
         .explainEvent("evt_none")
         .catch((error: unknown) => error)
@@ -119,7 +119,7 @@ for (const [via, clientOf] of connections) {
   })
 }
 
-it("a schedule does not start another function that has a schedule of the same name", async () => {
+it("a schedule does not start another function whose schedule has the same event name", async () => {
   await using engine = await startEngine({
     filename: ":memory:",
     logger: false,
@@ -147,7 +147,7 @@ it("a schedule does not start another function that has a schedule of the same n
   )
 })
 
-it("a run that was deleted is told from one that never existed", async () => {
+it("a deleted run is not mistaken for a run that never existed", async () => {
   const { eventId: id, runIds } = await engine.client.emit("order.shipped", {})
   for (const runId of runIds) await engine.client.waitForRun(runId)
   const { runIds: later } = await engine.client.emit("order.shipped", {})

@@ -1,4 +1,4 @@
-/** Slow expressions on a real server: each is stopped with a warning, and nobody else is delayed. */
+/** Slow expressions on a real server: each is stopped with a warning, and delays no other work. */
 import {
   createClient,
   createFunction,
@@ -36,10 +36,10 @@ const hundred = `[${Array.from({ length: 100 }, (_, i) => i % 10).join()}]`
 const nested = (depth: number): string =>
   depth === 0 ? "true" : `${hundred}.all(v${depth}, ${nested(depth - 1)})`
 
-/** What goes over the budget, by what makes it do so. */
+/** Expressions that exceed the budget, by their cause. */
 const expensive = {
   "loops inside loops over lists": nested(4),
-  "a search for a long text in another": `${nested(2).replace("true", "!event.data.text.contains(event.data.part)")}`,
+  "a search for a long text in a longer one": `${nested(2).replace("true", "!event.data.text.contains(event.data.part)")}`,
   "ninety sums of lists": `size(${Array(91).fill("event.data.list").join("+")}) > 0`,
   "sums of texts": `size(${Array(60).fill("event.data.text").join("+")}) > 0`
 }
@@ -64,7 +64,7 @@ describe("an expression that would take long", () => {
     const got: Array<string> = []
     await Promise.all([sub.connect(), other.connect()])
     for (const [i, filter] of Object.values(expensive).entries()) {
-      // a connection has one subscription to a pattern
+      // a connection can have one subscription to a pattern
       const pattern = `events:order.${["placed", "*", ">"][i] ?? "placed"}`
       const client = i < 3 ? sub : createSubscriptionClient({ serverUrl })
       if (client !== sub) {
@@ -115,7 +115,7 @@ describe("an expression that would take long", () => {
     }
   })
 
-  it("as a wait goes on waiting and warns with the name of the wait", async () => {
+  it("as the match of a wait matches nothing and warns with the name of the wait", async () => {
     const { engine, serverUrl, warnings } = await start()
     const functions = Object.entries(expensive).map(([_, match], i) =>
       createFunction({ id: `wait-${i}`, triggers: [{ event: "order.placed" }] }, async ({ step }) =>
@@ -137,7 +137,7 @@ describe("an expression that would take long", () => {
 
     await engine.client.emit("payment.received", data)
 
-    // the waits that are left by what an event may take at once are looked at next
+    // the waits that exceed the shared budget of one transaction are evaluated next
     await vi.waitFor(
       () => {
         for (const i of runIds.keys()) {
@@ -149,7 +149,7 @@ describe("an expression that would take long", () => {
     await waiting()
   })
 
-  it("leaves the others for that event little time, but enough for simple ones", async () => {
+  it("leaves other expressions for that event little time, but enough for simple ones", async () => {
     const { engine, serverUrl, warnings } = await start()
     const functions = Array.from({ length: 60 }, (_, i) =>
       createFunction(
@@ -186,9 +186,9 @@ describe("an expression that would take long", () => {
     expect(stepsTaken() - before).toBeLessThan(MAX_SHARED_STEPS + MAX_STEPS + 61 * 2 * FEW_STEPS)
   })
 
-  it("among hundreds for one event, shares a small time limit with them, and a warning says so", async () => {
+  it("among hundreds for one event, shares a small time limit with them, and warnings say so", async () => {
     const { engine, serverUrl, warnings } = await start()
-    // each goes on as long as it may with little, and all are more text than is remembered compiled
+    // each uses all of its small budget, and together their text exceeds the cache of compiled expressions
     const expensive = (i: number): string =>
       Array.from({ length: 20 }, (_, j) => `event.data.list.all(x, x != -${1 + i * 20 + j})`).join(" && ")
     const functions = Array.from({ length: 20 }, (_, f) => ({
@@ -261,11 +261,11 @@ describe("an expression that would take long", () => {
     }
     let longest = 0
     let last = stepsTaken()
-    let going = true
+    let isRunning = true
     const look = () => {
       longest = Math.max(longest, stepsTaken() - last)
       last = stepsTaken()
-      if (going) setImmediate(look)
+      if (isRunning) setImmediate(look)
     }
     look()
 
@@ -273,12 +273,12 @@ describe("an expression that would take long", () => {
     for (let n = 0; n < 5; n++) await engine.client.emit(name, { i: 30 })
 
     await vi.waitFor(() => expect(got).toHaveLength(100), { timeout: 20_000 })
-    going = false
+    isRunning = false
     expect(new Set(got).size).toBe(20)
     expect(longest).toBeLessThan(3 * MAX_STEPS)
   })
 
-  it("is limited by the limit for all filters of its connection", async () => {
+  it("counts under a limit for the length of all filters of its connection", async () => {
     const { serverUrl } = await start()
     const sub = createSubscriptionClient({ serverUrl })
     cleanups.push(() => sub.close())

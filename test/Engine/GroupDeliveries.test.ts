@@ -1,4 +1,7 @@
-/** Deliveries to members of a group: settled after the body, extended while it runs, retried, given up. */
+/**
+ * Deliveries to members of a group. An event is settled after the body of its member, its deadline is extended meanwhile, and
+ * an event that fails is delivered again or becomes a dead letter.
+ */
 import { assert, it } from "@effect/vitest"
 import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
@@ -29,12 +32,12 @@ const live = Engine.layerClientIn("default").pipe(
   Layer.provide(SqliteStore.layer({ filename: ":memory:" }))
 )
 
-/** What is said over a connection in the process is heard in later turns of the event loop. */
+/** Lets messages over a connection in this process arrive, which they do in later turns of the event loop. */
 const turns = Effect.promise(async () => {
   await untilQuiet()
 })
 
-/** Time passes as it does for processes: what is said in between is heard. */
+/** Lets time pass second by second, and lets messages arrive in between. */
 const pass = (seconds: number) =>
   Effect.gen(function* () {
     for (let i = 0; i < seconds; i++) {
@@ -52,13 +55,13 @@ const publish = (...numbers: ReadonlyArray<number>) =>
 
 const group = Effect.flatMap(ConsumerGroups, (groups) => groups.get("printers"))
 
-/** A group that begins before what the test publishes. */
+/** Makes a group that starts before the messages of the test. */
 const begin = (settings: object = {}) =>
   Effect.flatMap(ConsumerGroups, (groups) =>
     groups.create({ name: "printers", pattern: "topic:news", ...settings })
   )
 
-/** A member whose body is `body`; its stream ends with what the body fails with. */
+/** A member that runs `body` for each event. Its stream ends with the error of the body. */
 const member = <E>(
   body: (event: Delivered) => Effect.Effect<void, E>,
   options: StreamOptions = {},
@@ -75,7 +78,7 @@ const member = <E>(
     return fiber
   })
 
-/** Receives events, and treats them as configured. */
+/** Records events. They are settled as the group is configured. */
 const recorder = () => {
   const seen: Array<number> = []
   return { seen, hear: (event: Delivered) => void seen.push(event.data.i) }
@@ -84,9 +87,9 @@ const recorder = () => {
 const ten = Array.from({ length: 10 }, (_, i) => i)
 const all = { numbers: ten, rest: ten.slice(1) }
 
-/** A client of another kind. */
+/** A client that sends its own frames. */
 class Peer {
-  // oxlint-disable-next-line typescript/no-explicit-any -- frames are what the tests look into
+  // oxlint-disable-next-line typescript/no-explicit-any -- the tests read fields of the frames
   readonly frames: Array<any> = []
   readonly wire: Wire = {
     backlog: 0,
@@ -128,7 +131,7 @@ it.effect.each<readonly [string, "taken" | "failed", (i: number) => Effect.Effec
   ["fails in the body", "failed", () => Effect.fail(new Error("no paper")), false],
   ["dies in the body", "failed", () => Effect.die(new Error("a bug")), false]
 ])(
-  "a stream that %s settles what its body was done with, and the rest goes to others at once",
+  "a stream that %s settles the events that its body has finished, and the rest goes to other members at once",
   ([, outcome, body, takesOne]) =>
     Effect.gen(function* () {
       yield* begin()
@@ -188,7 +191,7 @@ it.effect("an event is settled only after its body, and one settled in the body 
 )
 
 it.effect.each(["auto", "manual"] as const)(
-  "a stream with acks by %s keeps what it holds while its body runs, however long, and hands nothing out twice",
+  "a stream with acks by %s keeps its events while its body runs, however long, and no event is delivered twice",
   (ackMode) =>
     Effect.gen(function* () {
       yield* begin()
@@ -214,16 +217,16 @@ it.effect.each(["auto", "manual"] as const)(
 )
 
 it.effect.each(["auto", "manual"] as const)(
-  "a handler of 34 seconds with acks by %s runs once, and what it fails with is tried again",
+  "a handler of 34 seconds with acks by %s runs once, and an event on which it fails is delivered again",
   (ackMode) =>
     Effect.gen(function* () {
       yield* begin({ redeliverDelayMs: 1000 })
       const session = yield* openSession(
         yield* Effect.map(Engine.Engine, (engine) => ({
           wire: () => {
-            const [ours, theirs] = makeWires()
-            engine.subscriptions.connect("default", theirs)
-            return ours
+            const [clientWire, engineWire] = makeWires()
+            engine.subscriptions.connect("default", engineWire)
+            return clientWire
           }
         }))
       )
@@ -291,7 +294,7 @@ it.effect("a fast stream holds more events, up to the limit of the group, until 
     isSlow = true
     yield* publish(...Array.from({ length: 80 }, (_, i) => i))
     assert.deepInclude(yield* group, { inFlight: 50, lag: 30 })
-    // what it has too much it works off, and gets nothing new
+    // the member first finishes what exceeds its new limit, and gets nothing new meanwhile
     yield* pass(2 * 30)
     assert.strictEqual((yield* group).lag, 30)
     yield* pass(2 * 10)
@@ -299,35 +302,37 @@ it.effect("a fast stream holds more events, up to the limit of the group, until 
   }).pipe(Effect.provide(live))
 )
 
-it.effect("with manual acks a member has the ackWait after the body, and longer when it extends it", () =>
-  Effect.gen(function* () {
-    yield* begin()
-    const { hear, seen } = recorder()
-    const held: Array<Delivered> = []
-    yield* member(
-      (event) =>
-        Effect.sync(() => {
-          hear(event)
-          held.push(event)
-        }).pipe(Effect.andThen(event.data.i === 2 ? Effect.sleep(100_000) : Effect.void)),
-      { ackMode: "manual", ackWait: "10s" }
-    )
-    yield* publish(1, 2)
-    yield* pass(8)
-    yield* held[0]!.inProgress
-    yield* pass(9)
-    assert.deepStrictEqual(seen, [1, 2])
-    yield* pass(2)
-    // the body of 2 still runs
-    assert.deepInclude(yield* group, { inFlight: 2, givenUp: 0 })
-    yield* pass(82)
-    assert.deepStrictEqual(seen.slice(0, 3), [1, 2, 1])
-    const other = recorder()
-    yield* member((event) => Effect.sync(() => other.hear(event)))
-    const { code } = yield* Effect.flip(Effect.andThen(pass(20), held[1]!.inProgress))
-    assert.strictEqual(code, "NOT_HELD")
-    assert.deepStrictEqual(other.seen.toSorted(), [1, 2])
-  }).pipe(Effect.provide(live))
+it.effect(
+  "with manual acks a member has the ackWait after the body, and longer when it calls inProgress",
+  () =>
+    Effect.gen(function* () {
+      yield* begin()
+      const { hear, seen } = recorder()
+      const held: Array<Delivered> = []
+      yield* member(
+        (event) =>
+          Effect.sync(() => {
+            hear(event)
+            held.push(event)
+          }).pipe(Effect.andThen(event.data.i === 2 ? Effect.sleep(100_000) : Effect.void)),
+        { ackMode: "manual", ackWait: "10s" }
+      )
+      yield* publish(1, 2)
+      yield* pass(8)
+      yield* held[0]!.inProgress
+      yield* pass(9)
+      assert.deepStrictEqual(seen, [1, 2])
+      yield* pass(2)
+      // the body of event 2 still runs
+      assert.deepInclude(yield* group, { inFlight: 2, givenUp: 0 })
+      yield* pass(82)
+      assert.deepStrictEqual(seen.slice(0, 3), [1, 2, 1])
+      const other = recorder()
+      yield* member((event) => Effect.sync(() => other.hear(event)))
+      const { code } = yield* Effect.flip(Effect.andThen(pass(20), held[1]!.inProgress))
+      assert.strictEqual(code, "NOT_HELD")
+      assert.deepStrictEqual(other.seen.toSorted(), [1, 2])
+    }).pipe(Effect.provide(live))
 )
 
 it.effect("with manual acks a member has the whole ackWait after a body, whenever the body ends", () =>
@@ -356,7 +361,7 @@ it.effect("with manual acks a member has the whole ackWait after a body, wheneve
     yield* pass(30)
     assert.deepStrictEqual([seen, other.seen], [[1], []])
 
-    // what is never acked comes again
+    // events that are never acked are delivered again
     yield* publish(2, 3)
     yield* pass(6 + 10 + 10)
     assert.deepStrictEqual(other.seen.toSorted(), [2, 3])
@@ -364,61 +369,63 @@ it.effect("with manual acks a member has the whole ackWait after a body, wheneve
   }).pipe(Effect.provide(live))
 )
 
-it.effect("a member that cannot reach the server drops events after their ackWait, with one log line", () =>
-  Effect.gen(function* () {
-    yield* begin()
-    const engine = yield* Engine.Engine
-    let isStill = false
-    const { stream } = make({
-      wire: () => {
-        const [ours, theirs] = makeWires()
-        engine.subscriptions.connect("default", theirs)
-        const send = ours.send.bind(ours)
-        return Object.assign(ours, { send: (frame: string) => (isStill ? undefined : send(frame)) })
-      }
-    })
-    const gate = yield* Deferred.make<void>()
-    const { hear, seen } = recorder()
-    const lines: Array<string> = []
-    const logger = Logger.make(({ logLevel, message }) => void lines.push(`${logLevel} ${String(message)}`))
-    const body = (event: Delivered) =>
-      Effect.andThen(
-        Effect.sync(() => hear(event)),
-        Deferred.await(gate)
-      )
-    yield* Effect.forkChild(
-      Stream.runForEach(stream("topic:news", { consumerGroup: "printers", ackWait: "10s" }), body)
-    ).pipe(Effect.provide(Logger.layer([logger])))
-    yield* turns
-    yield* publish(1, 2, 3, 4)
-    const other = recorder()
-    yield* member((event) => Effect.sync(() => other.hear(event)))
-    yield* pass(35)
-    assert.deepStrictEqual([seen, other.seen, lines], [[1], [], []])
+it.effect(
+  "a member that cannot reach the server drops its events after their ackWait, with one log line",
+  () =>
+    Effect.gen(function* () {
+      yield* begin()
+      const engine = yield* Engine.Engine
+      let isStill = false
+      const { stream } = make({
+        wire: () => {
+          const [clientWire, engineWire] = makeWires()
+          engine.subscriptions.connect("default", engineWire)
+          const send = clientWire.send.bind(clientWire)
+          return Object.assign(clientWire, { send: (frame: string) => (isStill ? undefined : send(frame)) })
+        }
+      })
+      const gate = yield* Deferred.make<void>()
+      const { hear, seen } = recorder()
+      const lines: Array<string> = []
+      const logger = Logger.make(({ logLevel, message }) => void lines.push(`${logLevel} ${String(message)}`))
+      const body = (event: Delivered) =>
+        Effect.andThen(
+          Effect.sync(() => hear(event)),
+          Deferred.await(gate)
+        )
+      yield* Effect.forkChild(
+        Stream.runForEach(stream("topic:news", { consumerGroup: "printers", ackWait: "10s" }), body)
+      ).pipe(Effect.provide(Logger.layer([logger])))
+      yield* turns
+      yield* publish(1, 2, 3, 4)
+      const other = recorder()
+      yield* member((event) => Effect.sync(() => other.hear(event)))
+      yield* pass(35)
+      assert.deepStrictEqual([seen, other.seen, lines], [[1], [], []])
 
-    isStill = true
-    yield* pass(15)
-    assert.deepStrictEqual(other.seen.toSorted(), [1, 2, 3, 4])
-    isStill = false
-    yield* Deferred.succeed(gate, undefined)
-    yield* turns
+      isStill = true
+      yield* pass(15)
+      assert.deepStrictEqual(other.seen.toSorted(), [1, 2, 3, 4])
+      isStill = false
+      yield* Deferred.succeed(gate, undefined)
+      yield* turns
 
-    assert.deepStrictEqual(seen, [1])
-    const letGo = lines.filter((line) => line.includes("were dropped"))
-    assert.lengthOf(letGo, 1)
-    assert.match(letGo[0]!, /^Warn.*"topic:news" that waited here were dropped.*: 3\. .*10000ms/)
-    yield* publish(5, 6)
-    assert.deepStrictEqual([...seen, ...other.seen.slice(4)].toSorted(), [1, 5, 6])
-    assert.deepInclude(yield* group, { inFlight: 0, retrying: 0, givenUp: 0 })
-  }).pipe(Effect.provide(live))
+      assert.deepStrictEqual(seen, [1])
+      const droppedLines = lines.filter((line) => line.includes("were dropped"))
+      assert.lengthOf(droppedLines, 1)
+      assert.match(droppedLines[0]!, /^Warn.*"topic:news" that waited here were dropped.*: 3\. .*10000ms/)
+      yield* publish(5, 6)
+      assert.deepStrictEqual([...seen, ...other.seen.slice(4)].toSorted(), [1, 5, 6])
+      assert.deepInclude(yield* group, { inFlight: 0, retrying: 0, givenUp: 0 })
+    }).pipe(Effect.provide(live))
 )
 
 it.effect.each<readonly [string, unknown, number]>([
   ["is honoured", new RetryAfterError("busy", "700ms"), 700],
   ["wins when it is longer", new RetryAfterError("busy", "20s"), 20_000],
   ["is honoured on any error", Object.assign(new Error("busy"), { retryAfter: "2" }), 2000],
-  ["is a day at most", new RetryAfterError("busy", "3d"), 86_400_000],
-  ["counts as none when it is no delay", Object.assign(new Error("busy"), { retryAfter: "soon" }), 5000]
+  ["is shortened to a day", new RetryAfterError("busy", "3d"), 86_400_000],
+  ["is ignored when it is invalid", Object.assign(new Error("busy"), { retryAfter: "soon" }), 5000]
 ])("a delay that an error asks for in a group %s", ([, error, delayMs]) =>
   Effect.gen(function* () {
     yield* begin()
@@ -458,7 +465,7 @@ it.effect(
 )
 
 it.effect(
-  "a failed event is delivered again after 5 seconds, doubling to 5 minutes, ten times, and is then a dead letter",
+  "a failed event is delivered again ten times, after 5 seconds and then twice as long up to 5 minutes, and becomes a dead letter",
   () =>
     Effect.gen(function* () {
       yield* begin()
@@ -494,31 +501,33 @@ it.effect(
     }).pipe(Effect.provide(live))
 )
 
-it.effect("a member that let its deadline pass comes after the others, until it sends something", () =>
-  Effect.gen(function* () {
-    yield* begin()
-    const engine = yield* Engine.Engine
-    const peers = [new Peer(engine), new Peer(engine)] as const
-    peers[0].subscribe({ ackMode: "manual" })
-    yield* turns
-    yield* publish(1)
-    yield* pass(1)
-    peers[1].subscribe({ ackMode: "manual", ackWait: "24h" })
-    yield* turns
-    yield* pass(29)
-    yield* publish(2, 3)
-    assert.deepStrictEqual([peers[0].seen, peers[1].seen], [[1], [1, 2, 3]])
+it.effect(
+  "a member that has missed its deadline gets events after the others, until it sends something",
+  () =>
+    Effect.gen(function* () {
+      yield* begin()
+      const engine = yield* Engine.Engine
+      const peers = [new Peer(engine), new Peer(engine)] as const
+      peers[0].subscribe({ ackMode: "manual" })
+      yield* turns
+      yield* publish(1)
+      yield* pass(1)
+      peers[1].subscribe({ ackMode: "manual", ackWait: "24h" })
+      yield* turns
+      yield* pass(29)
+      yield* publish(2, 3)
+      assert.deepStrictEqual([peers[0].seen, peers[1].seen], [[1], [1, 2, 3]])
 
-    // it is too late, but it lives
-    peers[0].say({ type: "ack", eventId: peers[0].events[0].eventId, ackType: "ack" })
-    yield* turns
-    assert.strictEqual(peers[0].frames.at(-1).code, "NOT_HELD")
-    yield* publish(4, 5)
-    assert.deepStrictEqual([peers[0].seen.length, peers[1].seen.length], [2, 4])
-  }).pipe(Effect.provide(live))
+      // the ack is too late, but it shows that the member is alive
+      peers[0].say({ type: "ack", eventId: peers[0].events[0].eventId, ackType: "ack" })
+      yield* turns
+      assert.strictEqual(peers[0].frames.at(-1).code, "NOT_HELD")
+      yield* publish(4, 5)
+      assert.deepStrictEqual([peers[0].seen.length, peers[1].seen.length], [2, 4])
+    }).pipe(Effect.provide(live))
 )
 
-it.effect("a frozen client gets nothing more, and continues with its events when it is back", () =>
+it.effect("a frozen client gets no more events, and continues with its events when it is back", () =>
   Effect.gen(function* () {
     yield* begin()
     const peer = new Peer(yield* Engine.Engine)
@@ -562,7 +571,7 @@ it.effect("a configured delay does not grow", () =>
 )
 
 it.effect(
-  "an event that cannot be handled is a dead letter at once, and is counted once when it is retried",
+  "an event that can never be handled is a dead letter at once, and is counted once when it is retried",
   () =>
     Effect.gen(function* () {
       yield* begin()
@@ -618,9 +627,9 @@ it.effect("the auto mode of a legacy client still settles each event as it is se
 
 it.effect.each<readonly [string, object, object, RegExp]>([
   ["a short ackWait", { ackWait: 10 }, {}, /`ackWait` must be from 1 second to 24 hours, not 10/],
-  ["a long one", { ackWait: "25h" }, {}, /`ackWait` must be from 1 second to 24 hours/],
-  ["one that is none", { ackWait: "soon" }, {}, /Invalid `ackWait`: "soon" is not a duration/],
-  ["no room", {}, { capacity: 0 }, /`capacity` must be an integer from 1 to 1000, not 0/]
+  ["a long ackWait", { ackWait: "25h" }, {}, /`ackWait` must be from 1 second to 24 hours/],
+  ["an invalid ackWait", { ackWait: "soon" }, {}, /Invalid `ackWait`: "soon" is not a duration/],
+  ["a capacity of zero", {}, { capacity: 0 }, /`capacity` must be an integer from 1 to 1000, not 0/]
 ])("%s is refused", ([, options, more, message]) =>
   Effect.gen(function* () {
     const peer = new Peer(yield* Engine.Engine)
@@ -632,7 +641,7 @@ it.effect.each<readonly [string, object, object, RegExp]>([
   }).pipe(Effect.provide(live))
 )
 
-it.effect("inProgress is sent for every event that a subscription holds", () =>
+it.effect("a frame `in_progress` extends all events that a subscription holds, all but some, or one", () =>
   Effect.gen(function* () {
     const peer = new Peer(yield* Engine.Engine)
     peer.say({
@@ -651,7 +660,11 @@ it.effect("inProgress is sent for every event that a subscription holds", () =>
     peer.say({ type: "in_progress", requestId: 2 })
     yield* pass(20)
 
-    assert.deepStrictEqual(peer.seen, [1, 2, 2], "also without a group")
+    assert.deepStrictEqual(
+      peer.seen,
+      [1, 2, 2],
+      "event 2 was not extended, and is delivered again even without a group"
+    )
     assert.deepStrictEqual(
       peer.frames.filter(({ type }) => type === "ack_result").map(({ code }) => code),
       ["NOT_HELD", "INVALID_MESSAGE"]

@@ -1,4 +1,6 @@
-/** Reports of runs and functions in trouble: to hooks, by signed requests, and to functions that listen to system events. */
+/**
+ * Reports of runs and functions in trouble: to hooks, by signed requests, and to functions whose trigger is a system event.
+ */
 import type http from "node:http"
 import { mkdtempSync, rmSync } from "node:fs"
 import { tmpdir } from "node:os"
@@ -27,7 +29,7 @@ interface Taken {
   readonly call: HookCall
 }
 
-/** Receives calls; `answer` says how, by the number of the request from 1. */
+/** Receives calls. `answer` gives the status of each, by its number from 1; without a status there is no answer. */
 const receiver = async (answer: (count: number) => number | undefined = () => 204) => {
   const taken: Array<Taken> = []
   let count = 0
@@ -161,7 +163,7 @@ describe("a hook", () => {
     await hook.close()
   })
 
-  it("that accepts no call is given up after its attempts, with a log line and a count, both without secrets", async () => {
+  it("that accepts no call is given up after its attempts, with a log line and in a metric, both without secrets", async () => {
     const hook = await receiver(() => 503)
     await using engine = await engineWith(
       [{ url: hook.url, secret: SECRET, on: ["run.failed"], retry: quick }],
@@ -185,7 +187,7 @@ describe("a hook", () => {
     await hook.close()
   })
 
-  it("that never answers or refuses delays neither runs nor another hook", async () => {
+  it("that never answers or always refuses delays neither runs nor another hook", async () => {
     const silent = await receiver(() => undefined)
     const good = await receiver()
     await using engine = await engineWith([
@@ -202,7 +204,7 @@ describe("a hook", () => {
 
     expect(new Set(ended.map(({ status }) => status))).toEqual(new Set(["failed"]))
     expect(new Set(good.taken.map(({ call }) => call.data.runId))).toEqual(new Set(runIds))
-    // so many at a time, and no more
+    // the engine makes at most eight calls at a time
     expect(silent.requests()).toBeLessThanOrEqual(8)
     await Promise.all([silent.close(), good.close()])
   })
@@ -278,12 +280,12 @@ describe("a hook", () => {
 
   it.each([
     [
-      "whose name does not resolve",
+      "whose host does not resolve",
       "https://hooks.invalid/",
       "cannot be called now: its name does not resolve"
     ],
     ["that is public and without TLS", "http://8.8.8.8/", "is called over plain http: "]
-  ])("%s is warned of at the start", async (_, url, warning) => {
+  ])("%s causes a warning at the start", async (_, url, warning) => {
     await using engine = await engineWith([{ url, secret: SECRET }], [fails], { push: {} })
 
     await until(() => expect(lines.join("\n")).toContain(warning))
@@ -292,21 +294,21 @@ describe("a hook", () => {
   })
 
   it.each([
-    ["no array", "https://shop.example.com", "`hooks` must be an array"],
+    ["hooks that are not an array", "https://shop.example.com", "`hooks` must be an array"],
     ["no URL", [{ secret: SECRET }], "is not the URL of an endpoint"],
     [
-      "credentials in it",
+      "credentials in its URL",
       [{ url: "https://a:b@shop.example.com", secret: SECRET }],
       "neither credentials nor a fragment"
     ],
     ["a short secret", [{ url: "https://shop.example.com", secret: "abc" }], "at least 16 characters"],
     [
-      "no event that there is",
+      "an unknown event",
       [{ url: "https://shop.example.com", secret: SECRET, on: ["run.lost"] }],
       "`on` must be an array of"
     ],
     [
-      "one twice",
+      "the same URL twice",
       [
         { url: "https://shop.example.com", secret: SECRET },
         { url: "https://shop.example.com", secret: SECRET }
@@ -329,7 +331,7 @@ describe("a hook", () => {
 })
 
 describe("a function that fails", () => {
-  it("is reported once to hooks and listening functions, when enough of its runs have failed", async () => {
+  it("is reported once to hooks and to functions, when enough of its runs have failed", async () => {
     const hook = await receiver()
     const alarm = createFunction(
       { id: "alarm", triggers: [{ event: "system.function.*.failing" }] },
@@ -371,7 +373,7 @@ describe("a function that fails", () => {
       runs.push(...(await client.emit("order.placed", { fails })).runIds)
     }
     await Promise.all(runs.map((id) => client.waitForRun(id)))
-    // the next failure makes it half of them
+    // with the next failure half of the runs have failed
     await client.emit("order.placed", { fails: true })
     await until(() => expect(hook.taken).toHaveLength(1))
 
@@ -382,12 +384,12 @@ describe("a function that fails", () => {
     [{ runs: 0 }, "`failing.runs` must be a whole number from 1 up"],
     [{ rate: 2 }, "`failing.rate` must be a number above 0"],
     [{ window: "2h" }, "`failing.window` must be an hour at most"]
-  ])("cannot be one by %o", async (failing, message) => {
+  ])("cannot be defined by %o", async (failing, message) => {
     await expect(startEngine({ filename: ":memory:", failing })).rejects.toThrow(message)
   })
 })
 
-describe("functions that listen to system events", () => {
+describe("functions whose trigger is a system event", () => {
   it("are started by system events that match their expression, and not by a trigger for all events", async () => {
     const seen = (id: string, event: string, expression?: string) =>
       createFunction(

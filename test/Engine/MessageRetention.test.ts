@@ -1,4 +1,4 @@
-/** How long messages are kept, and how much of a topic. */
+/** How long the engine keeps messages, and how many bytes of a topic. */
 import { assert, it } from "@effect/vitest"
 import { startEngine } from "@ironflow/node/engine"
 import * as Duration from "effect/Duration"
@@ -20,7 +20,7 @@ const keeping = (age: Duration.Duration, topicBytes: number) =>
   )
 
 const counts = Effect.gen(function* () {
-  // the sweep deletes in other turns of the event loop
+  // the sweep deletes in later turns of the event loop
   yield* Effect.promise(async () => {
     await untilQuiet()
   })
@@ -74,7 +74,7 @@ it.each([
   [{ maxTopicBytes: 1.5 }, /maxTopicBytes/]
 ] as const)("an engine does not start with %j", async (options, complaint) => {
   await expect(
-    // oxlint-disable-next-line typescript/no-explicit-any -- what the types refuse
+    // oxlint-disable-next-line typescript/no-explicit-any -- the types refuse these options
     startEngine({ filename: ":memory:", logger: false, ...(options as any) })
   ).rejects.toMatchObject({ code: "VALIDATION_ERROR", message: expect.stringMatching(complaint) })
 })

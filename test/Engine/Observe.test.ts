@@ -1,4 +1,4 @@
-/** Observers are told what happens to runs, in the order of the commits. */
+/** Observers are notified of what happens to runs, in the order of the commits. */
 import { assert, it } from "@effect/vitest"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"

@@ -1,4 +1,4 @@
-/** What runs after a run has failed for good: once for each failure, over every way, in both styles. */
+/** The handler that runs after a run has failed for good: once for each failure, over every transport, in both APIs. */
 import { createFunction, type FailedRun, NonRetryableError, type RunnableFunction } from "@ironflow/node"
 import { IronflowFunction, Step } from "@ironflow/node/effect"
 import { startEngine } from "@ironflow/node/engine"
@@ -72,7 +72,7 @@ const apis: ReadonlyArray<readonly [string, RunnableFunction]> = [
 
 type Client = Awaited<ReturnType<typeof startEngine>>["client"]
 
-/** The runs of a function, once as many have ended. */
+/** The runs of a function, once `count` of them have ended. */
 const endedOf = (client: Client, functionId: string, count = 1) =>
   vi.waitFor(
     async () => {
@@ -95,7 +95,7 @@ const engineWith = (functions: ReadonlyArray<RunnableFunction>) =>
   startEngine({ filename: ":memory:", logger: false, functions })
 
 describe.each(Object.entries(ways))("over %s", (_, start) => {
-  it.each(apis)("the onFailure of %s runs once, with what is known of the run", async (_, fn) => {
+  it.each(apis)("the onFailure of %s runs once, with the facts about the run", async (_, fn) => {
     await using host = await start([fn])
     const { client } = host
 
@@ -147,7 +147,7 @@ describe("onFailure", () => {
     ])
   })
 
-  it("does not run after a run that completed, was cancelled, or was retried meanwhile", async () => {
+  it("does not run after a run that completed, was cancelled or was retried", async () => {
     const handled = vi.fn()
     const fn = createFunction(
       { id: "charge", triggers, retry, onFailure: handled },
@@ -192,7 +192,7 @@ describe("onFailure", () => {
     expect(handled.map(({ output }) => output)).toEqual(["seen", "seen"])
   })
 
-  it("is not called for its own failures, and neither is a function that listens to all failures", async () => {
+  it("does not run for its own failures, and neither does a function whose trigger is every failure", async () => {
     const heard: Array<string> = []
     const alarm = createFunction(
       { id: "alarm", triggers: [{ event: "system.run.*.failed" }] },
@@ -219,7 +219,7 @@ describe("onFailure", () => {
     expect((await client.listRuns({ functionId: "mail/on-failure" })).runs).toEqual([])
   })
 
-  it("runs for a run that was invoked, and for one that fails because its compensations have run", async () => {
+  it("runs for an invoked run, and for a run that fails after its compensations", async () => {
     const child = createFunction(
       { id: "child", triggers: [], onFailure: ({ event }) => event.data },
       async ({ step }) => {
@@ -246,7 +246,7 @@ describe("onFailure", () => {
     })
   })
 
-  it("leaves large data and outputs out, and steps before the last 200", async () => {
+  it("omits large data and outputs, and steps before the last 200", async () => {
     const fn = createFunction(
       { id: "charge", triggers, onFailure: ({ event }) => event.data },
       async ({ event, step }) => {
@@ -283,26 +283,22 @@ describe("onFailure", () => {
 
   it.each([
     [
-      "what is no handler",
+      "a string instead of a handler",
       { onFailure: "mail" },
       "`onFailure` must be a function, or an object such as { handler, retry }"
     ],
     [
-      "an object without one",
+      "an object without a handler",
       { onFailure: { retry } },
       "`onFailure` must be a function, or an object such as"
     ],
     [
-      "a retry that is none",
+      "an invalid retry policy",
       { onFailure: { handler: String, retry: { maxAttempts: 0 } } },
       "charge/on-failure"
     ],
     ["an id that is too long", { id: "x".repeat(250), onFailure: String }, "at most 245 characters"],
-    [
-      "an option that it does not have",
-      { onFailure: { handler: String, retrys: {} } },
-      "did you mean `retry`?"
-    ]
+    ["a misspelled option", { onFailure: { handler: String, retrys: {} } }, "did you mean `retry`?"]
   ])("refuses %s", (_, given, message) => {
     const config = { id: "charge", triggers, ...given } as unknown as Parameters<typeof createFunction>[0]
     expect(() => createFunction(config, () => undefined)).toThrow(message)
@@ -318,7 +314,7 @@ describe("onFailure", () => {
     )
   })
 
-  it("runs in the test client, with mocks for its steps", async () => {
+  it("runs in the test client with mocks for its steps", async () => {
     for (const [, fn] of apis) {
       const t = createTestClient({ functions: [fn as typeof withPromises] })
       t.mockStep("reserve", () => ({ reservation: "r-1" }))

@@ -1,14 +1,14 @@
-/** Pausing something that is paused, for another reason: in process and over HTTP. */
+/** Pausing again with another reason: in the process and over HTTP. */
 import { createClient, createFunction, createProjection, type IronflowClient } from "@ironflow/node"
 import { type IronflowEngine, startEngine } from "@ironflow/node/engine"
 import { afterAll, assert, beforeAll, describe, it, vi } from "vitest"
 
-let goOn = () => {}
+let finishWork = () => {}
 const order = createFunction({ id: "order", triggers: [{ event: "order.placed" }] }, async ({ step }) => {
   await step.waitForEvent("paid", { event: "order.paid", timeout: "1d" })
 })
 const slow = createFunction({ id: "slow", triggers: [{ event: "slow.asked" }] }, async ({ step }) => {
-  await step.run("work", () => new Promise<void>((resolve) => (goOn = resolve)))
+  await step.run("work", () => new Promise<void>((resolve) => (finishWork = resolve)))
   await step.run("end", () => {})
 })
 
@@ -42,7 +42,7 @@ const connections: ReadonlyArray<readonly [string, () => IronflowClient]> = [
 ]
 for (const [via, clientOf] of connections) {
   describe(via, () => {
-    it("a run that waits has the newer reason", async () => {
+    it("a waiting run gets the newer reason", async () => {
       const client = clientOf()
       const runId = (await client.emit("order.placed", {})).runIds[0]!
       await vi.waitUntil(async () => (await client.getRun(runId)).status === "waiting", 20_000)
@@ -50,7 +50,7 @@ for (const [via, clientOf] of connections) {
       const again = await client.pauseRun(runId, "the till is on fire")
       assert.strictEqual(again.pauseReason, "the till is on fire")
       assert.strictEqual(again.status, "paused")
-      // nothing new is said
+      // without a reason the earlier one stays
       assert.strictEqual((await client.pauseRun(runId)).pauseReason, "the till is on fire")
       assert.include((await client.explain(runId)).message, "the till is on fire")
       await client.resumeRun(runId)
@@ -58,21 +58,21 @@ for (const [via, clientOf] of connections) {
       assert.isUndefined((await client.getRun(runId)).pauseReason)
     })
 
-    it("a run whose turn goes on has the newer reason when it is paused", async () => {
+    it("a run whose turn continues gets the newer reason when it is paused", async () => {
       const client = clientOf()
-      goOn = () => {}
-      const idle = goOn
+      finishWork = () => {}
+      const idle = finishWork
       const runId = (await client.emit("slow.asked", {})).runIds[0]!
-      await vi.waitUntil(() => goOn !== idle, 20_000)
+      await vi.waitUntil(() => finishWork !== idle, 20_000)
       await client.pauseRun(runId, "first")
       await client.pauseRun(runId, "second")
-      goOn()
+      finishWork()
       await vi.waitUntil(async () => (await client.getRun(runId)).status === "paused", 20_000)
       assert.strictEqual((await client.getRun(runId)).pauseReason, "second")
       await client.cancelRun(runId)
     })
 
-    it("a function has the newer reason, and is paused since when it was", async () => {
+    it("a function gets the newer reason, and keeps the time since when it is paused", async () => {
       const client = clientOf()
       const first = await client.pauseFunction("order", { reason: "the bank is down", by: "ada" })
       const second = await client.pauseFunction("order", { reason: "the till is on fire", by: "bob" })
@@ -85,7 +85,7 @@ for (const [via, clientOf] of connections) {
       assert.isUndefined((await client.resumeFunction("order")).paused)
     })
 
-    it("a projection has the newer reason, and is paused since when it was", async () => {
+    it("a projection gets the newer reason, and keeps the time since when it is paused", async () => {
       const { projections } = clientOf()
       await vi.waitUntil(async () => (await projections.list()).length === 1, 20_000)
       const first = await projections.pause("totals", { reason: "the bank is down", by: "ada" })
@@ -100,7 +100,7 @@ for (const [via, clientOf] of connections) {
       assert.isUndefined((await projections.resume("totals")).pauseReason)
     })
 
-    it("a consumer group has the newer reason, and is paused since when it was", async () => {
+    it("a consumer group gets the newer reason, and keeps the time since when it is paused", async () => {
       const { consumerGroups } = clientOf()
       await consumerGroups.create({
         name: `audit ${via}`.replaceAll(" ", "-"),

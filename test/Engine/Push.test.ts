@@ -1,4 +1,7 @@
-/** How the engine calls push endpoints: which it calls, what it makes of their answers, and what it does while they are away. */
+/**
+ * How the engine calls push endpoints: which ones it calls, how it treats their answers, and what it does while they are
+ * away.
+ */
 import { createHmac } from "node:crypto"
 import { mkdtempSync, rmSync } from "node:fs"
 import type http from "node:http"
@@ -29,7 +32,7 @@ const startWith = async (push: PushConfig = {}, filename = ":memory:"): Promise<
 
 type Listener = (request: http.IncomingMessage, response: http.ServerResponse, body: string) => unknown
 
-/** An endpoint that answers as the test says. */
+/** An endpoint whose answers the test gives. */
 const endpoint = async (listener: Listener) => {
   const server = await listen(async (request, response) => {
     const chunks: Array<Buffer> = []
@@ -57,8 +60,8 @@ const description = JSON.stringify({
   ]
 })
 
-/** Answers `describe` as a handler of this package, and turns as the test says. */
-const speaking =
+/** Answers `describe` like a handler of this package, and turns as the test says. */
+const describing =
   (turn: (job: any, response: http.ServerResponse, request: http.IncomingMessage) => unknown): Listener =>
   (request, response, body) => {
     const asked = JSON.parse(body)
@@ -92,7 +95,7 @@ const register = async (engine: IronflowEngine, url: string): Promise<void> => {
   if (response.status !== 200) throw new Error(await response.text())
 }
 
-/** Registers one function with its endpoint, as those do that have a handler of another package. */
+/** Registers one function with its endpoint, as users do who have a handler of another package. */
 const registerFunction = async (engine: IronflowEngine, url: string, id: string, event: string) => {
   const response = await fetch(`${engine.url}/ironflow.v1.IronflowService/RegisterFunction`, {
     method: "POST",
@@ -128,7 +131,7 @@ describe("registering", () => {
   })
 
   it.each([
-    ["no URL", "shop", 400, /not the URL of an endpoint/],
+    ["an invalid URL", "shop", 400, /not the URL of an endpoint/],
     ["another scheme", "ftp://shop.example.com", 400, /not the URL of an endpoint/],
     ["credentials", "http://a:b@shop.example.com/", 400, /credentials/]
   ])("refuses %s", async (_what, url, status, message) => {
@@ -147,14 +150,14 @@ describe("registering", () => {
           .end('{"error":{"message":"The signature is wrong","code":"SIGNATURE_INVALID"}}'),
       /answered 401: The signature is wrong/
     ],
-    ["nothing there", (_, response) => response.writeHead(404).end("<html>"), /answered 404/],
+    ["no handler", (_, response) => response.writeHead(404).end("<html>"), /answered 404/],
     [
       "a redirect",
       (_, response) => response.writeHead(302, { location: "http://127.0.0.1:1/" }).end(),
       /answered 302/
     ],
     ["an error of the app", (_, response) => response.writeHead(500).end("oops"), /answered 500/]
-  ])("says so when there is %s", async (_what, listener, message) => {
+  ])("reports when there is %s", async (_what, listener, message) => {
     const engine = await startWith()
     const response = await registerEndpoint(engine, (await endpoint(listener)).url)
 
@@ -167,7 +170,7 @@ describe("registering", () => {
   })
 
   it.each([
-    ["no function", '{"type":"description","capabilities":{"turns":1},"functions":[7]}'],
+    ["an invalid function", '{"type":"description","capabilities":{"turns":1},"functions":[7]}'],
     [
       "a function without an id",
       '{"type":"description","capabilities":{"turns":1},"functions":[{"codeHash":"a","secrets":[],"triggers":[]}]}'
@@ -211,8 +214,8 @@ describe("registering", () => {
   })
 })
 
-/** One address of each row of the registries of IANA, and of what lies outside of them. */
-it("tells public addresses from others", () => {
+/** One address of each row of the registries of IANA, and addresses outside of those. */
+it("a public address is told from a private one", () => {
   for (const address of [
     "8.8.8.8",
     "1.1.1.1",
@@ -335,19 +338,19 @@ describe("an endpoint", () => {
   it.each<readonly [string, (response: http.ServerResponse, request: http.IncomingMessage) => unknown]>([
     ["breaks off", (_, request) => request.socket.destroy()],
     ["fails", (response) => response.writeHead(500).end("oops")],
-    ["answers no JSON", (response) => response.end("ok")],
-    ["answers ops that are none", (response) => response.end('{"type":"turn","ops":[{"_tag":"Win"}]}')],
-    ["answers without an end", (response) => response.end('{"type":"turn","ops":[]}')],
-    ["answers more than it may", (response) => response.end(" ".repeat(200_000))],
+    ["does not answer with JSON", (response) => response.end("ok")],
+    ["answers with invalid ops", (response) => response.end('{"type":"turn","ops":[{"_tag":"Win"}]}')],
+    ["answers with a turn that does not end", (response) => response.end('{"type":"turn","ops":[]}')],
+    ["answers with too much data", (response) => response.end(" ".repeat(200_000))],
     ["does not answer in time", () => undefined],
     [
       "does not know the function",
       (response) => response.writeHead(404).end('{"error":{"code":"FUNCTION_NOT_FOUND","message":"?"}}')
     ]
-  ])("that %s has the turn tried again, which is no attempt", async (_what, fail) => {
+  ])("that %s gets the turn again, which does not count as an attempt", async (_what, fail) => {
     let calls = 0
     const server = await endpoint(
-      speaking((job, response, request) => {
+      describing((job, response, request) => {
         if (++calls <= 2) return fail(response, request)
         return complete(response, String(job.attempt))
       })
@@ -386,11 +389,11 @@ describe("an endpoint", () => {
     expect(turns.length).toBe(called + 2)
   })
 
-  it("that answers but accepts no turn is tried less and less often", async () => {
+  it("that answers but accepts no turn is called less and less often", async () => {
     const triedAt: Array<number> = []
     let isWell = false
     const server = await endpoint(
-      speaking((_job, response) => {
+      describing((_job, response) => {
         if (isWell) return complete(response)
         triedAt.push(performance.now())
         return response.writeHead(404).end()
@@ -403,15 +406,15 @@ describe("an endpoint", () => {
     const waits = triedAt.slice(1, 5).map((at, i) => at - triedAt[i]!)
     isWell = true
 
-    // 250, 500, 1000, 1200 ms
+    // the waits are 250, 500, 1000 and 1200 ms
     expect(waits[2]).toBeGreaterThan(2 * waits[0]!)
     expect(await ended(engine, runId)).toMatchObject({ status: "completed", attempt: 1 })
   })
 
-  it("that fails the run is believed: the retries of the function apply", async () => {
+  it("may fail the run: the retries of the function apply", async () => {
     const attempts: Array<number> = []
     const server = await endpoint(
-      speaking((job, response) => {
+      describing((job, response) => {
         attempts.push(job.attempt)
         const error = { name: "Error", message: "No van" }
         response.end(
@@ -438,7 +441,7 @@ describe("an endpoint", () => {
     const closed = vi.fn()
     const started = vi.fn()
     const server = await endpoint(
-      speaking((_job, response) => {
+      describing((_job, response) => {
         started()
         response.on("close", closed)
       })
@@ -452,16 +455,16 @@ describe("an endpoint", () => {
 
     await vi.waitFor(() => expect(closed).toHaveBeenCalledOnce())
     expect(await ended(engine, runId)).toMatchObject({ status: "cancelled" })
-    // there is room again
+    // the endpoint has room for a turn again
     expect(await engine.client.listWorkers()).toMatchObject([{ transport: "push" }])
   })
 
   describe("whose run is taken from it", () => {
-    /** An endpoint behind a network, in a turn that it ends only when its request is broken off. */
-    const inTurn = async () => {
+    /** An endpoint behind a network, in a turn that ends only when its request is aborted. */
+    const startTurn = async () => {
       const happened: Array<string> = []
       const server = await endpoint(
-        speaking((_job, response) => {
+        describing((_job, response) => {
           happened.push("begun")
           if (happened.length > 1) return complete(response)
           response.on("close", () => happened.push("broken off"))
@@ -477,8 +480,8 @@ describe("an endpoint", () => {
       return { engine, happened, network, runId }
     }
 
-    it("gets the run again once it has dropped it, at once when it is connected", async () => {
-      const { engine, happened, runId } = await inTurn()
+    it("gets the run again once it has dropped it, which is at once while it is connected", async () => {
+      const { engine, happened, runId } = await startTurn()
 
       const at = performance.now()
       await engine.client.cancelRun(runId)
@@ -489,8 +492,8 @@ describe("an endpoint", () => {
       expect(happened).toEqual(["begun", "broken off", "begun"])
     })
 
-    it("gets nothing of the run while it is unreachable", async () => {
-      const { engine, happened, network, runId } = await inTurn()
+    it("gets no turn of the run while it is unreachable", async () => {
+      const { engine, happened, network, runId } = await startTurn()
 
       network.freeze()
       await engine.client.cancelRun(runId)
@@ -507,8 +510,8 @@ describe("an endpoint", () => {
       expect(Date.parse(String(details.handOutFrom)) - Date.now()).toBeLessThan(30_000)
     })
 
-    it("keeps the run until it has dropped it when it is removed, and no worker gets it before", async () => {
-      const { engine, happened, network, runId } = await inTurn()
+    it("keeps the run after its removal until it has dropped it, and no worker gets it before", async () => {
+      const { engine, happened, network, runId } = await startTurn()
 
       network.freeze()
       const [known] = await engine.client.pushEndpoints.list()
@@ -534,7 +537,7 @@ describe("an endpoint", () => {
 
   it("gets at most its limit of turns at once", async () => {
     const open: Array<http.ServerResponse> = []
-    const server = await endpoint(speaking((_job, response) => void open.push(response)))
+    const server = await endpoint(describing((_job, response) => void open.push(response)))
     const engine = await startWith({ maxConcurrent: 2 })
     await register(engine, server.url)
     const runIds = await Promise.all([place(engine), place(engine), place(engine)])
@@ -553,7 +556,7 @@ describe("an endpoint", () => {
     cleanups.push(() => rmSync(folder, { recursive: true, force: true }))
     let calls = 0
     const server = await endpoint(
-      speaking((_job, response) => {
+      describing((_job, response) => {
         if (++calls > 1) complete(response)
       })
     )
@@ -569,7 +572,7 @@ describe("an endpoint", () => {
     expect(calls).toBe(2)
   })
 
-  it("that is known to run turns stays so, whatever answers its probe, until its description says otherwise", async () => {
+  it("that is known to run whole turns is still treated so, whatever its probe answers, until its description changes", async () => {
     let turns = 0
     let page: "none" | "busy" | "html" | "method" = "none"
     const foreign: Array<unknown> = []
@@ -674,7 +677,7 @@ describe("an endpoint", () => {
     ["405", (response) => response.writeHead(405).end()],
     ["422", (response) => response.writeHead(422).end("{}")],
     ["200 and something else", (response) => response.end("{}")]
-  ])("of another package that answers the question what it is with %s is called", async (_what, answer) => {
+  ])("of another package that answers `describe` with %s is called", async (_what, answer) => {
     let questions = 0
     const server = await endpoint((_request, response, body) => {
       const { event, type } = JSON.parse(body)
@@ -692,12 +695,12 @@ describe("an endpoint", () => {
     }
     const known = questions
     expect(await ended(engine, await place(engine))).toMatchObject({ output: "o-1", attempt: 1 })
-    // it has run segments, and is not asked any more
+    // it has run segments, so the engine does not ask again what it is
     expect(questions).toBe(known)
   })
 
   it.each([500, 404])(
-    "of this package that answers %i for a moment is called again, and gets whole turns",
+    "of this package that answers %i for a while is called again, and gets whole turns",
     async (status) => {
       const order = createFunction({ id: "order", triggers: [{ event: "order.placed" }] }, async ({ step }) =>
         step.parallel("both", [() => step.run("one", () => 1), () => step.run("two", () => 2)])
@@ -726,7 +729,7 @@ describe("an endpoint", () => {
     }
   )
 
-  it("of this package that gets a segment for its silence goes on with whole turns when it has said what it is", async () => {
+  it("of this package that got a segment because it did not answer `describe` gets whole turns once it does", async () => {
     const ran: Array<string> = []
     const order = createFunction({ id: "order", triggers: [{ event: "order.placed" }] }, async ({ step }) => {
       await step.run("charge", () => void ran.push("charge"))
@@ -752,7 +755,7 @@ describe("an endpoint", () => {
     expect(asked.filter((type) => type !== "describe")).toEqual(["segment", "turn", "turn"])
   })
 
-  it("that may be of this package is not sent what only whole turns can tell, nor does the run end for it", async () => {
+  it("that may be of this package gets no segment when only a whole turn can deliver the outcome, and the run does not fail", async () => {
     const order = createFunction({ id: "order", triggers: [{ event: "order.placed" }] }, async ({ step }) =>
       step.waitForEvent("paid", { event: "order.paid", timeout: 100 }).catch(() => "too late")
     )
@@ -785,7 +788,7 @@ describe("an endpoint", () => {
     failed.mockClear()
 
     const second = await startWith({}, join(folder, "orders.db"))
-    // its probe, and before the turn of the wait that is over
+    // one call is its probe, and the engine asks again before the turn of the ended wait
     await vi.waitFor(() => expect(failed.mock.calls.length).toBeGreaterThanOrEqual(3), 10_000)
     isWell = true
 
@@ -794,7 +797,7 @@ describe("an endpoint", () => {
   })
 
   it.each([0, 3])(
-    "that answers only 404, after %i runs, is tried at growing intervals, and its run waits unharmed",
+    "that answers only 404 after %i runs is called at growing intervals, and its run waits",
     async (runs) => {
       const at: Array<number> = []
       let isThere = true
@@ -821,7 +824,7 @@ describe("an endpoint", () => {
   )
 
   it("is not called after it was removed, and its runs wait for another endpoint", async () => {
-    const server = await endpoint(speaking((_job, response) => complete(response)))
+    const server = await endpoint(describing((_job, response) => complete(response)))
     const engine = await startWith()
     await register(engine, server.url)
     const remove = () =>
@@ -855,7 +858,7 @@ describe("an endpoint", () => {
   it("is replaced by a worker that registers the function", async () => {
     const pushed = vi.fn()
     const server = await endpoint(
-      speaking((_job, response) => {
+      describing((_job, response) => {
         pushed()
         complete(response)
       })
@@ -878,17 +881,17 @@ describe("an endpoint", () => {
 
 const nested = (levels: number): string => "[".repeat(levels) + "]".repeat(levels)
 
-describe("an answer that makes no sense", () => {
+describe("an invalid answer", () => {
   it.each([
     ["null", "null"],
-    ["ops that are no list", '{"type":"turn","ops":{"toString":1}}'],
-    ["an op of no kind", '{"type":"turn","ops":[{"_tag":{"toString":1}}]}'],
-    ["an output that is no text", '{"type":"turn","ops":[{"_tag":"Complete","output":{"toString":1}}]}'],
-    ["an error that is none", '{"type":"turn","ops":[{"_tag":"Fail","error":{"toString":1}}]}']
-  ])("costs a turn, and the run goes on: %s", async (_what, answer) => {
+    ["ops that are not an array", '{"type":"turn","ops":{"toString":1}}'],
+    ["an op without a valid kind", '{"type":"turn","ops":[{"_tag":{"toString":1}}]}'],
+    ["an output that is not a string", '{"type":"turn","ops":[{"_tag":"Complete","output":{"toString":1}}]}'],
+    ["an invalid error", '{"type":"turn","ops":[{"_tag":"Fail","error":{"toString":1}}]}']
+  ])("costs a turn, and the run continues: %s", async (_what, answer) => {
     let turns = 0
     const server = await endpoint(
-      speaking((_job, response) => (turns++ === 0 ? response.end(answer) : complete(response)))
+      describing((_job, response) => (turns++ === 0 ? response.end(answer) : complete(response)))
     )
     const engine = await startWith()
     await register(engine, server.url)
@@ -903,7 +906,7 @@ describe("an answer that makes no sense", () => {
     ["its ops", `{"type":"turn","ops":${nested(10_000)}}`],
     ["an output", JSON.stringify({ type: "turn", ops: [{ _tag: "Complete", output: nested(10_000) }] })]
   ])("fails the run when %s has 10,000 levels", async (_what, answer) => {
-    const server = await endpoint(speaking((_job, response) => response.end(answer)))
+    const server = await endpoint(describing((_job, response) => response.end(answer)))
     const engine = await startWith()
     await register(engine, server.url)
 
@@ -925,7 +928,7 @@ describe("an answer that makes no sense", () => {
   })
 })
 
-describe("what a handler reports while its turn lives", () => {
+describe("a report during a turn", () => {
   it("is refused when it is invalid, and changes nothing", async () => {
     const engine = await startWith()
     const update = (body: unknown) =>
@@ -953,9 +956,9 @@ describe("what a handler reports while its turn lives", () => {
     })
   })
 
-  it("is kept when a pause is requested; a handler that does not know of pauses is called again", async () => {
+  it("is kept when a pause is requested, and a handler that does not know pauses is called back", async () => {
     const jobs: Array<{ readonly jobId: string; readonly runId: string }> = []
-    const server = await endpoint(speaking((job) => void jobs.push(job)))
+    const server = await endpoint(describing((job) => void jobs.push(job)))
     const engine = await startWith()
     await register(engine, server.url)
     const update = async (body: object) => {

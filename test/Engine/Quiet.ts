@@ -1,9 +1,9 @@
-/** Waiting for an engine in this process to have done all that needs no time. */
+/** Waits until an engine in this process has nothing left to do without waiting for time to pass. */
 
 import { QUIET_TURNS } from "../../src/Engine/LoopTurn.ts"
 import { isSyncing } from "../../src/Engine/Store/LogSync.ts"
 
-/** Lets everything happen that needs no time: fibers, commits, callbacks. */
+/** Lets all fibers, commits and callbacks run that do not wait for time to pass. */
 export const untilQuiet = async (): Promise<void> => {
   for (let quiet = 0; quiet < QUIET_TURNS; quiet++) {
     await new Promise<void>((resolve) => setImmediate(resolve))

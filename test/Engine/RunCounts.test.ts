@@ -1,4 +1,4 @@
-/** Counting runs by what they have in common: embedded and over HTTP, by indexes and by their data, and what cannot be asked. */
+/** Counting runs by groups: embedded and over HTTP, from indexes and from the data of runs, and what is refused. */
 import {
   createClient,
   createFunction,
@@ -26,7 +26,7 @@ const charge = createFunction(
     return "charged"
   }
 )
-/** It names nothing that its runs are found by. */
+/** This function has no `searchBy`. */
 const post = createFunction(
   { id: "post", triggers: [{ event: "order.placed" }], retry: { maxAttempts: 2, initialDelayMs: 1 } },
   ({ event, run }) => {
@@ -101,7 +101,7 @@ const kinds: ReadonlyArray<
   ],
   ["error, of failed runs", { by: "error" }, [["card of … is declined", 3]]],
   [
-    "error, of others too",
+    "error, of completed runs too",
     { by: "error", status: ["failed", "completed"], functionId: "charge" },
     [
       [undefined, 3],
@@ -127,7 +127,7 @@ const kinds: ReadonlyArray<
     ]
   ],
   [
-    "what no function is found by",
+    "an attribute by which the function cannot be searched",
     { by: "event.data.customerId", functionId: "post" },
     [
       ["c-2", 3],
@@ -136,7 +136,7 @@ const kinds: ReadonlyArray<
     ]
   ],
   [
-    "what some are found by, as filters find them",
+    "an attribute by which some of the functions can be searched, like a filter",
     { by: "event.data.customerId", functionId: ["charge", "post", "child"] },
     [
       [undefined, 8],
@@ -145,7 +145,7 @@ const kinds: ReadonlyArray<
     ]
   ],
   [
-    "with an expression",
+    "function, with an expression",
     { by: "function", where: "event.data.customerId == 'c-1'" },
     [
       ["charge", 2],
@@ -154,7 +154,7 @@ const kinds: ReadonlyArray<
     ]
   ],
   [
-    "with an attribute",
+    "status, with an attribute",
     { by: "status", attributes: { "event.data.customerId": "c-2" } },
     [
       ["completed", 2],
@@ -162,7 +162,7 @@ const kinds: ReadonlyArray<
     ]
   ],
   [
-    "with the name of an event",
+    "function, with the name of an event",
     { by: "function", eventName: "order.placed" },
     [
       ["charge", 6],
@@ -170,7 +170,7 @@ const kinds: ReadonlyArray<
     ]
   ],
   [
-    "with an error",
+    "attribute, with an error",
     { by: "event.data.customerId", functionId: "charge", error: "DECLINED" },
     [
       ["c-1", 2],
@@ -196,7 +196,7 @@ describe.each([
     assert.notProperty(counts, "lookedBackTo")
   })
 
-  it("gives the statuses of each group, and how many runs needed more than one attempt", async () => {
+  it("returns the statuses of each group, and how many runs needed more than one attempt", async () => {
     const { groups, retried, statuses } = await client().countRuns({ by: "function" })
     expect(groups.slice(0, 2)).toMatchObject([
       { value: "charge", statuses: { completed: 3, failed: 3 }, retried: 0 },
@@ -212,9 +212,14 @@ describe.each([
     assert.strictEqual(counts.durations?.count, 6)
     assert.isAtMost(counts.durations?.p50 ?? Infinity, counts.durations?.p95 ?? -1)
     assert.isAtMost(counts.durations?.p95 ?? Infinity, counts.durations?.max ?? -1)
-    // the same, from each run by itself
-    const looked = await client().countRuns({ by: "day", functionId: "post", durations: true, where: "true" })
-    assert.deepStrictEqual(looked, counts)
+    // the same counts, made by reading each run
+    const fromRuns = await client().countRuns({
+      by: "day",
+      functionId: "post",
+      durations: true,
+      where: "true"
+    })
+    assert.deepStrictEqual(fromRuns, counts)
   })
 
   it("lists as many groups as requested, and says how many exist", async () => {
@@ -241,14 +246,14 @@ describe.each([
   })
 })
 
-it("says how far it has looked when its time is up", async () => {
+it("a count says how far it has looked when its time is up", async () => {
   const filename = path.join(fs.mkdtempSync(path.join(os.tmpdir(), "ironflow-counts-")), "runs.db")
   {
     await using made = await startEngine({ filename, logger: false, functions: [parent, child] })
     const { runIds } = await made.client.emit("family.wanted", {})
     for (const id of runIds) await made.client.waitForRun(id)
   }
-  // more than one slice: of a run that is there
+  // copies of the run of the child, for more than one slice
   const db = new DatabaseSync(filename)
   db.exec(`WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 5000)
     INSERT INTO runs (id, environment, function, status, event, created_at, updated_at)
@@ -258,7 +263,7 @@ it("says how far it has looked when its time is up", async () => {
   await using remote = createClient({ serverUrl: engine.url ?? "" })
   const all = await remote.countRuns({ by: "function", timeLimit: 10_000 })
   assert.deepStrictEqual([all.count, all.isExact], [5002, true])
-  // its clock goes on by a second whenever somebody looks
+  // each reading of this clock is a second after the last
   const clock = vi.spyOn(Date, "now")
   const now = Date.now()
   let looks = 0
@@ -276,6 +281,6 @@ it.each([
   ["404 for order 4045", "404 for order …"],
   ["two\n lines", "two lines"],
   ["", undefined]
-])("errors like %j are one: %j", (message, group) => {
+])("errors like %j form one group: %j", (message, group) => {
   assert.strictEqual(errorGroup(message), group)
 })

@@ -1,4 +1,4 @@
-/** What a run is tied to: the runs that its steps have invoked, and the trace that it is part of. */
+/** Links of a run: the runs that its steps have invoked, and the trace that it belongs to. */
 import { createClient, createFunction } from "@ironflow/node"
 import { startEngine } from "@ironflow/node/engine"
 import { assert, it } from "vitest"
@@ -12,7 +12,7 @@ const parent = createFunction({ id: "parent", triggers: [{ event: "family.wanted
   return (await step.invokeAsync("child", {})).runId
 })
 
-it("a step names the run that it invoked, also after both have ended, and the child names its parent", async () => {
+it("a step has the id of the run that it invoked, also after both have ended, and the child has the id of its parent", async () => {
   await using engine = await startEngine({
     filename: ":memory:",
     logger: false,

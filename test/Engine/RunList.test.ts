@@ -1,4 +1,4 @@
-/** Long lists of runs: totals are counted where that is cheap, and other work runs while a page is read. */
+/** Long lists of runs: totals are counted only where that is cheap, and other work runs while a page is read. */
 import { mkdtempSync, rmSync } from "node:fs"
 import { DatabaseSync } from "node:sqlite"
 import { tmpdir } from "node:os"
@@ -9,7 +9,7 @@ import { afterAll, beforeAll, describe, expect, it, vi } from "vitest"
 
 const RUNS = 100_000
 const LARGE = 24
-/** Runs of a function that are older than most others, and more than are counted. */
+/** The number of runs of a function that are older than most others: more than are counted. */
 const OLD = 12_000
 
 let folder: string
@@ -37,7 +37,7 @@ beforeAll(async () => {
   ]
   const event = "(SELECT max(position) FROM events)"
   const fn = (id: string) => `(SELECT key FROM functions WHERE id = '${id}')`
-  // every 1,000th run is of the rare function, every 5,000th has failed, every 20,000th waits; some keys are missing
+  // every 1,000th run is of the rare function, every 5,000th has failed, every 20,000th waits; some keys are not in use
   db.exec(`WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < ${RUNS})
     INSERT INTO runs (key, id, environment, function, status, event, output, created_at, updated_at, ended_at)
     SELECT i * 3, 'run_' || i, ${environment}, CASE WHEN i % 1000 = 0 THEN ${fn("rare")} ELSE ${fn("order")} END,
@@ -80,7 +80,7 @@ const ids = (every: number, fits: (i: number) => boolean = () => true): Array<st
     .map((i) => `run_${i}`)
 
 describe("listRuns over a hundred thousand runs", () => {
-  it("gives an exact total when there are few, by function, by status and by both", async () => {
+  it("returns an exact total when there are few runs, by function, by status and by both", async () => {
     const total = async (options: ListRunsOptions) => {
       const { isTotalExact, totalCount } = await engine.client.listRuns({ ...options, limit: 1 })
       expect(isTotalExact).toBeUndefined()
@@ -97,14 +97,14 @@ describe("listRuns over a hundred thousand runs", () => {
     expect(await total({ functionId: "nobody's" })).toBe(0)
   })
 
-  it("gives a lower bound of the total when there are many, and never less than it has listed", async () => {
+  it("returns a lower bound of the total when there are many runs, and never less than it has listed", async () => {
     const first = await engine.client.listRuns({ limit: 100 })
     expect(first).toMatchObject({ totalCount: 5000, isTotalExact: false })
     expect(await engine.client.listRuns({ status: "completed", limit: 1 })).toMatchObject({
       totalCount: 4999,
       isTotalExact: false
     })
-    // of its runs none is among the newest five thousand of all
+    // the newest five thousand runs contain none of this function
     expect(await engine.client.listRuns({ functionId: "old", limit: 30 })).toMatchObject({
       totalCount: 31,
       isTotalExact: false
@@ -132,7 +132,7 @@ describe("listRuns over a hundred thousand runs", () => {
     })
   })
 
-  it("lets others go on while it looks for a page", async () => {
+  it("lets other work run while it looks for a page", async () => {
     let turns = 0
     let counting = true
     const look = () => {
@@ -147,7 +147,7 @@ describe("listRuns over a hundred thousand runs", () => {
     expect(turns).toBeGreaterThanOrEqual(RUNS / 10_000 - 2)
   })
 
-  it("ends a page before it has more than 16 MiB", async () => {
+  it("ends a page before it exceeds 16 MiB", async () => {
     const { ids, pages, totals } = await listed({ functionId: "large", limit: 100 })
 
     expect(ids).toEqual(Array.from({ length: LARGE }, (_, i) => `run_large_${LARGE - i}`))

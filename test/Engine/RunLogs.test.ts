@@ -8,11 +8,11 @@ import { ways } from "./Ways.ts"
 
 const levels = ["debug", "info", "warn", "error"] as const
 
-/** What reached the console. */
+/** The lines that reached the console. */
 let shown: Array<string> = []
 beforeEach(() => {
   shown = []
-  // Effect's own logger
+  // Effect's own logger writes with `console.log`
   vi.spyOn(console, "log").mockImplementation(() => undefined)
   for (const level of levels) {
     vi.spyOn(console, level).mockImplementation((line: string) => void shown.push(line))
@@ -32,7 +32,7 @@ const withPromises = createFunction({ id: "order", triggers, retry }, async ({ e
     logger.warn("charging")
     if (attempt === 1) throw new Error("declined")
   })
-  // a turn of its own, which replays what was before
+  // the next turn replays everything before this sleep
   await step.sleep("cool off", "20ms")
   logger.error("ends")
 })
@@ -91,7 +91,7 @@ describe.each(Object.entries(ways))("over %s", (way, start) => {
   })
 })
 
-/** Runs a handler over an engine with these options, and gives what is kept of its lines. */
+/** Runs a handler on an engine with these options, and returns the lines that are kept. */
 const linesOf = async (
   fn: RunnableFunction,
   options: Partial<Parameters<typeof startEngine>[0]> = {}
@@ -110,8 +110,8 @@ const linesOf = async (
 const logs = (how: Parameters<typeof createFunction>[1]) =>
   createFunction({ id: "order", triggers, secrets: ["API_TOKEN"] }, how)
 
-describe("what is kept of the lines of a run", () => {
-  it("is the last 1,000 lines of one turn, and their numbers show that earlier ones existed", async () => {
+describe("the kept log of a run", () => {
+  it("has the last 1,000 lines of one turn, and their numbers show that there were earlier ones", async () => {
     const lines = await linesOf(
       createFunction({ id: "order", triggers }, async ({ logger }) => {
         for (let i = 1; i <= 2500; i++) logger.info(`line ${i}`)
@@ -124,7 +124,7 @@ describe("what is kept of the lines of a run", () => {
     expect(lines.every(({ message, number }) => message === `line ${number}`)).toBe(true)
   })
 
-  it("is limited by the option of the engine, over all turns", async () => {
+  it("is limited by the option of the engine, for all turns together", async () => {
     const lines = await linesOf(
       createFunction({ id: "order", triggers }, async ({ logger, step }) => {
         for (let i = 1; i <= 9; i++) await step.run(`step ${i}`, async () => logger.info(`line ${i}`))
@@ -139,7 +139,7 @@ describe("what is kept of the lines of a run", () => {
     ])
   })
 
-  // the lines of one report go together, the first of these with the last that fits
+  // the lines of one report are deleted together, once all of them are beyond the limit
   it("is limited to a number of characters", async () => {
     const lines = await linesOf(
       createFunction({ id: "order", triggers }, async ({ logger, step }) => {
@@ -153,7 +153,7 @@ describe("what is kept of the lines of a run", () => {
     expect(lines.map(({ number }) => number)).toEqual([7, 8, 9])
   })
 
-  it("is nothing when the engine keeps no lines", async () => {
+  it("is empty when the engine keeps no lines", async () => {
     const fn = createFunction({ id: "order", triggers }, async ({ logger }) => logger.info("hello"))
 
     expect(await linesOf(fn, { keepLogs: { lines: 0 } })).toEqual([])
@@ -165,7 +165,7 @@ describe("what is kept of the lines of a run", () => {
     )
   })
 
-  it("has long messages and data cut, and data that is not JSON as text", async () => {
+  it("has long messages and data cut off, and data that is not JSON as text", async () => {
     const cyclic: { self?: unknown } = {}
     cyclic.self = cyclic
     let deep: unknown = "end"
@@ -188,7 +188,7 @@ describe("what is kept of the lines of a run", () => {
     expect(lines[4]!.message).toBe("half \ud83d")
   })
 
-  it("has no values of secrets in it", async () => {
+  it("has no values of secrets", async () => {
     await using engine = await startEngine({
       filename: ":memory:",
       masterKey: "ab".repeat(32),

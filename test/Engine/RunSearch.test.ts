@@ -1,4 +1,4 @@
-/** Finding runs: by each filter alone and together, embedded and over HTTP, and what is no filter. */
+/** Finding runs: by each filter alone and by several together, embedded and over HTTP, and what is refused as a filter. */
 import * as Effect from "effect/Effect"
 import * as FetchHttpClient from "effect/http/FetchHttpClient"
 import * as Layer from "effect/Layer"
@@ -40,7 +40,7 @@ let url: string
 /** The first run of each event, by the id of its order. */
 const runOf: { [orderId: string]: string } = {}
 const noteOf: { [orderId: string]: string } = {}
-/** When each was created. */
+/** When each of them was created. */
 const at: { [orderId: string]: string } = {}
 
 beforeAll(async () => {
@@ -66,7 +66,7 @@ beforeAll(async () => {
       if (at[data.orderId] === undefined || run.createdAt < at[data.orderId]!)
         at[data.orderId] = run.createdAt
     }
-    // the next one is created later
+    // the next run must be created later
     const now = new Date().toISOString()
     await vi.waitUntil(() => new Date().toISOString() > now)
   }
@@ -99,7 +99,7 @@ afterAll(async () => {
   await engine.close()
 })
 
-/** The names that tests have for the runs. */
+/** The name of a run in these tests. */
 const named = (id: string): string =>
   [...Object.entries(runOf), ...Object.entries(noteOf).map(([name, run]) => [`n${name}`, run] as const)].find(
     ([, run]) => run === id
@@ -120,11 +120,11 @@ const kinds: ReadonlyArray<readonly [string, () => ListRunsOptions, ReadonlyArra
     () => ({ functionId: ["ship", "process-order"] }),
     ["o-5", "ship", "o-4", "o-3", "o-2", "o-1"]
   ],
-  ["a function that nobody has", () => ({ functionId: ["ship", "absent"] }), ["ship"]],
+  ["several functions, one of them unknown", () => ({ functionId: ["ship", "absent"] }), ["ship"]],
   ["several statuses", () => ({ status: ["failed", "waiting"] }), ["o-5", "o-3", "o-2"]],
   ["statuses of ended runs", () => ({ status: ["failed", "cancelled"] }), ["o-5", "o-2"]],
   [
-    "statuses, completed among them",
+    "several statuses, one of them completed",
     () => ({ status: ["completed", "failed"], functionId: "process-order" }),
     ["o-5", "o-4", "o-2", "o-1"]
   ],
@@ -156,9 +156,9 @@ const kinds: ReadonlyArray<readonly [string, () => ListRunsOptions, ReadonlyArra
     ["o-5", "o-2"]
   ],
   ["an entity", () => ({ entityId: "order-5", functionId: "process-order" }), ["o-5"]],
-  ["an entity that nobody has", () => ({ entityId: "order-6" }), []],
+  ["an unknown entity", () => ({ entityId: "order-6" }), []],
   ["an idempotency key", () => ({ idempotencyKey: "key-2" }), ["no-2", "o-2"]],
-  ["an error, in letters of either case", () => ({ error: "card of ADA was" }), ["o-2"]],
+  ["an error, in upper or lower case", () => ({ error: "card of ADA was" }), ["o-2"]],
   ["an error with signs in it", () => ({ error: '100% "no' }), ["o-5", "o-2"]],
   ["the code of an error's cause", () => ({ error: "declined", createdFrom: at["o-3"]! }), ["o-5"]],
   ["an attribute", () => ({ attributes: { "event.data.orderId": "o-3" } }), ["o-3"]],
@@ -174,7 +174,7 @@ const kinds: ReadonlyArray<readonly [string, () => ListRunsOptions, ReadonlyArra
     ["o-1"]
   ],
   [
-    "attributes that are not together",
+    "attributes that no run has together",
     () => ({ attributes: { "event.data.orderId": "o-2", "event.data.express": true } }),
     []
   ],
@@ -184,17 +184,17 @@ const kinds: ReadonlyArray<readonly [string, () => ListRunsOptions, ReadonlyArra
     []
   ],
   [
-    "where, of the event",
+    "an expression on the event",
     () => ({ where: "event.data.amount >= 8 && event.name == 'order.placed'", functionId: "process-order" }),
     ["o-5", "o-4", "o-2"]
   ],
-  ["where, of the output", () => ({ where: "output.charged == 8" }), ["o-4"]],
+  ["an expression on the output", () => ({ where: "output.charged == 8" }), ["o-4"]],
   [
-    "where, of the error",
+    "an expression on the error",
     () => ({ where: "error.code == 'STEP_FAILED' && event.data.customer == 'Bob'" }),
     ["o-5"]
   ],
-  ["where, of an invoked run", () => ({ where: "event.name == 'ironflow.invoke'" }), ["ship"]]
+  ["an expression on an invoked run", () => ({ where: "event.name == 'ironflow.invoke'" }), ["ship"]]
 ]
 
 describe.each([
@@ -205,7 +205,7 @@ describe.each([
     assert.deepStrictEqual(await foundBy(client(), filters()), expected)
   })
 
-  it("all of it, page after page, however small", async () => {
+  it("everything, page after page, however small the pages are", async () => {
     for (const [what, filters, expected] of kinds) {
       const ids: Array<string> = []
       let cursor: string | undefined
@@ -270,7 +270,7 @@ describe.each([
     [{ status: "failed", since: "2026-01-01" }, /^ValidationError: listRuns has no filter "since": use /],
     [{ eventName: "order\0placed" }, /`eventName` has a NUL character/],
     [{ attributes: { "event.data.orderId": "\0" } }, /has a NUL character/]
-  ])("nothing that it does not know: %j", async (options, message) => {
+  ])("known filters only, and refuses %j", async (options, message) => {
     const error: unknown = await client()
       .listRuns(options as ListRunsOptions)
       .then(
@@ -313,7 +313,7 @@ describe("an unknown filter is refused", () => {
     assert.match(body.message, /^listRuns has no filter "(?:eventname|since|topicPattern)": use functionId, /)
   })
 
-  it("is refused as an Effect, in this process and over HTTP", async () => {
+  it("is refused with a typed error of Effect, in this process and over HTTP", async () => {
     const here = Engine.layerClient.pipe(
       Layer.provide(Engine.layer),
       Layer.provide(Store.layerSqlite({ filename: ":memory:" }))

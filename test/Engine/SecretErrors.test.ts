@@ -1,4 +1,4 @@
-/** The values of secrets that a run was given are not stored with its errors, whoever threw them. */
+/** The values of a run's secrets are not stored with its errors, whatever code throws them. */
 import { createFunction, NonRetryableError } from "@ironflow/node"
 import { type IronflowEngine, startEngine } from "@ironflow/node/engine"
 import { afterAll, assert, beforeAll, describe, it } from "vitest"
@@ -60,8 +60,8 @@ beforeAll(async () => {
 })
 afterAll(() => engine.close())
 
-describe("an error with the value of a secret in it", () => {
-  it.each(["message", "cause", "handler", "branches"])("is stored without it: %s", async (id) => {
+describe("an error that contains the value of a secret", () => {
+  it.each(["message", "cause", "handler", "branches"])("is stored without the value: %s", async (id) => {
     const [runId = ""] = (await engine.client.emit(`${id}.wanted`, {})).runIds
     const run = await engine.client.waitForRun(runId)
     const steps = await engine.client.getRunSteps(runId)

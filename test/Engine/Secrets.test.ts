@@ -62,7 +62,7 @@ describe("secrets", () => {
     expect(await engine.secrets.list()).toEqual([])
   })
 
-  it("a run whose secrets were sealed with another key is paused, and goes on with the right one", async () => {
+  it("a run whose secrets were sealed with another key is paused, and continues with the right one", async () => {
     let runId: string
     {
       await using engine = await start(masterKey)
@@ -94,7 +94,7 @@ describe("secrets", () => {
     ["", "x"],
     ["EMPTY", ""],
     ["LARGE", "x".repeat(64 * 1024 + 1)]
-  ])("secret %j with a bad name or value is refused", async (name, value) => {
+  ])("secret %j with an invalid name or value is refused", async (name, value) => {
     await using engine = await start(masterKey)
     await expect(engine.secrets.set(name, value)).rejects.toMatchObject({ code: "VALIDATION_ERROR" })
     expect(await engine.secrets.list()).toEqual([])

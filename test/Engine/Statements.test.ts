@@ -1,11 +1,11 @@
-/** The statements of a run without failure listeners and traces: each one is needed. */
+/** The statements for a run, without failure listeners and traces: none could be left out. */
 import { StatementSync } from "node:sqlite"
 import { createFunction } from "@ironflow/node"
 import { createTestEngine } from "@ironflow/node/test"
 import { assert, describe, it } from "vitest"
 
-/** What is asked of the database, as verb and table, while `during` goes on. */
-const asked = async (during: () => Promise<unknown>): Promise<ReadonlyArray<string>> => {
+/** The statements that the database receives during `during`, as verb and table. */
+const statementsDuring = async (during: () => Promise<unknown>): Promise<ReadonlyArray<string>> => {
   const seen: Array<string> = []
   const originals = (["run", "get", "all", "iterate"] as const).map(
     (method) => [method, Object.getOwnPropertyDescriptor(StatementSync.prototype, method)!] as const
@@ -33,7 +33,7 @@ const asked = async (during: () => Promise<unknown>): Promise<ReadonlyArray<stri
 const triggers = [{ event: "order.placed" }]
 
 describe("the statements of a run", () => {
-  it("that completes are those for its event, its row and its steps, in one commit each", async () => {
+  it("that completes are those for its event, its row and its steps, with one commit for each report", async () => {
     const order = createFunction({ id: "order", triggers }, async ({ step }) => {
       await step.run("charge", async () => "charged")
       await step.run("ship", async () => "shipped")
@@ -43,9 +43,9 @@ describe("the statements of a run", () => {
       await engine.client.emit("order.placed", { orderId: "o-1" })
       await engine.settle()
     }
-    // what is remembered is asked for once
+    // the first run also asks for what the engine then remembers
     await place()
-    const seen = await asked(place)
+    const seen = await statementsDuring(place)
 
     assert.deepStrictEqual(seen, [
       "BEGIN",
@@ -62,7 +62,7 @@ describe("the statements of a run", () => {
     ])
   })
 
-  it("that fails are no more than that when there is no onFailure", async () => {
+  it("that fails without onFailure are only those for its event, its step and its row", async () => {
     const failing = async (options: { readonly onFailure?: () => Promise<void> }) => {
       const order = createFunction(
         { id: "order", triggers, retry: { maxAttempts: 1 }, ...options },
@@ -78,7 +78,7 @@ describe("the statements of a run", () => {
         await engine.settle()
       }
       await place()
-      return await asked(place)
+      return await statementsDuring(place)
     }
 
     const needed = [

@@ -1,4 +1,4 @@
-/** Runs that nothing will ever continue are reported once: to hooks, and to functions that listen. */
+/** Runs that nothing will ever continue are reported once: to hooks, and to functions whose trigger is a system event. */
 import { mkdtempSync, rmSync } from "node:fs"
 import { tmpdir } from "node:os"
 import path from "node:path"
@@ -18,8 +18,8 @@ afterAll(() => rmSync(folder, { recursive: true, force: true }))
 
 const secret = "secret-of-the-hooks-of-the-tests"
 
-/** A database in which a run waits for something that is not there any more, as no engine leaves one. */
-const doctored = async (): Promise<{ readonly filename: string; readonly runId: string }> => {
+/** Makes a database in which a run waits for something that is gone. No engine leaves such a database. */
+const makeStuckRun = async (): Promise<{ readonly filename: string; readonly runId: string }> => {
   const filename = path.join(folder, "orders.db")
   const ship = createFunction({ id: "ship", triggers: [{ event: "order.paid" }] }, async ({ step }) => {
     await step.sleep("long", "100d")
@@ -38,7 +38,7 @@ const doctored = async (): Promise<{ readonly filename: string; readonly runId: 
 
 it.live("a stuck run is reported once", () =>
   Effect.gen(function* () {
-    const { filename, runId } = yield* Effect.promise(doctored)
+    const { filename, runId } = yield* Effect.promise(makeStuckRun)
     const calls: Array<HookCall> = []
     const receiver = yield* Effect.promise(() =>
       listen(async (request, response) => {

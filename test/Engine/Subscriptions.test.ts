@@ -1,4 +1,4 @@
-/** Subscriptions in process: events, their order, and redelivery after the deadline. */
+/** Subscriptions in the process: events, their order, and redelivery after the deadline. */
 import { assert, it } from "@effect/vitest"
 import * as Effect from "effect/Effect"
 import * as Fiber from "effect/Fiber"
@@ -20,7 +20,7 @@ const live = Engine.layerClientIn("default").pipe(
   Layer.provide(SqliteStore.layer({ filename: ":memory:" }))
 )
 
-/** The first `count` events of a pattern that was subscribed to before what follows. */
+/** Subscribes to a pattern, and collects its first `count` events. */
 const first = (pattern: string, count: number, options: StreamOptions = {}) =>
   Effect.gen(function* () {
     const { stream } = yield* Subscriptions
@@ -29,12 +29,12 @@ const first = (pattern: string, count: number, options: StreamOptions = {}) =>
     return seen
   })
 
-/** What is said over a connection in the process is heard in later turns of the event loop. */
+/** Lets messages over a connection in this process arrive, which they do in later turns of the event loop. */
 const turns = Effect.promise(async () => {
   await untilQuiet()
 })
 
-it.effect("matching events come in order", () =>
+it.effect("matching events arrive in order", () =>
   Effect.gen(function* () {
     const client = yield* Client
     const seen = yield* first("events:order.*", 2, { filter: "event.data.amount > 10" })
@@ -92,7 +92,7 @@ it.effect(
         yield* client.emit("order.placed", {})
         yield* turns
         assert.strictEqual(count, 1)
-        // what the client says is heard in between
+        // messages of the client arrive in between
         for (let third = 0; third < 3; third++) {
           yield* TestClock.adjust(10_000)
           yield* turns
@@ -137,7 +137,7 @@ it.effect("system events are announced and replayed", () =>
   }).pipe(Effect.provide(live))
 )
 
-it.effect("a member that joins as the last one leaves gets its events at once", () =>
+it.effect("a member that joins as the last member leaves gets that member's events at once", () =>
   Effect.gen(function* () {
     const client = yield* Client
     const engine = yield* Engine.Engine
@@ -166,7 +166,7 @@ it.effect("a member that joins as the last one leaves gets its events at once", 
     for (let between = 0; between < 6; between++) {
       assert.deepStrictEqual(last.seen(), [1, 2], `after ${between}`)
       last.wire.onClose(1006, "")
-      // the engine is as far with giving back as so many turns let it be
+      // after so many turns the engine has given back a part of the events of the last member
       for (let i = 0; i < between; i++)
         yield* Effect.promise(() => new Promise((resolve) => setImmediate(resolve)))
       last = join()
@@ -175,7 +175,7 @@ it.effect("a member that joins as the last one leaves gets its events at once", 
   }).pipe(Effect.provide(live))
 )
 
-it.effect("events of entities come by type, id and name, and to `events:` subscribers", () =>
+it.effect("events of entities reach subscribers by type, id and name, and subscribers of `events:`", () =>
   Effect.gen(function* () {
     const { append } = yield* Streams
     const client = yield* Client
@@ -235,7 +235,7 @@ it.effect.each([
   ["readLog", {}],
   ["claimDeliveries", { consumerGroup: "mailers" }]
 ] as const)(
-  "what the store fails to give is asked for again, also when nothing more comes: %s",
+  "a failed read of the store is repeated, even if no later event arrives: %s",
   ([broken, options]) => {
     let failures = 0
     const fails = ({ name }: { readonly name: string }) =>

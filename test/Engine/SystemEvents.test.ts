@@ -1,8 +1,8 @@
 import { describe, expect, it } from "vitest"
 import { SystemEventsService } from "../../src/Engine/SystemEvents/SystemEvents.ts"
 
-/** The limits of the memory of system events, by number and by characters. */
-const remembered = (system: SystemEventsService, environments: ReadonlyArray<string>) => {
+/** What the memory of system events holds: how many events per environment, and how many characters in all. */
+const contentOf = (system: SystemEventsService, environments: ReadonlyArray<string>) => {
   const events = environments.map((environment) => system.after(environment, 0))
   return {
     counts: events.map(({ length }) => length),
@@ -16,24 +16,24 @@ const announce = (system: SystemEventsService, environment: string, i: number, l
 describe("the memory of system events", () => {
   const fifty = Array.from({ length: 50 }, (_, i) => `shop-${i}`)
 
-  it("is bounded over all environments, and every environment keeps its newest", () => {
+  it("has one limit for all environments, and every environment keeps its newest events", () => {
     const system = new SystemEventsService(() => 0)
     for (let i = 0; i < 500; i++) for (const shop of fifty) announce(system, shop, i, 16_000)
 
-    const { counts, length } = remembered(system, fifty)
+    const { counts, length } = contentOf(system, fifty)
 
     expect(length).toBeLessThanOrEqual(16 * 1024 * 1024)
     expect(Math.min(...counts)).toBeGreaterThan(5)
     for (const shop of fifty) {
       const events = system.after(shop, 0)
       expect(events.at(-1)?.data).toBe('{"i":499}')
-      // whoever was told less is told that something is missing
+      // a reader who missed events is told so
       expect(system.knownAfter(shop)).toBeGreaterThan(0)
       expect(events.every(({ sequence }) => sequence > system.knownAfter(shop))).toBe(true)
     }
   })
 
-  it("is taken from the environments with the most events", () => {
+  it("drops events of the environments that have the most", () => {
     const system = new SystemEventsService(() => 0)
     for (let i = 0; i < 100; i++) announce(system, "quiet", i, 256)
     for (let i = 0; i < 500; i++) for (const shop of fifty) announce(system, shop, i, 16_000)
@@ -42,7 +42,7 @@ describe("the memory of system events", () => {
     expect(system.knownAfter("quiet")).toBe(0)
   })
 
-  it("is bounded for the newest events too", () => {
+  it("has a limit for the newest events too", () => {
     const system = new SystemEventsService(() => 0)
     system.listensToNewest = true
     const access = { action: "projection:read", resource: "projection:totals" } as const
@@ -56,7 +56,7 @@ describe("the memory of system events", () => {
       }
     }
 
-    expect(remembered(system, fifty).length).toBeLessThanOrEqual(16 * 1024 * 1024)
+    expect(contentOf(system, fifty).length).toBeLessThanOrEqual(16 * 1024 * 1024)
     expect(system.newestKnownAfter("shop-0")).toBeGreaterThan(1)
     expect(
       system.after("shop-0", 0).every(({ sequence }) => sequence > system.newestKnownAfter("shop-0"))

@@ -1,4 +1,4 @@
-/** An engine whose database another one has taken over after its lock was deleted, and the runs of that engine. */
+/** An engine whose database another engine has taken over after its lock file was deleted, and the runs of that engine. */
 import { mkdtempSync, rmSync } from "node:fs"
 import { tmpdir } from "node:os"
 import { join } from "node:path"
@@ -42,7 +42,7 @@ beforeEach(() => {
 })
 afterEach(() => rmSync(folder, { recursive: true, force: true }))
 
-/** A step that writes nothing until it ends, and its outcome. */
+/** A step that writes nothing until it ends, and what happens to it. */
 const makeStep = () => {
   const begun = createDeferred<void>()
   const stopped = createDeferred<unknown>()
@@ -77,7 +77,7 @@ const makeStep = () => {
 const codeOf = (reason: unknown): unknown =>
   reason instanceof Error && "code" in reason ? reason.code : reason
 
-/** Well before a lease would end by itself. */
+/** Fails unless the promise resolves well before the lease would expire. */
 const soon = async (promise: Promise<unknown>): Promise<unknown> => {
   let result: { readonly value: unknown } | undefined
   void promise.then((value) => (result = { value }))
@@ -87,7 +87,7 @@ const soon = async (promise: Promise<unknown>): Promise<unknown> => {
 
 describe("an engine whose database was taken over", () => {
   it.each(["inPromises", "inEffect"] as const)(
-    "aborts what runs in its process, though there is nothing to write: %s",
+    "aborts the runs in its process, even if it has nothing to write: %s",
     async (api) => {
       const one = makeStep()
       const first = await startEngine({ filename, logger, functions: [one[api]] })
@@ -114,7 +114,7 @@ describe("an engine whose database was taken over", () => {
     }
   )
 
-  it.each(transports)("tells its workers, which abort what they run: over %s", async (_, create) => {
+  it.each(transports)("tells its workers, which abort their runs: over %s", async (_, create) => {
     const { begun, inPromises, stopped } = makeStep()
     const first = await startEngine({ filename, logger, listen: { port: 0, leaseTerm: leaseMs } })
     const worker = create(first.url!, inPromises)
@@ -135,7 +135,7 @@ describe("an engine whose database was taken over", () => {
   })
 
   it.each(transports)(
-    "shows its workers that they are disconnected, even while they are idle: over %s",
+    "tells its workers that they are disconnected, even while they are idle: over %s",
     async (_, create) => {
       const first = await startEngine({ filename, logger, listen: { port: 0, leaseTerm: leaseMs } })
       const worker = create(first.url!, makeStep().inPromises)

@@ -16,7 +16,7 @@ it.effect("timers that cannot be fired are retried every second, and the problem
       code: "STORE_UNAVAILABLE",
       retryable: true
     })
-    // timers ask the store for nothing else
+    // timers use no other method of the store
     const store = {
       read: () => Effect.succeed(["default"]),
       write: ({ name }: { readonly name: string }) =>

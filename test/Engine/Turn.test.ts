@@ -1,4 +1,4 @@
-/** Input of connections is processed in short turns of the event loop, however many connections there are. */
+/** The engine processes input of connections in short turns of the event loop, however many connections there are. */
 import { afterEach, assert, describe, it } from "vitest"
 import { hasTime, someoneWaits, whenTime } from "../../src/Engine/LoopTurn.ts"
 
@@ -24,7 +24,7 @@ afterEach(() => {
 })
 
 describe("work that waits for a turn of the event loop", () => {
-  it("runs in order of arrival, and long work gets a turn of its own", async () => {
+  it("runs in order of arrival, and each long piece of work gets a turn of its own", async () => {
     startCounting()
     const called: Array<number> = []
     const began: Array<number> = []
@@ -44,7 +44,7 @@ describe("work that waits for a turn of the event loop", () => {
     assert.isFalse(someoneWaits())
   })
 
-  it("is queued behind the others when it has more to do", async () => {
+  it("goes to the end of the queue when it has more to do", async () => {
     const called: Array<string> = []
     await new Promise<void>((resolve) => {
       const again = (name: string, times: number) => (): void => {
@@ -60,7 +60,7 @@ describe("work that waits for a turn of the event loop", () => {
     assert.deepStrictEqual(called, ["a", "b", "a", "b", "a", "b"])
   })
 
-  it("gets a turn of its own when it is long, whatever else ran in that turn", async () => {
+  it("gets a turn of its own when one piece is longer than a turn, with free turns in between", async () => {
     startCounting()
     const began: Array<number> = []
     await new Promise<void>((resolve) => {
@@ -80,7 +80,7 @@ describe("work that waits for a turn of the event loop", () => {
   })
 
   it.each(["rest", "body", "woken"] as const)(
-    "goes before hundreds of others when it is little, and they are of the kind %s",
+    "of the kind `little` runs before a hundred others of the kind %s",
     async (kind) => {
       let before = 0
       let all = 0
@@ -99,11 +99,11 @@ describe("work that waits for a turn of the event loop", () => {
     }
   )
 
-  it("is not starved by endless short work", async () => {
-    let littles = 0
+  it("is not held up by endless work of the kind `little`", async () => {
+    let littleCount = 0
     let isOver = false
     const little = (): void => {
-      littles++
+      littleCount++
       useUp()
       if (!isOver) whenTime("little", little)
     }
@@ -119,6 +119,6 @@ describe("work that waits for a turn of the event loop", () => {
     })
     isOver = true
 
-    assert.isAtMost(littles, 40)
+    assert.isAtMost(littleCount, 40)
   })
 })

@@ -1,4 +1,4 @@
-/** Every way in which a function reaches an engine: those of `Hosts.ts`, and workers over streams. */
+/** Every transport between a function and an engine: those of `Hosts.ts`, and workers over streams. */
 import { createWorker } from "@ironflow/node"
 import { startEngine } from "@ironflow/node/engine"
 import { createStreamingWorker } from "@ironflow/node/worker-streaming"

@@ -1,4 +1,4 @@
-/** The engine's side of a worker that speaks turns, over an engine that lives in the test. */
+/** The engine's side of a worker's connection. The test plays the engine. */
 import { assert, describe, it } from "@effect/vitest"
 import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
@@ -69,7 +69,7 @@ describe("a worker that registers again while its reports are being stored", () 
   const reports = [{ jobId: "job_1", runId: "run_1", ops: [] }]
   const accepted: ReadonlyArray<TurnAck> = [{ _tag: "Accepted", outcomes: [] }]
 
-  /** A session whose batch is being stored, and one of the same instance that has taken its place. */
+  /** A session whose batch is being stored, and a newer session of the same instance that has replaced it. */
   const replaced = (engine: RemoteSession["report"]) =>
     Effect.gen(function* () {
       const stored = yield* Deferred.make<ReadonlyArray<TurnAck>, ConnectionError>()
@@ -84,7 +84,7 @@ describe("a worker that registers again while its reports are being stored", () 
       return { stored, after: worker("ses_2", session(engine), before) }
     })
 
-  it.effect("resends a batch that could not be stored, and has it stored", () =>
+  it.effect("can send a batch that could not be stored again, and it is stored", () =>
     Effect.gen(function* () {
       const { after, stored } = yield* replaced(() => Effect.succeed(accepted))
       yield* Deferred.fail(stored, new ConnectionError("disk full"))
@@ -94,7 +94,7 @@ describe("a worker that registers again while its reports are being stored", () 
     })
   )
 
-  it.effect("is answered as before when it was stored", () =>
+  it.effect("gets the same answer when the batch was stored", () =>
     Effect.gen(function* () {
       const { after, stored } = yield* replaced(() => Effect.die("stored twice"))
       const again = yield* Effect.forkChild(after.report({ session: "ses_2", batch: 1, reports }))
@@ -108,8 +108,8 @@ describe("a worker that registers again while its reports are being stored", () 
 describe("a worker that is told to drop a job", () => {
   const cancelled: Notice = { _tag: "Cancelled", jobId: "job_1", reason: "no stock" }
 
-  /** A worker that was given a job and told to drop it, and the jobs that it is known to have dropped. */
-  const told = (jobs: ReadonlyArray<string> = []) => {
+  /** A worker that was told to drop a job, and the jobs that the engine knows it has dropped. */
+  const toldToDrop = (jobs: ReadonlyArray<string> = []) => {
     const dropped: Array<string> = []
     const engine: RemoteSession = {
       ...session(() => Effect.succeed([])),
@@ -117,19 +117,19 @@ describe("a worker that is told to drop a job", () => {
     }
     const deliveries = new Deliveries(encodeDelivery)
     const it = worker("ses_1", engine, undefined, { deliveries, jobs })
-    // what the job is does not matter here
+    // the other fields of the job do not matter here
     deliveries.handlers.onJob({ jobId: "job_1", runId: "run_1" } as Job)
     return { deliveries, dropped, engine, it }
   }
 
-  it.effect("has dropped it when it has seen the notice and does not name the job", () =>
+  it.effect("has dropped it when it has seen the notice and no longer names the job", () =>
     Effect.gen(function* () {
-      const { deliveries, dropped, it } = told()
+      const { deliveries, dropped, it } = toldToDrop()
       deliveries.handlers.onNotice(cancelled)
       // sent before the job arrived, then between the job and the notice
       yield* it.room({ session: "ses_1", seen: 0, holding: [] })
       yield* it.room({ session: "ses_1", seen: 1, holding: ["job_1"] })
-      // it has heard of it, and waits for the answer to a report
+      // the worker has seen the notice, and still waits for the answer to a report
       yield* it.room({ session: "ses_1", seen: 2, holding: ["job_1"] })
       yield* it.room({ session: "ses_1", seen: 2 })
       assert.deepStrictEqual(dropped, [])
@@ -141,9 +141,9 @@ describe("a worker that is told to drop a job", () => {
     })
   )
 
-  it.effect("has dropped it when it does not say what it has seen, and no longer names the job", () =>
+  it.effect("has dropped it when it does not say what it has seen, and stops naming the job", () =>
     Effect.gen(function* () {
-      const { deliveries, dropped, it } = told()
+      const { deliveries, dropped, it } = toldToDrop()
       deliveries.handlers.onNotice(cancelled)
       yield* it.room({ session: "ses_1", holding: [] })
       yield* it.room({ session: "ses_1", holding: ["job_1"] })
@@ -158,7 +158,7 @@ describe("a worker that is told to drop a job", () => {
   it.effect("has dropped it when it registers again without the job, or drops it afterwards", () =>
     Effect.gen(function* () {
       for (const jobs of [[], ["job_1"]]) {
-        const { deliveries, dropped, engine, it } = told()
+        const { deliveries, dropped, engine, it } = toldToDrop()
         deliveries.handlers.onNotice(cancelled)
         it.replace()
         const after = worker("ses_2", engine, it, { jobs })
@@ -172,9 +172,9 @@ describe("a worker that is told to drop a job", () => {
     })
   )
 
-  it.effect("is believed at its next renewal when the drop could not be stored", () =>
+  it.effect("has dropped it at its next renewal when the drop could not be stored the first time", () =>
     Effect.gen(function* () {
-      const { deliveries, dropped, engine, it } = told()
+      const { deliveries, dropped, engine, it } = toldToDrop()
       deliveries.handlers.onNotice(cancelled)
       const { dropped: store } = engine
       Object.assign(engine, { dropped: () => Effect.fail(new StoreError("disk full")) })
@@ -189,7 +189,7 @@ describe("a worker that is told to drop a job", () => {
 })
 
 describe("workers that share a connection", () => {
-  it("all hear of its end, unless their session is over, and cause no leak warning of Node", async () => {
+  it("are all notified of its end, unless their session is over, and cause no leak warning of Node.js", async () => {
     const warnings: Array<string> = []
     const onWarning = ({ name }: Error): void => void warnings.push(name)
     process.on("warning", onWarning)
@@ -218,7 +218,7 @@ describe("workers that share a connection", () => {
 })
 
 describe("a job that waited long for its delivery", () => {
-  /** A worker with a lease of 15 seconds, a clock, and an engine that says which jobs it has lost meanwhile. */
+  /** A worker with a lease of 15 seconds, a clock, and an engine that says which jobs are lost meanwhile. */
   const late = (gone: ReadonlyArray<string>, push?: Push) => {
     const extended: Array<ReadonlyArray<string>> = []
     let nowMs = 0

@@ -10,7 +10,7 @@ import * as Alarm from "../../src/Execution/Alarm.ts"
 import { Heap, type Ranked } from "../../src/Execution/Heap.ts"
 
 describe("Alarm", () => {
-  it.effect("calls in the order of time, each once, whatever the order of setting", () =>
+  it.effect("calls in the order of their times, each once, whatever the order in which they were set", () =>
     Effect.gen(function* () {
       const alarm = yield* Alarm.make
       const rung: Array<number> = []
@@ -27,7 +27,7 @@ describe("Alarm", () => {
     })
   )
 
-  it.effect("a past time rings as soon as possible", () =>
+  it.effect("an alarm for a past time rings as soon as possible", () =>
     Effect.gen(function* () {
       const alarm = yield* Alarm.make
       yield* TestClock.adjust(1000)
@@ -38,7 +38,7 @@ describe("Alarm", () => {
     })
   )
 
-  it.effect("a cancelled time does not ring, and later ones do", () =>
+  it.effect("a cancelled alarm does not ring, and later ones do", () =>
     Effect.gen(function* () {
       const alarm = yield* Alarm.make
       const rung: Array<string> = []
@@ -52,7 +52,7 @@ describe("Alarm", () => {
     })
   )
 
-  it.effect("a call may set and cancel others", () =>
+  it.effect("a callback may set and cancel other alarms", () =>
     Effect.gen(function* () {
       const alarm = yield* Alarm.make
       const rung: Array<string> = []
@@ -67,7 +67,7 @@ describe("Alarm", () => {
     })
   )
 
-  it.effect("a deadline far ahead is kept", () =>
+  it.effect("an alarm in the far future does not ring early", () =>
     Effect.gen(function* () {
       const alarm = yield* Alarm.make
       const rung: Array<string> = []
@@ -93,11 +93,11 @@ describe("Alarm", () => {
     })
   )
 
-  it.live("no timer is held for what was cancelled, in either order", () =>
+  it.live("cancelled alarms leave no timer, in either order", () =>
     Effect.gen(function* () {
       let timers = 0
       const clock = yield* Clock.Clock
-      // those of the process would be those of the test runner too
+      // the test runner has timers in this process too, so only those of this clock are counted
       const counting: Clock.Clock = Object.create(clock, {
         sleep: {
           value: (duration: Duration.Duration) =>
@@ -112,7 +112,7 @@ describe("Alarm", () => {
       const cancel = [after(60_000, () => undefined), after(90_000, () => undefined)]
       assert.strictEqual(timers, 1)
       for (const one of cancel) one()
-      // the alarm rests at the end of the turn, which may be after this one's
+      // the timer is cleared at the end of the turn of the event loop, perhaps of the next one
       yield* Effect.promise(() => setImmediate().then(() => setImmediate()))
       assert.strictEqual(timers, 0)
       after(60_000, () => undefined)
@@ -122,8 +122,8 @@ describe("Alarm", () => {
 })
 
 describe("Heap", () => {
-  it("gives back what was added in order, also when entries are removed on the way", () => {
-    // A small generator of its own keeps the case the same every time.
+  it("returns its entries in order, also when some are removed", () => {
+    // a fixed generator gives the same numbers in every run
     let seed = 42
     const random = (below: number) => {
       seed = (seed * 1103515245 + 12345) % 2147483648
@@ -151,7 +151,7 @@ describe("Heap", () => {
     }
   })
 
-  it("holds nothing that was cancelled", () => {
+  it("keeps no removed entries", () => {
     const heap = new Heap<Ranked>()
     for (let i = 0; i < 10_000; i++) {
       const entry: Ranked = { rank: i, position: -1 }

@@ -6,7 +6,7 @@ import * as Step from "../../src/Step.ts"
 import { attempt, both, only } from "./Scenario.ts"
 import { settle, until } from "./ScriptedEngine.ts"
 
-/** An error of the user's own. */
+/** An error class of a user. */
 class SoldOut extends Error {
   readonly what: string
   constructor(what: string) {
@@ -17,7 +17,7 @@ class SoldOut extends Error {
 
 describe("parallel", () => {
   both(
-    "branches have names of their own, and results come in the order of the branches",
+    "branches have separate step names, and results are in the order of the branches",
     {
       promise:
         (probe) =>
@@ -142,7 +142,7 @@ describe("parallel", () => {
   )
 
   both(
-    "many branches that end at once neither overflow nor disturb the order",
+    "many branches that end at once neither overflow the stack nor change the order",
     {
       promise:
         () =>
@@ -162,7 +162,7 @@ describe("parallel", () => {
   )
 
   both(
-    "allSettled waits for all branches and puts errors in their places",
+    "allSettled waits for all branches, and errors are in the places of their results",
     {
       promise:
         (probe) =>
@@ -237,7 +237,7 @@ describe("parallel", () => {
 
 describe("fail fast", () => {
   both(
-    "running siblings are aborted and awaited, their results are recorded, then the call fails",
+    "running siblings are aborted and awaited, their results are recorded, and then the call fails",
     {
       promise:
         (probe) =>
@@ -423,7 +423,7 @@ describe("fail fast", () => {
   )
 
   only(
-    "a sibling that does not stop is given up after five seconds",
+    "the call waits for a sibling that does not stop for five seconds only",
     (probe) =>
       createFunction({ id: "order", triggers: [] }, async ({ step }) =>
         step
@@ -505,7 +505,7 @@ describe("fail fast", () => {
   )
 
   both(
-    "a replay runs every branch through its recorded steps, then fails alike",
+    "a replay runs every branch through its recorded steps, then fails in the same way",
     {
       promise:
         (probe) =>
@@ -551,7 +551,7 @@ describe("fail fast", () => {
       assert.deepStrictEqual((engine.output as Array<string>).at(-1), "StepError: declined")
       const first = [...log]
 
-      // The handler sees again what it saw, and nothing runs.
+      // the handler sees the same again, and no code of a step runs
       const output = engine.output
       await engine.turn(fn)
       assert.deepStrictEqual(engine.output, output)
@@ -560,7 +560,7 @@ describe("fail fast", () => {
   )
 
   both(
-    "a crash before the verdict lets the replay come to the same verdict",
+    "after a crash before the call was settled, the replay fails it in the same way",
     {
       promise:
         (probe) =>
@@ -589,14 +589,14 @@ describe("fail fast", () => {
 
       await engine.turn(fn)
       assert.strictEqual(engine.status, "failed")
-      // The failure is settled before anything new may begin: the sibling did not run again.
+      // the call fails before anything new may begin, so the sibling does not run again
       assert.deepStrictEqual(log, ["never"])
       assert.deepStrictEqual(engine.keys, ["all:1:bad:0", "all:verdict"])
     }
   )
 
   both(
-    "a branch that throws outside a step fails the call with its own error, in a replay too",
+    "a branch that throws outside a step fails the call with its own error, also in a replay",
     {
       promise:
         (probe) =>
@@ -639,7 +639,7 @@ describe("fail fast", () => {
   )
 
   both(
-    "an inner call's verdict is recorded before that of the call around it",
+    "the verdict of an inner call is recorded before that of the outer call",
     {
       promise:
         () =>
@@ -752,7 +752,7 @@ describe("types", () => {
   )
 
   only(
-    "branches of effects keep their types and failures",
+    "branches of the Effect API keep their types and failures",
     () =>
       make({ id: "order", triggers: [] }, () =>
         Effect.gen(function* () {

@@ -2,14 +2,14 @@ import { assert, describe, it } from "@effect/vitest"
 import { ClosingGroups } from "../../src/Execution/ClosingGroups.ts"
 import { BranchGroup, Scope } from "../../src/Execution/Scope.ts"
 
-/** A turn whose time is in the hands of the test. */
+/** A turn whose time the test controls. */
 const start = () => {
   const drains: Array<() => void> = []
   const running = new Set<BranchGroup>()
   const outcomes = { isSettled: true, pumped: 0, pump: () => void outcomes.pumped++ }
   const turn = { life: 0, outcomes, running, whenDrained: (fn: () => void) => void drains.push(fn) }
   const closings = new ClosingGroups(turn)
-  /** All that follows from what has just happened has run. */
+  /** Runs everything that follows from what has just happened. */
   const drain = () => {
     for (const fn of drains.splice(0)) fn()
   }
@@ -22,7 +22,7 @@ const rootGroup = new BranchGroup(undefined)
 const groupIn = (outer: BranchGroup): BranchGroup => new BranchGroup(new Scope(outer, "all:0:"))
 
 describe("ClosingGroups", () => {
-  it("a group closes once what followed from the end of its steps has run", () => {
+  it("a group closes once all code that follows the end of its steps has run", () => {
     const { add, closed, closings, drain } = start()
     add("group", groupIn(rootGroup))
 
@@ -37,7 +37,7 @@ describe("ClosingGroups", () => {
     assert.deepStrictEqual(closed, ["group"])
   })
 
-  it("a group with running steps does not close, and one beside it does", () => {
+  it("a group with running steps does not close, and another one does", () => {
     const { add, closed, closings, drain, running } = start()
     const busy = groupIn(rootGroup)
     running.add(busy)
@@ -61,7 +61,7 @@ describe("ClosingGroups", () => {
     assert.deepStrictEqual([closed, closings.size], [[], 1])
   })
 
-  it("an inner call closes before the outer one, which is checked again", () => {
+  it("an inner group closes before the outer one, which is checked again", () => {
     const { add, closed, closings, drain } = start()
     const outer = groupIn(rootGroup)
     add("outer", outer)
@@ -77,13 +77,13 @@ describe("ClosingGroups", () => {
   })
 
   for (const [what, happens] of [
-    ["a sign of life", ({ turn }) => turn.life++],
+    ["activity of the handler", ({ turn }) => turn.life++],
     ["a step that begins", ({ group, running }) => running.add(group)],
-    ["an outcome on its way", ({ turn }) => (turn.outcomes.isSettled = false)]
+    ["an undelivered outcome", ({ turn }) => (turn.outcomes.isSettled = false)]
   ] as ReadonlyArray<
     [string, (given: Pick<ReturnType<typeof start>, "running" | "turn"> & { group: BranchGroup }) => unknown]
   >) {
-    it(`${what} in between puts the end off`, () => {
+    it(`${what} in between delays the end`, () => {
       const { add, closed, closings, drain, running, turn } = start()
       const group = groupIn(rootGroup)
       add("group", group)
@@ -112,7 +112,7 @@ describe("ClosingGroups", () => {
     assert.deepStrictEqual(closed, ["group"])
   })
 
-  it("a group that nobody awaits does not close", () => {
+  it("a group that is no longer awaited does not close", () => {
     const { add, closed, closings, drain } = start()
     add("group", groupIn(rootGroup))
 

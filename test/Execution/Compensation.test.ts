@@ -31,7 +31,7 @@ const booking = {
 
 describe("compensation", () => {
   both(
-    "runs in reverse order of registration, each durable before the next",
+    "runs in reverse order of registration, and each is durable before the next",
     booking,
     async ({ engine, fn, log }) => {
       await engine.turn(fn)
@@ -73,7 +73,7 @@ describe("compensation", () => {
     assert.deepStrictEqual(log, ["flight", "hotel", "cancel hotel"])
   })
 
-  both("goes on after a crash in the middle with what is left", booking, async ({ engine, fn, log }) => {
+  both("continues after a crash with what is left", booking, async ({ engine, fn, log }) => {
     engine.manual = true
     engine.start(fn)
     while (!engine.keys.includes("compensate:hotel:0")) {
@@ -88,12 +88,12 @@ describe("compensation", () => {
     assert.deepStrictEqual(log.slice(before), ["cancel flight"])
     assert.strictEqual(engine.status, "failed")
     assert.strictEqual(engine.error?.message, "no car")
-    // The decision is not taken again.
+    // the decision to compensate is not made again
     assert.strictEqual(engine.ops("Compensate").length, 1)
   })
 
   both(
-    "does not run when the run is tried again, nor when it completes",
+    "does not run when the run is tried again, or when it completes",
     {
       config: { retry: { maxAttempts: 2, initialDelayMs: 1 } },
       promise:
@@ -119,7 +119,7 @@ describe("compensation", () => {
   )
 
   both(
-    "one that fails for good is recorded and logged, and the others still run",
+    "that fails for good is recorded and logged, and the others still run",
     {
       config: { retry: { maxAttempts: 2, initialDelayMs: 10 } },
       promise:
@@ -147,7 +147,7 @@ describe("compensation", () => {
     },
     async ({ engine, fn, log }) => {
       await engine.run(fn)
-      // Tried by the function's policy, over a suspension, before it counts as failed.
+      // the function's retry policy applies, with a suspension between the attempts
       assert.deepStrictEqual(log, ["undo second", "undo second", "undo first"])
       assert.strictEqual(engine.outcome("compensate:second:0")?._tag, "Failure")
       assert.strictEqual(engine.outcome("compensate:first:0")?._tag, "Success")
@@ -158,7 +158,7 @@ describe("compensation", () => {
   )
 
   both(
-    "the same name may be registered several times",
+    "may be registered several times under the same name",
     {
       promise:
         (probe) =>
@@ -181,7 +181,7 @@ describe("compensation", () => {
   )
 
   both(
-    "while a run compensates, its handler only registers: a step that is not recorded stays pending",
+    "begins no new steps: while a run compensates, its handler only registers, and unrecorded steps stay pending",
     booking,
     async ({ engine, fn, log }) => {
       engine.journal.push({
@@ -207,7 +207,7 @@ describe("compensation", () => {
   )
 
   both(
-    "what the handler of a compensating run returns or throws does not matter",
+    "does not depend on what the handler of the compensating run returns or throws",
     {
       promise:
         (probe) =>
@@ -231,7 +231,7 @@ describe("compensation", () => {
   )
 
   only(
-    "a sibling that succeeds while the handler fails is recorded and compensated, also after a crash",
+    "includes a sibling that succeeds while the handler fails, also after a crash",
     (probe) =>
       createFunction({ id: "order", triggers: [] }, async ({ step }) => {
         await Promise.all([
@@ -256,7 +256,7 @@ describe("compensation", () => {
         engine.uncommitted.map(({ _tag }) => _tag),
         ["StepDone", "Compensate"]
       )
-      // Both are lost but the step, as if the report had been cut in two.
+      // of the two ops only the step arrives, as if the report had been cut off
       engine.crash()
       engine.journal.push({
         stepKey: "charge:0",
@@ -274,7 +274,7 @@ describe("compensation", () => {
   )
 
   only(
-    "what is still suspended when the run fails for good is withdrawn",
+    "withdraws steps that are still open when the run fails for good",
     (probe) =>
       createFunction({ id: "order", triggers: [] }, async ({ step }) => {
         step.compensate("charge", probe.code("refund", undefined))
@@ -290,7 +290,7 @@ describe("compensation", () => {
   )
 
   only(
-    "a step that waited for its turn when another branch failed the run does not begin",
+    "does not let a step begin that was held back when another branch failed the run",
     (probe) =>
       createFunction({ id: "order", triggers: [] }, async ({ step }) => {
         await step.run("flight", probe.code("flight", 1))
@@ -314,13 +314,13 @@ describe("compensation", () => {
   )
 
   only(
-    "registering without a function or a name is refused at once",
+    "is refused at once without a function or a name",
     () =>
       createFunction({ id: "order", triggers: [] }, async ({ step }) => {
         const refusals: Array<string> = []
         for (const register of [
           () => step.compensate(" ", () => undefined),
-          // @ts-expect-error -- from JavaScript
+          // @ts-expect-error -- a caller in JavaScript may do this
           () => step.compensate("charge", undefined)
         ]) {
           try {

@@ -1,4 +1,4 @@
-/** Sleeps of an Effect handler outside steps: not durable, and reported once. */
+/** Sleeps of an Effect handler outside its steps: they are not durable, and are reported once. */
 import { assert, describe } from "@effect/vitest"
 import * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"
@@ -11,7 +11,7 @@ type Programs = { readonly [title: string]: Effect.Effect<unknown, unknown, Step
 
 const approval = Step.waitForEvent("approval", { event: "order.approved", timeout: "1 hour" })
 
-describe("a handler that sleeps outside of steps while its turn is suspended is reported once per function", () => {
+describe("a sleep outside of steps while the turn is suspended is reported once per function:", () => {
   const sleeping: Programs = {
     "in a timeout of a wait": Effect.timeoutOption(approval, "300 millis"),
     "in a race": Effect.race(approval, Effect.sleep("1 minute")),
@@ -39,21 +39,18 @@ describe("a handler that sleeps outside of steps while its turn is suspended is 
   }
 
   const quiet: Programs = {
-    "not one whose sleep has ended": Effect.andThen(
+    "not when the sleep has ended": Effect.andThen(
       Effect.timeout(Step.run("quick", Effect.yieldNow), "1 minute"),
       approval
     ),
-    "not one of whose steps the code has left something asleep": Effect.andThen(
+    "not when the code of a step has left a sleep running": Effect.andThen(
       Step.run(
         "leave",
         Effect.asVoid(Effect.forkDetach(Effect.sleep("1 minute"), { startImmediately: true }))
       ),
       approval
     ),
-    "not one that races a wait with a durable sleep": Effect.race(
-      approval,
-      Step.sleep("patience", "1 minute")
-    )
+    "not when a durable sleep races a wait": Effect.race(approval, Step.sleep("patience", "1 minute"))
   }
   for (const [which, program] of Object.entries(quiet)) {
     only(
@@ -69,7 +66,7 @@ describe("a handler that sleeps outside of steps while its turn is suspended is 
 
 describe("the clock of a handler", () => {
   only(
-    "shows the time of the worker's, and can do what that can",
+    "shows the time of the worker's clock, and has the methods of that clock",
     () =>
       make({ id: "order", triggers: [] }, () =>
         Effect.gen(function* () {

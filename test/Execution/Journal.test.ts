@@ -19,7 +19,7 @@ const open = (stepKey: string): OpenStep => ({
 })
 
 describe("Journal", () => {
-  it("gives an entry once, with its place", () => {
+  it("returns an entry once, with its place", () => {
     const journal = new Journal({ journal: [recorded("charge:0"), recorded("ship:0")], open: [] })
 
     assert.isTrue(journal.has("ship:0"))
@@ -41,7 +41,7 @@ describe("Journal", () => {
     assert.isFalse(journal.knows("nap:2"))
   })
 
-  it("keeps what fired early for the steps that were open, and for no others", () => {
+  it("keeps early outcomes of open steps only", () => {
     const journal = new Journal({ journal: [], open: [open("nap:0"), open("charge:0")] })
 
     journal.fireEarly("nap:0", success(1))
@@ -57,7 +57,7 @@ describe("Journal", () => {
     [false, ["charge", "nap"]],
     [true, ["charge", "all:0:branch", "nap"]]
   ] as const) {
-    it(`what a handler that ${completed ? "has completed" : "waits"} did not ask for: ${names.join(", ")}`, () => {
+    it(`knows what a handler that ${completed ? "has completed" : "waits"} did not call: ${names.join(", ")}`, () => {
       const journal = new Journal({
         journal: [
           recorded("asked:0"),

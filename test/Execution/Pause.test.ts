@@ -2,11 +2,11 @@ import { assert, describe } from "@effect/vitest"
 import * as Effect from "effect/Effect"
 import { NonRetryableError } from "../../src/Errors.ts"
 import * as Step from "../../src/Step.ts"
-import { attempt, both, type Told } from "./Scenario.ts"
+import { attempt, both, type Scenario } from "./Scenario.ts"
 import { settle, until } from "./ScriptedEngine.ts"
 
-/** Two branches of which one is held, and what follows. */
-const branching: Told = {
+/** Two branches, whose first steps the test holds. */
+const branching: Scenario = {
   promise:
     (probe) =>
     async ({ step }) => {
@@ -42,7 +42,7 @@ const branching: Told = {
 
 describe("a turn whose run is to be paused", () => {
   both(
-    "awaits the steps that run, begins nothing, not even a sleep, and gives the run back",
+    "awaits the running steps, begins no other, not even a sleep, and gives the run back",
     branching,
     async ({ engine, fn, log, probe }) => {
       const { end } = engine.start(fn)
@@ -64,7 +64,7 @@ describe("a turn whose run is to be paused", () => {
     }
   )
 
-  both("goes on when it is not to be paused any more", branching, async ({ engine, fn, log, probe }) => {
+  both("continues when the pause is taken back", branching, async ({ engine, fn, log, probe }) => {
     const { end } = engine.start(fn)
     await until(() => log.length === 2, "both steps run")
     engine.pause(true)
@@ -84,7 +84,7 @@ describe("a turn whose run is to be paused", () => {
   })
 
   both(
-    "keeps a sleep that is over, and begins nothing behind it",
+    "keeps a sleep that is over, and begins nothing after it",
     branching,
     async ({ engine, fn, log, probe }) => {
       const { end } = engine.start(fn)
@@ -104,7 +104,7 @@ describe("a turn whose run is to be paused", () => {
   )
 
   both(
-    "that only waits reports its waits",
+    "that only waits, reports its waits",
     {
       promise:
         () =>
@@ -151,7 +151,7 @@ describe("a turn whose run is to be paused", () => {
   )
 
   both(
-    "ends its run when the handler calls nothing more",
+    "ends its run when the handler calls no more steps",
     {
       promise:
         (probe) =>

@@ -6,8 +6,8 @@ import * as Alarm from "../../src/Execution/Alarm.ts"
 import { type Activity, classifyActivity, Quiescence } from "../../src/Execution/Quiescence.ts"
 import { settle } from "./ScriptedEngine.ts"
 
-describe("what the activity of a turn says about it", () => {
-  /** Of a turn that waits for a sleep. */
+describe("the state of a turn, from its activity:", () => {
+  /** The activity of a turn that waits for a sleep. */
   const waits: Activity = {
     closings: 0,
     heldOps: 0,
@@ -23,10 +23,10 @@ describe("what the activity of a turn says about it", () => {
     ["it waits, and does nothing else", {}, "quiet"],
     ["it waits for nothing", { waiting: 0 }, "busy"],
     ["a parallel call awaits its steps", { closings: 1 }, "busy"],
-    ["the handler has not dealt with an outcome", { isSettled: false }, "busy"],
+    ["the handler has not seen an outcome", { isSettled: false }, "busy"],
     ["a call waits for the journal", { heldOps: 1 }, "busy"],
-    ["code waits for what is not durable", { heldCode: 1 }, "busy"],
-    ["calls stay pending, and nothing is waited for", { waiting: 0, shelved: 1 }, "busy"],
+    ["code waits for a report that is not durable", { heldCode: 1 }, "busy"],
+    ["calls stay pending, and the turn waits for nothing", { waiting: 0, shelved: 1 }, "busy"],
     ["it wraps up, and only waits", { isWrappingUp: true }, "quiet"],
     ["it wraps up, and the handler wants code", { isWrappingUp: true, heldCode: 1 }, "release"],
     ["it wraps up, and a step's outcome is for another turn", { isWrappingUp: true, deferred: 1 }, "release"],
@@ -39,7 +39,7 @@ describe("what the activity of a turn says about it", () => {
     ["its run is to be paused, and it only waits", { isPausing: true }, "quiet"],
     ["its run is to be paused, and the handler wants a step", { isPausing: true, heldOps: 1 }, "release"],
     [
-      "its run is to be paused, and an outcome is on its way",
+      "its run is to be paused, and the handler has not seen an outcome",
       { isPausing: true, heldOps: 1, isSettled: false },
       "busy"
     ]
@@ -66,7 +66,7 @@ describe("Quiescence", () => {
   })
   const rest = Effect.promise(settle)
 
-  it.effect("a turn without a linger is over when it is still quiet two rounds of the event loop later", () =>
+  it.effect("a turn without a linger is over when it is still quiet two turns of the event loop later", () =>
     Effect.gen(function* () {
       const { quiet, turn } = yield* start(0)
 
@@ -123,7 +123,7 @@ describe("Quiescence", () => {
     })
   )
 
-  it.effect("a sign of life starts the linger anew", () =>
+  it.effect("activity restarts the linger", () =>
     Effect.gen(function* () {
       const { quiet, turn } = yield* start(50)
       quiet.check()
@@ -143,7 +143,7 @@ describe("Quiescence", () => {
     })
   )
 
-  it.effect("an unreported sign of life is found at the end of the linger", () =>
+  it.effect("unreported activity is found at the end of the linger", () =>
     Effect.gen(function* () {
       const { quiet, turn } = yield* start(50)
       quiet.check()
@@ -160,7 +160,7 @@ describe("Quiescence", () => {
     })
   )
 
-  it.effect("a check during the linger, without a sign of life, does not delay the end", () =>
+  it.effect("a check during the linger, without activity, does not delay the end", () =>
     Effect.gen(function* () {
       const { quiet, turn } = yield* start(50)
       quiet.check()

@@ -1,4 +1,4 @@
-/** One scenario, told twice: with an async handler and with an Effect handler. */
+/** Scenarios that are written twice: with an async handler and with an Effect handler. */
 import { it } from "@effect/vitest"
 import * as Effect from "effect/Effect"
 import {
@@ -12,10 +12,10 @@ import {
 import type { Step } from "../../src/Step.ts"
 import { ScriptedEngine } from "./ScriptedEngine.ts"
 
-/** What handlers and tests share. */
+/** What a handler shares with its test. */
 export class Probe {
   readonly engine: ScriptedEngine
-  /** What happened, in order. */
+  /** The names of what has happened, in order. */
   readonly log: Array<string> = []
   readonly #held = new Map<string, { resolve: (value: unknown) => void; reject: (error: unknown) => void }>()
 
@@ -23,7 +23,7 @@ export class Probe {
     this.engine = engine
   }
 
-  /** The code of a step: logs its name, and checks that everything before it is durable. */
+  /** The code of a step. It logs its name, and checks that everything before it is durable. */
   code<T>(name: string, value: T): () => Promise<T> {
     return async () => {
       this.enter(name)
@@ -36,7 +36,7 @@ export class Probe {
     this.log.push(name)
   }
 
-  /** Stays pending until the test releases it. */
+  /** A promise that stays pending until the test releases it. */
   hold<T = unknown>(name: string): Promise<T> {
     this.log.push(name)
     return new Promise<T>((resolve, reject) => {
@@ -44,7 +44,7 @@ export class Probe {
     })
   }
 
-  /** Whether the code of this name is held. */
+  /** Whether the promise of this name is pending. */
   isHeld(name: string): boolean {
     return this.#held.has(name)
   }
@@ -65,13 +65,13 @@ export class Probe {
   }
 }
 
-/** A promise of the probe as an effect that fails with what the promise rejects with. */
+/** A promise of the probe as an effect. It fails with the error of the promise. */
 export const attempt = <T>(promise: () => Promise<T> | T): Effect.Effect<T, unknown> =>
   Effect.tryPromise({ try: async () => await promise(), catch: (error) => error })
 
 type Config = Omit<FunctionConfig, "id" | "triggers" | "onFailure">
 
-export interface Told {
+export interface Scenario {
   readonly config?: Config
   readonly promise: (probe: Probe) => (context: FunctionContext) => unknown
   // oxlint-disable-next-line typescript/no-explicit-any -- events and failures differ from scenario to scenario
@@ -88,23 +88,25 @@ export type Test = (given: {
   readonly style: "promise" | "effect"
 }) => Promise<void>
 
-/** Runs the test with the promise handler and with the effect handler. */
-export const both = (title: string, told: Told, test: Test): void => {
+/** Defines a test for the promise handler and for the Effect handler. */
+export const both = (title: string, scenario: Scenario, test: Test): void => {
   for (const style of ["promise", "effect"] as const) {
     it.effect(`${title} (${style})`, () =>
       Effect.gen(function* () {
         const engine = yield* ScriptedEngine.make
         const probe = new Probe(engine)
-        const config = { id: "order", triggers: [], ...told.config }
+        const config = { id: "order", triggers: [], ...scenario.config }
         const fn =
-          style === "promise" ? createFunction(config, told.promise(probe)) : make(config, told.effect(probe))
+          style === "promise"
+            ? createFunction(config, scenario.promise(probe))
+            : make(config, scenario.effect(probe))
         yield* Effect.promise(() => test({ engine, probe, log: probe.log, fn, style }))
       })
     )
   }
 }
 
-/** A scenario of one style. */
+/** Defines a test for one handler. */
 export const only = (
   title: string,
   define: (probe: Probe) => AnyFunction,

@@ -1,6 +1,6 @@
 /**
- * An engine that lives in a test: it keeps the journal of one run in memory, commits when it is told to (or at the next
- * turn of the event loop), fires timers when the test clock has come to them, and can lose a worker.
+ * An engine that is played by a test. It keeps the journal of one run in memory, commits when told to (or at the next turn
+ * of the event loop), fires timers when the test clock reaches them, and can lose a worker.
  */
 import * as Clock from "effect/Clock"
 import type * as Context from "effect/Context"
@@ -53,18 +53,18 @@ export const failure = (name: string, message: string, more: object = {}): Outco
   error: { name, message, ...more }
 })
 
-/** Goes round the event loop until the condition holds. */
+/** Waits turn by turn of the event loop until the condition is met. */
 export const until = async (condition: () => boolean, what: string): Promise<void> => {
   for (let i = 0; i < 2000; i++) {
     if (condition()) return
     await loopTurn()
   }
-  throw new Error(`never came to be: ${what}`)
+  throw new Error(`this never happened: ${what}`)
 }
 
 const loopTurn = (): Promise<void> => new Promise((resolve) => setImmediate(resolve))
 
-/** Long enough for everything that could happen by itself to have happened. */
+/** Waits until everything has happened that happens without the test. */
 export const settle = async (): Promise<void> => {
   for (let i = 0; i < 12; i++) await loopTurn()
 }
@@ -72,17 +72,17 @@ export const settle = async (): Promise<void> => {
 export class ScriptedEngine {
   readonly journal: Array<JournalEntry> = []
   readonly open = new Map<string, Waiting>()
-  /** Everything that was committed, turn by turn. */
+  /** The committed ops, turn by turn. */
   readonly turns: Array<Array<TurnOp>> = []
   readonly lines: Array<Line> = []
   readonly late: Array<string> = []
   status: "running" | "completed" | "failed" | "paused" | "retrying" = "running"
   output: unknown = undefined
   error: { readonly name: string; readonly message: string } | undefined = undefined
-  /** Commits only when `commit` is called. */
+  /** When true, commits only on `commit()`. */
   manual = false
   event: unknown = {}
-  /** The data and the metadata of the event as they are stored, if not as JSON of `event`. */
+  /** The stored data and metadata of the event, where they are not the JSON of `event`. */
   stored: { readonly data?: string; readonly metadata?: string } = {}
   lingerMs = 0
   generation = 0
@@ -90,7 +90,7 @@ export class ScriptedEngine {
   compensating: Job["compensating"] = undefined
   upcast: TurnHost["upcast"] = undefined
   transactions = true
-  /** Why writes are refused, one for each transaction to come. */
+  /** The errors with which the next transactions are refused, one for each. */
   readonly refusals: Array<Error> = []
   defers: TurnHost["defers"] = undefined
   mayBegin: TurnHost["mayBegin"] = undefined
@@ -116,12 +116,12 @@ export class ScriptedEngine {
     return this.#clock.currentTimeMillisUnsafe()
   }
 
-  /** Ops that the engine has been told of and has not committed. */
+  /** Ops that were reported and not committed. */
   get uncommitted(): ReadonlyArray<TurnOp> {
     return this.#queued.map(({ op }) => op)
   }
 
-  /** Tags of what was committed, over all turns. */
+  /** The tags of the committed ops of all turns. */
   get tags(): ReadonlyArray<string> {
     return this.turns.flat().map(({ _tag }) => _tag)
   }
@@ -142,7 +142,7 @@ export class ScriptedEngine {
     return this.lines.filter((line) => line.level === level).map(({ message }) => message)
   }
 
-  /** Nothing that a step could depend on may be lost: call it at the start of a step's code. */
+  /** Fails when a report is not durable. Call it at the start of a step's code, which may depend on earlier results. */
   assertDurable(): void {
     const lost = this.#queued.filter(({ op }) => !endsTurn(op))
     if (lost.length > 0) {
@@ -202,7 +202,7 @@ export class ScriptedEngine {
       createdAt: 0,
       ...(this.transactions ? { transactions: true } : {})
     }
-    // The turn may report before `startTurn` returns.
+    // the turn may report before `startTurn` returns
     const live = { jobId, end, handle: undefined as unknown as TurnHandle }
     this.#live = live
     live.handle = startTurn(fn, job, host, (value) => {
@@ -221,14 +221,14 @@ export class ScriptedEngine {
     return end.value
   }
 
-  /** Runs turns, moving the clock to what is due next, until the run has ended or waits for the test. */
+  /** Runs turns, and moves the clock to the next due time, until the run has ended or waits for the test. */
   async run(fn: AnyFunction): Promise<void> {
     for (let i = 0; i < 50; i++) {
       const { end } = this.start(fn)
       for (let round = 0; end.value === undefined; round++) {
         await settle()
         if (end.value !== undefined) break
-        // Alive, and waiting for something beside code that runs: time passes.
+        // the turn is still open and waits for something besides running code: let time pass
         if (!(await this.advanceToDue()) && round > 50)
           throw new Error("the turn neither ends nor waits for a time")
       }
@@ -245,7 +245,7 @@ export class ScriptedEngine {
     throw new Error("more than 50 turns")
   }
 
-  /** Moves the clock to the next due time, if there is one, and fires what is due. */
+  /** Moves the clock to the next due time, if there is one, and fires what is due then. */
   async advanceToDue(): Promise<boolean> {
     const times = [...this.open.values()].flatMap(({ dueAt, outcome }) =>
       dueAt === undefined || outcome !== undefined ? [] : [dueAt]
@@ -255,7 +255,7 @@ export class ScriptedEngine {
     return true
   }
 
-  /** Moves the clock and fires what has become due. */
+  /** Moves the clock, and fires what has become due. */
   async advance(ms: number): Promise<void> {
     await Effect.runPromiseWith(this.#context)(TestClock.adjust(ms))
     const due = [...this.open.values()]
@@ -265,7 +265,7 @@ export class ScriptedEngine {
     await loopTurn()
   }
 
-  /** A wait is over: with this outcome, else with the one of its kind at its due time. */
+  /** Ends a wait with this outcome, or else with the one that its kind has at its due time. */
   fire(key: string, given?: Outcome): void {
     const waiting = this.open.get(key)
     if (waiting === undefined) throw new Error(`"${key}" is not open`)
@@ -290,12 +290,12 @@ export class ScriptedEngine {
     })
   }
 
-  /** Says again, and too late, that a step may be tried again after so many failures. */
+  /** Repeats, too late, the notice that a step may be tried again after so many failures. */
   repeat(key: string, failures: number): void {
     this.#notify(key, undefined, failures)
   }
 
-  /** Loses the worker: what is not committed never happened. */
+  /** Loses the worker, and all reports that were not committed. */
   crash(): void {
     const live = this.#live
     this.#live = {
@@ -309,7 +309,7 @@ export class ScriptedEngine {
     this.#collectFired()
   }
 
-  /** The run is to be paused, or is not any more. */
+  /** Tells the turn that the run is to be paused, or no longer. */
   pause(paused: boolean): void {
     if (this.#live === undefined) throw new Error("no turn is alive")
     this.#live.handle.notice({ _tag: paused ? "Paused" : "Resumed", jobId: this.#live.jobId })
@@ -323,7 +323,7 @@ export class ScriptedEngine {
     this.#live?.handle.abort(reason)
   }
 
-  /** Makes everything reported so far durable and says so. */
+  /** Makes all reports so far durable, and acknowledges them. */
   commit(): void {
     const batch = this.#queued
     this.#queued = []
@@ -340,7 +340,7 @@ export class ScriptedEngine {
     })
   }
 
-  /** When a lease ends, what has fired enters the journal. */
+  /** Moves fired waits into the journal, as at the end of a lease. */
   #collectFired(): void {
     for (const { kind, name, op, outcome, stepKey } of this.open.values()) {
       if (outcome === undefined) continue
@@ -427,7 +427,7 @@ export class ScriptedEngine {
     kind: StepKind,
     dueAt: number
   ): undefined {
-    // The first due time stands.
+    // a repeated report does not change the due time
     if (this.open.has(op.stepKey)) return undefined
     const { name, stepKey } = op
     this.open.set(stepKey, { stepKey, name, kind, failures: 0, pending: true, dueAt, outcome: undefined, op })

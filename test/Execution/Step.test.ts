@@ -23,7 +23,7 @@ import { failure, settle, success, until } from "./ScriptedEngine.ts"
 
 describe("retries", () => {
   both(
-    "a failed step waits for its next attempt while other branches go on",
+    "a failed step waits for its next attempt while other branches continue",
     {
       config: { retry: { maxAttempts: 3, initialDelayMs: 1000 } },
       promise:
@@ -71,7 +71,7 @@ describe("retries", () => {
   )
 
   both(
-    "a delay that passes while the turn lives starts the next attempt in place",
+    "the next attempt starts in the same turn when its delay passes during the turn",
     {
       config: { retry: { maxAttempts: 2, initialDelayMs: 1000 } },
       promise:
@@ -179,7 +179,7 @@ describe("retries", () => {
   )
 
   both(
-    "the idempotency key is the same for every attempt, and another one in the next generation",
+    "the idempotency key is the same for every attempt, and different in the next generation",
     {
       config: { retry: { maxAttempts: 2, initialDelayMs: 10 } },
       promise:
@@ -212,7 +212,7 @@ describe("retries", () => {
   )
 
   both(
-    "an attempt does not begin early because of a repeated notice of the previous one",
+    "an attempt does not begin early when the notice for the previous one is repeated",
     {
       config: { retry: { initialDelayMs: 1000, maxAttempts: 5 } },
       promise:
@@ -253,7 +253,7 @@ describe("retries", () => {
 
 describe("timeouts", () => {
   both(
-    "the timeout of a step begins when its code begins, however long it has waited for its turn",
+    "the timeout of a step begins when its code begins, however long the step was held back",
     {
       promise:
         (probe) =>
@@ -280,7 +280,7 @@ describe("timeouts", () => {
   for (const where of ["step", "function"] as const) {
     const options = where === "step" ? { timeout: "2s" } : {}
     both(
-      `a step that exceeds the timeout of its ${where} fails retryably, and what comes later is ignored`,
+      `a step that exceeds the timeout of its ${where} fails with a retryable error, and its later result is ignored`,
       {
         config: {
           retry: { maxAttempts: 2, initialDelayMs: 10 },
@@ -334,7 +334,7 @@ describe("timeouts", () => {
 
 describe("values", () => {
   both(
-    "the handler sees what a replay will see: the JSON round trip happens at once",
+    "the handler sees the same value as a replay, because values are converted to JSON and back at once",
     {
       promise:
         (probe) =>
@@ -449,7 +449,7 @@ describe("values", () => {
   )
 
   both(
-    "the first error and the replayed error are alike",
+    "the first error and the replayed error are the same",
     {
       config: { retry: { maxAttempts: 1 } },
       promise:
@@ -513,7 +513,7 @@ describe("values", () => {
 
 describe("waits and children", () => {
   both(
-    "sleepUntil a past time returns at once and records nothing",
+    "sleepUntil returns at once for a past time, and records nothing",
     {
       promise:
         () =>
@@ -535,7 +535,7 @@ describe("waits and children", () => {
       await engine.advance(1000)
       await engine.run(fn)
       assert.strictEqual(engine.output, "awake")
-      // Recorded while it was in the future, it is followed in the replay, where it is not.
+      // the sleep was recorded when its time was in the future, so the replay uses it although the time is past
       assert.deepStrictEqual(engine.keys, ["future:0"])
       assert.deepStrictEqual(engine.warnings(), [])
       assert.deepStrictEqual(
@@ -635,7 +635,7 @@ describe("waits and children", () => {
   )
 
   both(
-    "invoke and invokeAsync of one function share a counter, and take the function itself",
+    "invoke and invokeAsync of one function share a counter, and accept the function itself",
     {
       promise:
         () =>
@@ -738,19 +738,19 @@ describe("arguments", () => {
   > = [
     ["a blank name", (s) => s.run(" ", () => 1), () => Step.run(" ", Effect.succeed(1))],
     ["a long name", (s) => s.sleep("x".repeat(257), "1s"), () => Step.sleep("x".repeat(257), "1s")],
-    ["a name that is no string", (s) => s.sleep(7 as never, "1s"), () => Step.sleep(7 as never, "1s")],
+    ["a name that is not a string", (s) => s.sleep(7 as never, "1s"), () => Step.sleep(7 as never, "1s")],
     ["no code", (s) => s.run("a", undefined as never), () => Step.run("a", undefined as never)],
     ["an unknown unit", (s) => s.sleep("a", "10x"), () => Step.sleep("a", "10x")],
     ["a duration of zero", (s) => s.sleep("a", 0), () => Step.sleep("a", 0)],
     ["a negative duration", (s) => s.sleep("a", -1), () => Step.sleep("a", -1)],
     ["an endless duration", (s) => s.sleep("a", Number.POSITIVE_INFINITY), () => Step.sleep("a", "Infinity")],
-    ["words that are no duration", (s) => s.sleep("a", "a while"), () => Step.sleep("a", "a while")],
+    ["an invalid duration", (s) => s.sleep("a", "a while"), () => Step.sleep("a", "a while")],
     [
       "an invalid date",
       (s) => s.sleepUntil("a", new Date(Number.NaN)),
       () => Step.sleepUntil("a", new Date(Number.NaN))
     ],
-    ["a date in words", (s) => s.sleepUntil("a", "tomorrow"), () => Step.sleepUntil("a", "tomorrow")],
+    ["a date as a word", (s) => s.sleepUntil("a", "tomorrow"), () => Step.sleepUntil("a", "tomorrow")],
     [
       "a blank event",
       (s) => s.waitForEvent("a", { event: " " }),
@@ -767,7 +767,7 @@ describe("arguments", () => {
       () => Step.waitForEvent("a", undefined as never)
     ],
     [
-      "a wait without end",
+      "a timeout that is not a number",
       (s) => s.waitForEvent("a", { event: "e", timeout: Number.NaN }),
       () => Step.waitForEvent("a", { event: "e", timeout: Number.NaN })
     ],
@@ -782,11 +782,11 @@ describe("arguments", () => {
       () => Step.waitForEvent("a", { event: "e", match: "" })
     ],
     ["an input with a BigInt", (s) => s.invoke("f", { n: 1n }), () => Step.invoke("f", { n: 1n })],
-    ["a child without a name", (s) => s.invoke(""), () => Step.invoke("")],
+    ["a child without an id", (s) => s.invoke(""), () => Step.invoke("")],
     ["a blank topic", (s) => s.publish("", {}), () => Step.publish("", {})],
     ["a message with a function", (s) => s.publish("t", () => 1), () => Step.publish("t", () => 1)],
     [
-      "a timeout in words",
+      "a timeout as a word",
       (s) => s.run("a", () => 1, { timeout: "soon" }),
       () => Step.run("a", Effect.succeed(1), { timeout: "soon" })
     ],
@@ -801,12 +801,12 @@ describe("arguments", () => {
       () => Step.parallel("p", [], { concurrency: 0 })
     ],
     [
-      "half a branch at once",
+      "a fraction as the concurrency",
       (s) => s.map("p", [1], async () => 1, { concurrency: 1.5 }),
       () => Step.map("p", [1], () => Effect.succeed(1), { concurrency: 1.5 })
     ],
     [
-      "a mode that is none",
+      "an unknown mode",
       (s) => s.parallel("p", [], { onError: "ignore" as never }),
       () => Step.parallel("p", [], { onError: "ignore" as never })
     ],
@@ -815,7 +815,11 @@ describe("arguments", () => {
       (s) => s.map("p", [1], undefined as never),
       () => Step.parallel("p", "x" as never)
     ],
-    ["branches that are no list", (s) => s.parallel("p", {} as never), () => Step.parallel("p", {} as never)]
+    [
+      "branches that are not an array",
+      (s) => s.parallel("p", {} as never),
+      () => Step.parallel("p", {} as never)
+    ]
   ]
   for (const [title, asPromise, asEffect] of refused) {
     both(
@@ -848,7 +852,7 @@ describe("arguments", () => {
   }
 })
 
-describe("code that misbehaves", () => {
+describe("faulty code", () => {
   both(
     "an upcaster that throws fails the handler",
     {
@@ -876,7 +880,7 @@ describe("code that misbehaves", () => {
   )
 
   both(
-    "an error that throws when it is inspected is an error like any other",
+    "an error that throws when it is inspected is treated like any other error",
     {
       config: { retry: { maxAttempts: 1 } },
       promise:
@@ -918,12 +922,12 @@ describe("code that misbehaves", () => {
   )
 
   only(
-    "a result that throws when it is looked at fails its step",
+    "a result that throws when it is read fails its step",
     () =>
       createFunction({ id: "order", triggers: [], retry: { maxAttempts: 1 } }, async ({ step }) => {
         await step.run("first", async () => 1)
         return step.run("odd", () => ({
-          // oxlint-disable-next-line unicorn/no-thenable -- that is what the test is about
+          // oxlint-disable-next-line unicorn/no-thenable -- the test is about such a value
           get then() {
             throw new Error("do not look")
           }
@@ -938,7 +942,7 @@ describe("code that misbehaves", () => {
   )
 })
 
-/** Nothing about it can be read. */
+/** An object that throws on every read. */
 const hostile = (): object =>
   new Proxy(
     {},
@@ -1028,7 +1032,7 @@ describe("nested calls", () => {
   )
 
   only(
-    "a step after a callback that left something running is not nested",
+    "a step after a callback that left a promise running is not nested",
     (probe) =>
       createFunction({ id: "order", triggers: [] }, async ({ step }) => {
         await step.run("outer", () => void probe.hold("left running"))
@@ -1044,7 +1048,7 @@ describe("nested calls", () => {
 describe("the Promise API", () => {
   const storage = new AsyncLocalStorage<string>()
   only(
-    "a callback sees the async context of its call, also when it begins later",
+    "a callback sees the async context of its call, even if it begins later",
     () =>
       createFunction({ id: "order", triggers: [] }, async ({ step }) => {
         await step.run("before", () => 1)
@@ -1057,7 +1061,7 @@ describe("the Promise API", () => {
   )
 
   only(
-    "a handler does not see the async context that its turn was started from",
+    "a handler does not see the async context from which its turn was started",
     () => createFunction({ id: "order", triggers: [] }, async () => storage.getStore() ?? "none"),
     async ({ engine, fn }) => {
       await storage.run("the engine's", () => engine.turn(fn))
@@ -1066,7 +1070,7 @@ describe("the Promise API", () => {
   )
 
   only(
-    "steps may be taken off the client",
+    "steps may be destructured from `step`",
     () =>
       createFunction({ id: "order", triggers: [] }, async ({ step: { run, sleep } }) => {
         const n = await run("one", () => 1)
@@ -1154,7 +1158,7 @@ describe("the Effect API", () => {
   const Receipt = Schema.Struct({ id: Schema.String, at: Schema.DateFromString })
 
   only(
-    "a success schema encodes for storage and decodes for the handler, the first time too",
+    "a success schema encodes for storage and decodes for the handler, also the first time",
     (probe) =>
       make({ id: "order", triggers: [] }, () =>
         Effect.gen(function* () {
@@ -1196,7 +1200,7 @@ describe("the Effect API", () => {
   )
 
   only(
-    "a failure that fits the error schema comes back as it was, typed, in a replay too",
+    "a failure that fits the error schema comes back unchanged and typed, also in a replay",
     (probe) =>
       make({ id: "order", triggers: [], retry: { maxAttempts: 2, initialDelayMs: 10 } }, () =>
         Effect.gen(function* () {
@@ -1223,7 +1227,7 @@ describe("the Effect API", () => {
       ),
     async ({ engine, fn, log }) => {
       await engine.run(fn)
-      // Tried by the policy like any other failure.
+      // the retry policy applies as to any other failure
       assert.deepStrictEqual(log, ["charge", "charge", "limit 5", "limit 5"])
       assert.strictEqual(engine.output, "limit 5")
     }
@@ -1275,7 +1279,7 @@ describe("the Effect API", () => {
     "test/Payments"
   ) {}
   only(
-    "steps and compensations run with the services of their caller",
+    "steps and compensations have the services of their caller",
     (probe) =>
       make({ id: "order", triggers: [] }, () =>
         Effect.gen(function* () {
@@ -1297,7 +1301,7 @@ describe("the Effect API", () => {
   )
 
   only(
-    "the loser of a race is withdrawn: asleep it is given back, and in a replay it does not begin",
+    "the loser of a race is withdrawn: an open sleep is closed, and in a replay the loser does not begin",
     (probe) =>
       make({ id: "order", triggers: [] }, () =>
         Effect.gen(function* () {
@@ -1327,7 +1331,7 @@ describe("the Effect API", () => {
   )
 
   only(
-    "a step that is interrupted in its second attempt is given back, so that it is not tried again",
+    "a step that is interrupted in its second attempt is withdrawn, so that it is not tried again",
     () =>
       make({ id: "order", triggers: [], retry: { initialDelayMs: 1000 } }, () =>
         Effect.gen(function* () {
@@ -1409,7 +1413,7 @@ describe("the Effect API", () => {
   )
 
   only(
-    "what a handler acquires is released at the end of its turn, whether it is suspended or done",
+    "resources of a handler are released at the end of its turn, whether it is suspended or completed",
     (probe) =>
       make({ id: "order", triggers: [] }, ({ event }) =>
         Effect.gen(function* () {

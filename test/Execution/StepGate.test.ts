@@ -32,7 +32,7 @@ describe("StepGate", () => {
       return gate
     }
 
-    it(`when ${when}, there ${begins.length === 1 ? "begins" : "begin"} ${begins.join(" and ") || "no calls"}`, () => {
+    it(`when ${when}, ${begins.join(" and ") || "no call"} ${begins.length > 1 ? "begin" : "begins"}`, () => {
       const gate = make()
       assert.deepStrictEqual(
         [sleep, code].filter((each) => gate.mayBegin(each)).map(({ key }) => key),
@@ -40,7 +40,7 @@ describe("StepGate", () => {
       )
     })
 
-    it(`when ${when}, the same is true of what was held back`, () => {
+    it(`when ${when}, the same is true of calls that were held back`, () => {
       const gate = make()
       gate.hold(code)
       gate.hold(sleep)
@@ -57,7 +57,7 @@ describe("StepGate", () => {
     })
   }
 
-  it("drops calls that nobody wants any more", () => {
+  it("drops calls when it is cleared", () => {
     const gate = new StepGate({ isCaughtUp: true, isEmpty: true, isDurable: true })
     gate.hold(code)
     gate.hold(sleep)

@@ -57,7 +57,7 @@ describe("the schema of an async step", () => {
         /^Result of step "charge" of function "order" does not fit its schema: id: .*; at: /
       )
       assert.deepStrictEqual(log.slice(1, 3), ["id", "at"])
-      // the replay says the same
+      // the replay does the same
       assert.deepStrictEqual(log.slice(3), log.slice(0, 3))
       assert.deepStrictEqual(engine.tags.slice(0, 1), ["StepDone"])
       assert.lengthOf(engine.ops("StepRetry"), 0)
@@ -65,7 +65,7 @@ describe("the schema of an async step", () => {
   )
 
   only(
-    "a recorded result that does not fit any more fails the step too",
+    "a recorded result that no longer fits fails the step too",
     () =>
       createFunction(order, ({ step }) =>
         step.run("charge", () => ({ id: "r-1", at: new Date(5) }), { schema: Receipt })
@@ -122,7 +122,7 @@ describe("the schema of an async step", () => {
   )
 
   only(
-    "a child's result that does not fit says which function it is of",
+    "the error for a child's result that does not fit names the function of the child",
     () => createFunction(order, ({ step }) => step.invoke("pay", {}, { schema: Receipt })),
     async ({ engine, fn }) => {
       await engine.turn(fn)
@@ -137,7 +137,7 @@ describe("the schema of an async step", () => {
   )
 
   only(
-    "map passes what each branch returns through its schema",
+    "map decodes the result of each branch with its schema",
     () =>
       createFunction(order, async ({ step }) => {
         const all = await step.map("all", [5, "never"], async (n, s) => s.run("one", () => n), {
@@ -156,7 +156,7 @@ describe("the schema of an async step", () => {
   )
 
   only(
-    "what is no schema, and one that answers later, are refused",
+    "a value that is not a schema, and an asynchronous schema, are refused",
     (probe) =>
       createFunction(order, async ({ step }) => {
         const later = z.number().refine(async (n) => n > 0)
@@ -179,7 +179,7 @@ describe("the schema of an async step", () => {
   )
 
   only(
-    "what a branch makes of stored results is not stored, and stays what it is",
+    "a result that a branch computes from stored results is not stored, and is not converted",
     (probe) =>
       createFunction(order, async ({ step }) => {
         const [at] = await step.parallel("all", [
@@ -195,7 +195,7 @@ describe("the schema of an async step", () => {
   )
 })
 
-describe("what functions declare", () => {
+describe("the schemas of a function", () => {
   class Declined extends Schema.TaggedError<Declined>()("Declined", {
     reason: Schema.String,
     until: Schema.Date
@@ -242,7 +242,7 @@ describe("what functions declare", () => {
   )
 
   only(
-    "input is encoded by a definition whose Effect schema was made a Standard Schema too",
+    "input is encoded by a definition whose Effect schema was converted to a Standard Schema, too",
     () => {
       const Paid = Event.define("paid", {
         data: Schema.toStandardSchemaV1(Schema.Struct({ at: Schema.Date }))
@@ -257,7 +257,7 @@ describe("what functions declare", () => {
   )
 
   only(
-    "input goes encoded from an async handler too, and what fits neither way is refused",
+    "input from an async handler is encoded too, and input that fits in neither form is refused",
     () =>
       createFunction(order, async ({ step }) => {
         await step.invokeAsync(pay, { amount: 6 })
@@ -275,7 +275,7 @@ describe("what functions declare", () => {
   )
 
   only(
-    "an InvokeError has no failure when the child has failed otherwise",
+    "an InvokeError has no `failure` when the child failed in another way",
     () => invoking,
     async ({ engine, fn }) => {
       await engine.turn(fn)

@@ -19,7 +19,7 @@ const now = 1_000_000
 const fn = createFunction({ id: "order", triggers: [] }, () => undefined)
 const quiet = () => undefined
 
-/** The root of a turn that has just begun. */
+/** The root scope of a turn that has just begun. */
 const placeOf = (job: Partial<Job> = {}): Place => {
   const turn = new TurnMachine(
     functionPlan(fn),
@@ -90,7 +90,7 @@ describe("the table of steps", () => {
     )
   }
 
-  it("steps of the code of a step are found in its context, and others are not", () => {
+  it("nested steps are recognized by their context, and other steps are not", () => {
     const { scope, turn } = placeOf()
     const context = (service: typeof Step.Service) =>
       Context.make(Step, service) as unknown as Context.Context<never>
@@ -107,7 +107,7 @@ describe("the table of steps", () => {
       { kind: "sleep", work: { _tag: "Sleep", stepKey: "nap:0", name: "nap", due: { afterMs: 60_000 } } }
     ],
     [
-      "a sleep until a time to come",
+      "a sleep until a future time",
       () => call(steps.sleepUntil, "nap", new Date(now + 1)),
       { kind: "sleep", work: { _tag: "Sleep", stepKey: "nap:0", name: "nap", due: { at: now + 1 } } }
     ],
@@ -165,7 +165,7 @@ describe("the table of steps", () => {
       }
     ],
     [
-      "an invocation that is not waited for",
+      "an invocation that the run does not wait for",
       () => call(steps.invokeAsync, "ship", { target, input: undefined }),
       {
         kind: "invokeAsync",
@@ -187,14 +187,14 @@ describe("the table of steps", () => {
       }
     ]
   ] as ReadonlyArray<[string, () => StepCall | undefined, object]>) {
-    it(`${what} is asked of the engine`, () => {
+    it(`${what} is a request to the engine`, () => {
       const { kind, work } = made()!
       assert.deepStrictEqual({ kind, work }, expected)
     })
   }
 
   for (const kind of ["run", "tx"] as const) {
-    it(`the code of ${kind} has the function's policy, and what its options say instead`, () => {
+    it(`the code of ${kind} has the retry policy of the function, unless its options have another one`, () => {
       const plain = call(steps[kind], "charge", { begin, options: undefined })
       const other = call(steps[kind], "charge", {
         begin,
@@ -222,14 +222,14 @@ describe("the table of steps", () => {
   })
 
   for (const [what, make] of [
-    ["no duration", (place: Place) => call(steps.sleep, "nap", "soon", place)],
-    ["no time", (place: Place) => call(steps.sleepUntil, "nap", "tomorrow", place)],
-    ["no event", (place: Place) => call(steps.waitForEvent, "nap", { event: 7 }, place)],
-    ["no match", (place: Place) => call(steps.waitForEvent, "nap", { event: "a", match: " " }, place)],
-    ["no JSON", (place: Place) => call(steps.invoke, "nap", { target, input: 1n }, place)],
-    ["no JSON either", (place: Place) => call(steps.publish, "nap", 1n, place)],
+    ["an invalid duration", (place: Place) => call(steps.sleep, "nap", "soon", place)],
+    ["an invalid time", (place: Place) => call(steps.sleepUntil, "nap", "tomorrow", place)],
+    ["an invalid event", (place: Place) => call(steps.waitForEvent, "nap", { event: 7 }, place)],
+    ["a blank match", (place: Place) => call(steps.waitForEvent, "nap", { event: "a", match: " " }, place)],
+    ["an input that is not JSON", (place: Place) => call(steps.invoke, "nap", { target, input: 1n }, place)],
+    ["a message that is not JSON", (place: Place) => call(steps.publish, "nap", 1n, place)],
     [
-      "a misspelt option",
+      "a misspelled option",
       (place: Place) => call(steps.run, "nap", { begin, options: { timeot: 1 } as object }, place)
     ]
   ] as const) {
@@ -243,7 +243,7 @@ describe("the table of steps", () => {
     })
   }
 
-  it("a tx is refused where the engine cannot do it", () => {
+  it("a tx is refused when the engine lacks transactions", () => {
     const { transactions: _, ...job } = placeOf().turn.job
     const place = placeOf()
     const without: Place = { ...place, turn: { ...place.turn, job } as unknown as TurnMachine }
@@ -261,7 +261,7 @@ describe("the table of steps", () => {
     ["invoke", false],
     ["invokeAsync", false]
   ] as const) {
-    it(`${name} fails with ${wraps ? "a StepError around what was stored" : "what was stored"}`, () => {
+    it(`${name} fails with ${wraps ? "a StepError around the stored error" : "the stored error"}`, () => {
       const place = placeOf()
       const made = call(steps.sleep, "nap", 1, place)!
       const error = failureOf(steps[name], place.turn, made, { name: "TypeError", message: "no" })

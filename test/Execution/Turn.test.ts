@@ -7,7 +7,7 @@ import * as Step from "../../src/Step.ts"
 import { attempt, both, only, type Probe } from "./Scenario.ts"
 import { settle, success, until } from "./ScriptedEngine.ts"
 
-describe("a lease that ended unnoticed", () => {
+describe("a lease that was lost unnoticed", () => {
   both(
     "is noticed before the code of a step begins",
     {
@@ -51,7 +51,7 @@ describe("a lease that ended unnoticed", () => {
 
 describe("replay", () => {
   both(
-    "a step that was recorded does not run again after a suspension",
+    "a recorded step does not run again after a suspension",
     {
       promise:
         (probe) =>
@@ -87,7 +87,7 @@ describe("replay", () => {
   )
 
   both(
-    "a suspension passes by catch and finally",
+    "a suspension does not reach catch and finally",
     {
       promise:
         (probe) =>
@@ -120,7 +120,7 @@ describe("replay", () => {
   )
 
   both(
-    "a race decides in a replay as it did the first time",
+    "a race has the same winner in a replay",
     {
       promise:
         (probe) =>
@@ -134,7 +134,7 @@ describe("replay", () => {
         },
       effect: (probe) => () =>
         Effect.gen(function* () {
-          // Both go on to their end, as promises do.
+          // both steps run to their end, as they do with promises
           const winner = yield* Effect.raceFirst(
             Effect.uninterruptible(
               Step.run(
@@ -160,7 +160,7 @@ describe("replay", () => {
       await until(() => end.value !== undefined, "suspended")
       assert.deepStrictEqual(engine.keys, ["quick:0", "slow:0"])
 
-      // Asked for in the order slow, quick; recorded as quick, slow.
+      // the calls are in the order slow, quick, and their results are recorded as quick, slow
       await engine.advanceToDue()
       await engine.run(fn)
       assert.strictEqual(engine.output, "quick")
@@ -169,7 +169,7 @@ describe("replay", () => {
   )
 
   both(
-    "a sleep beside a long step wakes while the step still runs",
+    "a sleep beside a long step ends while the step still runs",
     {
       promise:
         (probe) =>
@@ -204,7 +204,7 @@ describe("replay", () => {
       assert.deepStrictEqual(log, ["long", "timeout", "end"])
       assert.strictEqual(engine.turns.length, 1)
       assert.deepStrictEqual(engine.keys, ["patience:0", "end:0"])
-      // A promise handler leaves the loser running; the effect handler interrupted it.
+      // a promise handler leaves the loser running; the Effect handler has interrupted it
       assert.strictEqual(engine.warnings().length, style === "promise" ? 1 : 0)
     }
   )
@@ -269,7 +269,7 @@ describe("replay", () => {
         success({ id: "evt_2", name: "order.approved", version: 1, data: { by: "ada" }, timestamp: 5 })
       )
       assert.deepStrictEqual(await engine.turn(fn), { _tag: "Suspended", open: ["nap:0"] })
-      // What is open is known to the engine, and is not reported again.
+      // the engine knows the open steps, so they are not reported again
       assert.deepStrictEqual(
         engine.turns[1]?.map(({ _tag }) => _tag),
         ["Suspend"]
@@ -282,7 +282,7 @@ describe("replay", () => {
   )
 
   both(
-    "a wait that fires during a turn settles in the turn, and enters the journal when the handler has seen it",
+    "a wait that fires during a turn resolves in the turn, and enters the journal when the handler has seen it",
     {
       promise:
         (probe) =>
@@ -334,7 +334,7 @@ describe("replay", () => {
   )
 
   both(
-    "a wait that fires while the handler is still replaying settles in order",
+    "a wait that fires while the handler is still replaying resolves in order",
     {
       promise:
         (probe) =>
@@ -374,7 +374,7 @@ describe("replay", () => {
     async ({ engine, fn }) => {
       await engine.turn(fn)
       const { end } = engine.start(fn)
-      // The turn has only begun: none of its recorded steps is settled yet.
+      // the turn has just begun: none of its recorded steps has resolved yet
       await engine.advance(60_000)
       await until(() => end.value !== undefined, "suspended")
       await engine.advanceToDue()
@@ -435,7 +435,7 @@ describe("replay", () => {
   )
 
   both(
-    "a wait that fires before the handler has reached it is kept for it",
+    "the outcome of a wait that fires before the handler has reached it is kept",
     {
       config: { retry: { maxAttempts: 2, initialDelayMs: 1000 } },
       promise:
@@ -478,13 +478,13 @@ describe("replay", () => {
   )
 })
 
-describe("a wait that is held back in a replay while an open one for the same gets its event", () => {
+describe("a wait that is held back in a replay while an open wait for the same event gets it", () => {
   const paid = { event: "paid", timeout: "30d" }
   const payment = (n: number) =>
     success({ id: `evt_${n}`, name: "paid", version: 1, data: { n }, timestamp: 0 })
 
   only(
-    "looks back to that event when the open one has lost a race",
+    "looks back to that event when the open wait has lost a race",
     (probe) =>
       createFunction({ id: "order", triggers: [] }, async ({ step }) => {
         const soon = await Promise.race([step.waitForEvent("soon", paid), step.sleep("patience", "1h")])
@@ -512,7 +512,7 @@ describe("a wait that is held back in a replay while an open one for the same ge
   )
 
   both(
-    "shares that event with it when both are awaited",
+    "shares that event with the open wait when both are awaited",
     {
       promise:
         (probe) =>
@@ -558,7 +558,7 @@ describe("a wait that is held back in a replay while an open one for the same ge
 
 describe("strict durability", () => {
   both(
-    "the code of a step begins when everything before it is durable",
+    "the code of a step begins only when everything before it is durable",
     {
       promise:
         (probe) =>
@@ -589,7 +589,7 @@ describe("strict durability", () => {
       engine.commit()
       await settle()
       assert.deepStrictEqual(log, ["first", "went on", "second"])
-      // The last step and the completion travel together.
+      // the last step and the completion are reported together
       assert.deepStrictEqual(
         engine.uncommitted.map(({ _tag }) => _tag),
         ["StepDone", "Complete"]
@@ -649,7 +649,7 @@ describe("strict durability", () => {
   )
 
   both(
-    "a step whose result was not committed runs again, and nothing after it had begun",
+    "a step whose result was not committed runs again, and nothing after it has begun",
     {
       promise:
         (probe) =>
@@ -679,7 +679,7 @@ describe("strict durability", () => {
   )
 
   both(
-    "steps called together begin together",
+    "steps that are called together begin together",
     {
       promise:
         (probe) =>
@@ -726,7 +726,7 @@ describe("strict durability", () => {
 
 describe("order of outcomes", () => {
   both(
-    "the code of a step does not begin before the handler has seen what has happened",
+    "the code of a step does not begin before the handler has seen all outcomes",
     {
       promise:
         (probe) =>
@@ -770,7 +770,7 @@ describe("order of outcomes", () => {
       await settle()
       probe.release("a")
       probe.release("b")
-      // Both have been reported, and the handler has been told of the first only.
+      // both were reported, and the handler has seen the first one only
       for (let i = 0; i < 20; i++) await Promise.resolve()
       assert.strictEqual(engine.uncommitted.length, 2)
       engine.commit()
@@ -783,7 +783,7 @@ describe("order of outcomes", () => {
 
 describe("the end of a turn", () => {
   only(
-    "a turn lives on for its linger, and a step within it is part of the turn",
+    "a turn stays open for its linger, and a step call meanwhile is part of the turn",
     (probe) =>
       createFunction({ id: "order", triggers: [] }, async ({ step }) => {
         const nap = step.sleep("nap", "1h")
@@ -850,7 +850,7 @@ describe("the end of a turn", () => {
   )
 
   only(
-    "a handler that awaits its own request, with nothing suspended, is not ended",
+    "a turn whose handler awaits a request of its own, with nothing suspended, does not end",
     (probe) =>
       createFunction({ id: "order", triggers: [] }, async () => {
         return await probe.hold("own request")
@@ -884,7 +884,7 @@ describe("the end of a turn", () => {
   )
 
   both(
-    "abort ends the turn at once, gives running steps the reason, and reports nothing more",
+    "an abort ends the turn at once, gives running steps the reason, and reports nothing more",
     {
       promise:
         (probe) =>
@@ -919,7 +919,7 @@ describe("the end of a turn", () => {
   )
 
   both(
-    "a turn that takes longer than the function's timeout fails the run, retryably",
+    "a turn that takes longer than the function's timeout fails the run with a retryable error",
     {
       config: { timeout: 5000, retry: { maxAttempts: 2, initialDelayMs: 10 } },
       promise:
@@ -958,7 +958,7 @@ describe("the end of a turn", () => {
   )
 
   both(
-    "a failure outside steps starts the handler again, up to the attempts of the policy",
+    "a failure outside steps starts the handler again, as often as the retry policy allows",
     {
       config: { retry: { maxAttempts: 3, initialDelayMs: 100 } },
       promise:
@@ -1003,7 +1003,7 @@ describe("the end of a turn", () => {
   )
 
   only(
-    "recorded steps that a completed handler never asked for are named in a warning",
+    "recorded steps that a completed handler never called are named in a warning",
     () => createFunction({ id: "order", triggers: [] }, async () => 1),
     async ({ engine, fn }) => {
       engine.journal.push({
@@ -1069,7 +1069,7 @@ describe("the handler's logger before anything is recorded", () => {
   }
 
   both(
-    "a line before a step that is tried again in a later turn is written once",
+    "a line before a step that is retried in a later turn is written once",
     {
       promise:
         (probe) =>
@@ -1107,7 +1107,7 @@ describe("the handler's logger before anything is recorded", () => {
 
 describe("signals", () => {
   only(
-    "the handler's signal tells why the turn was given up, before its compensations run",
+    "the handler's signal has the reason why the turn was given up, before the compensations run",
     (probe) =>
       createFunction(
         { id: "order", triggers: [], timeout: 1000, retry: { maxAttempts: 1 } },
@@ -1226,7 +1226,7 @@ describe("nondeterminism", () => {
 
   for (const column of ["data", "metadata"]) {
     both(
-      `an event whose ${column} is damaged pauses the run, which neither fails nor begins`,
+      `an event whose ${column} is damaged pauses the run, which neither fails nor starts`,
       {
         promise:
           (probe) =>
@@ -1251,7 +1251,7 @@ describe("nondeterminism", () => {
   }
 
   only(
-    "the pause names both places when the recorded one is known",
+    "the pause names both places in the code when the recorded place is known",
     () => {
       let calls = 0
       return createFunction({ id: "order", triggers: [] }, async ({ step }) => {
@@ -1274,7 +1274,7 @@ describe("nondeterminism", () => {
 
 describe("logging", () => {
   only(
-    "a recorded step that nobody asks for does not silence the logger",
+    "a recorded step that the handler does not call does not silence the logger",
     (probe) =>
       createFunction({ id: "order", triggers: [] }, async ({ logger, step }) => {
         await step.run("a", probe.code("a", 1))
@@ -1341,7 +1341,7 @@ describe("limits", () => {
 
 describe("memory", () => {
   only(
-    "suspended turns are collected",
+    "suspended turns are garbage-collected",
     () =>
       createFunction({ id: "order", triggers: [] }, async ({ step }) => {
         await step.sleep("nap", "1h")
@@ -1371,7 +1371,7 @@ describe("memory", () => {
 
 describe("step errors", () => {
   both(
-    "used up attempts reject with StepError, which a handler may catch and go on",
+    "a step without attempts left rejects with StepError, which a handler may catch and continue",
     {
       config: { retry: { maxAttempts: 2, initialDelayMs: 10 } },
       promise:

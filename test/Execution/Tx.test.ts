@@ -1,4 +1,4 @@
-/** `step.tx` in a turn: what its body collects travels with the step's result, and is seen once it is stored. */
+/** `step.tx` in a turn: the writes of its body are reported with the result of the step, which resolves once all are stored. */
 import { assert, describe } from "@effect/vitest"
 import * as Effect from "effect/Effect"
 import { expectTypeOf } from "vitest"
@@ -13,7 +13,7 @@ const retry = { maxAttempts: 2, initialDelayMs: 100 }
 
 describe("step.tx", () => {
   both(
-    "reports its writes in the order of the calls, together with what the body returned",
+    "reports its writes in the order of the calls, together with the result of the body",
     {
       promise: () => async (context) => {
         const { value, writes } = await context.step.tx("reserve", async (tx) => {
@@ -76,7 +76,7 @@ describe("step.tx", () => {
   )
 
   both(
-    "reports changes of keys with their conditions, and values as JSON can carry them",
+    "reports changes of keys with their conditions, and values in a form that JSON allows",
     {
       promise: () => async (context) => {
         await context.step.tx("reserve", (tx) => {
@@ -116,7 +116,7 @@ describe("step.tx", () => {
   )
 
   both(
-    "lets the handler continue only when it is stored, and later answers from the journal",
+    "lets the handler continue only when it is stored, and later resolves from the journal",
     {
       promise: (probe) => async (context) => {
         await context.step.tx("reserve", (tx) => {
@@ -158,7 +158,7 @@ describe("step.tx", () => {
   )
 
   both(
-    "that is refused runs again by its policy, with an empty transaction",
+    "that is refused runs again as its retry policy allows, with an empty transaction",
     {
       promise: (probe) => (context) =>
         context.step.tx(
@@ -196,7 +196,7 @@ describe("step.tx", () => {
   )
 
   both(
-    "that is refused to the end fails with the conflict as cause",
+    "that is refused in every attempt fails with the conflict as its cause",
     {
       promise: () => async (context) => {
         try {
@@ -249,7 +249,7 @@ describe("step.tx", () => {
   )
 
   both(
-    "is refused before its body runs where the engine cannot do it",
+    "is refused before its body runs when the engine lacks transactions",
     {
       promise: (probe) => (context) => context.step.tx("reserve", () => probe.enter("reserve")),
       effect: (probe) => () => Step.tx("reserve", () => Effect.sync(() => probe.enter("reserve")))
@@ -339,7 +339,7 @@ describe("step.tx", () => {
         "LIMIT_EXCEEDED",
         ...Array.from({ length: 5 }, () => "VALIDATION_ERROR"),
         "LIMIT_EXCEEDED",
-        // the second change of one key; the first one stands
+        // the second change of a key is refused, and the first one is kept
         "VALIDATION_ERROR",
         "NESTED_STEP"
       ])
@@ -352,7 +352,7 @@ describe("step.tx", () => {
   )
 
   only(
-    "does not take what is added after its body has ended",
+    "refuses writes after its body has ended",
     (probe) =>
       createFunction({ id: "order", triggers: [] }, async ({ step }) => {
         let late: (() => void) | undefined
@@ -374,7 +374,7 @@ describe("step.tx", () => {
   )
 
   only(
-    "has a bound on what it collects",
+    "limits the total size of its writes",
     (probe) =>
       createFunction({ id: "order", triggers: [] }, async ({ step }) => {
         await step.tx(
@@ -399,7 +399,7 @@ describe("step.tx", () => {
   )
 
   only(
-    "has the types of what its body returns",
+    "has the type of the result of its body",
     () =>
       make(
         { id: "order", triggers: [] },

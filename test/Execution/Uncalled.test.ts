@@ -1,4 +1,4 @@
-/** The warning when code no longer calls a recorded step, and when there is none. */
+/** The warning that code no longer calls a recorded step, and when there is no warning. */
 import { assert, describe, it } from "@effect/vitest"
 import * as Effect from "effect/Effect"
 import { type AnyFunction, createFunction, type FunctionHandler, make } from "../../src/Function.ts"
@@ -16,7 +16,7 @@ const before = define(async ({ step }) => {
   await step.run("ship", () => 3)
 })
 
-/** Runs the code of before until the run waits, then the changed one. */
+/** Runs the code of `before` until the run waits, then the changed code. */
 const deploy = (
   title: string,
   after: AnyFunction,
@@ -38,7 +38,7 @@ const deploy = (
     })
   )
 
-describe("a run whose code has changed is reported once, while it waits", () => {
+describe("a run is reported once when its code no longer calls a recorded step", () => {
   deploy(
     "when a step was renamed",
     define(async ({ step }) => {
@@ -85,7 +85,7 @@ describe("a run whose code has changed is reported once, while it waits", () => 
     }
   )
   deploy(
-    "in every turn that it goes on with, only the first time",
+    "in the first of several turns",
     define(async ({ step }) => {
       await step.run("pay", () => 2)
       await step.sleep("one", "1d")
@@ -110,9 +110,9 @@ describe("a run whose code has changed is reported once, while it waits", () => 
   )
 })
 
-describe("nothing is reported for code that calls every recorded step", () => {
+describe("no warning is logged", () => {
   deploy(
-    "and then for more",
+    "for code that calls every recorded step, and then more",
     define(async ({ step }) => {
       await step.run("reserve", () => 1)
       await step.run("charge", () => 2)
@@ -124,7 +124,7 @@ describe("nothing is reported for code that calls every recorded step", () => {
   )
 
   both(
-    "nothing is reported for a race, whose loser stays open",
+    "for a race whose loser stays open",
     {
       promise:
         () =>
@@ -154,7 +154,7 @@ describe("nothing is reported for code that calls every recorded step", () => {
   )
 
   both(
-    "nothing is reported for parallel branches of which one fails fast",
+    "for parallel branches of which one fails fast",
     {
       config: { retry: { maxAttempts: 1 } },
       promise:
@@ -212,7 +212,7 @@ describe("nothing is reported for code that calls every recorded step", () => {
   )
 
   both(
-    "nothing is reported for turns that are retried or rolled back",
+    "for turns that are retried or rolled back",
     {
       config: { retry: { maxAttempts: 2, initialDelayMs: 10 } },
       promise:

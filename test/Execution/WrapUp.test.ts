@@ -6,7 +6,7 @@ import { settle, until } from "./ScriptedEngine.ts"
 
 describe("a turn that wraps up", () => {
   both(
-    "awaits the steps that run, begins no other, and gives the run back",
+    "awaits the running steps, begins no other, and gives the run back",
     {
       promise:
         (probe) =>
@@ -54,7 +54,7 @@ describe("a turn that wraps up", () => {
   )
 
   both(
-    "ends as usual when the handler calls no more steps with code",
+    "ends as usual when the handler calls no more steps that run code",
     {
       promise:
         (probe) =>
@@ -103,7 +103,7 @@ describe("a turn that wraps up", () => {
   )
 
   both(
-    "begins at a step whose outcome only another turn knows; steps beside it finish",
+    "also wraps up at a step whose outcome arrives in another turn, and steps beside it finish",
     {
       promise:
         (probe) =>

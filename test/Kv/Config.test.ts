@@ -1,4 +1,4 @@
-/** Configurations as users have them: the Promise API, in process and over HTTP. */
+/** Configurations as users see them: with the Promise API, in the process and over HTTP. */
 import {
   ConfigClient,
   ConfigNotFoundError,
@@ -44,7 +44,7 @@ describe.each(["in process", "over HTTP"])("configurations %s", (where) => {
     expect(await client.kv().listBuckets()).toEqual([])
   })
 
-  it("two concurrent patches both apply", async () => {
+  it("keep both of two concurrent patches", async () => {
     const config = client.config()
     await config.set("app", {})
 
@@ -56,18 +56,18 @@ describe.each(["in process", "over HTTP"])("configurations %s", (where) => {
   it.each([
     ["an array", () => client.config().set("app", [])],
     ["null", () => client.config().set("app", null as never)],
-    ["a text", () => client.config().patch("app", "text" as never)],
+    ["a string", () => client.config().patch("app", "text" as never)],
     ["a Date", () => client.config().set("app", new Date())],
-    ["what JSON cannot carry", () => client.config().set("app", { big: 1n })],
+    ["data that JSON does not have", () => client.config().set("app", { big: 1n })],
     ["more than 1 MiB", () => client.config().set("app", { text: "x".repeat(2 ** 20) })],
     ["an empty name", () => client.config().set("", {})],
     ["a name that is too long", () => client.config().get("n".repeat(257))]
-  ])("%s is refused with a ValidationError", async (_, call) => {
+  ])("refuse %s with a ValidationError", async (_, call) => {
     await expect(call()).rejects.toBeInstanceOf(ValidationError)
     expect(await client.config().list()).toEqual([])
   })
 
-  it("a watch sees the changes of its configuration, even from before it exists", async () => {
+  it("can be watched, even before they exist", async () => {
     await using watcher = client.config().watch("app")
     await watcher.ready
 
@@ -80,7 +80,7 @@ describe.each(["in process", "over HTTP"])("configurations %s", (where) => {
     expect(seen).toEqual([{ a: 1 }, undefined])
   })
 
-  it("a watch calls back", async () => {
+  it("can be watched with a callback", async () => {
     const onUpdate = vi.fn()
     const watcher = client.config().watch("app", { onUpdate }, { fromRevision: 0 })
     await watcher.ready
@@ -90,7 +90,7 @@ describe.each(["in process", "over HTTP"])("configurations %s", (where) => {
     await watcher.stop()
   })
 
-  it("ConfigClient works by itself", async () => {
+  it("can be used with a ConfigClient of its own", async () => {
     const onError = vi.fn()
     await using config = new ConfigClient({ serverUrl: engine.url, onError })
 

@@ -1,4 +1,4 @@
-/** Keys and configurations as Effect services, in process and over HTTP. */
+/** Keys and configurations as Effect services, in the process and over HTTP. */
 import { assert, describe, it } from "@effect/vitest"
 import { Client, Engine, IronflowConfig, Kv, Store } from "@ironflow/node/effect"
 import * as Effect from "effect/Effect"
@@ -32,8 +32,8 @@ describe.each([
     Effect.gen(function* () {
       const kv = yield* Kv.Kv
       const bucket = kv.bucket("stock")
-      const untold = yield* Effect.flip(bucket.put("a", 1))
-      assert.strictEqual(untold._tag, "BucketNotFoundError")
+      const missing = yield* Effect.flip(bucket.put("a", 1))
+      assert.strictEqual(missing._tag, "BucketNotFoundError")
       assert.deepInclude(yield* kv.createBucket({ name: "stock", history: 2 }), { name: "stock", history: 2 })
       const { revision } = yield* bucket.create("a", { left: 3 })
 
@@ -59,7 +59,7 @@ describe.each([
     }).pipe(Effect.provide(layer))
   )
 
-  it.live("of keys list more of them than there are on a page", () =>
+  it.live("of keys list more keys than fit on a page", () =>
     Effect.gen(function* () {
       const kv = yield* Kv.Kv
       yield* kv.createBucket({ name: "many" })
@@ -69,7 +69,7 @@ describe.each([
         yield* bucket.write(keys.slice(i, i + 100).map((key) => ({ op: "put", key, value: 1 })))
 
       assert.deepStrictEqual(yield* bucket.listKeys(), keys)
-      // on the last page alone
+      // these keys are on the last page only
       assert.deepStrictEqual(yield* bucket.listKeys("key-02*"), keys.slice(2000))
     }).pipe(Effect.provide(layer))
   )
@@ -79,11 +79,11 @@ describe.each([
       const kv = yield* Kv.Kv
       yield* kv.createBucket({ name: "stock" })
       const bucket = kv.bucket("stock")
-      const stands = yield* Queue.unbounded<number>()
+      const opened = yield* Queue.unbounded<number>()
       const watching = yield* bucket
-        .watch({ key: "item.*", onOpen: (revision) => void Queue.offerUnsafe(stands, revision) })
+        .watch({ key: "item.*", onOpen: (revision) => void Queue.offerUnsafe(opened, revision) })
         .pipe(Stream.take(2), Stream.runCollect, Effect.forkChild)
-      assert.strictEqual(yield* Queue.take(stands), 0)
+      assert.strictEqual(yield* Queue.take(opened), 0)
       yield* bucket.put("other", 1)
       yield* bucket.put("item.1", 2)
       yield* bucket.delete("item.1")
@@ -98,7 +98,7 @@ describe.each([
     }).pipe(Effect.provide(layer))
   )
 
-  it.live("of configurations set, patch, list beyond a page, watch and delete", () =>
+  it.live("of configurations set, patch, list several pages, watch and delete", () =>
     Effect.gen(function* () {
       const config = yield* IronflowConfig.Config
       assert.strictEqual((yield* Effect.flip(config.patch("app", { a: 1 })))._tag, "ConfigNotFoundError")

@@ -1,4 +1,4 @@
-/** The key-value store as users have it: the Promise API, in process and over HTTP. */
+/** The key-value store as users see it: with the Promise API, in the process and over HTTP. */
 import {
   BucketExistsError,
   BucketNotFoundError,
@@ -46,7 +46,7 @@ describe.each(["in process", "over HTTP"])("the key-value store %s", (where) => 
     ["bytes", new Uint8Array([0, 255, 128, 10])],
     ["bytes that are text", new TextEncoder().encode("text")],
     ["no bytes", new Uint8Array()]
-  ])("%s comes back as it went in", async (_, value) => {
+  ])("returns %s unchanged", async (_, value) => {
     const bucket = await bucketOf()
 
     const { revision } = await bucket.put("key", value)
@@ -58,7 +58,7 @@ describe.each(["in process", "over HTTP"])("the key-value store %s", (where) => 
     expect(Date.parse(entry.created_at)).not.toBeNaN()
   })
 
-  it("buckets are created with their options, listed, described and deleted", async () => {
+  it("creates buckets with their options, lists, describes and deletes them", async () => {
     const kv = client.kv()
     const config = {
       name: "sessions",
@@ -105,7 +105,7 @@ describe.each(["in process", "over HTTP"])("the key-value store %s", (where) => 
       expect(outcome).toMatchObject({ status: "rejected", reason: { _tag: "BucketNotFoundError" } })
   })
 
-  it("a recreated bucket has no keys of the old one, and no old revision matches", async () => {
+  it("has no keys of an earlier bucket in a recreated one, and no earlier revision matches", async () => {
     const bucket = await bucketOf()
     await bucket.put("a", 1)
     const { revision } = await bucket.put("b", 1)
@@ -119,7 +119,7 @@ describe.each(["in process", "over HTTP"])("the key-value store %s", (where) => 
     await expect(again.update("b", 3, revision)).rejects.toBeInstanceOf(RevisionConflictError)
   })
 
-  it("create and update succeed once, and report what they found", async () => {
+  it("lets create and update succeed once, and otherwise reports the current revision", async () => {
     const bucket = await bucketOf()
 
     const { revision } = await bucket.create("user:1", "first")
@@ -136,7 +136,7 @@ describe.each(["in process", "over HTTP"])("the key-value store %s", (where) => 
     expect((await bucket.get("user:1")).value).toBe("third")
   })
 
-  it("one of many writers of a revision wins", async () => {
+  it("lets one of many writers of a revision succeed", async () => {
     const bucket = await bucketOf()
     const { revision } = await bucket.put("counter", 0)
 
@@ -147,7 +147,7 @@ describe.each(["in process", "over HTTP"])("the key-value store %s", (where) => 
     expect(outcomes.filter(({ status }) => status === "fulfilled")).toHaveLength(1)
   })
 
-  it("a deleted key is gone, can be created again, and keeps its history; a purged one does not", async () => {
+  it("keeps the history of a deleted key, which can be created again, and not that of a purged key", async () => {
     const bucket = await bucketOf({ history: 5 })
     await bucket.put("a", 1)
     await bucket.put("a", 2)
@@ -188,7 +188,7 @@ describe.each(["in process", "over HTTP"])("the key-value store %s", (where) => 
     ["*.1.*", ["order.1.item"]],
     ["user-1", ["user-1"]],
     ["nobody", []]
-  ])("listKeys(%j) finds its keys, in order", async (filter, keys) => {
+  ])("finds the keys of listKeys(%j), in order", async (filter, keys) => {
     const bucket = await bucketOf()
     for (const key of ["user-2", "user-1", "order.2", "order.1.item", "a/b c", "gone"])
       await bucket.put(key, 1)
@@ -211,7 +211,7 @@ describe.each(["in process", "over HTTP"])("the key-value store %s", (where) => 
     "/",
     "a.b.c",
     "watch"
-  ])("the key %j is one like any other", async (key) => {
+  ])("treats the key %j like any other", async (key) => {
     const bucket = await bucketOf()
 
     await bucket.create(key, { key })
@@ -225,7 +225,7 @@ describe.each(["in process", "over HTTP"])("the key-value store %s", (where) => 
     expect(await bucket.listKeys()).toEqual([])
   })
 
-  it("several keys are written together or not at all", async () => {
+  it("writes several keys together or not at all", async () => {
     const bucket = await bucketOf()
     const { revision } = await bucket.put("stock", 5)
     await bucket.put("old", 1)
@@ -256,7 +256,7 @@ describe.each(["in process", "over HTTP"])("the key-value store %s", (where) => 
     ).rejects.toThrow("twice")
   })
 
-  it("too large values and full buckets are refused, and change nothing", async () => {
+  it("refuses too large values and writes to full buckets, and changes nothing", async () => {
     const bucket = await bucketOf({ maxValueSize: 10, maxBytes: 20 })
     await bucket.put("a", "12345678")
 
@@ -278,22 +278,25 @@ describe.each(["in process", "over HTTP"])("the key-value store %s", (where) => 
 
   it.each([
     ["a bucket without a name", () => client.kv().createBucket({} as never)],
-    ["a bucket of a bad name", () => client.kv().createBucket({ name: "no spaces" })],
-    ["a bucket of a reserved name", () => client.kv().createBucket({ name: "$config" })],
+    ["a bucket with an invalid name", () => client.kv().createBucket({ name: "no spaces" })],
+    ["a bucket with a reserved name", () => client.kv().createBucket({ name: "$config" })],
     ["a negative time to live", () => client.kv().createBucket({ name: "b", ttlSeconds: -1 })],
     [
-      "a time to live that is no number",
+      "a time to live that is not a number",
       () => client.kv().createBucket({ name: "b", ttlSeconds: Number.NaN })
     ],
-    ["too long a history", () => client.kv().createBucket({ name: "b", history: 65 })],
-    ["half a revision of history", () => client.kv().createBucket({ name: "b", history: 1.5 })],
-    ["too large values", () => client.kv().createBucket({ name: "b", maxValueSize: 2 ** 21 })],
+    ["a history that is too long", () => client.kv().createBucket({ name: "b", history: 65 })],
+    ["a history that is a fraction", () => client.kv().createBucket({ name: "b", history: 1.5 })],
+    [
+      "a limit for values that is too large",
+      () => client.kv().createBucket({ name: "b", maxValueSize: 2 ** 21 })
+    ],
     ["an empty key", () => client.kv().bucket("orders").put("", 1)],
     ["a key of dots", () => client.kv().bucket("orders").put("..", 1)],
     ["a key with a control character", () => client.kv().bucket("orders").put("a\nb", 1)],
     ["a key that is too long", () => client.kv().bucket("orders").put("k".repeat(1025), 1)],
     [
-      "a key that is no string",
+      "a key that is not a string",
       () =>
         client
           .kv()
@@ -320,7 +323,7 @@ describe.each(["in process", "over HTTP"])("the key-value store %s", (where) => 
     ],
     ["revision 0", () => client.kv().bucket("orders").update("a", 1, 0)],
     [
-      "a revision that is no number",
+      "a revision that is not a number",
       () =>
         client
           .kv()
@@ -337,14 +340,14 @@ describe.each(["in process", "over HTTP"])("the key-value store %s", (where) => 
           .write([{ op: "move", key: "a" } as never])
     ],
     [
-      "a filter that is no string",
+      "a filter that is not a string",
       () =>
         client
           .kv()
           .bucket("orders")
           .listKeys(5 as never)
     ]
-  ])("%s is refused with a ValidationError", async (_, call) => {
+  ])("refuses %s with a ValidationError", async (_, call) => {
     await bucketOf()
 
     await expect(call()).rejects.toBeInstanceOf(ValidationError)
@@ -359,7 +362,7 @@ describe.each(["in process", "over HTTP"])("the key-value store %s", (where) => 
       await using watcher = bucket.watch("user-*")
       await watcher.ready
 
-      // which of them comes first is up to the connections that they go by
+      // their order is not known, because they may use different connections
       const puts = await Promise.all(
         Array.from({ length: 40 }, async (_, value) => ({ value, ...(await bucket.put("user-1", value)) }))
       )
@@ -425,7 +428,7 @@ describe.each(["in process", "over HTTP"])("the key-value store %s", (where) => 
       expect(onClose).toHaveBeenCalledOnce()
     })
 
-    it("a slow watcher sees the latest value of each key", async () => {
+    it("that is slow sees the latest value of each key", async () => {
       const bucket = await bucketOf()
       await using watcher = bucket.watch()
       await watcher.ready
@@ -441,7 +444,7 @@ describe.each(["in process", "over HTTP"])("the key-value store %s", (where) => 
         latest.set(key, Number(String(value).slice(100_000)))
         if (latest.size === 20 && [...latest.values()].every((i) => i === 19)) break
       }
-      // what was put aside for it was dropped in between
+      // earlier values of a key were dropped while the watcher was slow
       expect(seen).toBeLessThan(400)
       expect(latest.size).toBe(20)
     })
@@ -475,7 +478,7 @@ describe.each(["in process", "over HTTP"])("the key-value store %s", (where) => 
     })
   })
 
-  it("a loop of reads does not block the change that it waits for", async () => {
+  it("does not block a change by a loop of reads that waits for it", async () => {
     const bucket = await bucketOf()
     await bucket.put("flag", false)
     let writing: Promise<unknown> | undefined
@@ -489,7 +492,7 @@ describe.each(["in process", "over HTTP"])("the key-value store %s", (where) => 
     await writing
   })
 
-  it("environments do not share buckets", async () => {
+  it("does not share buckets between environments", async () => {
     await bucketOf()
     await using staging =
       where === "in process"
@@ -499,7 +502,7 @@ describe.each(["in process", "over HTTP"])("the key-value store %s", (where) => 
     expect(await staging.kv().listBuckets()).toEqual([])
   })
 
-  it("KVClient and KVBucketHandle work by themselves, and report errors", async () => {
+  it("can be used with KVClient and KVBucketHandle alone, which report errors", async () => {
     const onError = vi.fn()
     await using kv = new KVClient({ serverUrl: engine.url, onError })
     await kv.createBucket({ name: "alone" })

@@ -15,7 +15,7 @@ it("a watch continues at its position when its server comes back, and misses not
 
   await server.stop()
   await server.start()
-  // nothing is repeated by itself: the first try may meet the old connection
+  // a put is not repeated by the client, and the first one may use the old connection
   await expect
     .poll(() =>
       bucket.put("o-1", 2).then(

@@ -1,4 +1,4 @@
-/** Buckets with a schema: what is read is decoded, what is written is encoded, and what does not fit says where. */
+/** Buckets with a schema: values are decoded on read and encoded on write, and an error says where a value does not fit. */
 import {
   createClient,
   createFunction,
@@ -23,7 +23,7 @@ import { afterEach, assert, beforeEach, describe, expectTypeOf, it } from "vites
 import { z } from "zod"
 import { EngineServer } from "../Client/EngineServer.ts"
 
-/** Its dates are texts where they are kept. */
+/** In the store, the dates are texts. */
 const Session = Schema.Struct({ user: Schema.String, at: Schema.DateFromString, visits: Schema.Int })
 const ZodSession = z.object({
   user: z.string(),
@@ -51,7 +51,7 @@ describe.each(["in process", "over HTTP"])("a bucket with a schema %s", (where) 
     await engine.close()
   })
 
-  it("encodes and decodes by an Effect schema", async () => {
+  it("encodes and decodes with an Effect schema", async () => {
     const sessions = client.kv().bucket("sessions", { schema: Session })
     const session = { user: "ada", at, visits: 1 }
 
@@ -81,7 +81,7 @@ describe.each(["in process", "over HTTP"])("a bucket with a schema %s", (where) 
     })
   })
 
-  it("accepts what a Standard Schema accepts, stores that, and returns its output", async () => {
+  it("stores the input of a Standard Schema, and returns its output", async () => {
     const sessions = client.kv().bucket("sessions", { schema: ZodSession })
 
     await sessions.put("ada", { user: "ada", at: at.toISOString() })
@@ -124,16 +124,16 @@ describe.each(["in process", "over HTTP"])("a bucket with a schema %s", (where) 
     const wrong = { user: "ada", at: at.toISOString(), role: "root" }
 
     const calls = [
-      // @ts-expect-error -- "root" is no role
+      // @ts-expect-error -- "root" is not a role
       () => sessions.put("ada", wrong),
-      // @ts-expect-error -- "root" is no role
+      // @ts-expect-error -- "root" is not a role
       () => sessions.create("ada", wrong),
-      // @ts-expect-error -- "root" is no role
+      // @ts-expect-error -- "root" is not a role
       () => sessions.update("ada", wrong, 1),
       () =>
         sessions.write([
           { op: "put", key: "bob", value: { user: "bob", at: at.toISOString() } },
-          // @ts-expect-error -- "root" is no role
+          // @ts-expect-error -- "root" is not a role
           { op: "put", key: "ada", value: wrong }
         ])
     ]
@@ -152,17 +152,17 @@ describe.each(["in process", "over HTTP"])("a bucket with a schema %s", (where) 
   })
 
   it("refuses to write a value that could not be read again", async () => {
-    // as JSON has it, a date is a text
+    // in JSON a date is a text
     const dates = client.kv().bucket("sessions", { schema: z.object({ at: z.date() }) })
 
     const error = await rejected(dates.put("ada", { at }))
 
     assert.instanceOf(error, KeySchemaError)
     assert.match(error.message, /nothing was written: at: .*expected date/)
-    const unkept = await rejected(
+    const notStored = await rejected(
       client.kv().bucket("sessions", { schema: z.unknown() }).put("ada", { of: 1n })
     )
-    assert.instanceOf(unkept, ValidationError)
+    assert.instanceOf(notStored, ValidationError)
   })
 
   it("says where stored data does not fit the schema", async () => {
@@ -180,7 +180,7 @@ describe.each(["in process", "over HTTP"])("a bucket with a schema %s", (where) 
     }
   })
 
-  it("decodes the values of a watch, and ends it at one that does not fit", async () => {
+  it("decodes the values of a watch, and ends the watch at a value that does not fit", async () => {
     const sessions = client.kv().bucket("sessions", { schema: Session })
     await sessions.put("ada", { user: "ada", at, visits: 1 })
     await sessions.delete("ada")
@@ -219,7 +219,7 @@ describe.each(["in process", "over HTTP"])("a bucket with a schema %s", (where) 
   })
 
   it("refuses an invalid schema", () => {
-    // @ts-expect-error -- a text is no schema
+    // @ts-expect-error -- a text is not a schema
     assert.throws(() => client.kv().bucket("sessions", { schema: "Session" }), ValidationError, /schema/)
     // @ts-expect-error -- a misspelled option
     assert.throws(() => client.kv().bucket("sessions", { scheme: Session }), ValidationError, /`schema`/)
@@ -263,7 +263,7 @@ const apis = {
 }
 
 describe.each(["Promise", "Effect"] as const)("step.tx of the %s API with the schema of a bucket", (api) => {
-  it.each(["in process", "over HTTP"])("writes what fits, all or nothing, %s", async (where) => {
+  it.each(["in process", "over HTTP"])("writes values that fit, all or none, %s", async (where) => {
     await using engine = await startEngine({ filename: ":memory:", logger: false, listen: { port: 0 } })
     const { client } = engine
     await client.kv().createBucket({ name: "sessions" })
@@ -304,7 +304,7 @@ describe.each([
   ["in process", inProcess],
   ["over HTTP", overHttp]
 ])("the service of keys %s", (_, layer) => {
-  it("encodes, decodes and fails by the schema of a bucket", () =>
+  it("encodes, decodes and fails according to the schema of a bucket", () =>
     Effect.gen(function* () {
       const kv = yield* Kv.Kv
       yield* kv.createBucket({ name: "sessions" })
@@ -322,12 +322,12 @@ describe.each([
       const first = yield* Fiber.join(watching)
       assert.deepInclude(first, { _tag: "Some" })
 
-      // @ts-expect-error -- half a visit
+      // @ts-expect-error -- a text is not a number of visits
       const refused = yield* Effect.flip(sessions.put("bob", { user: "bob", at, visits: "one" }))
       assert.instanceOf(refused, KeySchemaError)
       assert.strictEqual((yield* Effect.flip(sessions.get("bob")))._tag, "KeyNotFoundError")
       const { revision } = yield* kv.bucket("sessions").put("bob", { user: "bob" })
-      const misfit = yield* Effect.flip(sessions.get("bob"))
-      assert.deepInclude(misfit, { bucket: "sessions", key: "bob", revision })
+      const mismatch = yield* Effect.flip(sessions.get("bob"))
+      assert.deepInclude(mismatch, { bucket: "sessions", key: "bob", revision })
     }).pipe(Effect.provide(layer), Effect.scoped, Effect.runPromise))
 })

@@ -1,4 +1,4 @@
-/** Keys in `step.tx`: both APIs, in the engine's process and in a worker that speaks HTTP. */
+/** Keys in `step.tx`: with both APIs, in the engine's process and in a worker over HTTP. */
 import * as Effect from "effect/Effect"
 import { afterEach, assert, describe, it } from "vitest"
 import { z } from "zod"
@@ -12,7 +12,7 @@ const Stock = z.object({ left: z.number() })
 const triggers = [{ event: "sale.wanted" }]
 const sold = (left: number) => ({ name: "item.sold", data: { left }, entityType: "item" })
 
-/** Takes from the stock what the event asks for; it believes an older revision as often as the event says. */
+/** Sells an item of the stock. The first `mistakes` attempts expect a wrong revision. */
 const apis: Readonly<Record<string, (clientOf: () => IronflowClient) => RunnableFunction>> = {
   Promise: (clientOf) =>
     createFunction({ id: "sell", triggers }, ({ event, step }) =>
@@ -109,7 +109,7 @@ describe.each(Object.keys(apis))("step.tx with keys, written with the %s API", (
 
       assert.strictEqual(run.status, "completed", run.error?.message ?? "")
       const { value, writes } = run.output as { value: number; writes: ReadonlyArray<object> }
-      assert.strictEqual(value, 3, "two conflicts, and then it fits")
+      assert.strictEqual(value, 3, "two attempts conflict, and the third succeeds")
       const stock = await client.kv().bucket("stock").get("pen")
       const receipts = client.kv().bucket("receipts")
       assert.deepStrictEqual(stock.value, { left: 2 })

@@ -1,4 +1,4 @@
-/** Projections with Effect handlers: services come from the worker's layer, and failures become dead letters. */
+/** Projections with Effect handlers: their services come from the layer of the worker, and failures become dead letters. */
 import { assert, describe, it } from "@effect/vitest"
 import * as Context from "effect/Context"
 import * as Deferred from "effect/Deferred"
@@ -42,7 +42,7 @@ const totals = Projection.make({
 })
 
 const Base = Engine.layer.pipe(Layer.provide(Store.layerSqlite({ filename: ":memory:" })))
-const house = (rates: Rates["Service"]) =>
+const setup = (rates: Rates["Service"]) =>
   Worker.layer({ functions: [], projections: [totals], logger: false }).pipe(
     Layer.provide(Layer.succeed(Rates, rates)),
     Layer.provide(WorkerTransport.layerMemory),
@@ -61,45 +61,48 @@ describe("a projection with an Effect handler", () => {
       const { state } = yield* projections.get("totals", { after: position })
 
       assert.deepStrictEqual(state, { total: 6 })
-    }).pipe(Effect.provide(house({ of: () => Effect.succeed(2) })))
+    }).pipe(Effect.provide(setup({ of: () => Effect.succeed(2) })))
   )
 
-  it.effect("is retried with growing delays, and gives up at once data that its schema refuses", () => {
-    let calls = 0
-    const rates: Rates["Service"] = {
-      of: () =>
-        Effect.suspend(() => (++calls < 3 ? Effect.fail(new Error("no rate yet")) : Effect.succeed(1)))
+  it.effect(
+    "retries an event with growing delays, and gives up at once on data that its schema refuses",
+    () => {
+      let calls = 0
+      const rates: Rates["Service"] = {
+        of: () =>
+          Effect.suspend(() => (++calls < 3 ? Effect.fail(new Error("no rate yet")) : Effect.succeed(1)))
+      }
+      return Effect.gen(function* () {
+        const client = yield* Client.Client
+        const projections = yield* Projections.Projections
+        yield* client.emit("order.placed", { amount: "a lot" })
+        const { position = 0 } = yield* client.emit("order.placed", { amount: 5, currency: "EUR" })
+        const failed = (failures: number) =>
+          Effect.gen(function* () {
+            while (true) {
+              const info = yield* projections.status("totals")
+              if (info.failing?.failures === failures) return
+            }
+          })
+
+        yield* failed(1)
+        yield* TestClock.adjust("1 second")
+        yield* failed(2)
+        yield* TestClock.adjust("1999 millis")
+        yield* failed(2)
+        yield* TestClock.adjust("1 millis")
+        const { state } = yield* projections.get("totals", { after: position })
+        const letters = yield* projections.deadLetters("totals")
+
+        assert.deepStrictEqual(state, { total: 5 })
+        assert.deepStrictEqual(
+          letters.map(({ attempts, error }) => [attempts, error.name]),
+          [[1, "SchemaValidationError"]]
+        )
+        assert.strictEqual(calls, 3)
+      }).pipe(Effect.provide(setup(rates)))
     }
-    return Effect.gen(function* () {
-      const client = yield* Client.Client
-      const projections = yield* Projections.Projections
-      yield* client.emit("order.placed", { amount: "a lot" })
-      const { position = 0 } = yield* client.emit("order.placed", { amount: 5, currency: "EUR" })
-      const failed = (failures: number) =>
-        Effect.gen(function* () {
-          while (true) {
-            const info = yield* projections.status("totals")
-            if (info.failing?.failures === failures) return
-          }
-        })
-
-      yield* failed(1)
-      yield* TestClock.adjust("1 second")
-      yield* failed(2)
-      yield* TestClock.adjust("1999 millis")
-      yield* failed(2)
-      yield* TestClock.adjust("1 millis")
-      const { state } = yield* projections.get("totals", { after: position })
-      const letters = yield* projections.deadLetters("totals")
-
-      assert.deepStrictEqual(state, { total: 5 })
-      assert.deepStrictEqual(
-        letters.map(({ attempts, error }) => [attempts, error.name]),
-        [[1, "SchemaValidationError"]]
-      )
-      assert.strictEqual(calls, 3)
-    }).pipe(Effect.provide(house(rates)))
-  })
+  )
 
   it.effect("is followed as a stream, whose consumer gets the newest state however slow it is", () =>
     Effect.gen(function* () {
@@ -125,7 +128,7 @@ describe("a projection with an Effect handler", () => {
       yield* emit(1)
       yield* Deferred.await(started)
       for (let i = 0; i < 10; i++) yield* emit(1)
-      // what has been said over the connection in this process is heard in later turns
+      // messages over the connection in this process arrive in later turns of the event loop
       for (let i = 0; i < 20; i++) yield* Effect.promise(() => new Promise(setImmediate))
       yield* TestClock.adjust("1 hour")
       yield* TestClock.adjust("1 hour")
@@ -134,18 +137,18 @@ describe("a projection with an Effect handler", () => {
         (yield* Fiber.join(seen)).map(({ state }) => state.total),
         [1, 11]
       )
-    }).pipe(Effect.provide(house({ of: () => Effect.succeed(1) })))
+    }).pipe(Effect.provide(setup({ of: () => Effect.succeed(1) })))
   )
 
-  it.effect("an unknown projection is a typed failure", () =>
+  it.effect("is a typed failure to read when it does not exist", () =>
     Effect.gen(function* () {
       const projections = yield* Projections.Projections
 
       const error = yield* Effect.flip(projections.get("nope"))
-      const unfollowed = yield* Effect.flip(Stream.runDrain(projections.subscribe("nope")))
+      const missingError = yield* Effect.flip(Stream.runDrain(projections.subscribe("nope")))
 
       assert.instanceOf(error, Errors.ProjectionNotFoundError)
-      assert.instanceOf(unfollowed, Errors.ProjectionNotFoundError)
-    }).pipe(Effect.provide(house({ of: () => Effect.succeed(1) })))
+      assert.instanceOf(missingError, Errors.ProjectionNotFoundError)
+    }).pipe(Effect.provide(setup({ of: () => Effect.succeed(1) })))
   )
 })

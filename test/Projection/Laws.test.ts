@@ -1,4 +1,4 @@
-/** The law of managed projections: the state is the fold of the events, whatever is in between. The seed is printed. */
+/** The law of managed projections: the state is the fold of the events, whatever happens in between. The seed is printed. */
 import { mkdtempSync, rmSync } from "node:fs"
 import { tmpdir } from "node:os"
 import { join } from "node:path"
@@ -12,7 +12,7 @@ interface State {
   readonly count: number
   readonly digest: number
 }
-/** It matters in which order, and that none is missing or twice. */
+/** The result depends on the order of the events, and on each being there once. */
 const fold = ({ count, digest }: State, amount: number): State => ({
   count: count + 1,
   digest: (digest * 31 + amount) % 1_000_003
@@ -20,7 +20,7 @@ const fold = ({ count, digest }: State, amount: number): State => ({
 
 describe("a managed projection", () => {
   it.for(seeds(2, 30))(
-    "is the fold of its events over restarts and rebuilds, seed %i",
+    "has the fold of its events as its state, over restarts and rebuilds, seed %i",
     { timeout: 60_000 },
     async (seed) => {
       const dice = makeDice(seed)

@@ -1,4 +1,4 @@
-/** A worker whose messages to or from the engine are lost. */
+/** A worker whose requests to the engine, or answers from it, are lost. */
 import http from "node:http"
 import type { AddressInfo } from "node:net"
 import { afterEach, assert, it, vi } from "vitest"
@@ -16,7 +16,7 @@ afterEach(async () => {
   for (const cleanup of cleanups.splice(0).toReversed()) await cleanup()
 })
 
-/** Hands on every request, but those that are lost; answers that are lost are cut off once the engine has given them. */
+/** A proxy that drops some requests, and cuts off some answers after the engine has given them. */
 const startProxy = async (
   target: string,
   isLost: (path: string) => boolean,
@@ -52,8 +52,8 @@ const startProxy = async (
   return { url: `http://127.0.0.1:${(proxy.address() as AddressInfo).port}` }
 }
 
-/** A worker for the engine behind the URL, which has been started. */
-const hire = (serverUrl: string, projection: IronflowProjection<any, any>) => {
+/** Starts a worker for the engine at the URL. */
+const startWorker = (serverUrl: string, projection: IronflowProjection<any, any>) => {
   const worker = createWorker({
     functions: [],
     projections: [projection],
@@ -90,7 +90,7 @@ it("a save whose answer is lost is stored once, and not counted as refused", asy
       return { total: state.total + event.data.amount }
     }
   })
-  const worker = hire(proxy.url, totals)
+  const worker = startWorker(proxy.url, totals)
   await worker.ready()
 
   const { projections } = engine.client
@@ -109,7 +109,7 @@ it("a save whose answer is lost is stored once, and not counted as refused", asy
     letters.map(({ attempts, event }) => [(event.data as { amount: number }).amount, attempts]),
     [[13, 1]]
   )
-  // the claim was never lost
+  // the worker has never lost its claim
   assert.strictEqual(status.generation, 1)
 })
 
@@ -128,14 +128,14 @@ it("a worker is not ready before the engine has its projections", async () => {
     initialState: () => 0,
     handler: (count) => count + 1
   })
-  const worker = hire(proxy.url, counts)
+  const worker = startWorker(proxy.url, counts)
   await worker.ready()
 
   assert.isAtLeast(lost, 3)
   assert.strictEqual((await engine.client.projections.status("counts")).mode, "managed")
 })
 
-it("a worker that is stopped before the engine has its projections was never ready", async () => {
+it("ready() rejects when a worker is stopped before the engine has its projections", async () => {
   const engine = await startEngine({ filename: ":memory:", logger: false, listen: { port: 0 } })
   cleanups.push(() => engine.close())
   let lost = 0
@@ -145,7 +145,7 @@ it("a worker that is stopped before the engine has its projections was never rea
     (path) => path.endsWith("/owner/claim") && lost++ >= 0
   )
   const mails = createProjection({ name: "mails", events: ["order.placed"], handler: async () => undefined })
-  const worker = hire(proxy.url, mails)
+  const worker = startWorker(proxy.url, mails)
   await vi.waitFor(() => assert.isAtLeast(lost, 1))
   await worker.stop()
 
@@ -156,7 +156,7 @@ it("a worker that is stopped before the engine has its projections was never rea
   assert.propertyVal(error, "code", "WORKER_STOPPED")
 })
 
-/** Answers in place of the engine, over HTTP, for as long as there is a page. */
+/** A proxy over HTTP that answers with `page` instead of the engine, while there is one. */
 const startGateway = async (target: string) => {
   const it = {
     page: undefined as { readonly status: number; readonly body: string } | undefined,
@@ -191,13 +191,13 @@ const startGateway = async (target: string) => {
 }
 
 it.each([400, 401, 403, 404, 405, 409, 413])(
-  "a projection waits while a gateway answers a page with %i in place of the engine, and goes on after it",
+  "a projection waits while a gateway answers a page with %i in place of the engine, and continues afterwards",
   async (status) => {
     const engine = await startEngine({ filename: ":memory:", logger: false, listen: { port: 0 } })
     cleanups.push(() => engine.close())
     const { hangUp, it } = await startGateway(engine.url!)
-    const said: Array<string> = []
-    const say = (text: string) => void said.push(text)
+    const logged: Array<string> = []
+    const collect = (text: string) => void logged.push(text)
     const seen: Array<number> = []
     const worker = createWorker({
       functions: [],
@@ -209,7 +209,7 @@ it.each([400, 401, 403, 404, 405, 409, 413])(
         })
       ],
       serverUrl: it.url,
-      logger: { debug: () => undefined, info: say, warn: say, error: say }
+      logger: { debug: () => undefined, info: collect, warn: collect, error: collect }
     })
     const working = worker.start()
     cleanups.push(async () => {
@@ -221,14 +221,14 @@ it.each([400, 401, 403, 404, 405, 409, 413])(
 
     it.page = { status, body: "<html>no</html>" }
     hangUp()
-    // an event whose ack met the page comes again; and the worker asks at the same place: it may be the one that got the first pages
-    await vi.waitFor(() => assert.match(said.join("\n"), /Projection "totals".* waits/), 40_000)
+    // the first pages may be answers to acks: those events are delivered again, and the worker soon asks for more and gets a page
+    await vi.waitFor(() => assert.match(logged.join("\n"), /Projection "totals".* waits/), 40_000)
     it.page = undefined
     await engine.client.emit("order.placed", { n: 2 })
     await vi.waitFor(() => assert.deepStrictEqual([...new Set(seen)], [1, 2]), 10_000)
-    const ofIt = said.filter((text) => text.startsWith('Projection "totals"'))
-    await vi.waitFor(() => assert.match(said.join("\n"), /Projection "totals" goes on/), 10_000)
-    assert.strictEqual(ofIt.filter((text) => text.includes("waits")).length, 1)
-    assert.notMatch(said.join("\n"), /does not run/)
+    const aboutTotals = logged.filter((text) => text.startsWith('Projection "totals"'))
+    await vi.waitFor(() => assert.match(logged.join("\n"), /Projection "totals" goes on/), 10_000)
+    assert.strictEqual(aboutTotals.filter((text) => text.includes("waits")).length, 1)
+    assert.notMatch(logged.join("\n"), /does not run/)
   }
 )

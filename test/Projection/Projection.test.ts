@@ -1,4 +1,4 @@
-/** Definitions of projections: what is filled in, and what is refused. */
+/** Definitions of projections: which values are defaults, and what is refused. */
 import { assert, describe, expectTypeOf, it } from "vitest"
 import { createProjection, createWorker, type IronflowProjection, ValidationError } from "@ironflow/node"
 import { Event, Projection } from "@ironflow/node/effect"
@@ -9,7 +9,7 @@ import * as Schema from "effect/Schema"
 const handler = (state: unknown) => state
 
 describe("createProjection", () => {
-  it("fills in mode, retries and batch size", () => {
+  it("has defaults for mode, retries and batch size", () => {
     const managed = createProjection({
       name: "totals",
       events: ["order.*"],
@@ -43,24 +43,30 @@ describe("createProjection", () => {
     ["a name that is too long", { name: "x".repeat(257), events: ["a"], handler }],
     ["no events", { name: "totals", handler }],
     ["an empty list of events", { name: "totals", events: [], handler }],
-    ["an event that is no text", { name: "totals", events: [1], handler }],
+    ["an event that is not a string", { name: "totals", events: [1], handler }],
     ["a bad pattern", { name: "totals", events: ["order.>.x"], handler }],
     ["no handler", { name: "totals", events: ["a"] }],
     ["an unknown mode", { name: "totals", events: ["a"], handler, mode: "magic" }],
-    ["a first state that is no function", { name: "totals", events: ["a"], handler, initialState: {} }],
+    [
+      "an `initialState` that is not a function",
+      { name: "totals", events: ["a"], handler, initialState: {} }
+    ],
     ["negative retries", { name: "totals", events: ["a"], handler, maxRetries: -1 }],
     ["an empty batch", { name: "totals", events: ["a"], handler, batchSize: 0 }],
     ["a batch that is too large", { name: "totals", events: ["a"], handler, batchSize: 1001 }],
-    ["partitions without a state", { name: "totals", events: ["a"], handler, partitionKey: "data.x" }],
     [
-      "a partition that is no path",
+      "partitions without an initial state",
+      { name: "totals", events: ["a"], handler, partitionKey: "data.x" }
+    ],
+    [
+      "an invalid `partitionKey`",
       { name: "totals", events: ["a"], handler, initialState: () => 0, partitionKey: "a b" }
     ]
   ])("refuses %s", ([, config]) => {
     assert.throws(() => createProjection(config as never), ValidationError)
   })
 
-  it("refuses two projections of one name in one worker, and anything else", () => {
+  it("refuses two projections of one name in one worker, and values that are not projections", () => {
     const totals = createProjection({
       name: "totals",
       events: ["order.*"],
@@ -84,7 +90,7 @@ describe("Projection.make", () => {
   >()("Mailer") {}
   const OrderPlaced = Event.define("order.placed", { data: Schema.Struct({ email: Schema.String }) })
 
-  it("keeps failures and requirements in the type, and takes names from definitions", () => {
+  it("keeps failures and requirements in the type, and takes event names from definitions", () => {
     const mails = Projection.make({
       name: "mails",
       events: [OrderPlaced],
@@ -98,7 +104,7 @@ describe("Projection.make", () => {
     expectTypeOf<Projection.ProjectionRequirements<typeof mails>>().toEqualTypeOf<Mailer>()
   })
 
-  it("takes a plain reducer", () => {
+  it("accepts a plain reducer", () => {
     const totals = Projection.make({
       name: "totals",
       events: [OrderPlaced],

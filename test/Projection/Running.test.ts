@@ -29,11 +29,11 @@ const totals = createProjection({
       : { total: state.total - event.data.amount, count: state.count - 1 }
 })
 
-interface House {
+interface Setup {
   readonly client: IronflowClient
-  /** The client in the engine's process, for what has to be there and takes long over HTTP. */
-  readonly inside: IronflowClient
-  readonly hire: (
+  /** The client in the engine's process, for preparations that take long over HTTP. */
+  readonly embedded: IronflowClient
+  readonly startWorker: (
     projections: ReadonlyArray<RunnableProjection>,
     more?: Partial<WorkerConfig>
   ) => Promise<Worker>
@@ -44,7 +44,7 @@ afterEach(async () => {
   for (const cleanup of cleanups.splice(0).toReversed()) await cleanup()
 })
 
-const open = async (transport: "memory" | "http"): Promise<House> => {
+const open = async (transport: "memory" | "http"): Promise<Setup> => {
   const engine = await startEngine({
     filename: ":memory:",
     logger: false,
@@ -55,8 +55,8 @@ const open = async (transport: "memory" | "http"): Promise<House> => {
   if (engine.url !== undefined) cleanups.push(() => client.close())
   return {
     client,
-    inside: engine.client,
-    hire: async (projections, more = {}) => {
+    embedded: engine.client,
+    startWorker: async (projections, more = {}) => {
       const config = { functions: [], projections, logger: createNoopLogger(), ...more }
       const worker =
         engine.url === undefined
@@ -89,10 +89,10 @@ describe.for(["memory", "http"] as const)("projections over %s", (transport) => 
     return position
   }
 
-  it("fold events into a state, and reads wait for one's own writes", async () => {
-    const { client, hire } = await open(transport)
+  it("fold events into a state, and reads can wait for an earlier write", async () => {
+    const { client, startWorker } = await open(transport)
     await emitAll(client, 1, 2)
-    await hire([totals])
+    await startWorker([totals])
 
     const { position } = await client.emit("order.cancelled", { amount: 1 })
     const result = await client.projections.get("order-totals", { after: position })
@@ -108,8 +108,8 @@ describe.for(["memory", "http"] as const)("projections over %s", (transport) => 
     expect((await client.projections.list()).map(({ name }) => name)).toEqual(["order-totals"])
   })
 
-  it("get the events of entity streams with their entity, and reads wait for what was appended", async () => {
-    const { client, hire } = await open(transport)
+  it("receive the events of entity streams with their entity, and reads can wait for an append", async () => {
+    const { client, startWorker } = await open(transport)
     const seen: Array<unknown> = []
     const balances = createProjection({
       name: "balances",
@@ -126,7 +126,7 @@ describe.for(["memory", "http"] as const)("projections over %s", (transport) => 
       events: ["account.*"],
       handler: ({ entity, name }) => void seen.push([name, entity])
     })
-    await hire([balances, audit])
+    await startWorker([balances, audit])
 
     let position: number | undefined
     for (const amount of [5, 7, -2]) {
@@ -154,14 +154,14 @@ describe.for(["memory", "http"] as const)("projections over %s", (transport) => 
     ])
   })
 
-  it("save many states and dead letters in parts when they are far behind", async () => {
-    const { client, hire, inside } = await open(transport)
+  it("save many states and dead letters in several parts when they are far behind", async () => {
+    const { client, startWorker, embedded } = await open(transport)
     const count = 3000
-    // few partitions first, so that the batches grow; then one for each event, and one dead letter in two events
+    // few partitions at first, so that the batches grow; then a partition for each event, and a dead letter for every other event
     await Promise.all(
-      Array.from({ length: count }, (_, i) => inside.emit("many", { key: i < 1000 ? "same" : `p-${i}`, i }))
+      Array.from({ length: count }, (_, i) => embedded.emit("many", { key: i < 1000 ? "same" : `p-${i}`, i }))
     )
-    await hire([
+    await startWorker([
       createProjection({
         name: "many",
         events: ["many"],
@@ -188,8 +188,8 @@ describe.for(["memory", "http"] as const)("projections over %s", (transport) => 
   })
 
   it("let other work run while they fold many events", async () => {
-    const { client, hire, inside } = await open(transport)
-    await Promise.all(Array.from({ length: 500 }, (_, i) => inside.emit("tick", { i })))
+    const { client, startWorker, embedded } = await open(transport)
+    await Promise.all(Array.from({ length: 500 }, (_, i) => embedded.emit("tick", { i })))
     let turns = 0
     const turnsAt: Array<number> = []
     const ticking = setInterval(() => turns++, 0)
@@ -206,17 +206,17 @@ describe.for(["memory", "http"] as const)("projections over %s", (transport) => 
       }
     })
 
-    await hire([slow])
+    await startWorker([slow])
     const { state } = await client.projections.get("slow", { after: 500 })
 
     assert.strictEqual(state, 500)
-    // all of them are one batch, which takes a quarter of a second
+    // the events are one batch, which takes a quarter of a second
     assert.isAtLeast(turnsAt.at(-1)! - turnsAt[0]!, 20)
   })
 
   it("show the old state while they are rebuilt, and wait with `after`", async () => {
-    const { client, hire } = await open(transport)
-    const worker = await hire([totals])
+    const { client, startWorker } = await open(transport)
+    const worker = await startWorker([totals])
     const after = await emitAll(client, 1, 2, 3)
     await client.projections.waitForCatchup("order-totals", { after })
     await worker.drain()
@@ -224,8 +224,10 @@ describe.for(["memory", "http"] as const)("projections over %s", (transport) => 
     const rebuilding = await client.projections.rebuild("order-totals")
     const meanwhile = await client.projections.get("order-totals")
     const waiting = client.projections.get("order-totals", { after })
-    // what ran it has left, so another one may
-    await hire([{ ...totals, config: { ...totals.config, handler: () => ({ total: -1, count: -1 }) } }])
+    // the worker of the projection has left, so another one may run it
+    await startWorker([
+      { ...totals, config: { ...totals.config, handler: () => ({ total: -1, count: -1 }) } }
+    ])
     const rebuilt = await waiting
 
     assert.strictEqual(rebuilding.status, "rebuilding")
@@ -235,7 +237,7 @@ describe.for(["memory", "http"] as const)("projections over %s", (transport) => 
   })
 
   it("keep a state for each partition, by path or function", async () => {
-    const { client, hire } = await open(transport)
+    const { client, startWorker } = await open(transport)
     const byPath = createProjection({
       name: "by-path",
       events: ["order.placed"],
@@ -251,7 +253,7 @@ describe.for(["memory", "http"] as const)("projections over %s", (transport) => 
       handler: (count) => count + 1,
       partitionKey: (event) => (event.data.amount > 2 ? "large" : "small")
     })
-    await hire([byPath, byFunction])
+    await startWorker([byPath, byFunction])
 
     const after = await emitAll(client, 1, 2, 3, 4, 5)
     const stateOf = async (name: string, partition: string) =>
@@ -266,10 +268,10 @@ describe.for(["memory", "http"] as const)("projections over %s", (transport) => 
     assert.deepStrictEqual(await stateOf("by-path", "nobody"), {})
   })
 
-  it("call external handlers in order, with what they need to know", async () => {
-    const { client, hire } = await open(transport)
+  it("call external handlers in order, with the facts about the event", async () => {
+    const { client, startWorker } = await open(transport)
     const seen: Array<unknown> = []
-    await hire([
+    await startWorker([
       createProjection({
         name: "mails",
         events: ["order.*"],
@@ -294,13 +296,13 @@ describe.for(["memory", "http"] as const)("projections over %s", (transport) => 
     ])
   })
 
-  it("get events in the latest version", async () => {
-    const { client, hire } = await open(transport)
+  it("receive events in the latest version", async () => {
+    const { client, startWorker } = await open(transport)
     const eventDefinitions = createEventDefinitionRegistry()
     eventDefinitions.register(
       defineEvent({ name: "order.placed", version: 2, upcast: (data: any) => ({ amount: data.cents / 100 }) })
     )
-    await hire([totals], { eventDefinitions })
+    await startWorker([totals], { eventDefinitions })
 
     await client.emit("order.placed", { cents: 150 })
     const { position } = await client.emit("order.placed", { amount: 2 }, { version: 2 })
@@ -311,11 +313,11 @@ describe.for(["memory", "http"] as const)("projections over %s", (transport) => 
     })
   })
 
-  it("give an event up, continue after it, and retry it on request", async () => {
-    const { client, hire } = await open(transport)
+  it("give up on an event that fails, continue after it, and retry it on request", async () => {
+    const { client, startWorker } = await open(transport)
     let isDown = true
     const seen: Array<number> = []
-    await hire([
+    await startWorker([
       createProjection({
         name: "mails",
         events: ["order.placed"],
@@ -352,9 +354,9 @@ describe.for(["memory", "http"] as const)("projections over %s", (transport) => 
   })
 
   it("retry an event as often as configured", async () => {
-    const { client, hire } = await open(transport)
+    const { client, startWorker } = await open(transport)
     const attempts: Array<number> = []
-    await hire([
+    await startWorker([
       createProjection({
         name: "mails",
         events: ["order.placed"],
@@ -379,8 +381,8 @@ describe.for(["memory", "http"] as const)("projections over %s", (transport) => 
     assert.strictEqual((await client.projections.deadLetters("mails"))[0]?.attempts, 2)
   })
 
-  it("skip events that cannot be folded, with the reason", async () => {
-    const { client, hire } = await open(transport)
+  it("skip events that cannot be folded, and keep the reason", async () => {
+    const { client, startWorker } = await open(transport)
     const cyclic: any = {}
     cyclic.self = cyclic
     const bad: ReadonlyArray<unknown> = [
@@ -390,7 +392,7 @@ describe.for(["memory", "http"] as const)("projections over %s", (transport) => 
       cyclic,
       { text: "x".repeat(4 * 1024 * 1024) }
     ]
-    await hire([
+    await startWorker([
       createProjection({
         name: "fragile",
         events: ["order.placed"],
@@ -399,7 +401,7 @@ describe.for(["memory", "http"] as const)("projections over %s", (transport) => 
         handler: (state, event) => {
           const { amount } = event.data
           if (amount >= bad.length) return { good: state.good + 1 }
-          // what a handler does before it fails must not count
+          // a change that a handler makes before it fails must not count
           state.good = -1
           return bad[amount]
         }
@@ -418,8 +420,8 @@ describe.for(["memory", "http"] as const)("projections over %s", (transport) => 
     assert.match(letters[1]?.error.message ?? "", /returned a promise/)
   })
 
-  it("get states as JSON returns them, at any batch size", async () => {
-    const { client, hire } = await open(transport)
+  it("pass states to handlers as JSON returns them, at any batch size", async () => {
+    const { client, startWorker } = await open(transport)
     const types = (name: string, batchSize: number) =>
       createProjection({
         name,
@@ -431,7 +433,7 @@ describe.for(["memory", "http"] as const)("projections over %s", (transport) => 
           types: [...state.types, typeof state.at]
         })
       })
-    await hire([types("one", 1), types("many", 100)])
+    await startWorker([types("one", 1), types("many", 100)])
 
     const after = await emitAll(client, 1, 2, 3)
     const one = await client.projections.get("one", { after })
@@ -442,7 +444,7 @@ describe.for(["memory", "http"] as const)("projections over %s", (transport) => 
   })
 
   it("affect neither other projections nor functions when they cannot run", async () => {
-    const { client, hire } = await open(transport)
+    const { client, startWorker } = await open(transport)
     const broken = createProjection({
       name: "broken",
       events: ["order.placed"],
@@ -451,7 +453,7 @@ describe.for(["memory", "http"] as const)("projections over %s", (transport) => 
       },
       handler: (state: number) => state
     })
-    const hopeless = createProjection({
+    const alwaysFails = createProjection({
       name: "hopeless",
       events: ["order.placed"],
       handler: () => {
@@ -459,7 +461,7 @@ describe.for(["memory", "http"] as const)("projections over %s", (transport) => 
       }
     })
     const ship = createFunction({ id: "ship", triggers: [{ event: "order.placed" }] }, async () => "shipped")
-    await hire([broken, hopeless, totals], { functions: [ship] } as Partial<WorkerConfig>)
+    await startWorker([broken, alwaysFails, totals], { functions: [ship] } as Partial<WorkerConfig>)
 
     const { position, runIds } = await client.emit("order.placed", { amount: 1 })
 
@@ -474,8 +476,8 @@ describe.for(["memory", "http"] as const)("projections over %s", (transport) => 
   })
 
   it("keep their position while they are paused, and say who paused them", async () => {
-    const { client, hire } = await open(transport)
-    await hire([totals])
+    const { client, startWorker } = await open(transport)
+    await startWorker([totals])
     await client.projections.waitForCatchup("order-totals", { after: await emitAll(client, 1) })
 
     const paused = await client.projections.pause("order-totals", { by: "ada", reason: "deploy" })
@@ -492,9 +494,9 @@ describe.for(["memory", "http"] as const)("projections over %s", (transport) => 
     assert.deepStrictEqual(state, { total: 3, count: 2 })
   })
 
-  it("are rebuilt from the log while events come in", async () => {
-    const { client, hire } = await open(transport)
-    await hire([totals])
+  it("are rebuilt from the log while new events arrive", async () => {
+    const { client, startWorker } = await open(transport)
+    await startWorker([totals])
     await client.projections.waitForCatchup("order-totals", { after: await emitAll(client, 1, 2, 3) })
 
     const [info] = await Promise.all([client.projections.rebuild("order-totals"), emitAll(client, 4, 5)])
@@ -506,10 +508,10 @@ describe.for(["memory", "http"] as const)("projections over %s", (transport) => 
   })
 
   it("belong to one of two workers, and move to the other when it leaves", async () => {
-    const { client, hire } = await open(transport)
-    const first = await hire([totals], { workerId: "first" })
+    const { client, startWorker } = await open(transport)
+    const first = await startWorker([totals], { workerId: "first" })
     await client.projections.waitForCatchup("order-totals", { after: await emitAll(client, 1) })
-    await hire([totals], { workerId: "second" })
+    await startWorker([totals], { workerId: "second" })
     const before = await client.projections.status("order-totals")
     await first.drain()
 
@@ -523,8 +525,8 @@ describe.for(["memory", "http"] as const)("projections over %s", (transport) => 
   })
 
   it("save in parts when one save would be too large", { timeout: 20_000 }, async () => {
-    const { client, hire } = await open(transport)
-    await hire([
+    const { client, startWorker } = await open(transport)
+    await startWorker([
       createProjection({
         name: "documents",
         events: ["order.placed"],
@@ -543,9 +545,9 @@ describe.for(["memory", "http"] as const)("projections over %s", (transport) => 
     }
   })
 
-  it("are reported as missing when nobody has them, and invalid calls are refused", async () => {
-    const { client, hire } = await open(transport)
-    await hire([totals])
+  it("are reported as missing when no worker has registered them, and invalid calls are refused", async () => {
+    const { client, startWorker } = await open(transport)
+    await startWorker([totals])
     const { projections } = client
 
     assert.instanceOf(await rejection(projections.get("nope")), ProjectionNotFoundError)

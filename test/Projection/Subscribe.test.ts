@@ -51,7 +51,7 @@ const open = async (transport: "memory" | "http", filename = ":memory:", port = 
   return { engine, client }
 }
 
-/** Emits, and waits until the projections have it. */
+/** Emits an event, and waits until the projections have it. */
 const place = async ({ client }: IronflowEngine, amount: number, customer = "ada"): Promise<number> => {
   const { position = 0 } = await client.emit("order.placed", { amount, customer })
   for (const name of ["totals", "spending"])
@@ -141,7 +141,7 @@ describe.for(["memory", "http"] as const)("a subscription to a projection over %
     await place(engine, 1, "c-0")
     await vi.waitFor(() => assert.isTrue(seen.has("c-0")))
 
-    // more partitions than wait in memory, each changed many times
+    // more partitions than are buffered, each changed many times
     for (let round = 0; round < 10; round++) {
       await Promise.all(
         Array.from({ length: 150 }, (_, i) =>
@@ -221,7 +221,7 @@ describe.for(["memory", "http"] as const)("a subscription to a projection over %
   })
 })
 
-it("a subscription delivers changes from while its server was away", async () => {
+it("a subscription delivers changes that were made while its server was away", async () => {
   const folder = mkdtempSync(join(tmpdir(), "ironflow-"))
   cleanups.push(() => rmSync(folder, { recursive: true, force: true }))
   const filename = join(folder, "ironflow.db")

@@ -12,7 +12,7 @@ import { WorkerTransport } from "../../src/Protocol/Worker.ts"
 
 const notScripted = (name: string) => () => Effect.die(new Error(`${name} is not scripted`))
 
-/** An engine that answers with what the test says. */
+/** An engine whose answers the test gives. */
 const engineAnswering = (answers: Partial<ClientApi<EffectKind>>) => {
   const closers = new Set<() => Promise<void>>()
   const environments: Array<string> = []
@@ -22,9 +22,9 @@ const engineAnswering = (answers: Partial<ClientApi<EffectKind>>) => {
       environment: "default",
       client: (environment) => {
         environments.push(environment)
-        // every method is there: the scripted ones, and for the rest one that says it is not
+        // every method exists: those without a script fail with that message
         const client = Context.make(Client, { ...rest, ...answers } as ClientApi<EffectKind>)
-        // no test asks for the services of other areas
+        // no test uses the services of other areas
         return Layer.succeedContext(client as Context.Context<ClientServices>)
       },
       wire: () => {
@@ -50,7 +50,7 @@ const rejection = async (promise: Promise<unknown>): Promise<any> => {
 }
 
 describe("IronflowClient", () => {
-  it("has every method of the service, and passes arguments and results through", async () => {
+  it("has every method of the service, and passes on arguments and results", async () => {
     const { handle } = engineAnswering({
       emit: (name, data, options) =>
         Effect.succeed({ eventId: JSON.stringify([name, data, options]), runIds: ["run-1"] })
@@ -67,7 +67,7 @@ describe("IronflowClient", () => {
     expectTypeOf(client.health).returns.toEqualTypeOf<Promise<string>>()
   })
 
-  it("rejects with the very error that the service failed with, its stack followed by the caller's", async () => {
+  it("rejects with the same error object as the service, its stack followed by that of the caller", async () => {
     const error = new RunNotFoundError("run-1")
     const { handle } = engineAnswering({ getRun: () => Effect.fail(error) })
     await using client = createClient({ engine: handle })
@@ -82,7 +82,7 @@ describe("IronflowClient", () => {
     assert.notInclude(caller, "Promisify")
   })
 
-  it("keeps an error as it is when it is frozen", async () => {
+  it("leaves a frozen error unchanged", async () => {
     const error = Object.freeze(new RunNotFoundError("run-1"))
     const { handle } = engineAnswering({ getRun: () => Effect.fail(error) })
     await using client = createClient({ engine: handle })
@@ -90,7 +90,7 @@ describe("IronflowClient", () => {
     assert.strictEqual(await rejection(client.getRun("run-1")), error)
   })
 
-  it("rejects with a defect of the service as it was thrown", async () => {
+  it("rejects with a defect of the service unchanged", async () => {
     const bug = new TypeError("undefined is not a run")
     const { handle } = engineAnswering({
       getRun: () =>
@@ -103,7 +103,7 @@ describe("IronflowClient", () => {
     assert.strictEqual(await rejection(client.getRun("run-1")), bug)
   })
 
-  it("an aborted signal interrupts the call, which rejects with the signal's reason", async () => {
+  it("interrupts a call when its signal aborts, and rejects with the reason of the signal", async () => {
     let interrupted = false
     const { handle } = engineAnswering({
       waitForRun: () => Effect.onInterrupt(Effect.never, () => Effect.sync(() => (interrupted = true)))
@@ -120,7 +120,7 @@ describe("IronflowClient", () => {
     assert.strictEqual(await rejection(client.waitForRun("run-1", { signal: controller.signal })), reason)
   })
 
-  it("closing rejects the calls in flight and all later ones with code CLOSED", async () => {
+  it("rejects calls in flight and later ones with code CLOSED when it is closed", async () => {
     const { handle, closers } = engineAnswering({
       waitForRun: () => Effect.never,
       health: () => Effect.succeed("ok")
@@ -148,7 +148,7 @@ describe("IronflowClient", () => {
     assert.strictEqual((await rejection(client.health())).code, "CLOSED")
   })
 
-  it("works in the environment that it is given, else in that of the engine", () => {
+  it("uses the environment that it is given, or else that of the engine", () => {
     const { handle, environments } = engineAnswering({})
 
     createClient({ engine: handle })
@@ -157,8 +157,8 @@ describe("IronflowClient", () => {
     assert.deepStrictEqual(environments, ["default", "staging"])
   })
 
-  it("given something else as engine, asks for the engine", () => {
-    // what JavaScript callers can do and TypeScript callers cannot
+  it("refuses an `engine` that is not an engine", () => {
+    // callers in JavaScript can do this
     const create = () => createClient({ engine: {} } as unknown as IronflowClientConfig)
     assert.throws(
       create,

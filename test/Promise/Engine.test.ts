@@ -51,7 +51,7 @@ describe("startEngine", () => {
     ["an async handler", shipOrder],
     ["an Effect handler", shipOrderEffect]
   ] as const) {
-    it(`runs a function with ${style} for an event, to its end`, async () => {
+    it(`runs a function with ${style} for an event until its end`, async () => {
       await using engine = await startEngine({ filename: ":memory:", functions: [fn], logger: false })
 
       const { runIds } = await engine.client.emit("order.placed", { orderId: "o-1" })
@@ -70,7 +70,7 @@ describe("startEngine", () => {
     })
   }
 
-  it("carries dates, bytes and large integers of schemas through results, failures and events", async () => {
+  it("keeps dates, bytes and large integers of schemas in results, failures and events", async () => {
     const Shown = Schema.Struct({
       at: Schema.Date,
       bytes: Schema.Uint8Array,
@@ -113,7 +113,7 @@ describe("startEngine", () => {
     for (const one of seen) assert.deepStrictEqual(one, [shown, shown, new Date(7)])
   })
 
-  it("describes a tagged error without a message by its tag and fields", async () => {
+  it("describes a tagged error without a message by its tag and its fields", async () => {
     class CardDeclined extends Schema.TaggedError<CardDeclined>()("CardDeclined", { limit: Schema.Number }) {}
     const triggers = [{ event: "order.placed" }]
     const retry = { maxAttempts: 1 }
@@ -147,7 +147,7 @@ describe("startEngine", () => {
     )
   })
 
-  it("finds everything again in its file", async () => {
+  it("finds everything in its file after a restart", async () => {
     const filename = join(folder, "orders.db")
     let runId: string
     {
@@ -164,7 +164,7 @@ describe("startEngine", () => {
     assert.deepStrictEqual(run.output, { receipt: "receipt-o-1" })
   })
 
-  it("clients and workers of the main entry work with it", async () => {
+  it("makes an engine that clients and workers of the main entry point can use", async () => {
     await using engine = await startEngine({ filename: ":memory:", logger: false })
     const worker = createWorker({ engine, functions: [shipOrder], logger: false })
     const working = worker.start()
@@ -180,7 +180,7 @@ describe("startEngine", () => {
     assert.deepStrictEqual(await client.listWorkers(), [])
   })
 
-  it("closing lets turns in flight end, whose handlers may use the client, and then rejects calls with CLOSED", async () => {
+  it("waits on close for turns in flight, whose handlers may use the client, and then rejects calls with CLOSED", async () => {
     const filename = join(folder, "closing.db")
     const started = createDeferred()
     const finish = createDeferred()
@@ -208,7 +208,7 @@ describe("startEngine", () => {
     assert.strictEqual((await next.client.getRun(runIds[0]!)).status, "completed")
   })
 
-  it("a second engine on one file is refused with a StoreError that names the holder", async () => {
+  it("refuses a second engine on one file with a StoreError that names the process of the first", async () => {
     const filename = join(folder, "locked.db")
     await using _engine = await startEngine({ filename, logger: false })
 
@@ -219,7 +219,7 @@ describe("startEngine", () => {
     assert.include(error.message, String(process.pid))
   })
 
-  it("bad options reject, and leave no engine behind", async () => {
+  it("rejects invalid options, and leaves no engine behind", async () => {
     const filename = join(folder, "twice.db")
 
     const error = await rejection(startEngine({ filename, functions: [shipOrder, shipOrder], logger: false }))
@@ -235,7 +235,7 @@ describe("startEngine", () => {
     assert.strictEqual(await engine.client.health(), "ok")
   })
 
-  it("works in one environment; a client of another sees nothing of it", async () => {
+  it("uses one environment, and a client of another one sees nothing of it", async () => {
     await using engine = await startEngine({
       filename: ":memory:",
       functions: [shipOrder],
@@ -252,7 +252,7 @@ describe("startEngine", () => {
     assert.deepStrictEqual(await elsewhere.listFunctions(), [])
   })
 
-  it("the engine logs to its configured logger", async () => {
+  it("makes the engine log to its configured logger", async () => {
     const lines: Array<string> = []
     const line = (message: string) => void lines.push(message)
     const logger = { debug: line, info: line, warn: line, error: line }
@@ -299,7 +299,7 @@ describe("an engine that listens", () => {
     })
   })
 
-  it("has no address when it does not listen", async () => {
+  it("has no URL when it does not listen", async () => {
     await using engine = await startEngine({ filename: ":memory:", logger: false })
     expect(engine.url).toBe(undefined)
   })

@@ -1,4 +1,4 @@
-/** Members of groups over sockets: unhandled events go to others, and events in progress do not. */
+/** Members of groups over sockets: unhandled events go to other members, and events in progress do not. */
 import {
   type ConsumerGroupConfig,
   createClient,
@@ -38,7 +38,7 @@ const begin = async (settings: Partial<ConsumerGroupConfig> = {}) => {
 }
 type Printers = Awaited<ReturnType<typeof begin>>
 
-/** What a second member gets until it has had `count` events. */
+/** Reads `count` events as the second member, and acks the last one. */
 const rest = async ({ join }: Printers, count: number): Promise<Array<number>> => {
   const seen: Array<number> = []
   for await (const event of join(1)) {
@@ -57,7 +57,7 @@ const isEmpty = ({ groups }: Printers, more: object = {}) =>
     5000
   )
 
-test("events that a loop has not taken go to others at once when it is left", async () => {
+test("events that a loop has not taken go to other members at once when the loop is left", async () => {
   await using printers = await begin()
   await printers.publish(...ten)
 
@@ -71,17 +71,17 @@ test("events that a loop has not taken go to others at once when it is left", as
   await isEmpty(printers, { givenUp: 0, deadLetters: 0 })
 })
 
-test("an event whose loop ended by a throw, or without an ack, has failed and is delivered again", async () => {
+test("an event whose loop ended by a throw or without an ack has failed, and is delivered again", async () => {
   await using printers = await begin({ redeliverDelayMs: 0, maxRedeliveries: 2 })
   await printers.publish(1, 2)
 
-  const torn = async () => {
+  const throwInLoop = async () => {
     for await (const event of printers.join(0)) throw new Error(`no paper for ${event.data.i}`)
   }
-  await expect(torn()).rejects.toThrow("no paper for 1")
+  await expect(throwInLoop()).rejects.toThrow("no paper for 1")
   await isPending(printers, 1)
   for await (const event of printers.join(0)) {
-    // what has failed comes first
+    // failed events come first
     expect(event.data.i).toBe(1)
     break
   }
@@ -98,7 +98,7 @@ const isPending = ({ groups }: Printers, retrying: number) =>
     expect(group.retrying).toBeGreaterThanOrEqual(retrying)
   }, 5000)
 
-test("a handler that throws or rejects gets the event again, until it is a dead letter that can be retried", async () => {
+test("an event whose handler throws or rejects is delivered again, until it is a dead letter, which can be retried", async () => {
   await using printers = await begin({ redeliverDelayMs: 0, maxRedeliveries: 2 })
   const [member] = printers.members
   await member!.connect()
@@ -142,7 +142,7 @@ test("a handler that throws or rejects gets the event again, until it is a dead 
   expect(seen.slice(7).toSorted()).toEqual([1, 2, 3])
 })
 
-test("a handler that names the delay gets the event after it, whatever the group's delay", async () => {
+test("a handler may name the delay until the next delivery, whatever the delay of the group is", async () => {
   await using printers = await begin({ redeliverDelayMs: 3_600_000 })
   const [member] = printers.members
   await member!.connect()
@@ -159,7 +159,7 @@ test("a handler that names the delay gets the event after it, whatever the group
   await isEmpty(printers, { givenUp: 0 })
 })
 
-test("a handler that runs when the connection is lost is not started again, and its event is settled", async () => {
+test("a handler that runs while the connection is lost is not started again, and its event is acked", async () => {
   await using printers = await begin()
   const [member] = printers.members
   await member!.connect()
@@ -189,12 +189,12 @@ test("a handler that runs when the connection is lost is not started again, and 
   expect(seen).toEqual([1, 2])
 })
 
-test("an event is held as long as its handler runs, and with manual acks as long as it is extended", async () => {
+test("an event is held as long as its handler runs, or with manual acks as long as it is extended", async () => {
   await using printers = await begin()
   const [member, other] = printers.members
   await member!.connect()
   await other!.connect()
-  // the engine's own time: an event comes back after so long
+  // measures the time of the engine: an unacked event is delivered again after a fixed time
   const clock = await other!.subscribe("topic:clock", {
     ackMode: "manual",
     consumerGroup: "clocks",

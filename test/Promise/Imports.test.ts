@@ -4,7 +4,7 @@ import { assert, describe, it } from "vitest"
 
 const src = fileURLToPath(new URL("../../src/", import.meta.url))
 
-/** What a fresh process loads when it imports an entry point. */
+/** The modules that a fresh process loads when it imports an entry point. */
 const loadedBy = (entry: string, args: ReadonlyArray<string> = []): ReadonlyArray<string> => {
   const program = `
     import { registerHooks } from "node:module"
@@ -31,7 +31,7 @@ describe("importing an entry point", () => {
     }
   )
 
-  it("index.ts loads what executes functions only when a worker starts, and HTTP only with the first call", () => {
+  it("index.ts loads the modules for executing functions only when a worker starts, and those for HTTP only with the first call", () => {
     const loaded = loadedBy("index.ts")
     assert.deepStrictEqual(matching(loaded, /src\/Execution\/|effect\/dist\/Schema\.js$/), [])
     assert.deepStrictEqual(matching(loaded, /effect\/dist\/http\/|src\/Client\/Http\.ts$/), [])
@@ -43,7 +43,7 @@ describe("importing an entry point", () => {
     assert.deepStrictEqual(matching(loaded, /@bufbuild|@connectrpc|src\/Engine\/|src\/Execution\//), [])
   })
 
-  it("bin.ts loads nothing that a Node lacks which is too old for it, so that it can say so", () => {
+  it("bin.ts loads no module that an older Node.js lacks, so that it can report that it needs a newer one", () => {
     const loaded = loadedBy("bin.ts", ["--version"])
     assert.isNotEmpty(matching(loaded, /src\/Cli\/Verify\.ts$/))
     assert.deepStrictEqual(matching(loaded, /UserModule\.ts$|node:sqlite/), [])

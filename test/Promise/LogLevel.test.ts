@@ -1,4 +1,4 @@
-/** `IRONFLOW_LOG_LEVEL` for the loggers of handlers, and for what the engine says. */
+/** `IRONFLOW_LOG_LEVEL` for the loggers of handlers, and for the log of the engine. */
 import * as Effect from "effect/Effect"
 import { afterEach, assert, beforeEach, describe, it, vi } from "vitest"
 import { createFunction } from "@ironflow/node"
@@ -21,16 +21,16 @@ afterEach(() => {
   vi.unstubAllEnvs()
 })
 
-const sayAll = (logger: Logger): void => {
+const logAll = (logger: Logger): void => {
   for (const level of levels) logger[level]("from the handler")
 }
 const triggers = [{ event: "order.placed" }]
 
 describe.each([
-  ["a Promise handler", createFunction({ id: "f", triggers }, async ({ logger }) => sayAll(logger))],
+  ["a Promise handler", createFunction({ id: "f", triggers }, async ({ logger }) => logAll(logger))],
   [
     "an Effect handler",
-    IronflowFunction.make({ id: "f", triggers }, ({ logger }) => Effect.sync(() => sayAll(logger)))
+    IronflowFunction.make({ id: "f", triggers }, ({ logger }) => Effect.sync(() => logAll(logger)))
   ]
 ])("the logger of %s", (_, fn) => {
   it.each([
@@ -38,7 +38,7 @@ describe.each([
     ["warn", ["warn", "error"]],
     ["error", ["error"]],
     ["silent", []]
-  ])("shows at level %s what belongs to it", async (level, shown) => {
+  ])("shows at level %s the lines of that level and above", async (level, shown) => {
     vi.stubEnv("IRONFLOW_LOG_LEVEL", level)
     vi.stubEnv("IRONFLOW_DEBUG", "")
     await using engine = await startEngine({ filename: ":memory:", functions: [fn], logger: false })

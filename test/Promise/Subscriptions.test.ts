@@ -1,4 +1,7 @@
-/** The subscription client over sockets: connection states, reconnecting without a gap, errors that stay where they belong. */
+/**
+ * The subscription client over sockets: states of the connection, reconnecting without a gap, and errors that affect only
+ * their own subscription.
+ */
 import { execFile } from "node:child_process"
 import { promisify } from "node:util"
 import {
@@ -44,7 +47,7 @@ test("no event arrives before subscribe() returns, and a handler that throws aff
   ])
 })
 
-test("a client reconnects to an engine that was started again, and misses nothing", async () => {
+test("a client reconnects to a restarted engine, and misses nothing", async () => {
   await using server = await EngineServer.start()
   using sub = createSubscriptionClient({ serverUrl: server.url, ...quick })
   const states: Array<string> = []
@@ -61,7 +64,7 @@ test("a client reconnects to an engine that was started again, and misses nothin
     onEvent: async ({ data, eventId }) => {
       if (acked.has(data.i)) again.push(data.i)
       delivered.add(data.i)
-      // one that is lost with the connection may have been stored: then the event does not come again
+      // an ack that is lost with the connection may have been stored, and then the event does not come again
       await group.ack(eventId!)
       acked.add(data.i)
     },
@@ -124,7 +127,7 @@ test("a stream ends its subscription when the loop is left", async () => {
   await vi.waitFor(async () => expect((await client.getTopicStats("news")).consumerCount).toBe(0))
 })
 
-test("events of older versions are upcast, and one that cannot be affects no other", async () => {
+test("events of older versions are upcast, and an event that cannot be upcast affects no other", async () => {
   await using server = await EngineServer.start()
   await using client = createClient({ serverUrl: server.url })
   const eventDefinitions = createEventDefinitionRegistry()
@@ -148,7 +151,7 @@ test("events of older versions are upcast, and one that cannot be affects no oth
   await client.emit("order.placed", { amount: 5 }, { version: 1 })
   await client.emit("order.placed", { amount: 13 }, { version: 1 })
   await client.emit("order.placed", { cents: 700 }, { version: 2 })
-  // messages have no versions
+  // messages have no versions, so they are not upcast
   await client.publish("order.placed", { amount: 9 })
 
   await vi.waitFor(() => expect(seen).toEqual([{ cents: 500 }, { cents: 700 }, { amount: 9 }]))
@@ -172,6 +175,6 @@ test("a process whose clients are closed ends, and does not wait for their timer
     program
   ])
 
-  // it had ten seconds to connect
+  // the client would have waited ten seconds for its connection
   expect(Date.now() - Number(stdout)).toBeLessThan(5000)
 })

@@ -14,7 +14,7 @@ const scriptedEngine = () => {
   const engine: EngineHandle = {
     connection: {
       environment: "staging",
-      // a worker has no use for a client, so there is none to answer
+      // a worker does not use a client, so none is scripted
       client: () => Layer.effectContext(Effect.die("not scripted")),
       wire: () => {
         throw new Error("not scripted")
@@ -58,7 +58,7 @@ const rejection = async (promise: Promise<unknown>): Promise<any> => {
 }
 
 describe("createWorker", () => {
-  it("start() runs until the worker is drained, and ready() resolves when it is registered", async () => {
+  it("start() resolves when the worker has ended, and ready() when it is registered", async () => {
     const { engine, transport, closers } = scriptedEngine()
     const worker = createWorker({ engine, functions: [quick], logger: false })
     assert.strictEqual(transport.credit, 0)
@@ -75,7 +75,7 @@ describe("createWorker", () => {
     assert.strictEqual(closers.size, 0)
   })
 
-  it("drain() lets the jobs in flight end", async () => {
+  it("drain() waits for the jobs in flight", async () => {
     const { engine, transport } = scriptedEngine()
     const { fn, started, finish } = longFunction()
     const worker = createWorker({ engine, functions: [fn], logger: false })
@@ -124,7 +124,7 @@ describe("createWorker", () => {
     assert.deepStrictEqual(transport.reported("run-1"), ["Release"])
   })
 
-  it("drains when its engine closes", async () => {
+  it("a worker drains when its engine closes", async () => {
     const { engine, transport, close } = scriptedEngine()
     const { fn, started, finish } = longFunction()
     const worker = createWorker({ engine, functions: [fn], logger: false })
@@ -141,7 +141,7 @@ describe("createWorker", () => {
     assert.deepStrictEqual(transport.reported("run-1"), ["StepDone work", "Complete"])
   })
 
-  it("starts only once, and not again after a stop", async () => {
+  it("a worker starts only once, and not again after a stop", async () => {
     const { engine } = scriptedEngine()
     const worker = createWorker({ engine, functions: [quick], logger: false })
     const working = worker.start()
@@ -158,7 +158,7 @@ describe("createWorker", () => {
     }
   })
 
-  it("drain and stop do nothing to an ended worker, and drain nothing to a fresh one", async () => {
+  it("drain() and stop() do nothing after the end, and drain() does nothing before the start", async () => {
     const { engine, transport } = scriptedEngine()
     const worker = createWorker({ engine, functions: [quick], logger: false })
 
@@ -173,7 +173,7 @@ describe("createWorker", () => {
     assert.isTrue(transport.closed)
   })
 
-  it("a fresh worker that is stopped can never be started, and ready() rejects", async () => {
+  it("a worker that is stopped before its start can never be started, and ready() rejects", async () => {
     const { engine, transport } = scriptedEngine()
     const worker = createWorker({ engine, functions: [quick], logger: false })
 
@@ -187,33 +187,36 @@ describe("createWorker", () => {
   it.each([
     ["FUNCTION_REGISTRATION_FAILED", new ValidationError("bad trigger")],
     ["REGISTRATION_FAILED", new ConnectionError("no answer")]
-  ])("start() and ready() reject with code %s and the engine's reason as cause", async (code, reason) => {
-    const { engine, transport } = scriptedEngine()
-    transport.refusal = reason
-    const worker = createWorker({ engine, functions: [quick], logger: false })
+  ])(
+    "start() and ready() reject with code %s, and with the reason of the engine as the cause",
+    async (code, reason) => {
+      const { engine, transport } = scriptedEngine()
+      transport.refusal = reason
+      const worker = createWorker({ engine, functions: [quick], logger: false })
 
-    const error = await rejection(worker.start())
+      const error = await rejection(worker.start())
 
-    assert.strictEqual(error.code, code)
-    assert.strictEqual(error.cause, reason)
-    assert.include(error.message, reason.message)
-    assert.isFalse(error.retryable)
-    assert.strictEqual(await rejection(worker.ready()), error)
-  })
+      assert.strictEqual(error.code, code)
+      assert.strictEqual(error.cause, reason)
+      assert.include(error.message, reason.message)
+      assert.isFalse(error.retryable)
+      assert.strictEqual(await rejection(worker.ready()), error)
+    }
+  )
 
   it.each([
     [
-      "something else as engine",
+      "an invalid engine",
       { functions: [quick], engine: {} },
       /createWorker\(\) needs an engine: pass `engine`/
     ],
     [
-      "two functions of one id",
+      "two functions with the same id",
       { ...scriptedEngine(), functions: [quick, quick] },
       /two functions have the id "quick"/
     ]
-  ])("given %s, throws at once", (_, config, message) => {
-    // what JavaScript callers can do and TypeScript callers cannot
+  ])("createWorker with %s throws at once", (_, config, message) => {
+    // callers in JavaScript can do this
     assert.throws(() => createWorker(config as unknown as WorkerConfig), ValidationError, message)
   })
 })

@@ -1,4 +1,4 @@
-/** What a codec generates: readers of requests and answers, encoders, and schemas. */
+/** What a codec generates: readers of requests and answers, encoders, and JSON Schemas. */
 import { assert, describe, it } from "vitest"
 import { ValidationError } from "../../src/Errors.ts"
 import { listBulk } from "../../src/Protocol/Bulk.ts"
@@ -52,11 +52,15 @@ describe("a request", () => {
   const read = decoder(order, "Order")
 
   it.each([
-    ["the names of the wire", { id: "o-1", placed_at: "now" }, { id: "o-1", placedAt: "now" }],
-    ["the other case of letters", { id: "o-1", placedAt: "now" }, { id: "o-1", placedAt: "now" }],
-    ["null for absent", { id: "o-1", placed_at: "now", total: null }, { id: "o-1", placedAt: "now" }],
+    ["names in snake case", { id: "o-1", placed_at: "now" }, { id: "o-1", placedAt: "now" }],
+    ["names in camel case", { id: "o-1", placedAt: "now" }, { id: "o-1", placedAt: "now" }],
     [
-      "digits and unknown members",
+      "null for an absent field",
+      { id: "o-1", placed_at: "now", total: null },
+      { id: "o-1", placedAt: "now" }
+    ],
+    [
+      "numbers as strings and unknown fields",
       { id: "o-1", placed_at: "now", total: "12", more: 1 },
       { id: "o-1", placedAt: "now", total: 12 }
     ]
@@ -99,7 +103,7 @@ describe("a request", () => {
 describe("a request that a service checks", () => {
   const take = taker(order, (got) => `An order is an object, got ${got}`)
 
-  it("keeps its members, and drops null ones", () => {
+  it("keeps its fields, and drops those that are null", () => {
     assert.deepStrictEqual(take({ id: null, placedAt: 5, total: null }), { id: null, placedAt: 5 })
   })
 
@@ -129,11 +133,11 @@ describe("an answer", () => {
       { id: "a", name: 5, isOpen: "yes", by: "", tags: ["d", 5] },
       { id: "a", name: "", isOpen: false, tags: ["d"] }
     ]
-  ])("%j is made the best of", (answer, expected = answer as never) => {
+  ])("%j is read as far as it is valid", (answer, expected = answer as never) => {
     assert.deepStrictEqual(read(answer), expected)
   })
 
-  it("is read in either case of letters where the codec says so, with zero for none and null as a value", () => {
+  it("is read in camel case or snake case where the codec says so, with zero as absent and null as a value", () => {
     const members = { id: text, dueAt: optional(text), size: optional(nonZero), data: optional(json) }
     const codec = fields<{ id: string; dueAt?: string; size?: number; data?: unknown }>(members)
     const answer = { id: "a", due_at: "now", size: 0, data: null }
@@ -142,7 +146,7 @@ describe("an answer", () => {
     assert.deepStrictEqual(reader(eitherCase(codec))(answer), { id: "a", dueAt: "now", data: null })
   })
 
-  it("with absent fields gets their defaults, fresh ones each time", () => {
+  it("with absent fields gets their defaults, as new objects each time", () => {
     const codec = fields<{ items: Array<string>; total: number }>({
       items: omittedWhen([], list(text)),
       total: omittedWhen(0, digits)
@@ -155,7 +159,7 @@ describe("an answer", () => {
     assert.deepStrictEqual(encoder(codec)({ items: ["a"], total: 2 }), { items: ["a"], total: "2" })
   })
 
-  it("without required fields cannot be read, nor can a list with it", () => {
+  it("without required fields cannot be read, and neither can a list that contains it", () => {
     assert.deepStrictEqual(
       [read({ name: "b" }), read([]), reader(list(codec))([{ id: "a" }, {}]), reader(list(codec))({})],
       [undefined, undefined, undefined, undefined]
@@ -163,13 +167,13 @@ describe("an answer", () => {
   })
 })
 
-it("a sent message has exactly the members of the codec", () => {
+it("a sent message has exactly the fields of the codec", () => {
   const sent = encoder(list(order))([{ id: "o-1", placedAt: "now", secret: "no" } as Order])
 
   assert.strictEqual(JSON.stringify(sent), '[{"id":"o-1","placed_at":"now"}]')
 })
 
-it("is described in JSON Schema", () => {
+it("a codec is described in JSON Schema", () => {
   const codec = fields<{ a: string | number; b?: string; c?: string }>({
     a: anyOf(text, number),
     b: optional(text),
@@ -208,9 +212,12 @@ describe("messages of legacy servers and other dialects", () => {
     )
   )
 
-  it.each(["manual", "MANUAL", "ACK_MODE_MANUAL", "ack_mode_manual", 2, "2"])("is the word in %j", (said) => {
-    assert.deepStrictEqual([reader(mode)(said), decoder(mode, "It")(said)], ["manual", "manual"])
-  })
+  it.each(["manual", "MANUAL", "ACK_MODE_MANUAL", "ack_mode_manual", 2, "2"])(
+    "may write an enum value as %j",
+    (said) => {
+      assert.deepStrictEqual([reader(mode)(said), decoder(mode, "It")(said)], ["manual", "manual"])
+    }
+  )
 
   it.each([
     ["ACK_MODE_UNSPECIFIED", undefined],
@@ -219,11 +226,14 @@ describe("messages of legacy servers and other dialects", () => {
     ["never", "never"],
     [9, 9],
     [true, true]
-  ])("is none of the words in %j, which a request brings as %j for whoever checks it", (said, given) => {
-    assert.deepStrictEqual([reader(mode)(said), decoder(mode, "It")(said)], [undefined, given])
-  })
+  ])(
+    "may have %j, which is not a value of the enum and stays %j in a request, to be checked later",
+    (said, given) => {
+      assert.deepStrictEqual([reader(mode)(said), decoder(mode, "It")(said)], [undefined, given])
+    }
+  )
 
-  it("are read in camel case and snake case and under aliases, unless a field has one spelling", () => {
+  it("are read in camel case, in snake case and under aliases, unless a field has only one spelling", () => {
     const read = reader(group)
 
     assert.deepStrictEqual(
@@ -256,7 +266,7 @@ describe("messages of legacy servers and other dialects", () => {
     assert.strictEqual(encoder(plainWord("STEP_STATUS", ["failed", "waiting"]))("failed"), "failed")
   })
 
-  it("may have null where that has a meaning, and whole numbers where required", () => {
+  it("may have null where that has a meaning, and must have whole numbers where required", () => {
     const read = decoder(
       fields<{ filter?: string | null; limit?: number }>({
         filter: nullable(text),

@@ -5,7 +5,7 @@ import type { Job } from "../../src/Protocol/Worker.ts"
 import { encodeResult } from "../../src/Result.ts"
 
 describe("the journal for a worker of another SDK", () => {
-  it("has the messages of errors in results", () => {
+  it("keeps the messages of errors in results", () => {
     const reason = new NonRetryableError("declined", { code: "CARD_DECLINED" })
     const job: Pick<Job, "journal" | "runId"> = {
       runId: "run_1",
@@ -20,7 +20,7 @@ describe("the journal for a worker of another SDK", () => {
       ]
     }
 
-    // nothing else of the job is asked for
+    // the test reads no other field of the job
     const [step] = encodeCompletedSteps(job as Job, "step_id")
 
     assert.deepStrictEqual(JSON.parse(step ?? ""), {

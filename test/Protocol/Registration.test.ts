@@ -1,4 +1,4 @@
-/** What a function says of the data of its events when it is registered. */
+/** What the registration of a function says about the data of its events. */
 import { assert, describe, it } from "@effect/vitest"
 import * as Schema from "effect/Schema"
 import { z } from "zod"
@@ -17,7 +17,10 @@ describe("the registration of a function", () => {
   it.each<readonly [library: string, schema: AnySchema]>([
     ["Zod", Order],
     ["Effect", Schema.Struct({ orderId: Schema.String, amount: Schema.optional(Schema.Number) })],
-    ["Effect, made a Standard Schema", Schema.toStandardSchemaV1(Schema.Struct({ orderId: Schema.String }))]
+    [
+      "Effect, converted to a Standard Schema",
+      Schema.toStandardSchemaV1(Schema.Struct({ orderId: Schema.String }))
+    ]
   ])("has the JSON Schema of an event with a schema of %s", (_, schema) => {
     const [trigger] = triggersOf(defineEvent({ name: "order.placed", schema, version: 2 }))
 
@@ -27,7 +30,7 @@ describe("the registration of a function", () => {
     assert.deepStrictEqual(trigger?.schema?.required, ["orderId"])
   })
 
-  it("has the stored form of a date, and each name once", () => {
+  it("has the stored form of a date, and defines each named schema once", () => {
     const Person = Schema.Struct({ name: Schema.String }).annotate({ identifier: "Person" })
     const fn = make(
       {
@@ -47,7 +50,7 @@ describe("the registration of a function", () => {
     assert.property(schema?.$defs, "Person")
   })
 
-  it("has that of the function's schema, where no definition says more, and not for schedules", () => {
+  it("has the JSON Schema of the function's schema for triggers without a definition, but not for schedules", () => {
     const { triggers } = toRegistration(
       createFunction(
         { id: "ship", schema: Order, triggers: [{ event: "order.*" }, { cron: "0 9 * * *" }] },
@@ -69,14 +72,14 @@ describe("the registration of a function", () => {
       z.object({ at: z.date() }),
       Silent,
       Broken,
-      // too much to be worth it
+      // the schema is too large
       z.object(wide)
     ]) {
       assert.deepStrictEqual(triggersOf(defineEvent({ name: "order.placed", schema })), plain)
     }
   })
 
-  it("never makes a program too large", () => {
+  it("leaves schemas out when the registration of a program would be too large", () => {
     const schema = z.object(
       Object.fromEntries(Array.from({ length: 300 }, (_, i) => [`member-${i}`, z.string()]))
     )

@@ -14,23 +14,23 @@ describe("a worker's report of running steps", () => {
   it.each([
     ["a list of turns", [turn], [turn]],
     ["nothing", undefined, []],
-    ["no list", { turn }, []],
+    ["an object instead of a list", { turn }, []],
     ["a turn without a job", [{ ...turn, jobId: 1 }, turn], [turn]],
     ["a step without a key", [{ ...turn, steps: [{ ...step, stepKey: 1 }, step, null] }], [turn]],
-    ["a kind that is none", [{ ...turn, steps: [{ ...step, kind: "dance" }] }], []],
-    ["a time that is none", [{ ...turn, steps: [{ ...step, forMs: "soon" }] }], []],
-    ["an attempt that is none", [{ ...turn, steps: [{ ...step, attempt: 0 }] }], []],
+    ["an invalid kind", [{ ...turn, steps: [{ ...step, kind: "dance" }] }], []],
+    ["an invalid time", [{ ...turn, steps: [{ ...step, forMs: "soon" }] }], []],
+    ["an invalid attempt", [{ ...turn, steps: [{ ...step, attempt: 0 }] }], []],
     [
-      "progress that is partly none",
+      "progress that is partly invalid",
       [{ ...turn, steps: [{ ...step, progress: { fraction: "half", text: "row 1" } }] }],
       [{ ...turn, steps: [{ ...step, progress: { text: "row 1" } }] }]
     ],
-    ["progress that is none", [{ ...turn, steps: [{ ...step, progress: 5 }] }], [turn]]
-  ])("is read where it makes sense: %s", (_, said, read) => {
+    ["invalid progress", [{ ...turn, steps: [{ ...step, progress: 5 }] }], [turn]]
+  ])("is read as far as it is valid: %s", (_, said, read) => {
     assert.deepStrictEqual(readRunning(said), read)
   })
 
-  it("is bounded for a turn and for a worker", () => {
+  it("is limited for each turn and for each worker", () => {
     const steps = Array.from({ length: reportedStepsPerTurn + 5 }, () => step)
     const told = readRunning(Array.from({ length: 100 }, () => ({ ...turn, steps })))
 
@@ -49,7 +49,7 @@ describe("a worker's report of running steps", () => {
     [Number.NaN, "counting", { text: "counting" }],
     ["half", 5, undefined],
     [1, "x".repeat(500), { fraction: 1, text: "x".repeat(200) }]
-  ])("progress of %s and %s is what can be made of it", (fraction, text, expected) => {
+  ])("with the progress %s and %s keeps the valid parts", (fraction, text, expected) => {
     assert.deepStrictEqual(progressOf(fraction, text), expected)
   })
 })

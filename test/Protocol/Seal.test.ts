@@ -25,7 +25,7 @@ describe("a sealed message", () => {
     assert.isTrue(isSealed(got))
   })
 
-  it("is refused with any one bit turned over, or is known to have lost its seal", () => {
+  it("with any one bit flipped is refused, or counts as unsealed", () => {
     const bytes = Buffer.from(text)
     for (let bit = 0; bit < bytes.length * 8; bit++) {
       const flipped = Buffer.from(bytes)
@@ -37,7 +37,7 @@ describe("a sealed message", () => {
     }
   })
 
-  it("is refused beside other fields than it was sealed with", () => {
+  it("is refused with other surrounding fields than it was sealed with", () => {
     assert.strictEqual(
       codeOf(() => read(text, "8 report ")),
       MESSAGE_DAMAGED
@@ -45,7 +45,7 @@ describe("a sealed message", () => {
   })
 })
 
-it("a message without a seal is read as it is", () => {
+it("a message without a seal is read unchanged", () => {
   assert.deepStrictEqual(read('{"sums":1}'), { sums: 1 })
   assert.isFalse(isSealed(read('{"sums":1}')))
   assert.isUndefined(read("{"))

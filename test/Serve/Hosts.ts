@@ -1,4 +1,4 @@
-/** The ways in which a function reaches an engine: what one suite of behaviour runs on. */
+/** The transports between a function and an engine, for suites that run on each of them. */
 import http from "node:http"
 import type { AddressInfo } from "node:net"
 import {
@@ -15,13 +15,13 @@ export interface HostOptions {
   readonly masterKey?: string
 }
 
-/** An engine, and the functions somewhere. */
+/** An engine with functions that run somewhere. */
 export interface Host extends AsyncDisposable {
   readonly engine: IronflowEngine
   readonly client: IronflowClient
 }
 
-/** Starts an engine with the functions. */
+/** Starts an engine and runs the functions for it. */
 export type StartHost = (functions: ReadonlyArray<RunnableFunction>, options?: HostOptions) => Promise<Host>
 
 export const SIGNING_KEY = "key-of-the-tests"
@@ -109,7 +109,7 @@ const pushed =
     }
   }
 
-/** Every way that runs whole turns. */
+/** The hosts that run whole turns. */
 export const hosts: { readonly [name: string]: StartHost } = {
   memory,
   polling,
@@ -117,7 +117,7 @@ export const hosts: { readonly [name: string]: StartHost } = {
   "push, reporting at once": pushed(true)
 }
 
-/** A handler that the engine takes for one of another package: it does not say what it has. */
+/** A handler that the engine treats as one of another package, because it does not answer `describe`. */
 export const pushedAsExisting: StartHost = async (functions, options = {}) => {
   const engine = await engineFor(options)
   const handler = serve({

@@ -1,4 +1,4 @@
-/** What a function does is the same wherever it runs: one suite over a worker in memory, a polling worker, and push. */
+/** A function behaves the same wherever it runs: one suite for a worker in memory, a polling worker, and push. */
 import {
   createEventDefinitionRegistry,
   createFunction,
@@ -37,9 +37,9 @@ const runOf = async (host: Host, data?: unknown): Promise<Run> => ended(host, aw
 const reaches = ({ client }: Host, runId: string, code: string) =>
   vi.waitFor(async () => expect((await client.explain(runId)).code).toBe(code), { timeout: 10_000 })
 
-/** What every way can do, those of legacy handlers included. */
+/** What every kind of host can do, legacy handlers included. */
 const common = (start: StartHost) => {
-  it("runs each step once, and hands its result to every later turn", async () => {
+  it("runs each step once, and passes its result to every later turn", async () => {
     const log: Array<string> = []
     await using host = await start([
       order(async ({ event, step }) => {
@@ -56,7 +56,7 @@ const common = (start: StartHost) => {
     expect(log).toEqual(["price", "charge"])
   })
 
-  it("retries a failing step after its delay, and no others", async () => {
+  it("retries a failing step after its delay, and no other steps", async () => {
     const log: Array<string> = []
     await using host = await start([
       order(async ({ step }) => {
@@ -229,7 +229,7 @@ const common = (start: StartHost) => {
     const next = await host.client.publish("orders", {})
 
     expect(run.status).toBe("completed")
-    // nothing but this run's message came between
+    // the log contains only the message of this run between the two
     expect(next.sequence).toBeGreaterThan(Number(run.output))
     const steps = await host.client.getRunSteps(run.id)
     expect(steps.filter(({ name }) => name.startsWith("publish:"))).toHaveLength(1)
@@ -246,7 +246,7 @@ const common = (start: StartHost) => {
           step.run("pack", async () => {
             const nth = ++begun
             most = Math.max(most, ++running)
-            // all have been there to begin, and each that may is in a pair
+            // a run waits until all were placed, and until every run that may start has its partner
             await placed.promise
             await vi.waitFor(() => expect(begun).toBeGreaterThanOrEqual(nth + (nth % 2)))
             await host.client.listRuns()
@@ -296,7 +296,7 @@ const common = (start: StartHost) => {
     })
   })
 
-  it("gives the handler the secrets that it names, and no other", async () => {
+  it("gives the handler the secrets that its function names, and no others", async () => {
     const options: HostOptions = { masterKey: "ab".repeat(32) }
     await using host = await start(
       [
@@ -335,9 +335,9 @@ const common = (start: StartHost) => {
   })
 }
 
-/** What takes whole turns. */
+/** What requires whole turns. */
 const wholeTurns = (start: StartHost) => {
-  it("times out of a wait with an error that the handler may catch", async () => {
+  it("ends a wait at its timeout with an error that the handler may catch", async () => {
     await using host = await start([
       order(async ({ step }) => {
         try {
@@ -424,7 +424,7 @@ const wholeTurns = (start: StartHost) => {
     expect(await ended(host, runId)).toMatchObject({ status: "cancelled" })
   })
 
-  it("fails the parent of a failed function, with an error that names it", async () => {
+  it("fails the parent of a failed function with an error that names the function", async () => {
     const child = createFunction({ id: "ship", triggers: [] }, async () => {
       throw new NonRetryableError("No van")
     })
@@ -440,7 +440,7 @@ const wholeTurns = (start: StartHost) => {
 describe.each(Object.entries(hosts))("a function in %s", (name, start) => {
   common(start)
   wholeTurns(start)
-  // a turn whose steps are known to the engine with its response only hears of nothing before
+  // a turn that reports with its response cannot receive a notice before
   it.skipIf(name === "push, reporting with the response")(
     "lets a sleep beside a long step end first",
     async () => {
@@ -464,10 +464,10 @@ describe.each(Object.entries(hosts))("a function in %s", (name, start) => {
   )
 })
 
-describe("a function pushed as to a handler of another package", () => {
+describe("a function that the engine calls as a handler of another package", () => {
   common(pushedAsExisting)
 
-  it("learns that an invoked function has failed, and may continue", async () => {
+  it("is told that an invoked function has failed, and may continue", async () => {
     await using host = await pushedAsExisting([
       createFunction({ id: "charge", triggers: [] }, async () => {
         throw new NonRetryableError("The card was declined")

@@ -1,4 +1,4 @@
-/** One handler in every framework: turns of an engine, webhooks, bodies that a parser has eaten. */
+/** One handler in every framework: turns of an engine, webhooks, and bodies that a parser has already read. */
 import { createHmac } from "node:crypto"
 import type { AddressInfo } from "node:net"
 import { createAdaptorServer } from "@hono/node-server"
@@ -36,7 +36,7 @@ const shop = createWebhook({
   })
 })
 
-/** Tells its sender what it sees of a request. */
+/** A webhook that tells its sender what it sees of a request. */
 const mirror = createWebhook({
   id: "mirror",
   challenge: ({ method, query }) => (method === "GET" ? new Response(query.challenge) : undefined),
@@ -48,7 +48,7 @@ const mirror = createWebhook({
 const handlerFor = (serverUrl: string | undefined): ServeHandler =>
   serve({ functions: [greet], webhooks: [shop, mirror], signingKey: SIGNING_KEY, logger: false, serverUrl })
 
-/** Mounts a handler for `/api/ironflow` and the paths below; resolves to the server's URL. */
+/** Mounts a handler at `/api/ironflow` and the paths below. Resolves to the URL of the server. */
 type Mount = (handler: ServeHandler) => Promise<string>
 
 const port = (address: string | AddressInfo | null): string =>
@@ -63,7 +63,7 @@ const mounts: { readonly [name: string]: Mount } = {
   Express: async (handler) => {
     const app = express()
     app.all("/api/ironflow{/*below}", handler)
-    // parsers behind the handler do no harm
+    // a parser after the handler does no harm
     app.use(express.json())
     const server = app.listen(0, "127.0.0.1")
     await new Promise((resolve) => server.once("listening", resolve))
@@ -107,7 +107,7 @@ const mounts: { readonly [name: string]: Mount } = {
     cleanups.push(() => app.close())
     return url
   },
-  // what Next.js calls a route handler with: a Request of a subclass, and a context whose parameters are a promise
+  // Next.js passes a Request of a subclass, and a context whose parameters are a promise
   "a Next.js route handler": async (handler) => {
     class NextRequest extends Request {
       readonly nextUrl = new URL(this.url)
@@ -118,11 +118,11 @@ const mounts: { readonly [name: string]: Mount } = {
     ) => Promise<Response> | Response = handler
     return fetchServer((request) => POST(new NextRequest(request), { params: Promise.resolve({}) }))
   },
-  // a function on demand: one Request in, one Response out
+  // a function on demand takes one Request and returns one Response
   "a Lambda-style Fetch call": async (handler) => fetchServer((request) => handler(request))
 }
 
-/** Carries requests to a function of a Request and back. */
+/** A server that passes its requests to a function of a Request. */
 const fetchServer = async (answer: (request: Request) => Promise<Response> | Response): Promise<string> => {
   const server = await listen(async (request, response) => {
     const chunks: Array<Buffer> = []
@@ -154,7 +154,7 @@ const startOne = async () => {
 const json = { "content-type": "application/json" }
 
 describe.each(Object.entries(mounts))("serve() in %s", (_name, mount) => {
-  it("runs a function for the engine, reporting with the response", async () => {
+  it("runs a function for the engine, and reports with the response", async () => {
     const engine = await startOne()
     const url = await mount(handlerFor(undefined))
     const registered = await registerEndpoint(engine, `${url}/api/ironflow`)
@@ -168,7 +168,7 @@ describe.each(Object.entries(mounts))("serve() in %s", (_name, mount) => {
     })
   })
 
-  it("turns a webhook's request into an event, once", async () => {
+  it("makes one event of a webhook's request", async () => {
     const engine = await startOne()
     const url = await mount(handlerFor(engine.url))
     await registerEndpoint(engine, `${url}/api/ironflow`)
@@ -210,7 +210,7 @@ describe.each(Object.entries(mounts))("serve() in %s", (_name, mount) => {
     expect([challenged.status, await challenged.text()]).toEqual([200, "1158201444"])
   })
 
-  it("answers any request in JSON and names the environment", async () => {
+  it("answers any request in JSON, and names the environment", async () => {
     const url = await mount(handlerFor(undefined))
 
     const response = await fetch(`${url}/api/ironflow`, { method: "POST", headers: json, body: "{}" })
@@ -222,14 +222,14 @@ describe.each(Object.entries(mounts))("serve() in %s", (_name, mount) => {
   })
 })
 
-describe("a body that a parser has eaten", () => {
+describe("a body that a parser has already read", () => {
   const body = '{"type":"describe","sent_at":0}'
   const signed = {
     ...json,
     "x-ironflow-signature": `sha256=${createHmac("sha256", SIGNING_KEY).update(body).digest("hex")}`
   }
 
-  it("is reported, naming express.json()", async () => {
+  it("is reported with the name express.json()", async () => {
     const app = express()
     app.use(express.json())
     app.post("/api/ironflow", handlerFor(undefined))
@@ -249,7 +249,7 @@ describe("a body that a parser has eaten", () => {
     })
   })
 
-  it("is reported, naming Fastify's parser", async () => {
+  it("is reported with the name of Fastify's parser", async () => {
     const app = fastify()
     app.post("/api/ironflow", handlerFor(undefined))
     const url = await app.listen({ port: 0, host: "127.0.0.1" })
@@ -263,7 +263,7 @@ describe("a body that a parser has eaten", () => {
     })
   })
 
-  it("is reported for a Fetch request that was read", async () => {
+  it("is reported for a Fetch request too", async () => {
     const request = new Request("http://app/api/ironflow", { method: "POST", headers: signed, body })
     await request.json()
 

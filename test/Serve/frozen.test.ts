@@ -1,4 +1,4 @@
-/** A process with functions in push mode that is frozen while requests for turns come. */
+/** A process with functions in push mode that is frozen while requests for turns arrive. */
 import { type ChildProcess, spawn } from "node:child_process"
 import { createHmac } from "node:crypto"
 import { once } from "node:events"
@@ -44,21 +44,21 @@ const requestOf = (body: string): string =>
   `X-Ironflow-Signature: sha256=${createHmac("sha256", SIGNING_KEY).update(body).digest("hex")}\r\n\r\n${body}`
 
 it(
-  "runs no step for a request that the engine gave up while it was frozen",
+  "a process runs no step for a request that the engine gave up while the process was frozen",
   { timeout: 30_000 },
   async () => {
     child = spawn(process.execPath, [...nodeArguments(), "--input-type=module", "-e", app], {
       stdio: ["ignore", "pipe", "inherit"]
     })
-    let said = ""
-    const saying = async (what: RegExp): Promise<RegExpExecArray> => {
+    let output = ""
+    const untilSaid = async (what: RegExp): Promise<RegExpExecArray> => {
       for (;;) {
-        const match = what.exec(said)
+        const match = what.exec(output)
         if (match !== null) return match
-        said += String((await once(child!.stdout!, "data"))[0])
+        output += String((await once(child!.stdout!, "data"))[0])
       }
     }
-    const port = Number((await saying(/port (\d+)\n/))[1])
+    const port = Number((await untilSaid(/port (\d+)\n/))[1])
     const ask = async (order: string) => {
       const socket = connect(port, "127.0.0.1")
       await once(socket, "connect")
@@ -67,7 +67,7 @@ it(
     }
 
     const first = await ask("one")
-    await saying(/ran one\n/)
+    await untilSaid(/ran one\n/)
     child.kill("SIGSTOP")
     const [givenUp, waiting] = [await ask("two"), await ask("three")]
     const closed = once(givenUp, "close")
@@ -75,10 +75,10 @@ it(
     await closed
     child.kill("SIGCONT")
 
-    await saying(/ran three\n/)
-    // whatever the second request would start has been started by then: what comes later is asked for later
-    await ask("four").then((socket) => saying(/ran four\n/).then(() => void socket.destroy()))
-    assert.notInclude(said, "ran two")
+    await untilSaid(/ran three\n/)
+    // steps of the second request would have started by now: a later request has run its step
+    await ask("four").then((socket) => untilSaid(/ran four\n/).then(() => void socket.destroy()))
+    assert.notInclude(output, "ran two")
     first.destroy()
     waiting.destroy()
   }

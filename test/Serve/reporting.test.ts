@@ -1,4 +1,4 @@
-/** How a turn reaches the engine: step by step, with the response, and from one to the other. */
+/** How a turn reaches the engine: with a report for each step, with the response, and when one way replaces the other. */
 import { createFunction, type RunnableFunction, serve, type ServeConfig } from "@ironflow/node"
 import { IronflowFunction, Serve, Step } from "@ironflow/node/effect"
 import { startEngine } from "@ironflow/node/engine"
@@ -89,7 +89,7 @@ describe("a turn that reports at once", () => {
     expect(await ended).toMatchObject({ status: "completed" })
   })
 
-  it("ends before a step that only the engine can answer when the server cannot be reached from there", async () => {
+  it("ends at a step that only the engine can answer when the handler cannot reach the server", async () => {
     const log: Array<string> = []
     const order = createFunction({ id: "order", triggers: [{ event: "order.placed" }] }, async ({ step }) => {
       const { eventId } = await step.publish("orders", {})
@@ -110,7 +110,7 @@ describe("a turn that reports at once", () => {
     ])
   })
 
-  it("falls back to the response when the server cannot be reached, with one warning", async () => {
+  it("reports with the response when the handler cannot reach the server, with one warning", async () => {
     const warnings: Array<string> = []
     const log: Array<string> = []
     const order = createFunction({ id: "order", triggers: [{ event: "order.placed" }] }, async ({ step }) => {
@@ -139,13 +139,13 @@ describe("a turn past its budget", () => {
   it.each([
     ["reporting with the response", () => ({})],
     ["reporting at once", (serverUrl: string) => ({ serverUrl })]
-  ])("%s goes on in another request, and repeats nothing", async (_what, config) => {
+  ])("%s continues in another request, and repeats nothing", async (_what, config) => {
     const log: Array<string> = []
     const order = createFunction({ id: "order", triggers: [{ event: "order.placed" }] }, async ({ step }) => {
       for (const name of ["reserve", "charge", "ship"]) {
         await step.run(name, async () => {
           log.push(name)
-          // until the budget is over
+          // wait until the budget is used up
           const begun = performance.now()
           await vi.waitFor(() => expect(performance.now() - begun).toBeGreaterThan(30))
         })
@@ -288,7 +288,7 @@ describe("a run that is paused during a turn", () => {
     expect(it.log).toEqual(["reserve", "charge"])
   })
 
-  it("that is over its budget is paused when the response comes, and repeats none", async () => {
+  it("is paused with the response of a turn that exceeded its budget, and repeats no step", async () => {
     const it = held()
     const started = await startWith([it.order], () => ({ turnBudget: "1ms" }))
     const { client, runId } = await settled(started, it)

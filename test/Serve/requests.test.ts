@@ -1,4 +1,4 @@
-/** What a handler answers to requests that are not as they should be. */
+/** What a handler answers to invalid requests. */
 import { createProjection } from "../../src/Projection/Projection.ts"
 import { createHmac, randomBytes } from "node:crypto"
 import { connect } from "node:net"
@@ -63,7 +63,7 @@ const turn = (jobId: string, sentAt = Date.now()): string =>
 
 afterEach(() => void vi.unstubAllEnvs())
 
-/** A generator of numbers below 1 that starts where it is told. */
+/** A generator of numbers below 1 that depends on its seed only. */
 const randomFrom = (seed: number) => {
   let state = seed
   return () => {
@@ -74,7 +74,7 @@ const randomFrom = (seed: number) => {
   }
 }
 
-/** A request whose body comes in as these chunks do, signed as another one. */
+/** A request whose body arrives in these chunks, with the signature of another body. */
 const arriving = (kind: string, chunks: AsyncIterable<Uint8Array>): Request => {
   const headers = { "x-ironflow-signature": sign("another body") }
   const request =
@@ -86,7 +86,7 @@ const arriving = (kind: string, chunks: AsyncIterable<Uint8Array>): Request => {
           duplex: "half",
           headers
         } as RequestInit)
-  // handlers take both
+  // handlers accept both kinds of requests
   return request as Request
 }
 
@@ -121,7 +121,7 @@ describe("the signature", () => {
     }
   })
 
-  it("may be in upper case, and one of a body that is no UTF-8", async () => {
+  it("may be in upper case, and may be that of a body that is not UTF-8", async () => {
     const handler = handlerWith()
     const body = segment()
     const bytes = new Uint8Array([0xff, 0xfe, 0x00, 0x80])
@@ -137,7 +137,7 @@ describe("the signature", () => {
     })
   })
 
-  it("is valid for its own body only: forged, bit-flipped, swapped, over 3000 random bodies", async () => {
+  it("is valid for its own body only, for 3000 random bodies with forged, bit-flipped and swapped signatures", async () => {
     const seed = randomBytes(4).readInt32LE()
     console.log(`seed ${seed}`)
     const random = randomFrom(seed)
@@ -167,13 +167,13 @@ describe("the signature", () => {
       const [body, header] = cases[i % cases.length] ?? [bytes, ""]
       const refused = await send(handler, body, { "x-ironflow-signature": header })
       expect(refused.status, `seed ${seed}, body ${i}`).toBe(401)
-      // the right one passes: what is wrong then is the body
+      // the right signature is accepted: then only the body is invalid
       if ((await send(handler, bytes)).status === 400) accepted++
     }
     expect(accepted).toBe(3000)
   })
 
-  it("may be made with either of two keys while one is being replaced", async () => {
+  it("may be made with either of two keys while one replaces the other", async () => {
     vi.stubEnv("IRONFLOW_SIGNING_KEY", "new")
     vi.stubEnv("IRONFLOW_SIGNING_KEY_PREVIOUS", "old")
     const body = segment()
@@ -193,7 +193,7 @@ describe("the signature", () => {
     }
   })
 
-  it("is not required without a key, with a warning, nor with skipVerification", async () => {
+  it("is not required without a key, which logs a warning, or with skipVerification", async () => {
     const warnings: Array<string> = []
     const logger = {
       debug: () => {},
@@ -214,7 +214,7 @@ describe("the signature", () => {
     })
   })
 
-  it("is too old after five minutes, when the body has its time", async () => {
+  it("is too old after five minutes, when the body contains its time", async () => {
     const handler = handlerWith()
 
     for (const sentAt of [Date.now() - 301_000, Date.now() + 301_000]) {
@@ -243,7 +243,7 @@ describe("the signature", () => {
 describe("the body", () => {
   it.each([
     ["nothing", "", 400, "INVALID_JSON"],
-    ["no JSON", "{oops", 400, "INVALID_JSON"],
+    ["invalid JSON", "{oops", 400, "INVALID_JSON"],
     ["10,000 levels", `{"event":${"[".repeat(10_000)}${"]".repeat(10_000)}}`, 400, "LIMIT_EXCEEDED"],
     ["a list", "[]", 400, "VALIDATION_ERROR"],
     ["null", "null", 400, "VALIDATION_ERROR"],
@@ -255,35 +255,35 @@ describe("the body", () => {
       "VALIDATION_ERROR"
     ],
     [
-      "no data",
+      "no event data",
       segment({ event: { id: "e", name: "n", timestamp: "2026-01-01T00:00:00Z" } }),
       400,
       "VALIDATION_ERROR"
     ],
     [
-      "a time that is none",
+      "an invalid time",
       segment({ event: { id: "e", name: "n", data: 1, timestamp: "soon" } }),
       400,
       "VALIDATION_ERROR"
     ],
     [
-      "a step of another status",
+      "a step with an unknown status",
       segment({ steps: [{ id: "a", name: "a", status: "done" }] }),
       400,
       "VALIDATION_ERROR"
     ],
     [
-      "an error that is no text",
+      "an error that is not a string",
       segment({ steps: [{ id: "a", name: "a", status: "failed", error: {} }] }),
       400,
       "VALIDATION_ERROR"
     ],
-    ["a resume of null", segment({ resume: null }), 400, "VALIDATION_ERROR"],
-    ["secrets that are no text", segment({ secrets: { a: 1 } }), 400, "VALIDATION_ERROR"],
+    ["null as `resume`", segment({ resume: null }), 400, "VALIDATION_ERROR"],
+    ["secrets that are not strings", segment({ secrets: { a: 1 } }), 400, "VALIDATION_ERROR"],
     ["an unknown function", segment({ function_id: "leave" }), 404, "FUNCTION_NOT_FOUND"],
     ["a turn without a job", '{"type":"turn","sent_at":1}', 401, "SIGNATURE_EXPIRED"],
     [
-      "a turn with half a job",
+      "a turn with an incomplete job",
       JSON.stringify({ type: "turn", sent_at: Date.now(), job: { jobId: "j" } }),
       400,
       "VALIDATION_ERROR"
@@ -337,41 +337,38 @@ describe("the body", () => {
     expect(pulled).toBeLessThan(10)
   })
 
-  it.each(["Fetch", "Node.js"])(
-    "waits in memory with so many others as there is room for (%s)",
-    async (kind) => {
-      const handler = handlerWith()
-      const megabyte = new Uint8Array(1024 * 1024)
-      const begin = (megabytes: number) => {
-        let end = (): void => undefined
-        let arrive = (): void => undefined
-        const arrived = new Promise<void>((resolve) => (arrive = resolve))
-        const ended = new Promise<void>((resolve) => (end = resolve))
-        const chunks = async function* () {
-          for (let at = 0; at < megabytes; at++) yield megabyte
-          arrive()
-          await ended
-        }
-        const answer: Promise<Response> = Promise.resolve(handler(arriving(kind, chunks())))
-        return { answer, arrived, end: () => end() }
+  it.each(["Fetch", "Node.js"])("waits in memory with others as long as there is room (%s)", async (kind) => {
+    const handler = handlerWith()
+    const megabyte = new Uint8Array(1024 * 1024)
+    const begin = (megabytes: number) => {
+      let end = (): void => undefined
+      let arrive = (): void => undefined
+      const arrived = new Promise<void>((resolve) => (arrive = resolve))
+      const ended = new Promise<void>((resolve) => (end = resolve))
+      const chunks = async function* () {
+        for (let at = 0; at < megabytes; at++) yield megabyte
+        arrive()
+        await ended
       }
-      const others = Array.from({ length: 4 }, () => begin(15))
-      for (const { arrived } of others) await arrived
-
-      const refused = await begin(15).answer
-      expect(refused.status).toBe(503)
-      expect(await refused.json()).toMatchObject({ error: { code: "SERVER_BUSY" } })
-      expect((await send(handler, "{}")).status).toBe(400)
-
-      for (const other of others) other.end()
-      for (const { answer } of others) expect((await answer).status).toBe(401)
-      const again = begin(15)
-      again.end()
-      expect((await again.answer).status).toBe(401)
+      const answer: Promise<Response> = Promise.resolve(handler(arriving(kind, chunks())))
+      return { answer, arrived, end: () => end() }
     }
-  )
+    const others = Array.from({ length: 4 }, () => begin(15))
+    for (const { arrived } of others) await arrived
 
-  it.each(["Fetch", "Node.js"])("has half a minute to come in (%s)", async (kind) => {
+    const refused = await begin(15).answer
+    expect(refused.status).toBe(503)
+    expect(await refused.json()).toMatchObject({ error: { code: "SERVER_BUSY" } })
+    expect((await send(handler, "{}")).status).toBe(400)
+
+    for (const other of others) other.end()
+    for (const { answer } of others) expect((await answer).status).toBe(401)
+    const again = begin(15)
+    again.end()
+    expect((await again.answer).status).toBe(401)
+  })
+
+  it.each(["Fetch", "Node.js"])("has half a minute to arrive (%s)", async (kind) => {
     vi.useFakeTimers({ toFake: ["setTimeout", "clearTimeout"] })
     using _ = { [Symbol.dispose]: () => vi.useRealTimers() }
     const handler = handlerWith()
@@ -429,7 +426,7 @@ describe("a handler that throws", () => {
       }),
       ""
     ]
-  ])("%s fails the segment, in the words of the response", async (_what, thrown, message) => {
+  ])("%s fails the segment, and the response has its message", async (_what, thrown, message) => {
     const throws = createFunction({ id: "greet", triggers: [], retry: { maxAttempts: 1 } }, async () => {
       throw thrown
     })
@@ -590,7 +587,7 @@ describe("a segment of a legacy server", () => {
       for (const name of names) {
         await step.run(name, async () => {
           log.push(name)
-          // until the budget is over
+          // wait until the budget is used up
           const begun = performance.now()
           await vi.waitFor(() => expect(performance.now() - begun).toBeGreaterThan(40))
         })
@@ -635,17 +632,13 @@ describe("configuration", () => {
       () => handlerWith({ functions: [greet, greet] }),
       /two functions have the id "greet"/
     ],
-    [
-      "something that is no function",
-      () => handlerWith({ functions: [{} as typeof greet] }),
-      /functions\[0\]/
-    ],
+    ["an invalid function", () => handlerWith({ functions: [{} as typeof greet] }), /functions\[0\]/],
     ["an empty list of keys", () => handlerWith({ signingKey: [] }), /signingKey/],
     ["an empty key", () => handlerWith({ signingKey: [""] }), /signingKey/],
-    ["a bad URL", () => handlerWith({ serverUrl: "ftp://x" }), /serverUrl/],
-    ["a bad age", () => handlerWith({ maxRequestAge: "soon" }), /maxRequestAge|duration/i],
-    ["a bad size", () => handlerWith({ maxBodyBytes: -1 }), /maxBodyBytes/],
-    ["a webhook that is none", () => handlerWith({ webhooks: [{} as never] }), /webhooks\[0\]/]
+    ["an invalid URL", () => handlerWith({ serverUrl: "ftp://x" }), /serverUrl/],
+    ["an invalid age", () => handlerWith({ maxRequestAge: "soon" }), /maxRequestAge|duration/i],
+    ["an invalid size", () => handlerWith({ maxBodyBytes: -1 }), /maxBodyBytes/],
+    ["an invalid webhook", () => handlerWith({ webhooks: [{} as never] }), /webhooks\[0\]/]
   ])("with %s is refused", (_what, make, message) => {
     expect(make).toThrow(ValidationError)
     expect(make).toThrow(message)
@@ -675,7 +668,7 @@ describe("configuration", () => {
   })
 })
 
-describe("a turn that is not what an engine sends", () => {
+describe("a turn that no engine sends", () => {
   const job = JSON.parse(turn("job_1")).job
   const entry = {
     stepKey: "name:0",
@@ -688,11 +681,11 @@ describe("a turn that is not what an engine sends", () => {
   const error = { name: "Error", message: "it broke" }
 
   it.each([
-    ["an entry that is none", { journal: [null] }, "job.journal.0"],
+    ["an invalid entry", { journal: [null] }, "job.journal.0"],
     ["an entry without an outcome", { journal: [{ ...entry, outcome: undefined }] }, "job.journal.0.outcome"],
-    ["an outcome of no kind", { journal: [{ ...entry, outcome: {} }] }, "job.journal.0.outcome._tag"],
+    ["an outcome without a kind", { journal: [{ ...entry, outcome: {} }] }, "job.journal.0.outcome._tag"],
     [
-      "a value that is no text",
+      "a value that is not a string",
       { journal: [{ ...entry, outcome: { _tag: "Success", value: { toString: 1 } } }] },
       "job.journal.0.outcome.value"
     ],
@@ -702,17 +695,21 @@ describe("a turn that is not what an engine sends", () => {
       "job.journal.0.outcome.error"
     ],
     ["a step without a key", { journal: [{ ...entry, stepKey: { toString: 1 } }] }, "job.journal.0.stepKey"],
-    ["an open step that is none", { open: [7] }, "job.open.0"],
-    ["an open step that failed in words", { open: [{ ...open, failures: "often" }] }, "job.open.0.failures"],
+    ["an invalid open step", { open: [7] }, "job.open.0"],
+    [
+      "an open step whose failures are not a number",
+      { open: [{ ...open, failures: "often" }] },
+      "job.open.0.failures"
+    ],
     ["an event without a time", { event: { ...job.event, timestamp: {} } }, "job.event.timestamp"],
     ["no generation", { generation: null }, "job.generation"],
-    ["compensations of nothing", { compensating: {} }, "job.compensating.compensations"],
+    ["compensations without their list", { compensating: {} }, "job.compensating.compensations"],
     [
-      "compensations that are no texts",
+      "compensations that are not strings",
       { compensating: { error, compensations: [{ toString: 1 }] } },
       "job.compensating.compensations"
     ],
-    ["secrets that are none", { secrets: { A: 1 } }, "job.secrets"]
+    ["invalid secrets", { secrets: { A: 1 } }, "job.secrets"]
   ])("is refused with a message: %s", async (_what, part, problem) => {
     const body = JSON.stringify({ type: "turn", sent_at: Date.now(), job: { ...job, ...part } })
 

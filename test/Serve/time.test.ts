@@ -15,7 +15,7 @@ describe.each(ways)("a function in %s", (_name, start) => {
   keepsLongTimes(start)
 })
 
-describe("a function pushed as to a handler of another package", () => {
+describe("a function that the engine calls as a handler of another package", () => {
   keepsShortTimes(pushedAsExisting)
   keepsLongTimes(pushedAsExisting, { retries: "SLEEPING" })
 })

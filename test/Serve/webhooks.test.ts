@@ -24,7 +24,7 @@ const shop: WebhookConfig = {
   transform: (payload) => ({ name: "guest.arrived", data: payload, idempotencyKey: payload.id })
 }
 
-/** A server that keeps what it is sent, and answers with a status. */
+/** A server that records its requests, and answers them with a status. */
 const recording = async (status = 200) => {
   const received: Array<{
     readonly path: string | undefined
@@ -94,7 +94,7 @@ describe("a webhook's request", () => {
     ])
   })
 
-  it("shows `verify` and `transform` the body as it came, the query, and headers by lower-case name", async () => {
+  it("gives `verify` and `transform` the body as it arrived, the query, and headers by lower-case name", async () => {
     await using server = await recording()
     const verify = vi.fn()
     const transform = vi.fn()
@@ -141,7 +141,7 @@ describe("a webhook's request", () => {
   it.each<readonly [string, Partial<WebhookConfig>, string, number, string]>([
     ["is not verified", { verify: () => Promise.reject(new Error("no")) }, "{}", 401, "VERIFY_FAILED"],
     [
-      "is refused by something that is no error",
+      "is refused by a thrown string",
       {
         verify: () => {
           throw "no"
@@ -151,7 +151,7 @@ describe("a webhook's request", () => {
       401,
       "VERIFY_FAILED"
     ],
-    ["is no JSON", {}, "{", 400, "TRANSFORM_FAILED"],
+    ["is not JSON", {}, "{", 400, "TRANSFORM_FAILED"],
     ["is empty", {}, "", 400, "TRANSFORM_FAILED"],
     [
       "cannot be transformed",
@@ -164,23 +164,29 @@ describe("a webhook's request", () => {
       400,
       "TRANSFORM_FAILED"
     ],
-    ["makes something else", { transform: () => "ok" as never }, "{}", 400, "TRANSFORM_FAILED"],
     [
-      "makes an event and something else",
+      "becomes something other than an event",
+      { transform: () => "ok" as never },
+      "{}",
+      400,
+      "TRANSFORM_FAILED"
+    ],
+    [
+      "becomes an event and something else",
       { transform: () => [{ name: "a", data: 1 }, undefined as never] },
       "{}",
       400,
       "TRANSFORM_FAILED"
     ],
     [
-      "makes more events than one request may",
+      "becomes more events than are allowed for one request",
       { transform: () => Array.from({ length: 1001 }, () => ({ name: "a", data: 1 })) },
       "{}",
       400,
       "TRANSFORM_FAILED"
     ],
     [
-      "makes two events of which the second would be taken for the first",
+      "becomes two different events with the same idempotency key",
       {
         transform: () => [
           { name: "a", data: 1, idempotencyKey: "k" },
@@ -192,7 +198,7 @@ describe("a webhook's request", () => {
       "TRANSFORM_FAILED"
     ],
     [
-      "makes an event with a key that no server takes",
+      "becomes an event with a key that no server accepts",
       {
         transform: () => [
           { name: "a", data: 1 },
@@ -204,34 +210,34 @@ describe("a webhook's request", () => {
       "TRANSFORM_FAILED"
     ],
     [
-      "makes an event without a name",
+      "becomes an event without a name",
       { transform: () => ({ name: "", data: 1 }) },
       "{}",
       400,
       "TRANSFORM_FAILED"
     ],
     [
-      "makes an event with a pattern for a name",
+      "becomes an event with a pattern as its name",
       { transform: () => ({ name: "a.*", data: 1 }) },
       "{}",
       400,
       "TRANSFORM_FAILED"
     ],
     [
-      "makes an event that JSON cannot carry",
+      "becomes an event that cannot be stored as JSON",
       { transform: () => ({ name: "a", data: 1n }) },
       "{}",
       400,
       "TRANSFORM_FAILED"
     ],
     [
-      "makes an event with a key that is no text",
+      "becomes an event with a key that is not a string",
       { transform: () => ({ name: "a", data: 1, idempotencyKey: 7 as never }) },
       "{}",
       400,
       "TRANSFORM_FAILED"
     ]
-  ])("that %s is refused, and nothing is sent", async (_what, config, body, status, code) => {
+  ])("that %s is refused, and no event is sent", async (_what, config, body, status, code) => {
     await using server = await recording()
 
     expect(await post(handlerOf(config, server.url), body)).toMatchObject({
@@ -250,11 +256,11 @@ describe("a webhook's request", () => {
       body: { error: { code: "WEBHOOK_NOT_FOUND" } }
     })
     expect(await post(handler, "{}", "/deep/webhooks/shop/more?x=1")).toMatchObject({ status: 200 })
-    // no webhook at all in the path: it is for functions
+    // without a webhook in the path, the request is for functions
     expect(await post(handler, "{}", "/api/ironflow")).toMatchObject({ status: 401 })
   })
 
-  it("is answered as to be sent again while the server does not accept it", async () => {
+  it("gets an answer that asks for another delivery while the server does not accept the event", async () => {
     await using server = await recording(503)
     const refused = await post(handlerOf({}, server.url), "{}")
     expect(refused).toMatchObject({ status: 502, body: { error: { code: "EMIT_FAILED" } } })
@@ -264,12 +270,12 @@ describe("a webhook's request", () => {
     await gone.close()
     const down = await post(handlerOf({}, gone.url), "{}")
     expect(down).toMatchObject({ status: 502, body: { error: { code: "EMIT_FAILED" } } })
-    // where the server is, is nothing for strangers
+    // strangers must not learn the address of the server
     expect(JSON.stringify(down.body)).not.toContain(new URL(gone.url).port)
   })
 
   it.each(["challenge", "verify", "parse", "transform"])(
-    "is to be sent again when `%s` hangs, which is what is named",
+    "gets an answer that asks for another delivery and names `%s` when that hangs",
     async (name) => {
       await using server = await recording()
       const handler = handlerOf({ [name]: () => new Promise(() => undefined) }, server.url, {
@@ -290,7 +296,7 @@ describe("a webhook's request", () => {
   )
 
   it.each(["PUT", "PATCH", "DELETE", "OPTIONS"])(
-    "by %s is refused before anything is asked, over Fetch and over Node.js",
+    "by %s is refused before any function of the webhook is called, over Fetch and over Node.js",
     async (method) => {
       await using server = await recording()
       const never = vi.fn()
@@ -310,7 +316,7 @@ describe("a webhook's request", () => {
     }
   )
 
-  it("is refused when it is larger than an event may be", async () => {
+  it("is refused when it is larger than the limit of an event", async () => {
     await using server = await recording()
 
     expect(await post(handlerOf({}, server.url), JSON.stringify("x".repeat(1024 * 1024)))).toMatchObject({
@@ -320,7 +326,7 @@ describe("a webhook's request", () => {
   })
 })
 
-/** The data of the events that came of a body. */
+/** The data of the events that were made of a body, or the refusal. */
 const dataOf = async (
   body: string | Uint8Array<ArrayBuffer>,
   contentType: string,
@@ -354,9 +360,9 @@ describe("the body of a webhook's request", () => {
         a: "b=c"
       }
     ],
-    ["a form that says more of itself", "name=Zo%c3%ab", `${form}; charset=UTF-8`, { name: "Zoë" }],
+    ["a form with a charset", "name=Zo%c3%ab", `${form}; charset=UTF-8`, { name: "Zoë" }],
     [
-      "a form that escapes too little",
+      "a form with characters that are not escaped",
       "name=Zoë&part=100%&next=%zz",
       form,
       {
@@ -367,7 +373,7 @@ describe("the body of a webhook's request", () => {
     ],
     ["a form that begins with a byte order mark", "\uFEFFname=Zoë", form, { name: "Zoë" }],
     [
-      "a form with the names of what objects have",
+      "a form with the names of built-in properties",
       "__proto__=a&constructor=b",
       form,
       {
@@ -376,7 +382,7 @@ describe("the body of a webhook's request", () => {
       }
     ],
     ["an empty form", "", form, {}],
-    ["JSON that calls itself a form", '{"name":"Zoë"}', form, { name: "Zoë" }]
+    ["JSON with the type of a form", '{"name":"Zoë"}', form, { name: "Zoë" }]
   ])("may be %s", async (_what, body, contentType, data) => {
     expect(await dataOf(body, contentType)).toEqual([data])
   })
@@ -386,10 +392,15 @@ describe("the body of a webhook's request", () => {
   it.each<readonly [string, string | Uint8Array<ArrayBuffer>, string, RegExp]>([
     ["JSON in another encoding", latin1, "application/json; charset=iso-8859-1", /400 .*not UTF-8.*`parse`/],
     ["a form in another encoding", "name=Zo%EB", form, /400 .*not UTF-8.*`parse`/],
-    ["of several parts", "--x--", "multipart/form-data; boundary=x", /400 .*multipart\/form-data.*`parse`/],
+    [
+      "a form of several parts",
+      "--x--",
+      "multipart/form-data; boundary=x",
+      /400 .*multipart\/form-data.*`parse`/
+    ],
     ["empty", "", "application/json", /400 .*empty/],
     ["XML", "<visit/>", "text/xml", /400 .*not JSON/]
-  ])("that is %s is refused, with what to do", async (_what, body, contentType, message) => {
+  ])("that is %s is refused with advice", async (_what, body, contentType, message) => {
     expect(await dataOf(body, contentType)).toMatch(message)
   })
 
@@ -413,7 +424,7 @@ describe("the body of a webhook's request", () => {
     ["JSON with odd spaces", Uint8Array.from(Buffer.from('{ "a" :\r\n1 }')), "application/json"],
     ["a form", Uint8Array.from(Buffer.from("a=%7e+1&a")), form],
     ["text in another encoding", latin1, "text/plain; charset=iso-8859-1"],
-    ["bytes of every kind", Uint8Array.from({ length: 256 }, (_, byte) => byte), "application/octet-stream"]
+    ["all bytes", Uint8Array.from({ length: 256 }, (_, byte) => byte), "application/octet-stream"]
   ])("is verified by its bytes: %s", async (_what, body, contentType) => {
     const signatureOf = (bytes: Uint8Array) => createHmac("sha256", "secret").update(bytes).digest("hex")
     const verified: Array<unknown> = []
@@ -425,7 +436,7 @@ describe("the body of a webhook's request", () => {
   })
 })
 
-describe("a request of which `transform` makes", () => {
+describe("a request from which `transform` makes", () => {
   it.each([
     ["nothing", () => undefined],
     ["null", () => null],
@@ -466,7 +477,7 @@ describe("a request of which `transform` makes", () => {
     ])
   })
 
-  it("several events is answered as to be sent again when not all could be stored", async () => {
+  it("several events gets an answer that asks for another delivery when not all could be stored", async () => {
     let left = 1
     const server = await listen((request, response) => {
       request.resume()
@@ -484,7 +495,7 @@ describe("a request of which `transform` makes", () => {
     await server.close()
   })
 
-  it("a response is answered with it, and nothing is stored", async () => {
+  it("a response gets that response, and nothing is stored", async () => {
     await using server = await recording()
     const transform = (payload: { readonly type: string; readonly challenge: string }) =>
       payload.type === "url_verification"
@@ -514,7 +525,7 @@ describe("a request of which `transform` makes", () => {
   })
 })
 
-it("an answer that `transform` has fetched from elsewhere arrives whole", async () => {
+it("a response that `transform` has fetched from elsewhere arrives complete", async () => {
   const elsewhere = await listen((_request, response) => {
     response.writeHead(200, { "content-type": "text/xml", "content-encoding": "gzip" })
     response.end(gzipSync("<confirmed/>"))
@@ -559,7 +570,7 @@ describe("a challenge", () => {
     expect(server.received).toEqual([])
   })
 
-  it("by an unsigned POST without a body is answered too, with 204 as well", async () => {
+  it("by an unsigned POST without a body is answered too, also with 204", async () => {
     const challenge: WebhookConfig["challenge"] = async ({ query }) => {
       if (query.validationToken === "none") return new Response(null, { status: 204 })
       return query.validationToken === undefined ? undefined : new Response(query.validationToken)
@@ -572,9 +583,9 @@ describe("a challenge", () => {
   })
 
   it.each([
-    ["that nobody answers", undefined],
-    ["that is none", () => undefined]
-  ])("by GET %s says that it takes POST", async (_what, challenge) => {
+    ["that has no `challenge`", undefined],
+    ["that `challenge` does not answer", () => undefined]
+  ])("by GET %s is answered with the hint to use POST", async (_what, challenge) => {
     const never = vi.fn()
     const response = await get(
       handlerOf({ verify: never, transform: never, ...(challenge && { challenge }) }, "http://127.0.0.1:1"),
@@ -586,7 +597,7 @@ describe("a challenge", () => {
     expect(never).not.toHaveBeenCalled()
   })
 
-  it("with an answer other than a response is refused", async () => {
+  it("that returns something other than a response is an error", async () => {
     const handler = handlerOf({ challenge: () => "1158201444" as never }, "http://127.0.0.1:1")
     expect(await (await get(handler, "")).json()).toMatchObject({ error: { code: "VERIFY_FAILED" } })
   })
@@ -626,14 +637,14 @@ describe("createWebhook", () => {
     ["an id with white space", { ...shop, id: "a b" }],
     ["no verify", { ...shop, verify: undefined }],
     ["no transform", { ...shop, transform: "data" }],
-    ["a challenge that is no function", { ...shop, challenge: "token" }],
-    ["a parse that is no function", { ...shop, parse: {} }],
+    ["a challenge that is not a function", { ...shop, challenge: "token" }],
+    ["a parse that is not a function", { ...shop, parse: {} }],
     ["nothing", undefined]
   ])("with %s is refused", (_what, config) => {
     expect(() => createWebhook(config as WebhookConfig)).toThrow(ValidationError)
   })
 
-  it("is refused twice under one id", () => {
+  it("is refused for two webhooks with one id", () => {
     const webhook = createWebhook(shop)
     expect(() => serve({ functions: [], webhooks: [webhook, webhook], logger: false })).toThrow(
       /two webhooks/
@@ -641,7 +652,7 @@ describe("createWebhook", () => {
   })
 })
 
-it("no request is lost while the server is down and the sender sends it again", async () => {
+it("no event is lost while the server is down and the sender repeats its request", async () => {
   const earlier = await startEngine({ filename: ":memory:", logger: false, listen: { port: 0 } })
   const port = Number(new URL(earlier.url ?? "").port)
   await earlier.close()
@@ -696,7 +707,7 @@ it("deliveries of several senders with the same id do not collide", async () => 
   ])
 })
 
-it("Stripe's own signatures are verified", async () => {
+it("signatures of Stripe's own library are verified", async () => {
   await using server = await recording()
   const stripe = new Stripe("sk_test_1")
   const secret = "whsec_test"

@@ -1,4 +1,4 @@
-/** Bodies that take long have turns of the event loop of their own. */
+/** Bodies that take long to parse get turns of the event loop of their own. */
 import { assert, it } from "vitest"
 import * as Effect from "effect/Effect"
 import { parseJson } from "../../src/Server/Http/Body.ts"
@@ -28,6 +28,6 @@ it("large bodies that arrive together are parsed and handled in separate turns o
   assert.isAtLeast(begins[0] ?? 0, 2)
 })
 
-it("small ones do not wait", () => {
+it("small bodies do not wait", () => {
   assert.deepStrictEqual(Effect.runSync(parseJson('{"a":1}', {})), { a: 1 })
 })

@@ -1,4 +1,4 @@
-/** Input on WebSockets whose clients are gone. */
+/** Input on WebSockets whose clients have gone. */
 import { createServer } from "node:http"
 import { type AddressInfo, connect } from "node:net"
 import type { Duplex } from "node:stream"
@@ -11,7 +11,7 @@ import * as Alarm from "../../src/Execution/Alarm.ts"
 import { Unread } from "../../src/Server/Http/UnreadResponses.ts"
 import { Flow } from "../../src/Server/Ws/SocketFlow.ts"
 
-/** A frame of a client: a text of two characters, masked with zeros. */
+/** A frame of a client: a text of two characters, with a mask of zeros. */
 const frame = Buffer.from([0x81, 0x82, 0, 0, 0, 0, 0x7b, 0x7d])
 
 it.live("remaining input of a closed connection is not processed", () =>
@@ -51,7 +51,7 @@ it.live("remaining input of a closed connection is not processed", () =>
       await new Promise((resolve) => client.once("data", resolve))
       client.write(Buffer.concat(Array.from({ length: 20_000 }, () => frame)))
       const socket = await held
-      // more has come, and waits
+      // wait until more input has arrived
       while (socket.readableLength === 0) await new Promise((resolve) => setImmediate(resolve))
       const before = heard
       client.destroy()

@@ -1,4 +1,4 @@
-/** What an engine measures: `/metrics`, the minutes of the day, the registry of Effect's metrics, and the alert rules about them. */
+/** The metrics of an engine: `/metrics`, the minutes of the day, the registry of Effect's metrics, and the alert rules. */
 import { mkdtempSync, readFileSync, rmSync } from "node:fs"
 import { tmpdir } from "node:os"
 import path from "node:path"
@@ -35,7 +35,7 @@ interface Sample {
   readonly value: number
 }
 
-/** The samples of a text in the format of Prometheus; fails for a line that is none. */
+/** The samples of a text in the format of Prometheus. Fails for an invalid line. */
 const samplesOf = (text: string): ReadonlyArray<Sample> =>
   text
     .split("\n")
@@ -59,7 +59,7 @@ const valueOf = (
       sample.name === name && Object.entries(labels).every(([label, value]) => sample.labels[label] === value)
   )?.value
 
-/** An engine in which something of everything has happened. */
+/** An engine that has a value for every metric. */
 const busy = async () => {
   let fails = true
   const engine = await start({
@@ -133,7 +133,7 @@ describe("/metrics", () => {
     expect(valueOf(text, "ironflow_projection_lag_rows", { projection: "totals" })).toBeDefined()
   })
 
-  it("has buckets that grow, up to the count", async () => {
+  it("has histogram buckets that grow up to the count", async () => {
     const { engine } = await busy()
 
     const samples = samplesOf(await read(engine))
@@ -180,7 +180,7 @@ describe("/metrics", () => {
     expect([before, await failures()]).toEqual([0, 1])
   })
 
-  it("counts failed runs, fewer when they are retried", async () => {
+  it("counts failed runs, and fewer once they are retried", async () => {
     let fails = true
     const charge = createFunction({ id: "charge", triggers, retry: { maxAttempts: 1 } }, async () => {
       if (fails) throw new Error("declined")
@@ -195,7 +195,7 @@ describe("/metrics", () => {
     await first.client.waitForRun(runIds[0]!)
     await first.close()
 
-    // it is in the database, and not what one engine has seen
+    // the count comes from the database, so a second engine has it too
     const second = await start({ filename, functions: [charge] })
     expect(await failedRuns(second)).toBe(1)
     fails = false
@@ -206,7 +206,7 @@ describe("/metrics", () => {
     expect(await failedRuns(await start({ filename, functions: [charge] }))).toBe(0)
   })
 
-  it("has series for a limited number of functions, and counts the others together", async () => {
+  it("has separate series for a limited number of functions, and one for all others", async () => {
     const engine = await start()
     const many = FUNCTIONS + 20
     for (let i = 0; i < many; i++) {
@@ -228,9 +228,9 @@ describe("/metrics", () => {
     expect(valueOf(text, "ironflow_runs_ready", { function: "other" })).toBe(20)
   })
 
-  it("hides other environments from a key that is bound to one", async () => {
+  it("hides other environments from a key that is bound to one environment", async () => {
     const { engine } = await busy()
-    // the first key of an engine spans all
+    // the first key of an engine is for all environments
     await engine.client.apiKeys.create({ name: "first" })
     const { secret } = await engine.client.apiKeys.create({ name: "reader", envId: "staging" })
 
@@ -253,7 +253,7 @@ it("the minutes of the day show what happened in them", async () => {
   expect(sum("turns")).toBeGreaterThan(2)
 })
 
-it("the registry of Effect's metrics has the same, for exporters, for as long as the engine runs", async () => {
+it("the registry of Effect's metrics has the same metrics for exporters while the engine runs", async () => {
   const { engine } = await busy()
   await read(engine)
   const snapshot = () => Effect.runSync(Metric.snapshot).filter(({ id }) => id.startsWith("ironflow_"))
@@ -274,7 +274,7 @@ it("the registry of Effect's metrics has the same, for exporters, for as long as
   expect(snapshot()).toEqual([])
 })
 
-/** The rules of the file: their names, conditions, and what their texts name. */
+/** The rules of the file: their names, their conditions, and the labels in their texts. */
 const rules = readFileSync(new URL("../../docs/ironflow.rules.yml", import.meta.url), "utf8")
   .split(/^ {6}- alert: /m)
   .slice(1)
@@ -284,7 +284,7 @@ const rules = readFileSync(new URL("../../docs/ironflow.rules.yml", import.meta.
     texts: [...text.matchAll(/\$labels\.(\w+)/g)].map(([, label]) => label!)
   }))
 
-/** Of a condition without functions: whether it holds for some sample. What Prometheus alone can judge is `undefined`. */
+/** Whether a condition without functions is true for a sample. `undefined` for conditions that only Prometheus can evaluate. */
 const holds = (expr: string, samples: ReadonlyArray<Sample>): boolean | undefined => {
   const [, name, matchers = "", operator, limit] =
     /^(ironflow_\w+)(?:\{(.*)\})? (>|==) ([\d.]+)$/.exec(expr) ?? []
@@ -301,7 +301,7 @@ const holds = (expr: string, samples: ReadonlyArray<Sample>): boolean | undefine
 describe("the alert rules", () => {
   it("name existing metrics and labels", async () => {
     const { engine } = await busy()
-    // a function with runs that are ready
+    // this function has ready runs and no worker
     await fetch(`${engine.url}/ironflow.v1.IronflowService/RegisterFunction`, {
       method: "POST",
       headers: { "content-type": "application/json" },
@@ -331,13 +331,13 @@ describe("the alert rules", () => {
             true
           ])
         }
-        // what is grouped by alone is left for the texts
+        // after grouping, a text can use the labels of the groups only
         if (grouped.length > 0) for (const label of texts) expect(grouped).toContain(label)
       }
     }
   })
 
-  it("do not fire for a healthy engine, and do for one with a paused run", async () => {
+  it("do not fire for a healthy engine, and fire for an engine with a paused run", async () => {
     const { engine, waiting } = await busy()
     const firing = async () => {
       const samples = samplesOf(await read(engine))
@@ -360,7 +360,7 @@ describe("the alert rules", () => {
   })
 })
 
-it("a remote client reads the log lines of a run", async () => {
+it("a remote client can read the log lines of a run", async () => {
   const engine = await start({
     functions: [
       createFunction({ id: "charge", triggers }, async ({ logger }) => logger.info("hello", { a: 1 }))

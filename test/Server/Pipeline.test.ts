@@ -1,4 +1,4 @@
-/** Requests of one connection of HTTP/1.1, on a server that has nothing else. */
+/** Requests of one connection of HTTP/1.1. */
 import { once } from "node:events"
 import * as http from "node:http"
 import { nextTick } from "node:process"
@@ -21,9 +21,9 @@ describe("a request whose connection ends", () => {
       const [request] = (await begun) as [http.IncomingMessage]
       const read = (): void => undefined
       request.on("error", read)
-      // Node looks whether somebody listens, and says it two steps later
+      // Node.js checks for listeners when the connection ends, and emits the error two ticks later
       request.once("aborted", () => nextTick(() => nextTick(() => request.off("error", read))))
-      // not by `once`, which listens to errors too
+      // `once` would also listen for errors
       const said = new Promise<void>((resolve) => request.on("close", () => resolve()))
       socket.socket.resetAndDestroy()
 

@@ -1,4 +1,4 @@
-/** The kits beside fake timers of the test: only what the test's own code waits for is held back. */
+/** The test kits beside fake timers of a test: only the waits of the test's own code are held back. */
 import { createClient, createFunction, createSubscriptionClient, createWorker } from "@ironflow/node"
 import { Client, IronflowFunction, Step, Testing } from "@ironflow/node/effect"
 import { createTestClient, createTestEngine, verify } from "@ironflow/node/test"
@@ -47,9 +47,9 @@ const everything = [
 ] as const
 
 for (const [which, toFake] of [
-  ["the timers that vitest fakes by itself", undefined],
-  // nextTick is not to be had in the processes of vitest
-  ["all that it can fake", everything.filter((name) => name !== "nextTick")]
+  ["the timers that vitest fakes by default", undefined],
+  // vitest cannot fake nextTick in its processes
+  ["all timers that vitest can fake", everything.filter((name) => name !== "nextTick")]
 ] as const) {
   describe(which, () => {
     beforeEach(() => void vi.useFakeTimers(toFake === undefined ? {} : { toFake: [...toFake] }))
@@ -87,7 +87,7 @@ for (const [which, toFake] of [
       })
     }
 
-    test("other clients, workers and subscriptions of it", async () => {
+    test("other clients, workers and subscriptions of the engine", async () => {
       await using engine = await createTestEngine()
       const subscriptions = createSubscriptionClient({ engine })
       await subscriptions.connect()

@@ -18,7 +18,7 @@ const counted = () => {
 }
 
 test.for(["before", "after"] as const)(
-  "a run survives reports that are lost %s they were carried out, and no step runs twice",
+  "a run survives reports that are lost %s they take effect, and no step runs twice",
   async (lose) => {
     const { fn, ran } = counted()
     const engine = Engine.layer.pipe(Layer.provide(Store.layerSqlite({ filename: ":memory:" })))
@@ -40,7 +40,7 @@ test.for(["before", "after"] as const)(
   }
 )
 
-test("a client tries a read again whose request is lost", async () => {
+test("a client repeats a read whose request is lost", async () => {
   await using server = await start()
   const client = Client.layerHttp({ serverUrl: server.url }).pipe(
     Layer.provide(Testing.layerFaultyHttpClient({ every: 2, delayMs: 1 })),
@@ -54,7 +54,7 @@ test("a client tries a read again whose request is lost", async () => {
   expect(await Effect.runPromise(Effect.provide(answers, client))).toEqual([[], []])
 })
 
-/** Which of 50 requests are lost. */
+/** The numbers of the requests, out of 50, that are lost. */
 const losses = (options: Testing.FaultOptions) =>
   Effect.gen(function* () {
     const http = yield* HttpClient.HttpClient
@@ -79,7 +79,7 @@ const losses = (options: Testing.FaultOptions) =>
     )
   )
 
-test("chance with a seed loses the same requests each time, and the error names the seed", async () => {
+test("faults with a seed lose the same requests each time, and the error names the seed", async () => {
   const first = await Effect.runPromise(losses({ chance: 0.3, seed: 7 }))
   const again = await Effect.runPromise(losses({ chance: 0.3, seed: 7 }))
   const other = await Effect.runPromise(losses({ chance: 0.3, seed: 8 }))

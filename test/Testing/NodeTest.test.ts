@@ -1,4 +1,4 @@
-/** The kit under the test runner of Node: what the guide says of it. */
+/** The test kit under the test runner of Node.js, as the guide describes it. */
 import { execFile } from "node:child_process"
 import { mkdtempSync, rmSync, writeFileSync } from "node:fs"
 import { join } from "node:path"
@@ -36,19 +36,20 @@ describe("order", () => {
 })
 `
 
-/** What node:test says of files, the main one `order.test.mts`. */
+/** Runs files with node:test, from the main file `order.test.mts`. */
 const run = async (files: Readonly<Record<string, string>>) => {
   const folder = mkdtempSync(join(import.meta.dirname, "../.examples-"))
   try {
     for (const [name, text] of Object.entries(files)) writeFileSync(join(folder, name), text)
-    // this process is a test of another runner, and what that has set is not for a runner of its own
+    // vitest has set variables in this process that must not reach another test runner
     const { NODE_OPTIONS: _, NODE_TEST_CONTEXT: __, ...env } = process.env
-    return await new Promise<{ code: unknown; said: string }>((resolve) =>
+    return await new Promise<{ code: unknown; printed: string }>((resolve) =>
       execFile(
         process.execPath,
         [...nodeArguments(), "--test", "--test-reporter=tap", join(folder, "order.test.mts")],
         { env, timeout: 50_000 },
-        (error, stdout, stderr) => resolve({ code: error === null ? 0 : error.code, said: stdout + stderr })
+        (error, stdout, stderr) =>
+          resolve({ code: error === null ? 0 : error.code, printed: stdout + stderr })
       )
     )
   } finally {
@@ -56,21 +57,21 @@ const run = async (files: Readonly<Record<string, string>>) => {
   }
 }
 
-test("works in node:test, whose process ends by itself", { timeout: 60_000 }, async () => {
-  const { code, said } = await run({ "order.test.mts": source })
+test("the test kit works in node:test, and the process ends by itself", { timeout: 60_000 }, async () => {
+  const { code, printed } = await run({ "order.test.mts": source })
 
-  expect(said).toMatch(/^ +ok 1 - charges$/m)
-  expect(said).toMatch(/^ +ok 2 - charges after a week$/m)
-  expect(said).toMatch(/^ +not ok 3 - fails where an assertion does not hold$/m)
-  expect(said).toMatch(/^# pass 2$/m)
+  expect(printed).toMatch(/^ +ok 1 - charges$/m)
+  expect(printed).toMatch(/^ +ok 2 - charges after a week$/m)
+  expect(printed).toMatch(/^ +not ok 3 - fails where an assertion does not hold$/m)
+  expect(printed).toMatch(/^# pass 2$/m)
   expect(code).toBe(1)
 })
 
 describe("with all timers of node:test mocked", () => {
   const mocking = 'import { mock } from "node:test"\nmock.timers.enable()\n'
 
-  test("before each test, it works", { timeout: 60_000 }, async () => {
-    const { said } = await run({
+  test("before each test, the test kit works", { timeout: 60_000 }, async () => {
+    const { printed } = await run({
       "order.test.mts": source
         .replace("import { describe, it }", "import { afterEach, beforeEach, describe, it, mock }")
         .replace(
@@ -78,32 +79,32 @@ describe("with all timers of node:test mocked", () => {
           "beforeEach(() => mock.timers.enable())\nafterEach(() => mock.timers.reset())\n$&"
         )
     })
-    expect(said).toMatch(/^ +ok 1 - charges$/m)
-    expect(said).toMatch(/^ +ok 2 - charges after a week$/m)
-    expect(said).toMatch(/^# pass 2$/m)
+    expect(printed).toMatch(/^ +ok 1 - charges$/m)
+    expect(printed).toMatch(/^ +ok 2 - charges after a week$/m)
+    expect(printed).toMatch(/^# pass 2$/m)
   })
 
-  test("before the kit is loaded, it works", { timeout: 60_000 }, async () => {
-    const { said } = await run({
+  test("before the test kit is loaded, it works", { timeout: 60_000 }, async () => {
+    const { printed } = await run({
       "mocked.mts": mocking,
       "order.test.mts": `import "./mocked.mts"\n${source}`
     })
-    expect(said).toMatch(/^# pass 2$/m)
+    expect(printed).toMatch(/^# pass 2$/m)
   })
 
   test(
-    "and the modules of Node mocked before the kit is loaded, it says why that fails and what to do",
+    "and synchronized with the modules of Node.js before the test kit is loaded, it says why that fails and what to do",
     {
       timeout: 60_000
     },
     async () => {
-      const { said } = await run({
+      const { printed } = await run({
         "mocked.mts": `${mocking}import { syncBuiltinESMExports } from "node:module"\nsyncBuiltinESMExports()\n`,
         "order.test.mts": `import "./mocked.mts"\n${source}`
       })
-      expect(said).toMatch(/^ +not ok 1 - charges$/m)
-      expect(said).toMatch(/^ +not ok 2 - charges after a week$/m)
-      expect(said).toContain("had replaced setImmediate, setTimeout before @ironflow/node was loaded")
+      expect(printed).toMatch(/^ +not ok 1 - charges$/m)
+      expect(printed).toMatch(/^ +not ok 2 - charges after a week$/m)
+      expect(printed).toContain("had replaced setImmediate, setTimeout before @ironflow/node was loaded")
     }
   )
 })

@@ -1,4 +1,4 @@
-/** Allowed differences of a replay: handlers that do not await all of their steps are correct. */
+/** Differences that a replay may have: handlers that do not await all of their steps are correct. */
 import { createFunction, type FunctionHandler, NondeterminismError } from "@ironflow/node"
 import { IronflowFunction, Step } from "@ironflow/node/effect"
 import { createTestEngine, type TestEngineConfig, verify } from "@ironflow/node/test"
@@ -88,7 +88,7 @@ const promises: Record<string, FunctionHandler> = {
     await step.run("after", () => 1)
     return first
   },
-  "a race and then the rest of it": async ({ step }) => {
+  "a race, and then all of its promises": async ({ step }) => {
     const all = [
       step.run("a", () => runsIn(20)),
       step.run("b", () => runsIn(2)),
@@ -99,7 +99,7 @@ const promises: Record<string, FunctionHandler> = {
     const states = (await Promise.allSettled(all)).map(({ status }) => status)
     return { first, states }
   },
-  "a loser that goes on to ask for steps": async ({ step }) => {
+  "a loser that calls more steps": async ({ step }) => {
     const slow = async () => {
       await step.run("slow-1", () => runsIn(10))
       await step.run("slow-2", () => runsIn(10))
@@ -110,19 +110,19 @@ const promises: Record<string, FunctionHandler> = {
     await step.run("after", () => runsIn(40))
     return first
   },
-  "a promise that nobody awaits": async ({ step }) => {
+  "a promise that is not awaited": async ({ step }) => {
     void step.run("audit", () => runsIn(10))
     void step.sleep("reminder", "3h").then(() => step.run("remind", () => 1))
     await step.run("charge", () => 1)
     await step.sleep("cool-off", "1d")
     return await step.run("after", () => 1)
   },
-  "a promise that nobody awaits, and the run ends before it": async ({ step }) => {
+  "a promise that is not awaited, and the run ends before it": async ({ step }) => {
     void step.run("audit", () => runsIn(200))
     void step.sleep("reminder", "3h")
     return await step.run("charge", () => runsIn(2))
   },
-  "a step with a time limit against its own": async ({ step }) => {
+  "a race of a step that times out and a sleep": async ({ step }) => {
     const limited = step
       .run("charge", () => runsIn(400), { timeout: "5ms", retry: { maxAttempts: 2 } })
       .catch(() => "too late")
@@ -130,12 +130,12 @@ const promises: Record<string, FunctionHandler> = {
     await step.run("after", () => 1)
     return first
   },
-  "a step against a timer of its own": async ({ step }) => {
+  "a race of a step and a timer": async ({ step }) => {
     const first = await Promise.race([step.run("charge", () => new Promise(() => undefined)), runsIn(20)])
     await step.run("after", () => 1)
     return first
   },
-  "branches of which one fails fast": async ({ step }) => {
+  "branches, one of which fails fast": async ({ step }) => {
     const ended = await step
       .parallel("parts", [
         (step) => step.run("fails", () => failsIn(5), { retry: { maxAttempts: 1 } }),
@@ -153,7 +153,7 @@ const promises: Record<string, FunctionHandler> = {
     await step.run("after", () => 1)
     return ended
   },
-  "branches that fail fast, a few at once": async ({ step }) => {
+  "branches that fail fast, with limited concurrency": async ({ step }) => {
     const ended = await step
       .map(
         "parts",
@@ -188,7 +188,7 @@ const promises: Record<string, FunctionHandler> = {
     const slow = step.run("slow", () => runsIn(20))
     await Promise.all([slow, step.run("fails", () => failsIn(2), { retry: { maxAttempts: 1 } })])
   },
-  "an invocation that nobody waits for any more": async ({ step }) => {
+  "an invocation that is no longer awaited": async ({ step }) => {
     const first = await Promise.race([step.invoke("child", {}, { timeout: "1d" }), step.run("fast", () => 1)])
     await step.sleep("cool-off", "1h")
     await step.publish("orders", {})
@@ -204,7 +204,7 @@ const after = Effect.tap(Step.run("after", Effect.succeed(1)))
 
 const effects: Record<string, Effect.Effect<unknown, unknown, Step.Step>> = {
   "race of steps": Effect.race(run("slow", 200), run("fast", 2)).pipe(after),
-  "race that only the success ends": Effect.race(
+  "race that only a success ends": Effect.race(
     Step.run("fails", Effect.fail("no"), { retry: { maxAttempts: 1 } }),
     run("fast", 5)
   ).pipe(after),
@@ -242,7 +242,7 @@ const effects: Record<string, Effect.Effect<unknown, unknown, Step.Step>> = {
   "race in branches": Step.map("items", [1, 2, 3], (n) =>
     Effect.race(run("slow", 300), run("fast", n)).pipe(after)
   ),
-  "a loser with more steps": Effect.race(
+  "a loser that calls more steps": Effect.race(
     run("one", 3).pipe(Effect.andThen(run("two", 3)), Effect.andThen(run("three", 300))),
     run("fast", 20)
   ).pipe(after),
@@ -250,7 +250,7 @@ const effects: Record<string, Effect.Effect<unknown, unknown, Step.Step>> = {
     after,
     Effect.map(({ _tag }) => _tag)
   ),
-  "timeout that does not pass": Effect.timeout(run("charge", 2), "2 minutes").pipe(after),
+  "timeout that is not reached": Effect.timeout(run("charge", 2), "2 minutes").pipe(after),
   timeoutOption: Effect.timeoutOption(never("stuck"), "2 minutes").pipe(
     after,
     Effect.tap(Step.sleep("cool-off", "1h")),
@@ -278,12 +278,12 @@ const effects: Record<string, Effect.Effect<unknown, unknown, Step.Step>> = {
     yield* Fiber.interrupt(fiber)
     return yield* run("ship", 2)
   }),
-  "a fiber that nobody awaits": Effect.gen(function* () {
+  "a fiber that is not awaited": Effect.gen(function* () {
     yield* Effect.forkChild(Effect.andThen(run("audit", 3), Step.sleep("reminder", "5h")))
     yield* Step.sleep("cool-off", "1h")
     return yield* run("ship", 2)
   }),
-  "branches of which one fails fast": Effect.exit(
+  "branches, one of which fails fast": Effect.exit(
     Step.parallel("parts", [
       Step.run("fails", Effect.andThen(pause(5), Effect.fail("no")), { retry: { maxAttempts: 1 } }),
       Effect.forEach(Array.from({ length: 20 }), () => run("part", 2)),
@@ -294,7 +294,7 @@ const effects: Record<string, Effect.Effect<unknown, unknown, Step.Step>> = {
     after,
     Effect.map(({ _tag }) => _tag)
   ),
-  "Effect.all of which one fails": Effect.exit(
+  "Effect.all, one of whose effects fails": Effect.exit(
     Effect.all(
       [
         run("slow", 300),
@@ -312,7 +312,7 @@ const child = createFunction({ id: "child", triggers: [{ event: "child.wanted" }
   await step.sleep("work", "2h")
 })
 
-/** With replays after every step it ends as without, and every history on the way is that of the function. */
+/** Checks that replays after every step do not change how the run ends, and that every history on the way fits the function. */
 const check = async (fn: Functions[number], fails?: string) => {
   const ended = []
   for (const replayEveryStep of [false, true]) {
@@ -338,7 +338,7 @@ const check = async (fn: Functions[number], fails?: string) => {
   expect(ended[1]).toEqual(ended[0])
 }
 
-describe("a correct handler is not accused: promises", () => {
+describe("no nondeterminism is reported for a correct handler of the Promise API:", () => {
   for (const [shape, handler] of Object.entries(promises)) {
     test(shape, () =>
       check(createFunction(order, handler), shape.startsWith("a run that fails") ? "out of stock" : undefined)
@@ -346,14 +346,14 @@ describe("a correct handler is not accused: promises", () => {
   }
 })
 
-describe("a correct handler is not accused: effects", () => {
+describe("no nondeterminism is reported for a correct handler of the Effect API:", () => {
   for (const [shape, program] of Object.entries(effects)) {
     test(shape, () => check(IronflowFunction.make(order, () => program)))
   }
 })
 
-/** What the replays after every step say of a handler, and what `verify` says of what it has recorded. */
-const accused = async (fn: Functions[number]) => {
+/** The error that replays after every step find in a handler. */
+const findingOf = async (fn: Functions[number]) => {
   await using engine = await createTestEngine({ functions: [fn], replayEveryStep: true })
   const { runIds } = await engine.client.emit("order.placed", {})
   const error: unknown = await engine.runToEnd(runIds[0] ?? "").then(
@@ -364,7 +364,7 @@ const accused = async (fn: Functions[number]) => {
   return error
 }
 
-describe("a time that has passed by the replay", () => {
+describe("sleepUntil a time that has passed when the handler is replayed", () => {
   const at = (hour: number) => new Date(Date.UTC(2020, 0, 1, hour))
   const next = (first: string) => (first === "late" ? "escalate" : "after")
   const functions: Record<string, Functions[number]> = {
@@ -389,7 +389,7 @@ describe("a time that has passed by the replay", () => {
     )
   }
   for (const [api, fn] of Object.entries(functions)) {
-    test(`had not when something else won, or had before it was asked for (${api})`, async () => {
+    test(`still loses when another step had won, and returns at once when its time had passed before the call (${api})`, async () => {
       await using engine = await createTestEngine({ functions: [fn], startAt: at(0), replayEveryStep: true })
       const { runIds } = await engine.client.emit("order.placed", {})
       await engine.advance("2h")
@@ -403,7 +403,7 @@ describe("a time that has passed by the replay", () => {
   }
 })
 
-test("a sleepUntil that has lost an Effect.race loses it in later turns too, after its time", async () => {
+test("a sleepUntil that has lost an Effect.race also loses it in later turns, after its time", async () => {
   const fn = IronflowFunction.make(
     order,
     Effect.fnUntraced(function* () {
@@ -427,13 +427,13 @@ test("a sleepUntil that has lost an Effect.race loses it in later turns too, aft
   })
 })
 
-describe("a real difference is found in a race as well", () => {
+describe("a real difference is found in a race as well:", () => {
   const fast = (step: Parameters<FunctionHandler>[0]["step"]) => step.run("fast", () => 1)
   const slow = (step: Parameters<FunctionHandler>[0]["step"]) => step.run("slow", () => runsIn(50))
 
-  test("a step after it whose name depends on the pass", async () => {
+  test("a step after the race whose name depends on the replay", async () => {
     let passes = 0
-    const error = await accused(
+    const error = await findingOf(
       createFunction(order, async ({ step }) => {
         const name = passes++ === 0 ? "after" : "later"
         await Promise.race([slow(step), fast(step)])
@@ -449,7 +449,7 @@ describe("a real difference is found in a race as well", () => {
 
   test("a loser that is no longer called", async () => {
     let passes = 0
-    const error = await accused(
+    const error = await findingOf(
       createFunction(order, async ({ step }) => {
         const isFirst = passes++ === 0
         await Promise.race([fast(step), ...(isFirst ? [slow(step)] : [])])
@@ -461,7 +461,7 @@ describe("a real difference is found in a race as well", () => {
 
   test("a step that becomes a sleep", async () => {
     let passes = 0
-    const error = await accused(
+    const error = await findingOf(
       createFunction(order, async ({ step }) => {
         const wins = passes++ === 0 ? fast(step) : step.sleep("fast", "1h")
         await Promise.race([slow(step), wins])
@@ -473,7 +473,7 @@ describe("a real difference is found in a race as well", () => {
 
   test("a result of another winner than the recorded one", async () => {
     let passes = 0
-    const error = await accused(
+    const error = await findingOf(
       createFunction(order, async ({ step }) => {
         const isFirst = passes++ === 0
         return Promise.race([slow(step), ...(isFirst ? [] : ["nothing"]), fast(step)])
@@ -484,7 +484,7 @@ describe("a real difference is found in a race as well", () => {
 
   test("an Effect.race that continues with another step", async () => {
     let passes = 0
-    const error = await accused(
+    const error = await findingOf(
       IronflowFunction.make(order, () => {
         const name = passes++ === 0 ? "after" : "later"
         return Effect.race(never("stuck"), run("fast", 2)).pipe(
@@ -495,7 +495,7 @@ describe("a real difference is found in a race as well", () => {
     expect(error.details).toMatchObject({ recorded: { name: "after" }, asked: { name: "later" } })
   })
 
-  test("changed code is reported with its next step, and not with the loser of a race", async () => {
+  test("changed code is reported at its next step, and not at the loser of a race", async () => {
     const define = (last: string) =>
       createFunction(order, async ({ step }) => {
         await Promise.race([fast(step), step.sleep("limit", "1d")])
@@ -515,7 +515,7 @@ describe("a real difference is found in a race as well", () => {
   })
 })
 
-test("a finding belongs to its run only, and is reported once when all are awaited", async () => {
+test("a reported difference belongs to its run only, and is reported once when all runs are awaited", async () => {
   let passes = 0
   const guilty = createFunction(order, async ({ step }) => {
     await step.run(passes++ === 0 ? "first" : "again", () => 1)

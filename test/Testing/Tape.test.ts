@@ -9,8 +9,8 @@ import * as Layer from "effect/Layer"
 import { expect, test } from "vitest"
 import { start } from "../wire/Ironflow.ts"
 
-/** As if it had been kept in a file. */
-const kept = (tape: Testing.Tape): Testing.Tape => JSON.parse(JSON.stringify(tape))
+/** A tape as it would be read from a file. */
+const fromFile = (tape: Testing.Tape): Testing.Tape => JSON.parse(JSON.stringify(tape))
 
 const recording = (tape: Testing.Tape) =>
   Testing.layerRecordingHttpClient(tape).pipe(Layer.provide(FetchHttpClient.layer))
@@ -38,7 +38,7 @@ test("recorded requests of the client are replayed without the server", async ()
   expect(real.missing).toBe("RUN_NOT_FOUND")
   expect(tape.exchanges.map(({ response }) => response.status)).toEqual([expect.any(Number), 404, 200])
   expect(JSON.stringify(tape)).not.toContain("key-of-mine")
-  expect(await over(Testing.layerPlayingHttpClient(kept(tape)))).toEqual(real)
+  expect(await over(Testing.layerPlayingHttpClient(fromFile(tape)))).toEqual(real)
 })
 
 const served = async (use: (url: string) => Promise<void>) => {
@@ -55,7 +55,7 @@ const served = async (use: (url: string) => Promise<void>) => {
   })
   await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve))
   try {
-    // of a server that listens on a port
+    // a server on a TCP port has such an address
     await use(`http://127.0.0.1:${(server.address() as AddressInfo).port}`)
   } finally {
     server.closeAllConnections()
@@ -68,7 +68,7 @@ const over = <A, E>(
   use: (http: HttpClient.HttpClient) => Effect.Effect<A, E>
 ) => Effect.runPromise(Effect.provide(Effect.flatMap(HttpClient.HttpClient, use), layer))
 
-test("text, bytes and empty bodies come back unchanged, equal requests in order, and no cookies", async () => {
+test("text, bytes and empty bodies are replayed unchanged, equal requests in order, and no cookies", async () => {
   await served(async (url) => {
     const ask = (http: HttpClient.HttpClient) =>
       Effect.gen(function* () {
@@ -96,7 +96,7 @@ test("text, bytes and empty bodies come back unchanged, equal requests in order,
       cookie: undefined,
       status: 204
     })
-    expect(await over(Testing.layerPlayingHttpClient(kept(tape)), ask)).toEqual(real)
+    expect(await over(Testing.layerPlayingHttpClient(fromFile(tape)), ask)).toEqual(real)
   })
 })
 
@@ -107,7 +107,7 @@ const exchange = (path: string, body?: string): Testing.TapeExchange => ({
 const post = (path: string, body: string) => (http: HttpClient.HttpClient) =>
   http.execute(HttpClientRequest.bodyText(HttpClientRequest.post(`http://anywhere${path}`), body))
 
-test("a request that is not on the tape dies and says why", async () => {
+test("a request that is not on the tape is a defect that says why", async () => {
   const playing = Testing.layerPlayingHttpClient({ exchanges: [exchange("/charge", "1")] })
   const twice = (http: HttpClient.HttpClient) =>
     Effect.andThen(post("/charge", "1")(http), post("/charge", "1")(http))
@@ -134,7 +134,7 @@ test("the client does not retry a request that is not on the tape", async () => 
   await expect(ending).rejects.toMatchObject({ code: "NOT_ON_TAPE" })
 })
 
-test("a test may say which requests are equal", async () => {
+test("a test may define which requests are equal", async () => {
   const playing = Testing.layerPlayingHttpClient(
     { exchanges: [exchange("/charge", '{"at":1}')] },
     { matches: (recorded, asked) => recorded.path === asked.path }

@@ -39,7 +39,7 @@ describe("a call without a mock", () => {
     expect(message).toContain('t.sendEvent("order.approved", data)')
   })
 
-  test("of an event that nothing is triggered by rejects", async () => {
+  test("of an event that triggers no function rejects", async () => {
     await expect(createTestClient({ functions: [] }).emit("order.lost", {})).rejects.toThrow(
       'No function is registered for event "order.lost"'
     )
@@ -106,7 +106,7 @@ test("a mock that throws is retried by the real policy, and fails the step with 
   expect(seen).toBeInstanceOf(StepError)
 })
 
-test("an invoked mock that throws is an InvokeError, as from a child that failed", async () => {
+test("a mock of invoke that throws is an InvokeError, like a child that failed", async () => {
   let seen: unknown
   const t = createTestClient({
     functions: [
@@ -121,7 +121,7 @@ test("an invoked mock that throws is an InvokeError, as from a child that failed
   expect(seen).toBeInstanceOf(InvokeError)
 })
 
-test("compensations run in reverse, the failing one included, and are listed after the steps", async () => {
+test("compensations run in reverse order, also after one that fails, and are listed after the steps", async () => {
   const t = createTestClient({
     functions: [
       createFunction({ ...order, retry: { maxAttempts: 1 } }, async ({ step }) => {
@@ -150,7 +150,7 @@ test("compensations run in reverse, the failing one included, and are listed aft
   ])
 })
 
-test("a function with an Effect handler", async () => {
+test("the test client runs a function with an Effect handler", async () => {
   const t = createTestClient({
     functions: [
       IronflowFunction.make(
@@ -175,7 +175,7 @@ describe("data of an event", () => {
   ] as const
 
   test.each(unsendable)(
-    "that is %s is refused when it is sent, as emit refuses it",
+    "that is %s is refused when the event is sent, as by emit",
     async (_, data, problem) => {
       let ran = false
       const t = createTestClient({ functions: [createFunction(order, async () => void (ran = true))] })
@@ -190,7 +190,7 @@ describe("data of an event", () => {
     }
   )
 
-  test("of an invalid name is refused when it is sent", () => {
+  test("with an invalid name is refused when it is sent", () => {
     const t = createTestClient({ functions: [] })
 
     expect(() => t.sendEvent(" ", {})).toThrow("The event name must not be empty")
@@ -219,7 +219,7 @@ describe("data of an event", () => {
   })
 })
 
-test("a mock of a function gets the input of the function", async () => {
+test("a mock of a function receives the input of the function", async () => {
   const ship = createFunction(
     { id: "ship", triggers: [], schema: z.object({ to: z.string() }) },
     async ({ event }) => event.data.to
@@ -232,7 +232,7 @@ test("a mock of a function gets the input of the function", async () => {
   expect((await t.emit("order.placed", {})).output).toBe("to ADA")
 })
 
-test("a mock of a function gets dates where the schema decodes dates", async () => {
+test("a mock of a function receives dates where the schema decodes dates", async () => {
   const Due = Schema.Struct({ at: Schema.DateFromString })
   const remind = createFunction({ id: "remind", triggers: [], schema: Due }, async ({ event }) =>
     event.data.at.getTime()

@@ -1,4 +1,4 @@
-/** The time of `Testing.layer` is Effect's `TestClock`, and its services are there for handlers. */
+/** The time of `Testing.layer` is Effect's `TestClock`, and handlers have the services of the layer. */
 import { assert, describe, it, layer } from "@effect/vitest"
 import {
   Client,
@@ -37,7 +37,7 @@ const yearly = IronflowFunction.make(
   })
 )
 
-describe("one adjust fires everything that is due within it", () => {
+describe("one adjust of the clock fires everything that is due meanwhile:", () => {
   it.effect("a sleep of a year", () =>
     Effect.gen(function* () {
       const runId = yield* place
@@ -79,7 +79,7 @@ describe("one adjust fires everything that is due within it", () => {
 
       const { endedAt, output } = yield* runOf(runId)
       assert.deepStrictEqual(output, { approval: "nobody", child: "grown" })
-      // thirty sleeps, three delays, the wait, the longest branch, the child
+      // thirty sleeps, three delays, the wait, the longest branch and the child
       assert.isAtMost(Date.parse(endedAt ?? ""), start + 49 * day)
     }).pipe(Effect.provide(Testing.layer({ functions: [chain, child] })))
   })
@@ -137,7 +137,7 @@ describe("one adjust fires everything that is due within it", () => {
       assert.deepStrictEqual(yield* engine.now, new Date(start + 400 * day))
       yield* engine.advance("1d")
       assert.strictEqual(yield* Clock.currentTimeMillis, start + 401 * day)
-      // the real one is still there
+      // the real clock can still be used
       yield* TestClock.withLive(Effect.sleep("1 millis"))
     }).pipe(Effect.provide(Testing.layer({ functions: [yearly] })))
   )
@@ -152,7 +152,7 @@ describe("one adjust fires everything that is due within it", () => {
     )
   })
 
-  it.effect("a past or infinite time is refused, and nothing moves", () =>
+  it.effect("but a past or infinite time is refused, and the clock stays", () =>
     Effect.gen(function* () {
       for (const refused of [TestClock.setTime(0), TestClock.adjust("Infinity")]) {
         const exit = yield* Effect.exit(refused)
@@ -163,7 +163,7 @@ describe("one adjust fires everything that is due within it", () => {
   )
 })
 
-it.effect("a finding of a replay is a defect of the adjust that caused it", () => {
+it.effect("a difference that a replay finds is a defect of the adjust that caused it", () => {
   let passes = 0
   const guilty = IronflowFunction.make(placed, () =>
     Effect.suspend(() => Step.run(passes++ === 0 ? "first" : "again", Effect.succeed(1)))
@@ -204,7 +204,7 @@ it.effect("handlers and projections use the services that the layer provides", (
 
     assert.strictEqual((yield* runOf(runId)).output, 1)
     assert.strictEqual((yield* kv.bucket("counts").get("counted")).value, true)
-    // and those of a worker that is started later
+    // a worker that is started later has them too
     const engine = yield* Testing.TestEngine
     const later = IronflowFunction.make({ id: "later", triggers: [{ event: "order.later" }] }, () =>
       Effect.as(Subscriptions.Subscriptions, "there")

@@ -20,7 +20,7 @@ const place = async (config: TestEngineConfig) => {
 }
 
 describe("virtual time", () => {
-  test("advance fires a sleep exactly at its time, and explain agrees", async () => {
+  test("advance fires a sleep exactly at its time, as explain predicts", async () => {
     const { engine, runId } = await place({
       functions: [createFunction(order, async ({ step }) => (await step.sleep("week", "7d"), "done"))]
     })
@@ -53,7 +53,7 @@ describe("virtual time", () => {
     expect(await engine.client.getRun(runId)).toMatchObject({ status: "completed", output: "done" })
   })
 
-  test("a worker is ready at once even when another one owns its projection", async () => {
+  test("a worker is ready at once even when another worker owns its projection", async () => {
     const visits = createProjection({
       name: "visits",
       events: ["page.seen"],
@@ -68,7 +68,7 @@ describe("virtual time", () => {
     expect((await engine.client.projections.get("visits")).state).toBe(1)
   })
 
-  test("runToEnd goes through real retries and their delays", async () => {
+  test("runToEnd performs real retries with their delays", async () => {
     const at: Array<number> = []
     const { engine, runId } = await place({
       functions: [
@@ -90,7 +90,7 @@ describe("virtual time", () => {
     expect((await engine.now()).getTime()).toBeGreaterThanOrEqual(Date.UTC(2030, 0, 1) + 60_000)
   })
 
-  test("a step that never ends times out, and one that takes real time does not", async () => {
+  test("a step that never ends times out, and a step that takes real time does not", async () => {
     const { engine, runId } = await place({
       functions: [
         createFunction({ ...order, retry: { maxAttempts: 1 } }, async ({ step }) => {
@@ -107,7 +107,7 @@ describe("virtual time", () => {
     expect(run.error?.message).toContain('"never"')
   })
 
-  test("a run that nothing continues is a TimeoutError that says what it waits for", async () => {
+  test("runToEnd rejects with a TimeoutError that says what the run waits for, when nothing continues it", async () => {
     const { engine, runId } = await place({
       functions: [createFunction(order, ({ step }) => step.waitForEvent("approval", { event: "order.ok" }))]
     })
@@ -118,7 +118,7 @@ describe("virtual time", () => {
     await expect(ending).rejects.toThrow("order.ok")
   })
 
-  test("cron fires with the time that passes", async () => {
+  test("schedules fire as virtual time passes", async () => {
     let fired = 0
     await using engine = await createTestEngine({
       functions: [createFunction({ id: "nightly", triggers: [{ cron: "0 3 * * *" }] }, () => void fired++)]
@@ -127,7 +127,7 @@ describe("virtual time", () => {
     expect(fired).toBe(3)
   })
 
-  test("secrets reach handlers, and a worker that is started later takes waiting runs", async () => {
+  test("secrets reach handlers, and a worker that is started later runs waiting runs", async () => {
     await using engine = await createTestEngine()
     await engine.secrets.set("PSP_KEY", "sk_test")
     const fn = createFunction({ ...order, secrets: ["PSP_KEY"] }, ({ secrets }) => secrets.get("PSP_KEY"))
@@ -153,7 +153,7 @@ describe("replayEveryStep", () => {
     return await engine.runToEnd(runId)
   }
 
-  test("names a step that depends on state of an earlier pass", async () => {
+  test("names a step that depends on state of an earlier replay", async () => {
     let passes = 0
     const ending = run(async ({ step }) => {
       await step.run(passes++ === 0 ? "first" : "again", () => 1)
@@ -164,7 +164,7 @@ describe("replayEveryStep", () => {
     await expect(ending).rejects.toThrow('run "again" (again:0)')
   })
 
-  test("finds an output that counts passes", async () => {
+  test("finds an output that depends on the number of replays", async () => {
     let passes = 0
     await expect(run(async ({ step }) => (await step.run("a", () => 1), ++passes))).rejects.toThrow(
       "depends on something that no step recorded"
@@ -203,7 +203,7 @@ describe("repeatSteps", () => {
     return { output: (await engine.runToEnd(runId)).output, times: charged.length }
   }
 
-  test("exposes a step that charges twice", async () => {
+  test("reveals a step that charges twice", async () => {
     expect(await charges("dropFirst", false)).toEqual({ output: 2, times: 2 })
     expect(await charges("keepFirst", false)).toEqual({ output: 1, times: 2 })
   })
@@ -212,7 +212,7 @@ describe("repeatSteps", () => {
     expect(await charges("dropFirst", true)).toEqual({ output: 1, times: 1 })
   })
 
-  test("a step that cannot run twice fails and says why", async () => {
+  test("fails a step that cannot run twice, and says why", async () => {
     let once = false
     const { engine, runId } = await place({
       functions: [
@@ -270,7 +270,7 @@ test("random workflows end the same with and without replayEveryStep", { timeout
   }
 })
 
-test("the same as Effect layers", async () => {
+test("the test engine is also available as Effect layers", async () => {
   const fn = IronflowFunction.make(
     order,
     Effect.fnUntraced(function* () {

@@ -19,7 +19,7 @@ const totals = () =>
     handler: ({ count }) => ({ count: count + 1 })
   })
 
-describe("the client of a test engine is complete", () => {
+describe("the client of a test engine has", () => {
   test("streams, which step.tx writes to", async () => {
     await using engine = await createTestEngine({
       functions: [
@@ -76,7 +76,7 @@ describe("the client of a test engine is complete", () => {
           mode: "external",
           maxRetries: 2,
           handler: async () => {
-            // real work: settling waits for it
+            // this wait takes real time, and settling waits for it
             await new Promise((resolve) => setTimeout(resolve, 5))
             at.push(await engine.now())
             if (at.length < 3) throw new Error("the mail server is down")
@@ -120,7 +120,7 @@ describe("the client of a test engine is complete", () => {
     await expect(client.listRuns()).rejects.toMatchObject({ code: "CLOSED" })
   })
 
-  test("closing does not wait for a step that never ends, whoever has started its worker", async () => {
+  test("closing does not wait for a step that never ends, no matter how its worker was started", async () => {
     const engine = await createTestEngine()
     let begun = 0
     const stuck = (id: string) =>
@@ -139,7 +139,7 @@ describe("the client of a test engine is complete", () => {
   })
 })
 
-test("the same services as Effect layers, with projections, on virtual time", async () => {
+test("the Effect layers have the same services, with projections, on virtual time", async () => {
   const program = Effect.gen(function* () {
     const client = yield* Client.Client
     const streams = yield* Streams.Streams

@@ -24,7 +24,7 @@ const transfer = createFunction(trigger, async ({ event, step }) => {
   })
 })
 
-test("the body of a tx runs without a mock, and the test sees its writes and their results", async () => {
+test("the body of a tx runs without a mock, and the test can read its writes and their results", async () => {
   const run = await createTestClient({ functions: [transfer] }).emit("transfer.requested", {
     from: "a",
     to: "b",
@@ -70,7 +70,7 @@ test("the body of a tx runs without a mock, and the test sees its writes and the
   ])
 })
 
-test("a conflict is a failed attempt that writes nothing, and the run sees what production does", async () => {
+test("a conflict is a failed attempt that writes nothing, as in production", async () => {
   let bodies = 0
   const fn = createFunction({ ...trigger, retry: { maxAttempts: 2 } }, async ({ step }) => {
     await step.tx("move", (tx) => {
@@ -96,7 +96,7 @@ test("a conflict is a failed attempt that writes nothing, and the run sees what 
       { entityId: "used", entityVersion: 4 }
     ]
   })
-  // versions go on from one run to the next
+  // the versions of a stream continue in the next run
   expect((await t.emit("transfer.requested", {})).error?.cause).toMatchObject({ actualVersion: 4 })
 })
 
@@ -131,7 +131,7 @@ test("an invalid stream or key is refused at once", () => {
   expect(() => t.setStream("", { entityType: account, version: 1 })).toThrow("entity id")
 })
 
-test("keys have the revisions of their bucket, and the test sees what was written", async () => {
+test("keys have the revisions of their bucket, and the test can read what was written", async () => {
   const fn = createFunction(trigger, async ({ step }) => {
     const { writes } = await step.tx("sell", (tx) => {
       const stock = tx.kv("stock")
@@ -195,7 +195,7 @@ test("keys in a test client have the revisions that they have in the engine", as
   }
 })
 
-test("a tx of an Effect handler is the same", async () => {
+test("a tx of an Effect handler works the same way", async () => {
   const fn = IronflowFunction.make(
     trigger,
     Effect.fnUntraced(function* () {
@@ -219,7 +219,7 @@ test("an unknown kind of write is refused, and nothing is written", () => {
     entityType: account,
     events: [{ name: "a.b", data: "{}", version: 1 }]
   } as const
-  // what a later version of `step.tx` may collect
+  // a later version of `step.tx` may have such a write
   const unknown: Parameters<TxMemory["transact"]>[0] = [append, JSON.parse('{"_tag":"later","key":"k"}')]
 
   expect(() => memory.transact(unknown)).toThrow('writes of kind "later"')

@@ -20,7 +20,7 @@ const original = define(async ({ step }) => {
   await step.run("ship", () => 3)
 })
 
-/** A history that was kept as JSON. */
+/** Records a history, and returns it as it is read from JSON. */
 const record = async (days: "1d" | "8d"): Promise<RunHistory> => {
   await using engine = await createTestEngine({ functions: [original] })
   const { runIds } = await engine.client.emit("order.placed", {})
@@ -28,7 +28,7 @@ const record = async (days: "1d" | "8d"): Promise<RunHistory> => {
   return JSON.parse(JSON.stringify(await engine.history(runIds[0] ?? "")))
 }
 
-test("the same code, and new code after the recorded steps, do not diverge from an unfinished history", async () => {
+test("unchanged code, and new code after the recorded steps, do not diverge from an unfinished history", async () => {
   const history = await record("1d")
   const longer = define(async ({ step }) => {
     await step.run("reserve", () => 1)
@@ -43,7 +43,7 @@ test("the same code, and new code after the recorded steps, do not diverge from 
   expect(await verify(await record("8d"), [original])).toBeUndefined()
 })
 
-test("a renamed step, another kind, a dropped step and an added one are named", async () => {
+test("a renamed, changed, removed or added step is named", async () => {
   const history = await record("8d")
   const parts = async (handler: FunctionHandler) => verify(history, [define(handler)])
 
@@ -74,7 +74,7 @@ test("a renamed step, another kind, a dropped step and an added one are named", 
   ).toMatchObject({ asked: { name: "thank" }, missing: [] })
 })
 
-test("a wait that is open and was renamed or removed is named, and none of a race", async () => {
+test("an open wait that was renamed or removed is named, but no open wait of a race", async () => {
   const history = await record("1d")
   const [renamed, removed] = await Promise.all(
     ["cool down", undefined].map((name) =>
@@ -105,7 +105,7 @@ test("a wait that is open and was renamed or removed is named, and none of a rac
 
 class Prices extends Context.Service<Prices, { readonly inCents: number }>()("test/Prices") {}
 
-test("a handler gets services from the context, and a missing one is not reported as divergence", async () => {
+test("a handler gets its services from the context, and a missing service is not reported as a divergence", async () => {
   const priced = IronflowFunction.make(
     { id: "order", triggers: [{ event: "order.placed" }] },
     Effect.fnUntraced(function* () {
@@ -120,7 +120,7 @@ test("a handler gets services from the context, and a missing one is not reporte
 
   expect(await at(200)).toMatchObject({ recorded: { name: "charge" } })
   expect(await at(1)).toMatchObject({ recorded: { name: "reserve" }, asked: { name: "gift" } })
-  // as a caller without types does
+  // a caller without types may do this
   const untyped: Parameters<typeof verify>[1] = JSON.parse("[]").concat(priced)
   const ending = verify(history, untyped)
   await expect(ending).rejects.toMatchObject({ code: "SERVICE_MISSING" })
@@ -168,9 +168,9 @@ export const order = createFunction({ id: "order", triggers: [{ event: "order.pl
       verified: 1,
       divergences: [{ runId, recorded: { name: "charge" }, asked: { name: "pay" } }]
     })
-    const needy = join(folder, "needy.ts")
+    const withService = join(folder, "needy.ts")
     writeFileSync(
-      needy,
+      withService,
       `import { IronflowFunction } from "@ironflow/node/effect"
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
@@ -181,7 +181,7 @@ export const order = IronflowFunction.make(
 )
 `
     )
-    const unverified = await ironflow("verify", needy, "--data", filename, "--json")
+    const unverified = await ironflow("verify", withService, "--data", filename, "--json")
     expect(unverified.code).toBe(1)
     expect(JSON.parse(unverified.stdout)).toMatchObject({
       verified: 0,

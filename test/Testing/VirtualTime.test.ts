@@ -7,7 +7,7 @@ import { makeClock } from "../../src/Testing/VirtualTime.ts"
 
 const hour = 3_600_000
 
-test("sleepers wake in order of time, and see the current time", async () => {
+test("sleepers wake in the order of their times, and see the current time", async () => {
   const { clock, nextWake, passTo } = makeClock(1000)
   const woken: Array<[string, number]> = []
   const sleeper = (name: string, ms: number) =>
@@ -59,7 +59,7 @@ test("workers share the time, and have different ids", async () => {
 
   expect(workerClock.currentTimeMillisUnsafe()).toBe(100)
   expect(nextWake()).toBe(Number.POSITIVE_INFINITY)
-  // time does not go back
+  // virtual time never goes back
   await Effect.runPromise(passTo(10))
   expect(clock.currentTimeMillisUnsafe()).toBe(100)
 })

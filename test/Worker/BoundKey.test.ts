@@ -1,4 +1,4 @@
-/** Workers and watches that name no environment, with an API key that is bound to one: the key decides. */
+/** Workers and watches without an environment, with an API key that is bound to one: they use that of the key. */
 import { createFunction, UnauthorizedError } from "@ironflow/node"
 import { type IronflowEngine, startEngine } from "@ironflow/node/engine"
 import { createStreamingWorker } from "@ironflow/node/worker-streaming"
@@ -10,7 +10,7 @@ let engine: IronflowEngine
 let apiKey: string
 beforeAll(async () => {
   engine = await startEngine({ filename: ":memory:", logger: false, listen: { port: 0 } })
-  // without any key everybody may do everything
+  // as long as there is no key, every caller may do everything
   await engine.client.apiKeys.create({ name: "operator" })
   const key = await engine.client.apiKeys.create({ name: "staging", env_id: "env_staging" })
   apiKey = key.secret
@@ -44,7 +44,7 @@ describe.each([
     expect(output).toEqual({ n: 1 })
   })
 
-  it("is refused when it names another one, even the default", async () => {
+  it("is refused when it names another environment, even the default one", async () => {
     const worker = create({ ...options(`named.${transport}`), environment: "default" })
 
     const error = await worker.start().catch((error: unknown) => error)

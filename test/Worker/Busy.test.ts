@@ -1,4 +1,4 @@
-/** Workers whose steps keep the event loop busy, one right after the other, in processes of their own. */
+/** Workers whose steps keep the event loop busy one after another, in processes of their own. */
 import { type ChildProcess, spawn } from "node:child_process"
 import { mkdtempSync, rmSync } from "node:fs"
 import { tmpdir } from "node:os"
@@ -17,10 +17,10 @@ afterAll(() => {
 })
 
 const leaseMs = 5000
-/** Just under half of the term. */
+/** Just under half of the lease term. */
 const busyMs = 2400
 
-describe.concurrent("steps that are busy for nearly half of the term, one after the other", () => {
+describe.concurrent("steps that block for nearly half of the lease term, one after another,", () => {
   it.each<readonly [Transport, string]>([
     ["HTTP", "http"],
     ["its channel", "channel"],

@@ -1,4 +1,4 @@
-/** Messages of a worker are damaged in transit, a bit at a time: no other worker gets its runs. */
+/** Messages of a worker are damaged in transit, one bit at a time: no other worker gets its runs. */
 import { mkdtempSync, rmSync } from "node:fs"
 import { tmpdir } from "node:os"
 import { join } from "node:path"
@@ -16,19 +16,19 @@ const streams = transports.slice(2)
 type Occasion = "it registers" | "its engine comes back" | "its stream is cut"
 
 const damages: ReadonlyArray<
-  readonly [what: string, occasion: Occasion, flip: Flip, among: typeof transports]
+  readonly [what: string, occasion: Occasion, flip: Flip, affected: typeof transports]
 > = [
-  ["a job that it holds", "its engine comes back", { text: '"jobs":["job_', at: 3 }, transports],
-  ["the word for its jobs", "its engine comes back", { text: '"jobs":', at: -4 }, transports],
-  ["a job that it holds", "its stream is cut", { text: '"jobs":["job_', at: 3 }, streams],
-  ["who it is", "its stream is cut", { text: '"instance":"busy-', at: 1 }, streams],
+  ["the id of its job", "its engine comes back", { text: '"jobs":["job_', at: 3 }, transports],
+  ["the name of the field with its jobs", "its engine comes back", { text: '"jobs":', at: -4 }, transports],
+  ["the id of its job", "its stream is cut", { text: '"jobs":["job_', at: 3 }, streams],
+  ["the id of its instance", "its stream is cut", { text: '"instance":"busy-', at: 1 }, streams],
   ...(process.platform === "linux"
-    ? [["which process it is", "it registers", { text: '"startedAt":"', at: 0 }, transports] as const]
+    ? [["the start of its process", "it registers", { text: '"startedAt":"', at: 0 }, transports] as const]
     : [])
 ]
 
-const cases = damages.flatMap(([what, occasion, flip, among]) =>
-  among.map((name) => ({ what, occasion, flip, name, start: starts[name] }))
+const cases = damages.flatMap(([what, occasion, flip, affected]) =>
+  affected.map((name) => ({ what, occasion, flip, name, start: starts[name] }))
 )
 
 it.each(cases)(
@@ -72,7 +72,7 @@ it.each(cases)(
     if (occasion !== "it registers") wire.damage(flip)
     wire.open()
     await wire.flipped.promise
-    // only it has this function: it is back, and who takes runs could have taken by now what it holds
+    // only the busy worker has this function: once it has run, that worker is back, and others have had time to claim its run
     const rung = await engine.client.emit("bell.rung", {})
     await engine.client.waitForRun(rung.runIds[0]!)
     finish.resolve()
@@ -87,10 +87,13 @@ it.each(cases)(
   }
 )
 
-/** What an engine says to a worker that is damaged on its way, and what the worker makes of it. */
-const downs = (Object.keys(starts) as ReadonlyArray<Transport>).map((name) => ({ name, start: starts[name] }))
+/** Messages from the engine are damaged on their way to the worker. */
+const toWorker = (Object.keys(starts) as ReadonlyArray<Transport>).map((name) => ({
+  name,
+  start: starts[name]
+}))
 
-it.each(downs)(
+it.each(toWorker)(
   "a worker over $name runs no job whose data was damaged in transit, and runs it when it is sent again",
   { timeout: 30_000 },
   async ({ start }) => {
@@ -115,8 +118,8 @@ it.each(downs)(
   }
 )
 
-it.each(downs)(
-  "a worker over $name assumes no longer lease when its term was damaged in transit",
+it.each(toWorker)(
+  "a worker over $name does not assume a longer lease when the term was damaged in transit",
   { timeout: 30_000 },
   async ({ start }) => {
     await using engine = await startEngine({
@@ -138,7 +141,7 @@ it.each(downs)(
           )
         })
       )
-    // seven seconds
+    // the flipped bit makes three seconds seven
     wire.damage({ text: '"leaseMs":', at: 0, mask: 4, to: "worker" })
     const cut = await start(wire.url, "cut", [orders("cut")])
     await engine.client.emit("order.placed", {})
@@ -158,7 +161,7 @@ it.each(downs)(
 afterEach(() => void vi.unstubAllEnvs())
 
 it.each(["HTTP", "its channel", "rpc"] as const)(
-  "a worker over %s whose key was damaged on its way goes on, since the same key is taken a moment later",
+  "a worker over %s whose API key was damaged in transit continues, because the same key is accepted a moment later",
   { timeout: 30_000 },
   async (name) => {
     await using engine = await startEngine({ filename: ":memory:", logger: false, listen: { port: 0 } })

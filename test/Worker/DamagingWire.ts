@@ -1,18 +1,18 @@
-/** A wire between workers and their engine that damages what goes over it. */
+/** A proxy between workers and their engine that damages data on its way. */
 import { once } from "node:events"
 import net from "node:net"
 import { createDeferred } from "../../src/Deferred.ts"
 
-/** Turns over the lowest bit of the byte that stands `at` bytes behind the end of `text`, or those of `mask`. */
+/** Flips the lowest bit of the byte that is `at` bytes after the end of `text`, or the bits of `mask`. */
 export interface Flip {
   readonly text: string
   readonly at: number
   readonly mask?: number
-  /** Where it goes; to the engine by default. */
+  /** The direction of the data. By default to the engine. */
   readonly to?: "engine" | "worker"
 }
 
-/** A wire that turns over one bit in what goes over it. */
+/** A proxy that flips a bit in the data that it passes on. */
 export class DamagingWire implements AsyncDisposable {
   readonly #server: net.Server
   readonly #sockets = new Set<net.Socket>()
@@ -50,7 +50,7 @@ export class DamagingWire implements AsyncDisposable {
     return `http://127.0.0.1:${(this.#server.address() as net.AddressInfo).port}`
   }
 
-  /** Does so once, where the text comes next. */
+  /** Flips once, where the text appears next. */
   damage(flip: Flip): void {
     this.flipped = createDeferred<void>()
     this.#flip = flip
@@ -90,7 +90,7 @@ export class DamagingWire implements AsyncDisposable {
   }
 }
 
-/** What a chunk says, and where that starts in it: frames of WebSockets hide it under a mask. */
+/** The text of a chunk, and where it starts: the frames of WebSockets are masked. */
 const unmasked = (chunk: Buffer): { readonly start: number; readonly text: string } => {
   const isTextFrame = chunk[0] === 0x81 && (chunk[1]! & 0x80) !== 0
   if (!isTextFrame) return { start: 0, text: chunk.toString("latin1") }

@@ -1,4 +1,4 @@
-/** A worker whose API key ends or loses rights while it works: its log, and its turns. */
+/** A worker whose API key ends or loses rights while it works: its log and its turns. */
 import { createFunction, UnauthenticatedError, UnauthorizedError } from "@ironflow/node"
 import { type IronflowEngine, startEngine } from "@ironflow/node/engine"
 import { createStreamingWorker } from "@ironflow/node/worker-streaming"
@@ -6,21 +6,21 @@ import { afterAll, beforeAll, describe, expect, it } from "vitest"
 import { createDeferred } from "../../src/Deferred.ts"
 import { createWorker, type ServerWorkerConfig } from "../../src/Promise/Worker.ts"
 
-/** How long it may take until the worker has said so: a poll is answered by then. */
+/** How long it may take until the worker reports the problem. By then a poll was answered. */
 const WITHIN_MS = 10_000
 
-/** Within it the worker has to come and begin the step. */
+/** The lifetime of the key. Within it the worker must connect and begin its step. */
 const EXPIRES_S = 8
 
 let engine: IronflowEngine
 beforeAll(async () => {
   engine = await startEngine({ filename: ":memory:", logger: false, listen: { port: 0 } })
-  // without any key everybody may do everything
+  // as long as there is no key, every caller may do everything
   await engine.client.apiKeys.create({ name: "operator" })
 })
 afterAll(() => engine.close())
 
-/** A key with a role of its own, and the ways to end it. */
+/** Makes a key with a role of its own, and the functions that end it. */
 const makeKey = async (name: string, expires_in?: string) => {
   const { orgs, policies, roles } = engine.client
   const org = await orgs.create({ name })
@@ -63,7 +63,7 @@ const endings: ReadonlyArray<Ending> = [
   },
   { how: "expires", end: () => undefined, expected: UnauthenticatedError, expiresIn: `${EXPIRES_S}s` },
   {
-    how: "may not run workers any more",
+    how: "has lost the right to run workers",
     end: ({ policyId, roleId }) => engine.client.roles.removePolicy(roleId, policyId),
     expected: UnauthorizedError
   }

@@ -1,4 +1,4 @@
-/** A port in front of another, over which a test has power. */
+/** A proxy in front of a port, which a test controls. */
 import { once } from "node:events"
 import * as net from "node:net"
 
@@ -11,14 +11,14 @@ export class FaultyNetwork implements AsyncDisposable {
   readonly #server: net.Server
   readonly #pairs = new Set<Pair>()
   #listening: ReadonlyArray<() => void> = []
-  /** Connections that have only heard the impostor. */
+  /** Connections that have received data of the impostor only. */
   readonly #fooled = new Set<net.Socket>()
   #impostor: ((near: net.Socket) => void) | undefined
   connections = 0
   port = 0
 
   private constructor(targetPort: number) {
-    // what one side closes is passed on, or not: a network closes nothing by itself
+    // when one side closes, the test decides whether the other side is told
     this.#server = net.createServer({ allowHalfOpen: true }, (near) => {
       this.connections++
       for (const listener of this.#listening) listener()
@@ -49,7 +49,7 @@ export class FaultyNetwork implements AsyncDisposable {
     const network = new FaultyNetwork(Number(new URL(url).port))
     network.#server.listen(0, "127.0.0.1")
     await once(network.#server, "listening")
-    // a server that listens on a TCP port has such an address
+    // a server on a TCP port has such an address
     network.port = (network.#server.address() as net.AddressInfo).port
     return network
   }
@@ -63,7 +63,7 @@ export class FaultyNetwork implements AsyncDisposable {
     this.#listening = [...this.#listening, listener]
   }
 
-  /** Nothing passes any more over the connections that are open, and neither side hears of it. */
+  /** Open connections pass on nothing any more, and neither side is told. */
   freeze(): void {
     for (const { far, near } of this.#pairs) {
       near.unpipe(far).pause()
@@ -71,7 +71,7 @@ export class FaultyNetwork implements AsyncDisposable {
     }
   }
 
-  /** What was held up since {@link freeze} arrives. */
+  /** Passes on what was held up since {@link freeze}. */
   thaw(): void {
     for (const { far, near } of this.#pairs) {
       near.pipe(far)
@@ -79,7 +79,7 @@ export class FaultyNetwork implements AsyncDisposable {
     }
   }
 
-  /** What the server sends stays where it is. */
+  /** Holds up what the server sends. */
   holdAnswers(): void {
     for (const { far, near } of this.#pairs) far.unpipe(near).pause()
   }
@@ -88,7 +88,7 @@ export class FaultyNetwork implements AsyncDisposable {
     for (const { far, near } of this.#pairs) far.pipe(near)
   }
 
-  /** Somebody else answers in place of the server, on the connections that are open and on new ones, until `heal`. */
+  /** Until `heal`, the impostor answers instead of the server, on open and on new connections. */
   impersonate(impostor: (near: net.Socket) => void): void {
     this.#impostor = impostor
     for (const { far, near } of this.#pairs) {
@@ -104,7 +104,7 @@ export class FaultyNetwork implements AsyncDisposable {
     this.cut()
   }
 
-  /** Ends the connections that are open. */
+  /** Ends all open connections. */
   cut(): void {
     for (const { far, near } of this.#pairs) {
       near.resetAndDestroy()

@@ -1,4 +1,4 @@
-/** Our runner of projections on an Ironflow server as others are, played by a script. */
+/** Our runner of projections on a legacy Ironflow server, which is played by a script. */
 import { assert, describe, it } from "vitest"
 import { createNoopLogger, createProjection, createWorker } from "@ironflow/node"
 import { LegacyServer } from "./LegacyServer.ts"
@@ -14,7 +14,7 @@ const event = (seq: number, amount: number, more: object = {}) => ({
   ...more
 })
 
-/** The part of such a server that keeps one projection: it hands out what comes after its position. */
+/** The part of such a server that keeps one projection: it hands out the events after its position. */
 class Projection {
   readonly registrations: Array<any> = []
   readonly saves: Array<any> = []
@@ -55,8 +55,8 @@ class Projection {
   }
 }
 
-/** A worker for the server, which has been started. */
-const hire = (server: LegacyServer, projection: any) => {
+/** Starts a worker for the server. */
+const startWorker = (server: LegacyServer, projection: any) => {
   const worker = createWorker({
     serverUrl: server.url,
     functions: [],
@@ -80,12 +80,12 @@ const working = async (projection: any, log: Array<any>) => {
   const kept = new Projection(log)
   server.override = ({ body, path }) =>
     path.startsWith(SERVICE) ? kept.answer(path.slice(SERVICE.length), body) : undefined
-  const hired = hire(server, projection)
+  const started = startWorker(server, projection)
   return {
     server,
     kept,
     [Symbol.asyncDispose]: async () => {
-      await hired[Symbol.asyncDispose]()
+      await started[Symbol.asyncDispose]()
       await server[Symbol.asyncDispose]()
     }
   }
@@ -166,7 +166,7 @@ describe("a projection on a legacy server", () => {
     assert.deepStrictEqual(it.kept.states.get("__global__"), { total: 3 })
   })
 
-  it("acknowledges a batch when every handler has ended, and passes over heartbeats", async () => {
+  it("acknowledges a batch when every handler has ended, and skips heartbeats", async () => {
     const seen: Array<unknown> = []
     const mails = createProjection({
       name: "mails",
@@ -188,12 +188,12 @@ describe("a projection on a legacy server", () => {
     assert.deepStrictEqual(it.kept.acks, [{ name: "mails", lastEventId: "evt-3", lastEventSeq: 3 }])
   })
 
-  it("is skipped where the server has no projections, and the worker still becomes ready", async () => {
+  it("is skipped when the server has no projections, and the worker still becomes ready", async () => {
     await using server = await LegacyServer.start()
     server.override = ({ path }) =>
       path.startsWith(SERVICE) ? { status: 404, body: "404 page not found" } : undefined
-    await using hired = hire(server, totals)
-    await hired.worker.ready()
+    await using started = startWorker(server, totals)
+    await started.worker.ready()
 
     const asked = server.http.asked.filter(({ path }) => path.startsWith(SERVICE))
 
@@ -212,8 +212,8 @@ describe("a projection on a legacy server", () => {
       if (outages-- > 0) return { status: 503 }
       return kept.answer(path.slice(SERVICE.length), body)
     }
-    await using hired = hire(server, totals)
-    await hired.worker.ready()
+    await using started = startWorker(server, totals)
+    await started.worker.ready()
 
     assert.strictEqual(kept.registrations.length, 1)
   })

@@ -1,6 +1,6 @@
 /**
- * An Ironflow server as it was before turns, played by a test: it hands out jobs to short polls, takes updates, and keeps
- * the results that it was told of. Polls stay open until there is a job, which workers tolerate.
+ * A legacy Ironflow server, played by a test: it hands out jobs to short polls, accepts updates, and keeps the results that
+ * are reported. Unlike those of a real one, its polls stay open until there is a job, which workers tolerate.
  */
 import { type Asked, type Reply, ScriptedServer } from "../Client/ScriptedServer.ts"
 
@@ -17,14 +17,14 @@ export class LegacyServer implements AsyncDisposable {
   readonly acks: Array<any> = []
   readonly published: Array<any> = []
   readonly updates: Array<Update> = []
-  /** Completed steps by run, as they were reported. */
+  /** The reported results of steps, by run. */
   readonly #memory = new Map<string, Map<string, { step_id: string; name: string; output: unknown }>>()
   readonly #queue: Array<unknown> = []
   #poll: { readonly asked: Asked; readonly answer: (reply: Reply) => void } | undefined
   #jobs = 0
-  /** Whether workers are known: a restart forgets them. */
+  /** Whether the server knows its workers. A restart forgets them. */
   #known = false
-  /** Answers in place of the usual ones; `undefined` leaves them. */
+  /** Replaces the usual answer, unless it is `undefined`. */
   override: (asked: Asked) => Reply | "hang up" | undefined = () => undefined
 
   private constructor(http: ScriptedServer) {
@@ -42,7 +42,7 @@ export class LegacyServer implements AsyncDisposable {
     return this.http.url
   }
 
-  /** Hands a run out. `completed_steps` is what was reported of it, and `more` of the yielded steps. */
+  /** Hands out a run. `completed_steps` are its reported steps, and with `more` also the steps on which it had yielded. */
   dispatch(
     runId: string,
     functionId: string,
@@ -87,7 +87,7 @@ export class LegacyServer implements AsyncDisposable {
     poll.answer({ body })
   }
 
-  /** Forgets the workers, as a restart does: their next poll is answered with 404. */
+  /** Forgets the workers, as after a restart: their next poll gets 404. */
   forgetWorkers(): void {
     this.#known = false
     const poll = this.#poll
@@ -95,7 +95,7 @@ export class LegacyServer implements AsyncDisposable {
     poll?.answer({ status: 404, body: { error: "worker not found" } })
   }
 
-  /** Updates of a job, without the checkpoints. */
+  /** The updates of a job, without the checkpoints. */
   ends(jobId: string): Array<any> {
     return this.updates
       .filter((update) => update.jobId === jobId && update.body.status !== "progress")
@@ -108,7 +108,7 @@ export class LegacyServer implements AsyncDisposable {
     return this.ends(jobId)[0]
   }
 
-  /** Names of the steps that were reported completed, in order. */
+  /** The names of the steps that were reported as completed, in order. */
   completed(runId: string): Array<string> {
     return [...this.#memoryOf(runId).keys()].map((stepId) => stepId.replace(`${runId}:`, ""))
   }

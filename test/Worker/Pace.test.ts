@@ -1,10 +1,10 @@
-/** Steps whose code keeps the event loop busy. */
+/** Steps whose code blocks the event loop. */
 import { assert, describe, it } from "vitest"
 import { Pace } from "../../src/Worker/Pace.ts"
 
 const turnOfTheLoop = (): Promise<void> => new Promise((resolve) => setImmediate(resolve))
 
-/** Writes down each turn of the event loop, before whatever else it brings. */
+/** Logs the beginning of each turn of the event loop. */
 const watchTurns = (log: Array<string>): { readonly stop: () => void } => {
   const mark = () => {
     log.push("turn")
@@ -15,7 +15,7 @@ const watchTurns = (log: Array<string>): { readonly stop: () => void } => {
 }
 
 describe("the pace of a worker", () => {
-  it("begins quick steps at once, and lets the event loop turn after each that keeps it busy", async () => {
+  it("begins quick steps at once, and lets the event loop turn after each step that blocks it", async () => {
     let now = 0
     const log: Array<string> = []
     const pace = new Pace(() => now)
@@ -38,7 +38,7 @@ describe("the pace of a worker", () => {
     assert.deepStrictEqual(log, ["quick 1", "quick 2", "slow 1", "turn", "slow 2", "turn", "quick 3"])
   })
 
-  it("lets the event loop turn also when code is busy behind promises that are settled", async () => {
+  it("lets the event loop turn also when code blocks after promises that are already settled", async () => {
     let now = 0
     const log: Array<string> = []
     const pace = new Pace(() => now)
@@ -61,7 +61,7 @@ describe("the pace of a worker", () => {
     assert.deepStrictEqual(log, ["first", "turn", "second", "turn", "third"])
   })
 
-  it("begins no step until an engine that was silent for long has answered", async () => {
+  it("begins no step until the engine has answered, when it has sent nothing for long", async () => {
     let recent = false
     const asked: Array<() => void> = []
     const begun: Array<string> = []

@@ -1,4 +1,4 @@
-/** Engines, and workers connected to them over each transport. */
+/** Engines, with workers that are connected to them over each transport. */
 import { mkdtempSync, rmSync } from "node:fs"
 import { tmpdir } from "node:os"
 import { join } from "node:path"
@@ -9,8 +9,8 @@ import type { Place, RemotePlace } from "./TransportSuite.ts"
 
 const masterKey = "ab".repeat(32)
 
-/** An engine and workers in this process. */
-export const openHere = async (): Promise<Place> => {
+/** An engine with workers in this process. */
+export const openInProcess = async (): Promise<Place> => {
   const engine = await startEngine({ filename: ":memory:", masterKey, logger: false })
   return {
     client: engine.client,
@@ -20,7 +20,7 @@ export const openHere = async (): Promise<Place> => {
   }
 }
 
-/** An engine behind a port, and workers that reach it there. */
+/** An engine with workers that connect to its port. */
 export const openRemote = async (
   create: (config: ServerWorkerConfig) => Worker,
   more: Partial<ServerWorkerConfig> = {},

@@ -53,8 +53,8 @@ const report = (name: string, ...ops: ReadonlyArray<TurnOp>) => ({
 const complete: TurnOp = { _tag: "Complete", output: undefined }
 const settle: TurnOp = { _tag: "Settle", stepKey: "nap:0" }
 
-/** Lets time pass until this holds. */
-const passing = (holds: () => boolean): Effect.Effect<void> =>
+/** Lets time pass until the condition is met. */
+const passTimeUntil = (holds: () => boolean): Effect.Effect<void> =>
   Effect.gen(function* () {
     while (!holds()) {
       yield* TestClock.adjust(100)
@@ -62,7 +62,7 @@ const passing = (holds: () => boolean): Effect.Effect<void> =>
     }
   })
 
-/** An open session with a scripted engine, and what arrives in it. */
+/** A session with a scripted engine that is being opened, and what arrives in it. */
 const opened = (options: PollingOptions = {}, prepare: (engine: ScriptedTurns) => void = () => undefined) =>
   Effect.gen(function* () {
     const engine = new ScriptedTurns()
@@ -74,7 +74,7 @@ const opened = (options: PollingOptions = {}, prepare: (engine: ScriptedTurns) =
     const said: Array<string> = []
     const say = (level: string) => (text: string) => void said.push(`${level}: ${text}`)
     const logger = { debug: say("debug"), info: say("info"), warn: say("warn"), error: say("error") }
-    const noting =
+    const recordIn =
       <A>(list: Array<A>) =>
       (item: A) => {
         list.push(item)
@@ -84,9 +84,9 @@ const opened = (options: PollingOptions = {}, prepare: (engine: ScriptedTurns) =
     const opening = Effect.gen(function* () {
       const transport = yield* WorkerTransport
       return yield* transport.open(registration, {
-        onJob: (job, isPaused) => noting(isPaused === true ? givenBack : jobs)(job.jobId),
-        onNotice: noting(notices),
-        onRefused: noting(refusals)
+        onJob: (job, isPaused) => recordIn(isPaused === true ? givenBack : jobs)(job.jobId),
+        onNotice: recordIn(notices),
+        onRefused: recordIn(refusals)
       })
     }).pipe(
       Scope.provide(scope),
@@ -106,7 +106,7 @@ const session = (options?: PollingOptions, prepare?: (engine: ScriptedTurns) => 
   })
 
 describe("a polling worker", () => {
-  it.effect("announces itself so that every server understands it, and offers turns", () =>
+  it.effect("registers in a form that every server accepts, and offers turns", () =>
     Effect.gen(function* () {
       const { close, engine } = yield* session()
 
@@ -143,18 +143,18 @@ describe("a polling worker", () => {
     })
   )
 
-  it.effect("reports its free places as totals, with a newer poll, and accepts each delivery once", () =>
+  it.effect("reports its free places as totals with each new poll, and accepts each delivery once", () =>
     Effect.gen(function* () {
       const { close, engine, jobs, session: it } = yield* session()
       const first = yield* engine.poll({ asked: 0 })
 
       it.credit(2)
       const second = yield* engine.poll({ asked: 2, withdrawn: 0 })
-      // the engine answers the older one at once
+      // the engine answers the older poll at once
       first.answer(200, { deliveries: [] })
       second.answer(200, { deliveries: [{ seq: 1, job: job("a") }] })
       const third = yield* engine.poll({ seen: 1 })
-      // as if the answer before had been lost
+      // the engine repeats the delivery, as if its answer had been lost
       third.answer(200, {
         deliveries: [
           { seq: 1, job: job("a") },
@@ -169,7 +169,7 @@ describe("a polling worker", () => {
     })
   )
 
-  it.effect("reports the place of an ended turn with the end of that turn", () =>
+  it.effect("reports the place of an ended turn together with the end of the turn", () =>
     Effect.gen(function* () {
       const { close, engine, session: it } = yield* session()
       it.credit(1)
@@ -195,7 +195,7 @@ describe("a polling worker", () => {
     })
   )
 
-  it.effect("asks for no job in place of a run that it gives back", () =>
+  it.effect("asks for no other job when it gives a run back", () =>
     Effect.gen(function* () {
       const { close, engine, session: it } = yield* session()
       it.credit(3)
@@ -218,7 +218,7 @@ describe("a polling worker", () => {
     })
   )
 
-  it.effect("resends an unanswered report under the same number", () =>
+  it.effect("sends an unanswered report again under the same number", () =>
     Effect.gen(function* () {
       let times = 0
       const {
@@ -250,7 +250,7 @@ describe("a polling worker", () => {
     })
   )
 
-  it.effect("a report without an answer fails after 30 seconds, to be sent again", () =>
+  it.effect("fails a report without an answer after 30 seconds, so that it is sent again", () =>
     Effect.gen(function* () {
       const { close, engine, session: it } = yield* session()
       engine.answer = ({ what }) => (what === "reports" ? "no answer" : undefined)
@@ -325,7 +325,7 @@ describe("a polling worker", () => {
         assert.match(said[0]!, /^warn: The poll of worker w-1 failed: .*Trying again until it answers$/)
         assert.match(said[1]!, /^info: Worker w-1 registers again/)
 
-        // found again, it says that it has nothing in flight: the engine may still keep the lease for it
+        // when it can reach the engine again, it says that it has no turns: the engine may still keep the lease
         engine.terms = { ...engine.terms, session: "ses-2" }
         engine.answer = () => undefined
         yield* TestClock.adjust("5 seconds")
@@ -358,24 +358,24 @@ describe("a polling worker", () => {
       const poll = yield* engine.poll({ seen: 1 })
       engine.terms = { ...engine.terms, session: "ses-2" }
 
-      // what has come is looked at before the timers
+      // the event loop handles input before timers
       frozenMs = 60_000
       poll.answer(200, { deliveries: [{ seq: 2, job: job("b") }] })
       yield* engine.until(() => notices.length > 0)
-      // the engine ends the poll of a session that another one has replaced
+      // the engine ends the poll of a session that a newer one has replaced
       engine.openPoll?.answer(404, { code: "WORKER_UNKNOWN", message: "who?" })
       const next = yield* engine.poll({ session: "ses-2" })
 
       assert.deepStrictEqual(jobs, ["job-a"])
       assert.deepInclude(notices[0], { _tag: "LeaseLost", jobId: "job-a" })
-      // the engine takes both back
+      // the worker names no jobs, so the engine takes both runs back
       assert.deepStrictEqual(engine.of("register")[1]!.body.jobs, [])
       assert.deepInclude(next.body, { seen: 0, asked: 1, withdrawn: 0 })
       yield* close
     })
   )
 
-  it.effect("begins no job that arrives with its revocation, and asks for another in its place", () =>
+  it.effect("begins no job that arrives together with its revocation, and asks for another one", () =>
     Effect.gen(function* () {
       const { close, engine, jobs, session: it } = yield* session()
       it.credit(3)
@@ -396,28 +396,30 @@ describe("a polling worker", () => {
     })
   )
 
-  it.effect("begins no job that arrives with a pause of its run, unless the pause is over", () =>
-    Effect.gen(function* () {
-      const { close, engine, givenBack, jobs, session: it } = yield* session()
-      it.credit(2)
-      const poll = yield* engine.poll({ asked: 2 })
-      poll.answer(200, {
-        deliveries: [
-          { seq: 1, job: job("a") },
-          { seq: 2, job: job("b") },
-          { seq: 3, notice: { _tag: "Paused", jobId: "job-a" } },
-          { seq: 4, notice: { _tag: "Paused", jobId: "job-b" } },
-          { seq: 5, notice: { _tag: "Resumed", jobId: "job-b" } }
-        ]
-      })
-      yield* engine.poll({ seen: 5 })
+  it.effect(
+    "begins no job that arrives together with a pause of its run, unless the pause was taken back",
+    () =>
+      Effect.gen(function* () {
+        const { close, engine, givenBack, jobs, session: it } = yield* session()
+        it.credit(2)
+        const poll = yield* engine.poll({ asked: 2 })
+        poll.answer(200, {
+          deliveries: [
+            { seq: 1, job: job("a") },
+            { seq: 2, job: job("b") },
+            { seq: 3, notice: { _tag: "Paused", jobId: "job-a" } },
+            { seq: 4, notice: { _tag: "Paused", jobId: "job-b" } },
+            { seq: 5, notice: { _tag: "Resumed", jobId: "job-b" } }
+          ]
+        })
+        yield* engine.poll({ seen: 5 })
 
-      assert.deepStrictEqual([jobs, givenBack], [["job-b"], ["job-a"]])
-      yield* close
-    })
+        assert.deepStrictEqual([jobs, givenBack], [["job-b"], ["job-a"]])
+        yield* close
+      })
   )
 
-  it.effect("reports at once that it has dropped a job that was taken back", () =>
+  it.effect("reports at once that it has dropped a revoked job", () =>
     Effect.gen(function* () {
       const {
         close,
@@ -446,7 +448,7 @@ describe("a polling worker", () => {
   )
 
   it.effect(
-    "confirms the drop of a job when its report is refused, and not while the report is in flight",
+    "confirms that it has dropped a job when its report is refused, and not while the report is in flight",
     () =>
       Effect.gen(function* () {
         const {
@@ -489,7 +491,7 @@ describe("a polling worker", () => {
       engine.answer = ({ what }) => (what === "register" ? "no answer" : undefined)
       last.answer(404, { code: "WORKER_UNKNOWN", message: "who?" })
       yield* engine.until(() => engine.of("register").length === 2)
-      // the first attempt is given up after a third of the lease, so that there is time for another
+      // a registration gets a third of the lease, so that there is time for another one
       yield* TestClock.adjust("10 seconds")
       yield* Effect.andThen(readPendingInput, readPendingInput)
       yield* TestClock.adjust("1 second")
@@ -539,7 +541,7 @@ describe("a polling worker", () => {
   )
 
   it.effect(
-    "registers again when it is not known, keeps the turns that it may, and drops those that are lost",
+    "registers again when the engine does not know it, keeps the turns that it may keep, and drops lost ones",
     () =>
       Effect.gen(function* () {
         const { close, engine, notices, session: it } = yield* session()
@@ -564,14 +566,14 @@ describe("a polling worker", () => {
         assert.strictEqual(second!.body.instance, first!.body.instance)
         assert.deepInclude(notices[0], { _tag: "LeaseLost", jobId: "job-b" })
         assert.strictEqual(notices.length, 1)
-        // five were asked for, three have come
+        // five jobs were asked for, and three have arrived
         assert.deepInclude(next.body, { seen: 0, asked: 2, withdrawn: 0 })
         yield* close
       })
   )
 
   it.effect(
-    "a report to an engine that does not know the worker is resent after the registration, under its number",
+    "sends a report again under its number after a registration, when the engine did not know the worker",
     () =>
       Effect.gen(function* () {
         const {
@@ -645,7 +647,7 @@ describe("a polling worker", () => {
     })
   )
 
-  it.effect("is refused for good when its key is not accepted: at once", () =>
+  it.effect("ends when its key is refused at the start", () =>
     Effect.gen(function* () {
       const { close, opening } = yield* opened({}, (engine) => {
         engine.answer = () => ({ status: 401, body: { error: "no such key" } })
@@ -656,19 +658,19 @@ describe("a polling worker", () => {
     })
   )
 
-  it.effect("is refused for good when its key is not accepted: any more", () =>
+  it.effect("ends when its key is refused later", () =>
     Effect.gen(function* () {
       const { close, engine, refusals } = yield* session()
       const poll = yield* engine.poll()
       const answer = { status: 401, body: { error: "the key was revoked" } }
       engine.answer = () => answer
       poll.answer(answer.status, answer.body)
-      yield* passing(() => refusals.length > 0)
+      yield* passTimeUntil(() => refusals.length > 0)
 
       assert.instanceOf(refusals[0], UnauthenticatedError)
       yield* TestClock.adjust("1 minute")
       assert.strictEqual(engine.of("poll").length, 1)
-      // at first, and once more after the poll was refused
+      // once at the start, and once after the poll was refused
       assert.strictEqual(engine.of("register").length, 2)
       yield* close
       assert.strictEqual(engine.of("w-1").length, 0)
@@ -676,37 +678,35 @@ describe("a polling worker", () => {
   )
 
   for (const status of [200, 400, 401, 403, 404, 413]) {
-    it.effect(
-      `waits while something else answers a page with ${status} in place of the engine: at once`,
-      () =>
-        Effect.gen(function* () {
-          const { close, engine, opening, said } = yield* opened({}, (engine) => {
-            engine.answer = () => ({ status, body: "<html>no</html>" })
-          })
-          const fiber = yield* Effect.forkChild(opening)
-          yield* passing(() => fiber.pollUnsafe() !== undefined || engine.of("register").length > 2)
-          assert.isUndefined(fiber.pollUnsafe())
-          engine.answer = () => undefined
-          yield* passing(() => fiber.pollUnsafe() !== undefined)
-          yield* Fiber.join(fiber)
-
-          assert.strictEqual(said.filter((line) => line.startsWith("warn: ")).length, 1)
-          assert.match(said.join("\n"), /not one of an Ironflow server/)
-          assert.match(said.join("\n"), /answers again/)
-          yield* close
+    it.effect(`waits while another server answers with a page and ${status} at the start`, () =>
+      Effect.gen(function* () {
+        const { close, engine, opening, said } = yield* opened({}, (engine) => {
+          engine.answer = () => ({ status, body: "<html>no</html>" })
         })
+        const fiber = yield* Effect.forkChild(opening)
+        yield* passTimeUntil(() => fiber.pollUnsafe() !== undefined || engine.of("register").length > 2)
+        assert.isUndefined(fiber.pollUnsafe())
+        engine.answer = () => undefined
+        yield* passTimeUntil(() => fiber.pollUnsafe() !== undefined)
+        yield* Fiber.join(fiber)
+
+        assert.strictEqual(said.filter((line) => line.startsWith("warn: ")).length, 1)
+        assert.match(said.join("\n"), /not one of an Ironflow server/)
+        assert.match(said.join("\n"), /answers again/)
+        yield* close
+      })
     )
 
-    it.effect(`waits while something else answers a page with ${status} in place of the engine: later`, () =>
+    it.effect(`waits while another server answers with a page and ${status} later`, () =>
       Effect.gen(function* () {
         const { close, engine, refusals, said } = yield* session()
         const poll = yield* engine.poll()
         engine.answer = () => ({ status, body: "<html>no</html>" })
         poll.answer(status, "<html>no</html>")
-        yield* passing(() => refusals.length > 0 || engine.of("poll").length > 2)
+        yield* passTimeUntil(() => refusals.length > 0 || engine.of("poll").length > 2)
         assert.deepStrictEqual(refusals, [])
         engine.answer = () => undefined
-        yield* passing(() => engine.openPoll !== undefined)
+        yield* passTimeUntil(() => engine.openPoll !== undefined)
 
         assert.strictEqual(said.filter((line) => line.startsWith("warn: ")).length, 1)
         yield* close
@@ -714,7 +714,7 @@ describe("a polling worker", () => {
     )
   }
 
-  it.effect("fails when the engine does not accept its functions", () =>
+  it.effect("fails when the engine refuses its functions", () =>
     Effect.gen(function* () {
       const error = {
         name: "ValidationError",
@@ -733,21 +733,21 @@ describe("a polling worker", () => {
     })
   )
 
-  it.effect("says goodbye when it is closed, and polls no more", () =>
+  it.effect("signs off when it is closed, and polls no more", () =>
     Effect.gen(function* () {
       const { close, engine } = yield* session()
       yield* engine.poll()
       yield* close
 
-      const farewell = engine.requests.at(-1)!
+      const signOff = engine.requests.at(-1)!
       assert.deepStrictEqual(
-        [farewell.method, farewell.what, farewell.query],
+        [signOff.method, signOff.what, signOff.query],
         ["DELETE", "w-1", "?session=ses-1"]
       )
     })
   )
 
-  it.effect("closes even when nobody answers its goodbye", () =>
+  it.effect("closes even when its sign-off gets no answer", () =>
     Effect.gen(function* () {
       const { close, engine } = yield* session()
       yield* engine.poll()
@@ -760,7 +760,7 @@ describe("a polling worker", () => {
     })
   )
 
-  it.effect("drops turns whose reports the server never accepts, not before their leases end", () =>
+  it.effect("drops turns whose reports the server never accepts, but not before their leases end", () =>
     Effect.gen(function* () {
       const { close, engine, session: it } = yield* session()
       it.credit(2)
@@ -811,7 +811,7 @@ describe("a polling worker", () => {
   )
 
   it.effect(
-    "splits reports that are too large for one request, and fails the run of an op that is too large for any",
+    "splits reports that are too large for one request, and fails the run of an op that is too large by itself",
     () =>
       Effect.gen(function* () {
         const {
@@ -877,16 +877,20 @@ describe("createWorker", () => {
 
   it.each<[string, object, RegExp]>([
     ["a malformed URL", { functions, serverUrl: "http//localhost" }, /`serverUrl` "http\/\/localhost"/],
-    ["no interval", { functions, heartbeatInterval: 0 }, /`heartbeatInterval` must be a positive number/],
-    ["no delay", { functions, reconnectDelay: -1 }, /`reconnectDelay` must be a positive number/],
     [
-      "another transport",
+      "an interval of zero",
+      { functions, heartbeatInterval: 0 },
+      /`heartbeatInterval` must be a positive number/
+    ],
+    ["a negative delay", { functions, reconnectDelay: -1 }, /`reconnectDelay` must be a positive number/],
+    [
+      "an unknown transport",
       { functions, transport: "pigeon" },
       /`transport` must be "polling" or "streaming", got "pigeon"/
     ],
     ["no functions", {}, /`functions` must be an array/]
-  ])("given %s, throws at once", (_, config, message) => {
-    // what JavaScript callers can do and TypeScript callers cannot
+  ])("with %s throws at once", (_, config, message) => {
+    // callers in JavaScript can do this
     assert.throws(() => createWorker(config as never), ValidationError, message)
   })
 })

@@ -7,7 +7,7 @@ import { LegacyServer } from "./LegacyServer.ts"
 
 const triggers = [{ event: "order.placed" }]
 
-/** A worker on a server without turns. */
+/** A worker on a server that does not know whole turns. */
 const working = async (
   functions: ReadonlyArray<IronflowFunction>,
   more: Partial<ServerWorkerConfig> = {},
@@ -39,7 +39,7 @@ const threeSteps = createFunction({ id: "three", triggers }, async ({ event, ste
 })
 
 describe("a worker on a legacy server", () => {
-  it("registers every function and then itself, in the legacy protocol", async () => {
+  it("registers every function and then itself with the legacy protocol", async () => {
     const fn = createFunction(
       { id: "three", name: "Three", triggers, retry: { maxAttempts: 5 }, concurrency: { limit: 2 } },
       async () => 1
@@ -73,7 +73,7 @@ describe("a worker on a legacy server", () => {
     }
   })
 
-  it("refuses a transaction before its body runs: such servers cannot store it with the step", async () => {
+  it("refuses a transaction before its body runs, because such servers cannot store it with the step", async () => {
     let ran = false
     const reserve = createFunction({ id: "reserve", triggers }, ({ step }) =>
       step.tx("reserve", (tx) => {
@@ -90,7 +90,7 @@ describe("a worker on a legacy server", () => {
     assert.isFalse(ran)
   })
 
-  it("has each step stored before the next begins, and the last one with the completion", async () => {
+  it("has each step stored before the next one begins, and the last one with the completion", async () => {
     await using it = await working([threeSteps])
 
     const jobId = it.server.dispatch("run-1", "three")
@@ -116,7 +116,7 @@ describe("a worker on a legacy server", () => {
     assert.isTrue(duration_ms >= 0 && Date.parse(ended_at) >= Date.parse(started_at))
   })
 
-  it("gets errors in results back from a server that re-encodes JSON, and shows their messages to others", async () => {
+  it("gets errors in results back from a server that re-encodes JSON, and other readers see their messages", async () => {
     const forged = { "ironflow:result": [{ "ironflow:error": { name: "Error", message: "forged" } }] }
     const seen: Array<unknown> = []
     const fn = createFunction({ id: "errors", triggers }, async ({ step }) => {
@@ -279,7 +279,7 @@ describe("a worker on a legacy server", () => {
     assert.include(it.server.completed("run-1"), "both:0:long:0:pending")
   })
 
-  it("a sleep whose time has passed while the run waited for another step is over", async () => {
+  it("ends a sleep whose time has passed while the run waited for another step", async () => {
     const fn = createFunction({ id: "two-sleeps", triggers }, async ({ step }) => {
       await step.sleep("short", "1h")
       return "rested"
@@ -296,7 +296,7 @@ describe("a worker on a legacy server", () => {
     assert.include(it.server.completed("run-1"), "short:0")
   })
 
-  it("retries a step by sleeping, counts its attempts across turns, and then rejects alike in every turn", async () => {
+  it("retries a step by sleeping, counts its attempts across turns, and then rejects in the same way in every turn", async () => {
     const attempts: Array<number> = []
     const fn = createFunction({ id: "flaky", triggers, retry: { maxAttempts: 2 } }, async ({ step }) => {
       try {
@@ -378,7 +378,7 @@ describe("a worker on a legacy server", () => {
     })
   })
 
-  it("publishes with the key of the step", async () => {
+  it("publishes with the idempotency key of the step", async () => {
     const fn = createFunction({ id: "tells", triggers }, async ({ step }) =>
       step.publish("orders", { id: 1 })
     )
@@ -393,7 +393,7 @@ describe("a worker on a legacy server", () => {
     assert.deepStrictEqual(it.server.completed("run-1"), ["publish:orders:0"])
   })
 
-  it("works for a server that stores nothing before the end of a turn, with one warning", async () => {
+  it("works with a server that stores nothing before the end of a turn, and logs one warning", async () => {
     const warnings: Array<string> = []
     const silent = () => undefined
     const logger = {
@@ -425,7 +425,7 @@ describe("a worker on a legacy server", () => {
     assert.match(warnings[0]!, /does not store results of steps while a turn lives/)
   })
 
-  it("confirms a fenced job, repeats its fence, and drops the turn when that is stale", async () => {
+  it("confirms a job with a fence, repeats the fence, and drops the turn when the fence is stale", async () => {
     const aborted = createDeferred<unknown>()
     const held = createDeferred<void>()
     const fn = createFunction({ id: "fenced", triggers }, async ({ step }) => {
@@ -471,7 +471,7 @@ describe("a worker on a legacy server", () => {
     assert.deepStrictEqual(it.server.ends("job-1"), [])
   })
 
-  it("resends an update when the server could not accept it", async () => {
+  it("sends an update again when the server could not accept it", async () => {
     let failures = 0
     await using it = await working([threeSteps], {}, (server) => {
       server.override = ({ method, path }) => {
@@ -499,7 +499,7 @@ describe("a worker on a legacy server", () => {
     assert.strictEqual(it.server.functions.length, before + 1)
   })
 
-  it("accepts several jobs from one answer, and drops an invalid one", async () => {
+  it("accepts several jobs from one answer, and drops an invalid job", async () => {
     await using it = await working([threeSteps])
     const job = (id: string) => ({
       job_id: `job-of-${id}`,
@@ -547,7 +547,7 @@ describe("a worker on a legacy server", () => {
     assert.strictEqual(((await it.stopped) as { code: string }).code, code)
   })
 
-  it("is not accepted with a function that the server refuses", async () => {
+  it("fails to start with a function that the server refuses", async () => {
     await using it = await working([threeSteps], {}, (server) => {
       server.override = ({ path }) =>
         path.endsWith("/RegisterFunction")
@@ -571,7 +571,7 @@ describe("a worker on a legacy server", () => {
     assert.strictEqual(end.status, "completed")
   })
 
-  it("draining finishes the jobs in flight and takes no more", async () => {
+  it("finishes the jobs in flight on a drain, and takes no more", async () => {
     const done = createDeferred<void>()
     const started = createDeferred<void>()
     const fn = createFunction({ id: "long", triggers }, async ({ step }) =>

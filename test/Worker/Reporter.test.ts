@@ -7,7 +7,7 @@ import type { Logger } from "../../src/Logger.ts"
 import type { Outcome, TurnAck, TurnOp, TurnReport } from "../../src/Protocol/Worker.ts"
 import { maxTurnsPerBatch, Reporter } from "../../src/Worker/Reporter.ts"
 
-/** An engine's end of the line: every batch waits here until the test answers it. */
+/** A batch that the reporter has sent. It waits until the test answers it. */
 interface Sent {
   readonly reports: ReadonlyArray<TurnReport>
   readonly answer: (acks: ReadonlyArray<TurnAck>) => void
@@ -49,7 +49,7 @@ const accepted = (report: TurnReport): TurnAck => ({
 const settle = (stepKey: string): TurnOp => ({ _tag: "Settle", stepKey })
 const complete: TurnOp = { _tag: "Complete", output: undefined }
 
-/** Lets everything happen that needs no time: callbacks, fibers, the reporter's flush. */
+/** Lets all callbacks, fibers and flushes run that do not wait for time to pass. */
 const eventLoopTurns = Effect.promise(async () => {
   for (let i = 0; i < 4; i++) await new Promise<void>((resume) => setImmediate(resume))
 })
@@ -61,7 +61,7 @@ const describeOp = (op: TurnOp) => (op._tag === "Settle" ? op.stepKey : op._tag)
 const unexpected = (error: Error) => assert.fail(`not expected to be refused: ${error.message}`)
 
 describe("Reporter", () => {
-  it.effect("a last step and the completion that follows it in microtasks travel together", () =>
+  it.effect("the last step and the completion that follows it in microtasks are sent together", () =>
     Effect.gen(function* () {
       const { reporter, sent } = yield* setup
       const outbox = reporter.open("job-1", "run-1", unexpected)
@@ -77,7 +77,7 @@ describe("Reporter", () => {
     })
   )
 
-  it.effect("one batch is in flight, and the next has everything since, in order", () =>
+  it.effect("one batch is in flight at a time, and the next one has everything since, in order", () =>
     Effect.gen(function* () {
       const { reporter, sent } = yield* setup
       const first = reporter.open("job-1", "run-1", unexpected)
@@ -146,7 +146,7 @@ describe("Reporter", () => {
   ] as const
   for (const refusal of refusals) {
     it.effect(
-      `a turn refused with ${refusal.reason} is told ${refusal.code} once, and its queued ops are dropped`,
+      `a turn that is refused with ${refusal.reason} gets ${refusal.code} once, and its queued ops are dropped`,
       () =>
         Effect.gen(function* () {
           const { reporter, sent } = yield* setup
@@ -177,7 +177,7 @@ describe("Reporter", () => {
   }
 
   it.effect(
-    "a batch that fails on the connection is resent with backoff until it is answered, with one warning",
+    "a batch that fails with the connection is sent again with growing delays until it is answered, with one warning",
     () =>
       Effect.gen(function* () {
         const { reporter, sent, lines } = yield* setup
@@ -224,7 +224,7 @@ describe("Reporter", () => {
     })
   )
 
-  it.effect("a bug in the transport ends the turns of the batch and nothing else", () =>
+  it.effect("a defect of the transport ends the turns of the batch and nothing else", () =>
     Effect.gen(function* () {
       const { reporter, sent, lines } = yield* setup
       const errors: Array<Error> = []
@@ -245,7 +245,7 @@ describe("Reporter", () => {
   )
 
   it.effect(
-    "a callback that throws ends its own turn and pauses its run, and the others of the batch get their answers",
+    "a callback that throws ends its own turn and pauses its run, and the other turns of the batch get their answers",
     () =>
       Effect.gen(function* () {
         const { reporter, sent } = yield* setup
@@ -268,7 +268,7 @@ describe("Reporter", () => {
       })
   )
 
-  it.effect("releasing gives the run back after its reports, and accepts no more", () =>
+  it.effect("releasing a turn gives the run back after its reports, and accepts no more reports", () =>
     Effect.gen(function* () {
       const { reporter, sent } = yield* setup
       const outbox = reporter.open("job-1", "run-1", unexpected)
@@ -285,7 +285,7 @@ describe("Reporter", () => {
     })
   )
 
-  it.effect("it is idle once everything is answered", () =>
+  it.effect("the reporter is idle once everything is answered", () =>
     Effect.gen(function* () {
       const { reporter, sent } = yield* setup
       const order: Array<string> = []
@@ -305,7 +305,7 @@ describe("Reporter", () => {
     })
   )
 
-  it.effect("after stop nothing is sent, not even a batch that failed before", () =>
+  it.effect("the reporter sends nothing after a stop, not even a batch that failed before", () =>
     Effect.gen(function* () {
       const { reporter, sent } = yield* setup
       const outbox = reporter.open("job-1", "run-1", unexpected)

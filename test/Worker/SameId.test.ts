@@ -1,4 +1,7 @@
-/** Workers with one id: a new one takes over no run that the first may still be at, whatever became of that one's connection. */
+/**
+ * Workers with the same id: a new worker takes over no run that the first one may still execute, even if the first has lost
+ * its connection.
+ */
 import { createFunction } from "@ironflow/node"
 import { afterEach, assert, describe, it, vi } from "vitest"
 import { FaultyNetwork } from "./FaultyNetwork.ts"
@@ -11,7 +14,7 @@ afterEach(async () => {
   for (const cleanup of cleanups.splice(0).reverse()) await cleanup()
 })
 
-/** A function whose long step ends only by its signal, and what became of it at which worker. */
+/** A function whose long step ends only by its signal, and the workers at which the step began and ended. */
 const shipping = () => {
   const begun: Array<string> = []
   const ended: Array<string> = []
@@ -34,15 +37,15 @@ type Join = (
   worker: string
 ) => Promise<{ readonly network: FaultyNetwork; readonly run: () => Promise<Running> }>
 
-/** Somebody else may have the run after this. */
+/** The lease term, after which another worker may have the run. */
 const TERM_MS = 4000
 
 const bell = createFunction({ id: "answer-bell", triggers: [{ event: "bell.rung" }] }, () =>
   Promise.resolve("answered")
 )
 
-describe.each(Object.entries(starts))("workers of one id over %s", (_, start: Start) => {
-  /** A run at the first worker, and the way to cut that off. `before` comes before the run. */
+describe.each(Object.entries(starts))("workers with the same id over %s", (_, start: Start) => {
+  /** A run at the first worker, and a function that cuts this worker off. `before` runs before the run is started. */
   const begin = async (before: (join: Join) => void | Promise<void> = () => undefined) => {
     const place = await openRemote(createWorker, {}, { leaseTerm: TERM_MS })
     cleanups.push(async () => place[Symbol.asyncDispose]())
@@ -74,13 +77,13 @@ describe.each(Object.entries(starts))("workers of one id over %s", (_, start: St
     vi.waitFor(() => assert.deepStrictEqual(begun, ["first", "second"]), { interval: 5, timeout: 20_000 })
 
   it(
-    "the second gets the run when the first has stopped, even after a restart of the engine",
+    "pass the run to the second when the first has stopped it, even after a restart of the engine",
     {
       timeout: 30_000
     },
     async () => {
       const second: { network?: FaultyNetwork; coming?: Promise<unknown> } = {}
-      // it is there before the run is given to the first, and reaches the engine after that was started again
+      // the second exists before the first gets the run, and reaches the engine after its restart
       const { begun, cut, ended, place } = await begin(async (join) => {
         const { network, run } = await join("second")
         network.impersonate(() => undefined)
@@ -98,7 +101,7 @@ describe.each(Object.entries(starts))("workers of one id over %s", (_, start: St
   )
 
   it(
-    "notices to the second about a run of the first, or its departure, give the run to nobody",
+    "keep the run with the first when the second is notified about it, or leaves",
     {
       timeout: 30_000
     },
@@ -108,7 +111,7 @@ describe.each(Object.entries(starts))("workers of one id over %s", (_, start: St
       const second = await (await join("second")).run()
       await client.cancelRun(runId)
       await client.retryRun(runId)
-      // what it says of what it was told goes before its answer to the second
+      // what the worker says about the notices reaches the engine before its answers to these runs
       for (let rings = 0; rings < 2; rings++) {
         const rung = await client.emit("bell.rung", {})
         await client.waitForRun(rung.runIds[0]!)
@@ -124,7 +127,7 @@ describe.each(Object.entries(starts))("workers of one id over %s", (_, start: St
   )
 
   it(
-    "a legacy worker that connects and leaves gives no run of the first to others",
+    "keep the run with the first when a legacy worker connects and leaves",
     {
       timeout: 30_000
     },

@@ -1,4 +1,4 @@
-/** The engine's end of a worker's connection, played by a test: it delivers jobs and answers reports as configured. */
+/** The engine's end of a worker's connection, played by a test: it delivers jobs, and answers reports as configured. */
 import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
@@ -17,21 +17,21 @@ import {
 export class ScriptedTransport {
   registration: WorkerRegistration | undefined
   #handlers: WorkerHandlers | undefined
-  /** What `open` fails with. */
+  /** The error with which `open` fails. */
   refusal: ConnectionError | ValidationError | undefined
   closed = false
-  /** Jobs asked for that have not been handed out. */
+  /** The number of jobs that the worker has asked for and has not received. */
   credit = 0
-  /** Batches as they came. */
+  /** The batches as they arrived. */
   readonly batches: Array<ReadonlyArray<TurnReport>> = []
   readonly lateCalls: Array<{
     readonly runId: string
     readonly stepName: string
     readonly lingerMs: number
   }> = []
-  /** How a report is answered; accepted at once by default. */
+  /** The answer to a report. By default it is accepted at once. */
   answer: (report: TurnReport) => TurnAck = accept
-  /** While set, batches wait for it before they are answered. */
+  /** While set, batches are answered only after it. */
   #held: Deferred.Deferred<void> | undefined
   #watchers: Array<() => void> = []
 
@@ -70,7 +70,7 @@ export class ScriptedTransport {
       })
   })
 
-  /** Hands out a job for a run of a function, which is to be paused already or not. */
+  /** Hands out a job for a run of a function. `isPaused`: the run is already to be paused. */
   dispatch(runId: string, functionId: string, more: Partial<Job> = {}, isPaused = false): void {
     this.credit--
     const job: Job = {
@@ -94,7 +94,7 @@ export class ScriptedTransport {
     this.#handlers!.onNotice(notice)
   }
 
-  /** From now on answers wait for {@link letGo}. */
+  /** From now on, answers wait for {@link letGo}. */
   hold(): void {
     this.#held = Deferred.makeUnsafe()
   }
@@ -105,7 +105,7 @@ export class ScriptedTransport {
     if (held !== undefined) Deferred.doneUnsafe(held, Effect.void)
   }
 
-  /** Everything reported of a run, as words: the tag, and the step of a finished step. */
+  /** All reported ops of a run as words: the tag, and for a finished step its name. */
   reported(runId: string): Array<string> {
     return this.batches
       .flat()
@@ -113,7 +113,7 @@ export class ScriptedTransport {
       .flatMap((report) => report.ops.map(word))
   }
 
-  /** Waits until something holds; looked at after everything that arrives here. */
+  /** Waits until a condition is met. It is checked after everything that arrives here. */
   until(holds: () => boolean): Promise<void> {
     return new Promise((resolve) => {
       const look = () => {
@@ -127,7 +127,7 @@ export class ScriptedTransport {
   }
 
   #changed(): void {
-    // a watcher that is done takes itself out, by a new list
+    // a watcher that is done removes itself, which makes a new list
     for (const watcher of this.#watchers) watcher()
   }
 }

@@ -1,4 +1,4 @@
-/** An engine that speaks turns, played by a test behind Effect's `HttpClient`: no sockets, and time is the test's. */
+/** An engine with whole turns, played by a test behind Effect's `HttpClient`: it uses no sockets, and the clock of the test. */
 import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
 import * as HttpClient from "effect/http/HttpClient"
@@ -8,7 +8,7 @@ import * as Layer from "effect/Layer"
 import { readSealed } from "../../src/Protocol/Seal.ts"
 
 export interface Turned {
-  /** The last part of the path: `register`, `poll`, `reports`, `late`, or the worker's id for the farewell. */
+  /** The last part of the path: `register`, `poll`, `reports`, `late`, or the worker's id for its sign-off. */
   readonly what: string
   readonly method: string
   readonly query: string
@@ -18,7 +18,7 @@ export interface Turned {
   answered: boolean
 }
 
-/** What was sealed; every request is. */
+/** The sealed content. Every request has a seal. */
 const readUnsealed = (text: string): unknown => {
   const { sum, ...body } = readSealed(text, (text): { readonly sum?: string } => JSON.parse(text))
   if (sum === undefined) throw new Error("A request of a worker has no seal")
@@ -27,7 +27,7 @@ const readUnsealed = (text: string): unknown => {
 
 export class ScriptedTurns {
   readonly requests: Array<Turned> = []
-  /** What is answered at once; `undefined` is the usual answer, which a poll has none of. */
+  /** An immediate answer. `undefined` means the usual answer, which is none for a poll. */
   answer: (
     request: Turned
   ) => { readonly status: number; readonly body?: unknown } | "hang up" | "no answer" | undefined = () =>
@@ -102,11 +102,11 @@ export class ScriptedTurns {
     return this.of("poll").findLast(({ answered }) => !answered)
   }
 
-  /** Waits for a poll that is open and tells this. */
-  poll(tells: Record<string, unknown> = {}): Effect.Effect<Turned> {
+  /** Waits for an open poll with these fields. */
+  poll(fields: Record<string, unknown> = {}): Effect.Effect<Turned> {
     const matching = () => {
       const open = this.openPoll
-      return open !== undefined && Object.entries(tells).every(([key, value]) => open.body[key] === value)
+      return open !== undefined && Object.entries(fields).every(([key, value]) => open.body[key] === value)
     }
     return Effect.map(this.until(matching), () => this.openPoll!)
   }

@@ -1,4 +1,4 @@
-/** Workers over each transport that goes through sockets, started the same way. */
+/** How tests start a worker over each transport that uses sockets. */
 import { createWorker, type RunnableFunction } from "@ironflow/node"
 import { Worker as WorkerLayer, WorkerTransport } from "@ironflow/node/effect"
 import { createStreamingWorker } from "@ironflow/node/worker-streaming"
@@ -9,7 +9,7 @@ import * as Layer from "effect/Layer"
 import { createDeferred } from "../../src/Deferred.ts"
 import type { ServerWorkerConfig, Worker } from "../../src/Promise/Worker.ts"
 
-/** How a worker reaches an engine outside its process. */
+/** The transport between a worker and an engine in another process. */
 export type Transport = "HTTP" | "its channel" | "rpc" | "ConnectRPC"
 
 export interface Running {
@@ -34,7 +34,7 @@ const promised =
     return { stop: () => Promise.all([worker.stop(), working]) }
   }
 
-/** Without sockets beside HTTP. */
+/** With HTTP requests only. */
 const overHttp: Start = async (serverUrl, workerId, functions) => {
   const layer = WorkerLayer.layer({ ...settings, workerId, functions }).pipe(
     Layer.provide(WorkerTransport.layerPolling({ serverUrl, reconnectDelay: 50, logger: false })),

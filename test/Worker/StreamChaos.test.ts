@@ -1,4 +1,4 @@
-/** What a bad network does to streams: connections that are dead and look alive, that break, that are slow. */
+/** What a bad network does to streams: connections that are dead but seem open, that break, or that are slow. */
 import * as v8 from "node:v8"
 import { runInNewContext } from "node:vm"
 import { assert, describe, it, vi } from "vitest"
@@ -18,7 +18,7 @@ const collectGarbage = (): void => {
   if (typeof gc === "function") gc()
 }
 
-/** Waits until the worker is connected, breaks its connection, and waits until it has another one. */
+/** Waits until the worker is connected, breaks its connection, and waits until it has a new one. */
 const breakOff = async ({
   network,
   worker
@@ -38,7 +38,7 @@ const transports = [
 ] as const
 
 describe.each(transports)("a worker over %s on a bad network", (_, create) => {
-  /** An engine behind a network, and a worker behind that. */
+  /** An engine, and a worker that connects to it through a network of the test. */
   const open = async (functions: ReadonlyArray<RunnableFunction>, more: Partial<ServerWorkerConfig> = {}) => {
     const place = await openRemote(create)
     const network = await FaultyNetwork.before(place.url)
@@ -62,7 +62,7 @@ describe.each(transports)("a worker over %s on a bad network", (_, create) => {
   }
 
   it(
-    "finds out within a heartbeat that its connection is dead, and keeps its turn",
+    "notices within a heartbeat that its connection is dead, and keeps its turn",
     { timeout: 30_000 },
     async () => {
       const started = createDeferred<AbortSignal>()
@@ -92,7 +92,7 @@ describe.each(transports)("a worker over %s on a bad network", (_, create) => {
       assert.strictEqual((await it.client.waitForRun(runId!)).output, "shipped")
       assert.strictEqual(executions, 1)
       assert.isFalse(signal.aborted && (signal.reason as { code?: string }).code === "LEASE_LOST")
-      // the rest is for a busy machine
+      // a heartbeat of 200 ms; the rest allows for a busy machine
       assert.isBelow(noticed, 200 + 800)
     }
   )
@@ -128,13 +128,13 @@ describe.each(transports)("a worker over %s on a bad network", (_, create) => {
       runs.map(({ output }) => output),
       runs.map((_, orderId) => orderId)
     )
-    // a run may be given away with the connection that it was on, but no step that was recorded runs again
+    // a run may be given back when its connection breaks, but no recorded step runs again
     assert.strictEqual(executed.size, 300)
     assert.isEmpty([...executed].filter(([, times]) => times !== 1))
   })
 
   it(
-    "that reads slowly delays nobody else, and gets everything in the end",
+    "that reads slowly delays no other worker, and receives everything in the end",
     { timeout: 60_000 },
     async () => {
       const ran = new Map<string, number>()
@@ -177,13 +177,13 @@ describe.each(transports)("a worker over %s on a bad network", (_, create) => {
       await vi.waitFor(() => assert.strictEqual(it.worker.connection, "connected"), { timeout: 20_000 })
     }
     const measure = async () => {
-      // what is on its way out goes first
+      // wait until pending output has been sent
       await vi.waitFor(() => assert.strictEqual(it.worker.connection, "connected"))
       collectGarbage()
       collectGarbage()
       return {
         handles: process.getActiveResourcesInfo().filter((name) => name !== "Timeout").length,
-        // What is reachable, not what the process holds: the allocator keeps pages for as long as it likes.
+        // the heap has what is reachable; the memory of the process also has pages that the allocator keeps
         heap: process.memoryUsage().heapUsed
       }
     }

@@ -1,4 +1,4 @@
-/** The session of a worker over a scripted stream: calls and leases when streams are lost. */
+/** The session of a worker over a scripted stream: its calls and leases when streams are lost. */
 import { assert, describe, it } from "@effect/vitest"
 import * as Clock from "effect/Clock"
 import * as Deferred from "effect/Deferred"
@@ -33,7 +33,7 @@ const registration: WorkerRegistration = {
   version: { sdk: "0", runtime: "node" }
 }
 
-/** What a carrier does with the calls that wait when it is closed. */
+/** What a stream does with pending calls when it is closed. */
 type Closing = "leaves them" | "interrupts them"
 
 /** An engine at the other end of streams that the test opens and loses. */
@@ -109,7 +109,7 @@ const open = (closing: Closing = "leaves them", jobs: ReadonlyArray<string> = ["
     session.onPush({
       deliveries: jobs.map((jobId, i) => ({ seq: i + 1, job: { jobId, runId: `run-${jobId}` } }))
     })
-    // what arrives together is taken at the end of the turn of the event loop
+    // deliveries are processed at the end of the turn of the event loop
     yield* Effect.callback<void>((resume) => void setImmediate(() => resume(Effect.void)))
     return { ...engine, engine, begun, session, close: Scope.close(scope, Exit.void) }
   })
@@ -117,17 +117,17 @@ const open = (closing: Closing = "leaves them", jobs: ReadonlyArray<string> = ["
 const report = { jobId: "job-a", runId: "run-job-a", ops: [] }
 const reportsOf = (calls: ReadonlyArray<Call>) => calls.filter(({ call }) => call === "report")
 
-/** Lets fibers and the event loop go on until `condition` holds. */
+/** Lets fibers and the event loop run until `condition` is met. */
 const until = (condition: () => boolean): Effect.Effect<void> =>
   Effect.gen(function* () {
     for (let i = 0; !condition(); i++) {
-      if (i === 2000) throw new Error("It does not come to that")
+      if (i === 2000) throw new Error("The condition was never met")
       yield* Effect.callback<void>((resume) => void setImmediate(() => resume(Effect.void)))
     }
   })
 
 describe.each(["leaves them", "interrupts them"] as const)(
-  "a report that waits for its answer while its carrier %s",
+  "a report that waits for its answer when its stream %s on close",
   (closing) => {
     it.effect("is sent again on the next stream, under its number", () =>
       Effect.gen(function* () {
@@ -174,7 +174,7 @@ describe("a worker on a stream", () => {
     })
   )
 
-  it.effect("names its current jobs with every ping", () =>
+  it.effect("sends its current jobs with every ping", () =>
     Effect.gen(function* () {
       const it = yield* open("leaves them", ["job-a", "job-b"])
 
@@ -187,23 +187,25 @@ describe("a worker on a stream", () => {
     })
   )
 
-  it.effect("begins no job that arrives together with its revocation, and reports that at once", () =>
-    Effect.gen(function* () {
-      const it = yield* open("leaves them", ["job-a"])
-      it.session.onPush({ deliveries: [{ seq: 2, job: { jobId: "job-b", runId: "run-b" } }] })
-      it.session.onPush({
-        deliveries: [{ seq: 3, notice: { _tag: "Cancelled", jobId: "job-b", reason: "no stock" } }]
-      })
-      const next = () => it.calls.find(({ body }) => body.seen === 3)
-      yield* until(() => next() !== undefined)
+  it.effect(
+    "begins no job that arrives together with its revocation, and reports at once that it has dropped it",
+    () =>
+      Effect.gen(function* () {
+        const it = yield* open("leaves them", ["job-a"])
+        it.session.onPush({ deliveries: [{ seq: 2, job: { jobId: "job-b", runId: "run-b" } }] })
+        it.session.onPush({
+          deliveries: [{ seq: 3, notice: { _tag: "Cancelled", jobId: "job-b", reason: "no stock" } }]
+        })
+        const next = () => it.calls.find(({ body }) => body.seen === 3)
+        yield* until(() => next() !== undefined)
 
-      assert.deepStrictEqual(it.begun, ["job-a"])
-      assert.deepInclude(next()!.body, { holding: ["job-a"], asked: 1 })
-      yield* it.close
-    })
+        assert.deepStrictEqual(it.begun, ["job-a"])
+        assert.deepInclude(next()!.body, { holding: ["job-a"], asked: 1 })
+        yield* it.close
+      })
   )
 
-  it.effect("accepts nothing from a stream that was lost before it was read", () =>
+  it.effect("accepts nothing from a stream that was lost before its data was read", () =>
     Effect.gen(function* () {
       const it = yield* open("leaves them", ["job-a"])
       it.session.onPush({ deliveries: [{ seq: 2, job: { jobId: "job-b", runId: "run-b" } }] })
@@ -216,10 +218,10 @@ describe("a worker on a stream", () => {
     })
   )
 
-  it.effect("aborts nothing when its engine is away for half of the lease", () =>
+  it.effect("aborts nothing while its engine is away for half of the lease", () =>
     Effect.gen(function* () {
       const it = yield* open()
-      // the worst moment: just before it would have renewed its leases
+      // the worst moment: just before the worker would have renewed its leases
       yield* TestClock.adjust("1800 millis")
 
       it.engine.opens = false
@@ -236,7 +238,7 @@ describe("a worker on a stream", () => {
     })
   )
 
-  it.effect("aborts its turns two seconds before the last renewed lease can end", () =>
+  it.effect("aborts its turns two seconds before the last renewed lease can expire", () =>
     Effect.gen(function* () {
       const it = yield* open()
       yield* TestClock.adjust("1 minute")
@@ -249,7 +251,7 @@ describe("a worker on a stream", () => {
         TestClock.adjust("100 millis"),
         Effect.sync(() => it.calls.filter(({ body }) => body.holding !== undefined).length > renewedBefore)
       )
-      // that one is not answered: the one before it counts, which went out an eighth of the lease earlier
+      // this renewal gets no answer, so the one before it counts, which was sent an eighth of the lease earlier
       yield* Effect.repeat(beat, { until: (sent) => sent })
       yield* TestClock.adjust("11000 millis")
       assert.deepStrictEqual(it.notices, [])
@@ -264,7 +266,7 @@ describe("a worker on a stream", () => {
     })
   )
 
-  it.effect("rests between its attempts while its engine is away", () =>
+  it.effect("waits between its attempts to connect while its engine is away", () =>
     Effect.gen(function* () {
       const clock = yield* Clock.Clock
       let sleeps = 0
@@ -280,7 +282,7 @@ describe("a worker on a stream", () => {
       it.engine.opens = false
       it.streams[0]!.onLost(new ConnectionError("The engine has stopped"))
       yield* TestClock.adjust("1 minute")
-      // a dozen attempts to connect, and a heartbeat that is due every two seconds
+      // a dozen attempts to connect, and a heartbeat every two seconds
       assert.isBelow(sleeps, 100)
 
       it.engine.opens = true

@@ -29,7 +29,7 @@ beforeAll(() => {
       stdio: "ignore"
     }
   )
-  // what NODE_EXTRA_CA_CERTS is for in a process of its own
+  // in a process of its own, NODE_EXTRA_CA_CERTS would do this
   vi.stubEnv("NODE_TLS_REJECT_UNAUTHORIZED", "0")
 })
 afterAll(() => {
@@ -50,7 +50,7 @@ describe("over TLS", () => {
     ],
     ["connect", (serverUrl: string) => createStreamingWorker({ serverUrl, functions: [fn], logger: false })],
     ["polling", (serverUrl: string) => createWorker({ serverUrl, functions: [fn], logger: false })]
-  ] as const)("a worker works by %s", async (transport, create) => {
+  ] as const)("a worker works over %s", async (transport, create) => {
     await using engine = await startEngine({
       filename: ":memory:",
       logger: false,

@@ -1,4 +1,4 @@
-/** Runs that are taken from a worker, connected or not: two workers never execute one of them at the same time. */
+/** Runs that are taken from a worker, connected or not: two workers never execute a run at the same time. */
 import { afterEach, assert, describe, it, vi } from "vitest"
 import { createDeferred } from "../../src/Deferred.ts"
 import { createFunction } from "../../src/Function.ts"
@@ -15,7 +15,7 @@ const transports = [
   ["ConnectRPC", createStreamingWorker]
 ] as const
 
-/** The ways to have a run go on elsewhere while a worker is at its second step. */
+/** The ways to take a run from a worker while it executes its second step. */
 const ways: ReadonlyArray<readonly [string, (client: IronflowClient, runId: string) => Promise<unknown>]> = [
   [
     "cancelled and retried",
@@ -34,7 +34,7 @@ const ways: ReadonlyArray<readonly [string, (client: IronflowClient, runId: stri
   ]
 ]
 
-/** The shortest term that an engine has; its workers abort what they run after 2.4 s. */
+/** The shortest lease term that an engine may have. Its workers abort their turns after 2.4 s. */
 const TERM_MS = 3000
 
 const cleanups: Array<() => Promise<unknown>> = []
@@ -42,7 +42,7 @@ afterEach(async () => {
   for (const cleanup of cleanups.splice(0).reverse()) await cleanup()
 })
 
-/** A function that records when its long step runs, and ends it only by its signal. */
+/** A function that records when its long step runs. The step ends only by its signal. */
 const shipping = () => {
   const begun: Array<number> = []
   const ended: Array<number> = []
@@ -79,7 +79,7 @@ describe.each(transports)("a run that is taken from a worker over %s", (_, creat
     return worker
   }
 
-  /** A run in its long step, at a worker behind a network; another worker has the function too. */
+  /** A run in its long step, at a worker behind a network. Another worker has the function too. */
   const begin = async (leaseTerm: number) => {
     const place = await openRemote(create, {}, { leaseTerm })
     cleanups.push(async () => place[Symbol.asyncDispose]())
@@ -90,13 +90,13 @@ describe.each(transports)("a run that is taken from a worker over %s", (_, creat
     const [runId] = (await place.client.emit("order.placed", {})).runIds
     await work.isAtWork
     await start(place.url, [work.fn])
-    // a worker that is cut off would wait for its engine before it stops
+    // without `heal`, a worker that is cut off would wait for its engine before it stops
     cleanups.push(() => Promise.resolve(network.heal()))
     return { ...work, place, network, runId: runId!, client: place.client }
   }
 
   describe.each(ways)("and is %s", (_, takeBack) => {
-    it("moves to another worker as soon as its connected worker has stopped", async () => {
+    it("moves to another worker as soon as its connected worker has stopped it", async () => {
       const { begun, client, ended, runId } = await begin(60_000)
 
       const at = performance.now()
@@ -104,11 +104,11 @@ describe.each(transports)("a run that is taken from a worker over %s", (_, creat
       await vi.waitFor(() => assert.lengthOf(begun, 2), { interval: 2, timeout: 20_000 })
 
       assert.isAtLeast(begun[1]!, ended[0]!)
-      // round trips; the rest is for a busy machine
+      // a few round trips; the rest allows for a busy machine
       assert.isBelow(begun[1]! - at, 1500)
     })
 
-    it("waits for its disconnected worker to stop, for the lease at most, with the reason", async () => {
+    it("waits until its disconnected worker has stopped it or the lease expires, and explain reports this", async () => {
       const { begun, client, ended, network, runId } = await begin(TERM_MS)
 
       network.impersonate(() => undefined)
@@ -128,7 +128,7 @@ describe.each(transports)("a run that is taken from a worker over %s", (_, creat
     })
   })
 
-  it("moves to another worker with the same id, which connects once the first counts as dead", async () => {
+  it("moves to another worker with the same id, which connects once the first one counts as dead", async () => {
     const place = await openRemote(create, {}, { leaseTerm: TERM_MS })
     cleanups.push(async () => place[Symbol.asyncDispose]())
     const network = await FaultyNetwork.before(place.url)
@@ -144,11 +144,11 @@ describe.each(transports)("a run that is taken from a worker over %s", (_, creat
     await vi.waitFor(() => assert.lengthOf(begun, 2), { interval: 2, timeout: 20_000 })
 
     assert.isAtLeast(begun[1]!, ended[0]!)
-    // a worker that is handed its own run once more, just before it counts as dead, costs a second
+    // a run that is handed to its own worker again just before that counts as dead costs a second
     assert.isBelow(begun[1]! - at, TERM_MS + 2500)
   })
 
-  it("waits as long when the engine restarts meanwhile", { timeout: 30_000 }, async () => {
+  it("waits for the same time when the engine restarts meanwhile", { timeout: 30_000 }, async () => {
     const { begun, client, ended, network, place, runId } = await begin(TERM_MS)
 
     network.impersonate(() => undefined)
@@ -163,18 +163,22 @@ describe.each(transports)("a run that is taken from a worker over %s", (_, creat
     assert.isBelow(begun[1]! - at, TERM_MS + 2500)
   })
 
-  it("moves to another worker when its worker is back and has stopped", { timeout: 30_000 }, async () => {
-    const { begun, client, ended, network, runId } = await begin(60_000)
+  it(
+    "moves to another worker when its worker has reconnected and stopped it",
+    { timeout: 30_000 },
+    async () => {
+      const { begun, client, ended, network, runId } = await begin(60_000)
 
-    network.impersonate(() => undefined)
-    const at = performance.now()
-    await client.cancelRun(runId)
-    await client.retryRun(runId)
-    assert.strictEqual((await client.explain(runId)).code, "WORKER_STOPPING")
-    network.heal()
-    await vi.waitFor(() => assert.lengthOf(begun, 2), { interval: 2, timeout: 20_000 })
+      network.impersonate(() => undefined)
+      const at = performance.now()
+      await client.cancelRun(runId)
+      await client.retryRun(runId)
+      assert.strictEqual((await client.explain(runId)).code, "WORKER_STOPPING")
+      network.heal()
+      await vi.waitFor(() => assert.lengthOf(begun, 2), { interval: 2, timeout: 20_000 })
 
-    assert.isAtLeast(begun[1]!, ended[0]!)
-    assert.isBelow(begun[1]! - at, 20_000)
-  })
+      assert.isAtLeast(begun[1]!, ended[0]!)
+      assert.isBelow(begun[1]! - at, 20_000)
+    }
+  )
 })

@@ -2,12 +2,12 @@
 import { createFunction, type IronflowClient, type IronflowFunction, RetryAfterError } from "@ironflow/node"
 import { assert, it, vi } from "vitest"
 
-/** An engine, and the functions somewhere. */
+/** An engine with functions that run somewhere. */
 export interface Timed extends AsyncDisposable {
   readonly client: IronflowClient
 }
 
-/** One whose time can be moved forward, milliseconds. */
+/** An engine whose time can be moved forward, in milliseconds. */
 export interface Movable extends Timed {
   readonly move: (ms: number) => Promise<void>
 }
@@ -17,7 +17,7 @@ type Open<T> = (functions: ReadonlyArray<IronflowFunction>) => Promise<T>
 const triggers = [{ event: "order.placed" }]
 const DAY = 86_400_000
 
-/** The first is more than a timer of Node.js can take. */
+/** The first is longer than a timer of Node.js can be. */
 const ages = { "25 days": 25 * DAY, "a year": 365 * DAY, "ten years": 3650 * DAY }
 const longest = ages["ten years"]
 
@@ -35,7 +35,7 @@ const outputOf = async (place: Timed): Promise<unknown> => {
 
 /** Short sleeps and many of them. */
 export const keepsShortTimes = (open: Open<Timed>): void => {
-  it("sleeps for less than a second, and never too short", async () => {
+  it("sleeps for less than a second, and never too briefly", async () => {
     const naps = [1, 50, 999, "1ms", "0.05s", 0.5] as const
     const fn = createFunction({ id: "naps", triggers }, async ({ step }) => {
       const slept: Array<number> = []
@@ -72,7 +72,7 @@ export const keepsShortTimes = (open: Open<Timed>): void => {
     assert.strictEqual(await outputOf(place), "VALIDATION_ERROR")
   })
 
-  it("sleeps 300 times in a row in one run, and runs the steps between once", async () => {
+  it("sleeps 300 times in a row in one run, and runs the steps in between once", async () => {
     const done: Array<number> = []
     const fn = createFunction({ id: "sleepy", triggers }, async ({ step }) => {
       for (let n = 0; n < 300; n++) {
@@ -94,7 +94,7 @@ export const keepsShortTimes = (open: Open<Timed>): void => {
   }, 150_000)
 }
 
-/** What waits for so long, what `explain` calls it, and what comes of it then. */
+/** Functions that wait for a long time, the code of `explain` meanwhile, and the output after it. */
 const longWaits: Readonly<
   Record<
     string,
@@ -165,7 +165,7 @@ const child = createFunction({ id: "child", triggers: [] }, async ({ step }) => 
   await step.sleep("for ever", "36500d")
 })
 
-/** Fires once a year, for the first time in two months. */
+/** A function that fires once a year, for the first time in two months. */
 const makeYearly = () => {
   const first = new Date(Date.now() + 60 * DAY)
   const cron = `0 0 ${first.getUTCDate()} ${first.getUTCMonth() + 1} *`
@@ -183,7 +183,7 @@ interface LongWait {
   readonly fn: IronflowFunction
 }
 
-/** All of them in each age; `retries` is what `explain` calls a run that waits for one. */
+/** All long waits for each length. `retries` is the code of `explain` for a run that waits for a retry. */
 const longWaitsWhere = (retries: string): ReadonlyArray<LongWait> =>
   Object.entries(longWaits).flatMap(([what, { code, comes, fn }]) =>
     Object.entries(ages).map(([age, ms]) => ({
@@ -195,7 +195,7 @@ const longWaitsWhere = (retries: string): ReadonlyArray<LongWait> =>
     }))
   )
 
-/** Starts what waits for years, and sees that each of them does. */
+/** Starts the long waits, and checks that each of them waits for its length. */
 const startLongWaits = async (
   place: Timed,
   waits: ReadonlyArray<LongWait>
@@ -223,9 +223,9 @@ const startLongWaits = async (
   return runs
 }
 
-/** Timers that are longer than those of the process can be. */
+/** Timers that are longer than a timer of Node.js can be. */
 export const keepsLongTimes = (open: Open<Timed>, { retries = "WAITING_FOR_RETRY" } = {}): void => {
-  it("sleeps for years, and not a moment less", async () => {
+  it("does not end waits of years early", async () => {
     const nap = createFunction({ id: "nap", triggers: [{ event: "nap.taken" }] }, async ({ step }) =>
       step.sleep("nap", 50)
     )
@@ -240,7 +240,7 @@ export const keepsLongTimes = (open: Open<Timed>, { retries = "WAITING_FOR_RETRY
     await using place = await open([...waits.map(({ fn }) => fn), child, nap, bounded, makeYearly()])
     const runs = await startLongWaits(place, waits)
 
-    // timers go on meanwhile, and time limits of years cut nothing
+    // other timers still fire, and time limits of years abort nothing
     for (let n = 0; n < 3; n++) {
       for (const runId of (await place.client.emit("nap.taken", {})).runIds) {
         const { status } = await place.client.waitForRun(runId, { timeout: 30_000 })
@@ -256,7 +256,7 @@ export const keepsLongTimes = (open: Open<Timed>, { retries = "WAITING_FOR_RETRY
   }, 90_000)
 }
 
-/** The same, until it is over. */
+/** The same timers, until they fire. */
 export const endsLongTimes = (open: Open<Movable>): void => {
   it("continues after years, each run at its time", async () => {
     const waits = longWaitsWhere("WAITING_FOR_RETRY")
@@ -266,7 +266,7 @@ export const endsLongTimes = (open: Open<Movable>): void => {
 
     let passed = 0
     for (const age of Object.values(ages)) {
-      // what was begun within the last minute is not due yet
+      // waits of this length are not due yet one minute before
       await place.move(age - passed - 60_000)
       for (const { code, fn, ms, what } of waits) {
         if (ms < age) continue
@@ -286,7 +286,7 @@ export const endsLongTimes = (open: Open<Movable>): void => {
   }, 150_000)
 }
 
-/** Moves the time of an engine in this process while it is stopped: the wall clock; the time that only goes on stays as it is. */
+/** Moves the wall clock of an engine in this process while the engine is stopped. The monotonic clock stays as it is. */
 export const whileStopped = (engine: {
   readonly stop: () => Promise<void>
   readonly start: () => Promise<void>

@@ -1,6 +1,6 @@
 /**
- * What a worker does, whatever it is connected by: one suite for all transports. Those over a network can lose it, which
- * the second half is about.
+ * What a worker does, whatever its transport is: one suite for all transports. The second half is about transports that can
+ * lose their engine.
  */
 import { assert, it } from "@effect/vitest"
 import * as Effect from "effect/Effect"
@@ -17,17 +17,17 @@ import * as Step from "../../src/Step.ts"
 
 const triggers = [{ event: "order.placed" }]
 
-/** What a test may choose of a worker. */
+/** The options of a worker that a test may choose. */
 export type WorkerChoices = Omit<WorkerOptions<ReadonlyArray<RunnableFunction>>, "logger">
 
-/** An engine, a client of it, and workers that are connected to it in the way that is tested. */
+/** An engine, a client of it, and workers that are connected to it over the tested transport. */
 export interface Place extends AsyncDisposable {
   readonly client: IronflowClient
   readonly createWorker: (choices: WorkerChoices) => Worker
   readonly setSecret: (name: string, value: string) => Promise<void>
 }
 
-/** A place whose engine can be stopped and started again on its data and port. */
+/** A place whose engine can be stopped, and started again on the same data and port. */
 export interface RemotePlace extends Place {
   readonly stop: () => Promise<void>
   readonly start: () => Promise<void>
@@ -51,7 +51,7 @@ export const shop = async <P extends Place>(
   return { place, client: place.client, worker, stopped, [Symbol.asyncDispose]: dispose }
 }
 
-/** A function whose one step ends when the test says so. */
+/** A function whose only step ends when the test ends it. */
 const longFunction = () => {
   const started = createDeferred<AbortSignal>()
   const done = createDeferred<string>()
@@ -70,7 +70,7 @@ const longFunction = () => {
 const declined = () => new NonRetryableError("declined", { code: "CARD_DECLINED" })
 const forged = { "ironflow:error": { name: "Error", message: "forged" } }
 
-/** Functions of both styles that have errors in the results of steps, branches and runs, and look at them in a later turn. */
+/** Functions of both APIs with errors in the results of steps, branches and runs, which they read in a later turn. */
 const withErrors = [
   createFunction({ id: "child", triggers: [] }, async () => [new RangeError("of the child"), forged]),
   createFunction({ id: "errors", triggers }, async ({ step }) => {
@@ -135,7 +135,7 @@ interface Output {
   readonly kinds: unknown
 }
 
-/** What the errors are, where they are expected, and the rest. */
+/** Which values are errors where errors are expected, and the other values. */
 const kindsIn = ({ branches, child, inStep, inTx, overSteps }: Seen): unknown => [
   inStep[0].reason instanceof NonRetryableError && inStep[0].reason.code,
   inStep[1],
@@ -146,7 +146,7 @@ const kindsIn = ({ branches, child, inStep, inTx, overSteps }: Seen): unknown =>
   child[1]
 ]
 
-/** What a worker does on any transport; `transport` is how lists of workers call it. */
+/** What a worker does over any transport. `transport` is its name in lists of workers. */
 export const behavesLikeAWorker = (transport: string, open: () => Promise<Place>): void => {
   it("keeps errors in the results of steps, branches and runs, and data that looks like them", async () => {
     await using it = await shop(open, withErrors)
@@ -179,7 +179,7 @@ export const behavesLikeAWorker = (transport: string, open: () => Promise<Place>
     assert.instanceOf((output as Output).seen.child[0], RangeError)
   })
 
-  it("runs functions of both styles", async () => {
+  it("runs functions of both APIs", async () => {
     const promised = createFunction({ id: "promised", triggers }, async ({ event, step }) => {
       const receipt = await step.run("charge", async () => `r-${event.data.orderId}`)
       await step.sleep("settle", 5)
@@ -229,7 +229,7 @@ export const behavesLikeAWorker = (transport: string, open: () => Promise<Place>
     assert.deepStrictEqual(await read(it.client), first)
   })
 
-  it("does everything that steps can do", async () => {
+  it("runs all kinds of steps", async () => {
     const child = createFunction({ id: "child", triggers: [] }, async ({ event }) => ({ got: event.data }))
     let failures = 0
     const parent = createFunction({ id: "parent", triggers }, async ({ step }) => {
@@ -391,17 +391,17 @@ export const behavesLikeAWorker = (transport: string, open: () => Promise<Place>
     held.resolve()
     await vi.waitFor(async () => assert.strictEqual((await it.client.getRun(runId!)).status, "paused"), 5000)
 
-    // an answer that was on its way may have let one begin
+    // an answer on its way may have let one step begin
     assert.isAtMost(executed.length, before + 1)
     assert.notInclude(executed, "a2")
     const kept = await it.client.getRunSteps(runId!)
     assert.deepStrictEqual(kept.map(({ name }) => name).sort(), executed.toSorted())
     await it.client.resumeRun(runId!)
     assert.strictEqual((await it.client.waitForRun(runId!, { timeout: 30_000 })).status, "completed")
-    assert.deepStrictEqual(executed.length, new Set(executed).size, "each step once")
+    assert.deepStrictEqual(executed.length, new Set(executed).size, "each step ran once")
   }, 60_000)
 
-  it("goes on in the same turn when a pause is taken back while a step runs", async () => {
+  it("continues in the same turn when a pause is taken back while a step runs", async () => {
     const { executions, finish, fn, started } = longFunction()
     await using it = await shop(open, [fn])
     const [runId] = (await it.client.emit("order.placed", {})).runIds
@@ -477,7 +477,7 @@ export const behavesLikeAWorker = (transport: string, open: () => Promise<Place>
     await ended
   })
 
-  it("draining finishes running turns and takes no more", async () => {
+  it("finishes running turns on a drain, and takes no more", async () => {
     const { finish, fn, started } = longFunction()
     await using it = await shop(open, [fn], { maxConcurrentJobs: 1 })
     const [runId] = (await it.client.emit("order.placed", {})).runIds
@@ -493,7 +493,7 @@ export const behavesLikeAWorker = (transport: string, open: () => Promise<Place>
     assert.deepStrictEqual(await it.client.listWorkers(), [])
   })
 
-  it("is listed with its labels, and nobody else may use its id", async () => {
+  it("is listed with its labels, and no other worker may use its id", async () => {
     const { fn } = longFunction()
     await using it = await shop(open, [fn], { workerId: "w-1", labels: { region: "north" } })
 
@@ -505,16 +505,16 @@ export const behavesLikeAWorker = (transport: string, open: () => Promise<Place>
       labels: { region: "north" },
       transport
     })
-    const twin = it.place.createWorker({ functions: [fn], workerId: "w-1" })
-    const error = await twin.start().catch((error: unknown) => error)
+    const sameId = it.place.createWorker({ functions: [fn], workerId: "w-1" })
+    const error = await sameId.start().catch((error: unknown) => error)
     assert.deepInclude(error, { code: "FUNCTION_REGISTRATION_FAILED" })
     assert.match(String(error), /connected already/)
   })
 
-  it("stops when the engine does not accept a function", async () => {
+  it("stops when the engine refuses a function", async () => {
     await using place = await open()
     const fn = createFunction({ id: "bad", triggers: [{ event: "order.placed" }] }, async () => 1)
-    // what older code, or another SDK, may have put there
+    // older code, or another SDK, may have stored such a trigger
     Object.assign(fn.config.triggers[0]!, { expression: "event.data.amount >" })
     const worker = place.createWorker({ functions: [fn] })
 
@@ -564,7 +564,7 @@ export const behavesLikeAWorker = (transport: string, open: () => Promise<Place>
     assert.deepStrictEqual(undone, ["charge", "reserve"])
   })
 
-  it("gives handlers the secrets that their functions ask for", async () => {
+  it("gives handlers the secrets that their functions name", async () => {
     const fn = createFunction(
       { id: "secretive", triggers, secrets: ["STRIPE_KEY"] },
       async ({ secrets }) => secrets.get("STRIPE_KEY").length
@@ -616,7 +616,7 @@ export const behavesLikeAWorker = (transport: string, open: () => Promise<Place>
     assert.deepStrictEqual([run.status, run.error?.message, attempts], ["failed", "out of order", 3])
   })
 
-  it("retries steps and functions when their errors say so, instead of after the hours of the policy", async () => {
+  it("retries steps and functions when their errors say so, instead of after the delay of the policy", async () => {
     const later = Object.assign(new Error("busy"), { retryAfter: "1ms" })
     const fn = createFunction(
       { id: "patient", triggers, retry: { initialDelayMs: 3_600_000, jitter: 0.1 } },
@@ -637,7 +637,7 @@ export const behavesLikeAWorker = (transport: string, open: () => Promise<Place>
     assert.deepStrictEqual((await it.client.waitForRun(runId!)).output, [3, 2])
   })
 
-  it("ends a run with the typed failure of its step that the handler lets through", async () => {
+  it("ends a run with the typed failure of a step when the handler does not catch it", async () => {
     class Declined extends Schema.TaggedError<Declined>()("Declined", { reason: Schema.String }) {}
     const fn = makeFunction({ id: "typed", triggers, retry: { initialDelayMs: 1 } }, () =>
       Step.run("charge", Effect.fail(new Declined({ reason: "too poor" })), { error: Declined })
@@ -650,7 +650,7 @@ export const behavesLikeAWorker = (transport: string, open: () => Promise<Place>
     assert.deepInclude(run, { status: "failed", attempt: 1 })
   })
 
-  it("announces the time zone and the overlap of its cron triggers", async () => {
+  it("registers the time zone and the overlap of its cron triggers", async () => {
     const trigger = { cron: "0 9 * * *", timezone: "Europe/Berlin", overlap: "queue" } as const
     await using it = await shop(open, [createFunction({ id: "report", triggers: [trigger] }, async () => 1)])
 
@@ -672,9 +672,9 @@ export const behavesLikeAWorker = (transport: string, open: () => Promise<Place>
   })
 }
 
-/** What a worker does besides on a transport that can lose its engine. */
+/** What a worker also does over a transport that can lose its engine. */
 export const survivesItsEngine = (open: () => Promise<RemotePlace>): void => {
-  it("keeps its turns while the engine is restarted: no step runs twice", async () => {
+  it("keeps its turns while the engine restarts, and no step runs twice", async () => {
     const { executions, finish, fn, started } = longFunction()
     await using it = await shop(open, [fn])
     const [runId] = (await it.client.emit("order.placed", {})).runIds
@@ -687,7 +687,7 @@ export const survivesItsEngine = (open: () => Promise<RemotePlace>): void => {
 
     assert.deepStrictEqual([run.status, run.output], ["completed", "shipped!"])
     assert.strictEqual(executions(), 1)
-    // aborted by the end of its turn only
+    // the signal was aborted by the end of the turn only
     assert.notInclude(["LEASE_LOST", "RUN_CANCELLED"], (signal.reason as { code?: string } | undefined)?.code)
   })
 

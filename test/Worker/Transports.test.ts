@@ -2,14 +2,14 @@ import { describe } from "vitest"
 import { createTestEngine } from "../../src/test.ts"
 import { createStreamingWorker } from "../../src/worker-streaming.ts"
 import { createWorker } from "../../src/worker.ts"
-import { openHere, openRemote } from "./Places.ts"
+import { openInProcess, openRemote } from "./Places.ts"
 import { endsLongTimes, keepsLongTimes, keepsShortTimes, whileStopped } from "./TimeSuite.ts"
 import { behavesLikeAWorker, type RemotePlace, shop, survivesItsEngine } from "./TransportSuite.ts"
 
 describe("a worker in the engine's process", () => {
-  behavesLikeAWorker("memory", openHere)
-  keepsShortTimes((functions) => shop(openHere, functions))
-  keepsLongTimes((functions) => shop(openHere, functions))
+  behavesLikeAWorker("memory", openInProcess)
+  keepsShortTimes((functions) => shop(openInProcess, functions))
+  keepsLongTimes((functions) => shop(openInProcess, functions))
   endsLongTimes(async (functions) => {
     const engine = await createTestEngine()
     await engine.startWorker({ functions })

@@ -1,11 +1,11 @@
-/** Two versions of a function side by side, whatever their workers are connected by; and what people do to functions and runs. */
+/** Two versions of a function at the same time, over every transport; and the operations on functions and runs. */
 import { createFunction, type IronflowClient, serve } from "@ironflow/node"
 import { startEngine } from "@ironflow/node/engine"
 import { assert, describe, it, vi } from "vitest"
 import { createStreamingWorker } from "../../src/worker-streaming.ts"
 import { createWorker } from "../../src/worker.ts"
 import { listen, registerEndpoint, SIGNING_KEY } from "../Serve/Hosts.ts"
-import { openHere, openRemote } from "./Places.ts"
+import { openInProcess, openRemote } from "./Places.ts"
 import type { Place } from "./TransportSuite.ts"
 
 const packs = (version: string) =>
@@ -45,14 +45,14 @@ const startWorker = async (from: Place, version: string) => {
 }
 
 const places = [
-  ["in the engine's process", openHere],
+  ["in the engine's process", openInProcess],
   ["over polling", () => openRemote(createWorker)],
   ["over effect/rpc", () => openRemote(createWorker, { transport: "streaming" })],
   ["over ConnectRPC", () => openRemote(createStreamingWorker)]
 ] as const
 
 describe.each(places)("workers of two versions %s", (_, open) => {
-  it("each version continues its own runs; a run without a worker is moved", async () => {
+  it("each version continues its own runs, and a run without a worker can be moved", async () => {
     await using shop = await open()
     const { client } = shop
     const stopOne = await startWorker(shop, "1")
@@ -87,7 +87,7 @@ describe.each(places)("workers of two versions %s", (_, open) => {
     await stopTwo()
   })
 
-  it("a restarted old version does not become the latest while a new one is connected", async () => {
+  it("a restarted old version does not become the latest while a new version is connected", async () => {
     await using shop = await open()
     const { client } = shop
     const latest = async () => (await client.listFunctions())[0]?.codeVersion
@@ -105,7 +105,7 @@ describe.each(places)("workers of two versions %s", (_, open) => {
     await stopThird()
   })
 
-  it("a function is paused, and its runs begin when it is resumed; one is run by hand, and forked", async () => {
+  it("a paused function starts its runs when it is resumed, and a run is started by hand and forked", async () => {
     await using shop = await open()
     const { client } = shop
     const stop = await startWorker(shop, "1")

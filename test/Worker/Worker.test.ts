@@ -27,7 +27,7 @@ import { ScriptedTransport } from "./ScriptedTransport.ts"
 
 const triggers = [{ event: "order.placed" }]
 
-/** A function whose one step ends when the test says so. */
+/** A function whose only step ends when the test ends it. */
 const longFunction = (id = "long") => {
   const started = createDeferred<AbortSignal>()
   const done = createDeferred<void>()
@@ -46,7 +46,7 @@ const quick = createFunction({ id: "quick", triggers }, async ({ event, step }) 
   return event.data
 })
 
-/** Starts a worker in a scope of its own, which the test closes. */
+/** Starts a worker in a scope that the test closes. */
 const startWorker = (transport: ScriptedTransport, options: Worker.WorkerOptions) =>
   Effect.gen(function* () {
     const scope = yield* Scope.make()
@@ -58,7 +58,7 @@ const startWorker = (transport: ScriptedTransport, options: Worker.WorkerOptions
   })
 
 describe("Worker", () => {
-  it.live("registers its functions and asks for as many jobs as it runs at once", () =>
+  it.live("registers its functions, and asks for as many jobs as it may run at once", () =>
     Effect.gen(function* () {
       const transport = new ScriptedTransport()
       const before = yield* Clock.currentTimeMillis
@@ -90,7 +90,7 @@ describe("Worker", () => {
     })
   )
 
-  it.live("runs a turn, reports it in one batch, and asks for one more job when it has ended", () =>
+  it.live("runs a turn, reports it in one batch, and asks for one more job at its end", () =>
     Effect.gen(function* () {
       const transport = new ScriptedTransport()
       const { close, worker } = yield* startWorker(transport, { functions: [quick], maxConcurrentJobs: 2 })
@@ -107,7 +107,7 @@ describe("Worker", () => {
     })
   )
 
-  it.live("reports each of several steps at once, and the last one together with the completion", () =>
+  it.live("reports each step at once, and the last one together with the completion", () =>
     Effect.gen(function* () {
       const transport = new ScriptedTransport()
       const fn = createFunction({ id: "three", triggers }, async ({ step }) => {
@@ -152,7 +152,7 @@ describe("Worker", () => {
     })
   )
 
-  it.live("a job of an unknown function fails and frees its place", () =>
+  it.live("fails a job of an unknown function, and frees its place", () =>
     Effect.gen(function* () {
       const transport = new ScriptedTransport()
       const { close } = yield* startWorker(transport, { functions: [quick] })
@@ -168,7 +168,7 @@ describe("Worker", () => {
     })
   )
 
-  it.live("a cancelled run's steps are aborted with the reason, and nothing more is reported", () =>
+  it.live("aborts the steps of a cancelled run with the reason, and reports nothing more", () =>
     Effect.gen(function* () {
       const transport = new ScriptedTransport()
       const { fn, finish, started } = longFunction()
@@ -189,7 +189,7 @@ describe("Worker", () => {
 
   const losses = [
     [
-      "a lost lease told by a notice",
+      "a notice of a lost lease",
       (transport: ScriptedTransport) =>
         transport.tell({ _tag: "LeaseLost", jobId: "job-of-run-1", reason: "taken over" })
     ],
@@ -201,7 +201,7 @@ describe("Worker", () => {
     ]
   ] as const
   for (const [title, lose] of losses) {
-    it.live(`${title} aborts the turn with code LEASE_LOST and makes room again`, () =>
+    it.live(`aborts the turn with code LEASE_LOST and has room again after ${title}`, () =>
       Effect.gen(function* () {
         const transport = new ScriptedTransport()
         const first = createDeferred<void>()
@@ -231,7 +231,7 @@ describe("Worker", () => {
     )
   }
 
-  it.live("draining withdraws its demand, lets turns end, and gives back late jobs", () =>
+  it.live("on a drain withdraws its demand, lets turns end, and gives back late jobs", () =>
     Effect.gen(function* () {
       const transport = new ScriptedTransport()
       const { fn, finish, started } = longFunction()
@@ -256,7 +256,7 @@ describe("Worker", () => {
     })
   )
 
-  it.live("gives back a job whose run is to be paused already, and asks for another", () =>
+  it.live("gives back a job whose run is already to be paused, and asks for another one", () =>
     Effect.gen(function* () {
       const transport = new ScriptedTransport()
       const { close } = yield* startWorker(transport, { functions: [quick], maxConcurrentJobs: 2 })
@@ -271,7 +271,7 @@ describe("Worker", () => {
   )
 
   it.live(
-    "stopping aborts turns with code WORKER_STOPPED and gives their runs back after their reports",
+    "on a stop aborts turns with code WORKER_STOPPED, and gives their runs back after their reports",
     () =>
       Effect.gen(function* () {
         const transport = new ScriptedTransport()
@@ -290,7 +290,7 @@ describe("Worker", () => {
       })
   )
 
-  it.live("stopping ends a drain that waits", () =>
+  it.live("on a stop ends a drain that waits", () =>
     Effect.gen(function* () {
       const transport = new ScriptedTransport()
       const { fn, started } = longFunction()
@@ -312,7 +312,7 @@ describe("Worker", () => {
     ["draining", { drainTimeout: "10s" }, 10_000],
     ["draining without options", {}, 30_000]
   ] as const) {
-    it.effect(`${how} waits for turns for ${timeoutMs} ms, and then gives them back and says so`, () =>
+    it.effect(`${how} waits for turns for ${timeoutMs} ms, and then gives them back with a log line`, () =>
       Effect.gen(function* () {
         const transport = new ScriptedTransport()
         const { fn, started } = longFunction()
@@ -347,7 +347,7 @@ describe("Worker", () => {
     )
   }
 
-  it.effect("a stopped worker whose engine does not answer gives up after 5 seconds", () =>
+  it.effect("gives up after 5 seconds when it is stopped and its engine does not answer", () =>
     Effect.gen(function* () {
       const transport = new ScriptedTransport()
       const { fn, started } = longFunction()
@@ -365,7 +365,7 @@ describe("Worker", () => {
     })
   )
 
-  it.live("a step call after the end of its turn is reported to the engine", () =>
+  it.live("reports a step call after the end of its turn to the engine", () =>
     Effect.gen(function* () {
       const transport = new ScriptedTransport()
       const gate = createDeferred<void>()
@@ -388,26 +388,26 @@ describe("Worker", () => {
   )
 
   const bad = [
-    ["two functions of one id", { functions: [quick, quick] }, /two functions have the id "quick"/],
+    ["two functions with the same id", { functions: [quick, quick] }, /two functions have the id "quick"/],
     [
-      "no room",
+      "a limit of zero jobs",
       { functions: [quick], maxConcurrentJobs: 0 },
       /`maxConcurrentJobs`.*at least 1 and at most 100000, got 0/
     ],
-    ["half a job", { functions: [quick], maxConcurrentJobs: 1.5 }, /`maxConcurrentJobs`.*got 1.5/],
     [
-      "something that is no function",
-      { functions: [undefined] },
-      /`functions\[0\]` is not a function definition/
+      "a fraction as the limit",
+      { functions: [quick], maxConcurrentJobs: 1.5 },
+      /`maxConcurrentJobs`.*got 1.5/
     ],
+    ["an invalid function", { functions: [undefined] }, /`functions\[0\]` is not a function definition/],
     ["no functions at all", {}, /`functions` must be an array/],
     [
-      "a label that is no string",
+      "a label that is not a string",
       { functions: [quick], labels: { region: 7 } },
       /label "region" must be a string/
     ],
     [
-      "a bad drain timeout",
+      "an invalid drain timeout",
       { functions: [quick], drainTimeout: "soon" },
       /`drainTimeout` of the worker.*"soon"/
     ],
@@ -415,10 +415,10 @@ describe("Worker", () => {
     ["a blank environment", { functions: [quick], environment: " " }, /environment must not be empty/]
   ] as const
   for (const [title, options, message] of bad) {
-    it.live(`given ${title}, fails with a ValidationError that says so`, () =>
+    it.live(`fails with a ValidationError that says so, given ${title}`, () =>
       Effect.gen(function* () {
         const transport = new ScriptedTransport()
-        // what JavaScript callers can do and TypeScript callers cannot
+        // callers in JavaScript can do this
         const given = options as unknown as Worker.WorkerOptions
 
         const error = yield* Effect.flip(startWorker(transport, given))
@@ -430,7 +430,7 @@ describe("Worker", () => {
     )
   }
 
-  it.live("fails with the engine's objection to its functions", () =>
+  it.live("fails with the error of an engine that refuses its functions", () =>
     Effect.gen(function* () {
       const transport = new ScriptedTransport()
       transport.refusal = new ValidationError("bad trigger")
@@ -441,7 +441,7 @@ describe("Worker", () => {
     })
   )
 
-  it.live("run goes on until the worker is interrupted, and drains it then", () =>
+  it.live("keeps running until it is interrupted, and is then drained", () =>
     Effect.gen(function* () {
       const transport = new ScriptedTransport()
       const running = yield* Effect.forkChild(
@@ -474,8 +474,8 @@ const mailing = makeFunction({ id: "mailing", triggers }, () =>
   )
 )
 
-describe("what handlers need", () => {
-  it("is in the type of the layer, without the steps", () => {
+describe("the services of handlers", () => {
+  it("are in the type of the layer, without the steps", () => {
     expectTypeOf(Worker.layer({ functions: [charging, mailing, quick] })).toEqualTypeOf<
       Layer.Layer<
         Worker.Worker,
@@ -488,7 +488,7 @@ describe("what handlers need", () => {
     >()
   })
 
-  it.live("is provided once, around the worker", () =>
+  it.live("are provided once, around the worker", () =>
     Effect.gen(function* () {
       const transport = new ScriptedTransport()
       const charged = yield* Deferred.make<string>()

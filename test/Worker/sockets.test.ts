@@ -1,4 +1,4 @@
-/** What happens to the sockets below workers and clients, seen from real processes on both sides. */
+/** What happens to the sockets of workers and clients, with real processes on both sides. */
 import type { Socket } from "node:net"
 import { afterAll, assert, beforeAll, describe, it } from "vitest"
 import { freePort, type Running, Terminal, waitForRun } from "../Cli/Terminal.ts"
@@ -61,7 +61,7 @@ const terminal = new Terminal(
 afterAll(() => terminal[Symbol.asyncDispose]())
 
 describe("a worker process that is killed", () => {
-  it.each(["connect", "rpc"])("over %s is missed as soon as its socket ends", async (transport) => {
+  it.each(["connect", "rpc"])("over %s is noticed as soon as its socket ends", async (transport) => {
     const port = await freePort()
     const url = `http://127.0.0.1:${port}`
     const server = terminal.start(["serve", "--port", String(port), "--data", `${transport}.db`])
@@ -75,7 +75,7 @@ describe("a worker process that is killed", () => {
     const killedAt = performance.now()
     await server.until("Worker w-1 is gone")
 
-    // five seconds in which a worker that lives may come back
+    // the engine waits five seconds for the worker to reconnect
     assert.isBelow(performance.now() - killedAt, 8000)
     assert.lengthOf((await terminal.json(["workers", "list"], { env })).workers, 0)
     server.signal("SIGTERM")
@@ -95,20 +95,20 @@ const textFrame = (text: string): Buffer => {
 const deep = "[".repeat(10_000) + "]".repeat(10_000)
 
 const impostors: { readonly [name: string]: (near: Socket) => void } = {
-  "a proxy that says 503": (near) =>
+  "a proxy that answers 503": (near) =>
     near.write(
       "HTTP/1.1 503 Service Unavailable\r\nContent-Type: text/html\r\nContent-Length: 4\r\n\r\nDown"
     ),
-  "one that says 503 and hangs up": (near) =>
+  "a proxy that answers 503 and closes": (near) =>
     near.end("HTTP/1.1 503 Service Unavailable\r\nContent-Length: 4\r\nConnection: close\r\n\r\nDown"),
-  "one that hangs up in the middle of a 503": (near) =>
+  "a proxy that closes in the middle of a 503": (near) =>
     near.end("HTTP/1.1 503 Service Unavailable\r\nContent-Length: 400\r\n\r\nDown"),
   noise: (near) => near.end(Buffer.from([...Array(512).keys()].map((i) => (i * 7919) % 251))),
   "a reset": (near) => near.resetAndDestroy(),
-  "a farewell without a word": (near) => near.end(),
+  "a connection that is closed at once": (near) => near.end(),
   "half a frame": (near) => near.end(Buffer.from([0, 0, 100, 4, 0])),
   "a TLS alert": (near) => near.end(Buffer.from([0x15, 3, 1, 0, 2, 2, 0x28])),
-  "settings that are no settings": (near) => near.end(frame(4, 0, Buffer.alloc(5))),
+  "an invalid SETTINGS frame": (near) => near.end(frame(4, 0, Buffer.alloc(5))),
   "a GOAWAY": (near) =>
     near.end(
       Buffer.concat([frame(4, 0, Buffer.alloc(0)), frame(7, 0, Buffer.concat([int32(0), int32(11)]))])
@@ -161,7 +161,7 @@ describe.each(["connect", "rpc", "polling"])("a process with a worker over %s", 
   const post = (path: string, method: string, body: unknown) =>
     fetch(url + path, { method, body: JSON.stringify(body), headers: { "content-type": "application/json" } })
 
-  it.each(Object.keys(impostors))("outlives %s, and goes on afterwards", async (name) => {
+  it.each(Object.keys(impostors))("survives %s, and continues afterwards", async (name) => {
     const before = network.connections
     const calls = running.output().split("called").length
     network.impersonate(impostors[name]!)

@@ -1,4 +1,4 @@
-/** A real engine with its console, and pages of a real browser that look at it. */
+/** A real engine with its console, and pages in a real browser. */
 import { mkdirSync, readFileSync } from "node:fs"
 import { createRequire } from "node:module"
 import path from "node:path"
@@ -10,30 +10,30 @@ import { launch } from "./Chromium.ts"
 
 const axeFile = createRequire(import.meta.url).resolve("axe-core/axe.min.js")
 
-/** How long a page may take to show something, milliseconds. */
+/** How long a page may take to show something, in milliseconds. */
 const PATIENCE_MS = 20_000
 
 interface Look {
   readonly page: Page
-  /** Goes to a page of the console, such as `runs?status=failed`. */
+  /** Opens a page of the console, such as `runs?status=failed`. */
   readonly open: (place: string) => Promise<void>
-  /** Waits until the page says that. Its text is in the error when it never does. */
+  /** Waits until the page shows this text. When it never does, the error has the text of the page. */
   readonly sees: (text: string | RegExp) => Promise<void>
   readonly seesNoMore: (text: string | RegExp) => Promise<void>
-  /** Presses the button, or follows the link, with that name. */
+  /** Presses the button or follows the link with this name. */
   readonly press: (name: string) => Promise<void>
-  /** Enters a text into the field with that label. */
+  /** Types a text into the field with this label, and presses Enter. */
   readonly enter: (label: string, text: string) => Promise<void>
-  /** The same without the key that sends it. */
+  /** Types a text into the field with this label. */
   readonly fill: (label: string, text: string) => Promise<void>
-  /** Fills the form of the dialog that is open by the names of its fields, and presses the button. */
+  /** Fills the form of the open dialog by the names of its fields, and presses the button. */
   readonly submit: (button: string, entered: { readonly [name: string]: string }) => Promise<void>
   readonly text: () => Promise<string>
-  /** What axe has against the page. */
+  /** The problems that axe finds on the page. */
   readonly accessibility: () => Promise<ReadonlyArray<string>>
-  /** Makes a picture for people, into a folder that is not committed. */
+  /** Takes a picture, into a folder that is not committed. */
   readonly picture: (name: string) => Promise<void>
-  /** What the browser complained of: violations of the policy, errors of scripts. */
+  /** The complaints of the browser: violations of the policy, and errors of scripts. */
   readonly complaints: Array<string>
 }
 
@@ -44,16 +44,16 @@ interface LookOptions {
 }
 
 interface Kit {
-  /** An engine that serves the console. */
+  /** Starts an engine that serves the console. */
   readonly serve: (options?: StartOptions) => Promise<Ironflow>
-  /** The folder of the built console, for engines in processes of their own. */
+  /** The folder of the built console, for engines in other processes. */
   readonly folder: () => string
   readonly browser: () => Browser
-  /** A page in a fresh browser. */
+  /** Opens a page in a new browser context. */
   readonly look: (url: string, options?: LookOptions) => Promise<Look>
 }
 
-/** Starts the browser, and has the console that is built, for the tests of a file. Afterwards no page may have complained. */
+/** Starts the browser and builds the console for the tests of a file. Fails when a page has complaints afterwards. */
 export const useConsole = (): Kit => {
   let folder = ""
   let browser: Browser
@@ -108,7 +108,7 @@ const lookAt = (page: Page, url: string): Look => {
   const complaints: Array<string> = []
   page.on("pageerror", (error) => complaints.push(`error: ${String(error)}`))
   page.on("console", (message) => {
-    // answers that are no success are what some tests are about; the page shows them
+    // some tests are about answers that are errors, and the page shows those
     if (message.type() !== "error" || message.text().startsWith("Failed to load resource")) return
     complaints.push(`console: ${message.text()}`)
   })
@@ -136,7 +136,7 @@ const lookAt = (page: Page, url: string): Look => {
     },
     sees: (text) => says(text, true),
     seesNoMore: (text) => says(text, false),
-    // cells are named after what is in them
+    // a cell of a list is named by its content
     press: (name) =>
       element(
         ["button", "link"]
@@ -157,7 +157,7 @@ const lookAt = (page: Page, url: string): Look => {
     },
     text,
     accessibility: async () => {
-      // not into the page, whose policy refuses it: beside it, where tools of browsers are
+      // axe runs outside the page, like developer tools, because the policy of the page refuses it
       const client = await page.createCDPSession()
       try {
         const { frameTree } = await client.send("Page.getFrameTree")

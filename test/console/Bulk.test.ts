@@ -19,7 +19,7 @@ const ship = createFunction(
   }
 )
 
-/** An engine with runs: two that have failed, one that is done, one that waits. */
+/** An engine with four runs: two have failed, one is completed, and one waits. */
 const shop = async () => {
   isOpen = false
   const server = await kit.serve()
@@ -54,7 +54,7 @@ const shop = async () => {
 }
 
 describe("bulk operations", () => {
-  it("is counted, confirmed, and shown with the reasons for skipped runs", async () => {
+  it("are counted, confirmed, and shown with the reasons for skipped runs", async () => {
     await using it = await shop()
     const look = await kit.look(it.url)
 
@@ -90,7 +90,7 @@ describe("bulk operations", () => {
     await look.picture("bulk-list")
   })
 
-  it("cancels with a reason, on a narrow screen", async () => {
+  it("cancel runs with a reason, on a narrow screen", async () => {
     await using it = await shop()
     const look = await kit.look(it.url, { width: 400 })
 
@@ -110,7 +110,7 @@ describe("bulk operations", () => {
     assert.strictEqual((await it.client.getRun(it.waiting)).status, "cancelled")
   })
 
-  it("skips runs that were created, or have failed, after the count", async () => {
+  it("skip runs that were created or have failed after the count", async () => {
     await using it = await shop()
     const early = await it.place({ orderId: "o-6", isBroken: true, waits: true })
     await vi.waitUntil(async () => (await it.client.getRun(early)).status === "waiting", 20_000)
@@ -122,7 +122,7 @@ describe("bulk operations", () => {
     await look.sees("2 runs fit")
     const late = [
       await it.place({ orderId: "o-5", isBroken: true }),
-      // this one was there, and had not failed yet
+      // this run existed before, and had not failed yet
       early
     ]
     await it.client.emit("order.approved", {})
@@ -146,7 +146,7 @@ describe("bulk operations", () => {
     )
   })
 
-  it("is refused without filters", async () => {
+  it("are refused without filters", async () => {
     await using it = await shop()
     const look = await kit.look(it.url)
 
@@ -159,10 +159,10 @@ describe("bulk operations", () => {
     assert.deepStrictEqual(await it.client.listBulk(), [])
   })
 
-  it("continues when the page is closed, and can be cancelled", async () => {
+  it("continue when the page is closed, and can be cancelled", async () => {
     const server = await kit.serve()
     await using client = createClient({ serverUrl: server.url })
-    // known, and gone: its runs wait
+    // the function is registered, but its worker has left, so its runs wait
     const worker = createWorker({ serverUrl: server.url, functions: [ship], logger: false })
     const stopped = worker.start()
     await worker.ready()
@@ -197,7 +197,7 @@ describe("bulk operations", () => {
     assert.deepInclude(await client.waitForBulk(begun?.id ?? ""), { status: "completed", done: 10_000 })
   })
 
-  it("reports missing rights of a key, and a missing operation", async () => {
+  it("report missing rights of a key, and a missing operation", async () => {
     await using it = await visitor(kit, ["role_viewer"])
 
     await it.look.open("runs?status=failed")

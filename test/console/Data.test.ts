@@ -2,7 +2,7 @@
 import { createClient, createFunction } from "@ironflow/node"
 import { assert, describe, it } from "vitest"
 import { useConsole } from "./Browser.ts"
-import { script, staffed, visitor } from "./Visitors.ts"
+import { engineWithWorker, script, visitor } from "./Visitors.ts"
 
 const kit = useConsole()
 
@@ -16,7 +16,7 @@ const empty = async () => {
 
 describe("the pages of streams", () => {
   it("shows the events of an entity by version, and the runs that they started", async () => {
-    await using it = await staffed(kit, [ship])
+    await using it = await engineWithWorker(kit, [ship])
     const { streams } = it.client
     await streams.append("o-1", { name: "order.placed", data: { note: script }, entityType: "order" })
     await streams.append(
@@ -134,7 +134,7 @@ describe("the pages of keys", () => {
 })
 
 describe("the pages of configurations", () => {
-  it("sets, changes, replaces and deletes one", async () => {
+  it("sets, changes, replaces and deletes a configuration", async () => {
     await using it = await empty()
     const look = await kit.look(it.url, { scheme: "dark" })
 

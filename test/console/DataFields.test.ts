@@ -1,4 +1,4 @@
-/** Which fields the form of an event has, whatever its schema says. */
+/** Which fields the form of an event has, whatever its schema is. */
 import { assert, describe, it } from "vitest"
 import {
   type DataField,
@@ -10,18 +10,18 @@ import {
 
 const text = { type: "string" }
 
-/** `name: kind`, with a star where it is needed. */
-const told = (fields: ReadonlyArray<DataField>): ReadonlyArray<string> =>
+/** The fields as `name: kind`, with a star when they are required. */
+const describeFields = (fields: ReadonlyArray<DataField>): ReadonlyArray<string> =>
   fields.flatMap(({ fields: inner, isNeeded, kind, path, values }) => [
     `${path.join(".")}${isNeeded ? "*" : ""}: ${kind}${values === undefined ? "" : ` ${values.join("|")}`}`,
-    ...told(inner ?? [])
+    ...describeFields(inner ?? [])
   ])
 
 const fieldsOf = (properties: object, more: object = {}) =>
-  told(dataFields({ type: "object", properties, ...more }))
+  describeFields(dataFields({ type: "object", properties, ...more }))
 
 describe("the fields of data", () => {
-  it("are those of its members", () => {
+  it("are those of its properties", () => {
     assert.deepStrictEqual(
       fieldsOf(
         {
@@ -60,15 +60,15 @@ describe("the fields of data", () => {
   })
 
   it.each<readonly [what: string, schema: object]>([
-    ["no object", { type: "string" }],
-    ["members that are none", { properties: "x" }],
-    ["members that are no schemas", { properties: { a: 1, b: null, c: true, d: "x" } }],
-    ["nothing", {}]
+    ["a schema that is not of an object", { type: "string" }],
+    ["invalid properties", { properties: "x" }],
+    ["properties that are not schemas", { properties: { a: 1, b: null, c: true, d: "x" } }],
+    ["an empty schema", {}]
   ])("are none for %s", (_, schema) => {
     assert.deepStrictEqual(dataFields(schema as { [member: string]: unknown }), [])
   })
 
-  it("stay few and flat, whatever the schema", () => {
+  it("are few and flat, whatever the schema is", () => {
     const Loop = { type: "object", properties: { next: { $ref: "#/$defs/Loop" } } }
     assert.deepStrictEqual(fieldsOf({ a: { $ref: "#/$defs/Loop" } }, { $defs: { Loop } }), [
       "a: group",
@@ -86,8 +86,8 @@ describe("the fields of data", () => {
   })
 })
 
-describe("data that is entered by fields", () => {
-  it("keeps members without a field, and their order", () => {
+describe("data that is entered in fields", () => {
+  it("keeps properties without a field, and their order", () => {
     const data = { a: 1, b: { c: 2, d: 3 }, e: 4 }
     assert.deepStrictEqual(withValue(data, ["b", "c"], 9), { a: 1, b: { c: 9, d: 3 }, e: 4 })
     assert.deepStrictEqual(Object.keys(withValue(data, ["a"], 9) as object), ["a", "b", "e"])
@@ -97,7 +97,7 @@ describe("data that is entered by fields", () => {
     assert.deepStrictEqual(withValue([1], ["x"], 1), { x: 1 })
   })
 
-  it("is not confused by odd names", () => {
+  it("allows odd names", () => {
     const named = withValue({}, ["__proto__"], "x")
     assert.strictEqual(JSON.stringify(named), '{"__proto__":"x"}')
     assert.isUndefined(valueAt({}, ["constructor"]))
@@ -105,7 +105,7 @@ describe("data that is entered by fields", () => {
     assert.isUndefined(({} as { x?: unknown }).x)
   })
 
-  it("reports required members that are missing", () => {
+  it("reports required properties that are missing", () => {
     const fields = dataFields({
       properties: { id: text, to: { type: "object", properties: { city: text }, required: ["city"] } },
       required: ["id"]

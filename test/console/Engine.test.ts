@@ -3,7 +3,7 @@ import { createClient, createFunction, serve } from "@ironflow/node"
 import { assert, describe, it } from "vitest"
 import { listen, SIGNING_KEY } from "../Serve/Hosts.ts"
 import { useConsole } from "./Browser.ts"
-import { script, staffed, visitor } from "./Visitors.ts"
+import { engineWithWorker, script, visitor } from "./Visitors.ts"
 
 const kit = useConsole()
 
@@ -41,7 +41,7 @@ describe("the page of push endpoints", () => {
 })
 
 describe("the page of secrets", () => {
-  it("sets, replaces and deletes one, and never shows a value", async () => {
+  it("sets, replaces and deletes a secret, and never shows its value", async () => {
     const server = await kit.serve({ masterKey: "cd".repeat(32) })
     await using client = createClient({ serverUrl: server.url })
     const look = await kit.look(server.url, { scheme: "dark" })
@@ -118,7 +118,7 @@ describe("the page of access", () => {
     await look.press("Create a role")
     await look.submit("Create a role", { name: "support" })
     await look.sees("The role support is made.")
-    // whatever the width, nothing of what can be done is cut off
+    // at every width all buttons can be seen
     for (const width of [1280, 800, 400, 320]) {
       await look.page.setViewport({ width, height: 900 })
       assert.deepStrictEqual(
@@ -152,7 +152,7 @@ describe("the page of access", () => {
     assert.deepStrictEqual(await look.accessibility(), [])
   })
 
-  it("says what to try before there is a key", async () => {
+  it("says what to try as long as there is no key", async () => {
     const server = await kit.serve()
     const look = await kit.look(server.url, { width: 400 })
 
@@ -164,8 +164,8 @@ describe("the page of access", () => {
 })
 
 describe("the page of the system", () => {
-  it("shows the health of the engine, and all of its figures", async () => {
-    await using it = await staffed(kit, [ship])
+  it("shows the health of the engine, and all of its metrics", async () => {
+    await using it = await engineWithWorker(kit, [ship])
     const { runIds } = await it.client.emit("order.placed", {})
     await it.client.waitForRun(runIds[0]!)
     const look = await kit.look(it.url)

@@ -3,7 +3,7 @@ import { createFunction, defineEvent } from "@ironflow/node"
 import { assert, describe, it } from "vitest"
 import { z } from "zod"
 import { useConsole } from "./Browser.ts"
-import { script, staffed, visitor } from "./Visitors.ts"
+import { engineWithWorker, script, visitor } from "./Visitors.ts"
 
 const kit = useConsole()
 
@@ -19,7 +19,7 @@ const wrap = createFunction(
 
 const bill = createFunction({ id: "send-bill", triggers: [{ event: "invoice.asked" }] }, async () => "sent")
 
-const shop = () => staffed(kit, [ship, wrap, bill])
+const shop = () => engineWithWorker(kit, [ship, wrap, bill])
 
 describe("the page of events", () => {
   it("shows stored events, new ones, and the runs that an event started", async () => {
@@ -63,7 +63,7 @@ describe("the page of events", () => {
     await look.picture("event-narrow")
   })
 
-  it("has filters that are in the address", async () => {
+  it("keeps its filters in the address", async () => {
     await using it = await shop()
     await it.client.emit("order.placed", { orderId: "o-1" })
     await it.client.emit("invoice.sent", { invoice: "i-1" })
@@ -127,7 +127,7 @@ describe("the page of events", () => {
       })
     })
     const fn = createFunction({ id: "ship-order", triggers: [Order] }, ({ event }) => event.data.to.city)
-    await using it = await staffed(kit, [fn, bill])
+    await using it = await engineWithWorker(kit, [fn, bill])
     const look = await kit.look(it.url)
 
     await look.open("events")
@@ -175,7 +175,7 @@ describe("the page of events", () => {
     assert.strictEqual(event?.version, 2)
     assert.deepStrictEqual(event?.data, { ...data, orderId: "o-10", more: 1 })
 
-    // the next one begins with the same, and its version
+    // the next event starts with the same data and version
     await look.press("Emit another like it")
     await look.sees("It is stored as version 2 of its data.")
     await look.page.locator("dialog button[type=submit]").click()

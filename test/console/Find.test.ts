@@ -1,4 +1,4 @@
-/** Any id can be found from every page, and the shell commands that the console shows work. */
+/** Any id can be found from every page, and the shell commands of the console work. */
 import { execFile } from "node:child_process"
 import process from "node:process"
 import { promisify } from "node:util"
@@ -12,7 +12,7 @@ const kit = useConsole()
 
 const bin = [process.execPath, ...commandArguments()].map((word) => `"${word}"`).join(" ")
 
-/** Runs a command of the console in a shell, with the command of this checkout. */
+/** Runs a command of the console in a shell, with the `ironflow` of this checkout. */
 const inShell = async (copied: string): Promise<string> => {
   assert.match(copied, /^npx ironflow /)
   const env = { ...process.env, NO_COLOR: "1", IRONFLOW_SERVER_URL: undefined }
@@ -21,7 +21,7 @@ const inShell = async (copied: string): Promise<string> => {
 }
 
 describe("the search", () => {
-  it("finds an order by its number on any page, with why it is not shipped", async () => {
+  it("finds an order by its number on any page, with the reason why it is not shipped", async () => {
     await using shop = await openShop(await kit.serve())
     const { customerId, orderId } = { customerId: "c-7", orderId: "o-17" }
     const other = await shop.order({ orderId: "o-170" })
@@ -42,7 +42,7 @@ describe("the search", () => {
     await look.press(waiting)
     await look.sees('Step "approval" waits for event "order.approved"')
 
-    // a customer, words of an error, a function
+    // it also finds a customer, words of an error, and a function
     await look.enter("Find anything", customerId)
     await look.sees(failed)
     await look.sees(waiting)
@@ -72,7 +72,7 @@ describe("the search", () => {
     await look.sees("print-label")
     assert.include(await look.page.content(), `runs/${order}`)
     assert.deepStrictEqual(await look.accessibility(), [])
-    // what is deeper inside is found by an expression, which the page gives
+    // deeper values are found with an expression, which the page shows
     await look.open("find?q=x-1")
     await look.sees("No run has this value")
     await look.open(`find?q=${encodeURIComponent(`it's "<b>`)}`)

@@ -2,7 +2,7 @@
 import { createClient, createFunction, createWorker } from "@ironflow/node"
 import { assert, describe, it } from "vitest"
 import { useConsole } from "./Browser.ts"
-import { script, staffed, visitor } from "./Visitors.ts"
+import { engineWithWorker, script, visitor } from "./Visitors.ts"
 
 const kit = useConsole()
 
@@ -29,7 +29,7 @@ const nap = createFunction({ id: "nap", triggers: [{ event: "nap.asked" }] }, as
 
 describe("the pages of functions", () => {
   it("shows the triggers of a function, its failures, newest runs and workers", async () => {
-    await using it = await staffed(kit, [ship, report])
+    await using it = await engineWithWorker(kit, [ship, report])
     const { runIds: good } = await it.client.emit("order.placed", { orderId: "o-1", total: 20 })
     const { runIds: bad } = await it.client.emit("order.placed", {
       orderId: "o-2",
@@ -89,7 +89,7 @@ describe("the pages of functions", () => {
   })
 
   it("pauses a function with a reason, resumes it, and runs it now", async () => {
-    await using it = await staffed(kit, [ship, report])
+    await using it = await engineWithWorker(kit, [ship, report])
     const look = await kit.look(it.url)
 
     await look.open("functions/report")
@@ -143,7 +143,7 @@ describe("the pages of functions", () => {
         },
         ({ step }) => step.waitForEvent("answer", { event: "approval.given", timeout: "1h" })
       )
-    await using it = await staffed(kit, [version("1.0", 2)])
+    await using it = await engineWithWorker(kit, [version("1.0", 2)])
     const [id = ""] = (await it.client.emit("approval.asked", {})).runIds
     const look = await kit.look(it.url)
     await look.open(`runs/${id}`)
@@ -205,7 +205,7 @@ describe("the pages of functions", () => {
 
 describe("the page of schedules", () => {
   it("shows the next time of each schedule", async () => {
-    await using it = await staffed(kit, [ship, report])
+    await using it = await engineWithWorker(kit, [ship, report])
     const look = await kit.look(it.url, { width: 400 })
     const time = new Intl.DateTimeFormat("en-GB", {
       timeZone: "Europe/Berlin",
@@ -234,7 +234,7 @@ describe("the page of schedules", () => {
 
 describe("the page of workers", () => {
   it("shows the connected workers and their runs", async () => {
-    await using it = await staffed(kit, [ship, nap])
+    await using it = await engineWithWorker(kit, [ship, nap])
     const { runIds } = await it.client.emit("nap.asked", {})
     const look = await kit.look(it.url)
 

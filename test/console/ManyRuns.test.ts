@@ -1,4 +1,4 @@
-/** A hundred thousand runs in the list, which has no more rows in the page than are seen. */
+/** A list of a hundred thousand runs. The page contains only the rows that can be seen. */
 import { createClient, createFunction, createWorker } from "@ironflow/node"
 import { assert, it } from "vitest"
 import { useConsole } from "./Browser.ts"
@@ -6,13 +6,13 @@ import { useConsole } from "./Browser.ts"
 const kit = useConsole()
 
 const RUNS = 100_000
-/** Events that are emitted at once. */
+/** The number of events that are emitted at once. */
 const BATCH = 1000
 
-it("scrolls through a hundred thousand runs", { timeout: 300_000 }, async () => {
+it("the list of runs scrolls through a hundred thousand runs", { timeout: 300_000 }, async () => {
   const server = await kit.serve()
   const client = createClient({ serverUrl: server.url })
-  // known, and gone: its runs wait
+  // the function is registered, but its worker has left, so its runs wait
   const ship = createFunction(
     { id: "ship-order", triggers: [{ event: "order.placed" }] },
     async () => "shipped"
@@ -31,7 +31,7 @@ it("scrolls through a hundred thousand runs", { timeout: 300_000 }, async () => 
   }
   const look = await kit.look(server.url)
   await look.open("runs")
-  // so many are counted at once; how many there are is known at the end
+  // the engine counts up to this number, and the total is known at the end of the list
   await look.sees("of 5,000 or more")
 
   const most = Number(

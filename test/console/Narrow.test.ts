@@ -15,7 +15,7 @@ import { OPERATOR } from "./Visitors.ts"
 
 const kit = useConsole()
 
-/** What is cut off or outside of the screen, but for what can be scrolled to. */
+/** The elements that are cut off or outside the screen, except those to which a user can scroll. */
 const cutOff = `(() => {
   const width = document.documentElement.clientWidth
   const found = []
@@ -57,7 +57,7 @@ const totals = createProjection({
   }
 })
 
-it("shows each page whole on a screen of 320 pixels", { timeout: 180_000 }, async () => {
+it("every page of the console fits on a screen of 320 pixels", { timeout: 180_000 }, async () => {
   const server = await kit.serve({
     bootstrapKey: OPERATOR,
     masterKey: "cd".repeat(32),

@@ -26,7 +26,7 @@ describe("the overview", () => {
     await look.sees("1 paused")
     await look.sees(/worker-\S+/)
     await look.sees(/Completed\s+\d/)
-    // the engine counts in memory: what it did before it was started is not in these figures
+    // the engine counts in memory, so these figures begin with its start
     await look.sees(/Failed\s+1\s+since the start/)
     assert.deepStrictEqual(await look.accessibility(), [])
     await look.picture("overview-light")
@@ -93,7 +93,7 @@ describe("the overview", () => {
     assert.strictEqual(
       await look.page.evaluate("document.documentElement.scrollWidth <= innerWidth"),
       true,
-      "nothing sticks out to the side"
+      "nothing is wider than the screen"
     )
     await look.picture(`overview-${scheme}-${width}`)
   })

@@ -6,11 +6,11 @@ import { script, visitor } from "./Visitors.ts"
 
 const kit = useConsole()
 
-/** An engine with a worker that runs two projections; `isFixed` says whether the second can take broken orders. */
-const counting = async () => {
+/** An engine with a worker for two projections. `isFixed` says whether the second one accepts broken orders. */
+const startCounting = async () => {
   const server = await kit.serve()
   const client = createClient({ serverUrl: server.url })
-  const world = { isFixed: false }
+  const settings = { isFixed: false }
   const totals = createProjection({
     name: "order-totals",
     events: ["order.placed"],
@@ -24,7 +24,7 @@ const counting = async () => {
     partitionKey: "$.data.customer",
     initialState: () => ({ orders: 0 }),
     handler: (state, event) => {
-      if (event.data.isBroken === true && !world.isFixed) throw new Error(`no ${script} here`)
+      if (event.data.isBroken === true && !settings.isFixed) throw new Error(`no ${script} here`)
       return { orders: state.orders + 1 }
     }
   })
@@ -39,7 +39,7 @@ const counting = async () => {
   return {
     url: server.url,
     client,
-    world,
+    settings,
     [Symbol.asyncDispose]: async () => {
       await worker.stop()
       await stopped
@@ -52,7 +52,7 @@ const confirm = "dialog button[type=submit]"
 
 describe("the pages of projections", () => {
   it("shows the status of each projection, its state and its dead letters", async () => {
-    await using it = await counting()
+    await using it = await startCounting()
     await it.client.emit("order.placed", { customer: "c-1", note: script })
     const { position } = await it.client.emit("order.placed", { customer: "c-2", isBroken: true })
     await it.client.projections.get("order-totals", { after: position! })
@@ -79,14 +79,14 @@ describe("the pages of projections", () => {
     assert.deepStrictEqual(await look.accessibility(), [])
     await look.picture("projection-letters")
 
-    it.world.isFixed = true
+    it.settings.isFixed = true
     await look.press("Retry")
     await look.sees("It has given up no event.")
     await look.sees("c-2")
   })
 
-  it("pauses, resumes, rebuilds and deletes one", async () => {
-    await using it = await counting()
+  it("pauses, resumes, rebuilds and deletes a projection", async () => {
+    await using it = await startCounting()
     await it.client.emit("order.placed", { customer: "c-1" })
     const look = await kit.look(it.url, { scheme: "dark" })
 

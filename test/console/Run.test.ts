@@ -1,4 +1,4 @@
-/** The page of one run: why it does not move, what it did, and what can be done to it. */
+/** The page of one run: why it waits, what it did, and what a user can do to it. */
 import { execFileSync } from "node:child_process"
 import { mkdtempSync, rmSync, writeFileSync } from "node:fs"
 import path from "node:path"
@@ -7,7 +7,7 @@ import { createFunction, createWorker } from "@ironflow/node"
 import { assert, describe, it } from "vitest"
 import { useConsole } from "./Browser.ts"
 import { openShop, ship } from "./Shop.ts"
-import { OPERATOR, staffed, visitor } from "./Visitors.ts"
+import { engineWithWorker, OPERATOR, visitor } from "./Visitors.ts"
 
 const kit = useConsole()
 
@@ -46,7 +46,7 @@ describe("the page of a run", () => {
     await look.picture("run-failed-dark")
   })
 
-  it("links to the parent run, and to no event that does not exist", async () => {
+  it("links to the parent run, and not to an event that does not exist", async () => {
     await using shop = await openShop(await kit.serve())
     const parent = await shop.order({ orderId: "o-1" })
     const { runs } = await shop.client.listRuns({ functionId: "print-label" })
@@ -61,7 +61,7 @@ describe("the page of a run", () => {
     assert.match(String(await look.page.evaluate("document.body.innerHTML")), /href="[^"]*events\/evt/)
   })
 
-  it("shows the beginning of a long error, and all of it on request", async () => {
+  it("shows the beginning of a long error, and the rest on request", async () => {
     await using shop = await openShop(await kit.serve())
     const id = await shop.order({ orderId: "o-1", customerId: `${"x".repeat(5000)}end`, fails: true })
     const look = await kit.look(shop.url)
@@ -171,7 +171,7 @@ describe("the page of a run", () => {
           return step.run("note", () => `noted by ${name}`)
         }
       )
-    await using old = await staffed(kit, [version("1.0")])
+    await using old = await engineWithWorker(kit, [version("1.0")])
     const [id = ""] = (await old.client.emit("approval.asked", {})).runIds
     const look = await kit.look(old.url, { width: 400 })
     await look.open(`runs/${id}`)

@@ -1,4 +1,4 @@
-/** The page of runs, in a browser. The pattern for tests of a page: an engine, its data, what a user sees and does. */
+/** The page of runs, in a browser. A test of a page has this form: an engine, its data, what a user sees, and what a user does. */
 import { createClient, createFunction, createWorker } from "@ironflow/node"
 import { assert, describe, it } from "vitest"
 import { useConsole } from "./Browser.ts"
@@ -39,7 +39,7 @@ const shop = async () => {
 }
 
 describe("the page of runs", () => {
-  it("shows runs, and new ones as they come", async () => {
+  it("shows runs, and new ones as they start", async () => {
     await using it = await shop()
     const first = await it.place({ orderId: "o-1" })
     const look = await kit.look(it.url)
@@ -55,7 +55,7 @@ describe("the page of runs", () => {
     await look.picture("runs-light")
   })
 
-  it("has filters that are in the address", async () => {
+  it("keeps its filters in the address", async () => {
     await using it = await shop()
     const good = await it.place({ orderId: "o-1" })
     const bad = await it.place({ orderId: "o-2", isBroken: true })
@@ -105,7 +105,7 @@ describe("the page of runs", () => {
     await look.sees(
       `emit order.placed '{"orderId":"o-1"}' --wait --server-url ${server.url} --environment staging`
     )
-    // what a link names is not in the menu for good
+    // an environment that only a link names does not stay in the menu
     await look.page.select('select[aria-label="Environment"]', "default")
     await look.sees("--wait")
     await look.seesNoMore("staging")

@@ -1,4 +1,4 @@
-/** The frame of every page: keys, environments, times, and the path of a proxy. */
+/** The frame of every page: keyboard, environments, times, and the path of a proxy. */
 import { once } from "node:events"
 import http from "node:http"
 import type { AddressInfo } from "node:net"
@@ -16,7 +16,7 @@ afterEach(() => {
 })
 
 describe("the frame of every page", () => {
-  it("keyboard shortcuts lead to pages and to the search, and are listed", async () => {
+  it("has keyboard shortcuts that open pages and the search, and are listed", async () => {
     const server = await kit.serve()
     const look = await kit.look(server.url)
     const { keyboard } = look.page
@@ -31,7 +31,7 @@ describe("the frame of every page", () => {
     await look.sees("No run has this value")
     assert.include(look.page.url(), "find?q=o-1%3F")
     await keyboard.press("Escape")
-    // a page that has a search of its own has it first
+    // on a page with a search field, the key for the search goes to that field
     await keyboard.type("ge")
     await look.sees("Name or pattern")
     await keyboard.press("/")
@@ -49,7 +49,7 @@ describe("the frame of every page", () => {
     await look.sees("Needs attention")
   })
 
-  it("the environment can be chosen, is in the address, and applies to every call", async () => {
+  it("lets the user choose the environment, which is in the address and applies to every call", async () => {
     const server = await kit.serve()
     await using shop = await openShop(server)
     const id = await shop.order({ orderId: "o-1" })
@@ -68,12 +68,12 @@ describe("the frame of every page", () => {
     await look.page.select('select[aria-label="Environment"]', "default")
     await look.press("Runs")
     await look.sees(id)
-    // whoever goes back sees what was there
+    // going back shows the earlier environment
     await look.page.goBack()
     await look.sees("Needs attention")
   })
 
-  it("times are in local time or UTC, and exact on hover", async () => {
+  it("shows times in local time or UTC, and exactly on hover", async () => {
     const server = await kit.serve()
     await using shop = await openShop(server)
     const id = await shop.order({ orderId: "o-1" })
@@ -154,7 +154,7 @@ describe("the frame of every page", () => {
     await look.picture("not-started")
   })
 
-  it("shows its address when it is behind a proxy and opened directly", async () => {
+  it("shows its address behind the proxy when it is opened directly", async () => {
     const server = await kit.serve({ console: { base: "/ironflow" } })
     const look = await kit.look(server.url)
 
@@ -175,7 +175,7 @@ describe("the frame of every page", () => {
     await look.open("runs")
     await look.sees("There are no runs")
 
-    // the page, a script, a style sheet, an icon, and who that is
+    // the page, a script, a style sheet, an icon, and the session
     assert.isAtMost(loaded.length, 5, loaded.join(" "))
     const bytes = await look.page.evaluate(
       'performance.getEntries().filter((it) => it.name.includes("/console/")).reduce((sum, it) => sum + (it.transferSize ?? 0), 0)'

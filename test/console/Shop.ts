@@ -1,4 +1,4 @@
-/** A shop whose functions have something of everything that a page of a run shows. */
+/** A shop whose functions have everything that a page of a run can show. */
 import { createClient, createFunction, createWorker, type IronflowClient } from "@ironflow/node"
 import type { Ironflow } from "../wire/Ironflow.ts"
 
@@ -40,7 +40,7 @@ export const ship = createFunction(
 export interface Shop extends AsyncDisposable {
   readonly url: string
   readonly client: IronflowClient
-  /** Places an order, and waits until its run has ended unless it waits for somebody. */
+  /** Places an order. Waits until its run has ended, or until it waits for an approval. */
   readonly order: (data: {
     readonly orderId: string
     readonly customerId?: string
@@ -49,7 +49,7 @@ export interface Shop extends AsyncDisposable {
   }) => Promise<string>
 }
 
-/** A worker and a client at the engine. */
+/** Connects a worker and a client to the engine. */
 export const openShop = async (server: Pick<Ironflow, "url">, apiKey?: string): Promise<Shop> => {
   const config = { serverUrl: server.url, ...(apiKey === undefined ? {} : { apiKey }) }
   const client = createClient(config)

@@ -1,13 +1,13 @@
-/** Browsers as they are: several tabs, a wrong clock, words that are too long or run from right to left. */
+/** Real browsers: several tabs, a wrong clock, and words that are too long or run from right to left. */
 import { createFunction } from "@ironflow/node"
 import { assert, describe, it, vi } from "vitest"
 import { useConsole } from "./Browser.ts"
-import { visitor, staffed } from "./Visitors.ts"
+import { engineWithWorker, visitor } from "./Visitors.ts"
 
 const kit = useConsole()
 
 describe("tabs of one browser", () => {
-  it("are of the key that was signed in with last, and show nothing of the one before", async () => {
+  it("use the key of the last sign-in, and show nothing of the earlier one", async () => {
     await using it = await visitor(kit, ["role_viewer"], "staging")
     const { secret } = await it.client.apiKeys.create({
       name: "second",
@@ -18,7 +18,7 @@ describe("tabs of one browser", () => {
     await other.goto(`${it.url}/console/runs`, { waitUntil: "load" })
     await other.locator("::-p-aria(Sign out)").click()
 
-    // the first tab is told
+    // the first tab is notified
     await it.look.sees("ironflow apikeys create")
     await other.locator("::-p-aria(API key)").fill(secret)
     await other.keyboard.press("Enter")
@@ -29,8 +29,8 @@ describe("tabs of one browser", () => {
     assert.notInclude(it.look.page.url(), "env=staging")
   })
 
-  it("share what the engine has answered one of them, and see at once what they change themselves", async () => {
-    await using it = await staffed(kit, [
+  it("share answers of the engine, and see their own changes at once", async () => {
+    await using it = await engineWithWorker(kit, [
       createFunction({ id: "ship", triggers: [{ event: "order.placed" }] }, () => 1)
     ])
     const look = await kit.look(it.url)
@@ -51,9 +51,9 @@ describe("tabs of one browser", () => {
   })
 })
 
-describe("a browser whose clock is ten minutes late", () => {
-  it("shows how long ago things were at the engine", async () => {
-    await using it = await staffed(kit, [
+describe("a browser whose clock is ten minutes slow", () => {
+  it("shows how long ago things happened, by the clock of the engine", async () => {
+    await using it = await engineWithWorker(kit, [
       createFunction({ id: "ship", triggers: [{ event: "order.placed" }] }, () => 1)
     ])
     const look = await kit.look(it.url)
@@ -73,8 +73,8 @@ describe("a browser whose clock is ten minutes late", () => {
 })
 
 describe("a sentence of the engine", () => {
-  it("has times of the zone that is shown", async () => {
-    await using it = await staffed(kit, [
+  it("has its times in the zone that the page shows", async () => {
+    await using it = await engineWithWorker(kit, [
       createFunction({ id: "ship", triggers: [{ event: "order.placed" }] }, () => 1)
     ])
     const { runIds } = await it.client.emit("order.placed", {})
@@ -89,11 +89,11 @@ describe("a sentence of the engine", () => {
   })
 })
 
-describe("names that are as long as they may be", () => {
+describe("names of the greatest length", () => {
   it("leave every page as wide as the screen", async () => {
     const id = "w".repeat(120)
     const text = `${"م".repeat(150)}${"x".repeat(400)}`
-    await using it = await staffed(kit, [
+    await using it = await engineWithWorker(kit, [
       createFunction({ id, triggers: [{ event: `e.${"v".repeat(120)}` }], retry: { maxAttempts: 1 } }, () => {
         throw new Error(text)
       })

@@ -7,24 +7,24 @@ import { script, visitor } from "./Visitors.ts"
 const kit = useConsole()
 const confirm = "dialog button[type=submit]"
 
-/** An engine with a group that fails for broken events, until that is fixed. */
-const reading = async () => {
+/** An engine with a group that fails for broken events, until the test fixes it. */
+const startReading = async () => {
   const server = await kit.serve()
   const client = createClient({ serverUrl: server.url })
   const sub = createSubscriptionClient({ serverUrl: server.url })
-  const world = { isFixed: false }
+  const settings = { isFixed: false }
   await sub.connect()
   await sub.subscribe("events:order.*", {
     consumerGroup: "order-processors",
     onEvent: (event) => {
-      if (event.data.isBroken === true && !world.isFixed) throw new NonRetryableError(`torn ${script}`)
+      if (event.data.isBroken === true && !settings.isFixed) throw new NonRetryableError(`torn ${script}`)
     }
   })
   return {
     url: server.url,
     client,
     sub,
-    world,
+    settings,
     [Symbol.asyncDispose]: async () => {
       sub.close()
       await client.close()
@@ -34,7 +34,7 @@ const reading = async () => {
 
 describe("the pages of topics and groups", () => {
   it("shows the status of groups, their members and dead letters", async () => {
-    await using it = await reading()
+    await using it = await startReading()
     await it.client.emit("order.placed", { orderId: "o-1" })
     await it.client.emit("order.torn", { orderId: "o-2", isBroken: true })
     const look = await kit.look(it.url)
@@ -52,13 +52,13 @@ describe("the pages of topics and groups", () => {
     await look.sees("Members")
     assert.deepStrictEqual(await look.accessibility(), [])
     await look.picture("group-light")
-    it.world.isFixed = true
+    it.settings.isFixed = true
     await look.press("Retry")
     await look.sees("It has given up no event.")
   })
 
   it("pauses, resumes and deletes a group", async () => {
-    await using it = await reading()
+    await using it = await startReading()
     const look = await kit.look(it.url, { scheme: "dark" })
 
     await look.open("topics/groups/order-processors")

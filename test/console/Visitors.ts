@@ -1,4 +1,4 @@
-/** What the tests of pages have in common: an engine at work, somebody with a key of their own, and a text that means no good. */
+/** What the tests of pages share: an engine with a worker, a signed-in user, and a malicious text. */
 import { createClient, type CreateAPIKeyInput, createWorker, type WorkerConfig } from "@ironflow/node"
 import type { useConsole } from "./Browser.ts"
 
@@ -7,7 +7,7 @@ type Kit = ReturnType<typeof useConsole>
 /** A key that may do everything. */
 export const OPERATOR = `ifkey_${"a".repeat(64)}`
 
-/** An engine whose calls need a key, with a page at which somebody has signed in with one that has these roles. */
+/** An engine that requires keys, and a page on which a user with these roles has signed in. */
 export const visitor = async (
   kit: Kit,
   roles: NonNullable<CreateAPIKeyInput["role_ids"]>,
@@ -23,11 +23,11 @@ export const visitor = async (
   return { client, look, url: server.url, [Symbol.asyncDispose]: () => client.close() }
 }
 
-/** What is stored by people and programs that mean no good: shown, it must stay a text. */
+/** Malicious data, as a user or a program may store it. A page must show it as text. */
 export const script = `<img src=x onerror="alert('o')">`
 
-/** An engine with a worker that has these functions, and a client. */
-export const staffed = async (kit: Kit, functions: WorkerConfig["functions"]) => {
+/** An engine with a worker for these functions, and a client. */
+export const engineWithWorker = async (kit: Kit, functions: WorkerConfig["functions"]) => {
   const server = await kit.serve()
   const client = createClient({ serverUrl: server.url })
   const worker = createWorker({ serverUrl: server.url, functions, logger: false, labels: { zone: "a" } })

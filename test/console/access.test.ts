@@ -1,4 +1,4 @@
-/** Access by browser: who is let in, what they see, and that pages of other sites can do nothing. */
+/** Access with a browser: who may sign in, what they see, and that pages of other sites can do nothing. */
 import { type ChildProcess, spawn } from "node:child_process"
 import { once } from "node:events"
 import http from "node:http"
@@ -27,7 +27,7 @@ describe("a visitor without a session", () => {
     await look.sees("This key does not work")
     await look.enter("API key", BOOTSTRAP)
     await look.sees("No run fits these filters")
-    assert.strictEqual(await look.page.evaluate("document.cookie"), "", "no script sees the cookie")
+    assert.strictEqual(await look.page.evaluate("document.cookie"), "", "no script can read the cookie")
 
     await look.open("runs")
     await look.sees("There are no runs")
@@ -37,7 +37,7 @@ describe("a visitor without a session", () => {
     await look.sees("ironflow apikeys create")
   })
 
-  it("signs in with a key of another environment, and sees that one", async () => {
+  it("signs in with a key of another environment, and sees that environment", async () => {
     const server = await kit.serve({ bootstrapKey: BOOTSTRAP })
     const client = createClient({ serverUrl: server.url, apiKey: BOOTSTRAP })
     const { secret } = await client.apiKeys.create({
@@ -53,7 +53,7 @@ describe("a visitor without a session", () => {
     await look.sees("No run fits these filters")
     assert.match(look.page.url(), /env=staging/)
     assert.match(look.page.url(), /status=failed/)
-    // what a link of somebody else names, and whoever comes back without one
+    // a link may name another environment, or none: that of the key counts
     await look.open("runs?env=other")
     await look.sees("There are no runs in this environment yet")
     assert.match(look.page.url(), /env=staging/)
@@ -77,7 +77,7 @@ describe("a visitor without a session", () => {
     await client.close()
   })
 
-  it("sees and does what the roles of the key allow, and is told the rest is not allowed", async () => {
+  it("can see and do what the roles of the key allow, and is told that other actions are not allowed", async () => {
     const server = await kit.serve({ bootstrapKey: BOOTSTRAP })
     await using shop = await openShop(server, BOOTSTRAP)
     const run = await shop.order({ orderId: "o-1", waits: true })
@@ -95,26 +95,26 @@ describe("a visitor without a session", () => {
   })
 })
 
-/** A page of another site, with the rules of browsers. */
-const evil: Array<http.Server> = []
+/** Servers of other sites, for which browsers apply their rules. */
+const otherSites: Array<http.Server> = []
 afterEach(() => {
-  for (const server of evil.splice(0)) server.close()
+  for (const server of otherSites.splice(0)) server.close()
 })
-const evilSite = async (): Promise<number> => {
+const startOtherSite = async (): Promise<number> => {
   const server = http.createServer((_, response) => {
     response.setHeader("content-type", "text/html")
     response.end("<!doctype html><title>prizes</title><p>prizes")
   })
-  evil.push(server.listen(0, "127.0.0.1"))
+  otherSites.push(server.listen(0, "127.0.0.1"))
   await once(server, "listening")
   return (server.address() as AddressInfo).port
 }
 
 describe("a page of another site in the same browser", () => {
   it.each<readonly [string, { readonly bootstrapKey?: string }]>([
-    ["with a session", { bootstrapKey: BOOTSTRAP }],
-    ["where no key is needed", {}]
-  ])("changes nothing, reads nothing and shows nothing of an engine %s", async (_, options) => {
+    ["that requires a key", { bootstrapKey: BOOTSTRAP }],
+    ["that requires no key", {}]
+  ])("can change, read and show nothing of an engine %s", async (_, options) => {
     const server = await kit.serve(options)
     const key = options.bootstrapKey
     const client = createClient({ serverUrl: server.url, ...(key === undefined ? {} : { apiKey: key }) })
@@ -124,7 +124,7 @@ describe("a page of another site in the same browser", () => {
     await look.sees("There are no runs")
 
     const page = await look.page.browserContext().newPage()
-    const port = await evilSite()
+    const port = await startOtherSite()
     await page.goto(`http://evil.example.com:${port}/`)
     const attack = `(async () => {
       const call = async (url, init) => {
@@ -162,7 +162,7 @@ describe("a page of another site in the same browser", () => {
       "refused",
       "refused"
     ])
-    // the name of somebody else that points to the engine itself: at most it sees the files of the package
+    // a name of another site points to the address of the engine: at most its page gets the files of the console
     await page.goto(`http://evil.example.com:${server.port}/console/`)
     const rebound = await page.evaluate(`(async () => {
       const emit = JSON.stringify({ event: "order.placed", data: {} })
@@ -177,14 +177,14 @@ describe("a page of another site in the same browser", () => {
     await client.close()
   })
 
-  it("on another port of the same machine cannot use the session, although it gets the cookie", async () => {
+  it("on another port of the same machine cannot use the session, although the browser sends the cookie", async () => {
     const server = await kit.serve({ bootstrapKey: BOOTSTRAP })
     const look = await kit.look(server.url)
     await look.open("runs")
     await look.enter("API key", BOOTSTRAP)
     await look.sees("There are no runs")
     const page = await look.page.browserContext().newPage()
-    await page.goto(`http://127.0.0.1:${await evilSite()}/`)
+    await page.goto(`http://127.0.0.1:${await startOtherSite()}/`)
 
     const found = await page.evaluate(`(async () => {
       const emit = JSON.stringify({ event: "order.placed", data: {} })
@@ -231,7 +231,7 @@ describe("an open page", () => {
     return { child, url: /http:\S+/.exec(said)?.[0] ?? said }
   }
 
-  it("reports that the engine is gone, keeps its content, and continues when it is back", async () => {
+  it("reports that the engine is gone, keeps its content, and continues when the engine is back", async () => {
     using database = temporaryDatabase()
     const { child, url } = await startEngine(0, database.filename)
     const client = createClient({ serverUrl: url })

@@ -1,6 +1,6 @@
 /**
- * Pictures of every page of the console, for documents: `npm run pictures`, or with the address of an engine of yours behind it. They go
- * into `node_modules/.cache/console-pictures/docs`, light, dark, and 400 and 320 pixels wide.
+ * Takes pictures of every page of the console for documents: `npm run pictures`, optionally followed by the address of a
+ * running engine. They are stored in `node_modules/.cache/console-pictures/docs`: light, dark, and 400 and 320 pixels wide.
  */
 import { spawn } from "node:child_process"
 import { mkdirSync } from "node:fs"
@@ -12,10 +12,10 @@ import { launch } from "./Chromium.ts"
 
 const root = path.join(import.meta.dirname, "../..")
 const folder = path.join(root, "node_modules/.cache/console-pictures/docs")
-/** How long the shop is open before it is checked, milliseconds. */
+/** How long the shop runs before the pictures are taken, in milliseconds. */
 const OPEN_MS = 20_000
 
-/** The shop of the demo, whose address is the first thing that it says. */
+/** Starts the shop of the demo. The first thing that it prints is its address. */
 const openShop = async () => {
   await buildConsole(path.join(root, "dist/console"))
   const shop = spawn(
@@ -40,7 +40,7 @@ const openShop = async () => {
 const given = process.argv[2]
 const { close, url } = given === undefined ? await openShop() : { url: given, close: () => true }
 
-/** The first link of a list is that of the page about one. */
+/** The pages. `one` is the page of the first item of a list. */
 const places = [
   { place: "", name: "overview" },
   { place: "find?q=c-3", name: "find" },
@@ -73,7 +73,7 @@ const browser = await launch()
 try {
   const page = await browser.newPage()
   const take = async (name: string): Promise<void> => {
-    // two answers of what is asked for once a second
+    // wait for two answers of a call that is made once a second
     await new Promise((resolve) => setTimeout(resolve, 1500))
     await page.screenshot({ path: path.join(folder, `${name}.png`) })
     console.log(`${name}.png`)

@@ -1,4 +1,4 @@
-/** The port for browsers: the files of the console, and the session for a key. */
+/** The port for browsers: the files of the console, and the session of a key. */
 import { mkdtempSync, rmSync } from "node:fs"
 import { tmpdir } from "node:os"
 import http from "node:http"
@@ -31,7 +31,7 @@ interface Sent {
   readonly body?: string
 }
 
-/** As it is written: `fetch` would not send a path with dots, or the headers of a browser. */
+/** Sends a request exactly as written: `fetch` would not send a path with dots, or the headers of a browser. */
 const send = async ({ port }: Ironflow, where: string, { body, headers = {}, method = "GET" }: Sent = {}) => {
   const request = http.request({ host: "127.0.0.1", port, path: where, method, headers })
   request.end(body)
@@ -90,7 +90,7 @@ describe("the files of the console", () => {
     const head = await send(server, "/console/", { method: "HEAD" })
     assert.deepStrictEqual([head.status, head.text], [200, ""])
     assert.strictEqual(head.headers.etag, headers.etag)
-    // of calls it is nothing still
+    // calls of the API still do not accept HEAD
     assert.strictEqual((await send(server, "/api/v1/functions", { method: "HEAD" })).status, 404)
   })
 
@@ -100,7 +100,7 @@ describe("the files of the console", () => {
     "/console/%2e%2e/%2e%2e/etc/passwd",
     "/console/..\\..\\package.json",
     "//console/../../package.json"
-  ])("are none beside the folder: %s", async (where) => {
+  ])("never come from outside the folder: %s", async (where) => {
     const server = await serve()
 
     const { status, text } = await send(server, where)
@@ -110,7 +110,7 @@ describe("the files of the console", () => {
     assert.include([200, 404], status)
   })
 
-  it("are the redirect target of browsers, and not of programs", async () => {
+  it("are where browsers are redirected, but not programs", async () => {
     const server = await serve()
 
     const sent = await send(server, "/", { headers: html })
@@ -128,7 +128,7 @@ describe("the files of the console", () => {
     assert.include(String(problem), "must be the path under which a proxy has the engine")
   })
 
-  it("are not served when that is turned off", async () => {
+  it("are not served when the console is turned off", async () => {
     const server = await serve({ console: false })
 
     for (const where of ["/", "/console/", "/console/session"]) {
@@ -149,7 +149,7 @@ describe("the files of the console", () => {
 describe("the session of a browser", () => {
   const bearer = { authorization: `Bearer ${BOOTSTRAP}` }
 
-  /** A server with keys, and the cookie of a session. */
+  /** A server that requires keys, and the cookie of a session. */
   const signedIn = async (options: StartOptions = {}) => {
     const server = await serve({ bootstrapKey: BOOTSTRAP, ...options })
     const answer = await send(server, "/console/session", {
@@ -181,37 +181,33 @@ describe("the session of a browser", () => {
       200
     )
     assert.strictEqual((await send(server, "/console/session", { headers: browser })).status, 401)
-    // it is looked at by HEAD
+    // HEAD tells whether there is a session
     const head = (headers: Headers) => send(server, "/console/session", { method: "HEAD", headers })
     assert.deepInclude(await head({ ...browser, cookie }), { status: 200, text: "" })
     assert.strictEqual((await head(browser)).status, 401)
   })
 
-  it("is for pages of this engine only", async () => {
+  it("can be used by pages of this engine only", async () => {
     const { cookie, server } = await signedIn({ corsOrigins: ["https://app.example.com"] })
     const own = `http://127.0.0.1:${server.port}`
     const cases: ReadonlyArray<readonly [string, Headers, number]> = [
       ["its own page", { origin: own, "sec-fetch-site": "same-origin" }, 200],
-      ["its own page, in a browser that says less", { origin: own }, 200],
-      ["nobody knows whom", {}, 403],
+      ["its own page, in a browser that sends fewer headers", { origin: own }, 200],
+      ["a caller without an origin", {}, 403],
       [
-        "a page on another port, where the cookie goes as well",
+        "a page on another port, which also sends the cookie",
         { origin: "http://127.0.0.1:3000", "sec-fetch-site": "same-site" },
         403
       ],
       [
-        "a page that may ask with a key",
+        "a page that may use the API with a key",
         { origin: "https://app.example.com", "sec-fetch-site": "cross-site" },
         403
       ],
-      [
-        "a page of somebody else",
-        { origin: "https://evil.example.com", "sec-fetch-site": "cross-site" },
-        403
-      ],
+      ["a page of another site", { origin: "https://evil.example.com", "sec-fetch-site": "cross-site" }, 403],
       ["a page without an origin", { origin: "null", "sec-fetch-site": "cross-site" }, 403],
       [
-        "a name that points here",
+        "another name of this machine",
         { host: "evil.example.com", origin: "http://evil.example.com", "sec-fetch-site": "same-origin" },
         403
       ]
@@ -220,7 +216,7 @@ describe("the session of a browser", () => {
       const answer = await listRuns(server, { "user-agent": "Mozilla/5.0", cookie, ...headers })
       assert.strictEqual(answer.status, status, who)
     }
-    // what only reads may say nothing, as an address that somebody has typed, and nothing wrong
+    // a request that only reads may come without headers, like an address that a user has typed, but not with wrong ones
     const reads: ReadonlyArray<readonly [Headers, number]> = [
       [{}, 200],
       [{ "sec-fetch-site": "none" }, 200],
@@ -240,7 +236,7 @@ describe("the session of a browser", () => {
     assert.strictEqual((await send(server, "/api/v1/functions", { headers: image })).status, 403)
   })
 
-  it("opens sockets of its own pages, which end with it", async () => {
+  it("opens sockets for its own pages, which end with it", async () => {
     const { cookie, server } = await signedIn({ virtualTime: true })
     const open = (origin: string) =>
       new WebSocket(`ws://127.0.0.1:${server.port}/ws`, { headers: { cookie, origin } })
@@ -259,7 +255,7 @@ describe("the session of a browser", () => {
     assert.deepStrictEqual((await closed).map(String), ["1008", "the session has ended"])
   })
 
-  it("ends after 12 hours, and is not made longer by itself", async () => {
+  it("ends after 12 hours, and cannot prolong itself", async () => {
     const { cookie, server } = await signedIn({ virtualTime: true })
 
     await server.pass(12 * 3_600_000 - 1000)
@@ -273,7 +269,7 @@ describe("the session of a browser", () => {
     assert.strictEqual((await listRuns(server, { ...browser, cookie })).status, 401)
   })
 
-  it("ends with its key, and with every change of a letter", async () => {
+  it("ends with its key, and is invalid when any letter of the cookie has changed", async () => {
     const { cookie, server } = await signedIn()
     const client = createClient({ serverUrl: server.url, apiKey: BOOTSTRAP })
     const { id, key } = await client.apiKeys.create({ name: "visitor" })
@@ -293,7 +289,7 @@ describe("the session of a browser", () => {
         401
       )
     }
-    // what another key has sealed
+    // a cookie with the content of another session
     assert.strictEqual(await status(`${other.split("=")[0]}=${cookie.split("=")[1]}`), 401)
     await client.apiKeys.delete(id)
     assert.strictEqual(await status(other), 401)
@@ -301,7 +297,7 @@ describe("the session of a browser", () => {
     await client.close()
   })
 
-  it("outlives the engine", async () => {
+  it("survives a restart of the engine", async () => {
     const database = mkdtempSync(path.join(tmpdir(), "ironflow-session-"))
     const filename = path.join(database, "engine.db")
     const { cookie, server } = await signedIn({ filename })
@@ -327,7 +323,7 @@ describe("the session of a browser", () => {
     )
   })
 
-  it("ends at sign-out with all others of the engine, and with none of another engine", async () => {
+  it("ends at sign-out together with all others of the engine, but not with those of another engine", async () => {
     const { cookie, server } = await signedIn()
     const client = createClient({ serverUrl: server.url, apiKey: BOOTSTRAP })
     const { key } = await client.apiKeys.create({ name: "visitor" })
@@ -342,7 +338,7 @@ describe("the session of a browser", () => {
 
     const both = await signIn("")
     const visitor = String(both.headers["set-cookie"]).split(";")[0]!
-    // the key that signs in is the one that counts from then on
+    // from then on the key of the last sign-in counts
     const instead = await signIn(`${elsewhere}; ${cookie}`)
     assert.deepStrictEqual(
       instead.headers["set-cookie"]?.map((set) => [nameOf(set), set.includes("Max-Age=0")]),
@@ -359,7 +355,7 @@ describe("the session of a browser", () => {
     assert.isTrue(gone.headers["set-cookie"]?.every((set) => set.includes("Max-Age=0")))
   })
 
-  it("is not needed where there are no keys", async () => {
+  it("is not needed when there are no keys", async () => {
     const server = await serve()
 
     const answer = await send(server, "/console/session", { method: "POST", headers: browser })

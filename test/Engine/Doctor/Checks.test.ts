@@ -1,4 +1,4 @@
-/** The checks that the doctor derives from its findings. */
+/** The checks that the doctor makes of its findings. */
 import { assert, describe, it } from "vitest"
 import type { Explanation } from "../../../src/Client/Client.ts"
 import {
@@ -31,7 +31,7 @@ describe("a clock", () => {
     [1000, "warn"],
     [59_999, "warn"],
     [60_000, "fail"]
-  ])("that is %i ms behind what was stored is %s", (behind, status) => {
+  ])("that is %i ms behind the newest stored time is %s", (behind, status) => {
     assert.strictEqual(checkStored(now, now + behind).status, status)
   })
 
@@ -56,11 +56,11 @@ describe("a clock", () => {
 })
 
 describe("runs", () => {
-  const judged = (hasEngine: boolean, ...all: ReadonlyArray<Explanation>) =>
+  const checkOf = (hasEngine: boolean, ...all: ReadonlyArray<Explanation>) =>
     checkRuns({ unfinished: all.length }, all, { hasEngine })
 
   it("are fine while they wait for what they asked for", () => {
-    assert.deepStrictEqual(judged(true, explained("SLEEPING"), explained("WAITING_FOR_EVENT")), {
+    assert.deepStrictEqual(checkOf(true, explained("SLEEPING"), explained("WAITING_FOR_EVENT")), {
       name: "runs",
       status: "ok",
       message: "2 runs have not ended. None is held up."
@@ -71,9 +71,9 @@ describe("runs", () => {
     ["STUCK", "fail"],
     ["DAMAGED", "fail"],
     ["PAUSED", "warn"]
-  ])("that are %s are told, with or without an engine", (code, status) => {
+  ])("with the code %s are reported, with or without an engine", (code, status) => {
     for (const hasEngine of [true, false]) {
-      const check = judged(hasEngine, explained(code))
+      const check = checkOf(hasEngine, explained(code))
       assert.strictEqual(check.status, status)
       assert.include(check.message, `run_1: ${code}, It is so.`)
     }
@@ -81,9 +81,9 @@ describe("runs", () => {
 
   it("are reported when they could have continued for a minute and an engine runs", () => {
     const late = explained("NO_WORKER", { waitingMs: 60_000 })
-    assert.strictEqual(judged(true, late).status, "warn")
-    assert.strictEqual(judged(false, late).status, "ok")
-    assert.strictEqual(judged(true, explained("NO_WORKER", { waitingMs: 59_999 })).status, "ok")
+    assert.strictEqual(checkOf(true, late).status, "warn")
+    assert.strictEqual(checkOf(false, late).status, "ok")
+    assert.strictEqual(checkOf(true, explained("NO_WORKER", { waitingMs: 59_999 })).status, "ok")
   })
 
   it("that nothing will continue are a failure, even when none of them was examined", () => {
@@ -94,7 +94,7 @@ describe("runs", () => {
   })
 })
 
-describe("problems that people have to solve", () => {
+describe("problems that need a person", () => {
   it("are reported while they exist, and not otherwise", () => {
     const letters = (count: number) =>
       checkDeadLetters({
@@ -165,7 +165,7 @@ describe("Postgres", () => {
     [{ autovacuum: "off" }, "vacuum", "fail"],
     [{ longestMs: 3_600_000 }, "vacuum", "warn"],
     [{ bloated: [{ table: "runs", live: 1000, dead: 200_000 }] }, "vacuum", "warn"]
-  ])("with %o is told in %s", (facts, name, status) => {
+  ])("with %o is reported by the check %s", (facts, name, status) => {
     assert.deepStrictEqual(
       checkPostgres({ ...well, ...facts })
         .filter((one) => one.status !== "ok")

@@ -1,4 +1,4 @@
-/** The engine's memory of functions equals the stored rows by the time the writer gets its answer. */
+/** When a writer gets its answer, the engine's memory of functions equals the stored rows. */
 import { assert, it } from "@effect/vitest"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
@@ -27,7 +27,7 @@ const test = (
 const idsOf = (functions: Functions.FunctionsService, environment = "default") =>
   Effect.map(functions.list(environment), (infos) => infos.map(({ id }) => id))
 
-test("a function is listed once its registration is answered, and not once its deletion is", (functions, store) =>
+test("a function is listed from the answer to its registration to the answer to its deletion", (functions, store) =>
   Effect.gen(function* () {
     assert.isUndefined(functions.find("default", "charge"))
     yield* store.write(FunctionRows.registerFunctions("default", [pushed, handles("ship")]))
@@ -48,14 +48,14 @@ test("a function is listed once its registration is answered, and not once its d
     assert.deepStrictEqual(yield* idsOf(functions), ["ship"])
     assert.deepStrictEqual(functions.pushed(), [])
     assert.isUndefined(yield* functions.get("default", "charge"))
-    // its runs go on
+    // its runs continue, so it can still be found
     assert.deepStrictEqual(functions.find("default", "charge"), pushed)
 
     yield* store.write(FunctionRows.registerFunctions("default", [pushed]))
     assert.deepStrictEqual(yield* idsOf(functions), ["charge", "ship"])
   }))
 
-test("the registration of a program that was started later wins", (functions, store) =>
+test("the registration by the program that was started last counts", (functions, store) =>
   Effect.gen(function* () {
     const later = handles("ship", { timeoutMs: 90_000 })
     yield* store.write(FunctionRows.registerFunctions("default", [later], 2))

@@ -8,7 +8,7 @@ import { Policies } from "../../../src/Client/Policies.ts"
 import { Roles } from "../../../src/Client/Roles.ts"
 import { DEFAULT_ORG } from "../../../src/Engine/Access/BuiltIn.ts"
 import { type IronflowError, UnauthenticatedError } from "../../../src/Errors.ts"
-import { environment, type Node, toldOrNot, until } from "./Cluster.ts"
+import { environment, type Node, withAndWithoutNotifications, until } from "./Cluster.ts"
 
 const createKey = (node: Node, name: string, roleIds?: ReadonlyArray<string>) =>
   Context.get(node.services, ApiKeys).create({
@@ -16,7 +16,7 @@ const createKey = (node: Node, name: string, roleIds?: ReadonlyArray<string>) =>
     ...(roleIds === undefined ? {} : { role_ids: roleIds })
   })
 
-/** What somebody with the key, or with none, is answered by an engine. */
+/** The code with which an engine refuses a key, or a caller without one. `none` when it accepts. */
 const refusal = (node: Node, key?: string): Effect.Effect<string> =>
   Effect.sync(() => {
     try {
@@ -27,7 +27,7 @@ const refusal = (node: Node, key?: string): Effect.Effect<string> =>
     }
   })
 
-/** Ends when an engine knows of keys, and of this one. */
+/** Waits until an engine requires keys and knows this one. */
 const knows = (node: Node, key: string) =>
   Effect.andThen(
     until(refusal(node), (code) => code === "UNAUTHENTICATED"),
@@ -35,63 +35,69 @@ const knows = (node: Node, key: string) =>
   )
 
 describe("an engine", () => {
-  toldOrNot("that was started before the first key asks for keys once another one has made it", (a, b) =>
-    Effect.gen(function* () {
-      const anybody = b.engine.access.authenticate(undefined)
-      const open = yield* Effect.forkChild(Effect.flip(anybody.until(() => undefined)))
-      const { key } = yield* createKey(a, "admin")
+  withAndWithoutNotifications(
+    "that was started before the first key was made requires keys once another engine has made it",
+    (a, b) =>
+      Effect.gen(function* () {
+        const anybody = b.engine.access.authenticate(undefined)
+        const open = yield* Effect.forkChild(Effect.flip(anybody.until(() => undefined)))
+        const { key } = yield* createKey(a, "admin")
 
-      yield* until(refusal(b), (code) => code === "UNAUTHENTICATED")
+        yield* until(refusal(b), (code) => code === "UNAUTHENTICATED")
 
-      assert.strictEqual(yield* refusal(b, key), "none")
-      // an open socket of somebody who had no key
-      assert.instanceOf(yield* Fiber.join(open), UnauthenticatedError)
-    })
-  )
-
-  toldOrNot("takes a key no more that was deleted at another one, and ends what is open with it", (a, b) =>
-    Effect.gen(function* () {
-      yield* createKey(a, "admin")
-      const { id, key } = yield* createKey(a, "shop")
-      yield* knows(b, key)
-      const open = yield* Effect.forkChild(
-        Effect.flip(b.engine.access.authenticate(key).until(() => undefined))
-      )
-      yield* Context.get(a.services, ApiKeys).delete(id)
-
-      yield* until(refusal(b, key), (code) => code === "UNAUTHENTICATED")
-
-      assert.instanceOf(yield* Fiber.join(open), UnauthenticatedError)
-    })
-  )
-
-  toldOrNot("goes by roles and policies as they were changed at another one, also for what is open", (a, b) =>
-    Effect.gen(function* () {
-      yield* createKey(a, "admin")
-      const policies = Context.get(a.services, Policies)
-      const policy = yield* policies.create({
-        org_id: DEFAULT_ORG,
-        name: "all events",
-        effect: "allow",
-        actions: "emit:event",
-        resources: "*"
+        assert.strictEqual(yield* refusal(b, key), "none")
+        // the open socket of a caller without a key is closed
+        assert.instanceOf(yield* Fiber.join(open), UnauthenticatedError)
       })
-      const roles = Context.get(a.services, Roles)
-      const role = yield* roles.create({ org_id: DEFAULT_ORG, name: "emitter" })
-      yield* roles.assignPolicy(role.id, policy.id)
-      const { key } = yield* createKey(a, "shop", [role.id])
-      yield* knows(b, key)
-      const caller = b.engine.access.authenticate(key)
-      const mayEmit = (): boolean => caller.may("emit:event", "event:order.placed", environment)
-      yield* until(Effect.sync(mayEmit), (may) => may)
-      const open = yield* Effect.forkChild(
-        Effect.flip(caller.until(() => caller.check("emit:event", "event:order.placed", environment)))
-      )
+  )
 
-      yield* policies.update(policy.id, { effect: "deny" })
+  withAndWithoutNotifications(
+    "refuses a key that was deleted at another engine, and closes its open sockets",
+    (a, b) =>
+      Effect.gen(function* () {
+        yield* createKey(a, "admin")
+        const { id, key } = yield* createKey(a, "shop")
+        yield* knows(b, key)
+        const open = yield* Effect.forkChild(
+          Effect.flip(b.engine.access.authenticate(key).until(() => undefined))
+        )
+        yield* Context.get(a.services, ApiKeys).delete(id)
 
-      yield* until(Effect.sync(mayEmit), (may) => !may)
-      assert.strictEqual((yield* Fiber.join(open)).code, "UNAUTHORIZED")
-    })
+        yield* until(refusal(b, key), (code) => code === "UNAUTHENTICATED")
+
+        assert.instanceOf(yield* Fiber.join(open), UnauthenticatedError)
+      })
+  )
+
+  withAndWithoutNotifications(
+    "follows changes of roles and policies at another engine, also for open sockets",
+    (a, b) =>
+      Effect.gen(function* () {
+        yield* createKey(a, "admin")
+        const policies = Context.get(a.services, Policies)
+        const policy = yield* policies.create({
+          org_id: DEFAULT_ORG,
+          name: "all events",
+          effect: "allow",
+          actions: "emit:event",
+          resources: "*"
+        })
+        const roles = Context.get(a.services, Roles)
+        const role = yield* roles.create({ org_id: DEFAULT_ORG, name: "emitter" })
+        yield* roles.assignPolicy(role.id, policy.id)
+        const { key } = yield* createKey(a, "shop", [role.id])
+        yield* knows(b, key)
+        const caller = b.engine.access.authenticate(key)
+        const mayEmit = (): boolean => caller.may("emit:event", "event:order.placed", environment)
+        yield* until(Effect.sync(mayEmit), (may) => may)
+        const open = yield* Effect.forkChild(
+          Effect.flip(caller.until(() => caller.check("emit:event", "event:order.placed", environment)))
+        )
+
+        yield* policies.update(policy.id, { effect: "deny" })
+
+        yield* until(Effect.sync(mayEmit), (may) => !may)
+        assert.strictEqual((yield* Fiber.join(open)).code, "UNAUTHORIZED")
+      })
   )
 })

@@ -28,16 +28,16 @@ export interface Node {
   readonly engine: Engine.EngineService
   readonly services: Context.Context<ClientServices>
   readonly client: Context.Service.Shape<typeof Client>
-  /** Listens for workers, whose leases hold for so long, until the scope ends; returns the port. */
+  /** Listens for workers until the scope ends, with leases of this length. Returns the port. */
   readonly listen: (leaseTerm: number) => Effect.Effect<number, unknown, Scope.Scope>
-  /** A worker in the process of this engine, until the scope ends. */
+  /** Runs a worker in the process of this engine until the scope ends. */
   readonly work: (
     functions: ReadonlyArray<RunnableFunction>,
     options?: { readonly workerId?: string; readonly projections?: ReadonlyArray<RunnableProjection> }
   ) => Effect.Effect<Worker.WorkerService, unknown, Scope.Scope>
 }
 
-/** An engine on the schema, until the scope ends; `known` are the migrations that its version has. */
+/** Runs an engine on the schema until the scope ends. `known` are the migrations of its version. */
 export const openNode = (
   options: PostgresOptions,
   known?: ReadonlyArray<Migration>
@@ -78,7 +78,7 @@ export const openNode = (
     }
   })
 
-/** A test with two engines on a schema of its own, which gets the options. */
+/** A test with two engines on a schema of its own. The test also gets the options of the schema. */
 export const withTwo = (
   name: string,
   test: (a: Node, b: Node, options: PostgresOptions) => Effect.Effect<unknown, unknown, Scope.Scope>
@@ -94,8 +94,8 @@ export const withTwo = (
     )
   )
 
-/** Cuts the notification connections of engines until the scope ends, so that no notification arrives. */
-const loseNews = ({ schema = "" }: PostgresOptions): Effect.Effect<unknown, never, Scope.Scope> => {
+/** Cuts the connections for notifications until the scope ends, so that no notification arrives. */
+const loseNotifications = ({ schema = "" }: PostgresOptions): Effect.Effect<unknown, never, Scope.Scope> => {
   const cut = Effect.promise(() =>
     runSql(
       `SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = '${channelOf(schema)}'`
@@ -104,25 +104,25 @@ const loseNews = ({ schema = "" }: PostgresOptions): Effect.Effect<unknown, neve
   return Effect.andThen(cut, Effect.forkScoped(Effect.forever(Effect.andThen(Effect.sleep("5 millis"), cut))))
 }
 
-/** The same with what is told, and when all of it is lost. */
-export const toldOrNot = (name: string, test: Parameters<typeof withTwo>[1]): void => {
+/** Defines a test twice: with notifications, and when all of them are lost. */
+export const withAndWithoutNotifications = (name: string, test: Parameters<typeof withTwo>[1]): void => {
   withTwo(name, test)
-  withTwo(`${name}, also when nothing that is told arrives`, (a, b, options) =>
-    Effect.andThen(loseNews(options), test(a, b, options))
+  withTwo(`${name}, also when no notification arrives`, (a, b, options) =>
+    Effect.andThen(loseNotifications(options), test(a, b, options))
   )
 }
 
-/** Polls until a condition holds. */
-export const until = <A, E>(look: Effect.Effect<A, E>, isSo: (value: A) => boolean): Effect.Effect<A, E> =>
+/** Polls until a condition is met. */
+export const until = <A, E>(look: Effect.Effect<A, E>, isMet: (value: A) => boolean): Effect.Effect<A, E> =>
   Effect.gen(function* () {
     while (true) {
       const value = yield* look
-      if (isSo(value)) return value
+      if (isMet(value)) return value
       yield* Effect.sleep("10 millis")
     }
   }).pipe(Effect.timeout("20 seconds"), Effect.orDie) as Effect.Effect<A, E>
 
-/** What a stream brings, to be taken one by one. */
+/** Reads a stream, and returns an effect that takes its next item. */
 export const taking = <A, E>(
   stream: Stream.Stream<A, E>
 ): Effect.Effect<Effect.Effect<A>, never, Scope.Scope> =>
@@ -132,10 +132,10 @@ export const taking = <A, E>(
     return Effect.orDie(Effect.timeout(Queue.take(queue), "20 seconds"))
   })
 
-/** A way to one of several engines, as a load balancer is: who comes next, comes to the one that it was switched to last. */
+/** A proxy in front of several engines, like a load balancer. New connections go to the engine that was set last. */
 export interface Switch {
   readonly url: string
-  /** Cuts those who are connected: they come again, to the engine at this port. */
+  /** Cuts the open connections. They are made again, to the engine at this port. */
   readonly to: (port: number) => void
 }
 

@@ -1,4 +1,4 @@
-/** Runs that an engine claimed before it froze, and that have not reached their workers. */
+/** Runs that an engine claimed before it froze, and that had not yet reached their workers. */
 import { assert, describe, it } from "@effect/vitest"
 import * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"
@@ -15,8 +15,8 @@ import { type Node, openNode, until } from "./Cluster.ts"
 
 const LEASE_MS = 60_000
 
-/** A clock that can be moved on, as it does for a process that stood still. */
-const stoppable = Effect.map(Clock.Clock, (own) => {
+/** A clock that the test moves on, as if the process had been frozen. */
+const freezableClock = Effect.map(Clock.Clock, (own) => {
   let passedMs = 0
   const clock: Clock.Clock = {
     currentTimeMillisUnsafe: () => own.currentTimeMillisUnsafe() + passedMs,
@@ -27,11 +27,11 @@ const stoppable = Effect.map(Clock.Clock, (own) => {
     monotonicTimeNanos: Effect.map(own.monotonicTimeNanos, (now) => now + BigInt(passedMs) * 1_000_000n),
     sleep: (duration) => own.sleep(duration)
   }
-  return { clock, stands: (ms: number) => Effect.sync(() => void (passedMs += ms)) }
+  return { clock, freeze: (ms: number) => Effect.sync(() => void (passedMs += ms)) }
 })
 
-/** Keeps everything that writes waiting until it is ended. */
-const holdUp = ({ schema, url }: PostgresOptions) =>
+/** Makes all writers wait until `end`. */
+const blockWriters = ({ schema, url }: PostgresOptions) =>
   Effect.gen(function* () {
     const client = new pg.Client({ connectionString: url })
     yield* Effect.acquireRelease(
@@ -73,15 +73,15 @@ const connect = (node: Node, workerId: string, jobs: Array<Job>) =>
     { leaseMs: LEASE_MS, transport: "polling", instance: workerId }
   )
 
-/** An engine that has a worker and may stand still, and another one. */
+/** An engine with a worker, whose clock the test can move on, and another engine. */
 const twoNodes = Effect.gen(function* () {
   const options = yield* takeSchema
-  const { clock, stands } = yield* stoppable
+  const { clock, freeze } = yield* freezableClock
   const a = yield* Effect.provideService(openNode(options), Clock.Clock, clock)
   const b = yield* openNode(options)
   const jobs: Array<Job> = []
   const worker = yield* connect(a, "slow", jobs)
-  return { a, b, jobs, options, stands, worker }
+  return { a, b, jobs, options, freeze, worker }
 })
 
 const lossesOf = (schema: string | undefined) =>
@@ -91,15 +91,15 @@ const lossesOf = (schema: string | undefined) =>
   )
 
 describe("a claim that was in flight while its engine was frozen", () => {
-  live("is given back when it was about to reach the worker, and does not count as an attempt", () =>
+  live("is given back when it was about to reach the worker, which does not count as an attempt", () =>
     Effect.gen(function* () {
-      const { b, jobs, options, stands, worker } = yield* twoNodes
+      const { b, jobs, options, freeze, worker } = yield* twoNodes
       yield* b.client.emit("order.placed", {})
-      const held = yield* holdUp(options)
+      const held = yield* blockWriters(options)
       worker.credit(1)
-      yield* until(held.isWaitedFor, (isIt) => isIt)
-      yield* stands(LEASE_MS / 2)
-      // with room again it is claimed once more, and comes at once
+      yield* until(held.isWaitedFor, (isWaiting) => isWaiting)
+      yield* freeze(LEASE_MS / 2)
+      // the worker still has room, so the run is claimed again and arrives at once
       yield* held.end
       yield* until(
         Effect.sync(() => jobs.length),
@@ -112,12 +112,12 @@ describe("a claim that was in flight while its engine was frozen", () => {
 
   live("is given back when a polling worker had asked for it, and another engine dispatches it", () =>
     Effect.gen(function* () {
-      const { b, options, stands, worker } = yield* twoNodes
+      const { b, options, freeze, worker } = yield* twoNodes
       yield* b.client.emit("order.placed", {})
-      const held = yield* holdUp(options)
+      const held = yield* blockWriters(options)
       const polled = yield* Effect.forkScoped(worker.take(1))
-      yield* until(held.isWaitedFor, (isIt) => isIt)
-      yield* stands(LEASE_MS / 2)
+      yield* until(held.isWaitedFor, (isWaiting) => isWaiting)
+      yield* freeze(LEASE_MS / 2)
       yield* held.end
       assert.deepStrictEqual(yield* Fiber.join(polled), [])
 
@@ -134,33 +134,33 @@ describe("a claim that was in flight while its engine was frozen", () => {
 })
 
 describe("a turn in the process of an engine that was frozen", () => {
-  live("begins no step before the engine knows that the run is still its own", () =>
+  live("begins no step before the engine knows that it still has the run", () =>
     Effect.gen(function* () {
       const options = yield* takeSchema
-      const { clock, stands } = yield* stoppable
+      const { clock, freeze } = yield* freezableClock
       const a = yield* Effect.provideService(openNode(options), Clock.Clock, clock)
       const b = yield* openNode(options)
       const arrived = createDeferred<void>()
-      const mayGoOn = createDeferred<void>()
+      const mayContinue = createDeferred<void>()
       let turns = 0
       let charges = 0
       const slow = createFunction({ id: "slow", triggers: [{ event: "order.placed" }] }, async ({ step }) => {
         turns++
         arrived.resolve()
-        await mayGoOn.promise
+        await mayContinue.promise
         return step.run("charge", () => ++charges)
       })
       yield* a.work([slow])
       const { runIds } = yield* a.client.emit("order.placed", {})
       yield* Effect.promise(() => arrived.promise)
 
-      // others have taken it for dead
-      yield* stands(20_000)
+      // another engine has declared this one dead
+      yield* freeze(20_000)
       yield* Effect.promise(() =>
-        // the first one of the two
+        // the row of the engine that started first
         runSql("UPDATE nodes SET steady_since = NULL WHERE id = (SELECT min(id) FROM nodes)", options.schema)
       )
-      mayGoOn.resolve()
+      mayContinue.resolve()
 
       assert.strictEqual((yield* b.client.waitForRun(runIds[0] ?? "")).output, 1)
       assert.deepStrictEqual([turns, charges], [2, 1])

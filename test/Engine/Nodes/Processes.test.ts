@@ -1,4 +1,4 @@
-/** Two engine processes on one Postgres: shared changes, and one engine while the other is frozen. */
+/** Two engine processes on one Postgres: shared changes, and what one engine does while the other is frozen. */
 import { setTimeout as delay } from "node:timers/promises"
 import pg from "pg"
 import { afterAll, assert, beforeAll, describe, it } from "vitest"
@@ -17,9 +17,9 @@ afterAll(async () => {
   for (const schema of schemas) await runSql(`DROP SCHEMA IF EXISTS ${schema} CASCADE`)
 })
 
-const until = async (what: string, isSo: () => boolean | Promise<boolean>): Promise<void> => {
-  for (const late = Date.now() + 45_000; !(await isSo()); await delay(20)) {
-    if (Date.now() > late) throw new Error(`This has not come to be: ${what}`)
+const until = async (what: string, isMet: () => boolean | Promise<boolean>): Promise<void> => {
+  for (const deadline = Date.now() + 45_000; !(await isMet()); await delay(20)) {
+    if (Date.now() > deadline) throw new Error(`This has not happened: ${what}`)
   }
 }
 
@@ -28,7 +28,7 @@ interface Process {
   readonly process: Running
 }
 
-/** Two engines on a schema of its own. */
+/** Starts two engines on a schema of their own. */
 const startTwo = async (terminal: Terminal): Promise<readonly [a: Process, b: Process, schema: string]> => {
   const schema = `processes_${process.pid}_${schemas.length}`
   schemas.push(schema)
@@ -45,8 +45,8 @@ const startTwo = async (terminal: Terminal): Promise<readonly [a: Process, b: Pr
   return [await start(), await start(), schema]
 }
 
-/** A session that holds up others. */
-const holdUp = async (schema: string, sql: string): Promise<() => Promise<void>> => {
+/** Runs SQL in a transaction that holds up other sessions until it is ended. */
+const blockWith = async (schema: string, sql: string): Promise<() => Promise<void>> => {
   const client = new pg.Client({ connectionString: databaseUrl })
   await client.connect()
   await client.query(`SET search_path = ${schema}`)
@@ -58,7 +58,7 @@ const holdUp = async (schema: string, sql: string): Promise<() => Promise<void>>
   }
 }
 
-/** The session of an engine that writes, and what it is doing. */
+/** The session with which an engine writes, and what it is doing. */
 const sessionOf = async (schema: string, { process: { pid } }: Process) => {
   const [row] = await runSql(
     `SELECT a.pid, a.state, a.wait_event_type || ' ' || a.wait_event AS waits
@@ -78,7 +78,7 @@ export const fill = createFunction({ id: "fill", triggers: [{ event: "album.open
 })
 `
 
-/** Freezes an engine once it waits for `hold`; returns when the other one has written. */
+/** Freezes an engine once it waits for the lock that `release` gives up. Returns when the other engine has written. */
 const freezeAt = async (
   schema: string,
   frozen: Process,
@@ -117,21 +117,21 @@ describe("two engines in processes of their own", () => {
         () => "none",
         (error: unknown) => String(Object(error).code)
       )
-    await until("the other one knows the key", async () => (await codeAtB()) === "none")
+    await until("the other engine knows the key", async () => (await codeAtB()) === "none")
     await atA.apiKeys.delete(id)
-    await until("the other one knows that it is gone", async () => (await codeAtB()) !== "none")
+    await until("the other engine knows of its deletion", async () => (await codeAtB()) !== "none")
     assert.strictEqual(await codeAtB(), "UNAUTHENTICATED")
     await Promise.all([atA.close(), atB.close()])
   })
 
-  it("go on when the other engine is frozen while it holds the lock", { timeout: 240_000 }, async () => {
+  it("continue when the other engine is frozen while it holds the lock", { timeout: 240_000 }, async () => {
     await using terminal = new Terminal()
     const [a, b, schema] = await startTwo(terminal)
     const atA = createClient({ serverUrl: a.url })
     const atB = createClient({ serverUrl: b.url })
     await atA.emit("order.placed", { n: 0 })
     await atB.emit("order.placed", { n: 1 })
-    const release = await holdUp(schema, "UPDATE engine SET sequence = sequence")
+    const release = await blockWith(schema, "UPDATE engine SET sequence = sequence")
     const emitted = atA.emit("order.placed", { n: 2 }, { idempotencyKey: "o-2" })
     await freezeAt(schema, a, release, atB)
     await emitted
@@ -141,7 +141,7 @@ describe("two engines in processes of their own", () => {
   })
 
   it(
-    "go on when the other engine is frozen in the middle of a large answer, with the lock",
+    "continue when the other engine is frozen in the middle of a large answer while it holds the lock",
     { timeout: 240_000 },
     async () => {
       await using terminal = new Terminal({ "functions.ts": big })
@@ -162,7 +162,7 @@ describe("two engines in processes of their own", () => {
       first.signal("SIGTERM")
       await first.ended
       await atB.emit("album.closed", {})
-      const release = await holdUp(schema, "LOCK TABLE steps IN ACCESS EXCLUSIVE MODE")
+      const release = await blockWith(schema, "LOCK TABLE steps IN ACCESS EXCLUSIVE MODE")
       work()
       await freezeAt(schema, a, release, atB)
       const run = await atB.waitForRun(runId, { timeout: 60_000 })

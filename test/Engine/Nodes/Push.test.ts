@@ -1,4 +1,4 @@
-/** Push endpoints of several engines on one database: each engine calls them, and one probes those that are down. */
+/** Push endpoints of several engines on one database: each engine calls them, and one of them probes endpoints that are down. */
 import { assert, describe, it } from "@effect/vitest"
 import * as Clock from "effect/Clock"
 import * as Context from "effect/Context"
@@ -19,7 +19,7 @@ const order = createFunction({ id: "order", triggers: [{ event: "order.placed" }
   step.run("charge", () => "charged")
 )
 
-/** A host of the function that can be down. */
+/** An endpoint with the function. The test can take it down. */
 const host = Effect.acquireRelease(
   Effect.promise(async () => {
     const handler = serve({ functions: [order], logger: false })
@@ -37,7 +37,7 @@ const startRun = (node: { readonly client: { emit: any } }): Effect.Effect<strin
   Effect.map(node.client.emit("order.placed", {}), ({ runIds }: any) => String(runIds[0]))
 
 describe("a push endpoint of two engines", () => {
-  withTwo("is called by both, and the other tells why a run waits when it is down", (a, b) =>
+  withTwo("is called by both, and either of them explains why a run waits while it is down", (a, b) =>
     Effect.gen(function* () {
       const { state, url } = yield* host
       yield* Context.get(a.services, PushEndpoints).register(url)
@@ -55,7 +55,7 @@ describe("a push endpoint of two engines", () => {
     })
   )
 
-  it.live("is called by the other engine when the engine that called it is gone", () =>
+  it.live("is called by the other engine when the engine that called it has ended", () =>
     Effect.scoped(
       Effect.gen(function* () {
         const options = yield* takeSchema
@@ -75,7 +75,7 @@ describe("a push endpoint of two engines", () => {
     )
   )
 
-  it.live("is not called by an engine while another one calls it", () =>
+  it.live("is not probed by one engine while the other one probes it", () =>
     Effect.scoped(
       Effect.gen(function* () {
         let asked = 0

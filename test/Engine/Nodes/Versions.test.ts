@@ -10,7 +10,7 @@ import type { StoreError } from "../../../src/Errors.ts"
 import { runSql, takeSchema } from "../../postgres/Schemas.ts"
 import { type Node, openNode, until } from "./Cluster.ts"
 
-/** Adds to tables that everybody reads, some of them with all their columns. */
+/** Adds columns to tables that every version reads, some of them with all their columns. */
 const addition: Migration = {
   sql: `ALTER TABLE runs ADD COLUMN made_up TEXT; ALTER TABLE steps ADD COLUMN made_up BIGINT NOT NULL DEFAULT 0;
     ALTER TABLE waits ADD COLUMN made_up TEXT; ALTER TABLE events ADD COLUMN made_up TEXT; CREATE TABLE made_up (id BIGINT PRIMARY KEY);`,
@@ -21,7 +21,7 @@ const change: Migration = { sql: "ALTER TABLE runs ADD COLUMN changed TEXT" }
 const live = (name: string, test: () => Effect.Effect<unknown, unknown, Scope.Scope>) =>
   it.live(name, () => Effect.scoped(test()))
 
-/** A schema that is dropped afterwards, since its tables are changed. */
+/** A schema that is dropped afterwards, because the test changes its tables. */
 const ownSchema = Effect.gen(function* () {
   const { url } = yield* takeSchema
   const schema = `versions_${process.pid}_${++schemas}`
@@ -44,7 +44,7 @@ const greet = createFunction(
   }
 )
 
-/** Runs of both engines end, whichever engine reports them. */
+/** Checks that runs of both engines end, whichever of them executes them. */
 const workTogether = (a: Node, b: Node, name: string) =>
   Effect.gen(function* () {
     for (const [one, other] of [
@@ -62,7 +62,7 @@ const workTogether = (a: Node, b: Node, name: string) =>
   })
 
 describe("an engine of a newer version", () => {
-  live("that only adds to the tables works beside older ones, which continue and may restart", () =>
+  live("that only adds to the tables works beside older engines, which continue and may restart", () =>
     Effect.gen(function* () {
       const options = yield* ownSchema
       const newer = [...migrations, addition]
@@ -78,7 +78,7 @@ describe("an engine of a newer version", () => {
 
       yield* workTogether(old, young, "ben")
       yield* workTogether(young, before, "cid")
-      // one that is started now, and one that comes back
+      // an older engine that starts now, and one that reconnects
       yield* workTogether(yield* openNode(options), young, "dot")
       yield* Effect.promise(() =>
         runSql("SELECT pg_terminate_backend(CAST(pid AS INTEGER)) FROM nodes", options.schema)
@@ -87,26 +87,28 @@ describe("an engine of a newer version", () => {
     })
   )
 
-  live("that changes the tables is refused, with the names of older engines, until those are gone", () =>
-    Effect.gen(function* () {
-      const options = yield* ownSchema
-      const newer = [...migrations, addition, change]
-      yield* Effect.scoped(
-        Effect.gen(function* () {
-          const old = yield* openNode(options)
-          yield* old.work([greet])
-          const error = yield* failsToOpen(options, newer)
-          assert.strictEqual(error.code, "STORE_LOCKED")
-          assert.include(error.message, "Engines of an older version use them")
-          assert.include(error.message, `process ${process.pid}`)
-          yield* workTogether(old, old, "ann")
-        })
-      )
-      yield* Effect.scoped(openNode(options, newer))
-      const error = yield* failsToOpen(options)
-      assert.strictEqual(error.code, "STORE_UNAVAILABLE")
-      assert.include(error.message, "upgrade @ironflow/node")
-    })
+  live(
+    "that changes the tables is refused, with the names of the older engines, until those have ended",
+    () =>
+      Effect.gen(function* () {
+        const options = yield* ownSchema
+        const newer = [...migrations, addition, change]
+        yield* Effect.scoped(
+          Effect.gen(function* () {
+            const old = yield* openNode(options)
+            yield* old.work([greet])
+            const error = yield* failsToOpen(options, newer)
+            assert.strictEqual(error.code, "STORE_LOCKED")
+            assert.include(error.message, "Engines of an older version use them")
+            assert.include(error.message, `process ${process.pid}`)
+            yield* workTogether(old, old, "ann")
+          })
+        )
+        yield* Effect.scoped(openNode(options, newer))
+        const error = yield* failsToOpen(options)
+        assert.strictEqual(error.code, "STORE_UNAVAILABLE")
+        assert.include(error.message, "upgrade @ironflow/node")
+      })
   )
 })
 
@@ -117,7 +119,7 @@ describe("an engine of an older version", () => {
       const store = yield* PostgresStore.make({ ...options, poolSize: 3 })
       const losses: Array<StoreError> = []
       store.onLost((error) => losses.push(error))
-      // what a newer version does in the moment in which the session of this one is away
+      // a newer version changes the tables while the session of this engine is broken
       yield* Effect.promise(() =>
         runSql(
           `${change.sql}; UPDATE engine SET version = version + 1; UPDATE meta SET value = ${migrations.length + 1} WHERE name = 'oldest'`,

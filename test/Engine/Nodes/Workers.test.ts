@@ -1,4 +1,4 @@
-/** Workers of several engines on one database: their owner, and their turns when they move. */
+/** Workers of several engines on one database: the engine that each belongs to, and their turns when they move. */
 import { assert, describe } from "@effect/vitest"
 import * as Effect from "effect/Effect"
 import type * as Scope from "effect/Scope"
@@ -7,7 +7,7 @@ import { ValidationError } from "../../../src/Errors.ts"
 import { createFunction, createWorker, type RunnableFunction } from "../../../src/index.ts"
 import { createStreamingWorker } from "../../../src/worker-streaming.ts"
 import { toRegistration } from "../../../src/Protocol/Registration.ts"
-import { makeSwitch, type Node, toldOrNot, until, withTwo } from "./Cluster.ts"
+import { makeSwitch, type Node, withAndWithoutNotifications, until, withTwo } from "./Cluster.ts"
 
 const LEASE_MS = 5_000
 
@@ -45,7 +45,7 @@ const registration = {
   version: { sdk: "test", runtime: "test" }
 }
 
-/** A function whose only step begins, and ends when it may. */
+/** A function whose only step begins, and ends when the test lets it. */
 const makeStep = () => {
   const begun = createDeferred<void>()
   const mayEnd = createDeferred<string>()
@@ -60,7 +60,7 @@ const makeStep = () => {
   return { fn, begun: begun.promise, mayEnd: () => mayEnd.resolve("charged"), begins: () => begins }
 }
 
-/** Starts a worker by way of a switch to the first engine; ends it with the scope. */
+/** Starts a worker that connects to the first engine, through a switch, and ends it with the scope. */
 const startWorker = (
   make: (typeof transports)[number][1],
   url: string,
@@ -82,53 +82,57 @@ const startWorker = (
 
 describe("a worker", () => {
   for (const [how, make] of transports) {
-    toldOrNot(`that ${how} moves to another engine in the middle of a step and keeps its turn`, (a, b) =>
-      Effect.gen(function* () {
-        const [portA, portB] = [yield* a.listen(LEASE_MS), yield* b.listen(LEASE_MS)]
-        const way = yield* makeSwitch(portA)
-        const { begins, begun, fn, mayEnd } = makeStep()
-        yield* startWorker(make, way.url, fn)
-        const runId = yield* startRun(a, "order.placed")
-        yield* Effect.promise(() => begun)
+    withAndWithoutNotifications(
+      `that ${how} moves to another engine in the middle of a step and keeps its turn`,
+      (a, b) =>
+        Effect.gen(function* () {
+          const [portA, portB] = [yield* a.listen(LEASE_MS), yield* b.listen(LEASE_MS)]
+          const proxy = yield* makeSwitch(portA)
+          const { begins, begun, fn, mayEnd } = makeStep()
+          yield* startWorker(make, proxy.url, fn)
+          const runId = yield* startRun(a, "order.placed")
+          yield* Effect.promise(() => begun)
 
-        way.to(portB)
-        yield* until(
-          Effect.sync(() => b.engine.workers.load().workers),
-          (count) => count === 1
-        )
-        // the first engine has waited for it, and given it up
-        yield* until(
-          Effect.sync(() => a.engine.workers.load().workers),
-          (count) => count === 0
-        )
-        mayEnd()
+          proxy.to(portB)
+          yield* until(
+            Effect.sync(() => b.engine.workers.load().workers),
+            (count) => count === 1
+          )
+          // the first engine has waited for the worker, and has given it up
+          yield* until(
+            Effect.sync(() => a.engine.workers.load().workers),
+            (count) => count === 0
+          )
+          mayEnd()
 
-        assert.strictEqual((yield* a.client.waitForRun(runId)).output, "charged")
-        assert.strictEqual(begins(), 1)
-      })
+          assert.strictEqual((yield* a.client.waitForRun(runId)).output, "charged")
+          assert.strictEqual(begins(), 1)
+        })
     )
   }
 
-  toldOrNot("is shown by every engine, and counts for those who ask why a run waits", (a, b) =>
-    Effect.gen(function* () {
-      const begun = createDeferred<void>()
-      const mayEnd = createDeferred<void>()
-      const one = createFunction(
-        { id: "one", triggers: [{ event: "order.placed" }], concurrency: { limit: 1 } },
-        ({ step }) => step.run("wait", () => (begun.resolve(), mayEnd.promise))
-      )
-      yield* a.work([one], { workerId: "till" })
-      yield* until(workersOf(b), (ids) => ids.includes("till"))
-      yield* startRun(a, "order.placed")
-      yield* Effect.promise(() => begun.promise)
-      const waits = yield* startRun(b, "order.placed")
-      yield* until(b.client.explain(waits), ({ code }) => code !== "NO_WORKER")
-      yield* until(b.client.listWorkers(), (workers) => workers[0]?.activeJobs === 1)
-      mayEnd.resolve()
-    })
+  withAndWithoutNotifications(
+    "is shown by every engine, and every engine considers it when it explains why a run waits",
+    (a, b) =>
+      Effect.gen(function* () {
+        const begun = createDeferred<void>()
+        const mayEnd = createDeferred<void>()
+        const one = createFunction(
+          { id: "one", triggers: [{ event: "order.placed" }], concurrency: { limit: 1 } },
+          ({ step }) => step.run("wait", () => (begun.resolve(), mayEnd.promise))
+        )
+        yield* a.work([one], { workerId: "till" })
+        yield* until(workersOf(b), (ids) => ids.includes("till"))
+        yield* startRun(a, "order.placed")
+        yield* Effect.promise(() => begun.promise)
+        const waits = yield* startRun(b, "order.placed")
+        yield* until(b.client.explain(waits), ({ code }) => code !== "NO_WORKER")
+        yield* until(b.client.listWorkers(), (workers) => workers[0]?.activeJobs === 1)
+        mayEnd.resolve()
+      })
   )
 
-  withTwo("that has moved keeps its turns when the engine that it was at gives it up", (a, b) =>
+  withTwo("that has moved keeps its turns when its earlier engine gives it up", (a, b) =>
     Effect.gen(function* () {
       const { fn } = makeStep()
       const register = (node: Node, jobs: Array<string>) =>
@@ -148,7 +152,7 @@ describe("a worker", () => {
       const second = yield* register(b, [])
       assert.deepStrictEqual((yield* second.adopt(jobs)).lost, [])
 
-      // as when it has been absent for too long
+      // as an engine does with a worker that has been away for too long
       yield* first.close(true)
 
       const [ack] = yield* second.report([
@@ -159,7 +163,7 @@ describe("a worker", () => {
     })
   )
 
-  withTwo("is answered as before when its reports come again, to another engine", (a, b) =>
+  withTwo("gets the same answer when it repeats its reports to another engine", (a, b) =>
     Effect.gen(function* () {
       const register = (node: Node) =>
         node.engine.workers.connectRemote(
@@ -176,7 +180,7 @@ describe("a worker", () => {
     })
   )
 
-  withTwo("may not have the id of one that is connected to another engine", (a, b) =>
+  withTwo("may not use the id of a worker that is connected to another engine", (a, b) =>
     Effect.gen(function* () {
       const { fn } = makeStep()
       yield* a.work([fn], { workerId: "till" })

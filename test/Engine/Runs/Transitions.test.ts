@@ -9,7 +9,7 @@ import {
 } from "../../../src/Engine/Runs/Transitions.ts"
 import { isTerminal, runStatuses } from "../../../src/RunStatus.ts"
 
-/** Every status and everything that can happen to a run: what it becomes, or `-` where that cannot happen. */
+/** For every status and everything that can happen to a run: the next status, or `-` where it cannot happen. */
 const table = `
                    pending    running       waiting    compensating  paused        completed  failed   cancelled
 claimed            running    -             running    compensating  -             -          -        -
@@ -38,7 +38,7 @@ const [columns = [], ...rows] = table
   .map((line) => line.trim().split(/\s+/))
 
 describe("the transitions of a run", () => {
-  it("are listed here for every status and everything that can happen", () => {
+  it("are listed in this table for every status and everything that can happen", () => {
     assert.deepStrictEqual(columns, [...runStatuses])
     assert.deepStrictEqual(rows.map(([happening]) => happening).sort(), Object.keys(transitions).sort())
     for (const row of rows) assert.strictEqual(row.length, runStatuses.length + 1, row.join(" "))
@@ -56,7 +56,7 @@ describe("the transitions of a run", () => {
     })
   }
 
-  it("lead from the first status to every other", () => {
+  it("lead from the first status to every other one", () => {
     const reached = new Set<string>([initialStatus])
     for (const status of reached) {
       for (const happening of Object.keys(transitions)) {
@@ -67,7 +67,7 @@ describe("the transitions of a run", () => {
     assert.deepStrictEqual([...reached].sort(), [...runStatuses].sort())
   })
 
-  it("leave an ended status only by a retry", () => {
+  it("leave an ended status only with a retry", () => {
     const out = Object.keys(transitions).filter((happening) =>
       runStatuses.some(
         (status) => isTerminal(status) && nextStatus(status, happening as Happening) !== undefined

@@ -1,4 +1,6 @@
-/** Commits reach other engines on the schema at once by notification, and within a second when that is lost. */
+/**
+ * Notifications of commits reach other engines on the schema at once. When one is lost, the others notice within a second.
+ */
 import { assert, describe, it } from "@effect/vitest"
 import * as Effect from "effect/Effect"
 import type * as Scope from "effect/Scope"
@@ -15,13 +17,13 @@ import { environment } from "./suite/Shop.ts"
 const live = (name: string, test: () => Effect.Effect<unknown, unknown, Scope.Scope>) =>
   it.live(name, () => Effect.scoped(test()))
 
-/** A store among others, and what its listeners have heard of others. */
+/** A store that shares its schema, and what its listeners were told of commits of others. */
 interface Node {
   readonly store: StoreService
   readonly heard: Array<Changes>
-  /** Emits an event; returns its position. */
+  /** Emits an event, and returns its position. */
   readonly emit: (name: string) => Effect.Effect<number, unknown>
-  /** Ends when something was heard that fits, and returns it. */
+  /** Waits for a notification that fits, and returns it. */
   readonly hears: (fits: (changes: Changes) => boolean) => Effect.Effect<Changes>
 }
 
@@ -60,7 +62,7 @@ const looksAt =
   ({ look }: Changes): boolean =>
     look.has(subject)
 
-/** Ends the connections on which engines listen. */
+/** Ends the connections on which engines listen for notifications. */
 const cutListeners = ({ schema = "" }: PostgresOptions) =>
   Effect.promise(() =>
     runSql(
@@ -68,8 +70,8 @@ const cutListeners = ({ schema = "" }: PostgresOptions) =>
     )
   )
 
-describe("an engine on a schema that it shares", () => {
-  live("is told of the commits of another one, and not of its own", () =>
+describe("an engine on a shared schema", () => {
+  live("is notified of the commits of another engine, and not of its own", () =>
     Effect.gen(function* () {
       const options = yield* takeSchema
       const a = yield* openNode(options)
@@ -97,7 +99,7 @@ describe("an engine on a schema that it shares", () => {
       const first = yield* a.emit("order.placed")
       yield* b.hears(({ logEnd }) => logEnd >= first)
       yield* cutListeners(options)
-      // it goes out while nobody listens
+      // this notification is sent while no engine listens
       yield* a.emit("order.placed")
 
       yield* b.hears(looksAt("log"))
@@ -112,17 +114,17 @@ describe("an engine on a schema that it shares", () => {
     })
   )
 
-  live("reads everything again when another one ends between its commit and its notification", () =>
+  live("reads everything again when another engine ends between its commit and its notification", () =>
     Effect.gen(function* () {
       const options = yield* takeSchema
       const b = yield* openNode(options)
-      // as a commit whose engine was killed has left it
+      // an engine that is killed after its commit leaves this row
       yield* Effect.promise(() => runSql("UPDATE engine SET sequence = sequence + 1", options.schema))
 
       const { look } = yield* b.hears(looksAt("access"))
 
       assert.isTrue(look.has("turns") && look.has("ends"))
-      // once this engine knows them itself
+      // once the engine has read the functions itself
       yield* b.hears(looksAt("functions"))
     })
   )
@@ -132,15 +134,15 @@ describe("an engine on a schema that it shares", () => {
       const options = yield* takeSchema
       const a = yield* openNode(options)
       const b = yield* openNode(options)
-      const overheard: Array<string> = []
-      const stranger = new pg.Client({ connectionString: options.url })
+      const payloads: Array<string> = []
+      const outsider = new pg.Client({ connectionString: options.url })
       yield* Effect.acquireRelease(
         Effect.promise(async () => {
-          await stranger.connect()
-          stranger.on("notification", ({ payload }) => void overheard.push(payload ?? ""))
-          await stranger.query(`LISTEN ${channelOf(options.schema ?? "")}`)
+          await outsider.connect()
+          outsider.on("notification", ({ payload }) => void payloads.push(payload ?? ""))
+          await outsider.query(`LISTEN ${channelOf(options.schema ?? "")}`)
         }),
-        () => Effect.promise(() => stranger.end())
+        () => Effect.promise(() => outsider.end())
       )
       const announced = {
         id: "sys_1",
@@ -162,7 +164,7 @@ describe("an engine on a schema that it shares", () => {
       const told = yield* Effect.retry(tell, { times: 50 })
 
       assert.deepStrictEqual(told.announced[0], announced)
-      assert.notInclude(overheard.join(), "4242")
+      assert.notInclude(payloads.join(), "4242")
     })
   )
 })

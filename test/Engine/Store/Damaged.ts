@@ -1,8 +1,8 @@
-/** Damages a closed database as a disk would: a page, or a row. */
+/** Damages a page or a row of a closed database, as a disk would. */
 import { closeSync, openSync, readFileSync, writeSync } from "node:fs"
 import { DatabaseSync } from "node:sqlite"
 
-const look = <A>(filename: string, body: (db: DatabaseSync) => A): A => {
+const withDatabase = <A>(filename: string, body: (db: DatabaseSync) => A): A => {
   const db = new DatabaseSync(filename)
   try {
     return body(db)
@@ -12,16 +12,16 @@ const look = <A>(filename: string, body: (db: DatabaseSync) => A): A => {
 }
 
 /** Runs SQL on the file. */
-export const change = (filename: string, sql: string): void => look(filename, (db) => db.exec(sql))
+export const change = (filename: string, sql: string): void => withDatabase(filename, (db) => db.exec(sql))
 
-/** Overwrites the page of a table that holds the text, for each of the texts. */
+/** For each text, overwrites the page of the table that contains it. */
 export const overwritePagesWith = (
   filename: string,
   table: string,
   ...texts: ReadonlyArray<string>
 ): void => {
-  const { candidates, size } = look(filename, (db) => {
-    // without what is left over in the free space of other pages
+  const { candidates, size } = withDatabase(filename, (db) => {
+    // VACUUM removes remains of the texts from free space in other pages
     db.exec("VACUUM; PRAGMA wal_checkpoint(TRUNCATE)")
     return {
       size: Number(db.prepare("PRAGMA page_size").get()?.page_size),
@@ -33,7 +33,7 @@ export const overwritePagesWith = (
   })
   const content = readFileSync(filename)
   const pageOf = (text: string): number => {
-    // a row that did not fit in a page any more has left something of itself there
+    // a row that moved to another page may have left a part of itself on an earlier one
     const page = candidates.findLast((page) =>
       content.subarray((page - 1) * size, page * size).includes(text)
     )

@@ -8,16 +8,16 @@ import { fileURLToPath } from "node:url"
 
 export interface Spawned {
   readonly child: ChildProcess
-  /** The next line that it prints; fails when it prints none any more. */
+  /** The next line that it prints. Fails when the process has ended. */
   readonly line: Effect.Effect<string>
   readonly kill: Effect.Effect<ReadonlyArray<string>>
 }
 
-/** Starts one that does the task of `files/Engine.ts`. */
+/** Starts a process for a task of `files/Engine.ts`. */
 export const engineProcess = (
   filename: string,
   task: string,
-  /** How large its files may become, as if the disk were full then, in blocks of 512 or 1024 bytes. */
+  /** The largest size of its files, in blocks of 512 or 1024 bytes: a write past it fails as on a full disk. */
   mostBlocks: number | "unlimited" = "unlimited"
 ): Effect.Effect<Spawned, never, Scope.Scope> =>
   Effect.gen(function* () {

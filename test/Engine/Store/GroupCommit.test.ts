@@ -46,7 +46,7 @@ describe("GroupCommit", () => {
     assert.deepStrictEqual([writer.commits, writer.commands], [1, 3])
   })
 
-  it("commands get the next transaction when earlier ones have filled this one", async () => {
+  it("commands get the next transaction when earlier commands have filled this one", async () => {
     let done = 0
     const writer = new GroupCommit(db, {
       max: 10,
@@ -65,7 +65,7 @@ describe("GroupCommit", () => {
     assert.deepStrictEqual([writer.commits, writer.commands], [3, 5])
   })
 
-  it("what is submitted because of the commands is part of their commit", async () => {
+  it("a command that `joining` submits is part of the same commit", async () => {
     const claimed: Array<unknown> = []
     const writer: GroupCommit = new GroupCommit(db, {
       max: 10,
@@ -80,7 +80,7 @@ describe("GroupCommit", () => {
     assert.deepStrictEqual([writer.commits, writer.commands], [1, 2])
   })
 
-  it("what is submitted because of the commands fails without them", async () => {
+  it("a command that `joining` submits can fail while the others succeed", async () => {
     const fault = new Error("out of paper")
     const failures: Array<unknown> = []
     const writer: GroupCommit = new GroupCommit(db, {
@@ -103,7 +103,7 @@ describe("GroupCommit", () => {
     assert.deepStrictEqual([names(), failures], [["a"], [fault]])
   })
 
-  it("listeners hear of a commit before its callers wake", async () => {
+  it("listeners are notified of a commit before its callers continue", async () => {
     const writer = make()
     writer.submit(
       insert("a"),
@@ -126,7 +126,7 @@ describe("GroupCommit", () => {
     assert.deepStrictEqual(names(), ["a"])
   })
 
-  it("a command that throws fails alone, and the others of its group succeed in their order", async () => {
+  it("only the command that throws fails, and the others of its group succeed in their order", async () => {
     const writer = make()
     const fault = new Error("out of paper")
 
@@ -152,7 +152,7 @@ describe("GroupCommit", () => {
     assert.strictEqual(log.filter((entry) => entry === "committed").length, 3)
   })
 
-  it("a command that fails alone is not run again", async () => {
+  it("a command that fails in a group of its own is not run again", async () => {
     const writer = make()
     let runs = 0
     const [result] = await Promise.allSettled([
@@ -165,7 +165,7 @@ describe("GroupCommit", () => {
     assert.deepStrictEqual([result.status, runs, writer.commits], ["rejected", 1, 0])
   })
 
-  it("it continues after a failure", async () => {
+  it("the writer continues after a failure", async () => {
     const writer = make()
     await submit(writer, () => {
       throw new Error("out of paper")
@@ -174,21 +174,21 @@ describe("GroupCommit", () => {
     assert.strictEqual(await submit(writer, insert("a")), 1)
   })
 
-  it("a group holds no more commands than it may", async () => {
+  it("a group has no more commands than its limit", async () => {
     const writer = make(2)
     await Promise.all(["a", "b", "c", "d", "e"].map((name) => submit(writer, insert(name))))
 
     assert.deepStrictEqual([writer.commits, names()], [3, ["a", "b", "c", "d", "e"]])
   })
 
-  it("what a woken caller submits comes in a later commit", async () => {
+  it("a command that a caller submits after its answer is in a later commit", async () => {
     const writer = make()
     await submit(writer, insert("a")).then(() => submit(writer, insert("b")))
 
     assert.deepStrictEqual(log, ["begin", "committed", "begin", "committed"])
   })
 
-  it("closing commits what is queued, with what its callers add, and refuses the rest", async () => {
+  it("closing commits the queued commands and those that their callers add, and refuses others", async () => {
     const writer = make()
     const closed = new Error("closed")
     const first = submit(writer, insert("a"))

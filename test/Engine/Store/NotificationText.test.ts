@@ -1,4 +1,4 @@
-/** The notifications of engines on one database as text, and their record of known commits. */
+/** The text of notifications between engines on one database, and their record of known commits. */
 import { assert, describe, it } from "vitest"
 import { type Changes, noCounts } from "../../../src/Engine/Store/Changes.ts"
 import { Commits, spansOf } from "../../../src/Engine/Store/Postgres/Commits.ts"
@@ -42,17 +42,17 @@ const committed = (changes: Partial<Changes>): Changes => ({
 const hello = { wants: { steps: true, states: false } }
 const nobody = () => false
 
-describe("what is told of commits", () => {
-  it("is collected, and read back unchanged", () => {
-    const toTell = new NotificationBuilder()
-    toTell.add(7, committed({ ended: ["run_1"], logEnd: 12, dueAt: 900, ready: true }), nobody)
-    toTell.add(
+describe("a notification of commits", () => {
+  it("collects several commits, and is read back unchanged", () => {
+    const builder = new NotificationBuilder()
+    builder.add(7, committed({ ended: ["run_1"], logEnd: 12, dueAt: 900, ready: true }), nobody)
+    builder.add(
       9,
       committed({ ended: ["run_2"], groups: [4], givenBack: [5], logEnd: 11, dueAt: 800 }),
       nobody
     )
 
-    const told = readNotification(toTell.notification(3, hello))
+    const told = readNotification(builder.notification(3, hello))
 
     assert.deepInclude(told, {
       node: 3,
@@ -71,28 +71,28 @@ describe("what is told of commits", () => {
       ready: true
     })
     assert.strictEqual(told?.changes.look.size, 0)
-    assert.isUndefined(toTell.row)
+    assert.isUndefined(builder.row)
   })
 
-  it("names what has to be read again: access and functions", () => {
-    const toTell = new NotificationBuilder()
-    toTell.add(
+  it("names what its receivers must read again: access and functions", () => {
+    const builder = new NotificationBuilder()
+    builder.add(
       1,
       committed({ access: [{ _tag: "KeyDeleted", id: "key_1" }], environments: ["shop"] }),
       nobody
     )
 
-    const told = readNotification(toTell.notification(1, hello))
+    const told = readNotification(builder.notification(1, hello))
 
     assert.deepStrictEqual([...(told?.changes.look ?? [])].toSorted(), ["access", "functions"])
   })
 
-  it("is at most as long as Postgres allows: receivers read again what does not fit", () => {
-    const toTell = new NotificationBuilder()
+  it("is never longer than Postgres allows: receivers read again what does not fit", () => {
+    const builder = new NotificationBuilder()
     const ended = Array.from({ length: 500 }, (_, i) => `run_${String(i).padStart(30, "0")}`)
-    toTell.add(1, committed({ ended, projections: ["default totals"], logEnd: 3 }), nobody)
+    builder.add(1, committed({ ended, projections: ["default totals"], logEnd: 3 }), nobody)
 
-    const text = toTell.notification(1, hello)
+    const text = builder.notification(1, hello)
 
     assert.isBelow(Buffer.byteLength(text), 8000)
     const told = readNotification(text)
@@ -101,8 +101,8 @@ describe("what is told of commits", () => {
     assert.deepStrictEqual(told?.changes.projections, ["default totals"])
   })
 
-  it("has no data in the notification: notices for turns are in a row beside it, unless their worker is here", () => {
-    const toTell = new NotificationBuilder()
+  it("contains no data: notices for turns are in a row beside it, unless their worker is connected here", () => {
+    const builder = new NotificationBuilder()
     const fired = (workerId: string) => ({
       workerId,
       notice: {
@@ -113,13 +113,13 @@ describe("what is told of commits", () => {
       } as const
     })
     const notices = [fired("anna"), fired("ben")]
-    toTell.add(1, committed({ notices }), (workerId) => workerId === "anna")
+    builder.add(1, committed({ notices }), (workerId) => workerId === "anna")
 
-    assert.notInclude(toTell.notification(1, hello), "4242")
-    assert.deepStrictEqual(readRow(toTell.row ?? "")?.notices, [fired("ben")])
+    assert.notInclude(builder.notification(1, hello), "4242")
+    assert.deepStrictEqual(readRow(builder.row ?? "")?.notices, [fired("ben")])
   })
 
-  it("that is not a valid notification is ignored", () => {
+  it("that is not valid is ignored", () => {
     for (const text of ["", "{", "[]", "{}", '{"node":"1"}', "null"])
       assert.isUndefined(readNotification(text))
     const odd = readNotification(
@@ -136,7 +136,7 @@ describe("what is told of commits", () => {
 })
 
 describe("commits", () => {
-  it("are known up to the first missing one, in any order of arrival", () => {
+  it("are known up to the first missing one, whatever the order of arrival", () => {
     const commits = new Commits(10)
     commits.add([12, 13], [15, 15])
     assert.strictEqual(commits.upTo, 10)
@@ -149,7 +149,7 @@ describe("commits", () => {
     assert.strictEqual(commits.upTo, 16)
   })
 
-  it("are told as spans", () => {
+  it("are sent as spans", () => {
     assert.deepStrictEqual(spansOf([1, 2, 3, 7, 9, 10]), [
       [1, 3],
       [7, 7],

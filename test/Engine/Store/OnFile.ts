@@ -1,4 +1,4 @@
-/** Shops on files of their own, that are opened, closed and opened again. */
+/** Shops on files, which tests open, close and open again. */
 import * as Effect from "effect/Effect"
 import * as Logger from "effect/Logger"
 import type * as Scope from "effect/Scope"
@@ -13,22 +13,22 @@ export const folder = Effect.acquireRelease(
   (path) => Effect.sync(() => rmSync(path, { recursive: true }))
 )
 
-/** A database that does not exist yet. */
+/** The path of a database that does not exist yet. */
 export const newFile = Effect.map(folder, (path) => join(path, "orders.db"))
 
 export const open = (filename: string) =>
   Effect.map(SqliteStore.make({ filename }), (store) => new Shop(store))
 
-/** Opens a database, does something with it and closes it. */
+/** Opens a database, runs `body` on it and closes it. */
 export const visit = <A, E>(filename: string, body: (shop: Shop) => Effect.Effect<A, E, Scope.Scope>) =>
   Effect.scoped(Effect.flatMap(open(filename), body))
 
-/** Why a database does not open. */
+/** The error with which a database does not open. */
 export const problem = (filename: string) => Effect.scoped(Effect.flip(SqliteStore.make({ filename })))
 
-/** Collects what the store says in the log meanwhile. */
-export const withLog = <A, E, R>(body: (said: ReadonlyArray<string>) => Effect.Effect<A, E, R>) => {
-  const said: Array<string> = []
-  const logger = Logger.make(({ message }) => void said.push(String(message)))
-  return Effect.provide(body(said), Logger.layer([logger]))
+/** Collects what the store logs during `body`. */
+export const withLog = <A, E, R>(body: (logged: ReadonlyArray<string>) => Effect.Effect<A, E, R>) => {
+  const logged: Array<string> = []
+  const logger = Logger.make(({ message }) => void logged.push(String(message)))
+  return Effect.provide(body(logged), Logger.layer([logger]))
 }

@@ -1,6 +1,6 @@
 /**
- * What may go to another thread or process and come back: plain data. Functions and instances of classes may not, other than
- * errors of ours as values, which go as what they are stored as.
+ * Plain data, which may go to another thread or process and come back. Functions and instances of classes are not plain.
+ * Errors of this package are the exception: they are sent in the form in which they are stored.
  */
 import { isDeepStrictEqual } from "node:util"
 import {
@@ -11,7 +11,7 @@ import {
   serializeError
 } from "../../../src/Errors.ts"
 
-/** Under this key stands an error as it is sent. */
+/** The key under which an error is sent. */
 const ERROR = "\u0000error"
 
 const isPlain = (value: object): boolean => {
@@ -19,7 +19,7 @@ const isPlain = (value: object): boolean => {
   return prototype === Object.prototype || prototype === null
 }
 
-/** The value as it is sent. Throws when something in it is not plain; `what` says what it is: `an argument of "readKv"`. */
+/** The value in the form in which it is sent. Throws when a part of it is not plain. `what` names it: `an argument of "readKv"`. */
 export const send = (what: string, value: unknown): unknown => {
   switch (typeof value) {
     case "function":
@@ -45,7 +45,10 @@ export const send = (what: string, value: unknown): unknown => {
   return Object.fromEntries(Object.entries(value).map(([key, item]) => [key, send(`${what}.${key}`, item)]))
 }
 
-/** What was sent. Nobody may change it: to a driver in this thread it may be the very thing that it remembers, or that others are given too. */
+/**
+ * The value that was sent, frozen. A driver in this thread may pass on an object that it remembers, or that it also
+ * gives to others, so its receivers may not change it.
+ */
 export const receive = (value: unknown): unknown => freeze(revive(value))
 
 const revive = (value: unknown): unknown => {
@@ -53,12 +56,12 @@ const revive = (value: unknown): unknown => {
   if (Array.isArray(value)) return value.map(revive)
   if (value instanceof Map) return new Map([...value].map(([key, item]) => [revive(key), revive(item)]))
   if (value instanceof Set) return new Set([...value].map(revive))
-  // nothing but `send` makes this key
+  // only `send` makes this key
   if (ERROR in value) return deserializeError(value[ERROR] as SerializedError)
   return Object.fromEntries(Object.entries(value).map(([key, item]) => [key, revive(item)]))
 }
 
-/** An error as it is sent. Throws when it would not come back as it is. */
+/** An error in the form in which it is sent. Throws when it would come back different. */
 export const sendError = (error: IronflowError): SerializedError => {
   const sent = serializeError(error)
   const back = deserializeError(sent)
@@ -77,13 +80,16 @@ const factsOf = (error: Error): string =>
       .toSorted(([a], [b]) => (a < b ? -1 : 1))
   )
 
-/** Remembers what the value is now: what it returns says later whether the value is another one. `what` is as for {@link send}. */
+/**
+ * Copies the value, and returns a function that tells later whether the value has changed. `what` is as for
+ * {@link send}.
+ */
 export const keep = (what: string, value: unknown): (() => boolean) => {
   const copy = structuredClone(send(what, value))
   return () => !isDeepStrictEqual(structuredClone(send(what, value)), copy)
 }
 
-/** Makes the value unchangeable: whoever changes it in place gets an error. */
+/** Makes the value unchangeable: a change in place is an error. */
 const freeze = <A>(value: A): A => {
   if (typeof value !== "object" || value === null || value instanceof Uint8Array || value instanceof Error)
     return value

@@ -1,4 +1,4 @@
-/** The number of statements and round trips on Postgres: counted, because time depends on the machine. */
+/** The number of statements and round trips on Postgres. They are counted, because times depend on the machine. */
 import { assert, describe, it } from "@effect/vitest"
 import * as Effect from "effect/Effect"
 import type * as Scope from "effect/Scope"
@@ -15,7 +15,7 @@ import { complete, done, environment, handles, Shop } from "./suite/Shop.ts"
 const live = (name: string, test: () => Effect.Effect<unknown, unknown, Scope.Scope>) =>
   it.live(name, () => Effect.scoped(test()))
 
-/** What an effect has asked. */
+/** Runs an effect, and counts what it asks of Postgres. */
 const counted = <A, E, R>(effect: Effect.Effect<A, E, R>) =>
   Effect.suspend(() => {
     const before = { ...traffic }
@@ -39,11 +39,11 @@ const open = (sharing: Sharing) =>
 const together = { concurrency: "unbounded" } as const
 const orders = Array.from({ length: 64 }, (_, n) => n)
 
-describe.each(["alone", "shared"] as const)("an engine of which no other one is known, %s", (sharing) => {
-  live("waits once for a transaction of many events, and once for one of many reports", () =>
+describe.each(["alone", "shared"] as const)("an engine that knows of no other engine, %s", (sharing) => {
+  live("waits once for a transaction of many events, and once for a transaction of many reports", () =>
     Effect.gen(function* () {
       const { shop } = yield* open(sharing)
-      // whether runs wait for this event is remembered from now on
+      // from now on the engine knows whether runs wait for this event
       yield* shop.emit("order.placed")
       yield* shop.claim({ credit: 1 })
       const emitted = yield* counted(
@@ -56,12 +56,12 @@ describe.each(["alone", "shared"] as const)("an engine of which no other one is 
         Effect.forEach(jobs, (job) => shop.report(job, done("charge:0"), complete("ok")), together)
       )
       assert.deepInclude(reported, { commits: 1, roundTrips: 1 })
-      // begin, lock, the rows of steps, runs, the numbers, commit
+      // begin, lock, rows of steps, rows of runs, the counters, commit
       assert.isAtMost(reported.statements, 8)
     })
   )
 
-  live("follows writes of another one that it was not told of", () =>
+  live("follows writes of another engine that did not notify it", () =>
     Effect.gen(function* () {
       const { schema, shop } = yield* open(sharing)
       yield* shop.emit("order.placed", { n: 1 })
@@ -92,19 +92,19 @@ describe.each(["alone", "shared"] as const)("an engine of which no other one is 
     })
   )
 
-  live("asks nothing about a run that it has leased, and that has not ended", () =>
+  live("sends no query for a run that it has leased and that has not ended", () =>
     Effect.gen(function* () {
       const { shop, store } = yield* open(sharing)
       const job = yield* shop.start()
-      const looked = yield* counted(store.read(RunRows.getEndedRun(environment, job.runId)))
-      assert.deepInclude(looked, { value: undefined, statements: 0 })
+      const unfinished = yield* counted(store.read(RunRows.getEndedRun(environment, job.runId)))
+      assert.deepInclude(unfinished, { value: undefined, statements: 0 })
       yield* shop.report(job, complete("ok"))
       const ended = yield* store.read(RunRows.getEndedRun(environment, job.runId))
       assert.strictEqual(ended?.status, "completed")
     })
   )
 
-  live("notices that another one has ended a run that it had leased", () =>
+  live("notices that another engine has ended a run that it had leased", () =>
     Effect.gen(function* () {
       const { schema, shop, store } = yield* open(sharing)
       const job = yield* shop.start()
@@ -114,7 +114,7 @@ describe.each(["alone", "shared"] as const)("an engine of which no other one is 
           schema
         )
       )
-      // it follows with its next transaction
+      // the engine notices it with its next transaction
       yield* shop.emit("order.paid")
       const ended = yield* store.read(RunRows.getEndedRun(environment, job.runId))
       assert.strictEqual(ended?.status, "completed")
@@ -142,7 +142,7 @@ const reads = acrossEnvironments(
   () => "read twice"
 )
 
-live("a read that fails costs those nothing that share its snapshot", () =>
+live("a read that fails does not affect others that share its snapshot", () =>
   Effect.gen(function* () {
     const { store } = yield* open("alone")
     const [failed, ...others] = yield* Effect.all(
@@ -157,7 +157,7 @@ live("a read that fails costs those nothing that share its snapshot", () =>
   })
 )
 
-live("an engine that has nothing to do asks at most once a second", () =>
+live("an engine that has nothing to do sends at most one query a second", () =>
   Effect.gen(function* () {
     const { schema = "", url: databaseUrl } = yield* takeSchema
     const greet = createFunction({ id: "greet", triggers: [{ event: "guest.came" }] }, () => "hello")
@@ -169,7 +169,7 @@ live("an engine that has nothing to do asks at most once a second", () =>
     )
     const { runIds } = yield* Effect.promise(() => engine.client.emit("guest.came", {}))
     yield* Effect.promise(() => engine.client.waitForRun(runIds[0] ?? ""))
-    // what it does at its start comes to an end; what it does all the time does not
+    // the queries of the start end at some time: the loop waits until only the constant ones remain
     const seconds = 3
     let asked = Number.POSITIVE_INFINITY
     while (asked > seconds) asked = (yield* counted(Effect.sleep(seconds * 1000))).statements

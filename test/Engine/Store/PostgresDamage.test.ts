@@ -1,4 +1,4 @@
-/** Damaged rows and pages on Postgres: reading them is an error, and everything else works, as in a file. */
+/** Damaged rows and pages on Postgres: reading them is an error, and everything else works. Files behave the same. */
 import { assert, describe, it } from "@effect/vitest"
 import * as Effect from "effect/Effect"
 import { closeSync, openSync, writeSync } from "node:fs"
@@ -25,13 +25,17 @@ const start = (shop: Shop, count: number) =>
     { concurrency: "unbounded" }
   )
 
-/** Three runs with equal progress, of which the second is damaged by the SQL. */
+/** Three runs with equal progress. The SQL damages the second one. */
 const three = <A, E>(
   reach: (shop: Shop) => Effect.Effect<A, E>,
   sql: (runId: string) => string,
-  body: (shop: Shop, ids: ReadonlyArray<string>, said: ReadonlyArray<string>) => Effect.Effect<void, unknown>
+  body: (
+    shop: Shop,
+    ids: ReadonlyArray<string>,
+    logged: ReadonlyArray<string>
+  ) => Effect.Effect<void, unknown>
 ) =>
-  withLog((said) =>
+  withLog((logged) =>
     Effect.scoped(
       Effect.gen(function* () {
         const options = yield* takeSchema
@@ -44,7 +48,7 @@ const three = <A, E>(
           })
         )
         yield* Effect.promise(() => runSql(sql(ids[1]!), options.schema))
-        yield* visit(options, (shop) => body(shop, ids, said))
+        yield* visit(options, (shop) => body(shop, ids, logged))
       })
     )
   )
@@ -58,12 +62,12 @@ const failOnce = (shop: Shop) =>
 
 describe("a run on Postgres whose rows are damaged", () => {
   it.live(
-    "because a stored error is not JSON, does not prevent claims of other runs, until it is patched",
+    "because a stored error is not JSON, does not prevent claims of other runs, and continues once it is patched",
     () =>
       three(
         failOnce,
         (runId) => `UPDATE steps SET value = '{"message' WHERE ${ofRun(runId)}`,
-        (shop, ids, said) =>
+        (shop, ids, logged) =>
           Effect.gen(function* () {
             const jobs = yield* shop.claim({ functions: ["charge"], credit: 10 })
             assert.sameMembers(
@@ -76,7 +80,7 @@ describe("a run on Postgres whose rows are damaged", () => {
             assert.strictEqual(shop.store.health().status, "degraded")
             assert.deepInclude(explain(yield* shop.situation(ids[1]!), [], 0), { code: "DAMAGED" })
             assert.lengthOf(
-              said.filter((line) =>
+              logged.filter((line) =>
                 line.startsWith(`Run ${ids[1]} is damaged in the database and is left alone`)
               ),
               1
@@ -116,7 +120,7 @@ describe("a run on Postgres whose rows are damaged", () => {
     three(
       () => Effect.void,
       (runId) => `UPDATE runs SET status = 99 WHERE id = '${runId}'`,
-      (shop, ids, said) =>
+      (shop, ids, logged) =>
         Effect.gen(function* () {
           const jobs = yield* shop.claim({ functions: ["charge"], credit: 10 })
           assert.sameMembers(
@@ -124,7 +128,7 @@ describe("a run on Postgres whose rows are damaged", () => {
             [ids[0]!, ids[2]!]
           )
           assert.include(
-            said.join("\n"),
+            logged.join("\n"),
             `Run ${ids[1]} is in no status that exists and cannot be handed out.`
           )
         })
@@ -147,7 +151,7 @@ describe("a run on Postgres whose rows are damaged", () => {
   )
 })
 
-/** Overwrites a page of a table where it is stored, as a disk would, and has Postgres forget what it has of it. */
+/** Overwrites a page of a table on the disk, and makes Postgres drop its cached copy. */
 const damagePage = async (schema: string, table: string, page: number): Promise<void> => {
   const [where] = await runSql(
     `SELECT current_setting('data_directory') AS folder, pg_relation_filepath('${schema}.${table}') AS file`
@@ -160,59 +164,56 @@ const damagePage = async (schema: string, table: string, page: number): Promise<
   await runSql(`SELECT pg_buffercache_evict_relation('${schema}.${table}')`)
 }
 
-// pages are overwritten on this machine
-describe.skipIf((process.env.IRONFLOW_TEST_DATABASE_URL ?? "") !== "")(
-  "a page on Postgres that is damaged",
-  () => {
-    it.live("affects the runs on it, and no others", () =>
-      withLog((said) =>
-        Effect.scoped(
-          Effect.gen(function* () {
-            const options = yield* takeSchema
-            // a table with a page that is damaged is used for nothing else
-            yield* Effect.addFinalizer(() =>
-              Effect.promise(() => runSql(`DROP SCHEMA ${options.schema} CASCADE`))
-            )
-            const ids = yield* visit(options, (shop) =>
-              Effect.gen(function* () {
-                yield* shop.register(handles("charge"))
-                const ids = yield* start(shop, 40)
-                const jobs = yield* shop.claim({ functions: ["charge"], credit: 40 })
-                yield* Effect.forEach(
-                  jobs,
-                  (job) => shop.report(job, done("charge:0", failure("declined ".repeat(80)))),
-                  {
-                    concurrency: "unbounded"
-                  }
-                )
-                return ids
-              })
-            )
-            yield* Effect.promise(() => damagePage(options.schema ?? "", "steps", 1))
-            yield* visit(options, (shop) =>
-              Effect.gen(function* () {
-                const jobs = yield* shop.claim({ functions: ["charge"], credit: 1000 })
-                const left = ids.filter((id) => !jobs.some(({ runId }) => runId === id))
-                assert.isAbove(left.length, 2)
-                assert.isBelow(left.length, 20)
-                assert.strictEqual(shop.store.health().status, "degraded")
-                const error = yield* Effect.flip(
-                  RunInspection.getRunSteps(shop.store, environment, left[0] ?? "")
-                )
-                assert.strictEqual(error.code, "STORE_CORRUPT")
-                assert.include(error.message, "restore the database from a backup")
-                assert.lengthOf(
-                  said.filter((line) => line.includes("is left alone")),
-                  left.length
-                )
-                const job = yield* shop.start("order.placed", {}, { functions: ["charge"] })
-                yield* shop.report(job, complete())
-                assert.strictEqual(yield* shop.status(job.runId), "completed")
-              })
-            )
-          })
-        )
+// the test overwrites files of Postgres, so the server must run on this machine
+describe.skipIf((process.env.IRONFLOW_TEST_DATABASE_URL ?? "") !== "")("a damaged page on Postgres", () => {
+  it.live("affects the runs on it and no others", () =>
+    withLog((logged) =>
+      Effect.scoped(
+        Effect.gen(function* () {
+          const options = yield* takeSchema
+          // no other test may use a table with a damaged page
+          yield* Effect.addFinalizer(() =>
+            Effect.promise(() => runSql(`DROP SCHEMA ${options.schema} CASCADE`))
+          )
+          const ids = yield* visit(options, (shop) =>
+            Effect.gen(function* () {
+              yield* shop.register(handles("charge"))
+              const ids = yield* start(shop, 40)
+              const jobs = yield* shop.claim({ functions: ["charge"], credit: 40 })
+              yield* Effect.forEach(
+                jobs,
+                (job) => shop.report(job, done("charge:0", failure("declined ".repeat(80)))),
+                {
+                  concurrency: "unbounded"
+                }
+              )
+              return ids
+            })
+          )
+          yield* Effect.promise(() => damagePage(options.schema ?? "", "steps", 1))
+          yield* visit(options, (shop) =>
+            Effect.gen(function* () {
+              const jobs = yield* shop.claim({ functions: ["charge"], credit: 1000 })
+              const left = ids.filter((id) => !jobs.some(({ runId }) => runId === id))
+              assert.isAbove(left.length, 2)
+              assert.isBelow(left.length, 20)
+              assert.strictEqual(shop.store.health().status, "degraded")
+              const error = yield* Effect.flip(
+                RunInspection.getRunSteps(shop.store, environment, left[0] ?? "")
+              )
+              assert.strictEqual(error.code, "STORE_CORRUPT")
+              assert.include(error.message, "restore the database from a backup")
+              assert.lengthOf(
+                logged.filter((line) => line.includes("is left alone")),
+                left.length
+              )
+              const job = yield* shop.start("order.placed", {}, { functions: ["charge"] })
+              yield* shop.report(job, complete())
+              assert.strictEqual(yield* shop.status(job.runId), "completed")
+            })
+          )
+        })
       )
     )
-  }
-)
+  )
+})

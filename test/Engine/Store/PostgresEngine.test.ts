@@ -1,4 +1,4 @@
-/** A whole engine on Postgres: embedded in both APIs, and as a command. */
+/** A whole engine on Postgres: embedded, with both APIs, and as a command. */
 import { afterAll, assert, beforeAll, describe, it, vi } from "vitest"
 import {
   createClient,
@@ -40,7 +40,7 @@ const start = (): Promise<IronflowEngine> =>
   startEngine({ databaseUrl, databaseSchema: schema, functions: [order], logger: false })
 
 describe("startEngine({ databaseUrl })", () => {
-  it("goes on after a restart where it was, and does no finished step again", async () => {
+  it("continues after a restart where it was, and repeats no finished step", async () => {
     const first = await start()
     const { runIds } = await first.client.emit("order.placed", { id: "o-1" })
     const runId = runIds[0] ?? ""
@@ -58,7 +58,7 @@ describe("startEngine({ databaseUrl })", () => {
     }
   })
 
-  it("may run beside others, and knows their commits", async () => {
+  it("may run beside other engines, and knows their commits", async () => {
     const first = await start()
     const second = await startEngine({ databaseUrl, databaseSchema: schema, logger: false })
     try {
@@ -72,14 +72,14 @@ describe("startEngine({ databaseUrl })", () => {
     }
   })
 
-  it("runs failure handlers, calls hooks, and starts functions that listen", async () => {
+  it("runs failure handlers, calls hooks, and starts functions whose trigger is a system event", async () => {
     const calls: Array<HookCall> = []
     const secret = "secret-of-the-hooks-on-postgres"
     const receiver = await listen(async (request, response) => {
       const chunks: Array<Buffer> = []
       for await (const chunk of request) chunks.push(chunk as Buffer)
       calls.push(verifyHook({ headers: request.headers, body: Buffer.concat(chunks) }, secret))
-      // the first time it is called in vain
+      // the first call fails
       response.writeHead(calls.length === 1 ? 500 : 204).end()
     })
     const fails = createFunction(
@@ -175,7 +175,7 @@ describe("startEngine({ databaseUrl })", () => {
     }
     const second = await startEngine({ ...options, maxEventBytes: 1 })
     try {
-      // the event of the oldest run that is kept, and those after it, stay
+      // the event of the oldest remaining run stays, and so do all later events
       let names: ReadonlyArray<string> = []
       do {
         const { events } = await second.client.listEvents({ order: "oldest", limit: 1000 })
@@ -188,7 +188,7 @@ describe("startEngine({ databaseUrl })", () => {
     }
   })
 
-  it("shows what its runs have logged, its events and its figures", async () => {
+  it("shows the logs of its runs, its events and its metrics", async () => {
     const greet = createFunction(
       { id: "greet", triggers: [{ event: "guest.came" }] },
       async ({ logger }) => void logger.info("good morning")
@@ -218,7 +218,7 @@ describe("startEngine({ databaseUrl })", () => {
     }
   })
 
-  it("takes either a file or a database URL, and a valid one", async () => {
+  it("takes either a file or a database URL, and the URL must be valid", async () => {
     const failure = (options: Parameters<typeof startEngine>[0]) =>
       startEngine({ ...options, logger: false }).then(
         () => undefined,

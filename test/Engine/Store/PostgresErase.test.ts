@@ -1,4 +1,4 @@
-/** Erasing on Postgres: no row of any table has the data afterwards, and an export has the marks. */
+/** Erasing on Postgres: afterwards no row of any table has the data, and an export has the marks. */
 import * as Effect from "effect/Effect"
 import { mkdtempSync, readFileSync, rmSync } from "node:fs"
 import { tmpdir } from "node:os"
@@ -43,7 +43,7 @@ const greet = createFunction(
 )
 const child = createFunction({ id: "child", triggers: [] }, async ({ event }) => event.data)
 
-/** The tables that have a text in one of their rows. */
+/** The tables in which a row contains the text. */
 const tablesWith = async (text: string): Promise<ReadonlyArray<string>> => {
   const tables = await runSql(
     `SELECT table_name AS name FROM information_schema.tables WHERE table_schema = '${schema}'`
@@ -56,7 +56,7 @@ const tablesWith = async (text: string): Promise<ReadonlyArray<string>> => {
   return found.sort()
 }
 
-it("takes the data out of all rows, and carries the marks into a restart", async () => {
+it("erasing removes the data from all rows, and its marks outlast a restart", async () => {
   const start = () =>
     startEngine({ databaseUrl, databaseSchema: schema, functions: [greet, child], logger: false })
   const engine = await start()
@@ -108,7 +108,7 @@ it("takes the data out of all rows, and carries the marks into a restart", async
     await again.close()
   }
 
-  // to a file, and back to other tables
+  // export to a file, and import into other tables
   const pathOf = (name: string) => join(folder, name)
   const filename = pathOf("moved.db")
   const moved = { url: databaseUrl, schema: `${schema}_moved` }
@@ -136,7 +136,7 @@ it("takes the data out of all rows, and carries the marks into a restart", async
   }
 }, 120_000)
 
-it("is decided on for every column here too: the tables are those of SQLite, and those of engines beside each other", async () => {
+it("the effect of erasing is decided for every column of Postgres too: it has the tables of SQLite, and those for several engines", async () => {
   const db = new DatabaseSync(":memory:")
   for (const migration of migrations) db.exec(migration)
   const here = db
@@ -155,6 +155,6 @@ it("is decided on for every column here too: the tables are those of SQLite, and
          WHERE table_schema = '${schema}' AND table_name NOT IN ('engine', 'nodes', 'node_workers', 'news')`
     )
   ).map(({ name }) => String(name))
-  // SQLite numbers the rows of keys itself
+  // SQLite gives the rows of keys a number of its own
   assert.deepStrictEqual(there.filter((name) => name !== "kv_entries.rowid").sort(), here.sort())
 })

@@ -31,7 +31,7 @@ const failsToOpen = (options: PostgresOptions) => Effect.flip(Effect.scoped(open
 
 const rows = (schema: string | undefined, sql: string) => Effect.promise(() => runSql(sql, schema))
 
-/** The backends of the engines in a schema, in whatever they do. */
+/** The connections of the engines in a schema that hold its lock. */
 const backends = (schema: string | undefined) =>
   rows(
     schema,
@@ -60,7 +60,7 @@ describe("a database URL", () => {
     )
   })
 
-  it("without a host is that of this machine, or of a socket", () => {
+  it("without a host means this machine, or a socket", () => {
     assert.include(postgresSettingsOf({ url: "postgres:///orders" }).shown, "localhost/orders")
     assert.include(
       postgresSettingsOf({ url: "postgres:///orders?host=/run/postgresql" }).shown,
@@ -90,7 +90,7 @@ describe("a database URL", () => {
     )
   })
 
-  live("without a listener is reported", () =>
+  live("at which nothing listens is reported", () =>
     Effect.gen(function* () {
       const error = yield* failsToOpen({ url: "postgres://localhost:1/orders" })
       assert.strictEqual(error.code, "STORE_UNAVAILABLE")
@@ -127,7 +127,7 @@ describe("a database URL", () => {
 })
 
 describe("a connection that the server ends", () => {
-  live("while nobody waits for an answer does not end the process", () =>
+  live("while no query runs does not end the process", () =>
     Effect.gen(function* () {
       const { url } = yield* takeSchema
       const { Pool } = new Connections({ Client: pg.Client, Pool: pg.Pool }).driver
@@ -138,7 +138,7 @@ describe("a connection that the server ends", () => {
       const held = yield* Effect.promise(() => pool.connect())
       const [row] = (yield* Effect.promise(() => held.query("SELECT pg_backend_pid() AS pid"))).rows
       const ended = new Promise((resolve) => held.once("end", resolve))
-      // an event without a listener would be thrown, and fail this file
+      // an `error` event without a listener would be thrown, and this test would fail
       yield* rows(undefined, `SELECT pg_terminate_backend(${row.pid})`)
       yield* Effect.promise(() => ended)
       const refused = yield* Effect.promise(() => held.query("SELECT 1").then(() => "answered", String))
@@ -148,7 +148,7 @@ describe("a connection that the server ends", () => {
   )
 })
 
-/** A role of the tests' server, and the URL with it. */
+/** Makes a role on the server of the tests, and a URL with it. */
 const roleWith = (name: string, sql: (role: string) => string) =>
   Effect.gen(function* () {
     const { schema = "", url } = yield* takeSchema
@@ -164,7 +164,7 @@ const roleWith = (name: string, sql: (role: string) => string) =>
 const mayCreate = (role: string): string =>
   `DO $$ BEGIN EXECUTE format('GRANT CREATE ON DATABASE %I TO ${role}', current_database()); END $$`
 
-describe("what keeps an engine from starting is explained, with a remedy:", () => {
+describe("an engine that cannot start names the cause and a remedy:", () => {
   const told = (error: StoreError, code: string, isRetryable: boolean, advice: string) => {
     assert.strictEqual(error.code, code)
     assert.strictEqual(error.retryable, isRetryable)
@@ -215,7 +215,7 @@ describe("what keeps an engine from starting is explained, with a remedy:", () =
     })
   )
 
-  live("tables that somebody else has locked", () =>
+  live("tables that another client has locked", () =>
     Effect.gen(function* () {
       const options = yield* takeSchema
       yield* Effect.scoped(open(options))
@@ -253,7 +253,7 @@ describe("what keeps an engine from starting is explained, with a remedy:", () =
     })
   )
 
-  live("a port where something else listens, or nobody answers", () =>
+  live("a port where another program listens, or nothing answers", () =>
     Effect.gen(function* () {
       const listening = (answer: string) =>
         Effect.map(
@@ -321,7 +321,7 @@ describe("a server", () => {
   })
 })
 
-describe("a server that hides its write-ahead log, as managed ones may", () => {
+describe("a server that hides its write-ahead log, as managed servers may", () => {
   it.live(
     "is used nevertheless, and counts as another server after each restart",
     () =>
@@ -415,7 +415,7 @@ describe("a schema", () => {
     })
   )
 
-  live("that one engine uses alone is refused to others, with the name of that engine", () =>
+  live("that an engine uses alone is refused to other engines, with the name of that engine", () =>
     Effect.gen(function* () {
       const options = yield* takeSchema
       yield* Effect.scoped(
@@ -450,7 +450,7 @@ describe("a schema", () => {
 })
 
 describe("a store that is closed", () => {
-  it.live("refuses late reads too", () =>
+  it.live("refuses later reads too", () =>
     Effect.gen(function* () {
       const shop = yield* Effect.scoped(
         Effect.gen(function* () {
@@ -480,7 +480,7 @@ describe("a connection", () => {
     return { events, options, proxy, shop, store }
   })
 
-  live("that is cut after a commit costs nothing: the engine finds out what was committed", () =>
+  live("that is cut after a commit loses nothing: the engine finds out what was committed", () =>
     Effect.gen(function* () {
       const { events, proxy, shop } = yield* opened
       proxy.cutAfterCommit()
@@ -490,7 +490,7 @@ describe("a connection", () => {
     })
   )
 
-  live("that is cut before a commit costs nothing: the transaction is repeated", () =>
+  live("that is cut before a commit loses nothing: the transaction is repeated", () =>
     Effect.gen(function* () {
       const { events, proxy, shop } = yield* opened
       proxy.cutBeforeCommit()
@@ -504,13 +504,13 @@ describe("a connection", () => {
     Effect.gen(function* () {
       const { options, shop } = yield* opened
       let kills = 0
-      const killing = yield* Effect.forkScoped(
+      const killer = yield* Effect.forkScoped(
         Effect.forever(
           Effect.gen(function* () {
             for (const { pid } of yield* backends(options.schema)) {
               yield* rows(undefined, `SELECT pg_terminate_backend(${Number(pid)})`)
             }
-            // now within each transaction, now between some of them
+            // sometimes within each transaction, sometimes between transactions
             yield* Effect.sleep([50, 20, 600, 150][kills++ % 4] ?? 50)
           })
         )
@@ -521,7 +521,7 @@ describe("a connection", () => {
         if (result._tag === "Success") accepted.push(result.success.eventId)
         else assert.isTrue((result.failure as StoreError).retryable)
       }
-      yield* Effect.sync(() => killing.interruptUnsafe())
+      yield* Effect.sync(() => killer.interruptUnsafe())
       const stored = (yield* rows(options.schema, "SELECT id FROM events")).map(({ id }) => String(id))
       assert.isAbove(accepted.length, 0)
       assert.deepStrictEqual(
@@ -574,7 +574,7 @@ describe("a connection", () => {
       const [emitted, status] = yield* Effect.all(
         [
           shop.emit("order.placed", { n: 2 }, { idempotencyKey: "o-2" }),
-          // one connection of the pool after the other may be dead
+          // each retry may meet another dead connection of the pool
           Effect.retry(shop.status(job.runId), { times: 5 })
         ],
         { concurrency: "unbounded" }
@@ -586,7 +586,7 @@ describe("a connection", () => {
   )
 
   for (const mode of [{ _tag: "lost" }, { _tag: "deaf", towards: "both" }] as const) {
-    live(`that carries nothing any more (${mode._tag}) keeps no engine from ending`, () =>
+    live(`that carries no data any more (${mode._tag}) does not prevent an engine from ending`, () =>
       Effect.scoped(
         Effect.gen(function* () {
           const { shop, store, wire } = yield* wired
@@ -599,7 +599,7 @@ describe("a connection", () => {
     )
   }
 
-  live("that cannot be opened shows in the health of an idle engine, and recovers by itself", () =>
+  live("that cannot be opened shows in the health of an idle engine, which recovers by itself", () =>
     Effect.gen(function* () {
       const { store, wire } = yield* wired
       const health = (status: string) =>
@@ -624,7 +624,7 @@ describe("a connection", () => {
     })
   )
 
-  live("that is not free in time is reported as none left", () =>
+  live("that is not free in time is reported as a lack of connections", () =>
     Effect.gen(function* () {
       const options = yield* takeSchema
       const store = yield* open({ ...options, poolSize: 2, connectTimeoutMs: 200, statementTimeoutMs: 5000 })
@@ -640,7 +640,7 @@ describe("a connection", () => {
         other.query(`BEGIN; LOCK TABLE ${options.schema}.runs IN ACCESS EXCLUSIVE MODE`)
       )
       const held = yield* Effect.forkScoped(shop.status(job.runId))
-      // the only connection for reads waits for the lock
+      // wait until the only connection for reads waits for the lock
       yield* Effect.repeat(
         rows(undefined, "SELECT 1 FROM pg_locks WHERE NOT granted AND relation IS NOT NULL"),
         { until: (waiting) => waiting.length > 0 }
@@ -654,7 +654,7 @@ describe("a connection", () => {
     })
   )
 
-  live("whose statement takes too long fails with what to check, and continues afterwards", () =>
+  live("whose statement takes too long fails with advice on what to check, and works afterwards", () =>
     Effect.gen(function* () {
       const options = yield* takeSchema
       const store = yield* open({ ...options, statementTimeoutMs: 300 })

@@ -1,4 +1,4 @@
-/** The check at the start of a transaction that Postgres still has every commit. */
+/** At the start of a transaction a node checks that Postgres still has every commit. */
 import { assert, describe, it } from "vitest"
 import { compare, type Known } from "../../../src/Engine/Store/Postgres/CommitHistory.ts"
 
@@ -12,7 +12,7 @@ const numbersOf = () => ({
   idTime: 5
 })
 
-const look = (
+const compareWith = (
   known: Known,
   now: { timeline: string; sequence: number; stored?: string | null; batch?: number | null }
 ) => {
@@ -35,19 +35,27 @@ describe("a node that begins its first transaction", () => {
   const known: Known = { timeline: undefined, sequence: -1, batch: 0 }
 
   it("stores the timeline that it finds", () => {
-    const { isLost, isOther, numbers, puts, sequence } = look(known, { timeline: "1", sequence: 7, batch: 0 })
+    const { isLost, isOther, numbers, puts, sequence } = compareWith(known, {
+      timeline: "1",
+      sequence: 7,
+      batch: 0
+    })
     assert.deepStrictEqual({ isLost, isOther, sequence }, { isLost: false, isOther: false, sequence: 7 })
     assert.deepStrictEqual(numbers, numbersOf())
     assert.deepStrictEqual(puts, [["1"]])
   })
 
   it("writes nothing when the timeline is known", () => {
-    assert.deepStrictEqual(look(known, { timeline: "1", sequence: 7, stored: "1" }).puts, [])
+    assert.deepStrictEqual(compareWith(known, { timeline: "1", sequence: 7, stored: "1" }).puts, [])
   })
 
   it("skips the numbers that another timeline may have used", () => {
-    const { isOther, numbers, puts, sequence } = look(known, { timeline: "2", sequence: 7, stored: "1" })
-    assert.isFalse(isOther, "it remembers nothing yet")
+    const { isOther, numbers, puts, sequence } = compareWith(known, {
+      timeline: "2",
+      sequence: 7,
+      stored: "1"
+    })
+    assert.isFalse(isOther, "the node knows no commit yet")
     assert.isAbove(sequence, 900_000)
     assert.isAbove(numbers.events, 900_000)
     assert.isAbove(numbers.runs, 900_000)
@@ -60,27 +68,27 @@ describe("a node that has committed before", () => {
   const known: Known = { timeline: "1", sequence: 100, batch: 90 }
 
   it("recognizes a promoted server that has all commits", () => {
-    const found = look(known, { timeline: "2", sequence: 101, stored: "1", batch: 90 })
+    const found = compareWith(known, { timeline: "2", sequence: 101, stored: "1", batch: 90 })
     assert.isTrue(found.isOther)
     assert.isFalse(found.isLost)
     assert.isAbove(found.sequence, 900_000)
   })
 
   it("recognizes a promoted server that lacks the last commits", () => {
-    assert.isTrue(look(known, { timeline: "2", sequence: 95, stored: "1", batch: 80 }).isLost)
-    assert.isTrue(look(known, { timeline: "2", sequence: 2_000_000, stored: "2", batch: 80 }).isLost)
-    assert.isTrue(look(known, { timeline: "2", sequence: 95, stored: "1" }).isLost, "its row is gone")
+    assert.isTrue(compareWith(known, { timeline: "2", sequence: 95, stored: "1", batch: 80 }).isLost)
+    assert.isTrue(compareWith(known, { timeline: "2", sequence: 2_000_000, stored: "2", batch: 80 }).isLost)
+    assert.isTrue(compareWith(known, { timeline: "2", sequence: 95, stored: "1" }).isLost, "its row is gone")
   })
 
-  it("skips numbers once: the first node that writes does it for all", () => {
-    const found = look(known, { timeline: "2", sequence: 1_000_105, stored: "2", batch: 90 })
+  it("skips no numbers when another node has skipped them already", () => {
+    const found = compareWith(known, { timeline: "2", sequence: 1_000_105, stored: "2", batch: 90 })
     assert.isTrue(found.isOther)
     assert.strictEqual(found.sequence, 1_000_105)
     assert.deepStrictEqual(found.puts, [])
   })
 
   it("recognizes a server that was restored on the same timeline", () => {
-    const found = look(known, { timeline: "1", sequence: 60, stored: "1", batch: 50 })
+    const found = compareWith(known, { timeline: "1", sequence: 60, stored: "1", batch: 50 })
     assert.isTrue(found.isOther)
     assert.isTrue(found.isLost)
     assert.isAbove(found.sequence, 900_000)

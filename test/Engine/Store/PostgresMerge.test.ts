@@ -18,7 +18,7 @@ const event = statement("event")
 const run = statement("run")
 const end = statement("end", false)
 
-/** What is sent of writes that were held in this order. */
+/** The statements that are sent for these writes, which were deferred in this order. */
 const sent = (...writes: ReadonlyArray<readonly [Prepared, ReadonlyArray<string>, string]>) => {
   const deferred = new Deferred()
   for (const [one, tables, value] of writes) deferred.add(one, one.merged, tables, [value])
@@ -27,15 +27,15 @@ const sent = (...writes: ReadonlyArray<readonly [Prepared, ReadonlyArray<string>
   return found
 }
 
-describe("writes that are held", () => {
-  it("are sent with those of the same statement", () => {
+describe("deferred writes", () => {
+  it("are sent together when they have the same statement", () => {
     assert.deepStrictEqual(
       sent([event, ["events"], "1"], [run, ["runs"], "a"], [event, ["events"], "2"], [run, ["runs"], "b"]),
       ["events 1,2", "runs a,b"]
     )
   })
 
-  it("come after earlier writes to their tables", () => {
+  it("are sent after earlier writes to the same tables", () => {
     assert.deepStrictEqual(
       sent(
         [run, ["runs"], "a"],
@@ -46,14 +46,14 @@ describe("writes that are held", () => {
       ),
       ["run a", "end a", "runs b,d", "end c"]
     )
-    // it reads what the one in between writes
+    // this write reads what the write in between stores
     assert.deepStrictEqual(
       sent([run, ["runs", "events"], "a"], [event, ["events"], "1"], [run, ["runs", "events"], "b"]),
       ["run a", "event 1", "run b"]
     )
   })
 
-  it("are sent before a statement that could see them", () => {
+  it("are sent before a statement that could read their rows", () => {
     const deferred = new Deferred()
     deferred.add(run, run.merged, ["runs"], ["a"])
     assert.isTrue(deferred.touches(["waits", "runs"]))
@@ -72,7 +72,7 @@ describe("a statement for many rows", () => {
     )
     assert.isDefined(
       mergedInsert("INSERT INTO runs (id, pin, system_event) VALUES (?, ?, ?)"),
-      "columns that a later migration has added are known"
+      "columns of later migrations are known"
     )
     for (const other of [
       "INSERT INTO topics (environment, name) SELECT environment, name FROM streams WHERE name = ?",
@@ -103,8 +103,8 @@ describe("a statement for many rows", () => {
   })
 })
 
-describe("a belief that turns out to be wrong", () => {
-  it.live("is refused alone, after the transaction was repeated without beliefs", () =>
+describe("a write with a wrong assumption", () => {
+  it.live("is the only one refused, after the transaction was repeated without assumptions", () =>
     Effect.scoped(
       Effect.gen(function* () {
         const options = yield* takeSchema
@@ -113,7 +113,7 @@ describe("a belief that turns out to be wrong", () => {
         yield* shop.emit("order.placed", { n: 1 })
         yield* shop.emit("order.placed", { n: 2 })
         const [one, two] = yield* shop.claim({ credit: 2 })
-        // nobody but an engine does this
+        // only an engine writes a status: the test breaks that rule
         yield* Effect.promise(() =>
           runSql(`UPDATE runs SET status = 7 WHERE id = '${one!.runId}'`, options.schema)
         )

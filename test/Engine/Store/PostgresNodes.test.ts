@@ -1,4 +1,4 @@
-/** Several engines on one schema: what each of them knows and does when others write too. */
+/** Several engines on one schema: what each of them knows and does while others write too. */
 import { assert, describe, it } from "@effect/vitest"
 import * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"
@@ -30,7 +30,7 @@ const live = (name: string, test: () => Effect.Effect<unknown, unknown, Scope.Sc
   it.live(name, () => Effect.scoped(test()))
 
 describe("nodes", () => {
-  live("share a schema: each has a row of its own, and the sequence counts the commits of all", () =>
+  live("share a schema: each node has its own row, and the sequence counts the commits of all", () =>
     Effect.gen(function* () {
       const options = yield* takeSchema
       const a = new Shop(yield* openNode(options))
@@ -48,7 +48,7 @@ describe("nodes", () => {
     })
   )
 
-  live("that are closed have no row", () =>
+  live("have no row once they are closed", () =>
     Effect.gen(function* () {
       const options = yield* takeSchema
       yield* Effect.scoped(openNode(options))
@@ -57,7 +57,7 @@ describe("nodes", () => {
   )
 })
 
-/** Two engines on one schema, which have begun when there was nothing. */
+/** Two engines that started on an empty schema. */
 const twoShops = Effect.gen(function* () {
   const options = yield* takeSchema
   const a = new Shop(yield* openNode(options))
@@ -65,8 +65,8 @@ const twoShops = Effect.gen(function* () {
   return { a, b, options }
 })
 
-describe("what a node remembers", () => {
-  live("of functions and environments is what others have registered", () =>
+describe("the memory of a node", () => {
+  live("of functions and environments includes what other nodes have registered", () =>
     Effect.gen(function* () {
       const { a, b } = yield* twoShops
       yield* a.register(handles("charge"))
@@ -79,7 +79,7 @@ describe("what a node remembers", () => {
     })
   )
 
-  live("of ready runs includes those of others", () =>
+  live("of ready runs includes those of other nodes", () =>
     Effect.gen(function* () {
       const { a, b } = yield* twoShops
       yield* a.register(handles("charge"))
@@ -91,7 +91,7 @@ describe("what a node remembers", () => {
     })
   )
 
-  live("of names that nobody waits for is dropped", () =>
+  live("of event names without waits is dropped when a run of another node waits", () =>
     Effect.gen(function* () {
       const { a, b } = yield* twoShops
       yield* a.register(handles("charge"))
@@ -104,7 +104,7 @@ describe("what a node remembers", () => {
     })
   )
 
-  live("of leases is dropped when another has ended them, and kept otherwise", () =>
+  live("of leases is dropped when another node has ended them, and kept otherwise", () =>
     Effect.gen(function* () {
       const { a, b, options } = yield* twoShops
       yield* a.register(handles("charge"))
@@ -114,14 +114,18 @@ describe("what a node remembers", () => {
       yield* b.emit("order.placed")
       const taken = yield* a.claimOne()
       yield* a.report(kept, done("charge:0"), complete())
-      assert.deepStrictEqual(yield* version(), before, "a lease that its own node ends concerns no other")
+      assert.deepStrictEqual(
+        yield* version(),
+        before,
+        "a lease that its own node ends does not change the version"
+      )
       yield* b.store.write(Steering.cancelRun(environment, taken.runId, "too late"))
       assert.strictEqual(yield* a.refused(taken, done("charge:0"), complete()), "CANCELLED")
       assert.strictEqual(yield* b.status(taken.runId), "cancelled")
     })
   )
 
-  live("of buckets is what others have written", () =>
+  live("of buckets includes what other nodes have written", () =>
     Effect.gen(function* () {
       const { a, b } = yield* twoShops
       yield* a.store.write(
@@ -140,7 +144,7 @@ describe("what a node remembers", () => {
     })
   )
 
-  live("assigns no id, position or order twice, or out of order", () =>
+  live("assigns every id and position once and in order", () =>
     Effect.gen(function* () {
       const { a, b, options } = yield* twoShops
       yield* a.register(handles("charge"))
@@ -162,7 +166,7 @@ describe("what a node remembers", () => {
     })
   )
 
-  live("costs no more when others write in between: three round trips", () =>
+  live("costs three round trips, also when other nodes write in between", () =>
     Effect.gen(function* () {
       const { a, b } = yield* twoShops
       yield* a.register(handles("charge"))
@@ -182,8 +186,8 @@ describe("what a node remembers", () => {
   )
 })
 
-describe("programs that arrive while a node waits for another one", () => {
-  live("are in its next transaction, all of them", () =>
+describe("programs that arrive while a node waits for the lock of another node", () => {
+  live("are all in its next transaction", () =>
     Effect.gen(function* () {
       const { a, b, options } = yield* twoShops
       yield* a.emit("order.placed")
@@ -220,7 +224,10 @@ describe("programs that arrive while a node waits for another one", () => {
   )
 })
 
-/** Says that a node was there all the time, so that it judges others, or was not seen for a minute. */
+/**
+ * Backdates a time of a node by a minute. `steady_since`: the node has run long enough to declare others dead. `last_seen`:
+ * the node was not seen for a minute.
+ */
 const backdate = (schema: string | undefined, column: "steady_since" | "last_seen", node: number) =>
   rows(schema, `UPDATE nodes SET ${column} = ${column} - 60000 WHERE id = ${node}`)
 
@@ -231,12 +238,12 @@ const isDead = (schema: string | undefined, node: number) =>
   )
 
 const until = <E>(condition: Effect.Effect<boolean, E>): Effect.Effect<void, E> =>
-  Effect.flatMap(condition, (isSo) => (isSo ? Effect.void : Effect.delay(until(condition), 50)))
+  Effect.flatMap(condition, (isMet) => (isMet ? Effect.void : Effect.delay(until(condition), 50)))
 
 const nodeOf = ({ store }: Shop): number => store.node ?? assert.fail("it is one of several")
 
-/** Two engines, the first of which can be cut off from Postgres for good. */
-const oneToCut = Effect.gen(function* () {
+/** Two engines. The first one can be cut off from Postgres for good. */
+const twoWithCut = Effect.gen(function* () {
   const options = yield* takeSchema
   const proxy = yield* Effect.acquireRelease(
     Effect.promise(() => startProxy(options.url)),
@@ -250,8 +257,8 @@ const oneToCut = Effect.gen(function* () {
   return { a, b, cut, options, proxy }
 })
 
-/** A worker connects to an engine in its process. */
-const cameHere = (shop: Shop, workerId: string) =>
+/** Connects a worker to an engine in its process. */
+const connectWorker = (shop: Shop, workerId: string) =>
   shop.store.write(
     NodeWorkers.connectWorker({
       workerId,
@@ -261,9 +268,9 @@ const cameHere = (shop: Shop, workerId: string) =>
     })
   )
 
-/** A worker in the process of an engine takes a run. */
-const takeHere = (shop: Shop, worker: string) =>
-  Effect.andThen(cameHere(shop, worker), shop.start("order.placed", {}, { worker }))
+/** Connects a worker to an engine in its process, and gives it a run. */
+const connectAndStart = (shop: Shop, worker: string) =>
+  Effect.andThen(connectWorker(shop, worker), shop.start("order.placed", {}, { worker }))
 
 const claimProjection = (shop: Shop, workerId: string) =>
   shop.store.write(
@@ -274,13 +281,13 @@ const claimProjection = (shop: Shop, workerId: string) =>
     })
   )
 
-describe("a node that is there", () => {
-  live("keeps what it holds when others are started", () =>
+describe("a live node", () => {
+  live("keeps its runs and projections when other nodes start", () =>
     Effect.gen(function* () {
       const options = yield* takeSchema
       const a = new Shop(yield* openNode(options))
       yield* a.register(handles("charge"))
-      const job = yield* takeHere(a, "worker-a")
+      const job = yield* connectAndStart(a, "worker-a")
       assert.strictEqual((yield* claimProjection(a, "worker-a"))._tag, "Granted")
       const b = new Shop(yield* openNode(options))
       yield* b.register(handles("charge"))
@@ -291,47 +298,49 @@ describe("a node that is there", () => {
     })
   )
 
-  live("has its own workers: one in another process may not use the id of one of them", () =>
+  live("has its own workers: a worker at another node may not use the id of one of them", () =>
     Effect.gen(function* () {
       const { a, b } = yield* twoShops
-      yield* cameHere(a, "till")
-      assert.strictEqual((yield* cameHere(b, "till"))._tag, "Elsewhere")
+      yield* connectWorker(a, "till")
+      assert.strictEqual((yield* connectWorker(b, "till"))._tag, "Elsewhere")
     })
   )
 
   live(
-    "is told of a run that another revokes, which goes to nobody before the notice or the lease has ended",
+    "is told of a run that another node revokes, and no worker gets the run before its lease is given up or expires",
     () =>
       Effect.gen(function* () {
         const { a, b } = yield* twoShops
         yield* a.register(handles("charge"))
         yield* b.register(handles("charge"))
-        const job = yield* takeHere(a, "worker-a")
+        const job = yield* connectAndStart(a, "worker-a")
         yield* a.report(job, done("charge:0", success(1)))
         yield* b.store.write(Steering.patchStep(environment, `${job.runId}:charge:0`, "2", "wrong"))
-        assert.lengthOf(yield* b.claim({ credit: 5 }), 0, "its worker may still be at it")
+        assert.lengthOf(yield* b.claim({ credit: 5 }), 0, "its worker may still execute it")
         assert.strictEqual(yield* a.refused(job, complete()), "LEASE_LOST")
         yield* a.store.write(LostLeases.endRevoked(environment, [job.jobId]))
         assert.lengthOf(yield* b.claim({ credit: 5 }), 1)
       })
   )
 
-  live("declares no node dead while it is new itself: after an outage of Postgres all come back", () =>
-    Effect.gen(function* () {
-      const { a, b, cut, options } = yield* oneToCut
-      yield* cut
-      yield* backdate(options.schema, "last_seen", nodeOf(a))
-      yield* b.emit("order.placed")
-      assert.isFalse(yield* isDead(options.schema, nodeOf(a)))
-    })
+  live(
+    "declares no node dead while it is new itself, so that all can reconnect after an outage of Postgres",
+    () =>
+      Effect.gen(function* () {
+        const { a, b, cut, options } = yield* twoWithCut
+        yield* cut
+        yield* backdate(options.schema, "last_seen", nodeOf(a))
+        yield* b.emit("order.placed")
+        assert.isFalse(yield* isDead(options.schema, nodeOf(a)))
+      })
   )
 })
 
-describe("a node that is gone", () => {
-  live("loses its leases to the others, once, without a request", () =>
+describe("a lost node", () => {
+  live("loses its leases to the others once, even if no program runs", () =>
     Effect.gen(function* () {
-      const { a, b, cut, options } = yield* oneToCut
-      const job = yield* takeHere(a, "worker-a")
+      const { a, b, cut, options } = yield* twoWithCut
+      const job = yield* connectAndStart(a, "worker-a")
       assert.strictEqual((yield* claimProjection(a, "worker-a"))._tag, "Granted")
       yield* cut
       assert.lengthOf(yield* b.claim({ credit: 5 }), 0)
@@ -348,16 +357,16 @@ describe("a node that is gone", () => {
     })
   )
 
-  live("has lost its leases when it comes back, and is told so", () =>
+  live("has lost its leases when it returns, and is told so", () =>
     Effect.gen(function* () {
-      const { a, b, options } = yield* oneToCut
-      const job = yield* takeHere(a, "worker-a")
+      const { a, b, options } = yield* twoWithCut
+      const job = yield* connectAndStart(a, "worker-a")
       let told = 0
       a.store.onAway?.(() => void told++)
       yield* rows(options.schema, `UPDATE nodes SET steady_since = NULL WHERE id = ${nodeOf(a)}`)
       assert.strictEqual(yield* a.refused(job, done("charge:0"), complete()), "LEASE_LOST")
       assert.strictEqual(told, 1)
-      assert.isFalse(yield* isDead(options.schema, nodeOf(a)), "it is there again")
+      assert.isFalse(yield* isDead(options.schema, nodeOf(a)), "the node is alive again")
       const again = yield* a.claimOne({ worker: "worker-a" })
       yield* b.emit("order.placed")
       yield* a.report(again, done("charge:0"), complete())
@@ -365,7 +374,7 @@ describe("a node that is gone", () => {
     })
   )
 
-  live("gives up its leases before the others take them, when it is disconnected", () =>
+  live("gives up its leases before the others take them when it is disconnected", () =>
     Effect.gen(function* () {
       const options = yield* takeSchema
       const proxy = yield* Effect.acquireRelease(
@@ -381,19 +390,19 @@ describe("a node that is gone", () => {
       let told = 0
       a.store.onAway?.(() => void told++)
       yield* a.register(handles("charge"))
-      // until they have heard of each other
+      // wait until they know of each other
       yield* until(Effect.map(b.emit("order.paid"), () => a.lastChanges?.elsewhere === true))
       yield* Effect.promise(proxy.close)
       assert.strictEqual(told, 0)
       passedMs = 13_100
       yield* until(Effect.sync(() => told > 0))
-      assert.isFalse(yield* isDead(options.schema, nodeOf(a)), "nobody has taken it for dead yet")
+      assert.isFalse(yield* isDead(options.schema, nodeOf(a)), "no node has declared it dead yet")
     })
   )
 
-  live("blocks nobody: its transaction is ended when it has the lock and is silent", () =>
+  live("blocks no other node: its transaction is ended when it holds the lock and sends nothing", () =>
     Effect.gen(function* () {
-      const { b, options } = yield* oneToCut
+      const { b, options } = yield* twoWithCut
       const frozen = new pg.Client({ connectionString: options.url })
       const ended = new Promise<string>((resolve) => frozen.on("error", ({ message }) => resolve(message)))
       yield* Effect.promise(async () => {
@@ -414,22 +423,24 @@ describe("a node that is gone", () => {
     })
   )
 
-  live("with an unanswered commit finds out whether it was made, whatever others have committed since", () =>
-    Effect.gen(function* () {
-      const { a, b, options, proxy } = yield* oneToCut
-      for (const cut of [proxy.cutAfterCommit, proxy.cutBeforeCommit]) {
-        cut()
-        yield* Effect.all([a.emit("order.paid"), ...[1, 2, 3, 4].map(() => b.emit("order.paid"))], {
-          concurrency: "unbounded"
-        })
-      }
-      const [events] = yield* rows(options.schema, "SELECT count(*) AS n FROM events")
-      assert.strictEqual(Number(events?.n), 10)
-    })
+  live(
+    "that got no answer to a commit finds out whether it was made, whatever others have committed since",
+    () =>
+      Effect.gen(function* () {
+        const { a, b, options, proxy } = yield* twoWithCut
+        for (const cut of [proxy.cutAfterCommit, proxy.cutBeforeCommit]) {
+          cut()
+          yield* Effect.all([a.emit("order.paid"), ...[1, 2, 3, 4].map(() => b.emit("order.paid"))], {
+            concurrency: "unbounded"
+          })
+        }
+        const [events] = yield* rows(options.schema, "SELECT count(*) AS n FROM events")
+        assert.strictEqual(Number(events?.n), 10)
+      })
   )
 })
 
-/** A clock that is off, by so much now. */
+/** A clock that differs from another by `off`, which may change. */
 const clockLike = (
   own: Clock.Clock,
   off: { readonly wallMs: () => number; readonly monotonicMs: () => number }
@@ -447,7 +458,7 @@ const clockLike = (
 })
 
 describe("nodes with different clocks", () => {
-  live("use the clock of the server: nothing is due early or late, no lease runs out", () =>
+  live("use the clock of the server: nothing is due early or late, and no lease expires early", () =>
     Effect.gen(function* () {
       const options = yield* takeSchema
       const own = yield* Clock.Clock
@@ -464,7 +475,7 @@ describe("nodes with different clocks", () => {
       const held = yield* behind.start("order.placed", {}, { leaseMs: 60_000 })
       yield* ahead.fire()
       yield* behind.report(held, sleep("rest:0", 60_000), suspend("rest:0"))
-      assert.strictEqual(yield* ahead.fire(), 0, "it sleeps for a minute yet")
+      assert.strictEqual(yield* ahead.fire(), 0, "it still sleeps for a minute")
       const short = yield* ahead.start()
       yield* ahead.report(short, sleep("rest:0", 1), suspend("rest:0"))
       yield* until(Effect.map(behind.fire(), (count) => count > 0))
@@ -476,7 +487,7 @@ describe("nodes with different clocks", () => {
 })
 
 describe("a schedule", () => {
-  live("fires once across all nodes, also where its function was unknown", () =>
+  live("fires once across all nodes, also at a node that did not know its function", () =>
     Effect.gen(function* () {
       const { a, b, options } = yield* twoShops
       yield* a.register(

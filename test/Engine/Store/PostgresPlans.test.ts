@@ -1,4 +1,4 @@
-/** How Postgres finds what each statement asks for, on tables that it knows nothing of: as `plans.test.ts` for SQLite. */
+/** How Postgres finds the rows of each statement, on tables without statistics. `plans.test.ts` does the same for SQLite. */
 import { afterAll, assert, beforeAll, describe, it } from "vitest"
 import { configOf, loadDriver, postgresSettingsOf } from "../../../src/Engine/Store/Postgres/Driver.ts"
 import { translate } from "../../../src/Engine/Store/Postgres/Dialect.ts"
@@ -8,7 +8,7 @@ import { runSql } from "../../postgres/Schemas.ts"
 import { sharedUrl } from "../../postgres/Server.ts"
 import { engineStatements } from "./EngineStatements.ts"
 
-/** As many as functions, roles, projections, buckets and engines: their number does not grow with use. */
+/** Small tables, such as those of functions, roles, projections, buckets and engines: they do not grow with use. */
 const small = new Set(["environments", "functions", "meta", "engine", "nodes"])
 
 interface Node {
@@ -21,7 +21,7 @@ interface Node {
 /** Tables that a plan reads from end to end. */
 const scannedBy = (node: Node): ReadonlyArray<string> => {
   const { "Index Cond": condition, "Node Type": type, "Relation Name": table, Plans = [] } = node
-  // an index that is read in its order, without a condition, is read until somebody has enough: a limit says when
+  // an index scan without a condition reads until the reader has enough rows: with a limit that is soon
   const isScan = type === "Seq Scan" || (/^Index (Only )?Scan$/.test(type) && condition === undefined)
   const isBounded = type === "Limit"
   return [
@@ -46,7 +46,7 @@ beforeAll(async () => {
     const answer = await client.query(`EXPLAIN (GENERIC_PLAN, FORMAT JSON) ${text}`)
     return JSON.parse(String(answer.rows[0]["QUERY PLAN"]))[0].Plan
   }
-  // earlier ones explain no statement whose values are not there
+  // earlier versions of Postgres cannot explain a statement without its values
   assert.isAtLeast(Number(rows[0]?.server_version_num), 160_000)
 })
 
@@ -56,15 +56,15 @@ afterAll(async () => {
 })
 
 describe("the plans of the statements on Postgres", () => {
-  it("scan no table that grows, unless the statement says why", async () => {
+  it("scan no table that grows, unless the statement gives a reason", async () => {
     const damage = new NotedDamage()
-    const silent: Array<string> = []
+    const unexplained: Array<string> = []
     for (const statement of engineStatements()) {
       const scans = scannedBy(await explain(translate(statement, damage).text))
       if (scans.length > 0 && statement.scans === undefined)
-        silent.push(`${statement.name}: ${scans.join(", ")}`)
+        unexplained.push(`${statement.name}: ${scans.join(", ")}`)
     }
-    assert.deepStrictEqual(silent, [])
+    assert.deepStrictEqual(unexplained, [])
   })
 
   it("would report a scan", async () => {

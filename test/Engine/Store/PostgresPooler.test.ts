@@ -1,17 +1,17 @@
-/** A pooler in transaction mode is detected at the start, and refused. */
+/** A pooler in transaction mode is detected at the start and refused. */
 import { assert, it } from "@effect/vitest"
 import * as Effect from "effect/Effect"
 import * as PostgresStore from "../../../src/Engine/PostgresStore.ts"
 import { startPooler } from "../../postgres/Pooler.ts"
 import { runSql, takeSchema } from "../../postgres/Schemas.ts"
 
-for (const drops of ["refuses", "ignores"] as const) {
-  it.live(`an engine says what to do when a pooler ${drops} its settings`, () =>
+for (const reaction of ["refuses", "ignores"] as const) {
+  it.live(`an engine that meets a pooler which ${reaction} its settings says what to do`, () =>
     Effect.scoped(
       Effect.gen(function* () {
         const { schema = "", url } = yield* takeSchema
         const pooler = yield* Effect.acquireRelease(
-          Effect.promise(() => startPooler(url, drops)),
+          Effect.promise(() => startPooler(url, reaction)),
           ({ close }) => Effect.promise(close)
         )
         const error = yield* Effect.flip(

@@ -20,7 +20,7 @@ import * as GroupRows from "../../../src/Engine/PubSub/GroupRows.ts"
 import * as GroupClaims from "../../../src/Engine/PubSub/GroupClaims.ts"
 import * as Steering from "../../../src/Engine/Runs/RunControl.ts"
 
-/** A file of its own for every store. */
+/** Gives every store a file of its own. */
 const layerFile = Layer.unwrap(
   Effect.map(
     Effect.acquireRelease(
@@ -37,7 +37,7 @@ storeSuite("a SQLite file", layerFile)
 describe("SQLite", () => {
   const test = shopTest(SqliteStore.layer({ filename: ":memory:" }))
 
-  test("cancels the children of a run with it, however long the chain", function* (shop) {
+  test("cancels a run with its children, however long the chain is", function* (shop) {
     yield* shop.register(handles("order"))
     const root = yield* shop.start()
     let last = root
@@ -54,24 +54,24 @@ describe("SQLite", () => {
   })
 })
 
-/** Claims, and fails over it. */
-const claimInVain = acrossEnvironments(
-  "test.claimInVain",
+/** Claims runs, then fails, so that the transaction is rolled back. */
+const claimAndFail = acrossEnvironments(
+  "test.claimAndFail",
   function* (tx: Transaction, demand: Demand): Program<void> {
     const claims = yield* Claims.claimRuns.in(tx, demand.environment, [demand])
     throw new Error(`${claims.length} claimed`)
   },
-  () => "claim in vain"
+  () => "claim and fail"
 )
 
-it.effect("a claim that is rolled back keeps the memory of functions with ready runs", () =>
+it.effect("a claim that is rolled back leaves the remembered functions with ready runs as they were", () =>
   Effect.scoped(
     Effect.gen(function* () {
       const shop = new Shop(yield* SqliteStore.make({ filename: ":memory:" }))
       yield* shop.register(handles("charge"))
       const { runIds } = yield* shop.emit("order.placed")
 
-      const error = yield* Effect.flip(shop.store.write(claimInVain(shop.demand({ credit: 10 }))))
+      const error = yield* Effect.flip(shop.store.write(claimAndFail(shop.demand({ credit: 10 }))))
       assert.include(error.message, "1 claimed")
       yield* shop.store.write(AbandonedGroups.touchGroups("default", []))
 
@@ -81,7 +81,7 @@ it.effect("a claim that is rolled back keeps the memory of functions with ready 
   )
 )
 
-it.effect("no read of the log sorts, which would be slower the longer the log is", () =>
+it.effect("no read of the log sorts: sorting would take longer as the log grows", () =>
   Effect.scoped(
     Effect.gen(function* () {
       const prepare = vi.spyOn(DatabaseSync.prototype, "prepare")
@@ -123,11 +123,11 @@ it.effect("no read of the log sorts, which would be slower the longer the log is
 
       const db = new DatabaseSync(":memory:")
       for (const migration of migrations) db.exec(migration)
-      const ofTheLog = new Set(
+      const logReads = new Set(
         prepare.mock.calls.map(([sql]) => sql).filter((sql) => /^SELECT.* FROM events/.test(sql))
       )
       prepare.mockRestore()
-      const plans = [...ofTheLog].map((sql) => {
+      const plans = [...logReads].map((sql) => {
         const values = sql
           .split("?")
           .slice(1)

@@ -18,7 +18,7 @@ storeSuite("SQLite in a thread", layerThread)
 describe("an engine over a store in a thread", () => engineScenarios(layerThread))
 
 describe("a store in a thread", () => {
-  it.effect("refuses with the error of the program, and its fields", () =>
+  it.effect("refuses with the error of the program and its fields", () =>
     Effect.gen(function* () {
       const store = yield* Store
       const error = yield* Effect.flip(store.read(KvRows.readEntry("default", "carts", "anna")))
@@ -45,7 +45,7 @@ describe("a store in a thread", () => {
 })
 
 describe("plain data", () => {
-  it("comes back unchanged, errors of this package with their classes", () => {
+  it("comes back unchanged, and errors of this package keep their classes", () => {
     const value = {
       name: "carts",
       none: undefined,
@@ -59,7 +59,7 @@ describe("plain data", () => {
     assert.instanceOf(back.results[1], VersionConflictError)
   })
 
-  it("has no functions and no instances of classes", () => {
+  it("may not contain functions or instances of classes", () => {
     assert.throws(() => send("It", { a: [{ b: () => 1 }] }), "It.a[0].b is a function")
     assert.throws(() => send("It", new Map([["a", Symbol("b")]])), "It at a is a symbol")
     assert.throws(() => send("It", [new Date(0)]), "It[0] is a Date, and not plain")
@@ -69,7 +69,7 @@ describe("plain data", () => {
     )
   })
 
-  it("reports when it was changed", () => {
+  it("is compared with what it was before", () => {
     const value = { ids: ["a"], at: 1 }
     const isChanged = keep("It", value)
     assert.isFalse(isChanged())
@@ -77,7 +77,7 @@ describe("plain data", () => {
     assert.isTrue(isChanged())
   })
 
-  it("cannot be changed by whoever receives it", () => {
+  it("cannot be changed by its receiver", () => {
     const sent = { ids: ["a"], limits: new Map([["a", { of: 1 }]]) }
     const value = receive(send("It", sent)) as typeof sent
     assert.throws(() => value.ids.push("b"), TypeError)

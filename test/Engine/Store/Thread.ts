@@ -1,7 +1,7 @@
 /**
- * A store whose databases are in a thread of their own: programs go there by name, with plain arguments. It is not
- * shipped: it shows that a driver may be elsewhere, since nothing that a program takes or gives hangs together with
- * whoever calls it.
+ * A store whose databases are in another thread. Programs are sent there by name, with plain arguments. It is not
+ * shipped. It shows that a driver may run elsewhere: no argument and no result of a program refers to objects of its
+ * caller.
  */
 import * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"
@@ -15,7 +15,7 @@ import { type ListenOptions, Store } from "../../../src/Engine/Store/Store.ts"
 import { deserializeError, type SerializedError, type StoreError } from "../../../src/Errors.ts"
 import { receive, send } from "./Plain.ts"
 
-/** What the clock shows. */
+/** The time on the clock. */
 export interface Moment {
   readonly ms: number
   readonly monotonicNs: bigint
@@ -47,14 +47,14 @@ class Thread {
   readonly #worker = new Worker(new URL("files/Thread.ts", import.meta.url))
   readonly #waiting = new Map<number, (answer: Answer) => void>()
   readonly #listeners = new Map<number, (changes: Changes) => void>()
-  /** What is asked together goes together, so that it may share a commit. */
+  /** Orders of one turn of the event loop are sent together, so that they may share a commit. */
   readonly #orders: Array<ToThread> = []
   #last = 0
 
   constructor() {
     this.#worker.unref()
     this.#worker.on("message", (message: FromThread) => {
-      // the thread sends what the store there has told
+      // answers and notifications of commits come from the store in the thread
       switch (message._tag) {
         case "Answered":
           return this.#answer(message.id, message.answer)
@@ -72,7 +72,7 @@ class Thread {
     this.#worker.on("exit", (code) => fail(new Error(`it ended with ${code}`)))
   }
 
-  /** A number for a database. */
+  /** A new number for a database or an order. */
   next(): number {
     return ++this.#last
   }
@@ -103,7 +103,7 @@ class Thread {
   }
 }
 
-/** Loading the engine takes longer than most tests: there is one for all. */
+/** One thread serves all tests, because loading the engine takes longer than most of them. */
 let thread: Thread | undefined
 
 export const stopThread = async (): Promise<void> => {
@@ -114,9 +114,9 @@ export const stopThread = async (): Promise<void> => {
 const make = Effect.gen(function* () {
   const clock = yield* Clock.Clock
   const seed = yield* Random.next
-  const { database, there } = yield* Effect.sync(() => {
-    const there = (thread ??= new Thread())
-    return { there, database: there.next() }
+  const { database, worker } = yield* Effect.sync(() => {
+    const worker = (thread ??= new Thread())
+    return { worker, database: worker.next() }
   })
   const listeners = new Set<{
     readonly listener: (changes: Changes) => void
@@ -129,9 +129,9 @@ const make = Effect.gen(function* () {
         ms: clock.currentTimeMillisUnsafe(),
         monotonicNs: clock.monotonicTimeNanosUnsafe()
       }
-      there.post(database, now, order(), (answer) => {
+      worker.post(database, now, order(), (answer) => {
         switch (answer._tag) {
-          // the thread has run the same program
+          // the thread ran the program of this name, so the result has its type
           case "Value":
             return resume(Effect.succeed(receive(answer.value) as A))
           case "Refusal":
@@ -152,7 +152,7 @@ const make = Effect.gen(function* () {
       }))
   const readyListeners = new Set<() => void>()
   let wanted: ListenOptions = {}
-  /** The thread is told what all who listen want together. */
+  /** Tells the thread what all listeners together want to know. */
   const tell = (): void => {
     const all = [...listeners].map(({ options }) => options)
     const activity = all.some((one) => one.activity === "steps")
@@ -167,11 +167,11 @@ const make = Effect.gen(function* () {
     Effect.runFork(ask(() => ({ _tag: "Listen", options })))
   }
 
-  there.listen(database, (changes) => {
-    const looksOn = ({ options }: { readonly options: ListenOptions }) => options.activity !== undefined
-    for (const one of listeners) if (looksOn(one)) one.listener(changes)
-    for (const one of listeners) if (!looksOn(one)) one.listener(changes)
-    // what they write is part of a commit of its own, since this one is over where it was made
+  worker.listen(database, (changes) => {
+    const isObserver = ({ options }: { readonly options: ListenOptions }) => options.activity !== undefined
+    for (const one of listeners) if (isObserver(one)) one.listener(changes)
+    for (const one of listeners) if (!isObserver(one)) one.listener(changes)
+    // what these listeners write goes into a commit of its own: in the thread, this commit is over
     if (changes.ready) for (const listener of readyListeners) listener()
   })
   yield* Effect.acquireRelease(
@@ -179,7 +179,7 @@ const make = Effect.gen(function* () {
     () =>
       Effect.gen(function* () {
         const changed = yield* Effect.orDie(ask<ReadonlyArray<string>>(() => ({ _tag: "Close" })))
-        there.forget(database)
+        worker.forget(database)
         if (changed.length > 0) {
           throw new Error(`Changed after it was given away: ${[...new Set(changed)].join(", ")}`)
         }
@@ -203,11 +203,11 @@ const make = Effect.gen(function* () {
       readyListeners.add(listener)
       return () => void readyListeners.delete(listener)
     },
-    // it is in memory, where nobody takes it over
+    // a database in memory cannot be taken over
     onLost: () => () => undefined,
     health: () => ({ status: "ok" })
   })
 })
 
-/** A store in memory, in the thread. */
+/** A store in memory, in the other thread. */
 export const layerThread: Layer.Layer<Store, StoreError> = Layer.effect(Store, make)

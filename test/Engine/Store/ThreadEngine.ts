@@ -1,4 +1,4 @@
-/** Runs on a whole engine whose store is in another thread: its calls and answers are plain data too. */
+/** Runs on a whole engine whose store is in another thread, so its calls and answers must be plain data too. */
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import { expect, test } from "vitest"
@@ -9,7 +9,7 @@ import type { StoreError } from "../../../src/Errors.ts"
 import { createFunction } from "../../../src/Function.ts"
 import * as Worker from "../../../src/Worker/Worker.ts"
 
-/** A shop whose steps say that they ran. */
+/** A shop that records which of its steps ran. */
 const openShop = () => {
   const ran: Array<string> = []
   const does = (what: string) => () => {
@@ -45,7 +45,7 @@ const openShop = () => {
   return { functions: [ship, order, refuse], ran }
 }
 
-/** Runs the scenarios on stores that `makeStore` makes. */
+/** Defines the scenarios for stores that `makeStore` makes. */
 export const engineScenarios = (makeStore: Layer.Layer<Store, StoreError>): void => {
   const run = <A, E>(
     shop: ReturnType<typeof openShop>,
@@ -92,7 +92,7 @@ export const engineScenarios = (makeStore: Layer.Layer<Store, StoreError>): void
     expect(shop.ran).toEqual(["reserve", "release"])
   })
 
-  test("many runs are dispatched as there is room for them", async () => {
+  test("many runs are dispatched as soon as there is room for them", async () => {
     const shop = openShop()
     const runs = await run(
       shop,

@@ -1,4 +1,4 @@
-/** Backups: made while the engine writes, restored, and refused where they would do harm. */
+/** Backups: made while the engine writes, restored, and refused where a restore would do harm. */
 import { assert, describe, it } from "@effect/vitest"
 import * as Effect from "effect/Effect"
 import * as Fiber from "effect/Fiber"
@@ -41,7 +41,7 @@ const backupOfOne = Effect.gen(function* () {
 })
 
 describe("a backup", () => {
-  it.live("has everything of one moment, while others keep writing", () =>
+  it.live("has everything up to one moment, while others keep writing", () =>
     Effect.gen(function* () {
       const filename = yield* newFile
       const backup = join(dirname(filename), "backup.db")
@@ -63,20 +63,20 @@ describe("a backup", () => {
         filesBeside(backup).filter((name) => name.startsWith("backup")),
         ["backup.db"]
       )
-      // it can be read as it is, and nobody owns it
+      // it opens without a warning, and no engine owns it
       yield* withLog((said) => visit(backup, () => Effect.sync(() => assert.deepStrictEqual(said, []))))
       using copy = new DatabaseSync(backup)
       const count = (name: string) =>
         copy.prepare("SELECT count(*) AS n, max(position) AS last FROM events WHERE name = ?").get(name)
       const [placed, paid] = [count("order.placed"), count("order.paid")]
       assert.strictEqual(placed?.n, 200)
-      // of what came meanwhile it has the first ones, without a gap
+      // of the events emitted meanwhile it has the first ones, without a gap
       assert.isBelow(Number(paid?.n), written - 200)
       assert.strictEqual(Number(paid?.last ?? 200), 200 + Number(paid?.n))
     }).pipe(Effect.scoped)
   )
 
-  it.live("works on a file that another process has open, and on one that nobody has open", () =>
+  it.live("works on a file that another process has open, and on a file that no process has open", () =>
     Effect.gen(function* () {
       const filename = yield* newFile
       const first = yield* engineProcess(filename, "hold")
@@ -105,7 +105,7 @@ describe("a backup", () => {
     }).pipe(Effect.scoped)
   )
 
-  it.live("overwrites nothing", () =>
+  it.live("never overwrites a file", () =>
     Effect.gen(function* () {
       const { backup, filename } = yield* backupOfOne
       const before = readFileSync(backup)
@@ -201,7 +201,7 @@ describe("a restore", () => {
   it.live("replaces a database only with `replace`, with its write-ahead log", () =>
     Effect.gen(function* () {
       const { backup, filename } = yield* backupOfOne
-      // a process that was killed has left a log
+      // a process that was killed leaves a write-ahead log
       const killed = yield* engineProcess(filename, "emit")
       for (let i = 0; i < 9; i++) yield* killed.line
       yield* killed.kill
@@ -257,7 +257,7 @@ describe("a restore", () => {
     }).pipe(Effect.scoped)
   )
 
-  it.live("of a file that is not a backup is refused, and changes nothing", () =>
+  it.live("of a file that is not a backup is refused and changes nothing", () =>
     Effect.gen(function* () {
       const { backup, filename } = yield* backupOfOne
       const at = (name: string): string => join(dirname(filename), name)

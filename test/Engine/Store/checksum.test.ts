@@ -1,4 +1,4 @@
-/** A changed backup is detected by its checksum, and a refused restore leaves nothing. */
+/** A checksum detects a changed backup, and a refused restore leaves no files. */
 import { mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs"
 import { tmpdir } from "node:os"
 import { join } from "node:path"

@@ -1,4 +1,4 @@
-/** A clock that is set, between two starts and while the engine runs. */
+/** What happens when the clock is set, between two starts and while the engine runs. */
 import { untilQuiet } from "../Quiet.ts"
 import { assert, describe, it } from "@effect/vitest"
 import * as Clock from "effect/Clock"
@@ -28,12 +28,12 @@ import * as Recording from "../../../src/Engine/Runs/Recording.ts"
 const HOUR = 60 * 60 * 1000
 const YEAR = 365 * 24 * HOUR
 
-/** Something that shows a time, which can be set while time goes on as it does. */
+/** A clock that can be set. Its time passes as always. */
 interface WallClock {
   set: (byMs: number) => void
 }
 
-/** Runs `body` by a clock that can be set. */
+/** Runs `body` with a clock that can be set. */
 const withClock = <A, E, R>(body: (clock: WallClock) => Effect.Effect<A, E, R>) =>
   Effect.gen(function* () {
     const real = yield* Clock.Clock
@@ -50,17 +50,17 @@ const withClock = <A, E, R>(body: (clock: WallClock) => Effect.Effect<A, E, R>) 
 const clockTest = (title: string, body: (clock: WallClock) => Effect.Effect<void, unknown, Scope.Scope>) =>
   it.effect(title, () => withLog(() => Effect.andThen(TestClock.setTime(3 * YEAR), withClock(body))))
 
-/** Lets hours pass, with the hourly work. */
+/** Lets hours pass, and waits for the work of each hour. */
 const hours = (count: number) =>
   Effect.repeat(Effect.andThen(TestClock.adjust("1 hour"), Effect.promise(untilQuiet)), {
     times: count - 1
   })
 
-/** Deletes what is old, every hour. */
+/** Starts the hourly deletion of old data. */
 const sweep = ({ store }: Shop) => Effect.andThen(RunSweep.make(store), IdempotencySweep.make(store))
 
-/** A worker outside of the process takes a run, and is never heard of again. */
-const loseOne = (shop: Shop) =>
+/** Gives a run to a worker outside the process, which then sends nothing more. */
+const startAndLose = (shop: Shop) =>
   Effect.gen(function* () {
     yield* shop.register(handles("charge"))
     return yield* shop.start("order.placed", {}, { worker: "far", leaseMs: 30_000 })
@@ -73,15 +73,15 @@ const claimed = (shop: Shop) =>
 
 describe("a lease", () => {
   clockTest(
-    "of an engine whose clock was ahead holds no longer than its length after the next start",
+    "from an engine whose clock was ahead lasts no longer than its length after the next start",
     (clock) =>
       Effect.gen(function* () {
         const filename = yield* newFile
         clock.set(HOUR)
         const job = yield* visit(filename, (shop) =>
           Effect.gen(function* () {
-            const job = yield* loseOne(shop)
-            // it is kept alive for a while
+            const job = yield* startAndLose(shop)
+            // the worker extends the lease once
             yield* TestClock.adjust("5 minutes")
             yield* shop.store.write(ExtendLeases.extendLeases("default", [job.jobId], 30_000))
             return job
@@ -100,7 +100,7 @@ describe("a lease", () => {
       })
   )
 
-  clockTest("of a projection whose owner's clock was ahead ends too", (clock) =>
+  clockTest("of a projection whose owner's clock was ahead expires too", (clock) =>
     Effect.gen(function* () {
       const filename = yield* newFile
       const claim = (shop: Shop, workerId: string) =>
@@ -134,7 +134,7 @@ describe("a lease", () => {
       Effect.gen(function* () {
         yield* visit(yield* newFile, (shop) =>
           Effect.gen(function* () {
-            const job = yield* loseOne(shop)
+            const job = yield* startAndLose(shop)
             yield* TestClock.adjust("10 seconds")
             clock.set(byMs)
 
@@ -151,7 +151,7 @@ describe("a lease", () => {
   }
 })
 
-describe("what lasts for a length of time", () => {
+describe("a clock that is set back", () => {
   const minute = 60_000
   const cases = {
     "a sleep": sleep("it:0", minute),
@@ -162,7 +162,7 @@ describe("what lasts for a length of time", () => {
   for (const [what, op] of Object.entries(cases)) {
     for (const when of ["while the engine runs", "between two starts", "just before the engine stops"]) {
       const running = when === "while the engine runs"
-      clockTest(`${what} takes no longer when the clock is set back ${when}`, (clock) =>
+      clockTest(`does not prolong ${what}: ${when}`, (clock) =>
         Effect.gen(function* () {
           const filename = yield* newFile
           const begin = (shop: Shop) =>
@@ -193,7 +193,7 @@ describe("what lasts for a length of time", () => {
     }
   }
 
-  clockTest("is not what lasts until a time: that comes by the clock", (clock) =>
+  clockTest("delays a sleep until a fixed time", (clock) =>
     Effect.gen(function* () {
       yield* visit(yield* newFile, (shop) =>
         Effect.gen(function* () {
@@ -213,7 +213,7 @@ describe("what lasts for a length of time", () => {
     })
   )
 
-  clockTest("a schedule does not stand still when the clock is set back by a year", (clock) =>
+  clockTest("does not hold up a schedule, even when it is set back by a year", (clock) =>
     Effect.gen(function* () {
       yield* visit(yield* newFile, (shop) =>
         Effect.gen(function* () {
@@ -230,15 +230,15 @@ describe("what lasts for a length of time", () => {
   )
 })
 
-describe("what is kept for a time", () => {
-  /** An ended run and a key that was used, an hour old. */
+describe("data that is kept for a time", () => {
+  /** Makes an ended run and a used idempotency key, and lets an hour pass. */
   const begin = (shop: Shop) =>
     Effect.gen(function* () {
       yield* shop.register(handles("charge", { recording: true }))
       const { eventId } = yield* shop.emit("order.placed", {}, { idempotencyKey: "k" })
       const job = yield* shop.claimOne()
       yield* shop.report(job, complete())
-      // the newest run is kept in any case
+      // the newest run is never deleted
       yield* shop.emit("order.placed")
       yield* TestClock.adjust("1 hour")
       return { runId: job.runId, eventId }
@@ -252,12 +252,12 @@ describe("what is kept for a time", () => {
       assert.strictEqual(
         (yield* shop.emit("order.placed", {}, { idempotencyKey: "k" })).eventId,
         eventId,
-        "the key is remembered"
+        "the idempotency key is remembered"
       )
     })
 
   clockTest(
-    "is not deleted at once when the clock goes forward while the engine runs, nor when it is set right",
+    "is not deleted at once when the clock goes forward while the engine runs, nor when it is corrected",
     (clock) =>
       Effect.gen(function* () {
         yield* visit(yield* newFile, (shop) =>
@@ -278,7 +278,7 @@ describe("what is kept for a time", () => {
   )
 
   clockTest(
-    "is not deleted at once when the clock goes forward between two starts, nor at the start after",
+    "is not deleted at once when the clock goes forward between two starts, nor at the next start",
     (clock) =>
       Effect.gen(function* () {
         const filename = yield* newFile
@@ -298,7 +298,7 @@ describe("what is kept for a time", () => {
       })
   )
 
-  clockTest("is deleted when the clock has stood for a day", (clock) =>
+  clockTest("is deleted when the clock has not been set for a day", (clock) =>
     Effect.gen(function* () {
       yield* visit(yield* newFile, (shop) =>
         Effect.gen(function* () {
@@ -315,7 +315,7 @@ describe("what is kept for a time", () => {
     })
   )
 
-  clockTest("goes on being deleted after runs that were created under a clock that was ahead", (clock) =>
+  clockTest("is still deleted after runs that were created while the clock was ahead", (clock) =>
     Effect.gen(function* () {
       yield* visit(yield* newFile, (shop) =>
         Effect.gen(function* () {
@@ -338,7 +338,7 @@ describe("what is kept for a time", () => {
   )
 })
 
-describe("an engine that does nothing", () => {
+describe("an idle engine", () => {
   afterEach(() => void vi.useRealTimers())
 
   clockTest("notices that the clock was set", (clock) =>
@@ -348,7 +348,7 @@ describe("an engine that does nothing", () => {
         Effect.gen(function* () {
           const timers = yield* Timers.make(shop.store)
           timers.start()
-          const job = yield* loseOne(shop)
+          const job = yield* startAndLose(shop)
           timers.arm((yield* Clock.currentTimeMillis) + 30_000)
           clock.set(-HOUR)
           vi.advanceTimersByTime(10_000)

@@ -29,7 +29,7 @@ import * as RunInspection from "../../../src/Engine/Runs/RunInspection.ts"
 import * as Steering from "../../../src/Engine/Runs/RunControl.ts"
 import * as Reports from "../../../src/Engine/Turns/Reports.ts"
 
-/** Starts as many runs and returns their ids. */
+/** Starts `count` runs and returns their ids. */
 const startMany = (shop: Shop, count: number) =>
   Effect.forEach(
     Array.from({ length: count }, (_, n) => n),
@@ -37,14 +37,14 @@ const startMany = (shop: Shop, count: number) =>
     { concurrency: "unbounded" }
   )
 
-/** The same report for many runs, in few commits. */
+/** Sends the same report for many runs, in few commits. */
 const reportAll = (shop: Shop, jobs: ReadonlyArray<Job>, ...ops: ReadonlyArray<TurnOp>) =>
   Effect.forEach(jobs, (job) => shop.report(job, ...ops), { concurrency: "unbounded" })
 
 const all = { environment, limit: 1000 }
 
 it.effect("a run with an impossible status is skipped, and keeps that status", () =>
-  withLog((said) =>
+  withLog((logged) =>
     Effect.gen(function* () {
       const filename = yield* newFile
       const ids = yield* visit(filename, (shop) =>
@@ -62,7 +62,7 @@ it.effect("a run with an impossible status is skipped, and keeps that status", (
             [ids[2]!]
           )
           assert.strictEqual(yield* shop.status(ids[0]!), "completed")
-          const log = said.join("\n")
+          const log = logged.join("\n")
           assert.include(log, `Run ${ids[0]} is completed and cannot be handed out. Nothing was written.`)
           assert.include(log, `Run ${ids[1]} is in no status that exists and cannot be handed out.`)
         })
@@ -72,8 +72,8 @@ it.effect("a run with an impossible status is skipped, and keeps that status", (
 )
 
 describe("runs on a damaged page", () => {
-  it.effect("are an error for readers, are marked in lists, and do not prevent claims of other runs", () =>
-    withLog((said) =>
+  it.effect("give readers an error, are marked in lists, and do not prevent claims of other runs", () =>
+    withLog((logged) =>
       Effect.gen(function* () {
         const filename = yield* newFile
         const ids = yield* visit(filename, (shop) =>
@@ -84,7 +84,7 @@ describe("runs on a damaged page", () => {
         yield* visit(filename, (shop) =>
           Effect.gen(function* () {
             const error = yield* Effect.flip(shop.run(ids[100]!))
-            // what was read in this turn of the event loop is given up in the next
+            // what was read is remembered until the next turn of the event loop
             yield* nextTurn
             const { damaged = [], runs, totalCount } = yield* RunList.listRuns(shop.store, all)
             const jobs = yield* shop.claim({ functions: ["charge"], credit: 5000 })
@@ -98,18 +98,18 @@ describe("runs on a damaged page", () => {
             assert.match(damaged[0]!.message, /damaged.*restore it from a backup/)
             assert.sameMembers([...runs.map(({ id }) => id), ...lost], ids)
             assert.strictEqual(totalCount, 900)
-            // SQLite cannot make room in the pages beside a damaged one: what is there cannot be written
-            const beside = said.filter((line) => / is left alone.* cannot be written/.test(line)).length
+            // SQLite must rebalance the pages beside a damaged one when it writes, so the runs on them cannot be written either
+            const beside = logged.filter((line) => / is left alone.* cannot be written/.test(line)).length
             assert.isBelow(beside, 300)
             assert.lengthOf(jobs, 900 - lost.length - beside)
             assert.strictEqual(yield* shop.status(ids[899]!), "completed")
-            // others can be started and run
+            // other runs can be started and executed
             yield* shop.start("order.placed", {}, { functions: ["charge"] })
             assert.deepStrictEqual(yield* shop.claim({ functions: ["charge"], credit: 1000 }), [])
             assert.strictEqual(shop.store.health().status, "degraded")
             for (const id of lost) {
               assert.lengthOf(
-                said.filter((line) => line.startsWith(`Run ${id} is damaged`)),
+                logged.filter((line) => line.startsWith(`Run ${id} is damaged`)),
                 1
               )
             }
@@ -176,7 +176,7 @@ describe("runs on a damaged page", () => {
           assert.isAbove(here.length, 100)
           assert.isAbove(there.length, 100)
           assert.isFalse([...here, ...there].some(({ runId }) => lost.has(runId)))
-          // nothing is due at once for ever
+          // no work remains that would be due again and again
           assert.strictEqual((yield* FireDue.fireDue(shop.store)).nextDueAt, Number.POSITIVE_INFINITY)
         })
       )
@@ -203,7 +203,7 @@ describe("runs on a damaged page", () => {
           const { deleted } = yield* shop.store.write(RunRetention.deleteEndedRuns(500, 1000))
 
           assert.isAbove(damaged.length, 0)
-          // those beside them stay too: SQLite cannot write there
+          // the runs on the pages beside them stay too: SQLite cannot write there
           assert.isAbove(deleted, 600)
           assert.sameMembers(
             (yield* RunList.listRuns(shop.store, all)).damaged!.map(({ id }) => id),
@@ -215,7 +215,7 @@ describe("runs on a damaged page", () => {
   )
 })
 
-/** Three runs with equal progress, of which the second is damaged by the SQL. */
+/** Three runs with equal progress. The SQL damages the second one. */
 const three = <A, E>(
   reach: (shop: Shop) => Effect.Effect<A, E>,
   sql: (runId: string) => string,
@@ -312,7 +312,7 @@ describe("a run whose rows are damaged", () => {
         Effect.flatMap(shop.claim({ functions: ["charge"], credit: 3 }), (jobs) =>
           Effect.forEach(jobs, (job) => shop.report(job, sleep("nap:0", 1000), suspend("nap:0")))
         ),
-      // its row in `runs` says that it is paused, and does not say why
+      // its row in `runs` says that it is paused, and not why
       (runId) => `UPDATE runs SET status = 4, pause = '{', lease = 'x' WHERE id = '${runId}';
                   UPDATE waits SET fired = 1, kind = 5, step_key = '', failed = 1, value = '{' WHERE ${ofRun(runId)}`,
       (shop, ids) =>
@@ -360,7 +360,7 @@ describe("a run whose rows are damaged", () => {
   )
 
   it.effect("does not affect others when none of its steps can be written", () =>
-    withLog((said) =>
+    withLog((logged) =>
       Effect.gen(function* () {
         const filename = yield* newFile
         const marker = "m".repeat(300)
@@ -398,7 +398,7 @@ describe("a run whose rows are damaged", () => {
             assert.strictEqual(shop.store.health().status, "degraded")
             for (const { runId } of refused) {
               assert.lengthOf(
-                said.filter((line) => line.startsWith(`Run ${runId} is damaged`)),
+                logged.filter((line) => line.startsWith(`Run ${runId} is damaged`)),
                 1
               )
             }
@@ -452,7 +452,7 @@ describe("a run whose rows are damaged", () => {
           )
         })
       )
-      // what comes later is written behind it
+      // rows that are written later go onto this page
       overwritePagesWith(filename, "steps", "-99-")
 
       yield* visit(filename, (shop) =>
@@ -492,7 +492,7 @@ describe("a run whose rows are damaged", () => {
     })
   )
 
-  it.effect("takes no place under a limit of its function", () =>
+  it.effect("does not count under the limit of its function", () =>
     Effect.gen(function* () {
       const filename = yield* newFile
       const jobs = yield* visit(filename, (shop) =>
@@ -516,7 +516,7 @@ describe("a run whose rows are damaged", () => {
     })
   )
 
-  it.effect("does not prevent the end of a child that it waits for", () =>
+  it.effect("does not prevent a child that it waits for from ending", () =>
     Effect.gen(function* () {
       const filename = yield* newFile
       const ids = yield* visit(filename, (shop) =>
@@ -528,7 +528,7 @@ describe("a run whose rows are damaged", () => {
           return ids
         })
       )
-      // nothing can be put into its journal
+      // nothing can be added to the journal of the run
       change(
         filename,
         `CREATE TRIGGER broken BEFORE INSERT ON steps WHEN NEW.${ofRun(ids[0]!)} BEGIN SELECT RAISE(ABORT, 'broken'); END`
@@ -546,7 +546,7 @@ describe("a run whose rows are damaged", () => {
     })
   )
 
-  it.effect("because its event is gone, is skipped, and gets no made-up event", () =>
+  it.effect("because its event is gone, is skipped and gets no invented event", () =>
     three(
       () => Effect.void,
       (runId) => `DELETE FROM events WHERE position = (SELECT event FROM runs WHERE id = '${runId}')`,
@@ -573,7 +573,7 @@ describe("a run whose rows are damaged", () => {
     )
   )
 
-  it.effect("because its event is gone, satisfies no wait with a made-up event", () =>
+  it.effect("because its event is gone, satisfies no wait with an invented event", () =>
     three(
       (shop) =>
         Effect.flatMap(shop.claim({ functions: ["charge"], credit: 3 }), (jobs) =>
@@ -623,7 +623,7 @@ describe("a run whose rows are damaged", () => {
     })
   )
 
-  it.effect("does not affect leases of turns with a limit, or turns that are taken back", () =>
+  it.effect("does not affect leases of turns with a limit, or of turns that are taken back", () =>
     Effect.gen(function* () {
       const filename = yield* newFile
       const jobs = yield* visit(filename, (shop) =>
@@ -653,7 +653,7 @@ describe("a run whose rows are damaged", () => {
     })
   )
 
-  it.effect("does not prevent the storing of an event that it waits for, or its delivery to others", () =>
+  it.effect("does not prevent an event that it waits for from being stored and delivered to others", () =>
     Effect.gen(function* () {
       const filename = yield* newFile
       const ids = yield* visit(filename, (shop) =>
@@ -735,7 +735,7 @@ describe("a damaged function", () => {
 
 describe("the start", () => {
   it.effect("detects a damaged end of the log, and continues", () =>
-    withLog((said) =>
+    withLog((logged) =>
       Effect.gen(function* () {
         const filename = yield* newFile
         const ids = yield* visit(filename, (shop) =>
@@ -750,7 +750,7 @@ describe("the start", () => {
         yield* visit(filename, (shop) =>
           Effect.sync(() => {
             assert.strictEqual(shop.store.health().status, "degraded")
-            assert.isTrue(said.some((line) => line.startsWith("The end of the log cannot be read")))
+            assert.isTrue(logged.some((line) => line.startsWith("The end of the log cannot be read")))
           })
         )
       })
@@ -773,7 +773,7 @@ describe("the start", () => {
     })
   )
 
-  it.effect("with a check names damaged rows that SQLite reads without an error", () =>
+  it.effect("with `check` names damaged rows that SQLite reads without an error", () =>
     Effect.gen(function* () {
       const filename = yield* newFile
       const ids = yield* visit(filename, (shop) =>

@@ -14,7 +14,7 @@ import { engineProcess } from "./EngineProcess.ts"
 import { newFile, visit } from "./OnFile.ts"
 import { complete, environment, handles, type Shop, suspend, waitFor } from "./suite/Shop.ts"
 
-/** Lets runs wait for `order.paid`. */
+/** Makes runs wait for `order.paid`. */
 const wait = (shop: Shop, count: number, options: Parameters<typeof handles>[1] = {}) =>
   Effect.gen(function* () {
     yield* shop.register(handles("charge", options))
@@ -45,7 +45,7 @@ const completed = (shop: Shop) =>
   )
 
 describe("a large event that very many wait for", () => {
-  it.effect("is stored once, and reaches each of them whole", () =>
+  it.effect("is stored once, and every run receives all of it", () =>
     Effect.gen(function* () {
       const filename = yield* newFile
       const text = "x".repeat(900_000)
@@ -57,7 +57,7 @@ describe("a large event that very many wait for", () => {
           yield* shop.emit("order.paid", { text })
           yield* shop.fire()
 
-          // all of it went through the log of changes, which was not emptied in between
+          // every write went through the write-ahead log, which was not emptied in between
           assert.isBelow(statSync(`${filename}-wal`).size - before, 3_000_000)
           const [step] = yield* RunInspection.getRunSteps(shop.store, environment, runId!)
           assert.include(JSON.stringify(step?.output), text)
@@ -133,7 +133,7 @@ describe("a large event that very many wait for", () => {
     })
   )
 
-  it.effect("that is lost affects only those that have received it, with a log line", () =>
+  it.effect("that is lost affects only the runs that have received it, and is logged", () =>
     Effect.gen(function* () {
       const filename = yield* newFile
       yield* visit(filename, (shop) => Effect.tap(wait(shop, 2), () => shop.emit("order.paid", { n: 2 })))
@@ -193,7 +193,7 @@ describe("an event that becomes unreadable during its delivery", () => {
 })
 
 describe("a process that is killed while it delivers an event", () => {
-  it.effect("leaves the rest to the next process: every run gets the event once, and finishes", () =>
+  it.effect("leaves the rest to the next process: every run gets the event once and finishes", () =>
     Effect.gen(function* () {
       const filename = yield* newFile
       const engine = yield* engineProcess(filename, "hand on")

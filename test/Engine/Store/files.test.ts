@@ -18,7 +18,7 @@ import * as RunInspection from "../../../src/Engine/Runs/RunInspection.ts"
 import * as FireDue from "../../../src/Engine/Schedules/FireDue.ts"
 
 describe("a database file", () => {
-  it.effect("finds events by id, also after the clock was set back", () =>
+  it.effect("finds events by id, even after the clock was set back", () =>
     Effect.gen(function* () {
       const filename = yield* newFile
       const emitOne = (shop: Shop) => shop.emit("order.placed")
@@ -95,7 +95,7 @@ describe("a database file", () => {
     })
   )
 
-  it.effect("can be opened by one engine of a process at a time", () =>
+  it.effect("can be opened by only one engine of a process at a time", () =>
     Effect.gen(function* () {
       const filename = yield* newFile
       yield* visit(filename, (shop) =>
@@ -104,7 +104,7 @@ describe("a database file", () => {
           assert.strictEqual(error.code, "STORE_LOCKED")
           assert.include(error.message, `process ${process.pid} on `)
           assert.include(error.message, filename)
-          // the one that has it is not disturbed
+          // the engine that has it open is not disturbed
           yield* shop.emit("order.placed")
         })
       )
@@ -112,7 +112,7 @@ describe("a database file", () => {
     })
   )
 
-  it.effect("can be opened by one engine at a time, under any name", () =>
+  it.effect("can be opened by only one engine at a time, under any name", () =>
     Effect.gen(function* () {
       const filename = yield* newFile
       const alias = join(dirname(filename), "alias.db")
@@ -230,7 +230,7 @@ describe("a file that is not acceptable", () => {
       }
     ],
     [
-      "that is a database of something else",
+      "that is a database of another program",
       "STORE_CORRUPT",
       /database of another program/,
       (path) => {
@@ -241,7 +241,7 @@ describe("a file that is not acceptable", () => {
       }
     ],
     [
-      "that somebody else has marked as theirs",
+      "that another program has marked as its own",
       "STORE_CORRUPT",
       /database of another program/,
       (path) => {
@@ -253,13 +253,13 @@ describe("a file that is not acceptable", () => {
     ]
   ]
   for (const [what, code, says, make] of cases) {
-    it.effect(`${what} is refused, says what is wrong, and is left as it is`, () =>
+    it.effect(`${what} is refused with the reason, and is not changed`, () =>
       Effect.gen(function* () {
         const filename = make(yield* folder)
         const content = () => (code === "STORE_CORRUPT" ? readFileSync(filename) : existsSync(filename))
         const before = content()
 
-        // twice: the first refusal leaves no lock behind
+        // twice, because the first refusal must leave no lock behind
         for (let i = 0; i < 2; i++) {
           const error = yield* problem(filename)
           assert.strictEqual(error._tag, "StoreError")
@@ -311,7 +311,7 @@ describe("a file that is not acceptable", () => {
 })
 
 describe("a process that is killed", () => {
-  it.effect("loses nothing that was acknowledged, and leaves nothing half done", () =>
+  it.effect("loses nothing acknowledged, and leaves nothing half done", () =>
     Effect.gen(function* () {
       const filename = yield* newFile
       const other = yield* engineProcess(filename, "emit")
@@ -323,7 +323,7 @@ describe("a process that is killed", () => {
       yield* visit(filename, (shop) =>
         Effect.gen(function* () {
           for (const line of acknowledged) {
-            // the last line may have been cut off
+            // the last line may be incomplete
             const [, n, runId] = /^(\d+) (run_\w{25})$/.exec(line) ?? []
             if (runId === undefined) continue
             const run = yield* shop.run(runId)
@@ -351,7 +351,7 @@ describe("a process that is killed", () => {
             const situation = yield* shop.situation(runId)
             assert.isUndefined(situation.lease)
             assert.isUndefined(situation.actorWorkerId)
-            // the second loss and the ones after are paid for with a delay
+            // from the second loss on, a run is delayed
             assert.strictEqual(situation.readyAt === undefined, losses > 1)
             if (losses > 1) yield* shop.pass(100_000)
             const [job] = yield* shop.claim({ functions: ["charge"], worker: "worker-2" })
@@ -362,7 +362,7 @@ describe("a process that is killed", () => {
     })
   )
 
-  it.effect("keeps the leases of remote workers until they run out", () =>
+  it.effect("keeps the leases of remote workers until they expire", () =>
     Effect.gen(function* () {
       const filename = yield* newFile
       const job = yield* visit(filename, (shop) =>

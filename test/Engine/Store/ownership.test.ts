@@ -17,7 +17,7 @@ const eventsIn = (shop: Shop) =>
   )
 
 describe("a second engine", () => {
-  it.effect("under another name of the file is refused, and does not disturb the first", () =>
+  it.effect("that opens the file under another name is refused, and does not disturb the first", () =>
     Effect.gen(function* () {
       const filename = yield* newFile
       const other = join(dirname(filename), "other.db")
@@ -34,14 +34,14 @@ describe("a second engine", () => {
           yield* shop.emit("order.paid")
         })
       )
-      // and when the first is gone, the other name is as good
+      // once the first has closed, the other name works
       yield* visit(other, (shop) =>
         Effect.map(eventsIn(shop), (names) => assert.deepStrictEqual(names, ["order.placed", "order.paid"]))
       )
     })
   )
 
-  it.effect("under another name is refused too when the first is another process", () =>
+  it.effect("that opens the file under another name is refused, also when the first is another process", () =>
     Effect.gen(function* () {
       const filename = yield* newFile
       const other = join(dirname(filename), "other.db")
@@ -60,7 +60,7 @@ describe("a second engine", () => {
   it.effect(
     "that took over the file after its lock was deleted is noticed by the first, which then writes nothing",
     () =>
-      withLog((said) =>
+      withLog((logged) =>
         Effect.gen(function* () {
           const filename = yield* newFile
           const first = yield* open(filename)
@@ -76,7 +76,7 @@ describe("a second engine", () => {
           for (const each of [error, again, read]) assert.strictEqual(each.code, "STORE_LOCKED")
           assert.match(error.message, /was taken over by another engine.*\.lock/)
           assert.lengthOf(
-            said.filter((line) => line.includes("was taken over by another engine")),
+            logged.filter((line) => line.includes("was taken over by another engine")),
             1
           )
           assert.strictEqual(first.store.health().status, "down")
@@ -86,7 +86,7 @@ describe("a second engine", () => {
       )
   )
 
-  it.effect("is noticed in the transaction that would have written, by all its commands", () =>
+  it.effect("makes every command of the next transaction of the first fail, and nothing is written", () =>
     Effect.gen(function* () {
       const filename = yield* newFile
       const first = yield* open(filename)
@@ -105,7 +105,7 @@ describe("a second engine", () => {
     })
   )
 
-  it.effect("continues after the other engine has closed", () =>
+  it.effect("leaves its events in the file, after both have closed", () =>
     Effect.gen(function* () {
       const filename = yield* newFile
       yield* Effect.scoped(
@@ -160,8 +160,8 @@ describe("a copy of a database that is open", () => {
     })
   )
 
-  it.effect("made by copying the file can be opened, with a warning of what it may lack", () =>
-    withLog((said) =>
+  it.effect("made by copying the file can be opened, with a warning about what may be missing", () =>
+    withLog((logged) =>
       Effect.gen(function* () {
         const filename = yield* newFile
         const copy = join(dirname(filename), "copy.db")
@@ -174,62 +174,62 @@ describe("a copy of a database that is open", () => {
 
         yield* visit(copy, (shop) => shop.emit("order.copied"))
 
-        assert.isTrue(said.some((line) => line.includes("is a copy of one that was open")))
+        assert.isTrue(logged.some((line) => line.includes("is a copy of one that was open")))
       })
     )
   )
 })
 
 describe("a stop", () => {
-  /** Emits for a while in a process of its own, and kills it. */
-  const killed = (filename: string) =>
+  /** Lets another process emit events for a while, and kills it. */
+  const killEmitter = (filename: string) =>
     Effect.gen(function* () {
       const other = yield* engineProcess(filename, "emit")
       assert.strictEqual(yield* other.line, "open")
       for (let i = 0; i < 20; i++) yield* other.line
       yield* other.kill
-      // it went by the real clock
+      // the other process used the real clock
       yield* TestClock.setTime(Date.now())
     })
 
   it.effect("that was clean logs nothing at the next start", () =>
-    withLog((said) =>
+    withLog((logged) =>
       Effect.gen(function* () {
         const filename = yield* newFile
         yield* visit(filename, (shop) => shop.emit("order.placed"))
         yield* visit(filename, (shop) => shop.emit("order.placed"))
 
-        assert.deepStrictEqual(said, [])
+        assert.deepStrictEqual(logged, [])
       })
     )
   )
 
   it.effect("by a kill logs nothing at the next start, which has every commit", () =>
-    withLog((said) =>
+    withLog((logged) =>
       Effect.gen(function* () {
         const filename = yield* newFile
-        yield* killed(filename)
+        yield* killEmitter(filename)
 
         yield* visit(filename, (shop) =>
           Effect.map(eventsIn(shop), (names) => assert.isAtLeast(names.length, 20))
         )
 
-        assert.deepStrictEqual(said, [])
+        assert.deepStrictEqual(logged, [])
       })
     )
   )
 
   it.effect("by a kill, after which the write-ahead log was deleted, is reported", () =>
-    withLog((said) =>
+    withLog((logged) =>
       Effect.gen(function* () {
         const filename = yield* newFile
-        yield* killed(filename)
+        yield* killEmitter(filename)
         for (const suffix of ["-wal", "-shm"]) rmSync(`${filename}${suffix}`)
 
         yield* visit(filename, () => Effect.void)
 
-        assert.lengthOf(said, 1)
-        assert.match(said[0]!, /its log ".*-wal" is gone: what was committed last may be missing/)
+        assert.lengthOf(logged, 1)
+        assert.match(logged[0]!, /its log ".*-wal" is gone: what was committed last may be missing/)
       })
     )
   )
@@ -237,7 +237,7 @@ describe("a stop", () => {
   it.effect("by a kill, after which the file was moved without its write-ahead log, is reported", () =>
     Effect.gen(function* () {
       const filename = yield* newFile
-      yield* killed(filename)
+      yield* killEmitter(filename)
       const moved = join(dirname(filename), "moved.db")
       renameSync(filename, moved)
 
@@ -260,11 +260,11 @@ describe("a disk that is full", () => {
       const filename = yield* newFile
       const other = yield* engineProcess(filename, "fill", 4000)
 
-      const said: Array<string> = []
-      for (let i = 0; i < 5; i++) said.push(yield* other.line)
+      const logged: Array<string> = []
+      for (let i = 0; i < 5; i++) logged.push(yield* other.line)
       yield* other.kill
 
-      assert.deepStrictEqual(said, ["open", "STORE_UNAVAILABLE", "STORE_UNAVAILABLE", "degraded", "reads"])
+      assert.deepStrictEqual(logged, ["open", "STORE_UNAVAILABLE", "STORE_UNAVAILABLE", "degraded", "reads"])
       yield* visit(filename, (shop) => shop.emit("order.placed"))
     })
   )

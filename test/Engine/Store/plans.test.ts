@@ -1,10 +1,10 @@
-/** The plans of all statements: none scans a growing table without a reason. */
+/** The query plans of all statements: none scans a growing table without a reason. */
 import { DatabaseSync } from "node:sqlite"
 import { assert, describe, it } from "vitest"
 import { migrations } from "../../../src/Engine/Store/Migrations.ts"
 import { engineStatements } from "./EngineStatements.ts"
 
-/** As many as functions, roles, projections and buckets: their number does not grow with use. */
+/** Small tables, such as those of functions, roles, projections and buckets: they do not grow with use. */
 const small = new Set(["environments", "functions", "meta"])
 
 const db = new DatabaseSync(":memory:")
@@ -18,7 +18,7 @@ const plansOf = (text: string): ReadonlyArray<string> =>
 
 const scanned = (detail: string): string | undefined => {
   const table = /^SCAN (\w+)/.exec(detail)?.[1]
-  // values that the statement itself brings
+  // values that the statement itself contains
   return table === undefined || /^(CONSTANT|json_each|value)$/.test(table) ? undefined : table
 }
 
@@ -33,24 +33,24 @@ describe("the plans of the statements", () => {
     assert.isAbove(found.length, 300)
   })
 
-  it("scan no table that grows, unless the statement says why", () => {
-    const silent = found
+  it("scan no table that grows, unless the statement gives a reason", () => {
+    const unexplained = found
       .filter(({ scans, statement }) => scans.length > 0 && statement.scans === undefined)
       .map(({ plan, statement }) => `${statement.name}: ${plan.join("; ")}`)
-    assert.deepStrictEqual(silent, [])
+    assert.deepStrictEqual(unexplained, [])
   })
 
   it("give a reason only where there is a scan", () => {
-    const idle = found
+    const unneeded = found
       .filter(
         ({ plan, statement }) =>
-          // one with another text for Postgres may have its reason there
+          // a statement with another text for Postgres may need its reason there
           statement.scans !== undefined &&
           statement.postgres === undefined &&
           !plan.some((line) => line.startsWith("SCAN "))
       )
       .map(({ statement }) => statement.name)
-    assert.deepStrictEqual(idle, [])
+    assert.deepStrictEqual(unneeded, [])
   })
 
   it("would report a scan", () => {

@@ -1,4 +1,4 @@
-/** What every store has to do, whatever it is made of. */
+/** What every store must do, whatever its database is. */
 import { describe } from "@effect/vitest"
 import type * as Layer from "effect/Layer"
 import type { Store } from "../../../src/Engine/Store/Store.ts"
@@ -27,8 +27,8 @@ import { versionsSuite } from "./suite/Versions.ts"
 import { waitsSuite } from "./suite/Waits.ts"
 
 /**
- * Runs the suite on a store that is empty whenever `makeStore` is built. `isWhole` is false where every statement takes long: the tests
- * that need thousands of transactions are left to the other stores then, since programs are the same on all of them.
+ * Defines the suite for a store that is empty whenever `makeStore` is built. `isWhole` is false where statements are slow:
+ * the tests that need thousands of transactions are then left to other stores, because the programs are the same for all.
  */
 export const storeSuite = (name: string, makeStore: Layer.Layer<Store, StoreError>, isWhole = true): void => {
   describe(`Store on ${name}`, () => {

@@ -1,4 +1,4 @@
-/** What is acknowledged is on the disk: the engine waits for it, beside other work. */
+/** An acknowledged write is on the disk. The engine waits for the disk, and does other work meanwhile. */
 import { assert, describe, it } from "@effect/vitest"
 import * as Effect from "effect/Effect"
 import * as Fiber from "effect/Fiber"
@@ -54,16 +54,16 @@ const withDisk = (disk: Disk) =>
       Effect.sync(() => {
         Object.assign(fs, own)
         syncBuiltinESMExports()
-        // other tests of this process count what is underway
+        // other tests in this process wait until no call is pending
         for (const done of unanswered) done(null)
       })
   )
 
-/** What a slow disk does to a process that waits for it. */
+/** Blocks the process for a moment, as a slow disk does. */
 const pause = () => void Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, 10)
 
-/** The disk takes long, once: from then on the engine goes on with other work while it waits. */
-const beSlow = (shop: Shop) =>
+/** Makes one write slow. From then on the engine does other work while it waits for the disk. */
+const makeSlow = (shop: Shop) =>
   Effect.scoped(
     Effect.andThen(
       withDisk({
@@ -84,10 +84,10 @@ const turns = (count: number) =>
 const isLinux = process.platform === "linux"
 
 describe.skipIf(!isLinux)("a write", () => {
-  it.live("is answered when the disk has it, and other work goes on meanwhile", () =>
+  it.live("is answered once the disk has it, and other work continues meanwhile", () =>
     Effect.gen(function* () {
       const shop = yield* open(yield* newFile)
-      yield* beSlow(shop)
+      yield* makeSlow(shop)
       const held: Array<() => void> = []
       yield* withDisk({ aside: (sync, done) => void held.push(() => sync(done)) })
 
@@ -106,17 +106,17 @@ describe.skipIf(!isLinux)("a write", () => {
 
       held.shift()!()
       yield* Fiber.join(emits)
-      // it was made while the disk worked, so it does not know of the later one
+      // the read began while the disk was busy, so it does not see the later event
       assert.strictEqual((yield* Fiber.join(read)).length, 9)
       yield* Fiber.join(later)
       assert.strictEqual((yield* eventsOf(shop)).length, 10)
     }).pipe(Effect.scoped)
   )
 
-  it.live("does not wait for ever for the threads of Node.js", () =>
+  it.live("does not wait for ever for the thread pool of Node.js", () =>
     Effect.gen(function* () {
       const shop = yield* open(yield* newFile)
-      yield* beSlow(shop)
+      yield* makeSlow(shop)
       yield* withDisk({ aside: () => {} })
       const emits = Array.from({ length: 8 }, () => shop.emit("order.placed"))
       yield* Effect.all(emits, { concurrency: "unbounded" })
@@ -129,7 +129,7 @@ describe.skipIf(!isLinux)("a write", () => {
       const filename = yield* newFile
       const files = ["", "-wal"].map((end) => filename + end)
       const look = () => files.map((file) => fs.readFileSync(file))
-      /** What the disk is sure to have. */
+      /** The content that the disk is sure to have. */
       let disk: ReadonlyArray<Buffer> = []
       const watched: Disk = {
         aside: (sync, done) => {
@@ -184,7 +184,7 @@ describe.skipIf(!isLinux)("a write", () => {
         yield* Effect.scoped(
           Effect.gen(function* () {
             const shop = yield* open(filename)
-            yield* count === 1 ? shop.emit("order.placed") : beSlow(shop)
+            yield* count === 1 ? shop.emit("order.placed") : makeSlow(shop)
             let refusals = 0
             const refuse = (): Error => {
               refusals++
@@ -213,7 +213,7 @@ describe.skipIf(!isLinux)("a write", () => {
                 }
               })
             )
-            // the disk works again, and nothing may be written after what is missing
+            // the disk works again, but a write after the missing one would leave a gap
             assert.match((yield* Effect.flip(shop.emit("order.placed"))).message, /^The disk has not stored/)
             assert.match((yield* Effect.flip(eventsOf(shop))).message, /^The disk has not stored/)
             assert.deepInclude(shop.store.health(), { status: "down", cannotWrite: true })

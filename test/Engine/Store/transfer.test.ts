@@ -45,7 +45,7 @@ const failure = async (effect: Effect.Effect<unknown, unknown>): Promise<string>
   const error = await Effect.runPromise(Effect.flip(effect))
   return isIronflowError(error) ? `${error.code}: ${error.message}` : String(error)
 }
-/** The lines of tables and rows. */
+/** The lines of an export that contain tables and rows. */
 const linesOf = (name: string): ReadonlyArray<string> =>
   readFileSync(pathOf(name), "utf8").trim().split("\n").slice(1, -1)
 
@@ -81,7 +81,7 @@ beforeAll(async () => {
     logger: false
   })
   await fillUp(engine)
-  // while it runs
+  // an export of a running engine
   await run(exportStore({ filename: pathOf("first.db") }, pathOf("running.jsonl")))
   await engine.close()
   await run(exportStore({ filename: pathOf("first.db") }, pathOf("first.jsonl")))
@@ -111,23 +111,27 @@ const rowsOf = (name: string): { readonly [table: string]: ReadonlyArray<unknown
 }
 
 describe("an export", () => {
-  it("goes to Postgres and back to a file, with every row unchanged", { timeout: 60_000 }, async () => {
-    const there = await run(importStore(pathOf("first.jsonl"), postgres))
-    const fromPostgres = await run(exportStore(postgres, pathOf("second.jsonl")))
-    await run(importStore(pathOf("second.jsonl"), { filename: pathOf("third.db") }))
-    await run(exportStore({ filename: pathOf("third.db") }, pathOf("third.jsonl")))
+  it(
+    "can be moved to Postgres and back to a file, with every row unchanged",
+    { timeout: 60_000 },
+    async () => {
+      const there = await run(importStore(pathOf("first.jsonl"), postgres))
+      const fromPostgres = await run(exportStore(postgres, pathOf("second.jsonl")))
+      await run(importStore(pathOf("second.jsonl"), { filename: pathOf("third.db") }))
+      await run(exportStore({ filename: pathOf("third.db") }, pathOf("third.jsonl")))
 
-    assert.isAbove(there.rows, 30)
-    assert.strictEqual(fromPostgres.rows, there.rows)
-    assert.deepStrictEqual(linesOf("second.jsonl"), linesOf("first.jsonl"))
-    assert.deepStrictEqual(linesOf("third.jsonl"), linesOf("first.jsonl"))
-    assert.deepStrictEqual(rowsOf("third.db"), rowsOf("first.db"))
-    assert.strictEqual(statSync(pathOf("third.db")).mode & 0o777, 0o600)
-    assert.strictEqual(statSync(pathOf("first.jsonl")).mode & 0o777, 0o600)
-  })
+      assert.isAbove(there.rows, 30)
+      assert.strictEqual(fromPostgres.rows, there.rows)
+      assert.deepStrictEqual(linesOf("second.jsonl"), linesOf("first.jsonl"))
+      assert.deepStrictEqual(linesOf("third.jsonl"), linesOf("first.jsonl"))
+      assert.deepStrictEqual(rowsOf("third.db"), rowsOf("first.db"))
+      assert.strictEqual(statSync(pathOf("third.db")).mode & 0o777, 0o600)
+      assert.strictEqual(statSync(pathOf("first.jsonl")).mode & 0o777, 0o600)
+    }
+  )
 
   it(
-    "of a running engine continues elsewhere, with its runs and its numbers",
+    "of a running engine can be used elsewhere: its runs and its counters continue",
     { timeout: 60_000 },
     async () => {
       const database = { url: await sharedUrl(), schema: `${schema}_running` }
@@ -146,7 +150,7 @@ describe("an export", () => {
         const bytes = await client.kv().bucket("carts").get("c-1")
         const again = await client.emit("order.placed", { amount: 12.5 }, { idempotencyKey: "once" })
         const { runs } = await client.listRuns({ status: "waiting" })
-        // what is new gets numbers that nothing has
+        // new rows get numbers that are not in use
         await client.kv().createBucket({ name: "more" })
         await client.emit("nap.wanted", {})
 
@@ -177,7 +181,7 @@ describe("an import", () => {
     return name
   }
 
-  it("refuses a file that was changed, cut, or is not an export, and leaves nothing behind", async () => {
+  it("refuses a file that was changed or cut or is not an export, and leaves nothing behind", async () => {
     const changed = write("changed.jsonl", (text) => text.replace("o-1", "o-2"))
     const cut = write("cut.jsonl", (text) => text.slice(0, text.length / 2))
     const line = write("line.jsonl", (text) =>
@@ -222,7 +226,7 @@ describe("an import", () => {
     }
   })
 
-  it("into Postgres of a changed file leaves the tables empty", { timeout: 60_000 }, async () => {
+  it("of a changed file into Postgres leaves the tables empty", { timeout: 60_000 }, async () => {
     const database = { url: await sharedUrl(), schema: `${schema}_cut` }
     try {
       assert.match(await failure(importStore(pathOf("cut.jsonl"), { database })), /^STORE_CORRUPT: /)

@@ -1,4 +1,4 @@
-/** A database that could not be written, and can be again. */
+/** A database that could not be written for a while. */
 import { assert, it } from "@effect/vitest"
 import * as Effect from "effect/Effect"
 import { spawnSync } from "node:child_process"
@@ -8,7 +8,7 @@ import { DatabaseSync } from "node:sqlite"
 import { folder, newFile, open, visit, withLog } from "./OnFile.ts"
 
 it.live(
-  "recovers by a periodic check, even when nobody writes",
+  "a database that was locked recovers by a periodic check, even without writes",
   () =>
     withLog(() =>
       Effect.gen(function* () {
@@ -31,7 +31,7 @@ it.live(
   30_000
 )
 
-/** A disk of 4 MiB; `undefined` where none can be mounted. */
+/** A disk of 4 MiB, or `undefined` where it cannot be mounted. */
 const smallDisk = Effect.gen(function* () {
   const path = yield* folder
   const isMounted = spawnSync("mount", ["-t", "tmpfs", "-o", "size=4m", "tmpfs", path]).status === 0
@@ -41,7 +41,7 @@ const smallDisk = Effect.gen(function* () {
 })
 
 it.live.skipIf(process.getuid?.() !== 0)(
-  "is degraded until a full disk has room, even if the smallest writes succeed",
+  "a database on a full disk is degraded until the disk has room, even if the smallest writes succeed",
   (context) =>
     withLog(() =>
       Effect.gen(function* () {
@@ -49,7 +49,7 @@ it.live.skipIf(process.getuid?.() !== 0)(
         if (path === undefined) return context.skip()
         const filename = join(path, "orders.db")
         yield* visit(filename, (shop) => shop.emit("order.placed"))
-        // its log is small again
+        // after the restart its write-ahead log is small
         const shop = yield* open(filename)
         const fill = spawnSync("dd", ["if=/dev/zero", `of=${join(path, "fill")}`, "bs=4096"])
         assert.include(String(fill.stderr), "No space left")

@@ -1,4 +1,4 @@
-/** Our tables for protocol buffers beside the code that is generated from `worker.proto`: both read what the other writes. */
+/** Our tables for protocol buffers beside the code that is generated from `worker.proto`: each reads what the other writes. */
 import { create, fromBinary, toBinary } from "@bufbuild/protobuf"
 import { timestampFromMs } from "@bufbuild/protobuf/wkt"
 import { assert, describe, it } from "vitest"
@@ -48,7 +48,7 @@ describe("messages of workers", () => {
     for (const job of (value.jobs ?? []) as Array<Record<string, unknown>>) {
       job.startedAt = timestampFromMs(Number(job.startedAt))
     }
-    // the fields are those of the generated types
+    // the generated types have these fields
     const bytes = toBinary(
       WorkerMessageSchema,
       create(WorkerMessageSchema, { payload: { case: kind, value } } as never)
@@ -78,9 +78,9 @@ describe("messages of workers", () => {
   })
 
   it.each([
-    ["a length beyond the end", "0a10"],
-    ["a number without an end", "ffffffffffffffffffffff"],
-    ["a type of field that there is not", "0b"],
+    ["a length that exceeds the message", "0a10"],
+    ["a number that is too long", "ffffffffffffffffffffff"],
+    ["an unknown type of a field", "0b"],
     [
       "a number that JSON does not have",
       encode(workerMessage, { jobCompleted: { output: { n: Number.NaN } } }).toString("hex")
@@ -89,7 +89,7 @@ describe("messages of workers", () => {
     assert.throws(() => decode(workerMessage, Buffer.from(hex, "hex")), ValidationError)
   })
 
-  it("refuses too deep messages, and survives any bytes", () => {
+  it("refuses messages that are nested too deeply, and survives any bytes", () => {
     let deep: unknown = 1
     for (let i = 0; i < 500; i++) deep = [deep]
     const bytes = encode(workerMessage, { jobCompleted: { jobId: "j", output: { deep } } })

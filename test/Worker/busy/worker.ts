@@ -1,6 +1,6 @@
 /**
- * A worker whose steps keep the event loop busy: `node --conditions=@ironflow/source worker.ts <transport> <url> <event> <ms>`.
- * Says `ready`, and then a line for each time that the code of a step begins.
+ * A worker whose steps block the event loop: `node --conditions=@ironflow/source worker.ts <transport> <url> <event> <ms>`.
+ * It prints `ready`, and then a line each time that the code of a step begins.
  */
 import process from "node:process"
 import { createFunction } from "@ironflow/node"
@@ -8,7 +8,7 @@ import { starts, type Transport } from "../Starts.ts"
 
 const [transport = "", url = "", event = "", ms = ""] = process.argv.slice(2)
 
-/** Nothing else happens in this process meanwhile. */
+/** Blocks this process. */
 const block = (): void => void Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, Number(ms))
 
 const functions = [
@@ -17,13 +17,13 @@ const functions = [
     async ({ event: { data }, run, step }) => {
       await step.run("compute", async () => {
         process.stdout.write(`began ${run.id}\n`)
-        // some code is busy at once, other behind promises
+        // some code blocks at once, other code after a promise
         if ((data as { readonly late: boolean }).late) await Promise.resolve()
         block()
       })
     }
   )
 ]
-// the name of a transport is given by the test
+// the test gives the name of a transport
 await starts[transport as Transport](url, event, functions)
 process.stdout.write("ready\n")

@@ -1,6 +1,6 @@
 /**
- * A process of its own with a database open, for tests that kill it: `node Engine.ts <database> <task>`. Every line that
- * it prints is something that the store has acknowledged.
+ * A process with a database open, for tests that kill it: `node Engine.ts <database> <task>`. Every line that it prints
+ * is something that the store has acknowledged.
  */
 import * as Effect from "effect/Effect"
 import * as SqliteStore from "../../../../src/Engine/SqliteStore.ts"
@@ -57,7 +57,7 @@ const main = Effect.gen(function* () {
       yield* shop.register(handles("charge", { actorKey: "event.data.van" }))
       yield* say((yield* shop.start("order.placed", { van: 1 })).runId)
   }
-  // until it is killed
+  // stay open until the process is killed
   yield* Effect.callback<never>(() => {
     const alive = setInterval(() => {}, 60_000)
     return Effect.sync(() => clearInterval(alive))

@@ -1,6 +1,5 @@
 /**
- * The thread in which {@link ../Thread.ts} has its databases. It knows of programs what is asked of them: a name and
- * arguments.
+ * The thread in which {@link ../Thread.ts} has its databases. Of a program it receives the name and the arguments.
  */
 import * as Clock from "effect/Clock"
 import * as Duration from "effect/Duration"
@@ -13,7 +12,7 @@ import * as SqliteStore from "../../../../src/Engine/SqliteStore.ts"
 import { findProgram } from "../../../../src/Engine/Store/Program.ts"
 import type { ListenOptions, StoreService } from "../../../../src/Engine/Store/Store.ts"
 import { isIronflowError } from "../../../../src/Errors.ts"
-// loads every program
+// this import registers every program
 import "../../../../src/engine.ts"
 import { keep, receive, send, sendError } from "../Plain.ts"
 import type { Answer, FromThread, Moment, ToThread } from "../Thread.ts"
@@ -21,9 +20,9 @@ import type { Answer, FromThread, Moment, ToThread } from "../Thread.ts"
 interface Database {
   readonly store: StoreService
   readonly scope: Scope.Closeable
-  /** What was given away, and whether it has been changed since. */
+  /** What the store has handed out, and whether it has changed since. */
   readonly given: Array<{ readonly what: string; readonly isChanged: () => boolean }>
-  /** Stops the notices that commits carry for listeners. */
+  /** Removes the listener that makes commits carry notices. */
   stopLooking?: () => void
 }
 
@@ -31,7 +30,7 @@ const databases = new Map<number, Database>()
 
 const post = (message: FromThread): void => parentPort!.postMessage(message)
 
-/** The time is that of the test: each message brings it. */
+/** The clocks show the time of the test, which every message brings. */
 const clocks = new Map<number, Moment>()
 
 const clockOf = (database: number): Clock.Clock => {
@@ -51,7 +50,7 @@ const clockOf = (database: number): Clock.Clock => {
   }
 }
 
-const give = ({ given }: Database, what: string, value: unknown): unknown => {
+const handOut = ({ given }: Database, what: string, value: unknown): unknown => {
   given.push({ what, isChanged: keep(what, value) })
   return send(what, value)
 }
@@ -67,11 +66,11 @@ const open = (id: number, filename: string, seed: number): Effect.Effect<unknown
     const database: Database = { store, scope, given: [] }
     databases.set(id, database)
     store.onCommit((changes) =>
-      post({ _tag: "Committed", database: id, changes: give(database, "Changes", { ...changes }) })
+      post({ _tag: "Committed", database: id, changes: handOut(database, "Changes", { ...changes }) })
     )
   })
 
-/** Says what was changed after it was given away. */
+/** Closes a database, and says which of the values that it handed out have changed. */
 const close = (id: number): Effect.Effect<unknown> =>
   Effect.gen(function* () {
     const { given, scope } = databases.get(id)!
@@ -99,10 +98,10 @@ const perform = (message: ToThread): Effect.Effect<unknown, unknown> => {
       const database = databases.get(message.database)!
       const program = findProgram(message.name)
       if (program === undefined) return Effect.die(new Error(`There is no program named "${message.name}"`))
-      // what is not passed is not there
+      // optional arguments that the caller left out are not in the array
       const call = program(...message.args.map((arg) => receive(arg)))
       return Effect.map(database.store[message.how](call), (value) =>
-        give(database, `The result of "${message.name}"`, value)
+        handOut(database, `The result of "${message.name}"`, value)
       )
     }
   }

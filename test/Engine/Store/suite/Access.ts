@@ -1,4 +1,4 @@
-/** Keys, organizations, roles and policies: changed whole or not at all, told to listeners, and on record. */
+/** Keys, organizations, roles and policies. Each change is made whole or not at all, reaches listeners, and is recorded. */
 import type { IronflowError } from "../../../../src/Errors.ts"
 import { assert, describe } from "@effect/vitest"
 import * as Effect from "effect/Effect"
@@ -23,7 +23,7 @@ const everything = { effect: "allow", actions: "*", resources: "*", name: "all" 
 
 export const accessSuite = (test: ShopTest): void => {
   describe("access", () => {
-    test("the first key is an admin's for all environments, later ones are developers' for theirs", function* ({
+    test("the first key is an admin's key for all environments, later keys are developers' keys for one environment", function* ({
       store
     }) {
       const [first, second] = yield* Effect.all(
@@ -81,7 +81,7 @@ export const accessSuite = (test: ShopTest): void => {
       )
     })
 
-    test("changes of things that are in use, built in or unknown are refused", function* ({ store }) {
+    test("changes of anything in use, built in or unknown are refused", function* ({ store }) {
       const org = yield* store.write(OrgRows.createOrg("Acme", "local"))
       const role = yield* store.write(RoleRows.createRole({ name: "deployer", orgId: org.id }, "local"))
       const policy = yield* store.write(PolicyRows.createPolicy({ ...everything, orgId: org.id }, "local"))

@@ -1,4 +1,4 @@
-/** Claims: who gets which run, and how many at a time. */
+/** Claims: which worker gets which run, and how many runs at a time. */
 import { assert, describe } from "@effect/vitest"
 import * as Effect from "effect/Effect"
 import * as TestClock from "effect/testing/TestClock"
@@ -27,7 +27,7 @@ import * as Steering from "../../../../src/Engine/Runs/RunControl.ts"
 const numbers = (n: number) => Array.from({ length: n }, (_, i) => i)
 const inputs = (jobs: ReadonlyArray<Job>) => jobs.map((job) => JSON.parse(job.event.data).n)
 
-/** Every order of a list, each once. */
+/** All orders of the items of a list. */
 const permutations = <A>(list: ReadonlyArray<A>): ReadonlyArray<ReadonlyArray<A>> =>
   list.length === 0
     ? [[]]
@@ -47,11 +47,11 @@ export const claimsSuite = (test: ShopTest): void => {
       yield* shop.claimOne()
       yield* shop.claim()
       assert.isFalse(shop.lastChanges?.mayHaveReady)
-      // the claim of a function that may have something, and has nothing
+      // after a registration the function may have ready runs, although it has none
       yield* shop.register(handles("charge"))
-      const told: Array<readonly [started: number, ready: boolean, mayHaveReady: boolean]> = []
+      const announced: Array<readonly [started: number, ready: boolean, mayHaveReady: boolean]> = []
       const stop = shop.store.onCommit(({ counts, mayHaveReady, ready }) => {
-        told.push([counts.started, ready, mayHaveReady])
+        announced.push([counts.started, ready, mayHaveReady])
       })
 
       const [jobs] = yield* Effect.all([shop.claim(), shop.emit("order.placed")], {
@@ -60,7 +60,7 @@ export const claimsSuite = (test: ShopTest): void => {
       stop()
 
       assert.deepStrictEqual(jobs, [])
-      assert.deepStrictEqual(told.at(-1), [1, true, true])
+      assert.deepStrictEqual(announced.at(-1), [1, true, true])
       yield* shop.claimOne()
     })
 
@@ -123,7 +123,7 @@ export const claimsSuite = (test: ShopTest): void => {
       assert.strictEqual((yield* shop.claim()).length, 1)
     })
 
-    test("a busy function does not starve another one", function* (shop) {
+    test("a busy function does not keep another one from its runs", function* (shop) {
       yield* shop.register(handles("charge"), handles("ship", { on: ["order.paid"] }))
       for (const n of numbers(20)) yield* shop.emit("order.placed", { n })
       yield* shop.emit("order.paid")
@@ -133,7 +133,7 @@ export const claimsSuite = (test: ShopTest): void => {
       assert.deepStrictEqual(claimed.map(({ functionId }) => functionId).sort(), ["charge", "ship"])
     })
 
-    test("a worker with the registered code is preferred, and older ones take the rest", function* (shop) {
+    test("a worker with the registered code is preferred, and workers with older code get the rest", function* (shop) {
       yield* shop.register(handles("charge", { codeHash: "new" }))
       yield* shop.emit("order.placed")
       yield* shop.emit("order.placed")
@@ -174,7 +174,7 @@ export const claimsSuite = (test: ShopTest): void => {
       assert.strictEqual((yield* shop.claim({ labels: { gpu: "yes", cores: "8" } })).length, 1)
     })
 
-    test("an event and a claim in one commit share the outcome", function* (shop) {
+    test("a claim gets the runs of an event in the same commit", function* (shop) {
       yield* shop.register(handles("charge"))
 
       const [{ runIds }, jobs] = yield* Effect.all([shop.emit("order.placed"), shop.claim()], {
@@ -192,7 +192,7 @@ export const claimsSuite = (test: ShopTest): void => {
     const kinds = ["emit", "emit", "steer", "claim", "claim"] as const
     const orders = permutations(kinds)
 
-    test("lose no run, in any order", function* (shop) {
+    test("lose no run, whatever their order is", function* (shop) {
       yield* shop.register(
         handles("charge"),
         handles("ship", { concurrency: { limit: 1 } }),
@@ -209,7 +209,7 @@ export const claimsSuite = (test: ShopTest): void => {
             case "emit":
               return Effect.map(shop.emit("order.placed"), ({ runIds }) => void emitted.push(...runIds))
             case "steer":
-              // it looks for runs by their rows
+              // this command finds the run by reading its row
               return Effect.asVoid(
                 shop.store.write(Steering.cancelRun("default", bill.runId, "it is not wanted"))
               )
@@ -249,18 +249,18 @@ export const claimsSuite = (test: ShopTest): void => {
   describe("the end of a run that ended in its first turn", () => {
     const endings = {
       completed: [complete({ ok: true })],
-      "completed with nothing": [complete()],
+      "completed without an output": [complete()],
       "completed after a step": [done("weigh:0"), complete([1])],
       "completed with an error as its output": [complete({ "~error": { name: "Error", message: "no" } })],
       failed: [fail("out of paper", { page: 3 })]
     }
     for (const [how, ops] of Object.entries(endings)) {
-      test(`is told as it is read: ${how}`, function* (shop) {
+      test(`is announced as it would be read: ${how}`, function* (shop) {
         yield* shop.register(handles("charge"))
         assert.deepStrictEqual(yield* shop.claim(), [])
-        const told = new Map<string, RunEnding>()
+        const announced = new Map<string, RunEnding>()
         const stop = shop.store.onCommit(({ endings }) => {
-          for (const [id, ending] of endings) told.set(id, ending)
+          for (const [id, ending] of endings) announced.set(id, ending)
         })
         const [, [job]] = yield* Effect.all(
           [shop.emit("order.placed", { n: 1 }), shop.claim({ worker: "near" })],
@@ -270,7 +270,7 @@ export const claimsSuite = (test: ShopTest): void => {
         yield* shop.report(job!, ...ops)
         stop()
 
-        const ending = told.get(job!.runId)
+        const ending = announced.get(job!.runId)
         assert.isDefined(ending)
         assert.deepStrictEqual(
           yield* shop.store.read(RunRows.showEnding("default", ending)),
@@ -279,16 +279,16 @@ export const claimsSuite = (test: ShopTest): void => {
       })
     }
 
-    test("is read when it is large, or when it was not its first turn", function* (shop) {
+    test("is not announced when it is large, or when the turn was not the first", function* (shop) {
       yield* shop.register(handles("charge"))
       assert.deepStrictEqual(yield* shop.claim(), [])
-      let told = 0
-      const stop = shop.store.onCommit(({ endings }) => void (told += endings.size))
+      let announced = 0
+      const stop = shop.store.onCommit(({ endings }) => void (announced += endings.size))
       const [, [small]] = yield* Effect.all([shop.emit("order.placed"), shop.claim()], {
         concurrency: "unbounded"
       })
       yield* shop.report(small!, complete())
-      assert.strictEqual(told, 1)
+      assert.strictEqual(announced, 1)
       const large = "x".repeat(5000)
       const [, [first]] = yield* Effect.all([shop.emit("order.placed", { large }), shop.claim()], {
         concurrency: "unbounded"
@@ -305,14 +305,14 @@ export const claimsSuite = (test: ShopTest): void => {
       yield* shop.report(yield* shop.claimOne(), complete())
       stop()
 
-      assert.strictEqual(told, 1)
+      assert.strictEqual(announced, 1)
       for (const job of [first!, second!, third!]) {
         assert.strictEqual(yield* shop.status(job.runId), "completed")
       }
     })
   })
 
-  describe("a claim beside a command that fails", () => {
+  describe("a claim in one commit with a command that fails", () => {
     test("claims the same runs", function* (shop) {
       yield* shop.register(handles("charge"))
       const live = yield* shop.start()
@@ -337,7 +337,7 @@ export const claimsSuite = (test: ShopTest): void => {
   })
 
   describe("concurrency limits", () => {
-    test("a limit without a key bounds all runs of the function", function* (shop) {
+    test("a limit without a key applies to all runs of the function together", function* (shop) {
       yield* shop.register(handles("charge", { concurrency: { limit: 2 } }))
       for (const n of numbers(5)) yield* shop.emit("order.placed", { n })
 
@@ -349,7 +349,7 @@ export const claimsSuite = (test: ShopTest): void => {
       assert.deepStrictEqual(inputs(yield* shop.claim({ credit: 10 })), [2])
     })
 
-    test("a limit with a key bounds every key by itself", function* (shop) {
+    test("a limit with a key applies to every key separately", function* (shop) {
       yield* shop.register(handles("charge", { concurrency: { limit: 1, key: "event.data.customer" } }))
       for (const n of numbers(3)) yield* shop.emit("order.placed", { n, customer: "ann" })
       yield* shop.emit("order.placed", { n: 3, customer: "bob" })
@@ -366,7 +366,7 @@ export const claimsSuite = (test: ShopTest): void => {
       assert.deepStrictEqual(inputs(yield* shop.claim({ credit: 10 })), [1])
     })
 
-    test("five hundred saturated keys do not delay one that has room", function* (shop) {
+    test("five hundred keys at their limit do not delay a key that has room", function* (shop) {
       yield* shop.register(handles("charge", { concurrency: { limit: 1, key: "event.data.customer" } }))
       for (const round of [0, 1]) {
         yield* Effect.forEach(
@@ -381,7 +381,7 @@ export const claimsSuite = (test: ShopTest): void => {
       assert.deepStrictEqual(inputs(yield* shop.claim({ credit: 10 })), [1000])
     })
 
-    test("a suspended run takes no place", function* (shop) {
+    test("a suspended run does not count under the limit", function* (shop) {
       yield* shop.register(handles("charge", { concurrency: { limit: 1 } }))
       yield* shop.emit("order.placed", { n: 0 })
       yield* shop.emit("order.placed", { n: 1 })
@@ -447,7 +447,7 @@ export const claimsSuite = (test: ShopTest): void => {
       assert.deepStrictEqual(inputs(yield* shop.claim({ credit: 10 })), [3])
     })
 
-    test("runs from before the limit are not bound by it", function* (shop) {
+    test("the limit does not count runs that started before it", function* (shop) {
       yield* shop.register(handles("charge"))
       for (const n of numbers(3)) yield* shop.emit("order.placed", { n })
       yield* shop.register(handles("charge", { concurrency: { limit: 1 } }))
@@ -503,7 +503,7 @@ export const claimsSuite = (test: ShopTest): void => {
       assert.deepStrictEqual(inputs(yield* shop.claim({ worker: "worker-2", credit: 10 })), [1])
     })
 
-    test("the runs of an actor go to another worker when theirs has come back without the function", function* (shop) {
+    test("the runs of an actor go to another worker when theirs has reconnected without the function", function* (shop) {
       yield* shop.register(ship)
       const job = yield* shop.start("order.placed", { n: 0, van: "v-1" }, { worker: "worker-1" })
       yield* shop.emit("order.placed", { n: 1, van: "v-1" })
@@ -516,7 +516,7 @@ export const claimsSuite = (test: ShopTest): void => {
       assert.deepStrictEqual(inputs(yield* shop.claim({ worker: "worker-2", credit: 10 })), [1])
     })
 
-    test("many runs of a busy worker's actor do not delay those of others", function* (shop) {
+    test("many runs of an actor whose worker is busy do not delay runs of other actors", function* (shop) {
       yield* shop.register(ship)
       yield* shop.start("order.placed", { n: 0, van: "v-1" }, { worker: "worker-1" })
       yield* Effect.forEach(numbers(150), (n) => shop.emit("order.placed", { n, van: "v-1" }), {
@@ -528,7 +528,7 @@ export const claimsSuite = (test: ShopTest): void => {
       assert.deepStrictEqual(inputs(yield* shop.claim({ worker: "worker-2", credit: 1 })), [1000])
     })
 
-    test("many runs of one new actor do not delay those of others", function* (shop) {
+    test("many runs of one new actor do not delay runs of other actors", function* (shop) {
       yield* shop.register(ship)
       yield* Effect.forEach(numbers(150), (n) => shop.emit("order.placed", { n, van: "v-1" }), {
         concurrency: "unbounded"
@@ -546,7 +546,7 @@ export const claimsSuite = (test: ShopTest): void => {
       assert.deepStrictEqual(inputs(claims.map(({ job }) => job)), [0, 1000])
     })
 
-    test("the runs of a busy worker's actor do not delay those of others under a limit either", function* (shop) {
+    test("under a limit too, runs of an actor whose worker is busy do not delay runs of other actors", function* (shop) {
       yield* shop.register(handles("ship", { actorKey: "event.data.van", concurrency: { limit: 2 } }))
       yield* shop.start("order.placed", { n: 0, van: "v-1" }, { worker: "worker-1" })
       yield* shop.emit("order.placed", { n: 1, van: "v-1" })
@@ -556,7 +556,7 @@ export const claimsSuite = (test: ShopTest): void => {
       assert.deepStrictEqual(inputs(yield* shop.claim({ worker: "worker-2", credit: 10 })), [2])
     })
 
-    test("a run that waited for its actor's worker goes there under a limit too, when it has room", function* (shop) {
+    test("under a limit too, a run that waited for the worker of its actor goes there when that worker has room", function* (shop) {
       yield* shop.register(handles("ship", { actorKey: "event.data.van", concurrency: { limit: 9 } }))
       yield* shop.start("order.placed", { n: 0, van: "v-1" }, { worker: "worker-1" })
       yield* shop.emit("order.placed", { n: 1, van: "v-1" })

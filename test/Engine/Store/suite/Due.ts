@@ -1,4 +1,4 @@
-/** Due work in several environments: found in all of them, and fired in each separately. */
+/** Due work in several environments: found for all of them at once, and fired for each separately. */
 import { assert, describe } from "@effect/vitest"
 import * as Effect from "effect/Effect"
 import * as TestClock from "effect/testing/TestClock"
@@ -15,25 +15,25 @@ import { handles, invoke, type Shop, type ShopTest, sleep, suspend, waitFor } fr
 
 const both = ["default", "staging"]
 
-/** Fires due work; returns the writes, and where they go. */
+/** Fires due work, and returns the writes with their environments. */
 const firing = (shop: Shop) =>
   Effect.gen(function* () {
-    const asked: Array<string> = []
+    const writes: Array<string> = []
     const store: StoreService = {
       ...shop.store,
       write: (call) => {
-        asked.push(`${call.name} ${call.environment ?? "-"}`)
+        writes.push(`${call.name} ${call.environment ?? "-"}`)
         return shop.store.write(call)
       }
     }
     const { count } = yield* FireDue.fireDue(store)
-    return { count, asked: asked.sort() }
+    return { count, writes: writes.sort() }
   })
 
 const emit = (shop: Shop, environment: string, name: string) =>
   shop.store.write(Append.appendEvent({ environment, name, version: 1, data: "{}" }))
 
-/** Starts runs that do the same. */
+/** Starts runs that all report the same ops. */
 const startMany = (shop: Shop, environment: string, count: number, ops: ReadonlyArray<TurnOp>) =>
   Effect.gen(function* () {
     yield* Effect.all(
@@ -64,24 +64,24 @@ const putKeys = (store: StoreService, environment: string, keys: ReadonlyArray<s
 
 export const dueSuite = (test: ShopTest): void => {
   describe("due work in several environments", () => {
-    test("fires in each by a separate program, and nothing is queried where nothing is due", function* (shop) {
+    test("fires in each by a separate program, and environments without due work are not queried", function* (shop) {
       yield* shop.register(handles("charge"))
       yield* shop.store.write(FunctionRows.registerFunctions("staging", [handles("charge")]))
       yield* start(shop, "default", [sleep("rest:0", 1000), suspend("rest:0")])
       const job = yield* start(shop, "staging", [sleep("rest:0", 1000), suspend("rest:0")])
-      assert.deepStrictEqual(yield* firing(shop), { count: 0, asked: ["nextDueAt -"] })
+      assert.deepStrictEqual(yield* firing(shop), { count: 0, writes: ["nextDueAt -"] })
 
       yield* TestClock.adjust(1000)
       assert.deepStrictEqual(yield* firing(shop), {
         count: 2,
-        asked: ["fireDue default", "fireDue staging", "nextDueAt -"]
+        writes: ["fireDue default", "fireDue staging", "nextDueAt -"]
       })
 
-      assert.deepStrictEqual(yield* firing(shop), { count: 0, asked: ["nextDueAt -"] })
+      assert.deepStrictEqual(yield* firing(shop), { count: 0, writes: ["nextDueAt -"] })
       assert.strictEqual((yield* shop.claimOne({ environment: "staging" })).runId, job.runId)
     })
 
-    test("leases, schedules and keys fire in their own environment", function* (shop) {
+    test("leases, schedules and keys are handled in their own environment", function* (shop) {
       const nightly = handles("report", { triggers: [{ cron: "0 9 * * *" }] })
       yield* shop.register(handles("charge"), nightly)
       yield* shop.store.write(FunctionRows.registerFunctions("staging", [handles("charge"), nightly]))
@@ -92,17 +92,17 @@ export const dueSuite = (test: ShopTest): void => {
       }
       yield* putKeys(shop.store, "staging", ["a"])
       yield* TestClock.adjust(1000)
-      assert.deepStrictEqual((yield* firing(shop)).asked, ["fireDue staging", "nextDueAt -"])
+      assert.deepStrictEqual((yield* firing(shop)).writes, ["fireDue staging", "nextDueAt -"])
 
       yield* shop.emit("order.placed")
       yield* shop.claimOne({ leaseMs: 1000 })
       yield* TestClock.adjust(1000)
-      assert.deepStrictEqual((yield* firing(shop)).asked, ["fireDue default", "nextDueAt -"])
+      assert.deepStrictEqual((yield* firing(shop)).writes, ["fireDue default", "nextDueAt -"])
 
       yield* TestClock.adjust("9 hours")
       assert.deepStrictEqual(yield* firing(shop), {
         count: 2,
-        asked: ["fireDue default", "fireDue staging", "nextDueAt -"]
+        writes: ["fireDue default", "fireDue staging", "nextDueAt -"]
       })
       assert.strictEqual(
         (yield* shop.claimOne({ environment: "staging", functions: ["report"] })).event.name,
@@ -128,10 +128,10 @@ export const dueSuite = (test: ShopTest): void => {
       yield* putKeys(store, "staging", ["a"])
       yield* TestClock.adjust(1000)
 
-      assert.deepStrictEqual(yield* firing(shop), { count: 512, asked: ["fireDue default", "nextDueAt -"] })
+      assert.deepStrictEqual(yield* firing(shop), { count: 512, writes: ["fireDue default", "nextDueAt -"] })
       assert.deepStrictEqual(yield* firing(shop), {
         count: 89,
-        asked: ["fireDue default", "fireDue staging", "nextDueAt -"]
+        writes: ["fireDue default", "fireDue staging", "nextDueAt -"]
       })
     })
 
@@ -150,12 +150,12 @@ export const dueSuite = (test: ShopTest): void => {
       const [first = 0, second = 0] = [yield* ready("default"), yield* ready("staging")]
 
       assert.deepStrictEqual(before, [300, 300])
-      // each was first once
+      // each environment was first in one of the two rounds
       assert.isAbove(first, 250)
       assert.strictEqual(second, 100)
     })
 
-    test("runs that are cancelled with their parents are cancelled in both", function* (shop) {
+    test("children are cancelled with their parents in both environments", function* (shop) {
       yield* shop.register(handles("charge"), handles("ship", { on: [] }))
       yield* shop.store.write(
         FunctionRows.registerFunctions("staging", [handles("charge"), handles("ship", { on: [] })])
@@ -171,7 +171,7 @@ export const dueSuite = (test: ShopTest): void => {
         yield* shop.store.write(Steering.cancelRun(environment, parents[i]!.runId, "no stock"))
       }
 
-      assert.include((yield* firing(shop)).asked, "fireDue staging")
+      assert.include((yield* firing(shop)).writes, "fireDue staging")
       yield* shop.fire()
 
       assert.deepStrictEqual(yield* shop.claim({ environment: "staging", credit: 10 }), [])

@@ -1,4 +1,4 @@
-/** Finding events in the log by their fields, page by page from either end. */
+/** Finding events in the log by their fields, page by page, from either end. */
 import { assert, describe } from "@effect/vitest"
 import * as Effect from "effect/Effect"
 import * as TestClock from "effect/testing/TestClock"
@@ -10,7 +10,7 @@ import * as StreamRows from "../../../../src/Engine/Streams/StreamRows.ts"
 import { matchesPattern } from "../../../../src/Pattern.ts"
 import { environment, type Shop, type ShopTest } from "./Shop.ts"
 
-/** Page after page, until there is no more. */
+/** Reads all pages. */
 const listAll = (shop: Shop, query: Partial<EventQuery>, limit: number) =>
   Effect.gen(function* () {
     const found: Array<FoundEvent> = []
@@ -30,7 +30,7 @@ const listAll = (shop: Shop, query: Partial<EventQuery>, limit: number) =>
     }
   })
 
-/** A log in which similar events are far apart. */
+/** Fills a log in which similar events are far apart. */
 const fill = (shop: Shop) =>
   Effect.gen(function* () {
     for (let i = 0; i < 90; i++) {
@@ -110,12 +110,12 @@ export const eventSearchSuite = (test: ShopTest): void => {
       for (const query of queries) {
         const expected = all.filter((event) => fits(event, query))
         for (const limit of [1, 7, 1000]) {
-          const said = `${JSON.stringify(query)} by ${limit}`
-          assert.deepStrictEqual(yield* listAll(shop, query, limit), expected, said)
+          const label = `${JSON.stringify(query)} by ${limit}`
+          assert.deepStrictEqual(yield* listAll(shop, query, limit), expected, label)
           assert.deepStrictEqual(
             yield* listAll(shop, { ...query, order: "oldest" }, limit),
             expected.toReversed(),
-            `${said}, oldest first`
+            `${label}, oldest first`
           )
         }
       }
@@ -136,7 +136,7 @@ export const eventSearchSuite = (test: ShopTest): void => {
       assert.notProperty(second, "next")
     })
 
-    test("ends a page after 10,000 rows without a match, with how far it has looked", function* (shop) {
+    test("ends a page after 10,000 rows without a match, and says how far it has looked", function* (shop) {
       yield* shop.emit("order.placed")
       for (let i = 0; i < 11; i++) {
         yield* shop.store.write(
@@ -153,7 +153,7 @@ export const eventSearchSuite = (test: ShopTest): void => {
       const second = yield* EventSearch.listEvents(shop.store, { ...query, from: first.next! })
       assert.lengthOf(second.events, 1)
 
-      // an index has the name
+      // with a whole name the search uses an index
       const named = yield* EventSearch.listEvents(shop.store, { ...query, name: "order.placed" })
       assert.deepStrictEqual(named.events, second.events)
     })

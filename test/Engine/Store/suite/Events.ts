@@ -1,4 +1,4 @@
-/** Events: what they start, idempotency keys, environments. */
+/** Events: what they start, their idempotency keys and their environments. */
 import type { IronflowError } from "../../../../src/Errors.ts"
 import { assert, describe } from "@effect/vitest"
 import * as Effect from "effect/Effect"
@@ -61,7 +61,7 @@ export const eventsSuite = (test: ShopTest): void => {
       assert.deepStrictEqual(yield* startedBy("orders.placed"), [])
     })
 
-    test("a trigger's expression decides by the event, and one that fails does not match and warns", function* (shop) {
+    test("a trigger's expression decides by the event, and an expression that fails matches nothing and warns", function* (shop) {
       yield* shop.register(
         handles("big", { triggers: [{ event: "order.placed", expression: "event.data.amount > 100" }] })
       )
@@ -95,7 +95,7 @@ export const eventsSuite = (test: ShopTest): void => {
       )
     })
 
-    test("nothing starts a function that was deleted, its runs stay, and registering it brings it back", function* (shop) {
+    test("nothing starts a deleted function, its runs stay, and registering it again restores it", function* (shop) {
       const nightly = handles("nightly", { triggers: [{ event: "order.placed" }, { cron: "* * * * *" }] })
       yield* shop.register(nightly, handles("ship"))
       const [runId] = (yield* shop.emit("order.placed")).runIds
@@ -127,7 +127,7 @@ export const eventsSuite = (test: ShopTest): void => {
       assert.isFalse((yield* shop.situation(runId!)).functionDeleted)
     })
 
-    test("a function that was deleted cannot be invoked", function* (shop) {
+    test("a deleted function cannot be invoked", function* (shop) {
       yield* shop.register(handles("ship"), handles("invoice", { on: [] }))
       yield* shop.store.write(FunctionRows.deleteFunction("default", "invoice"))
       const job = yield* shop.start()
@@ -137,7 +137,7 @@ export const eventsSuite = (test: ShopTest): void => {
       assert.strictEqual(outcome?._tag === "Failure" && outcome.error.code, "FUNCTION_NOT_FOUND")
     })
 
-    test("a registration by a program that was started earlier does not replace that of a later one", function* (shop) {
+    test("a registration by a program that was started earlier does not replace one by a program started later", function* (shop) {
       const [before, after] = [handles("ship"), handles("ship", { on: ["order.paid"] })]
       const version = Effect.map(FunctionRows.listFunctions(shop.store, "default"), ([ship]) => ship?.version)
 
@@ -199,7 +199,7 @@ export const eventsSuite = (test: ShopTest): void => {
       assert.deepStrictEqual(later, { ...first, duplicate: true, conflicting: true })
     })
 
-    test("one idempotency key stands for one event of each name, and one message of each topic", function* (shop) {
+    test("an idempotency key is separate for each event name, and for each topic", function* (shop) {
       yield* shop.register(handles("charge"), handles("ship", { on: ["order.paid"] }))
       const key = { idempotencyKey: "o-1" }
       const publish = (topic: string) =>
@@ -216,7 +216,7 @@ export const eventsSuite = (test: ShopTest): void => {
       assert.deepStrictEqual(yield* publish("weather"), { ...weather, duplicate: true })
     })
 
-    test("one idempotency key stands for one event of each webhook and name", function* (shop) {
+    test("an idempotency key is separate for each webhook and event name", function* (shop) {
       const by = (webhook: string | undefined, name = "order.placed") =>
         shop.emit(name, {}, { idempotencyKey: "1001", ...(webhook === undefined ? {} : { webhook }) })
 
@@ -237,7 +237,7 @@ export const eventsSuite = (test: ShopTest): void => {
 
       yield* shop.pass(DAY - 1)
       assert.strictEqual((yield* shop.emit("order.placed", {}, { idempotencyKey: "o-1" })).duplicate, true)
-      // without the sweep too
+      // even before the sweep
       yield* TestClock.adjust(1)
       const later = yield* shop.emit("order.placed", {}, { idempotencyKey: "o-1" })
       assert.deepStrictEqual([later.duplicate, later.eventId === first.eventId], [false, false])
@@ -310,7 +310,7 @@ export const eventsSuite = (test: ShopTest): void => {
       )
     })
 
-    test("listeners hear of started runs once, before the caller continues", function* (shop) {
+    test("listeners are notified of started runs once, before the caller continues", function* (shop) {
       yield* shop.register(handles("charge"))
       let heard = 0
       const stop = shop.store.onCommit(({ ready }) => void (ready && heard++))
@@ -322,7 +322,7 @@ export const eventsSuite = (test: ShopTest): void => {
       assert.strictEqual(heard, 1)
     })
 
-    test("listeners hear of the end of a run", function* (shop) {
+    test("listeners are notified of the end of a run", function* (shop) {
       yield* shop.register(handles("charge"))
       const job = yield* shop.start()
       yield* shop.report(job, complete())

@@ -1,4 +1,4 @@
-/** Events with very many waits: their delivery takes several transactions, and loses nothing. */
+/** Events with very many waits: their delivery takes several transactions, and no wait is missed. */
 import { assert, describe } from "@effect/vitest"
 import * as Effect from "effect/Effect"
 import type { Job, Outcome, TurnOp } from "../../../../src/Protocol/Worker.ts"
@@ -21,14 +21,14 @@ import {
   waitFor
 } from "./Shop.ts"
 
-/** So many that it takes three transactions. */
+/** So many waits that their delivery takes three transactions. */
 const many = 2 * MOST_ROWS + 100
 
-/** Starts runs, and lets each report; gives their jobs, in the order of the runs. */
+/** Starts runs, and lets each report its ops. Returns their jobs in the order of the runs. */
 const startMany = (shop: Shop, count: number, ops: (i: number) => ReadonlyArray<TurnOp>) =>
   Effect.gen(function* () {
     const numbers = Array.from({ length: count }, (_, i) => i)
-    // at once: a few transactions store them all
+    // concurrently, so that a few transactions store them all
     yield* Effect.forEach(numbers, (i) => shop.emit("order.placed", { i }), {
       concurrency: "unbounded",
       discard: true
@@ -54,7 +54,7 @@ const dataOf = (outcome: Outcome | undefined): unknown =>
       ? outcome.error.name
       : JSON.parse(outcome.value!).data
 
-/** Hands out all that is ready; gives what the last steps of the runs have received, and how many. */
+/** Claims all ready runs, and counts what the last step of each has received. */
 const received = (shop: Shop) =>
   Effect.map(shop.claim({ credit: 100_000 }), (jobs) => {
     const counts = new Map<string, number>()
@@ -65,7 +65,7 @@ const received = (shop: Shop) =>
     return Object.fromEntries(counts)
   })
 
-/** The steps that ended in each transaction. */
+/** Records how many steps end in each transaction. */
 const watchCommits = (shop: Shop) => {
   const ended: Array<number> = []
   shop.store.onCommit(
@@ -79,7 +79,7 @@ const watchCommits = (shop: Shop) => {
 
 export const fanOutSuite = (test: ShopTest): void => {
   describe("an event with very many waits", () => {
-    test("goes to a bounded number of waits in one transaction, and to all in the end", function* (shop) {
+    test("reaches a limited number of waits in one transaction, and all of them in the end", function* (shop) {
       yield* shop.register(handles("charge"))
       yield* waiting(shop)
       const ended = watchCommits(shop)
@@ -93,7 +93,7 @@ export const fanOutSuite = (test: ShopTest): void => {
       assert.strictEqual((yield* fireDue(shop.store)).nextDueAt, Infinity)
     })
 
-    test("lets other work run: the rest is due later, and calls are served in between", function* (shop) {
+    test("leaves time for other work: the rest is due later, and calls are served in between", function* (shop) {
       yield* shop.register(handles("charge"))
       yield* waiting(shop)
 
@@ -166,7 +166,7 @@ export const fanOutSuite = (test: ShopTest): void => {
       yield* shop.emit("invoice.paid", { i: 7 })
       yield* shop.fire()
 
-      // of those that compare a path with their trigger the seventh waits for another event
+      // of the waits that compare a path with their trigger, the seventh waits for another event
       assert.deepStrictEqual(yield* received(shop), { '{"i":7}': 2 * MOST_ROWS })
       yield* shop.emit("invoice.paid", { i: 8 })
       yield* shop.fire()
@@ -176,7 +176,7 @@ export const fanOutSuite = (test: ShopTest): void => {
       assert.deepStrictEqual(yield* received(shop), { '{"i":9}': MOST_ROWS })
     })
 
-    test("gives every expression its full budget, however many there are", function* (shop) {
+    test("gives every expression its full budget, however many expressions there are", function* (shop) {
       yield* shop.register(handles("charge"))
       const list = JSON.stringify(Array.from({ length: 100 }, (_, i) => i))
       const match = `${list}.all(a, ${list}.all(b, a + b >= 0 && event.data.n == 1))`
@@ -209,7 +209,7 @@ export const fanOutSuite = (test: ShopTest): void => {
       assert.deepStrictEqual(shop.heard(), ["Fired paid:1", "Fired paid:1"])
     })
 
-    test("is not delivered to a run that began after it", function* (shop) {
+    test("is not delivered to a run that started after it", function* (shop) {
       yield* shop.register(handles("charge"))
       yield* waiting(shop)
 
@@ -234,7 +234,7 @@ export const fanOutSuite = (test: ShopTest): void => {
       assert.deepStrictEqual(yield* received(shop), { '{"n":1}': 2 * many, '"WaitTimeoutError"': 1 })
     })
 
-    test("does not precede a timeout when it is older than the wait", function* (shop) {
+    test("does not prevent the timeout of a wait that is newer than the event", function* (shop) {
       yield* shop.register(handles("charge"))
       yield* waiting(shop, many)
       const [job] = yield* startMany(shop, 1, () => [])
@@ -265,7 +265,7 @@ export const fanOutSuite = (test: ShopTest): void => {
       assert.deepStrictEqual(yield* received(shop), { '{"n":1}': 1 })
     })
 
-    test("leaves no run stuck that it has not reached", function* (shop) {
+    test("does not make a run that it has not reached yet count as stuck", function* (shop) {
       yield* shop.register(handles("charge"))
       const jobs = yield* waiting(shop)
       yield* shop.emit("order.paid", { n: 1 })
@@ -300,7 +300,7 @@ export const fanOutSuite = (test: ShopTest): void => {
       yield* waiting(shop, 3)
       yield* waiting(shop, many, { match: "event.data.n == 0" })
 
-      // the first ones leave no room for the others
+      // the delivery of the first two events leaves no room for the third in the transaction
       yield* shop.store.write(
         Append.appendEvents([
           { environment, name: "order.paid", version: 1, data: '{"n":2}' },

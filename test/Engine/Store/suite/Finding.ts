@@ -43,7 +43,7 @@ export const findingSuite = (test: ShopTest): void => {
       assert.deepStrictEqual(yield* found(shop, orderId("[object Object]")), [])
     })
 
-    test("runs are counted by every plan and every grouping", function* (shop) {
+    test("runs are counted for all filters and all groupings", function* (shop) {
       yield* shop.register(handles("charge", { searchBy }))
       yield* fillAll(shop)
       yield* shop.report(yield* shop.start("order.placed", { orderId: "o-1" }), fail("card 12 is declined"))
@@ -64,7 +64,7 @@ export const findingSuite = (test: ShopTest): void => {
         [{ attributes: { "event.data.orderId": "o-1" } }, ["charge"]]
       ]
       for (const [filters, functions] of ways) {
-        // what they are counted by is the same statement on every way
+        // without filters every grouping is tried: the statement of the groups does not depend on the filters
         const all = ["status", "function", "error", "event", "version", "hour", "day", "event.data.orderId"]
         for (const by of Object.keys(filters).length === 0 ? all : ["function", "event.data.orderId"]) {
           const query = {
@@ -75,10 +75,10 @@ export const findingSuite = (test: ShopTest): void => {
             timeLimit: 10_000
           }
           const counts = yield* countFor(shop.store, query, undefined)
-          // the same, from each run by itself
-          const whole = { run: () => true, input: () => true }
+          // the same counts, made by reading each run
+          const fullAccess = { run: () => true, input: () => true }
           assert.deepStrictEqual(
-            yield* countFor(shop.store, query, whole),
+            yield* countFor(shop.store, query, fullAccess),
             counts,
             JSON.stringify([filters, by])
           )
@@ -98,7 +98,7 @@ export const findingSuite = (test: ShopTest): void => {
       assert.deepStrictEqual(yield* found(shop, orderId("17")), runIds)
     })
 
-    test("attributes of earlier runs are filled in, slice after slice, and the list says how far", function* (shop) {
+    test("attributes of earlier runs are filled in, slice after slice, and the list says how far back", function* (shop) {
       yield* shop.register(handles("charge"), handles("ship"))
       const ids: Array<string> = []
       for (let i = 0; i < 450; i++) {
@@ -115,7 +115,7 @@ export const findingSuite = (test: ShopTest): void => {
       const some = yield* find(shop, orderId("o-7"))
       assert.isAbove(some.runs.length, 0)
       assert.isBelow(some.runs.length, 10)
-      // it is true of those that it has come to
+      // every listed run is in the part that is already filled in
       assert.isTrue(some.runs.every(({ createdAt }) => createdAt >= some.filledBackTo!))
       assert.isAbove(yield* fillAll(shop), 1)
 
@@ -142,7 +142,7 @@ export const findingSuite = (test: ShopTest): void => {
       assert.deepStrictEqual(yield* found(shop, orderId("o-1")), runIds)
     })
 
-    test("a path that no function names is refused and deleted, and filled in when it is named again", function* (shop) {
+    test("a path that no function names any more is refused and its values deleted; they are filled in when it is named again", function* (shop) {
       yield* shop.register(handles("charge", { searchBy }))
       const { runIds } = yield* shop.emit("order.placed", { orderId: "o-1" })
       yield* fillAll(shop)
@@ -168,7 +168,7 @@ export const findingSuite = (test: ShopTest): void => {
       assert.deepStrictEqual(yield* found(shop, orderId("o-1")), runIds)
     })
 
-    test("pages stay stable while runs come, and count the earlier ones", function* (shop) {
+    test("pages stay stable while new runs are added, and count the earlier runs", function* (shop) {
       yield* shop.register(handles("charge"), handles("ship"))
       const ids: Array<string> = []
       for (let i = 0; i < 6; i++)
@@ -202,7 +202,7 @@ export const findingSuite = (test: ShopTest): void => {
         yield* TestClock.adjust(1000)
         yield* shop.emit("order.placed", { amount: i % 100 })
       }
-      // it takes a second from one look at the clock to the next
+      // on this clock each reading is one second after the last
       let now = 0
       const slow = { ...(yield* Clock.Clock), currentTimeMillis: Effect.sync(() => (now += 1000)) }
       const page = (cursor?: string) =>

@@ -1,4 +1,4 @@
-/** Topics and consumer groups: counts, delivery, settlement, redelivery and deletion. */
+/** Topics and consumer groups: counts, delivery, acks and failures, redelivery and deletion. */
 import { assert, describe } from "@effect/vitest"
 import * as Effect from "effect/Effect"
 import * as TestClock from "effect/testing/TestClock"
@@ -37,7 +37,7 @@ const claim = (shop: Shop, group: number, credits: Readonly<Record<string, numbe
     })
   )
 
-/** Due again after so long, three times. */
+/** A failure after which the event is due again in so many milliseconds, at most three times. */
 const failed = (ms: number) => ({ redelivery: { firstMs: ms, longestMs: ms, maxRedeliveries: 3 } })
 
 const held = ({ deliveries }: GroupClaim) =>
@@ -48,7 +48,7 @@ const publish = (shop: Shop, topic: string, text = "") =>
 
 export const groupsSuite = (test: ShopTest): void => {
   describe("consumer groups", () => {
-    test("share later events, each event with one member at a time", function* (shop) {
+    test("share later events, and each event is with one member at a time", function* (shop) {
       yield* shop.emit("order.placed", { i: 0 })
       const { key } = yield* shop.store.write(GroupRows.openGroup(packers))
       for (let i = 1; i <= 4; i++) yield* shop.emit("order.placed", { i })
@@ -143,7 +143,7 @@ export const groupsSuite = (test: ShopTest): void => {
       })
     })
 
-    test("extend deadlines for all events of a member, for all but some, or for one", function* (shop) {
+    test("extend the deadlines of all events of a member, of all but some, or of one", function* (shop) {
       const { key } = yield* shop.store.write(GroupRows.openGroup(packers))
       const positions: Array<number> = []
       for (let i = 1; i <= 3; i++) positions.push((yield* shop.emit("order.placed", { i })).position)
@@ -171,7 +171,7 @@ export const groupsSuite = (test: ShopTest): void => {
       assert.deepStrictEqual(held(yield* claim(shop, key, { anna: 9 })), ["anna 2 1", "anna 3 1"])
     })
 
-    test("belong to one environment: nobody in another one gets, keeps or deletes their events", function* (shop) {
+    test("belong to one environment: members in another one cannot receive, keep or delete their events", function* (shop) {
       const { key } = yield* shop.store.write(GroupRows.openGroup(packers))
       yield* shop.emit("order.placed", { i: 1 })
       yield* shop.emit("order.placed", { i: 2 }, { environment: "staging" })
@@ -197,7 +197,7 @@ export const groupsSuite = (test: ShopTest): void => {
       assert.isDefined(yield* shop.store.read(GroupInspection.getSetup("staging", there.key)))
     })
 
-    test("are deleted when nobody has used them for long, and are then created anew", function* (shop) {
+    test("are deleted when they have been unused for long, and can then be created again", function* (shop) {
       const { key } = yield* shop.store.write(GroupRows.openGroup(packers))
       yield* TestClock.adjust(1000)
       yield* shop.store.write(AbandonedGroups.touchGroups(environment, [key]))
@@ -220,7 +220,7 @@ export const groupsSuite = (test: ShopTest): void => {
     const created: GroupDefinition = { ...packers, settings: { maxInflight: 7, ackMode: "manual" } }
     const choice = { environment, namespace: "default", name: "packers" }
 
-    test("they are created at the end of the log, once, with their settings", function* (shop) {
+    test("a group is created once, at the end of the log, with its settings", function* (shop) {
       const { position } = yield* shop.emit("order.placed", { i: 0 })
 
       const group = yield* shop.store.write(
@@ -269,7 +269,7 @@ export const groupsSuite = (test: ShopTest): void => {
       )
     })
 
-    test("they count waiting, held, retried and dead events", function* (shop) {
+    test("a group counts its waiting, held, retried and dead events", function* (shop) {
       const { key } = yield* shop.store.write(GroupRows.openGroup(packers))
       const positions: Array<number> = []
       for (let i = 1; i <= 5; i++) positions.push((yield* shop.emit("order.placed", { i })).position)
@@ -311,13 +311,13 @@ export const groupsSuite = (test: ShopTest): void => {
       assert.deepStrictEqual(yield* seen, [positions[2], 2, 1, 0, undefined, 1])
     })
 
-    test("they know the newest matching event, and whether the filter accepts it", function* (shop) {
+    test("a group knows its newest matching event, and whether the filter accepts it", function* (shop) {
       const newest = Effect.map(shop.store.read(GroupInspection.getGroup(choice)), (group) => group.newest)
       yield* shop.store.write(GroupRows.openGroup({ ...packers, filter: "event.data.i > 1" }))
       assert.isUndefined(yield* newest)
       const { position } = yield* shop.emit("order.placed", { i: 1 })
       yield* shop.emit("user.created", {})
-      assert.isUndefined(yield* newest, "it is to come")
+      assert.isUndefined(yield* newest, "the newest event is still to come")
       yield* claim(shop, (yield* shop.store.read(GroupInspection.getGroup(choice))).key, { anna: 1 })
 
       assert.deepInclude(yield* newest, { position, name: "order.placed", passes: false })
@@ -377,7 +377,7 @@ export const groupsSuite = (test: ShopTest): void => {
       assert.deepStrictEqual([settings, metadata], [{ ackMode: "manual", maxRedeliveries: 0 }, undefined])
     })
 
-    test("a name with several patterns needs the pattern", function* (shop) {
+    test("when several groups share a name, the pattern is required", function* (shop) {
       const pattern = "topic:news"
       yield* shop.store.write(GroupRows.openGroup(packers))
       yield* shop.store.write(GroupRows.openGroup({ ...packers, pattern, kind: "message", names: "news" }))
@@ -416,12 +416,12 @@ export const groupsSuite = (test: ShopTest): void => {
         ),
         [false]
       )
-      const anew = yield* shop.store.write(GroupRows.openGroup(packers))
-      assert.isAbove(anew.key, key)
-      assert.strictEqual(anew.cursor, position)
+      const reopened = yield* shop.store.write(GroupRows.openGroup(packers))
+      assert.isAbove(reopened.key, key)
+      assert.strictEqual(reopened.cursor, position)
     })
 
-    test("they are listed in order of creation, by namespace, name and status, in pages", function* (shop) {
+    test("groups are listed in order of creation, by namespace, name and status, in pages", function* (shop) {
       for (const namespace of ["a", "b"]) {
         for (const name of ["packers", "printers"])
           yield* shop.store.write(GroupRows.openGroup({ ...packers, namespace, name }))
@@ -451,7 +451,7 @@ export const groupsSuite = (test: ShopTest): void => {
       assert.deepStrictEqual(yield* list({ after: next }), ["b/printers", 4])
     })
 
-    test("groups that were created, updated or paused explicitly are kept when nobody uses them", function* (shop) {
+    test("groups that were created, updated or paused explicitly stay when they are unused", function* (shop) {
       yield* shop.store.write(GroupInspection.createGroup(created))
       for (const name of ["updated", "paused", "resumed"])
         yield* shop.store.write(GroupRows.openGroup({ ...packers, name }))
@@ -510,7 +510,7 @@ export const groupsSuite = (test: ShopTest): void => {
       )
     })
 
-    test("lose old messages in one environment after the other", function* (shop) {
+    test("lose old messages in one environment after another", function* (shop) {
       const publishIn = (environment: string, topic: string) =>
         shop.store.write(Publish.appendMessage({ environment, topic, data: "{}" }))
       for (const environment of ["default", "staging", "test"]) {

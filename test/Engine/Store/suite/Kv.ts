@@ -1,4 +1,4 @@
-/** Buckets and keys: revisions, conditions, limits, expiry, and what is read on from a revision (guarantee G13). */
+/** Buckets and keys: revisions, conditions, limits, expiry, and reading on from a revision (guarantee G13). */
 import { assert, describe } from "@effect/vitest"
 import * as Effect from "effect/Effect"
 import * as TestClock from "effect/testing/TestClock"
@@ -35,7 +35,7 @@ const read = (store: StoreService, key: string) =>
 
 const everything = { after: "", limit: 1000 }
 
-/** The tag of what it fails with. */
+/** The tag of the error with which the effect fails. */
 const refused = <A, E extends { readonly _tag: string }>(self: Effect.Effect<A, E>) =>
   Effect.map(Effect.flip(self), ({ _tag }) => _tag)
 
@@ -46,7 +46,9 @@ const changes = (store: StoreService, after: number, limit = 100) =>
 
 export const kvSuite = (test: ShopTest): void => {
   describe("keys", () => {
-    test("of writers in one group with one expected revision, one wins", function* ({ store }) {
+    test("of several writes in one commit that expect the same revision, one succeeds", function* ({
+      store
+    }) {
       yield* make(store)
       yield* write(store, put("cart-1", "empty"))
 
@@ -59,7 +61,7 @@ export const kvSuite = (test: ShopTest): void => {
       assert.deepStrictEqual(yield* read(store, "cart-1"), ["writer 0", 2])
     })
 
-    test("a write of several keys is refused whole", function* ({ store }) {
+    test("a write of several keys is refused as a whole", function* ({ store }) {
       yield* make(store)
       yield* write(store, put("a", "1"), put("b", "1"))
 
@@ -71,7 +73,7 @@ export const kvSuite = (test: ShopTest): void => {
       assert.strictEqual((yield* store.read(KvBuckets.readBucket(environment, "carts"))).revision, 2)
     })
 
-    test("a refused write does not affect others of its group", function* ({ store }) {
+    test("a refused write does not affect others in its commit", function* ({ store }) {
       yield* make(store)
       yield* Effect.all(
         [
@@ -87,7 +89,7 @@ export const kvSuite = (test: ShopTest): void => {
       assert.deepStrictEqual(yield* read(store, "b"), ["4", 2])
     })
 
-    test("an expired key is unreadable at its deadline, swept or not", function* ({ store }) {
+    test("a key cannot be read from its expiry on, even before the sweep deletes it", function* ({ store }) {
       yield* make(store, { ttlMs: 1000, history: 3 })
       yield* write(store, put("a", "old"))
       yield* write(store, put("a", "new"))
@@ -112,7 +114,7 @@ export const kvSuite = (test: ShopTest): void => {
       assert.deepStrictEqual(yield* write(store, put("a", "again", 0)), [4])
     })
 
-    test("the sweep announces an expiry once, and a write renews the time", function* (shop) {
+    test("the sweep announces an expiry once, and a write restarts the time to live", function* (shop) {
       const { store } = shop
       yield* make(store, { ttlMs: 1000 })
       yield* write(store, put("a", "1"), put("b", "1"))
@@ -159,7 +161,7 @@ export const kvSuite = (test: ShopTest): void => {
       assert.strictEqual((yield* FireDue.fireDue(store)).nextDueAt, 1000 + DAY)
     })
 
-    test("a reader that continues from before a deleted marker is told so", function* (shop) {
+    test("a reader that continues from before a deleted marker gets an error", function* (shop) {
       const { store } = shop
       yield* make(store)
       yield* write(store, put("a", "1"))
@@ -175,7 +177,7 @@ export const kvSuite = (test: ShopTest): void => {
       assert.deepStrictEqual(yield* changes(store, 0), ["2 put b", "4 put c"])
     })
 
-    test("changes are read page by page, history included", function* ({ store }) {
+    test("changes are read page by page, with the history", function* ({ store }) {
       yield* make(store, { history: 3 })
       for (const text of ["1", "2", "3", "4"]) yield* write(store, put("a", text))
       yield* write(store, put("b", "1"))
@@ -192,7 +194,7 @@ export const kvSuite = (test: ShopTest): void => {
       )
     })
 
-    test("a bucket counts the bytes that it keeps, and limits them", function* ({ store }) {
+    test("a bucket counts the bytes that it stores, and limits them", function* ({ store }) {
       yield* make(store, { history: 2, maxBytes: 12 })
       yield* write(store, put("a", "12345"))
       yield* write(store, put("a", "12345"))
@@ -204,7 +206,7 @@ export const kvSuite = (test: ShopTest): void => {
       assert.include(yield* store.read(KvBuckets.readBucket(environment, "carts")), { bytes: 11, values: 1 })
     })
 
-    test("the bytes of expired keys are free before they are swept", function* ({ store }) {
+    test("the bytes of expired keys are free even before the sweep deletes them", function* ({ store }) {
       yield* make(store, { ttlMs: 1000, maxBytes: 10 })
       yield* write(store, put("a", "123456789"))
       assert.strictEqual(yield* refused(write(store, put("b", "1"))), "ValidationError")
@@ -214,7 +216,7 @@ export const kvSuite = (test: ShopTest): void => {
       assert.deepStrictEqual(yield* write(store, put("b", "123456789")), [2])
     })
 
-    test("a deleted bucket is gone at once, its keys in batches, and revisions are never reused", function* (shop) {
+    test("a deleted bucket is gone at once, its keys are deleted in batches, and revisions are never used again", function* (shop) {
       const { store } = shop
       yield* make(store)
       for (let i = 0; i < 600; i += 100)
@@ -249,10 +251,10 @@ export const kvSuite = (test: ShopTest): void => {
       assert.deepStrictEqual(yield* page("", 10), { keys: [] })
     })
 
-    test("the memory of a bucket equals its stored row", function* ({ store }) {
+    test("what the engine remembers of a bucket equals its stored row", function* ({ store }) {
       yield* make(store, { maxBytes: 20 })
       yield* write(store, put("a", "1"))
-      // in one group: a deletion, a bucket made anew, and writes before, between and after
+      // in one commit: the bucket is deleted and made again, with writes before, between and after
       const results = yield* Effect.all(
         [
           write(store, put("b", "2")),
@@ -331,7 +333,7 @@ export const kvSuite = (test: ShopTest): void => {
       assert.deepStrictEqual(yield* page("b"), ["c"])
     })
 
-    test("changes can be read before there are any", function* ({ store }) {
+    test("changes can be read before any exist", function* ({ store }) {
       assert.deepInclude(yield* store.read(ConfigRows.readConfigChanges(environment, undefined, 10)), {
         revision: 0,
         changes: []

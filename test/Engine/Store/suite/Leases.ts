@@ -1,4 +1,4 @@
-/** Leases that end without a report: workers that leave, die, or fall silent. */
+/** Leases that end without a report: workers that leave, die or send nothing more. */
 import { assert, describe } from "@effect/vitest"
 import * as Effect from "effect/Effect"
 import * as TestClock from "effect/testing/TestClock"
@@ -29,7 +29,7 @@ export const leasesSuite = (test: ShopTest): void => {
     })
     const gone = () => undefined
 
-    test("is counted when its turn has exceeded the limit of its worker, and not before", function* (shop) {
+    test("is counted when its turn has exceeded the time limit of its worker, and not before", function* (shop) {
       yield* shop.register(handles("charge"))
       const job = yield* shop.start()
       const count = (limitMs?: number) => Stuck.countStuckRuns(shop.store, holder(limitMs))
@@ -43,7 +43,7 @@ export const leasesSuite = (test: ShopTest): void => {
       assert.strictEqual(yield* count(60_000), 0)
     })
 
-    test("is not renewed by a worker that should have ended its turn, and is by any other", function* (shop) {
+    test("cannot be renewed by a worker that should have ended its turn, but by any other", function* (shop) {
       yield* shop.register(handles("charge"))
       const job = yield* shop.start("order.placed", {}, { leaseMs: 200_000 })
       const until = () => Effect.map(shop.situation(job.runId), ({ lease }) => lease?.until)
@@ -66,7 +66,7 @@ export const leasesSuite = (test: ShopTest): void => {
       assert.strictEqual(yield* until(), 220_001)
     })
 
-    test("is not counted during a rollback, which has no limit", function* (shop) {
+    test("is not counted during a rollback, which has no time limit", function* (shop) {
       yield* shop.register(handles("charge"))
       const job = yield* shop.start()
       yield* shop.report(job, {
@@ -90,7 +90,7 @@ export const leasesSuite = (test: ShopTest): void => {
       assert.strictEqual(yield* Stuck.countStuckRuns(shop.store, holder()), 0)
     })
 
-    test("is counted when it ended a minute ago and the run was not taken back", function* (shop) {
+    test("is counted when it expired a minute ago and the run was not taken back", function* (shop) {
       yield* shop.register(handles("charge"))
       yield* shop.start("order.placed", {}, { leaseMs: 30_000 })
 
@@ -116,7 +116,7 @@ export const leasesSuite = (test: ShopTest): void => {
       assert.strictEqual((yield* shop.run(job.runId)).attempt, 1)
     })
 
-    test("does not count as an attempt: after one death the run continues at once, then later and later", function* (shop) {
+    test("does not count as an attempt: after the first loss the run continues at once, after others with growing delays", function* (shop) {
       yield* shop.register(handles("charge"))
       const job = yield* shop.start()
       for (const delay of [0, 1000, 2000, 4000, 8000, 16_000, 32_000, 60_000, 60_000]) {
@@ -160,7 +160,7 @@ export const leasesSuite = (test: ShopTest): void => {
       assert.deepInclude(pause?.details, { losses: 10, last: "it was dropped" })
     })
 
-    test("has its losses reset after progress of the run, and after a resume", function* (shop) {
+    test("is forgotten as a loss after progress of the run, and after a resume", function* (shop) {
       yield* shop.register(handles("charge"))
       let job = yield* shop.start()
       const lose = Effect.gen(function* () {
@@ -213,8 +213,8 @@ export const leasesSuite = (test: ShopTest): void => {
     })
   })
 
-  describe("a lease that can run out", () => {
-    test("holds until its end, then the run is taken back and its worker told", function* (shop) {
+  describe("a lease that can expire", () => {
+    test("holds until it expires, then the run is taken back and its worker is told", function* (shop) {
       yield* shop.register(handles("charge"))
       const job = yield* shop.start("order.placed", {}, { leaseMs: 1000 })
       assert.strictEqual(shop.lastChanges?.dueAt, 1000)
@@ -304,7 +304,7 @@ export const leasesSuite = (test: ShopTest): void => {
       assert.strictEqual(yield* shop.status(kept!.runId), "waiting")
     })
 
-    test("is not extended when it never runs out", function* (shop) {
+    test("is not extended when it never expires", function* (shop) {
       yield* shop.register(handles("charge"))
       const job = yield* shop.start()
 
@@ -317,7 +317,7 @@ export const leasesSuite = (test: ShopTest): void => {
       assert.strictEqual(yield* shop.status(job.runId), "running")
     })
 
-    test("is due in the order of everything due", function* (shop) {
+    test("expires in order with all other due work", function* (shop) {
       yield* shop.register(handles("charge"))
       const job = yield* shop.start("order.placed", {}, { leaseMs: 1000 })
       yield* shop.report(job, sleep("rest:0", 3000))

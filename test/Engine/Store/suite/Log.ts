@@ -92,7 +92,7 @@ export const logSuite = (test: ShopTest): void => {
       }
     })
 
-    test("matches of a pattern are found among more names than are tried one by one", function* (shop) {
+    test("matches of a pattern are found among more names than are looked up one by one", function* (shop) {
       const positions: Array<number> = []
       for (let i = 0; i < 200; i++) {
         const fits = i % 50 === 49
@@ -113,7 +113,7 @@ export const logSuite = (test: ShopTest): void => {
       }
     })
 
-    test("is read backwards, without rows of others", function* (shop) {
+    test("is read backwards, without rows of other environments", function* (shop) {
       for (let i = 0; i < 3; i++) {
         yield* shop.emit("order.placed", { i })
         yield* shop.store.write(

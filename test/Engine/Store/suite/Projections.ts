@@ -1,4 +1,6 @@
-/** Projections: one owner at a time, saves of state and position together, resets, dead letters, and what is refused. */
+/**
+ * Projections: one owner at a time, saves of state and position together, resets, dead letters, and what is refused.
+ */
 import { assert, describe } from "@effect/vitest"
 import * as Effect from "effect/Effect"
 import * as TestClock from "effect/testing/TestClock"
@@ -29,8 +31,8 @@ const perCustomer: ProjectionRegistration = {
 
 const LEASE_MS = 10_000
 
-/** A claim that has to be granted. */
-const own = (
+/** Claims a projection, and fails when the claim is not granted. */
+const claimOwner = (
   store: StoreService,
   options: {
     readonly workerId?: string
@@ -53,7 +55,7 @@ const own = (
     return { ...claimed.lease, token }
   })
 
-/** A save of one state, unless told otherwise. */
+/** A save of one state, unless `more` says otherwise. */
 const saving = (
   from: number,
   to: number,
@@ -80,10 +82,10 @@ const refusal = <A, E>(self: Effect.Effect<A, E>) => Effect.flip(self)
 
 export const projectionsSuite = (test: ShopTest): void => {
   describe("projections", () => {
-    test("are handed their events in order, page by page", function* (shop) {
+    test("receive their events in order, page by page", function* (shop) {
       const { store } = shop
       for (let i = 0; i < 5; i++) yield* shop.emit(i === 2 ? "user.created" : "order.placed", { i })
-      const { position, token } = yield* own(store)
+      const { position, token } = yield* claimOwner(store)
 
       const first = yield* store.read(ProjectionPageRows.readProjectionPage(token, position, 3))
       assert.ok(first._tag === "Events")
@@ -100,10 +102,10 @@ export const projectionsSuite = (test: ShopTest): void => {
       )
     })
 
-    test("keep state and position of one save together", function* (shop) {
+    test("store the state and the position of a save together", function* (shop) {
       const { store } = shop
       for (let i = 0; i < 3; i++) yield* shop.emit("order.placed")
-      const { token } = yield* own(store)
+      const { token } = yield* claimOwner(store)
 
       const saved = yield* store.write(ProjectionSaveRows.saveProjection(token, saving(0, 3, { count: 3 })))
       const state = yield* store.read(
@@ -116,7 +118,7 @@ export const projectionsSuite = (test: ShopTest): void => {
     })
 
     test("belong to one worker, until it releases them", function* ({ store }) {
-      const first = yield* own(store)
+      const first = yield* claimOwner(store)
       const refused = yield* store.write(
         ProjectionOwnerRows.claimProjection({
           environment,
@@ -125,14 +127,14 @@ export const projectionsSuite = (test: ShopTest): void => {
         })
       )
       yield* store.write(ProjectionOwnerRows.releaseProjection(first.token))
-      const second = yield* own(store, { workerId: "worker-2" })
+      const second = yield* claimOwner(store, { workerId: "worker-2" })
 
       assert.deepStrictEqual(refused, { _tag: "Busy", owner: "worker-1" })
       assert.isAbove(second.generation, first.generation)
     })
 
     test("go to another worker when the owner is silent for the length of its claim", function* ({ store }) {
-      const first = yield* own(store, { leaseMs: LEASE_MS })
+      const first = yield* claimOwner(store, { leaseMs: LEASE_MS })
       yield* TestClock.adjust(LEASE_MS - 1)
       const early = yield* store.write(
         ProjectionOwnerRows.claimProjection({
@@ -143,18 +145,18 @@ export const projectionsSuite = (test: ShopTest): void => {
       )
       const renewed = yield* store.write(ProjectionOwnerRows.renewProjection(first.token, LEASE_MS))
       yield* TestClock.adjust(LEASE_MS)
-      yield* own(store, { workerId: "worker-2" })
+      yield* claimOwner(store, { workerId: "worker-2" })
       const late = yield* store.write(ProjectionOwnerRows.renewProjection(first.token, LEASE_MS))
 
       assert.deepStrictEqual([early._tag, renewed, late], ["Busy", true, false])
     })
 
-    test("refuse and count the save of a worker that is not the owner any more", function* (shop) {
+    test("refuse and count the save of a worker that is no longer the owner", function* (shop) {
       const { store } = shop
       yield* shop.emit("order.placed")
-      const stale = yield* own(store, { leaseMs: LEASE_MS })
+      const stale = yield* claimOwner(store, { leaseMs: LEASE_MS })
       yield* TestClock.adjust(LEASE_MS)
-      const current = yield* own(store, { workerId: "worker-2" })
+      const current = yield* claimOwner(store, { workerId: "worker-2" })
 
       const refused = yield* store.write(
         ProjectionSaveRows.saveProjection(stale.token, saving(0, 1, { count: -1 }))
@@ -180,7 +182,7 @@ export const projectionsSuite = (test: ShopTest): void => {
       const { store } = shop
       yield* shop.emit("order.placed")
       yield* shop.emit("order.placed")
-      const { token } = yield* own(store)
+      const { token } = yield* claimOwner(store)
       yield* store.write(ProjectionSaveRows.saveProjection(token, saving(0, 1, { count: 1 })))
 
       const again = yield* store.write(ProjectionSaveRows.saveProjection(token, saving(0, 1, { count: 1 })))
@@ -193,16 +195,16 @@ export const projectionsSuite = (test: ShopTest): void => {
       )
     })
 
-    test("refuse what was folded before a reset, and begin anew", function* (shop) {
+    test("refuse a state from before a reset, and start again", function* (shop) {
       const { store } = shop
       yield* shop.emit("order.placed")
-      const { token } = yield* own(store)
+      const { token } = yield* claimOwner(store)
       yield* store.write(ProjectionSaveRows.saveProjection(token, saving(0, 1, { count: 1 })))
       yield* shop.emit("order.placed")
 
       const info = yield* store.write(ProjectionInspection.rebuildProjection(environment, "order-totals"))
       const refused = yield* store.write(ProjectionSaveRows.saveProjection(token, saving(1, 2, { count: 2 })))
-      const again = yield* own(store)
+      const again = yield* claimOwner(store)
 
       assert.deepStrictEqual([info.status, info.position, info.lag], ["rebuilding", 0, 2])
       assert.strictEqual(refused._tag, "Refused")
@@ -217,10 +219,10 @@ export const projectionsSuite = (test: ShopTest): void => {
     test("show the state from before a reset until everything is projected again", function* (shop) {
       const { store } = shop
       for (let i = 0; i < 3; i++) yield* shop.emit("order.placed")
-      const before = yield* own(store)
+      const before = yield* claimOwner(store)
       yield* store.write(ProjectionSaveRows.saveProjection(before.token, saving(0, 3, { count: 3 })))
       yield* store.write(ProjectionInspection.rebuildProjection(environment, "order-totals"))
-      const { token } = yield* own(store)
+      const { token } = yield* claimOwner(store)
       const look = Effect.gen(function* () {
         const state = yield* store.read(
           ProjectionInspection.getProjectionState(environment, "order-totals", "__global__")
@@ -235,10 +237,10 @@ export const projectionsSuite = (test: ShopTest): void => {
       const seen = [yield* look]
       yield* store.write(ProjectionSaveRows.saveProjection(token, saving(0, 2, { again: 2 })))
       seen.push(yield* look)
-      // a rebuild that begins anew does not show what the first one has left half done
+      // a rebuild that starts again does not show what the first one has left half done
       yield* store.write(ProjectionInspection.rebuildProjection(environment, "order-totals"))
       seen.push(yield* look)
-      const last = yield* own(store)
+      const last = yield* claimOwner(store)
       const page = yield* store.read(ProjectionPageRows.readProjectionPage(last.token, 0, 100))
       assert.ok(page._tag === "Events")
       yield* store.write(
@@ -257,13 +259,13 @@ export const projectionsSuite = (test: ShopTest): void => {
       ])
     })
 
-    test("are rebuilt when they have reached the position at which the rebuild began", function* (shop) {
+    test("count as rebuilt when they have reached the position at which the rebuild began", function* (shop) {
       const { store } = shop
       yield* shop.emit("order.placed")
       yield* shop.emit("user.created")
-      yield* own(store)
+      yield* claimOwner(store)
       yield* store.write(ProjectionInspection.rebuildProjection(environment, "order-totals"))
-      const { token } = yield* own(store)
+      const { token } = yield* claimOwner(store)
       yield* store.write(ProjectionSaveRows.saveProjection(token, saving(0, 1, { count: 1 })))
 
       const page = yield* store.read(ProjectionPageRows.readProjectionPage(token, 0, 100))
@@ -279,10 +281,10 @@ export const projectionsSuite = (test: ShopTest): void => {
       )
     })
 
-    test("accept a save again whose answer was lost, and store it once", function* (shop) {
+    test("accept a repeated save whose answer was lost, and store it once", function* (shop) {
       const { store } = shop
       for (let i = 0; i < 2; i++) yield* shop.emit("order.placed")
-      const { token } = yield* own(store, { leaseMs: LEASE_MS })
+      const { token } = yield* claimOwner(store, { leaseMs: LEASE_MS })
       const first = { ...saving(0, 1, { count: 1 }), number: 1 }
       yield* store.write(ProjectionSaveRows.saveProjection(token, first))
 
@@ -292,7 +294,7 @@ export const projectionsSuite = (test: ShopTest): void => {
       )
       const late = yield* store.write(ProjectionSaveRows.saveProjection(token, first))
       yield* TestClock.adjust(LEASE_MS)
-      const next = yield* own(store, { workerId: "worker-2" })
+      const next = yield* claimOwner(store, { workerId: "worker-2" })
       const stored = yield* store.write(
         ProjectionSaveRows.saveProjection(token, { ...saving(1, 2, { count: 2 }), number: 2 })
       )
@@ -312,7 +314,7 @@ export const projectionsSuite = (test: ShopTest): void => {
       assert.strictEqual(info.refusedSaves, 2)
     })
 
-    test("are handed events of several names in the order of the log, with their entities", function* (shop) {
+    test("receive events of several names in the order of the log, with their entities", function* (shop) {
       const { store } = shop
       const names = ["a", "b", "x", "c", "a", "c", "b", "x", "a"]
       for (const name of names) yield* shop.emit(name)
@@ -323,7 +325,7 @@ export const projectionsSuite = (test: ShopTest): void => {
           events: [{ name: "b", version: 1, data: "{}" }]
         })
       )
-      const { token } = yield* own(store, {
+      const { token } = yield* claimOwner(store, {
         registration: { name: "several", events: ["c", "a", "b", "a"], mode: "managed" }
       })
 
@@ -342,11 +344,11 @@ export const projectionsSuite = (test: ShopTest): void => {
       assert.deepStrictEqual(positions, [1, 2, 4, 5, 6, 7, 9, 10])
     })
 
-    test("that are managed are rebuilt when they project other events; external ones go on", function* (shop) {
+    test("that are managed are rebuilt when their events change, and external ones continue", function* (shop) {
       const { store } = shop
       yield* shop.emit("order.placed")
       for (const registration of [totals, mails]) {
-        const { token } = yield* own(store, { registration })
+        const { token } = yield* claimOwner(store, { registration })
         yield* store.write(
           ProjectionSaveRows.saveProjection(
             token,
@@ -355,16 +357,16 @@ export const projectionsSuite = (test: ShopTest): void => {
         )
       }
 
-      const managed = yield* own(store, { registration: { ...totals, events: ["order.placed"] } })
-      const external = yield* own(store, { registration: { ...mails, events: ["order.placed"] } })
+      const managed = yield* claimOwner(store, { registration: { ...totals, events: ["order.placed"] } })
+      const external = yield* claimOwner(store, { registration: { ...mails, events: ["order.placed"] } })
 
       assert.deepStrictEqual([managed.position, external.position], [0, 1])
     })
 
     test("keep their mode", function* ({ store }) {
-      yield* own(store)
+      yield* claimOwner(store)
 
-      const error = yield* refusal(own(store, { registration: { ...totals, mode: "external" } }))
+      const error = yield* refusal(claimOwner(store, { registration: { ...totals, mode: "external" } }))
 
       assert.ok(error instanceof IronflowError)
       assert.strictEqual(error.code, "INVALID_STATE")
@@ -373,7 +375,7 @@ export const projectionsSuite = (test: ShopTest): void => {
     test("deliver nothing while they are paused, and accept saves of delivered events", function* (shop) {
       const { store } = shop
       yield* shop.emit("order.placed")
-      const { token } = yield* own(store)
+      const { token } = yield* claimOwner(store)
       const paused = yield* store.write(
         ProjectionInspection.pauseProjection(environment, "order-totals", "ops", "deploy")
       )
@@ -392,7 +394,7 @@ export const projectionsSuite = (test: ShopTest): void => {
     test("keep dead letters, retry them on request, and delete those that succeed", function* (shop) {
       const { store } = shop
       for (let i = 0; i < 2; i++) yield* shop.emit("order.placed", { i })
-      const { token } = yield* own(store, { registration: mails })
+      const { token } = yield* claimOwner(store, { registration: mails })
       const error = serializeError(new Error("declined"), { stack: false })
       yield* store.write(
         ProjectionSaveRows.saveProjection(
@@ -425,7 +427,7 @@ export const projectionsSuite = (test: ShopTest): void => {
     test("remember how often an event has failed", function* (shop) {
       const { store } = shop
       yield* shop.emit("order.placed")
-      const first = yield* own(store)
+      const first = yield* claimOwner(store)
       const error = serializeError(new Error("declined"), { stack: false })
       yield* store.write(
         ProjectionSaveRows.saveProjection(
@@ -434,7 +436,7 @@ export const projectionsSuite = (test: ShopTest): void => {
         )
       )
       const info = yield* store.read(ProjectionInspection.getProjection(environment, "order-totals"))
-      const again = yield* own(store)
+      const again = yield* claimOwner(store)
 
       assert.deepStrictEqual([info.status, info.lastError?.error.message], ["error", "declined"])
       assert.deepStrictEqual(again.failing, { position: 1, failures: 2 })
@@ -443,8 +445,8 @@ export const projectionsSuite = (test: ShopTest): void => {
     test("refuse an invalid save, and change nothing", function* (shop) {
       const { store } = shop
       yield* shop.emit("order.placed")
-      const { token } = yield* own(store)
-      const external = yield* own(store, { registration: mails })
+      const { token } = yield* claimOwner(store)
+      const external = yield* claimOwner(store, { registration: mails })
       const state = saving(0, 1, {}).states[0]!
       const bad: ReadonlyArray<[ProjectionToken, ProjectionSave]> = [
         [token, saving(0, 2, {})],
@@ -475,14 +477,14 @@ export const projectionsSuite = (test: ShopTest): void => {
       )
     })
 
-    test("count the events that wait, whatever patterns there are", function* (shop) {
+    test("count the events that they have not projected, whatever their patterns are", function* (shop) {
       const { store } = shop
       for (const name of ["order.placed", "order.paid", "user.created", "order.item.added"])
         yield* shop.emit(name)
       const lagOf = (name: string, events: ReadonlyArray<string>) =>
         Effect.map(
           Effect.andThen(
-            own(store, { registration: { ...totals, name, events } }),
+            claimOwner(store, { registration: { ...totals, name, events } }),
             store.read(ProjectionInspection.getProjection(environment, name))
           ),
           ({ lag }) => lag
@@ -498,7 +500,7 @@ export const projectionsSuite = (test: ShopTest): void => {
       const { store } = shop
       yield* shop.emit("order.placed")
       yield* shop.emit("user.created")
-      const { token } = yield* own(store)
+      const { token } = yield* claimOwner(store)
       const isAt = (target: number) =>
         Effect.map(
           store.read(ProjectionInspection.isProjectionAt(environment, "order-totals", target, 0, 100)),
@@ -514,7 +516,7 @@ export const projectionsSuite = (test: ShopTest): void => {
     })
 
     test("of other environments are not seen", function* ({ store }) {
-      yield* own(store)
+      yield* claimOwner(store)
 
       const error = yield* refusal(store.read(ProjectionInspection.getProjection("staging", "order-totals")))
 
@@ -526,14 +528,14 @@ export const projectionsSuite = (test: ShopTest): void => {
     test("lose their states and dead letters when they are deleted", function* (shop) {
       const { store } = shop
       yield* shop.emit("order.placed")
-      const { token } = yield* own(store)
+      const { token } = yield* claimOwner(store)
       yield* store.write(ProjectionSaveRows.saveProjection(token, saving(0, 1, { count: 1 })))
       yield* store.write(ProjectionInspection.deleteProjection(environment, "order-totals"))
 
       const refused = yield* store.write(
         ProjectionSaveRows.saveProjection(token, saving(1, 1, {}, { states: [] }))
       )
-      const again = yield* own(store)
+      const again = yield* claimOwner(store)
 
       assert.strictEqual(refused._tag, "Refused")
       assert.strictEqual(again.position, 0)
@@ -542,9 +544,9 @@ export const projectionsSuite = (test: ShopTest): void => {
       )
     })
 
-    test("tell what has changed since a cursor, page by page", function* (shop) {
+    test("list the states that have changed since a cursor, page by page", function* (shop) {
       const { store } = shop
-      const it = yield* own(store, { registration: perCustomer })
+      const it = yield* claimOwner(store, { registration: perCustomer })
       const customers = ["ada", "bob", "eve"]
       const { position } = yield* shop.emit("order.placed")
       const states = (at: number, of: ReadonlyArray<string>) =>
@@ -589,10 +591,10 @@ export const projectionsSuite = (test: ShopTest): void => {
       const wrong = yield* refusal(changes({ since: "yesterday" }))
       assert.include(wrong.message, '"yesterday" is not a cursor of a projection\'s changes')
 
-      // what a rebuild has not come to the end of is not shown; then everything is new
+      // states of a rebuild are hidden until it has caught up; then every state counts as changed
       const before = yield* changes({ since: "now" })
       yield* store.write(ProjectionInspection.rebuildProjection(environment, "per-customer"))
-      const again = yield* own(store, { registration: perCustomer })
+      const again = yield* claimOwner(store, { registration: perCustomer })
       yield* store.write(
         ProjectionSaveRows.saveProjection(
           again.token,
@@ -615,10 +617,10 @@ export const projectionsSuite = (test: ShopTest): void => {
 
     test("announce their states to observers only", function* (shop) {
       const { store } = shop
-      const told: Array<unknown> = []
+      const announced: Array<unknown> = []
       const stop = store.onCommit(({ states }) => {
         for (const { name, rebuilt, states: of, status } of states) {
-          told.push([
+          announced.push([
             name,
             status,
             rebuilt,
@@ -626,7 +628,7 @@ export const projectionsSuite = (test: ShopTest): void => {
           ])
         }
       })
-      const it = yield* own(store)
+      const it = yield* claimOwner(store)
       const one = (yield* shop.emit("order.placed")).position
       const two = (yield* shop.emit("order.paid")).position
       yield* store.write(ProjectionSaveRows.saveProjection(it.token, saving(0, one, 1)))
@@ -634,14 +636,14 @@ export const projectionsSuite = (test: ShopTest): void => {
       yield* store.write(ProjectionSaveRows.saveProjection(it.token, saving(one, two, 2)))
       yield* store.write(ProjectionSaveRows.saveProjection(it.token, saving(two, two, 2, { states: [] })))
       yield* store.write(ProjectionInspection.rebuildProjection(environment, "order-totals"))
-      const again = yield* own(store)
+      const again = yield* claimOwner(store)
       yield* store.write(ProjectionSaveRows.saveProjection(again.token, saving(0, one, 1)))
       yield* store.write(ProjectionSaveRows.saveProjection(again.token, saving(one, two, 0, { states: [] })))
       stopLooking()
       yield* store.write(ProjectionInspection.retryDeadLetters(environment, "order-totals", undefined))
       stop()
 
-      assert.deepStrictEqual(told, [
+      assert.deepStrictEqual(announced, [
         ["order-totals", "active", false, [["__global__", "2", "order.paid"]]],
         ["order-totals", "active", true, [["__global__", "1", "order.placed"]]]
       ])
@@ -650,7 +652,7 @@ export const projectionsSuite = (test: ShopTest): void => {
     test("are named by the commit that changes them", function* (shop) {
       const { store } = shop
       yield* shop.emit("order.placed")
-      const { token } = yield* own(store)
+      const { token } = yield* claimOwner(store)
       const named: Array<string> = []
       const stop = store.onCommit(({ projections }) => void named.push(...projections))
       yield* store.write(ProjectionSaveRows.saveProjection(token, saving(0, 1, {})))
@@ -674,7 +676,7 @@ export const projectionsSuite = (test: ShopTest): void => {
         })
       )
 
-    test("get the events again until they are saved, with the state to go on from", function* (shop) {
+    test("get events again until they are saved, with the state to continue from", function* (shop) {
       const { store } = shop
       for (let i = 0; i < 3; i++) yield* shop.emit("order.placed")
       yield* store.write(TokenlessProjections.register(environment, totals))
@@ -756,7 +758,7 @@ export const projectionsSuite = (test: ShopTest): void => {
       yield* store.write(TokenlessProjections.register(environment, totals))
       yield* handOut(store, "order-totals")
       yield* TestClock.adjust(LEASE_MS)
-      const { token } = yield* own(store)
+      const { token } = yield* claimOwner(store)
       yield* store.write(TokenlessProjections.register(environment, { ...totals, events: ["user.*"] }))
 
       const handed = yield* handOut(store, "order-totals")

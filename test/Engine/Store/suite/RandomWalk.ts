@@ -1,5 +1,5 @@
 /**
- * Hundreds of random operations against a model that knows no database: what must always hold, holds after each one.
+ * Hundreds of random operations on a store. After each one, the guarantees are checked without regard to the database.
  */
 import { assert, describe } from "@effect/vitest"
 import * as Effect from "effect/Effect"
@@ -36,7 +36,7 @@ import * as RunList from "../../../../src/Engine/Runs/RunList.ts"
 import { either } from "../../../Long.ts"
 
 const STEPS = either(100, 400)
-/** Looking at every run is slow: it is done once in so many steps. */
+/** Checking every run is slow, so it is done once in so many steps. */
 const CHECK_EVERY = 10
 
 /** Numbers from 0 to 1 that are the same for the same seed (the mulberry32 generator). */
@@ -65,12 +65,12 @@ const workers = ["worker-1", "worker-2", "worker-3"]
 class Walk {
   readonly random: () => number
   readonly shop: Shop
-  /** Live turns as the workers know them; some are stale. */
+  /** Live turns as the workers know them. Some are stale. */
   readonly turns: Array<{ readonly job: Job; readonly worker: string }> = []
   readonly runs = new Set<string>()
-  /** Journal entries as they were first seen; `patchStep`, retries and resumes from a step take them out again. */
+  /** Journal entries as they were first seen. `patchStep`, retries and resumes from a step remove them. */
   readonly journal = new Map<string, string>()
-  /** When ended runs were last looked at: until they change again they are left alone. */
+  /** When each ended run was last changed: it is checked again only after another change. */
   readonly seen = new Map<string, string>()
   step = 0
 
@@ -89,7 +89,7 @@ class Walk {
     return { k: this.int(3), n: this.int(3) }
   }
 
-  /** What the handler of a turn might do next. */
+  /** Something that the handler of a turn might do next. */
   op(): TurnOp {
     const key = `${this.pick(["a", "b", "c", "d"])}:${this.int(4)}`
     switch (this.int(14)) {
@@ -118,7 +118,7 @@ class Walk {
       case 8:
         return done(`once-${key}`)
       default:
-        // the last of several attempts
+        // the last attempt of several
         return done(`run-${key}`, this.int(5) === 0 ? failure("declined") : success(this.step), {
           attempt: 2 + this.int(3)
         })
@@ -154,10 +154,10 @@ class Walk {
     return Effect.flatMap(
       Reports.applyReports(this.shop.store, "default", [{ jobId: job.jobId, runId: job.runId, ops }]),
       ([ack]) => {
-        // a stale turn is kept now and then, so that it reports again
+        // sometimes a refused turn stays, so that it reports again
         if (!ends && (ack?._tag !== "Refused" || this.int(3) === 0)) return Effect.void
         this.turns.splice(this.turns.indexOf(turn), 1)
-        // and now and then nobody says that it is over
+        // sometimes no worker says that it has dropped the run
         return this.int(2) === 0
           ? Effect.void
           : this.shop.store.write(LostLeases.endRevoked("default", [job.jobId]))
@@ -165,7 +165,7 @@ class Walk {
     )
   }
 
-  /** Steering may be refused: in which states it is, is for other tests. */
+  /** Run control on a random run. It may be refused: other tests check in which states. */
   steer(): Effect.Effect<unknown, unknown> {
     const { store } = this.shop
     const runId = this.pick([...this.runs])
@@ -190,7 +190,7 @@ class Walk {
             : store.write(SteeringPrograms.patchStep("default", step.id, "0", ""))
       }
     })
-    // cancels and pauses do not touch the journal; the others may, as recorded exceptions of guarantee G3
+    // cancels and pauses do not change the journal; the other operations may, as exceptions of guarantee G3
     if (action >= 2) this.forget(runId)
     return Effect.catchIf(
       steered,
@@ -223,7 +223,7 @@ class Walk {
     return this.steer()
   }
 
-  /** What must hold at every moment. */
+  /** Checks what must be true at every moment. */
   check(): Effect.Effect<void, unknown> {
     const { shop, journal } = this
     return Effect.gen({ self: this }, function* () {
@@ -239,7 +239,7 @@ class Walk {
         const situation = yield* shop.situation(id)
         const { lease } = situation
         const live = lease !== undefined && lease.isRevoked !== true
-        // one that was revoked keeps its room, too
+        // a revoked lease counts under the limit, too
         if (lease !== undefined) {
           const place = `${functionId} ${situation.concurrencyKey}`
           leased.set(place, (leased.get(place) ?? 0) + 1)
@@ -254,7 +254,7 @@ class Walk {
 
         const steps = yield* RunInspection.getRunSteps(shop.store, "default", id)
         const keys = steps.map((step) => step.id)
-        assert.strictEqual(new Set(keys).size, keys.length, `each step key once: ${keys.join(", ")}`)
+        assert.strictEqual(new Set(keys).size, keys.length, `each step key is there once: ${keys.join(", ")}`)
         for (const step of steps) {
           if (step.status === "waiting") continue
           const entry = JSON.stringify(step)
@@ -275,7 +275,7 @@ export const randomWalkSuite = (test: ShopTest): void => {
     const wanted = process.env.IRONFLOW_TEST_SEED
     const others = Array.from({ length: either(1, 10) }, () => Math.floor(Math.random() * 2 ** 31))
     for (const seed of wanted === undefined ? [1, ...others] : [Number(wanted)]) {
-      test(`keeps all that must hold (IRONFLOW_TEST_SEED=${seed})`, function* (shop) {
+      test(`keeps all guarantees (IRONFLOW_TEST_SEED=${seed})`, function* (shop) {
         const walk = new Walk(shop, randomOf(seed))
         yield* shop.register(...functions)
         for (walk.step = 0; walk.step < STEPS; walk.step++) {
@@ -287,7 +287,7 @@ export const randomWalkSuite = (test: ShopTest): void => {
         assert.isAbove(walk.runs.size, 5, "the walk went somewhere")
         assert.isAbove(walk.journal.size, 5, "the walk went somewhere")
 
-        // set free, everything that is not paused comes to an end
+        // once all leases are released, everything that is not paused comes to an end
         yield* shop.store.write(LostLeases.releaseWorker("default", workers[0]!, false))
         yield* shop.store.write(LostLeases.releaseWorker("default", workers[1]!, false))
         yield* shop.store.write(LostLeases.releaseWorker("default", workers[2]!, false))

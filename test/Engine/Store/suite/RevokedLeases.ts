@@ -1,4 +1,4 @@
-/** Runs that are taken from a worker which may still execute them. */
+/** Runs that are taken back from a worker which may still execute them. */
 import { assert, describe } from "@effect/vitest"
 import * as Effect from "effect/Effect"
 import type { Job } from "../../../../src/Protocol/Worker.ts"
@@ -9,7 +9,7 @@ import * as Steering from "../../../../src/Engine/Runs/RunControl.ts"
 import * as Reports from "../../../../src/Engine/Turns/Reports.ts"
 import * as Stuck from "../../../../src/Engine/Runs/Stuck.ts"
 
-/** The ways to move a run elsewhere while a worker executes its turn. */
+/** The ways to take a run back while a worker executes its turn. */
 const ways = {
   "cancelled and retried": (shop: Shop, { runId }: Job) =>
     Effect.andThen(
@@ -39,8 +39,8 @@ const ways = {
 }
 
 export const revokedLeasesSuite = (test: ShopTest): void => {
-  /** A run at a worker that has a second of its lease left, and another worker that would have it. */
-  const begun = (shop: Shop, leaseMs = 2000) =>
+  /** A run at a worker whose lease lasts one second more. */
+  const startHeldRun = (shop: Shop, leaseMs = 2000) =>
     Effect.gen(function* () {
       yield* shop.register(handles("charge"))
       const job = yield* shop.start("order.placed", {}, { leaseMs })
@@ -48,26 +48,26 @@ export const revokedLeasesSuite = (test: ShopTest): void => {
       yield* shop.pass(1000)
       return job
     })
-  const another = { worker: "worker-2", credit: 10 }
+  const otherWorker = { worker: "worker-2", credit: 10 }
 
   describe.each(Object.entries(ways))("a run that is %s while a worker executes it", (_, takeBack) => {
-    test("goes to no other worker before the lease would have ended", function* (shop) {
-      const job = yield* begun(shop)
+    test("goes to no other worker before the lease has expired", function* (shop) {
+      const job = yield* startHeldRun(shop)
       yield* takeBack(shop, job)
 
       yield* shop.pass(999)
-      assert.deepStrictEqual(yield* shop.claim(another), [])
+      assert.deepStrictEqual(yield* shop.claim(otherWorker), [])
       assert.deepStrictEqual(yield* shop.claim({ credit: 10 }), [])
       assert.strictEqual(yield* Stuck.countStuckRuns(shop.store), 0)
       yield* shop.pass(1)
 
-      assert.strictEqual((yield* shop.claimOne(another)).runId, job.runId)
-      // it was no loss of the run
+      assert.strictEqual((yield* shop.claimOne(otherWorker)).runId, job.runId)
+      // it does not count as a loss of the run
       assert.notProperty(yield* shop.situation(job.runId), "losses")
     })
 
-    test("goes to others as soon as the worker has stopped it, and the lease cannot be renewed", function* (shop) {
-      const job = yield* begun(shop)
+    test("goes to other workers as soon as the worker has stopped it, and the lease cannot be renewed", function* (shop) {
+      const job = yield* startHeldRun(shop)
       yield* takeBack(shop, job)
 
       assert.deepStrictEqual(
@@ -75,24 +75,24 @@ export const revokedLeasesSuite = (test: ShopTest): void => {
         [job.jobId, `~${job.jobId}`]
       )
       yield* shop.store.write(LostLeases.endRevoked("default", ["job_another"]))
-      assert.deepStrictEqual(yield* shop.claim(another), [])
+      assert.deepStrictEqual(yield* shop.claim(otherWorker), [])
       yield* shop.store.write(LostLeases.endRevoked("default", [job.jobId]))
 
-      assert.strictEqual((yield* shop.claimOne(another)).runId, job.runId)
+      assert.strictEqual((yield* shop.claimOne(otherWorker)).runId, job.runId)
     })
 
     for (const lost of [true, false]) {
-      test(`goes to others as soon as the worker ${lost ? "has died" : "has left"}`, function* (shop) {
-        const job = yield* begun(shop)
+      test(`goes to other workers as soon as the worker ${lost ? "has died" : "has left"}`, function* (shop) {
+        const job = yield* startHeldRun(shop)
         yield* takeBack(shop, job)
         yield* shop.store.write(LostLeases.releaseWorker("default", "worker-1", lost))
 
-        assert.strictEqual((yield* shop.claimOne(another)).runId, job.runId)
+        assert.strictEqual((yield* shop.claimOne(otherWorker)).runId, job.runId)
       })
     }
 
     test("no longer belongs to the worker, even when the worker claims it", function* (shop) {
-      const job = yield* begun(shop)
+      const job = yield* startHeldRun(shop)
       yield* takeBack(shop, job)
 
       for (const jobId of [job.jobId, `~${job.jobId}`]) {
@@ -102,15 +102,15 @@ export const revokedLeasesSuite = (test: ShopTest): void => {
         )
         assert.deepStrictEqual(lost, [jobId])
       }
-      assert.deepStrictEqual(yield* shop.claim(another), [])
+      assert.deepStrictEqual(yield* shop.claim(otherWorker), [])
     })
 
-    test("goes to others when the worker reports the end of the turn, which is refused", function* (shop) {
-      const job = yield* begun(shop)
+    test("goes to other workers when the worker reports the end of the turn, which is refused", function* (shop) {
+      const job = yield* startHeldRun(shop)
       yield* takeBack(shop, job)
       assert.strictEqual(yield* shop.refused(job, done("ship:0"), complete("shipped")), "LEASE_LOST")
 
-      const next = yield* shop.claimOne(another)
+      const next = yield* shop.claimOne(otherWorker)
 
       assert.notInclude(
         next.journal.map(({ stepKey }) => stepKey),
@@ -118,43 +118,43 @@ export const revokedLeasesSuite = (test: ShopTest): void => {
       )
     })
 
-    test("can be cancelled and retried again, and does not wait longer", function* (shop) {
-      const job = yield* begun(shop)
+    test("can be cancelled and retried again, and still waits only for the first lease", function* (shop) {
+      const job = yield* startHeldRun(shop)
       yield* takeBack(shop, job)
       yield* shop.pass(500)
       yield* shop.store.write(Steering.cancelRun("default", job.runId, ""))
       yield* shop.store.write(Steering.retryRun("default", job.runId, undefined))
 
       yield* shop.pass(499)
-      assert.deepStrictEqual(yield* shop.claim(another), [])
+      assert.deepStrictEqual(yield* shop.claim(otherWorker), [])
       yield* shop.pass(1)
 
-      assert.strictEqual((yield* shop.claimOne(another)).runId, job.runId)
+      assert.strictEqual((yield* shop.claimOne(otherWorker)).runId, job.runId)
     })
 
-    test("can be paused meanwhile, and goes on when it is resumed", function* (shop) {
-      const job = yield* begun(shop)
+    test("can be paused meanwhile, and continues when it is resumed", function* (shop) {
+      const job = yield* startHeldRun(shop)
       yield* takeBack(shop, job)
       yield* shop.store.write(Steering.pauseRun("default", job.runId, ""))
       assert.strictEqual(yield* shop.status(job.runId), "paused")
       yield* shop.store.write(Steering.resumeRun("default", job.runId, undefined))
-      assert.deepStrictEqual(yield* shop.claim(another), [])
+      assert.deepStrictEqual(yield* shop.claim(otherWorker), [])
       yield* shop.store.write(Steering.pauseRun("default", job.runId, ""))
       yield* shop.pass(1000)
-      assert.deepStrictEqual(yield* shop.claim(another), [])
+      assert.deepStrictEqual(yield* shop.claim(otherWorker), [])
 
       yield* shop.store.write(Steering.resumeRun("default", job.runId, undefined))
 
-      assert.strictEqual((yield* shop.claimOne(another)).runId, job.runId)
+      assert.strictEqual((yield* shop.claimOne(otherWorker)).runId, job.runId)
     })
 
-    test("goes to others at once when the worker was in the process of the engine, which has been told", function* (shop) {
+    test("goes to other workers at once when its worker is in the process of the engine and has been told", function* (shop) {
       yield* shop.register(handles("charge"))
       const job = yield* shop.start()
       yield* shop.report(job, done("charge:0"))
       yield* takeBack(shop, job)
 
-      assert.strictEqual((yield* shop.claimOne(another)).runId, job.runId)
+      assert.strictEqual((yield* shop.claimOne(otherWorker)).runId, job.runId)
     })
   })
 
@@ -164,25 +164,25 @@ export const revokedLeasesSuite = (test: ShopTest): void => {
       const job = yield* shop.start("order.placed", {}, { leaseMs: 1000 })
       yield* shop.emit("order.placed")
       yield* shop.store.write(Steering.cancelRun("default", job.runId, ""))
-      assert.deepStrictEqual(yield* shop.claim(another), [])
+      assert.deepStrictEqual(yield* shop.claim(otherWorker), [])
 
       yield* shop.store.write(LostLeases.endRevoked("default", [job.jobId]))
 
-      assert.notStrictEqual((yield* shop.claimOne(another)).runId, job.runId)
+      assert.notStrictEqual((yield* shop.claimOne(otherWorker)).runId, job.runId)
       assert.strictEqual(yield* shop.status(job.runId), "cancelled")
     })
 
-    test("leaves a run cancelled that nobody retries", function* (shop) {
+    test("leaves a cancelled run cancelled when nobody retries it", function* (shop) {
       yield* shop.register(handles("charge"))
       const job = yield* shop.start("order.placed", {}, { leaseMs: 1000 })
       yield* shop.store.write(Steering.cancelRun("default", job.runId, ""))
       yield* shop.pass(1000)
 
       assert.strictEqual(yield* shop.status(job.runId), "cancelled")
-      assert.deepStrictEqual(yield* shop.claim(another), [])
+      assert.deepStrictEqual(yield* shop.claim(otherWorker), [])
     })
 
-    test("does not keep what a step waits for from the run", function* (shop) {
+    test("does not keep the run from the event that one of its steps waits for", function* (shop) {
       yield* shop.register(handles("charge"))
       const job = yield* shop.start("order.placed", {}, { leaseMs: 1000 })
       yield* shop.report(job, done("charge:0"), waitFor("paid:0", "order.paid"))
@@ -190,7 +190,7 @@ export const revokedLeasesSuite = (test: ShopTest): void => {
       yield* shop.emit("order.paid", { amount: 3 })
       yield* shop.pass(1000)
 
-      const next = yield* shop.claimOne({ ...another, leaseMs: 1000 })
+      const next = yield* shop.claimOne({ ...otherWorker, leaseMs: 1000 })
 
       assert.deepStrictEqual(
         next.journal.map(({ stepKey }) => stepKey),
@@ -199,8 +199,8 @@ export const revokedLeasesSuite = (test: ShopTest): void => {
       yield* shop.report(next, suspend())
     })
 
-    test("is told of in the situation of its run", function* (shop) {
-      const job = yield* begun(shop)
+    test("is shown in the situation of its run", function* (shop) {
+      const job = yield* startHeldRun(shop)
       yield* shop.store.write(Steering.patchStep("default", `${job.runId}:charge:0`, '"mended"', ""))
 
       assert.deepInclude((yield* shop.situation(job.runId)).lease, {
@@ -210,19 +210,19 @@ export const revokedLeasesSuite = (test: ShopTest): void => {
       })
     })
 
-    test("is none for a run whose worker has ended the turn", function* (shop) {
+    test("does not exist for a run whose worker has ended the turn", function* (shop) {
       yield* shop.register(handles("charge"))
       const job = yield* shop.start("order.placed", {}, { leaseMs: 1000 })
       yield* shop.report(job, done("charge:0", success(1)), fail("no stock"))
       yield* shop.store.write(Steering.retryRun("default", job.runId, undefined))
 
-      assert.strictEqual((yield* shop.claimOne(another)).runId, job.runId)
+      assert.strictEqual((yield* shop.claimOne(otherWorker)).runId, job.runId)
     })
   })
 
   for (const [what, takeBack] of [["held", () => Effect.void], ...Object.entries(ways)] as const) {
-    test(`a worker that is new leaves alone what another one of its id may be at: a run that is ${what}`, function* (shop) {
-      const job = yield* begun(shop)
+    test(`a new worker leaves alone runs that an earlier worker with its id may be executing: a run that is ${what}`, function* (shop) {
+      const job = yield* startHeldRun(shop)
 
       const { left, lost, since } = yield* shop.store.write(
         ExtendLeases.adoptLeases("default", "worker-1", [], 2000, new Set(["charge"]))
@@ -233,14 +233,14 @@ export const revokedLeasesSuite = (test: ShopTest): void => {
         ExtendLeases.adoptLeases("default", "worker-1", [], 2000, new Set(["charge"]), since)
       )
       yield* shop.store.write(LostLeases.releaseWorker("default", "worker-1", false, new Set(left)))
-      assert.deepStrictEqual(yield* shop.claim(another), [])
+      assert.deepStrictEqual(yield* shop.claim(otherWorker), [])
       yield* shop.pass(1000)
 
-      assert.strictEqual((yield* shop.claimOne(another)).runId, job.runId)
+      assert.strictEqual((yield* shop.claimOne(otherWorker)).runId, job.runId)
     })
   }
 
-  test("a worker that comes back gives up at once what it was given since it was new, and does not name", function* (shop) {
+  test("a worker that reconnects gives up at once the runs that it was given since it connected and does not name", function* (shop) {
     yield* shop.register(handles("charge"))
     const { since } = yield* shop.store.write(
       ExtendLeases.adoptLeases("default", "worker-1", [], 2000, new Set(["charge"]))
@@ -252,6 +252,6 @@ export const revokedLeasesSuite = (test: ShopTest): void => {
     )
 
     assert.deepStrictEqual(left, [])
-    assert.strictEqual((yield* shop.claimOne(another)).runId, job.runId)
+    assert.strictEqual((yield* shop.claimOne(otherWorker)).runId, job.runId)
   })
 }

@@ -40,7 +40,7 @@ export const steeringSuite = (test: ShopTest): void => {
     shop.store.write(SteeringPrograms.cancelRun("default", runId, reason))
 
   describe("cancelRun", () => {
-    test("ends a run that is ready, waiting or paused, for good", function* (shop) {
+    test("ends a ready, waiting or paused run for good", function* (shop) {
       yield* shop.register(handles("charge"))
       const waiting = yield* shop.start()
       yield* shop.report(waiting, sleep("rest:0", 1000), suspend())
@@ -69,7 +69,7 @@ export const steeringSuite = (test: ShopTest): void => {
       ])
     })
 
-    test("leaves a run as it is that has ended already", function* (shop) {
+    test("leaves a run that has already ended unchanged", function* (shop) {
       yield* shop.register(handles("charge"))
       const job = yield* shop.start()
       yield* shop.report(job, complete(1))
@@ -81,7 +81,7 @@ export const steeringSuite = (test: ShopTest): void => {
   })
 
   describe("the failed runs", () => {
-    test("are counted by function, slice after slice, without those that are retried", function* (shop) {
+    test("are counted by function, slice after slice, without retried runs", function* (shop) {
       yield* shop.register(handles("charge"), handles("ship"))
       for (let i = 0; i < 3; i++) {
         yield* shop.emit("order.placed")
@@ -112,7 +112,7 @@ export const steeringSuite = (test: ShopTest): void => {
   })
 
   describe("pauseRun and resumeRun", () => {
-    test("a paused run is not handed out, keeps what comes in, and goes on when resumed", function* (shop) {
+    test("a paused run is not handed out, keeps what arrives meanwhile, and continues when resumed", function* (shop) {
       yield* shop.register(handles("charge"))
       const job = yield* shop.start()
       yield* shop.report(job, sleep("rest:0", 1000), waitFor("paid:0", "order.paid"), suspend())
@@ -152,7 +152,7 @@ export const steeringSuite = (test: ShopTest): void => {
         ([ack]) => ack
       )
 
-    test("a live turn is told, and all that it reports until it has ended is kept and answered with the pause", function* (shop) {
+    test("a live turn is told of the pause, and its reports until its end are kept and answered with the pause", function* (shop) {
       yield* shop.register(handles("charge"))
       const job = yield* shop.start()
       assert.strictEqual(
@@ -181,7 +181,7 @@ export const steeringSuite = (test: ShopTest): void => {
       assert.deepStrictEqual(yield* shop.claim(), [])
     })
 
-    test("a live turn whose worker does not understand is called back with its next report, which is kept", function* (shop) {
+    test("a live turn whose worker does not understand pauses is called back with its next report, which is kept", function* (shop) {
       yield* shop.register(handles("charge"))
       const job = yield* shop.start()
       yield* shop.store.write(SteeringPrograms.pauseRun("default", job.runId, ""))
@@ -200,12 +200,12 @@ export const steeringSuite = (test: ShopTest): void => {
       ["leaves", (shop: Shop) => shop.store.write(LostLeases.releaseWorker("default", "worker-1", false))],
       ["falls silent", (shop: Shop) => shop.pass(1000)],
       [
-        "comes back without it",
+        "comes back without the run",
         (shop: Shop) =>
           shop.store.write(ExtendLeases.adoptLeases("default", "worker-1", [], 1000, new Set(), "job_0"))
       ]
     ] as const) {
-      test(`a run that is to be paused is paused when its worker ${how}, and goes on when it is resumed`, function* (shop) {
+      test(`a run that is to be paused is paused when its worker ${how}, and continues when it is resumed`, function* (shop) {
         yield* shop.register(handles("charge"))
         const job = yield* shop.start("order.placed", {}, { leaseMs: 1000 })
         yield* shop.store.write(SteeringPrograms.pauseRun("default", job.runId, "stock-taking"))
@@ -221,7 +221,7 @@ export const steeringSuite = (test: ShopTest): void => {
       })
     }
 
-    test("a worker that comes back with a turn that is to be paused is told again", function* (shop) {
+    test("a worker that reconnects with a turn that is to be paused is told of the pause again", function* (shop) {
       yield* shop.register(handles("charge"))
       const job = yield* shop.start("order.placed", {}, { leaseMs: 1000 })
       yield* shop.store.write(SteeringPrograms.pauseRun("default", job.runId, ""))
@@ -246,7 +246,7 @@ export const steeringSuite = (test: ShopTest): void => {
       assert.notProperty(run, "pauseReason")
     })
 
-    test("a run that is rolling back is paused between two compensations, and goes on with the next", function* (shop) {
+    test("a run that is rolling back is paused between two compensations, and continues with the next one", function* (shop) {
       yield* shop.register(handles("charge"))
       const job = yield* shop.start()
       yield* shop.store.write(SteeringPrograms.pauseRun("default", job.runId, ""))
@@ -265,9 +265,9 @@ export const steeringSuite = (test: ShopTest): void => {
     for (const [how, op] of [
       ["suspends", suspend("rest:0")],
       ["ends at sign-out", release],
-      ["is to be tried again", retryRun(10)]
+      ["asks for another attempt", retryRun(10)]
     ] as const) {
-      test(`a live turn that ${how} while a pause is asked for ends paused`, function* (shop) {
+      test(`a run whose live turn ${how} after a pause was requested is paused`, function* (shop) {
         yield* shop.register(handles("charge"))
         const job = yield* shop.start()
         yield* shop.store.write(SteeringPrograms.pauseRun("default", job.runId, "stock-taking"))
@@ -282,7 +282,7 @@ export const steeringSuite = (test: ShopTest): void => {
       })
     }
 
-    test("a live turn that ends its run while a pause is asked for has ended it", function* (shop) {
+    test("a live turn can still end its run after a pause was requested", function* (shop) {
       yield* shop.register(handles("charge"))
       const [first, second] = [yield* shop.start(), yield* shop.start()]
       for (const { runId } of [first, second])
@@ -296,7 +296,7 @@ export const steeringSuite = (test: ShopTest): void => {
       )
     })
 
-    test("a pause of a live turn that is taken back has never been", function* (shop) {
+    test("a requested pause of a live turn that is taken back has no effect", function* (shop) {
       yield* shop.register(handles("charge"))
       const job = yield* shop.start()
       yield* shop.store.write(SteeringPrograms.pauseRun("default", job.runId, ""))
@@ -307,7 +307,7 @@ export const steeringSuite = (test: ShopTest): void => {
       assert.strictEqual(yield* shop.status(job.runId), "running")
     })
 
-    test("a turn that ends although its pause was taken back is followed by another, and never runs beside it", function* (shop) {
+    test("a turn that ends although its pause was taken back is followed by another turn, which never runs beside it", function* (shop) {
       yield* shop.register(handles("charge"))
       const job = yield* shop.start()
       yield* shop.store.write(SteeringPrograms.pauseRun("default", job.runId, ""))
@@ -363,7 +363,7 @@ export const steeringSuite = (test: ShopTest): void => {
       assert.strictEqual((yield* shop.claim()).length, 1)
     })
 
-    test("resuming from a step begins all waits anew that were open: with their whole time, and no failures", function* (shop) {
+    test("resuming from a step restarts all open waits, with their whole time and no failures", function* (shop) {
       yield* shop.register(handles("charge"))
       const job = yield* shop.start()
       yield* shop.report(
@@ -385,7 +385,7 @@ export const steeringSuite = (test: ShopTest): void => {
       assert.deepStrictEqual(
         [next.journal.map(({ stepKey }) => stepKey), next.open],
         [["a:0"], []],
-        "a fresh start behind step a"
+        "only step a remains"
       )
       yield* shop.report(next, done("b:0"), sleep("rest:0", 1000), retryStep("pay:0", 1, 10), suspend())
       yield* shop.pass(999)
@@ -394,7 +394,7 @@ export const steeringSuite = (test: ShopTest): void => {
       assert.deepInclude(yield* shop.steps(job.runId), "rest:0 completed")
     })
 
-    test("resuming from a step cancels the children that were awaited, with theirs, and starts new ones", function* (shop) {
+    test("resuming from a step cancels the awaited children and their children, and starts new ones", function* (shop) {
       yield* shop.register(handles("charge"), handles("ship", { on: [] }), handles("pack", { on: [] }))
       const job = yield* shop.start()
       yield* shop.report(job, done("a:0"), invoke("ship:0", "ship", { input: "old" }), suspend())
@@ -415,7 +415,7 @@ export const steeringSuite = (test: ShopTest): void => {
       assert.strictEqual(again.event.data, '"new"')
     })
 
-    test("resuming from a step that waits begins it anew, and keeps all that has ended", function* (shop) {
+    test("resuming from a step that waits restarts it, and keeps all steps that have ended", function* (shop) {
       yield* shop.register(handles("charge"))
       const job = yield* shop.start()
       yield* shop.report(job, done("a:0"), retryStep("pay:0", 2, 60_000), suspend())
@@ -471,7 +471,7 @@ export const steeringSuite = (test: ShopTest): void => {
       assert.strictEqual((yield* shop.claimOne()).journal.length, 1)
     })
 
-    test("a run that cannot be paused or resumed is refused and unchanged", function* (shop) {
+    test("pausing or resuming a run that cannot be is refused and changes nothing", function* (shop) {
       yield* shop.register(handles("charge"))
       const job = yield* shop.start()
       assert.strictEqual(
@@ -502,7 +502,7 @@ export const steeringSuite = (test: ShopTest): void => {
     const retry = (shop: Shop, runId: string, from?: string) =>
       shop.store.write(SteeringPrograms.retryRun("default", runId, from))
 
-    test("keeps completed steps and drops the step that the failure names", function* (shop) {
+    test("keeps completed steps and drops the step that the error names", function* (shop) {
       yield* shop.register(handles("charge"))
       const job = yield* shop.start()
       yield* shop.report(
@@ -525,7 +525,7 @@ export const steeringSuite = (test: ShopTest): void => {
       yield* shop.report(next, complete())
     })
 
-    test("drops the failed steps whose error the failure repeats when it names none, and no other", function* (shop) {
+    test("drops the failed steps that have the same error, and no others, when the error names no step", function* (shop) {
       yield* shop.register(handles("charge"))
       const job = yield* shop.start()
       yield* shop.report(
@@ -580,7 +580,7 @@ export const steeringSuite = (test: ShopTest): void => {
       assert.notProperty(next, "compensating")
     })
 
-    test("keeps a step whose compensation failed: it was not undone", function* (shop) {
+    test("keeps a step whose compensation failed, because it was not undone", function* (shop) {
       yield* shop.register(handles("charge"))
       const job = yield* shop.start()
       yield* shop.report(
@@ -685,7 +685,7 @@ export const steeringSuite = (test: ShopTest): void => {
       ["a wait for an event", waitFor("open:0", "order.paid"), undefined],
       ["a step between two attempts", retryStep("open:0", 1, 1000), undefined]
     ] as const) {
-      test(`finishes ${what}, and the run goes on`, function* (shop) {
+      test(`finishes ${what}, and the run continues`, function* (shop) {
         yield* shop.register(handles("charge"))
         const job = yield* shop.start()
         yield* shop.report(job, op, suspend("open:0"))
@@ -713,10 +713,10 @@ export const steeringSuite = (test: ShopTest): void => {
     })
 
     for (const [what, ops, kind] of [
-      ["a step that is over", [done("a:0")], "run"],
+      ["a step that has ended", [done("a:0")], "run"],
       ["a step that waits", [sleep("a:0", 1000)], "sleep"]
     ] as const) {
-      test(`lets ${what} answer a call of any kind, and shows the kind that it had`, function* (shop) {
+      test(`lets the output of ${what} answer a call of any kind, and still shows its original kind`, function* (shop) {
         yield* shop.register(handles("charge"))
         const job = yield* shop.start()
         yield* shop.report(job, ...ops, pause)
@@ -733,7 +733,7 @@ export const steeringSuite = (test: ShopTest): void => {
       })
     }
 
-    test("keeps a compensation a compensation, which a retry removes with the rollback", function* (shop) {
+    test("leaves a compensation a compensation, which a retry removes with the rollback", function* (shop) {
       yield* shop.register(handles("charge"))
       const job = yield* shop.start()
       yield* shop.report(
@@ -781,7 +781,7 @@ export const steeringSuite = (test: ShopTest): void => {
       assert.strictEqual(yield* code(patch(shop, "charge", "1")), "VALIDATION_ERROR")
       assert.strictEqual(yield* code(patch(shop, `${job.runId}:nothing:0`, "1")), "STEP_NOT_FOUND")
       assert.strictEqual(yield* code(patch(shop, "run_unknown:a:0", "1")), "RUN_NOT_FOUND")
-      // the delay before the next attempt is no step
+      // the delay before the next attempt is not a step
       assert.strictEqual(yield* code(patch(shop, `${job.runId}:`, "1")), "STEP_NOT_FOUND")
       assert.deepStrictEqual(yield* shop.claim(), [])
     })
@@ -809,7 +809,7 @@ export const steeringSuite = (test: ShopTest): void => {
       assert.notProperty(third, "nextCursor")
     })
 
-    test("a page that ends with the last run has no next one", function* (shop) {
+    test("a page that ends with the last run has no next page", function* (shop) {
       yield* shop.register(handles("charge"))
       for (let i = 0; i < 3; i++) yield* shop.emit("order.placed")
 
@@ -860,7 +860,7 @@ export const steeringSuite = (test: ShopTest): void => {
   })
 
   describe("deleteEndedRuns", () => {
-    test("removes runs that ended so long ago, oldest first, with their steps, and no others", function* (shop) {
+    test("deletes only runs that ended long enough ago, oldest first, with their steps", function* (shop) {
       yield* shop.register(handles("charge"))
       const ended = []
       for (let i = 0; i < 3; i++) {
@@ -888,7 +888,7 @@ export const steeringSuite = (test: ShopTest): void => {
   })
 
   describe("inspecting one run", () => {
-    test("its steps are the finished ones in order, then the open ones with their due times", function* (shop) {
+    test("its steps are the finished steps in order, then the open steps with their due times", function* (shop) {
       yield* shop.register(handles("charge"))
       yield* shop.pass(1000)
       const job = yield* shop.start()
@@ -922,7 +922,7 @@ export const steeringSuite = (test: ShopTest): void => {
       ])
     })
 
-    test("its situation has the facts about everything that it waits for", function* (shop) {
+    test("its situation lists everything that it waits for", function* (shop) {
       yield* shop.register(handles("charge"), handles("ship", { on: [] }))
       const job = yield* shop.start("order.placed", { orderId: "o-1" })
       yield* shop.report(
@@ -985,7 +985,7 @@ export const steeringSuite = (test: ShopTest): void => {
       assert.deepStrictEqual([run.status, readyAt, lease, holders], ["waiting", undefined, undefined, []])
     })
 
-    test("its situation has who holds its concurrency key, in number and by name", function* (shop) {
+    test("its situation has the runs that hold its concurrency key, and their number", function* (shop) {
       yield* shop.register(handles("charge", { concurrency: { limit: 30, key: "event.data.customer" } }))
       for (let i = 0; i < 31; i++) yield* shop.emit("order.placed", { customer: "ann" })
       yield* shop.claim({ credit: 100 })

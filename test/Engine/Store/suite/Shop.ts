@@ -1,7 +1,7 @@
 /**
- * A shop that sells, charges and ships, over a store: the words in which the tests of stores are written.
+ * A shop that sells, charges and ships: the tests of stores are written in its words.
  *
- * It plays the engine's part: it hands out runs, reports what turns do, and fires what is due.
+ * It plays the part of the engine: it hands out runs, reports the ops of turns, and fires due work.
  */
 import { assert, it } from "@effect/vitest"
 import * as Effect from "effect/Effect"
@@ -32,7 +32,7 @@ import * as Stuck from "../../../../src/Engine/Runs/Stuck.ts"
 
 export const environment = "default"
 
-/** A function that handles `order.placed`, unless told otherwise. */
+/** A function that handles `order.placed`, unless `on` or `triggers` names others. */
 export const handles = (
   id: string,
   overrides: Partial<FunctionRegistration> & { readonly on?: ReadonlyArray<string> } = {}
@@ -177,7 +177,7 @@ export interface ClaimOptions {
   readonly credit?: number
   readonly labels?: { readonly [key: string]: string }
   readonly leaseMs?: number
-  /** Ids of the functions that the worker has; all that are registered by default. */
+  /** Ids of the functions that the worker has. By default all registered functions. */
   readonly functions?: ReadonlyArray<string>
   readonly codeHash?: string
   readonly environment?: string
@@ -224,7 +224,7 @@ export class Shop {
     }
   }
 
-  /** Claims for one worker. */
+  /** Claims runs for one worker. */
   claim(options: ClaimOptions = {}) {
     return Effect.map(
       this.store.write(Claims.claimRuns(options.environment ?? environment, [this.demand(options)])),
@@ -232,7 +232,7 @@ export class Shop {
     )
   }
 
-  /** Claims the one run that is ready. */
+  /** Claims the only ready run. */
   claimOne(options: ClaimOptions = {}) {
     return Effect.map(this.claim({ credit: 10, ...options }), (jobs) => {
       assert.strictEqual(jobs.length, 1, "exactly one run is ready")
@@ -240,12 +240,12 @@ export class Shop {
     })
   }
 
-  /** Emits an event that starts one run, and claims it. */
+  /** Emits an event that starts one run, and claims the run. */
   start(name = "order.placed", data: unknown = {}, options: ClaimOptions = {}) {
     return Effect.andThen(this.emit(name, data), this.claimOne(options))
   }
 
-  /** Reports ops that are accepted; returns their outcomes. */
+  /** Reports ops that must be accepted. Returns their outcomes. */
   report(job: Job, ...ops: ReadonlyArray<TurnOp>) {
     return Effect.map(
       Reports.applyReports(this.store, "default", [{ jobId: job.jobId, runId: job.runId, ops }]),
@@ -256,7 +256,7 @@ export class Shop {
     )
   }
 
-  /** Reports ops that are refused; returns why. */
+  /** Reports ops that must be refused. Returns the reason. */
   refused(job: Job, ...ops: ReadonlyArray<TurnOp>) {
     return Effect.map(
       Reports.applyReports(this.store, "default", [{ jobId: job.jobId, runId: job.runId, ops }]),
@@ -267,12 +267,12 @@ export class Shop {
     )
   }
 
-  /** Lets time pass and fires all that is due then. */
+  /** Lets time pass, and fires all work that is due then. */
   pass(ms: number) {
     return Effect.andThen(TestClock.adjust(ms), this.fire())
   }
 
-  /** Fires all that is due now; returns how much that was. */
+  /** Fires all due work. Returns how much it was. */
   fire(): Effect.Effect<number, StoreError> {
     return Effect.flatMap(DuePrograms.fireDue(this.store), ({ count }) =>
       count === 0 ? Effect.succeed(0) : Effect.map(this.fire(), (more) => count + more)
@@ -287,7 +287,7 @@ export class Shop {
     return Effect.map(this.run(runId), ({ status }) => status)
   }
 
-  /** The steps of a run as `key status`, in the order of the journal, open ones last. */
+  /** The steps of a run as `key status`, in the order of the journal, with open steps last. */
   steps(runId: string) {
     return Effect.map(RunInspection.getRunSteps(this.store, environment, runId), (steps) =>
       steps.map(({ id, status }) => `${id.slice(runId.length + 1)} ${status}`)
@@ -298,7 +298,7 @@ export class Shop {
     return this.store.read(RunInspection.getSituation(environment, runId))
   }
 
-  /** What was told to live turns since the last call, as `tag stepKey`. */
+  /** The notices to live turns since the last call, as `tag stepKey`. */
   heard(): ReadonlyArray<string> {
     return this.notices
       .splice(0)
@@ -306,7 +306,7 @@ export class Shop {
   }
 }
 
-/** A test that is a conversation with a shop. Afterwards no run may be stuck. */
+/** A test with a shop. At its end, no run may be stuck. */
 export type ShopTest = (
   title: string,
   body: (shop: Shop) => Generator<Effect.Effect<unknown, unknown>, void, never>

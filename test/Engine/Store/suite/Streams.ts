@@ -1,4 +1,4 @@
-/** Entity streams: versions, expectations, what an append starts, snapshots, and the writes of `step.tx`. */
+/** Entity streams: versions, expected versions, what an append starts, snapshots, and the writes of `step.tx`. */
 import { assert, describe } from "@effect/vitest"
 import * as Effect from "effect/Effect"
 import type { StreamAppend } from "../../../../src/EntityStream.ts"
@@ -23,7 +23,7 @@ import * as LogRows from "../../../../src/Engine/Log/LogRows.ts"
 import * as StreamHistory from "../../../../src/Engine/Streams/StreamHistory.ts"
 import * as RunInspection from "../../../../src/Engine/Runs/RunInspection.ts"
 
-/** An append of events `item.added`, one for each of `data`. */
+/** An append of events `item.added`, one for each item of `data`. */
 const items = (
   entityId: string,
   data: ReadonlyArray<unknown>,
@@ -91,7 +91,7 @@ const keeping = (
   ...(expected === undefined ? {} : { expected })
 })
 
-/** Two buckets with a key `a` at revision 1, of which the second is small and keeps a history. */
+/** Makes two buckets with a key `a` at revision 1. The second one is small and keeps a history. */
 const makeBuckets = (shop: Shop) =>
   Effect.gen(function* () {
     yield* shop.store.write(
@@ -111,7 +111,7 @@ const makeBuckets = (shop: Shop) =>
     }
   })
 
-/** What the two buckets hold, as `key=value@revision`. */
+/** What the two buckets contain, as `key=value@revision`. */
 const kept = (shop: Shop) =>
   Effect.forEach(["wide", "narrow"], (bucket) =>
     Effect.flatMap(
@@ -162,7 +162,7 @@ export const streamsSuite = (test: ShopTest): void => {
       assert.strictEqual(more.position, more.events.at(-1)?.position)
     })
 
-    test("events are read both ways, from a version on, and up to a limit", function* (shop) {
+    test("events are read in both directions, from a version on, and up to a limit", function* (shop) {
       yield* append(shop, "o-1", [1, 2, 3, 4, 5])
 
       const of = (...versions: ReadonlyArray<number>) => ({
@@ -207,7 +207,7 @@ export const streamsSuite = (test: ShopTest): void => {
       assert.strictEqual((yield* read(shop, "o-2")).totalCount, 1)
     })
 
-    test("of many appends that expect one version, one wins", function* (shop) {
+    test("of many appends that expect the same version, one succeeds", function* (shop) {
       yield* append(shop, "o-1")
 
       const results = yield* Effect.forEach(
@@ -243,7 +243,7 @@ export const streamsSuite = (test: ShopTest): void => {
       assert.strictEqual((yield* read(shop, "o-1")).totalCount, 2)
     })
 
-    test("an appended event starts functions, which are told of its entity", function* (shop) {
+    test("an appended event starts functions, which see its entity", function* (shop) {
       yield* shop.register(
         handles("pack", { on: ["item.*"] }),
         handles("late", { triggers: [{ event: "item.added", expression: "event.entity.version > 1" }] })
@@ -301,7 +301,7 @@ export const streamsSuite = (test: ShopTest): void => {
       })
     })
 
-    test("environments have separate streams", function* (shop) {
+    test("each environment has its own streams", function* (shop) {
       yield* append(shop, "o-1", [1, 2])
       yield* shop.store.write(StreamRows.appendToStream("staging", items("o-1", [1], { entityType: "cart" })))
 
@@ -313,7 +313,7 @@ export const streamsSuite = (test: ShopTest): void => {
       )
     })
 
-    test("streams are listed by entity id, by type and in pages, with when they began and changed", function* (shop) {
+    test("streams are listed by entity id, by type and in pages, with the times of their first and last event", function* (shop) {
       yield* append(shop, "b")
       yield* append(shop, "a", [1], { entityType: "cart" })
       yield* shop.pass(1000)
@@ -407,7 +407,7 @@ export const streamsSuite = (test: ShopTest): void => {
       yield* append(shop, "o-2", [{ n: 1 }])
       yield* append(shop, "o-1", [{ n: 2 }, { n: 3 }])
       const [first] = yield* shop.claim({ functions: ["order"] })
-      // a child run begins at the end of the log, where the last event of the entity stands
+      // a child run starts at the end of the log, where the last event of the entity is
       yield* shop.report(
         first!,
         done("check:0"),
@@ -498,7 +498,7 @@ export const streamsSuite = (test: ShopTest): void => {
       assert.deepInclude(step, { kind: "tx", output: stored })
     })
 
-    test("are dropped together when one of them is refused, and the step may be retried", function* (shop) {
+    test("are dropped together when one of them is refused, and the step may be tried again", function* (shop) {
       yield* shop.register(handles("reserve"))
       yield* append(shop, "stock")
       const job = yield* shop.start()
@@ -522,7 +522,7 @@ export const streamsSuite = (test: ShopTest): void => {
       assert.strictEqual((yield* read(shop, "stock")).totalCount, 1)
       assert.deepStrictEqual(yield* shop.steps(job.runId), [])
       const after = yield* shop.emit("marker")
-      assert.strictEqual(after.position, before.position + 1, "nothing has entered the log")
+      assert.strictEqual(after.position, before.position + 1, "nothing was added to the log")
 
       yield* shop.report(job, retryStep("reserve:0", 1, 1000))
       yield* shop.pass(1000)
@@ -544,7 +544,7 @@ export const streamsSuite = (test: ShopTest): void => {
       assert.strictEqual((yield* read(shop, "stock")).totalCount, 1)
     })
 
-    test("change keys of several buckets, and tell their revisions in the order of the calls", function* (shop) {
+    test("change keys of several buckets, and return their revisions in the order of the calls", function* (shop) {
       yield* shop.register(handles("reserve"))
       yield* makeBuckets(shop)
       const job = yield* shop.start()
@@ -577,7 +577,7 @@ export const streamsSuite = (test: ShopTest): void => {
       assert.deepStrictEqual(
         shop.lastChanges?.kv.map(({ key, revision }) => `${key}@${revision}`),
         ["a@2", "c@3", "b@2", "a@3"],
-        "those who watch hear of it"
+        "watchers are notified"
       )
     })
 
@@ -592,7 +592,7 @@ export const streamsSuite = (test: ShopTest): void => {
         ["RevisionConflictError", keeping("narrow", "b", undefined, 1)],
         ["BucketNotFoundError", keeping("none", "a", "new")],
         ["LimitExceededError", keeping("narrow", "b", "longer than 10")],
-        // 4 bytes are there, 9 and 9 more are too many
+        // 4 bytes are stored, and two more values of 9 bytes are too many
         ["LimitExceededError", keeping("narrow", "b", "12345678"), keeping("narrow", "c", "12345678")],
         ["VersionConflictError", keeping("narrow", "b", "b"), appending("stock", [2], 0)]
       ] as const

@@ -1,4 +1,4 @@
-/** Runs that were lost together are retried one by one until the cause is found. */
+/** Runs that were lost together are tried again one by one, until the cause is found. */
 import { assert, describe } from "@effect/vitest"
 import type { Job } from "../../../../src/Protocol/Worker.ts"
 import { complete, done, handles, release, type Shop, type ShopTest, sleep, suspend } from "./Shop.ts"
@@ -7,14 +7,17 @@ import * as LostLeases from "../../../../src/Engine/Turns/LostLeases.ts"
 import * as FireDue from "../../../../src/Engine/Schedules/FireDue.ts"
 import * as Steering from "../../../../src/Engine/Runs/RunControl.ts"
 
-/** Emits `n` orders; returns the ids of their runs. */
+/** Emits `n` orders, and returns the ids of their runs. */
 function* place(shop: Shop, n: number) {
   const ids: Array<string> = []
   for (let i = 0; i < n; i++) ids.push((yield* shop.emit("order.placed", { i })).runIds[0]!)
   return ids
 }
 
-/** Lets the worker die so often with all that it can take; nothing is delayed then. */
+/**
+ * So many times, lets a worker claim all runs that it can take, and die. Afterwards no run waits for the delay that
+ * follows a loss.
+ */
 function* die(shop: Shop, times: number, options: { readonly leaseMs?: number } = {}) {
   for (let i = 0; i < times; i++) {
     yield* shop.claim({ worker: `worker-${i}`, credit: 16, ...options })
@@ -23,26 +26,29 @@ function* die(shop: Shop, times: number, options: { readonly leaseMs?: number } 
   }
 }
 
-/** What a worker with room for 16 gets. */
+/** The ids of the runs. */
 const ids = (jobs: ReadonlyArray<Job>): Array<string> => jobs.map(({ runId }) => runId)
 
-interface Tried {
+interface PlayResult {
   readonly pausedAfterMs: number
   readonly finishedAfterMs: number
   readonly finished: ReadonlySet<string>
   readonly deaths: number
 }
 
-/** Plays workers that die whenever they get the run to blame, until the others have finished and it is paused. */
+/**
+ * Plays workers that die whenever they have the run to blame. Ends when all other runs have finished and that run is
+ * paused.
+ */
 function* play(
   shop: Shop,
   runs: ReadonlyArray<string>,
   options: {
     readonly toBlame: string
     readonly workers: number
-    /** How long an innocent run takes, milliseconds. */
+    /** How many milliseconds each of the other runs takes. */
     readonly takes: (runId: string) => number
-    /** Whether it shows that a worker is gone by each of its turns, as it does of a push endpoint. */
+    /** Whether each lease is lost alone, as with a push endpoint, and not together with its worker. */
     readonly turnByTurn: boolean
   }
 ) {
@@ -51,12 +57,12 @@ function* play(
   const finished = new Set<string>()
   let finishedAfterMs = 0
   let deaths = 0
-  const working = Array.from({ length: options.workers }, (_, n) => ({
+  const busyWorkers = Array.from({ length: options.workers }, (_, n) => ({
     id: `worker-${n}`,
     jobs: new Map<Job, number>()
   }))
   for (let now = 0; now < 600_000; now += beatMs) {
-    for (const worker of working) {
+    for (const worker of busyWorkers) {
       for (const job of yield* shop.claim({ worker: worker.id, credit: 16 - worker.jobs.size })) {
         worker.jobs.set(job, now + options.takes(job.runId))
       }
@@ -80,7 +86,7 @@ function* play(
       }
     }
     if (finished.size === until && (yield* shop.status(options.toBlame)) === "paused") {
-      return { pausedAfterMs: now, finishedAfterMs, finished, deaths } satisfies Tried
+      return { pausedAfterMs: now, finishedAfterMs, finished, deaths } satisfies PlayResult
     }
     yield* shop.pass(beatMs)
   }
@@ -90,13 +96,28 @@ function* play(
 export const suspectsSuite = (test: ShopTest, isWhole: boolean): void => {
   describe("runs that were lost together", () => {
     const ways = [
-      ["the short ones on one worker", 1, false, () => 1000],
-      ["one with a long step on one worker", 1, false, (n: number) => (n === 5 ? 20_000 : 1000)],
-      ["one with a long step on three workers", 3, false, (n: number) => (n === 5 ? 20_000 : 1000)],
-      ["one with a long step at a push endpoint", 1, true, (n: number) => (n === 5 ? 20_000 : 1000)]
+      ["short runs on one worker", 1, false, () => 1000],
+      [
+        "runs on one worker, one of them with a long step,",
+        1,
+        false,
+        (n: number) => (n === 5 ? 20_000 : 1000)
+      ],
+      [
+        "runs on three workers, one of them with a long step,",
+        3,
+        false,
+        (n: number) => (n === 5 ? 20_000 : 1000)
+      ],
+      [
+        "runs at a push endpoint, one of them with a long step,",
+        1,
+        true,
+        (n: number) => (n === 5 ? 20_000 : 1000)
+      ]
     ] as const
     for (const [what, workers, turnByTurn, takes] of isWhole ? ways : ways.slice(1, 2)) {
-      test(`are tried apart: ${what} finish within a minute, and only the one to blame is paused`, function* (shop) {
+      test(`are tried separately: ${what} finish within a minute, and only the run to blame is paused`, function* (shop) {
         yield* shop.register(handles("charge"))
         const runs = yield* place(shop, 16)
         const toBlame = runs[7]!
@@ -118,7 +139,7 @@ export const suspectsSuite = (test: ShopTest, isWhole: boolean): void => {
       })
     }
 
-    test("come back fewer at a time after each loss, and then alone", function* (shop) {
+    test("are dispatched in smaller groups after each loss, and in the end alone", function* (shop) {
       yield* shop.register(handles("charge"))
       yield* place(shop, 16)
       for (const [deaths, together] of [
@@ -131,12 +152,12 @@ export const suspectsSuite = (test: ShopTest, isWhole: boolean): void => {
         assert.strictEqual(jobs.length, together)
         yield* shop.store.write(LostLeases.releaseWorker("default", "another", false))
       }
-      // those that a worker could not take with others are lost alone, too
+      // in the end even a run that could always share a worker is dispatched alone
       yield* die(shop, 12)
       assert.strictEqual((yield* shop.claim({ worker: "another", credit: 16 })).length, 1)
     })
 
-    test("come back at random times", function* (shop) {
+    test("are due again at random times", function* (shop) {
       yield* shop.register(handles("charge"))
       const runs = yield* place(shop, 8)
       for (let i = 0; i < 2; i++) {
@@ -159,17 +180,17 @@ export const suspectsSuite = (test: ShopTest, isWhole: boolean): void => {
       yield* die(shop, 4)
       const [held] = yield* shop.claim({ credit: 1 })
       yield* shop.register(handles("ship"))
-      const fresh = (yield* shop.emit("order.placed", {})).runIds
+      const newRuns = (yield* shop.emit("order.placed", {})).runIds
 
       const [first] = yield* shop.claim({ credit: 1 })
       const [second] = yield* shop.claim({ credit: 1 })
 
       assert.isDefined(held)
-      assert.sameMembers(ids([first!, second!]), fresh)
+      assert.sameMembers(ids([first!, second!]), newRuns)
       assert.deepStrictEqual(yield* shop.claim({ credit: 1 }), [])
     })
 
-    test("that has made progress is no longer one: the next one is dispatched at once", function* (shop) {
+    test("that has made progress is not a suspect any more: the next one is dispatched at once", function* (shop) {
       yield* shop.register(handles("charge"))
       yield* place(shop, 3)
       yield* die(shop, 6)
@@ -181,21 +202,29 @@ export const suspectsSuite = (test: ShopTest, isWhole: boolean): void => {
       assert.strictEqual(shop.lastChanges?.ready, true)
       const [second] = yield* shop.claim({ credit: 15 })
       assert.isDefined(second)
-      // so does one that waited while it was in no turn
+      // a wait in which the run is in no turn is progress too
       yield* shop.report(second!, sleep("nap:0", 10), suspend("nap:0"))
       const [third] = yield* shop.claim({ credit: 15 })
       yield* shop.pass(10)
-      assert.deepStrictEqual(ids(yield* shop.claim({ credit: 1 })), [second!.runId], "beside the third")
+      assert.deepStrictEqual(
+        ids(yield* shop.claim({ credit: 1 })),
+        [second!.runId],
+        "the second runs beside the third"
+      )
       yield* shop.store.write(LostLeases.releaseWorker("default", "worker-1", true))
       const again = yield* shop.claim({ credit: 2 })
-      assert.sameMembers(ids(again), [first!.runId, second!.runId], "one loss since: at once")
+      assert.sameMembers(
+        ids(again),
+        [first!.runId, second!.runId],
+        "one loss since their progress causes no delay"
+      )
       assert.isDefined(third)
     })
 
-    test("that has run for a minute delays nobody, and is not blamed for the death of another", function* (shop) {
+    test("that has run for a minute delays no other run, and is not blamed for the death of another worker", function* (shop) {
       yield* shop.register(handles("charge"))
       const [first, second] = yield* place(shop, 2)
-      // each on a worker of its own, so that each is lost alone
+      // each run on a worker of its own, so that each is lost alone
       for (let i = 0; i < 9; i++) {
         const [one] = yield* shop.claim({ worker: `a-${i}`, credit: 1 })
         const [other] = yield* shop.claim({ worker: `b-${i}`, credit: 1 })
@@ -219,10 +248,10 @@ export const suspectsSuite = (test: ShopTest, isWhole: boolean): void => {
       yield* shop.pass(90_000)
       assert.deepStrictEqual(ids(yield* shop.claim()), [early!.runId])
       yield* shop.store.write(LostLeases.releaseWorker("default", "worker-1", true))
-      assert.strictEqual(yield* shop.status(early!.runId), "paused", "that was alone")
+      assert.strictEqual(yield* shop.status(early!.runId), "paused", "this run was lost alone")
     })
 
-    test("of a function with a limit has its turn when the suspect before it has ended", function* (shop) {
+    test("of a function with a limit is dispatched when the suspect before it has ended", function* (shop) {
       yield* shop.register(
         handles("ship"),
         handles("charge", { concurrency: { limit: 2, key: "event.data.i" } })
@@ -231,7 +260,7 @@ export const suspectsSuite = (test: ShopTest, isWhole: boolean): void => {
       yield* die(shop, 4)
       const [held] = yield* shop.claim({ credit: 1 })
       assert.strictEqual(held!.functionId, "ship")
-      // looked at while it is kept away
+      // the engine considers it while the other suspect keeps it away
       assert.deepStrictEqual(yield* shop.claim({ credit: 1 }), [])
 
       yield* shop.report(held!, complete())
@@ -240,7 +269,7 @@ export const suspectsSuite = (test: ShopTest, isWhole: boolean): void => {
       assert.strictEqual(next?.functionId, "charge")
     })
 
-    test("is recognized when its worker comes back", function* (shop) {
+    test("is recognized when its worker reconnects", function* (shop) {
       yield* shop.register(handles("charge"))
       yield* place(shop, 2)
       yield* die(shop, 4)
@@ -255,7 +284,7 @@ export const suspectsSuite = (test: ShopTest, isWhole: boolean): void => {
       assert.strictEqual((yield* shop.claim({ credit: 15 })).length, 1)
     })
 
-    test("that somebody pauses stays paused for that reason when its worker dies", function* (shop) {
+    test("that a user pauses stays paused for the reason of the user when its worker dies", function* (shop) {
       yield* shop.register(handles("charge"))
       yield* place(shop, 1)
       yield* die(shop, 9)

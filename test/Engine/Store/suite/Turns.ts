@@ -1,4 +1,4 @@
-/** Reports of turns: leases as fences, and what each op does. */
+/** Reports of turns: how leases guard them, and what each op does. */
 import { assert, describe } from "@effect/vitest"
 import * as Effect from "effect/Effect"
 import {
@@ -143,7 +143,7 @@ export const turnsSuite = (test: ShopTest): void => {
       assert.strictEqual(yield* shop.status(job.runId), "failed")
     })
 
-    test("a report of a run that has ended, or that nobody knows, is refused", function* (shop) {
+    test("a report of a run that has ended or does not exist is refused", function* (shop) {
       yield* shop.register(handles("charge"))
       const job = yield* shop.start()
       yield* shop.report(job, complete())
@@ -170,10 +170,10 @@ export const turnsSuite = (test: ShopTest): void => {
       assert.deepStrictEqual(yield* shop.steps(job.runId), ["b:0 completed"])
     })
 
-    test("the ops of one report take effect all or none", function* (shop) {
+    test("either all ops of a report take effect, or none", function* (shop) {
       yield* shop.register(handles("charge"))
       const job = yield* shop.start()
-      // no number can be stored in place of a name
+      // a number cannot be stored as a name
       const broken = { ...done("broken:0"), name: { not: "a name" } as unknown as string }
 
       const error = yield* Effect.flip(
@@ -207,7 +207,7 @@ export const turnsSuite = (test: ShopTest): void => {
         3
       )
       const { position } = yield* shop.emit("nothing.happened")
-      assert.strictEqual(position, 3, "one event, one message")
+      assert.strictEqual(position, 3, "the log has one event and one message")
     })
 
     test("a repeated sleep that was settled does not begin again", function* (shop) {
@@ -296,7 +296,7 @@ export const turnsSuite = (test: ShopTest): void => {
       assert.deepStrictEqual([entry?.stepKey, entry?.kind, entry?.outcome], ["rest:0", "sleep", success()])
     })
 
-    test("the first due time of a sleep stands", function* (shop) {
+    test("a sleep keeps its first due time", function* (shop) {
       yield* shop.register(handles("charge"))
       const job = yield* shop.start()
       yield* shop.report(job, sleep("rest:0", 1000))
@@ -319,7 +319,7 @@ export const turnsSuite = (test: ShopTest): void => {
       assert.deepStrictEqual(shop.heard(), ["Fired rest:0"])
     })
 
-    test("a wait that fires in a live turn is a notice, and enters the journal where the handler saw it", function* (shop) {
+    test("a wait that fires in a live turn is sent as a notice, and enters the journal where the handler saw it", function* (shop) {
       yield* shop.register(handles("charge"))
       const job = yield* shop.start()
       yield* shop.report(job, sleep("short:0", 1), sleep("long:0", 2))
@@ -464,13 +464,13 @@ export const turnsSuite = (test: ShopTest): void => {
       assert.deepStrictEqual(next.open, [
         { stepKey: "charge:0", name: "charge", kind: "run", failures: 1, pending: true }
       ])
-      // a report of before, come late
+      // an earlier report that arrives late
       yield* shop.report(next, retryStep("charge:0", 2, 5000), retryStep("charge:0", 1, 1), suspend())
       yield* shop.pass(1000)
       assert.deepStrictEqual(yield* shop.claim(), [])
     })
 
-    test("a run that failed outside steps is retried after its delay, with one attempt more", function* (shop) {
+    test("a run that failed outside its steps is retried after its delay, as the next attempt", function* (shop) {
       yield* shop.register(handles("charge"))
       const job = yield* shop.start()
       yield* shop.report(job, done("charge:0"), retryRun(1000))
@@ -502,7 +502,7 @@ export const turnsSuite = (test: ShopTest): void => {
       )
     })
 
-    test("a run given back is ready at once, and counts as neither an attempt nor a loss", function* (shop) {
+    test("a run that its worker gives back is ready at once, and no attempt or loss is counted", function* (shop) {
       yield* shop.register(handles("charge"))
       let job = yield* shop.start()
       for (let i = 0; i < 20; i++) {
@@ -512,7 +512,7 @@ export const turnsSuite = (test: ShopTest): void => {
       assert.strictEqual(job.attempt, 1)
     })
 
-    test("a run that pauses itself has the reason and is not dispatched", function* (shop) {
+    test("a run that pauses itself shows the reason and is not dispatched", function* (shop) {
       yield* shop.register(handles("charge"))
       const job = yield* shop.start()
       yield* shop.report(job, sleep("rest:0", 1), pause)
@@ -524,7 +524,7 @@ export const turnsSuite = (test: ShopTest): void => {
       assert.deepInclude((yield* shop.situation(job.runId)).pause, { code: "NONDETERMINISM" })
     })
 
-    test("a due attempt does not wake a run whose handler does not wait for it", function* (shop) {
+    test("a step that is due again does not wake a run whose handler does not wait for it", function* (shop) {
       yield* shop.register(handles("charge"))
       const job = yield* shop.start()
       yield* shop.report(job, retryStep("charge:0", 1, 1000))
@@ -536,10 +536,14 @@ export const turnsSuite = (test: ShopTest): void => {
       yield* shop.pass(5000)
       const next = yield* shop.claimOne()
       yield* shop.report(next, sleep("nap:0", 5000), suspend("nap:0", "charge:0"))
-      assert.strictEqual((yield* shop.claimOne()).runId, job.runId, "one that it waits for does")
+      assert.strictEqual(
+        (yield* shop.claimOne()).runId,
+        job.runId,
+        "a step that the handler waits for wakes the run"
+      )
     })
 
-    test("a published message commits with the report, and its outcome is in the journal at its place", function* (shop) {
+    test("a published message commits with the report, and its outcome is at its place in the journal", function* (shop) {
       yield* shop.register(handles("charge"))
       const job = yield* shop.start()
 
@@ -563,11 +567,11 @@ export const turnsSuite = (test: ShopTest): void => {
   })
 
   describe("children", () => {
-    const shop2 = [handles("order"), handles("ship", { on: [] })] as const
+    const shipping = [handles("order"), handles("ship", { on: [] })] as const
 
     const parentAndChild = (shop: Shop, timeoutMs = 60_000) =>
       Effect.gen(function* () {
-        yield* shop.register(...shop2)
+        yield* shop.register(...shipping)
         const parent = yield* shop.start()
         yield* shop.report(
           parent,
@@ -596,7 +600,7 @@ export const turnsSuite = (test: ShopTest): void => {
     })
 
     test("an invoked run without input gets null", function* (shop) {
-      yield* shop.register(...shop2)
+      yield* shop.register(...shipping)
       const parent = yield* shop.start()
       yield* shop.report(parent, invoke("ship:0", "ship"), suspend())
 
@@ -614,8 +618,8 @@ export const turnsSuite = (test: ShopTest): void => {
       assert.strictEqual(next.journal[0]?.kind, "invoke")
     })
 
-    test("a child that ends while its parent's turn lives is a notice", function* (shop) {
-      yield* shop.register(...shop2)
+    test("a child that ends during a turn of its parent is sent as a notice", function* (shop) {
+      yield* shop.register(...shipping)
       const parent = yield* shop.start()
       yield* shop.report(parent, invoke("ship:0", "ship"))
       const child = yield* shop.claimOne()
@@ -654,7 +658,7 @@ export const turnsSuite = (test: ShopTest): void => {
       })
     }
 
-    test("invoking a function that nobody has registered fails the step at once", function* (shop) {
+    test("invoking a function that is not registered fails the step at once", function* (shop) {
       yield* shop.register(handles("order"))
       const job = yield* shop.start()
 
@@ -682,8 +686,8 @@ export const turnsSuite = (test: ShopTest): void => {
       assert.deepStrictEqual(yield* shop.steps(next.runId), ["ship:0 failed"])
     })
 
-    test("a child that is not awaited is in the journal by its id", function* (shop) {
-      yield* shop.register(...shop2)
+    test("a child that is not awaited is in the journal with its id", function* (shop) {
+      yield* shop.register(...shipping)
       const parent = yield* shop.start()
 
       const [outcome] = yield* shop.report(parent, invokeAsync("ship:0", "ship", { n: 1 }))
@@ -697,8 +701,8 @@ export const turnsSuite = (test: ShopTest): void => {
       assert.deepStrictEqual(shop.heard(), [])
     })
 
-    test("cancelling a parent cancels the children that it awaits, down to theirs, and no others", function* (shop) {
-      yield* shop.register(...shop2)
+    test("cancelling a parent cancels the children that it awaits and their children, and no others", function* (shop) {
+      yield* shop.register(...shipping)
       const parent = yield* shop.start()
       const [started] = yield* shop.report(
         parent,
@@ -745,7 +749,7 @@ export const turnsSuite = (test: ShopTest): void => {
   })
 
   describe("compensation", () => {
-    test("the verdict is kept across turns, until the compensations have run", function* (shop) {
+    test("the error of the run is kept across turns, until the compensations have run", function* (shop) {
       yield* shop.register(handles("order"))
       const job = yield* shop.start()
       yield* shop.report(
@@ -775,7 +779,7 @@ export const turnsSuite = (test: ShopTest): void => {
       assert.strictEqual(yield* shop.status(job.runId), "failed")
     })
 
-    test("a compensation between two attempts suspends the run, which then continues compensating", function* (shop) {
+    test("a compensation between two attempts suspends the run, which then continues to compensate", function* (shop) {
       yield* shop.register(handles("order"))
       const job = yield* shop.start()
       yield* shop.report(
@@ -793,7 +797,7 @@ export const turnsSuite = (test: ShopTest): void => {
       yield* shop.report(next, fail("no stock"))
     })
 
-    test("a turn that is tried again while compensating keeps the verdict", function* (shop) {
+    test("a turn that is tried again while compensating keeps the error of the run", function* (shop) {
       yield* shop.register(handles("order"))
       const job = yield* shop.start()
       yield* shop.report(job, compensate("charge"), retryRun(1000))

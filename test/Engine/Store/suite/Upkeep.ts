@@ -72,7 +72,7 @@ export const upkeepSuite = (test: ShopTest, isWhole: boolean): void => {
       assert.isTrue((yield* shop.emit("order.placed", {}, { idempotencyKey: "o-4" })).duplicate)
     })
 
-    test("at most the limit are deleted at once, oldest first", function* (shop) {
+    test("at most `limit` runs are deleted at once, oldest first", function* (shop) {
       yield* shop.register(handles("charge"))
       const ids: Array<string> = []
       for (let i = 0; i < 3; i++) {
@@ -91,7 +91,7 @@ export const upkeepSuite = (test: ShopTest, isWhole: boolean): void => {
       )
     })
 
-    test("ended runs behind many waiting ones are found step by step", function* (shop) {
+    test("ended runs behind many waiting runs are found in several steps", function* (shop) {
       yield* shop.register(handles("charge"))
       yield* Effect.forEach(
         Array.from({ length: 5500 }, (_, i) => i),
@@ -111,7 +111,7 @@ export const upkeepSuite = (test: ShopTest, isWhole: boolean): void => {
       })
     })
 
-    test("a child that ended stays as long as its parent has not", function* (shop) {
+    test("a child that ended stays until its parent has ended", function* (shop) {
       yield* shop.register(handles("charge"), handles("ship", { on: [] }))
       const parent = yield* shop.start()
       yield* shop.report(parent, invoke("ship:0", "ship", { timeoutMs: 90 * day }), suspend("ship:0"))
@@ -186,7 +186,7 @@ export const upkeepSuite = (test: ShopTest, isWhole: boolean): void => {
       assert.deepStrictEqual(events[4]?.details, { reason: "by hand" })
     })
 
-    test("a function without recording has no record, and an unknown run is not found", function* (shop) {
+    test("a run without recording has no record, and an unknown run is not found", function* (shop) {
       yield* shop.register(handles("charge", { recording: true }), handles("ship", { on: ["order.paid"] }))
       const { runIds } = yield* shop.emit("order.paid")
 
@@ -195,7 +195,7 @@ export const upkeepSuite = (test: ShopTest, isWhole: boolean): void => {
       assert.strictEqual(gone.code, "RUN_NOT_FOUND")
     })
 
-    test("a record is read in pages, which end early at large entries", function* (shop) {
+    test("a record is read in pages, and large entries end a page early", function* (shop) {
       yield* shop.register({ ...handles("charge"), recording: true })
       const job = yield* shop.start()
       for (const name of ["a:0", "b:0", "c:0"]) {
@@ -290,7 +290,7 @@ export const upkeepSuite = (test: ShopTest, isWhole: boolean): void => {
       assert.strictEqual((yield* FireDue.fireDue(shop.store)).nextDueAt, 33 * hour)
     })
 
-    test("only the last missed fire is made up for", function* (shop) {
+    test("of the missed fires only the last one happens", function* (shop) {
       yield* shop.register(nightly("0 * * * *"))
       yield* shop.pass(10 * hour + 1)
 
@@ -311,7 +311,7 @@ export const upkeepSuite = (test: ShopTest, isWhole: boolean): void => {
       assert.deepStrictEqual(yield* shop.claim(), [])
     })
 
-    test("two functions whose schedules share an event name run once each for their own", function* (shop) {
+    test("two functions whose schedules share an event name each run for their own schedule only", function* (shop) {
       yield* shop.register(
         nightly("0 9 * * *", { event: "day.began" }),
         handles("greet", { triggers: [{ cron: "0 10 * * *", event: "day.began" }] }),
@@ -370,7 +370,7 @@ export const upkeepSuite = (test: ShopTest, isWhole: boolean): void => {
         assert.isUndefined((yield* shop.situation(jobs[0]!.runId)).heldBack)
       })
 
-      test("with `skip` a fire is skipped, and has no event", function* (shop) {
+      test("with `skip` a fire is skipped and has no event", function* (shop) {
         yield* shop.register(every("skip"), handles("log", { on: ["cron.report"] }))
         for (let i = 0; i < 3; i++) yield* shop.pass(hour)
         const jobs = yield* shop.claim({ credit: 10 })
@@ -398,7 +398,7 @@ export const upkeepSuite = (test: ShopTest, isWhole: boolean): void => {
         assert.isUndefined((yield* shop.situation(first.runId)).heldBack)
       })
 
-      test("with `queue` a fire waits for that end, and none is lost or out of order", function* (shop) {
+      test("with `queue` a fire waits for that run to end, and none is lost or out of order", function* (shop) {
         yield* shop.register(every("queue"), handles("log", { on: ["cron.report"] }))
         for (let i = 0; i < 3; i++) yield* shop.pass(hour)
         const first = yield* shop.claimOne({ functions: ["report"] })
@@ -411,7 +411,7 @@ export const upkeepSuite = (test: ShopTest, isWhole: boolean): void => {
 
         const seen = [scheduledAt(first)]
         for (let job = first, i = 0; i < 3; i++) {
-          // failing, being cancelled and completing are ends alike
+          // failing, being cancelled and completing all end the run
           if (i === 0) yield* shop.report(job, fail("no paper"))
           else if (i === 1) yield* shop.store.write(Steering.cancelRun(environment, job.runId, "enough"))
           else {
@@ -439,7 +439,7 @@ export const upkeepSuite = (test: ShopTest, isWhole: boolean): void => {
         assert.deepInclude((yield* shop.situation(job.runId)).heldBack, { skipped: 2 })
       })
 
-      test("each schedule of a function looks at its own run", function* (shop) {
+      test("each schedule of a function considers its own run only", function* (shop) {
         const triggers = [
           { cron: "0 * * * *", overlap: "skip" },
           { cron: "30 * * * *", overlap: "skip" }
@@ -450,7 +450,7 @@ export const upkeepSuite = (test: ShopTest, isWhole: boolean): void => {
         assert.deepStrictEqual((yield* shop.claim({ credit: 10 })).map(scheduledAt), ["00:30", "01:00"])
       })
 
-      test("of the times missed while the engine was down, the last one is skipped or queued", function* (shop) {
+      test("of the fires missed while the engine was down, the last one is skipped or queued", function* (shop) {
         yield* shop.register(every("queue"))
         yield* shop.pass(hour)
         const job = yield* shop.claimOne()
@@ -459,7 +459,7 @@ export const upkeepSuite = (test: ShopTest, isWhole: boolean): void => {
         assert.deepInclude((yield* shop.situation(job.runId)).heldBack, { queue: [11 * hour] })
       })
 
-      test("a deployment may change the overlap, and earlier runs count", function* (shop) {
+      test("a deployment may change `overlap`, and earlier runs still count", function* (shop) {
         yield* shop.register(every())
         yield* shop.pass(hour)
         const first = yield* shop.claimOne()
@@ -483,7 +483,7 @@ export const upkeepSuite = (test: ShopTest, isWhole: boolean): void => {
       })
 
       if (isWhole) {
-        test("at most a thousand fires wait, and a log line tells of skipped ones", function* (shop) {
+        test("at most a thousand fires wait, and the others are skipped with a log line", function* (shop) {
           yield* shop.register(handles("report", { triggers: [{ cron: "* * * * * *", overlap: "queue" }] }))
           yield* shop.pass(1000)
           const job = yield* shop.claimOne()

@@ -39,7 +39,7 @@ const HOUR = 3_600_000
 
 export const versionsSuite = (test: ShopTest): void => {
   describe("a function that is paused", () => {
-    test("new runs wait until it is resumed, and those that have begun go on", function* (shop) {
+    test("new runs wait until it is resumed, and runs that have started continue", function* (shop) {
       yield* shop.register(handles("charge"))
       const begun = yield* shop.start()
       yield* shop.report(begun, sleep("nap:0", 1000), suspend("nap:0"))
@@ -63,7 +63,7 @@ export const versionsSuite = (test: ShopTest): void => {
       assert.strictEqual((yield* shop.claimOne()).runId, runIds[0])
     })
 
-    test("the same holds with a limit, an actor and a pin", function* (shop) {
+    test("the same is true with a limit, an actor and pinned versions", function* (shop) {
       const fn = handles("charge", {
         concurrency: { limit: 5, key: "event.data.customer" },
         actorKey: "event.data.customer",
@@ -87,7 +87,7 @@ export const versionsSuite = (test: ShopTest): void => {
       )
     })
 
-    test("its schedules start nothing, and missed fires are not made up for", function* (shop) {
+    test("its schedules start no runs, and missed fires are not repeated later", function* (shop) {
       yield* shop.register(
         handles("report", { on: [], triggers: [{ cron: "0 * * * *" }], id: "report" }),
         handles("other", { on: [], triggers: [{ cron: "0 * * * *" }], id: "other" })
@@ -105,7 +105,7 @@ export const versionsSuite = (test: ShopTest): void => {
       assert.strictEqual((yield* shop.claim({ credit: 5 })).length, 2)
     })
 
-    test("a run that is started by hand has the given data, or that of a schedule", function* (shop) {
+    test("a run that is started by hand has the given data, or the data of a fire of its schedule", function* (shop) {
       yield* shop.register(handles("report", { triggers: [{ cron: "0 * * * *" }] }), handles("charge"))
       const start = (
         id: string,
@@ -126,7 +126,7 @@ export const versionsSuite = (test: ShopTest): void => {
   describe("a function that pins its runs", () => {
     const version = (codeHash: string) => handles("charge", { codeHash, versioning: "pin" })
 
-    test("a run continues only on workers of the version that it began with", function* (shop) {
+    test("a run continues only on workers of the version that it started with", function* (shop) {
       yield* shop.register(version("1"))
       const job = yield* shop.start("order.placed", {}, { worker: "one", codeHash: "1" })
       yield* shop.report(job, sleep("nap:0", 1000), suspend("nap:0"))
@@ -142,16 +142,19 @@ export const versionsSuite = (test: ShopTest): void => {
       assert.strictEqual((yield* shop.run(job.runId)).codeVersion, "1")
     })
 
-    test("new runs begin with the latest version while a worker has it, even without room", function* (shop) {
+    test("new runs wait for the latest version while a worker has it, even if that worker has no room", function* (shop) {
       yield* shop.register(version("1"))
       yield* shop.register(version("2"))
       yield* shop.emit("order.placed")
-      const one = shop.demand({ worker: "one", codeHash: "1", credit: 5 })
-      const full = shop.demand({ worker: "two", codeHash: "2", credit: 0 })
+      const workerOne = shop.demand({ worker: "one", codeHash: "1", credit: 5 })
+      const fullWorker = shop.demand({ worker: "two", codeHash: "2", credit: 0 })
 
-      assert.deepStrictEqual(yield* shop.store.write(Claims.claimRuns(environment, [one, full])), [])
-      // nobody has the latest any more
-      const claims = yield* shop.store.write(Claims.claimRuns(environment, [one]))
+      assert.deepStrictEqual(
+        yield* shop.store.write(Claims.claimRuns(environment, [workerOne, fullWorker])),
+        []
+      )
+      // no worker has the latest version any more
+      const claims = yield* shop.store.write(Claims.claimRuns(environment, [workerOne]))
       assert.strictEqual(claims.length, 1)
       assert.strictEqual((yield* shop.run(claims[0]!.job.runId)).codeVersion, "1")
     })
@@ -167,12 +170,12 @@ export const versionsSuite = (test: ShopTest): void => {
       assert.strictEqual(yield* latest(), "2")
       assert.deepStrictEqual(yield* register(version("3"), ["charge"]), [])
       assert.strictEqual(yield* latest(), "3")
-      // nobody has the latest any more: that is a rollback
+      // no worker has the latest version any more, so this is a rollback
       assert.deepStrictEqual(yield* register(version("1"), []), [])
       assert.strictEqual(yield* latest(), "1")
     })
 
-    test("limits hold over all versions", function* (shop) {
+    test("limits apply to all versions together", function* (shop) {
       const fn = (codeHash: string) => ({ ...version(codeHash), concurrency: { limit: 2 } })
       yield* shop.register(fn("1"))
       for (let i = 0; i < 3; i++) yield* shop.emit("order.placed")
@@ -208,7 +211,7 @@ export const versionsSuite = (test: ShopTest): void => {
       assert.strictEqual((yield* shop.claimOne({ worker: "one", codeHash: "1" })).runId, job.runId)
     })
 
-    test("earlier runs are pinned by their next turn, also in the commit of the registration", function* (shop) {
+    test("earlier runs are pinned in their next turn, also those started in the commit of the registration", function* (shop) {
       yield* shop.register(handles("charge", { codeHash: "0" }))
       const before = yield* shop.start("order.placed", {}, { codeHash: "0" })
       yield* shop.report(before, sleep("nap:0", 1000), suspend("nap:0"))
@@ -224,7 +227,7 @@ export const versionsSuite = (test: ShopTest): void => {
       for (const { runId } of jobs) assert.strictEqual((yield* shop.run(runId)).codeVersion, "1")
     })
 
-    test("a run whose version no worker has is moved; remaining ones are counted", function* (shop) {
+    test("a run whose version no worker has can be moved, and such runs are counted", function* (shop) {
       yield* shop.register(version("1"))
       const job = yield* shop.start("order.placed", {}, { codeHash: "1" })
       yield* shop.report(job, sleep("nap:0", 1000), suspend("nap:0"))
@@ -246,7 +249,7 @@ export const versionsSuite = (test: ShopTest): void => {
       assert.include(over.message, "has completed and cannot be moved")
     })
 
-    test("the history says what changed, newest first, and no more than 50 versions", function* (shop) {
+    test("the history says what changed, newest first, for at most 50 versions", function* (shop) {
       yield* shop.register(version("1"))
       const job = yield* shop.start("order.placed", {}, { codeHash: "1" })
       yield* shop.pass(5)
@@ -276,7 +279,7 @@ export const versionsSuite = (test: ShopTest): void => {
   describe("a fork", () => {
     const order = { orderId: "o-1" }
 
-    test("has the steps before the given one, in recorded order; the original run is unchanged", function* (shop) {
+    test("has the steps before the given one in their recorded order, and leaves the original run unchanged", function* (shop) {
       yield* shop.register(handles("charge"), handles("ship", { on: [] }))
       const job = yield* shop.start("order.placed", order)
       yield* shop.report(
@@ -334,7 +337,7 @@ export const versionsSuite = (test: ShopTest): void => {
         ]
       )
       yield* shop.report(turn, complete())
-      // a fork of a fork has the data of the fork
+      // a fork of a fork has the data of the first fork
       const second = yield* shop.store.write(Forking.forkRun(environment, fork.id, {}))
       assert.deepInclude(second, { input: { orderId: "o-2" }, forkedFrom: fork.id })
       assert.deepStrictEqual((yield* shop.claimOne()).journal, [])
@@ -375,7 +378,7 @@ export const versionsSuite = (test: ShopTest): void => {
       assert.deepStrictEqual(yield* shop.claim(), [])
     })
 
-    test("of a function that is paused waits, though it has steps", function* (shop) {
+    test("of a paused function waits, although it has steps", function* (shop) {
       yield* shop.register(handles("charge"))
       const job = yield* shop.start()
       yield* shop.report(job, done("pick:0"), done("charge:0"), complete())
@@ -388,7 +391,7 @@ export const versionsSuite = (test: ShopTest): void => {
   })
 
   describe("what a function keeps", () => {
-    test("its runs are deleted earlier or later than those of others, by status", function* (shop) {
+    test("its runs are deleted earlier or later than the runs of other functions, by status", function* (shop) {
       yield* shop.register(
         handles("charge", { keepRuns: { completed: HOUR, failed: "forever" } }),
         handles("ship", { on: ["order.paid"] })
@@ -418,7 +421,7 @@ export const versionsSuite = (test: ShopTest): void => {
       assert.deepStrictEqual(yield* left(), ["None", "Some", "None"])
     })
 
-    test("a function keeps less also where the engine keeps all", function* (shop) {
+    test("a function may keep less even when the engine keeps everything", function* (shop) {
       yield* shop.register(handles("charge", { keepRuns: { completed: HOUR } }))
       const job = yield* shop.start()
       yield* shop.report(job, complete())

@@ -1,10 +1,10 @@
-/** Waits for events: what they accept, how far they look back (guarantee G8), how they end. */
+/** Waits for events: what they accept, how far they look back (guarantee G8), and how they end. */
 import { assert, describe } from "@effect/vitest"
 import * as Effect from "effect/Effect"
 import type { Outcome, TurnOp } from "../../../../src/Protocol/Worker.ts"
 import { complete, handles, settle, type ShopTest, suspend, waitFor } from "./Shop.ts"
 
-/** The `n` in the data of an event that a wait delivered. */
+/** The field `n` of the event that a wait delivered. */
 const n = (outcome: Outcome | undefined): unknown =>
   outcome === undefined
     ? undefined
@@ -35,7 +35,7 @@ export const waitsSuite = (test: ShopTest): void => {
       })
     })
 
-    test("an event whose name was never awaited before wakes a run that waits now", function* (shop) {
+    test("an event wakes a run that waits for it, even if no run has waited for its name before", function* (shop) {
       yield* shop.register(handles("charge"))
       yield* shop.emit("order.paid", { n: 1 })
       yield* shop.emit("order.paid", { n: 2 })
@@ -52,7 +52,7 @@ export const waitsSuite = (test: ShopTest): void => {
       assert.strictEqual(n(entry?.outcome), 5)
     })
 
-    test("an event that a live turn waits for is a notice", function* (shop) {
+    test("an event that a live turn waits for is sent as a notice", function* (shop) {
       yield* shop.register(handles("charge"))
       const job = yield* shop.start()
       yield* shop.report(job, waitFor("paid:0", "order.paid"))
@@ -80,7 +80,7 @@ export const waitsSuite = (test: ShopTest): void => {
       )
     })
 
-    test("a wait for a pattern accepts what matches it", function* (shop) {
+    test("a wait for a pattern accepts events that match it", function* (shop) {
       yield* shop.register(handles("charge"))
       const job = yield* shop.start()
       yield* shop.report(job, waitFor("one:0", "order.*"), waitFor("many:0", "order.>"))
@@ -182,7 +182,7 @@ export const waitsSuite = (test: ShopTest): void => {
       assert.deepStrictEqual(shop.heard(), ["Fired paid:0"])
     })
 
-    test("waits on many paths of one event name are kept apart", function* (shop) {
+    test("waits with different paths and the same event name do not affect each other", function* (shop) {
       yield* shop.register(handles("charge"))
       const job = yield* shop.start("order.placed", { a: 1, b: 2, c: 3 })
       yield* shop.report(
@@ -246,9 +246,9 @@ export const waitsSuite = (test: ShopTest): void => {
     })
 
     for (const [what, wait] of [
-      ["an expression that is none", (key) => waitFor(key, "order.paid", { match: "event.data.amount >" })],
-      ["an expression over something unknown", (key) => waitFor(key, "order.paid", { match: "run.id == 1" })],
-      ["an event name that is no pattern", (key) => waitFor(key, "order..*")]
+      ["an invalid expression", (key) => waitFor(key, "order.paid", { match: "event.data.amount >" })],
+      ["an expression with an unknown name", (key) => waitFor(key, "order.paid", { match: "run.id == 1" })],
+      ["an invalid pattern as the event's name", (key) => waitFor(key, "order..*")]
     ] satisfies ReadonlyArray<[string, (key: string) => TurnOp]>) {
       test(`a wait with ${what} fails at once, with and without candidates, and blocks no event`, function* (shop) {
         yield* shop.register(handles("charge"))
@@ -268,7 +268,7 @@ export const waitsSuite = (test: ShopTest): void => {
   })
 
   describe("looking back", () => {
-    test("a wait sees events since the trigger, first to last, and not the trigger or anything before", function* (shop) {
+    test("a wait sees the events after the trigger, oldest first, but not the trigger or earlier events", function* (shop) {
       yield* shop.register(handles("charge"))
       yield* shop.emit("order.paid", { n: 0 })
       const job = yield* shop.start("order.placed")
@@ -282,10 +282,14 @@ export const waitsSuite = (test: ShopTest): void => {
       )
 
       assert.deepStrictEqual(outcomes.map(n), [1, undefined])
-      assert.deepStrictEqual(shop.heard(), [], "the answer has told it")
+      assert.deepStrictEqual(
+        shop.heard(),
+        [],
+        "the answer of the report has the event, so there is no notice"
+      )
     })
 
-    test("an event found by a look back is delivered as if it were live", function* (shop) {
+    test("an event found by looking back is delivered like a new one", function* (shop) {
       yield* shop.register(handles("charge"))
       const job = yield* shop.start("order.placed")
       yield* shop.report(job, waitFor("live:0", "order.paid"))
@@ -350,7 +354,7 @@ export const waitsSuite = (test: ShopTest): void => {
       assert.deepStrictEqual([...shop.heard()].sort(), ["Fired a:0", "Fired b:0"])
     })
 
-    test("another branch, another pattern and another match see the event again", function* (shop) {
+    test("a wait with another branch, pattern or match sees the event again", function* (shop) {
       yield* shop.register(handles("charge"))
       const job = yield* shop.start("order.placed", { orderId: "o-1" })
       yield* shop.emit("order.paid", { n: 1, orderId: "o-1" })
@@ -368,7 +372,7 @@ export const waitsSuite = (test: ShopTest): void => {
       assert.deepStrictEqual(outcomes.map(n), [undefined, 1, 1, 1, 1])
     })
 
-    test("a path and an expression apply in a look back", function* (shop) {
+    test("paths and expressions also apply when looking back", function* (shop) {
       yield* shop.register(handles("charge"))
       const job = yield* shop.start("order.placed", { orderId: "o-2", total: 5 })
       for (const i of [1, 2, 3]) yield* shop.emit("order.paid", { n: i, orderId: `o-${i}`, amount: i * 2 })
@@ -384,7 +388,7 @@ export const waitsSuite = (test: ShopTest): void => {
       assert.deepStrictEqual(outcomes.map(n), [2, 3, 2, undefined])
     })
 
-    test("a look back goes through more events than one page", function* (shop) {
+    test("looking back reads more than one page of events", function* (shop) {
       yield* shop.register(handles("charge"))
       const job = yield* shop.start("order.placed", { orderId: "o-401" })
       yield* Effect.forEach(
