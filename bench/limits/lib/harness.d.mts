@@ -29,8 +29,8 @@ export function input(): Input
 /** Calls `call` with 0 to `n - 1`, at most `inFlight` at once. */
 export function pool<A>(n: number, inFlight: number, call: (i: number) => Promise<A>): Promise<Array<A>>
 
-/** Runs the workloads that `ONLY` names, prints one JSON line, and ends the process. */
-export function main<Handle>(adapter: Adapter<Handle>): Promise<never>
+/** Runs the workloads that `ONLY` names, prints one JSON line, and ends the process. `n3`: how many runs of three steps, 2,000 by default. */
+export function main<Handle>(adapter: Adapter<Handle>, options?: { readonly n3?: number }): Promise<never>
 
 /** Calls `fn` with 0 to `n - 1`, at most `concurrency` at a time. */
 export function pool<A>(n: number, concurrency: number, fn: (i: number) => Promise<A>): Promise<Array<A>>

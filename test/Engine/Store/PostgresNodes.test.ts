@@ -186,6 +186,79 @@ describe("the memory of a node", () => {
   )
 })
 
+describe("reads that come with the lock because those before asked for them", () => {
+  /** Both emit in turns, until each expects to be asked whether anybody waits for the event. */
+  const taught = Effect.gen(function* () {
+    const { a, b, options } = yield* twoShops
+    for (const shop of [a, b]) yield* shop.register(handles("charge"))
+    for (let i = 0; i < 4; i++) for (const shop of [a, b]) yield* shop.emit("order.paid")
+    return { a, b, options }
+  })
+
+  live("save a round trip", () =>
+    Effect.gen(function* () {
+      const { a } = yield* taught
+      const before = { ...traffic }
+      yield* Effect.all(
+        [1, 2, 3].map(() => a.emit("order.paid")),
+        { concurrency: "unbounded" }
+      )
+      assert.strictEqual(traffic.commits - before.commits, 1)
+      // the lock with what is read, and the commit with what is written
+      assert.strictEqual(traffic.roundTrips - before.roundTrips, 2)
+    })
+  )
+
+  live("see what another node has written just before", () =>
+    Effect.gen(function* () {
+      const { a, b } = yield* taught
+      const job = yield* b.start()
+      yield* b.report(job, waitFor("paid:0", "order.paid"), suspend("paid:0"))
+      yield* a.emit("order.paid", { amount: 3 })
+      assert.lengthOf(yield* a.claim({ credit: 5 }), 1)
+    })
+  )
+
+  live("see what the same transaction has written before", () =>
+    Effect.gen(function* () {
+      const { a, b } = yield* taught
+      const job = yield* a.start()
+      // not the event that is waited for: a wait looks back
+      yield* b.emit("order.sent")
+      const before = { ...traffic }
+      yield* Effect.all(
+        [
+          a.report(job, waitFor("paid:0", "order.paid"), suspend("paid:0")),
+          a.emit("order.paid", { amount: 3 })
+        ],
+        { concurrency: "unbounded" }
+      )
+      assert.strictEqual(traffic.commits - before.commits, 1)
+      assert.lengthOf(yield* b.claim({ credit: 5 }), 1)
+    })
+  )
+
+  live("are expected no more once they have failed, or nobody asks for them", () =>
+    Effect.gen(function* () {
+      const { a, b, options } = yield* taught
+      yield* rows(options.schema, "ALTER TABLE waits RENAME TO waits_away")
+      const failed = yield* Effect.result(a.emit("order.paid"))
+      assert.strictEqual(failed._tag, "Failure")
+      // it does not ask for what is gone
+      yield* a.store.write(
+        KvBuckets.createBucket(environment, { name: "cart", history: 1, maxValueBytes: 1000 })
+      )
+      yield* rows(options.schema, "ALTER TABLE waits_away RENAME TO waits")
+      for (let i = 0; i < 5; i++) for (const shop of [a, b]) yield* shop.emit("order.sent")
+      yield* rows(options.schema, "ALTER TABLE waits RENAME TO waits_away")
+      const found = yield* Effect.result(b.store.read(KvBuckets.readBucket(environment, "cart")))
+      assert.strictEqual(found._tag, "Success")
+      yield* rows(options.schema, "ALTER TABLE waits_away RENAME TO waits")
+      yield* a.emit("order.paid")
+    })
+  )
+})
+
 describe("programs that arrive while a node waits for the lock of another node", () => {
   live("are all in its next transaction", () =>
     Effect.gen(function* () {

@@ -5,6 +5,7 @@ import { eachMemory, writesOf } from "../Memory.ts"
 import { type Ask, type Program, Refused, type Row, type Value } from "../Program.ts"
 import { Deferred } from "./Deferred.ts"
 import { type Prepared, translate, type Translated } from "./Dialect.ts"
+import type { Read } from "./ExpectedReads.ts"
 import type { PostgresTransaction } from "./PostgresTransaction.ts"
 
 /** The traffic with Postgres, for tests and benches. */
@@ -175,6 +176,9 @@ const next = <A, E>(
   }
 }
 
+const question = ({ text }: Translated, values: ReadonlyArray<Value>): string =>
+  `${text} ${JSON.stringify(values)}`
+
 /** Runs programs one after the other, in the open transaction of the session. */
 export class Runner {
   readonly #session: Session
@@ -187,6 +191,7 @@ export class Runner {
     string,
     { readonly row: Row | undefined; readonly tables: ReadonlyArray<string> }
   >()
+  readonly #asked = new Map<string, Read>()
   readonly #deferred = new Deferred()
   /** The error of a statement whose answer was not awaited. */
   #failure: { readonly error: unknown } | undefined
@@ -210,6 +215,29 @@ export class Runner {
   /** Sends a statement without awaiting it. */
   put(statement: Prepared, values: ReadonlyArray<Value | ReadonlyArray<Value>>): void {
     this.#session.put(statement, values, (error) => this.failed(error))
+  }
+
+  /** The rows that programs have asked for one by one, by what was asked. */
+  get asked(): ReadonlyMap<string, Read> {
+    return this.#asked
+  }
+
+  /** Reads rows before any program asks for them. Waits for nothing by itself: the answers come with those of what was sent before. */
+  readAhead(reads: ReadonlyArray<Read>): Promise<unknown> {
+    return Promise.all(
+      reads.map(async ({ statement, values }) => {
+        const { rows } = await this.#session.send(statement, values)
+        this.#known.set(question(statement, values), {
+          row: rows[0] as Row | undefined,
+          tables: statement.tables
+        })
+      })
+    )
+  }
+
+  /** Forgets all rows that were read: they may have been changed by other means than programs. */
+  forgetReads(): void {
+    this.#known.clear()
   }
 
   /** Sends the deferred writes. */
@@ -321,7 +349,8 @@ export class Runner {
       this.#forget(statement.tables)
       return this.#wait(statement, values).then(({ rows }) => rows[0] as Row | undefined)
     }
-    const what = `${statement.text} ${JSON.stringify(values)}`
+    const what = question(statement, values)
+    this.#asked.set(what, { statement, values })
     const known = this.#known.get(what)
     if (known !== undefined) return known.row
     return this.#wait(statement, values).then(({ rows }) => {

@@ -9,6 +9,7 @@ import type { Others } from "../Memory.ts"
 import type { Program, Row, Statement } from "../Program.ts"
 import type { Prepared } from "./Dialect.ts"
 import { compare, histories, type History, READ_HISTORY } from "./CommitHistory.ts"
+import { ExpectedReads, type Read } from "./ExpectedReads.ts"
 import type { WriteConnection } from "./WriteConnection.ts"
 import {
   DELETE_OLD_NODES,
@@ -89,6 +90,7 @@ const NEW_ENVIRONMENTS = { name: "", text: "SELECT key, name FROM environments W
 export class TransactionStart {
   readonly #options: TransactionStartOptions
   readonly #ready: Prepared
+  readonly #expectedReads = new ExpectedReads()
   /** Since when the lock is waited for. */
   #asksSince: number | undefined
   /** Whether others may have taken this node for dead. */
@@ -167,8 +169,9 @@ export class TransactionStart {
       : { batch: await this.#beginLocked(session, runner), hasLock: true }
   }
 
-  /** The transaction is committed, and has left these numbers. */
-  committed(batch: number, after: Numbers): void {
+  /** The transaction is committed, has read these rows, and has left these numbers. */
+  committed(batch: number, after: Numbers, asked: ReadonlyMap<string, Read>): void {
+    this.#expectedReads.learn(asked)
     this.#seen = { ...after, sequence: batch }
     this.#batch = this.#highest = batch
     this.#timeline = this.#found?.timeline
@@ -179,6 +182,11 @@ export class TransactionStart {
       this.#isAway = false
       returned()
     }
+  }
+
+  /** The transaction is rolled back. */
+  rolledBack(): void {
+    this.#expectedReads.forget()
   }
 
   /** Begins without waiting for the lock: what is sent behind it has no effect unless nobody has written since. */
@@ -213,7 +221,8 @@ export class TransactionStart {
     const asked = Promise.all([
       session.send(LOCK),
       session.send(LOOK[writeConnection.history], [writeConnection.node]),
-      this.#options.isAlone ? NOTHING_READY : session.send(this.#ready, [expected])
+      this.#options.isAlone ? NOTHING_READY : session.send(this.#ready, [expected]),
+      runner.readAhead(this.#expectedReads.reads)
     ])
     this.#asksSince = this.#options.monotonicMs()
     const [locked, looked, ready] = await session.wait(asked).finally(() => (this.#asksSince = undefined))
@@ -272,6 +281,7 @@ export class TransactionStart {
     this.#gone = []
     this.#isReturning = !isAlone && (this.#isAway || !isThere || this.#found?.isOther === true)
     if (isAlone || (!hasLapsed && !this.#isReturning)) return
+    runner.forgetReads()
     if (hasLapsed) {
       const { rows } = await session.wait(session.send(MARK_LAPSED, [writeConnection.node]))
       this.#gone = rows.map(({ name }) => String(name))

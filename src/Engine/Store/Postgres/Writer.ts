@@ -220,17 +220,19 @@ export class Writer {
     } catch (error) {
       const cause = runner.cause(error)
       tx.rolledBack()
+      this.#transactionStart.rolledBack()
       await this.#rollBack(session, cause)
       return { error: cause }
     }
     const cause = await this.#commit(session, runner, batch)
     if (cause !== undefined) {
       tx.rolledBack()
+      this.#transactionStart.rolledBack()
       return cause
     }
     this.#options.traffic.commits++
     this.#options.renewed(beganAt)
-    this.#transactionStart.committed(batch, after)
+    this.#transactionStart.committed(batch, after, runner.asked)
     this.#options.committed(tx.committed(), batch)
     for (const command of group) command.succeed(command.result as never)
     return undefined
