@@ -497,3 +497,27 @@ it.effect("an invalid operation on a group is refused, and changes nothing", () 
     assert.lengthOf(yield* groups.list(), 2)
   }).pipe(Effect.provide(live))
 )
+
+it.effect("a group without settings is kept while a member is connected, and for 30 days afterwards", () =>
+  Effect.gen(function* () {
+    const groups = yield* ConsumerGroups
+    const member = yield* join()
+    // unused groups are looked for every hour
+    const days = (count: number) =>
+      Effect.gen(function* () {
+        for (let hour = 0; hour < count * 24; hour += 12) {
+          yield* TestClock.adjust("12 hours")
+          yield* turns
+        }
+      })
+    const names = Effect.map(groups.list(), (found) => found.map(({ name }) => name))
+    yield* days(40)
+    assert.deepStrictEqual(yield* names, ["printers"])
+
+    member.wire.onClose()
+    yield* days(29)
+    assert.deepStrictEqual(yield* names, ["printers"])
+    yield* days(2)
+    assert.deepStrictEqual(yield* names, [])
+  }).pipe(Effect.provide(live))
+)
