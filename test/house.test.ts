@@ -2,6 +2,7 @@
  * What design and CONTRIBUTING say of the house, held against `src`. Every list of exceptions shrinks: one that is not needed any
  * more fails. Unused files, exports and dependencies are looked for by `npm run lint`.
  */
+import { basename } from "node:path"
 import { describe, expect, it } from "vitest"
 import { endpoints, sockets } from "../src/Protocol/Rows.ts"
 import { descriptions } from "../src/Protocol/Server.ts"
@@ -329,5 +330,32 @@ describe("the house", () => {
       )
 
     expect([...new Set([...places, ...returning])].sort()).toEqual(Object.keys(asked).sort())
+  })
+
+  it("names each statement and each program after its constant", () => {
+    const camelCase = (constant: string): string =>
+      constant.toLowerCase().replaceAll(/_(\w)/g, (_, letter: string) => letter.toUpperCase())
+    const engine = house.filter(({ path }) => path.startsWith("Engine/"))
+    const found = engine.flatMap(({ path, text }) => {
+      const file = basename(path, ".ts")
+      const statements = [...text.matchAll(/const (\w+) = (?:statement|variant|finds)\(\s*"([^"]+)"/g)]
+      const programs = [...text.matchAll(/const (\w+) = (?:in|across)Environments?\(\s*"([^"]+)"/g)]
+      return [
+        ...statements.map(([, constant = "", name = ""]) => ({
+          place: `${path} ${constant}`,
+          name,
+          allowed: [`${file}.${camelCase(constant)}`]
+        })),
+        ...programs.map(([, constant = "", name = ""]) => ({
+          place: `${path} ${constant}`,
+          name,
+          // with its file where another file has the same constant
+          allowed: [constant, `${file}.${constant}`]
+        }))
+      ]
+    })
+
+    expect(found.length).toBeGreaterThan(700)
+    expect(found.filter(({ allowed, name }) => !allowed.includes(name))).toEqual([])
   })
 })

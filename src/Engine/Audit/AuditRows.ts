@@ -68,19 +68,19 @@ const COMPLETED = 5
 const FAILED = 6
 const PAUSED = 4
 
-const LIST_RUNS = statement("Audit.runs", "SELECT * FROM runs WHERE key > ? ORDER BY key LIMIT ?")
-const LIST_STEPS = statement("Audit.steps", "SELECT * FROM steps WHERE run = ? LIMIT 1001")
+const LIST_RUNS = statement("AuditRows.listRuns", "SELECT * FROM runs WHERE key > ? ORDER BY key LIMIT ?")
+const LIST_STEPS = statement("AuditRows.listSteps", "SELECT * FROM steps WHERE run = ? LIMIT 1001")
 const LIST_SUPERSEDED_STEPS = statement(
-  "Audit.superseded",
+  "AuditRows.listSupersededSteps",
   "SELECT step_key FROM superseded_steps WHERE run = ?"
 )
 const COUNT_TIMERS_OF_RUN = statement(
-  "Audit.wakes",
+  "AuditRows.countTimersOfRun",
   "SELECT count(*) AS n FROM waits WHERE run = ? AND fired IS NULL AND due_at IS NOT NULL"
 )
-const FIND_EVENT = statement("Audit.event", "SELECT id, name, kind FROM events WHERE position = ?")
+const FIND_EVENT = statement("AuditRows.findEvent", "SELECT id, name, kind FROM events WHERE position = ?")
 const LIST_CHILDREN_OF_STEP = statement(
-  "Audit.siblings",
+  "AuditRows.listChildrenOfStep",
   "SELECT id FROM runs WHERE parent = ? AND parent_step = ?"
 )
 /** The columns that must have a value (NOT NULL). */
@@ -97,35 +97,35 @@ const columnsOf = (table: "runs" | "events") =>
 const COLUMNS = { runs: columnsOf("runs"), events: columnsOf("events") }
 
 const LIST_EVENTS = statement(
-  "Audit.listEvents",
+  "AuditRows.listEvents",
   "SELECT * FROM events WHERE position > ? ORDER BY position LIMIT ?"
 )
 const FIND_STREAM_VERSION = statement(
-  "Audit.stream",
+  "AuditRows.findStreamVersion",
   "SELECT version FROM streams WHERE environment = ? AND entity_id = ?"
 )
 const COUNT_STREAM_EVENTS = statement(
-  "Audit.streamEvents",
+  "AuditRows.countStreamEvents",
   "SELECT count(*) AS n FROM events WHERE environment = ? AND entity_id = ?"
 )
 const FIND_LAST_POSITION_OF_TOPIC = statement(
-  "Audit.topic",
+  "AuditRows.findLastPositionOfTopic",
   "SELECT last_position FROM topics WHERE environment = ? AND name = ?"
 )
 const FIND_OLDEST_MESSAGE = statement(
-  "Audit.oldest",
+  "AuditRows.findOldestMessage",
   "SELECT min(position) AS position FROM events WHERE environment = ? AND kind = 1 AND name = ?"
 )
 const LIST_IDEMPOTENCY_KEYS = statement(
-  "Audit.keys",
+  "AuditRows.listIdempotencyKeys",
   "SELECT * FROM idempotency ORDER BY expires_at DESC LIMIT ?",
   {
     scans: "the newest, by the index"
   }
 )
-const FIND_RUN_KEY = statement("Audit.runId", "SELECT key FROM runs WHERE id = ?")
+const FIND_RUN_KEY = statement("AuditRows.findRunKey", "SELECT key FROM runs WHERE id = ?")
 const FIND_ENDS = statement(
-  "Audit.ends",
+  "AuditRows.findEnds",
   "SELECT (SELECT max(key) FROM runs) AS runs, (SELECT max(position) FROM events) AS events"
 )
 
@@ -134,7 +134,7 @@ const STREAM_EVENTS_COUNTED = 1000
 
 /** The newest run and event. */
 export const ends = acrossEnvironments(
-  "auditEnds",
+  "ends",
   function* (_tx: Transaction): Program<{ readonly runs: number; readonly events: number }> {
     const row = yield* get(FIND_ENDS)
     return { runs: Number(row?.runs ?? 0), events: Number(row?.events ?? 0) }
@@ -398,7 +398,7 @@ export const auditKeys = acrossEnvironments(
 const WINDOW_MS = 24 * 60 * 60 * 1000
 
 const FIND_WEBHOOK_KEY = statement(
-  "Audit.webhookKey",
+  "AuditRows.findWebhookKey",
   "SELECT 1 AS found FROM idempotency WHERE environment = ? AND operation >= 'webhook' AND operation < 'webhool' AND key = ?"
 )
 

@@ -147,7 +147,10 @@ export const fitsWhere = ({ where }: CheckedEvents): ((looked: Looked) => boolea
     })
 }
 
-const FIND_RUN_KEY = statement("EraseFinding.keyOf", "SELECT key FROM runs WHERE id = ? AND environment = ?")
+const FIND_RUN_KEY = statement(
+  "EraseFinding.findRunKey",
+  "SELECT key FROM runs WHERE id = ? AND environment = ?"
+)
 
 /** The keys of runs that exist. */
 export const keysOfRuns = inEnvironment(

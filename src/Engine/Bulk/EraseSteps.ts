@@ -46,9 +46,9 @@ const RUN = 1
 // Running an operation
 // ---------------------------------------------------------------------------------------------------------------------
 
-const FIND_OPERATION = statement("EraseSteps.operation", "SELECT key FROM bulk_operations WHERE id = ?")
+const FIND_OPERATION = statement("EraseSteps.findOperation", "SELECT key FROM bulk_operations WHERE id = ?")
 const INSERT_ITEM = statement(
-  "EraseSteps.add",
+  "EraseSteps.insertItem",
   "INSERT INTO erase_items (operation, kind, key, followed) VALUES (?, ?, ?, 0) ON CONFLICT DO NOTHING"
 )
 const LIST_ITEMS_TO_FOLLOW = statement(
@@ -60,7 +60,7 @@ const MARK_FOLLOWED = statement(
   "UPDATE erase_items SET followed = 1 WHERE operation = ? AND kind = ? AND key = ?"
 )
 const LIST_ITEMS_AFTER = statement(
-  "EraseSteps.after",
+  "EraseSteps.listItemsAfter",
   `SELECT key FROM erase_items WHERE operation = ? AND kind = ? AND key > ? ORDER BY key LIMIT ${LOOKED_AT}`
 )
 const DELETE_ITEM = statement(
@@ -68,11 +68,11 @@ const DELETE_ITEM = statement(
   "DELETE FROM erase_items WHERE operation = ? AND kind = ? AND key = ?"
 )
 const UPDATE_PROGRESS = statement(
-  "EraseSteps.note",
+  "EraseSteps.updateProgress",
   "UPDATE bulk_operations SET place = ?, progress = ?, status = ?, updated_at = ?, ended_at = ? WHERE id = ?"
 )
 const FIND_STATE_OF_RUN = statement(
-  "EraseSteps.state",
+  "EraseSteps.findStateOfRun",
   `SELECT r.id, r.status, r.ended_at, r.pause, r.erased_at, r.parent, p.id AS parent_id, p.status AS parent_status, p.ended_at AS parent_ended_at, p.pause AS parent_pause
      FROM runs r LEFT JOIN runs p ON p.key = r.parent WHERE r.key = ?`
 )
@@ -263,7 +263,7 @@ function* nameRun({ environment, operation, tally }: At, key: number): Program<v
 }
 
 const FIND_RUN_ITEM = statement(
-  "EraseSteps.isItem",
+  "EraseSteps.findRunItem",
   "SELECT 1 FROM erase_items WHERE operation = ? AND kind = 1 AND key = ?"
 )
 
@@ -397,7 +397,7 @@ function* doRun(tx: Transaction, { environment, tally }: At, key: number): Progr
 }
 
 const LIST_KV_KEYS = statement(
-  "EraseSteps.keysFrom",
+  "EraseSteps.listKvKeys",
   `SELECT key, operation FROM kv_entries WHERE bucket = ? AND key >= ? ORDER BY key LIMIT ${AT_ONCE + 1}`
 )
 
@@ -452,7 +452,7 @@ function* doKey(
 }
 
 const DELETE_SOME_ITEMS = statement(
-  "EraseSteps.forget",
+  "EraseSteps.deleteSomeItems",
   `DELETE FROM erase_items WHERE operation = ? AND (kind, key) IN
      (SELECT kind, key FROM erase_items WHERE operation = ? LIMIT ${FORGOTTEN_AT_ONCE})`
 )
@@ -462,17 +462,17 @@ function* forgetSome(operation: number): Program<number> {
 }
 
 const FIND_NEXT_OPERATION = statement(
-  "EraseSteps.nextOperation",
+  "EraseSteps.findNextOperation",
   "SELECT operation FROM erase_items WHERE operation > ? ORDER BY operation LIMIT 1"
 )
 const FIND_OPEN_OPERATION = statement(
-  "EraseSteps.isOpen",
+  "EraseSteps.findOpenOperation",
   "SELECT 1 FROM bulk_operations WHERE key = ? AND ended_at IS NULL"
 )
 
 /** Deletes some of the collected items of operations that ended early. Returns whether there were any. */
 export const forgetEnded = acrossEnvironments(
-  "forgetEndedErase",
+  "forgetEnded",
   function* (): Program<boolean> {
     for (let last = 0; ;) {
       const row = yield* get(FIND_NEXT_OPERATION, last)

@@ -30,7 +30,7 @@ interface ExplainedSlice {
   readonly next?: number
 }
 
-const FIND_EVENT = statement("ExplainEvent.event", "SELECT * FROM events WHERE position = ?")
+const FIND_EVENT = statement("ExplainEvent.findEvent", "SELECT * FROM events WHERE position = ?")
 
 /** The explanation for the functions from a place in their list on; `undefined` when the event does not exist. */
 export const explainEventFrom = inEnvironment(
@@ -66,11 +66,11 @@ export const explainEventFrom = inEnvironment(
 )
 
 const LIST_RUNS_OF_EVENT = statement(
-  "ExplainEvent.runsOf",
+  "ExplainEvent.listRunsOfEvent",
   `SELECT id, status FROM runs WHERE function = ? AND event = ? AND input IS NULL ORDER BY key LIMIT ${RUNS}`
 )
 const FIND_FUNCTION_TIMES = statement(
-  "ExplainEvent.timesOf",
+  "ExplainEvent.findFunctionTimes",
   "SELECT created_at, updated_at, deleted_at FROM functions WHERE key = ?"
 )
 

@@ -12,7 +12,7 @@ const ROWS = 1000
 const BYTES = 4 * 1024 * 1024
 
 const LIST_CHANGED_STATES = statement(
-  "ProjectionChanges.readProjectionChanges",
+  "ProjectionChanges.listChangedStates",
   `SELECT key, partition_key FROM (
        SELECT key, partition_key, revision FROM projection_states
        WHERE projection = ? AND epoch = ? AND partition_key > ? ORDER BY partition_key LIMIT ?
@@ -29,7 +29,7 @@ const FIND_END_OF_SLICE = statement(
 
 /** A page of the states that have changed since a cursor, as they are now. Throws `ValidationError` for an invalid cursor. */
 export const readProjectionChanges = inEnvironment(
-  "readChangesProjection",
+  "readProjectionChanges",
   function* (
     _tx: Transaction,
     environment: string,

@@ -13,13 +13,13 @@ import { stateRow } from "./ProjectionStateReads.ts"
 const RETRIES = 100
 
 const LIST_RETRIED_EVENTS = statement(
-  "ProjectionPageRows.readProjectionPage",
+  "ProjectionPageRows.listRetriedEvents",
   "SELECT e.* FROM dead_letters d JOIN events e ON e.position = d.position AND e.environment = ? WHERE d.projection = ? AND d.retrying = 1 ORDER BY d.position LIMIT ?"
 )
 
 /** Reads on from `after`, looking at `limit` rows of the log at most. */
 export const readProjectionPage = inEnvironment(
-  "readPageProjection",
+  "readProjectionPage",
   function* (tx: Transaction, token: ProjectionToken, after: number, limit: number): Program<ProjectionPage> {
     const row = yield* owned(tx, token)
     if (row === undefined) return { _tag: "Lost" }
@@ -48,7 +48,7 @@ export const readProjectionPage = inEnvironment(
 
 /** `undefined` when the claim is gone. */
 export const readPartitions = inEnvironment(
-  "readStatesProjection",
+  "readPartitions",
   function* (
     tx: Transaction,
     token: ProjectionToken,

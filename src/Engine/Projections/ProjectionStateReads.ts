@@ -8,7 +8,7 @@ import type { Row, Transaction } from "../Store/Transaction.ts"
 import { parseStored } from "../Store/StoredJson.ts"
 
 const FIND_STATE = statement(
-  "ProjectionStateReads.stateRow",
+  "ProjectionStateReads.findState",
   "SELECT * FROM projection_states WHERE projection = ? AND epoch = ? AND partition_key = ?"
 )
 

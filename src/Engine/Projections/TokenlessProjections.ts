@@ -54,7 +54,7 @@ function* registerTokenless(
 const ROWS = 5000
 
 const UPDATE_OWNER = statement(
-  "TokenlessProjections.handOut",
+  "TokenlessProjections.updateOwner",
   `UPDATE projections SET generation = generation + CASE WHEN token IS NULL OR token <> ? THEN 1 ELSE 0 END, token = ?, owner = ?, lease_until = ?
      WHERE key = ? AND (token IS NULL OR token = ? OR lease_until <= ?)`
 )
@@ -67,7 +67,7 @@ const UPDATE_POSITION_HANDED_OUT = statement(
 
 /** Delivers events to a runner without a token; none while a worker with a token is the owner. */
 export const handOut = inEnvironment(
-  "handOutProjection",
+  "handOut",
   function* (
     tx: Transaction,
     request: {
@@ -154,7 +154,7 @@ const UPDATE_POSITION = statement(
 
 /** Saves for such a runner: only events that were delivered since the last reset, and are above the stored position. */
 export const saveTokenless = inEnvironment(
-  "saveTokenlessProjection",
+  "saveTokenless",
   function* (tx: Transaction, save: TokenlessSave): Program<ProjectionSaved, ProjectionNotFoundError> {
     const { environment, name, position, state } = save
     const row = yield* findProjection(environment, name)
@@ -217,7 +217,7 @@ const partitionIn = (row: Row, event: ProjectionLogEvent): string => {
 
 /** Registers a projection whose owner has no token. Returns its current state. */
 export const register = inEnvironment(
-  "registerProjection",
+  "register",
   function* (tx: Transaction, environment: string, registration: ProjectionRegistration) {
     yield* registerTokenless(tx, environment, registration)
     return yield* getProjection.in(tx, environment, registration.name)

@@ -95,7 +95,7 @@ export const claimDeliveries = inEnvironment(
 )
 
 const LIST_EVENTS = statement(
-  "GroupClaims.readOn",
+  "GroupClaims.listEvents",
   `SELECT ${COLUMNS}, environment, erased_at FROM events NOT INDEXED WHERE position > ? ORDER BY position LIMIT ?`
 )
 

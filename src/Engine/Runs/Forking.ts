@@ -52,11 +52,11 @@ const COPY_STEPS = statement(
   }
 )
 const UPDATE_STEP = statement(
-  "Forking.giveStep",
+  "Forking.updateStep",
   "UPDATE steps SET kind = ?, failed = 0, value = ? WHERE run = ? AND step_key = ?"
 )
 const INSERT_STEP = statement(
-  "Forking.addStep",
+  "Forking.insertStep",
   `INSERT INTO steps (run, step_key, seq, name, kind, failed, value, attempt, started_at, ended_at)
      VALUES (?, ?, ?, ?, ?, 0, ?, 1, ?, ?)`
 )
@@ -155,7 +155,7 @@ interface Given extends Found {
 
 const WANTED = "(step_key = ? OR name = ? OR ? = CAST(? AS TEXT) || ':' || step_key)"
 const LIST_STEPS = statement(
-  "Forking.recorded",
+  "Forking.listSteps",
   `SELECT step_key, name, kind, seq FROM steps WHERE run = ? AND ${WANTED} AND kind <> 'compensate' AND kind <> 'parallel' ORDER BY seq`
 )
 const LIST_OPEN_STEPS = statement(
@@ -187,7 +187,7 @@ function* findGiven(run: Row, wanted: string): Program<Found, StepNotFoundError 
   }
 }
 
-const UPDATE_PIN = statement("Forking.move", "UPDATE runs SET pin = ? WHERE key = ?")
+const UPDATE_PIN = statement("Forking.updatePin", "UPDATE runs SET pin = ? WHERE key = ?")
 
 /** Moves an unfinished pinned run to the latest version of its function, or to the given one. Returns that version. */
 export const moveRun = inEnvironment(

@@ -31,7 +31,7 @@ const READ_HISTORY = statement("History.readHistory", `${RUNS} AND r.id = ?`)
 
 /** The history of one run. Throws `RunNotFoundError`. */
 export const readHistory = inEnvironment(
-  "getHistory",
+  "History.readHistory",
   function* (tx: Transaction, environment: string, runId: string): Program<RunHistory, RunNotFoundError> {
     const key = tx.findEnvironment(environment)
     const row = key === undefined ? undefined : yield* get(READ_HISTORY, key, runId)

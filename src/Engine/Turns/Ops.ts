@@ -22,7 +22,10 @@ import { endOfLog } from "../Log/EndOfLog.ts"
 import { soundTrace } from "../../Trace.ts"
 import { invocationView } from "../Runs/RunEvent.ts"
 
-const DELETE_WAIT_OF_STEP = statement("Ops.stepDone", "DELETE FROM waits WHERE run = ? AND step_key = ?")
+const DELETE_WAIT_OF_STEP = statement(
+  "Ops.deleteWaitOfStep",
+  "DELETE FROM waits WHERE run = ? AND step_key = ?"
+)
 
 const FIND_STEP = statement(
   "Ops.findStep",
@@ -300,7 +303,7 @@ function* startChild(
 }
 
 const INSERT_CHILD_WAIT = statement(
-  "Ops.openChildWait",
+  "Ops.insertChildWait",
   `INSERT INTO waits (run, step_key, kind, name, step_kind, due_at, child, timeout_ms, event, fired, failed, value, created_at)
      VALUES (?, ?, ${WaitKind.child}, ?, 'invoke', ?, ?, ?, ?, ?, ?, ?, ?)`
 )

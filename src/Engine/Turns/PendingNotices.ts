@@ -9,7 +9,7 @@ import { parseStored } from "../Store/StoredJson.ts"
 import type { Row, Transaction } from "../Store/Transaction.ts"
 
 const LIST_KEYS_OF_WORKER = statement(
-  "PendingNotices.held",
+  "PendingNotices.listKeysOfWorker",
   "SELECT key FROM runs WHERE worker = ? AND lease IS NOT NULL"
 )
 
@@ -19,7 +19,7 @@ const LIST_RUNS_OF_WORKER = statement(
 )
 
 const LIST_FIRED_WAITS = statement(
-  "PendingNotices.fired",
+  "PendingNotices.listFiredWaits",
   `SELECT step_key, kind, failures, failed, value, event_position FROM waits WHERE run = ? AND fired IS NOT NULL ORDER BY fired`
 )
 
@@ -73,7 +73,7 @@ export const pendingNotices = inEnvironment(
 )
 
 const FIND_WORKER_OF_LEASE = statement(
-  "PendingNotices.workerOf",
+  "PendingNotices.findWorkerOfLease",
   "SELECT worker FROM runs WHERE lease = ? AND environment = ? AND lease_until IS NOT NULL"
 )
 

@@ -19,7 +19,7 @@ const isPlain = (value: object): boolean => {
   return prototype === Object.prototype || prototype === null
 }
 
-/** The value as it is sent. Throws when something in it is not plain; `what` says what it is: `an argument of "readKv"`. */
+/** The value as it is sent. Throws when something in it is not plain; `what` says what it is: `an argument of "readEntry"`. */
 export const send = (what: string, value: unknown): unknown => {
   switch (typeof value) {
     case "function":
