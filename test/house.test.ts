@@ -123,7 +123,7 @@ const asked: { readonly [place: string]: string } = {
   "Runs/RunControl.ts RunControl.pauseRun": "a status that was not there",
   "Runs/RunControl.ts RunControl.resumeRun": "a status that was not there",
   "Runs/RunControl.ts RunControl.retryRun": "a status that was not there",
-  "Turns/Ops.ts Ops.applyOp": "a status that was not there, once a rollback",
+  "Turns/Ops.ts Ops.compensate": "a status that was not there, once a rollback",
   "Schedules/FireSchedules.ts FireSchedules.update": "once a fire of a schedule"
 }
 
