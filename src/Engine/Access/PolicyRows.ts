@@ -150,7 +150,7 @@ export function* checkLengths(policyId: string): Program<void, LimitExceededErro
   if (long === undefined) return
   return yield* refuse(
     new LimitExceededError(
-      `The policies of role "${String(long.name)}" together`,
+      `The total size of the policies of role "${String(long.name)}"`,
       Number(long.size),
       roleLength,
       "characters"

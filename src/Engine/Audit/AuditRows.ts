@@ -203,15 +203,16 @@ function* auditRun(row: Row, found: Found): Program<void> {
   if (ENDED.has(status) !== (row.ended_at !== null)) {
     found(
       "G2",
-      `it has status ${status} and ${row.ended_at === null ? "no end" : `has ended at ${row.ended_at}`}`
+      `it has status ${status} and ${row.ended_at === null ? "no end" : `an end at ${row.ended_at}`}`
     )
     return
   }
   if (status !== COMPLETED && row.ended_at !== null && row.output !== null) {
-    found("G3", `it has completed with an output, yet it has status ${status} all the same`)
+    found("G3", `it has an output, which only completed runs have, but its status is ${status}`)
   }
   if (row.ended_at !== null || status === PAUSED || row.lease !== null || row.ready_at !== null) return
-  if (Number((yield* get(COUNT_TIMERS_OF_RUN, row.key!))?.n) === 0) found("G2", "nothing will ever move it")
+  if (Number((yield* get(COUNT_TIMERS_OF_RUN, row.key!))?.n) === 0)
+    found("G2", "nothing will ever continue it")
 }
 
 const idsOf = (rows: ReadonlyArray<Row>): string => rows.map(({ id }) => String(id)).join(", ")
@@ -220,14 +221,15 @@ function* auditStep(run: Row, step: Row, superseded: ReadonlySet<string>, found:
   const key = String(step.step_key)
   if (superseded.has(key)) return
   if (step.kind === "waitForEvent" && step.event !== null) {
-    if (Number(step.failed) === 1) found("G8", `step ${key} has received event ${step.event}, and has failed`)
+    if (Number(step.failed) === 1)
+      found("G8", `step ${key} has received event ${step.event}, but is recorded as failed`)
     const event = yield* get(FIND_EVENT, step.event!)
     if (event === undefined)
       found("G8", `the event ${step.event} that step ${key} has received is not in the log`)
     else if (step.value !== null) {
       const value = safeJsonParse(String(step.value))
       if (isObject(value) && typeof value.id === "string" && value.id !== event.id) {
-        found("G8", `step ${key} has event ${value.id}, and was given ${event.id}`)
+        found("G8", `step ${key} has the data of event ${value.id}, but received event ${event.id}`)
       }
     }
   }
@@ -324,10 +326,7 @@ export const auditLog = acrossEnvironments(
       if (Number(row.kind) === 1) {
         const topic = yield* get(FIND_LAST_POSITION_OF_TOPIC, row.environment!, row.name!)
         if (topic === undefined || Number(topic.last_position) < Number(row.position)) {
-          found(
-            "G10",
-            `it stands at position ${row.position} of topic ${row.name}, which has not come so far`
-          )
+          found("G10", `it has position ${row.position} of topic ${row.name}, whose last position is lower`)
         }
       }
       if (row.entity_id !== null) {
@@ -357,7 +356,7 @@ export const auditLog = acrossEnvironments(
         if (count !== version) {
           finder(`stream ${entity_id}`, violations)(
             "G9",
-            `it is at version ${version}, and has ${count} events`
+            `it is at version ${version}, but has ${count} events`
           )
         }
       }
@@ -386,7 +385,7 @@ export const auditKeys = acrossEnvironments(
       if (tx.now() - storedAt >= keptMs) continue
       for (const id of Array.isArray(result.runIds) ? result.runIds : []) {
         if ((yield* get(FIND_RUN_KEY, String(id))) === undefined) {
-          found("G1", `the run ${id} that event ${result.eventId} has started is not there`)
+          found("G1", `the run ${id} that event ${result.eventId} has started does not exist`)
         }
       }
     }

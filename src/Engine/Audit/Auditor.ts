@@ -156,7 +156,7 @@ export const layer: Layer.Layer<Auditor, never, Store> = Layer.effect(
       violations++
       runFork(
         Effect.logError(
-          `The database says what cannot be (${guarantee}): ${message}. Keep a copy of it, and report this`
+          `The database violates guarantee ${guarantee}: ${message}. Keep a copy of the database, and report this`
         )
       )
     }

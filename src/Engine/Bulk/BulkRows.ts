@@ -85,7 +85,7 @@ export const insertBulk = inEnvironment(
     if (Number((yield* get(COUNT_RUNNING))?.count) >= MOST_AT_ONCE) {
       return yield* refuse(
         new InvalidStateError(
-          `${MOST_AT_ONCE} bulk operations are going on, and more are not begun: wait until one has ended, or cancel one`
+          `${MOST_AT_ONCE} bulk operations are running, and no more can run at once: wait until one has ended, or cancel one`
         )
       )
     }
@@ -307,7 +307,7 @@ export const advanceBulk = inEnvironment(
     if (isLast) yield* logEnd(tx, advanced)
     return advanced
   },
-  (_, id) => `carry on bulk operation ${id}`
+  (_, id) => `continue bulk operation ${id}`
 )
 
 const FITS_NO_MORE = Symbol("fits no more")

@@ -127,7 +127,7 @@ export const advanceErase = inEnvironment(
     return yield* noteErase(tx, record, next, tally)
   },
   (_, id, _found?: EraseFound & { readonly missing: ReadonlyArray<string> }) =>
-    `carry on bulk operation ${id}`
+    `continue bulk operation ${id}`
 )
 
 /** Ends an erasure, after the files were cleaned. */
@@ -321,8 +321,8 @@ function* check(
     .map(({ runId, why }) => `${runId} (${why})`)
   return {
     error:
-      `${live} ${live === 1 ? "run goes" : "runs go"} on, and nothing was erased: ${named.join(", ")}${live > TOLD ? " and others" : ""}. ` +
-      `Wait until they have ended, or have them cancelled with this: \`cancel: true\`, \`--cancel\``
+      `${live} ${live === 1 ? "run has" : "runs have"} not ended, so nothing was erased: ${named.join(", ")}${live > TOLD ? " and others" : ""}. ` +
+      `Wait until they have ended, or let the erase cancel them: \`cancel: true\`, \`--cancel\``
   }
 }
 
@@ -372,7 +372,7 @@ function* doEvent(tx: Transaction, { environment, operation, tally }: At, positi
       if (row === undefined || row.erased_at !== null) return
       // it may have been retried, or started again, since the items were collected
       const open = yield* openRunOf(operation, position, environment)
-      if (open !== undefined) return tally.skip(open, "goes on again")
+      if (open !== undefined) return tally.skip(open, "was started again")
       for (const projection of yield* eraseEvent(tx, row)) tally.rebuild(projection)
       tally.did(row.kind === LogKind.message ? "messages" : "events")
     })()
@@ -481,5 +481,5 @@ export const forgetEnded = acrossEnvironments(
       if ((yield* get(FIND_OPEN_OPERATION, last)) === undefined) return (yield* forgetSome(last)) > 0
     }
   },
-  () => "forget what was to be erased"
+  () => "delete the work data of ended erases"
 )

@@ -121,7 +121,7 @@ export const readCondition = acrossEnvironments(
       runs: [...runs.values()]
     }
   },
-  () => "look how the engine does"
+  () => "check the condition of the engine"
 )
 
 const deadLettersOf = (

@@ -104,7 +104,7 @@ function* verdictOf(
   if (createdAt > timestamp) {
     const late = `The function was registered at ${iso(createdAt)}, after the event`
     if (now.code === "MATCHES")
-      return { functionId, code: "REGISTERED_LATER", message: `${late}: emit it again to have a run` }
+      return { functionId, code: "REGISTERED_LATER", message: `${late}: emit it again to start a run` }
     // emitting it again would not help
     return now.code === "NO_TRIGGER"
       ? { functionId, ...now }
@@ -122,20 +122,20 @@ function* verdictOf(
   // its triggers at that time are not known any more
   const since =
     updatedAt > timestamp
-      ? `. It has been as it is now only since ${iso(updatedAt)}, after the event; what its triggers were before is not known any more`
+      ? `. The function was changed at ${iso(updatedAt)}, after the event, and its earlier triggers are not known any more`
       : ""
   if (now.code !== "MATCHES") return { functionId, ...now, message: now.message + since }
   return updatedAt > timestamp
     ? {
         functionId,
         code: "CHANGED_LATER",
-        message: `The event matches${since}: emit it again to have a run`
+        message: `The event matches${since}: emit it again to start a run`
       }
     : {
         functionId,
         code: "RUN_GONE",
         message:
-          "The event matches, and its run is not there any more: it was deleted, or ended longer ago than runs are kept"
+          "The event matches, and its run does not exist any more: it was deleted, or ended longer ago than runs are kept"
       }
 }
 

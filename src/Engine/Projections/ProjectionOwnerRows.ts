@@ -180,6 +180,6 @@ export function* whyNotOwned(
   const row = yield* get(FIND_OWNER, tx.environment(environment), name)
   if (row === undefined) return "the projection was deleted"
   return row.token === token
-    ? `the projection was reset: its generation is ${row.generation}, and the save is of ${generation}`
+    ? `the projection was reset: its generation is ${row.generation}, and the save is from generation ${generation}`
     : `the projection belongs to ${row.owner === null ? "nobody" : `worker ${row.owner}`} now`
 }

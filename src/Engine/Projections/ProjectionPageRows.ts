@@ -43,7 +43,7 @@ export const readProjectionPage = inEnvironment(
       atEnd: page.atEnd
     }
   },
-  (token) => `read on for projection "${token.name}"`
+  (token) => `read events for projection "${token.name}"`
 )
 
 /** `undefined` when the claim is gone. */

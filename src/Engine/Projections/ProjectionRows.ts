@@ -60,7 +60,7 @@ export function* registerProjection(
   const created = yield* affected(INSERT_PROJECTION, key, name, mode, text, partitionKey, now, now)
   if (created > 0) return
   const row = yield* get(FIND_REGISTERED, key, name)
-  if (row === undefined) throw new Error(`no projection ${name}`)
+  if (row === undefined) throw new Error(`Projection "${name}" was registered, but has no row`)
   if (row.mode !== mode) {
     return yield* refuse(
       new InvalidStateError(

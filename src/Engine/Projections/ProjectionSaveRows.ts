@@ -56,7 +56,7 @@ export const saveProjection = inEnvironment(
       return yield* countRefusal(
         tx,
         token,
-        `it goes on from position ${save.from}, and the projection is at ${row.position}`
+        `it continues from position ${save.from}, but the projection is at position ${row.position}`
       )
     }
     yield* checkSave(row, save)
@@ -121,7 +121,7 @@ function* checkSave(
     // a retried dead letter changes a state without moving the position
     if (resolved.length > 0 ? position < stored : position <= stored || position <= from) {
       return yield* refuseAs(
-        `the state of partition "${partition}" is at position ${position}, and ${Math.max(stored, from)} is stored`
+        `the state of partition "${partition}" is at position ${position}, but position ${Math.max(stored, from)} is already stored`
       )
     }
     if (position > to && resolved.length === 0)

@@ -35,7 +35,7 @@ export interface AvailabilityOptions extends EndpointTarget {
 export class Availability {
   readonly #options: AvailabilityOptions
   #runsTurns: boolean | undefined
-  #problem: string | undefined = "it has not been asked yet"
+  #problem: string | undefined = "it has not been checked yet"
   #probing: Fiber.Fiber<void> | undefined
   /** The delay before the next probe, milliseconds. */
   #probeMs = FIRST_PROBE_MS
@@ -100,7 +100,7 @@ export class Availability {
       const isFirst = this.#probeMs === FIRST_PROBE_MS
       this.#probe(this.#probeMs)
       return isFirst
-        ? Effect.logWarning(`${this.whyNot}. Its runs wait, and the engine tries it again`)
+        ? Effect.logWarning(`${this.whyNot}. Its runs wait, and the engine keeps trying`)
         : Effect.void
     })
   }
@@ -145,7 +145,7 @@ export class Availability {
             this.#options.onChange(false, this.whyNot)
             this.#probe(again)
             return isNew
-              ? Effect.logWarning(`${this.whyNot}. Its runs wait, and the engine tries it again`)
+              ? Effect.logWarning(`${this.whyNot}. Its runs wait, and the engine keeps trying`)
               : Effect.void
           })
       })
@@ -165,7 +165,7 @@ export class Availability {
       return Effect.fail(
         unavailable(
           doubt ??
-            "it no longer answers requests for its description, as it did before. " +
+            "it answered requests for its description before, and no longer does. " +
               "If another handler has replaced it for good, remove the endpoint and register that one"
         )
       )

@@ -240,7 +240,7 @@ export class PushEndpoints {
       return {
         ack,
         notices: told?.filter((notice) => pauses || isKnownToAll(notice)) ?? [
-          { _tag: "LeaseLost", jobId, reason: "the engine does not wait for this turn any more" }
+          { _tag: "LeaseLost", jobId, reason: "the engine no longer waits for this turn" }
         ]
       }
     })

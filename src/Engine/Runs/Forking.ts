@@ -205,7 +205,7 @@ export const moveRun = inEnvironment(
     if (row.ended_at !== null) {
       return yield* refuse(
         new InvalidStateError(
-          `Run ${runId} has ${statusIn(row)} and cannot be moved to another version. Fork it for a new run with the latest code.`
+          `Run ${runId} has ${statusIn(row)} and cannot be moved to another version: fork it for a new run with the latest code.`
         )
       )
     }
@@ -213,7 +213,7 @@ export const moveRun = inEnvironment(
     if (row.pin === null || row.pin === NO_PIN || fn === undefined) {
       return yield* refuse(
         new InvalidStateError(
-          `Run ${runId} is pinned to no version of its function: any worker that has the function may go on with it.`
+          `Run ${runId} cannot be moved to another version, because it is not pinned to one: any worker that has the function can continue it.`
         )
       )
     }

@@ -18,7 +18,7 @@ export const hasListeners = acrossEnvironments(
   function* (tx: Transaction): Program<boolean> {
     return tx.environmentNames.some((environment) => registryOf(tx).hasSystemListeners(environment))
   },
-  () => "look whether functions listen to system events"
+  () => "check whether functions listen to system events"
 )
 
 export interface FunctionOf {

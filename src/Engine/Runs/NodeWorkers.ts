@@ -118,7 +118,7 @@ export const whereElsewhere = acrossEnvironments(
     const row = tx.node === undefined ? undefined : yield* get(FIND_WORKER, workerId)
     return row !== undefined && isAnother(tx, row, instance) ? String(row.name) : undefined
   },
-  (workerId) => `look where worker ${workerId} is`
+  (workerId) => `find the engine of worker ${workerId} is`
 )
 
 const FIND_ENGINE_OF_WORKER = variant(
@@ -177,7 +177,7 @@ export const workerChanged = acrossEnvironments(
   function* (tx: Transaction, workerId: string, session: string, info: string): Program<void> {
     if (tx.node !== undefined) yield* write(UPDATE_INFO, info, workerId, tx.node, session)
   },
-  (workerId) => `tell what is new of worker ${workerId}`
+  (workerId) => `store the changes of worker ${workerId}`
 )
 
 const UPDATE_BATCH = variant(
@@ -240,5 +240,5 @@ export const readWorkers = acrossEnvironments(
       jobs: Number(row.jobs)
     }))
   },
-  () => "read which workers there are"
+  () => "read the connected workers"
 )

@@ -274,7 +274,7 @@ class Search {
     if (unknown === undefined) return undefined
     return new ValidationError(
       `${call}: runs cannot be found by "${unknown}": no function ${this.#filters.functionIds === undefined ? "" : "of `functionId` "}names it in ` +
-        `\`searchBy\`${known.size === 0 ? "" : `: use ${[...known].slice(0, 10).join(", ")}`}. A \`where\` looks at any of the data, and takes longer`
+        `\`searchBy\`${known.size === 0 ? "" : `: use ${[...known].slice(0, 10).join(", ")}`}. A \`where\` can use any of the data, but takes longer`
     )
   }
 

@@ -130,7 +130,7 @@ export const fillAttributes = acrossEnvironments(
     yield* write(UPDATE_FILL_POSITION, yield* fillBelow(fn, path, from), fn, path)
     return true
   },
-  () => "fill in what runs are found by"
+  () => "fill in search attributes of runs"
 )
 
 /** Fills a slice. Returns the key below which runs still lack the attribute: 0 for none. */

@@ -51,7 +51,7 @@ export const setBackBetweenStarts = acrossEnvironments(
     yield* write(SET_BACK_DELIVERIES, ms)
     yield* setBack(tx, ms)
   },
-  () => "move what is due with the clock"
+  () => "adjust due times to the clock"
 )
 
 const setBackWaits = (

@@ -61,7 +61,7 @@ export const endRevoked = inEnvironment(
       if (row !== undefined) yield* apart(tx, "run", Number(row.key), endRevokedLease(tx, Number(row.key)))
     }
   },
-  () => "hand out what was taken back"
+  () => "hand out runs whose worker was lost"
 )
 
 const LIST_KEYS_OF_WORKER = statement(

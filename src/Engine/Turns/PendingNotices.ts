@@ -89,7 +89,7 @@ export const pendingNoticesOfJob = inEnvironment(
     const row = within === undefined ? undefined : yield* get(FIND_WORKER_OF_LEASE, jobId, within)
     return row === undefined ? undefined : yield* noticesOf(tx, environment, String(row.worker), [jobId])
   },
-  (_, jobId) => `tell job ${jobId} again what it has to hear`
+  (_, jobId) => `send job ${jobId} its pending messages again`
 )
 
 const whyRevoked = (row: Row, jobId: string): Notice => {

@@ -289,16 +289,19 @@ describe("a restore", () => {
         )
 
       assert.match(yield* told("none"), /^VALIDATION_ERROR: There is no file "\/none"/)
-      assert.match(yield* told("empty"), /^VALIDATION_ERROR: .* is no backup: it is empty/)
-      assert.match(yield* told("folder"), /^VALIDATION_ERROR: .* is no backup: it is a folder/)
-      assert.match(yield* told("text"), /^VALIDATION_ERROR: .* is no backup of Ironflow: it is no SQLite/)
+      assert.match(yield* told("empty"), /^VALIDATION_ERROR: .* is not a backup: it is empty/)
+      assert.match(yield* told("folder"), /^VALIDATION_ERROR: .* is not a backup: it is a folder/)
+      assert.match(
+        yield* told("text"),
+        /^VALIDATION_ERROR: .* is not a backup of Ironflow: it is not a SQLite/
+      )
       assert.match(
         yield* told("foreign"),
-        /^VALIDATION_ERROR: "\/foreign" is no backup of Ironflow: it is a SQLite database of something else/
+        /^VALIDATION_ERROR: "\/foreign" is not a backup of Ironflow: it is a SQLite database of another program/
       )
       assert.match(yield* told("newer"), /^STORE_UNAVAILABLE: .* was written by a newer version/)
-      assert.match(yield* told("unfinished"), /^VALIDATION_ERROR: .*there is nothing in it/)
-      assert.match(yield* told("unsound"), /^STORE_CORRUPT: .*`data` is no JSON/)
+      assert.match(yield* told("unfinished"), /^VALIDATION_ERROR: .*it is empty/)
+      assert.match(yield* told("unsound"), /^STORE_CORRUPT: .*`data` is not JSON/)
       assert.match(yield* told("damaged"), /^(STORE_CORRUPT|VALIDATION_ERROR): /)
       assert.match(yield* told("truncated"), /^STORE_CORRUPT: .*Nothing was changed: restore another backup$/)
       assert.notMatch(yield* told("truncated"), /from a backup/)

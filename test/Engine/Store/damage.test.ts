@@ -791,7 +791,7 @@ describe("the start", () => {
       const error = yield* Effect.scoped(Effect.flip(SqliteStore.make({ filename, check: true })))
 
       assert.strictEqual(error.code, "STORE_CORRUPT")
-      assert.match(error.message, /event \S+: `data` is no JSON/)
+      assert.match(error.message, /event \S+: `data` is not JSON/)
       assert.include(error.message, `run ${ids[2]}: its event is missing`)
       assert.include(error.message, "step lost:0: its run is missing")
     })

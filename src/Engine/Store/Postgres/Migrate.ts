@@ -83,8 +83,8 @@ const judge = ({ known }: PostgresSettings, version: number, oldest: unknown): F
 export const tooNew = (settings: PostgresSettings, version?: number): StoreError =>
   new StoreError(
     `The tables at ${settings.shown} were written by a newer version (` +
-      (version === undefined ? "" : `they are at ${version}, `) +
-      `this version knows ${settings.known.length}): upgrade @ironflow/node`,
+      (version === undefined ? "" : `version ${version}, `) +
+      `and this package knows version ${settings.known.length}): upgrade @ironflow/node`,
     { code: "STORE_UNAVAILABLE" }
   )
 
@@ -179,7 +179,7 @@ const versionOf = async (
   )
   if (!hasIronflowTables) {
     throw new StoreError(
-      `The schema at ${shown} has tables of something else: give the engine a schema of its own`,
+      `The schema at ${shown} has tables of another program: give the engine a schema of its own`,
       {
         code: "STORE_CORRUPT"
       }
