@@ -47,11 +47,11 @@ import { makeErasing } from "./Erasing.ts"
 /** Runs that one transaction changes; in a dry run, runs that it checks. */
 const AT_ONCE = 50
 const COUNTED_AT_ONCE = 256
-/**
- * How often progress without matches is stored, and the delay before a retry after an error, milliseconds; most retries in a row.
- */
+/** How often progress without matches is stored. */
 const NOTED_EVERY_MS = 1000
+/** The delay before another try after an error. */
 const AGAIN_MS = 1000
+/** Most tries of the same slice. */
 const TRIES = 10
 
 export interface BulkService {

@@ -25,13 +25,13 @@ import type { BulkRequest, BulkItem, BulkPlace, BulkProgress, BulkRecord, BulkSl
 import type { CheckedTarget } from "./EraseRecords.ts"
 import { actOnRun, whyNot } from "./ActOnRun.ts"
 
-/**
- * Most operations that run at once, in all environments; ended operations that are kept; operations in a list; run ids in a
- * request.
- */
+/** Most operations that run at once, in all environments. */
 const MOST_AT_ONCE = 20
+/** Most ended operations that are kept. */
 const KEPT = 1000
+/** Most operations in a list. */
 export const LISTED = 100
+/** Most skipped runs that the progress of an operation names. */
 const EXAMPLES = 20
 
 const COLUMNS =
@@ -352,8 +352,8 @@ function* doOne(
 }
 
 /**
- * Other callers may have changed the run since the search. Some filters fit, or not, because the run has ended; and who may resume a
- * paused run may not be allowed to resume an ended one, which is a retry.
+ * Other callers may have changed the run since the search. Some filters fit, or not, because the run has ended; and who may resume
+ * a paused run may not be allowed to resume an ended one, which is a retry.
  */
 const fitsStill = (
   row: Row,

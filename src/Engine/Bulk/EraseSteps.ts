@@ -31,9 +31,11 @@ import type { CheckedKeys, EraseFound, ErasePlace } from "./EraseRecords.ts"
 import { sourcesOf } from "./EraseFinding.ts"
 import { eraseEvent, eraseRun, eventRow, followEvent, followRun, openRunOf, runRow } from "./EraseRows.ts"
 
-/** Rows that one transaction looks at, and rows that it changes. */
+/** Rows that one transaction looks at. */
 const LOOKED_AT = 500
+/** Rows that one transaction erases. */
 const AT_ONCE = 25
+/** Collected items that one transaction deletes. */
 const FORGOTTEN_AT_ONCE = 2000
 
 /** How long cancelled runs may take to end, milliseconds: compensations may have to run. */

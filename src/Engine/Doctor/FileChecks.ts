@@ -146,7 +146,10 @@ export const checkBackup = async (db: DatabaseSync, filename: string): Promise<D
   }
 }
 
-/** Opens the file read-only, beside its engine. Throws a `StoreError` when it does not exist, a `ValidationError` when it is no file. */
+/**
+ * Opens the file read-only, beside its engine. Throws a `StoreError` when it does not exist, a `ValidationError` when it is no
+ * file.
+ */
 export const openBeside = (filename: string): DatabaseSync => {
   refuseOther(filename)
   if (!existsSync(filename)) {

@@ -113,7 +113,10 @@ function* takeLease(tx: Transaction, row: Row, leaseMs: number): Program<boolean
   return taken > 0
 }
 
-/** The next events of the projection. A runner that gets none waits before it polls again, so more rows are read when the first have none. */
+/**
+ * The next events of the projection. A runner that gets none waits before it polls again, so more rows are read when the first have
+ * none.
+ */
 function* readNext(tx: Transaction, environment: string, row: Row, limit: number): Program<LogPage> {
   const read = (after: number, rows: number) =>
     readLog.in(tx, { environment, kind: "event", after, patterns: eventsOf(row), limit: rows })

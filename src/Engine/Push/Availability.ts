@@ -13,11 +13,9 @@ const DESCRIBE_MS = 10_000
 
 /** Most bytes of a description: several times what may be registered from it. */
 const DESCRIPTION_BYTES = 4 * 1024 * 1024
-/**
- * The first and the longest delay between probes of an endpoint, milliseconds: it doubles up to a second, and then grows by a
- * fifth each time.
- */
+/** The first delay between probes of an endpoint. It doubles up to a second, and then grows by a fifth each time. */
 const FIRST_PROBE_MS = 250
+/** The longest delay between probes. */
 const LONGEST_PROBE_MS = 30_000
 /** How often to check whether another engine probes it, milliseconds. */
 const ELSEWHERE_LOOK_MS = 1000

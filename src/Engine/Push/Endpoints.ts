@@ -303,8 +303,9 @@ export class PushEndpoints {
   }
 }
 
-/** How often, and for how long, to check for notices for a turn that another engine waits for, milliseconds. */
+/** How often to check for notices for a turn that another engine waits for. */
 const ELSEWHERE_LOOK_MS = 1000
+/** How long to check for them. */
 const LONGEST_WAIT_MS = 30_000
 
 const isKnownToAll = ({ _tag }: Notice): boolean => _tag !== "Paused" && _tag !== "Resumed"

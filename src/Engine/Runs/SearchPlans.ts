@@ -1,4 +1,4 @@
-/** The plans by which runs are found, and their statements: see `SearchPlans.ts`. */
+/** The plans by which runs are found, and their statements: see `RunSearchRows.ts`. */
 import { statement, type Statement } from "../Store/Program.ts"
 import { Status } from "./StatusRows.ts"
 

@@ -103,7 +103,7 @@ export const make = (store: StoreService): Effect.Effect<Timers, never, Scope.Sc
     }
 
     let offset = clockOffset(clock)
-    // not by the Effect clock, which it watches: nothing that sleeps by that notices the change
+    // a real timer: whatever sleeps by the Effect clock does not notice that this clock was set
     const watch = setInterval(() => {
       const last = offset
       offset = clockOffset(clock)

@@ -57,7 +57,7 @@ export function* isolateDamage(
   return found
 }
 
-/** The log message for a row that is left alone. */
+/** The log message for a damaged row, which is skipped. */
 export const isLeftAlone = ({ id, key, kind, why }: Found): string =>
   kind === "run"
     ? `Run ${id ?? `#${key}`} is damaged in the database and is skipped, while the others continue: ${why}. Restore the database from a backup, ` +

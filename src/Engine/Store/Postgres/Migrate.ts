@@ -164,7 +164,7 @@ const namesOfNodes = async (client: Client, { schema }: PostgresSettings): Promi
   return rows.length === 0 ? "they do not say which" : rows.map(({ name }) => String(name)).join("; ")
 }
 
-/** How many migrations have run; 0 for a schema without tables. Fails when the schema has foreign tables. */
+/** How many migrations have run; 0 for a schema without tables. Fails when the schema has tables of another program. */
 const versionOf = async (
   client: Client,
   { schema, shown }: PostgresSettings

@@ -55,8 +55,9 @@ const GROUP_RUNS = 1000
 export const traffic: Traffic = { statements: 0, roundTrips: 0, commits: 0 }
 
 /**
- * Opens a store. Fails with `StoreError`: `STORE_LOCKED` when an engine uses the schema alone, `STORE_CORRUPT` when the schema
- * has foreign tables, `STORE_UNAVAILABLE` when Postgres cannot be reached or used. `known` are the migrations of this version.
+ * Opens a store. Fails with `StoreError`: `STORE_LOCKED` when another engine has exclusive use of the schema, `STORE_CORRUPT` when
+ * the schema has tables of another program, `STORE_UNAVAILABLE` when Postgres cannot be reached or used. `known` are the migrations
+ * of this version.
  */
 export const make = (
   options: PostgresOptions,
