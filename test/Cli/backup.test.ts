@@ -152,7 +152,7 @@ describe("ironflow backup and restore", () => {
       assert.strictEqual(code, 1)
       assert.match(
         stderr,
-        /^Error: Database ".*" is damaged: .*\. No backup is made of it, since it could not be restored\. /
+        /^Error: Database ".*" is damaged: .*\. No backup of a damaged database is made, because it could not be restored\. /
       )
     }
     assert.include(fromFile.stderr, '"rotten.db"')

@@ -472,7 +472,7 @@ describe("while calls are in flight", () => {
 
   it("a subscription client without a valid key is told so", async () => {
     for (const [apiKey, message] of [
-      [undefined, "This engine wants an API key"],
+      [undefined, "This engine requires an API key"],
       ["ifk_wrong", "The API key is not valid"]
     ] as const) {
       using client = createSubscriptionClient({

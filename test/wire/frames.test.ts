@@ -68,7 +68,7 @@ describe("/ws", () => {
     ["a group that is none", subscribe('{"consumerGroup":{"toString":1}}'), "must be a string"],
     ["a namespace that is none", subscribe('{"consumerGroup":"g","namespace":[]}'), "must be a string"],
     ["a pattern that is none", '{"type":"subscribe","subscription":{"pattern":{"toString":1}}}', "string"],
-    ["a subscription that is none", '{"type":"subscribe","subscription":7}', "needs a `subscription`"],
+    ["a subscription that is none", '{"type":"subscribe","subscription":7}', "must be an object"],
     [
       "a position that is none",
       '{"type":"subscribe","subscription":{"pattern":"events:a","resume":{"after":"x.y"}}}',

@@ -19,7 +19,7 @@ export const makeFilter = (
   run: (effect: Effect.Effect<void>) => void
 ): Filter => {
   if (typeof text !== "string")
-    throw new ValidationError(`\`filter\` must be a CEL expression, got ${show(text)}`)
+    throw new ValidationError(`\`filter\` must be a string with a CEL expression, got ${show(text)}`)
   const { evaluate } = compileExpression(text, ["event"])
   let warned = false
   return {

@@ -211,7 +211,7 @@ describe("a restore", () => {
       const refused = yield* failure(restore({ backup, filename }))
 
       assert.strictEqual(refused.code, "VALIDATION_ERROR")
-      assert.include(refused.message, "is not replaced without being told so: add --replace")
+      assert.include(refused.message, "exists: add --replace")
       assert.isTrue(before.equals(readFileSync(filename)))
 
       yield* restore({ backup, filename, replace: true })
@@ -305,7 +305,7 @@ describe("a restore", () => {
       assert.match(yield* told("damaged"), /^(STORE_CORRUPT|VALIDATION_ERROR): /)
       assert.match(yield* told("truncated"), /^STORE_CORRUPT: .*Nothing was changed: restore another backup$/)
       assert.notMatch(yield* told("truncated"), /from a backup/)
-      assert.match(yield* told("logged"), /^VALIDATION_ERROR: .*there is a log beside it/)
+      assert.match(yield* told("logged"), /^VALIDATION_ERROR: .*there is a write-ahead log beside it/)
       assert.match(yield* told("copied"), /^VALIDATION_ERROR: .*it is a copy of a database that was in use/)
       assert.match(yield* told("orders.db"), /^VALIDATION_ERROR: .* is the database itself/)
       assert.match(yield* told("backup.db", { filename: at("folder") }), /is a folder/)
