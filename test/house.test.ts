@@ -2,6 +2,7 @@
  * Checks the rules of the design and of CONTRIBUTING in `src`. Every list of exceptions can only shrink: an exception that is
  * no longer needed fails the test. `npm run lint` finds unused files, exports and dependencies.
  */
+import { basename } from "node:path"
 import { describe, expect, it } from "vitest"
 import { endpoints, sockets } from "../src/Protocol/Rows.ts"
 import { descriptions } from "../src/Protocol/Server.ts"
@@ -125,7 +126,7 @@ const asked: { readonly [place: string]: string } = {
   "Runs/RunControl.ts RunControl.pauseRun": "whether the run had a status that allows the change",
   "Runs/RunControl.ts RunControl.resumeRun": "whether the run had a status that allows the change",
   "Runs/RunControl.ts RunControl.retryRun": "whether the run had a status that allows the change",
-  "Turns/Ops.ts Ops.applyOp": "whether the run had a status that allows the change: once for each rollback",
+  "Turns/Ops.ts Ops.compensate": "whether the run had a status that allows the change: once for each rollback",
   "Schedules/FireSchedules.ts FireSchedules.update": "once for each fire of a schedule"
 }
 
@@ -332,5 +333,32 @@ describe("the source", () => {
       )
 
     expect([...new Set([...places, ...returning])].sort()).toEqual(Object.keys(asked).sort())
+  })
+
+  it("names each statement and each program after its constant", () => {
+    const camelCase = (constant: string): string =>
+      constant.toLowerCase().replaceAll(/_(\w)/g, (_, letter: string) => letter.toUpperCase())
+    const engine = house.filter(({ path }) => path.startsWith("Engine/"))
+    const found = engine.flatMap(({ path, text }) => {
+      const file = basename(path, ".ts")
+      const statements = [...text.matchAll(/const (\w+) = (?:statement|variant|finds)\(\s*"([^"]+)"/g)]
+      const programs = [...text.matchAll(/const (\w+) = (?:in|across)Environments?\(\s*"([^"]+)"/g)]
+      return [
+        ...statements.map(([, constant = "", name = ""]) => ({
+          place: `${path} ${constant}`,
+          name,
+          allowed: [`${file}.${camelCase(constant)}`]
+        })),
+        ...programs.map(([, constant = "", name = ""]) => ({
+          place: `${path} ${constant}`,
+          name,
+          // with its file where another file has the same constant
+          allowed: [constant, `${file}.${constant}`]
+        }))
+      ]
+    })
+
+    expect(found.length).toBeGreaterThan(700)
+    expect(found.filter(({ allowed, name }) => !allowed.includes(name))).toEqual([])
   })
 })

@@ -224,7 +224,7 @@ const compose = Effect.gen(function* () {
 
 const noBackup = (): StoreError =>
   new StoreError(
-    "This database is not in a file of its own: back it up with its own tools (of Postgres, `pg_dump`)"
+    "The database of this engine is not a file: back it up with its own tools (for Postgres, `pg_dump`)"
   )
 
 /**

@@ -47,7 +47,7 @@ export const layer: Layer.Layer<never, never, Store> = Layer.effectDiscard(
         ...accessLog.slice(0, AT_ONCE).map(accessLine)
       ]
       if (troubles.length > AT_ONCE) {
-        const message = `${troubles.length - AT_ONCE} more lines of this kind were left out: too much failed at once`
+        const message = `${troubles.length - AT_ONCE} more lines of this kind were left out, because too much failed at once`
         lines.push({ level: "Warn", message, fields: {} })
       }
       run(
@@ -92,7 +92,7 @@ const lineOf = (trouble: Trouble): Line => {
     case "LeaseLost":
       return {
         level: "Warn",
-        message: `${what} lost its lease (${trouble.why}): it goes on with another worker`,
+        message: `${what} lost its lease (${trouble.why}): it continues on another worker`,
         fields: { ...fields, losses: trouble.losses }
       }
     case "RunPaused":

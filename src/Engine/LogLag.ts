@@ -19,28 +19,28 @@ export interface LogLag {
 /** Most projections and groups that are looked at; further ones are left out. */
 const MOST = 200
 
-const FIND_END_OF_LOG = statement("LogLag.end", "SELECT max(position) AS position FROM events")
+const FIND_END_OF_LOG = statement("LogLag.findEndOfLog", "SELECT max(position) AS position FROM events")
 
 const LIST_PROJECTIONS = statement(
-  "LogLag.projections",
+  "LogLag.listProjections",
   `SELECT environment, name, position FROM projections ORDER BY position LIMIT ${MOST}`,
   { scans: "the projections, which are few" }
 )
 
 const LIST_GROUPS = statement(
-  "LogLag.groups",
+  "LogLag.listGroups",
   `SELECT environment, name, cursor FROM consumer_groups ORDER BY cursor LIMIT ${MOST}`,
   { scans: "the consumer groups, which are few" }
 )
 
 const COUNT_DEAD_LETTERS = statement(
-  "LogLag.deadLetters",
+  "LogLag.countDeadLetters",
   `SELECT (SELECT count(*) FROM dead_letters) AS projection, (SELECT count(*) FROM group_dead_letters) AS "group"`,
   { scans: "what was given up, which somebody is to look at" }
 )
 
 const READ_SIZE = statement(
-  "LogLag.size",
+  "LogLag.readSize",
   "SELECT page_count * page_size AS bytes FROM pragma_page_count, pragma_page_size",
   {
     scans: "one row about the file",

@@ -93,8 +93,9 @@ const goOn = (): void => {
   }
 }
 
-/** Turns of the event loop to wait for each millisecond used, and the most turns. */
+/** Turns of the event loop to wait for each millisecond used. */
 const TURNS_A_MS = 1
+/** Most turns of the event loop to wait. */
 const MOST_TURNS = 64
 
 /**

@@ -9,8 +9,8 @@ import type { MetricFamily } from "./MetricFamily.ts"
 const SERIES = 5000
 
 /**
- * Puts what was measured into the registry of Effect's metrics, from which exporters take it: as it was measured last, by them or by
- * others. `asked` is called whenever one of them does.
+ * Puts the last measured values into the registry of Effect's metrics, from which exporters read them. `asked` is called whenever
+ * one of them does.
  */
 export const registry = (
   asked: () => void

@@ -185,13 +185,13 @@ const counts = (
   single(
     "ironflow_invariant_violations_total",
     "counter",
-    "What the auditor has found in the database that a guarantee rules out; always 0 in a sound engine.",
+    "Violations of guarantees that the auditor has found in the database; 0 unless something is damaged or has a bug.",
     counts.invariantViolations
   ),
   {
     name: "ironflow_stale_writes_refused_total",
     kind: "counter",
-    help: "Writes that were refused because whoever wrote did not hold what it wrote about.",
+    help: "Writes that were refused because the writer no longer held the lease, the projection or the delivery.",
     samples: [
       { labels: { kind: "report" }, value: counts.staleReports },
       { labels: { kind: "renewal" }, value: counts.staleRenewals },
@@ -268,7 +268,7 @@ const commitsOf = (commits: CommitFigures | undefined): ReadonlyArray<MetricFami
         single(
           "ironflow_store_operations_total",
           "counter",
-          "Operations in transactions: with the count of ironflow_store_commit_seconds, how many share one.",
+          "Operations in transactions. Divided by the count of ironflow_store_commit_seconds, this is how many share a transaction.",
           commits.programs
         ),
         histogram(

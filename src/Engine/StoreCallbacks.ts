@@ -12,11 +12,11 @@ import type { StoreCallbacks } from "./Store/StoreCallbacks.ts"
 import { eventAt } from "./Log/EventViews.ts"
 
 const LIST_SCHEDULES_OF_FUNCTION = statement(
-  "StoreCallbacks.lookAtSchedules",
+  "StoreCallbacks.listSchedulesOfFunction",
   "SELECT * FROM schedules WHERE function = ?"
 )
 
-const FIND_ENTRY = statement("StoreCallbacks.lookAtKey", "SELECT * FROM kv_entries WHERE rowid = ?")
+const FIND_ENTRY = statement("StoreCallbacks.findEntry", "SELECT * FROM kv_entries WHERE rowid = ?")
 
 export const storeCallbacks: StoreCallbacks = {
   load: loadRegistrations,

@@ -12,14 +12,17 @@ const EVERY = Duration.hours(1)
 /** The pause between two transactions, in which others have the store, milliseconds. */
 const PAUSE_MS = 10
 
-/** Sweeps until the scope ends. */
-export const everyHour = (sweep: Effect.Effect<void, StoreError>): Effect.Effect<void, never, Scope.Scope> =>
+/** Sweeps until the scope ends. `what` names the records in the log, such as `Ended runs`. */
+export const everyHour = (
+  what: string,
+  sweep: Effect.Effect<void, StoreError>
+): Effect.Effect<void, never, Scope.Scope> =>
   Effect.asVoid(
     Effect.forkScoped(
       Effect.forever(
         Effect.andThen(
           Effect.catch(sweep, (error) =>
-            Effect.logWarning("Expired data could not be deleted; trying again in an hour", error)
+            Effect.logWarning(`${what} could not be deleted; trying again in an hour`, error)
           ),
           Effect.sleep(EVERY)
         )
@@ -33,7 +36,7 @@ export const untilNone = <E>(deleteSome: Effect.Effect<number, E>): Effect.Effec
     count < BATCH ? Effect.void : Effect.andThen(Effect.sleep(PAUSE_MS), untilNone(deleteSome))
   )
 
-/** Repeats a transaction that returns where to go on, until the end. */
+/** Repeats a transaction that returns where to continue, until the end. */
 export const untilEnd = <A, E>(
   deleteSome: (after: A | undefined) => Effect.Effect<{ readonly after?: A | undefined }, E>,
   from?: A

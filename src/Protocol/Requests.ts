@@ -134,6 +134,10 @@ const readRequest = (node: Node, name: string): Read => {
 const memberOf = (request: { readonly [name: string]: unknown }, name: string | undefined): unknown =>
   name !== undefined && Object.hasOwn(request, name) ? request[name] : undefined
 
+/** What an input is that is no object, for messages. */
+const kindOf = (input: unknown): string =>
+  input === null ? "null" : Array.isArray(input) ? "an array" : typeof input
+
 /**
  * Reads requests whose values the service checks itself: it only finds the members, in either spelling. `refusal` is the message
  * for a value that is not an object.
@@ -146,7 +150,7 @@ export const taker = <A>(
     ([name, { wireName = name, mayLack }]) => [name, wireName, otherCase(wireName), mayLack] as const
   )
   return (request) => {
-    if (!isObject(request)) throw new ValidationError(refusal(request === null ? "null" : typeof request))
+    if (!isObject(request)) throw new ValidationError(refusal(kindOf(request)))
     const taken: Record<string, unknown> = {}
     for (const [name, wireName, other, mayLack] of members) {
       const first = request[wireName]

@@ -29,7 +29,7 @@ describe.concurrent("the commands for access", () => {
   it("are refused without a key", async () => {
     const refused = await as(undefined).run("runs", "list")
     assert.strictEqual(refused.code, 1)
-    assert.include(refused.stderr, "This engine wants an API key")
+    assert.include(refused.stderr, "This engine requires an API key")
   }, 60_000)
 
   it("change policies and roles, which apply to a key at once", async () => {

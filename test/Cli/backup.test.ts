@@ -88,7 +88,7 @@ describe("ironflow backup and restore", () => {
       onto.stderr,
       new RegExp(`^Error: Database ".*orders\\.db" is in use by another engine \\(process ${server.pid} on `)
     )
-    assert.match(noBackup.stderr, /^Error: "functions\.ts" is no backup of Ironflow/)
+    assert.match(noBackup.stderr, /^Error: "functions\.ts" is not a backup of Ironflow/)
     assert.notInclude(files(), "fresh.db")
     const ofNothing = await terminal.run(["backup", "none.db", "--data", "nowhere.db"])
     assert.strictEqual(ofNothing.code, 2)
@@ -152,7 +152,7 @@ describe("ironflow backup and restore", () => {
       assert.strictEqual(code, 1)
       assert.match(
         stderr,
-        /^Error: Database ".*" is damaged: .*\. No backup is made of it, since it could not be restored\. /
+        /^Error: Database ".*" is damaged: .*\. No backup of a damaged database is made, because it could not be restored\. /
       )
     }
     assert.include(fromFile.stderr, '"rotten.db"')

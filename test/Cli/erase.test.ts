@@ -79,7 +79,7 @@ it("erase counts, refuses without --yes, erases, and has an exit code for each r
   const erased = await run(["erase", "--where", where, "--yes"])
   assert.strictEqual(erased.code, 0, erased.stderr)
   assert.include(erased.stdout, "6 items erased: 3 events, 3 runs.")
-  assert.include(erased.stdout, "Backups and exports that were made before still have the data.")
+  assert.include(erased.stdout, "Backups and exports that were made before still contain the data.")
   assert.deepStrictEqual(filesWith(email), [])
   const again = await run(["erase", "--where", where, "--yes"])
   assert.strictEqual(again.code, 4)
@@ -133,7 +133,7 @@ it("erase changes nothing while a run is unfinished, unless --cancel is given", 
   const where = `event.data.email == "${email}"`
   const refused = await run(["erase", "--where", where, "--yes"])
   assert.strictEqual(refused.code, 1)
-  assert.include(refused.stderr, "goes on, and nothing was erased")
+  assert.include(refused.stderr, "has not ended, so nothing was erased")
   assert.isNotEmpty(filesWith(email))
   const erased = await run(["erase", "--where", where, "--cancel", "--yes"])
   assert.strictEqual(erased.code, 0, erased.stderr)

@@ -50,7 +50,7 @@ describe("serve --hook", () => {
     const first = await begin()
     await terminal.json(["emit", "order.placed", "{}"], { env })
     await first.worker.until("telling")
-    await first.server.until("did not take the call about run.failed")
+    await first.server.until("did not accept the call about run.failed")
     for (const process of [first.server, first.worker]) process.signal("SIGKILL")
     await Promise.all([first.server.ended, first.worker.ended])
 

@@ -125,7 +125,7 @@ it("pages of matching runs continue at their cursor", { timeout: 60_000 }, async
   assert.notInclude(second.stdout, "--cursor")
   const other = await terminal.run(["runs", "list", "--event", "order.placed", "--cursor", cursor], { env })
   assert.strictEqual(other.code, 2, other.stderr)
-  assert.include(other.stderr, "is of another query")
+  assert.include(other.stderr, "belongs to a list with other filters")
 })
 
 it("the next page of a relative time continues from the same time", { timeout: 60_000 }, async () => {

@@ -129,7 +129,7 @@ it.effect("a group shows its members, and explains why it receives nothing", () 
     )
     assert.strictEqual(
       group.message,
-      "1 member is connected, and can take no more before 2 events in hand are acked; 1 event waits."
+      "1 member is connected, and can take no more before 2 events that they hold are acked; 1 event waits."
     )
 
     for (const { eventId } of member.of("event")) member.say({ type: "ack", eventId, ackType: "ack" })
@@ -161,7 +161,7 @@ it.effect("a group reports that the connections of its members are full", () =>
 
     assert.deepStrictEqual(member.seen, [1])
     const { members, message } = yield* groups.get("printers")
-    assert.strictEqual(message, "1 member is connected and reading too slowly; 1 event waits.")
+    assert.strictEqual(message, "1 member is connected, but read too slowly; 1 event waits.")
     assert.isTrue(members[0]?.isSlow)
 
     member.wire.backlog = 0
@@ -438,18 +438,18 @@ it.effect.each<readonly [string, object, string | RegExp]>([
   ["entities", { ...news, pattern: "entity:order.>" }, /cannot subscribe to `entity:` patterns/],
   ["a bad pattern", { ...news, pattern: "topic:a..b" }, /empty token/],
   ["a bad filter", { ...news, filter: "event.data.(" }, /event\.data\.\(/],
-  ["a bad ack mode", { ...news, ackMode: "later" }, /`ackMode` must be one of auto, manual, not "later"/],
-  ["dropping", { ...news, backpressure: "drop" }, /`backpressure` must be one of buffer, block, not "drop"/],
+  ["a bad ack mode", { ...news, ackMode: "later" }, /`ackMode` must be one of auto, manual, got "later"/],
+  ["dropping", { ...news, backpressure: "drop" }, /`backpressure` must be one of buffer, block, got "drop"/],
   [
     "no deliveries at all",
     { ...news, maxInflight: 0 },
-    /`maxInflight` must be an integer from 1 to 1000, not 0/
+    /`maxInflight` must be an integer from 1 to 1000, got 0/
   ],
-  ["a fraction", { ...news, maxRedeliveries: 1.5 }, /from 0 to 1000, not 1\.5/],
+  ["a fraction", { ...news, maxRedeliveries: 1.5 }, /from 0 to 1000, got 1\.5/],
   ["a long delay", { ...news, redeliverDelayMs: 1e9 }, /from 0 to 86400000/],
   ["a small buffer", { ...news, buffer: { maxBytes: 1 } }, /`buffer\.maxBytes` must be an integer from 1024/],
   ["an invalid buffer", { ...news, buffer: 5 }, /`buffer` must be an object/],
-  ["null", { ...news, maxInflight: null }, /not null/],
+  ["null", { ...news, maxInflight: null }, /got null/],
   ["invalid metadata", { ...news, metadata: "x" }, /must be an object/],
   ["too much metadata", { ...news, metadata: { x: "x".repeat(16_384) } }, /16384 bytes|allowed/]
 ])("%s: refused", ([, config, message]) =>

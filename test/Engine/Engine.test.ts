@@ -43,13 +43,13 @@ const quiet = Effect.promise(async () => {
 /** The programs that an engine runs every hour in any case. */
 const housekeeping = new Set([
   "deleteEndedRuns",
-  "deleteExpiredIdempotencyKeys",
+  "forgetExpired",
   "deleteExpiredRecordings",
   "deleteOldMessages",
-  "nextEnvironmentWithMessages",
+  "findNextEnvironmentWithMessages",
   "touchGroups",
-  "whereGroupsAbandoned",
-  "deleteAbandonedGroups"
+  "listEnvironmentsOfAbandonedGroups",
+  "deleteGroupsUnusedFor"
 ])
 
 /** Records which programs the engine runs. */
@@ -68,7 +68,7 @@ class Spy {
           this.calls.push(call.name)
           if (!this.broken.has(call.name)) return ask(call)
           // due work of several kinds is fired in calls at the same time: all of them fail
-          if (call.name === "fireDue") setImmediate(() => this.broken.delete(call.name))
+          if (call.name === "fireDueKind") setImmediate(() => this.broken.delete(call.name))
           else this.broken.delete(call.name)
           return Effect.fail(new StoreError(`${call.name}: disk full`))
         })
@@ -495,7 +495,7 @@ describe("dispatch", () => {
         yield* client.emit("order.placed", {})
         yield* quiet
         const job = worker.next()
-        spy.broken.add("applyReports")
+        spy.broken.add("applyAllReports")
 
         const error = yield* Effect.flip(worker.report(job, complete()))
         assert.strictEqual(error._tag, "ConnectionError")
@@ -635,7 +635,7 @@ describe("timers", () => {
       yield* TestClock.adjust(1)
       yield* quiet
       assert.strictEqual(worker.jobs.length, 1)
-      assert.deepStrictEqual([...spy.heard()].sort(), ["claimRuns", "fireDue", "nextDueAt", "whereDue"])
+      assert.deepStrictEqual([...spy.heard()].sort(), ["claimRuns", "fireDueKind", "nextDueAt", "whereDue"])
     })
   )
 
@@ -679,7 +679,7 @@ describe("timers", () => {
       yield* client.emit("order.placed", {})
       yield* quiet
       yield* worker.report(worker.next(), sleep("rest:0", 1000), suspend("rest:0"))
-      spy.broken.add("fireDue")
+      spy.broken.add("fireDueKind")
 
       yield* TestClock.adjust(1000)
       yield* quiet

@@ -127,10 +127,16 @@ it("a worker that connects or leaves has a line", async () => {
   expect(said).toEqual([
     {
       level: "info",
-      message: expect.stringMatching(/^Worker till-1 has come from .*: 10 turns at once, functions charge$/),
+      message: expect.stringMatching(
+        /^Worker till-1 has connected from .*: 10 turns at once, functions charge$/
+      ),
       fields: { worker: "till-1", environment: "default" }
     },
-    { level: "info", message: "Worker till-1 has gone", fields: { worker: "till-1", environment: "default" } }
+    {
+      level: "info",
+      message: "Worker till-1 has disconnected",
+      fields: { worker: "till-1", environment: "default" }
+    }
   ])
 })
 
@@ -163,7 +169,7 @@ it("a lost lease has a line", async () => {
         level: "warn",
         message: expect.stringMatching(
           new RegExp(
-            `^Run ${runIds[0]} of function "charge" lost its lease \\(the endpoint .*\\): it goes on`
+            `^Run ${runIds[0]} of function "charge" lost its lease \\(the endpoint .*\\): it continues`
           )
         ),
         fields: {

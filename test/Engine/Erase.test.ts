@@ -145,7 +145,7 @@ for (const [via, clientOf] of connections) {
       assert.deepStrictEqual(erased.kinds, { events: 1, runs: 3 })
       assert.deepStrictEqual(erased.skipped, {})
       assert.match(erased.target ?? "", /^sha256:[0-9a-f]{64}$/)
-      assert.include(erased.note, "no longer has the data")
+      assert.include(erased.note, "no longer contains the data")
       assert.deepStrictEqual(filesWith(email), [])
       assert.isNotEmpty(filesWith(other))
 
@@ -193,7 +193,7 @@ for (const [via, clientOf] of connections) {
       const { runId } = await signUp(email, { waits: true })
       const refused = await done(clientOf(), clientOf().erase(targetOf(email)))
       assert.strictEqual(refused.status, "stopped")
-      assert.include(refused.error, `1 run goes on, and nothing was erased: ${runId} (waiting)`)
+      assert.include(refused.error, `1 run has not ended, so nothing was erased: ${runId} (waiting)`)
       assert.strictEqual((await clientOf().getRun(runId)).status, "waiting")
       const erased = await done(clientOf(), clientOf().erase(targetOf(email), { cancel: true }))
       assert.deepStrictEqual(
@@ -218,7 +218,7 @@ for (const [via, clientOf] of connections) {
           missing.note,
           options.dryRun === true
             ? undefined
-            : "Nothing was found that could be erased, and the database is as it was."
+            : "Nothing was found to erase, and the database was not changed."
         )
       }
     })
@@ -295,7 +295,7 @@ for (const [via, clientOf] of connections) {
         [{ runs: { ids: [] } }, {}, /empty/],
         [{ streams: [] }, {}, /empty/],
         [{ keys: [{ bucket: "nowhere", key: "a" }] }, {}, /no bucket "nowhere"/],
-        [{ keys: [{ bucket: "nowhere" }] }, {}, /by one of them/],
+        [{ keys: [{ bucket: "nowhere" }] }, {}, /needs `key` or `prefix`, and not both/],
         [{ events: { since: "yesterday" } }, {}, /ISO string/],
         // if the engine ignored this option, it would erase data that was only to be counted
         [{ events: { where: "true" }, dryRun: true }, {}, /has no option `dryRun` in this argument/],
@@ -326,13 +326,13 @@ it("projections skip an erased event, also in a rebuild", async () => {
   assert.include(await state(), email.toUpperCase())
   const erased = await done(engine.client, engine.client.erase(targetOf(email)))
   assert.deepStrictEqual(erased.rebuild, ["names"])
-  assert.include(erased.note, "once all of them are rebuilt, `ironflow erase --compact --yes`")
+  assert.include(erased.note, "when all projections are rebuilt, run `ironflow erase --compact --yes`")
   await engine.client.projections.rebuild("names")
   await vi.waitFor(async () => assert.notInclude(await state(), email.toUpperCase()), 10_000)
   await vi.waitFor(async () => assert.include(await state(), kept.toUpperCase()), 10_000)
   assert.strictEqual((await engine.client.projections.status("names")).status, "active")
   const compacted = await done(engine.client, engine.client.erase({}, { compact: true }))
-  assert.include(compacted.note, "has nothing that was deleted before")
+  assert.include(compacted.note, "contains no data that was deleted before")
   assert.deepStrictEqual(filesWith(email.toUpperCase()), [])
 })
 

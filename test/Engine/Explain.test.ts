@@ -245,7 +245,7 @@ const cases: ReadonlyArray<Case> = [
     }),
     workers: [worker("worker-1")],
     code: "RUNNING",
-    message: `It runs on worker worker-1. The engine that this worker is connected to (m-2, process 7) was last seen 6s ago. If it is gone, the run goes on with another worker at ${at(NOW + 8700)} (in 9s), from its last finished step.`,
+    message: `It runs on worker worker-1. The engine that this worker is connected to (m-2, process 7) was last seen 6s ago. If it is gone, the run continues on another worker at ${at(NOW + 8700)} (in 9s), from its last finished step.`,
     details: {
       workerId: "worker-1",
       workerConnected: true,
@@ -319,7 +319,7 @@ const cases: ReadonlyArray<Case> = [
     situation: situation("running", { lease: lease({ since: NOW - 120_000, until: NOW + 1 }) }),
     workers: [worker("worker-1")],
     code: "STUCK",
-    message: `Worker worker-1 holds it, and it does not move: its turn should have ended 1m after ${at(NOW - 120_000)}, and the worker keeps the lease without reporting an end. Restart that worker: the run goes on with another, from its last finished step.`,
+    message: `Worker worker-1 holds the run, which makes no progress: its turn should have ended 1m after ${at(NOW - 120_000)}, and the worker keeps the lease without reporting an end. Restart that worker: the run continues on another worker, from its last finished step.`,
     details: {
       workerId: "worker-1",
       workerConnected: true,
@@ -354,7 +354,7 @@ const cases: ReadonlyArray<Case> = [
     situation: situation("running", { lease: lease({ since: NOW - 60_000 }) }),
     code: "STUCK",
     message:
-      "Worker worker-1 holds it, and it does not move: that worker is not there any more. Restart that worker: the run goes on with another, from its last finished step.",
+      "Worker worker-1 holds the run, which makes no progress: that worker is not connected any more. Restart that worker: the run continues on another worker, from its last finished step.",
     details: {
       workerId: "worker-1",
       workerConnected: false,
@@ -367,7 +367,7 @@ const cases: ReadonlyArray<Case> = [
     situation: situation("running", { lease: lease({ since: NOW - 90_000, until: NOW - 60_000 }) }),
     workers: [worker("worker-1")],
     code: "STUCK",
-    message: `Worker worker-1 holds it, and it does not move: the lease ended at ${at(NOW - 60_000)}, and nothing has taken the run back. Restart that worker: the run goes on with another, from its last finished step.`,
+    message: `Worker worker-1 holds the run, which makes no progress: the lease ended at ${at(NOW - 60_000)}, and nothing has taken the run back. Restart that worker: the run continues on another worker, from its last finished step.`,
     details: {
       workerId: "worker-1",
       workerConnected: true,
@@ -640,7 +640,7 @@ const cases: ReadonlyArray<Case> = [
     workers: [worker("worker-1")],
     code: "READY",
     message:
-      "Its worker was lost 3 times without a step being completed in between. Such runs are tried one apart from another: this one runs " +
+      "Its worker was lost 3 times without a step being completed in between. Such runs are kept apart, because one of them may be the cause: this one runs " +
       "as soon as a worker has few enough of them.",
     details: { losses: 3, ...since }
   },

@@ -87,7 +87,7 @@ for (const [via, clientOf] of connections) {
         "EXPRESSION_FALSE",
         /is false for the event\. The function was registered at .*, after the event$/
       ],
-      ["changed", "CHANGED_LATER", /^The event matches\. It has been as it is now only since /],
+      ["changed", "CHANGED_LATER", /^The event matches\. The function was changed at /],
       ["deleted", "DELETED", /was deleted at .*, before the event/],
       ["deleted-other", "NO_TRIGGER", /^The function listens to "order\.paid"$/],
       ["other", "NO_TRIGGER", /listens to "order\.paid"/],

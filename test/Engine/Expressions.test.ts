@@ -287,6 +287,8 @@ describe("an expression that would take long", () => {
     const subscribe = (i: number) => sub.subscribe(`events:order.${i}`, { filter, onEvent: () => undefined })
     for (let i = 0; i < 16; i++) await subscribe(i)
 
-    await expect(subscribe(16)).rejects.toThrow(/The filters of one connection together.*65536/)
+    await expect(subscribe(16)).rejects.toThrow(
+      /The total length of the filters of one connection is too large.*65536/
+    )
   })
 })

@@ -158,8 +158,8 @@ describe("a hook", () => {
     await until(() => expect(hook.taken).toHaveLength(1))
 
     expect(hook.requests()).toBe(3)
-    await until(() => expect(lines.filter((line) => line.includes("takes calls again"))).toHaveLength(1))
-    expect(lines.filter((line) => line.includes("did not take the call"))).toHaveLength(1)
+    await until(() => expect(lines.filter((line) => line.includes("accepts calls again"))).toHaveLength(1))
+    expect(lines.filter((line) => line.includes("did not accept the call"))).toHaveLength(1)
     await hook.close()
   })
 

@@ -601,7 +601,7 @@ describe("an endpoint", () => {
       await vi.waitFor(() => expect(probed).toHaveBeenCalledWith(next), 5000)
     }
     expect((await explained(first, runId, "ENDPOINT_UNAVAILABLE")).message).toContain(
-      "no longer answers requests for its description, as it did before"
+      "answered requests for its description before, and no longer does"
     )
     await first.close()
     page = "html"

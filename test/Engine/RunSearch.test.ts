@@ -293,7 +293,7 @@ describe.each([
       const error: unknown = await client()
         .listRuns(wrong)
         .catch((error: unknown) => error)
-      assert.match(String(error), /is of another query/)
+      assert.match(String(error), /belongs to a list with other filters/)
     }
     assert.strictEqual(
       (await client().listRuns({ status: ["waiting", "failed"], limit: 5, cursor: of })).runs.length,

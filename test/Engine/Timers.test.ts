@@ -36,7 +36,7 @@ it.effect("timers that cannot be fired are retried every second, and the problem
     assert.strictEqual(asked, 4)
     assert.deepStrictEqual(said, [
       "Error Timers cannot be fired: Cannot fire timers: the disk is full. Trying again every second",
-      "Info Timers are fired again"
+      "Info Timers can be fired again"
     ])
   }).pipe(Effect.scoped, Effect.provide(Logger.layer([logger])))
 })

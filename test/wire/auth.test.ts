@@ -472,7 +472,7 @@ describe("on open connections", () => {
 
   it("a subscription client without a valid key gets an error that says so", async () => {
     for (const [apiKey, message] of [
-      [undefined, "This engine wants an API key"],
+      [undefined, "This engine requires an API key"],
       ["ifk_wrong", "The API key is not valid"]
     ] as const) {
       using client = createSubscriptionClient({

@@ -68,7 +68,7 @@ describe("/ws", () => {
     ["an invalid group", subscribe('{"consumerGroup":{"toString":1}}'), "must be a string"],
     ["an invalid namespace", subscribe('{"consumerGroup":"g","namespace":[]}'), "must be a string"],
     ["an invalid pattern", '{"type":"subscribe","subscription":{"pattern":{"toString":1}}}', "string"],
-    ["an invalid subscription", '{"type":"subscribe","subscription":7}', "needs a `subscription`"],
+    ["an invalid subscription", '{"type":"subscribe","subscription":7}', "must be an object"],
     [
       "an invalid position",
       '{"type":"subscribe","subscription":{"pattern":"events:a","resume":{"after":"x.y"}}}',

@@ -200,6 +200,13 @@ describe("a legacy client", () => {
       status: "error",
       code: "VALIDATION_ERROR"
     })
+    // the word in what a client sent says nothing about the pattern
+    for (const options of [{ filter: "event.data.pattern ==" }, { ackMode: "pattern" }]) {
+      expect(await subscriber.subscribe("events:a", options)).toMatchObject({
+        status: "error",
+        code: "VALIDATION_ERROR"
+      })
+    }
     expect(await subscriber.subscribe("events:a")).toMatchObject({ status: "ok" })
     expect(await subscriber.subscribe("events:a")).toMatchObject({
       status: "error",

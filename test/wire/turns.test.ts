@@ -618,7 +618,7 @@ describe("presence", () => {
     assert.strictEqual(explanation.code, "STUCK")
     assert.match(
       explanation.message,
-      /Worker worker-1 holds it, and it does not move: its turn should have ended 1m after/
+      /Worker worker-1 holds the run, which makes no progress: its turn should have ended 1m after/
     )
     assert.deepInclude(explanation.details, { workerId: "worker-1", workerConnected: true })
 

@@ -368,7 +368,7 @@ export class AccessService {
     }
     this.#uses.clear()
     return Effect.catch(this.#store.write(KeyRows.touchApiKeys(uses)), (error) =>
-      Effect.logWarning("When API keys were last used could not be stored", error)
+      Effect.logWarning("The times at which API keys were last used could not be stored", error)
     )
   })
 

@@ -16,7 +16,7 @@ export type Unchecked<S> = {
 export const described =
   (what: string) =>
   (got: string): string =>
-    `${what} is described by an object, got ${got}`
+    `${what} must be an object, got ${got}`
 
 export const optionalName = (kind: string, name: unknown): string | undefined =>
   name === undefined ? undefined : checkName(kind, name)

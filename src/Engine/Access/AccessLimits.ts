@@ -22,6 +22,6 @@ export function* checkRoom(table: Table, what: string): Program<void, LimitExcee
 export function* refuseBuiltIn(what: string, id: string) {
   if (!BuiltIn.isBuiltIn(id)) return
   return yield* refuse(
-    new InvalidStateError(`The ${what} ${id} is built in and stays as it is: make one of your own`)
+    new InvalidStateError(`The ${what} ${id} is built in and cannot be changed: make one of your own`)
   )
 }

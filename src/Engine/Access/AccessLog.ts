@@ -40,7 +40,7 @@ export const readAccessLog = acrossEnvironments(
 )
 
 const INSERT_ACCESS_ENTRY = statement(
-  "AccessLog.log",
+  "AccessLog.insertAccessEntry",
   "INSERT INTO access_log (at, who, action, subject, details) VALUES (?, ?, ?, ?, ?)"
 )
 
@@ -63,7 +63,7 @@ export function* log(
 }
 
 const INSERT_OPERATION_ENTRY = statement(
-  "AccessLog.logOperation",
+  "AccessLog.insertOperationEntry",
   "INSERT INTO operation_log (at, who, action, subject, details) VALUES (?, ?, ?, ?, ?)"
 )
 

@@ -15,7 +15,7 @@ import { toPolicy } from "./PolicyRows.ts"
 // ---------------------------------------------------------------------------------------------------------------------
 
 const LIST_ROLE_POLICIES = statement(
-  "AccessRows.readAccess",
+  "AccessRows.listRolePolicies",
   "SELECT role, policy FROM role_policies ORDER BY policy",
   { scans: "the access of an engine is held in memory, and bounded" }
 )

@@ -3,5 +3,5 @@ import { UnauthenticatedError } from "../../Errors.ts"
 
 export const keyNeeded = (): UnauthenticatedError =>
   new UnauthenticatedError(
-    "This engine wants an API key: give it as `apiKey`, or set IRONFLOW_API_KEY. `ironflow apikeys create` makes one"
+    "This engine requires an API key: give it as `apiKey`, or set IRONFLOW_API_KEY. `ironflow apikeys create` makes one"
   )

@@ -156,11 +156,14 @@ const readLife = (duration: unknown): number => {
   const what = "`expires_in` of the API key"
   if (typeof duration !== "string" && typeof duration !== "number") {
     throw new ValidationError(
-      `${what} must be a duration, like "90d" or milliseconds; got ${typeof duration}`
+      `${what} must be a duration such as "90d", or a number of milliseconds, got ${typeof duration}`
     )
   }
   const ms = positiveDuration(duration, what)
-  if (ms > longestLife) throw new ValidationError(`${what} is too long: at most 36500d, or leave it out`)
+  if (ms > longestLife)
+    throw new ValidationError(
+      `${what} is too long: give at most 36500d, or leave it out for a key that does not expire`
+    )
   return Math.ceil(ms)
 }
 
@@ -169,11 +172,13 @@ const readOverlap = (options: unknown): number | undefined => {
   if (overlap === undefined) return undefined
   const what = "`overlap` of the API key"
   if (typeof overlap !== "string" && typeof overlap !== "number") {
-    throw new ValidationError(`${what} must be a duration, like "24h" or milliseconds; got ${typeof overlap}`)
+    throw new ValidationError(
+      `${what} must be a duration such as "24h", or a number of milliseconds, got ${typeof overlap}`
+    )
   }
   const ms = positiveDuration(overlap, what)
   if (ms > longestOverlap) {
-    throw new ValidationError(`${what} is too long: the previous secret can go on working for at most 30d`)
+    throw new ValidationError(`${what} is too long: the previous secret may stay valid for at most 30d`)
   }
   return Math.ceil(ms)
 }

@@ -118,7 +118,7 @@ export const putBootstrapKey = acrossEnvironments(
 )
 
 const UPDATE_HASHES = statement(
-  "KeyRows.rotateApiKey",
+  "KeyRows.updateHashes",
   "UPDATE api_keys SET hash = ?, prefix = ?, previous_hash = ?, previous_ends_at = ? WHERE id = ?"
 )
 
@@ -172,7 +172,10 @@ export const deleteApiKey = acrossEnvironments(
   (id) => `delete API key ${id}`
 )
 
-const UPDATE_LAST_USE = statement("KeyRows.touchApiKeys", "UPDATE api_keys SET last_used_at = ? WHERE id = ?")
+const UPDATE_LAST_USE = statement(
+  "KeyRows.updateLastUse",
+  "UPDATE api_keys SET last_used_at = ? WHERE id = ?"
+)
 
 /** Stores when keys were last used; deleted keys are skipped. */
 export const touchApiKeys = acrossEnvironments(
@@ -187,7 +190,7 @@ export const touchApiKeys = acrossEnvironments(
 )
 
 const INSERT_KEY = statement(
-  "KeyRows.storeKey",
+  "KeyRows.insertKey",
   `INSERT INTO api_keys (id, name, prefix, hash, environment, roles, created_at, expires_at) VALUES (?, ?, ?, ?, ?, ?, ?, ?)`
 )
 

@@ -15,7 +15,7 @@ export const toOrg = (row: Row): OrgRecord => ({
 })
 
 const INSERT_ORG = statement(
-  "OrgRows.createOrg",
+  "OrgRows.insertOrg",
   "INSERT INTO orgs (id, name, created_at, updated_at) VALUES (?, ?, ?, ?)"
 )
 

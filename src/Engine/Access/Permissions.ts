@@ -104,7 +104,7 @@ const compare = (
               isAtLeast(other, deny)
           )
         if (!stands)
-          return `policy "${deny.name}", which denies ${action} on ${pattern}, would not apply to it`
+          return `policy "${deny.name}", which denies ${action} on ${pattern}, would not apply to the other key`
       }
     }
   }
@@ -147,4 +147,8 @@ const dependsOnKey = (condition: string): boolean =>
   condition.replace(/\brequest\s*\.\s*(?:action|resource|name|environment|time)\b/g, "").includes("request")
 
 const givenThat = ({ condition, dependsOnKey }: Rule): string =>
-  condition === undefined ? "" : dependsOnKey ? " by what the key is" : " on a condition of its own"
+  condition === undefined
+    ? ""
+    : dependsOnKey
+      ? " under a condition about the key"
+      : " under a condition that this key does not have"

@@ -27,7 +27,7 @@ export const toPolicy = (row: Row): PolicyRecord => ({
 })
 
 const INSERT_POLICY = statement(
-  "PolicyRows.createPolicy",
+  "PolicyRows.insertPolicy",
   `INSERT INTO policies (id, org, name, effect, actions, resources, condition, created_at, updated_at)
      VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)`
 )
@@ -138,7 +138,7 @@ const lengthOf = ({ actions, condition = "", resources }: NewPolicy): number =>
   actions.length + resources.length + condition.length
 
 const LIST_LONG_ROLES = statement(
-  "PolicyRows.longRoles",
+  "PolicyRows.listLongRoles",
   `SELECT r.name AS name, sum(length(p.actions) + length(p.resources) + coalesce(length(p.condition), 0)) AS size
      FROM roles r JOIN role_policies a ON a.role = r.id JOIN policies p ON p.id = a.policy
      WHERE r.id IN (SELECT role FROM role_policies WHERE policy = ?) GROUP BY r.id HAVING sum(length(p.actions) + length(p.resources) + coalesce(length(p.condition), 0)) > ? LIMIT 1`
@@ -150,7 +150,7 @@ export function* checkLengths(policyId: string): Program<void, LimitExceededErro
   if (long === undefined) return
   return yield* refuse(
     new LimitExceededError(
-      `The policies of role "${String(long.name)}" together`,
+      `The total size of the policies of role "${String(long.name)}"`,
       Number(long.size),
       roleLength,
       "characters"

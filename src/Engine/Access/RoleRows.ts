@@ -35,7 +35,7 @@ export const toRole = (row: Row, policyIds: ReadonlyArray<string>): RoleRecord =
 })
 
 const INSERT_ROLE = statement(
-  "RoleRows.createRole",
+  "RoleRows.insertRole",
   "INSERT INTO roles (id, org, name, created_at) VALUES (?, ?, ?, ?)"
 )
 
@@ -116,7 +116,7 @@ export const deleteRole = acrossEnvironments(
 )
 
 const INSERT_ROLE_POLICY = statement(
-  "RoleRows.assignPolicy",
+  "RoleRows.insertRolePolicy",
   "INSERT INTO role_policies (role, policy) VALUES (?, ?)"
 )
 
@@ -158,7 +158,7 @@ export const assignPolicy = acrossEnvironments(
 )
 
 const DELETE_ROLE_POLICY = statement(
-  "RoleRows.removePolicy",
+  "RoleRows.deleteRolePolicy",
   "DELETE FROM role_policies WHERE role = ? AND policy = ?"
 )
 

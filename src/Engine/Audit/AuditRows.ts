@@ -68,19 +68,19 @@ const COMPLETED = 5
 const FAILED = 6
 const PAUSED = 4
 
-const LIST_RUNS = statement("Audit.runs", "SELECT * FROM runs WHERE key > ? ORDER BY key LIMIT ?")
-const LIST_STEPS = statement("Audit.steps", "SELECT * FROM steps WHERE run = ? LIMIT 1001")
+const LIST_RUNS = statement("AuditRows.listRuns", "SELECT * FROM runs WHERE key > ? ORDER BY key LIMIT ?")
+const LIST_STEPS = statement("AuditRows.listSteps", "SELECT * FROM steps WHERE run = ? LIMIT 1001")
 const LIST_SUPERSEDED_STEPS = statement(
-  "Audit.superseded",
+  "AuditRows.listSupersededSteps",
   "SELECT step_key FROM superseded_steps WHERE run = ?"
 )
 const COUNT_TIMERS_OF_RUN = statement(
-  "Audit.wakes",
+  "AuditRows.countTimersOfRun",
   "SELECT count(*) AS n FROM waits WHERE run = ? AND fired IS NULL AND due_at IS NOT NULL"
 )
-const FIND_EVENT = statement("Audit.event", "SELECT id, name, kind FROM events WHERE position = ?")
+const FIND_EVENT = statement("AuditRows.findEvent", "SELECT id, name, kind FROM events WHERE position = ?")
 const LIST_CHILDREN_OF_STEP = statement(
-  "Audit.siblings",
+  "AuditRows.listChildrenOfStep",
   "SELECT id FROM runs WHERE parent = ? AND parent_step = ?"
 )
 /** The columns that must have a value (NOT NULL). */
@@ -97,35 +97,35 @@ const columnsOf = (table: "runs" | "events") =>
 const COLUMNS = { runs: columnsOf("runs"), events: columnsOf("events") }
 
 const LIST_EVENTS = statement(
-  "Audit.listEvents",
+  "AuditRows.listEvents",
   "SELECT * FROM events WHERE position > ? ORDER BY position LIMIT ?"
 )
 const FIND_STREAM_VERSION = statement(
-  "Audit.stream",
+  "AuditRows.findStreamVersion",
   "SELECT version FROM streams WHERE environment = ? AND entity_id = ?"
 )
 const COUNT_STREAM_EVENTS = statement(
-  "Audit.streamEvents",
+  "AuditRows.countStreamEvents",
   "SELECT count(*) AS n FROM events WHERE environment = ? AND entity_id = ?"
 )
 const FIND_LAST_POSITION_OF_TOPIC = statement(
-  "Audit.topic",
+  "AuditRows.findLastPositionOfTopic",
   "SELECT last_position FROM topics WHERE environment = ? AND name = ?"
 )
 const FIND_OLDEST_MESSAGE = statement(
-  "Audit.oldest",
+  "AuditRows.findOldestMessage",
   "SELECT min(position) AS position FROM events WHERE environment = ? AND kind = 1 AND name = ?"
 )
 const LIST_IDEMPOTENCY_KEYS = statement(
-  "Audit.keys",
+  "AuditRows.listIdempotencyKeys",
   "SELECT * FROM idempotency ORDER BY expires_at DESC LIMIT ?",
   {
     scans: "the newest, by the index"
   }
 )
-const FIND_RUN_KEY = statement("Audit.runId", "SELECT key FROM runs WHERE id = ?")
+const FIND_RUN_KEY = statement("AuditRows.findRunKey", "SELECT key FROM runs WHERE id = ?")
 const FIND_ENDS = statement(
-  "Audit.ends",
+  "AuditRows.findEnds",
   "SELECT (SELECT max(key) FROM runs) AS runs, (SELECT max(position) FROM events) AS events"
 )
 
@@ -134,7 +134,7 @@ const STREAM_EVENTS_COUNTED = 1000
 
 /** The newest run and event. */
 export const ends = acrossEnvironments(
-  "auditEnds",
+  "ends",
   function* (_tx: Transaction): Program<{ readonly runs: number; readonly events: number }> {
     const row = yield* get(FIND_ENDS)
     return { runs: Number(row?.runs ?? 0), events: Number(row?.events ?? 0) }
@@ -203,15 +203,16 @@ function* auditRun(row: Row, found: Found): Program<void> {
   if (ENDED.has(status) !== (row.ended_at !== null)) {
     found(
       "G2",
-      `it has status ${status} and ${row.ended_at === null ? "no end" : `has ended at ${row.ended_at}`}`
+      `it has status ${status} and ${row.ended_at === null ? "no end" : `an end at ${row.ended_at}`}`
     )
     return
   }
   if (status !== COMPLETED && row.ended_at !== null && row.output !== null) {
-    found("G3", `it has completed with an output, yet it has status ${status} all the same`)
+    found("G3", `it has an output, which only completed runs have, but its status is ${status}`)
   }
   if (row.ended_at !== null || status === PAUSED || row.lease !== null || row.ready_at !== null) return
-  if (Number((yield* get(COUNT_TIMERS_OF_RUN, row.key!))?.n) === 0) found("G2", "nothing will ever move it")
+  if (Number((yield* get(COUNT_TIMERS_OF_RUN, row.key!))?.n) === 0)
+    found("G2", "nothing will ever continue it")
 }
 
 const idsOf = (rows: ReadonlyArray<Row>): string => rows.map(({ id }) => String(id)).join(", ")
@@ -220,14 +221,15 @@ function* auditStep(run: Row, step: Row, superseded: ReadonlySet<string>, found:
   const key = String(step.step_key)
   if (superseded.has(key)) return
   if (step.kind === "waitForEvent" && step.event !== null) {
-    if (Number(step.failed) === 1) found("G8", `step ${key} has received event ${step.event}, and has failed`)
+    if (Number(step.failed) === 1)
+      found("G8", `step ${key} has received event ${step.event}, but is recorded as failed`)
     const event = yield* get(FIND_EVENT, step.event!)
     if (event === undefined)
       found("G8", `the event ${step.event} that step ${key} has received is not in the log`)
     else if (step.value !== null) {
       const value = safeJsonParse(String(step.value))
       if (isObject(value) && typeof value.id === "string" && value.id !== event.id) {
-        found("G8", `step ${key} has event ${value.id}, and was given ${event.id}`)
+        found("G8", `step ${key} has the data of event ${value.id}, but received event ${event.id}`)
       }
     }
   }
@@ -324,10 +326,7 @@ export const auditLog = acrossEnvironments(
       if (Number(row.kind) === 1) {
         const topic = yield* get(FIND_LAST_POSITION_OF_TOPIC, row.environment!, row.name!)
         if (topic === undefined || Number(topic.last_position) < Number(row.position)) {
-          found(
-            "G10",
-            `it stands at position ${row.position} of topic ${row.name}, which has not come so far`
-          )
+          found("G10", `it has position ${row.position} of topic ${row.name}, whose last position is lower`)
         }
       }
       if (row.entity_id !== null) {
@@ -357,7 +356,7 @@ export const auditLog = acrossEnvironments(
         if (count !== version) {
           finder(`stream ${entity_id}`, violations)(
             "G9",
-            `it is at version ${version}, and has ${count} events`
+            `it is at version ${version}, but has ${count} events`
           )
         }
       }
@@ -386,7 +385,7 @@ export const auditKeys = acrossEnvironments(
       if (tx.now() - storedAt >= keptMs) continue
       for (const id of Array.isArray(result.runIds) ? result.runIds : []) {
         if ((yield* get(FIND_RUN_KEY, String(id))) === undefined) {
-          found("G1", `the run ${id} that event ${result.eventId} has started is not there`)
+          found("G1", `the run ${id} that event ${result.eventId} has started does not exist`)
         }
       }
     }
@@ -398,7 +397,7 @@ export const auditKeys = acrossEnvironments(
 const WINDOW_MS = 24 * 60 * 60 * 1000
 
 const FIND_WEBHOOK_KEY = statement(
-  "Audit.webhookKey",
+  "AuditRows.findWebhookKey",
   "SELECT 1 AS found FROM idempotency WHERE environment = ? AND operation >= 'webhook' AND operation < 'webhool' AND key = ?"
 )
 

@@ -42,8 +42,9 @@ const SLICE = 20
 const KEYS = 100
 /** How long an idempotency key stands for its first event, milliseconds. */
 const KEY_MS = 24 * 60 * 60 * 1000
-/** The minimum pause between two slices, milliseconds, and as a multiple of what the last slice took. */
+/** The shortest pause between two slices. */
 const PAUSE_MS = 1000
+/** The shortest pause, as a multiple of the time that the last slice took. */
 const IDLE_FACTOR = 200
 /** Most violations that are remembered, so that each is told once. */
 const TOLD = 10_000
@@ -81,8 +82,8 @@ interface Audit {
 const TWICE_MS = 600_000
 
 /**
- * Whether a run may be a rerun of an earlier one, which is not marked as such. Only ended runs are rerun; the earlier run may have been
- * retried since.
+ * Whether a run may be a rerun of an earlier one, which is not marked as such. Only ended runs are rerun; the earlier run may have
+ * been retried since.
  */
 const mayBeRerun = (run: AuditedRun, earlier: AuditedRun): boolean =>
   (earlier.endedAt !== undefined && run.createdAt >= earlier.endedAt) ||
@@ -156,7 +157,7 @@ export const layer: Layer.Layer<Auditor, never, Store> = Layer.effect(
       violations++
       runFork(
         Effect.logError(
-          `The database says what cannot be (${guarantee}): ${message}. Keep a copy of it, and report this`
+          `The database violates guarantee ${guarantee}: ${message}. Keep a copy of the database, and report this`
         )
       )
     }

@@ -18,7 +18,7 @@ import { attempt, get, type Program, statement } from "../Store/Program.ts"
 import type { Row, Transaction } from "../Store/Transaction.ts"
 import type { BulkRequest } from "./BulkRecords.ts"
 
-const FIND_NEWEST_RUN = statement("ActOnRun.newest", "SELECT max(key) AS key FROM runs")
+const FIND_NEWEST_RUN = statement("ActOnRun.findNewestRun", "SELECT max(key) AS key FROM runs")
 
 /** The actions that are impossible once the run's data is erased. */
 const needsData: ReadonlySet<BulkAction> = new Set(["retry", "resume", "rerun", "fork"])

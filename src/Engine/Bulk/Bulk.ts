@@ -47,11 +47,11 @@ import { makeErasing } from "./Erasing.ts"
 /** Runs that one transaction changes; in a dry run, runs that it checks. */
 const AT_ONCE = 50
 const COUNTED_AT_ONCE = 256
-/**
- * How often progress without matches is stored, and the delay before a retry after an error, milliseconds; most retries in a row.
- */
+/** How often progress without matches is stored. */
 const NOTED_EVERY_MS = 1000
+/** The delay before another try after an error. */
 const AGAIN_MS = 1000
+/** Most tries of the same slice. */
 const TRIES = 10
 
 export interface BulkService {
@@ -192,7 +192,7 @@ export const layer: Layer.Layer<Bulk, never, Store | Access> = Layer.effect(
             (error) => {
               if (isFinal(error) || ++tries === TRIES) return Effect.as(end(at, error.message), undefined)
               return Effect.andThen(
-                Effect.logWarning(`Bulk operation ${id} could not go on; it is tried again`, error),
+                Effect.logWarning(`Bulk operation ${id} could not continue; trying again`, error),
                 Effect.delay(Effect.succeed(at), AGAIN_MS)
               )
             }
@@ -203,7 +203,10 @@ export const layer: Layer.Layer<Bulk, never, Store | Access> = Layer.effect(
         if (found?.action === "erase") yield* Effect.andThen(erasing.forgetEnded, erasing.forgetAsked)
       }).pipe(
         Effect.catch((error) =>
-          Effect.logError(`Bulk operation ${id} cannot be read; it goes on with the next start`, error)
+          Effect.logError(
+            `Bulk operation ${id} cannot be read: it continues when the engine is started again`,
+            error
+          )
         )
       )
 
@@ -232,7 +235,11 @@ export const layer: Layer.Layer<Bulk, never, Store | Access> = Layer.effect(
           ),
           Effect.forEach(running, ({ action, environment, id }) => begin(environment, id, action === "erase"))
         ),
-      onFailure: (error) => Effect.logError("Bulk operations that go on could not be read", error)
+      onFailure: (error) =>
+        Effect.logError(
+          "Unfinished bulk operations could not be read: they continue when the engine is started again",
+          error
+        )
     })
 
     return {

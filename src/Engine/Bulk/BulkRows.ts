@@ -25,13 +25,13 @@ import type { BulkRequest, BulkItem, BulkPlace, BulkProgress, BulkRecord, BulkSl
 import type { CheckedTarget } from "./EraseRecords.ts"
 import { actOnRun, whyNot } from "./ActOnRun.ts"
 
-/**
- * Most operations that run at once, in all environments; ended operations that are kept; operations in a list; run ids in a
- * request.
- */
+/** Most operations that run at once, in all environments. */
 const MOST_AT_ONCE = 20
+/** Most ended operations that are kept. */
 const KEPT = 1000
+/** Most operations in a list. */
 export const LISTED = 100
+/** Most skipped runs that the progress of an operation names. */
 const EXAMPLES = 20
 
 const COLUMNS =
@@ -62,12 +62,12 @@ const COUNT_RUNNING = statement(
   { scans: "those that go on, of which there are few" }
 )
 const INSERT_OPERATION = statement(
-  "BulkRows.insert",
+  "BulkRows.insertOperation",
   `INSERT INTO bulk_operations (id, environment, action, status, asked, ids, id_count, by_key, progress, created_at, updated_at)
      VALUES (?, ?, ?, 'running', ?, ?, ?, ?, ?, ?, ?)`
 )
 const DELETE_OLD_OPERATIONS = statement(
-  "BulkRows.forget",
+  "BulkRows.deleteOldOperations",
   "DELETE FROM bulk_operations WHERE key <= ? AND ended_at IS NOT NULL"
 )
 
@@ -85,7 +85,7 @@ export const insertBulk = inEnvironment(
     if (Number((yield* get(COUNT_RUNNING))?.count) >= MOST_AT_ONCE) {
       return yield* refuse(
         new InvalidStateError(
-          `${MOST_AT_ONCE} bulk operations are going on, and more are not begun: wait until one has ended, or cancel one`
+          `${MOST_AT_ONCE} bulk operations are running, and no more can run at once: wait until one has ended, or cancel one`
         )
       )
     }
@@ -136,7 +136,7 @@ const targetOf = (id: string, target: CheckedTarget, ids: ReadonlyArray<string> 
     .digest("hex")}`
 
 const FIND_OPERATION = statement(
-  "BulkRows.find",
+  "BulkRows.findOperation",
   `SELECT ${COLUMNS} FROM bulk_operations WHERE id = ? AND environment = ?`
 )
 
@@ -147,11 +147,11 @@ export function* findBulk(tx: Transaction, environment: string, id: string): Pro
 
 export const getBulk = inEnvironment("getBulk", findBulk, (_, id) => `read bulk operation ${id}`)
 
-const FIND_IDS = statement("BulkRows.ids", "SELECT ids FROM bulk_operations WHERE id = ?")
+const FIND_IDS = statement("BulkRows.findIds", "SELECT ids FROM bulk_operations WHERE id = ?")
 
 /** The given ids. */
 export const idsOfBulk = inEnvironment(
-  "getIdsOfBulk",
+  "idsOfBulk",
   function* (_tx: Transaction, _environment: string, id: string): Program<ReadonlyArray<string>> {
     const row = yield* get(FIND_IDS, id)
     return row?.ids == null ? [] : (parseStored(String(row.ids)) as ReadonlyArray<string>)
@@ -160,7 +160,7 @@ export const idsOfBulk = inEnvironment(
 )
 
 const LIST_OPERATIONS = statement(
-  "BulkRows.list",
+  "BulkRows.listOperations",
   `SELECT ${COLUMNS} FROM bulk_operations WHERE environment = ? ORDER BY key DESC LIMIT ?`
 )
 
@@ -175,7 +175,7 @@ export const listBulk = inEnvironment(
 )
 
 const LIST_RUNNING_OPERATIONS = statement(
-  "BulkRows.running",
+  "BulkRows.listRunningOperations",
   "SELECT id, environment, action FROM bulk_operations WHERE ended_at IS NULL ORDER BY key",
   { scans: "those that go on, of which there are few" }
 )
@@ -200,7 +200,7 @@ export const runningBulk = acrossEnvironments(
 )
 
 const UPDATE_END = statement(
-  "BulkRows.end",
+  "BulkRows.updateEnd",
   "UPDATE bulk_operations SET status = ?, error = ?, ended_at = ?, updated_at = ? WHERE id = ?"
 )
 
@@ -235,7 +235,7 @@ export const endBulk = inEnvironment(
 )
 
 const ERASE_TARGET = statement(
-  "BulkRows.forgetTarget",
+  "BulkRows.eraseTarget",
   `UPDATE bulk_operations SET asked = ?, ids = NULL, place = '{"phase":"clean"}' WHERE id = ?`
 )
 
@@ -260,7 +260,7 @@ export function* logEnd(tx: Transaction, record: BulkRecord, by = record.byKey ?
 }
 
 const UPDATE_PROGRESS = statement(
-  "BulkRows.advance",
+  "BulkRows.updateProgress",
   "UPDATE bulk_operations SET place = ?, progress = ?, status = ?, updated_at = ?, ended_at = ? WHERE id = ?"
 )
 
@@ -307,14 +307,14 @@ export const advanceBulk = inEnvironment(
     if (isLast) yield* logEnd(tx, advanced)
     return advanced
   },
-  (_, id) => `carry on bulk operation ${id}`
+  (_, id) => `continue bulk operation ${id}`
 )
 
 const FITS_NO_MORE = Symbol("fits no more")
 
-const FIND_RUN_KEY = statement("BulkRows.keyOf", "SELECT key FROM runs WHERE id = ?")
+const FIND_RUN_KEY = statement("BulkRows.findRunKey", "SELECT key FROM runs WHERE id = ?")
 const FIND_RUN = statement(
-  "BulkRows.run",
+  "BulkRows.findRun",
   `SELECT r.key, r.id, r.environment, r.function, r.event, r.status, r.input, r.fork_data, r.system_event, r.parent, r.pause, r.pin, r.lease,
      r.ended_at, r.erased_at, e.erased_at AS e_erased_at FROM runs r LEFT JOIN events e ON e.position = r.event WHERE r.key = ? AND r.environment = ?`
 )
@@ -352,8 +352,8 @@ function* doOne(
 }
 
 /**
- * Other callers may have changed the run since the search. Some filters fit, or not, because the run has ended; and who may resume a
- * paused run may not be allowed to resume an ended one, which is a retry.
+ * Other callers may have changed the run since the search. Some filters fit, or not, because the run has ended; and who may resume
+ * a paused run may not be allowed to resume an ended one, which is a retry.
  */
 const fitsStill = (
   row: Row,

@@ -30,7 +30,9 @@ const withVersion: ReadonlySet<BulkAction> = new Set<BulkAction>(["move"])
 /** Throws a `ValidationError` or `LimitExceededError` that names what is wrong. */
 export const checkBulk = (action: unknown, runs: unknown, given: Given = {}): CheckedBulk => {
   if (!isAction(action)) {
-    throw new ValidationError(`bulk: ${show(action)} is no action: use ${bulkActions.join(", ")}`)
+    throw new ValidationError(
+      `bulk: the action must be one of ${bulkActions.join(", ")}, got ${show(action)}`
+    )
   }
   const { dryRun = false, fromStep, reason, version } = given
   checkBulkSaid({ dryRun, fromStep, reason, version })

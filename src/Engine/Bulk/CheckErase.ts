@@ -149,7 +149,7 @@ const keysOf = (item: unknown): CheckedKeys => {
   const bucket = checkBucketName(item.bucket as string)
   if ((item.key === undefined) === (item.prefix === undefined)) {
     throw new ValidationError(
-      `erase: keys of bucket "${bucket}" are named by \`key\` or by \`prefix\`, by one of them`
+      `erase: each of \`keys\` needs \`key\` or \`prefix\`, and not both: see those of bucket "${bucket}"`
     )
   }
   // a prefix has at most the length of a key, and may end with other characters

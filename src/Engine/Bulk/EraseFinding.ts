@@ -129,7 +129,7 @@ export const findForErase = inEnvironment(
     })
     return { looked: found, ...(rows < LOOKED_AT && length < PAGE_LENGTH ? {} : { after: last }) }
   },
-  () => "look for what is to be erased"
+  () => "find the data to erase"
 )
 
 /** Whether an event that was looked at matches `where`. */
@@ -147,7 +147,10 @@ export const fitsWhere = ({ where }: CheckedEvents): ((looked: Looked) => boolea
     })
 }
 
-const FIND_RUN_KEY = statement("EraseFinding.keyOf", "SELECT key FROM runs WHERE id = ? AND environment = ?")
+const FIND_RUN_KEY = statement(
+  "EraseFinding.findRunKey",
+  "SELECT key FROM runs WHERE id = ? AND environment = ?"
+)
 
 /** The keys of runs that exist. */
 export const keysOfRuns = inEnvironment(
@@ -166,7 +169,7 @@ export const keysOfRuns = inEnvironment(
     }
     return { keys, missing }
   },
-  () => "look for runs"
+  () => "find the runs to erase"
 )
 
 /** The first bucket that does not exist. */
@@ -180,5 +183,5 @@ export const missingBucket = inEnvironment(
     for (const name of names) if ((yield* findBucket(tx, environment, name)) === undefined) return name
     return undefined
   },
-  () => "look for buckets"
+  () => "find the buckets of an erase"
 )

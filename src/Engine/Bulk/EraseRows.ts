@@ -41,7 +41,7 @@ const bare = ({ base, code, name, retryable }: SerializedError): SerializedError
 // ---------------------------------------------------------------------------------------------------------------------
 
 const FIND_EVENT = statement(
-  "EraseRows.event",
+  "EraseRows.findEvent",
   `SELECT position, environment, kind, name, entity_id, entity_version, idempotency_key, erased_at, octet_length(data) AS bytes
      FROM events WHERE position = ? AND environment = ?`
 )
@@ -54,19 +54,19 @@ const LESSEN_TOPIC_BYTES = statement(
   "UPDATE topics SET bytes = bytes - ? WHERE environment = ? AND name = ?"
 )
 const DELETE_IDEMPOTENCY_KEY = statement(
-  "EraseRows.forgetKey",
+  "EraseRows.deleteIdempotencyKey",
   "DELETE FROM idempotency WHERE environment = ? AND operation = ? AND key = ?"
 )
 const FIND_NEXT_WEBHOOK = statement(
-  "EraseRows.nextWebhook",
+  "EraseRows.findNextWebhook",
   "SELECT operation FROM idempotency WHERE environment = ? AND operation > ? AND operation < 'webhook!' ORDER BY operation LIMIT 1"
 )
 const DELETE_SNAPSHOTS = statement(
-  "EraseRows.forgetSnapshots",
+  "EraseRows.deleteSnapshots",
   "DELETE FROM snapshots WHERE environment = ? AND entity_id = ? AND entity_version >= ?"
 )
 const DELETE_FAN_OUT = statement(
-  "EraseRows.forgetFanOut",
+  "EraseRows.deleteFanOut",
   "DELETE FROM fan_outs WHERE environment = ? AND event = ? AND position = ?"
 )
 const ofGroups = (name: string, table: string) =>
@@ -77,11 +77,11 @@ const ofGroups = (name: string, table: string) =>
 const FORGET_DELIVERIES = ofGroups("forgetDeliveries", "deliveries")
 const FORGET_GIVEN_UP = ofGroups("forgetGivenUp", "group_dead_letters")
 const DELETE_DEAD_LETTERS = statement(
-  "EraseRows.forgetDeadLetters",
+  "EraseRows.deleteDeadLetters",
   "DELETE FROM dead_letters WHERE position = ? AND projection IN (SELECT key FROM projections WHERE environment = ?)"
 )
 const LIST_PROJECTIONS = statement(
-  "EraseRows.projections",
+  "EraseRows.listProjections",
   "SELECT key, name, events, position, failing, error_position FROM projections WHERE environment = ?"
 )
 const ERASE_PROJECTION_ERROR = statement(
@@ -141,7 +141,7 @@ export function* eraseEvent(tx: Transaction, row: Row): Program<ReadonlyArray<st
 // ---------------------------------------------------------------------------------------------------------------------
 
 const FIND_RUN = statement(
-  "EraseRows.run",
+  "EraseRows.findRun",
   `SELECT key, id, environment, function, event, status, input, error, actor, parent, parent_step, ended_at, erased_at
      FROM runs WHERE key = ? AND environment = ?`
 )
@@ -156,11 +156,11 @@ const ERASE_STEPS = statement(
   "UPDATE steps SET value = ? WHERE run = ? AND failed = 0 AND (value IS NOT NULL OR event IS NOT NULL)"
 )
 const LIST_FAILED_STEPS = statement(
-  "EraseRows.failedSteps",
+  "EraseRows.listFailedSteps",
   "SELECT step_key, value FROM steps WHERE run = ? AND failed = 1"
 )
 const FIND_STEP = statement(
-  "EraseRows.step",
+  "EraseRows.findStep",
   "SELECT failed, value FROM steps WHERE run = ? AND step_key = ?"
 )
 const ERASE_STEP = statement(
@@ -168,30 +168,33 @@ const ERASE_STEP = statement(
   "UPDATE steps SET value = ? WHERE run = ? AND step_key = ?"
 )
 const DELETE_SUPERSEDED_STEPS = statement(
-  "EraseRows.forgetSuperseded",
+  "EraseRows.deleteSupersededSteps",
   "DELETE FROM superseded_steps WHERE run = ?"
 )
 const DELETE_SUPERSEDED_STEP = statement(
-  "EraseRows.forgetSupersededStep",
+  "EraseRows.deleteSupersededStep",
   "DELETE FROM superseded_steps WHERE run = ? AND step_key = ?"
 )
-const DELETE_WAITS = statement("EraseRows.forgetWaits", "DELETE FROM waits WHERE run = ?")
-const DELETE_ATTRIBUTES = statement("EraseRows.forgetAttributes", "DELETE FROM run_attributes WHERE run = ?")
-const DELETE_LOGS = statement("EraseRows.forgetLogs", "DELETE FROM run_logs WHERE run = ?")
-const DELETE_ACTOR = statement("EraseRows.forgetActor", "DELETE FROM actors WHERE function = ? AND actor = ?")
+const DELETE_WAITS = statement("EraseRows.deleteWaits", "DELETE FROM waits WHERE run = ?")
+const DELETE_ATTRIBUTES = statement("EraseRows.deleteAttributes", "DELETE FROM run_attributes WHERE run = ?")
+const DELETE_LOGS = statement("EraseRows.deleteLogs", "DELETE FROM run_logs WHERE run = ?")
+const DELETE_ACTOR = statement("EraseRows.deleteActor", "DELETE FROM actors WHERE function = ? AND actor = ?")
 const LIST_IDEMPOTENCY_KEYS_OF_RUN = statement(
-  "EraseRows.runKeys",
+  "EraseRows.listIdempotencyKeysOfRun",
   "SELECT key FROM idempotency WHERE environment = ? AND operation = ? AND result LIKE ?"
 )
 const LIST_RECORDINGS = statement(
-  "EraseRows.recorded",
+  "EraseRows.listRecordings",
   "SELECT seq, activity FROM recordings WHERE run_id = ?"
 )
 const ERASE_RECORDING = statement(
-  "EraseRows.eraseRecorded",
+  "EraseRows.eraseRecording",
   "UPDATE recordings SET activity = ? WHERE run_id = ? AND seq = ?"
 )
-const FIND_PARENT = statement("EraseRows.parent", "SELECT key, id, error, erased_at FROM runs WHERE key = ?")
+const FIND_PARENT = statement(
+  "EraseRows.findParent",
+  "SELECT key, id, error, erased_at FROM runs WHERE key = ?"
+)
 const ERASE_ERROR = statement("EraseRows.eraseError", "UPDATE runs SET error = ? WHERE key = ?")
 
 /** The row of a run; `undefined` when it was deleted, or is of another environment. */
@@ -375,12 +378,12 @@ export function* followRun(operation: number, row: Row): Program<void> {
 }
 
 const LIST_OPEN_RUNS_OF_EVENT = statement(
-  "EraseRows.openStarted",
+  "EraseRows.listOpenRunsOfEvent",
   `SELECT r.id FROM functions f JOIN runs r ON r.function = f.key AND r.event = ?1
      WHERE f.environment = ?2 AND r.input IS NULL AND r.ended_at IS NULL AND r.erased_at IS NULL LIMIT 1`
 )
 const INSERT_RUN_ITEM = statement(
-  "EraseRows.addRun",
+  "EraseRows.insertRunItem",
   "INSERT INTO erase_items (operation, kind, key, followed) VALUES (?, 1, ?, 0) ON CONFLICT DO NOTHING"
 )
 

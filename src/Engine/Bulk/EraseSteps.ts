@@ -31,9 +31,11 @@ import type { CheckedKeys, EraseFound, ErasePlace } from "./EraseRecords.ts"
 import { sourcesOf } from "./EraseFinding.ts"
 import { eraseEvent, eraseRun, eventRow, followEvent, followRun, openRunOf, runRow } from "./EraseRows.ts"
 
-/** Rows that one transaction looks at, and rows that it changes. */
+/** Rows that one transaction looks at. */
 const LOOKED_AT = 500
+/** Rows that one transaction erases. */
 const AT_ONCE = 25
+/** Collected items that one transaction deletes. */
 const FORGOTTEN_AT_ONCE = 2000
 
 /** How long cancelled runs may take to end, milliseconds: compensations may have to run. */
@@ -46,9 +48,9 @@ const RUN = 1
 // Running an operation
 // ---------------------------------------------------------------------------------------------------------------------
 
-const FIND_OPERATION = statement("EraseSteps.operation", "SELECT key FROM bulk_operations WHERE id = ?")
+const FIND_OPERATION = statement("EraseSteps.findOperation", "SELECT key FROM bulk_operations WHERE id = ?")
 const INSERT_ITEM = statement(
-  "EraseSteps.add",
+  "EraseSteps.insertItem",
   "INSERT INTO erase_items (operation, kind, key, followed) VALUES (?, ?, ?, 0) ON CONFLICT DO NOTHING"
 )
 const LIST_ITEMS_TO_FOLLOW = statement(
@@ -60,7 +62,7 @@ const MARK_FOLLOWED = statement(
   "UPDATE erase_items SET followed = 1 WHERE operation = ? AND kind = ? AND key = ?"
 )
 const LIST_ITEMS_AFTER = statement(
-  "EraseSteps.after",
+  "EraseSteps.listItemsAfter",
   `SELECT key FROM erase_items WHERE operation = ? AND kind = ? AND key > ? ORDER BY key LIMIT ${LOOKED_AT}`
 )
 const DELETE_ITEM = statement(
@@ -68,11 +70,11 @@ const DELETE_ITEM = statement(
   "DELETE FROM erase_items WHERE operation = ? AND kind = ? AND key = ?"
 )
 const UPDATE_PROGRESS = statement(
-  "EraseSteps.note",
+  "EraseSteps.updateProgress",
   "UPDATE bulk_operations SET place = ?, progress = ?, status = ?, updated_at = ?, ended_at = ? WHERE id = ?"
 )
 const FIND_STATE_OF_RUN = statement(
-  "EraseSteps.state",
+  "EraseSteps.findStateOfRun",
   `SELECT r.id, r.status, r.ended_at, r.pause, r.erased_at, r.parent, p.id AS parent_id, p.status AS parent_status, p.ended_at AS parent_ended_at, p.pause AS parent_pause
      FROM runs r LEFT JOIN runs p ON p.key = r.parent WHERE r.key = ?`
 )
@@ -127,7 +129,7 @@ export const advanceErase = inEnvironment(
     return yield* noteErase(tx, record, next, tally)
   },
   (_, id, _found?: EraseFound & { readonly missing: ReadonlyArray<string> }) =>
-    `carry on bulk operation ${id}`
+    `continue bulk operation ${id}`
 )
 
 /** Ends an erasure, after the files were cleaned. */
@@ -263,7 +265,7 @@ function* nameRun({ environment, operation, tally }: At, key: number): Program<v
 }
 
 const FIND_RUN_ITEM = statement(
-  "EraseSteps.isItem",
+  "EraseSteps.findRunItem",
   "SELECT 1 FROM erase_items WHERE operation = ? AND kind = 1 AND key = ?"
 )
 
@@ -321,8 +323,8 @@ function* check(
     .map(({ runId, why }) => `${runId} (${why})`)
   return {
     error:
-      `${live} ${live === 1 ? "run goes" : "runs go"} on, and nothing was erased: ${named.join(", ")}${live > TOLD ? " and others" : ""}. ` +
-      `Wait until they have ended, or have them cancelled with this: \`cancel: true\`, \`--cancel\``
+      `${live} ${live === 1 ? "run has" : "runs have"} not ended, so nothing was erased: ${named.join(", ")}${live > TOLD ? " and others" : ""}. ` +
+      `Wait until they have ended, or let the erase cancel them: \`cancel: true\`, \`--cancel\``
   }
 }
 
@@ -372,7 +374,7 @@ function* doEvent(tx: Transaction, { environment, operation, tally }: At, positi
       if (row === undefined || row.erased_at !== null) return
       // it may have been retried, or started again, since the items were collected
       const open = yield* openRunOf(operation, position, environment)
-      if (open !== undefined) return tally.skip(open, "goes on again")
+      if (open !== undefined) return tally.skip(open, "was started again")
       for (const projection of yield* eraseEvent(tx, row)) tally.rebuild(projection)
       tally.did(row.kind === LogKind.message ? "messages" : "events")
     })()
@@ -397,7 +399,7 @@ function* doRun(tx: Transaction, { environment, tally }: At, key: number): Progr
 }
 
 const LIST_KV_KEYS = statement(
-  "EraseSteps.keysFrom",
+  "EraseSteps.listKvKeys",
   `SELECT key, operation FROM kv_entries WHERE bucket = ? AND key >= ? ORDER BY key LIMIT ${AT_ONCE + 1}`
 )
 
@@ -452,7 +454,7 @@ function* doKey(
 }
 
 const DELETE_SOME_ITEMS = statement(
-  "EraseSteps.forget",
+  "EraseSteps.deleteSomeItems",
   `DELETE FROM erase_items WHERE operation = ? AND (kind, key) IN
      (SELECT kind, key FROM erase_items WHERE operation = ? LIMIT ${FORGOTTEN_AT_ONCE})`
 )
@@ -462,17 +464,17 @@ function* forgetSome(operation: number): Program<number> {
 }
 
 const FIND_NEXT_OPERATION = statement(
-  "EraseSteps.nextOperation",
+  "EraseSteps.findNextOperation",
   "SELECT operation FROM erase_items WHERE operation > ? ORDER BY operation LIMIT 1"
 )
 const FIND_OPEN_OPERATION = statement(
-  "EraseSteps.isOpen",
+  "EraseSteps.findOpenOperation",
   "SELECT 1 FROM bulk_operations WHERE key = ? AND ended_at IS NULL"
 )
 
 /** Deletes some of the collected items of operations that ended early. Returns whether there were any. */
 export const forgetEnded = acrossEnvironments(
-  "forgetEndedErase",
+  "forgetEnded",
   function* (): Program<boolean> {
     for (let last = 0; ;) {
       const row = yield* get(FIND_NEXT_OPERATION, last)
@@ -481,5 +483,5 @@ export const forgetEnded = acrossEnvironments(
       if ((yield* get(FIND_OPEN_OPERATION, last)) === undefined) return (yield* forgetSome(last)) > 0
     }
   },
-  () => "forget what was to be erased"
+  () => "delete the work data of ended erases"
 )

@@ -139,9 +139,15 @@ export const makeErasing = (store: StoreService): Erasing => {
       return found
     })
 
-  /** Empties the write-ahead log, if that is possible now. What the operation has done stays done if not. */
+  /** Empties the write-ahead log, if that is possible now. If not, the erase is complete all the same. */
   const cutLog: Effect.Effect<boolean> = Effect.catch(store.cutLog ?? Effect.succeed(true), (error) =>
-    Effect.as(Effect.logWarning("The log of the database could not be emptied after an erase", error), false)
+    Effect.as(
+      Effect.logWarning(
+        "An erase has ended, but the write-ahead log may still contain the erased data",
+        error
+      ),
+      false
+    )
   )
 
   /** Deletes what rebuilds of projections have left. */
@@ -151,23 +157,23 @@ export const makeErasing = (store: StoreService): Erasing => {
     )
   )
 
-  /** Removes what was erased, and what was asked, from the files. Returns what is to be said about that. */
+  /** Removes what was erased, and what was asked, from the files. Returns the message for the caller. */
   const cleanUp = ({ asked, done, rebuild }: BulkRecord): Effect.Effect<string | undefined, EngineError> => {
     const hasStates = rebuild !== undefined
     if (!asked.dryRun && (done > 0 || asked.compact === true))
       return Effect.andThen(
         deleteOldStates,
-        store.wipe?.(asked.compact === true, { hasStates, isOfAll: done === 0 }) ??
+        store.wipe?.(asked.compact === true, { hasStates, onlyEarlierDeletions: done === 0 }) ??
           Effect.succeed(rowsOnly(hasStates))
       )
     return Effect.as(
       // `forgetAsked` goes on with it while somebody reads
       cutLog,
-      asked.dryRun ? undefined : "Nothing was found that could be erased, and the database is as it was."
+      asked.dryRun ? undefined : "Nothing was found to erase, and the database was not changed."
     )
   }
 
-  /** Takes what was asked out of the write-ahead log, also after an operation that was cancelled or has stopped. */
+  /** Empties the write-ahead log, which contains what was asked, also after an operation that was cancelled or has stopped. */
   const forgetAsked: Effect.Effect<void> = Effect.gen(function* () {
     for (let tries = 0; tries < CUT_TRIES; tries++) {
       if (yield* cutLog) return
@@ -209,8 +215,8 @@ export const makeErasing = (store: StoreService): Erasing => {
 
 /** The message where the store does not wipe its files. */
 const rowsOnly = (hasStates: boolean): string =>
-  `The rows of the database have the data no more${hasStates ? ", but for the states of projections, until they are rebuilt" : ""}. ` +
-  "Backups and exports that were made before still have it, and so have the write-ahead log and the dead rows of Postgres until VACUUM and its archiving have gone over them."
+  `The data was removed from the tables${hasStates ? ", but states of projections may still contain it until they are rebuilt" : ""}. ` +
+  "Backups and exports that were made before still contain it. So do dead rows of Postgres until VACUUM has run, and its write-ahead log until that is recycled, with its archive."
 
 /**
  * A caller who erases learns how much of all data matches, and takes what has come of it: the events of runs, forks, children. So
@@ -242,8 +248,8 @@ const checkMayErase = (
     reads.find((action) => caller?.isLimited(action)) ?? changes.find((action) => caller?.isDenied(action))
   if (limited === undefined) return
   throw new UnauthorizedError(
-    `Not permitted: erasing takes whatever belongs to what is named, and a policy denies this key ${limited} on some of it, ` +
-      "or allows it on some only: use a key without such limits"
+    `Not permitted: an erase also deletes related data (runs, events, keys), and a policy limits ${limited} of this API key: ` +
+      "use a key whose policies do not limit it"
   )
 }
 

@@ -72,7 +72,7 @@ export const checkSecrets = (
   return who === "engine"
     ? fail(
         "secrets",
-        `${stored}, and the engine has no master key: functions that name them do not run.`,
+        `${stored}, and the engine has no master key: functions that need them do not run.`,
         advice
       )
     : warn("secrets", `${stored}, and this shell has no master key; the engine needs it.`, advice)
@@ -109,7 +109,7 @@ export const checkBackups = ({ lastBackup }: Pick<Condition, "lastBackup">, now:
   if (lastBackup === undefined) {
     return warn(
       "backups",
-      "No backup is known that the engine has made; those of `ironflow backup --data` and of other tools are not.",
+      "The engine has made no backup of this database. Backups by `ironflow backup --data` and by other tools are not recorded.",
       advice
     )
   }
@@ -140,7 +140,7 @@ export const checkRuns = (
   const held = explained.filter((one) => !harmful.has(one.code) && (one.code === "PAUSED" || isLate(one)))
   const told = [...bad, ...held]
   if (told.length === 0 && stuck === 0) {
-    return ok("runs", `${open}${unfinished === 0 || !hasEngine ? "" : " None is held up."}`)
+    return ok("runs", `${open}${unfinished === 0 || !hasEngine ? "" : " None of them is stuck."}`)
   }
   const shown = told
     .slice(0, EXAMPLES)
@@ -154,7 +154,7 @@ export const checkRuns = (
     name: "runs",
     status: bad.length > 0 || stuck > 0 ? "fail" : "warn",
     message: `${open}${counted}${shown}${rest}`,
-    advice: "`ironflow runs why RUN` says more of one, and docs/reasons.md what to do about each reason."
+    advice: "`ironflow runs why RUN` says more about one, and docs/reasons.md what to do about each reason."
   }
 }
 

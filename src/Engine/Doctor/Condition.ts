@@ -37,20 +37,20 @@ export interface Condition {
   readonly lastBackup?: LastBackup
 }
 
-const READ_DATABASE_TIME = statement("Condition.databaseNow", "SELECT NULL AS at", {
+const READ_DATABASE_TIME = statement("Condition.readDatabaseTime", "SELECT NULL AS at", {
   postgres: "SELECT CAST(extract(epoch FROM clock_timestamp()) * 1000 AS BIGINT) AS at"
 })
 
-const COUNT_API_KEYS = statement("Condition.apiKeys", "SELECT count(*) AS n FROM api_keys", {
+const COUNT_API_KEYS = statement("Condition.countApiKeys", "SELECT count(*) AS n FROM api_keys", {
   scans: "the keys, of which there are as many as people make"
 })
 
-const COUNT_SECRETS = statement("Condition.secrets", "SELECT count(*) AS n FROM secrets", {
+const COUNT_SECRETS = statement("Condition.countSecrets", "SELECT count(*) AS n FROM secrets", {
   scans: "the secrets, of which there are as many as people make"
 })
 
 const LIST_PROJECTIONS = statement(
-  "Condition.projections",
+  "Condition.listProjections",
   `SELECT p.environment, p.name,
      (SELECT count(*) FROM (SELECT 1 FROM dead_letters d WHERE d.projection = p.key LIMIT ${DEAD_LETTERS}) AS part) AS n
    FROM projections p`,
@@ -58,7 +58,7 @@ const LIST_PROJECTIONS = statement(
 )
 
 const LIST_GROUPS = statement(
-  "Condition.groups",
+  "Condition.listGroups",
   `SELECT g.environment, g.name,
      (SELECT count(*) FROM (SELECT 1 FROM group_dead_letters d WHERE d.consumer_group = g.key LIMIT ${DEAD_LETTERS}) AS part) AS n
    FROM consumer_groups g WHERE g.given_up > 0`,
@@ -66,26 +66,26 @@ const LIST_GROUPS = statement(
 )
 
 const COUNT_UNFINISHED_RUNS = statement(
-  "Condition.unfinished",
+  "Condition.countUnfinishedRuns",
   `SELECT count(*) AS n FROM (SELECT 1 FROM runs WHERE ended_at IS NULL LIMIT ${LOOKED_AT}) AS part`,
   { scans: "the beginning of the index of unfinished runs" }
 )
 
 const LIST_OLDEST_RUNS = statement(
-  "Condition.oldest",
+  "Condition.listOldestRuns",
   `SELECT id, environment FROM runs WHERE ended_at IS NULL ORDER BY key LIMIT ${SAMPLE}`,
   { scans: "the beginning of the index of unfinished runs" }
 )
 
 const LIST_PAUSED_RUNS = statement(
-  "Condition.paused",
+  "Condition.listPausedRuns",
   `SELECT id, environment FROM (SELECT id, environment, status FROM runs WHERE ended_at IS NULL ORDER BY key DESC LIMIT ${LOOKED_AT}) AS newest
    WHERE status = ${Status.paused} LIMIT ${SAMPLE}`,
   { scans: "the end of the index of unfinished runs" }
 )
 
 const FIND_READY_RUN = statement(
-  "Condition.ready",
+  "Condition.findReadyRun",
   `SELECT id, environment FROM runs WHERE function = ? AND ready_at IS NOT NULL ORDER BY ready_at LIMIT 1`
 )
 
@@ -121,7 +121,7 @@ export const readCondition = acrossEnvironments(
       runs: [...runs.values()]
     }
   },
-  () => "look how the engine does"
+  () => "check the condition of the engine"
 )
 
 const deadLettersOf = (

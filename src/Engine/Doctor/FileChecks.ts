@@ -94,11 +94,11 @@ export const checkTables = (db: DatabaseSync, filename: string): DoctorCheck => 
   if (version === 0)
     return fail("tables", `"${filename}" has no tables of Ironflow.`, "Check the name of the file.")
   return version === migrations.length
-    ? ok("tables", `They are at ${version}, as this version has them.`)
+    ? ok("tables", `They are at version ${version}, the one of this package.`)
     : warn(
         "tables",
-        `They are at ${version}, and this version has them at ${migrations.length}.`,
-        "The next `ironflow serve` of this version brings them up to date, after which older versions do not open the file: make a backup first."
+        `They are at version ${version}, and this package has version ${migrations.length}.`,
+        "The next `ironflow serve` of this package brings them up to date, after which older versions do not open the file: make a backup first."
       )
 }
 
@@ -111,19 +111,19 @@ export const checkIntegrity = (db: DatabaseSync, filename: string, all: boolean)
   try {
     if (all) {
       checkAll(db, filename, "")
-      return ok("integrity", "Every page and every row was read, and all is whole.")
+      return ok("integrity", "Every page and every row was read, and nothing is damaged.")
     }
     const bytes = sizeOf(filename)
     if (bytes > MOST_BYTES) {
       return ok(
         "integrity",
-        `It was not read through, as it has ${formatSize(bytes)}: \`ironflow doctor --check\` does that.`
+        `It was not read to its end, because it has ${formatSize(bytes)}: \`ironflow doctor --check\` reads it.`
       )
     }
     const [found] = db.prepare("PRAGMA quick_check(1)").all()
     const problem = String(Object.values(found ?? {})[0])
     return problem === "ok"
-      ? ok("integrity", "Its pages are whole; `ironflow doctor --check` reads the rows too.")
+      ? ok("integrity", "Its pages are not damaged; `ironflow doctor --check` reads the rows too.")
       : fail("integrity", `The database is damaged: ${problem}.`, restore)
   } catch (error) {
     const said = messageOf(error)
@@ -140,13 +140,16 @@ export const checkBackup = async (db: DatabaseSync, filename: string): Promise<D
   try {
     if (markOf(db)?.sha256 === undefined || isOwned(db)) return undefined
     await checkSum(filename, filename)
-    return ok("checksum", "It is a backup, and as it was written.")
+    return ok("checksum", "It is a backup, and was not changed since it was written.")
   } catch (error) {
     return fail("checksum", `${messageOf(error)}.`, "`ironflow restore` refuses this one.")
   }
 }
 
-/** Opens the file read-only, beside its engine. Throws a `StoreError` when it does not exist, a `ValidationError` when it is no file. */
+/**
+ * Opens the file read-only, beside its engine. Throws a `StoreError` when it does not exist, a `ValidationError` when it is no
+ * file.
+ */
 export const openBeside = (filename: string): DatabaseSync => {
   refuseOther(filename)
   if (!existsSync(filename)) {

@@ -69,7 +69,7 @@ export const examineFile = ({
               tablesOf(db, filename)
             ]
           },
-          catch: (cause) => storeError(`Cannot look at "${filename}"`, cause)
+          catch: (cause) => storeError(`Cannot check "${filename}"`, cause)
         })
         const tables = outside.at(-1)
         if (tables?.status === "fail") return outside
@@ -81,7 +81,7 @@ export const examineFile = ({
           {
             onSuccess: (checks) => checks,
             onFailure: (error) => [
-              fail("runs", `What is in it cannot be read: ${messageOf(error)}.`, "Restore a backup.")
+              fail("runs", `Its tables cannot be read: ${messageOf(error)}.`, "Restore a backup.")
             ]
           }
         )
@@ -102,7 +102,7 @@ const tablesOf = (db: DatabaseSync, filename: string): DoctorCheck => {
 const readableOf = (db: DatabaseSync, clock: Clock.Clock): Effect.Effect<Readable, StoreError> =>
   Effect.try({
     try: () => makeReadable(db, clock),
-    catch: (cause) => storeError("Cannot read what is registered", cause)
+    catch: (cause) => storeError("Cannot read the registered functions", cause)
   })
 
 const makeReadable = (db: DatabaseSync, clock: Clock.Clock): Readable => {

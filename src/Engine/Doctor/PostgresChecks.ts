@@ -32,12 +32,16 @@ const tables = ({ known, tables: version }: PostgresFacts): DoctorCheck => {
       "`ironflow migrate --database-url URL` makes them, and so does `ironflow serve`."
     )
   }
-  if (version === known) return ok("tables", `They are at ${version}, as this version has them.`)
+  if (version === known) return ok("tables", `They are at version ${version}, the one of this package.`)
   return version > known
-    ? fail("tables", `They are at ${version}, and this version knows ${known}.`, "Upgrade @ironflow/node.")
+    ? fail(
+        "tables",
+        `They are at version ${version}, and this package knows version ${known}.`,
+        "Upgrade @ironflow/node."
+      )
     : warn(
         "tables",
-        `They are at ${version}, and this version has them at ${known}.`,
+        `They are at version ${version}, and this package has version ${known}.`,
         "`ironflow migrate` brings them up to date."
       )
 }
@@ -69,7 +73,7 @@ const vacuum = ({ autovacuum, bloated, longestMs }: PostgresFacts): DoctorCheck 
   if (longestMs > LONG_MS) {
     return warn(
       "vacuum",
-      `A transaction is open since ${formatDuration(Math.floor(longestMs / 1000) * 1000)}: nothing that died since is removed.`,
+      `A transaction has been open for ${formatDuration(Math.floor(longestMs / 1000) * 1000)}: rows that died since then cannot be removed.`,
       "Look for it in pg_stat_activity (xact_start), and end it."
     )
   }

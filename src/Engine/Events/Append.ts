@@ -53,12 +53,7 @@ export const tooManyRuns = (
   let runs = 0
   for (const { name } of events) runs += registryOf(tx).countListeners(environment, name)
   return runs > Limits.runsOfAppend && events.length > 1
-    ? new LimitExceededError(
-        `${what}, by the runs that its events may start,`,
-        runs,
-        Limits.runsOfAppend,
-        "runs"
-      )
+    ? new LimitExceededError(`The number of runs that ${what} may start`, runs, Limits.runsOfAppend, "runs")
     : undefined
 }
 
@@ -70,7 +65,7 @@ export const appendEvents = acrossEnvironments(
     inputs: ReadonlyArray<NewEvent>
   ): Program<ReadonlyArray<AppendedEvent>, LimitExceededError> {
     const [first] = inputs
-    const refused = first && tooManyRuns(tx, first.environment, "The batch of events", inputs)
+    const refused = first && tooManyRuns(tx, first.environment, "the batch of events", inputs)
     if (refused !== undefined) return yield* refuse(refused)
     const stored: Array<AppendedEvent> = []
     for (const input of inputs) stored.push(yield* appendEvent.in(tx, input))

@@ -48,12 +48,12 @@ const positionOf = (cursor: string, options: ListEventsOptions): number => {
   const [, position, mark] = /^e(\d{1,15})-([\w-]{6})$/.exec(cursor) ?? []
   if (position === undefined) {
     throw new ValidationError(
-      `Cursor ${show(cursor)} is not one that listEvents returned: pass nextCursor of the page before`
+      `Cursor ${show(cursor)} is not one that listEvents returned: pass the nextCursor of the previous page`
     )
   }
   if (mark === markOf(options)) return Number(position)
   throw new ValidationError(
-    `Cursor ${show(cursor)} belongs to a list with other filters: pass nextCursor of the page before, with the same filters as that page`
+    `Cursor ${show(cursor)} belongs to a list with other filters: pass the nextCursor of the previous page, with the same filters`
   )
 }
 

@@ -30,7 +30,7 @@ interface ExplainedSlice {
   readonly next?: number
 }
 
-const FIND_EVENT = statement("ExplainEvent.event", "SELECT * FROM events WHERE position = ?")
+const FIND_EVENT = statement("ExplainEvent.findEvent", "SELECT * FROM events WHERE position = ?")
 
 /** The explanation for the functions from a place in their list on; `undefined` when the event does not exist. */
 export const explainEventFrom = inEnvironment(
@@ -66,11 +66,11 @@ export const explainEventFrom = inEnvironment(
 )
 
 const LIST_RUNS_OF_EVENT = statement(
-  "ExplainEvent.runsOf",
+  "ExplainEvent.listRunsOfEvent",
   `SELECT id, status FROM runs WHERE function = ? AND event = ? AND input IS NULL ORDER BY key LIMIT ${RUNS}`
 )
 const FIND_FUNCTION_TIMES = statement(
-  "ExplainEvent.timesOf",
+  "ExplainEvent.findFunctionTimes",
   "SELECT created_at, updated_at, deleted_at FROM functions WHERE key = ?"
 )
 
@@ -104,7 +104,7 @@ function* verdictOf(
   if (createdAt > timestamp) {
     const late = `The function was registered at ${iso(createdAt)}, after the event`
     if (now.code === "MATCHES")
-      return { functionId, code: "REGISTERED_LATER", message: `${late}: emit it again to have a run` }
+      return { functionId, code: "REGISTERED_LATER", message: `${late}: emit it again to start a run` }
     // emitting it again would not help
     return now.code === "NO_TRIGGER"
       ? { functionId, ...now }
@@ -122,20 +122,20 @@ function* verdictOf(
   // its triggers at that time are not known any more
   const since =
     updatedAt > timestamp
-      ? `. It has been as it is now only since ${iso(updatedAt)}, after the event; what its triggers were before is not known any more`
+      ? `. The function was changed at ${iso(updatedAt)}, after the event, and its earlier triggers are not known any more`
       : ""
   if (now.code !== "MATCHES") return { functionId, ...now, message: now.message + since }
   return updatedAt > timestamp
     ? {
         functionId,
         code: "CHANGED_LATER",
-        message: `The event matches${since}: emit it again to have a run`
+        message: `The event matches${since}: emit it again to start a run`
       }
     : {
         functionId,
         code: "RUN_GONE",
         message:
-          "The event matches, and its run is not there any more: it was deleted, or ended longer ago than runs are kept"
+          "The event matches, and its run does not exist any more: it was deleted, or ended longer ago than runs are kept"
       }
 }
 

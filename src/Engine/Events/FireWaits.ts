@@ -58,11 +58,14 @@ class Problems {
 const OPEN_FOR_EVENT = `environment = ? AND event = ? AND kind = ${WaitKind.event} AND fired IS NULL`
 
 const FIND_WAIT_FOR_NAME = statement(
-  "FireWaits.isAwaited",
+  "FireWaits.findWaitForName",
   `SELECT 1 FROM waits WHERE environment = ? AND event IN (?, '${ANY_NAME}') AND kind = ${WaitKind.event} AND fired IS NULL LIMIT 1`
 )
 
-const FIND_OPEN_WAIT = statement("FireWaits.isOpen", `SELECT 1 FROM waits WHERE ${OPEN_FOR_EVENT} LIMIT 1`)
+const FIND_OPEN_WAIT = statement(
+  "FireWaits.findOpenWait",
+  `SELECT 1 FROM waits WHERE ${OPEN_FOR_EVENT} LIMIT 1`
+)
 
 const PUT_FAN_OUT = statement(
   "FireWaits.putFanOut",
@@ -131,13 +134,13 @@ const lastNames = remembered<Map<number, string>>({ make: () => new Map() })
 
 /** The oldest event of each name in an environment, name by name. */
 const FIND_NEXT_FAN_OUT = statement(
-  "FireWaits.next",
+  "FireWaits.findNextFanOut",
   `SELECT environment, event, position, path, run, step_key FROM fan_outs WHERE environment = ? AND event > ? @sound(event, position)
      ORDER BY event, position LIMIT 1`
 )
 
 const FIND_NEXT_ENVIRONMENT = statement(
-  "FireWaits.nextEnvironment",
+  "FireWaits.findNextEnvironment",
   "SELECT environment FROM fan_outs WHERE environment > ? AND position > 0 @sound(event, position) ORDER BY environment LIMIT 1"
 )
 
@@ -153,7 +156,7 @@ export function* environmentsOfEvents(limit: number): Program<ReadonlyArray<Row>
 }
 
 const DELETE_FAN_OUT = statement(
-  "FireWaits.finish",
+  "FireWaits.deleteFanOut",
   "DELETE FROM fan_outs WHERE environment = ? AND event = ? AND position = ?"
 )
 
@@ -201,7 +204,7 @@ function* goOnWith(tx: Transaction, row: Row, isFirst: boolean): Program<boolean
 }
 
 const FIND_ANY_FAN_OUT = statement(
-  "FireWaits.hasAny",
+  "FireWaits.findAnyFanOut",
   "SELECT 1 FROM fan_outs WHERE position > 0 @sound(event, position) LIMIT 1",
   {
     scans: "ends with the first row, unless events are damaged, whose rows alone stay"
@@ -214,18 +217,18 @@ export function* hasMore(): Program<boolean> {
 }
 
 const LIST_WAITING_RUNS = statement(
-  "FireWaits.runsThatWait",
+  "FireWaits.listWaitingRuns",
   `SELECT DISTINCT run AS key FROM waits WHERE ${OPEN_FOR_EVENT}`
 )
 
 const LIST_WAITS_BY_PATH = statement(
-  "FireWaits.byPath",
+  "FireWaits.listWaitsByPath",
   `SELECT run, step_key, pattern, expression, looked_back_to FROM waits WHERE ${OPEN_FOR_EVENT} AND match_path = ? AND match_value = ?
      AND (run, step_key) > (?, ?) @sound(run, run) ORDER BY run, step_key LIMIT ?`
 )
 
 const LIST_WAITS_WITHOUT_PATH = statement(
-  "FireWaits.withoutPath",
+  "FireWaits.listWaitsWithoutPath",
   `SELECT run, step_key, pattern, expression, looked_back_to FROM waits WHERE ${OPEN_FOR_EVENT} AND match_path IS NULL AND match_value IS NULL
      AND (run, step_key) > (?, ?) @sound(run, run) ORDER BY run, step_key LIMIT ?`
 )
@@ -299,7 +302,7 @@ function* waitsAfter(
 }
 
 const FIND_NEXT_PATH = statement(
-  "FireWaits.nextPath",
+  "FireWaits.findNextPath",
   `SELECT match_path FROM waits WHERE ${OPEN_FOR_EVENT} AND match_path > ? ORDER BY match_path LIMIT 1`
 )
 

@@ -24,7 +24,7 @@ export const checkRegistrations = (functions: ReadonlyArray<FunctionRegistration
   Limits.checkFunctionCount(functions)
   let all = 0
   for (const fn of functions) {
-    const what = `Function "${fn.id}" as it is registered`
+    const what = `The registration of function "${fn.id}"`
     all += Limits.checkSize(what, JSON.stringify(fn), Limits.functionBytes).length
     for (const [i, trigger] of fn.triggers.entries()) {
       checkTrigger(trigger, `Trigger ${i} of function "${fn.id}"`)

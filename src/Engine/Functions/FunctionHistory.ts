@@ -14,7 +14,7 @@ import { registryOf } from "./Registry.ts"
 export const KEPT = 50
 
 const PUT_VERSION = statement(
-  "FunctionHistory.keepHistory",
+  "FunctionHistory.putVersion",
   `INSERT INTO function_history (function, version, at, registration) VALUES (?, ?, ?, ?)
      ON CONFLICT (function, version) DO UPDATE SET at = excluded.at, registration = excluded.registration`
 )
@@ -35,7 +35,7 @@ export function* keepHistory(
 }
 
 const LIST_VERSIONS = statement(
-  "FunctionHistory.readHistory",
+  "FunctionHistory.listVersions",
   "SELECT version, at, registration FROM function_history WHERE function = ? ORDER BY version DESC"
 )
 

@@ -150,7 +150,7 @@ function* isEarlierVersion(
 }
 
 const FIND_REGISTRATION = statement(
-  "FunctionRows.storedRegistration",
+  "FunctionRows.findRegistration",
   "SELECT registration FROM functions WHERE key = ?"
 )
 
@@ -214,7 +214,7 @@ export const deleteFunction = acrossEnvironments(
 )
 
 const UPDATE_PAUSE = statement(
-  "FunctionRows.pause",
+  "FunctionRows.updatePause",
   "UPDATE functions SET paused_at = ?, paused_by = ?, pause_reason = ? WHERE key = ?"
 )
 
@@ -249,7 +249,7 @@ export function* setPause(
 }
 
 const LIST_FUNCTIONS = statement(
-  "FunctionRows.loadRegistrations",
+  "FunctionRows.listFunctions",
   "SELECT f.key, f.registration, f.deleted_at, f.paused_at, f.paused_by, f.pause_reason, f.pins, e.name FROM functions f JOIN environments e ON e.key = f.environment ORDER BY f.key",
   { scans: "functions are held in memory, once at the start" }
 )
@@ -308,8 +308,8 @@ interface Part {
 }
 
 /** Some functions of an environment, after a key. */
-const readPart = inEnvironment(
-  "listFunctions",
+const readFunctionPart = inEnvironment(
+  "readFunctionPart",
   function* (tx: Transaction, environment: string, after: number): Program<Part> {
     const left = registryOf(tx)
       .list(environment)
@@ -331,7 +331,7 @@ export const listFunctions = (
     let after: number | undefined = 0
     while (after !== undefined) {
       if (after > 0) yield* nextTurn
-      const part: Part = yield* store.read(readPart(environment, after))
+      const part: Part = yield* store.read(readFunctionPart(environment, after))
       functions.push(...part.functions)
       after = part.next
     }
@@ -349,7 +349,7 @@ export const getFunction = inEnvironment(
 )
 
 const FIND_FUNCTION_INFO = statement(
-  "FunctionRows.infoOf",
+  "FunctionRows.findFunctionInfo",
   "SELECT version, created_at, updated_at FROM functions WHERE key = ?"
 )
 

@@ -10,7 +10,7 @@ import type { Overlap } from "../../Overlap.ts"
 const UTC = "UTC"
 
 const PUT_SCHEDULE = statement(
-  "FunctionSchedules.putSchedules",
+  "FunctionSchedules.putSchedule",
   `INSERT INTO schedules (function, cron, timezone, event, next_at, overlap) VALUES (?, ?, ?, ?, ?, ?)
        ON CONFLICT (function, cron, timezone) DO UPDATE SET event = excluded.event, overlap = excluded.overlap`
 )
@@ -75,7 +75,7 @@ export interface HeldBack {
 }
 
 const LIST_SCHEDULES_OF_RUN = statement(
-  "FunctionSchedules.heldBackBy",
+  "FunctionSchedules.listSchedulesOfRun",
   "SELECT * FROM schedules WHERE function = ? AND run = ? AND overlap IS NOT NULL"
 )
 

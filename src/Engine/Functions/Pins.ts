@@ -15,7 +15,7 @@ export const pinsRuns = (tx: Transaction, fn: RegisteredFunction): boolean =>
   fn.pins === true || pinsSince(tx).has(fn.key)
 
 const PIN_OPEN_RUNS = statement(
-  "Pins.beginPinning",
+  "Pins.pinOpenRuns",
   `UPDATE runs SET pin = '${NO_PIN}' WHERE key > 0 AND ended_at IS NULL AND function = ? AND pin IS NULL`
 )
 
@@ -26,11 +26,11 @@ export function* beginPinning(tx: Transaction, functionKey: number): Program<voi
 }
 
 const COUNT_RUNS_BY_PIN = statement(
-  "Pins.pinned",
+  "Pins.countRunsByPin",
   `SELECT pin, count(*) AS n, min(key) AS oldest FROM runs
      WHERE function = ? AND pin IS NOT NULL AND ended_at IS NULL GROUP BY pin ORDER BY pin`
 )
-const FIND_RUN_ID = statement("Pins.idOf", "SELECT id FROM runs WHERE key = ?")
+const FIND_RUN_ID = statement("Pins.findRunId", "SELECT id FROM runs WHERE key = ?")
 
 export interface Pinned {
   readonly codeVersion: string

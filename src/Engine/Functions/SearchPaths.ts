@@ -3,7 +3,7 @@ import type { FunctionRegistration } from "../../Protocol/Worker.ts"
 import { type Program, statement, write } from "../Store/Program.ts"
 
 const PUT_SEARCH_PATH = statement(
-  "SearchPaths.begin",
+  "SearchPaths.putSearchPath",
   "INSERT INTO search_paths (function, path, below) VALUES (?, ?, NULL) ON CONFLICT (function, path) DO UPDATE SET below = NULL"
 )
 

@@ -93,7 +93,7 @@ export const makeDelivery = ({
       const problem = yield* send(due)
       if (problem === undefined) {
         counts.delivered++
-        if (isFailing) yield* Effect.logInfo(`The hook at ${hook.host} takes calls again`)
+        if (isFailing) yield* Effect.logInfo(`The hook at ${hook.host} accepts calls again`)
         isFailing = false
         return { id: due.id }
       }
@@ -108,7 +108,7 @@ export const makeDelivery = ({
       counts.retried++
       if (!isFailing) {
         yield* Effect.logWarning(
-          `The hook at ${hook.host} did not take the call about ${subject(due)}: ${problem}. It is called again`
+          `The hook at ${hook.host} did not accept the call about ${subject(due)}: ${problem}. The call is tried again`
         )
       }
       isFailing = true

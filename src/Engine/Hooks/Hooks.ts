@@ -53,8 +53,9 @@ export class Hooks extends Context.Service<Hooks, HooksService>()("@ironflow/nod
 export const StuckEvery = Context.Reference<number>("@ironflow/node/StuckEvery", {
   defaultValue: () => 60_000
 })
-/** How soon after a failure to look for failing functions, and how often while there are some, milliseconds. */
+/** How soon after a failure to look for failing functions. */
 const FAILING_AFTER_MS = 1000
+/** How often to look again while there are failing functions. */
 const FAILING_EVERY_MS = 15_000
 /** How often to check whether calls were dropped, milliseconds. */
 const ROOM_EVERY_MS = 10_000

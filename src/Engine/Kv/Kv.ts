@@ -288,7 +288,7 @@ const checkWrites = (writes: ReadonlyArray<KVWrite>): Array<KvWriteRow> => {
 export const checkDistinct = (rows: Array<KvWriteRow>): Array<KvWriteRow> => {
   const seen = new Set<string>()
   for (const { key } of rows) {
-    if (seen.has(key)) throw new ValidationError(`Key "${key}" is twice in one atomic write`)
+    if (seen.has(key)) throw new ValidationError(`Key "${key}" occurs twice in one atomic write`)
     seen.add(key)
   }
   return rows
@@ -307,7 +307,7 @@ const toWrite = (write: KVWrite): KvWriteRow => {
       return write.revision === undefined ? { key } : { key, expected: checkRevision(write.revision) }
     default:
       throw new ValidationError(
-        `${show(Object(write).op)} is not a change of a key: use put, create, update or delete`
+        `The \`op\` of a change of key "${key}" must be put, create, update or delete, got ${show(Object(write).op)}`
       )
   }
 }

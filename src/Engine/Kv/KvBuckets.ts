@@ -68,7 +68,7 @@ const toBucket = (row: Row): Bucket => ({
 })
 
 const UPDATE_BUCKET = statement(
-  "KvBuckets.save",
+  "KvBuckets.updateBucket",
   "UPDATE kv_buckets SET revision = ?, dropped = ?, bytes = ?, value_count = ? WHERE key = ?"
 )
 
@@ -146,7 +146,7 @@ export function* findBucket(tx: Transaction, environment: string, name: string):
   return row === undefined ? undefined : bucketsOf(tx).remember(toBucket(row))
 }
 
-const FIND_BUCKET_OF_KEY = statement("KvBuckets.bucketOfKey", "SELECT * FROM kv_buckets WHERE key = ?")
+const FIND_BUCKET_OF_KEY = statement("KvBuckets.findBucketOfKey", "SELECT * FROM kv_buckets WHERE key = ?")
 
 /** The bucket with a key; a deleted bucket exists until its last key is deleted. */
 export function* bucketOfKey(tx: Transaction, key: number): Program<Bucket> {
@@ -191,7 +191,7 @@ export function* ensureBucket(tx: Transaction, environment: string, bucket: NewK
 }
 
 export const createBucket = inEnvironment(
-  "createKvBucket",
+  "createBucket",
   function* (
     tx: Transaction,
     environment: string,
@@ -211,7 +211,7 @@ const LIST_BUCKETS = statement(
 
 /** The buckets of users, by name. */
 export const listBuckets = inEnvironment(
-  "listKvBuckets",
+  "listBuckets",
   function* (
     tx: Transaction,
     environment: string,
@@ -227,7 +227,7 @@ export const listBuckets = inEnvironment(
 )
 
 export const readBucket = inEnvironment(
-  "readKvBucket",
+  "readBucket",
   function* (tx: Transaction, environment: string, name: string): Program<KvBucketRow, BucketNotFoundError> {
     const bucket = yield* findBucket(tx, environment, name)
     if (bucket === undefined) return yield* refuse(new BucketNotFoundError(name))
@@ -254,7 +254,7 @@ function* toBucketRow(tx: Transaction, bucket: Bucket): Program<KvBucketRow> {
 }
 
 const COUNT_EXPIRED_ENTRIES = statement(
-  "KvBuckets.readExpired",
+  "KvBuckets.countExpiredEntries",
   `SELECT count(*) AS keys, coalesce(sum(octet_length(key) + length(value)), 0) AS bytes FROM kv_entries
      WHERE due_at <= ? AND bucket = ? AND operation = ${PUT}`
 )
@@ -270,7 +270,7 @@ export function* readExpired(
 }
 
 const REMOVE_BUCKET_NAME = statement(
-  "KvBuckets.deleteBucket",
+  "KvBuckets.removeBucketName",
   "UPDATE kv_buckets SET name = NULL, revision = ? WHERE key = ?"
 )
 
@@ -281,7 +281,7 @@ const RAISE_REVISION_FLOOR = statement(
 
 /** Deletes a bucket. The name is free at once; the keys are deleted later, in small batches. */
 export const deleteBucket = inEnvironment(
-  "deleteKvBucket",
+  "deleteBucket",
   function* (tx: Transaction, environment: string, name: string): Program<undefined, BucketNotFoundError> {
     const bucket = yield* findBucket(tx, environment, name)
     if (bucket === undefined) return yield* refuse(new BucketNotFoundError(name))

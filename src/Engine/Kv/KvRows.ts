@@ -39,13 +39,13 @@ const toEntry = (row: Row, expiresAt: Row[string] | undefined): KvEntryRow => ({
 })
 
 const FIND_ENTRY = statement(
-  "KvRows.readEntry",
+  "KvRows.findEntry",
   `SELECT revision, type, value, created_at, due_at FROM kv_entries
      WHERE bucket = ? AND key = ? AND operation = ${PUT} AND (due_at IS NULL OR due_at > ?)`
 )
 
 export const readEntry = inEnvironment(
-  "readKv",
+  "readEntry",
   function* (
     tx: Transaction,
     environment: string,
@@ -68,7 +68,7 @@ export const readEntry = inEnvironment(
 const PAGE_BYTES = 256 * 1024
 
 const FIND_LAST_OPERATION = statement(
-  "KvRows.readHistory",
+  "KvRows.findLastOperation",
   "SELECT operation FROM kv_entries WHERE bucket = ? AND key = ? AND (due_at IS NULL OR due_at > ?)"
 )
 
@@ -83,7 +83,7 @@ const LIST_REVISIONS = statement(
 
 /** Revisions of a key after a given one, oldest first. An expired key has none. */
 export const readHistory = inEnvironment(
-  "readKvHistory",
+  "KvRows.readHistory",
   function* (
     tx: Transaction,
     environment: string,
@@ -128,7 +128,7 @@ const LIST_KEYS = statement(
 
 /** Looks at the first `limit` keys after a key. Returns those that have a value, in order. */
 export const listKeys = inEnvironment(
-  "listKvKeys",
+  "listKeys",
   function* (
     tx: Transaction,
     environment: string,
@@ -150,7 +150,7 @@ export const listKeys = inEnvironment(
 )
 
 const LIST_CHANGES = statement(
-  "KvRows.readChanges",
+  "KvRows.listChanges",
   `SELECT ${ENTRY} FROM kv_entries
      WHERE bucket = ?1 AND revision > ?2 AND (operation <> ${PUT} OR due_at IS NULL OR due_at > ?3)
      UNION ALL
@@ -163,7 +163,7 @@ const LIST_CHANGES = statement(
  * for the end.
  */
 export const readChanges = inEnvironment(
-  "readKvChanges",
+  "readChanges",
   function* (
     tx: Transaction,
     environment: string,

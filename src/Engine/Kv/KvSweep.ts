@@ -23,12 +23,12 @@ const LIST_EXPIRED_IN_ENVIRONMENT = statement(
 )
 
 const LIST_ENVIRONMENTS_TO_SWEEP = statement(
-  "KvSweep.environmentsToSweep",
+  "KvSweep.listEnvironmentsToSweep",
   `SELECT environment FROM kv_buckets WHERE key IN (SELECT bucket FROM (${EXPIRED}) AS expired)`
 )
 
 const LIST_ENVIRONMENTS_TO_DROP = statement(
-  "KvSweep.environmentsToDrop",
+  "KvSweep.listEnvironmentsToDrop",
   "SELECT environment FROM kv_buckets WHERE name IS NULL LIMIT ?",
   { scans: "buckets without a name, by their index" }
 )
@@ -80,7 +80,7 @@ export function* sweep(tx: Transaction, environment: number, limit: number): Pro
   return rows.length + (yield* dropBuckets(environment, limit - rows.length))
 }
 
-const DELETE_ENTRY = statement("KvSweep.sweepEntry", "DELETE FROM kv_entries WHERE bucket = ? AND key = ?")
+const DELETE_ENTRY = statement("KvSweep.deleteEntry", "DELETE FROM kv_entries WHERE bucket = ? AND key = ?")
 
 function* sweepEntry(tx: Transaction, bucket: Bucket, row: Row): Program<void> {
   const key = String(row.key)

@@ -28,7 +28,7 @@ interface Present {
 }
 
 const FIND_PRESENT_REVISION = statement(
-  "KvWrites.findPresent",
+  "KvWrites.findPresentRevision",
   "SELECT revision, operation, length(value) AS bytes, due_at FROM kv_entries WHERE bucket = ? AND key = ?"
 )
 
@@ -47,7 +47,7 @@ function* findPresent(tx: Transaction, bucket: Bucket, key: string): Program<Pre
 
 /** Changes different keys, all or none. Returns their revisions. */
 export const writeEntries = inEnvironment(
-  "writeKv",
+  "writeEntries",
   function* (
     tx: Transaction,
     environment: string,
@@ -134,7 +134,7 @@ function* checkRoom(
 }
 
 const SUM_PRUNED_BYTES = statement(
-  "KvWrites.prunedBytes",
+  "KvWrites.sumPrunedBytes",
   `SELECT coalesce(sum(bytes), 0) AS bytes FROM (
        SELECT length(value) + CASE WHEN operation = ${PUT} THEN octet_length(key) ELSE 0 END AS bytes FROM kv_history
        WHERE bucket = ? AND key = ? ORDER BY revision DESC LIMIT -1 OFFSET ?)`
@@ -197,7 +197,7 @@ export function* expire(tx: Transaction, bucket: Bucket, key: string, present: P
 }
 
 const PUT_ENTRY = statement(
-  "KvWrites.store",
+  "KvWrites.putEntry",
   `INSERT INTO kv_entries (bucket, key, revision, operation, type, value, created_at, due_at)
      VALUES (?, ?, ?, ?, ?, ?, ?, ?)
      ON CONFLICT (bucket, key) DO UPDATE SET revision = excluded.revision, operation = excluded.operation,
@@ -237,7 +237,7 @@ function* store(
 }
 
 const INSERT_REVISION = statement(
-  "KvWrites.remember",
+  "KvWrites.insertRevision",
   `INSERT INTO kv_history (bucket, key, revision, operation, type, value, created_at, expires_at)
      SELECT bucket, key, revision, operation, type, value, created_at, CASE WHEN operation = ${PUT} THEN due_at END
      FROM kv_entries WHERE bucket = ? AND key = ? AND revision = ?`

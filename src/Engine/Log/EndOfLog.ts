@@ -6,7 +6,7 @@ import * as Effect from "effect/Effect"
 import type { StoreError } from "../../Errors.ts"
 import { isDamage } from "../Store/SqliteErrors.ts"
 
-const FIND_END_OF_LOG = statement("EndOfLog.endOfLog", "SELECT max(position) AS position FROM events")
+const FIND_END_OF_LOG = statement("EndOfLog.findEndOfLog", "SELECT max(position) AS position FROM events")
 
 /** The position of the newest row of the log; 0 when it is empty. */
 export function* endOfLog(): Program<number> {
@@ -14,7 +14,7 @@ export function* endOfLog(): Program<number> {
 }
 
 const FIND_END_OF_LOG_BY_NAME = statement(
-  "EndOfLog.endOfLogByName",
+  "EndOfLog.findEndOfLogByName",
   "SELECT position, name FROM events ORDER BY +position DESC LIMIT 1",
   { scans: "for a log whose end is damaged: the index of names is read in its place" }
 )
@@ -24,18 +24,18 @@ function* endOfLogByName(): Program<number> {
   return Number((yield* get(FIND_END_OF_LOG_BY_NAME))?.position ?? 0)
 }
 
-const readEnd = acrossEnvironments(
-  "endOfLog",
+const findEnd = acrossEnvironments(
+  "findEnd",
   (_tx: Transaction) => endOfLog(),
   () => "read the log"
 )
 
-const readEndByName = acrossEnvironments(
-  "endOfLogByName",
+const findEndByName = acrossEnvironments(
+  "findEndByName",
   (_tx: Transaction) => endOfLogByName(),
   () => "read the log"
 )
 
 /** Position of the newest row of the log, whatever its environment; 0 when it is empty. */
 export const readEndOfLog = (store: StoreService): Effect.Effect<number, StoreError> =>
-  Effect.catchIf(store.read(readEnd()), isDamage, () => store.readApart(readEndByName()))
+  Effect.catchIf(store.read(findEnd()), isDamage, () => store.readApart(findEndByName()))

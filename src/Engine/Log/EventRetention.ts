@@ -28,7 +28,7 @@ const DELETED = 200
 
 /** SQL: for each table that needs the log, the first position that it needs. */
 const FIND_OLDEST_NEEDED = statement(
-  "EventRetention.needed",
+  "EventRetention.findOldestNeeded",
   `SELECT (SELECT min((SELECT min(r.event) FROM runs r WHERE r.function = f.key)) FROM functions f WHERE f.environment = ?1) AS runs,
      (SELECT min(position) FROM fan_outs WHERE environment = ?1) AS fans,
      (SELECT min((SELECT min(d.position) FROM dead_letters d WHERE d.projection = p.key)) FROM projections p WHERE p.environment = ?1) AS letters,
@@ -45,20 +45,23 @@ function* neededFrom(environment: number, given: number | undefined): Program<nu
   return Math.min(...positions, given === undefined ? Number.MAX_SAFE_INTEGER : given + 1)
 }
 
-const FIND_NEWEST_EVENT = statement("EventRetention.newest", "SELECT max(position) AS position FROM events")
+const FIND_NEWEST_EVENT = statement(
+  "EventRetention.findNewestEvent",
+  "SELECT max(position) AS position FROM events"
+)
 
 const LIST_EVENTS = statement(
-  "EventRetention.look",
+  "EventRetention.listEvents",
   `SELECT position, environment, kind, entity_id, timestamp FROM events NOT INDEXED WHERE position > ? AND position < ? ORDER BY position LIMIT ${LOOKED_AT}`
 )
 
 const DELETE_EVENT = statement(
-  "EventRetention.delete",
+  "EventRetention.deleteEvent",
   "DELETE FROM events WHERE position = ? AND environment = ?"
 )
 
 const UPDATE_EVENTS_GONE = statement(
-  "EventRetention.note",
+  "EventRetention.updateEventsGone",
   "UPDATE environments SET events_gone_to = ?, events_gone_at = ? WHERE key = ?"
 )
 
@@ -115,7 +118,7 @@ export const deleteOldEvents = acrossEnvironments(
 )
 
 const LIST_EVENT_SIZES = statement(
-  "EventRetention.measure",
+  "EventRetention.listEventSizes",
   `SELECT position, CASE WHEN kind = 0 AND entity_id IS NULL THEN octet_length(data) ELSE 0 END AS bytes FROM events NOT INDEXED
      WHERE position < ? ORDER BY position DESC LIMIT ${LOOKED_AT}`
 )

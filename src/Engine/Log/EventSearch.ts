@@ -28,7 +28,7 @@ const KEY = ENVIRONMENT + 1
 // ---------------------------------------------------------------------------------------------------------------------
 
 const FIND_FIRST_FROM = statement(
-  "EventSearch.firstFrom",
+  "EventSearch.findFirstFrom",
   "SELECT position, id, environment FROM events WHERE position >= ? ORDER BY position LIMIT 1"
 )
 
@@ -68,7 +68,7 @@ export const findEvent = inEnvironment(
 /** An id without its prefix, which names the kind. */
 const orderOf = (id: string): string => id.slice(id.indexOf("_") + 1)
 
-const FIND_EVENT_AT = statement("EventSearch.eventAt", `SELECT ${FOUND} FROM events WHERE position = ?`)
+const FIND_EVENT_AT = statement("EventSearch.findEventAt", `SELECT ${FOUND} FROM events WHERE position = ?`)
 
 /** An event with everything that is stored of it. */
 export const getEvent = inEnvironment(
@@ -125,8 +125,8 @@ interface Slice {
   readonly atEnd: boolean
 }
 
-const readSlice = inEnvironment(
-  "searchEvents",
+const readEventSlice = inEnvironment(
+  "readEventSlice",
   function* (tx: Transaction, query: EventQuery, range: Range): Program<Slice> {
     const environment = tx.findEnvironment(query.environment)
     if (environment === undefined) return { events: [], atEnd: true }
@@ -185,11 +185,11 @@ const fitting = (query: EventQuery): ((event: FoundEvent) => boolean) => {
 }
 
 const FIND_LAST_VERSION = statement(
-  "EventSearch.lastVersion",
+  "EventSearch.findLastVersion",
   "SELECT max(entity_version) AS version FROM events WHERE environment = ? AND entity_id = ?"
 )
 const FIND_POSITION = statement(
-  "EventSearch.positionOf",
+  "EventSearch.findPosition",
   "SELECT position FROM events WHERE environment = ? AND entity_id = ? AND entity_version = ?"
 )
 
@@ -214,8 +214,8 @@ function* versionsIn(
   return [(yield* firstFrom(after + 1)) - 1, yield* firstFrom(before)]
 }
 
-const readRange = inEnvironment(
-  "rangeOfEvents",
+const readEventRange = inEnvironment(
+  "readEventRange",
   function* (_tx: Transaction, { after = 0, from, order, since, until }: EventQuery): Program<Range> {
     const begin = since === undefined ? 0 : yield* positionAt(since)
     const end = until === undefined ? Number.MAX_SAFE_INTEGER : yield* positionAt(until + APART_MS)
@@ -249,11 +249,11 @@ export const listEvents = (
       const isBack = query.order === "newest"
       const events: Array<FoundEvent> = []
       let length = 0
-      let range: Range = yield* store.read(readRange(query))
+      let range: Range = yield* store.read(readEventRange(query))
       let lookedTo: FoundEvents["lookedTo"]
       for (let slice = 0; slice < SLICES && events.length < query.limit; slice++) {
         if (slice === most) return undefined
-        const part: Slice = yield* onePage(store.read(readSlice(query, range)))
+        const part: Slice = yield* onePage(store.read(readEventSlice(query, range)))
         for (const event of part.events) {
           if (!shows(event)) continue
           const { data, position } = event

@@ -40,7 +40,7 @@ export const matchValue = (root: EventView, path: string): string | undefined =>
   return value === undefined ? undefined : JSON.stringify(value)
 }
 
-const FIND_EVENT_AT = statement("EventViews.eventAt", "SELECT * FROM events WHERE position = ?")
+const FIND_EVENT_AT = statement("EventViews.findEventAt", "SELECT * FROM events WHERE position = ?")
 
 /** The event at a position of the log. Throws a `StoreError` when it is missing: events that a run needs are never deleted. */
 export function* eventAt(position: number): Program<EventView> {

@@ -26,7 +26,7 @@ export type EventMatch =
   | { readonly _tag: "Expression"; readonly text: string }
 
 const LIST_EVENTS_BY_NAME = statement(
-  "FindEvent.findEvent",
+  "FindEvent.listEventsByName",
   "SELECT * FROM events WHERE environment = ? AND kind = 0 AND name = ? AND position > ? AND erased_at IS NULL ORDER BY position LIMIT 200"
 )
 

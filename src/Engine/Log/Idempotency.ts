@@ -57,7 +57,7 @@ const ordered = (value: unknown): string => {
 }
 
 const FIND_RESULT = statement(
-  "Idempotency.recall",
+  "Idempotency.findResult",
   "SELECT fingerprint, result FROM idempotency WHERE environment = ? AND operation = ? AND key = ? AND expires_at > ?"
 )
 
@@ -92,7 +92,7 @@ export function* recallUnscoped<A>(
 }
 
 const PUT_RESULT = statement(
-  "Idempotency.remember",
+  "Idempotency.putResult",
   `INSERT INTO idempotency (environment, operation, key, fingerprint, result, expires_at) VALUES (?, ?, ?, ?, ?, ?)
      ON CONFLICT (environment, operation, key) DO UPDATE
      SET fingerprint = excluded.fingerprint, result = excluded.result, expires_at = excluded.expires_at`
@@ -118,14 +118,14 @@ export function* remember(
 }
 
 const DELETE_EXPIRED_RESULTS = statement(
-  "Idempotency.forgetExpired",
+  "Idempotency.deleteExpiredResults",
   `DELETE FROM idempotency WHERE (environment, operation, key) IN
      (SELECT environment, operation, key FROM idempotency WHERE expires_at <= ? ORDER BY expires_at LIMIT ?)`
 )
 
 /** Deletes at most `limit` keys whose window has passed. */
 export const forgetExpired = acrossEnvironments(
-  "deleteExpiredIdempotencyKeys",
+  "forgetExpired",
   function* (tx: Transaction, limit: number): Program<number> {
     return yield* affected(DELETE_EXPIRED_RESULTS, tx.settledNow(), limit)
   },

@@ -7,4 +7,4 @@ import { forgetExpired } from "./Idempotency.ts"
 
 /** Deletes keys periodically, until the scope ends. */
 export const make = (store: StoreService): Effect.Effect<void, never, Scope.Scope> =>
-  everyHour(untilNone(store.write(forgetExpired(BATCH))))
+  everyHour("Expired idempotency keys", untilNone(store.write(forgetExpired(BATCH))))

@@ -134,7 +134,7 @@ export function* whileRoom(
 }
 
 const COUNT_EVENTS_AFTER = statement(
-  "LogRows.countAfter",
+  "LogRows.countEventsAfter",
   "SELECT count(*) AS n FROM events WHERE environment = ? AND kind = ? AND name = ? AND position > ?"
 )
 
@@ -154,7 +154,7 @@ export function* countAfter(
 }
 
 const FIND_NEWEST_EVENT_OF_NAME = statement(
-  "LogRows.newestOf",
+  "LogRows.findNewestEventOfName",
   "SELECT max(position) AS position FROM events WHERE environment = ? AND kind = ? AND name = ?"
 )
 
@@ -239,7 +239,7 @@ function* namesThatFit(
 }
 
 const FIND_NEXT_NAME = statement(
-  "LogRows.namesInLog",
+  "LogRows.findNextName",
   "SELECT name FROM events WHERE environment = ? AND kind = ? AND name > ? ORDER BY name LIMIT 1"
 )
 

@@ -7,12 +7,13 @@ import { cursorOf, shownEpoch, standing, stateRow, toState } from "./ProjectionS
 import type { ProjectionChangePage, ProjectionChangeQuery, ProjectionState } from "./ProjectionRecords.ts"
 import type { Row, Transaction } from "../Store/Transaction.ts"
 
-/** Rows of states, and bytes of states, in one read. */
-const ROWS = 1000
-const BYTES = 4 * 1024 * 1024
+/** Most states that one read looks at. */
+const MAX_ROWS = 1000
+/** A read returns no more states after this size of all, in bytes. */
+const MAX_BYTES = 4 * 1024 * 1024
 
 const LIST_CHANGED_STATES = statement(
-  "ProjectionChanges.readProjectionChanges",
+  "ProjectionChanges.listChangedStates",
   `SELECT key, partition_key FROM (
        SELECT key, partition_key, revision FROM projection_states
        WHERE projection = ? AND epoch = ? AND partition_key > ? ORDER BY partition_key LIMIT ?
@@ -29,7 +30,7 @@ const FIND_END_OF_SLICE = statement(
 
 /** A page of the states that have changed since a cursor, as they are now. Throws `ValidationError` for an invalid cursor. */
 export const readProjectionChanges = inEnvironment(
-  "readChangesProjection",
+  "readProjectionChanges",
   function* (
     _tx: Transaction,
     environment: string,
@@ -49,25 +50,25 @@ export const readProjectionChanges = inEnvironment(
     }
     const place = [row.key!, shownEpoch(row), after ?? ""] as const
     // the inner query ends with the outer one, and does not read states
-    const keys = yield* all(LIST_CHANGED_STATES, ...place, ROWS, from, limit)
+    const keys = yield* all(LIST_CHANGED_STATES, ...place, MAX_ROWS, from, limit)
     const states: Array<ProjectionState> = []
     let bytes = 0
     for (const { key } of keys) {
-      if (bytes >= BYTES) break
+      if (bytes >= MAX_BYTES) break
       const state = toState((yield* get(FIND_STATE, key!))!)
       states.push(state)
-      bytes += state.state.length
+      bytes += Buffer.byteLength(state.state)
     }
     const isFull = keys.length === limit || states.length < keys.length
     const next = isFull
       ? states.at(-1)?.partition
-      : (yield* get(FIND_END_OF_SLICE, ...place, ROWS - 1))?.partition_key
+      : (yield* get(FIND_END_OF_SLICE, ...place, MAX_ROWS - 1))?.partition_key
     return { ...page, states, ...(next === undefined ? {} : { next: String(next) }) }
   },
   (_, name) => `read the changes of projection "${name}"`
 )
 
-/** The version after which states are new; `undefined` when only the cursor is requested. */
+/** The version after which states are new: -1 when all of them are, `undefined` when only the cursor is requested. */
 function* versionAfter(row: Row, since: string | undefined) {
   if (since === "now") return undefined
   if (since === undefined) return -1
@@ -75,7 +76,7 @@ function* versionAfter(row: Row, since: string | undefined) {
   if (cursor === undefined) {
     return yield* refuse(
       new ValidationError(
-        `"${since.slice(0, 64)}" is not a cursor of a projection's changes: give the \`cursor\` of an earlier answer, or "now"`
+        `"${since.slice(0, 64)}" is not a cursor of a projection's changes: pass the \`cursor\` of an earlier answer, or "now"`
       )
     )
   }

@@ -56,7 +56,7 @@ export const listProjections = inEnvironment(
 
 /** `undefined` when nothing was saved for the partition yet. */
 export const getProjectionState = inEnvironment(
-  "getStateProjection",
+  "getProjectionState",
   function* (
     _tx: Transaction,
     environment: string,
@@ -78,7 +78,7 @@ const FEW = 4
  * `checked` says how far, for the next call.
  */
 export const isProjectionAt = inEnvironment(
-  "isAtProjection",
+  "isProjectionAt",
   function* (
     tx: Transaction,
     environment: string,
@@ -120,7 +120,7 @@ export const isProjectionAt = inEnvironment(
 )
 
 const UPDATE_PAUSE = statement(
-  "ProjectionInspection.pauseProjection",
+  "ProjectionInspection.updatePause",
   `UPDATE projections SET paused_at = coalesce(paused_at, ?1), paused_by = ?2, pause_reason = ?3
      WHERE key = ?4 AND (paused_at IS NULL OR coalesce(pause_reason, '') <> CAST(?3 AS TEXT))`
 )
@@ -144,7 +144,7 @@ export const pauseProjection = inEnvironment(
 )
 
 const CLEAR_PAUSE = statement(
-  "ProjectionInspection.resumeProjection",
+  "ProjectionInspection.clearPause",
   "UPDATE projections SET paused_at = NULL, paused_by = NULL, pause_reason = NULL WHERE key = ?"
 )
 
@@ -220,7 +220,7 @@ const LIST_DEAD_LETTERS = statement(
 
 /** Dead letters after the position `after`, oldest first. */
 export const listDeadLetters = inEnvironment(
-  "listDeadLettersProjection",
+  "ProjectionInspection.listDeadLetters",
   function* (
     _tx: Transaction,
     environment: string,
@@ -246,7 +246,7 @@ export const listDeadLetters = inEnvironment(
 )
 
 const MARK_ALL_RETRYING = statement(
-  "ProjectionInspection.retryDeadLetters",
+  "ProjectionInspection.markAllRetrying",
   "UPDATE dead_letters SET retrying = 1 WHERE projection = ?"
 )
 
@@ -257,7 +257,7 @@ const MARK_RETRYING = statement(
 
 /** Requests a retry of all dead letters, or of the one at `position`. Returns how many. */
 export const retryDeadLetters = inEnvironment(
-  "retryDeadLettersProjection",
+  "ProjectionInspection.retryDeadLetters",
   function* (
     tx: Transaction,
     environment: string,
@@ -281,7 +281,7 @@ const COUNT_DEAD_LETTERS = statement(
 )
 
 const FIND_EVENTS_GONE_AT = statement(
-  "ProjectionInspection.eventsGone",
+  "ProjectionInspection.findEventsGoneAt",
   "SELECT events_gone_at AS at FROM environments WHERE key = ? AND events_gone_to > ?"
 )
 

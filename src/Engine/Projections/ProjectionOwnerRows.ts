@@ -83,7 +83,7 @@ export const claimProjection = inEnvironment(
 )
 
 const CLEAR_OWNERS = statement(
-  "ProjectionOwnerRows.recoverProjections",
+  "ProjectionOwnerRows.clearOwners",
   "UPDATE projections SET token = NULL, owner = NULL WHERE token IS NOT NULL AND lease_until IS NULL",
   {
     scans: "projections are few, once at the start",
@@ -114,7 +114,7 @@ export const recoverProjections = acrossEnvironments(
 )
 
 const UPDATE_LEASE = statement(
-  "ProjectionOwnerRows.renewProjection",
+  "ProjectionOwnerRows.updateLease",
   "UPDATE projections SET lease_until = ? WHERE environment = ? AND name = ? AND token = ? AND generation = ?"
 )
 
@@ -141,7 +141,7 @@ export const renewProjection = inEnvironment(
 )
 
 const CLEAR_OWNER = statement(
-  "ProjectionOwnerRows.releaseProjection",
+  "ProjectionOwnerRows.clearOwner",
   "UPDATE projections SET token = NULL, owner = NULL, lease_until = NULL WHERE environment = ? AND name = ? AND token = ?"
 )
 
@@ -155,7 +155,7 @@ export const releaseProjection = inEnvironment(
 )
 
 const FIND_OWNED_PROJECTION = statement(
-  "ProjectionOwnerRows.owned",
+  "ProjectionOwnerRows.findOwnedProjection",
   "SELECT * FROM projections WHERE environment = ? AND name = ? AND token = ? AND generation = ?"
 )
 
@@ -169,7 +169,7 @@ export function* owned(
 }
 
 const FIND_OWNER = statement(
-  "ProjectionOwnerRows.whyNotOwned",
+  "ProjectionOwnerRows.findOwner",
   "SELECT token, owner, generation FROM projections WHERE environment = ? AND name = ?"
 )
 
@@ -180,6 +180,6 @@ export function* whyNotOwned(
   const row = yield* get(FIND_OWNER, tx.environment(environment), name)
   if (row === undefined) return "the projection was deleted"
   return row.token === token
-    ? `the projection was reset: its generation is ${row.generation}, and the save is of ${generation}`
+    ? `the projection was reset: its generation is ${row.generation}, and the save is from generation ${generation}`
     : `the projection belongs to ${row.owner === null ? "nobody" : `worker ${row.owner}`} now`
 }

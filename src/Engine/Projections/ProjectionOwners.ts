@@ -1,4 +1,4 @@
-/** The operations of projection owners: claim, read what comes next, and save. Nothing polls. */
+/** The operations of projection owners: claim, read what comes next, and save. A read that waits is woken by a commit. */
 import * as Effect from "effect/Effect"
 import { checkedInEngine as checked } from "../../Checked.ts"
 import { ConnectionError, type EngineError, InvalidStateError, ValidationError } from "../../Errors.ts"

@@ -10,21 +10,21 @@ import { eventsOf } from "./ProjectionRows.ts"
 import { stateRow } from "./ProjectionStateReads.ts"
 
 /** Most dead letters that are delivered at once for a retry. */
-const RETRIES = 100
+const MAX_RETRIED = 100
 
 const LIST_RETRIED_EVENTS = statement(
-  "ProjectionPageRows.readProjectionPage",
+  "ProjectionPageRows.listRetriedEvents",
   "SELECT e.* FROM dead_letters d JOIN events e ON e.position = d.position AND e.environment = ? WHERE d.projection = ? AND d.retrying = 1 ORDER BY d.position LIMIT ?"
 )
 
-/** Reads on from `after`, looking at `limit` rows of the log at most. */
+/** The next events after `after`, or dead letters to retry. Looks at `limit` rows of the log at most. */
 export const readProjectionPage = inEnvironment(
-  "readPageProjection",
+  "readProjectionPage",
   function* (tx: Transaction, token: ProjectionToken, after: number, limit: number): Program<ProjectionPage> {
     const row = yield* owned(tx, token)
     if (row === undefined) return { _tag: "Lost" }
     if (row.paused_at !== null) return { _tag: "Paused" }
-    const retries = yield* all(LIST_RETRIED_EVENTS, row.environment!, row.key!, RETRIES)
+    const retries = yield* all(LIST_RETRIED_EVENTS, row.environment!, row.key!, MAX_RETRIED)
     if (retries.length > 0) return { _tag: "Retries", events: retries.map(toEntry) }
     const page = yield* readLog.in(tx, {
       environment: token.environment,
@@ -36,19 +36,19 @@ export const readProjectionPage = inEnvironment(
     return {
       _tag: "Events",
       events: page.entries,
-      // nothing else can be found up to the end of the log
+      // no event is left up to the end of the log
       position: page.atEnd ? Math.max(page.position, yield* endOfLog()) : page.position,
       saved: Number(row.position),
       isRebuilding: row.rebuild_to !== null,
       atEnd: page.atEnd
     }
   },
-  (token) => `read on for projection "${token.name}"`
+  (token) => `read events for projection "${token.name}"`
 )
 
-/** `undefined` when the claim is gone. */
+/** The states of these partitions; `undefined` when the claim is gone. */
 export const readPartitions = inEnvironment(
-  "readStatesProjection",
+  "readPartitions",
   function* (
     tx: Transaction,
     token: ProjectionToken,

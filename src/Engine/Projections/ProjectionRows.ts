@@ -28,7 +28,7 @@ export const markProjection = (tx: Transaction, environment: string, name: strin
 }
 
 const INSERT_PROJECTION = statement(
-  "ProjectionRows.registerProjection",
+  "ProjectionRows.insertProjection",
   `INSERT INTO projections (environment, name, mode, events, partition_key, created_at, updated_at)
      VALUES (?, ?, ?, ?, ?, ?, ?) ON CONFLICT (environment, name) DO NOTHING`
 )
@@ -60,7 +60,7 @@ export function* registerProjection(
   const created = yield* affected(INSERT_PROJECTION, key, name, mode, text, partitionKey, now, now)
   if (created > 0) return
   const row = yield* get(FIND_REGISTERED, key, name)
-  if (row === undefined) throw new Error(`no projection ${name}`)
+  if (row === undefined) throw new Error(`Projection "${name}" was registered, but has no row`)
   if (row.mode !== mode) {
     return yield* refuse(
       new InvalidStateError(
@@ -76,7 +76,7 @@ export function* registerProjection(
 }
 
 const UPDATE_EPOCH = statement(
-  "ProjectionRows.resetProjection",
+  "ProjectionRows.updateEpoch",
   `UPDATE projections SET position = 0, shown_epoch = CASE WHEN rebuild_to IS NULL THEN epoch ELSE coalesce(shown_epoch, epoch) END,
        epoch = epoch + 1, generation = generation + 1, handed_out = 0, rebuild_to = ?,
        failing = NULL, failures = 0, error = NULL, error_position = NULL, error_at = NULL, updated_at = ? WHERE key = ?`

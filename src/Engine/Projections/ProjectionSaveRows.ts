@@ -23,7 +23,7 @@ import { shownEpoch, stateRow, tellStates } from "./ProjectionStateReads.ts"
 const LEFTOVERS = 200
 
 const PUT_DEAD_LETTER = statement(
-  "ProjectionSaveRows.saveProjection",
+  "ProjectionSaveRows.putDeadLetter",
   `INSERT INTO dead_letters (projection, position, error, attempts, at, retrying) VALUES (?, ?, ?, ?, ?, 0)
        ON CONFLICT (projection, position) DO UPDATE SET error = excluded.error, attempts = dead_letters.attempts + excluded.attempts, at = excluded.at, retrying = 0`
 )
@@ -56,7 +56,7 @@ export const saveProjection = inEnvironment(
       return yield* countRefusal(
         tx,
         token,
-        `it goes on from position ${save.from}, and the projection is at ${row.position}`
+        `it continues from position ${save.from}, but the projection is at position ${row.position}`
       )
     }
     yield* checkSave(row, save)
@@ -121,7 +121,7 @@ function* checkSave(
     // a retried dead letter changes a state without moving the position
     if (resolved.length > 0 ? position < stored : position <= stored || position <= from) {
       return yield* refuseAs(
-        `the state of partition "${partition}" is at position ${position}, and ${Math.max(stored, from)} is stored`
+        `the state of partition "${partition}" is at position ${position}, but position ${Math.max(stored, from)} is already stored`
       )
     }
     if (position > to && resolved.length === 0)
@@ -171,7 +171,7 @@ export function* putState(
 }
 
 const DELETE_OLD_STATES = statement(
-  "ProjectionSaveRows.clearLeftovers",
+  "ProjectionSaveRows.deleteOldStates",
   "DELETE FROM projection_states WHERE key IN (SELECT key FROM projection_states WHERE projection = ? AND epoch < ? AND epoch <> ? LIMIT ?)"
 )
 
@@ -182,7 +182,7 @@ function* clearLeftovers(row: Row): Program<void> {
 }
 
 const LIST_REBUILT = statement(
-  "ProjectionSaveRows.rebuilt",
+  "ProjectionSaveRows.listRebuilt",
   "SELECT key, epoch, shown_epoch, rebuild_to FROM projections WHERE epoch > 0 ORDER BY key",
   { scans: "projections, of which there are few" }
 )
@@ -203,7 +203,7 @@ export const deleteOldStates = acrossEnvironments(
 )
 
 const FIND_LAST_SAVE = statement(
-  "ProjectionSaveRows.wasSaved",
+  "ProjectionSaveRows.findLastSave",
   "SELECT last_save FROM projections WHERE environment = ? AND name = ?"
 )
 
@@ -214,7 +214,7 @@ function* wasSaved(tx: Transaction, { environment, name }: ProjectionToken, id: 
 }
 
 const INCREMENT_REFUSED = statement(
-  "ProjectionSaveRows.refuse",
+  "ProjectionSaveRows.incrementRefused",
   "UPDATE projections SET refused = refused + 1 WHERE environment = ? AND name = ?"
 )
 

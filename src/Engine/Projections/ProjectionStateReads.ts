@@ -1,4 +1,4 @@
-/** States of projections, as stored and as shown, and what observers are told of them. */
+/** Reads states of projections, as stored and as clients see them, and tells observers of saved ones. */
 import { forEach, get, statement, type Program } from "../Store/Program.ts"
 import { type Cursor, writeCursor } from "../../Projection/Cursor.ts"
 import { GLOBAL_PARTITION } from "../../Projection/Partition.ts"
@@ -8,7 +8,7 @@ import type { Row, Transaction } from "../Store/Transaction.ts"
 import { parseStored } from "../Store/StoredJson.ts"
 
 const FIND_STATE = statement(
-  "ProjectionStateReads.stateRow",
+  "ProjectionStateReads.findState",
   "SELECT * FROM projection_states WHERE projection = ? AND epoch = ? AND partition_key = ?"
 )
 
@@ -50,7 +50,7 @@ export const standing = (row: Row) => ({
 })
 
 export const cursorOf = (row: Row): Cursor => ({
-  // keys are used again, and times may be equal
+  // a new projection may get the key of a deleted one, in the same millisecond
   epoch: `${Number(row.created_at).toString(36)}-${row.key}-${shownEpoch(row)}`,
   version: Number(row.version)
 })
@@ -66,8 +66,8 @@ const FIND_EVENT_NAME = statement(
 )
 
 /**
- * Tells observers of the states that were saved since the row was read. Saves of a rebuild are not shown before it is done; then
- * the state of a projection without partitions is told, and for others that they were rebuilt.
+ * Tells observers of the states that were saved since `before` was read. During a rebuild it tells nothing. At the end of a
+ * rebuild it tells that the projection was rebuilt, with the state if there are no partitions.
  */
 export function* tellStates(
   tx: Transaction,

@@ -1,6 +1,6 @@
 /**
  * Projections in the engine: the operations of owners (`ProjectionOwners.ts`), of clients (`ProjectionClients.ts`), and of
- * runners without a token. Nothing polls: a waiter is woken by the commit that it waits for.
+ * runners without a token. Waiters are woken by the commit that they wait for; only runners without a token poll.
  */
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"

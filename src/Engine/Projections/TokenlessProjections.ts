@@ -1,6 +1,6 @@
 /**
- * Projections of runners without a token: they poll for events with the state to go on from, and save by the position of the last
- * event.
+ * Projections of legacy runners. A runner is the part of a worker that folds the events of a projection; a legacy one has no token
+ * that proves its ownership. It polls for events and the state before them, and saves by the position of the last event.
  *
  * Such a runner keeps the state of only one partition, so each poll returns events of one partition. A save is accepted when its
  * event was delivered since the last reset, and is above the stored position of its partition: two such runners fold the same
@@ -18,6 +18,7 @@ import {
 } from "../../Protocol/ProjectionOwners.ts"
 import { eventView } from "../Functions/Registry.ts"
 import { endOfLog } from "../Log/EndOfLog.ts"
+import type { LogPage } from "../Log/LogRecords.ts"
 import { readLog, toEntry } from "../Log/LogRows.ts"
 import { accepts, eventsOf, findProjection, markProjection, registerProjection } from "./ProjectionRows.ts"
 import { putState, countRefusal } from "./ProjectionSaveRows.ts"
@@ -26,7 +27,7 @@ import { stateRow, tellStates } from "./ProjectionStateReads.ts"
 import type { HandedOut, TokenlessSave } from "./ProjectionRecords.ts"
 import type { Row, Transaction } from "../Store/Transaction.ts"
 
-/** The token of all runners without one. */
+/** Stored in `token` while the owner has no token of its own. */
 const NO_TOKEN = "none"
 
 const FIND_OTHER_OWNER = statement(
@@ -51,10 +52,10 @@ function* registerTokenless(
 }
 
 /** Most rows of the log that one poll looks at. */
-const ROWS = 5000
+const MAX_LOG_ROWS = 5000
 
 const UPDATE_OWNER = statement(
-  "TokenlessProjections.handOut",
+  "TokenlessProjections.updateOwner",
   `UPDATE projections SET generation = generation + CASE WHEN token IS NULL OR token <> ? THEN 1 ELSE 0 END, token = ?, owner = ?, lease_until = ?
      WHERE key = ? AND (token IS NULL OR token = ? OR lease_until <= ?)`
 )
@@ -67,7 +68,7 @@ const UPDATE_POSITION_HANDED_OUT = statement(
 
 /** Delivers events to a runner without a token; none while a worker with a token is the owner. */
 export const handOut = inEnvironment(
-  "handOutProjection",
+  "handOut",
   function* (
     tx: Transaction,
     request: {
@@ -79,67 +80,84 @@ export const handOut = inEnvironment(
   ): Program<HandedOut, ProjectionNotFoundError> {
     const { environment, leaseMs, limit, name } = request
     const row = yield* findProjection(environment, name)
-    const now = tx.now()
-    const nothing = { events: [], position: Number(row.position) }
-    const taken = yield* affected(
-      UPDATE_OWNER,
-      NO_TOKEN,
-      NO_TOKEN,
-      TOKENLESS,
-      now + leaseMs,
-      row.key!,
-      NO_TOKEN,
-      now
-    )
-    if (taken === 0 || row.paused_at !== null) return nothing
-
-    function* readOn(after: number, rows: number) {
-      return yield* readLog.in(tx, {
-        environment,
-        kind: "event",
-        after,
-        patterns: eventsOf(row),
-        limit: rows
-      })
-    }
-    let rows = row.partition_key === null ? limit : ROWS
-    let page = yield* readOn(Number(row.position), rows)
-    // a runner that gets nothing waits a while before it asks again
-    while (page.entries.length === 0 && !page.atEnd && rows < ROWS)
-      page = yield* readOn(page.position, (rows = ROWS))
-    // what is done in all partitions need not be looked at again
-    let done = Number(row.position)
-    let partition: string | undefined
-    const events: Array<ProjectionLogEvent> = []
-    const positions = new Map<string, number>()
-    for (const event of page.entries) {
-      const its = partitionIn(row, event)
-      const stored = positions.get(its) ?? Number((yield* stateRow(row, its))?.position ?? 0)
-      positions.set(its, stored)
-      if (row.mode === "managed" && event.position <= stored) {
-        if (partition === undefined) done = event.position
-        continue
-      }
-      partition ??= its
-      if (its !== partition) continue
-      events.push(event)
-      if (events.length >= limit) break
-    }
-    if (partition === undefined) {
-      done =
-        row.rebuild_to !== null && page.atEnd ? Math.max(page.position, yield* endOfLog()) : page.position
-    }
+    const position = Number(row.position)
+    const isOwner = yield* takeLease(tx, row, leaseMs)
+    if (!isOwner || row.paused_at !== null) return { events: [], position }
+    const page = yield* readNext(tx, environment, row, limit)
+    const { doneTo, events, partition } = yield* firstPartitionOf(row, page, limit)
     const last = events.at(-1)?.position ?? 0
-    if (done > Number(row.position) || last > Number(row.handed_out)) {
-      yield* write(UPDATE_POSITION_HANDED_OUT, done, last, done, row.key!)
+    if (doneTo > position || last > Number(row.handed_out)) {
+      yield* write(UPDATE_POSITION_HANDED_OUT, doneTo, last, doneTo, row.key!)
       markProjection(tx, environment, name)
       yield* tellStates(tx, environment, row, [])
     }
     const state = partition === undefined ? undefined : yield* stateRow(row, partition)
-    return { events, position: done, ...(state === undefined ? {} : { state: String(state.state) }) }
+    return { events, position: doneTo, ...(state === undefined ? {} : { state: String(state.state) }) }
   },
   (request) => `hand out events of projection "${request.name}"`
 )
+
+/** Makes the runners without a token the owner of the projection. Returns whether they are. */
+function* takeLease(tx: Transaction, row: Row, leaseMs: number): Program<boolean> {
+  const now = tx.now()
+  const taken = yield* affected(
+    UPDATE_OWNER,
+    NO_TOKEN,
+    NO_TOKEN,
+    TOKENLESS,
+    now + leaseMs,
+    row.key!,
+    NO_TOKEN,
+    now
+  )
+  return taken > 0
+}
+
+/**
+ * The next events of the projection. A runner that gets none waits before it polls again, so more rows are read when the first have
+ * none.
+ */
+function* readNext(tx: Transaction, environment: string, row: Row, limit: number): Program<LogPage> {
+  const read = (after: number, rows: number) =>
+    readLog.in(tx, { environment, kind: "event", after, patterns: eventsOf(row), limit: rows })
+  const rows = row.partition_key === null ? limit : MAX_LOG_ROWS
+  const page = yield* read(Number(row.position), rows)
+  const isFinal = page.entries.length > 0 || page.atEnd || rows >= MAX_LOG_ROWS
+  return isFinal ? page : yield* read(page.position, MAX_LOG_ROWS)
+}
+
+interface PartitionEvents {
+  /** `undefined` when nothing is left to fold. */
+  readonly partition: string | undefined
+  readonly events: ReadonlyArray<ProjectionLogEvent>
+  /** All events up to this position are folded, in every partition: later polls begin after it. */
+  readonly doneTo: number
+}
+
+/** The events of a page that are not folded yet, of the partition that has the first of them. */
+function* firstPartitionOf(row: Row, page: LogPage, limit: number): Program<PartitionEvents> {
+  let doneTo = Number(row.position)
+  let partition: string | undefined
+  const events: Array<ProjectionLogEvent> = []
+  const positions = new Map<string, number>()
+  for (const event of page.entries) {
+    const eventPartition = partitionIn(row, event)
+    const stored =
+      positions.get(eventPartition) ?? Number((yield* stateRow(row, eventPartition))?.position ?? 0)
+    positions.set(eventPartition, stored)
+    if (row.mode === "managed" && event.position <= stored) {
+      if (partition === undefined) doneTo = event.position
+      continue
+    }
+    partition ??= eventPartition
+    if (eventPartition !== partition) continue
+    events.push(event)
+    if (events.length >= limit) break
+  }
+  if (partition !== undefined) return { partition, events, doneTo }
+  const isRebuilt = row.rebuild_to !== null && page.atEnd
+  return { partition, events, doneTo: isRebuilt ? Math.max(page.position, yield* endOfLog()) : page.position }
+}
 
 const FIND_EVENT = statement(
   "TokenlessProjections.findEvent",
@@ -154,7 +172,7 @@ const UPDATE_POSITION = statement(
 
 /** Saves for such a runner: only events that were delivered since the last reset, and are above the stored position. */
 export const saveTokenless = inEnvironment(
-  "saveTokenlessProjection",
+  "saveTokenless",
   function* (tx: Transaction, save: TokenlessSave): Program<ProjectionSaved, ProjectionNotFoundError> {
     const { environment, name, position, state } = save
     const row = yield* findProjection(environment, name)
@@ -171,7 +189,11 @@ export const saveTokenless = inEnvironment(
     }
     const found = yield* get(FIND_EVENT, position, row.environment!)
     if (found === undefined || !accepts(row, String(found.name))) {
-      return yield* countRefusal(tx, target, `position ${position} is not that of an event of the projection`)
+      return yield* countRefusal(
+        tx,
+        target,
+        `position ${position} is not the position of an event of the projection`
+      )
     }
     const event = toEntry(found)
     const now = tx.now()
@@ -184,7 +206,7 @@ export const saveTokenless = inEnvironment(
       return yield* countRefusal(
         tx,
         target,
-        `position ${position} is done: the projection is at ${Math.max(stored, Number(row.position))}`
+        `position ${position} was saved before: the projection is at position ${Math.max(stored, Number(row.position))}`
       )
     }
     if (row.mode === "managed") {
@@ -194,7 +216,7 @@ export const saveTokenless = inEnvironment(
         now
       )
     }
-    // with partitions, the next poll finds out what is done in all of them
+    // with partitions, the next poll finds the position up to which all of them are folded
     const done = row.partition_key === null ? position : Number(row.position)
     yield* write(UPDATE_POSITION, done, done, now, row.key!)
     markProjection(tx, environment, name)
@@ -210,14 +232,14 @@ const partitionIn = (row: Row, event: ProjectionLogEvent): string => {
   try {
     return partitionAt(eventView(event), String(path))
   } catch {
-    // a value that is too long for a name: such a runner cannot be told
+    // the value is too long for a name. The error cannot be reported to such a runner, so the event goes to the global partition
     return GLOBAL_PARTITION
   }
 }
 
-/** Registers a projection whose owner has no token. Returns its current state. */
+/** Registers a projection whose owner has no token. Returns its status. */
 export const register = inEnvironment(
-  "registerProjection",
+  "register",
   function* (tx: Transaction, environment: string, registration: ProjectionRegistration) {
     yield* registerTokenless(tx, environment, registration)
     return yield* getProjection.in(tx, environment, registration.name)

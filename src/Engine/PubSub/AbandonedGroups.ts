@@ -15,7 +15,7 @@ import type { Row, Transaction } from "../Store/Transaction.ts"
 import { removeGroup } from "./GroupRows.ts"
 
 const UPDATE_USE = statement(
-  "AbandonedGroups.touchGroups",
+  "AbandonedGroups.updateUse",
   "UPDATE consumer_groups SET used_at = ? WHERE key = ? AND environment = ?"
 )
 
@@ -31,7 +31,7 @@ export const touchGroups = inEnvironment(
 )
 
 const LIST_ABANDONED_GROUPS = statement(
-  "AbandonedGroups.abandoned",
+  "AbandonedGroups.listAbandonedGroups",
   "SELECT key, environment FROM consumer_groups WHERE used_at < ? AND configured = 0 AND paused_at IS NULL ORDER BY used_at LIMIT ?"
 )
 
@@ -41,8 +41,8 @@ function* abandoned(tx: Transaction, unusedMs: number, limit: number): Program<R
 }
 
 /** Across environments: the caller does not know which have abandoned groups, and then names each one. */
-const whereAbandoned = acrossEnvironments(
-  "whereGroupsAbandoned",
+const listEnvironmentsOfAbandonedGroups = acrossEnvironments(
+  "listEnvironmentsOfAbandonedGroups",
   function* (tx: Transaction, unusedMs: number, limit: number): Program<ReadonlyArray<string>> {
     const rows = yield* abandoned(tx, unusedMs, limit)
     return [...new Set(rows.map(({ environment }) => tx.environmentName(Number(environment))))]
@@ -51,8 +51,8 @@ const whereAbandoned = acrossEnvironments(
 )
 
 /** Deletes the abandoned groups of an environment among the first `limit` of all. Returns how many. */
-const deleteSome = inEnvironment(
-  "deleteAbandonedGroups",
+const deleteGroupsUnusedFor = inEnvironment(
+  "deleteGroupsUnusedFor",
   function* (tx: Transaction, environment: string, unusedMs: number, limit: number): Program<number> {
     const within = tx.findEnvironment(environment)
     const rows = (yield* abandoned(tx, unusedMs, limit)).filter((row) => row.environment === within)
@@ -68,11 +68,15 @@ export const deleteAbandonedGroups = (
   unusedMs: number,
   limit: number
 ): Effect.Effect<number, StoreError> =>
-  Effect.flatMap(store.read(whereAbandoned(unusedMs, limit)), (environments) =>
+  Effect.flatMap(store.read(listEnvironmentsOfAbandonedGroups(unusedMs, limit)), (environments) =>
     Effect.map(
-      Effect.forEach(environments, (environment) => store.write(deleteSome(environment, unusedMs, limit)), {
-        concurrency: "unbounded"
-      }),
+      Effect.forEach(
+        environments,
+        (environment) => store.write(deleteGroupsUnusedFor(environment, unusedMs, limit)),
+        {
+          concurrency: "unbounded"
+        }
+      ),
       (counts) => counts.reduce((sum, count) => sum + count, 0)
     )
   )

@@ -4,6 +4,7 @@ import { type IronflowError, isIronflowError, LimitExceededError, SubscriptionEr
 import { isObject, safeJsonParse } from "../../Json.ts"
 import { checkShape } from "../../JsonShape.ts"
 import {
+  type AckMode,
   MAX_FILTERS,
   MAX_FRAME,
   MAX_SUBSCRIPTIONS,
@@ -14,9 +15,9 @@ import { show } from "../../Show.ts"
 import type { EventAccess } from "../SystemEvents/SystemEvents.ts"
 import { Acks } from "./Acks.ts"
 import type { ItemEncoding, Item } from "./Feed.ts"
-import { Member } from "./Group.ts"
+import { type Group, Member } from "./Group.ts"
 import { beginsAfter } from "./Resume.ts"
-import { codeOf, readRequest, type SubscribeRequest } from "./SubscribeRequest.ts"
+import { readRequest, type SubscribeRequest } from "./SubscribeRequest.ts"
 import { type Outlet, type Subscribed, Subscriber } from "./Subscriber.ts"
 import type { SubscriptionHub } from "./SubscriptionHub.ts"
 import type { Target } from "./Target.ts"
@@ -78,10 +79,10 @@ class Connection implements Outlet {
   readonly #onEnd: () => void
   readonly #byPattern = new Map<string, Subscribed | "pending">()
   /** Characters of the filters, by pattern. */
-  readonly #filters = new Map<string, number>()
+  readonly #filterLengths = new Map<string, number>()
   readonly #byId = new Map<string, { readonly subscribed: Subscribed; readonly target: Target }>()
   readonly #acks = new Acks(this.#byId, {
-    say: (message) => this.#say(message),
+    say: (message) => this.#sendMessage(message),
     run: (effect) => this.run(effect),
     countStaleAck: () => this.#hub.countStaleAck()
   })
@@ -104,9 +105,9 @@ class Connection implements Outlet {
     this.#onEnd = onEnd
     wire.onText = (text) => {
       try {
-        this.#hear(text)
+        this.#onFrame(text)
       } catch (error) {
-        this.#giveUp(error)
+        this.#fail(error)
       }
     }
     wire.onClose = () => this.#end()
@@ -123,12 +124,12 @@ class Connection implements Outlet {
     if (!this.isClosed) this.#wire.send(frame)
   }
 
-  tell(subscriptionId: string, code: string, message: string, retrying: boolean): void {
-    this.#say({ type: "subscription_error", subscriptionId, code, message, retrying })
+  sendError(subscriptionId: string, code: string, message: string, retrying: boolean): void {
+    this.#sendMessage({ type: "subscription_error", subscriptionId, code, message, retrying })
   }
 
   end(subscriptionId: string, code: string, message: string): void {
-    this.tell(subscriptionId, code, message, false)
+    this.sendError(subscriptionId, code, message, false)
     this.#drop(subscriptionId)
   }
 
@@ -147,7 +148,7 @@ class Connection implements Outlet {
     return this.#guard?.mayRead(entityId) ?? true
   }
 
-  at(delayMs: number, f: () => void): () => void {
+  schedule(delayMs: number, f: () => void): () => void {
     return this.#hub.alarm.at(this.#hub.clock.currentTimeMillisUnsafe() + delayMs, f)
   }
 
@@ -159,8 +160,8 @@ class Connection implements Outlet {
     return this.#byId.size
   }
 
-  /** The position up to which the slowest of its subscriptions have come. */
-  given(): number {
+  /** The position of its slowest subscription to the log, or `MAX_SAFE_INTEGER` when none is behind. */
+  slowestPosition(): number {
     let position = Number.MAX_SAFE_INTEGER
     for (const { subscribed, target } of this.#byId.values()) {
       const { behindAt } = subscribed
@@ -193,22 +194,25 @@ class Connection implements Outlet {
     for (const one of this.#byId.values()) this.#release(one)
     this.#byId.clear()
     this.#byPattern.clear()
-    this.#filters.clear()
+    this.#filterLengths.clear()
     this.#onEnd()
   }
 
   /** Handles every error in a client's message: at worst its connection ends. */
-  #giveUp(error: unknown): void {
-    if (isIronflowError(error)) this.#complain(error.code, error.message)
+  #fail(error: unknown): void {
+    if (isIronflowError(error)) this.#sendConnectionError(error.code, error.message)
     else {
-      this.#complain("INTERNAL_ERROR", "The engine failed because of a bug; its log has the details")
+      this.#sendConnectionError(
+        "INTERNAL_ERROR",
+        "The engine failed because of a bug; its log has the details"
+      )
       this.run(Effect.logError("A frame of a subscription client failed because of a bug", error))
     }
     this.#wire.close(isIronflowError(error) ? POLICY_VIOLATION : INTERNAL_ERROR, "a frame could not be read")
     this.#end()
   }
 
-  #say(message: WSServerMessage, error?: IronflowError): void {
+  #sendMessage(message: WSServerMessage, error?: IronflowError): void {
     if (this.isClosed) return
     if (this.#wireFormat !== undefined) return this.#wireFormat.say(message, error)
     if (this.#wire.backlog > MAX_BACKLOG) {
@@ -218,20 +222,22 @@ class Connection implements Outlet {
     this.#wire.send(JSON.stringify(message))
   }
 
-  #complain(code: string, message: string): void {
-    this.#say({ type: "error", code, message })
+  /** Sends an error that belongs to no subscription. */
+  #sendConnectionError(code: string, message: string): void {
+    this.#sendMessage({ type: "error", code, message })
   }
 
-  #hear(text: string): void {
+  #onFrame(text: string): void {
     if (this.isClosed) return
     if (text.length > MAX_FRAME) {
-      return this.#complain(
+      return this.#sendConnectionError(
         "LIMIT_EXCEEDED",
         `A frame of ${text.length} characters is too large: ${MAX_FRAME} are allowed`
       )
     }
     const message = safeJsonParse(checkShape("a frame", text))
-    if (!isObject(message)) return this.#complain("INVALID_MESSAGE", "A frame must be a JSON object")
+    if (!isObject(message))
+      return this.#sendConnectionError("INVALID_MESSAGE", "A frame must be a JSON object")
     switch (message.type) {
       case "subscribe":
         return this.#subscribe(message.subscription)
@@ -242,69 +248,36 @@ class Connection implements Outlet {
       case "in_progress":
         return this.#acks.inProgress(message)
       default:
-        return this.#complain(
+        return this.#sendConnectionError(
           "INVALID_MESSAGE",
-          `A frame must have the type subscribe, unsubscribe, ack or in_progress, not ${show(message.type)}`
+          `A frame must have the type subscribe, unsubscribe, ack or in_progress, got ${show(message.type)}`
         )
     }
   }
 
   #subscribe(input: unknown): void {
-    const given = isObject(input) && typeof input.pattern === "string" ? input.pattern : ""
+    const named = isObject(input) && typeof input.pattern === "string" ? input.pattern : ""
     const refuse = (error: IronflowError): void =>
-      this.#say(
+      this.#sendMessage(
         {
           type: "subscription_result",
-          results: [{ pattern: given, status: "error", code: codeOf(error), message: error.message }]
+          results: [{ pattern: named, status: "error", code: error.code, message: error.message }]
         },
         error
       )
     let request: SubscribeRequest
     try {
-      request = readRequest(input, {
-        environment: this.environment,
-        epoch: this.#hub.system.epoch,
-        isShared: this.#hub.system.isShared,
-        encoding: this.#wireFormat,
-        run: this.#hub.run
-      })
-      this.#guard?.check(request.pattern)
-      if (request.group !== undefined) this.#guard?.checkGroup(request.pattern)
-      if (this.#byPattern.has(request.pattern)) {
-        throw new SubscriptionError(
-          `This connection has subscribed to "${request.pattern}" already: unsubscribe first, or use another connection`,
-          { code: "ALREADY_SUBSCRIBED", retryable: false }
-        )
-      }
-      if (this.#byPattern.size >= MAX_SUBSCRIPTIONS) {
-        throw new LimitExceededError(
-          "A connection",
-          this.#byPattern.size + 1,
-          MAX_SUBSCRIPTIONS,
-          "subscriptions"
-        )
-      }
-      const { filter } = request.shape
-      if (filter !== undefined) {
-        const length = [...this.#filters.values()].reduce((sum, one) => sum + one, filter.text.length)
-        if (length > MAX_FILTERS) {
-          throw new LimitExceededError(
-            "The filters of one connection together",
-            length,
-            MAX_FILTERS,
-            "characters"
-          )
-        }
-        this.#filters.set(request.pattern, filter.text.length)
-      }
+      request = this.#readRequest(input)
+      this.#checkRequest(request)
     } catch (error) {
       if (isIronflowError(error)) return refuse(error)
       throw error
     }
     const { pattern } = request
-    const { target } = request.shape
+    const { filter, target } = request.shape
     this.#byPattern.set(pattern, "pending")
-    // before looking up where the subscription begins
+    if (filter !== undefined) this.#filterLengths.set(pattern, filter.text.length)
+    // counted before it is open, so that the system events of that time are kept for it
     this.#hub.countSystem(1, target)
     this.run(
       Effect.matchEffect(this.#open(request), {
@@ -313,17 +286,58 @@ class Connection implements Outlet {
           Effect.sync(() => {
             this.#hub.countSystem(-1, target)
             this.#byPattern.delete(pattern)
-            this.#filters.delete(pattern)
+            this.#filterLengths.delete(pattern)
             refuse(error)
           })
       })
     )
   }
 
+  #readRequest(input: unknown): SubscribeRequest {
+    return readRequest(input, {
+      environment: this.environment,
+      epoch: this.#hub.system.epoch,
+      isShared: this.#hub.system.isShared,
+      encoding: this.#wireFormat,
+      run: this.#hub.run
+    })
+  }
+
+  /** Throws an `IronflowError` for a subscription that is denied, exists already, or exceeds a limit of the connection. */
+  #checkRequest({ group, pattern, shape }: SubscribeRequest): void {
+    this.#guard?.check(pattern)
+    if (group !== undefined) this.#guard?.checkGroup(pattern)
+    if (this.#byPattern.has(pattern)) {
+      throw new SubscriptionError(
+        `This connection has subscribed to "${pattern}" already: unsubscribe first, or use another connection`,
+        { code: "ALREADY_SUBSCRIBED", retryable: false }
+      )
+    }
+    const count = this.#byPattern.size + 1
+    if (count > MAX_SUBSCRIPTIONS) {
+      throw new LimitExceededError(
+        "The list of subscriptions of one connection",
+        count,
+        MAX_SUBSCRIPTIONS,
+        "subscriptions"
+      )
+    }
+    if (shape.filter === undefined) return
+    const length = [...this.#filterLengths.values()].reduce((sum, one) => sum + one, shape.filter.text.length)
+    if (length > MAX_FILTERS) {
+      throw new LimitExceededError(
+        "The total length of the filters of one connection",
+        length,
+        MAX_FILTERS,
+        "characters"
+      )
+    }
+  }
+
   #open(request: SubscribeRequest): Effect.Effect<void, IronflowError> {
     const hub = this.#hub
     const { environment } = this
-    const { group, pattern, resumes, shape } = request
+    const { group, pattern, shape } = request
     return Effect.gen({ self: this }, function* () {
       const from = yield* beginsAfter(hub, environment, request)
       const after = from ?? hub.endOf(shape.target)
@@ -336,58 +350,77 @@ class Connection implements Outlet {
         return opened?.retireIfEmpty()
       }
       const ackMode = request.ackMode ?? opened?.settings.ackMode ?? "auto"
-      this.#say({
-        type: "subscription_result",
-        results: [
-          {
-            pattern,
-            status: "ok",
-            subscriptionId: shape.subscriptionId,
-            ...(resumes ? { position: shape.writePosition?.(after) ?? "" } : {}),
-            ...(resumes && opened !== undefined ? { ackMode } : {}),
-            ...(resumes && (opened !== undefined || ackMode === "manual")
-              ? { ackWait: request.ackWaitMs }
-              : {})
-          }
-        ]
-      })
-      if (opened === undefined) {
-        const subscriber = new Subscriber(
-          pattern,
-          shape,
-          after,
-          { ...request, ackMode, backpressure: request.backpressure ?? "buffer" },
-          this,
-          () => hub.feedFor(environment, shape.target),
-          hub.reader(environment, shape.target.source)
-        )
-        this.#remember(subscriber, shape.target)
-        return subscriber.start()
-      }
-      const member = new Member(
-        pattern,
-        shape,
-        // the node is part of the name, so that its deliveries can be released when the engine is gone
-        `${hub.store.node === undefined ? "" : `${hub.store.node}:`}${this.#id}/${shape.subscriptionId}`,
-        {
-          ackMode,
-          settlesItself: resumes,
-          ackWaitMs: request.ackWaitMs,
-          ...(request.capacity === undefined ? {} : { capacity: request.capacity }),
-          joinedAt: hub.clock.currentTimeMillisUnsafe(),
-          // events of a group are never dropped
-          ...(request.backpressure === undefined
-            ? {}
-            : { backpressure: request.backpressure === "drop" ? "block" : request.backpressure }),
-          ...(request.buffer === undefined ? {} : { buffer: request.buffer })
-        },
-        this,
-        opened,
-        hub.store
-      )
-      this.#remember(member, shape.target)
-      opened.add(member)
+      this.#confirm(request, after, ackMode, opened !== undefined)
+      if (opened === undefined) this.#openSubscriber(request, after, ackMode)
+      else this.#openMember(request, ackMode, opened)
     })
+  }
+
+  /** Sends that a subscription begins. Clients that do not resume get no settings: legacy ones do not know them. */
+  #confirm(
+    { ackWaitMs, pattern, resumes, shape }: SubscribeRequest,
+    after: number,
+    ackMode: AckMode,
+    isOfGroup: boolean
+  ): void {
+    this.#sendMessage({
+      type: "subscription_result",
+      results: [
+        {
+          pattern,
+          status: "ok",
+          subscriptionId: shape.subscriptionId,
+          ...(resumes ? { position: shape.writePosition?.(after) ?? "" } : {}),
+          ...(resumes && isOfGroup ? { ackMode } : {}),
+          ...(resumes && (isOfGroup || ackMode === "manual") ? { ackWait: ackWaitMs } : {})
+        }
+      ]
+    })
+  }
+
+  #openSubscriber(request: SubscribeRequest, after: number, ackMode: AckMode): void {
+    const hub = this.#hub
+    const { pattern, shape } = request
+    const subscriber = new Subscriber(
+      pattern,
+      shape,
+      after,
+      { ...request, ackMode, backpressure: request.backpressure ?? "buffer" },
+      this,
+      () => hub.feedFor(this.environment, shape.target),
+      hub.reader(this.environment, shape.target.source)
+    )
+    this.#remember(subscriber, shape.target)
+    subscriber.start()
+  }
+
+  #openMember(request: SubscribeRequest, ackMode: AckMode, group: Group): void {
+    const hub = this.#hub
+    const { ackWaitMs, backpressure, buffer, capacity, pattern, resumes, shape } = request
+    // the node is part of the name, so that its deliveries can be released when the engine is gone
+    const node = hub.store.node === undefined ? "" : `${hub.store.node}:`
+    const member = new Member(
+      pattern,
+      shape,
+      `${node}${this.#id}/${shape.subscriptionId}`,
+      {
+        ackMode,
+        settlesItself: resumes,
+        ackWaitMs,
+        ...(capacity === undefined ? {} : { capacity }),
+        joinedAt: hub.clock.currentTimeMillisUnsafe(),
+        // events of a group are never dropped
+        ...(backpressure === undefined
+          ? {}
+          : { backpressure: backpressure === "drop" ? "block" : backpressure }),
+        ...(buffer === undefined ? {} : { buffer })
+      },
+      this,
+      group,
+      hub.store
+    )
+    this.#remember(member, shape.target)
+    group.add(member)
   }
 
   #release({ subscribed, target }: { readonly subscribed: Subscribed; readonly target: Target }): void {
@@ -402,7 +435,7 @@ class Connection implements Outlet {
 
   #unsubscribe(id: unknown): void {
     if (typeof id !== "string" || !this.#drop(id)) {
-      this.#complain("UNKNOWN_SUBSCRIPTION", `This connection has no subscription ${show(id)}`)
+      this.#sendConnectionError("UNKNOWN_SUBSCRIPTION", `This connection has no subscription ${show(id)}`)
     }
   }
 
@@ -412,7 +445,7 @@ class Connection implements Outlet {
     if (known === undefined) return false
     this.#byId.delete(id)
     this.#byPattern.delete(known.subscribed.pattern)
-    this.#filters.delete(known.subscribed.pattern)
+    this.#filterLengths.delete(known.subscribed.pattern)
     this.#release(known)
     return true
   }

@@ -356,12 +356,12 @@ const progressOf = (info: GroupInfo, members: ReadonlyArray<Member>, now: number
   const connected = count(members.length, "member is", "members are")
   if (lag > 0 || (info.nextRetryAt ?? Number.POSITIVE_INFINITY) <= now) {
     if (members.every((member) => member.isSilent)) {
-      return `${connected} connected, but let the ack deadline of an event pass without a message since; ${waiting}.`
+      return `${connected} connected, but missed the ack deadline of an event and sent nothing since; ${waiting}.`
     }
     if (members.every((member) => member.credit === 0)) {
       return members.every((member) => member.isSlow)
-        ? `${connected} connected and reading too slowly; ${waiting}.`
-        : `${connected} connected, and can take no more before ${count(inFlight, "event", "events")} in hand are acked; ${waiting}.`
+        ? `${connected} connected, but read too slowly; ${waiting}.`
+        : `${connected} connected, and can take no more before ${count(inFlight, "event", "events")} that they hold are acked; ${waiting}.`
     }
     return `Events are being handed out to ${count(members.length, "member", "members")}; ${waiting}.`
   }
@@ -370,7 +370,7 @@ const progressOf = (info: GroupInfo, members: ReadonlyArray<Member>, now: number
       ? ""
       : ` ${count(retrying, "event", "events")} that failed ${retrying === 1 ? "comes" : "come"} again, the first at ${iso(info.nextRetryAt)}.`
   const held =
-    inFlight === 0 ? "" : ` ${count(inFlight, "event is", "events are")} in hand and not acked yet.`
+    inFlight === 0 ? "" : ` ${count(inFlight, "event is", "events are")} delivered and not acked yet.`
   return `Up to date, with ${count(members.length, "member", "members")} connected.${again}${held} ${newestOf(info)}`
 }
 

@@ -22,7 +22,7 @@ import type { Extension, DeliveryResult } from "./GroupRecords.ts"
 export const MAX_DEAD_LETTERS = 1000
 
 const DELETE_HELD_DELIVERY = statement(
-  "DeliveryRows.settleDelivery",
+  "DeliveryRows.deleteHeldDelivery",
   "DELETE FROM deliveries WHERE consumer_group = ? AND position = ? AND holder = ?"
 )
 
@@ -66,7 +66,7 @@ function* fail(
 }
 
 const EXTEND_OTHER_DELIVERIES = statement(
-  "DeliveryRows.extendDeliveries",
+  "DeliveryRows.extendOtherDeliveries",
   "UPDATE deliveries SET due_at = ? WHERE holder = ? AND position NOT IN (SELECT CAST(value AS BIGINT) FROM json_each(?))"
 )
 
@@ -88,7 +88,7 @@ export const extendDeliveries = inEnvironment(
 )
 
 const PUT_DEAD_LETTER = statement(
-  "DeliveryRows.moveToDeadLetters",
+  "DeliveryRows.putDeadLetter",
   `INSERT INTO group_dead_letters (consumer_group, position, reason, attempts, at) VALUES (?, ?, ?, ?, ?)
      ON CONFLICT (consumer_group, position) DO UPDATE SET reason = excluded.reason, attempts = excluded.attempts, at = excluded.at`
 )
@@ -138,7 +138,7 @@ export function* moveToDeadLetters(
 }
 
 const DELETE_DELIVERY = statement(
-  "DeliveryRows.finish",
+  "DeliveryRows.deleteDelivery",
   "DELETE FROM deliveries WHERE consumer_group = ? AND position = ?"
 )
 
@@ -147,7 +147,7 @@ export function* finish(group: number, position: number): Program<void> {
 }
 
 const RELEASE_DELIVERIES = statement(
-  "DeliveryRows.releaseHolder",
+  "DeliveryRows.releaseDeliveries",
   "UPDATE deliveries SET holder = NULL, due_at = ? WHERE holder = ?"
 )
 

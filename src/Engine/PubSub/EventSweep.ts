@@ -28,6 +28,7 @@ export const make = (
     const keepMs = Duration.toMillis(age)
     if (!Number.isFinite(keepMs) && !Number.isFinite(bytes)) return Effect.void
     return everyHour(
+      "Old events",
       // a run keeps its events as long as it exists, so one sweep deletes old runs first and then events
       Effect.flatMap(Effect.andThen(deleteOldRuns(store), excessBefore(store, bytes)), (excessBefore) =>
         untilEnd((after: number | undefined) =>

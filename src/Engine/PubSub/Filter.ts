@@ -1,6 +1,8 @@
 /** The filter of a subscription or a consumer group: the condition for an event to be delivered. */
 import * as Effect from "effect/Effect"
+import { ValidationError } from "../../Errors.ts"
 import { compileExpression } from "../../Expression.ts"
+import { show } from "../../Show.ts"
 
 export interface Filter {
   readonly text: string
@@ -12,10 +14,12 @@ export interface Filter {
  * event, and logs so the first time. Throws `ValidationError`.
  */
 export const makeFilter = (
-  text: string,
+  text: unknown,
   whose: string,
   run: (effect: Effect.Effect<void>) => void
 ): Filter => {
+  if (typeof text !== "string")
+    throw new ValidationError(`\`filter\` must be a string with a CEL expression, got ${show(text)}`)
   const { evaluate } = compileExpression(text, ["event"])
   let warned = false
   return {
@@ -26,7 +30,7 @@ export const makeFilter = (
         warned = true
         run(
           Effect.logWarning(
-            `The filter of the ${whose} is too expensive to evaluate for an event, which it therefore does not match: ${error}. It is ${JSON.stringify(text.slice(0, 100))}${text.length > 100 ? "..." : ""}`
+            `The filter of the ${whose} is too expensive to evaluate for an event, so the event is not delivered: ${error}. The filter is ${JSON.stringify(text.slice(0, 100))}${text.length > 100 ? "..." : ""}`
           )
         )
       }

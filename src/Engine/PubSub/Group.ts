@@ -393,7 +393,7 @@ export class Member implements Subscribed {
     const mode = this.options.backpressure ?? this.#group.settings.backpressure
     if (this.#isTold || mode !== "buffer" || !this.isSlow) return
     this.#isTold = true
-    this.#outlet.tell(this.id, "SLOW_CONSUMER", slowConsumer(this.pattern), true)
+    this.#outlet.sendError(this.id, "SLOW_CONSUMER", slowConsumer(this.pattern), true)
   }
 
   /** The group is gone. */
@@ -415,7 +415,7 @@ export class Member implements Subscribed {
   }
 
   tellGivenUp(id: string, attempts: number): void {
-    this.#outlet.tell(this.id, "REDELIVERIES_EXHAUSTED", givenUp(id, attempts), true)
+    this.#outlet.sendError(this.id, "REDELIVERIES_EXHAUSTED", givenUp(id, attempts), true)
   }
 
   holds(handle: string): boolean {

@@ -13,7 +13,7 @@ import { moveToDeadLetters, finish } from "./DeliveryRows.ts"
 import type { ClaimedDelivery, GroupClaim, GroupDemand } from "./GroupRecords.ts"
 
 /** The failure reason of a delivery that its holder did not settle in time. */
-const TIMED_OUT = "It was neither acked nor said to be in progress in time"
+const TIMED_OUT = "It was neither acked nor reported as in progress in time"
 
 /** Rows of the log that one claim looks at. */
 const PAGE = 256
@@ -95,7 +95,7 @@ export const claimDeliveries = inEnvironment(
 )
 
 const LIST_EVENTS = statement(
-  "GroupClaims.readOn",
+  "GroupClaims.listEvents",
   `SELECT ${COLUMNS}, environment, erased_at FROM events NOT INDEXED WHERE position > ? ORDER BY position LIMIT ?`
 )
 

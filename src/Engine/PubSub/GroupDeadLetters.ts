@@ -30,7 +30,7 @@ const LIST_DEAD_LETTERS = statement(
 
 /** The dead letters whose event still exists, by position. */
 export const listDeadLetters = inEnvironment(
-  "listDeadLettersGroup",
+  "GroupDeadLetters.listDeadLetters",
   function* (
     tx: Transaction,
     group: GroupChoice,
@@ -54,13 +54,13 @@ export const listDeadLetters = inEnvironment(
 )
 
 const LESSEN_GIVEN_UP = statement(
-  "GroupDeadLetters.retryDeadLetters",
+  "GroupDeadLetters.lessenGivenUp",
   "UPDATE consumer_groups SET given_up = CASE WHEN given_up > ?1 THEN given_up - ?1 ELSE 0 END WHERE key = ?2"
 )
 
 /** Delivers one dead letter again, or all of them, with their failures reset. Returns how many. */
 export const retryDeadLetters = inEnvironment(
-  "retryDeadLettersGroup",
+  "GroupDeadLetters.retryDeadLetters",
   function* (
     tx: Transaction,
     group: GroupChoice,

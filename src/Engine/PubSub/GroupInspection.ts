@@ -31,7 +31,7 @@ import type { StoreService } from "../Store/Store.ts"
 import type { Row, Transaction } from "../Store/Transaction.ts"
 
 const MARK_CONFIGURED = statement(
-  "GroupInspection.createGroup",
+  "GroupInspection.markConfigured",
   "UPDATE consumer_groups SET configured = 1, settings = ?, metadata = ? WHERE key = ?"
 )
 
@@ -63,7 +63,7 @@ export const getGroup = inEnvironment(
 
 /** Keys of the groups on a page. Each group is read separately, because its lag is counted. */
 const findGroups = inEnvironment(
-  "listGroups",
+  "findGroups",
   function* (
     tx: Transaction,
     query: ListGroupsQuery
@@ -107,7 +107,7 @@ const findGroups = inEnvironment(
 )
 
 /** `undefined` when it was deleted meanwhile. */
-const findInfo = inEnvironment(
+const findGroupInfo = inEnvironment(
   "findGroupInfo",
   function* (tx: Transaction, environment: string, key: number): Program<GroupInfo | undefined> {
     const row = yield* rowOfKey(tx, environment, key)
@@ -117,7 +117,7 @@ const findInfo = inEnvironment(
 )
 
 const UPDATE_SETTINGS = statement(
-  "GroupInspection.updateGroup",
+  "GroupInspection.updateSettings",
   "UPDATE consumer_groups SET configured = 1, filter = ?, metadata = ?, settings = ?, updated_at = ? WHERE key = ?"
 )
 
@@ -181,7 +181,7 @@ export const deleteGroup = inEnvironment(
 
 /** `undefined` when the group was deleted. */
 export const getSetup = inEnvironment(
-  "setupGroup",
+  "getSetup",
   function* (tx: Transaction, environment: string, key: number): Program<GroupSetup | undefined> {
     const row = yield* rowOfKey(tx, environment, key)
     return row === undefined ? undefined : setupOf(row)
@@ -190,7 +190,7 @@ export const getSetup = inEnvironment(
 )
 
 const FIND_GROUP_IN_ENVIRONMENT = statement(
-  "GroupInspection.rowOfKey",
+  "GroupInspection.findGroupInEnvironment",
   "SELECT * FROM consumer_groups WHERE key = ? AND environment = ?"
 )
 
@@ -225,7 +225,7 @@ export function* findGroup(
 }
 
 const LIST_GROUPS_BY_NAME = statement(
-  "GroupInspection.rowsOf",
+  "GroupInspection.listGroupsByName",
   "SELECT * FROM consumer_groups WHERE environment = ? AND namespace = ? AND name = ? ORDER BY pattern LIMIT ?"
 )
 
@@ -240,7 +240,7 @@ function* rowsOf(environment: number, group: GroupChoice): Program<ReadonlyArray
     : yield* all(FIND_GROUP_BY_PATTERN, environment, group.namespace, group.name, group.pattern)
 }
 
-const FIND_GROUP = statement("GroupInspection.infoOf", "SELECT * FROM consumer_groups WHERE key = ?")
+const FIND_GROUP = statement("GroupInspection.findGroup", "SELECT * FROM consumer_groups WHERE key = ?")
 
 function* infoOf(key: number): Program<GroupInfo> {
   return yield* toInfo((yield* get(FIND_GROUP, key))!)
@@ -333,7 +333,7 @@ export const listGroups = (store: StoreService, query: ListGroupsQuery) =>
     const groups: Array<GroupInfo> = []
     for (const key of keys) {
       if (groups.length > 0) yield* nextTurn
-      const info = yield* store.read(findInfo(query.environment, key))
+      const info = yield* store.read(findGroupInfo(query.environment, key))
       if (info !== undefined) groups.push(info)
     }
     return { groups, ...page }

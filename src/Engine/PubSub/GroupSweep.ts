@@ -14,6 +14,7 @@ export const make = (
   activeGroups: () => ReadonlyMap<string, ReadonlyArray<number>>
 ): Effect.Effect<void, never, Scope.Scope> =>
   everyHour(
+    "Abandoned consumer groups",
     Effect.suspend(() =>
       Effect.andThen(
         Effect.forEach(activeGroups(), ([environment, keys]) => store.write(touchGroups(environment, keys)), {

@@ -2,25 +2,31 @@
 import type { Wire } from "../../Protocol/Subscriptions.ts"
 import { setImmediate } from "../../RealTimers.ts"
 
-/** Frames that are passed on before others get a turn. */
+/** Frames that are delivered in one turn of the event loop. */
 const BURST = 256
+
+interface Frame {
+  readonly text: string
+  readonly bytes: number
+}
 
 class End implements Wire {
   onText: (text: string) => void = () => undefined
   onClose: (code: number, reason: string) => void = () => undefined
   onDrain: () => void = () => undefined
   other: End | undefined
-  #queue: Array<string> = []
+  #queue: Array<Frame> = []
   #bytes = 0
   #paused = false
   #scheduled = false
-  #closed: { readonly code: number; readonly reason: string } | undefined
+  #closing: { readonly code: number; readonly reason: string } | undefined
 
-  /** Bytes that the other end has not taken. */
+  /** Bytes that were sent and that the other end has not received. */
   get backlog(): number {
     return this.other?.waiting ?? 0
   }
 
+  /** Bytes that wait for this end. */
   get waiting(): number {
     return this.#bytes
   }
@@ -30,20 +36,21 @@ class End implements Wire {
   }
 
   push(text: string): void {
-    if (this.#closed !== undefined) return
-    this.#queue.push(text)
-    this.#bytes += text.length
+    if (this.#closing !== undefined) return
+    const bytes = Buffer.byteLength(text)
+    this.#queue.push({ text, bytes })
+    this.#bytes += bytes
     this.#schedule()
   }
 
   close(code: number, reason: string): void {
-    this.other?.closed(code, reason)
-    this.closed(code, reason)
+    this.other?.receiveClose(code, reason)
+    this.receiveClose(code, reason)
   }
 
-  closed(code: number, reason: string): void {
-    if (this.#closed !== undefined) return
-    this.#closed = { code, reason }
+  receiveClose(code: number, reason: string): void {
+    if (this.#closing !== undefined) return
+    this.#closing = { code, reason }
     this.#schedule()
   }
 
@@ -68,16 +75,17 @@ class End implements Wire {
   #deliver(): void {
     const before = this.#bytes
     for (let n = 0; n < BURST && !this.#paused; n++) {
-      const text = this.#queue.shift()
-      if (text === undefined) break
-      this.#bytes -= text.length
-      this.onText(text)
+      const frame = this.#queue.shift()
+      if (frame === undefined) break
+      this.#bytes -= frame.bytes
+      this.onText(frame.text)
     }
     if (before > 0 && this.#bytes === 0) this.other?.onDrain()
-    if (this.#closed !== undefined && (this.#queue.length === 0 || this.#paused)) {
-      const { code, reason } = this.#closed
+    if (this.#closing !== undefined && (this.#queue.length === 0 || this.#paused)) {
+      const { code, reason } = this.#closing
       const { onClose } = this
       this.onClose = () => undefined
+      // a paused end may never resume: it is told of the close now, and not of what it has not read
       this.#queue = []
       return onClose(code, reason)
     }
@@ -85,6 +93,7 @@ class End implements Wire {
   }
 }
 
+/** The two ends of a new connection: each receives what the other sends. */
 export const makeWires = (): readonly [Wire, Wire] => {
   const a = new End()
   const b = new End()

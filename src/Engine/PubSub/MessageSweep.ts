@@ -19,6 +19,7 @@ export const MessageRetention = Context.Reference<{
 export const make = (store: StoreService): Effect.Effect<void, never, Scope.Scope> =>
   Effect.flatMap(MessageRetention, ({ age, topicBytes }) =>
     everyHour(
+      "Old messages",
       untilEnd((after: Parameters<typeof sweepMessages>[3]) =>
         sweepMessages(store, { keepMs: Duration.toMillis(age), topicBytes }, BATCH, after)
       )

@@ -1,6 +1,6 @@
 /**
- * Where a subscription begins: after what its client saw before the connection was lost, some events back, or with what comes
- * now.
+ * Where a subscription begins: after the last event that its client got before the connection was lost, some events back, or at
+ * the end of the log.
  *
  * A client that wants to resume gets the position of each event, and names the last one when it subscribes again.
  */
@@ -22,7 +22,7 @@ const REPLAY_ROWS = 100_000
 
 interface PositionOf {
   readonly source: Target["source"]
-  /** For positions of system events: they mean nothing to an engine that started later. */
+  /** The start of the engine, for positions of system events: those of an earlier start mean nothing. */
   readonly epoch: string
   /** Whether other engines share these positions, because they use the same database. */
   readonly isShared: boolean
@@ -32,7 +32,7 @@ interface PositionOf {
 export const writePosition = (position: number, { epoch, source }: PositionOf): string =>
   source === "system" ? `${epoch}.${position}` : String(position)
 
-/** The position after which a client asks to go on; `undefined` when it names none. Throws `ValidationError`. */
+/** The position after which a client wants to resume; `undefined` when it gives none. Throws `ValidationError`. */
 export const readPosition = (text: unknown, { epoch, isShared, source }: PositionOf): number | undefined => {
   const system = source === "system"
   if (typeof text !== "string" || text === "") return undefined
@@ -40,14 +40,14 @@ export const readPosition = (text: unknown, { epoch, isShared, source }: Positio
   const position = Number(system ? second : first)
   if (!Number.isSafeInteger(position) || position < 0) {
     throw new ValidationError(
-      `The position ${show(text)} to resume after is not one that this engine has given`
+      `\`resume.after\` must be a position that this engine has sent, got ${show(text)}`
     )
   }
-  // events before this engine's start are not remembered: everything that it has is new
+  // an engine that started later has only events that the client has not seen
   return system && first !== epoch && !isShared ? 0 : position
 }
 
-/** The position after which a subscription begins; `undefined` to begin with what comes now. */
+/** The position after which a subscription begins; `undefined` to begin at the end of the log. */
 export const beginsAfter = (
   hub: SubscriptionHub,
   environment: string,
@@ -55,39 +55,50 @@ export const beginsAfter = (
 ): Effect.Effect<number | undefined, StoreError> =>
   after !== undefined || replay === 0 ? Effect.succeed(after) : replayFrom(hub, environment, shape, replay)
 
-/** The position before the last `count` items of the shape. */
+/**
+ * The position before the last `count` items of the shape. Where they lie more than {@link REPLAY_ROWS} rows back, it is that many
+ * rows back, and fewer items are replayed.
+ */
 const replayFrom = (
+  hub: SubscriptionHub,
+  environment: string,
+  shape: Shape,
+  count: number
+): Effect.Effect<number, StoreError> =>
+  shape.target.source === "system"
+    ? replayFromSystem(hub, environment, shape, count)
+    : replayFromLog(hub, environment, shape, count)
+
+const replayFromSystem = (
+  hub: SubscriptionHub,
+  environment: string,
+  shape: Shape,
+  count: number
+): Effect.Effect<number> => {
+  const { end } = hub.system
+  const items = hub.systemItems(environment, 0)
+  return Effect.gen(function* () {
+    const found: Array<number> = []
+    yield* visitPolitely(items, (item) => void (accepts(shape, item) && found.push(item.position)))
+    const first = found.at(-count) ?? found[0]
+    return first === undefined ? end : first - 1
+  })
+}
+
+const replayFromLog = (
   hub: SubscriptionHub,
   environment: string,
   shape: Shape,
   count: number
 ): Effect.Effect<number, StoreError> => {
   const { filter, target } = shape
-  if (target.source === "system") {
-    const items = hub.systemItems(environment, 0)
-    const { end } = hub.system
-    return Effect.gen(function* () {
-      const found: Array<number> = []
-      let turn = stepsTaken()
-      for (const item of items) {
-        if (accepts(shape, item)) found.push(item.position)
-        if (stepsTaken() - turn <= MAX_STEPS) continue
-        yield* Effect.yieldNow
-        turn = stepsTaken()
-      }
-      const first = found.at(-count) ?? found[0]
-      return first === undefined ? end : first - 1
-    })
-  }
-  const end = hub.endOf(target)
-  const { store } = hub
   // the store can check kinds and names itself
   const isPlain = filter === undefined && target.fitsEntity === undefined
   return Effect.gen(function* () {
-    let before = end + 1
+    let before = hub.endOf(target) + 1
     let found = 0
     for (let rows = 0; rows < REPLAY_ROWS;) {
-      const page = yield* store.read(
+      const page = yield* hub.store.read(
         LogRows.readLogBack({
           environment,
           before,
@@ -96,13 +107,11 @@ const replayFrom = (
           ...(target.kind === undefined ? {} : { kind: target.kind })
         })
       )
-      let turn = stepsTaken()
-      for (const item of page.entries) {
-        if ((isPlain || accepts(shape, item)) && ++found === count) return item.position - 1
-        if (stepsTaken() - turn <= MAX_STEPS) continue
-        yield* Effect.yieldNow
-        turn = stepsTaken()
-      }
+      const first = yield* visitPolitely(page.entries, (item) =>
+        (isPlain || accepts(shape, item)) && ++found === count ? item : undefined
+      )
+      if (first !== undefined) return first.position - 1
+      // the page goes back to the beginning of the log
       if (page.atEnd) return 0
       before = page.position
       rows += page.rows
@@ -112,3 +121,20 @@ const replayFrom = (
     return before - 1
   })
 }
+
+/** Visits items until `visit` returns one. Expressions may take long, so others get turns in between. */
+const visitPolitely = <A>(
+  items: Iterable<A>,
+  visit: (item: A) => A | undefined | void
+): Effect.Effect<A | undefined> =>
+  Effect.gen(function* () {
+    let stepsAtYield = stepsTaken()
+    for (const item of items) {
+      const found = visit(item)
+      if (found !== undefined) return found as A
+      if (stepsTaken() - stepsAtYield <= MAX_STEPS) continue
+      yield* Effect.yieldNow
+      stepsAtYield = stepsTaken()
+    }
+    return undefined
+  })

@@ -1,7 +1,7 @@
 /** Reads and checks the subscribe request of a client. */
 import { createHash } from "node:crypto"
 import type * as Effect from "effect/Effect"
-import { type IronflowError, ValidationError } from "../../Errors.ts"
+import { ValidationError } from "../../Errors.ts"
 import { isObject } from "../../Json.ts"
 import * as Limits from "../../Limits.ts"
 import {
@@ -18,7 +18,7 @@ import type { ItemEncoding, Shape } from "./Feed.ts"
 import { makeFilter } from "./Filter.ts"
 import { readPosition, writePosition } from "./Resume.ts"
 import { oneOf, readAckWait, readBuffer, readCapacity } from "./SubscriptionSettings.ts"
-import { checkGroupTarget, readTarget } from "./Target.ts"
+import { checkGroupTarget, readTarget, type Target } from "./Target.ts"
 
 /** A `subscribe` message. */
 export interface SubscribeRequest {
@@ -28,10 +28,12 @@ export interface SubscribeRequest {
   readonly backpressure?: BackpressureMode
   readonly buffer?: BufferConfig
   readonly ackWaitMs: number
+  /** How many events the client wants to hold at once, as a member of a group. */
   readonly capacity?: number
+  /** How many past events to deliver first. */
   readonly replay: number
   readonly group?: { readonly namespace: string; readonly name: string; readonly pattern: string }
-  /** The position after which to begin, if the client knows one. */
+  /** The position after which to begin, if the client gives one. */
   readonly after?: number
   /** Whether the client wants positions, so that it can resume after a lost connection. */
   readonly resumes: boolean
@@ -41,28 +43,32 @@ interface RequestContext {
   readonly environment: string
   /** The epoch of the system events. */
   readonly epoch: string
+  /** Whether other engines use the same database. */
   readonly isShared: boolean
   readonly encoding?: ItemEncoding | undefined
+  /** Runs an effect in the background, such as a log line of the filter. */
   readonly run: (effect: Effect.Effect<void>) => void
 }
 
-/** Parses a `subscribe` message. Throws `ValidationError`. */
+/** Parses a `subscribe` message. Throws `ValidationError`, for its pattern with code `INVALID_PATTERN`. */
 export const readRequest = (
   input: unknown,
   { environment, epoch, encoding, isShared, run }: RequestContext
 ): SubscribeRequest => {
-  if (!isObject(input)) throw new ValidationError("A subscribe message needs a `subscription`")
+  if (!isObject(input))
+    throw new ValidationError(
+      `The \`subscription\` of a subscribe message must be an object, got ${show(input)}`
+    )
   const { capacity, options: given = {}, pattern, resume } = input
-  const target = readTarget(pattern)
   const options = isObject(given) ? given : {}
   const { ackMode, ackWait, backpressure, buffer } = options
   const replay = options.replay ?? 0
   if (typeof replay !== "number" || !Number.isInteger(replay) || replay < 0) {
-    throw new ValidationError(`\`replay\` must be a number of events from 0 up, not ${show(replay)}`)
+    throw new ValidationError(`\`replay\` must be a number of events from 0 up, got ${show(replay)}`)
   }
   const { consumerGroup, filter, namespace = "default" } = options
-  if (consumerGroup !== undefined) checkGroupTarget(target)
-  // it was parsed as a target above
+  const target = readPattern(pattern, consumerGroup !== undefined)
+  // `readPattern` has refused everything but a string
   const text = String(pattern)
   const resumes = isObject(resume)
   const of = { source: target.source, epoch, isShared }
@@ -70,9 +76,7 @@ export const readRequest = (
     target,
     subscriptionId: idOf(environment, text),
     includeMetadata: options.includeMetadata === true,
-    ...(filter === undefined
-      ? {}
-      : { filter: makeFilter(filter as string, `subscription to "${text}"`, run) }),
+    ...(filter === undefined ? {} : { filter: makeFilter(filter, `subscription to "${text}"`, run) }),
     ...(resumes ? { writePosition: (position: number) => writePosition(position, of) } : {}),
     ...(encoding === undefined ? {} : { encoding })
   }
@@ -100,13 +104,20 @@ export const readRequest = (
   }
 }
 
-/** The same for every connection, so that a client that keeps the id over a reconnect can go on with it. */
+/** The target of a pattern. Throws `ValidationError` with code `INVALID_PATTERN`. */
+const readPattern = (pattern: unknown, isOfGroup: boolean): Target => {
+  try {
+    const target = readTarget(pattern)
+    return isOfGroup ? checkGroupTarget(target) : target
+  } catch (error) {
+    if (!(error instanceof ValidationError)) throw error
+    throw new ValidationError(error.message, { code: "INVALID_PATTERN" })
+  }
+}
+
+/** The id of the subscription. It is the same on every connection, so that it stays valid after a reconnect. */
 const idOf = (environment: string, pattern: string): string =>
   `sub_${createHash("sha256")
     .update(JSON.stringify([environment, pattern]))
     .digest("hex")
     .slice(0, 24)}`
-
-/** The error code of a refused subscription. */
-export const codeOf = (error: IronflowError): string =>
-  error.code === "VALIDATION_ERROR" && /pattern/.test(error.message) ? "INVALID_PATTERN" : error.code

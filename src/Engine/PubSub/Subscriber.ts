@@ -35,12 +35,14 @@ export interface Outlet {
   /** Whether it may have events of an entity's stream. */
   readonly mayRead: (entityId: string) => boolean
   readonly send: (frame: string | Uint8Array) => void
-  readonly tell: (subscriptionId: string, code: string, message: string, retrying: boolean) => void
+  /** Sends an error of a subscription. `retrying` tells the client that the subscription continues. */
+  readonly sendError: (subscriptionId: string, code: string, message: string, retrying: boolean) => void
   /** Ends a subscription with a reason. */
   readonly end: (subscriptionId: string, code: string, message: string) => void
   /** A handle for a delivery of the item, unique in the connection. */
   readonly handleFor: (item: Item, subscriptionId: string) => string
-  readonly at: (delayMs: number, f: () => void) => () => void
+  /** Calls `f` after the delay, unless the returned function is called before. */
+  readonly schedule: (delayMs: number, f: () => void) => () => void
   readonly run: (effect: Effect.Effect<void>) => void
 }
 
@@ -152,7 +154,7 @@ export class Subscriber implements Subscribed, Listener {
         return
       }
       if (this.#options.backpressure === "buffer" && this.#outlet.backlog >= this.#limit) {
-        this.#outlet.tell(this.id, "SLOW_CONSUMER", slowConsumer(this.pattern), true)
+        this.#outlet.sendError(this.id, "SLOW_CONSUMER", slowConsumer(this.pattern), true)
       }
       this.#leave?.()
       this.#leave = undefined
@@ -165,7 +167,7 @@ export class Subscriber implements Subscribed, Listener {
   }
 
   onGap(): void {
-    this.#outlet.tell(
+    this.#outlet.sendError(
       this.id,
       "EVENTS_DROPPED",
       `Events of "${this.pattern}" were lost before they were delivered: the engine remembers system events only for a while`,
@@ -246,7 +248,7 @@ export class Subscriber implements Subscribed, Listener {
     if (this.#dropped === 0) return
     const dropped = this.#dropped
     this.#dropped = 0
-    this.#outlet.tell(
+    this.#outlet.sendError(
       this.id,
       "EVENTS_DROPPED",
       `${dropped} events of "${this.pattern}" were dropped, because the client did not keep up`,
@@ -266,10 +268,10 @@ export class Subscriber implements Subscribed, Listener {
   /** Fails the delivery after `delayMs` unless it is settled before. */
   #schedule(handle: string, delivery: Omit<Delivery, "cancel">, delayMs: number): void {
     const { attempt, item } = delivery
-    const cancel = this.#outlet.at(delayMs, () => {
+    const cancel = this.#outlet.schedule(delayMs, () => {
       this.#inFlight.delete(handle)
       if (attempt <= MAX_REDELIVERIES) return this.#deliver(item, attempt + 1)
-      this.#outlet.tell(this.id, "REDELIVERIES_EXHAUSTED", givenUp(item.id, attempt), true)
+      this.#outlet.sendError(this.id, "REDELIVERIES_EXHAUSTED", givenUp(item.id, attempt), true)
       this.#goOn()
     })
     this.#inFlight.set(handle, { ...delivery, cancel })
@@ -300,9 +302,9 @@ export class Subscriber implements Subscribed, Listener {
   }).pipe(
     Effect.catch((error) =>
       Effect.sync(() => {
-        this.#outlet.tell(this.id, "INTERNAL_ERROR", `The log cannot be read: ${error.message}`, true)
+        this.#outlet.sendError(this.id, "INTERNAL_ERROR", `The log cannot be read: ${error.message}`, true)
         this.#waiting = true
-        this.#outlet.at(1000, () => this.#goOn())
+        this.#outlet.schedule(1000, () => this.#goOn())
       })
     )
   )

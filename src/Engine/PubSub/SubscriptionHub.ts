@@ -23,7 +23,7 @@ export interface Connected {
   /** How many live subscriptions it has. */
   readonly subscriptions: () => number
   /** The position up to which the slowest of its subscriptions have come. */
-  readonly given: () => number
+  readonly slowestPosition: () => number
   /** The engine stops. */
   readonly goAway: () => void
 }
@@ -122,7 +122,7 @@ export class SubscriptionHub {
     for (const connection of this.#connections) {
       const { environment } = connection
       const feed = this.#feeds.get(JSON.stringify(["log", environment]))
-      const position = Math.min(connection.given(), feed?.position ?? this.#head)
+      const position = Math.min(connection.slowestPosition(), feed?.position ?? this.#head)
       given[environment] = Math.min(given[environment] ?? position, position)
     }
     return given
@@ -224,7 +224,10 @@ export class SubscriptionHub {
           onSuccess: (group) =>
             keys === undefined || keys.includes(group.key)
               ? Effect.catch(group.refresh, (error) =>
-                  Effect.logWarning(`Consumer group "${group.name}" keeps its previous settings`, error)
+                  Effect.logWarning(
+                    `The changed settings of consumer group "${group.name}" could not be read: it keeps the previous ones`,
+                    error
+                  )
                 )
               : Effect.void
         })

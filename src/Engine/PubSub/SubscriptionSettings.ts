@@ -64,7 +64,7 @@ export const readSettings = (
 }
 
 export const readBuffer = (value: unknown): BufferConfig => {
-  if (!isObject(value)) throw new ValidationError(`\`buffer\` must be an object, not ${show(value)}`)
+  if (!isObject(value)) throw new ValidationError(`\`buffer\` must be an object, got ${show(value)}`)
   const { maxBytes } = value
   return maxBytes === undefined
     ? {}
@@ -76,7 +76,7 @@ export const readAckWait = (value: unknown): number => {
   // it reports any other type
   const ms = positiveDuration(value as Duration, "`ackWait`")
   if (ms >= MIN_ACK_WAIT_MS && ms <= MAX_ACK_WAIT_MS) return Math.floor(ms)
-  throw new ValidationError(`\`ackWait\` must be from 1 second to 24 hours, not ${show(value)}`)
+  throw new ValidationError(`\`ackWait\` must be from 1 second to 24 hours, got ${show(value)}`)
 }
 
 /** How many events a client wants to hold at once. */
@@ -85,10 +85,10 @@ export const readCapacity = (value: unknown): number => integer("capacity", valu
 export const oneOf = <A extends string>(name: string, allowed: ReadonlyArray<A>, value: unknown): A => {
   const found = allowed.find((one) => one === value)
   if (found !== undefined) return found
-  throw new ValidationError(`\`${name}\` must be one of ${allowed.join(", ")}, not ${show(value)}`)
+  throw new ValidationError(`\`${name}\` must be one of ${allowed.join(", ")}, got ${show(value)}`)
 }
 
 const integer = (name: string, value: unknown, from: number, to: number): number => {
   if (typeof value === "number" && Number.isInteger(value) && value >= from && value <= to) return value
-  throw new ValidationError(`\`${name}\` must be an integer from ${from} to ${to}, not ${show(value)}`)
+  throw new ValidationError(`\`${name}\` must be an integer from ${from} to ${to}, got ${show(value)}`)
 }

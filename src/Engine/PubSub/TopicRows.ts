@@ -62,7 +62,7 @@ export const listTopics = inEnvironment(
 )
 
 const FIND_TOPIC = statement(
-  "TopicRows.getTopic",
+  "TopicRows.findTopic",
   `SELECT message_count, last_position,
              (SELECT min(position) FROM events WHERE environment = ?1 AND kind = 1 AND name = ?2) AS first_position
            FROM topics WHERE environment = ?1 AND name = ?2`
@@ -89,7 +89,7 @@ const GROUPS = 1000
 const COUNTED_GROUPS = 4
 
 const LIST_GROUPS = statement(
-  "TopicRows.lagOf",
+  "TopicRows.listGroups",
   "SELECT key, kind, names, cursor FROM consumer_groups WHERE environment = ? AND key > ? ORDER BY key LIMIT ?"
 )
 
@@ -104,8 +104,8 @@ const COUNT_WAITING_MESSAGES = statement(
  * The largest number of unfinished messages of a group, among the groups in one slice after a key. `next` is the key after which
  * to go on; absent at the end. Counts as many index entries as the lags are long.
  */
-const lagOf = inEnvironment(
-  "lagOfTopic",
+const readLagOfTopic = inEnvironment(
+  "readLagOfTopic",
   function* (
     tx: Transaction,
     environment: string,
@@ -132,7 +132,7 @@ const lagOf = inEnvironment(
 const SWEPT = 200
 
 const FIND_NEXT_ENVIRONMENT = statement(
-  "TopicRows.nextWithMessages",
+  "TopicRows.findNextEnvironment",
   `SELECT environment FROM topics WHERE environment > (SELECT coalesce(max(key), 0) FROM environments WHERE name = ?)
      AND message_count > 0 ORDER BY environment LIMIT 1`
 )
@@ -141,8 +141,8 @@ const FIND_NEXT_ENVIRONMENT = statement(
  * The next environment with messages; the first without an argument. Across environments: the caller deletes in one environment
  * after the other.
  */
-const nextWithMessages = acrossEnvironments(
-  "nextEnvironmentWithMessages",
+const findNextEnvironmentWithMessages = acrossEnvironments(
+  "findNextEnvironmentWithMessages",
   function* (tx: Transaction, environment: string | undefined): Program<string | undefined> {
     const row = yield* get(FIND_NEXT_ENVIRONMENT, environment ?? "")
     return row === undefined ? undefined : tx.environmentName(Number(row.environment))
@@ -226,7 +226,9 @@ export const sweepMessages = (
 ): Effect.Effect<{ readonly after?: SweptTo }, StoreError> =>
   Effect.gen(function* () {
     const environment =
-      after?.topic === undefined ? yield* store.read(nextWithMessages(after?.environment)) : after.environment
+      after?.topic === undefined
+        ? yield* store.read(findNextEnvironmentWithMessages(after?.environment))
+        : after.environment
     if (environment === undefined) return {}
     const deleted = yield* store.write(deleteOldMessages(environment, limits, limit, after?.topic))
     return { after: { environment, ...(deleted.after === undefined ? {} : { topic: deleted.after }) } }
@@ -240,10 +242,10 @@ export const getTopic = (
 ): Effect.Effect<TopicState, StoreError> =>
   Effect.gen(function* () {
     const state = yield* store.read(readTopic(environment, topic))
-    let part = yield* store.read(lagOf(environment, topic, 0))
+    let part = yield* store.read(readLagOfTopic(environment, topic, 0))
     let { lag } = part
     while (part.next !== undefined) {
-      part = yield* yieldFirst(store.read(lagOf(environment, topic, part.next)))
+      part = yield* yieldFirst(store.read(readLagOfTopic(environment, topic, part.next)))
       lag = Math.max(lag, part.lag)
     }
     return { ...state, lag }

@@ -101,7 +101,7 @@ const publish = (
           Effect.as(
             conflicting
               ? Effect.logWarning(
-                  `Idempotency key "${options.idempotencyKey}" was used before with other data: message ${eventId} stands`
+                  `Idempotency key "${options.idempotencyKey}" was used before with other data: nothing was stored, and message ${eventId} of that time is returned`
                 )
               : Effect.void,
             { eventId, sequence }

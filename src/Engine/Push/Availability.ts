@@ -13,11 +13,9 @@ const DESCRIBE_MS = 10_000
 
 /** Most bytes of a description: several times what may be registered from it. */
 const DESCRIPTION_BYTES = 4 * 1024 * 1024
-/**
- * The first and the longest delay between probes of an endpoint, milliseconds: it doubles up to a second, and then grows by a
- * fifth each time.
- */
+/** The first delay between probes of an endpoint. It doubles up to a second, and then grows by a fifth each time. */
 const FIRST_PROBE_MS = 250
+/** The longest delay between probes. */
 const LONGEST_PROBE_MS = 30_000
 /** How often to check whether another engine probes it, milliseconds. */
 const ELSEWHERE_LOOK_MS = 1000
@@ -35,7 +33,7 @@ export interface AvailabilityOptions extends EndpointTarget {
 export class Availability {
   readonly #options: AvailabilityOptions
   #runsTurns: boolean | undefined
-  #problem: string | undefined = "it has not been asked yet"
+  #problem: string | undefined = "it has not been checked yet"
   #probing: Fiber.Fiber<void> | undefined
   /** The delay before the next probe, milliseconds. */
   #probeMs = FIRST_PROBE_MS
@@ -100,7 +98,7 @@ export class Availability {
       const isFirst = this.#probeMs === FIRST_PROBE_MS
       this.#probe(this.#probeMs)
       return isFirst
-        ? Effect.logWarning(`${this.whyNot}. Its runs wait, and the engine tries it again`)
+        ? Effect.logWarning(`${this.whyNot}. Its runs wait, and the engine keeps trying`)
         : Effect.void
     })
   }
@@ -145,7 +143,7 @@ export class Availability {
             this.#options.onChange(false, this.whyNot)
             this.#probe(again)
             return isNew
-              ? Effect.logWarning(`${this.whyNot}. Its runs wait, and the engine tries it again`)
+              ? Effect.logWarning(`${this.whyNot}. Its runs wait, and the engine keeps trying`)
               : Effect.void
           })
       })
@@ -165,7 +163,7 @@ export class Availability {
       return Effect.fail(
         unavailable(
           doubt ??
-            "it no longer answers requests for its description, as it did before. " +
+            "it answered requests for its description before, and no longer does. " +
               "If another handler has replaced it for good, remove the endpoint and register that one"
         )
       )

@@ -135,7 +135,7 @@ export class Endpoint {
     if (session === undefined) return Effect.void
     return Effect.catch(session.close(false), (error) =>
       Effect.logWarning(
-        `The runs of endpoint ${this.url} could not be taken back; their leases run out`,
+        `The runs of endpoint ${this.url} could not be released: no other worker gets them until their leases expire`,
         error
       )
     )

@@ -240,7 +240,7 @@ export class PushEndpoints {
       return {
         ack,
         notices: told?.filter((notice) => pauses || isKnownToAll(notice)) ?? [
-          { _tag: "LeaseLost", jobId, reason: "the engine does not wait for this turn any more" }
+          { _tag: "LeaseLost", jobId, reason: "the engine no longer waits for this turn" }
         ]
       }
     })
@@ -303,8 +303,9 @@ export class PushEndpoints {
   }
 }
 
-/** How often, and for how long, to check for notices for a turn that another engine waits for, milliseconds. */
+/** How often to check for notices for a turn that another engine waits for. */
 const ELSEWHERE_LOOK_MS = 1000
+/** How long to check for them. */
 const LONGEST_WAIT_MS = 30_000
 
 const isKnownToAll = ({ _tag }: Notice): boolean => _tag !== "Paused" && _tag !== "Resumed"

@@ -153,7 +153,7 @@ const send = (
           refuse: () =>
             fail(
               "reached",
-              "the engine has no memory left for its answer: it reads too many large answers at once"
+              "the engine has no memory left for its answer, because it is reading too many large answers at once"
             )
         })
         onInput(begun)

@@ -69,7 +69,7 @@ export const layer: Layer.Layer<Push, ValidationError, Store | Functions | Turns
       const stop = functions.follow(endpoints.sync)
       yield* Effect.addFinalizer(() => Effect.andThen(Effect.sync(stop), endpoints.close))
       yield* Effect.catch(endpoints.sync, (error) =>
-        Effect.logError("The push endpoints could not be opened: their runs wait", error)
+        Effect.logError("The push endpoints could not be opened, so their runs wait", error)
       )
       return Push.of({
         register: (environment, url, check) => endpoints.register(environment, url, check),

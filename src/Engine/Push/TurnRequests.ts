@@ -247,7 +247,10 @@ export class TurnRequests {
   #dropped({ jobId, runId }: Job): Effect.Effect<void> {
     return Effect.suspend(() =>
       Effect.catch(this.#endpoint.session()?.dropped([jobId]) ?? Effect.void, (error) =>
-        Effect.logError(`Run ${runId} waits for the end of its lease`, error)
+        Effect.logError(
+          `The lease of job ${jobId} could not be ended: no other worker gets run ${runId} until the lease expires`,
+          error
+        )
       )
     )
   }
@@ -288,7 +291,7 @@ export class TurnRequests {
       if (last !== undefined && endsTurn(last)) return this.#report(job, report)
       const reported = report.ops.length === 0 ? Effect.void : this.#report(job, report)
       // the end of the turn was reported by a separate request, or it has none
-      return Effect.andThen(reported, this.#lost(job, "it answered before the turn had come to an end"))
+      return Effect.andThen(reported, this.#lost(job, "it answered before the turn had ended"))
     })
   }
 
@@ -334,8 +337,8 @@ export class TurnRequests {
 }
 
 const NOT_KNOWN =
-  "it did not say whether it is a handler of this package, and only such a handler can continue the run that waits for it. " +
-  "A handler of another package has to answer `describe` with 400, or a turn of another run"
+  "it did not say whether it is a handler of this package, and only such a handler can continue this run. " +
+  "A handler of another package must answer a `describe` request with 400, or run a turn of another run first"
 
 const wake = (turn: TurnInFlight): void => {
   if (turn.waiting === undefined) return

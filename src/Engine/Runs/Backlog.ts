@@ -34,30 +34,30 @@ interface Slice extends Backlog {
 const SLICE = 5000
 
 const FIND_END_OF_SLICE = statement(
-  "Backlog.endOfSlice",
+  "Backlog.findEndOfSlice",
   `SELECT key FROM runs WHERE ended_at IS NULL AND key >= ? ORDER BY key LIMIT 1 OFFSET ${SLICE}`
 )
 
 const COUNT_READY_RUNS = statement(
-  "Backlog.ready",
+  "Backlog.countReadyRuns",
   `SELECT function, count(*) AS n, min(ready_at) AS oldest, count(started_at) AS begun,
        min(CASE WHEN started_at IS NULL THEN NULL ELSE ready_at END) AS oldest_begun FROM runs
      WHERE ended_at IS NULL AND key >= ? AND key < ? AND +ready_at IS NOT NULL GROUP BY function`
 )
 
 const COUNT_HELD_RUNS = statement(
-  "Backlog.held",
+  "Backlog.countHeldRuns",
   `SELECT sum(CASE WHEN lease IS NULL THEN 0 ELSE 1 END) AS leased, sum(CASE status WHEN ${Status.paused} THEN 1 ELSE 0 END) AS paused FROM runs
      WHERE ended_at IS NULL AND key >= ? AND key < ?`
 )
 
 const COUNT_WAITS_BY_KIND = statement(
-  "Backlog.waiting",
+  "Backlog.countWaitsByKind",
   "SELECT kind, count(*) AS n FROM waits WHERE run >= ? AND run < ? AND fired IS NULL GROUP BY kind"
 )
 
-const readSlice = acrossEnvironments(
-  "readBacklog",
+const readBacklogSlice = acrossEnvironments(
+  "readBacklogSlice",
   function* (tx: Transaction, from: number): Program<Slice> {
     const next = (yield* get(FIND_END_OF_SLICE, from))?.key
     const end = next ?? Number.MAX_SAFE_INTEGER
@@ -108,7 +108,7 @@ export const countBacklog = (store: StoreService): Effect.Effect<Backlog, StoreE
     let paused = 0
     let from: number | undefined = 0
     while (from !== undefined) {
-      const slice: Slice = yield* store.read(readSlice(from))
+      const slice: Slice = yield* store.read(readBacklogSlice(from))
       leased += slice.leased
       paused += slice.paused
       for (const kind of waitKinds) waiting[kind] += slice.waiting[kind]

@@ -16,7 +16,7 @@ export function* cancelRow(tx: Transaction, row: Row, reason: string): Program<v
 }
 
 const DELETE_CHILD_WAITS = statement(
-  "CancelRun.cancelAwaited",
+  "CancelRun.deleteChildWaits",
   "DELETE FROM waits WHERE run = ? AND child IS NOT NULL"
 )
 
@@ -33,7 +33,7 @@ export function* cancelAwaited(
 }
 
 const INSERT_CANCELLATIONS_OF_CHILDREN = statement(
-  "CancelRun.noteChildren",
+  "CancelRun.insertCancellationsOfChildren",
   `INSERT INTO cancellations (run, reason)
      SELECT child, ? FROM waits WHERE run = ? AND +child IS NOT NULL AND +fired IS NULL ON CONFLICT DO NOTHING`
 )
@@ -51,17 +51,20 @@ const LOOKS = 512
 const NOTED = `SELECT run, reason FROM cancellations WHERE run > ? @sound(run, run) ORDER BY run LIMIT ${LOOKS}`
 
 const LIST_KEYS_OF_CANCELLATIONS = statement(
-  "CancelRun.notedKeys",
+  "CancelRun.listKeysOfCancellations",
   "SELECT run AS key FROM cancellations WHERE run > ?"
 )
 
 const FIND_NEXT_CANCELLATION = statement(
-  "CancelRun.nextCancelled",
+  "CancelRun.findNextCancellation",
   `SELECT run, reason FROM (${NOTED}) AS noted WHERE ${environmentOfKey("noted.run")} = ? LIMIT 1`,
   { scans: "so many of what is noted, up to the first one of the environment" }
 )
 
-const DELETE_CANCELLATION = statement("CancelRun.forgetCancelled", "DELETE FROM cancellations WHERE run = ?")
+const DELETE_CANCELLATION = statement(
+  "CancelRun.deleteCancellation",
+  "DELETE FROM cancellations WHERE run = ?"
+)
 
 /** Cancels noted runs of an environment, as many as the transaction has room for. Returns how many were looked at. */
 export function* goOnCancelling(tx: Transaction, environment: number): Program<number> {
@@ -90,7 +93,7 @@ export function* goOnCancelling(tx: Transaction, environment: number): Program<n
 }
 
 const FIND_ANY_CANCELLATION = statement(
-  "CancelRun.hasCancelled",
+  "CancelRun.findAnyCancellation",
   "SELECT 1 FROM cancellations WHERE run > 0 @sound(run, run) LIMIT 1"
 )
 
@@ -100,7 +103,7 @@ export function* hasCancelled(): Program<boolean> {
 }
 
 const LIST_ENVIRONMENTS_OF_CANCELLATIONS = statement(
-  "CancelRun.environmentsOfCancelled",
+  "CancelRun.listEnvironmentsOfCancellations",
   `SELECT DISTINCT ${environmentOfKey("noted.run")} AS environment FROM (${NOTED}) AS noted`,
   { scans: "so many of what is noted" }
 )

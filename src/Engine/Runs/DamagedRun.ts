@@ -10,9 +10,9 @@ import { readOutcome } from "./Waits.ts"
 
 const RUN = statement("DamagedRun.run", `${WHOLE_RUNS} WHERE r.key = ?`)
 
-const FIND_EVENT = statement("DamagedRun.event", "SELECT * FROM events WHERE position = ?")
+const FIND_EVENT = statement("DamagedRun.findEvent", "SELECT * FROM events WHERE position = ?")
 
-const LIST_WAITS = statement("DamagedRun.waits", "SELECT * FROM waits WHERE run = ?")
+const LIST_WAITS = statement("DamagedRun.listWaits", "SELECT * FROM waits WHERE run = ?")
 
 /** Throws when any part of the run cannot be read. */
 export function* lookAtRun(tx: Transaction, key: number): Program<void> {

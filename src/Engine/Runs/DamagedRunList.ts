@@ -59,11 +59,9 @@ type FoundRun =
   | { readonly key: number; readonly row: Row }
   | { readonly key: number; readonly row?: undefined; readonly error: unknown }
 
-const LIST_RUN_KEYS = statement(
-  "DamagedRunList.findRunsAround",
-  "SELECT key, id FROM runs ORDER BY +key DESC",
-  { scans: "for a table that is damaged: the index of ids is read in its place" }
-)
+const LIST_RUN_KEYS = statement("DamagedRunList.listRunKeys", "SELECT key, id FROM runs ORDER BY +key DESC", {
+  scans: "for a table that is damaged: the index of ids is read in its place"
+})
 
 /**
  * Reads around damage: halves the range that a query cannot read until each damaged run is alone. The environment and the status

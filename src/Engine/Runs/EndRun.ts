@@ -103,7 +103,7 @@ export function* endRun(
 /** Most characters of the error message that hooks get. The run keeps the full message. */
 const MOST_MESSAGE = 2000
 
-const FIND_CREATION_TIME = statement("EndRun.createdAt", "SELECT created_at FROM runs WHERE key = ?")
+const FIND_CREATION_TIME = statement("EndRun.findCreationTime", "SELECT created_at FROM runs WHERE key = ?")
 
 function* tellOfEnd(
   tx: Transaction,

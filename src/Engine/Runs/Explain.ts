@@ -126,7 +126,7 @@ const takenOverAt = (engine: OtherEngine | undefined, { until }: Lease, now: num
 const saySilent = ({ name, seenAt }: OtherEngine, { until }: Lease, takenOver: number, now: number): string =>
   ` The engine that this worker is connected to (${name}) was last seen ${formatDuration(Math.floor((now - seenAt) / 1000) * 1000)} ago. If it is gone, ` +
   (until === undefined
-    ? "the run goes on with another worker "
+    ? "the run continues on another worker "
     : "the worker connects to another engine and continues, or the run continues on another worker ") +
   (takenOver > now
     ? `at ${iso(takenOver)} (in ${formatDuration(Math.ceil((takenOver - now) / 1000) * 1000)}), from its last finished step.`
@@ -169,7 +169,7 @@ const leasedReason = (
   if (stuck !== undefined) {
     return {
       code: "STUCK",
-      message: `Worker ${lease.workerId} holds it, and it does not move: ${stuck}. Restart that worker: the run goes on with another, from its last finished step.`,
+      message: `Worker ${lease.workerId} holds the run, which makes no progress: ${stuck}. Restart that worker: the run continues on another worker, from its last finished step.`,
       details
     }
   }
@@ -335,7 +335,7 @@ const readyReason = (situation: RunSituation, workers: ReadonlyArray<LiveWorker>
     return {
       code: "READY",
       message:
-        `Its worker was lost ${losses} times without a step being completed in between. Such runs are tried one apart from another: this one runs ` +
+        `Its worker was lost ${losses} times without a step being completed in between. Such runs are kept apart, because one of them may be the cause: this one runs ` +
         "as soon as a worker has few enough of them.",
       details: { losses, ...since }
     }
@@ -375,7 +375,7 @@ const waitingReason = ({ run, waits }: RunSituation, now: number): Reason => {
               : ` whose ${wait.match} is ${wait.matchValue}`) +
           `, until ${at}.` +
           (wait.isBeingDelivered === true
-            ? " Very many wait for it: one that has come is being handed to them, a few hundred at a time."
+            ? " Very many runs wait for this event: one has arrived, and is delivered to a few hundred of them at a time."
             : ""),
         details: {
           ...details,

@@ -34,8 +34,8 @@ const FAILED = statement(
   { scans: "the slice, which an index has found" }
 )
 
-const readSlice = acrossEnvironments(
-  "readFailedRuns",
+const readFailedRunSlice = acrossEnvironments(
+  "readFailedRunSlice",
   function* (tx: Transaction, after: number, size: number): Program<Slice> {
     const rows = yield* all(FAILED, after, size)
     const looked = rows.reduce((sum, { n }) => sum + Number(n), 0)
@@ -61,7 +61,7 @@ export const countFailedRuns = (
     const functions = new Map<string, FailedRuns>()
     let after: number | undefined = 0
     while (after !== undefined) {
-      const slice: Slice = yield* store.read(readSlice(after, size))
+      const slice: Slice = yield* store.read(readFailedRunSlice(after, size))
       for (const one of slice.functions) {
         const name = `${one.environment}\n${one.functionId}`
         functions.set(name, { ...one, count: one.count + (functions.get(name)?.count ?? 0) })

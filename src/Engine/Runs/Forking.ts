@@ -52,11 +52,11 @@ const COPY_STEPS = statement(
   }
 )
 const UPDATE_STEP = statement(
-  "Forking.giveStep",
+  "Forking.updateStep",
   "UPDATE steps SET kind = ?, failed = 0, value = ? WHERE run = ? AND step_key = ?"
 )
 const INSERT_STEP = statement(
-  "Forking.addStep",
+  "Forking.insertStep",
   `INSERT INTO steps (run, step_key, seq, name, kind, failed, value, attempt, started_at, ended_at)
      VALUES (?, ?, ?, ?, ?, 0, ?, 1, ?, ?)`
 )
@@ -155,7 +155,7 @@ interface Given extends Found {
 
 const WANTED = "(step_key = ? OR name = ? OR ? = CAST(? AS TEXT) || ':' || step_key)"
 const LIST_STEPS = statement(
-  "Forking.recorded",
+  "Forking.listSteps",
   `SELECT step_key, name, kind, seq FROM steps WHERE run = ? AND ${WANTED} AND kind <> 'compensate' AND kind <> 'parallel' ORDER BY seq`
 )
 const LIST_OPEN_STEPS = statement(
@@ -187,7 +187,7 @@ function* findGiven(run: Row, wanted: string): Program<Found, StepNotFoundError 
   }
 }
 
-const UPDATE_PIN = statement("Forking.move", "UPDATE runs SET pin = ? WHERE key = ?")
+const UPDATE_PIN = statement("Forking.updatePin", "UPDATE runs SET pin = ? WHERE key = ?")
 
 /** Moves an unfinished pinned run to the latest version of its function, or to the given one. Returns that version. */
 export const moveRun = inEnvironment(
@@ -205,7 +205,7 @@ export const moveRun = inEnvironment(
     if (row.ended_at !== null) {
       return yield* refuse(
         new InvalidStateError(
-          `Run ${runId} has ${statusIn(row)} and cannot be moved to another version. Fork it for a new run with the latest code.`
+          `Run ${runId} has ${statusIn(row)} and cannot be moved to another version: fork it for a new run with the latest code.`
         )
       )
     }
@@ -213,7 +213,7 @@ export const moveRun = inEnvironment(
     if (row.pin === null || row.pin === NO_PIN || fn === undefined) {
       return yield* refuse(
         new InvalidStateError(
-          `Run ${runId} is pinned to no version of its function: any worker that has the function may go on with it.`
+          `Run ${runId} cannot be moved to another version, because it is not pinned to one: any worker that has the function can continue it.`
         )
       )
     }

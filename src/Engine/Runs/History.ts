@@ -29,9 +29,9 @@ const RUNS = `SELECT r.*, e.id AS e_id, e.name AS e_name, e.version AS e_version
 
 const READ_HISTORY = statement("History.readHistory", `${RUNS} AND r.id = ?`)
 
-/** The history of one run. Throws `RunNotFoundError`. */
+/** The history of one run. Fails with `RunNotFoundError`. */
 export const readHistory = inEnvironment(
-  "getHistory",
+  "History.readHistory",
   function* (tx: Transaction, environment: string, runId: string): Program<RunHistory, RunNotFoundError> {
     const key = tx.findEnvironment(environment)
     const row = key === undefined ? undefined : yield* get(READ_HISTORY, key, runId)
@@ -94,7 +94,7 @@ export const readHistories = ({ environment, filename, runId }: HistoryQuery): A
     const found = Number(db.prepare("PRAGMA user_version").get()?.user_version)
     if (found !== migrations.length) {
       throw new StoreError(
-        `The tables of "${filename}" are at ${found} and this version reads ${migrations.length}: start the engine of this version on it once`,
+        `The tables of "${filename}" are at version ${found}, and this package reads version ${migrations.length}: start an engine of this package on it once`,
         { code: "STORE_UNAVAILABLE" }
       )
     }

@@ -27,7 +27,7 @@ interface HookMemory {
 
 const hooksOf = remembered<HookMemory>({ make: () => ({ hooks: [], room: 0, dropped: 0 }) })
 
-const COUNT_CALLS = statement("HookCalls.count", "SELECT count(*) AS calls FROM hook_calls", {
+const COUNT_CALLS = statement("HookCalls.countCalls", "SELECT count(*) AS calls FROM hook_calls", {
   scans: "calls on their way: 10,000 at most"
 })
 
@@ -43,7 +43,7 @@ export const setHooks = acrossEnvironments(
 )
 
 const INSERT_CALL = statement(
-  "HookCalls.insert",
+  "HookCalls.insertCall",
   "INSERT INTO hook_calls (id, hook, body, due_at) VALUES (?, ?, ?, ?)"
 )
 
@@ -87,12 +87,12 @@ export interface DueCalls {
 }
 
 const LIST_DUE_CALLS = statement(
-  "HookCalls.due",
+  "HookCalls.listDueCalls",
   "SELECT id, body, attempts FROM hook_calls WHERE hook = ? AND due_at <= ? ORDER BY due_at, id LIMIT ?"
 )
 
 const FIND_NEXT_DUE_TIME = statement(
-  "HookCalls.next",
+  "HookCalls.findNextDueTime",
   "SELECT due_at FROM hook_calls WHERE hook = ? ORDER BY due_at LIMIT 1"
 )
 
@@ -114,9 +114,9 @@ export const dueCalls = acrossEnvironments(
   () => "read the calls of a hook"
 )
 
-const DELETE_CALL = statement("HookCalls.delete", "DELETE FROM hook_calls WHERE id = ?")
+const DELETE_CALL = statement("HookCalls.deleteCall", "DELETE FROM hook_calls WHERE id = ?")
 const UPDATE_ATTEMPTS = statement(
-  "HookCalls.again",
+  "HookCalls.updateAttempts",
   "UPDATE hook_calls SET attempts = ?, due_at = ? WHERE id = ?"
 )
 
@@ -143,9 +143,13 @@ export const settleCalls = acrossEnvironments(
   () => "note which hooks were called"
 )
 
-const LIST_CALLS_ABOUT_RUN = statement("HookCalls.about", "SELECT id FROM hook_calls WHERE body LIKE ?", {
-  scans: "calls on their way: 10,000 at most"
-})
+const LIST_CALLS_ABOUT_RUN = statement(
+  "HookCalls.listCallsAboutRun",
+  "SELECT id FROM hook_calls WHERE body LIKE ?",
+  {
+    scans: "calls on their way: 10,000 at most"
+  }
+)
 
 /** Drops the calls about a run whose data was erased. */
 export function* dropCalls(tx: Transaction, runId: string): Program<void> {
@@ -157,7 +161,7 @@ export function* dropCalls(tx: Transaction, runId: string): Program<void> {
 }
 
 const COUNT_CALLS_BY_HOOK = statement(
-  "HookCalls.left",
+  "HookCalls.countCallsByHook",
   "SELECT hook, count(*) AS calls FROM hook_calls GROUP BY hook",
   {
     scans: "calls on their way: 10,000 at most"
@@ -176,7 +180,7 @@ export const countCalls = acrossEnvironments(
   () => "count the calls of hooks"
 )
 
-const DELETE_CALLS_OF_HOOK = statement("HookCalls.forget", "DELETE FROM hook_calls WHERE hook = ?")
+const DELETE_CALLS_OF_HOOK = statement("HookCalls.deleteCallsOfHook", "DELETE FROM hook_calls WHERE hook = ?")
 
 /** Deletes the calls of a hook that no longer exists. */
 export const forgetHook = acrossEnvironments(

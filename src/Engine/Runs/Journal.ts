@@ -10,7 +10,7 @@ import type { StepKind } from "../../StepKind.ts"
 import type { LeasedRun } from "./LeaseMemory.ts"
 import { suspectsOf } from "./Suspects.ts"
 
-const LIST_STEPS = statement("Journal.readJournal", "SELECT * FROM steps WHERE run = ? ORDER BY seq")
+const LIST_STEPS = statement("Journal.listSteps", "SELECT * FROM steps WHERE run = ? ORDER BY seq")
 
 export function* readJournal(tx: Transaction, run: number): Program<ReadonlyArray<JournalEntry>> {
   const journal: Array<JournalEntry> = []
@@ -27,7 +27,7 @@ export function* readJournal(tx: Transaction, run: number): Program<ReadonlyArra
 }
 
 const LIST_OPEN_STEPS = statement(
-  "Journal.readOpenSteps",
+  "Journal.listOpenSteps",
   `SELECT step_key, name, step_kind, failures, fired FROM waits WHERE run = ? AND step_key <> '${RUN_ITSELF}' ORDER BY created_at`
 )
 
@@ -92,7 +92,7 @@ export function* recordNow(
 }
 
 const FIND_STEP_OR_WAIT = statement(
-  "Journal.knownStep",
+  "Journal.findStepOrWait",
   `SELECT failed, value, event AS position, 1 AS over FROM steps WHERE run = ? AND step_key = ?
      UNION ALL SELECT failed, value, event_position, CASE WHEN fired IS NULL THEN 0 ELSE 1 END FROM waits WHERE run = ? AND step_key = ?`
 )

@@ -18,7 +18,7 @@ export const hasListeners = acrossEnvironments(
   function* (tx: Transaction): Program<boolean> {
     return tx.environmentNames.some((environment) => registryOf(tx).hasSystemListeners(environment))
   },
-  () => "look whether functions listen to system events"
+  () => "check whether functions listen to system events"
 )
 
 export interface FunctionOf {
@@ -71,7 +71,7 @@ export const noteFailing = acrossEnvironments(
 const MOST_STUCK = 100
 
 const LIST_ABANDONED_RUNS = statement(
-  "LastingProblems.abandoned",
+  "LastingProblems.listAbandonedRuns",
   `SELECT r.key, r.id, r.environment, r.function FROM runs r WHERE r.ended_at IS NULL
      AND r.lease IS NULL AND r.ready_at IS NULL AND r.status <> ${Status.paused}
      AND NOT EXISTS (SELECT 1 FROM waits w WHERE w.run = r.key AND w.fired IS NULL AND w.due_at IS NOT NULL)
@@ -80,7 +80,7 @@ const LIST_ABANDONED_RUNS = statement(
 )
 
 const LIST_LEASED_RUNS = statement(
-  "LastingProblems.leased",
+  "LastingProblems.listLeasedRuns",
   `SELECT key, id, environment, function, status, worker, lease, lease_until, updated_at FROM runs
      WHERE ended_at IS NULL AND lease IS NOT NULL ORDER BY key`,
   { scans: "as above" }

@@ -72,7 +72,7 @@ export const unwrittenRuns = (tx: Transaction, functionKey: number): Array<NewRu
 }
 
 const INSERT_LEASED_RUN = statement(
-  "NewRuns.insertLeased",
+  "NewRuns.insertLeasedRun",
   `INSERT INTO runs (id, environment, function, status, event, lease, worker, lease_until, lease_ms, created_at, started_at, updated_at)
      VALUES (?, ?, ?, ${Status[nextStatus(initialStatus, "claimed")!]}, ?, ?, ?, ?, ?, ?, ?, ?)`
 )

@@ -12,7 +12,7 @@ export const hasLiveEngine = (column: string): string =>
     WHERE node_workers.worker = ${column} AND nodes.steady_since IS NOT NULL)`
 
 const FIND_NODE_OF_WORKER = variant(
-  "NodeWorkers.nodeOf",
+  "NodeWorkers.findNodeOfWorker",
   `SELECT nodes.name FROM node_workers JOIN nodes ON nodes.id = node_workers.node
     WHERE node_workers.worker = ? AND nodes.id <> ? AND nodes.steady_since IS NOT NULL`
 )
@@ -23,7 +23,7 @@ export function* isAtOther(tx: Transaction, workerId: string): Program<boolean> 
 }
 
 const FIND_WORKER = variant(
-  "NodeWorkers.who",
+  "NodeWorkers.findWorker",
   `SELECT node_workers.*, nodes.name FROM node_workers JOIN nodes ON nodes.id = node_workers.node
     WHERE node_workers.worker = ? AND nodes.steady_since IS NOT NULL`
 )
@@ -60,7 +60,7 @@ export type ConnectResult =
   | { readonly _tag: "Stale"; readonly number: number }
 
 const PUT_WORKER = variant(
-  "NodeWorkers.come",
+  "NodeWorkers.putWorker",
   `INSERT INTO node_workers (worker, node, session, instance, environment, registration, info, batch, acks)
     VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)
     ON CONFLICT (worker) DO UPDATE SET node = excluded.node, session = excluded.session, instance = excluded.instance,
@@ -118,11 +118,11 @@ export const whereElsewhere = acrossEnvironments(
     const row = tx.node === undefined ? undefined : yield* get(FIND_WORKER, workerId)
     return row !== undefined && isAnother(tx, row, instance) ? String(row.name) : undefined
   },
-  (workerId) => `look where worker ${workerId} is`
+  (workerId) => `find the engine of worker ${workerId} is`
 )
 
 const FIND_ENGINE_OF_WORKER = variant(
-  "NodeWorkers.engineOf",
+  "NodeWorkers.findEngineOfWorker",
   `SELECT nodes.name, nodes.last_seen FROM node_workers JOIN nodes ON nodes.id = node_workers.node
     WHERE node_workers.worker = ? AND nodes.id <> ?`
 )
@@ -145,7 +145,7 @@ export function* engineOf(tx: Transaction, workerId: string): Program<OtherEngin
 }
 
 const DELETE_WORKER = variant(
-  "NodeWorkers.leave",
+  "NodeWorkers.deleteWorker",
   "DELETE FROM node_workers WHERE worker = ? AND node = ? AND session = ?"
 )
 
@@ -167,7 +167,7 @@ export const workerLeft = acrossEnvironments(
 )
 
 const UPDATE_INFO = variant(
-  "NodeWorkers.change",
+  "NodeWorkers.updateInfo",
   "UPDATE node_workers SET info = ? WHERE worker = ? AND node = ? AND session = ?"
 )
 
@@ -177,11 +177,11 @@ export const workerChanged = acrossEnvironments(
   function* (tx: Transaction, workerId: string, session: string, info: string): Program<void> {
     if (tx.node !== undefined) yield* write(UPDATE_INFO, info, workerId, tx.node, session)
   },
-  (workerId) => `tell what is new of worker ${workerId}`
+  (workerId) => `store the changes of worker ${workerId}`
 )
 
 const UPDATE_BATCH = variant(
-  "NodeWorkers.noteBatch",
+  "NodeWorkers.updateBatch",
   "UPDATE node_workers SET batch = ?, acks = ? WHERE worker = ? AND node = ? AND session = ?"
 )
 
@@ -207,7 +207,7 @@ export function* noteBatch(
 }
 
 const LIST_WORKERS = variant(
-  "NodeWorkers.all",
+  "NodeWorkers.listWorkers",
   `SELECT node_workers.worker, node_workers.node, node_workers.session, node_workers.environment, node_workers.info,
       (SELECT count(*) FROM runs WHERE runs.worker = node_workers.worker AND runs.lease IS NOT NULL) AS jobs
     FROM node_workers JOIN nodes ON nodes.id = node_workers.node
@@ -240,5 +240,5 @@ export const readWorkers = acrossEnvironments(
       jobs: Number(row.jobs)
     }))
   },
-  () => "read which workers there are"
+  () => "read the connected workers"
 )

@@ -71,7 +71,7 @@ const isReceived = (
 } => activity._tag === "StepEnded" && activity.received !== undefined
 
 const LIST_RECORDINGS = statement(
-  "Recording.readRecording",
+  "Recording.listRecordings",
   "SELECT seq, at, activity FROM recordings WHERE run_id = ? AND seq > ? AND environment = ? ORDER BY seq LIMIT ?"
 )
 
@@ -127,7 +127,7 @@ export const readRecording = inEnvironment(
   (_, runId) => `read the record of run ${runId}`
 )
 
-const FIND_RUN = statement("Recording.exists", "SELECT 1 FROM runs WHERE id = ? AND environment = ?")
+const FIND_RUN = statement("Recording.findRun", "SELECT 1 FROM runs WHERE id = ? AND environment = ?")
 
 function* exists(environment: number, runId: string): Program<boolean> {
   return (yield* get(FIND_RUN, runId, environment)) !== undefined

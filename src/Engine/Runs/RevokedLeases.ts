@@ -38,7 +38,7 @@ const handOutFrom = ({ lease, lease_until }: Row, now: number): number | undefin
   lease == null || lease_until == null || Number(lease_until) <= now ? undefined : Number(lease_until)
 
 const UPDATE_LEASE = statement(
-  "RevokedLeases.keepRevoked",
+  "RevokedLeases.updateLease",
   "UPDATE runs SET lease = ?, lease_until = ? WHERE key = ?"
 )
 

@@ -424,7 +424,7 @@ function* keepSuperseded(
 }
 
 const DELETE_WAITS_OF_STEPS = statement(
-  "RunControl.beginAnew",
+  "RunControl.deleteWaitsOfSteps",
   `DELETE FROM waits WHERE run = ? AND step_key <> '${RUN_ITSELF}'`
 )
 
@@ -440,7 +440,7 @@ function* beginAnew(tx: Transaction, row: Row, seq: number, reason: string): Pro
 }
 
 const FIND_COMPENSATION = statement(
-  "RunControl.undoneSteps",
+  "RunControl.findCompensation",
   "SELECT 1 FROM steps WHERE run = ? AND step_key = ? AND failed = 0"
 )
 

@@ -25,12 +25,15 @@ import {
 } from "./RunSearchRows.ts"
 import { attributeOf } from "./SearchAttributes.ts"
 
-/** The default time limit, milliseconds, and the default number of groups. */
+/** The default time limit. */
 const TIME_MS = 200
+/** The default number of groups. */
 const GROUPS = 20
+/** The default number of groups by time. */
 const TIMES = 1000
-/** Runs of the first slice, and how long later slices may take, milliseconds: rows that are far apart are slow to read. */
+/** Runs of the first slice. The size of later ones is adjusted, because rows that are far apart are slow to read. */
 const FIRST = 1000
+/** How long later slices should take. */
 const SLICE_MS = 20
 /** Most groups that are held: beyond that, counting stops. */
 const MOST_GROUPS = 50_000

@@ -29,7 +29,9 @@ export const readCursor = (query: object, cursor: string): Effect.Effect<ListPla
   const said = `Cursor "${cursor}"`
   if (read === undefined) {
     return Effect.fail(
-      new ValidationError(`${said} is not one that listRuns returned: pass nextCursor of the page before`)
+      new ValidationError(
+        `${said} is not one that listRuns returned: pass the nextCursor of the previous page`
+      )
     )
   }
   const [digest, key, event, listed, by] = read
@@ -37,7 +39,7 @@ export const readCursor = (query: object, cursor: string): Effect.Effect<ListPla
     ? Effect.succeed({ key, event, listed, by })
     : Effect.fail(
         new ValidationError(
-          `${said} is of another query: pass it with the filters of the page that returned it, or begin without a cursor`
+          `${said} belongs to a list with other filters: pass it with the filters of the page that returned it, or begin without a cursor`
         )
       )
 }

@@ -74,7 +74,7 @@ export const problemWithEvent = (row: Row): string | undefined =>
     : undefined
 
 const FIND_RUN_WITH_EVENT = statement(
-  "RunEvent.triggerView",
+  "RunEvent.findRunWithEvent",
   "SELECT r.id AS run_id, r.input, r.fork_data, r.system_event, r.created_at, e.* FROM runs r LEFT JOIN events e ON e.position = r.event WHERE r.key = ?"
 )
 

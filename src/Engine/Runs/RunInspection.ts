@@ -29,7 +29,7 @@ import { outcomeIn } from "./Waits.ts"
 const SLICE_BYTES = 1024 * 1024
 
 const LIST_SIZES_OF_STEPS = statement(
-  "RunInspection.getRunSteps",
+  "RunInspection.listSizesOfSteps",
   `SELECT s.step_key, coalesce(octet_length(s.value), octet_length(e.data)) AS bytes
      FROM steps s LEFT JOIN events e ON e.position = s.event AND s.value IS NULL
      WHERE s.run = ? AND s.kind <> 'parallel' ORDER BY s.seq`
@@ -44,7 +44,7 @@ const FIND_STEP = statement("RunInspection.findStep", "SELECT * FROM steps WHERE
 
 /** Ordered by key, so that the last run wins when a step was run again and invoked another one. */
 const LIST_CHILDREN = statement(
-  "RunInspection.children",
+  "RunInspection.listChildren",
   "SELECT id, parent_step FROM runs WHERE parent = ? AND parent IS NOT NULL ORDER BY key LIMIT 10000"
 )
 
@@ -164,7 +164,7 @@ const kindNames = {
 } as const
 
 const LIST_LEASED_RUNS_OF_KEY = statement(
-  "RunInspection.getSituation",
+  "RunInspection.listLeasedRunsOfKey",
   "SELECT id FROM runs WHERE function = ? AND concurrency_key = ? AND lease IS NOT NULL LIMIT 20"
 )
 
@@ -249,7 +249,7 @@ const pinOf = (row: Row, fn: RegisteredFunction | undefined): Pick<RunSituation,
 }
 
 const FIND_LAST_STEP_END = statement(
-  "RunInspection.lastStep",
+  "RunInspection.findLastStepEnd",
   "SELECT max(ended_at) AS at FROM steps WHERE run = ?"
 )
 
@@ -259,7 +259,7 @@ function* lastStep({ key }: Row): Program<{ readonly lastStepAt?: number }> {
   return row?.at == null ? {} : { lastStepAt: Number(row.at) }
 }
 
-const FIND_RUN_ID = statement("RunInspection.waitOf", "SELECT id FROM runs WHERE key = ?")
+const FIND_RUN_ID = statement("RunInspection.findRunId", "SELECT id FROM runs WHERE key = ?")
 
 function* waitOf(runId: string, row: Row): Program<RunSituation["waits"][number]> {
   // written by this store from `WaitKind`

@@ -60,7 +60,7 @@ const listPage = (
       const runs: Array<Run> = []
       let place: Place | undefined
       const go = Effect.gen(function* () {
-        const slice: Slice = yield* store.read(readSlice(query, place))
+        const slice: Slice = yield* store.read(readRunSlice(query, place))
         for (const run of slice.runs) runs.push(run)
         place = slice.place
         return slice.isLast
@@ -117,8 +117,8 @@ interface Slice {
   readonly isLast: boolean
 }
 
-const readSlice = inEnvironment(
-  "readSliceOfRuns",
+const readRunSlice = inEnvironment(
+  "readRunSlice",
   function* (tx: Transaction, query: RunsBefore, place: Place | undefined): Program<Slice> {
     const filter = yield* narrowed(tx, query)
     if (filter === undefined) return { runs: [], place: undefined, isLast: true }
@@ -139,7 +139,7 @@ const readSlice = inEnvironment(
 )
 
 const COUNT_RUNS_OF_FUNCTION = statement(
-  "RunList.ofFunction",
+  "RunList.countRunsOfFunction",
   `SELECT count(*) AS n FROM (SELECT 1 FROM runs WHERE function = ? LIMIT ${SLICE}) AS few`,
   { scans: "what it has found itself, a slice at most" }
 )

@@ -53,23 +53,23 @@ export const make = (store: StoreService): Effect.Effect<void, StoreError> =>
   Effect.flatMap(RunLogRetention, (kept) => store.read(limitLogs(kept)))
 
 const FIND_ENDS = statement(
-  "RunLogs.ends",
+  "RunLogs.findEnds",
   `SELECT (SELECT min(first) FROM run_logs WHERE run = ?) AS oldest,
      first + lines AS next, up_to FROM run_logs WHERE run = ? ORDER BY first DESC LIMIT 1`
 )
 
 const INSERT_LINES = statement(
-  "RunLogs.insert",
+  "RunLogs.insertLines",
   "INSERT INTO run_logs (run, first, lines, length, up_to, text) VALUES (?, ?, ?, ?, ?, ?)"
 )
 
 const FIND_FIRST_OFFSET = statement(
-  "RunLogs.before",
+  "RunLogs.findFirstOffset",
   "SELECT up_to - length AS before FROM run_logs WHERE run = ? ORDER BY first LIMIT 1"
 )
 
 const DELETE_OLD_LINES = statement(
-  "RunLogs.deleteOld",
+  "RunLogs.deleteOldLines",
   "DELETE FROM run_logs WHERE run = ? AND (first + lines <= ? OR up_to <= ?)"
 )
 
@@ -107,11 +107,11 @@ const newestOf = (lines: ReadonlyArray<LogLine>, most: KeptLogs): ReadonlyArray<
 }
 
 const LIST_LINES = statement(
-  "RunLogs.read",
+  "RunLogs.listLines",
   "SELECT first, lines, text FROM run_logs WHERE run = ? AND first + lines > ? ORDER BY first"
 )
 
-const readLogs = inEnvironment(
+const readRunLogs = inEnvironment(
   "readRunLogs",
   function* (
     tx: Transaction,
@@ -155,7 +155,7 @@ export const logsPage = (
   runId: string,
   { after, limit }: PageQuery
 ): Effect.Effect<Page<RunLogLine>, StoreError | RunNotFoundError> =>
-  Effect.map(store.read(readLogs(environment, runId, Number(after), limit)), (lines) => {
+  Effect.map(store.read(readRunLogs(environment, runId, Number(after), limit)), (lines) => {
     const last = lines.at(-1)
     return {
       items: lines,

@@ -76,7 +76,7 @@ const keptFor = (tx: Transaction, row: Row, keepMs: number): number => {
 const DELETE_STEPS = statement("RunRetention.deleteSteps", "DELETE FROM steps WHERE run = ?")
 
 const DELETE_SUPERSEDED_STEPS = statement(
-  "RunRetention.deleteSuperseded",
+  "RunRetention.deleteSupersededSteps",
   "DELETE FROM superseded_steps WHERE run = ?"
 )
 
@@ -103,7 +103,7 @@ const OLD_ONE = statement("RunRetention.oldOne", `${OLD} key = ?`)
 
 /** The `+` makes SQLite read the index of ids, which has all keys, and not the rows. */
 const LIST_KEYS_AFTER = statement(
-  "RunRetention.keysAfter",
+  "RunRetention.listKeysAfter",
   `SELECT key, id FROM runs WHERE +key > ? @sound(run, key) ORDER BY +key LIMIT ${PAGE}`,
   { scans: "for a table that is damaged: the index of ids is read in its place" }
 )
@@ -121,7 +121,7 @@ function* page(tx: Transaction, last: number): Program<ReadonlyArray<Row>> {
 }
 
 const FIND_OPEN_PARENT = statement(
-  "RunRetention.hasOpenParent",
+  "RunRetention.findOpenParent",
   "SELECT 1 FROM runs WHERE key = ? AND ended_at IS NULL"
 )
 

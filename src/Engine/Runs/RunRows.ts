@@ -40,7 +40,7 @@ import type { RunEnding } from "../Store/RunEnding.ts"
 import type { Pause } from "./PauseRun.ts"
 
 const INSERT_RUN = statement(
-  "RunRows.createRun",
+  "RunRows.insertRun",
   `INSERT INTO runs (id, environment, function, status, event, input, ready_at, concurrency_key, actor, parent, parent_step, trace, system_event,
        created_at, updated_at, pin, forked_from, fork_data)
      VALUES (?, ?, ?, ${Status[initialStatus]}, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`
@@ -187,7 +187,7 @@ function* oneRun(
 }
 
 const FIND_STARTING_EVENT = statement(
-  "RunRows.startedBy",
+  "RunRows.findStartingEvent",
   `SELECT coalesce(e.name, r.system_event) AS name, e.entity_id, e.entity_type, e.entity_version
      FROM runs r LEFT JOIN events e ON e.position = r.event AND r.input IS NULL WHERE r.id = ? AND r.environment = ?`
 )
@@ -196,7 +196,7 @@ const FIND_STARTING_EVENT = statement(
  * The event that started a run, without its data, or the system event; `undefined` for a run that was invoked or does not exist.
  */
 export const startedBy = inEnvironment(
-  "getStartedBy",
+  "startedBy",
   function* (tx: Transaction, environment: string, runId: string): Program<StartedBy | undefined> {
     const row = yield* get(FIND_STARTING_EVENT, runId, tx.findEnvironment(environment) ?? null)
     return row?.name == null ? undefined : { name: String(row.name), ...entityOfRow(row) }
@@ -205,7 +205,7 @@ export const startedBy = inEnvironment(
 )
 
 const FIND_END_TIME = statement(
-  "RunRows.hasEnded",
+  "RunRows.findEndTime",
   "SELECT ended_at FROM runs WHERE id = ? AND environment = ?"
 )
 
@@ -233,7 +233,7 @@ export function* readRun(tx: Transaction, row: Row): Program<Run> {
   return yield* runOf(tx, row)
 }
 
-const FIND_RUN_ID = statement("RunRows.runOf", "SELECT id FROM runs WHERE key = ?")
+const FIND_RUN_ID = statement("RunRows.findRunId", "SELECT id FROM runs WHERE key = ?")
 
 /** The same, also for a run whose event is missing. */
 export function* runOf(tx: Transaction, row: Row): Program<Run> {
@@ -280,7 +280,7 @@ const actorText = (json: string): string => {
   return typeof value === "string" ? value : json
 }
 
-const FIND_RUN_ID_OF_DAMAGED = statement("RunRows.runIdOf", "SELECT id FROM runs WHERE +key = ?", {
+const FIND_RUN_ID_OF_DAMAGED = statement("RunRows.findRunIdOfDamaged", "SELECT id FROM runs WHERE +key = ?", {
   scans: "for a run whose row is damaged: the index of ids is read in its place"
 })
 
@@ -343,7 +343,7 @@ export const getEndedRun = inEnvironment(
 )
 
 const FIND_ENVIRONMENT_OF_RUN = statement(
-  "RunRows.environmentOfRun",
+  "RunRows.findEnvironmentOfRun",
   "SELECT environment FROM runs WHERE id = ?"
 )
 

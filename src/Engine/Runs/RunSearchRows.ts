@@ -168,24 +168,24 @@ export const countRuns = inEnvironment(
 )
 
 const FIND_FIRST_FROM = statement(
-  "RunSearchRows.firstFrom",
+  "RunSearchRows.findFirstFrom",
   "SELECT key, created_at FROM runs WHERE key >= ? ORDER BY key LIMIT 1"
 )
-const FIND_NEWEST_RUN = statement("RunSearchRows.newest", "SELECT max(key) AS key FROM runs")
+const FIND_NEWEST_RUN = statement("RunSearchRows.findNewestRun", "SELECT max(key) AS key FROM runs")
 const FIND_EVENT_AFTER = statement(
-  "RunSearchRows.eventAfter",
+  "RunSearchRows.findEventAfter",
   "SELECT max(event) AS event FROM (SELECT event FROM runs WHERE key >= ? ORDER BY key LIMIT 10000) AS near"
 )
 const FIND_EVENT_BEFORE = statement(
-  "RunSearchRows.eventBefore",
+  "RunSearchRows.findEventBefore",
   "SELECT min(event) AS event FROM (SELECT event FROM runs WHERE key < ? ORDER BY key DESC LIMIT 10000) AS near"
 )
 const FIND_CREATION_TIME = statement(
-  "RunSearchRows.createdAt",
+  "RunSearchRows.findCreationTime",
   "SELECT created_at AS at FROM runs WHERE key >= ? ORDER BY key LIMIT 1"
 )
 const FIND_EVENT_TIME = statement(
-  "RunSearchRows.storedAt",
+  "RunSearchRows.findEventTime",
   "SELECT timestamp AS at FROM events WHERE position = ?"
 )
 
@@ -220,7 +220,7 @@ const SHOW = statement(
 )
 
 const FIND_FILL_POSITION = statement(
-  "RunSearchRows.filling",
+  "RunSearchRows.findFillPosition",
   "SELECT below FROM search_paths WHERE function = ? AND path = ? AND (below IS NULL OR below > 0)"
 )
 
@@ -274,7 +274,7 @@ class Search {
     if (unknown === undefined) return undefined
     return new ValidationError(
       `${call}: runs cannot be found by "${unknown}": no function ${this.#filters.functionIds === undefined ? "" : "of `functionId` "}names it in ` +
-        `\`searchBy\`${known.size === 0 ? "" : `: use ${[...known].slice(0, 10).join(", ")}`}. A \`where\` looks at any of the data, and takes longer`
+        `\`searchBy\`${known.size === 0 ? "" : `: use ${[...known].slice(0, 10).join(", ")}`}. A \`where\` can use any of the data, but takes longer`
     )
   }
 

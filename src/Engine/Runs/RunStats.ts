@@ -172,7 +172,7 @@ export const readRunStats = acrossEnvironments(
       }
     })
   },
-  () => "read what was counted"
+  () => "read the counts of runs"
 )
 
 /** The minutes of the last day in which anything happened, oldest first. */
@@ -186,7 +186,7 @@ export const readMinutes = acrossEnvironments(
         .map((minute) => ({ ...minute }))
     )
   },
-  () => "read what was counted by minutes"
+  () => "read the counts of runs by minute"
 )
 
 /** A program that does not query the database. */

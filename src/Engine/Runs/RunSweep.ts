@@ -25,4 +25,7 @@ export const deleteOldRuns = (store: StoreService): Effect.Effect<void, StoreErr
 
 /** Deletes old runs periodically, until the scope ends. */
 export const make = (store: StoreService): Effect.Effect<void, never, Scope.Scope> =>
-  everyHour(Effect.andThen(untilNone(store.write(deleteExpiredRecordings(BATCH))), deleteOldRuns(store)))
+  everyHour(
+    "Ended runs and recordings",
+    Effect.andThen(untilNone(store.write(deleteExpiredRecordings(BATCH))), deleteOldRuns(store))
+  )

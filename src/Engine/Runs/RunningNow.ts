@@ -13,11 +13,11 @@ export interface RunningAt extends RunningTurn {
 }
 
 const FIND_FINISHED_STEP = statement(
-  "RunningNow.finished",
+  "RunningNow.findFinishedStep",
   "SELECT 1 AS found FROM steps WHERE run = ? AND step_key = ?"
 )
 const FIND_FAILURES = statement(
-  "RunningNow.failed",
+  "RunningNow.findFailures",
   "SELECT failures FROM waits WHERE run = ? AND step_key = ?"
 )
 

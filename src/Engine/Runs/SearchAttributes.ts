@@ -22,7 +22,7 @@ export const attributeOf = (event: object, path: string): string | undefined => 
 }
 
 const INSERT_ATTRIBUTE = statement(
-  "SearchAttributes.put",
+  "SearchAttributes.insertAttribute",
   "INSERT INTO run_attributes (function, path, value, run) VALUES (?, ?, ?, ?) ON CONFLICT DO NOTHING"
 )
 
@@ -45,24 +45,24 @@ const SLICE_LENGTH = 1024 * 1024
 const AT_ONCE = 20
 
 const LIST_SEARCH_PATHS = statement(
-  "SearchAttributes.paths",
+  "SearchAttributes.listSearchPaths",
   "SELECT function, path, below FROM search_paths",
   {
     scans: "has as many rows as functions have paths"
   }
 )
-const FIND_NEWEST_RUN = statement("SearchAttributes.newest", "SELECT max(key) AS key FROM runs")
+const FIND_NEWEST_RUN = statement("SearchAttributes.findNewestRun", "SELECT max(key) AS key FROM runs")
 const UPDATE_FILL_POSITION = statement(
-  "SearchAttributes.place",
+  "SearchAttributes.updateFillPosition",
   "UPDATE search_paths SET below = ? WHERE function = ? AND path = ?"
 )
 const DELETE_SOME_ATTRIBUTES = statement(
-  "SearchAttributes.forget",
+  "SearchAttributes.deleteSomeAttributes",
   `DELETE FROM run_attributes WHERE function = ? AND path = ? AND (value, run) IN
      (SELECT value, run FROM run_attributes WHERE function = ? AND path = ? LIMIT ${SLICE})`
 )
 const FIND_ANY_ATTRIBUTE = statement(
-  "SearchAttributes.left",
+  "SearchAttributes.findAnyAttribute",
   "SELECT 1 FROM run_attributes WHERE function = ? AND path = ? LIMIT 1"
 )
 const DELETE_SEARCH_PATH = statement(
@@ -71,11 +71,11 @@ const DELETE_SEARCH_PATH = statement(
 )
 /** Where a slice of runs of any function ends: the runs of a rare function are far apart. */
 const FIND_END_OF_SLICE = statement(
-  "SearchAttributes.far",
+  "SearchAttributes.findEndOfSlice",
   "SELECT key FROM runs WHERE key < ? ORDER BY key DESC LIMIT 1 OFFSET 5000"
 )
 const LIST_RUNS_WITHIN = statement(
-  "SearchAttributes.within",
+  "SearchAttributes.listRunsWithin",
   `SELECT r.key AS run_key, r.id AS run_id, r.input AS run_input, r.fork_data, r.system_event, r.created_at AS run_created_at, e.* FROM runs r
      LEFT JOIN events e ON e.position = r.event WHERE r.key < ? AND r.key >= ? AND +r.function = ? ORDER BY r.key DESC LIMIT ${AT_ONCE}`
 )
@@ -130,7 +130,7 @@ export const fillAttributes = acrossEnvironments(
     yield* write(UPDATE_FILL_POSITION, yield* fillBelow(fn, path, from), fn, path)
     return true
   },
-  () => "fill in what runs are found by"
+  () => "fill in search attributes of runs"
 )
 
 /** Fills a slice. Returns the key below which runs still lack the attribute: 0 for none. */

@@ -5,8 +5,9 @@ import type * as Scope from "effect/Scope"
 import type { StoreService } from "../Store/Store.ts"
 import { fillAttributes, isFillingNeeded } from "./SearchAttributes.ts"
 
-/** The pause between two transactions, and the delay before another try after an error, milliseconds. */
+/** The pause between two transactions. */
 const PAUSE_MS = 10
+/** The delay before another try after an error. */
 const AGAIN_MS = 60_000
 
 /** Runs at the start and after each registration, until the scope ends. */

@@ -96,16 +96,16 @@ const byKey = (name: string, from: string, lane: string, run = "r.key"): SearchP
   name,
   isByEvent: false,
   end: finds(
-    `RunSearchRows.${name}.end`,
+    `SearchPlans.${name}.end`,
     `SELECT ${run} AS key, 0 AS event FROM ${from} WHERE ${lane} AND ${run} < ? ORDER BY ${run} DESC LIMIT 1 OFFSET ?`
   ),
   find: finds(
-    `RunSearchRows.${name}.find`,
+    `SearchPlans.${name}.find`,
     `SELECT r.key, 0 AS event FROM ${from}${run === "r.key" ? "" : ` CROSS JOIN runs r ON r.key = ${run}`}
        WHERE ${lane} AND ${run} < ? AND ${run} >= ? AND ${FITS} ORDER BY ${run} DESC LIMIT ?`
   ),
   sum: finds(
-    `RunSearchRows.${name}.sum`,
+    `SearchPlans.${name}.sum`,
     `SELECT ${COUNTS} FROM ${from}${run === "r.key" ? "" : ` CROSS JOIN runs r ON r.key = ${run}`}
        WHERE ${lane} AND ${run} < ? AND ${run} >= ? AND ${FITS} GROUP BY 1, 2, 3, 4`
   ),
@@ -113,7 +113,7 @@ const byKey = (name: string, from: string, lane: string, run = "r.key"): SearchP
     ? {}
     : {
         count: finds(
-          `RunSearchRows.${name}.count`,
+          `SearchPlans.${name}.count`,
           `SELECT count(*) AS count FROM (SELECT 1 FROM ${from} WHERE ${lane} LIMIT ${COUNTED})`,
           lane.includes("?") ? {} : { scans: `reads ${COUNTED} entries of an index that has few runs` }
         )
@@ -124,24 +124,24 @@ const byEvent = (name: string, lane: string): SearchPlan => ({
   name,
   isByEvent: true,
   end: finds(
-    `RunSearchRows.${name}.end`,
+    `SearchPlans.${name}.end`,
     `SELECT 0 AS key, e.position AS event FROM events e WHERE ${lane} AND e.position <= ? ORDER BY e.position DESC LIMIT 1 OFFSET ?`
   ),
   find: finds(
-    `RunSearchRows.${name}.find`,
+    `SearchPlans.${name}.find`,
     `SELECT r.key, e.position AS event FROM events e
        CROSS JOIN runs r ON r.function IN (SELECT value FROM json_each(?)) AND r.event = e.position AND r.input IS NULL
        WHERE ${lane} AND e.position <= ? AND e.position >= ? AND (e.position < ? OR r.key < ?) AND ${FITS}
        ORDER BY e.position DESC, r.key DESC LIMIT ?`
   ),
   sum: finds(
-    `RunSearchRows.${name}.sum`,
+    `SearchPlans.${name}.sum`,
     `SELECT ${COUNTS} FROM events e
        CROSS JOIN runs r ON r.function IN (SELECT value FROM json_each(?)) AND r.event = e.position AND r.input IS NULL
        WHERE ${lane} AND e.position <= ? AND e.position >= ? AND (e.position < ? OR r.key < ?) AND ${FITS} GROUP BY 1, 2, 3, 4`
   ),
   count: finds(
-    `RunSearchRows.${name}.count`,
+    `SearchPlans.${name}.count`,
     `SELECT count(*) AS count FROM (SELECT 1 FROM events e WHERE ${lane} LIMIT ${COUNTED})`
   )
 })
@@ -162,12 +162,12 @@ const plans = {
   error: {
     ...byKey("error", "runs r INDEXED BY runs_error", `r.status = ${Status.failed}`),
     find: finds(
-      "RunSearchRows.error.findText",
+      "SearchPlans.error.findText",
       `SELECT r.key, 0 AS event FROM runs r INDEXED BY runs_error
          WHERE r.status = ${Status.failed} AND r.key < ? AND r.key >= ? AND ${ERROR_HAS} AND ${FITS} ORDER BY r.key DESC LIMIT ?`
     ),
     sum: finds(
-      "RunSearchRows.error.sumText",
+      "SearchPlans.error.sumText",
       `SELECT ${COUNTS} FROM runs r INDEXED BY runs_error
          WHERE r.status = ${Status.failed} AND r.key < ? AND r.key >= ? AND ${ERROR_HAS} AND ${FITS} GROUP BY 1, 2, 3, 4`
     )
@@ -176,22 +176,22 @@ const plans = {
     name: "function",
     isByEvent: true,
     end: finds(
-      "RunSearchRows.function.end",
+      "SearchPlans.function.end",
       `SELECT r.event, r.key FROM runs r WHERE r.function = ? AND (r.event, r.key) < (?, ?) ORDER BY r.event DESC, r.key DESC
          LIMIT 1 OFFSET ?`
     ),
     find: finds(
-      "RunSearchRows.function.find",
+      "SearchPlans.function.find",
       `SELECT r.event, r.key FROM runs r WHERE r.function = ? AND (r.event, r.key) < (?, ?) AND (r.event, r.key) >= (?, ?)
          AND ${FITS} ORDER BY r.event DESC, r.key DESC LIMIT ?`
     ),
     sum: finds(
-      "RunSearchRows.function.sum",
+      "SearchPlans.function.sum",
       `SELECT ${COUNTS} FROM runs r WHERE r.function = ? AND (r.event, r.key) < (?, ?) AND (r.event, r.key) >= (?, ?)
          AND ${FITS} GROUP BY 1, 2, 3, 4`
     ),
     count: finds(
-      "RunSearchRows.function.count",
+      "SearchPlans.function.count",
       `SELECT count(*) AS count FROM (SELECT 1 FROM runs r WHERE r.function = ? LIMIT ${COUNTED})`
     )
   },

@@ -55,7 +55,7 @@ export const whyStuck = (lease: Lease, holders: Holders | undefined, now: number
   const holder = holders(workerId)
   // a lease with an expiry runs out by itself
   if (holder === undefined)
-    return until === undefined && since <= latest ? "that worker is not there any more" : undefined
+    return until === undefined && since <= latest ? "that worker is not connected any more" : undefined
   const limit = isRollback ? undefined : holder.turnLimits?.get(functionId)
   return limit !== undefined && since + limit <= latest
     ? `its turn should have ended ${formatDuration(limit)} after ${iso(since)}, and the worker keeps the lease without reporting an end`

@@ -110,7 +110,7 @@ export const suspectsOf = remembered<Suspects>({
 })
 
 const FIND_WORKER = statement(
-  "Suspects.holder",
+  "Suspects.findWorker",
   "SELECT worker FROM runs WHERE key = ? AND lease IS NOT NULL"
 )
 
@@ -135,7 +135,7 @@ export function* refreshLosses(row: Row): Program<number> {
   return 0
 }
 
-const FIND_LAST_SEQ = statement("Suspects.lastSeq", "SELECT max(seq) AS seq FROM steps WHERE run = ?")
+const FIND_LAST_SEQ = statement("Suspects.findLastSeq", "SELECT max(seq) AS seq FROM steps WHERE run = ?")
 
 export function* lastSeq(run: number): Program<number> {
   return Number((yield* get(FIND_LAST_SEQ, run))?.seq ?? 0)

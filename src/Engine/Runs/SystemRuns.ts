@@ -36,7 +36,7 @@ const MOST_OUTPUT = 16 * 1024
 const MOST_STEPS = 200
 
 const FIND_FAILED_RUN = statement(
-  "SystemRuns.failedRun",
+  "SystemRuns.findFailedRun",
   `SELECT r.id, r.input, r.attempt, r.created_at, r.trace, r.system_event, e.id AS e_id, e.name AS e_name, e.version AS e_version,
      e.data AS e_data, e.metadata AS e_metadata, e.source AS e_source, e.idempotency_key AS e_key, e.timestamp AS e_timestamp,
      e.entity_id, e.entity_type, e.entity_version, e.trace AS e_trace
@@ -138,7 +138,7 @@ function* start(
 
 const systemName = (runId: string, what: string): string => `system.run.${runId}.${what}`
 
-const FIND_CAUSE = statement("SystemRuns.cause", "SELECT parent, system_event FROM runs WHERE key = ?")
+const FIND_CAUSE = statement("SystemRuns.findCause", "SELECT parent, system_event FROM runs WHERE key = ?")
 
 /** Most nested invocations that are followed. */
 const MOST_DEEP = 100
@@ -190,12 +190,12 @@ const eventOf = (row: Row): FailedRun["event"] => {
 }
 
 const LIST_STEPS = statement(
-  "SystemRuns.steps",
+  "SystemRuns.listSteps",
   `SELECT name, kind, failed, attempt, event, length(value) AS size, CASE WHEN failed = 1 OR length(value) <= ${MOST_OUTPUT} THEN value END AS value
      FROM steps WHERE run = ? ORDER BY seq DESC LIMIT ${MOST_STEPS}`
 )
 
-const COUNT_STEPS = statement("SystemRuns.count", "SELECT count(*) AS steps FROM steps WHERE run = ?")
+const COUNT_STEPS = statement("SystemRuns.countSteps", "SELECT count(*) AS steps FROM steps WHERE run = ?")
 
 /** The last steps of a run, in order, as far as they are small and readable. */
 function* stepsOf(tx: Transaction, run: number): Program<Pick<FailedRun, "steps" | "stepsOmitted">> {

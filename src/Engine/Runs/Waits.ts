@@ -52,7 +52,7 @@ const isReceived = (
 ): boolean => position != null && row.value === null && Number(row.failed) === 0
 
 const UPDATE_FIRED = statement(
-  "Waits.fireWait",
+  "Waits.updateFired",
   "UPDATE waits SET fired = ?, due_at = NULL, failed = ?, value = coalesce(?, value), event_position = ? WHERE run = ? AND step_key = ? AND fired IS NULL"
 )
 
@@ -127,7 +127,7 @@ function* goOnWithout(tx: Transaction, run: number, stepKey: string): Program<vo
 }
 
 const FIND_FAILURES = statement(
-  "Waits.failuresOf",
+  "Waits.findFailures",
   "SELECT failures FROM waits WHERE run = ? AND step_key = ?"
 )
 
@@ -136,7 +136,7 @@ function* failuresOf(run: number, stepKey: string): Program<number> {
 }
 
 const INSERT_STEP_OF_WAIT = statement(
-  "Waits.settleWait",
+  "Waits.insertStepOfWait",
   `INSERT INTO steps (run, step_key, seq, name, kind, failed, value, attempt, started_at, ended_at, event, wait)
      SELECT run, step_key, ?, name, step_kind, failed, value, 1, created_at, ?, event_position, wait FROM waits
      WHERE run = ? AND step_key = ? AND fired IS NOT NULL AND kind <> ${WaitKind.retry}
@@ -162,7 +162,7 @@ export function* settleWait(tx: Transaction, run: number, stepKey: string): Prog
   yield* tellStepEnded(tx, run, stepKey)
 }
 
-const CLEAR_LOSSES = statement("Waits.clear", "UPDATE runs SET losses = 0 WHERE key = ?")
+const CLEAR_LOSSES = statement("Waits.clearLosses", "UPDATE runs SET losses = 0 WHERE key = ?")
 
 /** The run has advanced: it is no longer a suspect, and its worker may take others. */
 export function* clear(tx: Transaction, run: number): Program<void> {
@@ -172,7 +172,7 @@ export function* clear(tx: Transaction, run: number): Program<void> {
 }
 
 const FIND_ENDED_STEP = statement(
-  "Waits.stepEnded",
+  "Waits.findEndedStep",
   `SELECT r.id, r.function, r.environment, s.name, s.kind, s.failed, s.value, s.event, s.attempt, s.started_at, s.ended_at
      FROM steps s JOIN runs r ON r.key = s.run WHERE s.run = ? AND s.step_key = ?`
 )
@@ -209,7 +209,7 @@ export function* settleFiredWaits(tx: Transaction, run: number): Program<void> {
 }
 
 const UPDATE_READY_TIME = statement(
-  "Waits.makeReady",
+  "Waits.updateReadyTime",
   `UPDATE runs SET ready_at = ?, updated_at = ? WHERE key = ? AND ready_at IS NULL AND lease IS NULL
      AND ${moves.claimed.where}
      AND NOT EXISTS (SELECT 1 FROM waits WHERE run = ? AND step_key = '${RUN_ITSELF}')`
@@ -225,7 +225,7 @@ export function* makeReady(tx: Transaction, run: number): Program<void> {
 }
 
 const PUT_RETRY_WAIT_OF_RUN = statement(
-  "Waits.delayRun",
+  "Waits.putRetryWaitOfRun",
   `INSERT INTO waits (run, step_key, kind, name, step_kind, due_at, created_at)
      VALUES (?, '${RUN_ITSELF}', ${WaitKind.runRetry}, '', 'run', ?, ?)
      ON CONFLICT (run, step_key) DO UPDATE SET due_at = excluded.due_at, fired = NULL, created_at = excluded.created_at`

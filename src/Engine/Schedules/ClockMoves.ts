@@ -7,7 +7,7 @@ import type { Transaction } from "../Store/Transaction.ts"
 import { WaitKind } from "../Runs/WaitKinds.ts"
 
 const MOVE_LEASES_OF_PROJECTIONS = statement(
-  "ClockMoves.moveWithClock",
+  "ClockMoves.moveLeasesOfProjections",
   "UPDATE projections SET lease_until = lease_until + ? WHERE lease_until IS NOT NULL",
   { scans: "once when the clock was set" }
 )
@@ -36,7 +36,7 @@ export function* moveWithClock(tx: Transaction, ms: number): Program<void> {
 }
 
 const SET_BACK_DELIVERIES = statement(
-  "ClockMoves.setBackBetweenStarts",
+  "ClockMoves.setBackDeliveries",
   "UPDATE deliveries SET due_at = due_at - ?",
   { scans: "once when the clock was set back" }
 )
@@ -51,7 +51,7 @@ export const setBackBetweenStarts = acrossEnvironments(
     yield* write(SET_BACK_DELIVERIES, ms)
     yield* setBack(tx, ms)
   },
-  () => "move what is due with the clock"
+  () => "adjust due times to the clock"
 )
 
 const setBackWaits = (

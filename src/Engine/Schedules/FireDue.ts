@@ -77,8 +77,8 @@ const placesOf = (tx: Transaction, what: DueWork): Program<ReadonlyArray<Row>> =
 }
 
 /** Fires the due items of one kind in one environment. Returns how many. */
-const fireKind = inEnvironment(
-  "fireDue",
+const fireDueKind = inEnvironment(
+  "fireDueKind",
   function* (tx: Transaction, environment: string, what: DueWork): Program<number> {
     const within = tx.findEnvironment(environment)
     if (within === undefined) return 0
@@ -117,7 +117,7 @@ const LIST_DUE_WAITS_IN_ENVIRONMENT = statement(
 )
 
 const LIST_ENVIRONMENTS_OF_DUE_WAITS = statement(
-  "FireDue.environmentsOfWaits",
+  "FireDue.listEnvironmentsOfDueWaits",
   `SELECT DISTINCT ${environmentOfKey("due.run")} AS environment FROM (${DUE}) AS due`,
   { scans: "a batch of what is due" }
 )
@@ -267,7 +267,7 @@ export const fireDue = (store: StoreService): Effect.Effect<Fired, StoreError> =
       [
         Effect.forEach(
           places.filter(Result.isSuccess).flatMap(({ success }) => success),
-          ([environment, what]) => Effect.result(store.write(fireKind(environment, what))),
+          ([environment, what]) => Effect.result(store.write(fireDueKind(environment, what))),
           { concurrency: "unbounded" }
         ),
         Effect.result(store.write(nextDueAt()))

@@ -41,13 +41,13 @@ const DUE = `SELECT *, ${HELD_BACK} AS held_back FROM schedules WHERE next_at <=
 const ENVIRONMENT = "(SELECT environment FROM functions WHERE functions.key = function)"
 
 const LIST_FREED_SCHEDULES = statement(
-  "FireSchedules.freedIn",
+  "FireSchedules.listFreedSchedules",
   `SELECT * FROM (${FREED}) AS freed WHERE ${ENVIRONMENT} = ?`,
   { scans: "the schedules that have something queued" }
 )
 
 const LIST_DUE_SCHEDULES = statement(
-  "FireSchedules.dueIn",
+  "FireSchedules.listDueSchedules",
   `SELECT * FROM (${DUE}) AS due WHERE ${ENVIRONMENT} = ?`,
   {
     scans: "a batch of what is due"
@@ -55,13 +55,13 @@ const LIST_DUE_SCHEDULES = statement(
 )
 
 const LIST_ENVIRONMENTS_OF_FREED = statement(
-  "FireSchedules.environmentsOfFreed",
+  "FireSchedules.listEnvironmentsOfFreed",
   `SELECT DISTINCT ${ENVIRONMENT} AS environment FROM (${FREED}) AS freed`,
   { scans: "the schedules that have something queued" }
 )
 
 const LIST_ENVIRONMENTS_OF_DUE = statement(
-  "FireSchedules.environmentsOfDue",
+  "FireSchedules.listEnvironmentsOfDue",
   `SELECT DISTINCT ${ENVIRONMENT} AS environment FROM (${DUE}) AS due`,
   { scans: "a batch of what is due" }
 )

@@ -47,7 +47,7 @@ export const make = (store: StoreService): Effect.Effect<Timers, never, Scope.Sc
     const clock = yield* Clock.Clock
     const alarm = yield* Alarm.make
     const runFork = Effect.runForkWith(yield* Effect.context<never>())
-    const outage = new StoreOutage("Timers cannot be fired", "Timers are fired again")
+    const outage = new StoreOutage("Timers cannot be fired", "Timers can be fired again")
     let armedFor = Number.POSITIVE_INFINITY
     let cancel: (() => void) | undefined
     let firing = false
@@ -103,7 +103,7 @@ export const make = (store: StoreService): Effect.Effect<Timers, never, Scope.Sc
     }
 
     let offset = clockOffset(clock)
-    // not by the Effect clock, which it watches: nothing that sleeps by that notices the change
+    // a real timer: whatever sleeps by the Effect clock does not notice that this clock was set
     const watch = setInterval(() => {
       const last = offset
       offset = clockOffset(clock)

@@ -4,35 +4,41 @@ import { affected, all, get, inEnvironment, type Row, statement, write } from ".
 import { ALL, type ListPage } from "../Pages.ts"
 import type { Transaction } from "../Store/Transaction.ts"
 
-const isThere = statement("secrets.isThere", "SELECT 1 FROM secrets WHERE environment = ? AND name = ?")
+const FIND_NAME = statement("SecretRows.findName", "SELECT 1 FROM secrets WHERE environment = ? AND name = ?")
 
-const put = statement(
-  "secrets.put",
+const PUT_SECRET = statement(
+  "SecretRows.putSecret",
   `INSERT INTO secrets (environment, name, sealed, created_at, updated_at) VALUES (?1, ?2, ?3, ?4, ?4)
    ON CONFLICT (environment, name) DO UPDATE SET sealed = excluded.sealed, updated_at = excluded.updated_at`
 )
 
-const remove = statement("secrets.delete", "DELETE FROM secrets WHERE environment = ? AND name = ?")
+const DELETE_SECRET = statement(
+  "SecretRows.deleteSecret",
+  "DELETE FROM secrets WHERE environment = ? AND name = ?"
+)
 
-const list = statement(
-  "secrets.list",
+const LIST_SECRETS = statement(
+  "SecretRows.listSecrets",
   "SELECT name, created_at, updated_at FROM secrets WHERE environment = ? AND name > ? ORDER BY name LIMIT ?"
 )
 
-const find = statement(
-  "secrets.find",
+const FIND_SECRET = statement(
+  "SecretRows.findSecret",
   "SELECT name, created_at, updated_at FROM secrets WHERE environment = ? AND name = ?"
 )
 
-const read = statement("secrets.read", "SELECT sealed FROM secrets WHERE environment = ? AND name = ?")
+const READ_SEALED = statement(
+  "SecretRows.readSealed",
+  "SELECT sealed FROM secrets WHERE environment = ? AND name = ?"
+)
 
 /** Stores a secret, or replaces it. */
 export const putSecret = inEnvironment(
   "putSecret",
   function* (tx: Transaction, environment: string, name: string, sealed: string) {
     const key = tx.environment(environment)
-    const known = (yield* get(isThere, key, name)) !== undefined
-    yield* write(put, key, name, sealed, tx.now())
+    const known = (yield* get(FIND_NAME, key, name)) !== undefined
+    yield* write(PUT_SECRET, key, name, sealed, tx.now())
     return known ? ("updated" as const) : ("created" as const)
   },
   (_, name) => `store secret "${name}"`
@@ -43,7 +49,7 @@ export const deleteSecret = inEnvironment(
   "deleteSecret",
   function* (tx: Transaction, environment: string, name: string) {
     const key = tx.findEnvironment(environment)
-    return key !== undefined && (yield* affected(remove, key, name)) > 0
+    return key !== undefined && (yield* affected(DELETE_SECRET, key, name)) > 0
   },
   (_, name) => `delete secret "${name}"`
 )
@@ -52,7 +58,7 @@ export const listSecrets = inEnvironment(
   "listSecrets",
   function* (tx: Transaction, environment: string, { after, limit }: ListPage = ALL) {
     const key = tx.findEnvironment(environment)
-    return key === undefined ? [] : (yield* all(list, key, after, limit)).map(toInfo)
+    return key === undefined ? [] : (yield* all(LIST_SECRETS, key, after, limit)).map(toInfo)
   },
   () => "list secrets"
 )
@@ -61,7 +67,7 @@ export const findSecret = inEnvironment(
   "findSecret",
   function* (tx: Transaction, environment: string, name: string) {
     const key = tx.findEnvironment(environment)
-    const row = key === undefined ? undefined : yield* get(find, key, name)
+    const row = key === undefined ? undefined : yield* get(FIND_SECRET, key, name)
     return row === undefined ? undefined : toInfo(row)
   },
   (_, name) => `read secret "${name}"`
@@ -75,7 +81,7 @@ export const readSecrets = inEnvironment(
     const found: Array<SealedSecret> = []
     if (key === undefined) return found
     for (const name of names) {
-      const row = yield* get(read, key, name)
+      const row = yield* get(READ_SEALED, key, name)
       if (row !== undefined) found.push({ name, sealed: String(row.sealed) })
     }
     return found

@@ -76,8 +76,8 @@ const checkCopy = (partial: string, source: string, tell: OnProgress): void => {
     checkAll(
       db,
       source,
-      "No backup is made of it, since it could not be restored. Restore the last backup that is whole; what the " +
-        "damaged file has is kept by a copy that is made of it while nothing has it open"
+      "No backup of a damaged database is made, because it could not be restored. Restore the last good backup. To keep what the " +
+        "damaged file still has, copy the file while no process has it open"
     )
   } finally {
     db.close()

@@ -11,10 +11,10 @@ export interface LastBackup {
   readonly bytes: number
 }
 
-const FIND_VALUE = statement("BackupRows.read", "SELECT value FROM meta WHERE name = ?")
+const FIND_VALUE = statement("BackupRows.findValue", "SELECT value FROM meta WHERE name = ?")
 
 const PUT_VALUE = statement(
-  "BackupRows.note",
+  "BackupRows.putValue",
   "INSERT INTO meta (name, value) VALUES (?, ?) ON CONFLICT (name) DO UPDATE SET value = excluded.value"
 )
 

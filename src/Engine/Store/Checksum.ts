@@ -66,7 +66,10 @@ const digest = async (
 /** Replaces the placeholder in a file with the file's checksum. */
 export const sign = async (filename: string, place: string): Promise<void> => {
   const { places, sha256 } = await digest(filename, place)
-  if (places.length === 0) throw new StoreError("The backup has no place for its checksum")
+  if (places.length === 0)
+    throw new StoreError(
+      "The checksum of the backup could not be written: the file does not contain its placeholder"
+    )
   const file = await open(filename, "r+")
   try {
     for (const at of places) await file.write(Buffer.from(sha256), 0, LENGTH, at)

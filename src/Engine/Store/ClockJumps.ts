@@ -58,5 +58,5 @@ export const clockWasSet = (ms: number): string => {
   const by = `${Math.round(Math.abs(ms) / 1000)} s`
   return ms < 0
     ? `The clock was set back by ${by}: leases, timeouts and retries keep their length, and what is due at a time comes later`
-    : `The clock went forward by ${by}: leases keep their length. What is old by this clock is kept for another day, in case it is set right`
+    : `The clock went forward by ${by}: leases keep their length. Data that is too old by this clock is kept for another day, in case the clock was set wrong`
 }

@@ -16,7 +16,7 @@ export function* readClock(): Program<{ readonly at: number; readonly aheadMs: n
 }
 
 const PUT_CLOCK = statement(
-  "ClockRows.storeClock",
+  "ClockRows.putClock",
   "INSERT INTO meta (name, value) VALUES (?, ?) ON CONFLICT (name) DO UPDATE SET value = excluded.value"
 )
 

@@ -57,12 +57,12 @@ export function* isolateDamage(
   return found
 }
 
-/** The log message for a row that is left alone. */
+/** The log message for a damaged row, which is skipped. */
 export const isLeftAlone = ({ id, key, kind, why }: Found): string =>
   kind === "run"
-    ? `Run ${id ?? `#${key}`} is damaged in the database and is left alone, the others go on: ${why}. Restore the database from a backup, ` +
-      "or patch the step that is damaged, or cancel the run"
-    : `${kind === "event" ? "An" : "A"} ${kind} (${key}) is damaged in the database and is left alone, the others go on: ${why}. Restore the database from a backup`
+    ? `Run ${id ?? `#${key}`} is damaged in the database and is skipped, while the others continue: ${why}. Restore the database from a backup, ` +
+      "or patch the damaged step, or cancel the run"
+    : `${kind === "event" ? "An" : "A"} ${kind} (${key}) is damaged in the database and is skipped, while the others continue: ${why}. Restore the database from a backup`
 
 function* keysOf({ keys }: Culprit): Program<ReadonlyArray<number>> {
   if ("certain" in keys) return [keys.certain]
@@ -72,7 +72,7 @@ function* keysOf({ keys }: Culprit): Program<ReadonlyArray<number>> {
 /** Why the work on a readable row fails. */
 const whyOf = (error: unknown, { isDamage }: ErrorsOf): string =>
   isDamage(error)
-    ? `it cannot be written, since what is stored beside it is damaged (${messageOf(error)})`
+    ? `it cannot be written, because data beside it is damaged (${messageOf(error)})`
     : messageOf(error)
 
 const messageOf = (error: unknown): string => (error instanceof Error ? error.message : String(error))

@@ -86,7 +86,7 @@ export const findDamage = (db: DatabaseSync, limit: number): ReadonlyArray<strin
   for (const { columns, row, table } of texts) {
     for (const column of columns) {
       if (has.get(table, column) === undefined) continue
-      look(table, row, `${column} IS NOT NULL AND NOT json_valid(${column})`, `\`${column}\` is no JSON`)
+      look(table, row, `${column} IS NOT NULL AND NOT json_valid(${column})`, `\`${column}\` is not JSON`)
     }
   }
   for (const { problem, row, table, where } of belongings) {

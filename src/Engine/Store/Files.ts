@@ -48,12 +48,12 @@ export const refuseOther = (
       `"${filename}" is a folder: name the file of the database, such as "${path.join(filename, "ironflow.db")}"`
     )
   }
-  if (other !== undefined) throw refusal(`"${filename}" is ${other}, and no file: name a file on a disk`)
+  if (other !== undefined) throw refusal(`"${filename}" is ${other}, not a file: name a file on a disk`)
   for (const name of BESIDE.map((suffix) => filename + suffix)) {
     const beside = otherThanFile(name)
     if (beside !== undefined) {
       throw refusal(
-        `"${name}", which belongs to the database beside it, is ${beside}, and no file: move it away`
+        `"${name}", which belongs to the database beside it, is ${beside}, not a file: move it away`
       )
     }
   }
@@ -79,8 +79,8 @@ export const checkFiles = (filename: string, mode: number): ReadonlyArray<string
     return (found & ~mode) === 0
       ? []
       : [
-          `"${file}" has mode ${octal(found)}, so that others than its owner may use it: \`chmod ${octal(mode)}\` ends that, ` +
-            `or \`ironflow serve --file-mode ${octal(found)}\` says that it is meant`
+          `"${file}" has mode ${octal(found)}, so not only its owner can use it: change that with \`chmod ${octal(mode)}\`, ` +
+            `or allow it with \`ironflow serve --file-mode ${octal(found)}\``
         ]
   })
 

@@ -8,7 +8,7 @@
  */
 import type { DatabaseSync } from "node:sqlite"
 import { MAX_SHARED_STEPS, stepsTaken } from "../../ExpressionBudget.ts"
-import { endTransaction } from "./Snapshot.ts"
+import { endTransaction } from "./EndTransaction.ts"
 import { clearTimeout, setTimeout } from "../../RealTimers.ts"
 import { afterOthers } from "../LoopTurn.ts"
 import type { Sync } from "./LogSync.ts"
@@ -82,7 +82,7 @@ export class GroupCommit {
   /** How long the last sync took, milliseconds. */
   #syncMs = 0
   /** Syncs beside other work. */
-  #asides = 0
+  #backgroundSyncs = 0
   #closed: unknown
   /** Ends the group for which the disk works, with the error when it has refused. */
   #finish: ((refused?: { readonly error: unknown }) => void) | undefined
@@ -227,7 +227,8 @@ export class GroupCommit {
     }
     if (sync?.isNeeded() !== true) return finish()
     const syncedAt = performance.now()
-    const mayGoOn = beganAt !== undefined && this.#syncMs > SLOW_MS && ++this.#asides % MEASURED_EVERY !== 0
+    const mayGoOn =
+      beganAt !== undefined && this.#syncMs > SLOW_MS && ++this.#backgroundSyncs % MEASURED_EVERY !== 0
     if (!mayGoOn) {
       try {
         sync.now()
@@ -239,7 +240,7 @@ export class GroupCommit {
     }
     this.#finish = finish
     const impatient = setTimeout(() => this.#waitForDisk(), MOST_ASIDE_MS)
-    sync.aside((error) => {
+    sync.inBackground((error) => {
       clearTimeout(impatient)
       this.#syncMs = performance.now() - syncedAt
       // somebody could not wait for it

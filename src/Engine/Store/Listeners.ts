@@ -89,28 +89,29 @@ export class Listeners {
   /** Tells the listeners of a commit, observers first. */
   committed(changes: Changes): void {
     for (const { listener, wants } of this.#commits) {
-      if (wants.activity !== undefined) this.#careful("look at a commit", () => listener(changes))
+      if (wants.activity !== undefined) this.#careful("tell an observer of a commit", () => listener(changes))
     }
     for (const { listener, wants } of this.#commits) {
-      if (wants.activity === undefined) this.#careful("act on a commit", () => listener(changes))
+      if (wants.activity === undefined) this.#careful("tell a service of a commit", () => listener(changes))
     }
   }
 
   /** Tells, within a transaction, that runs have become ready. */
   ready(): void {
-    for (const listener of this.#ready) this.#careful("hand out what is ready", listener)
+    for (const listener of this.#ready) this.#careful("hand out ready runs", listener)
   }
 
   /** Tells that other engines may have taken over what this one held. */
   away(): void {
-    for (const listener of this.#away) this.#careful("give up what others may have", listener)
+    for (const listener of this.#away)
+      this.#careful("give up work that other engines may have taken over", listener)
   }
 
   /** Tells that another engine owns the database now. Returns whether that is new. */
   lose(error: StoreError): boolean {
     if (this.#lost !== undefined) return false
     this.#lost = error
-    for (const listener of this.#losses) this.#careful("stop what runs", () => listener(error))
+    for (const listener of this.#losses) this.#careful("stop the running turns", () => listener(error))
     return true
   }
 

@@ -41,7 +41,10 @@ export const acquireLock = (
   }
 }
 
-/** Who holds the lock of a file, as the rest of a sentence after "another engine"; `undefined` when nobody does. */
+/**
+ * Who holds the lock of a file, as the rest of a sentence after "another engine": `""` when the holder is unknown, `undefined` when
+ * nobody holds it.
+ */
 export const isHeld = (path: string): string | undefined => {
   if (!existsSync(`${path}.lock`)) return undefined
   const db = new DatabaseSync(`${path}.lock`)
@@ -66,7 +69,7 @@ const readHolder = (db: DatabaseSync): string => {
     if (row === undefined) return ""
     return ` (process ${row.pid} on ${row.host}, since ${new Date(Number(row.started_at)).toISOString()})`
   } catch {
-    // the name is a courtesy: the holder may be writing it right now
+    // the name may be missing in the message: the holder may be writing it right now
     return ""
   }
 }

@@ -2,21 +2,21 @@
  * Makes committed transactions durable, beside the other work of the process.
  *
  * With `synchronous=FULL`, SQLite waits for the disk within `COMMIT`, and the thread of the engine does nothing else meanwhile. So
- * the store commits with `synchronous=NORMAL`, which writes to the write-ahead log and does not wait, and this waits for the log
- * with the system call that SQLite would use. The log is one file for as long as the database is open: a checkpoint overwrites
+ * the store commits with `synchronous=NORMAL`, which writes to the write-ahead log and does not wait, and this class calls
+ * `fdatasync` on the log, as SQLite would. The log is one file for as long as the database is open: a checkpoint overwrites
  * or truncates it. SQLite itself syncs the log before a checkpoint, and its folder when the log is created.
  */
 import { closeSync, fdatasync, fdatasyncSync, openSync, realpathSync } from "node:fs"
 import type { DatabaseSync, StatementSync } from "node:sqlite"
 
-/** Waits until the disk has what was committed. */
+/** Makes sure that the disk has what was committed. */
 export interface Sync {
   /** Whether anything was written since the last sync began. */
   readonly isNeeded: () => boolean
-  /** Waits here. Throws when the disk refuses. */
+  /** Blocks until the disk has it. Throws when the disk refuses. */
   readonly now: () => void
   /** Calls `done` when the disk has everything that was committed before the call, or with the error when it refuses. */
-  readonly aside: (done: (error: unknown) => void) => void
+  readonly inBackground: (done: (error: unknown) => void) => void
 }
 
 /**
@@ -31,7 +31,7 @@ export const syncOf = (db: DatabaseSync, filename: string): LogSync | undefined 
 }
 
 let underway = 0
-/** Whether a disk works for this process: turns of the event loop that go by meanwhile do not mean that nothing is left to do. */
+/** Whether an `fdatasync` is in flight: until it ends, an idle event loop does not mean that all work is done. */
 export const isSyncing = (): boolean => underway > 0
 
 export class LogSync implements Sync {
@@ -57,7 +57,7 @@ export class LogSync implements Sync {
     this.#synced = written
   }
 
-  aside(done: (error: unknown) => void): void {
+  inBackground(done: (error: unknown) => void): void {
     // what is written meanwhile needs a sync of its own
     this.#synced = this.#written()
     underway++

@@ -23,7 +23,7 @@ export const make = <A>(
     const runFork = Effect.runForkWith(yield* Effect.context<never>())
     const outage = new StoreOutage(
       `Cannot read ${what}, which another engine may have changed`,
-      `Read again: ${what}`
+      `Can read ${what} again`
     )
     let isReading = false
     let isOld = false

@@ -78,7 +78,7 @@ const putBack = async (options: RestoreOptions, now: number, tell: OnProgress): 
     checkInUse(target)
     if (!replace) {
       throw new ValidationError(
-        `"${filename}" exists, and is not replaced without being told so: add --replace (\`replace: true\`), or restore to another file`
+        `"${filename}" exists: add --replace (\`replace: true\`) to replace it, or restore to another file`
       )
     }
   }
@@ -114,12 +114,12 @@ const refuseNoBackup = (backup: string): void => {
   if (stat === undefined) throw new ValidationError(`There is no file "${backup}"`)
   if (!stat.isFile() || stat.size === 0) {
     throw new ValidationError(
-      `"${backup}" is no backup: it is ${stat.isDirectory() ? "a folder" : stat.isFile() ? "empty" : "no file"}`
+      `"${backup}" is not a backup: it is ${stat.isDirectory() ? "a folder" : stat.isFile() ? "empty" : "not a file"}`
     )
   }
   if ((statSync(`${backup}-wal`, { throwIfNoEntry: false })?.size ?? 0) > 0) {
     throw new ValidationError(
-      `"${backup}" is no backup: there is a log beside it, so that it is a database in use, or one that was not closed. ` +
+      `"${backup}" is not a backup: there is a write-ahead log beside it, so it is a database in use, or one that was not closed. ` +
         "`ironflow backup` makes a backup of it"
     )
   }
@@ -138,14 +138,14 @@ const OTHER_BACKUP = "Nothing was changed: restore another backup"
 
 /** Checks the copy, and turns it into a closed database. */
 const prepare = async (partial: string, backup: string, filename: string): Promise<BackupInfo> => {
-  const notOne = (why: string) => new ValidationError(`"${backup}" is no backup of Ironflow: ${why}`)
+  const notOne = (why: string) => new ValidationError(`"${backup}" is not a backup of Ironflow: ${why}`)
   let db: DatabaseSync | undefined
   try {
     db = new DatabaseSync(partial)
-    if (isForeign(db)) throw notOne("it is a SQLite database of something else")
+    if (isForeign(db)) throw notOne("it is a SQLite database of another program")
     checkIsIronflow(db, backup)
     const version = versionOf(db)
-    if (version === 0) throw notOne("there is nothing in it")
+    if (version === 0) throw notOne("it is empty")
     if (isOwned(db)) {
       throw notOne(
         "it is a copy of a database that was in use, and may lack what was committed last. `ironflow backup` makes whole ones"
@@ -161,7 +161,7 @@ const prepare = async (partial: string, backup: string, filename: string): Promi
   } catch (error) {
     // SQLITE_NOTADB
     if (error instanceof Error && "errcode" in error && error.errcode === 26)
-      throw notOne("it is no SQLite database")
+      throw notOne("it is not a SQLite database")
     if (isDamage(error) && !(error instanceof StoreError)) {
       throw new StoreError(
         `"${backup}" is damaged: ${error instanceof Error ? error.message : String(error)}. ${OTHER_BACKUP}`,

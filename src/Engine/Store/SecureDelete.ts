@@ -12,20 +12,21 @@ import { storeError } from "./SqliteErrors.ts"
 
 /** A file up to this size is rewritten within a second or two, which blocks everything else. */
 const SMALL_BYTES = 64 * 1024 * 1024
-/** How often to try to truncate the log while somebody reads an older state, and the delay between tries, milliseconds. */
+/** How often to try to empty the write-ahead log while somebody reads an older state of the database. */
 const TRIES = 60
-const AGAIN_MS = 1000
+/** The delay between two tries. */
+const RETRY_MS = 1000
 
-const BUT_STATES =
-  ", but for what projections have made of it: once all of them are rebuilt, `ironflow erase --compact --yes` (`compact: true`) overwrites what their old states have left"
-const KEPT_ELSEWHERE = "Backups and exports that were made before still have the data."
+const EXCEPT_STATES =
+  ", but states of projections may still contain it: when all projections are rebuilt, run `ironflow erase --compact --yes` (`compact: true`) to overwrite their old states"
+const KEPT_ELSEWHERE = "Backups and exports that were made before still contain the data."
 
-/** What is wiped, for what is said about it. */
+/** Facts that the messages of `wipe` mention. */
 export interface WipedData {
-  /** States of projections still have it. */
+  /** Whether states of projections still contain the erased data. */
   readonly hasStates: boolean
-  /** Whatever was deleted before, and nothing of now. */
-  readonly isOfAll: boolean
+  /** Whether this call erased nothing, and only wipes what was deleted earlier. */
+  readonly onlyEarlierDeletions: boolean
 }
 
 export class SecureDelete {
@@ -49,45 +50,50 @@ export class SecureDelete {
 
   /** See `StoreService.cutLog`. */
   get cutLog(): Effect.Effect<boolean, StoreError> {
-    return this.#filename === undefined ? Effect.succeed(true) : this.#try(() => this.#cut())
+    return this.#filename === undefined
+      ? Effect.succeed(true)
+      : this.#try("The write-ahead log could not be emptied", () => this.#cut())
   }
 
   /** See `StoreService.wipe`. */
-  wipe(isLong: boolean, { hasStates, isOfAll }: WipedData): Effect.Effect<string, StoreError> {
+  wipe(mayBlock: boolean, { hasStates, onlyEarlierDeletions }: WipedData): Effect.Effect<string, StoreError> {
+    const erased = onlyEarlierDeletions ? "" : "The data is erased, but "
+    const failedTo = (what: string): string => (erased === "" ? `The ${what}` : `${erased}the ${what}`)
     return Effect.gen({ self: this }, function* () {
       const filename = this.#filename
-      if (filename === undefined) return "The database is in memory, and is gone when the process ends."
-      const isWritten = yield* this.#try(() => {
-        const isWritten = isLong || statSync(filename).size <= SMALL_BYTES
-        if (isWritten) this.#write()
-        return isWritten
+      if (filename === undefined) return "The database is in memory, and ends with the process."
+      const isRewritten = yield* this.#try(failedTo("database file could not be rewritten"), () => {
+        const isRewritten = mayBlock || statSync(filename).size <= SMALL_BYTES
+        if (isRewritten) this.#rewrite()
+        return isRewritten
       })
       for (let tries = 0; ; tries++) {
-        const isCut = yield* this.#try(() => this.#cut())
+        const isCut = yield* this.#try(failedTo("write-ahead log could not be emptied"), () => this.#cut())
         if (isCut) break
         if (tries === TRIES) {
-          return `Something else reads the database (a backup, for instance), so that "${filename}-wal" may still have the data: it goes when that has ended and the engine is stopped. ${KEPT_ELSEWHERE}`
+          return `"${filename}-wal" may still contain the data, because something else reads the database (a backup, for instance): when that has ended, stop the engine, which removes the file. ${KEPT_ELSEWHERE}`
         }
-        yield* Effect.sleep(AGAIN_MS)
+        yield* Effect.sleep(RETRY_MS)
       }
-      const but = hasStates ? BUT_STATES : ""
-      return isWritten
-        ? `The database file was rewritten and ${isOfAll ? "has nothing that was deleted before" : `no longer has the data${but}`}. ${KEPT_ELSEWHERE}`
-        : `The erased data was overwritten in the database file${but}. Free parts of the file may still have older copies, since a large file is not rewritten by itself: \`ironflow erase --compact\` rewrites it, and everything waits meanwhile. ${KEPT_ELSEWHERE}`
+      const exception = hasStates ? EXCEPT_STATES : ""
+      return isRewritten
+        ? `The database file was rewritten and ${onlyEarlierDeletions ? "contains no data that was deleted before" : `no longer contains the data${exception}`}. ${KEPT_ELSEWHERE}`
+        : `The erased data was overwritten in the database file${exception}. Free parts of the file may still contain older copies, because a large file is rewritten on request only: run \`ironflow erase --compact --yes\`, which blocks the engine while it runs. ${KEPT_ELSEWHERE}`
     })
   }
 
-  #try<A>(run: () => A): Effect.Effect<A, StoreError> {
+  /** Runs something that must not run beside a snapshot. Fails with a message that begins with `what`. */
+  #try<A>(what: string, run: () => A): Effect.Effect<A, StoreError> {
     return Effect.try({
       try: () => {
-        this.#snapshot.giveUp()
+        this.#snapshot.close()
         return run()
       },
-      catch: (cause) => storeError("The data is erased, but the database file could not be rewritten", cause)
+      catch: (cause) => storeError(what, cause)
     })
   }
 
-  #write(): void {
+  #rewrite(): void {
     // the copy of a large file would not fit into memory
     this.#db.exec("PRAGMA temp_store = FILE")
     try {

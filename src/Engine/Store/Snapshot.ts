@@ -4,12 +4,13 @@
  */
 import type { DatabaseSync } from "node:sqlite"
 import { setImmediate } from "../../RealTimers.ts"
+import { endTransaction } from "./EndTransaction.ts"
 
 export class Snapshot {
   readonly #db
   readonly #begin
   readonly #commit
-  #open = false
+  #isOpen = false
 
   constructor(db: DatabaseSync) {
     this.#db = db
@@ -17,33 +18,23 @@ export class Snapshot {
     this.#commit = db.prepare("COMMIT")
   }
 
-  /** Opens a snapshot, unless one is open. It is closed when the event loop goes on. */
-  take(): void {
-    if (this.#open) return
+  /** Opens a snapshot, unless one is open. It is closed in the next turn of the event loop. */
+  open(): void {
+    if (this.#isOpen) return
     this.#begin.run()
-    this.#open = true
-    setImmediate(() => this.giveUp())
+    this.#isOpen = true
+    setImmediate(() => this.close())
   }
 
   /** Closes the snapshot, as a writer must before it begins. Never throws. */
-  giveUp(): void {
-    if (!this.#open) return
-    this.#open = false
+  close(): void {
+    if (!this.#isOpen) return
+    this.#isOpen = false
     try {
       this.#commit.run()
     } catch {
-      // a read of a damaged page spoils the snapshot; its caller has the error. Nothing was written
+      // after a failed read COMMIT fails too; the reader got the error, and there was nothing to write
       endTransaction(this.#db)
     }
-  }
-}
-
-/** Rolls back the open transaction, unless SQLite has already done so. Never throws. */
-export const endTransaction = (db: DatabaseSync): void => {
-  if (!db.isOpen || !db.isTransaction) return
-  try {
-    db.exec("ROLLBACK")
-  } catch {
-    // SQLite has rolled it back itself (disk full, I/O error, damage)
   }
 }

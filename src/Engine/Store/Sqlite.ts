@@ -116,7 +116,7 @@ export const make = (
             programs += commands
             commitTimes.add(ms / 1000)
           },
-          beginning: () => snapshot.giveUp(),
+          beginning: () => snapshot.close(),
           begin: () => {
             ownership?.check()
             tx.begin()
@@ -165,7 +165,7 @@ export const make = (
             return error
           },
           failed: (error) =>
-            tell(`The clock was set, and what is stored could not be moved with it: ${String(error)}`)
+            tell(`The clock was changed, and the stored times could not be adjusted to it: ${String(error)}`)
         })
         tx.perform(callbacks.load(tx))
         if (isFile) lookAtNewest(tx)
@@ -179,7 +179,7 @@ export const make = (
         writer.close(
           new StoreError(`Database "${options.filename}" is closed`, { code: "STORE_UNAVAILABLE" })
         )
-        snapshot.giveUp()
+        snapshot.close()
         if (ownership === undefined || listeners.lost !== undefined) return Effect.void
         return Effect.catch(
           Effect.try({
@@ -208,7 +208,7 @@ export const make = (
       })
     const failedRead = (what: string | (() => string), cause: unknown): StoreError => {
       // a damaged page spoils the snapshot for other reads of this turn
-      snapshot.giveUp()
+      snapshot.close()
       if (isDamage(cause)) tx.damage.wasFound = true
       return cannot(what, cause)
     }
@@ -228,13 +228,13 @@ export const make = (
     const read = <A>(what: string | (() => string), run: () => A): Effect.Effect<A, StoreError> =>
       readDurable(what, () => {
         if (listeners.lost !== undefined) throw listeners.lost
-        snapshot.take()
+        snapshot.open()
         return together(run)
       })
     /** Reads statement by statement, so that a failed one does not spoil the others. */
     const readApart = <A>(what: string | (() => string), run: () => A): Effect.Effect<A, StoreError> =>
       readDurable(what, () => {
-        snapshot.giveUp()
+        snapshot.close()
         return run()
       })
     /** Returns a refusal as a value, so that it does not roll back the group. */
@@ -274,7 +274,7 @@ export const make = (
       }),
       ...(isFile ? { filename: options.filename } : {}),
       overwrite: (isOn) => secureDelete.overwrite(isOn),
-      wipe: (isLong, what) => secureDelete.wipe(isLong, what),
+      wipe: (mayBlock, what) => secureDelete.wipe(mayBlock, what),
       cutLog: Effect.suspend(() => secureDelete.cutLog),
       backup: (filename) =>
         Effect.suspend(() =>
@@ -296,7 +296,7 @@ export const make = (
         : {
             checkOwner: Effect.tapError(
               // the snapshot of this turn's reads may be older
-              readApart("look whose the database is", () => {
+              readApart("check which engine owns the database", () => {
                 if (listeners.lost !== undefined) throw listeners.lost
                 ownership.check()
               }),

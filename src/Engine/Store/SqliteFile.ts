@@ -103,7 +103,7 @@ export const checkIsIronflow = (db: DatabaseSync, filename: string): void => {
   const done = versionOf(db)
   if (done > migrations.length) {
     throw new StoreError(
-      `Database "${filename}" was written by a newer version (its tables are at ${done}, this version knows ${migrations.length}): upgrade @ironflow/node`,
+      `Database "${filename}" was written by a newer version (its tables are at version ${done}, and this package knows version ${migrations.length}): upgrade @ironflow/node`,
       { code: "STORE_UNAVAILABLE" }
     )
   }
@@ -112,8 +112,7 @@ export const checkIsIronflow = (db: DatabaseSync, filename: string): void => {
 /** Most problems in the message. */
 const MOST_PROBLEMS = 10
 
-const RESTORE_IT =
-  "Restore it from a backup; without the check the engine starts, and leaves damaged rows alone"
+const RESTORE_IT = "Restore it from a backup; without the check the engine starts, and skips damaged rows"
 
 /** Reads the whole file. Throws a `StoreError` that says what is damaged, and what to do. */
 export const checkAll = (db: DatabaseSync, filename: string, whatToDo = RESTORE_IT): void => {

@@ -69,10 +69,10 @@ export interface StoreService {
   /** Turns overwriting of deleted data on or off. Absent where `wipe` is. */
   readonly overwrite?: (isOn: boolean) => void
   /**
-   * Overwrites deleted data in the files of the database. It does not block others for long, unless `isLong` allows it. Returns
-   * what may still have the data. Absent where the files belong to a server.
+   * Overwrites deleted data in the files of the database. It blocks others for long only where `mayBlock` allows it. Returns a
+   * message that says what may still contain the data. Absent where the files belong to a server.
    */
-  readonly wipe?: (isLong: boolean, what: WipedData) => Effect.Effect<string, StoreError>
+  readonly wipe?: (mayBlock: boolean, what: WipedData) => Effect.Effect<string, StoreError>
   /** Empties the write-ahead log, unless somebody reads an older state: then it returns `false`. Absent where `wipe` is. */
   readonly cutLog?: Effect.Effect<boolean, StoreError>
   /** Commits since the start; absent where they are not counted. */

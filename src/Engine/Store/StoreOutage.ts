@@ -10,7 +10,7 @@ export class StoreOutage {
   readonly #over: string
   #isOn = false
 
-  /** `failing` and `over` are sentences: "Timers cannot be fired", "Timers are fired again". */
+  /** `failing` and `over` are sentences: "Timers cannot be fired", "Timers can be fired again". */
   constructor(failing: string, over: string) {
     this.#failing = failing
     this.#over = over

@@ -39,7 +39,7 @@ export const readStreamHistory = inEnvironment(
 )
 
 const LIST_RUNS = statement(
-  "StreamHistory.runsOf",
+  "StreamHistory.listRuns",
   `SELECT r.key, r.id, r.status, r.attempt, r.created_at, r.started_at, r.ended_at, f.id AS fn FROM runs r
        JOIN functions f ON f.key = r.function
        WHERE r.key >= ? AND r.key < ? AND r.event = ? AND r.input IS NULL ORDER BY r.key`
@@ -64,7 +64,7 @@ function* runsOf(position: number): Program<Array<StartedRun>> {
   )
 }
 
-const FIND_NEWEST_RUN = statement("StreamHistory.firstRunAt", "SELECT max(key) AS last FROM runs")
+const FIND_NEWEST_RUN = statement("StreamHistory.findNewestRun", "SELECT max(key) AS last FROM runs")
 
 const FIND_FIRST_RUN_FROM = statement(
   "StreamHistory.findFirstRunFrom",
@@ -88,7 +88,7 @@ function* firstRunAt(position: number): Program<number> {
 }
 
 const LIST_STEPS = statement(
-  "StreamHistory.stepsOf",
+  "StreamHistory.listSteps",
   `SELECT step_key, name, kind, failed, attempt, started_at, ended_at FROM steps
      WHERE run = ? AND kind <> 'parallel' ORDER BY seq`
 )

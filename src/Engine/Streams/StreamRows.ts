@@ -88,7 +88,7 @@ export const appendToStream = acrossEnvironments(
 )
 
 const FIND_STREAM_VERSION = statement(
-  "StreamRows.readState",
+  "StreamRows.findStreamVersion",
   "SELECT entity_type, version FROM streams WHERE environment = ? AND entity_id = ?"
 )
 
@@ -120,7 +120,7 @@ const wrongType = (entityId: string, actual: string, given: string): InvalidStat
   )
 
 const INSERT_STREAM = statement(
-  "StreamRows.storeAppend",
+  "StreamRows.insertStream",
   "INSERT INTO streams (environment, entity_id, entity_type, version, created_at, updated_at) VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING"
 )
 
@@ -175,7 +175,7 @@ const SLICE_EVENTS = 2000
 
 /** A part of a stream; `next` is the version to go on with, absent at the end. */
 export const readPart = inEnvironment(
-  "readStream",
+  "readPart",
   function* (
     tx: Transaction,
     query: ReadStreamQuery
@@ -231,7 +231,7 @@ const streamEvent = (row: Row): StreamEventRow => ({
 })
 
 const FIND_STREAM = statement(
-  "StreamRows.getStream",
+  "StreamRows.findStream",
   "SELECT * FROM streams WHERE environment = ? AND entity_id = ?"
 )
 
@@ -331,7 +331,7 @@ export const putSnapshot = inEnvironment(
 )
 
 const FIND_SNAPSHOT = statement(
-  "StreamRows.getSnapshot",
+  "StreamRows.findSnapshot",
   "SELECT * FROM snapshots WHERE environment = ? AND entity_id = ? AND entity_version < ? ORDER BY entity_version DESC LIMIT 1"
 )
 

@@ -317,7 +317,7 @@ const nextKey = (fn: RegisteredFunction, condition: string) =>
   )
 
 const COUNT_LEASED_RUNS_OF_KEY = statement(
-  "Claims.heldOfKey",
+  "Claims.countLeasedRunsOfKey",
   `SELECT count(*) AS held FROM runs WHERE function = ? AND concurrency_key = ? AND lease IS NOT NULL @sound(run, key)`
 )
 
@@ -460,7 +460,7 @@ function* claimRow(
 const mayTry = (tx: Transaction, { capacity, credit, workerId }: Demand, losses: number): boolean =>
   suspectsOf(tx).hasRoom(workerId, capacity ?? credit, losses, tx.now())
 
-const FIND_ROLLBACK = statement("Claims.readRollback", "SELECT error, compensations FROM runs WHERE key = ?")
+const FIND_ROLLBACK = statement("Claims.findRollback", "SELECT error, compensations FROM runs WHERE key = ?")
 
 function* readRollback(run: number): Program<NonNullable<Job["compensating"]>> {
   const row = yield* get(FIND_ROLLBACK, run)

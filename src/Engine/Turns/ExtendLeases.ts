@@ -61,17 +61,17 @@ export const extendLeases = inEnvironment(
 )
 
 const FIND_RUN_OF_JOB = statement(
-  "ExtendLeases.ofJob",
+  "ExtendLeases.findRunOfJob",
   "SELECT key FROM runs WHERE lease = ? AND lease_until IS NOT NULL"
 )
 
 const EXTEND_LEASE = statement(
-  "ExtendLeases.extend",
+  "ExtendLeases.extendLease",
   "UPDATE runs SET lease_until = ?, lease_ms = ? WHERE lease = ? AND environment = ? AND lease_until IS NOT NULL @sound(run, key)"
 )
 
 const FIND_LEASED_RUN = statement(
-  "ExtendLeases.isLeased",
+  "ExtendLeases.findLeasedRun",
   "SELECT 1 FROM runs WHERE lease = ? AND environment = ? AND lease IS NOT NULL @sound(run, key)",
   { scans: "the runs that are leased, which workers have room for" }
 )
@@ -94,7 +94,7 @@ function* isGone(
 }
 
 const FIND_LEASE = statement(
-  "ExtendLeases.isStuck",
+  "ExtendLeases.findLease",
   `SELECT function, status, worker, lease, lease_until, updated_at FROM runs WHERE lease = ? AND environment = ? AND lease_until IS NOT NULL @sound(run, key)`
 )
 
@@ -104,7 +104,7 @@ function* isStuck(tx: Transaction, environment: number, jobId: string, holder: H
 }
 
 const UPDATE_LEASE = statement(
-  "ExtendLeases.adopt",
+  "ExtendLeases.updateLease",
   "UPDATE runs SET lease_until = ?, lease_ms = ? WHERE key = ?"
 )
 
@@ -169,12 +169,12 @@ export const adoptLeases = inEnvironment(
 )
 
 const FIND_ENVIRONMENT_OF_JOB = statement(
-  "ExtendLeases.environmentOfJob",
+  "ExtendLeases.findEnvironmentOfJob",
   "SELECT environment FROM runs WHERE lease = ? AND lease_until IS NOT NULL @sound(run, key)"
 )
 
 const FIND_ENVIRONMENT_OF_LEASED = statement(
-  "ExtendLeases.environmentOfLeased",
+  "ExtendLeases.findEnvironmentOfLeased",
   "SELECT environment FROM runs WHERE lease = ? AND lease IS NOT NULL @sound(run, key)",
   { scans: "the runs that are leased, which workers have room for" }
 )

@@ -90,12 +90,12 @@ export const actorsOf = (fn: RegisteredFunction, { pin, present, takers }: Lane)
 export const actorCondition = ({ pin }: Lane): string => (pin === undefined ? ACTOR_HAS_ROOM : ACTOR_IS_FREE)
 
 const FIND_WORKER_OF_ACTOR = statement(
-  "Claims.findWorkerOfActor",
+  "Lanes.findWorkerOfActor",
   "SELECT worker FROM actors WHERE function = ? AND actor = ?"
 )
 
 const PUT_ACTOR = statement(
-  "Claims.putActor",
+  "Lanes.putActor",
   "INSERT INTO actors (function, actor, worker) VALUES (?, ?, ?) ON CONFLICT (function, actor) DO UPDATE SET worker = excluded.worker"
 )
 

@@ -29,7 +29,7 @@ import { pauseRow } from "../Runs/PauseRun.ts"
 const LOSSES_UNTIL_PAUSE = 10
 
 const LIST_KEYS_OF_LEASED = statement(
-  "LostLeases.amongLeased",
+  "LostLeases.listKeysOfLeased",
   "SELECT key FROM runs WHERE lease IS NOT NULL",
   {
     scans: "the runs that are leased, which workers have room for"
@@ -61,11 +61,11 @@ export const endRevoked = inEnvironment(
       if (row !== undefined) yield* apart(tx, "run", Number(row.key), endRevokedLease(tx, Number(row.key)))
     }
   },
-  () => "hand out what was taken back"
+  () => "hand out runs whose worker was lost"
 )
 
 const LIST_KEYS_OF_WORKER = statement(
-  "LostLeases.heldBy",
+  "LostLeases.listKeysOfWorker",
   "SELECT key FROM runs WHERE worker = ? AND lease IS NOT NULL"
 )
 
@@ -217,7 +217,7 @@ const LIST_EXPIRED_IN_ENVIRONMENT = statement(
 )
 
 const LIST_ENVIRONMENTS_OF_EXPIRED = statement(
-  "LostLeases.environmentsOfExpired",
+  "LostLeases.listEnvironmentsOfExpired",
   `SELECT DISTINCT environment FROM (${EXPIRED}) AS expired`,
   { scans: "a batch of what has run out" }
 )
@@ -259,7 +259,7 @@ export function* expireLeases(tx: Transaction, environment: number, limit: numbe
 }
 
 const FIND_LEASED_RUN = statement(
-  "LostLeases.leased",
+  "LostLeases.findLeasedRun",
   "SELECT key, function, worker, losses FROM runs WHERE lease = ? AND environment = ? AND lease IS NOT NULL @sound(run, key)",
   { scans: "the runs that are leased, which workers have room for" }
 )

@@ -22,59 +22,15 @@ import { endOfLog } from "../Log/EndOfLog.ts"
 import { soundTrace } from "../../Trace.ts"
 import { invocationView } from "../Runs/RunEvent.ts"
 
-const DELETE_WAIT_OF_STEP = statement("Ops.stepDone", "DELETE FROM waits WHERE run = ? AND step_key = ?")
-
-const FIND_STEP = statement(
-  "Ops.findStep",
-  "SELECT failed, value, event FROM steps WHERE run = ? AND step_key = ?"
-)
-
-const DELETE_WAIT_OF_TRANSACTION = statement(
-  "Ops.deleteWaitOfTransaction",
+const DELETE_WAIT_OF_STEP = statement(
+  "Ops.deleteWaitOfStep",
   "DELETE FROM waits WHERE run = ? AND step_key = ?"
 )
 
-const PUT_RETRY_WAIT = statement(
-  "Ops.putRetryWait",
-  `INSERT INTO waits (run, step_key, kind, name, step_kind, due_at, failures, value, created_at)
-         SELECT ?, ?, ${WaitKind.retry}, ?, ?, ?, ?, ?, ?
-         WHERE NOT EXISTS (SELECT 1 FROM steps WHERE run = ? AND step_key = ?)
-         ON CONFLICT (run, step_key) DO UPDATE SET due_at = excluded.due_at, fired = NULL,
-           failures = excluded.failures, value = excluded.value
-         WHERE excluded.failures > waits.failures`
-)
+type Op<Tag extends TurnOp["_tag"]> = Extract<TurnOp, { readonly _tag: Tag }>
 
-const INSERT_SLEEP = statement(
-  "Ops.insertSleep",
-  `INSERT INTO waits (run, step_key, kind, name, step_kind, due_at, timeout_ms, created_at)
-         VALUES (?, ?, ${WaitKind.sleep}, ?, 'sleep', ?, ?, ?)`
-)
-
-const DELETE_WITHDRAWN_WAIT = statement(
-  "Ops.deleteWithdrawnWait",
-  "DELETE FROM waits WHERE run = ? AND step_key = ?"
-)
-
-const DELETE_WAITS_OF_RUN = statement("Ops.deleteWaitsOfRun", "DELETE FROM waits WHERE run = ?")
-
-const INCREMENT_ATTEMPT = statement(
-  "Ops.incrementAttempt",
-  `UPDATE runs SET attempt = attempt + 1, error = CASE WHEN status = ${Status.compensating} THEN error ELSE ? END WHERE key = ?`
-)
-
-const COUNT_WAITS = statement(
-  "Ops.countWaits",
-  `SELECT count(*) AS pending, (SELECT count(*) FROM waits WHERE run = ? AND fired IS NOT NULL
-           AND (kind <> ${WaitKind.retry} OR step_key IN (SELECT value FROM json_each(?)))) AS fired
-         FROM waits WHERE run = ? AND fired IS NULL AND step_key <> '${RUN_ITSELF}'`
-)
-
-/** The most common op, in its own function: a small one starts faster. */
-export function* stepDone(
-  tx: Transaction,
-  run: LeasedRun,
-  op: Extract<TurnOp, { readonly _tag: "StepDone" }>
-): Program<undefined> {
+/** The most common op. It has its own function, so that reports of steps alone never enter the switch of {@link applyOp}. */
+export function* stepDone(tx: Transaction, run: LeasedRun, op: Op<"StepDone">): Program<undefined> {
   const [failed, value] = outcomeColumns(op.outcome)
   yield* insertStep(tx, run, op, failed, value, op.attempt, op.startedAt, op.endedAt)
   mark(tx, "step", run.function, op.endedAt - op.startedAt)
@@ -91,182 +47,258 @@ export function* stepDone(
   return undefined
 }
 
-export function* applyOp(
+/**
+ * Applies an op. Returns the outcome of its step where the engine decides it or has it already; `undefined` where the step waits,
+ * or the op has no step.
+ *
+ * It is no generator itself: the program of the op is passed on, so that no second one is suspended for each op.
+ */
+export const applyOp = (
   tx: Transaction,
   run: LeasedRun,
-  op: Exclude<TurnOp, { readonly _tag: "StepDone" }>
-): Program<Outcome | undefined> {
+  op: Exclude<TurnOp, Op<"StepDone">>
+): Program<Outcome | undefined> => {
   if (!endsTurn(op)) run.mayHaveWaits = true
   switch (op._tag) {
-    case "Transact": {
-      // a repeated report; a wait under this key is only the delay before this attempt
-      const row = yield* get(FIND_STEP, run.key, op.stepKey)
-      if (row !== undefined) return yield* outcomeIn(tx, row, row.event)
-      const outcome = yield* transact(tx, run.environment, op)
-      if (outcome._tag === "Failure") return outcome
-      yield* insertStep(
-        tx,
-        run,
-        { ...op, kind: "tx" },
-        0,
-        outcome.value ?? null,
-        op.attempt,
-        op.startedAt,
-        op.endedAt
-      )
-      if (op.attempt > 1) yield* write(DELETE_WAIT_OF_TRANSACTION, run.key, op.stepKey)
-      return outcome
-    }
-    case "StepRetry": {
-      const dueAt = dueTime(op.due, tx.now())
-      yield* write(
-        PUT_RETRY_WAIT,
-        run.key,
-        op.stepKey,
-        op.name,
-        op.kind,
-        dueAt,
-        op.failures,
-        JSON.stringify(op.error),
-        tx.now(),
-        run.key,
-        op.stepKey
-      )
-      tx.markDue(dueAt)
-      const about = aboutRun(tx, run)
-      tx.changes.troubles.push({
-        ...about,
-        _tag: "AttemptFailed",
-        step: op.name,
-        attempt: op.failures,
-        error: op.error,
-        dueAt
-      })
-      mark(tx, "retried", run.function)
-      notifyObservers(tx, () => ({
-        _tag: "StepFailed",
-        runId: run.id,
-        functionId: about.functionId,
-        environment: about.environment,
-        name: op.name,
-        failures: op.failures,
-        error: op.error,
-        dueAt
-      }))
-      return undefined
-    }
-    case "Sleep": {
-      const known = yield* knownStep(tx, run, op.stepKey)
-      if (known !== undefined) return known.outcome
-      const now = tx.now()
-      const dueAt = dueTime(op.due, now)
-      yield* write(
-        INSERT_SLEEP,
-        run.key,
-        op.stepKey,
-        op.name,
-        dueAt,
-        "at" in op.due ? null : asMoment(op.due.afterMs),
-        now
-      )
-      tx.markDue(dueAt)
-      return undefined
-    }
+    case "Transact":
+      return applyTransact(tx, run, op)
+    case "StepRetry":
+      return retryStep(tx, run, op)
+    case "Sleep":
+      return openSleep(tx, run, op)
     case "WaitForEvent":
-      return yield* openEventWait(tx, run, op)
+      return openEventWait(tx, run, op)
     case "Invoke":
-      return yield* openChildWait(tx, run, op)
-    case "InvokeAsync": {
-      const known = yield* knownStep(tx, run, op.stepKey)
-      if (known !== undefined) return known.outcome
-      const child = yield* startChild(tx, run, op, { invokedBy: `${run.id}:${op.stepKey}` })
-      const outcome: Outcome =
-        child === undefined
-          ? unknownFunction(op.functionId)
-          : { _tag: "Success", value: JSON.stringify({ runId: child.id }) }
-      return yield* recordNow(tx, run, op.stepKey, op.name, "invokeAsync", outcome)
-    }
-    case "Publish": {
-      const known = yield* knownStep(tx, run, op.stepKey)
-      if (known !== undefined) return known.outcome
-      const message = yield* appendMessage.in(tx, {
-        environment: tx.environmentName(run.environment),
-        topic: op.topic,
-        data: op.data,
-        ...soundTrace(op.trace)
-      })
-      return yield* recordNow(tx, run, op.stepKey, op.name, "publish", {
-        _tag: "Success",
-        value: JSON.stringify({ eventId: message.eventId, sequence: message.sequence })
-      })
-    }
+      return openChildWait(tx, run, op)
+    case "InvokeAsync":
+      return invokeAsync(tx, run, op)
+    case "Publish":
+      return publish(tx, run, op)
     case "Settle":
-      yield* settleWait(tx, run.key, op.stepKey)
-      return undefined
+      return settle(tx, run, op)
     case "Withdraw":
-      yield* write(DELETE_WITHDRAWN_WAIT, run.key, op.stepKey)
-      return undefined
+      return withdraw(run, op)
     case "Complete":
-      yield* endRun(tx, run, { _tag: "Completed", output: op.output })
-      return undefined
+      return complete(tx, run, op)
     case "Fail":
-      yield* endRun(tx, run, { _tag: "Failed", error: op.error })
-      return undefined
+      return fail(tx, run, op)
     case "Compensate":
-      forgetLease(tx, run.key)
-      yield* write(DELETE_WAITS_OF_RUN, run.key)
-      yield* mustMove(
-        run.key,
-        "compensationBegan",
-        yield* affected(
-          variant("Ops.applyOp", COMPENSATE),
-          JSON.stringify(op.error),
-          JSON.stringify(op.compensations),
-          tx.now(),
-          run.key
-        )
-      )
-      return undefined
-    case "RetryRun": {
-      // while the run is compensating, its error is the verdict
-      yield* write(INCREMENT_ATTEMPT, JSON.stringify(op.error), run.key)
-      yield* endLease(tx, run.key, "attemptFailed")
-      const dueAt = dueTime(op.due, tx.now())
-      yield* delayRun(tx, run.key, dueAt)
-      const about = aboutRun(tx, run)
-      tx.changes.troubles.push({ ...about, _tag: "TurnFailed", error: op.error, dueAt })
-      mark(tx, "retried", run.function)
-      notifyRunObservers(tx, () => ({
-        _tag: "RunFailed",
-        runId: run.id,
-        functionId: about.functionId,
-        environment: about.environment,
-        error: op.error,
-        dueAt
-      }))
-      return undefined
-    }
-    case "Suspend": {
-      const open = yield* get(COUNT_WAITS, run.key, JSON.stringify(op.open), run.key)
-      yield* endLease(tx, run.key, "suspended")
-      // Make the run ready if something fired that the worker did not know of yet, or if nothing is left that could wake the run.
-      // A retry that may start, but that the handler does not wait for, would wake it again and again.
-      if (Number(open?.fired) > 0 || Number(open?.pending) === 0) yield* makeReady(tx, run.key)
-      return undefined
-    }
+      return compensate(tx, run, op)
+    case "RetryRun":
+      return retryRun(tx, run, op)
+    case "Suspend":
+      return suspend(tx, run, op)
     case "Pause":
-      // its reason takes precedence over that of a requested pause
-      yield* endLease(tx, run.key, "stopped", { code: op.code, message: op.message, details: op.details })
-      return undefined
+      return pause(tx, run, op)
     case "Release":
-      yield* endLease(tx, run.key, "released")
-      yield* makeReady(tx, run.key)
-      return undefined
+      return release(tx, run)
   }
 }
 
+const FIND_STEP = statement(
+  "Ops.findStep",
+  "SELECT failed, value, event FROM steps WHERE run = ? AND step_key = ?"
+)
+
+function* applyTransact(tx: Transaction, run: LeasedRun, op: Op<"Transact">): Program<Outcome> {
+  // a repeated report; a wait under this key is only the delay before this attempt
+  const row = yield* get(FIND_STEP, run.key, op.stepKey)
+  if (row !== undefined) return yield* outcomeIn(tx, row, row.event)
+  const outcome = yield* transact(tx, run.environment, op)
+  if (outcome._tag === "Failure") return outcome
+  const [failed, value] = outcomeColumns(outcome)
+  const { attempt, endedAt, name, startedAt, stepKey } = op
+  yield* insertStep(tx, run, { stepKey, name, kind: "tx" }, failed, value, attempt, startedAt, endedAt)
+  if (attempt > 1) yield* write(DELETE_WAIT_OF_STEP, run.key, stepKey)
+  return outcome
+}
+
+const PUT_RETRY_WAIT = statement(
+  "Ops.putRetryWait",
+  `INSERT INTO waits (run, step_key, kind, name, step_kind, due_at, failures, value, created_at)
+         SELECT ?, ?, ${WaitKind.retry}, ?, ?, ?, ?, ?, ?
+         WHERE NOT EXISTS (SELECT 1 FROM steps WHERE run = ? AND step_key = ?)
+         ON CONFLICT (run, step_key) DO UPDATE SET due_at = excluded.due_at, fired = NULL,
+           failures = excluded.failures, value = excluded.value
+         WHERE excluded.failures > waits.failures`
+)
+
+function* retryStep(tx: Transaction, run: LeasedRun, op: Op<"StepRetry">): Program<undefined> {
+  const dueAt = dueTime(op.due, tx.now())
+  yield* write(
+    PUT_RETRY_WAIT,
+    run.key,
+    op.stepKey,
+    op.name,
+    op.kind,
+    dueAt,
+    op.failures,
+    JSON.stringify(op.error),
+    tx.now(),
+    run.key,
+    op.stepKey
+  )
+  tx.markDue(dueAt)
+  const about = aboutRun(tx, run)
+  tx.changes.troubles.push({
+    ...about,
+    _tag: "AttemptFailed",
+    step: op.name,
+    attempt: op.failures,
+    error: op.error,
+    dueAt
+  })
+  mark(tx, "retried", run.function)
+  notifyObservers(tx, () => ({
+    _tag: "StepFailed",
+    runId: run.id,
+    functionId: about.functionId,
+    environment: about.environment,
+    name: op.name,
+    failures: op.failures,
+    error: op.error,
+    dueAt
+  }))
+  return undefined
+}
+
+const INSERT_SLEEP = statement(
+  "Ops.insertSleep",
+  `INSERT INTO waits (run, step_key, kind, name, step_kind, due_at, timeout_ms, created_at)
+         VALUES (?, ?, ${WaitKind.sleep}, ?, 'sleep', ?, ?, ?)`
+)
+
+function* openSleep(tx: Transaction, run: LeasedRun, op: Op<"Sleep">): Program<Outcome | undefined> {
+  const known = yield* knownStep(tx, run, op.stepKey)
+  if (known !== undefined) return known.outcome
+  const now = tx.now()
+  const dueAt = dueTime(op.due, now)
+  const lengthMs = "at" in op.due ? null : asMoment(op.due.afterMs)
+  yield* write(INSERT_SLEEP, run.key, op.stepKey, op.name, dueAt, lengthMs, now)
+  tx.markDue(dueAt)
+  return undefined
+}
+
+function* invokeAsync(tx: Transaction, run: LeasedRun, op: Op<"InvokeAsync">): Program<Outcome | undefined> {
+  const known = yield* knownStep(tx, run, op.stepKey)
+  if (known !== undefined) return known.outcome
+  const child = yield* startChild(tx, run, op, { invokedBy: `${run.id}:${op.stepKey}` })
+  const outcome: Outcome =
+    child === undefined
+      ? unknownFunction(op.functionId)
+      : { _tag: "Success", value: JSON.stringify({ runId: child.id }) }
+  return yield* recordNow(tx, run, op.stepKey, op.name, "invokeAsync", outcome)
+}
+
+function* publish(tx: Transaction, run: LeasedRun, op: Op<"Publish">): Program<Outcome | undefined> {
+  const known = yield* knownStep(tx, run, op.stepKey)
+  if (known !== undefined) return known.outcome
+  const message = yield* appendMessage.in(tx, {
+    environment: tx.environmentName(run.environment),
+    topic: op.topic,
+    data: op.data,
+    ...soundTrace(op.trace)
+  })
+  return yield* recordNow(tx, run, op.stepKey, op.name, "publish", {
+    _tag: "Success",
+    value: JSON.stringify({ eventId: message.eventId, sequence: message.sequence })
+  })
+}
+
+function* settle(tx: Transaction, run: LeasedRun, op: Op<"Settle">): Program<undefined> {
+  yield* settleWait(tx, run.key, op.stepKey)
+  return undefined
+}
+
+function* withdraw(run: LeasedRun, op: Op<"Withdraw">): Program<undefined> {
+  yield* write(DELETE_WAIT_OF_STEP, run.key, op.stepKey)
+  return undefined
+}
+
+function* complete(tx: Transaction, run: LeasedRun, op: Op<"Complete">): Program<undefined> {
+  yield* endRun(tx, run, { _tag: "Completed", output: op.output })
+  return undefined
+}
+
+function* fail(tx: Transaction, run: LeasedRun, op: Op<"Fail">): Program<undefined> {
+  yield* endRun(tx, run, { _tag: "Failed", error: op.error })
+  return undefined
+}
+
+const DELETE_WAITS_OF_RUN = statement("Ops.deleteWaitsOfRun", "DELETE FROM waits WHERE run = ?")
+
 const COMPENSATE = `UPDATE runs SET ${moves.compensationBegan.set}, error = ?, compensations = ?, updated_at = ?
    WHERE key = ? AND ${moves.compensationBegan.where}`
+
+function* compensate(tx: Transaction, run: LeasedRun, op: Op<"Compensate">): Program<undefined> {
+  forgetLease(tx, run.key)
+  yield* write(DELETE_WAITS_OF_RUN, run.key)
+  yield* mustMove(
+    run.key,
+    "compensationBegan",
+    yield* affected(
+      variant("Ops.compensate", COMPENSATE),
+      JSON.stringify(op.error),
+      JSON.stringify(op.compensations),
+      tx.now(),
+      run.key
+    )
+  )
+  return undefined
+}
+
+const INCREMENT_ATTEMPT = statement(
+  "Ops.incrementAttempt",
+  `UPDATE runs SET attempt = attempt + 1, error = CASE WHEN status = ${Status.compensating} THEN error ELSE ? END WHERE key = ?`
+)
+
+function* retryRun(tx: Transaction, run: LeasedRun, op: Op<"RetryRun">): Program<undefined> {
+  // while the run is compensating, its error stays: it is the reason of the rollback
+  yield* write(INCREMENT_ATTEMPT, JSON.stringify(op.error), run.key)
+  yield* endLease(tx, run.key, "attemptFailed")
+  const dueAt = dueTime(op.due, tx.now())
+  yield* delayRun(tx, run.key, dueAt)
+  const about = aboutRun(tx, run)
+  tx.changes.troubles.push({ ...about, _tag: "TurnFailed", error: op.error, dueAt })
+  mark(tx, "retried", run.function)
+  notifyRunObservers(tx, () => ({
+    _tag: "RunFailed",
+    runId: run.id,
+    functionId: about.functionId,
+    environment: about.environment,
+    error: op.error,
+    dueAt
+  }))
+  return undefined
+}
+
+const COUNT_WAITS = statement(
+  "Ops.countWaits",
+  `SELECT count(*) AS pending, (SELECT count(*) FROM waits WHERE run = ? AND fired IS NOT NULL
+           AND (kind <> ${WaitKind.retry} OR step_key IN (SELECT value FROM json_each(?)))) AS fired
+         FROM waits WHERE run = ? AND fired IS NULL AND step_key <> '${RUN_ITSELF}'`
+)
+
+function* suspend(tx: Transaction, run: LeasedRun, op: Op<"Suspend">): Program<undefined> {
+  const open = yield* get(COUNT_WAITS, run.key, JSON.stringify(op.open), run.key)
+  yield* endLease(tx, run.key, "suspended")
+  // Make the run ready if something fired that the worker did not know of yet, or if nothing is left that could wake the run.
+  // A retry that may start, but that the handler does not wait for, would wake it again and again.
+  if (Number(open?.fired) > 0 || Number(open?.pending) === 0) yield* makeReady(tx, run.key)
+  return undefined
+}
+
+function* pause(tx: Transaction, run: LeasedRun, op: Op<"Pause">): Program<undefined> {
+  // its reason takes precedence over that of a requested pause
+  yield* endLease(tx, run.key, "stopped", { code: op.code, message: op.message, details: op.details })
+  return undefined
+}
+
+function* release(tx: Transaction, run: LeasedRun): Program<undefined> {
+  yield* endLease(tx, run.key, "released")
+  yield* makeReady(tx, run.key)
+  return undefined
+}
 
 const unknownFunction = (functionId: string): Outcome => ({
   _tag: "Failure",
@@ -300,16 +332,12 @@ function* startChild(
 }
 
 const INSERT_CHILD_WAIT = statement(
-  "Ops.openChildWait",
+  "Ops.insertChildWait",
   `INSERT INTO waits (run, step_key, kind, name, step_kind, due_at, child, timeout_ms, event, fired, failed, value, created_at)
      VALUES (?, ?, ${WaitKind.child}, ?, 'invoke', ?, ?, ?, ?, ?, ?, ?, ?)`
 )
 
-function* openChildWait(
-  tx: Transaction,
-  run: LeasedRun,
-  op: Extract<TurnOp, { readonly _tag: "Invoke" }>
-): Program<Outcome | undefined> {
+function* openChildWait(tx: Transaction, run: LeasedRun, op: Op<"Invoke">): Program<Outcome | undefined> {
   const known = yield* knownStep(tx, run, op.stepKey)
   if (known !== undefined) return known.outcome
   const child = yield* startChild(tx, run, op, { parent: { run: run.key, stepKey: op.stepKey } })

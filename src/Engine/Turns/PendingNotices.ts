@@ -9,7 +9,7 @@ import { parseStored } from "../Store/StoredJson.ts"
 import type { Row, Transaction } from "../Store/Transaction.ts"
 
 const LIST_KEYS_OF_WORKER = statement(
-  "PendingNotices.held",
+  "PendingNotices.listKeysOfWorker",
   "SELECT key FROM runs WHERE worker = ? AND lease IS NOT NULL"
 )
 
@@ -19,7 +19,7 @@ const LIST_RUNS_OF_WORKER = statement(
 )
 
 const LIST_FIRED_WAITS = statement(
-  "PendingNotices.fired",
+  "PendingNotices.listFiredWaits",
   `SELECT step_key, kind, failures, failed, value, event_position FROM waits WHERE run = ? AND fired IS NOT NULL ORDER BY fired`
 )
 
@@ -73,7 +73,7 @@ export const pendingNotices = inEnvironment(
 )
 
 const FIND_WORKER_OF_LEASE = statement(
-  "PendingNotices.workerOf",
+  "PendingNotices.findWorkerOfLease",
   "SELECT worker FROM runs WHERE lease = ? AND environment = ? AND lease_until IS NOT NULL"
 )
 
@@ -89,7 +89,7 @@ export const pendingNoticesOfJob = inEnvironment(
     const row = within === undefined ? undefined : yield* get(FIND_WORKER_OF_LEASE, jobId, within)
     return row === undefined ? undefined : yield* noticesOf(tx, environment, String(row.worker), [jobId])
   },
-  (_, jobId) => `tell job ${jobId} again what it has to hear`
+  (_, jobId) => `send job ${jobId} its pending messages again`
 )
 
 const whyRevoked = (row: Row, jobId: string): Notice => {

@@ -48,8 +48,8 @@ export const markLate = inEnvironment(
 )
 
 /** Applies reports one by one: a damaged run does not affect the others. */
-const applyAll = inEnvironment(
-  "applyReports",
+const applyAllReports = inEnvironment(
+  "applyAllReports",
   function* (
     tx: Transaction,
     environment: string,
@@ -94,9 +94,9 @@ function* applyApart(
   }
 }
 
-const FIND_RUN_BY_KEY = statement("Reports.runByKey", "SELECT key FROM runs WHERE key = ?")
+const FIND_RUN_BY_KEY = statement("Reports.findRunByKey", "SELECT key FROM runs WHERE key = ?")
 
-const FIND_RUN_BY_ID = statement("Reports.runById", "SELECT key FROM runs WHERE id = ?")
+const FIND_RUN_BY_ID = statement("Reports.findRunById", "SELECT key FROM runs WHERE id = ?")
 
 /** The answer to a worker whose report cannot be stored: without one it would repeat the report for ever, and others with it. */
 const refusedForDamage = ({ runId }: TurnReport, why: string): TurnAck => ({
@@ -246,7 +246,7 @@ export const applyReports = (
   { batch, callsBack = false }: { readonly callsBack?: boolean; readonly batch?: Batch } = {}
 ): Effect.Effect<ReadonlyArray<TurnAck>, StoreError> => {
   const apply = (some: ReadonlyArray<TurnReport>, whole?: Batch) =>
-    store.write(applyAll(environment, some, callsBack, whole))
+    store.write(applyAllReports(environment, some, callsBack, whole))
   // damage that cannot be blamed on one run affects only the reports that meet it
   const applyAlone = (report: TurnReport) =>
     Effect.catchIf(apply([report]), isDamage, (error) =>
@@ -258,7 +258,7 @@ export const applyReports = (
 }
 
 const FIND_ENVIRONMENT_OF_RUN = statement(
-  "Reports.environmentOfRun",
+  "Reports.findEnvironmentOfRun",
   "SELECT environment FROM runs WHERE id = ?"
 )
 

@@ -71,7 +71,7 @@ export const tell = (worker: Connected, notice: Notice): void => {
 /** The engine no longer holds the leases of a worker: tells it so for each of its turns. */
 export const loseTurns = (worker: Connected): void => {
   for (const jobId of worker.active) {
-    const reason = "the engine was out of touch with its database for too long"
+    const reason = "the engine could not reach its database for too long"
     tell(worker, { _tag: "LeaseLost", jobId, reason })
   }
 }

@@ -37,7 +37,7 @@ export class DispatchService {
   readonly #run: (effect: Effect.Effect<void>) => void
   readonly #monotonicMs: () => number
   readonly #ownerWatch: OwnerWatch
-  readonly #outage = new StoreOutage("Runs cannot be handed out", "Runs are handed out again")
+  readonly #outage = new StoreOutage("Runs cannot be handed out", "Runs can be handed out again")
   /** Notices that may be about jobs of the claim in progress, and notices about jobs whose secrets are being decrypted. */
   #early = new Map<string, { readonly workerId: string; readonly notices: Array<Notice> }>()
   readonly #opening = new Map<string, Array<Notice>>()
@@ -94,7 +94,7 @@ export class DispatchService {
               jobs.flatMap((job) => {
                 if (job === undefined) return []
                 if (this.#isLate(worker, claimedAt)) {
-                  this.#giveBack(job)
+                  this.#release(job)
                   return []
                 }
                 worker.active.add(job.jobId)
@@ -305,7 +305,7 @@ export class DispatchService {
     const { job, told } = claimed
     const worker = this.connected.get(workerId)
     // the worker left during the claim: `releaseWorker` may have run before it, so give the run back here
-    if (worker === undefined) return this.#giveBack(job)
+    if (worker === undefined) return this.#release(job)
     worker.credit--
     worker.active.add(job.jobId)
     if (worker.leaseMs === undefined) this.#ownerWatch.begin()
@@ -335,7 +335,7 @@ export class DispatchService {
   /** Delivers a job to its worker, unless its run has ended, or is to be paused, since the claim. */
   #deliver(worker: Connected, { claimedAt, job, told }: Omit<HandedOut, "workerId">): void {
     if (this.#isLate(worker, claimedAt)) {
-      this.#giveBack(job)
+      this.#release(job)
       return this.#keep(worker, job)
     }
     if (told.some(endsLease)) {
@@ -343,7 +343,7 @@ export class DispatchService {
       return this.#keep(worker, job)
     }
     if (told.findLast(({ _tag }) => _tag !== "Fired")?._tag === "Paused") {
-      this.#giveBack(job)
+      this.#release(job)
       return this.#keep(worker, job)
     }
     worker.handlers.onJob(job)
@@ -385,20 +385,24 @@ export class DispatchService {
   #endRevoked(environment: string, jobId: string): void {
     this.#run(
       Effect.catch(this.#store.write(LostLeases.endRevoked(environment, [jobId])), (error) =>
-        Effect.logError(`The run of job ${jobId} waits for the end of its lease`, error)
+        Effect.logError(
+          `The lease of job ${jobId} could not be ended: no other worker gets its run until the lease expires`,
+          error
+        )
       )
     )
   }
 
-  #giveBack({ environment, jobId, runId }: Job): void {
+  #release({ environment, jobId, runId }: Job): void {
     this.#run(
       Effect.catch(
         Effect.asVoid(
           Reports.applyReports(this.#store, environment, [{ jobId, runId, ops: [{ _tag: "Release" }] }])
         ),
-        // its lease runs out by itself
         ({ message }) =>
-          Effect.logWarning(`Run ${runId} cannot be given back before its lease ends: ${message}`)
+          Effect.logWarning(
+            `Run ${runId} could not be released (${message}): no other worker gets it until its lease expires`
+          )
       )
     )
   }

@@ -55,7 +55,7 @@ export class LateJobs {
     fork(
       Effect.catch(this.look, (error) =>
         Effect.andThen(
-          Effect.logWarning(`Jobs on their way to worker ${workerId} cannot be looked at`, error),
+          Effect.logWarning(`Jobs on their way to worker ${workerId} cannot be checked`, error),
           Effect.sleep(RETRY_MS)
         )
       ).pipe(

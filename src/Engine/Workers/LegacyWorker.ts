@@ -87,7 +87,7 @@ export class LegacyWorker {
       Effect.asVoid(
         this.#engine.report(jobs.map(({ jobId, runId }) => ({ jobId, runId, ops: [{ _tag: "Release" }] })))
       ),
-      (error) => Effect.logWarning(`Jobs of worker ${this.workerId} could not be given back`, error)
+      (error) => Effect.logWarning(`Jobs of worker ${this.workerId} could not be released`, error)
     )
   }
 
@@ -96,7 +96,7 @@ export class LegacyWorker {
     this.#options.onEnd?.()
     return Effect.catch(this.#engine.close(lost), (error) =>
       Effect.logWarning(
-        `The runs of worker ${this.workerId} could not be taken back; their leases run out by themselves`,
+        `The runs of worker ${this.workerId} could not be released: no other worker gets them until their leases expire`,
         error
       )
     )

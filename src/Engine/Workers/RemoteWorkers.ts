@@ -392,8 +392,8 @@ export class RemoteWorkers {
     if (earlier instanceof WorkerConnection && !earlier.present) {
       return Effect.andThen(
         Effect.logWarning(
-          `A second worker "${earlier.workerId}" has connected while the first one is cut off: the runs of the first one ` +
-            "go to other workers when its leases are over, since it may still be at them"
+          `A second worker "${earlier.workerId}" has connected while the first one is disconnected: the runs of the first one ` +
+            "go to other workers only when their leases expire, because it may still be running them"
         ),
         Effect.sync(() => this.#forget(earlier))
       )
@@ -438,7 +438,7 @@ export class RemoteWorkers {
       return Effect.andThen(
         lost
           ? Effect.logWarning(
-              `Worker ${worker.workerId} is gone: its runs go on as soon as a worker has their functions`
+              `Worker ${worker.workerId} is gone: its runs continue as soon as a worker has their functions`
             )
           : Effect.void,
         worker.end(lost)

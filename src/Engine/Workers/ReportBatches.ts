@@ -53,8 +53,8 @@ export class ReportBatches {
       this.#options.onStale()
       return Effect.fail(
         new StaleRequestError(
-          `Batch ${number} of worker ${this.#options.workerId} comes after batch ${last.number}: ` +
-            "numbers grow, and one batch is sent at a time",
+          `Batch ${number} of worker ${this.#options.workerId} arrived after batch ${last.number}: ` +
+            "send one batch at a time, with growing numbers",
           { code: "STALE_BATCH" }
         )
       )

@@ -370,7 +370,7 @@ export class WorkerConnection {
           : this.#engine.report(unsent.map((job) => ({ ...job, ops: [{ _tag: "Release" }] })))
       return Effect.catch(Effect.andThen(released, ending), (error) =>
         Effect.logWarning(
-          `The runs of worker ${this.workerId} could not be taken back; their leases run out by themselves`,
+          `The runs of worker ${this.workerId} could not be released: no other worker gets them until their leases expire`,
           error
         )
       ).pipe(Effect.ensuring(Effect.sync(() => this.#saidSomething())))

@@ -106,7 +106,7 @@ export const layer: Layer.Layer<
     ): Effect.Effect<void> => {
       const { environment, workerId } = registration
       if (hasMoved && met.get(workerId) === instance) {
-        const line = `Worker ${workerId} is here again, from another engine`
+        const line = `Worker ${workerId} has moved to this engine again`
         return annotated(Effect.logDebug(line), { worker: workerId, environment })
       }
       if (met.size >= MOST_MET) met.clear()
@@ -201,7 +201,7 @@ export const layer: Layer.Layer<
           if (result._tag === "Stale") {
             return Effect.fail(
               new ValidationError(
-                `Registration ${number} of worker "${workerId}" comes after registration ${result.number}, with another engine`
+                `Registration ${number} of worker "${workerId}" arrived after registration ${result.number}, which another engine got: it has no effect`
               )
             )
           }
@@ -402,7 +402,7 @@ const MOST_LEAVING_MS = 5000
 
 /** A failure loses nothing: the leases are taken back when the database is opened again, or by another engine. */
 const giveBack = (workerId: string, leaving: Effect.Effect<void, StoreError>): Effect.Effect<void> => {
-  const cannot = `The runs of worker ${workerId} could not be given back`
+  const cannot = `The runs of worker ${workerId} could not be released`
   return Effect.matchEffect(Effect.timeoutOption(Effect.interruptible(leaving), MOST_LEAVING_MS), {
     onSuccess: (left) =>
       Option.isSome(left)
@@ -438,7 +438,7 @@ const sayWorker = (
     const ids = functions.slice(0, 20).map(({ id }) => id)
     const more = functions.length > ids.length ? ` and ${functions.length - ids.length} more` : ""
     const line =
-      `Worker ${workerId} has come from ${hostname}: ${maxConcurrentJobs} turns at once, ` +
+      `Worker ${workerId} has connected from ${hostname}: ${maxConcurrentJobs} turns at once, ` +
       (ids.length === 0 ? "no functions" : `functions ${ids.join(", ")}${more}`)
     return annotated(how === "in this process" ? Effect.logDebug(line) : Effect.logInfo(line), fields)
   }
@@ -450,7 +450,7 @@ const sayWorker = (
       fields
     )
   }
-  const line = `Worker ${workerId} has gone`
+  const line = `Worker ${workerId} has disconnected`
   return annotated(how === "in this process" ? Effect.logDebug(line) : Effect.logInfo(line), fields)
 }
 

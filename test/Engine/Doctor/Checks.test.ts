@@ -63,7 +63,7 @@ describe("runs", () => {
     assert.deepStrictEqual(checkOf(true, explained("SLEEPING"), explained("WAITING_FOR_EVENT")), {
       name: "runs",
       status: "ok",
-      message: "2 runs have not ended. None is held up."
+      message: "2 runs have not ended. None of them is stuck."
     })
   })
 

@@ -19,7 +19,7 @@ const isPlain = (value: object): boolean => {
   return prototype === Object.prototype || prototype === null
 }
 
-/** The value in the form in which it is sent. Throws when a part of it is not plain. `what` names it: `an argument of "readKv"`. */
+/** The value in the form in which it is sent. Throws when a part of it is not plain. `what` names it: `an argument of "readEntry"`. */
 export const send = (what: string, value: unknown): unknown => {
   switch (typeof value) {
     case "function":

@@ -81,7 +81,7 @@ describe("a run on Postgres whose rows are damaged", () => {
             assert.deepInclude(explain(yield* shop.situation(ids[1]!), [], 0), { code: "DAMAGED" })
             assert.lengthOf(
               logged.filter((line) =>
-                line.startsWith(`Run ${ids[1]} is damaged in the database and is left alone`)
+                line.startsWith(`Run ${ids[1]} is damaged in the database and is skipped`)
               ),
               1
             )
@@ -204,7 +204,7 @@ describe.skipIf((process.env.IRONFLOW_TEST_DATABASE_URL ?? "") !== "")("a damage
               assert.strictEqual(error.code, "STORE_CORRUPT")
               assert.include(error.message, "restore the database from a backup")
               assert.lengthOf(
-                logged.filter((line) => line.includes("is left alone")),
+                logged.filter((line) => line.includes("is skipped")),
                 left.length
               )
               const job = yield* shop.start("order.placed", {}, { functions: ["charge"] })

@@ -275,7 +275,7 @@ describe("an engine that cannot start names the cause and a remedy:", () => {
       const other = yield* failsToOpen({ url: yield* listening("HTTP/1.1 400 Bad Request\r\n\r\n") })
       told(other, "STORE_UNAVAILABLE", true, "are those of Postgres")
       const silent = yield* failsToOpen({ url: yield* listening(""), connectTimeoutMs: 50 })
-      told(silent, "STORE_UNAVAILABLE", true, "No connection came in time")
+      told(silent, "STORE_UNAVAILABLE", true, "There was no connection in time")
     })
   )
 

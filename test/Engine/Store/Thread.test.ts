@@ -38,7 +38,7 @@ describe("a store in a thread", () => {
       assert.include(yield* faultOf({ name: "readCart" }), 'There is no program named "readCart"')
       assert.include(
         yield* faultOf({ args: ["default", "carts", { accepts: () => true }] }),
-        'Argument 3 of "readKv".accepts is a function, and no other thread can have it'
+        'Argument 3 of "readEntry".accepts is a function, and no other thread can have it'
       )
     }).pipe(Effect.provide(layerThread))
   )

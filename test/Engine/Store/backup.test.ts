@@ -211,7 +211,7 @@ describe("a restore", () => {
       const refused = yield* failure(restore({ backup, filename }))
 
       assert.strictEqual(refused.code, "VALIDATION_ERROR")
-      assert.include(refused.message, "is not replaced without being told so: add --replace")
+      assert.include(refused.message, "exists: add --replace")
       assert.isTrue(before.equals(readFileSync(filename)))
 
       yield* restore({ backup, filename, replace: true })
@@ -289,20 +289,23 @@ describe("a restore", () => {
         )
 
       assert.match(yield* told("none"), /^VALIDATION_ERROR: There is no file "\/none"/)
-      assert.match(yield* told("empty"), /^VALIDATION_ERROR: .* is no backup: it is empty/)
-      assert.match(yield* told("folder"), /^VALIDATION_ERROR: .* is no backup: it is a folder/)
-      assert.match(yield* told("text"), /^VALIDATION_ERROR: .* is no backup of Ironflow: it is no SQLite/)
+      assert.match(yield* told("empty"), /^VALIDATION_ERROR: .* is not a backup: it is empty/)
+      assert.match(yield* told("folder"), /^VALIDATION_ERROR: .* is not a backup: it is a folder/)
+      assert.match(
+        yield* told("text"),
+        /^VALIDATION_ERROR: .* is not a backup of Ironflow: it is not a SQLite/
+      )
       assert.match(
         yield* told("foreign"),
-        /^VALIDATION_ERROR: "\/foreign" is no backup of Ironflow: it is a SQLite database of something else/
+        /^VALIDATION_ERROR: "\/foreign" is not a backup of Ironflow: it is a SQLite database of another program/
       )
       assert.match(yield* told("newer"), /^STORE_UNAVAILABLE: .* was written by a newer version/)
-      assert.match(yield* told("unfinished"), /^VALIDATION_ERROR: .*there is nothing in it/)
-      assert.match(yield* told("unsound"), /^STORE_CORRUPT: .*`data` is no JSON/)
+      assert.match(yield* told("unfinished"), /^VALIDATION_ERROR: .*it is empty/)
+      assert.match(yield* told("unsound"), /^STORE_CORRUPT: .*`data` is not JSON/)
       assert.match(yield* told("damaged"), /^(STORE_CORRUPT|VALIDATION_ERROR): /)
       assert.match(yield* told("truncated"), /^STORE_CORRUPT: .*Nothing was changed: restore another backup$/)
       assert.notMatch(yield* told("truncated"), /from a backup/)
-      assert.match(yield* told("logged"), /^VALIDATION_ERROR: .*there is a log beside it/)
+      assert.match(yield* told("logged"), /^VALIDATION_ERROR: .*there is a write-ahead log beside it/)
       assert.match(yield* told("copied"), /^VALIDATION_ERROR: .*it is a copy of a database that was in use/)
       assert.match(yield* told("orders.db"), /^VALIDATION_ERROR: .* is the database itself/)
       assert.match(yield* told("backup.db", { filename: at("folder") }), /is a folder/)

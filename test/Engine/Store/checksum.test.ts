@@ -67,7 +67,7 @@ describe("a restore that is refused", () => {
     writeFileSync(pathOf("letter.txt"), "Dear Ann")
     const said = await refusal(restoreBackup({ backup: pathOf("letter.txt"), filename: pathOf("none.db") }))
 
-    assert.match(said, /^VALIDATION_ERROR: .*no SQLite database/)
+    assert.match(said, /^VALIDATION_ERROR: .*not a SQLite database/)
     assert.deepStrictEqual(
       readdirSync(folder).filter((name) => name.startsWith("none.db")),
       []

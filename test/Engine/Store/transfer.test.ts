@@ -199,7 +199,7 @@ describe("an import", () => {
     assert.match(await into(line), /^STORE_CORRUPT: /)
     assert.match(await into(newer), /^STORE_UNAVAILABLE: .* newer version/)
     assert.match(await into(other), /^STORE_UNAVAILABLE: .*a table "gremlins"/)
-    assert.match(await into("letter.jsonl"), /^VALIDATION_ERROR: .* is no export/)
+    assert.match(await into("letter.jsonl"), /^VALIDATION_ERROR: .* is not an export/)
     assert.match(await into("nowhere.jsonl"), /^VALIDATION_ERROR: There is no file/)
     assert.match(await into("first.jsonl", "first.db"), /^VALIDATION_ERROR: .*exists/)
     assert.deepStrictEqual(

@@ -89,7 +89,7 @@ const invalid = (problem: string): ValidationError =>
 const toNumber = (text: string): number => {
   const value = Number(text)
   if (Number.isInteger(value) && !Number.isSafeInteger(value)) {
-    throw new RangeError(`${text} is stored, and is not a number that can be read`)
+    throw new RangeError(`${text} is stored, but is not a number that can be read`)
   }
   return value
 }

@@ -83,8 +83,8 @@ const judge = ({ known }: PostgresSettings, version: number, oldest: unknown): F
 export const tooNew = (settings: PostgresSettings, version?: number): StoreError =>
   new StoreError(
     `The tables at ${settings.shown} were written by a newer version (` +
-      (version === undefined ? "" : `they are at ${version}, `) +
-      `this version knows ${settings.known.length}): upgrade @ironflow/node`,
+      (version === undefined ? "" : `version ${version}, `) +
+      `and this package knows version ${settings.known.length}): upgrade @ironflow/node`,
     { code: "STORE_UNAVAILABLE" }
   )
 
@@ -164,7 +164,7 @@ const namesOfNodes = async (client: Client, { schema }: PostgresSettings): Promi
   return rows.length === 0 ? "they do not say which" : rows.map(({ name }) => String(name)).join("; ")
 }
 
-/** How many migrations have run; 0 for a schema without tables. Fails when the schema has foreign tables. */
+/** How many migrations have run; 0 for a schema without tables. Fails when the schema has tables of another program. */
 const versionOf = async (
   client: Client,
   { schema, shown }: PostgresSettings
@@ -179,7 +179,7 @@ const versionOf = async (
   )
   if (!hasIronflowTables) {
     throw new StoreError(
-      `The schema at ${shown} has tables of something else: give the engine a schema of its own`,
+      `The schema at ${shown} has tables of another program: give the engine a schema of its own`,
       {
         code: "STORE_CORRUPT"
       }

@@ -55,8 +55,9 @@ const GROUP_RUNS = 1000
 export const traffic: Traffic = { statements: 0, roundTrips: 0, commits: 0 }
 
 /**
- * Opens a store. Fails with `StoreError`: `STORE_LOCKED` when an engine uses the schema alone, `STORE_CORRUPT` when the schema
- * has foreign tables, `STORE_UNAVAILABLE` when Postgres cannot be reached or used. `known` are the migrations of this version.
+ * Opens a store. Fails with `StoreError`: `STORE_LOCKED` when another engine has exclusive use of the schema, `STORE_CORRUPT` when
+ * the schema has tables of another program, `STORE_UNAVAILABLE` when Postgres cannot be reached or used. `known` are the migrations
+ * of this version.
  */
 export const make = (
   options: PostgresOptions,
@@ -98,9 +99,10 @@ const open = (
         Effect.catch(
           Effect.tryPromise({
             try: () => held.close(),
-            catch: (cause) => storeError("The end of this engine could not be stored in Postgres", cause)
+            catch: (cause) => storeError("Postgres could not be told that this engine stops", cause)
           }),
-          ({ message }) => Effect.logWarning(`${message}. Other engines find out, and take over what it held`)
+          ({ message }) =>
+            Effect.logWarning(`${message}. Other engines notice it later, and then take over its work`)
         )
     )
     const first = yield* attempt(() => writeConnection.session())
@@ -142,7 +144,7 @@ const open = (
         writer.transactionStart.away()
         runFork(
           Effect.logWarning(
-            "Postgres could not be reached for so long that other engines may take this one for dead: its turns are given up"
+            "Postgres could not be reached for so long that other engines may take over the turns of this one: it stops them"
           )
         )
         listeners.away()
@@ -242,9 +244,7 @@ const open = (
       takeOver: () => callbacks.takeOver.map((call) => call.run(tx)),
       tookOver: (names) => {
         runFork(
-          Effect.logWarning(
-            `Engines were lost, and other engines take over what they held: ${names.join("; ")}`
-          )
+          Effect.logWarning(`Engines were lost, and other engines take over their work: ${names.join("; ")}`)
         )
         tellOthers(lookAtAll)
         for (const subject of ["ready", "groups", "projections", "workers"] as const) news?.look(subject)
@@ -255,9 +255,11 @@ const open = (
         runFork(
           isLost
             ? Effect.logError(
-                `${what}, and the last commits that Postgres had acknowledged are lost. This engine drops what it has in memory and goes on with the data that is there. Set synchronous_standby_names to lose nothing`
+                `${what}, and the last commits that Postgres had acknowledged are lost. This engine reads everything again and continues with the data that is there. Set synchronous_standby_names to lose nothing`
               )
-            : Effect.logWarning(`${what}, with all that this engine has committed: it goes on there`)
+            : Effect.logWarning(
+                `${what}, and has everything that this engine committed: the engine continues there`
+              )
         )
         tellOthers(lookAtAll)
       },
@@ -276,7 +278,7 @@ const open = (
       failed: (error) =>
         void runFork(
           Effect.logWarning(
-            `The clock was set, and what is stored could not be moved with it: ${String(error)}`
+            `The clock was changed, and the stored times could not be adjusted to it: ${String(error)}`
           )
         ),
       committing: () => {

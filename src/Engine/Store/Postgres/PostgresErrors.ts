@@ -114,13 +114,13 @@ const adviceFor = (code: string, message: string): Advice | undefined => {
     case "ECONNREFUSED":
       return unavailable("Check the host and port in the database URL, and that Postgres is running")
     default:
-      if (code.startsWith("53")) return unavailable("Postgres has run out of something: look at its log")
+      if (code.startsWith("53")) return unavailable("Postgres lacks a resource: look at its log")
       if (code.startsWith("57P") || code.startsWith("08") || code === "25P03" || SYSTEM.test(code)) {
         return LOST
       }
       if (/timeout exceeded when trying to connect|timeout expired/i.test(message)) {
         return unavailable(
-          "No connection came in time: Postgres is not reached, or all connections of the pool are taken (`poolSize`)"
+          "There was no connection in time: Postgres cannot be reached, or all connections of the pool are in use (`poolSize`)"
         )
       }
       if (/does not support SSL|SSL|certificate/i.test(message)) {

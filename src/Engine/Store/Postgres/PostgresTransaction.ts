@@ -59,7 +59,7 @@ export class Environments {
 /** A database that rejects direct statements: only programs may query Postgres. */
 const nowhere = {
   prepare(sql: string): never {
-    throw new Error(`This is not asked of Postgres: ${sql}`)
+    throw new Error(`Direct SQL is not allowed on Postgres, which is a bug of the engine: ${sql}`)
   }
 } as unknown as DatabaseSync
 
@@ -158,7 +158,9 @@ export class PostgresTransaction extends Transaction {
   }
 
   override perform<A>(): A {
-    throw new Error("On Postgres no program has its answers at once")
+    throw new Error(
+      "perform() needs answers at once, which Postgres does not give: `yield*` the program instead"
+    )
   }
 
   override later(program: Program<void>): void {
@@ -174,7 +176,7 @@ export class PostgresTransaction extends Transaction {
   }
 
   override get(sql: string): Row | undefined {
-    throw new Error(`This is not asked of Postgres: ${sql}`)
+    throw new Error(`Direct SQL is not allowed on Postgres, which is a bug of the engine: ${sql}`)
   }
 }
 

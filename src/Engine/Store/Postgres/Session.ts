@@ -25,7 +25,7 @@ const sendable = (value: Value): Value => {
   if (typeof value !== "number") {
     if (typeof value === "bigint" || value instanceof Uint8Array) return value
     // the driver would send it as JSON
-    throw new TypeError(`${typeof value} is no kind of value that can be stored`)
+    throw new TypeError(`${typeof value} is not a type of value that can be stored`)
   }
   if (!(value <= Number.MAX_SAFE_INTEGER && value >= Number.MIN_SAFE_INTEGER)) {
     throw new RangeError(`${value} is not a number that can be stored`)

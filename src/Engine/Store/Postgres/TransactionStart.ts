@@ -29,21 +29,21 @@ export interface TransactionStartOptions {
   readonly writeConnection: WriteConnection
   /** Reads what is remembered of functions again. */
   readonly load: (tx: PostgresTransaction) => Program<void>
-  /** Finds the keys of functions that have runs that are ready. */
+  /** Finds the keys of the functions with ready runs. */
   readonly ready: Statement
   /** Called with the time of the server, epoch milliseconds. */
   readonly looked: (serverMs: number) => void
   /** Whether no other node may use the tables. */
   readonly isAlone: boolean
-  /** Whether it looks as if nobody else writes: the lock is then not waited for before something is asked. */
+  /** Whether probably no other node writes: then the first statements are sent with the lock, without waiting for it. */
   readonly expectsNobody: () => boolean
-  /** What takes back what was held by nodes that are gone. */
+  /** Programs that take back what lost nodes held. */
   readonly takeOver: () => ReadonlyArray<Program<unknown>>
-  /** Called with the names of nodes that were taken for dead. */
+  /** Called with the names of the nodes that were declared dead. */
   readonly tookOver: (nodes: ReadonlyArray<string>) => void
-  /** This node is there again, after others have taken it for dead or may have: nothing that it held is its own any more. */
+  /** Called when this node is back after others have, or may have, declared it dead: it has lost all that it held. */
   readonly returned: () => void
-  /** A clock that only goes on, milliseconds. */
+  /** A monotonic clock, milliseconds. */
   readonly monotonicMs: () => number
   /** Postgres is another server than before, or was set back; `isLost` when it does not have all that was committed. */
   readonly replaced: (isLost: boolean) => void
@@ -62,15 +62,15 @@ const NOTHING_SEEN = {
 }
 /** One that is alone remembers what is ready. */
 const NOTHING_READY: Promise<{ readonly rows: ReadonlyArray<Row> }> = Promise.resolve({ rows: [] })
-/** The first statement of every transaction that writes: until it is committed no other one writes. */
+/** The first statement of every transaction that writes: no other node writes until that transaction is committed. */
 const LOCK = {
   name: "lock",
   text: `UPDATE engine SET sequence = sequence + 1
     RETURNING sequence, environments, events, runs, seq, functions, leases, id_time AS "idTime"`
 }
 /**
- * The same in one with what is there, unless somebody has written since transaction $2, or has to be looked after, or Postgres is another
- * server than it was: then it fails, and so does all that was sent behind it.
+ * {@link LOCK} and {@link look} in one statement. It fails, with all statements that were sent after it, when another node has
+ * written since transaction $2, a node is to be declared dead, or Postgres is another server than before.
  */
 const lockUnmoved = (history: History): Prepared => ({
   name: `unmoved ${history}`,
@@ -78,7 +78,7 @@ const lockUnmoved = (history: History): Prepared => ({
       WHERE sequence = $2 AND ${histories[history]} = $3 AND ${IS_THERE} = 1 AND NOT ${HAS_LAPSED} RETURNING 1)
     SELECT ${NOW} AS now, 1 / count(*) AS locked FROM locked`
 })
-/** What is there once the lock is held, which the statement that has waited for it does not see. */
+/** Reads the current state after the lock was taken: the statement that waited for the lock still sees the state before. */
 const look = (history: History): Prepared => ({
   name: `look ${history}`,
   text: `SELECT ${NOW} AS now, ${IS_THERE} AS "isThere", ${HAS_LAPSED} AS "hasLapsed", ${histories[history]} AS timeline`
@@ -91,22 +91,22 @@ export class TransactionStart {
   readonly #options: TransactionStartOptions
   readonly #ready: Prepared
   readonly #expectedReads = new ExpectedReads()
-  /** Since when the lock is waited for. */
+  /** When this node began to wait for the lock; `undefined` when it does not wait. */
   #asksSince: number | undefined
-  /** Whether others may have taken this node for dead. */
+  /** Whether others may have declared this node dead. */
   #isAway = false
-  /** What has become of nodes in the transaction that runs. */
+  /** The names of the nodes that the current transaction has declared dead. */
   #gone: ReadonlyArray<string> = []
   #isReturning = false
-  /** What there was after the last transaction of this node, or before the one that runs. */
+  /** The stored numbers after the last transaction of this node, or before the current one. */
   #seen: Numbers & { readonly sequence: number } = NOTHING_SEEN
   #isOvertaken = false
-  /** The last commit of anybody that it has seen. */
+  /** The last commit of any node that this one has seen. */
   #highest = -1
-  /** Where the last transaction was committed, and its number. */
+  /** The timeline of the last transaction, and its number. */
   #timeline: string | undefined
   #batch = 0
-  /** What the transaction that runs has found of Postgres. */
+  /** What the current transaction has found out about Postgres. */
   #found: { readonly timeline: string; readonly isOther: boolean; readonly isLost: boolean } | undefined
 
   constructor(options: TransactionStartOptions) {
@@ -118,14 +118,14 @@ export class TransactionStart {
     }
   }
 
-  /** Whether it has followed what others have written of functions and environments. */
+  /** Whether this node has read all functions and environments that others have written. */
   knows(stored: Pick<Numbers, "functions" | "environments"> | undefined): boolean {
     return (
       stored?.functions === this.#seen.functions && stored.environments <= this.#options.tx.environments.last
     )
   }
 
-  /** The last transaction of this node; those of others before it are followed. */
+  /** The number of the last transaction of this node, which has read all that others wrote before it. */
   get sequence(): number {
     return this.#seen.sequence
   }
@@ -135,7 +135,7 @@ export class TransactionStart {
     return this.#asksSince === undefined ? 0 : this.#options.monotonicMs() - this.#asksSince
   }
 
-  /** This node could not renew its row, and counts as dead until it has told the others that it is there. */
+  /** Notes that this node could not renew its row: it counts as dead until it has renewed it. */
   away(): void {
     this.#isAway = true
   }
@@ -144,7 +144,7 @@ export class TransactionStart {
     return this.#isAway
   }
 
-  /** Whether the last transaction has gone on as if nobody else had written, and somebody had: said once. */
+  /** Whether the last transaction wrongly assumed that no other node had written. Returns `true` once. */
   takeOvertaken(): boolean {
     const isOvertaken = this.#isOvertaken
     this.#isOvertaken = false
@@ -169,7 +169,7 @@ export class TransactionStart {
       : { batch: await this.#beginLocked(session, runner), hasLock: true }
   }
 
-  /** The transaction is committed, has read these rows, and has left these numbers. */
+  /** Notes that the transaction is committed, has read these rows, with these numbers. */
   committed(batch: number, after: Numbers, asked: ReadonlyMap<string, Read>): void {
     this.#expectedReads.learn(asked)
     this.#seen = { ...after, sequence: batch }
@@ -189,7 +189,7 @@ export class TransactionStart {
     this.#expectedReads.forget()
   }
 
-  /** Begins without waiting for the lock: what is sent behind it has no effect unless nobody has written since. */
+  /** Begins without waiting for the lock: the statements after it fail if another node has written since. */
   #beginUnmoved(session: Session, runner: Runner, timeline: string): number {
     const { writeConnection, looked, monotonicMs, tx } = this.#options
     const { sequence, ...numbers } = this.#seen
@@ -242,7 +242,7 @@ export class TransactionStart {
     tx.numbers = numbers
     tx.begin()
     if (sequence !== this.#seen.sequence + 1) await this.#follow(session, runner, ready.rows)
-    // what was left out, or was set back, is not believed before something is committed there
+    // where numbers were skipped, or Postgres was set back, the numbers count as seen only after a commit
     if (sequence === number) {
       this.#seen = { ...numbers, sequence: sequence - 1 }
       if (this.#found?.isOther !== true) this.#highest = sequence - 1
@@ -252,8 +252,8 @@ export class TransactionStart {
   }
 
   /**
-   * Looks whether Postgres still has what it had: if not, nothing that is remembered holds. Returns the number of the transaction, which
-   * is a later one then.
+   * Checks whether Postgres still has all commits that this node knows of. If not, everything in memory is forgotten, and the
+   * transaction gets a later number. Returns its number.
    */
   async #compare(
     session: Session,
@@ -275,7 +275,7 @@ export class TransactionStart {
     return found.sequence
   }
 
-  /** Takes back what nodes held that are gone, and what this one held if it was. */
+  /** Takes back what lost nodes held, and what this node held if it was declared dead. */
   async #lookAfter(session: Session, runner: Runner, isThere: boolean, hasLapsed: boolean): Promise<void> {
     const { writeConnection, isAlone, takeOver } = this.#options
     this.#gone = []
@@ -292,7 +292,7 @@ export class TransactionStart {
     runner.put(DELETE_OLD_NODES, [])
   }
 
-  /** Others have written since: what is remembered of what they may have changed is read again, or forgotten. */
+  /** Others have written since the last transaction of this node: reads again, or forgets, what they may have changed. */
   async #follow(session: Session, runner: Runner, ready: ReadonlyArray<Row>): Promise<void> {
     const { load, tx } = this.#options
     const { environments, functions, leases } = tx.numbers

@@ -56,7 +56,8 @@ export class WriteConnection {
 
   /** The number of this node, which is never given to another one. */
   get node(): number {
-    if (this.#node === undefined) throw new Error("This node has not been there yet")
+    if (this.#node === undefined)
+      throw new Error("The number of this node is known only after its first connection")
     return this.#node
   }
 

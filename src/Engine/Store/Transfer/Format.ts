@@ -87,7 +87,7 @@ export async function* linesOf({ header, rows, tables }: Source): AsyncGenerator
 }
 
 const damaged = (what: string): StoreError =>
-  new StoreError(`${what}: the file is damaged, or is not whole. Export it again; nothing was imported`, {
+  new StoreError(`${what}: the file is damaged or incomplete. Export it again; nothing was imported`, {
     code: "STORE_CORRUPT"
   })
 
@@ -98,13 +98,13 @@ const readHeader = (text: string | undefined, filename: string): Header => {
   const value = text === undefined ? undefined : safeJsonParse(text)
   if (!isObject(value) || value["ironflow"] !== "export") {
     throw new ValidationError(
-      `"${filename}" is no export: \`ironflow export\` makes one. What \`ironflow backup\` has made is restored`
+      `"${filename}" is not an export: \`ironflow export\` makes one. For a backup, use \`ironflow restore\``
     )
   }
   const { format, madeAt, numbers, sequences } = value
   if (typeof format !== "number" || format > FORMAT) {
     throw new StoreError(
-      `"${filename}" was written by a newer version (its format is ${String(format)}, this version knows ${FORMAT}): upgrade @ironflow/node`,
+      `"${filename}" was written by a newer version (its format is ${String(format)}, and this package knows ${FORMAT}): upgrade @ironflow/node`,
       { code: "STORE_UNAVAILABLE" }
     )
   }
@@ -169,7 +169,7 @@ export const fill = async (
         hash.update(`${text}\n`)
         continue
       }
-      if (end !== undefined) throw damaged(`${where} comes after the last one`)
+      if (end !== undefined) throw damaged(`${where} comes after the end of the export`)
       const value = safeJsonParse(text)
       if (isObject(value) && value["end"] === true) {
         end = value
@@ -185,7 +185,7 @@ export const fill = async (
       } else if (isObject(value)) {
         await flush()
         table = readTable(value, target!.tables, filename)
-      } else throw damaged(`${where} is no JSON`)
+      } else throw damaged(`${where} is not JSON`)
     }
     await flush()
   } finally {

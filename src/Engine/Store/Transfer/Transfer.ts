@@ -121,7 +121,7 @@ const readExport = async (filename: string, to: Place): Promise<Transferred> => 
   if (stat === undefined) throw new ValidationError(`There is no file "${filename}"`)
   if (!stat.isFile()) {
     throw new ValidationError(
-      `"${filename}" is no export: it is ${stat.isDirectory() ? "a folder" : "no file"}`
+      `"${filename}" is not an export: it is ${stat.isDirectory() ? "a folder" : "not a file"}`
     )
   }
   const { header, rows } = await ("database" in to

@@ -74,7 +74,7 @@ export const dueSuite = (test: ShopTest): void => {
       yield* TestClock.adjust(1000)
       assert.deepStrictEqual(yield* firing(shop), {
         count: 2,
-        writes: ["fireDue default", "fireDue staging", "nextDueAt -"]
+        writes: ["fireDueKind default", "fireDueKind staging", "nextDueAt -"]
       })
 
       assert.deepStrictEqual(yield* firing(shop), { count: 0, writes: ["nextDueAt -"] })
@@ -92,17 +92,17 @@ export const dueSuite = (test: ShopTest): void => {
       }
       yield* putKeys(shop.store, "staging", ["a"])
       yield* TestClock.adjust(1000)
-      assert.deepStrictEqual((yield* firing(shop)).writes, ["fireDue staging", "nextDueAt -"])
+      assert.deepStrictEqual((yield* firing(shop)).writes, ["fireDueKind staging", "nextDueAt -"])
 
       yield* shop.emit("order.placed")
       yield* shop.claimOne({ leaseMs: 1000 })
       yield* TestClock.adjust(1000)
-      assert.deepStrictEqual((yield* firing(shop)).writes, ["fireDue default", "nextDueAt -"])
+      assert.deepStrictEqual((yield* firing(shop)).writes, ["fireDueKind default", "nextDueAt -"])
 
       yield* TestClock.adjust("9 hours")
       assert.deepStrictEqual(yield* firing(shop), {
         count: 2,
-        writes: ["fireDue default", "fireDue staging", "nextDueAt -"]
+        writes: ["fireDueKind default", "fireDueKind staging", "nextDueAt -"]
       })
       assert.strictEqual(
         (yield* shop.claimOne({ environment: "staging", functions: ["report"] })).event.name,
@@ -128,10 +128,13 @@ export const dueSuite = (test: ShopTest): void => {
       yield* putKeys(store, "staging", ["a"])
       yield* TestClock.adjust(1000)
 
-      assert.deepStrictEqual(yield* firing(shop), { count: 512, writes: ["fireDue default", "nextDueAt -"] })
+      assert.deepStrictEqual(yield* firing(shop), {
+        count: 512,
+        writes: ["fireDueKind default", "nextDueAt -"]
+      })
       assert.deepStrictEqual(yield* firing(shop), {
         count: 89,
-        writes: ["fireDue default", "fireDue staging", "nextDueAt -"]
+        writes: ["fireDueKind default", "fireDueKind staging", "nextDueAt -"]
       })
     })
 
@@ -171,7 +174,7 @@ export const dueSuite = (test: ShopTest): void => {
         yield* shop.store.write(Steering.cancelRun(environment, parents[i]!.runId, "no stock"))
       }
 
-      assert.include((yield* firing(shop)).writes, "fireDue staging")
+      assert.include((yield* firing(shop)).writes, "fireDueKind staging")
       yield* shop.fire()
 
       assert.deepStrictEqual(yield* shop.claim({ environment: "staging", credit: 10 }), [])

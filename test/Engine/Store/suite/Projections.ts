@@ -615,6 +615,29 @@ export const projectionsSuite = (test: ShopTest): void => {
       ])
     })
 
+    test("are read a few megabytes at a time, counted in bytes", function* (shop) {
+      const { store } = shop
+      const it = yield* own(store, { registration: perCustomer })
+      const { position } = yield* shop.emit("order.placed")
+      // 4.5 MB are 1.5 million of these characters: two states fill a page, and the third does not fit
+      const state = JSON.stringify("€".repeat(750_000))
+      const states = ["ada", "bob", "eve"].map((partition) => ({
+        partition,
+        state,
+        position,
+        eventId: "evt-1",
+        eventTime: 0
+      }))
+      yield* store.write(ProjectionSaveRows.saveProjection(it.token, saving(0, position, 0, { states })))
+      const page = yield* store.read(
+        ProjectionChanges.readProjectionChanges(environment, "per-customer", { limit: 10 })
+      )
+      assert.deepStrictEqual(
+        [page.states.map(({ partition }) => partition), page.next],
+        [["ada", "bob"], "bob"]
+      )
+    })
+
     test("announce their states to observers only", function* (shop) {
       const { store } = shop
       const announced: Array<unknown> = []
