@@ -24,14 +24,11 @@ import {
 import { isRefusal, linkTo, newInstance, open as openPolling } from "./PollingTransport.ts"
 import { validated } from "../Checked.ts"
 import {
-  isAccessError,
-  isSuccess,
-  named,
   type PollingOptions,
   type ResolvedPollingOptions,
-  resolvePollingOptions,
-  type ServerLink
-} from "./ServerLink.ts"
+  resolvePollingOptions
+} from "./ConnectionOptions.ts"
+import { isAccessError, isSuccess, named, type ServerLink } from "./ServerLink.ts"
 import { StreamSession, type Streams } from "./StreamSession.ts"
 
 /** A kind of streams, loaded when a server supports it. */
