@@ -96,7 +96,7 @@ const compile = (expression: string, roots: ExpressionRoots): Expression => {
   if (check.error !== undefined) throw invalid(expression, roots, check.error)
   if (!check.valid || (check.type !== "bool" && check.type !== "dyn")) {
     throw new ValidationError(
-      `Invalid CEL expression ${quoteExpression(expression)}: it must be true or false, and it is of type ${check.type ?? "unknown"}`
+      `Invalid CEL expression ${quoteExpression(expression)}: it must be true or false, got an expression of type ${check.type ?? "unknown"}`
     )
   }
   refuseUnbounded(parsed.ast, expression)
@@ -108,7 +108,7 @@ const compile = (expression: string, roots: ExpressionRoots): Expression => {
       if (typeof result === "boolean") return { matched: result }
       return {
         matched: false,
-        error: `the expression is neither true nor false: it is of type ${typeof result}`
+        error: `it must be true or false, got ${typeof result}`
       }
     } catch (error) {
       const evaluation = { matched: false, error: summary(error) }

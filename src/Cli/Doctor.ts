@@ -190,7 +190,7 @@ export const doctor = Command.make(
 ).pipe(
   Command.withDescription(
     "Check an engine, its database, its disk, its clock, its keys and its runs for problems, and say what to do. " +
-      "Exits with 1 when a check fails, with 0 when there are warnings at most. Needs `engine:read` where there are keys."
+      "Exits with 1 when a check fails, with 0 when there are warnings at most. Needs `engine:read` if there are API keys."
   ),
   Command.withShortDescription("Check for problems and say what to do"),
   Command.withExamples([

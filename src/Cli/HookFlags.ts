@@ -60,6 +60,9 @@ export const hooksOf = ({
           )
         : Effect.succeed([])
     }
+    const twice = urls.find((url, i) => urls.indexOf(url) < i)
+    if (twice !== undefined)
+      return Effect.fail(new ValidationError(`--hook has ${twice} twice: give it once`))
     const secretFromEnv = readEnvironmentVariable("IRONFLOW_HOOK_SECRET")
     const secret = Option.getOrElse(hookSecret, () =>
       secretFromEnv === undefined ? undefined : Redacted.make(secretFromEnv)

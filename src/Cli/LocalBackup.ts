@@ -46,7 +46,7 @@ export const download = (file: string) =>
 const fetchTo = async (from: ResolvedServer, partial: string, signal: AbortSignal): Promise<void> => {
   const broken = (cause: unknown): ConnectionError =>
     new ConnectionError(
-      `${WHAT} did not arrive whole: the connection to ${from.url} was lost, or the engine there has stopped`,
+      `${WHAT} is incomplete: the connection to ${from.url} was lost, or the engine there has stopped`,
       { cause }
     )
   showProgress("The server makes the backup, and then sends it")

@@ -88,7 +88,9 @@ const tableOf = (counts: RunCounts, by: string, durations: boolean): string => {
       : []),
     ...(filledBackTo === undefined
       ? []
-      : [`Runs from before ${filledBackTo} are not found by the attribute yet: they are being filled in.`]),
+      : [
+          `Runs from before ${filledBackTo} cannot be found by this attribute yet: the engine is still adding it to them.`
+        ]),
     ...(lookedBackTo === undefined
       ? []
       : [

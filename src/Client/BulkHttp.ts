@@ -32,7 +32,7 @@ export const make = (connection: Connection): Raw<BulkApi<EffectKind>> => {
         validated(() => {
           if (!isObject(runs)) {
             throw new ValidationError(
-              `bulk: say which runs, by filters such as { status: "failed" } or by { ids: [...] }, got ${show(runs)}`
+              `bulk: select runs by filters such as { status: "failed" } or by { ids: [...] }, got ${show(runs)}`
             )
           }
           const { ids, ...filters } = runs
@@ -108,5 +108,5 @@ export const make = (connection: Connection): Raw<BulkApi<EffectKind>> => {
 
 const notYet = (id: string, timeout: number): Effect.Effect<never, IronflowError> =>
   Effect.fail(
-    new TimeoutError(`Bulk operation ${id} had not ended after ${showMs(timeout)}, and goes on`, timeout)
+    new TimeoutError(`Bulk operation ${id} did not end within ${showMs(timeout)}, and continues`, timeout)
   )

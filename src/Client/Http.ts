@@ -204,7 +204,10 @@ export const make = (connection: Connection): Raw<ClientApi<EffectKind>> => {
       ),
       (why) =>
         Effect.fail(
-          new TimeoutError(`Run ${runId} had not ended after ${showMs(timeout)}, and goes on.${why}`, timeout)
+          new TimeoutError(
+            `Run ${runId} did not end within ${showMs(timeout)}, and continues.${why}`,
+            timeout
+          )
         )
     )
 

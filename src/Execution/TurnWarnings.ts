@@ -60,7 +60,7 @@ export const runningWarning = (subject: Subject, running: ReadonlyArray<string>)
  */
 export const lateWarning = (subject: Subject, what: string): string =>
   `${runOf(subject)}: "${what}" came after the turn had been suspended, so ` +
-  "it was ignored, and the run will be resumed with more patience. Put what the handler awaited into a step"
+  "it was ignored; the next turn of the run waits longer before it is suspended. Put what the handler awaited into a step"
 
 /** Warns that the code of a step did not stop when asked. */
 export const gaveUpWarning = (runId: string, stepName: string): string =>

@@ -197,7 +197,7 @@ class Handler {
               headers: { ...received.response.headers, [ENVIRONMENT_HEADER]: environment }
             }
           case "Ignored":
-            logger.debug(`Webhook "${id}" ignores a request: it makes no event of it`)
+            logger.debug(`Webhook "${id}" ignores a request: its \`transform\` returned nothing`)
             return this.#response(200, { status: "ignored" })
           case "Stored": {
             // without the data of the events: proxies may read the response

@@ -78,7 +78,7 @@ export class BufferedTurn implements PushedTurn {
 const unanswered = ({ message }: ConnectionError): TurnAck => ({
   _tag: "Refused",
   reason: "LEASE_LOST",
-  message: `the engine did not answer the report of a step; the run goes on in another turn (${message})`
+  message: `the engine did not answer the report of a step; the run continues in another turn (${message})`
 })
 
 /** Waits between the attempts of a report, in milliseconds. After the last attempt the server counts as unreachable. */
@@ -183,7 +183,7 @@ export class ReportedTurn implements PushedTurn {
               Effect.succeed(body as unknown as TurnUpdated)
             : Effect.fail(
                 new ConnectionError(
-                  `${what}: the server at ${this.#connection.server.url} is no engine of this package`
+                  `${what}: the server at ${this.#connection.server.url} is not an engine of this package`
                 )
               )
         })

@@ -131,7 +131,7 @@ const choose = (
 /** The transports over which the server exchanges turns, according to the server. */
 const transportsOf = ({ connection }: ServerLink): Effect.Effect<ReadonlySet<unknown>, IronflowError> => {
   const { method, path } = restCapabilities
-  const what = "The question for what the server can do"
+  const what = "The request for the capabilities of the server"
   return Effect.flatMap(
     connection.send({ method, path, what }),
     (answer): Effect.Effect<ReadonlySet<unknown>, IronflowError> => {

@@ -98,7 +98,7 @@ it("the first key warns that it shuts others out, later ones do not", { timeout:
   const second = await create("dev")
   assert.match(
     first.stdout,
-    /It is the first key: .*\nWorkers that run without a key end: .*--role role_worker/
+    /It is the first key: .*\nRunning workers without a key stop: .*--role role_worker/
   )
   assert.notInclude(second.stdout, "Workers")
 })

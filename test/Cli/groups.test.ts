@@ -39,7 +39,7 @@ it(
     assert.deepInclude(groups[0], { name: "printers", pattern: "topic:news", status: "paused", lag: 1 })
     assert.strictEqual(member.output(), "")
 
-    assert.include((await run("resume", "printers")).stdout, "Consumer group printers goes on")
+    assert.include((await run("resume", "printers")).stdout, "Consumer group printers continues")
     await member.until('"i":1')
     const socket = new WebSocket(`${env.IRONFLOW_SERVER_URL.replace("http", "ws")}/ws`)
     const answers = on(socket, "message")
@@ -54,7 +54,7 @@ it(
     await hear()
     assert.match((await run("dead-letters", "menders")).stdout, new RegExp(`${eventId} +news +1 +\\S+ +torn`))
     assert.match((await run("get", "menders")).stdout, /^dead letters +1$/m)
-    assert.strictEqual((await run("retry", "menders")).stdout, "1 dead letter is handed out again.\n")
+    assert.strictEqual((await run("retry", "menders")).stdout, "1 dead letter is delivered again.\n")
     assert.strictEqual((await hear()).eventId, eventId)
     assert.include((await run("retry", "menders")).stdout, "has no dead letters")
     socket.close()

@@ -94,7 +94,7 @@ describe("serve --hook", () => {
       "without a secret",
       ["--hook", "https://alarms.example.com/"],
       {},
-      "--hook needs IRONFLOW_HOOK_SECRET or --hook-secret"
+      "--hook and IRONFLOW_HOOK_URL need IRONFLOW_HOOK_SECRET or --hook-secret"
     ],
     [
       "with a short one",
@@ -102,7 +102,7 @@ describe("serve --hook", () => {
       {},
       "at least 16 characters"
     ],
-    ["without a URL", ["--hook-on", "run.failed"], {}, "go with --hook URL"],
+    ["without a URL", ["--hook-on", "run.failed"], {}, "need --hook URL or IRONFLOW_HOOK_URL"],
     [
       "with what is no URL",
       [],

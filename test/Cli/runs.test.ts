@@ -228,7 +228,7 @@ it("invalid use is refused", { timeout: 60_000 }, async () => {
     [["--where", "event.data.amount >"], "Invalid CEL expression"],
     [
       ["--attribute", "nothing"],
-      '--attribute takes a path and its value, as in event.data.orderId=o-17, and not "nothing"'
+      '--attribute takes a path and its value, as in event.data.orderId=o-17, got "nothing"'
     ],
     [["--attribute", "event.data.total=1"], "no function names it in `searchBy`: use event.data.orderId"],
     [["--created-from", "soon"], "--created-from takes how long ago, such as 30m, 12h or 7d, or an ISO time"],

@@ -746,7 +746,7 @@ describe("the client's patience", () => {
       assert.isTrue(result._tag === "Failure" && result.failure instanceof TimeoutError)
       assert.match(
         String(result._tag === "Failure" && result.failure),
-        /Run run_1 had not ended after 0ms, and goes on\. It sleeps\./
+        /Run run_1 did not end within 0ms, and continues\. It sleeps\./
       )
       assert.deepStrictEqual(urls, ["/api/v1/runs/run_1/wait?timeout=0", "/api/v1/runs/run_1/explain"])
     })

@@ -183,7 +183,7 @@ describe("the pages of functions", () => {
     await look.sees("npx ironflow dev")
     assert.deepStrictEqual(await look.accessibility(), [])
     await look.open("functions/none")
-    await look.sees("It is not there.")
+    await look.sees("It does not exist.")
     await look.open("schedules")
     await look.sees("No function of this environment has a schedule.")
     await look.open("workers")

@@ -126,7 +126,7 @@ describe("the pages of projections", () => {
     assert.deepStrictEqual(await look.accessibility(), [])
     await look.picture("projections-narrow")
     await look.open("projections/none")
-    await look.sees("It is not there.")
+    await look.sees("It does not exist.")
   })
 
   it("refuses a key without the right", async () => {

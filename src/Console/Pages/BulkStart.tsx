@@ -61,10 +61,7 @@ export const BulkStart = ({
 
 const NoFilters = ({ close }: { readonly close: () => void }) => (
   <>
-    <p>
-      Set a filter first, or choose some of the runs: this is done to the runs that the filters find, and
-      without one it would be done to all runs that there are.
-    </p>
+    <p>Set a filter or choose some runs first: without that, it would be done to all runs.</p>
     <div class="actions">
       <button type="button" onClick={close}>
         Close
@@ -147,7 +144,7 @@ const Ask = ({ close, which }: { readonly which: Which; readonly close: () => vo
         {canBegin && <p class="quiet">{does[counted.action]}</p>}
         <Examples of={counted} />
         {error !== undefined && <Failure error={error} isInDialog />}
-        {canBegin && <p class="quiet">It goes on when this page is closed, and can be cancelled.</p>}
+        {canBegin && <p class="quiet">It continues when this page is closed, and can be cancelled.</p>}
         <div class="actions">
           {canBegin && (
             <button

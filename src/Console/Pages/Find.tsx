@@ -107,7 +107,7 @@ export const Find = () => {
     <>
       <h1>Find {text}</h1>
       {text === "" ? (
-        <Empty>Enter what you look for at the top: the number of an order, a customer, an id.</Empty>
+        <Empty>Enter at the top what you look for: the number of an order, a customer, an id.</Empty>
       ) : (
         <Found text={text} isMore={isMore} />
       )}
@@ -149,7 +149,7 @@ const Found = ({ isMore, text }: { readonly text: string; readonly isMore: boole
       ) : (
         <Empty command={command("runs list", `--where ${shellQuoted(whereOf(text))}`)}>
           No run has this value in the data of its event, as its entity or idempotency key, or in its error.
-          What is deeper inside of the data is found by an expression:
+          Values deeper inside the data are found by an expression:
         </Empty>
       )}
       {found.isMore && (

@@ -106,7 +106,7 @@ export const OneFunction = ({ variables: { id = "" } }: { readonly variables: Va
           <Action
             label="Forget"
             isDangerous
-            confirm={`Events and schedules start "${id}" no more. Its runs stay, and a worker that has it brings it back.`}
+            confirm={`Events and schedules no longer start "${id}". Its runs stay, and a worker that has it brings it back.`}
             act={async () => {
               await ask(deleteFunction, { variables: { id } })
               refreshAll()

@@ -94,7 +94,7 @@ export const Buckets = () => (
               })
             })
             refreshAll()
-            return `The bucket ${name} is there.`
+            return `The bucket ${name} is created.`
           }}
         />
       </div>
@@ -206,7 +206,7 @@ export const Bucket = ({ variables: { bucket = "" } }: { readonly variables: Var
             The bucket is empty. To put a key:
           </Empty>
         ) : (
-          <Empty>No key fits this.</Empty>
+          <Empty>No key matches.</Empty>
         )
       ) : (
         <VirtualList
@@ -282,7 +282,7 @@ const valueIn = (entered: FormData): Pick<Change, "value" | "contentType"> => {
       JSON.parse(value)
     } catch (cause) {
       throw new CallError(
-        `The value is no JSON: ${cause instanceof Error ? cause.message : ""}. For a text choose that kind.`,
+        `The value is not JSON: ${cause instanceof Error ? cause.message : ""}. For a text choose that kind.`,
         400,
         ""
       )

@@ -70,7 +70,7 @@ export const ask = async <A>(operation: Operation<A>, input: Input = {}): Promis
   const value = reader<A>(operation.answer ?? (json as Codec<A>))(parse(text))
   if (value !== undefined) return value
   throw new CallError(
-    "The engine has answered something that this page does not understand: load it again",
+    "This page cannot read the answer of the engine: reload the page",
     200,
     "INVALID_ANSWER"
   )
