@@ -2,7 +2,7 @@
  * Results of steps and outputs of runs as JSON. They may contain errors, as those of `Promise.allSettled` do.
  *
  * An error is stored as `{"ironflow:error": ...}` with the serialized error, and restored as an error. JSON with such members
- * begins with a space, which `JSON.stringify` never writes. In any other JSON, including everything stored before this form
+ * begins with a SPACE, which `JSON.stringify` never writes. In any other JSON, including everything stored before this form
  * existed, a member of that name is ordinary data. In JSON with errors, members of that name that are data get an additional
  * backslash.
  */
@@ -32,7 +32,7 @@ export const decodeResult = (text: string | undefined): unknown => {
 
 /** Whether the result contains errors. For a `step.tx`, they are inside the outcome that the engine wrote. */
 export const hasErrors = (text: string | undefined): boolean =>
-  text !== undefined && (text.charCodeAt(0) === space || text.startsWith('{"value": '))
+  text !== undefined && (text.charCodeAt(0) === SPACE || text.startsWith('{"value": '))
 
 /** Restores the errors in a parsed value for which `hasErrors` was true. */
 export const revive = (value: unknown): unknown => unmark(value, deserializeError)
@@ -62,9 +62,9 @@ const brief = ({ code, message, name }: SerializedError): unknown => ({
   ...(code === undefined ? {} : { code })
 })
 
-const space = 32
+const SPACE = 32
 
-/** Wraps a result for servers that re-encode JSON, which would lose the leading space. */
+/** Wraps a result for servers that re-encode JSON, which would lose the leading SPACE. */
 const ENVELOPE = "ironflow:result"
 
 /** The result for a server that re-encodes JSON. */

@@ -66,7 +66,7 @@ describe("the ConfigProvider in context", () => {
       vi.stubEnv("IRONFLOW_API_KEY", bootstrapKey)
       assert.strictEqual((yield* Effect.flip(health(anonymous))).code, "UNAUTHENTICATED")
       const wrong = yield* Effect.flip(health({ ...settings, IRONFLOW_SERVER_URL: "nowhere" }))
-      assert.match(wrong.message, /`serverUrl` "nowhere" is not acceptable/)
+      assert.match(wrong.message, /`serverUrl` "nowhere" is not valid/)
     }).pipe(
       Effect.provide(
         served.pipe(Layer.provide(variables({ IRONFLOW_BOOTSTRAP_KEY: bootstrapKey })), Layer.provide(quiet))

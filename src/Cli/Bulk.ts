@@ -53,7 +53,7 @@ interface BulkCommand {
   readonly options: Pick<BulkOptions, BulkWord>
   readonly dryRun: boolean
   readonly yes: boolean
-  /** Whether standard input is read for something other than answers. */
+  /** Whether standard input holds ids, so that no answer can be read from it. */
   readonly isStdinRead: boolean
 }
 
@@ -129,10 +129,10 @@ export const doToMany = ({ action, dryRun, isStdinRead, options, runs, yes }: Bu
     })
   )
 
-/** The actions after which a worker is to take the runs. */
+/** The actions after which the runs need a worker. */
 const goOn: ReadonlySet<BulkAction> = new Set(["retry", "resume", "rerun", "fork", "move"])
 
-/** Which runs wait for a version that no worker has, a line for each version: these runs do not go on by themselves. */
+/** The runs that wait for a version that no worker has, one line for each version: they wait until somebody acts. */
 const versionsAwaited = (client: Client["Service"]) =>
   client.liveVersions().pipe(
     Effect.map((versions) =>
@@ -144,7 +144,7 @@ const versionsAwaited = (client: Client["Service"]) =>
             `start one that has it, or \`ironflow runs move --function ${functionId}\``
         )
     ),
-    // what was to be done is done: a key may steer runs without seeing functions
+    // the action itself has succeeded: a key may control runs without seeing functions
     Effect.orElseSucceed((): ReadonlyArray<string> => [])
   )
 

@@ -125,7 +125,7 @@ const targetOf = (said: Said) =>
     return target
   })
 
-/** Whether nothing is there to be erased. What cannot be erased yet is tried, since the error says what to do. */
+/** Whether there is nothing to erase. An erasure that will be refused is started anyway, since the error says what to do. */
 const isInVain = ({ done, skipped }: BulkOperation): boolean =>
   done === 0 && Object.keys(skipped).every((why) => why === "not found" || why === "erased already")
 

@@ -23,10 +23,10 @@ export const restoreFile = (options: RestoreOptions): Effect.Effect<BackupInfo, 
 
 const WHAT = "The backup"
 
-/** After how many bytes it is told anew how many there are. */
+/** After how many further bytes the progress is shown again. */
 const STEP = 1024 * 1024
 
-/** Has the server make a backup, and takes it. */
+/** Requests a backup from the server, and receives it. */
 export const download = (file: string) =>
   Effect.gen(function* () {
     const from = yield* server

@@ -44,7 +44,7 @@ const fromStep = textFlag("from-step").pipe(
 interface One<E> {
   readonly call: (client: ClientApi<EffectKind>, runId: string, options: BulkOptions) => Effect.Effect<Run, E>
   readonly text: (run: Run, options: BulkOptions) => string
-  /** Whether the run is to be taken by a worker then. */
+  /** Whether the run needs a worker afterwards. */
   readonly goesOn?: true
 }
 
@@ -56,13 +56,13 @@ const holding: ReadonlySet<string> = new Set([
   "ENDPOINT_UNAVAILABLE"
 ])
 
-/** What keeps the run from going on, as `runs why` says it, on a line of its own; nothing where nothing does. */
+/** Why the run does not continue, as `runs why` shows it, on a line of its own; empty when it continues. */
 const whyHeld = (runId: string) =>
   ask((client) => client.explain(runId)).pipe(
     Effect.map(({ code, message }) =>
       holding.has(code) ? `\nIt still waits. ${oneLine(inCommands(message, runId), 2000)}` : ""
     ),
-    // what was to be done is done: a key may steer runs without reading them
+    // the action itself has succeeded: a key may control runs without reading them
     Effect.orElseSucceed(() => "")
   )
 

@@ -204,7 +204,7 @@ export const list = Command.make(
   )
 )
 
-/** A page, for which the server is asked again where it has ended only since its time was up, until the command's own is. */
+/** A page. When the server stops because its time limit was reached, it is asked again, until the time limit of the command is reached. */
 const looking = (client: ClientApi<EffectKind>, options: ListRunsOptions, timeLimit: number) =>
   Effect.gen(function* () {
     const beganAt = yield* Clock.currentTimeMillis
@@ -234,7 +234,7 @@ const looking = (client: ClientApi<EffectKind>, options: ListRunsOptions, timeLi
     return page
   })
 
-/** The times that were said as ago, as they were meant: a cursor goes on with the same ones. */
+/** Relative times, such as 7d, as absolute ones: a cursor needs the same times as the page before. */
 const momentsOf = (input: FilterInput, filters: ListRunsOptions): string =>
   timeFilters
     .flatMap((name) => {
@@ -278,13 +278,12 @@ const tableOf = (page: ListRunsResult, now: number, moments: string): string => 
   return lines.join("\n")
 }
 
-/** How often it looks, in milliseconds, and how many shown runs it remembers. */
+/** How often new runs are requested, in milliseconds, and how many shown runs are remembered. */
 const EVERY_MS = 1000
 const REMEMBERED = 10_000
 
 /**
- * Shows the newest matching runs, and then every run that comes to match, among those created since the oldest shown
- * one.
+ * Shows the newest matching runs, and then every run that matches later, if it was created after the oldest shown one.
  */
 const follow = (client: Client["Service"], filters: ListRunsOptions, limit: number, json: boolean) =>
   Effect.gen(function* () {
@@ -312,7 +311,7 @@ const follow = (client: Client["Service"], filters: ListRunsOptions, limit: numb
     )
   })
 
-/** The newest runs, back to a page of which all were shown: more than a page may have come since it looked. */
+/** The newest runs, back to a page whose runs were all shown: more than a page of runs may have started meanwhile. */
 const unseen = (client: Client["Service"], options: ListRunsOptions, shown: ReadonlySet<string>) =>
   Effect.gen(function* () {
     const found: Array<Run> = []

@@ -100,7 +100,7 @@ export const serverFailureOf = (answer: Answer, what: string): IronflowError =>
 /** The error for an answer that does not come from an Ironflow server. */
 export const notOfServer = ({ status, text }: Answer, what: string): ConnectionError =>
   new ConnectionError(
-    `${what} failed with status ${status}: the answer comes not from an Ironflow server but from something else, such as ` +
+    `${what} failed with status ${status}: the answer does not come from an Ironflow server but from something else, such as ` +
       `a gateway. It ${text === "" ? "is empty" : `begins with ${JSON.stringify(text.slice(0, 100))}`}`,
     { status }
   )

@@ -11,11 +11,11 @@ export interface Subject {
 const runOf = ({ plan, runId }: Subject): string => `Run ${runId} of function "${plan.functionId}"`
 
 /** The most names in a message. */
-const maxNames = 20
+const MAX_NAMES = 20
 
 const listed = (names: ReadonlyArray<string>): string =>
   names
-    .slice(0, maxNames)
+    .slice(0, MAX_NAMES)
     .map((name) => `"${name}"`)
     .join(", ")
 
@@ -26,7 +26,7 @@ export const uncalledWarning = (
   completed: boolean
 ): string | undefined => {
   const { plan, runId } = subject
-  const shown = `${listed(names)}${names.length > maxNames ? ", ..." : ""}`
+  const shown = `${listed(names)}${names.length > MAX_NAMES ? ", ..." : ""}`
   if (names.length === 0 || !isNewlyUncalled(plan, runId, shown, completed)) return undefined
   return (
     `${runOf(subject)} ${completed ? "completed" : "waits"} without having asked for recorded steps: ` +

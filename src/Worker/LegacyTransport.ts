@@ -53,10 +53,10 @@ export const open = (
   })
 
 /** Leases of such servers hold for 90 s or three heartbeats, whichever is longer. */
-const shortestLeaseMs = 90_000
+const SHORTEST_LEASE_MS = 90_000
 
 /** The most updates in flight, each of another run. */
-const updatesAtOnce = 8
+const UPDATES_AT_ONCE = 8
 
 /** A report in transit, and the answer to it. */
 interface Work extends LegacyWork {
@@ -281,7 +281,7 @@ class LegacySession implements WorkerSession {
   /** Drops turns while their leases still hold: afterwards another worker may run them. */
   readonly #watchLeases: Effect.Effect<void> = Effect.suspend(() => {
     const { clock, handlers, options } = this.#link
-    const safeMs = (Math.max(shortestLeaseMs, 3 * options.heartbeatMs) * 5) / 6
+    const safeMs = (Math.max(SHORTEST_LEASE_MS, 3 * options.heartbeatMs) * 5) / 6
     const nowMs = monotonicMs(clock)
     for (const [jobId, turn] of this.#turns) {
       if (nowMs - turn.heldSince < safeMs) continue
@@ -303,7 +303,7 @@ class LegacySession implements WorkerSession {
     reports: ReadonlyArray<TurnReport>
   ): Effect.Effect<ReadonlyArray<TurnAck>, ConnectionError> => {
     const works = reports.map((report): Work => ({ ...makeWork(report), ack: undefined }))
-    return Effect.forEach(works, (work) => this.#work(work), { concurrency: updatesAtOnce })
+    return Effect.forEach(works, (work) => this.#work(work), { concurrency: UPDATES_AT_ONCE })
   }
 
   #work(work: Work): Effect.Effect<TurnAck, ConnectionError> {

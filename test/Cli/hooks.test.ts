@@ -102,6 +102,12 @@ describe("serve --hook", () => {
       {},
       "at least 16 characters"
     ],
+    [
+      "with one URL twice",
+      ["--hook", "https://alarms.example.com/", "--hook", "https://alarms.example.com/"],
+      { IRONFLOW_HOOK_SECRET: SECRET },
+      "--hook has https://alarms.example.com/ twice: give it once"
+    ],
     ["without a URL", ["--hook-on", "run.failed"], {}, "need --hook URL or IRONFLOW_HOOK_URL"],
     [
       "with what is no URL",

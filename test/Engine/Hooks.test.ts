@@ -311,7 +311,7 @@ describe("a hook", () => {
         { url: "https://shop.example.com", secret: SECRET },
         { url: "https://shop.example.com", secret: SECRET }
       ],
-      "of another one"
+      "`hooks[1]` has the same URL, functions and environment as `hooks[0]`: merge them"
     ],
     [
       "a misspelled option",

@@ -67,8 +67,12 @@ describe("the pages of keys", () => {
     await look.sees(
       'Revisions that are kept of each key must be a whole number of at most 12 digits, got "five".'
     )
-    await look.submit("Create a bucket", { history: "5" })
-    await look.sees("The bucket sessions is there.")
+    await look.submit("Create a bucket", { history: "5", ttl: "1234567890123" })
+    await look.sees(
+      'Seconds after which a key ends must be a whole number of at most 12 digits, got "1234567890123".'
+    )
+    await look.submit("Create a bucket", { ttl: "" })
+    await look.sees("The bucket sessions is created.")
     await look.sees(script)
     assert.deepStrictEqual(await look.accessibility(), [])
     await look.picture("buckets-light")

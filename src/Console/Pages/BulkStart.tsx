@@ -70,7 +70,7 @@ const NoFilters = ({ close }: { readonly close: () => void }) => (
   </>
 )
 
-/** Leaves out runs that were created since then, or have ended since then where the filters ask for ended ones. */
+/** Leaves out runs that were created since then; if the filters ask for ended runs, also those that ended since then. */
 const notSince = ({ status, statuses = [] }: ListRuns, at: string): ListRuns => {
   const asked = status === undefined ? statuses : [status]
   const areEnded = asked.length > 0 && asked.every((one) => isRunStatus(one) && isTerminal(one))
@@ -121,7 +121,7 @@ const Ask = ({ close, which }: { readonly which: Which; readonly close: () => vo
     })
   const begin = (what: Wanted, { createdAt, matched }: BulkOperation): Promise<void> =>
     trying(async () => {
-      // the counted runs, and none that fit since
+      // the counted runs, without those that match only since then
       const { id } = await ask(startBulk, {
         body: {
           ...what,
