@@ -16,6 +16,7 @@ import { CommandError } from "./CommandError.ts"
 import { readData } from "./Emit.ts"
 import { inCommands } from "./InCommands.ts"
 import { ironflow } from "./Ironflow.ts"
+import { show } from "../Show.ts"
 import { oneLine, print } from "./Output.ts"
 import { filterFlags, filtersOf } from "./RunList.ts"
 import { ask } from "./Server.ts"
@@ -256,7 +257,7 @@ export const fork = Command.make(
       const at = text.indexOf("=")
       if (at <= 0) {
         return yield* new CommandError(
-          `--patch takes a step and its result, as in --patch 'charge={"ok":true}'; got ${text}`,
+          `--patch takes a step and its result, as in --patch 'charge={"ok":true}', got ${show(text)}`,
           { code: "USAGE" }
         )
       }

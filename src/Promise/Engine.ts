@@ -274,7 +274,7 @@ export const startEngine = async (options: StartEngineOptions = {}): Promise<Iro
  * Reads a backup wholly, and then makes it the database of an engine, atomically. No engine may have that database
  * open. An engine that starts on it continues the runs that were in flight.
  *
- * Rejects with `ValidationError` when the file is no backup, or when the database exists and `replace` is not set.
+ * Rejects with `ValidationError` when the file is not a backup, or when the database exists and `replace` is not set.
  * Rejects with `StoreError`: `STORE_LOCKED` when an engine has the database open, `STORE_CORRUPT` when the backup is
  * damaged, `STORE_UNAVAILABLE` when it is of a newer version, or cannot be read or written.
  */

@@ -254,7 +254,7 @@ const compare = (
     message:
       `${ofRun} completed after its recorded steps, and ` +
       (fails === undefined && added !== undefined
-        ? `the code goes on to ${shown(added)} (${added.stepKey})`
+        ? `the code continues with ${shown(added)} (${added.stepKey})`
         : `the handler fails: ${fails}`)
   }
 }

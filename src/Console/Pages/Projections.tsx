@@ -179,7 +179,7 @@ const Steering = ({ of: it }: { readonly of: ProjectionStatusInfo }) => {
           act={async () => {
             await ask(resumeProjection, { variables })
             refreshAll()
-            return `${it.name} goes on where it was.`
+            return `${it.name} continues where it was.`
           }}
         />
       ) : (
