@@ -40,7 +40,7 @@ it("what is no object as JSON is no configuration, in neither API", async () => 
     assert.propertyVal(
       error,
       "message",
-      'Configuration "prices" must be an object, got something that is not an object as JSON'
+      'Configuration "prices" must be an object, got something whose JSON is not an object'
     )
   }
 })

@@ -140,7 +140,10 @@ describe("the ConfigProvider in context", () => {
           )
         )
       )
-      assert.match(error.message, /IRONFLOW_\w+: the vault is sealed/)
+      assert.match(
+        error.message,
+        /^IRONFLOW_\w+ could not be read from the ConfigProvider: the vault is sealed/
+      )
     }).pipe(Effect.runPromise))
 
   it("is that of the process unless another is provided", () =>

@@ -7,7 +7,7 @@ import * as Flag from "effect/cli/Flag"
 import type { ResolvedServer } from "../Client/HttpConfig.ts"
 import { checkClockSkew, fail, ok, warn } from "../Engine/Doctor/Checks.ts"
 import { readEnvironmentVariable } from "../Environment.ts"
-import { InvalidResponseError, type IronflowError } from "../Errors.ts"
+import { InvalidResponseError, type IronflowError, UnauthorizedError, UnsupportedError } from "../Errors.ts"
 import { safeJsonParse } from "../Json.ts"
 import { reader } from "../Protocol/Codec.ts"
 import {
@@ -62,7 +62,7 @@ const examineServer = Effect.gen(function* () {
     }
   ]
   const own = yield* Effect.catch(engineChecks, (error) =>
-    error.code === "UNAUTHORIZED" || error.code === "UNSUPPORTED"
+    error instanceof UnauthorizedError || error instanceof UnsupportedError
       ? Effect.succeed([
           warn(
             "engine",
@@ -99,7 +99,7 @@ const versions = (version: string): DoctorCheck =>
         version === ""
           ? `The server does not say its version; this command is version ${SDK_VERSION}.`
           : `The server is version ${version}, and this command is version ${SDK_VERSION}.`,
-        "They work together; calls that the older one does not know fail with UNSUPPORTED."
+        "They work together; calls that the older one does not know fail with UNIMPLEMENTED."
       )
 
 /** Whether the server answers a call without a key. */

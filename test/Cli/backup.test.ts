@@ -69,7 +69,7 @@ describe("ironflow backup and restore", () => {
       })
       assert.strictEqual(statSync(terminal.pathOf("monday.db")).mode & 0o777, 0o600)
       assert.strictEqual(restored.code, 0, restored.stderr)
-      assert.include(restored.stdout, "elsewhere.db is what monday.db has: ")
+      assert.include(restored.stdout, "elsewhere.db was restored from monday.db: ")
       assert.deepStrictEqual((await waitForRun(url, runId)).output, { asked: "asked", by: "Ann" })
       assert.deepStrictEqual(leftovers(), [])
     }

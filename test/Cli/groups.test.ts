@@ -32,7 +32,7 @@ it(
     await terminal.json(["publish", "news", '{"i":1}'], { env })
     const got = await run("get", "printers")
     assert.match(got.stdout, /^why +Paused by \S+ at \S+ \(no paper\); 1 event waits\.$/m)
-    assert.match(got.stdout, /^max in flight +100 a member$/m)
+    assert.match(got.stdout, /^max in flight +100 per member$/m)
     assert.match(got.stdout, /^MEMBER +ACK MODE/m)
     const { groups } = await terminal.json(["groups", "list", "--status", "paused"], { env })
     assert.lengthOf(groups, 1)

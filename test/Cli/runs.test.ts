@@ -187,7 +187,7 @@ it("a search by expression continues past pages that a server ends early", { tim
     const one = await terminal.run([...where, "--time-limit", "0"], slow)
     assert.match(
       one.stdout,
-      /^There are no such runs so far\.\nLooked back to \S+; the next page: --cursor c-1\n$/
+      /^There are no such runs so far\.\nSearched back to \S+; the next page: --cursor c-1\n$/
     )
     assert.lengthOf(asked, 1)
     const odd = await terminal.run([...where, "--time-limit", "-1"], slow)

@@ -81,7 +81,7 @@ describe("the pages of keys", () => {
     await look.sees("The bucket is empty.")
     await look.press("Put a key")
     await look.submit("Put a key", { key: "users/4 2?", value: "{ name }" })
-    await look.sees("The value is no JSON")
+    await look.sees("The value is not JSON")
     await look.submit("Put a key", { value: JSON.stringify({ name: script }) })
     await look.sees("users/4 2? is put.")
     await look.sees(`"name": "<img`)
