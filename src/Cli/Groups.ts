@@ -231,7 +231,7 @@ const described = (group: ConsumerGroup): string => {
 
 export const groups = Command.make("groups").pipe(
   Command.withAlias("group"),
-  Command.withDescription("Show and control consumer groups."),
+  Command.withDescription("Show consumer groups, and pause, resume and delete them."),
   Command.withShortDescription("Show and control consumer groups"),
   Command.withSubcommands([list, get, pause, resume, deadLetters, retry, remove])
 )

@@ -241,7 +241,7 @@ const printStatus = (info: ProjectionStatusInfo) =>
 
 export const projections = Command.make("projections").pipe(
   Command.withAlias("projection"),
-  Command.withDescription("Show and control projections."),
+  Command.withDescription("Show projections, and pause, resume and rebuild them."),
   Command.withShortDescription("Show and control projections"),
   Command.withSubcommands([list, get, watch, status, rebuild, pause, resume, deadLetters, retry])
 )

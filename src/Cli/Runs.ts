@@ -215,7 +215,7 @@ const printRun = (run: Run) =>
 
 export const runs = Command.make("runs").pipe(
   Command.withAlias("run"),
-  Command.withDescription("Show and control runs."),
+  Command.withDescription("Show runs, and cancel, pause, resume, retry, rerun, fork, move or delete them."),
   Command.withShortDescription("Show and control runs"),
   Command.withSubcommands([
     list,
