@@ -270,7 +270,10 @@ describe("a misspelled option", () => {
       [(it) => it.listRuns(none), "listRuns() needs an object that may have `"],
       [(it) => it.waitForRun("run_1", none), "waitForRun() needs an object that may have `"],
       [(it) => it.streams.read("o-1", none), "streams.read() needs an object that may have `"],
-      [(it) => it.streams.append("o-1", none), "streams.append() needs an object such as { name, data, entityType }, got null"],
+      [
+        (it) => it.streams.append("o-1", none),
+        "streams.append() needs an object such as { name, data, entityType }, got null"
+      ],
       [(it) => it.kv().bucket("a").delete("k", none), "kv.bucket.delete() needs an object that may have `"],
       [(it) => it.projections.get("a", none), "projections.get() needs an object that may have `"]
     ]

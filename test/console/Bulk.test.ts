@@ -99,7 +99,7 @@ describe("bulk operations", () => {
     await look.press("Retry or change all")
     await look.page.select("dialog select", "cancel")
     await look.submit("Count them", { reason: `sold out ${script}` })
-    await look.sees("1 run fits, of which 1 can be cancelled.")
+    await look.sees("1 run matches, of which 1 can be cancelled.")
     assert.deepStrictEqual(await look.accessibility(), [])
     await look.picture("bulk-counted-narrow")
     await look.press("Cancel 1 run")
@@ -119,7 +119,7 @@ describe("bulk operations", () => {
     await look.open("runs?status=failed")
     await look.press("Retry or change all")
     await look.submit("Count them", { action: "retry" })
-    await look.sees("2 runs fit")
+    await look.sees("2 runs match")
     const late = [
       await it.place({ orderId: "o-5", isBroken: true }),
       // this one was there, and had not failed yet

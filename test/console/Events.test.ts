@@ -95,7 +95,7 @@ describe("the page of events", () => {
     assert.deepStrictEqual(await look.accessibility(), [])
     await look.picture("events-emit")
     await look.page.locator("dialog button[type=submit]").click()
-    await look.sees("The data is no JSON")
+    await look.sees("The data is not JSON")
     await look.fill("Data, as JSON", '{ "orderId": "o-9" }')
     await look.page.locator("dialog button[type=submit]").click()
 

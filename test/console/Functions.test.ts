@@ -122,7 +122,7 @@ describe("the pages of functions", () => {
     await look.open("functions/ship-order")
     await look.press("Run now")
     await look.submit("Run now", { data: "{ orderId" })
-    await look.sees("The data is no JSON")
+    await look.sees("The data is not JSON")
     assert.deepStrictEqual(await look.accessibility(), [])
     await look.picture("function-run-narrow")
     await look.submit("Run now", { data: '{ "orderId": "o-17" }' })

@@ -108,7 +108,7 @@ describe("the pages of projections", () => {
     await look.press("Resume")
     await look.sees('"count": 2')
     await look.press("Rebuild")
-    await look.sees("projected again from the beginning")
+    await look.sees("the whole log is projected again")
     await look.page.locator(confirm).click()
     await look.sees("order-totals is rebuilt")
     await look.sees('"count": 2')

@@ -182,7 +182,7 @@ const DraftInput = ({
           if (!isWrong) setDraft(undefined)
         }}
       />
-      {isWrong && <span role="alert">This is no JSON.</span>}
+      {isWrong && <span role="alert">This is not JSON.</span>}
     </>
   )
 }
