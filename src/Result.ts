@@ -2,7 +2,7 @@
  * Results of steps and outputs of runs as JSON. They may contain errors, as those of `Promise.allSettled` do.
  *
  * An error is stored as `{"ironflow:error": ...}` with the serialized error, and restored as an error. JSON with such members
- * begins with a SPACE, which `JSON.stringify` never writes. In any other JSON, including everything stored before this form
+ * begins with a space, which `JSON.stringify` never writes. In any other JSON, including everything stored before this form
  * existed, a member of that name is ordinary data. In JSON with errors, members of that name that are data get an additional
  * backslash.
  */
@@ -64,7 +64,7 @@ const brief = ({ code, message, name }: SerializedError): unknown => ({
 
 const SPACE = 32
 
-/** Wraps a result for servers that re-encode JSON, which would lose the leading SPACE. */
+/** Wraps a result for servers that re-encode JSON, which would lose the leading space. */
 const ENVELOPE = "ironflow:result"
 
 /** The result for a server that re-encodes JSON. */

@@ -33,7 +33,7 @@ export const parseSchedule = (cron: string, timezone = "UTC"): Schedule => {
   if (Result.isFailure(parsed)) {
     throw new ValidationError(
       `"${cron}" is not a cron schedule: ${parsed.failure.message}. ` +
-        'Write minute, hour, DAY of month, month and DAY of week, as in "0 9 * * 1-5"',
+        'Write minute, hour, day of month, month and day of week, as in "0 9 * * 1-5"',
       { cause: parsed.failure }
     )
   }
@@ -45,7 +45,7 @@ export const parseSchedule = (cron: string, timezone = "UTC"): Schedule => {
 
 const isOpen = (field: string): boolean => /[*/]/.test(field)
 
-const DAY = 86_400_000
+const DAY_MS = 86_400_000
 /** No zone has ever changed its clocks by more, including skipped dates. */
 const LONGEST_CHANGE = 26 * 60 * 60 * 1000
 
@@ -54,7 +54,7 @@ export const nextFire = (schedule: Schedule, after: number): number => {
   let from = after
   for (;;) {
     const offset = offsetAt(schedule, from)
-    const end = from + 2 * DAY
+    const end = from + 2 * DAY_MS
     const change = offsetAt(schedule, end) === offset ? undefined : changeBetween(schedule, from, end)
     const local = nextLocal(schedule, from + offset)
     const due = local - offset
