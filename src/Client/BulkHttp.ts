@@ -22,7 +22,7 @@ const MOST_MS = 2000
 
 export const make = (connection: Connection): Raw<BulkApi<EffectKind>> => {
   const { ask, withoutEndpoint } = makeRowCalls(connection)
-  const orElse = (what: string) => withoutEndpoint(what, "Do it to one run after the other")
+  const orElse = (what: string) => withoutEndpoint(what, "Make the call for each run")
   const getBulk = (id: string) =>
     ask(rows.getBulk, "getBulk", { variables: { id }, orElse: orElse(`getBulk(${quote(id)})`) })
 

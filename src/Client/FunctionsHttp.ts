@@ -97,7 +97,7 @@ export const make = ({ all, ask, withoutEndpoint }: RowCalls): Raw<FunctionsApi<
         Effect.map(
           ask(functions.liveVersions, "liveVersions", {
             ...(id === undefined ? {} : { about: id, query: `?function_id=${encodeURIComponent(id)}` }),
-            orElse: withoutEndpoint("liveVersions()", "No run there belongs to a version")
+            orElse: withoutEndpoint("liveVersions()", "Its runs do not belong to versions")
           }),
           ({ versions }) => versions
         )
