@@ -65,7 +65,7 @@ export const defaultRetry: RetryPolicy = {
 }
 
 /** Upper limit of any delay: a later date may be out of range. */
-const longestDelayMs = 10 * 365 * 86_400_000
+const LONGEST_DELAY_MS = 10 * 365 * 86_400_000
 
 /**
  * The delay in milliseconds that the error asks for before the next attempt. `undefined` when it asks for none, `NaN` when its
@@ -75,7 +75,7 @@ export const requestedDelayMs = (error: unknown, now: number): number | undefine
   const asked = retryAfterOf(error)
   if (asked === undefined) return undefined
   const ms = typeof asked === "number" ? (asked < 0 ? Number.NaN : asked) : readAsked(asked, now)
-  return Math.min(Math.round(ms), longestDelayMs)
+  return Math.min(Math.round(ms), LONGEST_DELAY_MS)
 }
 
 const readAsked = (asked: unknown, now: number): number => {
@@ -150,7 +150,7 @@ export const resolveRetry = (
 
 const delayRule = { must: "be a number of milliseconds between 0 and ten years" }
 
-const isDelay = (ms: unknown): boolean => typeof ms === "number" && ms >= 0 && ms <= longestDelayMs
+const isDelay = (ms: unknown): boolean => typeof ms === "number" && ms >= 0 && ms <= LONGEST_DELAY_MS
 
 const check = (
   what: string,

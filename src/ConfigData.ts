@@ -19,7 +19,7 @@ export const encodeConfig = (name: string, data: unknown): string => {
   if (text === undefined || !text.startsWith("{")) {
     const kind = Array.isArray(data) ? "an array" : data === null ? "null" : `a ${typeof data}`
     throw new ValidationError(
-      `${what} must be an object, got ${isObject(data) ? "something that is not an object as JSON" : kind}`
+      `${what} must be an object, got ${isObject(data) ? "something whose JSON is not an object" : kind}`
     )
   }
   return checkSize(what, text, kvValueBytes)

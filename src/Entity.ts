@@ -127,7 +127,7 @@ export function define(options: AnyEntity): AnyEntity {
   }
   if (snapshot !== undefined && evolve === undefined) {
     throw new ValidationError(
-      `${label}: \`snapshot\` keeps the state, which needs \`initialState\` and \`evolve\``
+      `${label}: \`snapshot\` stores the state, which needs \`initialState\` and \`evolve\``
     )
   }
   return {

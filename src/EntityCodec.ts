@@ -72,8 +72,8 @@ export const misfitRead =
         ? problems
         : [
             ...problems,
-            `version: it was appended as version ${event.version}, and the definition is of version ${definition.version}. ` +
-              "Give the client `eventDefinitions` that bring it there"
+            `version: the event was appended with version ${event.version}, and the definition has version ${definition.version}. ` +
+              "Give the client `eventDefinitions` that convert it"
           ],
       { cause }
     )

@@ -281,7 +281,7 @@ export const checkEventName = (name: unknown): string => {
     throw new ValidationError(`The event name "${checked}" must not contain white space`)
   if (isPattern(checked)) {
     throw new ValidationError(
-      `The event name "${checked}" must not contain the wildcards * and >: it is no pattern`
+      `The event name "${checked}" must not contain the wildcards * and >: a name is not a pattern`
     )
   }
   return checked

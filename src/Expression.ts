@@ -54,7 +54,7 @@ export const compileExpression = (expression: string, roots: ExpressionRoots): E
   cache.set(key, compiled)
   cachedLength += expression.length
   for (const [oldest, { text }] of cache) {
-    if (cachedLength <= maxCachedLength) break
+    if (cachedLength <= MAX_CACHED_LENGTH) break
     cache.delete(oldest)
     cachedLength -= text.length
   }
@@ -78,7 +78,7 @@ export const evaluateExpression = (expression: string, variables: ExpressionVari
 }
 
 /** Maximum total length of cached expressions, in characters; a syntax tree takes about 200 bytes a character. */
-const maxCachedLength = 128 * 1024
+const MAX_CACHED_LENGTH = 128 * 1024
 let cachedLength = 0
 const cache = new Map<string, Expression>()
 
@@ -96,7 +96,7 @@ const compile = (expression: string, roots: ExpressionRoots): Expression => {
   if (check.error !== undefined) throw invalid(expression, roots, check.error)
   if (!check.valid || (check.type !== "bool" && check.type !== "dyn")) {
     throw new ValidationError(
-      `Invalid CEL expression ${quoteExpression(expression)}: it must be true or false, and it is of type ${check.type ?? "unknown"}`
+      `Invalid CEL expression ${quoteExpression(expression)}: it must be true or false, got an expression of type ${check.type ?? "unknown"}`
     )
   }
   refuseUnbounded(parsed.ast, expression)
@@ -108,7 +108,7 @@ const compile = (expression: string, roots: ExpressionRoots): Expression => {
       if (typeof result === "boolean") return { matched: result }
       return {
         matched: false,
-        error: `the expression is neither true nor false: it is of type ${typeof result}`
+        error: `it must be true or false, got ${typeof result}`
       }
     } catch (error) {
       const evaluation = { matched: false, error: summary(error) }
@@ -141,24 +141,24 @@ const invalid = (expression: string, roots: ExpressionRoots, error: unknown): Va
 }
 
 /** Maximum length of an expression in messages, in characters. */
-const maxQuoted = 200
+const MAX_QUOTED = 200
 
 /** The expression for messages; a long one is cut to the part around the error. */
 export const quoteExpression = (expression: string, error?: unknown): string => {
-  if (expression.length <= maxQuoted) return `"${expression}"`
+  if (expression.length <= MAX_QUOTED) return `"${expression}"`
   const at = isCelError(error) ? (error.range?.start ?? 0) : 0
-  const from = Math.max(0, Math.min(at - maxQuoted / 2, expression.length - maxQuoted))
-  const to = from + maxQuoted
+  const from = Math.max(0, Math.min(at - MAX_QUOTED / 2, expression.length - MAX_QUOTED))
+  const to = from + MAX_QUOTED
   return `"${from > 0 ? "..." : ""}${expression.slice(from, to)}${to < expression.length ? "..." : ""}"`
 }
 
 /** A short message: the library's may contain long keys and strings of the data. */
 const summary = (error: unknown): string => {
   const text = isCelError(error) ? error.summary : toError(error).message
-  return text.length > maxSummary ? `${text.slice(0, maxSummary)}...` : text
+  return text.length > MAX_SUMMARY ? `${text.slice(0, MAX_SUMMARY)}...` : text
 }
 
-const maxSummary = 200
+const MAX_SUMMARY = 200
 
 type CelError = EvaluationError | ParseError | TypeError
 

@@ -48,16 +48,16 @@ export class BudgetExceeded extends Error {
 }
 
 const tooLong = new BudgetExceeded(
-  `it was given up after ${MAX_STEPS} steps: each part of the expression that is evaluated is one, in loops for every element, and long texts and lists are more`
+  `its evaluation was stopped after ${MAX_STEPS} steps: each evaluated part of the expression is a step, in a loop once per element, and long texts and lists count as several`
 )
 const tooLongTogether = new BudgetExceeded(
-  `it was given up after ${FEW_STEPS} steps, because the expressions that were evaluated just before it have taken long`
+  `its evaluation was stopped after ${FEW_STEPS} steps, because the expressions evaluated just before it took long`
 )
 const notBegun = new BudgetExceeded(
-  "it was given up before it began, because the expressions that were evaluated just before it have taken long"
+  "it was not evaluated, because the expressions evaluated just before it took long"
 )
 const tooLarge = new BudgetExceeded(
-  `it was given up because it makes more than ${MAX_BYTES} bytes of texts, lists and maps`
+  `its evaluation was stopped, because it made more than ${MAX_BYTES} bytes of texts, lists and maps`
 )
 
 const pay = (amount: number): void => {

@@ -99,10 +99,12 @@ const HOOK_RETRY: RetryPolicy = {
 export const checkHooks = (given: unknown): ReadonlyArray<Hook> => {
   if (!Array.isArray(given)) throw new ValidationError(`\`hooks\` must be an array, got ${show(given)}`)
   const hooks = given.map((hook: unknown, i) => checkHook(hook, `\`hooks[${i}]\``))
-  const twice = hooks.findIndex(({ key }, i) => hooks.findIndex((other) => other.key === key) < i)
-  if (twice >= 0) {
+  for (const [i, { key }] of hooks.entries()) {
+    const first = hooks.findIndex((other) => other.key === key)
+    if (first === i) continue
     throw new ValidationError(
-      `\`hooks[${twice}]\` has the URL, the functions and the environment of another one: name all that it is called for in \`on\` of one of them`
+      `\`hooks[${i}]\` has the same URL, functions and environment as \`hooks[${first}]\`: ` +
+        "merge them into one hook whose `on` lists all events"
     )
   }
   return hooks

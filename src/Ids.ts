@@ -79,11 +79,11 @@ export interface SharedIds extends IdGenerator {
   readonly follow: (time: number) => void
 }
 
-const timeWidth = 9
-const countWidth = 4
-const randomWidth = 6
-const maxCount = 32 ** countWidth
-const maxRandom = 32 ** randomWidth
+const TIME_WIDTH = 9
+const COUNT_WIDTH = 4
+const RANDOM_WIDTH = 6
+const maxCount = 32 ** COUNT_WIDTH
+const maxRandom = 32 ** RANDOM_WIDTH
 
 /**
  * A generator over a clock (`nowMs`, epoch milliseconds) and a random source (`randomInt(n)`: an integer from 0 to `n - 1`). An
@@ -97,25 +97,25 @@ export const makeIdGenerator = (
 ): SharedIds => {
   let time = after === undefined ? -1 : timeOf(after) + 1
   let count = 0
-  let timeText = after === undefined ? "" : base32(time, timeWidth)
+  let timeText = after === undefined ? "" : base32(time, TIME_WIDTH)
   const make = (prefix: string) => () => {
     const now = Math.floor(nowMs())
     if (now > time) {
       time = now
       count = randomInt(maxCount / 2)
-      timeText = base32(time, timeWidth)
+      timeText = base32(time, TIME_WIDTH)
     } else if (++count === maxCount) {
       // The counts of this millisecond are used up: continue with the next one.
       time += 1
       count = 0
-      timeText = base32(time, timeWidth)
+      timeText = base32(time, TIME_WIDTH)
     }
     return (
       prefix +
       timeText +
-      base32(count, countWidth) +
-      base32(randomInt(maxRandom), randomWidth) +
-      base32(randomInt(maxRandom), randomWidth)
+      base32(count, COUNT_WIDTH) +
+      base32(randomInt(maxRandom), RANDOM_WIDTH) +
+      base32(randomInt(maxRandom), RANDOM_WIDTH)
     )
   }
   return {
@@ -137,7 +137,7 @@ export const makeIdGenerator = (
       if (other < time) return
       time = other + 1
       count = 0
-      timeText = base32(time, timeWidth)
+      timeText = base32(time, TIME_WIDTH)
     }
   }
 }
@@ -149,7 +149,7 @@ const digits = "0123456789abcdefghjkmnpqrstvwxyz"
 export const timeOf = (id: string): number => {
   const start = id.search(/[_-]/) + 1
   let time = 0
-  for (let i = start; i < start + timeWidth; i++) {
+  for (let i = start; i < start + TIME_WIDTH; i++) {
     const digit = digits.indexOf(id.charAt(i) || " ")
     if (digit < 0) return -1
     time = time * 32 + digit

@@ -244,7 +244,7 @@ const describeEmptied = (value: unknown): string => {
   const a = /^[AEIO]/.test(name) ? "an" : "a"
   const advice = conversions.get(name) ?? (/(Iterator|Generator)$/.test(name) ? "[...value]" : undefined)
   return (
-    `${a} ${name}, of which JSON has nothing (it would be {}); ` +
+    `${a} ${name}, which JSON cannot represent (it would become {}); ` +
     (advice === undefined ? "give plain data" : `convert it, for example with ${advice}`)
   )
 }

@@ -166,7 +166,7 @@ const checkNumbers = (what: string, text: string): string => {
   const shown = number.length > 32 ? `${number.slice(0, 32)}...` : number
   throw new ValidationError(
     `${what.charAt(0).toUpperCase()}${what.slice(1)} cannot be stored: ${path ?? "$"} is the number ${shown}, which is too large: ` +
-      "JavaScript has Infinity for it, and JSON null. Send it as a string"
+      "JavaScript reads it as Infinity, which JSON cannot represent. Send it as a string"
   )
 }
 

@@ -18,12 +18,15 @@ export const checkKey = (key: unknown): string => {
   if (key.length > keyLength) {
     throw new LimitExceededError(`The key "${key.slice(0, 32)}..."`, key.length, keyLength, "characters")
   }
-  // "." and ".." have a special meaning in paths, and lone surrogates cannot be encoded
-  if (key.trim() === "" || key === "." || key === ".." || /[\p{Cc}\p{Cs}]/u.test(key)) {
-    throw new ValidationError(
-      `${show(key)} cannot be a key: use 1 to ${keyLength} characters of any kind but control characters, and neither "." nor ".."`
-    )
-  }
+  const problem =
+    key.trim() === ""
+      ? "it is blank"
+      : key === "." || key === ".."
+        ? "it has a special meaning in paths"
+        : /[\p{Cc}\p{Cs}]/u.test(key)
+          ? "it contains control characters or broken Unicode"
+          : undefined
+  if (problem !== undefined) throw new ValidationError(`${show(key)} cannot be a key: ${problem}`)
   return key
 }
 

@@ -162,7 +162,7 @@ export const checkLimit = (list: string, limit: unknown): number => {
 export const checkCursor = (list: string, cursor: unknown): string => {
   if (typeof cursor === "string" && cursor !== "") return cursor
   throw new ValidationError(
-    `The cursor of ${list} must be nextCursor of the page before, got ${show(cursor)}: leave it out to begin with the first page`
+    `The cursor of ${list} must be \`nextCursor\` of the previous page, got ${show(cursor)}: leave it out to begin with the first page`
   )
 }
 

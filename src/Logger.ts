@@ -161,7 +161,7 @@ export const levelFromEnvironment = (variables: Variables = readEnvironmentVaria
   if (level !== undefined) return level
   if (word !== toldOf) {
     toldOf = word
-    writeLine("warn", `[ironflow] ${noLevel(ENV_VARS.LOG_LEVEL, word)}. It counts as "info"`)
+    writeLine("warn", `[ironflow] ${noLevel(ENV_VARS.LOG_LEVEL, word)}. "info" is used instead`)
   }
   return "info"
 }
@@ -180,7 +180,7 @@ export const formatFromEnvironment = (variables: Variables = readEnvironmentVari
   if (format !== undefined) return format
   if (word !== toldOfFormat) {
     toldOfFormat = word
-    writeLine("warn", `[ironflow] ${noFormat(LOG_FORMAT, word)}. It counts as "pretty"`)
+    writeLine("warn", `[ironflow] ${noFormat(LOG_FORMAT, word)}. "pretty" is used instead`)
   }
   return "pretty"
 }
@@ -229,7 +229,7 @@ const writeLine = (level: LineLevel, line: string): void => {
     const missing = leftOut[kind]
     leftOut[kind] = 0
     // oxlint-disable-next-line eslint/no-console -- as below
-    console[kind](`[ironflow] ${missing} log lines are missing here: nobody read what was there`)
+    console[kind](`[ironflow] ${missing} log lines are missing here: they could not be written`)
   }
   // oxlint-disable-next-line eslint/no-console -- the one place where log lines leave the program
   console[level](line)

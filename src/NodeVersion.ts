@@ -11,7 +11,7 @@ export const nodeProblem = (): string | undefined => {
   const [major = 0, minor = 0] = node.split(".").map(Number)
   const isNew = major > OLDEST[0] || (major === OLDEST[0] && minor >= OLDEST[1])
   if (isNew || bun !== undefined || deno !== undefined) return undefined
-  return `This is Node.js ${node}, and ironflow needs ${OLDEST.join(".")} or later: install a newer one`
+  return `This is Node.js ${node}, but ironflow needs ${OLDEST.join(".")} or later: install a newer one`
 }
 
 /** Why this runtime cannot run a listening engine or the command, if it cannot; `what` names which of them. */

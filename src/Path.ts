@@ -25,7 +25,7 @@ export const readPath = (root: unknown, path: string): unknown => {
   return value
 }
 
-const maxCached = 1000
+const MAX_CACHED = 1000
 const cache = new Map<string, ReadonlyArray<string>>()
 
 const segments = (path: string): ReadonlyArray<string> => {
@@ -35,7 +35,7 @@ const segments = (path: string): ReadonlyArray<string> => {
     .replace(/^\$\./, "")
     .replace(/\[(\d+)\]/g, ".$1")
     .split(".")
-  if (cache.size >= maxCached) cache.clear()
+  if (cache.size >= MAX_CACHED) cache.clear()
   cache.set(path, parsed)
   return parsed
 }

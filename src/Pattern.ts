@@ -23,7 +23,7 @@ export const isPattern = (text: string): boolean => {
 export const checkPattern = (pattern: unknown, what = "pattern"): string => {
   if (typeof pattern !== "string" || pattern.trim() === "") {
     throw new ValidationError(
-      `The ${what} must be a string that is not blank, such as "order.placed" or "order.*"; got ${show(pattern)}`
+      `The ${what} must be a string that is not blank, such as "order.placed" or "order.*", got ${show(pattern)}`
     )
   }
   if (pattern.length > nameLength) {

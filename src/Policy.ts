@@ -120,7 +120,7 @@ export interface PolicyContext {
 }
 
 /** Maximum length of a list of patterns, in characters. */
-const patternsLength = 4096
+const PATTERNS_LENGTH = 4096
 
 const actionPattern = /^[a-z*][a-z*:]*$/
 
@@ -159,8 +159,8 @@ const readPatterns = (text: unknown, what: string, example: string): ReadonlyArr
   if (typeof text !== "string" || text.trim() === "") {
     throw new ValidationError(`The ${what} of a policy must be a string of patterns, such as ${example}`)
   }
-  if (text.length > patternsLength) {
-    throw new LimitExceededError(`The ${what} of the policy`, text.length, patternsLength, "characters")
+  if (text.length > PATTERNS_LENGTH) {
+    throw new LimitExceededError(`The ${what} of the policy`, text.length, PATTERNS_LENGTH, "characters")
   }
   const patterns = split(text)
   if (patterns.length > declaredListLength) {
@@ -252,7 +252,7 @@ interface Relevant {
 }
 
 /** Maximum length of a resource that is compared with patterns, in characters: longer than any valid resource. */
-const resourceLength = 4096
+const RESOURCE_LENGTH = 4096
 
 /** Why an action is denied. */
 export interface Denial {
@@ -346,7 +346,7 @@ export class Permissions {
     const { policies, always, denies } = this.#about(action)
     if (always || (isAllowed && !denies)) return undefined
     // no resource has such a long name, and comparing it with patterns takes long
-    if (resource.length > resourceLength) return { reason: "nothing allows it" }
+    if (resource.length > RESOURCE_LENGTH) return { reason: "nothing allows it" }
     let allowed = isAllowed
     for (const policy of policies) {
       if (isAllowed && policy.effect === "allow") continue

@@ -32,7 +32,7 @@ export const decodeResult = (text: string | undefined): unknown => {
 
 /** Whether the result contains errors. For a `step.tx`, they are inside the outcome that the engine wrote. */
 export const hasErrors = (text: string | undefined): boolean =>
-  text !== undefined && (text.charCodeAt(0) === space || text.startsWith('{"value": '))
+  text !== undefined && (text.charCodeAt(0) === SPACE || text.startsWith('{"value": '))
 
 /** Restores the errors in a parsed value for which `hasErrors` was true. */
 export const revive = (value: unknown): unknown => unmark(value, deserializeError)
@@ -62,7 +62,7 @@ const brief = ({ code, message, name }: SerializedError): unknown => ({
   ...(code === undefined ? {} : { code })
 })
 
-const space = 32
+const SPACE = 32
 
 /** Wraps a result for servers that re-encode JSON, which would lose the leading space. */
 const ENVELOPE = "ironflow:result"

@@ -87,7 +87,7 @@ export const checkSaid = (call: string, name: string, value: unknown): void => {
   const blank = (Array.isArray(value) ? value : [value]).find(saysNothing)
   if (blank === undefined) return
   throw new ValidationError(
-    `${call}: the filter \`${name}\` is ${nothing(blank)}, which says nothing about runs: leave it out, or give it a value`
+    `${call}: the filter \`${name}\` is ${nothing(blank)}: leave it out, or give it a value`
   )
 }
 

@@ -45,16 +45,16 @@ export const parseSchedule = (cron: string, timezone = "UTC"): Schedule => {
 
 const isOpen = (field: string): boolean => /[*/]/.test(field)
 
-const day = 86_400_000
+const DAY_MS = 86_400_000
 /** No zone has ever changed its clocks by more, including skipped dates. */
-const longestChange = 26 * 60 * 60 * 1000
+const LONGEST_CHANGE = 26 * 60 * 60 * 1000
 
 /** The first fire after the instant, both in epoch milliseconds. Throws when the schedule never fires. */
 export const nextFire = (schedule: Schedule, after: number): number => {
   let from = after
   for (;;) {
     const offset = offsetAt(schedule, from)
-    const end = from + 2 * day
+    const end = from + 2 * DAY_MS
     const change = offsetAt(schedule, end) === offset ? undefined : changeBetween(schedule, from, end)
     const local = nextLocal(schedule, from + offset)
     const due = local - offset
@@ -64,7 +64,7 @@ export const nextFire = (schedule: Schedule, after: number): number => {
       from = until - 1
     } else if (change === undefined) {
       // Nothing is due within two days, so no change before `due` can repeat or skip a time of the schedule.
-      from = Math.max(end - 1, due - longestChange - 1)
+      from = Math.max(end - 1, due - LONGEST_CHANGE - 1)
     } else {
       const goesOnAt = change + offsetAt(schedule, change)
       if (local < goesOnAt && schedule.makesUp) return change
@@ -115,7 +115,7 @@ const changeBetween = (schedule: Schedule, from: number, until: number): number 
 const passedOverUntil = (schedule: Schedule, instant: number): number | undefined => {
   if (schedule.repeats) return undefined
   const offset = offsetAt(schedule, instant)
-  const before = instant - longestChange
+  const before = instant - LONGEST_CHANGE
   const back = offsetAt(schedule, before) - offset
   if (back <= 0 || offsetAt(schedule, instant - back) === offset) return undefined
   return changeBetween(schedule, before, instant) + back

@@ -153,7 +153,7 @@ const checkSchedule = (cron: string, timezone: string | undefined): void => {
   try {
     checkComes(schedule)
   } catch (cause) {
-    throw new ValidationError(`"${cron}" never comes: no date fits its day and month`, { cause })
+    throw new ValidationError(`"${cron}" never fires: no date matches its day and month`, { cause })
   }
 }
 
@@ -177,12 +177,12 @@ export const checkTrigger = (trigger: unknown, what: string): void => {
   })
   naming(what, "timezone", () => {
     if (timezone === undefined) return
-    if (cron === undefined) throw new ValidationError("it goes with `cron`, and there is none")
+    if (cron === undefined) throw new ValidationError("it needs `cron`, which is missing")
     text(timezone)
   })
   naming(what, "overlap", () => {
     if (overlap === undefined) return
-    if (cron === undefined) throw new ValidationError("it goes with `cron`, and there is none")
+    if (cron === undefined) throw new ValidationError("it needs `cron`, which is missing")
     if (!overlaps.some((known) => known === overlap)) {
       throw new ValidationError(`it must be "allow", "skip" or "queue", got ${show(overlap)}`)
     }

@@ -59,7 +59,7 @@ export const createUpcasterRegistry = (): UpcasterRegistry => {
     register(event, from, to, upcast) {
       if (!isVersion(from) || !isVersion(to) || to <= from) {
         throw new ValidationError(
-          `Upcaster of event "${event}": versions must be integers of at least 1 and go up, got v${from} to v${to}`
+          `Upcaster of event "${event}": versions must be integers of at least 1, the second above the first, got v${from} to v${to}`
         )
       }
       if (typeof upcast !== "function") {
@@ -118,6 +118,6 @@ const isVersion = (version: number): boolean => Number.isSafeInteger(version) &&
 
 const incomplete = (event: string, at: number, from: number, to: number): Error =>
   new Error(
-    `Incomplete upcaster chain for event "${event}": on the way from v${from} to v${to} nothing leads on from v${at}. ` +
+    `Incomplete upcaster chain for event "${event}": no upcaster leads from v${at} on, on the way from v${from} to v${to}. ` +
       `Register an upcaster from v${at}`
   )

@@ -34,7 +34,8 @@ export const currentVariables: Effect.Effect<Variables, ValidationError> = Effec
   for (const name of names) {
     const node = yield* Effect.mapError(
       provider.load([name]),
-      (cause) => new ValidationError(`The ConfigProvider does not say ${name}: ${cause.message}`, { cause })
+      (cause) =>
+        new ValidationError(`${name} could not be read from the ConfigProvider: ${cause.message}`, { cause })
     )
     if (node?.value !== undefined && node.value !== "") values.set(name, node.value)
   }

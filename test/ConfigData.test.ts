@@ -40,7 +40,7 @@ it("a value that is not an object in JSON is refused as a configuration by both 
     assert.propertyVal(
       error,
       "message",
-      'Configuration "prices" must be an object, got something that is not an object as JSON'
+      'Configuration "prices" must be an object, got something whose JSON is not an object'
     )
   }
 })

@@ -66,7 +66,7 @@ describe("the ConfigProvider in the context", () => {
       vi.stubEnv("IRONFLOW_API_KEY", bootstrapKey)
       assert.strictEqual((yield* Effect.flip(health(anonymous))).code, "UNAUTHENTICATED")
       const wrong = yield* Effect.flip(health({ ...settings, IRONFLOW_SERVER_URL: "nowhere" }))
-      assert.match(wrong.message, /`serverUrl` "nowhere" is not acceptable/)
+      assert.match(wrong.message, /`serverUrl` "nowhere" is not valid/)
     }).pipe(
       Effect.provide(
         served.pipe(Layer.provide(variables({ IRONFLOW_BOOTSTRAP_KEY: bootstrapKey })), Layer.provide(quiet))
@@ -140,7 +140,10 @@ describe("the ConfigProvider in the context", () => {
           )
         )
       )
-      assert.match(error.message, /IRONFLOW_\w+: the vault is sealed/)
+      assert.match(
+        error.message,
+        /^IRONFLOW_\w+ could not be read from the ConfigProvider: the vault is sealed/
+      )
     }).pipe(Effect.runPromise))
 
   it("is that of the process unless another is provided", () =>

@@ -71,7 +71,7 @@ describe("compileExpression", () => {
     ["event.data.x = 1", /at character 1\d/],
     ["evnt.data.x == 1", /at character 1: Unknown variable: evnt/],
     ["trigger.data.x == 1", /Unknown variable: trigger.*start from `event`, as/],
-    ["1 + 1", /must be true or false, and it is of type int/],
+    ["1 + 1", /must be true or false, got an expression of type int/],
     ["'a' + 1 == 'a1'", /no such overload/],
     ["event.data.s.matches('^(a+)+$')", /`matches` is not available.*startsWith/],
     ["event.data.xs.exists(x, matches(x, 'a'))", /matches/],
@@ -110,7 +110,7 @@ describe("evaluateExpression", () => {
   it.each<readonly [expression: string, data: unknown, error: RegExp]>([
     ["event.data.x == 1", {}, /No such key: x/],
     ["event.data.x > 1", { x: "2" }, /no such overload/],
-    ["event.data.x", { x: "yes" }, /neither true nor false.*string/],
+    ["event.data.x", { x: "yes" }, /must be true or false, got string/],
     ["event.data.constructor == 1", {}, /No such key: constructor/],
     ["event.data.__proto__ == 1", {}, /No such key: __proto__/],
     ["event.data.x ==", {}, /Invalid CEL expression/]

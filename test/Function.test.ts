@@ -122,11 +122,7 @@ describe("createFunction", () => {
       { triggers: [{ cron: "0 9 * * *", timezone: "Mars/Olympus" }] },
       /"Mars\/Olympus" is not a time zone/
     ],
-    [
-      "a zone without cron",
-      { triggers: [{ event: "a", timezone: "UTC" }] },
-      /`timezone`: it goes with `cron`/
-    ],
+    ["a zone without cron", { triggers: [{ event: "a", timezone: "UTC" }] }, /`timezone`: it needs `cron`/],
     [
       "a pattern as a cron's event",
       { triggers: [{ cron: "0 9 * * *", event: "a.*" }] },

@@ -123,12 +123,12 @@ describe("encodeJson", () => {
     ["a Map", new Map([["a", 1]]), "$ is a Map"],
     ["a nested Map", { stock: [new Map()] }, "$.stock[0] is a Map"],
     ["a Set", { items: new Set([1]) }, "$.items is a Set"],
-    ["an empty Map", new Map(), "$ is a Map, of which JSON has nothing"],
+    ["an empty Map", new Map(), "$ is a Map, which JSON cannot represent"],
     ["a Map with fields", Object.assign(new Map(), { name: "stock" }), "$ is a Map"],
     [
       "a RegExp",
       { pattern: /a/ },
-      "$.pattern is a RegExp, of which JSON has nothing (it would be {}); convert it"
+      "$.pattern is a RegExp, which JSON cannot represent (it would become {}); convert it"
     ],
     ["Headers", [new Headers({ a: "b" })], "$[0] is a Headers"],
     ["URLSearchParams", new URLSearchParams("a=1"), "$ is a URLSearchParams"],

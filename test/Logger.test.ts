@@ -71,7 +71,7 @@ describe("createLogger", () => {
 
     const said = lines.filter((line) => line.includes("IRONFLOW_LOG_LEVEL"))
     assert.deepStrictEqual(said, [
-      'warn [ironflow] IRONFLOW_LOG_LEVEL must be "debug", "info", "warn", "error" or "silent", got "verbose". It counts as "info"'
+      'warn [ironflow] IRONFLOW_LOG_LEVEL must be "debug", "info", "warn", "error" or "silent", got "verbose". "info" is used instead'
     ])
     assert.strictEqual(lines.length, 1 + 2 * 3)
   })
@@ -254,7 +254,7 @@ describe("the formats", () => {
     createLogger().info("hello")
 
     assert.deepStrictEqual(lines, [
-      'warn [ironflow] IRONFLOW_LOG_FORMAT must be "pretty", "json" or "logfmt", got "xml". It counts as "pretty"',
+      'warn [ironflow] IRONFLOW_LOG_FORMAT must be "pretty", "json" or "logfmt", got "xml". "pretty" is used instead',
       "info [ironflow] hello",
       "info [ironflow] hello"
     ])
@@ -280,7 +280,7 @@ describe("a terminal that is not read", () => {
     logger.warn("again")
 
     assert.deepStrictEqual(lines, [
-      "warn [ironflow] 2 log lines are missing here: nobody read what was there",
+      "warn [ironflow] 2 log lines are missing here: they could not be written",
       "warn [p] back",
       "warn [p] again"
     ])

@@ -265,14 +265,17 @@ describe("a misspelled option", () => {
     }
 
     const nothing: ReadonlyArray<readonly [(client: ReturnType<typeof createClient>) => unknown, string]> = [
-      [(it) => it.emit("a", {}, none), "emit() got null for an object"],
-      [(it) => it.publish("a", {}, none), "publish() got null for an object"],
-      [(it) => it.listRuns(none), "listRuns() got null for an object"],
-      [(it) => it.waitForRun("run_1", none), "waitForRun() got null for an object"],
-      [(it) => it.streams.read("o-1", none), "streams.read() got null for an object"],
-      [(it) => it.streams.append("o-1", none), "streams.append() got null for an object"],
-      [(it) => it.kv().bucket("a").delete("k", none), "kv.bucket.delete() got null for an object"],
-      [(it) => it.projections.get("a", none), "projections.get() got null for an object"]
+      [(it) => it.emit("a", {}, none), "emit() needs an object that may have `"],
+      [(it) => it.publish("a", {}, none), "publish() needs an object that may have `"],
+      [(it) => it.listRuns(none), "listRuns() needs an object that may have `"],
+      [(it) => it.waitForRun("run_1", none), "waitForRun() needs an object that may have `"],
+      [(it) => it.streams.read("o-1", none), "streams.read() needs an object that may have `"],
+      [
+        (it) => it.streams.append("o-1", none),
+        "streams.append() needs an object such as { name, data, entityType }, got null"
+      ],
+      [(it) => it.kv().bucket("a").delete("k", none), "kv.bucket.delete() needs an object that may have `"],
+      [(it) => it.projections.get("a", none), "projections.get() needs an object that may have `"]
     ]
     for (const [call, message] of nothing) {
       it(`that is null is refused in the process and over HTTP: ${message}`, async () => {

@@ -43,7 +43,7 @@ describe("matchTriggers", () => {
 describe("checkTrigger", () => {
   it("refuses a schedule that never fires, and accepts one that seldom does", () => {
     const check = (cron: string) => () => checkTrigger({ cron }, "Trigger 0")
-    assert.throws(check("0 0 30 2 *"), /"0 0 30 2 \*" never comes/)
+    assert.throws(check("0 0 30 2 *"), /"0 0 30 2 \*" never fires/)
     assert.throws(check("0 0 31 4,6,9,11 *"), ValidationError)
     assert.doesNotThrow(check("0 0 29 2 *"))
   })
@@ -60,7 +60,7 @@ describe("checkTrigger, for `overlap`,", () => {
       /Trigger 0: `overlap`: it must be "allow", "skip" or "queue", got "later"/
     ],
     [{ cron: "0 9 * * *", overlap: true }, /got true/],
-    [{ event: "order.placed", overlap: "skip" }, /`overlap`: it goes with `cron`/]
+    [{ event: "order.placed", overlap: "skip" }, /`overlap`: it needs `cron`/]
   ])("refuses %j", (trigger, message) => {
     assert.throws(() => checkTrigger(trigger, "Trigger 0"), ValidationError)
     assert.throws(() => checkTrigger(trigger, "Trigger 0"), message)

@@ -37,12 +37,14 @@ const create = Command.make(
     ),
     expiresIn: textFlag("expires-in").pipe(
       Flag.withMetavar("TIME"),
-      Flag.withDescription('When the key ends, such as "90d"; never by default'),
+      Flag.withDescription('How long the key is valid, such as "90d"; without end by default'),
       Flag.optional
     ),
     data: textFlag("data").pipe(
       Flag.withMetavar("FILE"),
-      Flag.withDescription("Make the key in this database file, where no server has it open; ironflow.db"),
+      Flag.withDescription(
+        "Create the key in this database file, which no server may have open; ironflow.db by default"
+      ),
       Flag.optional
     )
   },
@@ -72,11 +74,11 @@ const create = Command.make(
         // a key for all environments is made only on request
         ...(key.env_id === "*" && !allEnvironments
           ? [
-              "It is the first key: from now on every call needs one, and this one may do everything everywhere.",
-              "Workers that run without a key end: make one for each, with --role role_worker, and start them again with it in IRONFLOW_API_KEY."
+              "It is the first key: from now on every call needs a key, and this one may do everything in all environments.",
+              "Running workers without a key stop: create a key for each with --role role_worker, and restart them with it in IRONFLOW_API_KEY."
             ]
           : []),
-        "Keep it now, since it is not shown again:",
+        "Store the key now, since it is not shown again:",
         "",
         key.secret
       ].join("\n")
@@ -84,7 +86,7 @@ const create = Command.make(
   })
 ).pipe(
   Command.withDescription(
-    "Make an API key. Where no server has the database open it is made in the file, without a key: that is how the first one comes to be."
+    "Create an API key. While no server has the database open, the key is created in the database file, which needs no key: this is how to create the first one."
   ),
   Command.withExamples([
     { command: "ironflow apikeys create admin" },
@@ -113,7 +115,7 @@ const list = apikeysCommand("list", {
   json: (keys) => ({ keys }),
   text: (keys) =>
     keys.length === 0
-      ? "There are no API keys: the engine answers everybody who reaches it. `ironflow apikeys create` makes one."
+      ? "There are no API keys: the engine answers everybody who reaches it. `ironflow apikeys create` creates one."
       : table(
           ["ID", "NAME", "KEY", "ENVIRONMENT", "ROLES", "LAST USED", "EXPIRES"],
           keys.map((key) => [
@@ -129,24 +131,25 @@ const list = apikeysCommand("list", {
 })
 
 const rotate = apikeysCommand("rotate", {
-  about: "Replace a key by a new one with the same rights. The old one ends at once, or after --overlap.",
+  about:
+    "Replace a key by a new one with the same rights. The old one stops working at once, or after --overlap.",
   takes: {
     id,
     overlap: textFlag("overlap").pipe(
       Flag.withMetavar("TIME"),
-      Flag.withDescription('How long the old key keeps working, such as "24h"; it ends at once by default'),
+      Flag.withDescription('How long the old key still works, such as "24h"; by default it stops at once'),
       Flag.optional
     )
   },
   call: (keys, { id, overlap }) => keys.rotate(id, given({ overlap })),
   text: (key) =>
     [
-      `API key ${key.name} (${key.id}) is another one now. Keep it, since it is not shown again:`,
+      `API key ${key.name} (${key.id}) has a new secret. Store it, since it is not shown again:`,
       "",
       key.secret,
       ...(key.previous_expires_at === undefined
         ? []
-        : ["", `The one before works until ${key.previous_expires_at}.`])
+        : ["", `The old one works until ${key.previous_expires_at}.`])
     ].join("\n")
 }).pipe(Command.withExamples([{ command: "ironflow apikeys rotate key_1 --overlap 24h" }]))
 
@@ -155,7 +158,7 @@ const remove = apikeysCommand("delete", {
   takes: { id },
   call: (keys, { id }) => keys.delete(id),
   json: (_, { id }) => ({ id }),
-  text: (_, { id }) => `API key ${id} is deleted, and has stopped working.`
+  text: (_, { id }) => `API key ${id} is deleted and no longer works.`
 })
 
 const environmentOf = ({ env_id = "" }: APIKey): string =>

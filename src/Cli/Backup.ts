@@ -42,7 +42,7 @@ export const backup = Command.make(
   })
 ).pipe(
   Command.withDescription(
-    "Write everything that the engine has at this moment to a new file, while the engine keeps running. Needs `engine:backup` where there are keys."
+    "Write everything that the engine has at this moment to a new file, while the engine keeps running. Needs `engine:backup` if there are API keys."
   ),
   Command.withShortDescription("Write everything to a file"),
   Command.withExamples([
@@ -57,10 +57,10 @@ export const restore = Command.make(
     file: fileArgument,
     data: textFlag("data").pipe(
       Flag.withMetavar("FILE"),
-      Flag.withDescription("The database file that the backup becomes")
+      Flag.withDescription("The database file to restore into")
     ),
     replace: Flag.Boolean("replace").pipe(
-      Flag.withDescription("Replace the database that is there"),
+      Flag.withDescription("Replace an existing database"),
       Flag.withoutNegation,
       Flag.withDefault(false)
     )
@@ -71,14 +71,14 @@ export const restore = Command.make(
     yield* print(
       info,
       () =>
-        `${data} is what ${file} has: ${contents(info)}. \`ironflow serve --data ${data}\` continues from there.`
+        `${data} was restored from ${file}: ${contents(info)}. \`ironflow serve --data ${data}\` continues from there.`
     )
   })
 ).pipe(
   Command.withDescription(
-    "Make a backup the database of an engine, whole or not at all. The backup is read through first, and no engine may have the database open."
+    "Restore a database from a backup, completely or not at all. The backup is checked first, and no engine may have the database open."
   ),
-  Command.withShortDescription("Make a backup the database"),
+  Command.withShortDescription("Restore a database from a backup"),
   Command.withExamples([
     { command: "ironflow restore ironflow-monday.db --data /var/lib/ironflow/ironflow.db --replace" }
   ])

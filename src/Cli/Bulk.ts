@@ -35,13 +35,13 @@ const clientCommand = commandsOf(Client)
 /** The flags of bulk commands, besides filters. */
 export const bulkFlags = {
   dryRun: Flag.Boolean("dry-run").pipe(
-    Flag.withDescription("Only count the runs that fit"),
+    Flag.withDescription("Only count the runs that match"),
     Flag.withoutNegation,
     Flag.withDefault(false)
   ),
   yes: Flag.Boolean("yes").pipe(
     Flag.withAlias("y"),
-    Flag.withDescription("Do it to many runs without a question"),
+    Flag.withDescription("Do not ask before many runs are changed"),
     Flag.withoutNegation,
     Flag.withDefault(false)
   )
@@ -53,7 +53,7 @@ interface BulkCommand {
   readonly options: Pick<BulkOptions, BulkWord>
   readonly dryRun: boolean
   readonly yes: boolean
-  /** Whether standard input is read for something other than answers. */
+  /** Whether standard input holds ids, so that no answer can be read from it. */
   readonly isStdinRead: boolean
 }
 
@@ -92,7 +92,7 @@ export const doToMany = ({ action, dryRun, isStdinRead, options, runs, yes }: Bu
       const canAsk = process.stdin.isTTY && !isStdinRead && !json
       if (!dryRun && !yes && !canAsk) {
         return yield* new CommandError(
-          `Nobody can be asked here whether to ${action} the runs: add --yes, or count them first with --dry-run`,
+          `There is no terminal to ask whether to ${action} the runs: add --yes, or count them first with --dry-run`,
           { code: "USAGE" }
         )
       }
@@ -129,10 +129,10 @@ export const doToMany = ({ action, dryRun, isStdinRead, options, runs, yes }: Bu
     })
   )
 
-/** The actions after which a worker is to take the runs. */
+/** The actions after which the runs need a worker. */
 const goOn: ReadonlySet<BulkAction> = new Set(["retry", "resume", "rerun", "fork", "move"])
 
-/** Which runs wait for a version that no worker has, a line for each version: these runs do not go on by themselves. */
+/** The runs that wait for a version that no worker has, one line for each version: they wait until somebody acts. */
 const versionsAwaited = (client: Client["Service"]) =>
   client.liveVersions().pipe(
     Effect.map((versions) =>
@@ -144,7 +144,7 @@ const versionsAwaited = (client: Client["Service"]) =>
             `start one that has it, or \`ironflow runs move --function ${functionId}\``
         )
     ),
-    // what was to be done is done: a key may steer runs without seeing functions
+    // the action itself has succeeded: a key may control runs without seeing functions
     Effect.orElseSucceed((): ReadonlyArray<string> => [])
   )
 
@@ -196,7 +196,7 @@ export const follow = (client: Client["Service"], begun: BulkOperation, doing: s
         const { action, dryRun, lookedBackTo, matched } = operation
         const count = dryRun ? matched : operation.done
         showProgress(
-          `${counted(count, action)} ${doing}${lookedBackTo === undefined ? "" : `, back to ${lookedBackTo}`}`
+          `${counted(count, action)} ${doing}${lookedBackTo === undefined ? "" : `, searched back to ${lookedBackTo}`}`
         )
         return Effect.suspend(() => wait)
       })
@@ -212,7 +212,7 @@ export const follow = (client: Client["Service"], begun: BulkOperation, doing: s
 }
 
 const notYet = (id: string, timeout: number): TimeoutError =>
-  new TimeoutError(`Bulk operation ${id} had not ended after ${showMs(timeout)}, and goes on`, timeout)
+  new TimeoutError(`Bulk operation ${id} did not end within ${showMs(timeout)}, and continues`, timeout)
 
 const capital = (text: string): string => text.slice(0, 1).toUpperCase() + text.slice(1)
 
@@ -222,12 +222,12 @@ const whyNot = ({ skipped }: Pick<BulkOperation, "skipped">): string =>
     .join(", ")
 
 const noSuch = (action: BulkOperation["action"]): string =>
-  action === "erase" ? "There is nothing of the kind" : "There are no such runs"
+  action === "erase" ? "Nothing was found" : "There are no such runs"
 
 export const countOf = ({ action, done: count, kinds, matched, skipped }: BulkOperation): string =>
   matched === 0
     ? `${noSuch(action)}.`
-    : `${counted(matched, action)} fit, of which ${count} can be ${done[action]}${kindsOf({ kinds })}.${
+    : `${counted(matched, action)} ${matched === 1 ? "matches" : "match"}, of which ${count} can be ${done[action]}${kindsOf({ kinds })}.${
         Object.keys(skipped).length === 0 ? "" : ` The others: ${whyNot({ skipped })}.`
       }`
 
@@ -250,7 +250,7 @@ export const resultOf = (operation: BulkOperation): string => {
     ...(operation.rebuild === undefined
       ? []
       : [
-          "Projections that had seen the events keep what they have made of them until they are rebuilt, and the file until it is compacted then:",
+          "Projections that have handled the events keep the states that they made from them. Rebuild these projections, then overwrite their old states in the file:",
           ...operation.rebuild.map((name) => `  ironflow projections rebuild ${name}`),
           "  ironflow erase --compact --yes"
         ]),
@@ -331,7 +331,9 @@ const get = Command.make(
   {
     id: bulkId,
     wait: Flag.Boolean("wait").pipe(
-      Flag.withDescription("Wait for its end, and say by the exit code how it went. Ctrl-C leaves it going"),
+      Flag.withDescription(
+        "Wait until it ends; the exit code tells whether it succeeded. Ctrl-C does not end it"
+      ),
       Flag.withoutNegation,
       Flag.withDefault(false)
     ),
@@ -345,7 +347,7 @@ const get = Command.make(
   },
   Effect.fnUntraced(function* ({ id, timeout, wait }) {
     if (Option.isSome(timeout) && !wait) {
-      return yield* new CommandError("--timeout goes with --wait", { code: "USAGE" })
+      return yield* new CommandError("--timeout needs --wait", { code: "USAGE" })
     }
     const timeoutMs = yield* readTimeout(timeout)
     const operation = yield* use(
@@ -361,18 +363,18 @@ const get = Command.make(
 ).pipe(Command.withDescription("Show a bulk operation and its progress."))
 
 const cancel = clientCommand("cancel", {
-  about: "End a bulk operation: it touches no more runs. What was done stays done.",
+  about: "Cancel a bulk operation: it changes no more runs. Changes made so far stay.",
   takes: { id: bulkId },
   call: (client, { id }) => client.cancelBulk(id),
   text: (operation) =>
     operation.status === "cancelled"
-      ? `${operation.id} touches no more runs. ${resultOf(operation)}`
-      : `${operation.id} had ${operation.status} already. ${resultOf(operation)}`
+      ? `${operation.id} changes no more runs. ${resultOf(operation)}`
+      : `${operation.id} had already ended (${operation.status}). ${resultOf(operation)}`
 })
 
 export const bulk = Command.make("bulk").pipe(
   Command.withDescription(
-    "Show and cancel bulk operations. `ironflow runs cancel`, `retry`, `resume`, `pause`, `rerun`, `fork`, `move` and `delete` begin it."
+    "Show and cancel bulk operations. `ironflow runs cancel`, `retry`, `resume`, `pause`, `rerun`, `fork`, `move` and `delete` start them."
   ),
   Command.withShortDescription("Show and cancel bulk operations"),
   Command.withSubcommands([list, get, cancel])

@@ -50,7 +50,7 @@ const set = Command.make(
     yield* print(result, () => `Configuration ${oneLine(name)} is at revision ${result.revision}.`)
   })
 ).pipe(
-  Command.withDescription("Replace a configuration, or make it."),
+  Command.withDescription("Create or replace a configuration."),
   Command.withExamples([{ command: `ironflow config set app-settings '{"theme":"dark"}'` }])
 )
 
@@ -62,7 +62,7 @@ const patch = Command.make(
     const result = yield* use(Effect.flatMap(Config, (config) => config.patch(name, value)))
     yield* print(result, () => `Configuration ${oneLine(name)} is at revision ${result.revision}.`)
   })
-).pipe(Command.withDescription("Replace some members of a configuration and keep the others."))
+).pipe(Command.withDescription("Replace some members of a configuration, and keep the others."))
 
 const get = configCommand("get", {
   about: "Show a configuration.",
@@ -103,7 +103,7 @@ const watch = Command.make(
     name,
     from: Flag.Int("from").pipe(
       Flag.withMetavar("REVISION"),
-      Flag.withDescription("Begin after this revision; 0 begins with the present data"),
+      Flag.withDescription("Begin after this revision; 0 begins with the current data"),
       Flag.optional
     )
   },
@@ -123,10 +123,10 @@ const watch = Command.make(
       )
     )
   })
-).pipe(Command.withDescription("Print the changes of a configuration as they happen, until it is stopped."))
+).pipe(Command.withDescription("Print the changes of a configuration as they happen. Ctrl-C ends it."))
 
 export const config = Command.make("config").pipe(
-  Command.withDescription("Look at configurations that programs share, and change them."),
+  Command.withDescription("Show and change configurations, which programs share."),
   Command.withShortDescription("Manage configurations"),
   Command.withSubcommands([set, get, patch, list, remove, watch])
 )

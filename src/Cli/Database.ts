@@ -57,7 +57,7 @@ export const migrate = Command.make(
     if (database === undefined) {
       return yield* Effect.fail(
         new ValidationError(
-          "Which database? Give --database-url or set IRONFLOW_DATABASE_URL. A database file is brought up to date by the engine that opens it"
+          "Name the database: give --database-url or set IRONFLOW_DATABASE_URL. A database file is brought up to date by the engine that opens it"
         )
       )
     }

@@ -97,14 +97,17 @@ export const dev = Command.make(
           onReady: Effect.fnUntraced(function* (worker) {
             const functions = worker.functions.map(({ id }) => id)
             const gone = yield* Effect.catch(follow(functions), (error) =>
-              Effect.as(Console.error(`Functions that are gone cannot be deleted: ${error.message}`), nobody)
+              Effect.as(
+                Console.error(`Functions that are gone from the code could not be deleted: ${error.message}`),
+                nobody
+              )
             )
             const hint = greeted || json ? "" : emitHint(worker, input.port, server.url)
             greeted = true
             yield* Console.log(
               json
                 ? JSON.stringify({ _tag: "WorkerReady", functions, ...gone })
-                : `${running(worker)}. They follow the code.${absent(gone)}${hint}`
+                : `${running(worker)}. They restart when the code changes.${absent(gone)}${hint}`
             )
           })
         })
@@ -199,10 +202,10 @@ const nobody: Gone = { deleted: [], orphaned: [] }
 const absent = ({ deleted, orphaned }: Gone): string =>
   (deleted.length === 0
     ? ""
-    : `\nGone from the code, so that nothing starts them any more: ${deleted.join(", ")}.`) +
+    : `\nNo longer in the code, so nothing starts them any more: ${deleted.join(", ")}.`) +
   (orphaned.length === 0
     ? ""
-    : `\nNo worker has ${orphaned.join(", ")}, whose events start runs that wait. ` +
+    : `\nNo worker has ${orphaned.join(", ")}. Runs of them wait. ` +
       "If the code is gone: ironflow functions delete ID")
 
 const emitHint = ({ functions }: WorkerInfo, port: number, url: string): string => {

@@ -7,10 +7,15 @@ import * as Flag from "effect/cli/Flag"
 import type { ResolvedServer } from "../Client/HttpConfig.ts"
 import { checkClockSkew, fail, ok, warn } from "../Engine/Doctor/Checks.ts"
 import { readEnvironmentVariable } from "../Environment.ts"
-import { InvalidResponseError, type IronflowError } from "../Errors.ts"
+import { InvalidResponseError, type IronflowError, UnauthorizedError, UnsupportedError } from "../Errors.ts"
 import { safeJsonParse } from "../Json.ts"
 import { reader } from "../Protocol/Codec.ts"
-import { doctor as row, type DoctorCheck, restCapabilities, restHealth } from "../Protocol/Server.ts"
+import {
+  doctor as doctorEndpoint,
+  type DoctorCheck,
+  restCapabilities,
+  restHealth
+} from "../Protocol/Server.ts"
 import { SDK_VERSION } from "../Worker/Version.ts"
 import { CommandError } from "./CommandError.ts"
 import { databaseFlags, databaseOf } from "./Database.ts"
@@ -26,7 +31,7 @@ const SLOW_MS = 1000
 
 /** Checks a server from here, and adds its own checks. */
 const examineServer = Effect.gen(function* () {
-  const to = yield* server
+  const target = yield* server
   const before = yield* Clock.currentTimeMillis
   // fails with a message about the connection, if something is wrong with it
   const { text } = yield* send({ method: "GET", path: restHealth.path, what: WHAT })
@@ -34,21 +39,21 @@ const examineServer = Effect.gen(function* () {
   const health = readHealth(safeJsonParse(text))
   if (health === undefined) {
     return yield* Effect.fail(
-      new InvalidResponseError(`${WHAT}: ${to.url} does not answer as an Ironflow server does`, {
+      new InvalidResponseError(`${WHAT}: ${target.url} does not answer as an Ironflow server does`, {
         status: 200
       })
     )
   }
   const took = after - before
-  const answer = `${to.url} answers in ${showMs(took)} and says that it is ${health.status}.`
-  const isOpen = yield* answersAnybody(to)
+  const answer = `${target.url} answers in ${showMs(took)} and its status is ${health.status}.`
+  const isOpen = yield* acceptsAnonymous(target)
   const seen: ReadonlyArray<DoctorCheck> = [
     health.status === "ok"
       ? took < SLOW_MS
         ? ok("server", answer)
-        : warn("server", answer, "Look whether the machine or the network is busy.")
+        : warn("server", answer, "Check whether the machine or the network is busy.")
       : fail("server", answer, "Look at the log of the server."),
-    yield* access(to, isOpen),
+    yield* access(target, isOpen),
     versions(health.version),
     // assumes that the request and the response took the same time
     {
@@ -56,8 +61,8 @@ const examineServer = Effect.gen(function* () {
       name: "clock here"
     }
   ]
-  const own = yield* Effect.catch(asked, (error) =>
-    error.code === "UNAUTHORIZED" || error.code === "UNSUPPORTED"
+  const own = yield* Effect.catch(engineChecks, (error) =>
+    error instanceof UnauthorizedError || error instanceof UnsupportedError
       ? Effect.succeed([
           warn(
             "engine",
@@ -71,8 +76,8 @@ const examineServer = Effect.gen(function* () {
   return [...seen, ...own.filter(({ name }) => name !== "keys")]
 })
 
-const asked = Effect.flatMap(
-  Effect.suspend(() => send({ method: "GET", path: row.path, what: WHAT })),
+const engineChecks = Effect.flatMap(
+  Effect.suspend(() => send({ method: "GET", path: doctorEndpoint.path, what: WHAT })),
   ({ text }) => {
     const checks = readChecks(safeJsonParse(text))?.checks
     return checks === undefined
@@ -84,19 +89,21 @@ const asked = Effect.flatMap(
 )
 
 const readHealth = reader(restHealth.answer!)
-const readChecks = reader(row.answer!)
+const readChecks = reader(doctorEndpoint.answer!)
 
 const versions = (version: string): DoctorCheck =>
-  version === SDK_VERSION || version === ""
-    ? ok("versions", `Server and command are of ${SDK_VERSION}.`)
+  version === SDK_VERSION
+    ? ok("versions", `Server and command are version ${SDK_VERSION}.`)
     : warn(
         "versions",
-        `The server is of ${version}, and this command of ${SDK_VERSION}.`,
-        "They work together; what one of them does not know yet fails with UNSUPPORTED."
+        version === ""
+          ? `The server does not say its version; this command is version ${SDK_VERSION}.`
+          : `The server is version ${version}, and this command is version ${SDK_VERSION}.`,
+        "They work together; calls that the older one does not know fail with UNIMPLEMENTED."
       )
 
 /** Whether the server answers a call without a key. */
-const answersAnybody = ({ url }: ResolvedServer): Effect.Effect<boolean, IronflowError> =>
+const acceptsAnonymous = ({ url }: ResolvedServer): Effect.Effect<boolean, IronflowError> =>
   Effect.promise((signal) =>
     fetch(url + restCapabilities.path, { signal }).then(
       async (response) => {
@@ -124,7 +131,7 @@ const hasMasterKey = (): boolean => readEnvironmentVariable("IRONFLOW_MASTER_KEY
 
 const offlineChecks = Effect.promise(() => import("../Engine/Doctor/OfflineChecks.ts"))
 
-const say = (checks: ReadonlyArray<DoctorCheck>): string => {
+const format = (checks: ReadonlyArray<DoctorCheck>): string => {
   const width = Math.max(...checks.map(({ name }) => name.length))
   return checks
     .map(({ advice, message, name, status }) =>
@@ -157,7 +164,9 @@ export const doctor = Command.make(
     const database = yield* databaseOf({ data, databaseSchema, databaseUrl })
     if (check && Option.isNone(data)) {
       return yield* Effect.fail(
-        new CommandError("--check reads a database file through: name it with --data", { code: "USAGE" })
+        new CommandError("--check reads the whole database file: give its path with --data FILE", {
+          code: "USAGE"
+        })
       )
     }
     const checks = yield* Option.isSome(data)
@@ -167,7 +176,7 @@ export const doctor = Command.make(
       : database !== undefined
         ? Effect.flatMap(offlineChecks, ({ examinePostgres }) => examinePostgres(database, hasMasterKey()))
         : examineServer
-    yield* print({ checks }, () => say(checks))
+    yield* print({ checks }, () => format(checks))
     const failed = checks.filter(({ status }) => status === "fail")
     if (failed.length > 0) {
       return yield* Effect.fail(
@@ -181,7 +190,7 @@ export const doctor = Command.make(
 ).pipe(
   Command.withDescription(
     "Check an engine, its database, its disk, its clock, its keys and its runs for problems, and say what to do. " +
-      "Exits with 1 when a check fails, with 0 when there are warnings at most. Needs `engine:read` where there are keys."
+      "Exits with 1 when a check fails, with 0 when there are warnings at most. Needs `engine:read` if there are API keys."
   ),
   Command.withShortDescription("Check for problems and say what to do"),
   Command.withExamples([

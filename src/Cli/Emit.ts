@@ -31,7 +31,7 @@ export const emit = Command.make(
     ),
     dataFlag: textFlag("data").pipe(
       Flag.withMetavar("JSON"),
-      Flag.withDescription("The same, in place of the argument"),
+      Flag.withDescription("The data, instead of the argument"),
       Flag.optional
     ),
     idempotencyKey: textFlag("idempotency-key").pipe(
@@ -46,14 +46,14 @@ export const emit = Command.make(
     ),
     wait: Flag.Boolean("wait").pipe(
       Flag.withDescription(
-        "Wait for the runs and print them; exit code 1 unless there are some and all complete"
+        "Wait for the runs and print them; exit code 0 only if there is at least one and all complete"
       ),
       Flag.withoutNegation,
       Flag.withDefault(false)
     ),
     timeout: textFlag("timeout").pipe(
       Flag.withMetavar("DURATION"),
-      Flag.withDescription("The longest to wait, such as 30s; no limit by default"),
+      Flag.withDescription("How long to wait at most, such as 30s; no limit by default"),
       Flag.optional
     )
   },
@@ -158,14 +158,14 @@ const ended = (run: Run): string => {
 const startedNothing = (event: string): IronflowError =>
   new CommandError(
     `There is no run to wait for: no function has a trigger that matches ${show(event)}. ` +
-      "`ironflow functions list` says which events start which functions",
+      "`ironflow functions list` shows which events start which functions",
     { code: "NO_RUN_STARTED" }
   )
 
 const notCompleted = (bad: ReadonlyArray<Run>, all: number): IronflowError =>
   new CommandError(
     `${bad.length} of ${all} ${all === 1 ? "run" : "runs"} did not complete: ` +
-      `${bad.map((run) => `${run.id} ${run.status}`).join(", ")}. \`ironflow runs get\` says more`,
+      `${bad.map((run) => `${run.id} ${run.status}`).join(", ")}. \`ironflow runs get\` shows more`,
     { code: "RUN_NOT_COMPLETED" }
   )
 

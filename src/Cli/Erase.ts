@@ -21,7 +21,7 @@ const text = (name: string, metavar: string, description: string) =>
 const several = (name: string, metavar: string, description: string) =>
   textFlag(name).pipe(
     Flag.withMetavar(metavar),
-    Flag.withDescription(`${description}; several are possible`),
+    Flag.withDescription(`${description}; may be repeated`),
     Flag.between(0, bulkIds)
   )
 const yes = (name: string, description: string) =>
@@ -31,7 +31,7 @@ const flags = {
   where: text(
     "where",
     "CEL",
-    `Events and messages for which this is true, as in 'event.data.email == "jane@example.com"'; looks through all of them`
+    `Events and messages for which this is true, as in 'event.data.email == "jane@example.com"'; searches all of them`
   ),
   event: text("event", "NAME", "Events, and messages of topics, of this name or pattern"),
   entity: text("entity", "ID", "Events of this entity"),
@@ -58,11 +58,11 @@ const flags = {
 const other = {
   cancel: yes(
     "cancel",
-    "Cancel the unfinished runs among them; without this nothing is erased while there are any"
+    "Cancel unfinished runs among them first; without this flag nothing is erased if there are any"
   ),
   compact: yes(
     "compact",
-    "Write a SQLite file of any size anew afterwards, while everything waits; small ones are written anew anyway"
+    "Rewrite the SQLite file afterwards even if it is large; all calls wait meanwhile. Small files are always rewritten"
   )
 }
 
@@ -110,7 +110,7 @@ const targetOf = (said: Said) =>
         return yield* usage(`--key takes a bucket and a key, as in profiles/c-17 or profiles/c-17.*`)
       if (key === "*") {
         return yield* usage(
-          `--key ${one} would erase the whole bucket: say how the keys begin, or delete it with \`ironflow kv delete-bucket\``
+          `--key ${one} would erase the whole bucket: give the beginning of the keys, or delete the bucket with \`ironflow kv delete-bucket\``
         )
       }
       keys.push(key.endsWith("*") ? { bucket, prefix: key.slice(0, -1) } : { bucket, key })
@@ -125,7 +125,7 @@ const targetOf = (said: Said) =>
     return target
   })
 
-/** Whether nothing is there to be erased. What cannot be erased yet is tried, since the error says what to do. */
+/** Whether there is nothing to erase. An erasure that will be refused is started anyway, since the error says what to do. */
 const isInVain = ({ done, skipped }: BulkOperation): boolean =>
   done === 0 && Object.keys(skipped).every((why) => why === "not found" || why === "erased already")
 
@@ -137,7 +137,7 @@ export const erase = Command.make(
     const isNamed = Object.keys(target).length > 0
     if (!isNamed && !compact) {
       return yield* usage(
-        `Say what to erase, as in --where 'event.data.email == "jane@example.com"', --run, --stream, --key or --config: without that everything would go`
+        `Say what to erase, as in --where 'event.data.email == "jane@example.com"', --run, --stream, --key or --config: without any of these, everything would be erased`
       )
     }
     yield* use(
@@ -146,7 +146,7 @@ export const erase = Command.make(
         const { json } = yield* ironflow
         if (!dryRun && !yes && !(process.stdin.isTTY && !json)) {
           return yield* usage(
-            "Nobody can be asked here whether to erase it: add --yes, or count it first with --dry-run"
+            "There is no terminal to ask whether to erase it: add --yes, or count it first with --dry-run"
           )
         }
         if (isNamed) {
@@ -167,7 +167,8 @@ export const erase = Command.make(
             )
             if (!isWanted) return yield* new CommandError("Nothing was changed", { code: "CANCELLED" })
           }
-        } else if (dryRun) return yield* usage("--compact has nothing to count: leave --dry-run out")
+        } else if (dryRun)
+          return yield* usage("--compact alone erases nothing that could be counted: leave --dry-run out")
         const begun = yield* client.erase(target, { cancel, compact })
         if (!json) {
           yield* Console.error(
@@ -183,7 +184,7 @@ export const erase = Command.make(
   })
 ).pipe(
   Command.withDescription(
-    "Erase what belongs to one person: the data of events, messages and streams, of the runs that they have started or that have received them, and keys and configurations. Ids, times and statuses stay; backups keep the data. It is counted first, and a question is asked unless --yes is given."
+    "Erase what belongs to one person: the data of events, messages and streams, of the runs that these started or that received them, and keys and configurations. Ids, times and statuses stay; backups keep the data. The command counts the data first, and asks before it erases unless --yes is given."
   ),
   Command.withShortDescription("Erase what belongs to one person"),
   Command.withExamples([

@@ -57,7 +57,7 @@ const list = clientCommand("list", {
       Flag.withDescription("How many at most, up to 1000; 20 by default"),
       Flag.withDefault(20)
     ),
-    cursor: text("cursor", "CURSOR", "Where the page before ended")
+    cursor: text("cursor", "CURSOR", "The cursor that the previous page printed")
   },
   call: (client, { cursor, limit, oldest, ...filters }) =>
     client.listEvents({
@@ -76,7 +76,7 @@ const list = clientCommand("list", {
           ? []
           : ["There are no such events."]
         : [
-            `${rows.length < limit ? `Looked as far as ${lookedTo?.timestamp}, and there is more of the log` : "There may be more"}; the next page: --cursor ${nextCursor}`
+            `${rows.length < limit ? `Searched as far as ${lookedTo?.timestamp}; the rest of the log is not searched yet` : "There may be more"}; the next page: --cursor ${nextCursor}`
           ])
     ].join("\n")
   }
@@ -109,7 +109,7 @@ const get = clientCommand("get", {
 })
 
 const why = clientCommand("why", {
-  about: "Say which functions an event has started, and why not the others.",
+  about: "Show which functions an event started, and why it did not start the others.",
   takes: {
     eventId: Argument.String("event-id").pipe(
       Argument.withDescription("The id of the event, as `events list` shows it")

@@ -43,7 +43,7 @@ export const failureOf = (cause: Cause.Cause<unknown>): Failure | undefined => {
   const reason = error instanceof Error ? `${error.name}: ${error.message}` : String(error)
   return {
     code: "UNEXPECTED",
-    message: `${sentence(oneLine(reason))} This is not a failure that the command knows: set IRONFLOW_LOG_LEVEL=debug to see where it comes from.`,
+    message: `${sentence(oneLine(reason))} This error is unexpected: set IRONFLOW_LOG_LEVEL=debug to see where it comes from.`,
     exitCode: 1
   }
 }
@@ -77,7 +77,7 @@ const inFlags = (message: string): string =>
     .replace("`allowedHosts`", "--allowed-host")
     .replace("The `base` of the console", "--console-base")
     .replace("`leaseTerm`", "--lease-term")
-    .replace(/`hooks\[\d+\]`/, "--hook")
+    .replaceAll(/`hooks\[\d+\]`/g, "--hook")
     .replace("`maxConcurrentJobs`", "--concurrency")
 
 const sentence = (text: string): string => (/[.!?]$/.test(text) ? text : `${text}.`)

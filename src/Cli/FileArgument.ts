@@ -5,6 +5,6 @@ import * as Argument from "effect/cli/Argument"
 export const fileArgument = Argument.String("file").pipe(
   Argument.filter(
     (name) => name !== "-",
-    () => "the name of a file, since it cannot be a pipe: `./-` is a file that is called -"
+    () => "a file name: - is not possible here, and a file called - is written ./-"
   )
 )

@@ -35,18 +35,18 @@ const list = clientCommand("list", {
         )
 })
 
+const functionId = Argument.String("function-id").pipe(
+  Argument.withDescription("The id of the function, as `functions list` shows it")
+)
+
 const remove = clientCommand("delete", {
   about:
     "Delete a function that is no longer in the code: events and schedules no longer start it. Its runs stay. A worker that registers it brings it back.",
-  takes: { functionId: Argument.String("function-id") },
+  takes: { functionId },
   call: (client, { functionId }) => client.deleteFunction(functionId),
   json: (_, { functionId }) => ({ functionId }),
   text: (_, { functionId }) => `Function ${functionId} is deleted: nothing starts it any more. Its runs stay.`
 }).pipe(Command.withExamples([{ command: "ironflow functions delete process-order" }]))
-
-const functionId = Argument.String("function-id").pipe(
-  Argument.withDescription("The id of the function, as `functions list` shows it")
-)
 
 const pause = clientCommand("pause", {
   about:
@@ -55,7 +55,7 @@ const pause = clientCommand("pause", {
     functionId,
     reason: textFlag("reason").pipe(
       Flag.withMetavar("TEXT"),
-      Flag.withDescription("Why; `runs why` tells it of every run that waits"),
+      Flag.withDescription("The reason; `runs why` shows it for every waiting run"),
       Flag.optional
     )
   },
@@ -95,7 +95,7 @@ const run = Command.make(
   })
 ).pipe(
   Command.withDescription(
-    "Start one run of a function now, without an event: also of one with a schedule, which then gets what a fire of it has."
+    "Start one run of a function now, without an event. The handler of a scheduled function gets the event that its schedule would send."
   ),
   Command.withExamples([
     { command: "ironflow functions run nightly-report" },
@@ -147,7 +147,7 @@ const drain = clientCommand("drain", {
       old.length === 0
         ? "No unfinished run belongs to an old version."
         : `${unfinished === 1 ? "1 unfinished run belongs to an old version" : `${unfinished} unfinished runs belong to old versions`}. ` +
-          "Those of a version without a worker wait: start one, or move them with `ironflow runs move --function FUNCTION`."
+          "Those of a version without a worker wait: start a worker with that version, or move them with `ironflow runs move --function FUNCTION`."
     return shown.length === 0
       ? said
       : `${table(
@@ -205,7 +205,7 @@ const unregister = Command.make(
     yield* print({ url }, () => `Nothing is pushed to ${url} any more.`)
   })
 ).pipe(
-  Command.withDescription("Call the push handler at a URL no more. Its functions stay, and their runs wait.")
+  Command.withDescription("Stop calling the push handler at a URL. Its functions stay, and their runs wait.")
 )
 
 const listEndpoints = Command.make(

@@ -18,7 +18,7 @@ const name = Argument.String("name")
 
 const namespace = textFlag("namespace").pipe(
   Flag.withMetavar("NAME"),
-  Flag.withDescription("The namespace of the group; default by default"),
+  Flag.withDescription('The namespace of the group; "default" if not given'),
   Flag.optional
 )
 
@@ -102,7 +102,7 @@ const pause = Command.make(
     ...choice,
     reason: textFlag("reason").pipe(
       Flag.withMetavar("TEXT"),
-      Flag.withDescription("Why; it is shown with the group"),
+      Flag.withDescription("The reason; it is shown with the group"),
       Flag.optional
     )
   },
@@ -115,7 +115,7 @@ const pause = Command.make(
     )
   })
 ).pipe(
-  Command.withDescription("Pause a consumer group: it hands out nothing until it is resumed."),
+  Command.withDescription("Pause a consumer group: it delivers nothing until it is resumed."),
   Command.withShortDescription("Pause a consumer group")
 )
 
@@ -123,11 +123,11 @@ const resume = consumergroupsCommand("resume", {
   about: "Resume a paused consumer group at its position.",
   takes: choice,
   call: (groups, { name, namespace, pattern }) => groups.resume(name, given({ namespace, pattern })),
-  text: (group, { name }) => `Consumer group ${name} goes on: ${oneLine(group.message)}`
+  text: (group, { name }) => `Consumer group ${name} continues: ${oneLine(group.message)}`
 })
 
 const deadLetters = consumergroupsCommand("dead-letters", {
-  about: "List the events that a consumer group has given up.",
+  about: "List the events that a consumer group has given up on.",
   takes: {
     ...choice,
     limit: Flag.Int("limit").pipe(
@@ -174,12 +174,12 @@ const retry = Command.make(
     yield* print({ retrying: count }, () =>
       count === 0
         ? `Consumer group ${name} has no dead letters.`
-        : `${count === 1 ? "1 dead letter is" : `${count} dead letters are`} handed out again.`
+        : `${count === 1 ? "1 dead letter is" : `${count} dead letters are`} delivered again.`
     )
   })
 ).pipe(
-  Command.withDescription("Hand a dead letter out again, by its position, or all of them."),
-  Command.withShortDescription("Hand dead letters out again")
+  Command.withDescription("Deliver a dead letter again, by its position, or all of them."),
+  Command.withShortDescription("Deliver dead letters again")
 )
 
 const remove = consumergroupsCommand("delete", {
@@ -207,7 +207,7 @@ const described = (group: ConsumerGroup): string => {
     "dead letters": String(group.deadLetters),
     "ack mode": group.ackMode,
     backpressure: maxBytes === undefined ? group.backpressure : `${group.backpressure}, ${maxBytes} bytes`,
-    "max in flight": `${group.maxInflight} a member`,
+    "max in flight": `${group.maxInflight} per member`,
     redeliveries: `${group.maxRedeliveries}, the first after ${showMs(group.redeliverDelayMs)}`,
     metadata: group.metadata === undefined ? undefined : shown(group.metadata, 1000),
     created: group.createdAt,
@@ -231,7 +231,7 @@ const described = (group: ConsumerGroup): string => {
 
 export const groups = Command.make("groups").pipe(
   Command.withAlias("group"),
-  Command.withDescription("Look at consumer groups and steer them."),
-  Command.withShortDescription("Look at consumer groups and steer them"),
+  Command.withDescription("Show consumer groups, and pause, resume and delete them."),
+  Command.withShortDescription("Show and control consumer groups"),
   Command.withSubcommands([list, get, pause, resume, deadLetters, retry, remove])
 )

@@ -12,24 +12,24 @@ export const hookFlags = {
   hook: textFlag("hook").pipe(
     Flag.withMetavar("URL"),
     Flag.withDescription(
-      "A URL to tell of runs and functions in trouble, by signed requests; may be repeated. IRONFLOW_HOOK_URL by default"
+      "A URL to call about runs and functions in trouble, with signed requests; may be repeated. IRONFLOW_HOOK_URL by default"
     ),
     Flag.atLeast(0)
   ),
   hookSecret: Flag.Redacted("hook-secret").pipe(
     Flag.withMetavar("SECRET"),
     Flag.withDescription(
-      "What these requests are signed with, 16 characters at least. Others on the machine see it here: IRONFLOW_HOOK_SECRET is better"
+      "The secret that signs these requests, at least 16 characters. Other users of the machine can see command lines: prefer IRONFLOW_HOOK_SECRET"
     ),
     Flag.optional
   ),
   hookOn: Flag.Literals("hook-on", hookEvents).pipe(
-    Flag.withDescription("What to tell of; may be repeated. All of it by default"),
+    Flag.withDescription("What to call about; may be repeated. All of it by default"),
     Flag.atLeast(0)
   ),
   hookFunction: textFlag("hook-function").pipe(
     Flag.withMetavar("PATTERN"),
-    Flag.withDescription("The functions to tell of, in which * stands for any characters; all by default"),
+    Flag.withDescription("The functions to call about; * stands for any characters. All by default"),
     Flag.optional
   )
 }
@@ -49,21 +49,28 @@ export const hooksOf = ({
   hookSecret
 }: HookInput): Effect.Effect<ReadonlyArray<HookOptions>, ValidationError> =>
   Effect.suspend(() => {
-    const known = readEnvironmentVariable("IRONFLOW_HOOK_URL")
-    const urls = hook.length > 0 ? hook : known === undefined ? [] : [known]
+    const urlFromEnv = readEnvironmentVariable("IRONFLOW_HOOK_URL")
+    const urls = hook.length > 0 ? hook : urlFromEnv === undefined ? [] : [urlFromEnv]
     if (urls.length === 0) {
       return Option.isSome(hookSecret) || hookOn.length > 0 || Option.isSome(hookFunction)
-        ? Effect.fail(new ValidationError("--hook-secret, --hook-on and --hook-function go with --hook URL"))
+        ? Effect.fail(
+            new ValidationError(
+              "--hook-secret, --hook-on and --hook-function need --hook URL or IRONFLOW_HOOK_URL"
+            )
+          )
         : Effect.succeed([])
     }
-    const given = readEnvironmentVariable("IRONFLOW_HOOK_SECRET")
+    const twice = urls.find((url, i) => urls.indexOf(url) < i)
+    if (twice !== undefined)
+      return Effect.fail(new ValidationError(`--hook has ${twice} twice: give it once`))
+    const secretFromEnv = readEnvironmentVariable("IRONFLOW_HOOK_SECRET")
     const secret = Option.getOrElse(hookSecret, () =>
-      given === undefined ? undefined : Redacted.make(given)
+      secretFromEnv === undefined ? undefined : Redacted.make(secretFromEnv)
     )
     if (secret === undefined) {
       return Effect.fail(
         new ValidationError(
-          "--hook needs IRONFLOW_HOOK_SECRET or --hook-secret: its requests are signed with it"
+          "--hook and IRONFLOW_HOOK_URL need IRONFLOW_HOOK_SECRET or --hook-secret, which signs the requests"
         )
       )
     }

@@ -21,7 +21,7 @@ export const ironflow = Command.make("ironflow").pipe(
       ),
       Flag.withMetavar("KEY"),
       Flag.withDescription(
-        "The key to talk to it with; better in IRONFLOW_API_KEY, where others do not see it"
+        "The API key. Other users of the machine can see command lines: prefer IRONFLOW_API_KEY"
       ),
       Flag.optional
     ),
@@ -36,7 +36,7 @@ export const ironflow = Command.make("ironflow").pipe(
       Flag.withDefault(false)
     )
   }),
-  Command.withDescription("Durable functions: run them, start them, see how they do.")
+  Command.withDescription("Run, start and inspect durable functions.")
 )
 
 /** The server of the flags; missing flags are read from the environment variables. */

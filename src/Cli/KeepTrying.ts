@@ -9,7 +9,7 @@ const EVERY_MS = 1000
 
 /**
  * Tries a call again every second while it fails in a way that may pass, as when a server restarts, and says so once on standard
- * error, except with `--json`. Gives up after `times` attempts; by default it goes on until it is interrupted.
+ * error, except with `--json`. Gives up after `times` attempts; by default it continues until it is interrupted.
  */
 export const keepTrying = <A, E, R>(
   call: Effect.Effect<A, E, R>,

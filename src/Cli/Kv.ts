@@ -56,9 +56,9 @@ const createBucket = kvCommand("create-bucket", {
   takes: {
     bucket,
     description: textFlag("description").pipe(Flag.withDescription("What the bucket is for"), Flag.optional),
-    ttl: optionalNumber("ttl", "Seconds after its last write when a key expires"),
-    maxValueSize: optionalNumber("max-value-size", "Bytes of one value at most"),
-    maxBytes: optionalNumber("max-bytes", "Bytes of all keys and values at most"),
+    ttl: optionalNumber("ttl", "How many seconds after its last write a key expires"),
+    maxValueSize: optionalNumber("max-value-size", "The most bytes of one value"),
+    maxBytes: optionalNumber("max-bytes", "The most bytes of all keys and values"),
     history: optionalNumber("history", "Revisions to keep of each key")
   },
   call: (kv, { bucket, description, history, maxBytes, maxValueSize, ttl }) =>
@@ -127,7 +127,7 @@ const put = Command.make(
     yield* print({ key, ...result }, () => `Key ${oneLine(key)} is at revision ${result.revision}.`)
   })
 ).pipe(
-  Command.withDescription("Write a key: JSON, or text that is none."),
+  Command.withDescription("Write a key, as JSON or as plain text."),
   Command.withExamples([
     { command: `ironflow kv put sessions user-123 '{"role":"admin"}'` },
     { command: "ironflow kv put sessions user-123 --revision 7 < session.json" }
@@ -215,7 +215,7 @@ const watch = Command.make(
       )
     )
   })
-).pipe(Command.withDescription("Print the changes of keys as they happen, until it is stopped."))
+).pipe(Command.withDescription("Print the changes of keys as they happen. Ctrl-C ends it."))
 
 /** JSON has no bytes: they are shown as base64 under a name that says so. */
 const jsonOf = <A extends Pick<KVEntry, "value"> | { readonly value?: unknown }>(entry: A): object =>
@@ -227,7 +227,7 @@ const valueText = (value: unknown): string =>
   value instanceof Uint8Array ? `${value.byteLength} bytes` : shown(value, 400)
 
 export const kv = Command.make("kv").pipe(
-  Command.withDescription("Look into the key-value store, and write to it."),
+  Command.withDescription("Show and change keys and buckets."),
   Command.withShortDescription("Manage buckets and keys"),
   Command.withSubcommands([buckets, createBucket, deleteBucket, put, get, remove, list, history, watch])
 )

@@ -23,10 +23,10 @@ export const restoreFile = (options: RestoreOptions): Effect.Effect<BackupInfo, 
 
 const WHAT = "The backup"
 
-/** After how many bytes it is told anew how many there are. */
+/** After how many further bytes the progress is shown again. */
 const STEP = 1024 * 1024
 
-/** Has the server make a backup, and takes it. */
+/** Requests a backup from the server, and receives it. */
 export const download = (file: string) =>
   Effect.gen(function* () {
     const from = yield* server
@@ -46,7 +46,7 @@ export const download = (file: string) =>
 const fetchTo = async (from: ResolvedServer, partial: string, signal: AbortSignal): Promise<void> => {
   const broken = (cause: unknown): ConnectionError =>
     new ConnectionError(
-      `${WHAT} did not arrive whole: the connection to ${from.url} was lost, or the engine there has stopped`,
+      `${WHAT} is incomplete: the connection to ${from.url} was lost, or the engine there has stopped`,
       { cause }
     )
   showProgress("The server makes the backup, and then sends it")

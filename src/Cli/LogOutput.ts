@@ -85,10 +85,10 @@ export interface LineSink {
   readonly write: (line: (dropped: number) => string) => void
 }
 
-/** The most characters that wait to be written. */
-const WAITING = 1024 * 1024
+/** The most characters that wait for the reader of standard error. */
+const MAX_BUFFERED_CHARS = 1024 * 1024
 
-/** Writes to a pipe or terminal as its reader reads; `write` returns whether it took the line. */
+/** Counts the lines that were dropped. `write`, for a file, pipe or terminal, returns whether it took the line. */
 export const boundedSink = (write: (text: string) => boolean): LineSink => {
   let dropped = 0
   return {
@@ -112,7 +112,7 @@ const standardError = (): LineSink => {
           }
         }
       : (text) => {
-          if (stderr.destroyed || stderr.writableLength > WAITING) return false
+          if (stderr.destroyed || stderr.writableLength > MAX_BUFFERED_CHARS) return false
           stderr.write(text)
           return true
         }

@@ -11,7 +11,7 @@ const id = Argument.String("id")
 const name = Argument.String("name")
 
 const create = orgsCommand("create", {
-  about: "Make an organization.",
+  about: "Create an organization.",
   takes: { name },
   call: (orgs, { name }) => orgs.create({ name }),
   text: (org) => `Organization ${org.name} is ${org.id}.`
@@ -29,7 +29,7 @@ const list = orgsCommand("list", {
 })
 
 const rename = orgsCommand("rename", {
-  about: "Give an organization another name.",
+  about: "Rename an organization.",
   takes: { id, name },
   call: (orgs, { id, name }) => orgs.update(id, { name }),
   text: (org, { id }) => `Organization ${id} is called ${org.name}.`

@@ -25,18 +25,18 @@ const resources = textFlag("resources").pipe(
 )
 const condition = textFlag("condition").pipe(
   Flag.withMetavar("CEL"),
-  Flag.withDescription("The policy applies where this is true of `request`"),
+  Flag.withDescription("The policy applies only if this condition on `request` is true"),
   Flag.optional
 )
 
 const effect = Flag.Literals("effect", effects).pipe(
   Flag.withMetavar("EFFECT"),
-  Flag.withDescription("allow (by default) or deny; what is denied is denied whatever else allows it"),
+  Flag.withDescription("allow (the default) or deny, which overrides every allow"),
   Flag.withDefault("allow" as const)
 )
 
 const create = policiesCommand("create", {
-  about: "Make a policy.",
+  about: "Create a policy.",
   takes: {
     name: Argument.String("name"),
     effect,
@@ -47,7 +47,8 @@ const create = policiesCommand("create", {
   },
   call: (policies, { name, effect, actions, resources, condition, org }) =>
     policies.create({ name, effect, actions, resources, ...given({ condition, org_id: org }) }),
-  text: (policy) => `Policy ${policy.name} is ${policy.id}. Roles have it when it is assigned.`
+  text: (policy) =>
+    `Policy ${policy.name} is ${policy.id}. It has an effect once a role has it: \`ironflow roles assign\`.`
 }).pipe(
   Command.withExamples([
     { command: 'ironflow policies create orders --actions "emit:*" --resources "event:order.*"' }
@@ -84,7 +85,9 @@ const update = policiesCommand("update", {
     // not a `textFlag`: empty, it takes the condition away
     condition: Flag.String("condition").pipe(
       Flag.withMetavar("CEL"),
-      Flag.withDescription("The policy applies where this is true of `request`; empty, it applies always"),
+      Flag.withDescription(
+        "The policy applies only if this condition on `request` is true; if empty, always"
+      ),
       Flag.optional
     )
   },

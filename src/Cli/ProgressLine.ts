@@ -11,7 +11,7 @@ const LINE_EVERY_MS = 5000
 let nowMs: (() => number) | undefined
 let printedAt = 0
 
-/** Says how far it is, in place of what was said before. */
+/** Replaces the shown progress. */
 export const showProgress = (text: string): void => {
   if (process.stderr.isTTY) {
     process.stderr.write(`\r${text}\u001B[K`)
@@ -22,7 +22,7 @@ export const showProgress = (text: string): void => {
   process.stderr.write(`${text}\n`)
 }
 
-/** Runs what tells how far it is; afterwards the line on the terminal is taken away. */
+/** Runs something that reports its progress, and removes the line on the terminal afterwards. */
 export const withProgressLine = <A, E, R>(effect: Effect.Effect<A, E, R>): Effect.Effect<A, E, R> =>
   Effect.flatMap(Clock.Clock, (clock) => {
     nowMs = () => clock.currentTimeMillisUnsafe()

@@ -7,11 +7,10 @@ import * as Stream from "effect/Stream"
 import * as Argument from "effect/cli/Argument"
 import * as Command from "effect/cli/Command"
 import * as Flag from "effect/cli/Flag"
-import type { EffectKind } from "../Client/Client.ts"
-import { Projections, type ProjectionsApi, type ProjectionStatusInfo } from "../Client/Projections.ts"
+import { Projections, type ProjectionStatusInfo } from "../Client/Projections.ts"
 import { ironflow } from "./Ironflow.ts"
 import { fields, oneLine, print, shown, table } from "./Output.ts"
-import { use } from "./Server.ts"
+import { askFor, use } from "./Server.ts"
 import { commandsOf, given } from "./Calling.ts"
 import { textFlag } from "./TextFlag.ts"
 
@@ -19,11 +18,8 @@ const projectionsCommand = commandsOf(Projections)
 
 const name = Argument.String("name")
 
-const ask = <A, E>(call: (projections: ProjectionsApi<EffectKind>) => Effect.Effect<A, E>) =>
-  use(Effect.flatMap(Projections, call))
-
 const list = projectionsCommand("list", {
-  about: "List the projections and how they do.",
+  about: "List the projections with their status.",
   call: (projections) => projections.list(),
   json: (projections) => ({ projections }),
   text: (projections) =>
@@ -59,7 +55,7 @@ const get = projectionsCommand("get", {
     ),
     timeout: Flag.Int("timeout").pipe(
       Flag.withMetavar("MS"),
-      Flag.withDescription("How long to wait at most, milliseconds; 30000 by default"),
+      Flag.withDescription("How long to wait at most, in milliseconds; 30000 by default"),
       Flag.withDefault(30_000)
     )
   },
@@ -125,12 +121,13 @@ const status = Command.make(
   "status",
   { name },
   Effect.fnUntraced(function* ({ name }) {
-    yield* printStatus(yield* ask((projections) => projections.status(name)))
+    yield* printStatus(yield* askFor(Projections, (projections) => projections.status(name)))
   })
-).pipe(Command.withDescription("Say how a projection does, and why."))
+).pipe(Command.withDescription("Show the status of a projection, and the reason for it."))
 
 const rebuild = projectionsCommand("rebuild", {
-  about: "Forget the state and project everything again. An external one is called again for every event.",
+  about:
+    "Delete the state and project the whole log again. The handler of an external projection is called again for every event.",
   takes: { name },
   call: (projections, { name }) => projections.rebuild(name),
   text: (info, { name }) => `Projection ${name} is rebuilt from the log: ${info.message}`
@@ -142,13 +139,13 @@ const pause = Command.make(
     name,
     reason: textFlag("reason").pipe(
       Flag.withMetavar("TEXT"),
-      Flag.withDescription("Why; it is shown with the status"),
+      Flag.withDescription("The reason; it is shown with the status"),
       Flag.optional
     )
   },
   Effect.fnUntraced(function* ({ name, reason }) {
     const by = `${userInfo().username}@${hostname()}`
-    const info = yield* ask((projections) =>
+    const info = yield* askFor(Projections, (projections) =>
       projections.pause(name, {
         by,
         ...given({ reason })
@@ -162,14 +159,14 @@ const pause = Command.make(
 ).pipe(Command.withDescription("Pause a projection: it gets no more events until it is resumed."))
 
 const resume = projectionsCommand("resume", {
-  about: "Let a paused projection go on.",
+  about: "Resume a paused projection.",
   takes: { name },
   call: (projections, { name }) => projections.resume(name),
-  text: (info, { name }) => `Projection ${name} goes on: ${info.message}`
+  text: (info, { name }) => `Projection ${name} continues: ${info.message}`
 })
 
 const deadLetters = projectionsCommand("dead-letters", {
-  about: "List the events that a projection has given up.",
+  about: "List the events that a projection has given up on.",
   takes: {
     name,
     limit: Flag.Int("limit").pipe(
@@ -244,7 +241,7 @@ const printStatus = (info: ProjectionStatusInfo) =>
 
 export const projections = Command.make("projections").pipe(
   Command.withAlias("projection"),
-  Command.withDescription("Look at projections and steer them."),
-  Command.withShortDescription("Look at projections and steer them"),
+  Command.withDescription("Show projections, and pause, resume and rebuild them."),
+  Command.withShortDescription("Show and control projections"),
   Command.withSubcommands([list, get, watch, status, rebuild, pause, resume, deadLetters, retry])
 )

@@ -18,7 +18,7 @@ const policy = Argument.String("policy-id")
 
 export const org = textFlag("org").pipe(
   Flag.withMetavar("ID"),
-  Flag.withDescription("The organization; org_default when something is made"),
+  Flag.withDescription("The organization; org_default for a new role"),
   Flag.optional
 )
 
@@ -30,9 +30,9 @@ const create = Command.make(
     const role = yield* askFor(Roles, (roles) =>
       roles.create({ name, ...(orgId === undefined ? {} : { org_id: orgId }) })
     )
-    yield* print(role, () => `Role ${role.name} is ${role.id}. It may do nothing until it has policies.`)
+    yield* print(role, () => `Role ${role.name} is ${role.id}. It allows nothing until it has policies.`)
   })
-).pipe(Command.withDescription("Make a role."))
+).pipe(Command.withDescription("Create a role."))
 
 const list = rolesCommand("list", {
   about: "List the roles.",
@@ -53,7 +53,7 @@ const list = rolesCommand("list", {
 })
 
 const rename = rolesCommand("rename", {
-  about: "Give a role another name.",
+  about: "Rename a role.",
   takes: { id, name },
   call: (roles, { id, name }) => roles.update(id, { name }),
   text: (role, { id }) => `Role ${id} is called ${role.name}.`
@@ -80,7 +80,7 @@ const unassign = rolesCommand("remove", {
   takes: { id, policy },
   call: (roles, { id, policy }) => roles.removePolicy(id, policy),
   json: (_, { id, policy }) => ({ id, policy_id: policy }),
-  text: (_, { id, policy }) => `Role ${id} has policy ${policy} no more.`
+  text: (_, { id, policy }) => `Role ${id} no longer has policy ${policy}.`
 })
 
 export const roles = Command.make("roles").pipe(

@@ -16,6 +16,7 @@ import { CommandError } from "./CommandError.ts"
 import { readData } from "./Emit.ts"
 import { inCommands } from "./InCommands.ts"
 import { ironflow } from "./Ironflow.ts"
+import { show } from "../Show.ts"
 import { oneLine, print } from "./Output.ts"
 import { filterFlags, filtersOf } from "./RunList.ts"
 import { ask } from "./Server.ts"
@@ -31,7 +32,7 @@ const runIds = Argument.String("run-id").pipe(
 
 export const reason = textFlag("reason").pipe(
   Flag.withMetavar("TEXT"),
-  Flag.withDescription("Why; it is kept with the run"),
+  Flag.withDescription("The reason; it is kept with the run"),
   Flag.optional
 )
 
@@ -44,7 +45,7 @@ const fromStep = textFlag("from-step").pipe(
 interface One<E> {
   readonly call: (client: ClientApi<EffectKind>, runId: string, options: BulkOptions) => Effect.Effect<Run, E>
   readonly text: (run: Run, options: BulkOptions) => string
-  /** Whether the run is to be taken by a worker then. */
+  /** Whether the run needs a worker afterwards. */
   readonly goesOn?: true
 }
 
@@ -56,13 +57,13 @@ const holding: ReadonlySet<string> = new Set([
   "ENDPOINT_UNAVAILABLE"
 ])
 
-/** What keeps the run from going on, as `runs why` says it, on a line of its own; nothing where nothing does. */
+/** Why the run does not continue, as `runs why` shows it, on a line of its own; empty when it continues. */
 const whyHeld = (runId: string) =>
   ask((client) => client.explain(runId)).pipe(
     Effect.map(({ code, message }) =>
-      holding.has(code) ? `\nNow it waits. ${oneLine(inCommands(message, runId), 2000)}` : ""
+      holding.has(code) ? `\nIt still waits. ${oneLine(inCommands(message, runId), 2000)}` : ""
     ),
-    // what was to be done is done: a key may steer runs without reading them
+    // the action itself has succeeded: a key may control runs without reading them
     Effect.orElseSucceed(() => "")
   )
 
@@ -102,12 +103,12 @@ const act = <E>(
     const [only] = input.runIds
     if (input.runIds.length === 0 && !hasFilters) {
       return yield* new CommandError(
-        `Say which runs to ${action}: by their ids, by - with ids on standard input, or by filters such as --status failed`,
+        `Select the runs to ${action}: by their ids, by - with ids on standard input, or by filters such as --status failed`,
         { code: "USAGE" }
       )
     }
     if (input.runIds.length > 0 && hasFilters) {
-      return yield* new CommandError("Runs are named by their ids or found by filters, not both", {
+      return yield* new CommandError("Give either ids of runs or filters, not both", {
         code: "USAGE"
       })
     }
@@ -119,7 +120,7 @@ const act = <E>(
     }
     if (ofOne.length > 0) {
       return yield* new CommandError(
-        `${ofOne.join(" and ")} ${ofOne.length === 1 ? "goes" : "go"} with one run that is named: ${action} many without, or one after the other`,
+        `${ofOne.join(" and ")} ${ofOne.length === 1 ? "needs" : "need"} exactly one run id: leave it out, or run the command once for each run`,
         { code: "USAGE" }
       )
     }
@@ -146,7 +147,7 @@ const act = <E>(
   })
 
 const many =
-  "Or many runs, by ids or by the filters of `runs list`: they are counted first, and a question is asked unless --yes is given."
+  "Takes ids, or the filters of `runs list`. Several runs are counted first, and the command asks before it changes them unless --yes is given."
 const examples = (verb: string, filter: string) => [
   { command: `ironflow runs ${verb} ${filter} --dry-run` },
   { command: `ironflow runs ${verb} ${filter} --yes` },
@@ -157,7 +158,9 @@ export const cancel = Command.make("cancel", { runIds, reason, ...filterFlags, .
   act("cancel", input, {
     call: (client, runId, { reason }) => client.cancelRun(runId, reason),
     text: (run) =>
-      run.status === "cancelled" ? `Run ${run.id} is cancelled.` : `Run ${run.id} had ${run.status} already.`
+      run.status === "cancelled"
+        ? `Run ${run.id} is cancelled.`
+        : `Run ${run.id} had already ended (${run.status}).`
   })
 ).pipe(
   Command.withDescription(`Cancel a run, and the runs that it waits for. ${many}`),
@@ -173,7 +176,7 @@ export const pause = Command.make("pause", { runIds, reason, ...filterFlags, ...
         ? `Run ${run.id} was paused already, and stays so for its own reason: ${oneLine(inCommands(run.pauseReason, run.id), 400)}`
         : run.status === "paused"
           ? `Run ${run.id} is paused; \`ironflow runs resume ${run.id}\` continues it.`
-          : `Run ${run.id} pauses when the step that it is in has ended.`
+          : `Run ${run.id} pauses when its current step has ended.`
   })
 ).pipe(
   Command.withDescription(`Pause a run: it goes no further until it is resumed. ${many}`),
@@ -184,12 +187,12 @@ export const pause = Command.make("pause", { runIds, reason, ...filterFlags, ...
 export const resume = Command.make("resume", { runIds, fromStep, ...filterFlags, ...bulkFlags }, (input) =>
   act("resume", input, {
     call: (client, runId, { fromStep }) => client.resumeRun(runId, fromStep),
-    text: (run) => `Run ${run.id} goes on.`,
+    text: (run) => `Run ${run.id} continues.`,
     goesOn: true
   })
 ).pipe(
-  Command.withDescription(`Let a paused run go on. ${many}`),
-  Command.withShortDescription("Let a paused run go on, or many"),
+  Command.withDescription(`Resume a paused run. ${many}`),
+  Command.withShortDescription("Resume a paused run, or many"),
   Command.withExamples(examples("resume", "--status paused"))
 )
 
@@ -212,10 +215,10 @@ export const rerun = Command.make("rerun", { runIds, ...filterFlags, ...bulkFlag
   act("rerun", input)
 ).pipe(
   Command.withDescription(
-    "Make a new run of the same function with the same input, of each of the runs: those that have ended, and were not invoked by another run. " +
-      "They are named by ids or found by the filters of `runs list`; they are counted first, and a question is asked unless --yes is given."
+    "Start a new run with the same function and input for each of the given runs, which must have ended and not been invoked by another run. " +
+      "Takes ids, or the filters of `runs list`. The runs are counted first, and the command asks before it changes them unless --yes is given."
   ),
-  Command.withShortDescription("Make new runs with the same input"),
+  Command.withShortDescription("Start new runs with the same input"),
   Command.withExamples(examples("rerun", "--status completed --created-from 1h"))
 )
 
@@ -240,7 +243,7 @@ export const fork = Command.make(
     data: textFlag("data").pipe(
       Flag.withMetavar("JSON"),
       Flag.withDescription(
-        "Data of the event in place of that of the run, or - to read it from standard input. For one run"
+        "The data of the event, instead of that of the run, or - to read it from standard input. For one run"
       ),
       Flag.optional
     ),
@@ -254,7 +257,7 @@ export const fork = Command.make(
       const at = text.indexOf("=")
       if (at <= 0) {
         return yield* new CommandError(
-          `--patch takes a step and its result, as in --patch 'charge={"ok":true}'; got ${text}`,
+          `--patch takes a step and its result, as in --patch 'charge={"ok":true}', got ${show(text)}`,
           { code: "USAGE" }
         )
       }
@@ -324,8 +327,8 @@ export const remove = Command.make("delete", { runIds, ...filterFlags, ...bulkFl
   act("delete", input)
 ).pipe(
   Command.withDescription(
-    "Delete runs that have ended, with their steps and logs; their events stay, and so does the newest run of all. " +
-      "They are named by ids or found by the filters of `runs list`; they are counted first, and a question is asked unless --yes is given."
+    "Delete runs that have ended, with their steps and logs; their events stay, and the newest run of all is not deleted. " +
+      "Takes ids, or the filters of `runs list`. The runs are counted first, and the command asks before it changes them unless --yes is given."
   ),
   Command.withShortDescription("Delete runs that have ended"),
   Command.withExamples(examples("delete", "--function ping --ended-to 1d"))

@@ -23,16 +23,16 @@ export const count = Command.make(
     ...filterFlags,
     limit: Flag.Int("limit").pipe(
       Flag.withMetavar("N"),
-      Flag.withDescription("How many groups at most, up to 1000; 20 by default, of times 1000"),
+      Flag.withDescription("How many groups at most; 20 by default, 1000 when grouped by time; at most 1000"),
       Flag.optional
     ),
     durations: Flag.Boolean("durations").pipe(
-      Flag.withDescription("Say how long runs took too: half of them at most P50, 95 of 100 at most P95"),
+      Flag.withDescription("Also show the durations: median (P50), P95 and longest"),
       Flag.withDefault(false)
     ),
     timeLimit: Flag.Int("time-limit").pipe(
       Flag.withMetavar("MS"),
-      Flag.withDescription("How long the server may look, in milliseconds; 2000 by default, 10000 at most"),
+      Flag.withDescription("How long the server may search, in milliseconds; 2000 by default, 10000 at most"),
       Flag.withDefault(2000)
     )
   },
@@ -52,7 +52,7 @@ export const count = Command.make(
   })
 ).pipe(
   Command.withDescription(
-    "Count runs by what they have in common, those with most first: which customer's runs fail, what a function did last night."
+    "Count runs in groups, the largest first: which customer's runs fail, what a function did last night."
   )
 )
 
@@ -88,11 +88,13 @@ const tableOf = (counts: RunCounts, by: string, durations: boolean): string => {
       : []),
     ...(filledBackTo === undefined
       ? []
-      : [`Runs from before ${filledBackTo} are not found by the attribute yet: they are being filled in.`]),
+      : [
+          `Runs from before ${filledBackTo} cannot be found by this attribute yet: the engine is still adding it to them.`
+        ]),
     ...(lookedBackTo === undefined
       ? []
       : [
-          `The time was up: these are the runs since ${lookedBackTo}. --time-limit looks further, and filters look at fewer`
+          `The time limit was reached: only runs since ${lookedBackTo} were counted. Raise --time-limit or add filters`
         ])
   ].join("\n")
 }

@@ -38,12 +38,12 @@ const moment = (name: string, description: string) =>
 export const filterFlags = {
   function: textFlag("function").pipe(
     Flag.withMetavar("ID"),
-    Flag.withDescription("Only runs of this function; several are possible"),
+    Flag.withDescription("Only runs of this function; may be repeated"),
     Flag.between(0, 100)
   ),
   status: Flag.Literals("status", runStatuses).pipe(
     Flag.withMetavar("STATUS"),
-    Flag.withDescription("Only runs in this status; several are possible"),
+    Flag.withDescription("Only runs in this status; may be repeated"),
     Flag.between(0, runStatuses.length)
   ),
   createdFrom: moment("created-from", "Only runs that were created then or later"),
@@ -61,14 +61,14 @@ export const filterFlags = {
   attribute: textFlag("attribute").pipe(
     Flag.withMetavar("PATH=VALUE"),
     Flag.withDescription(
-      "Only runs with this value at a path that their function names in searchBy, as in event.data.orderId=o-17; several are possible"
+      "Only runs with this value at a path that their function names in searchBy, as in event.data.orderId=o-17; may be repeated"
     ),
     Flag.between(0, 10)
   ),
   where: text(
     "where",
     "CEL",
-    'Only runs for which this is true, over event, output and error, as in "event.data.amount > 100"; looks through all of them'
+    'Only runs for which this is true, over event, output and error, as in "event.data.amount > 100"; searches all of them'
   )
 }
 
@@ -98,7 +98,7 @@ export const timeOf = (name: string, said: string, now: number): Effect.Effect<s
     ? Effect.succeed(said)
     : Effect.fail(
         new ValidationError(
-          `${flagOf(name)} takes how long ago, such as 30m, 12h or 7d, or an ISO time with a valid date, such as 2026-01-31 or 2026-01-31T12:00:00Z, and not ${show(said)}`
+          `${flagOf(name)} takes how long ago, such as 30m, 12h or 7d, or an ISO time with a valid date, such as 2026-01-31 or 2026-01-31T12:00:00Z, got ${show(said)}`
         )
       )
 }
@@ -117,7 +117,7 @@ export const filtersOf = (input: FilterInput): Effect.Effect<ListRunsOptions, Va
       const at = said.indexOf("=")
       if (at < 1) {
         return yield* new ValidationError(
-          `--attribute takes a path and its value, as in event.data.orderId=o-17, and not "${said}"`
+          `--attribute takes a path and its value, as in event.data.orderId=o-17, got ${show(said)}`
         )
       }
       attributes.push([said.slice(0, at), said.slice(at + 1)])
@@ -155,18 +155,18 @@ export const list = Command.make(
     ),
     cursor: textFlag("cursor").pipe(
       Flag.withMetavar("CURSOR"),
-      Flag.withDescription("Where the page before ended"),
+      Flag.withDescription("The cursor that the previous page printed"),
       Flag.optional
     ),
     timeLimit: Flag.Int("time-limit").pipe(
       Flag.withMetavar("MS"),
       Flag.withDescription(
-        "How long to look for runs that fit, in milliseconds, where --where has to look through many; 10000 by default"
+        "How long to search, in milliseconds, when --where has to read many runs; 10000 by default"
       ),
       Flag.withDefault(10_000)
     ),
     follow: Flag.Boolean("follow").pipe(
-      Flag.withDescription("Go on with the runs that come, each on a line of its own, until it is stopped"),
+      Flag.withDescription("Then print each new run, on a line of its own. Ctrl-C ends it"),
       Flag.withDefault(false)
     )
   },
@@ -180,7 +180,7 @@ export const list = Command.make(
       return yield* use(Effect.flatMap(Client, (client) => follow(client, filters, input.limit, json)))
     }
     if (input.timeLimit < 0) {
-      return yield* new ValidationError(`--time-limit takes milliseconds, and not ${input.timeLimit}`)
+      return yield* new ValidationError(`--time-limit takes milliseconds, got ${input.timeLimit}`)
     }
     const page = yield* ask((client) =>
       withProgressLine(
@@ -200,11 +200,11 @@ export const list = Command.make(
   })
 ).pipe(
   Command.withDescription(
-    "List runs, the newest first: all, or those that match all filters. Of several functions, or several statuses, one has to match."
+    "List runs, the newest first: all, or those that match all filters. Of repeated functions, or repeated statuses, one has to match."
   )
 )
 
-/** A page, for which the server is asked again where it has ended only since its time was up, until the command's own is. */
+/** A page. When the server stops because its time limit was reached, it is asked again, until the time limit of the command is reached. */
 const looking = (client: ClientApi<EffectKind>, options: ListRunsOptions, timeLimit: number) =>
   Effect.gen(function* () {
     const beganAt = yield* Clock.currentTimeMillis
@@ -217,7 +217,7 @@ const looking = (client: ClientApi<EffectKind>, options: ListRunsOptions, timeLi
       (yield* Clock.currentTimeMillis) - beganAt < timeLimit
     ) {
       const found = page.runs
-      showProgress(`${found.length} found, looked back to ${page.lookedBackTo}`)
+      showProgress(`${found.length} found, searched back to ${page.lookedBackTo}`)
       const damaged = page.damaged ?? []
       const next: ListRunsResult = yield* client.listRuns({
         ...options,
@@ -234,7 +234,7 @@ const looking = (client: ClientApi<EffectKind>, options: ListRunsOptions, timeLi
     return page
   })
 
-/** The times that were said as ago, as they were meant: a cursor goes on with the same ones. */
+/** Relative times, such as 7d, as absolute ones: a cursor needs the same times as the page before. */
 const momentsOf = (input: FilterInput, filters: ListRunsOptions): string =>
   timeFilters
     .flatMap((name) => {
@@ -261,13 +261,13 @@ const tableOf = (page: ListRunsResult, now: number, moments: string): string => 
   }
   if (page.filledBackTo !== undefined) {
     lines.push(
-      `Runs from before ${page.filledBackTo} are not found by the attribute yet: they are being filled in.`
+      `Runs from before ${page.filledBackTo} cannot be found by this attribute yet: the engine is still adding it to them.`
     )
   }
   if (page.nextCursor !== undefined) {
     const how =
       page.lookedBackTo !== undefined
-        ? `Looked back to ${page.lookedBackTo}`
+        ? `Searched back to ${page.lookedBackTo}`
         : page.isTotalExact === false
           ? page.totalCount > page.runs.length + 1
             ? `At least ${page.totalCount} in all`
@@ -278,13 +278,12 @@ const tableOf = (page: ListRunsResult, now: number, moments: string): string => 
   return lines.join("\n")
 }
 
-/** How often it looks, in milliseconds, and how many shown runs it remembers. */
+/** How often new runs are requested, in milliseconds, and how many shown runs are remembered. */
 const EVERY_MS = 1000
 const REMEMBERED = 10_000
 
 /**
- * Shows the newest matching runs, and then every run that comes to match, among those created since the oldest shown
- * one.
+ * Shows the newest matching runs, and then every run that matches later, if it was created after the oldest shown one.
  */
 const follow = (client: Client["Service"], filters: ListRunsOptions, limit: number, json: boolean) =>
   Effect.gen(function* () {
@@ -312,7 +311,7 @@ const follow = (client: Client["Service"], filters: ListRunsOptions, limit: numb
     )
   })
 
-/** The newest runs, back to a page of which all were shown: more than a page may have come since it looked. */
+/** The newest runs, back to a page whose runs were all shown: more than a page of runs may have started meanwhile. */
 const unseen = (client: Client["Service"], options: ListRunsOptions, shown: ReadonlySet<string>) =>
   Effect.gen(function* () {
     const found: Array<Run> = []

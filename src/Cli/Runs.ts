@@ -57,7 +57,9 @@ const why = clientCommand("why", {
       ...(facts.length === 0
         ? []
         : ["", fields(Object.fromEntries(facts.map(([name, fact]) => [name, shown(fact, 1000)])))]),
-      ...(page === undefined ? [] : ["", `${explanation.code}: what to do is in ${page} of @ironflow/node.`])
+      ...(page === undefined
+        ? []
+        : ["", `${explanation.code}: see ${page} of @ironflow/node for what to do.`])
     ].join("\n")
   }
 })
@@ -169,21 +171,18 @@ const patch = Command.make(
       Argument.withDescription("The id of the step, as `runs steps --json` shows it: <run id>:<name>:<n>")
     ),
     output: Argument.String("output").pipe(
-      Argument.withDescription("Its output from now on as JSON, or - to read it from standard input")
+      Argument.withDescription("Its new output as JSON, or - to read it from standard input")
     ),
     reason
   },
   Effect.fnUntraced(function* ({ stepId, output, reason }) {
     const value = yield* readData(output)
     yield* ask((client) => client.patchStep(stepId, value, Option.getOrUndefined(reason)))
-    yield* print(
-      { stepId, output: value },
-      () => `Step ${stepId} has this output from now on: ${shown(value)}`
-    )
+    yield* print({ stepId, output: value }, () => `Step ${stepId} now has this output: ${shown(value)}`)
   })
 ).pipe(
   Command.withDescription(
-    "Replace the output of a step that has finished, or finish one that has not. A run that is paused is still to be resumed."
+    "Replace the output of a step that has finished, or finish one that has not. A paused run stays paused."
   )
 )
 
@@ -216,8 +215,8 @@ const printRun = (run: Run) =>
 
 export const runs = Command.make("runs").pipe(
   Command.withAlias("run"),
-  Command.withDescription("Look at runs and steer them."),
-  Command.withShortDescription("Look at runs and steer them"),
+  Command.withDescription("Show runs, and cancel, pause, resume, retry, rerun, fork, move or delete them."),
+  Command.withShortDescription("Show and control runs"),
   Command.withSubcommands([
     list,
     count,

@@ -33,7 +33,7 @@ export const consoleFlags = {
   consoleBase: textFlag("console-base").pipe(
     Flag.withMetavar("PATH"),
     Flag.withDescription(
-      "The path under which a proxy has the engine: with /ironflow the console is at /ironflow/console/"
+      "The path under which a proxy serves the engine: with /ironflow the console is at /ironflow/console/"
     ),
     Flag.optional
   )
@@ -134,7 +134,7 @@ export const serve = Command.make(
     ),
     maxEventsSize: textFlag("max-events-size").pipe(
       Flag.withMetavar("SIZE"),
-      Flag.withDescription("How much data these events may have, the newest; no limit by default"),
+      Flag.withDescription("The most data of these events that is kept, the newest; no limit by default"),
       Flag.optional
     ),
     keepMessages: textFlag("keep-messages").pipe(
@@ -144,12 +144,12 @@ export const serve = Command.make(
     ),
     maxTopicSize: textFlag("max-topic-size").pipe(
       Flag.withMetavar("SIZE"),
-      Flag.withDescription("How much data a topic keeps, its newest messages; 256MiB by default"),
+      Flag.withDescription("The most data that a topic keeps, the newest messages; 256MiB by default"),
       Flag.optional
     ),
     corsOrigins: textFlag("cors-origin").pipe(
       Flag.withMetavar("ORIGIN"),
-      Flag.withDescription("An origin of another host whose pages are answered; may be repeated"),
+      Flag.withDescription("An origin of another host whose pages may call the engine; may be repeated"),
       Flag.atLeast(0)
     ),
     allowedHosts: textFlag("allowed-host").pipe(

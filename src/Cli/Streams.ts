@@ -36,7 +36,7 @@ const list = streamsCommand("list", {
     ),
     offset: Flag.Int("offset").pipe(
       Flag.withMetavar("N"),
-      Flag.withDescription("How many to skip at the beginning"),
+      Flag.withDescription("How many to skip"),
       Flag.withDefault(0)
     )
   },

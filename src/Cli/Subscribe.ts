@@ -22,7 +22,7 @@ export const subscribe = Command.make(
     ),
     replay: Flag.Int("replay").pipe(
       Flag.withMetavar("N"),
-      Flag.withDescription("Begin with so many past events, 1000 at most"),
+      Flag.withDescription("How many past events to begin with, 1000 at most"),
       Flag.withDefault(0)
     ),
     filter: textFlag("filter").pipe(

@@ -27,7 +27,7 @@ export const topics = Command.make(
   })
 ).pipe(
   Command.withAlias("topic"),
-  Command.withDescription("List the topics, their messages and how many listen.")
+  Command.withDescription("List the topics, with their numbers of messages and consumers.")
 )
 
 export const publish = Command.make(

@@ -23,7 +23,7 @@ const placeOf = ({ data, databaseSchema, databaseUrl }: Parameters<typeof databa
           ? Effect.succeed({ filename: data.value })
           : Effect.fail(
               new ValidationError(
-                "Which database? Name its file with --data, or give --database-url or IRONFLOW_DATABASE_URL"
+                "Name the database: give its file with --data, or --database-url or IRONFLOW_DATABASE_URL"
               )
             )
   )
@@ -67,7 +67,7 @@ export const importAll = Command.make(
     file: fileArgument,
     data: textFlag("data").pipe(
       Flag.withMetavar("FILE"),
-      Flag.withDescription("The database file, which must not be there yet"),
+      Flag.withDescription("The database file, which must not exist yet"),
       Flag.optional
     ),
     ...databaseFlags
@@ -84,7 +84,7 @@ export const importAll = Command.make(
   })
 ).pipe(
   Command.withDescription(
-    "Fill an empty database from a file that `ironflow export` has written, whole or not at all: a new file, or a schema on Postgres without rows."
+    "Fill an empty database from a file that `ironflow export` has written, completely or not at all: a new file, or a schema on Postgres without rows."
   ),
   Command.withShortDescription("Fill an empty database from an export"),
   Command.withExamples([

@@ -11,7 +11,7 @@ export const checkFile = (file: string): void => {
   const problem =
     found === undefined
       ? `There is no file ${file} (${absolute})`
-      : `${file} is ${found.isDirectory() ? "a folder" : "no file"}`
+      : `${file} is ${found.isDirectory() ? "a folder" : "not a file"}`
   throw new CommandError(`${problem}: name the file that exports your functions`, {
     code: "MODULE_NOT_FOUND"
   })

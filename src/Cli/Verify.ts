@@ -84,7 +84,7 @@ export const verify = Command.make(
     )
     if (divergences.length > 0) {
       return yield* Effect.fail(
-        new NondeterminismError(`${file} cannot go on with ${divergences.length} of ${runs(verified)}`)
+        new NondeterminismError(`${file} cannot continue ${divergences.length} of ${runs(verified)}`)
       )
     }
     if (needServices.length > 0) {

@@ -22,7 +22,7 @@ const MOST_MS = 2000
 
 export const make = (connection: Connection): Raw<BulkApi<EffectKind>> => {
   const { ask, withoutEndpoint } = makeRowCalls(connection)
-  const orElse = (what: string) => withoutEndpoint(what, "Do it to one run after the other")
+  const orElse = (what: string) => withoutEndpoint(what, "Make the call for each run")
   const getBulk = (id: string) =>
     ask(rows.getBulk, "getBulk", { variables: { id }, orElse: orElse(`getBulk(${quote(id)})`) })
 
@@ -32,7 +32,7 @@ export const make = (connection: Connection): Raw<BulkApi<EffectKind>> => {
         validated(() => {
           if (!isObject(runs)) {
             throw new ValidationError(
-              `bulk: say which runs, by filters such as { status: "failed" } or by { ids: [...] }, got ${show(runs)}`
+              `bulk: select runs by filters such as { status: "failed" } or by { ids: [...] }, got ${show(runs)}`
             )
           }
           const { ids, ...filters } = runs
@@ -108,5 +108,5 @@ export const make = (connection: Connection): Raw<BulkApi<EffectKind>> => {
 
 const notYet = (id: string, timeout: number): Effect.Effect<never, IronflowError> =>
   Effect.fail(
-    new TimeoutError(`Bulk operation ${id} had not ended after ${showMs(timeout)}, and goes on`, timeout)
+    new TimeoutError(`Bulk operation ${id} did not end within ${showMs(timeout)}, and continues`, timeout)
   )

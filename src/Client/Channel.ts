@@ -267,9 +267,9 @@ export class Channel {
   }
 
   #broken(what: string, isNotReceived: boolean): ConnectionError {
-    const failed = `${what} failed: the Ironflow server at ${this.#server.url} closed the connection before it had`
+    const failed = `${what} failed: the Ironflow server at ${this.#server.url} closed the connection before it`
     return isNotReceived
-      ? new ConnectionError(`${failed} taken the request. It may have been stopped`, {
+      ? new ConnectionError(`${failed} received the request. It may have been stopped`, {
           details: NOT_RECEIVED
         })
       : new ConnectionError(

@@ -120,12 +120,12 @@ export const checkedServices = (raw: RawServices): Context.Context<ClientService
 const notOptions = (method: string, known: Known | readonly [Known] | Check): ValidationError =>
   new ValidationError(
     typeof known === "function"
-      ? `${method} got null for an object that says what to append`
+      ? `${method} needs an object such as { name, data, entityType }, got null`
       : Array.isArray(known)
-        ? `${method} needs a list, got null`
-        : `${method} got null for an object that may have ${Object.keys(known)
+        ? `${method} needs an array, got null`
+        : `${method} needs an object that may have ${Object.keys(known)
             .map((key) => `\`${key}\``)
-            .join(", ")}: leave it out, or give it as an object`
+            .join(", ")}, got null: leave it out, or give an object`
   )
 
 type Method = (...args: Array<unknown>) => unknown

@@ -136,7 +136,7 @@ const entityStates = (
   const without = (method: string, what: string) =>
     Effect.fail(
       new ValidationError(
-        `streams.of(...).${method}() is not there: the definition of entity "${entity.type}" has no ${what}`
+        `streams.of(...).${method}() does not exist: the definition of entity "${entity.type}" has no ${what}`
       )
     )
   const misfit = (entityId: string, version?: number) => (problems: ReadonlyArray<string>, cause: unknown) =>

@@ -52,7 +52,7 @@ export const make = ({ all, ask, withoutEndpoint }: RowCalls): Raw<FunctionsApi<
       Effect.flatMap(named(functionId), (id) =>
         Effect.map(
           ask(functions.resumeFunction, "resumeFunction", {
-            ...onlyOurs("resumeFunction", id, "Nothing is paused there")
+            ...onlyOurs("resumeFunction", id, "That server cannot pause functions")
           }),
           functionOf
         )
@@ -87,7 +87,7 @@ export const make = ({ all, ask, withoutEndpoint }: RowCalls): Raw<FunctionsApi<
           ask(
             functions.functionHistory,
             "functionHistory",
-            onlyOurs("functionHistory", id, "listFunctions says how it is registered now")
+            onlyOurs("functionHistory", id, "listFunctions shows its present registration")
           ),
           ({ versions }) => versions
         )
@@ -97,7 +97,7 @@ export const make = ({ all, ask, withoutEndpoint }: RowCalls): Raw<FunctionsApi<
         Effect.map(
           ask(functions.liveVersions, "liveVersions", {
             ...(id === undefined ? {} : { about: id, query: `?function_id=${encodeURIComponent(id)}` }),
-            orElse: withoutEndpoint("liveVersions()", "No run there belongs to a version")
+            orElse: withoutEndpoint("liveVersions()", "Its runs do not belong to versions")
           }),
           ({ versions }) => versions
         )

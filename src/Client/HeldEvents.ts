@@ -165,9 +165,9 @@ export class HeldEvents {
       {
         code: "NOT_HELD",
         message:
-          `Events of "${pattern}" that waited here were dropped, and are delivered again to a member of the group: ${late.length}. ` +
-          `The server was not reached for the ${showMs(ackWaitMs ?? 0)} of their ackWait: ` +
-          "this process was frozen or busy, or the connection stood still",
+          `Dropped ${late.length} events of "${pattern}" that waited in this process; the server delivers them again to a member of the group. ` +
+          `The server was not reached within the ${showMs(ackWaitMs ?? 0)} of their ackWait: ` +
+          "this process was frozen or busy, or the connection stalled",
         subscriptionId: id,
         retrying: true
       },

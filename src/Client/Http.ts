@@ -142,7 +142,7 @@ export const make = (connection: Connection): Raw<ClientApi<EffectKind>> => {
         "explain",
         {
           variables: { id: runId },
-          orElse: withoutEndpoint(`explain(${quote(runId)})`, "getRun says in which status the run is")
+          orElse: withoutEndpoint(`explain(${quote(runId)})`, "getRun shows the status of the run")
         },
         Answers.readExplanation
       )
@@ -204,7 +204,10 @@ export const make = (connection: Connection): Raw<ClientApi<EffectKind>> => {
       ),
       (why) =>
         Effect.fail(
-          new TimeoutError(`Run ${runId} had not ended after ${showMs(timeout)}, and goes on.${why}`, timeout)
+          new TimeoutError(
+            `Run ${runId} did not end within ${showMs(timeout)}, and continues.${why}`,
+            timeout
+          )
         )
     )
 
@@ -232,7 +235,7 @@ export const make = (connection: Connection): Raw<ClientApi<EffectKind>> => {
         (body) =>
           ask(events.listEvents, "listEvents", {
             body,
-            orElse: withoutEndpoint("listEvents()", "A subscription with `replay` brings the last events")
+            orElse: withoutEndpoint("listEvents()", "A subscription with `replay` delivers the last events")
           })
       ),
     getEvent: (eventId) =>
@@ -244,7 +247,7 @@ export const make = (connection: Connection): Raw<ClientApi<EffectKind>> => {
             body: { id },
             orElse: withoutEndpoint(
               `getEvent(${quote(id)})`,
-              "A subscription with `replay` brings the last events"
+              "A subscription with `replay` delivers the last events"
             )
           })
       ),
@@ -254,7 +257,7 @@ export const make = (connection: Connection): Raw<ClientApi<EffectKind>> => {
         (id) =>
           ask(events.explainEvent, "explainEvent", {
             variables: { id },
-            orElse: withoutEndpoint(`explainEvent(${quote(id)})`, "listRuns says which runs there are")
+            orElse: withoutEndpoint(`explainEvent(${quote(id)})`, "listRuns lists the runs")
           })
       ),
     getRun,
@@ -283,7 +286,7 @@ export const make = (connection: Connection): Raw<ClientApi<EffectKind>> => {
             body,
             // longer than the scan may take
             timeoutMs: (body.timeLimit ?? 0) + connection.server.timeoutMs,
-            orElse: withoutEndpoint("countRuns()", "listRuns lists them")
+            orElse: withoutEndpoint("countRuns()", "listRuns lists the runs")
           })
       ),
     getRunSteps: (runId) =>
@@ -294,7 +297,7 @@ export const make = (connection: Connection): Raw<ClientApi<EffectKind>> => {
           {
             about: runId,
             body: { runId },
-            orElse: withoutEndpoint(`getRunSteps(${quote(runId)})`, "getRun says in which status the run is")
+            orElse: withoutEndpoint(`getRunSteps(${quote(runId)})`, "getRun shows the status of the run")
           },
           Answers.readSteps
         ),
@@ -319,7 +322,7 @@ export const make = (connection: Connection): Raw<ClientApi<EffectKind>> => {
           repeatable: true,
           onlyOurEngine: true,
           notFound: () => new RunNotFoundError(runId),
-          orElse: withoutEndpoint(`getRunAudit(${quote(runId)})`, "getRunSteps says what the steps were"),
+          orElse: withoutEndpoint(`getRunAudit(${quote(runId)})`, "getRunSteps shows the steps"),
           read: (answer) => readAudit(answer)?.events
         })
       ),
@@ -332,7 +335,7 @@ export const make = (connection: Connection): Raw<ClientApi<EffectKind>> => {
           repeatable: true,
           onlyOurEngine: true,
           notFound: () => new RunNotFoundError(runId),
-          orElse: withoutEndpoint(`getRunLogs(${quote(runId)})`, "The workers' own logs have the lines"),
+          orElse: withoutEndpoint(`getRunLogs(${quote(runId)})`, "The logs of the workers contain the lines"),
           read: (answer) => readLogs(answer)?.lines
         })
       ),
@@ -438,7 +441,7 @@ export const make = (connection: Connection): Raw<ClientApi<EffectKind>> => {
               {
                 variables: { id: runId },
                 body,
-                orElse: withoutEndpoint(`moveRun(${quote(runId)})`, "No run there belongs to a version")
+                orElse: withoutEndpoint(`moveRun(${quote(runId)})`, "Its runs do not belong to versions")
               },
               Answers.readRun
             )
@@ -448,7 +451,7 @@ export const make = (connection: Connection): Raw<ClientApi<EffectKind>> => {
     listWorkers: () => all(restWorkers, "listWorkers", ({ workers }) => workers),
     getCapabilities: () =>
       ask(serverCalls.restCapabilities, "getCapabilities", {
-        orElse: withoutEndpoint("getCapabilities()", "It is a server of an earlier version")
+        orElse: withoutEndpoint("getCapabilities()", "It has no optional capabilities")
       }),
     // no retry: the caller asks for the current health
     health: () =>

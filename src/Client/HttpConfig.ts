@@ -101,7 +101,7 @@ const checkUrl = (text: unknown, caller: string): string => {
   // the URL cannot be shown in full if it contains a password
   const shown = url !== null && url.password !== "" ? `${url.protocol}//...@${url.host}` : String(text)
   throw new ValidationError(
-    `${caller}: \`serverUrl\` "${shown}" is not acceptable: ${problem}. ` +
+    `${caller}: \`serverUrl\` "${shown}" is not valid: ${problem}. ` +
       'Write it like "http://localhost:9123" or "https://ironflow.example.com"'
   )
 }

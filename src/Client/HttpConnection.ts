@@ -57,7 +57,7 @@ export const make = (server: ResolvedServer): Effect.Effect<Connection, never, H
           const { timeoutMs = server.timeoutMs } = request
           const late = () =>
             new TimeoutError(
-              `${what} got no answer from ${server.url} within ${showMs(timeoutMs)}. It may have been carried out all the same`,
+              `${what} got no answer from ${server.url} within ${showMs(timeoutMs)}. The request may have been carried out`,
               timeoutMs
             )
           const byChannel = channel?.send(request, timeoutMs, late)
@@ -154,7 +154,7 @@ const reasonOf = (server: ResolvedServer, error: HttpClientError, hasAnswered: b
     case "EPIPE":
     case "UND_ERR_SOCKET":
       return (
-        "closed the connection before it had answered. It may have been stopped; the request may have been carried out" +
+        "closed the connection before it answered. It may have been stopped; the request may have been carried out" +
         (hasAnswered ? "" : mayNeedTls(server.url))
       )
     case "ETIMEDOUT":
@@ -163,7 +163,7 @@ const reasonOf = (server: ResolvedServer, error: HttpClientError, hasAnswered: b
     case "UND_ERR_CONNECT_TIMEOUT":
       return `cannot be reached over the network (${code})`
     default:
-      return `could not be asked: ${deepest(error).message}${code === undefined ? "" : ` (${code})`}`
+      return `could not be reached: ${deepest(error).message}${code === undefined ? "" : ` (${code})`}`
   }
 }
 

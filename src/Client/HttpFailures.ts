@@ -100,7 +100,7 @@ export const serverFailureOf = (answer: Answer, what: string): IronflowError =>
 /** The error for an answer that does not come from an Ironflow server. */
 export const notOfServer = ({ status, text }: Answer, what: string): ConnectionError =>
   new ConnectionError(
-    `${what} failed with status ${status}: the answer is not one of an Ironflow server but of something else, such as ` +
+    `${what} failed with status ${status}: the answer does not come from an Ironflow server but from something else, such as ` +
       `a gateway. It ${text === "" ? "is empty" : `begins with ${JSON.stringify(text.slice(0, 100))}`}`,
     { status }
   )
@@ -108,7 +108,7 @@ export const notOfServer = ({ status, text }: Answer, what: string): ConnectionE
 /** The error for a feature that the server does not have, as its `status` says. */
 export const unsupported = (url: string, what: string, instead: string, status: number): UnsupportedError =>
   new UnsupportedError(
-    `${what} is not possible: the server at ${url} does not have it. It is an older engine than this package, or ` +
+    `${what} is not possible: the server at ${url} does not support it. It is an older engine than this package, or ` +
       `another Ironflow server. ${instead}`,
     { status }
   )

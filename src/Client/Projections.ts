@@ -182,7 +182,7 @@ export const checkCatchup = ({ after, timeout = CATCHUP_TIMEOUT_MS }: CatchupOpt
   if (after === undefined) return { timeout }
   if (!Number.isSafeInteger(after) || after < 0) {
     throw new ValidationError(
-      `\`after\` must be a position in the log, such as \`position\` of what emit() returned; got ${show(after)}`
+      `\`after\` must be a position in the log, such as \`position\` of what emit() returned, got ${show(after)}`
     )
   }
   if (!(timeout >= 0 && Number.isFinite(timeout))) {

@@ -129,7 +129,7 @@ export const make = (connection: Connection): Raw<ProjectionsApi<EffectKind>> =>
         body,
         orElse: calls.withoutEndpoint(
           `projections.${method}(${quote(name)})`,
-          "rebuild projects everything again"
+          "Use rebuild, which projects the whole log again"
         )
       }),
       ({ retrying }) => retrying
@@ -175,7 +175,7 @@ export const make = (connection: Connection): Raw<ProjectionsApi<EffectKind>> =>
           query: `?after=${after}&limit=${limit}`,
           orElse: calls.withoutEndpoint(
             `projections.deadLetters(${quote(name)})`,
-            "Its log says which events failed"
+            "Its log shows which events failed"
           )
         }),
         ({ deadLetters }) => deadLetters

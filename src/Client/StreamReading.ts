@@ -10,15 +10,15 @@ import type {
   StreamEventsOptions
 } from "./Streams.ts"
 
-const defaultPageSize = 100
-const maxPageSize = 1000
+const DEFAULT_PAGE_SIZE = 100
+const MAX_PAGE_SIZE = 1000
 
 /** The request for the first page. Throws `ValidationError`. */
 export const firstPage = (options: StreamEventsOptions = {}): ReadStreamOptions => {
-  const { pageSize = defaultPageSize, ...rest } = options
-  if (!Number.isInteger(pageSize) || pageSize < 1 || pageSize > maxPageSize) {
+  const { pageSize = DEFAULT_PAGE_SIZE, ...rest } = options
+  if (!Number.isInteger(pageSize) || pageSize < 1 || pageSize > MAX_PAGE_SIZE) {
     throw new ValidationError(
-      `The page size must be an integer from 1 to ${maxPageSize}, got ${show(pageSize)}`
+      `The page size must be an integer from 1 to ${MAX_PAGE_SIZE}, got ${show(pageSize)}`
     )
   }
   return { ...rest, limit: pageSize }

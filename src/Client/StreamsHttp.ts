@@ -215,7 +215,10 @@ export const make = (
                   ...(entityType === undefined ? {} : { entityType })
                 })
               )}`,
-              orElse: withoutEndpoint("streams.listStreams()", "streams.getInfo says whether a stream exists")
+              orElse: withoutEndpoint(
+                "streams.listStreams()",
+                "streams.getInfo shows whether a stream exists"
+              )
             }),
             ({ streams, totalCount }) => ({ streams, totalCount: totalCount || streams.length })
           )
@@ -242,7 +245,7 @@ export const make = (
           ask(calls.createSnapshot, "streams.createSnapshot", {
             about: id,
             body,
-            orElse: withoutEndpoint(`streams.createSnapshot(${quote(id)})`, "streams.read has every event")
+            orElse: withoutEndpoint(`streams.createSnapshot(${quote(id)})`, "streams.read returns all events")
           })
       ),
     getSnapshot: (entityId, { beforeVersion = 0 } = {}) =>
@@ -256,7 +259,7 @@ export const make = (
             ask(calls.getSnapshot, "streams.getSnapshot", {
               about: id,
               body: snakeKeys({ entityId: id, beforeVersion: before }),
-              orElse: withoutEndpoint(`streams.getSnapshot(${quote(id)})`, "streams.read has every event")
+              orElse: withoutEndpoint(`streams.getSnapshot(${quote(id)})`, "streams.read returns all events")
             }),
             (error) => error instanceof SnapshotNotFoundError || error instanceof StreamNotFoundError,
             () => Effect.succeed(undefined)

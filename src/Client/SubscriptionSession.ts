@@ -105,9 +105,12 @@ export class SubscriptionSession {
     if (this.#connection.isClosed) return Promise.reject(closed())
     if (!this.#connection.isOpen) {
       return Promise.reject(
-        new SubscriptionError(`"${pattern}" cannot be subscribed to: call connect() first, and wait for it`, {
-          code: "NOT_CONNECTED"
-        })
+        new SubscriptionError(
+          `Not connected, so "${pattern}" cannot be subscribed to: await connect() first`,
+          {
+            code: "NOT_CONNECTED"
+          }
+        )
       )
     }
     if (this.#subscriptions.has(pattern)) {
@@ -332,7 +335,7 @@ export class SubscriptionSession {
       const message =
         typeof result.message === "string"
           ? result.message
-          : `"${subscription.pattern}" was refused (${code})`
+          : `The subscription to "${subscription.pattern}" was refused (${code})`
       this.#forget(subscription)
       if (pending !== undefined)
         return pending.failed(new SubscriptionError(message, { code, retryable: false }))

@@ -2,7 +2,7 @@
 import * as Effect from "effect/Effect"
 
 /** Number of event loop turns in which pending input is read before a timeout counts. */
-const LOOKS = 3
+const POLL_TURNS = 3
 
 /** Lets pending input be read: in a process that was busy, timers fire before I/O. */
 export const readPendingInput: Effect.Effect<void> = Effect.repeat(
@@ -10,12 +10,12 @@ export const readPendingInput: Effect.Effect<void> = Effect.repeat(
     const turn = setImmediate(() => resume(Effect.void))
     return Effect.sync(() => clearImmediate(turn))
   }),
-  { times: LOOKS - 1 }
+  { times: POLL_TURNS - 1 }
 )
 
 /**
- * Number of parts into which a timeout is divided. A process that is blocked longer than one part loses only that part of the
- * time: its request may not be sent before it is free again.
+ * Number of parts into which a timeout is divided. A process that is blocked for longer than one part loses only that part of the
+ * time, because its request may be sent only afterwards.
  */
 export const PARTS = 4
 

@@ -65,8 +65,7 @@ export const Shell = () => {
       </header>
       {isConnected.value === false && (
         <p class="banner" role="alert">
-          The engine does not answer. What you see is what it was; this page goes on by itself when the engine
-          is back.
+          The engine does not answer. What you see is old; this page updates itself when the engine is back.
         </p>
       )}
       <div class="frame">
@@ -218,7 +217,7 @@ const NotFound = () => (
   <>
     <h1>There is no such page</h1>
     <p>
-      The address names nothing that this console has. <Link to="">To the overview</Link>
+      The console has no page at this address. <Link to="">To the overview</Link>
     </p>
   </>
 )

@@ -107,7 +107,7 @@ export class ClosedError extends IronflowError {
   /** What was closed. */
   readonly what: string
   constructor(what: string, options: CauseOption = {}) {
-    super(`The ${what} has been closed. Create a new one to go on`, { ...options, code: "CLOSED" })
+    super(`The ${what} has been closed. Create a new one to continue`, { ...options, code: "CLOSED" })
     this.what = what
   }
 }

@@ -253,8 +253,8 @@ export class RevisionGoneError extends IronflowError {
   readonly revision: number
   constructor(bucket: string, revision: number) {
     super(
-      `Not every change of bucket "${bucket}" after revision ${revision} is known any more: ` +
-        "watch from revision 0, which begins with the values that there are",
+      `Bucket "${bucket}" no longer keeps all changes after revision ${revision}: ` +
+        "watch from revision 0, which begins with the present values",
       { code: "REVISION_GONE", details: { bucket, revision } }
     )
     this.bucket = bucket
@@ -298,7 +298,7 @@ export class ProjectionBehindError extends TimeoutError {
   readonly target: number
   constructor(projection: string, position: number, target: number, timeoutMs: number, why: string) {
     super(
-      `Projection "${projection}" was at position ${position} of the log after ${showMs(timeoutMs)}, and did not reach ${target}. ${why}`,
+      `Projection "${projection}" did not reach position ${target} of the log within ${showMs(timeoutMs)}: it is at position ${position}. ${why}`,
       timeoutMs,
       { code: "PROJECTION_BEHIND", details: { projection, position, target } }
     )

@@ -128,7 +128,7 @@ export class InvokeTimeoutError extends InvokeError<never> {
   /** The timeout, in milliseconds. */
   readonly timeoutMs: number
   constructor(functionId: string, childRunId: string | undefined, timeoutMs: number) {
-    super(functionId, childRunId, `timed out after ${showMs(timeoutMs)} (the child run goes on)`)
+    super(functionId, childRunId, `timed out after ${showMs(timeoutMs)} (the child run continues)`)
     this.timeoutMs = timeoutMs
   }
 }
@@ -199,6 +199,6 @@ export class CompensationLostError extends IronflowError {
 export class InterruptedError extends IronflowError {
   declare readonly _tag: "InterruptedError"
   constructor(what: string) {
-    super(`${what} was interrupted from within`, { code: "INTERRUPTED", retryable: true })
+    super(`${what} interrupted itself`, { code: "INTERRUPTED", retryable: true })
   }
 }

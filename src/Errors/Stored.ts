@@ -50,10 +50,10 @@ export interface SerializedError {
   readonly base?: string
 }
 
-const maxCauses = 8
-const maxMessageLength = 16_384
-const maxStackLength = 16_384
-const maxDataLength = 65_536
+const MAX_CAUSES = 8
+const MAX_MESSAGE_LENGTH = 16_384
+const MAX_STACK_LENGTH = 16_384
+const MAX_DATA_LENGTH = 65_536
 
 /**
  * Makes plain JSON data of the error, or of any thrown value. Never throws: what JSON cannot hold is left out. Causes
@@ -76,13 +76,13 @@ const serialize = (thrown: unknown, withStack: boolean, depth: number): Serializ
 
   return {
     name,
-    message: text(read(error, "message"), "").slice(0, maxMessageLength),
+    message: text(read(error, "message"), "").slice(0, MAX_MESSAGE_LENGTH),
     ...(typeof code === "string" ? { code } : {}),
     ...(typeof retryable === "boolean" ? { retryable } : {}),
     // The stack of an error that only wraps a thrown value would show this file.
-    ...(withStack && isError && typeof stack === "string" ? { stack: stack.slice(0, maxStackLength) } : {}),
+    ...(withStack && isError && typeof stack === "string" ? { stack: stack.slice(0, MAX_STACK_LENGTH) } : {}),
     ...(data === undefined ? {} : { data }),
-    ...(cause === undefined || cause === null || depth >= maxCauses
+    ...(cause === undefined || cause === null || depth >= MAX_CAUSES
       ? {}
       : { cause: serialize(cause, withStack, depth + 1) }),
     ...(base === undefined || base === name ? {} : { base })
@@ -120,7 +120,7 @@ export const invokeFailure = (
   }
 }
 
-const maxSummaryLength = 512
+const MAX_SUMMARY_LENGTH = 512
 
 /**
  * The text of an error for people: its message, or else its name and properties, since tagged errors often have no
@@ -134,7 +134,7 @@ export const messageOf = ({
   if (message !== "") return message
   const { _tag, [encodedFailure]: _, ...own } = data ?? {}
   const carried = Object.keys(own).length === 0 ? "" : ` ${describe(own)}`
-  return `${name}${carried}`.slice(0, maxSummaryLength)
+  return `${name}${carried}`.slice(0, MAX_SUMMARY_LENGTH)
 }
 
 /**
@@ -147,7 +147,7 @@ const revive = (damaged: SerializedError | null | undefined, depth: number): Err
   const stored: Partial<SerializedError> = damaged ?? {}
   const message = text(stored.message, "")
   const name = text(stored.name, "Error")
-  const hasCause = stored.cause !== undefined && stored.cause !== null && depth < maxCauses
+  const hasCause = stored.cause !== undefined && stored.cause !== null && depth < MAX_CAUSES
   const error = construct(
     stored,
     name,
@@ -190,7 +190,7 @@ const construct = (
   if (name === "AggregateError") {
     const errors = stored.data?.["errors"]
     const revived =
-      Array.isArray(errors) && depth < maxCauses ? errors.map((inner) => revive(inner, depth + 1)) : []
+      Array.isArray(errors) && depth < MAX_CAUSES ? errors.map((inner) => revive(inner, depth + 1)) : []
     return new AggregateError(revived, message, options)
   }
   return new (builtIns.get(name) ?? Error)(message, options)
@@ -251,12 +251,12 @@ const ownData = (
     const copy = jsonCopy(read(error, key))
     if (copy !== undefined) put(key, copy)
   }
-  if (isInstance(error, AggregateError) && depth < maxCauses) {
+  if (isInstance(error, AggregateError) && depth < MAX_CAUSES) {
     const errors = read(error, "errors")
     if (Array.isArray(errors)) {
       put(
         "errors",
-        errors.slice(0, maxCauses).map((inner) => serialize(inner, withStack, depth + 1))
+        errors.slice(0, MAX_CAUSES).map((inner) => serialize(inner, withStack, depth + 1))
       )
     }
   }
@@ -275,7 +275,7 @@ const ownKeys = (value: unknown): ReadonlyArray<string> => {
 
 const jsonCopy = (value: unknown): unknown => {
   const json = jsonText(value)
-  return json === undefined || json.length > maxDataLength ? undefined : JSON.parse(json)
+  return json === undefined || json.length > MAX_DATA_LENGTH ? undefined : JSON.parse(json)
 }
 
 const jsonText = (value: unknown): string | undefined => {
@@ -309,7 +309,7 @@ const isErrorLike = (value: unknown): boolean =>
 const describe = (value: unknown): string => {
   try {
     const json = typeof value === "object" && value !== null ? jsonText(value) : undefined
-    return (json ?? String(value)).slice(0, maxMessageLength)
+    return (json ?? String(value)).slice(0, MAX_MESSAGE_LENGTH)
   } catch {
     return `a value that cannot be shown as text (${typeof value})`
   }

@@ -23,7 +23,7 @@ interface Entry extends Ranked {
 }
 
 /** The longest sleep: clocks may jump, and timers have an upper bound. */
-const longestSleepMs = 3_600_000
+const LONGEST_SLEEP_MS = 3_600_000
 
 /**
  * Calls `fn` once, after `ms` milliseconds, independent of changes of the wall clock. Returns a function that cancels
@@ -71,7 +71,7 @@ const over = Effect.fnUntraced(function* (clock: Clock.Clock, nowMs: () => numbe
     if (closed || first === undefined || wakesAt <= first.rank) return
     sleeper?.interruptUnsafe()
     const now = nowMs()
-    const ms = Math.min(Math.max(first.rank - now, 0), longestSleepMs)
+    const ms = Math.min(Math.max(first.rank - now, 0), LONGEST_SLEEP_MS)
     wakesAt = now + ms
     sleeper = runFork(Effect.andThen(clock.sleep(Duration.millis(ms)), Effect.sync(ring)))
   }

@@ -25,9 +25,9 @@ export interface FunctionPlan {
 }
 
 /** Bounds the memory for handlers that make up step names without end. */
-const maxCallSites = 500
+const MAX_CALL_SITES = 500
 /** Bounds the memory for runs that never end. */
-const maxUncalled = 1000
+const MAX_UNCALLED = 1000
 
 const plans = new WeakMap<AnyFunction, FunctionPlan>()
 
@@ -61,7 +61,7 @@ export const resolveStepTimeout = (timeout: Duration, what: string): StepTimeout
 /** Remembers the place of a step's first call. `entry` is the function that the user's code called. */
 export const rememberCallSite = (plan: FunctionPlan, kind: StepKind, name: string, entry: Function): void => {
   const key = `${kind}:${name}`
-  if (plan.callSites.has(key) || plan.callSites.size >= maxCallSites) return
+  if (plan.callSites.has(key) || plan.callSites.size >= MAX_CALL_SITES) return
   plan.callSites.set(key, callSite(entry))
 }
 
@@ -79,7 +79,7 @@ export const isNewlyUncalled = (
   const isNew = uncalled.get(runId) !== steps
   if (ended) uncalled.delete(runId)
   else {
-    if (uncalled.size >= maxUncalled) uncalled.clear()
+    if (uncalled.size >= MAX_UNCALLED) uncalled.clear()
     uncalled.set(runId, steps)
   }
   return isNew

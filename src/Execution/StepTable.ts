@@ -83,8 +83,8 @@ export interface GivenFilter {
   readonly timeout?: unknown
 }
 
-const defaultWaitMs = 7 * 86_400_000
-const defaultInvokeMs = 30_000
+const DEFAULT_WAIT_MS = 7 * 86_400_000
+const DEFAULT_INVOKE_MS = 30_000
 
 const row = <Given, Result>(definition: StepRow<Given, Result>): StepRow<Given, Result> => definition
 
@@ -140,7 +140,7 @@ export const steps = {
       checkKeys(filter, waitKeys, `Step "${name}"`)
       const timeoutMs =
         filter?.timeout === undefined
-          ? defaultWaitMs
+          ? DEFAULT_WAIT_MS
           : api.durationMs(filter.timeout, `timeout of step "${name}"`)
       const given = definitionOf(filter?.event)?.name ?? filter?.event
       const event = checkPattern(
@@ -171,7 +171,7 @@ export const steps = {
       checkKeys(options, api.invokeKeys, `Step "${functionId}"`)
       const timeoutMs =
         options?.timeout === undefined
-          ? defaultInvokeMs
+          ? DEFAULT_INVOKE_MS
           : api.durationMs(options.timeout, `timeout of invoked function "${functionId}"`)
       const text = inputText(functionId, encodeInput(target, input))
       const stepKey = scope.keys.next(escapeName(functionId))

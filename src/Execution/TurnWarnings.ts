@@ -11,11 +11,11 @@ export interface Subject {
 const runOf = ({ plan, runId }: Subject): string => `Run ${runId} of function "${plan.functionId}"`
 
 /** The most names in a message. */
-const maxNames = 20
+const MAX_NAMES = 20
 
 const listed = (names: ReadonlyArray<string>): string =>
   names
-    .slice(0, maxNames)
+    .slice(0, MAX_NAMES)
     .map((name) => `"${name}"`)
     .join(", ")
 
@@ -26,7 +26,7 @@ export const uncalledWarning = (
   completed: boolean
 ): string | undefined => {
   const { plan, runId } = subject
-  const shown = `${listed(names)}${names.length > maxNames ? ", ..." : ""}`
+  const shown = `${listed(names)}${names.length > MAX_NAMES ? ", ..." : ""}`
   if (names.length === 0 || !isNewlyUncalled(plan, runId, shown, completed)) return undefined
   return (
     `${runOf(subject)} ${completed ? "completed" : "waits"} without having asked for recorded steps: ` +
@@ -60,7 +60,7 @@ export const runningWarning = (subject: Subject, running: ReadonlyArray<string>)
  */
 export const lateWarning = (subject: Subject, what: string): string =>
   `${runOf(subject)}: "${what}" came after the turn had been suspended, so ` +
-  "it was ignored, and the run will be resumed with more patience. Put what the handler awaited into a step"
+  "it was ignored; the next turn of the run waits longer before it is suspended. Put what the handler awaited into a step"
 
 /** Warns that the code of a step did not stop when asked. */
 export const gaveUpWarning = (runId: string, stepName: string): string =>

@@ -153,7 +153,7 @@ export class TxCollector implements Tx {
     const place = `${checkBucketName(bucket)}/${checkKey(key)}`
     if (this.#keys.has(place)) {
       throw new ValidationError(
-        `Key "${key}" of bucket "${bucket}" is twice in the transaction of step "${this.#stepName}": write it once`
+        `Key "${key}" of bucket "${bucket}" is written twice in the transaction of step "${this.#stepName}": write it once`
       )
     }
     const stored = written === undefined ? undefined : encodeKeyValue(key, written.value)

@@ -9,7 +9,7 @@ export interface Cursor {
 
 export const writeCursor = ({ epoch, version }: Cursor): string => `${epoch}.${version}`
 
-/** Reads a cursor; `undefined` when `text` is none. */
+/** Reads a cursor; `undefined` when `text` is not a cursor. */
 export const readCursor = (text: unknown): Cursor | undefined => {
   const [, epoch, version] = (typeof text === "string" && /^([\w-]{1,64})\.(\d{1,15})$/.exec(text)) || []
   return epoch === undefined ? undefined : { epoch, version: Number(version) }

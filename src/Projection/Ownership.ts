@@ -73,7 +73,7 @@ export class Ownership {
 
   /** Aborts the signal of handlers in flight. */
   readonly end = (): void =>
-    this.#aborted.abort(new Error(`Projection "${this.#name}" is not this worker's any more`))
+    this.#aborted.abort(new Error(`Projection "${this.#name}" no longer belongs to this worker`))
 
   /** Processes batches. Ends when the runner stops or the projection belongs to another worker. */
   readonly run: Effect.Effect<void, Trouble> = Effect.suspend(() =>
@@ -124,7 +124,7 @@ export class Ownership {
         if (!held) return
         if ((yield* now) - this.#heldSince > (leaseMs * 5) / 6) {
           return logger.warn(
-            `Projection "${this.#name}" is given up: the engine could not be reached for as long as the claim holds`
+            `Projection "${this.#name}" is given up: the engine could not be reached until the lease on the projection ended`
           )
         }
       }

@@ -5,7 +5,7 @@ import { readPath } from "../Path.ts"
 /** The partition of a projection without partitions, and of events that have no value at the partition's path. */
 export const GLOBAL_PARTITION = "__global__"
 
-/** The partition for a value: a string as it is, any other value as JSON. Throws when it is no valid name. */
+/** The partition for a value: a string as it is, any other value as JSON. Throws when it is not a valid name. */
 export const partitionOf = (value: unknown): string =>
   value === undefined || value === null || value === ""
     ? GLOBAL_PARTITION

@@ -85,8 +85,8 @@ export class Progress {
     const { logger, maxRetries } = this.#options
     if (isRetryable(error) && attempt <= maxRetries) return undefined
     logger.error(
-      `Projection "${this.#name}" gives up event "${event.name}" ${event.id} at position ${event.position} after ${attempt} ` +
-        `${attempt === 1 ? "attempt" : "attempts"}: ${toError(error).message}. It is a dead letter now; the projection goes on`
+      `Projection "${this.#name}" gives up on event "${event.name}" ${event.id} at position ${event.position} after ${attempt} ` +
+        `${attempt === 1 ? "attempt" : "attempts"}: ${toError(error).message}. The event is now a dead letter; the projection continues`
     )
     return { position: event.position, error: serializeError(error), attempts: attempt }
   }
@@ -127,7 +127,7 @@ export class Progress {
       const save = { number: ++this.#saves, from: this.position, ...outcome }
       const saved = yield* this.#send(save, 1)
       if (saved._tag === "Refused") {
-        logger.warn(`Projection "${this.#name}": what was folded is not saved, because ${saved.reason}`)
+        logger.warn(`Projection "${this.#name}": its new states were not saved, because ${saved.reason}`)
         return "lost"
       }
       this.position = save.to

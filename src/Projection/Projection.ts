@@ -398,7 +398,7 @@ export const checkProjectionEvents = (events: unknown, label: string): ReadonlyA
 const resolveSources = (
   config: unknown
 ): { readonly definitions: ReadonlyArray<EventDefinition>; readonly resolved: ResolvedProjectionConfig } => {
-  // the check reports what is wrong with a value that is no list
+  // the check reports what is wrong with a value that is not a list
   if (!isObject(config) || !Array.isArray(config.events))
     return { definitions: [], resolved: resolve(config) }
   const definitions = config.events.filter(isEventDefinition)

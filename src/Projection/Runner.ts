@@ -56,7 +56,7 @@ export const makeRunner = (options: RunnerOptions): Effect.Effect<Runner> =>
 
     let outages = 0
     const onWell = (): void => {
-      if (outages > 0) logger.info(`Projection "${name}" goes on: the engine answers again`)
+      if (outages > 0) logger.info(`Projection "${name}" continues: the engine answers again`)
       outages = 0
     }
 
@@ -68,7 +68,7 @@ export const makeRunner = (options: RunnerOptions): Effect.Effect<Runner> =>
       Deferred.doneUnsafe(registered, Exit.void)
       if (claim._tag === "Busy") return
       const ownership = new Ownership({ ...options, handling, lease: claim.lease, unlessStopped, onWell })
-      logger.debug(`Projection "${name}" is this worker's, from position ${claim.lease.position} on`)
+      logger.debug(`Projection "${name}" is run by this worker from position ${claim.lease.position} on`)
       yield* Effect.ensuring(
         ownership.run,
         Effect.andThen(Effect.sync(ownership.end), feed.release(claim.lease))

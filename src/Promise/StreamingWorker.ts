@@ -4,7 +4,7 @@ import { ValidationError } from "../Errors.ts"
 import { checkKeys } from "../OptionKeys.ts"
 import { connectLoaded, packagesMissing } from "../Worker/ConnectOption.ts"
 import { resolveWorkerOptions } from "../Worker/Options.ts"
-import type { PollingOptions } from "../Worker/ServerLink.ts"
+import type { PollingOptions } from "../Worker/ConnectionOptions.ts"
 import type { Streams } from "../Worker/StreamSession.ts"
 import { connectBy, PromiseWorker, serverWorkerKeys, type ServerWorkerConfig, type Worker } from "./Worker.ts"
 

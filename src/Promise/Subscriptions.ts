@@ -221,7 +221,7 @@ export class SubscriptionClient implements Disposable {
     const session = this.#loaded
     if (session === undefined) {
       throw new SubscriptionError(
-        `"${subscribedPattern(pattern)}" cannot be subscribed to: call connect() first, and wait for it`,
+        `Not connected, so "${subscribedPattern(pattern)}" cannot be subscribed to: await connect() first`,
         { code: "NOT_CONNECTED" }
       )
     }

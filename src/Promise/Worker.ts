@@ -20,7 +20,7 @@ import type { EffectProjection, IronflowProjection } from "../Projection/Project
 import type { WorkerTransport } from "../Protocol/Worker.ts"
 import { show } from "../Show.ts"
 import { resolveWorkerOptions, workerKeys, type WorkerOptions } from "../Worker/Options.ts"
-import { type PollingOptions, resolvePollingOptions } from "../Worker/ServerLink.ts"
+import { type PollingOptions, resolvePollingOptions } from "../Worker/ConnectionOptions.ts"
 import type { WorkerService } from "../Worker/Worker.ts"
 import { connectionOf, type EngineHandle } from "./Connection.ts"
 import { errorOf } from "./Promisify.ts"

@@ -119,7 +119,7 @@ export const checkBulkSaid = (given: object): void => {
     const isNamed = name === "fromStep" || name === "from_step" || name === "version"
     if (value !== null && !(isNamed && typeof value === "string" && value.trim() === "")) continue
     throw new ValidationError(
-      `bulk: \`${name}\` is ${value === null ? "null" : "blank"}, which selects nothing: leave it out, or give it a value`
+      `bulk: \`${name}\` is ${value === null ? "null" : "blank"}: leave it out, or give it a value`
     )
   }
 }

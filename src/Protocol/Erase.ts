@@ -69,7 +69,7 @@ export const checkEraseSaid = (given: object, where = ""): void => {
   for (const [name, value] of Object.entries(given)) {
     if (value === null || (typeof value === "string" && value.trim() === "")) {
       throw new ValidationError(
-        `erase: \`${where}${name}\` is ${value === null ? "null" : "blank"}, which selects nothing: leave it out, or give it a value`
+        `erase: \`${where}${name}\` is ${value === null ? "null" : "blank"}: leave it out, or give it a value`
       )
     }
   }

@@ -217,7 +217,7 @@ const timeText = (name: string, time: Date | string): string => {
   const date = new Date(isTime ? time : Number.NaN)
   if (Number.isFinite(date.getTime())) return date.toISOString()
   throw new ValidationError(
-    `\`${name}\` must be a \`Date\` or a text with a time, such as 2026-11-29T10:00:00Z; got ${show(time)}`
+    `\`${name}\` must be a \`Date\` or a text with a time, such as 2026-11-29T10:00:00Z, got ${show(time)}`
   )
 }
 

@@ -74,7 +74,9 @@ export const readJobId = (id: string): Pick<Job, "jobId" | "runId"> | undefined 
 const readStepKey = (runId: string, stepId: string): string => {
   const prefix = `${runId}:`
   if (stepId.startsWith(prefix) && stepId.length > prefix.length) return stepId.slice(prefix.length)
-  throw new ValidationError(`Step id "${stepId.slice(0, 256)}" does not begin with the run id "${prefix}"`)
+  throw new ValidationError(
+    `Step id "${stepId.slice(0, 256)}" must be the run id, a colon and the key of the step, as in "${prefix}charge:0"`
+  )
 }
 
 /** Scope and name in a step key: `fetch-all:1:` and `profile` of `fetch-all:1:profile:0`. */

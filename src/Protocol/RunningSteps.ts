@@ -10,7 +10,7 @@ import { type StepKind, stepKinds } from "../StepKind.ts"
 export interface StepProgress {
   /** Fraction from 0 to 1. */
   readonly fraction?: number
-  /** Text of at most {@link progressTextLength} characters. */
+  /** Text of at most {@link PROGRESS_TEXT_LENGTH} characters. */
   readonly text?: string
 }
 
@@ -39,7 +39,7 @@ export const reportAfterMs = 1000
 /** Maximum number of reported steps of one turn, and of all turns of a worker: the longest-running ones. */
 export const reportedStepsPerTurn = 32
 export const reportedStepsPerWorker = 1024
-const progressTextLength = 200
+const PROGRESS_TEXT_LENGTH = 200
 
 /** The progress from any arguments: invalid ones never fail a step. */
 export const progressOf = (fraction: unknown, text: unknown): StepProgress | undefined => {
@@ -47,7 +47,7 @@ export const progressOf = (fraction: unknown, text: unknown): StepProgress | und
     ...(typeof fraction === "number" && Number.isFinite(fraction)
       ? { fraction: Math.min(1, Math.max(0, fraction)) }
       : {}),
-    ...(typeof text === "string" && text !== "" ? { text: text.slice(0, progressTextLength) } : {})
+    ...(typeof text === "string" && text !== "" ? { text: text.slice(0, PROGRESS_TEXT_LENGTH) } : {})
   }
   return Object.keys(progress).length === 0 ? undefined : progress
 }

@@ -74,6 +74,6 @@ export const isSealed = (message: unknown): boolean => isObject(message) && mess
 
 export const damaged = (): IronflowError =>
   new MessageDamagedError(
-    "A message was damaged on its way: it has not come as it was sent, and has had no effect. Send it again; " +
-      "if this goes on, something between the two changes what it carries, which TLS would keep it from"
+    "A message was damaged on its way and had no effect. Send it again; " +
+      "if this happens again, something between worker and engine changes messages, which TLS prevents"
   )

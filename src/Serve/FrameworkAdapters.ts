@@ -58,7 +58,7 @@ export const exchangeOf = (first: unknown, second: unknown): Exchange => {
   }
   if (isNodeRequest(first)) return nodeExchange(first, isNodeResponse(second) ? second : undefined)
   throw new TypeError(
-    "The handler that serve() returned was called with something that is no request: it takes a Fetch Request, the request " +
+    "The handler that serve() returned was called with something that is not a request: it takes a Fetch Request, the request " +
       "and response of Node.js or Express, a Hono context, or the request and reply of Fastify"
   )
 }

@@ -72,7 +72,7 @@ export const verifyHookAt = (
     secrets.length === 0 ||
     secrets.some((one) => typeof one !== "string" || one === "")
   ) {
-    throw new ValidationError("verifyHook() needs the secret that the hook was given, or an array of secrets")
+    throw new ValidationError("verifyHook() needs the secret of the hook, or an array of secrets")
   }
   if (typeof body !== "string" && !(body instanceof Uint8Array)) {
     throw new ValidationError(
@@ -95,7 +95,7 @@ export const verifyHookAt = (
   const bytes = Buffer.concat([Buffer.from(`${time}.`), Buffer.from(body)])
   if (!isSigned(bytes, signature, secrets)) {
     throw new SignatureError(
-      "The signature does not match: the secret is another one, or the body is not byte for byte the one that was sent"
+      "The signature does not match: the secret is not that of the hook, or the body was changed on its way"
     )
   }
   const awayMs = Math.abs(now - Number(time) * 1000)

@@ -31,8 +31,8 @@ export interface ServeResponse {
 
 export const bodyConsumed = (likely: string): IronflowError =>
   new BodyError(
-    `The body of the request was read before it came here, probably by ${likely}: its bytes are gone, and a signature is one of ` +
-      "bytes. Mount the handler in front of the parser, or have the body handed over raw",
+    `The body of the request was already read, probably by ${likely}: its raw bytes are gone, which the signature ` +
+      "covers. Mount the handler before the parser, or let the parser keep the raw body",
     { code: "BODY_CONSUMED", status: 500 }
   )
 

@@ -100,7 +100,7 @@ const remembered = ({ error = "", id, name, output, status }: CompletedStep): Re
   if (isObject(details) && typeof details.function_id === "string") {
     const { cause, child_run_id, function_id, message } = details
     const why =
-      typeof cause === "string" ? cause : typeof message === "string" ? message : "it did not say why"
+      typeof cause === "string" ? cause : typeof message === "string" ? message : "it gave no reason"
     return failed(
       new InvokeError(function_id, typeof child_run_id === "string" ? child_run_id : undefined, why)
     )

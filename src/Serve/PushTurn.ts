@@ -110,7 +110,7 @@ export const runTurn = (
           reporter.stop()
           turn.abort(
             new TurnAbortedError(
-              `The request for a turn of run ${job.runId} was broken off: the run goes on from its last reported step`,
+              `The request for a turn of run ${job.runId} was aborted: the run continues from its last reported step`,
               { code: "REQUEST_ABORTED", retryable: true, details: { runId: job.runId } }
             )
           )

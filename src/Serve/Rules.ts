@@ -46,7 +46,7 @@ export const check = (
 /** Throws `ValidationError` that names every invalid field, if there are any. */
 export const refuse = (what: string, problems: Problems): void => {
   if (problems.length === 0) return
-  throw new ValidationError(`This is no ${what}: ${problems.slice(0, 20).join("; ")}`, {
+  throw new ValidationError(`This is not a ${what}: ${problems.slice(0, 20).join("; ")}`, {
     validationErrors: problems
   })
 }

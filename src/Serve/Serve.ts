@@ -36,7 +36,7 @@ import type { Logger } from "../Logger.ts"
 import { currentVariables } from "../Variables.ts"
 import { isObject, safeJsonParse } from "../Json.ts"
 import { checkShape } from "../JsonShape.ts"
-import { type Description, PUSH_TURNS_VERSION, type TurnRequest } from "../Protocol/Push.ts"
+import { type Description, PUSH_TURNS_VERSION } from "../Protocol/Push.ts"
 import { toRegistrations } from "../Protocol/Registration.ts"
 import type { Job } from "../Protocol/Worker.ts"
 import { fetchRequest, webResponse } from "./FrameworkAdapters.ts"
@@ -120,11 +120,11 @@ const untraced = ({ send, ...connection }: Connection): Connection => ({
   send: (request) => Effect.provideService(send(request), HttpClient.TracerDisabledWhen, () => true)
 })
 
-/** After a failed report, turns report with their responses for this time, in milliseconds. */
+/** For this long after a failed report, turns send their reports in their responses, in milliseconds. */
 const REPORTS_AGAIN_MS = 30_000
 
 /** The most started turns that are remembered. */
-const rememberedTurns = 10_000
+const REMEMBERED_TURNS = 10_000
 
 class Handler {
   readonly #options: ResolvedServeOptions
@@ -133,7 +133,7 @@ class Handler {
   readonly #bodyBudget: BodyBudget
   /** Job ids of signed turns, each with the time after which its request is too old in any case. */
   readonly #started = new Map<string, number>()
-  /** Before this time, turns do not try to report at once. */
+  /** Until this time, turns send their reports in their responses. */
   #reportsAgainAt = Number.NEGATIVE_INFINITY
 
   constructor(options: ResolvedServeOptions, connection: Connection, surroundings: TurnSurroundings) {
@@ -159,12 +159,14 @@ class Handler {
           const { logger } = this.#options
           if (!isIronflowError(error)) {
             logger.error("A request could not be answered because of an unexpected error", error)
-            return Effect.succeed(this.#failed(500, "INTERNAL_ERROR", "The request could not be answered"))
+            return Effect.succeed(
+              this.#errorResponse(500, "INTERNAL_ERROR", "The request could not be answered")
+            )
           }
           const status = statusOf(error)
           if (status >= 500) logger.error(error.message, error.cause)
           else logger.debug(error.message)
-          return Effect.succeed(this.#failed(status, error.code, error.message))
+          return Effect.succeed(this.#errorResponse(status, error.code, error.message))
         }
       }
     )
@@ -195,10 +197,10 @@ class Handler {
               headers: { ...received.response.headers, [ENVIRONMENT_HEADER]: environment }
             }
           case "Ignored":
-            logger.debug(`Webhook "${id}" makes no event of a request`)
+            logger.debug(`Webhook "${id}" ignores a request: its \`transform\` returned nothing`)
             return this.#response(200, { status: "ignored" })
           case "Stored": {
-            // the response holds no event data: it may pass others on its way
+            // without the data of the events: proxies may read the response
             const events = received.events.map(({ data: _, ...event }) => event)
             return this.#response(200, {
               status: "accepted",
@@ -223,7 +225,7 @@ class Handler {
         case "turn":
           return yield* this.#runTurn(yield* this.#readTurn(body, nowMs))
         default:
-          return yield* this.#runSegment(body, nowMs)
+          return yield* this.#runLegacy(body, nowMs)
       }
     })
   }
@@ -248,7 +250,9 @@ class Handler {
       const bytes = yield* readBody(request, maxBodyBytes, budget)
       if (keys !== undefined && !isSigned(bytes, header ?? "", keys)) {
         return yield* Effect.fail(
-          new SignatureError("The signature of the request is not that of its body: the keys may differ")
+          new SignatureError(
+            "The signature does not match the body of the request: the server may have another signing key"
+          )
         )
       }
       const body = yield* Effect.try({
@@ -274,7 +278,7 @@ class Handler {
     return Effect.fail(
       new SignatureError(
         `The request was signed ${Math.round(Math.abs(nowMs - sentAt) / 1000)} s ${nowMs > sentAt ? "ago" : "ahead of this clock"}, and ` +
-          `${maxRequestAgeMs / 1000} s are allowed: compare the clocks, or it was recorded and sent again`,
+          `${maxRequestAgeMs / 1000} s are allowed: a clock is wrong, or an old request was sent again`,
         { code: "SIGNATURE_EXPIRED" }
       )
     )
@@ -299,16 +303,16 @@ class Handler {
     }
     if (this.#options.keys === undefined) return Effect.succeed(job)
     // a turn without a time could be replayed at any later time
-    if (typeof (body as Partial<TurnRequest>).sent_at !== "number") {
-      return Effect.fail(new ValidationError("This is no turn: `sent_at` must be a number"))
+    if (typeof body.sent_at !== "number") {
+      return Effect.fail(new ValidationError("A signed turn must have a numeric `sent_at`"))
     }
     for (const [jobId, until] of this.#started) {
-      if (until > nowMs && this.#started.size < rememberedTurns) break
+      if (until > nowMs && this.#started.size < REMEMBERED_TURNS) break
       this.#started.delete(jobId)
     }
     if (this.#started.has(job.jobId)) {
       return Effect.fail(
-        new SignatureError(`The turn ${job.jobId} has been started before: the request was sent again`, {
+        new SignatureError(`The turn ${job.jobId} was already started: this request was sent a second time`, {
           code: "SIGNATURE_REPLAYED"
         })
       )
@@ -331,14 +335,14 @@ class Handler {
     return this.#run(job, session)
   }
 
-  #runSegment(body: unknown, nowMs: number): Effect.Effect<unknown, IronflowError> {
+  #runLegacy(body: unknown, nowMs: number): Effect.Effect<unknown, IronflowError> {
     return Effect.gen({ self: this }, function* () {
       const { environment, serverIsKnown } = this.#options
-      const chance = yield* Random.nextIntBetween(0, 2 ** 48)
+      const randomId = yield* Random.nextIntBetween(0, 2 ** 48)
       const legacy = yield* Effect.suspend(() => {
         try {
           return Effect.succeed(
-            jobOf(readPushRequest(body), `push_${chance.toString(36)}`, environment, nowMs)
+            jobOf(readPushRequest(body), `push_${randomId.toString(36)}`, environment, nowMs)
           )
         } catch (error) {
           return error instanceof ValidationError ? Effect.fail(error) : Effect.die(error)
@@ -365,7 +369,7 @@ class Handler {
     })
   }
 
-  #failed(status: number, code: string, message: string): ServeResponse {
+  #errorResponse(status: number, code: string, message: string): ServeResponse {
     return this.#response(status, { error: { message, code } })
   }
 
@@ -406,14 +410,17 @@ const readBody = (
     )
   })
 
-/** The time in which a body must arrive, in milliseconds. A body that never ends would keep its room. */
+/** The time in which a body must arrive, in milliseconds. A body that never ends would hold its part of the body budget for ever. */
 const BODY_MS = 30_000
 
 const tooSlow = (): BodyError =>
-  new BodyError(`The body of the request was not here ${showMs(BODY_MS)} after its headers: send it again`, {
-    code: "BODY_TIMEOUT",
-    status: 408
-  })
+  new BodyError(
+    `The body of the request did not arrive within ${showMs(BODY_MS)} of its headers: send it again`,
+    {
+      code: "BODY_TIMEOUT",
+      status: 408
+    }
+  )
 
 const statusOf = (error: IronflowError): number => {
   if (error.status !== undefined) return error.status

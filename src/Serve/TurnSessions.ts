@@ -78,15 +78,15 @@ export class BufferedTurn implements PushedTurn {
 const unanswered = ({ message }: ConnectionError): TurnAck => ({
   _tag: "Refused",
   reason: "LEASE_LOST",
-  message: `the engine did not answer the report of a step; the run goes on in another turn (${message})`
+  message: `the engine did not answer the report of a step; the run continues in another turn (${message})`
 })
 
 /** Waits between the attempts of a report, in milliseconds. After the last attempt the server counts as unreachable. */
 const reportDelaysMs = [100, 400]
 /** A turn that ends before this time, in milliseconds, asks for no notices. */
-const watchAfterMs = 250
-const firstWatchMs = 2000
-const watchMs = 20_000
+const WATCH_AFTER_MS = 250
+const FIRST_WATCH_MS = 2000
+const WATCH_MS = 20_000
 
 export class ReportedTurn implements PushedTurn {
   readonly #connection: Connection
@@ -134,11 +134,11 @@ export class ReportedTurn implements PushedTurn {
     notice: (notice: Notice) => void
   ): Effect.Effect<void> => {
     const { runId } = this.#job
-    let waitMs = firstWatchMs
+    let waitMs = FIRST_WATCH_MS
     const once = Effect.suspend(() => {
       const running = turn.running(0)
       const update = { runId, ops: [], waitMs, ...(running.length === 0 ? {} : { running }) }
-      waitMs = Math.min(2 * waitMs, watchMs)
+      waitMs = Math.min(2 * waitMs, WATCH_MS)
       return Effect.flatMap(this.#send(update, []), ({ notices }) =>
         Effect.sync(() => notices.forEach(notice))
       )
@@ -150,7 +150,7 @@ export class ReportedTurn implements PushedTurn {
         again
       )
     )
-    return Effect.andThen(Effect.sleep(watchAfterMs), again)
+    return Effect.andThen(Effect.sleep(WATCH_AFTER_MS), again)
   }
 
   readonly late = (stepName: string): Effect.Effect<void, ConnectionError> =>
@@ -183,7 +183,7 @@ export class ReportedTurn implements PushedTurn {
               Effect.succeed(body as unknown as TurnUpdated)
             : Effect.fail(
                 new ConnectionError(
-                  `${what}: the server at ${this.#connection.server.url} is no engine of this package`
+                  `${what}: the server at ${this.#connection.server.url} is not an engine of this package`
                 )
               )
         })

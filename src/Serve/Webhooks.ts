@@ -24,7 +24,7 @@ const methods: ReadonlySet<string> = new Set(["POST", "GET", "HEAD"])
 export const checkMethod = (id: string, method = "POST"): Effect.Effect<void, IronflowError> =>
   methods.has(method)
     ? Effect.void
-    : Effect.fail(failure(`Webhook "${id}" takes POST, not ${show(method, 32)}`, "METHOD_NOT_ALLOWED", 405))
+    : Effect.fail(failure(`Webhook "${id}" takes POST, got ${show(method, 32)}`, "METHOD_NOT_ALLOWED", 405))
 
 /** The name of the webhook in the URL, or `undefined` when there is none. */
 export const webhookIn = (url: string): string | undefined => {
@@ -81,7 +81,11 @@ export const receive = (
       if (answer !== undefined) return answer
       if (method === "GET" || method === "HEAD") {
         return yield* Effect.fail(
-          failure(`${what} takes POST: its \`challenge\` does not answer this`, "METHOD_NOT_ALLOWED", 405)
+          failure(
+            `${what} takes POST: its \`challenge\` does not answer this request`,
+            "METHOD_NOT_ALLOWED",
+            405
+          )
         )
       }
       doing = "verify"
@@ -212,7 +216,7 @@ const checkEvents = (result: unknown, what: string): ReadonlyArray<NamedWebhookE
   if (result === undefined || result === null) return []
   if (!Array.isArray(result)) return [checkEvent(result, what)]
   if (result.length > writesAtOnce) {
-    throw new Error(`${what}: ${result.length} events of one request are more than ${writesAtOnce}`)
+    throw new Error(`${what}: one request may make ${writesAtOnce} events at most, got ${result.length}`)
   }
   const events = result.map((event) => checkEvent(event, what))
   const keys = new Set<string>()

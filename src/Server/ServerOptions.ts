@@ -133,7 +133,7 @@ const consoleBaseOf = (pages: HttpServerOptions["console"] = true): string | und
   if (typeof base === "string" && /^(\/(?!\.{1,2}(\/|$))[\w.~-]+)*\/?$/.test(base))
     return base.replace(/\/$/, "")
   throw new ValidationError(
-    `The \`base\` of the console must be the path under which a proxy has the engine, like "/ironflow", got ${show(base)}`
+    `The \`base\` of the console must be the path under which a proxy serves the engine, like "/ironflow", got ${show(base)}`
   )
 }
 

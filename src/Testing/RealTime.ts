@@ -31,7 +31,7 @@ export const millisecond: Effect.Effect<void> = Effect.callback((resume) => {
 })
 
 /** Rounds of the event loop, a millisecond each, in which real timers must call back. */
-const patience = 100
+const PATIENCE = 100
 
 let areReal = false
 
@@ -57,7 +57,7 @@ const check = (who: string): Effect.Effect<void, TimersFakedError> =>
           areReal = true
           return resume(Effect.void)
         }
-        if (rounds > patience) return resume(Effect.fail(faked(who, [...silent])))
+        if (rounds > PATIENCE) return resume(Effect.fail(faked(who, [...silent])))
         Atomics.wait(millisecond, 0, 0, 1)
         look(rounds + 1)
       })

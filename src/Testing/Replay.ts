@@ -54,13 +54,13 @@ export const missingService = ({ end }: Replayed): string | undefined =>
     : undefined
 
 /** Idle rounds of the event loop after which a handler counts as waiting. */
-const restRounds = 20
+const REST_ROUNDS = 20
 /**
  * Real milliseconds that a handler may spend outside of steps; then the same for a handler that also waits for a new
  * step.
  */
-const patienceMs = 2000
-const patienceBesideNewMs = 250
+const PATIENCE_MS = 2000
+const PATIENCE_BESIDE_NEW_MS = 250
 
 /** An alarm that never rings. No step's code runs, so no step times out; idle rounds show that a handler waits. */
 const silent: Alarm = { at: () => () => undefined }
@@ -137,8 +137,8 @@ export const replay = (fn: AnyFunction, history: RunHistory): Effect.Effect<Repl
       const look = (): void => {
         rest = seen === movements ? rest + 1 : 0
         seen = movements
-        const isAtRest = rest > restRounds
-        const patience = wantsNew ? patienceBesideNewMs : patienceMs
+        const isAtRest = rest > REST_ROUNDS
+        const patience = wantsNew ? PATIENCE_BESIDE_NEW_MS : PATIENCE_MS
         if (end !== undefined || (isAtRest && (waited > patience || isExplained()))) {
           const result = { divergence: compare(history, recorded, asked, end, fn), end }
           turn.abort(new Error("The replay is over"))
@@ -254,7 +254,7 @@ const compare = (
     message:
       `${ofRun} completed after its recorded steps, and ` +
       (fails === undefined && added !== undefined
-        ? `the code goes on to ${shown(added)} (${added.stepKey})`
+        ? `the code continues with ${shown(added)} (${added.stepKey})`
         : `the handler fails: ${fails}`)
   }
 }

@@ -18,15 +18,19 @@ export type HandledData<F> = F extends
     : unknown
   : unknown
 
-/** The input of an invoked function as its handler receives it. */
+/**
+ * The input of an invoked function as its handler receives it. Throws `ValidationError` when the schema does not accept it, or
+ * validates asynchronously.
+ */
 export const handledBy = (fn: AnyFunction, input: unknown): unknown => {
-  const handled = validateEvent(fn, "ironflow.invoke", input)
-  if (handled instanceof Promise) {
+  const decoded = validateEvent(fn, "ironflow.invoke", input)
+  if (decoded instanceof Promise) {
     throw new ValidationError(
-      `mockInvoke(): the schema of function "${fn.config.id}" does not answer at once; give the id in place of the function`
+      `mockInvoke(): the schema of function "${fn.config.id}" validates asynchronously, which mockInvoke() cannot wait for: ` +
+        "give the id of the function instead"
     )
   }
-  return handled.data
+  return decoded.data
 }
 
 /** The event as it would be sent, with its data encoded by its definition. */

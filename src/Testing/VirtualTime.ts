@@ -16,7 +16,7 @@ import * as RealTime from "./RealTime.ts"
 import * as FireDue from "../Engine/Schedules/FireDue.ts"
 
 /** Real milliseconds in which running code must show activity. */
-const patienceMs = 250
+const PATIENCE_MS = 250
 
 /** A clock of a test that knows its sleepers. */
 export interface ManualClock {
@@ -119,7 +119,7 @@ export const make = (
     let commits = engine.metrics().commits
     for (
       let quiet = 0, waitedMs = 0;
-      quiet < QUIET_TURNS || isReplaying() || (waitedMs < patienceMs && (yield* isBusy));
+      quiet < QUIET_TURNS || isReplaying() || (waitedMs < PATIENCE_MS && (yield* isBusy));
       quiet++
     ) {
       if (quiet < QUIET_TURNS) yield* RealTime.round

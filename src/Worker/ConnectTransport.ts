@@ -4,7 +4,7 @@ import type * as Layer from "effect/Layer"
 import type { ValidationError } from "../Errors.ts"
 import type { WorkerTransport } from "../Protocol/Worker.ts"
 import { connectRequired } from "./ConnectOption.ts"
-import type { PollingOptions } from "./ServerLink.ts"
+import type { PollingOptions } from "./ConnectionOptions.ts"
 import * as StreamTransport from "./StreamTransport.ts"
 
 /**

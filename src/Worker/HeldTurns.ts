@@ -140,7 +140,7 @@ export class HeldTurns {
         jobId,
         new WorkerStoppedError(
           `Worker ${workerId} was stopped during a turn of run ${turn.runId}: ` +
-            "the run goes on from its last finished step as soon as a worker has room for it",
+            "the run continues from its last finished step as soon as a worker has room for it",
           { retryable: true, details: { workerId, runId: turn.runId } }
         )
       )

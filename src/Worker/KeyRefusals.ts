@@ -6,7 +6,7 @@ import { monotonicMs } from "./ServerLink.ts"
  * A refused key that the engine accepted at most this long ago, in milliseconds, may have been damaged in transit. It
  * is tried once more, and then not again for the same time.
  */
-const keyWorkedMs = 60_000
+const KEY_WORKED_MS = 60_000
 
 export class KeyRefusals {
   readonly #clock: Clock.Clock
@@ -27,7 +27,7 @@ export class KeyRefusals {
   /** Whether a refusal of the key, or of its permissions, should be confirmed by another attempt. */
   isDoubtful(): boolean {
     const now = monotonicMs(this.#clock)
-    if (now - this.#admittedAt > keyWorkedMs || now - this.#doubtedAt <= keyWorkedMs) return false
+    if (now - this.#admittedAt > KEY_WORKED_MS || now - this.#doubtedAt <= KEY_WORKED_MS) return false
     this.#doubtedAt = now
     return true
   }

@@ -41,7 +41,7 @@ export interface LegacyJob {
  * How long a turn with suspended steps stays alive, in milliseconds: such a server cannot say that it ended too
  * early.
  */
-const lingerMs = 50
+const LINGER_MS = 50
 
 export const failedId = (stepKey: string): string => `${stepKey}:failed`
 export const retryId = (stepKey: string, failures: number): string => `${stepKey}:retry:${failures}`
@@ -83,7 +83,7 @@ export const readJob = (assignment: unknown, environment: string, nowMs: number)
       },
       journal: memory.journal,
       open: openSteps(memory, nowMs),
-      lingerMs,
+      lingerMs: LINGER_MS,
       createdAt: nowMs,
       ...(secrets === undefined
         ? {}

@@ -4,7 +4,7 @@
  *
  * Such a server gives weaker guarantees than an engine of this package:
  *
- * - A turn that ends with several suspended steps waits for one of them at a time. Nothing fires while a turn lives.
+ * - A turn that ends with several suspended steps waits for one of them at a time. Nothing fires while a turn runs.
  * - A cancelled run is noticed with the next report, which is refused.
  * - A server that does not store results before the end of a turn (it answers `progress` with 400) may run the steps
  *   of a turn again when the worker is lost in the middle of it.
@@ -53,10 +53,10 @@ export const open = (
   })
 
 /** Leases of such servers hold for 90 s or three heartbeats, whichever is longer. */
-const shortestLeaseMs = 90_000
+const SHORTEST_LEASE_MS = 90_000
 
 /** The most updates in flight, each of another run. */
-const updatesAtOnce = 8
+const UPDATES_AT_ONCE = 8
 
 /** A report in transit, and the answer to it. */
 interface Work extends LegacyWork {
@@ -70,7 +70,7 @@ class LegacySession implements WorkerSession {
   #room = 0
   #wake: (() => void) | undefined
   #refused = false
-  /** Whether the server stores results while a turn lives. */
+  /** Whether the server stores results while a turn runs. */
   #storesProgress = true
 
   constructor(link: ServerLink) {
@@ -281,7 +281,7 @@ class LegacySession implements WorkerSession {
   /** Drops turns while their leases still hold: afterwards another worker may run them. */
   readonly #watchLeases: Effect.Effect<void> = Effect.suspend(() => {
     const { clock, handlers, options } = this.#link
-    const safeMs = (Math.max(shortestLeaseMs, 3 * options.heartbeatMs) * 5) / 6
+    const safeMs = (Math.max(SHORTEST_LEASE_MS, 3 * options.heartbeatMs) * 5) / 6
     const nowMs = monotonicMs(clock)
     for (const [jobId, turn] of this.#turns) {
       if (nowMs - turn.heldSince < safeMs) continue
@@ -303,7 +303,7 @@ class LegacySession implements WorkerSession {
     reports: ReadonlyArray<TurnReport>
   ): Effect.Effect<ReadonlyArray<TurnAck>, ConnectionError> => {
     const works = reports.map((report): Work => ({ ...makeWork(report), ack: undefined }))
-    return Effect.forEach(works, (work) => this.#work(work), { concurrency: updatesAtOnce })
+    return Effect.forEach(works, (work) => this.#work(work), { concurrency: UPDATES_AT_ONCE })
   }
 
   #work(work: Work): Effect.Effect<TurnAck, ConnectionError> {
@@ -313,7 +313,7 @@ class LegacySession implements WorkerSession {
       const turn = this.#turns.get(jobId)
       const done =
         turn === undefined
-          ? Effect.succeed(leaseLost(`the job ${jobId} of run ${runId} is not this worker's any more`))
+          ? Effect.succeed(leaseLost(`the job ${jobId} of run ${runId} no longer belongs to this worker`))
           : this.#apply(turn, work)
       return Effect.map(done, (ack) => (work.ack = ack))
     })
@@ -344,7 +344,7 @@ class LegacySession implements WorkerSession {
           if (isStale(answer)) return Effect.succeed(this.#lost(turn, answer))
           this.#storesProgress = false
           this.#link.options.logger.warn(
-            `The server at ${this.#link.options.server.url} does not store results of steps while a turn lives ` +
+            `The server at ${this.#link.options.server.url} does not store results of steps while a turn runs ` +
               `(it answers ${answer.status}): when this worker is lost, the steps of its turns may run again`
           )
           return Effect.succeed(undefined)
@@ -382,7 +382,9 @@ class LegacySession implements WorkerSession {
       Effect.map(this.#end(turn, { status: "yielded", yield: turn.invokeAsync(op) }, outcomes), (ack) =>
         ack._tag === "Refused"
           ? ack
-          : leaseLost("the invoked function starts now that the turn has ended; the run goes on in another")
+          : leaseLost(
+              "the turn ends so that the invoked function can start; the run continues in another turn"
+            )
       ),
     // the server cannot be told: finished steps are stored, and the lease ends by itself
     release: (turn, outcomes) =>

@@ -3,7 +3,7 @@ import { calculateBackoff } from "../Backoff.ts"
 import type { Logger } from "../Logger.ts"
 
 /** The first delay, in milliseconds; each further one is twice as long. */
-const firstDelayMs = 100
+const FIRST_DELAY_MS = 100
 
 export class Outage {
   readonly #logger: Logger
@@ -24,7 +24,7 @@ export class Outage {
     if (this.#failures === 1) this.#logger.warn(`${error.message}. Trying again until it answers`)
     return calculateBackoff(
       this.#failures,
-      Math.min(firstDelayMs, this.#longestDelayMs),
+      Math.min(FIRST_DELAY_MS, this.#longestDelayMs),
       this.#longestDelayMs
     )
   }

@@ -25,7 +25,7 @@ export class PollingSession extends TurnSession {
     const request = connection.send({
       method: deregisterWorker.method,
       path: `${pathOf(deregisterWorker, { id: registration.workerId })}?session=${encodeURIComponent(this.session)}`,
-      what: `The farewell of worker ${registration.workerId}`,
+      what: `The deregistration of worker ${registration.workerId}`,
       timeoutMs: farewellTimeoutMs
     })
     return Effect.catch(Effect.asVoid(request), (error) =>
@@ -70,7 +70,7 @@ export class PollingSession extends TurnSession {
   }
 
   protected sendLate(request: Turns.LateRequest): Effect.Effect<void, IronflowError> {
-    const what = `Word of a late step of run ${request.runId}`
+    const what = `The report of a late step of run ${request.runId}`
     return Effect.asVoid(this.#post(lateTurn, JSON.stringify(request), what))
   }
 

@@ -34,16 +34,13 @@ import { Outage } from "./Outage.ts"
 import { register, type Registered } from "./PollingRegistration.ts"
 import { PollingSession } from "./PollingSession.ts"
 import {
-  isAccessError,
-  monotonicMs,
-  named,
   type PollingOptions,
   type ResolvedPollingOptions,
-  resolvePollingOptions,
-  type ServerLink
-} from "./ServerLink.ts"
+  resolvePollingOptions
+} from "./ConnectionOptions.ts"
+import { isAccessError, monotonicMs, named, type ServerLink } from "./ServerLink.ts"
 
-export type { PollingOptions } from "./ServerLink.ts"
+export type { PollingOptions } from "./ConnectionOptions.ts"
 
 /** Connects workers to the configured server. Fails with `ValidationError` when the options are invalid. */
 export const layer = (

@@ -7,7 +7,7 @@ import { byteLength } from "../Json.ts"
 import type { Outcome, TurnAck, TurnLogs, TurnOp, TurnReport } from "../Protocol/Worker.ts"
 
 /** Bytes of a request besides its reports. */
-const envelopeBytes = 1024
+const ENVELOPE_BYTES = 1024
 
 /** A numbered batch of reports. */
 export interface Batch {
@@ -31,7 +31,7 @@ export const ship = (
   nextNumber: () => number
 ): Shipment => {
   const text = JSON.stringify(reports)
-  const maxBytes = maxBodyBytes - envelopeBytes
+  const maxBytes = maxBodyBytes - ENVELOPE_BYTES
   const tooLarge = new Map<string, string>()
   if (!(maxBytes > 0) || text.length * 3 <= maxBytes || byteLength(text) <= maxBytes) {
     return { batches: [{ number: nextNumber(), reports, text }], tooLarge }
@@ -53,7 +53,7 @@ export const ship = (
     let { logs } = report
     for (const op of report.ops) {
       // includes the ids and brackets around it, if it is the first of its report
-      const size = byteLength(JSON.stringify(op)) + envelopeBytes
+      const size = byteLength(JSON.stringify(op)) + ENVELOPE_BYTES
       if (size <= maxBytes) {
         const logBytes = logs === undefined ? 0 : byteLength(JSON.stringify(logs))
         // log lines that fit nowhere are left out
@@ -64,7 +64,7 @@ export const ship = (
         continue
       }
       const error = new LimitExceededError(`A report about run ${report.runId}`, size, maxBodyBytes, "bytes")
-      add(report, { _tag: "Fail", error: serializeError(error) }, envelopeBytes)
+      add(report, { _tag: "Fail", error: serializeError(error) }, ENVELOPE_BYTES)
       tooLarge.set(report.jobId, error.message)
       break
     }

@@ -28,7 +28,7 @@ import type { OpenStream, Streams } from "./StreamSession.ts"
 import { sessionOver } from "./TurnSession.ts"
 
 /** The most buffered pushes. They are read as they arrive: an engine sends the next one when the last was taken. */
-const pushBuffer = 16
+const PUSH_BUFFER = 16
 
 export const rpcStreams: Streams = {
   name: RPC_TRANSPORT,
@@ -98,7 +98,7 @@ export const rpcStreams: Streams = {
       const registering = failing(`The registration of worker ${worker.workerId}`)
       const pushes = yield* client.work(new JsonFragment(registration), {
         asQueue: true,
-        streamBufferSize: pushBuffer
+        streamBufferSize: PUSH_BUFFER
       })
       const [first] = yield* Effect.catchCause(Queue.takeBetween(pushes, 1, 1), (cause) =>
         Effect.fail(registering(Cause.squash(cause)))
@@ -189,12 +189,12 @@ const connect = ({ options }: ServerLink): Effect.Effect<WebSocket, IronflowErro
 /** Closes the socket, and waits only a short time for the other side, which may be gone. */
 const hangUp = (socket: WebSocket): void => {
   socket.close()
-  const timer = setTimeout(() => socket.terminate(), hangUpMs)
+  const timer = setTimeout(() => socket.terminate(), HANG_UP_MS)
   timer.unref()
   socket.once("close", () => clearTimeout(timer))
 }
 
-const hangUpMs = 1000
+const HANG_UP_MS = 1000
 
 const readCallFailure = (failure: unknown, what: string): IronflowError => {
   if (!isObject(failure) || typeof failure.status !== "number") {

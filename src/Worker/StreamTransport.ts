@@ -24,14 +24,11 @@ import {
 import { isRefusal, linkTo, newInstance, open as openPolling } from "./PollingTransport.ts"
 import { validated } from "../Checked.ts"
 import {
-  isAccessError,
-  isSuccess,
-  named,
   type PollingOptions,
   type ResolvedPollingOptions,
-  resolvePollingOptions,
-  type ServerLink
-} from "./ServerLink.ts"
+  resolvePollingOptions
+} from "./ConnectionOptions.ts"
+import { isAccessError, isSuccess, named, type ServerLink } from "./ServerLink.ts"
 import { StreamSession, type Streams } from "./StreamSession.ts"
 
 /** A kind of streams, loaded when a server supports it. */
@@ -134,7 +131,7 @@ const choose = (
 /** The transports over which the server exchanges turns, according to the server. */
 const transportsOf = ({ connection }: ServerLink): Effect.Effect<ReadonlySet<unknown>, IronflowError> => {
   const { method, path } = restCapabilities
-  const what = "The question for what the server can do"
+  const what = "The request for the capabilities of the server"
   return Effect.flatMap(
     connection.send({ method, path, what }),
     (answer): Effect.Effect<ReadonlySet<unknown>, IronflowError> => {

@@ -5,7 +5,7 @@ import type { ValidationError } from "../Errors.ts"
 import type { WorkerTransport } from "../Protocol/Worker.ts"
 import { connectOptional } from "./ConnectOption.ts"
 import { rpc } from "./RpcTransport.ts"
-import type { PollingOptions } from "./ServerLink.ts"
+import type { PollingOptions } from "./ConnectionOptions.ts"
 import * as StreamTransport from "./StreamTransport.ts"
 
 /** Uses effect/rpc, or else ConnectRPC, or else polling. Fails with `ValidationError` when the options are invalid. */

@@ -72,7 +72,7 @@ export interface WorkerService {
 export class Worker extends Context.Service<Worker, WorkerService>()("@ironflow/node/Worker") {}
 
 /** How long a stopping worker tries to deliver its reports, in milliseconds. */
-const flushTimeoutMs = 5000
+const FLUSH_TIMEOUT_MS = 5000
 
 /**
  * Runs a worker for the lifetime of the scope, registered with the engine.
@@ -169,7 +169,7 @@ export const make = <
     const disconnect = yield* Effect.gen(function* () {
       // The engine does not answer a refused worker.
       if (refused === undefined) {
-        yield* Effect.timeoutOption(Effect.interruptible(reporter.awaitIdle), flushTimeoutMs)
+        yield* Effect.timeoutOption(Effect.interruptible(reporter.awaitIdle), FLUSH_TIMEOUT_MS)
       }
       reporter.stop()
       isConnected = false

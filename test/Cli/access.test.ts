@@ -101,7 +101,7 @@ it(
     const second = await create("dev")
     assert.match(
       first.stdout,
-      /It is the first key: .*\nWorkers that run without a key end: .*--role role_worker/
+      /It is the first key: .*\nRunning workers without a key stop: .*--role role_worker/
     )
     assert.notInclude(second.stdout, "Workers")
   }

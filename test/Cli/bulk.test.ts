@@ -77,7 +77,7 @@ it(
     const { filter, ids } = await ordersOf(200, 1, 7)
     const counted = await run(["runs", "retry", ...filter, "--dry-run"])
     assert.strictEqual(counted.code, 0)
-    assert.match(counted.stdout, /^3 runs fit, of which 1 can be retried\. The others: /)
+    assert.match(counted.stdout, /^3 runs match, of which 1 can be retried\. The others: /)
     const refused = await run(["runs", "retry", ...filter])
     assert.strictEqual(refused.code, 2)
     assert.match(refused.stderr, /add --yes, or count them first with --dry-run/)
@@ -117,7 +117,7 @@ it(
       "no",
       "--dry-run"
     ])
-    assert.match(lacking.stdout, /^1 run fit, of which 0 can be retried\. The others: 1 no such step/)
+    assert.match(lacking.stdout, /^1 run matches, of which 0 can be retried\. The others: 1 no such step/)
 
     const begun = await client.bulk("cancel", { where: filter[1]!, functionId: "charge" })
     assert.strictEqual((await run(["bulk", "get", begun.id])).code, 0)
@@ -159,7 +159,7 @@ it(
     const { id } = await client.bulk("fork", { where: filter[1]!, functionId: "charge" })
     const late = await run(["bulk", "get", id, "--wait", "--timeout", "1ms"])
     assert.strictEqual(late.code, 1, late.stdout)
-    assert.match(late.stderr, /had not ended after 1 ?ms, and goes on/)
+    assert.match(late.stderr, /did not end within 1 ?ms, and continues/)
     assert.strictEqual((await run(["bulk", "get", id, "--timeout", "1s"])).code, 2)
     const counting = await client.bulk("rerun", { where: "event.data.mark == 'none'" }, { dryRun: true })
     const signalled = terminal.start(["bulk", "get", id, "--wait"], { env })
@@ -187,14 +187,14 @@ it("moves and forks many runs, and refuses options for one", { timeout: 120_000 
   ]) {
     const refused = await run(["runs", "fork", ...ids, ...flag, "--yes"])
     assert.strictEqual(refused.code, 2)
-    assert.match(refused.stderr, /goes with one run that is named/)
+    assert.match(refused.stderr, /needs exactly one run id/)
   }
 })
 
 it("reports invalid use, and starts nothing", { timeout: 120_000 }, async () => {
   const before = await client.listBulk()
   const wrong: ReadonlyArray<readonly [args: ReadonlyArray<string>, said: RegExp, input?: string]> = [
-    [["runs", "cancel", "--yes"], /Say which runs to cancel/],
+    [["runs", "cancel", "--yes"], /Select the runs to cancel/],
     [["runs", "cancel", "run_1", "--status", "failed", "--yes"], /not both/],
     [["runs", "cancel", "-", "--yes"], /Standard input has no ids of runs/, "\n"],
     [["runs", "cancel", "-", "--yes"], /10001 ids are too many .*`split -l 10000`/, "run_1\n".repeat(10_001)],
@@ -251,6 +251,6 @@ it(
     assert.strictEqual(count, 4000)
     const { operations } = await terminal.json(["bulk", "list"], { env })
     assert.strictEqual(operations[0].id, id)
-    assert.match((await run(["bulk", "cancel", id])).stdout, /had completed already/)
+    assert.match((await run(["bulk", "cancel", id])).stdout, /had already ended \(completed\)/)
   }
 )

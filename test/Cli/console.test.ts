@@ -66,7 +66,7 @@ describe("the console", () => {
       const { code, stderr } = await terminal.run(["serve", "--port", "0", "--console-base", base])
 
       assert.strictEqual(code, 2)
-      assert.include(stderr, "--console-base must be the path under which a proxy has the engine")
+      assert.include(stderr, "--console-base must be the path under which a proxy serves the engine")
     }
   )
 })

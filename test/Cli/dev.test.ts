@@ -124,7 +124,7 @@ describe("dev", () => {
     await running.until("Functions: process-order")
 
     renamed()
-    await running.until("Gone from the code, so that nothing starts them any more: process-order.")
+    await running.until("No longer in the code, so nothing starts them any more: process-order.")
 
     await running.until(`${await emit({ orderId: "o-1" })}  handle-order  completed`)
     const listed = await terminal.json(["functions", "list"], { env: { IRONFLOW_SERVER_URL: url } })

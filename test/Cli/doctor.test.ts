@@ -1,5 +1,8 @@
 /** The command `doctor` as a process of its own, for servers, files and Postgres. */
+import { once } from "node:events"
 import { chmodSync, copyFileSync, readFileSync, writeFileSync } from "node:fs"
+import { createServer } from "node:http"
+import type { AddressInfo } from "node:net"
 import { DatabaseSync } from "node:sqlite"
 import { afterAll, assert, beforeAll, describe, it } from "vitest"
 import { runSql } from "../postgres/Schemas.ts"
@@ -83,6 +86,33 @@ describe("ironflow doctor", () => {
         after.stdout,
         /^warn {2}keys +The engine answers everybody who reaches .*, without an API key\./m
       )
+    }
+  )
+
+  it(
+    "checks what it can of an older server, which has no checks and does not say its version",
+    { timeout: 60_000 },
+    async () => {
+      const other = createServer((request, response) => {
+        const health = { status: "ok", version: "", timestamp: new Date().toISOString() }
+        if (request.url === "/health") response.end(JSON.stringify(health))
+        else response.writeHead(404).end("404 page not found")
+      })
+      await once(other.listen(0, "127.0.0.1"), "listening")
+      try {
+        const { port } = other.address() as AddressInfo
+        const checks = await examine([], { env: { IRONFLOW_SERVER_URL: `http://127.0.0.1:${port}` } })
+
+        assert.deepInclude(statuses(checks), { server: "ok", engine: "warn" })
+        const versions = named(checks, "versions")
+        assert.strictEqual(versions.status, "warn")
+        assert.match(
+          versions.message,
+          /^The server does not say its version; this command is version \d+\.\d+\.\d+\S*\.$/
+        )
+      } finally {
+        other.close()
+      }
     }
   )
 

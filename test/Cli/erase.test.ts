@@ -71,7 +71,7 @@ it("erase counts, refuses without --yes, erases, and has an exit code for each r
   const where = `event.data.email == "${email}"`
   const counted = await run(["erase", "--where", where, "--dry-run"])
   assert.strictEqual(counted.code, 0)
-  assert.include(counted.stdout, "6 items fit, of which 6 can be erased: 3 runs, 3 events.")
+  assert.include(counted.stdout, "6 items match, of which 6 can be erased: 3 runs, 3 events.")
   const refused = await run(["erase", "--where", where])
   assert.strictEqual(refused.code, 2)
   assert.include(refused.stderr, "--yes")
@@ -83,7 +83,7 @@ it("erase counts, refuses without --yes, erases, and has an exit code for each r
   assert.deepStrictEqual(filesWith(email), [])
   const again = await run(["erase", "--where", where, "--yes"])
   assert.strictEqual(again.code, 4)
-  assert.include(again.stdout, "There is nothing of the kind.")
+  assert.include(again.stdout, "Nothing was found.")
   const { runs } = await client.listRuns({ functionId: "greet", limit: 1 })
   const shown = await run(["runs", "get", runs[0]!.id])
   assert.match(shown.stdout, /erased +20/)
@@ -100,7 +100,7 @@ it("erase refuses missing, blank and invalid targets", async () => {
     [["--key", "nowhere/a"], 'no bucket "nowhere"'],
     [["--attribute", "a"], "a path and its value"],
     [["--since", "someday"], "--since takes"],
-    [["--compact", "--dry-run"], "nothing to count"]
+    [["--compact", "--dry-run"], "erases nothing that could be counted"]
   ] as ReadonlyArray<readonly [ReadonlyArray<string>, string]>) {
     const { code, stderr } = await run(["erase", ...args, "--yes"])
     assert.strictEqual(code, 2, args.join(" "))
@@ -116,7 +116,7 @@ it("erase starts nothing when it finds nothing, and leaves the searched values i
   ]) {
     const ended = await run(["erase", ...args, "--yes"])
     assert.strictEqual(ended.code, 4)
-    assert.match(ended.stderr, /There is nothing of the kind|None of 1 item can be erased: 1 not found/)
+    assert.match(ended.stderr, /Nothing was found|None of 1 item can be erased: 1 not found/)
     assert.notInclude(ended.stdout + ended.stderr, "no longer")
   }
   const operations = await client.listBulk()

@@ -94,7 +94,7 @@ describe("serve --hook", () => {
       "if it has no secret",
       ["--hook", "https://alarms.example.com/"],
       {},
-      "--hook needs IRONFLOW_HOOK_SECRET or --hook-secret"
+      "--hook and IRONFLOW_HOOK_URL need IRONFLOW_HOOK_SECRET or --hook-secret"
     ],
     [
       "if its secret is short",
@@ -102,7 +102,13 @@ describe("serve --hook", () => {
       {},
       "at least 16 characters"
     ],
-    ["if it has no URL", ["--hook-on", "run.failed"], {}, "go with --hook URL"],
+    [
+      "with one URL twice",
+      ["--hook", "https://alarms.example.com/", "--hook", "https://alarms.example.com/"],
+      { IRONFLOW_HOOK_SECRET: SECRET },
+      "--hook has https://alarms.example.com/ twice: give it once"
+    ],
+    ["if it has no URL", ["--hook-on", "run.failed"], {}, "need --hook URL or IRONFLOW_HOOK_URL"],
     [
       "if its URL is invalid",
       [],

@@ -92,7 +92,7 @@ describe("ironflow projections", { timeout: 60_000 }, () => {
     const paused = await ask("status", "totals")
     assert.deepInclude(paused, { status: "paused", pauseReason: "deploy" })
     assert.match(paused.pausedBy, /.+@.+/)
-    assert.include(await say("resume", "totals"), "goes on")
+    assert.include(await say("resume", "totals"), "continues")
     const { generation } = await ask("status", "totals")
     assert.isAbove((await ask("rebuild", "totals")).generation, generation)
     assert.deepStrictEqual((await ask("get", "totals", "--after", "5")).state, { orders: 4 })

@@ -187,7 +187,7 @@ it("a search by expression continues past pages that a server ends early", { tim
     const one = await terminal.run([...where, "--time-limit", "0"], slow)
     assert.match(
       one.stdout,
-      /^There are no such runs so far\.\nLooked back to \S+; the next page: --cursor c-1\n$/
+      /^There are no such runs so far\.\nSearched back to \S+; the next page: --cursor c-1\n$/
     )
     assert.lengthOf(asked, 1)
     const odd = await terminal.run([...where, "--time-limit", "-1"], slow)
@@ -228,7 +228,7 @@ it("invalid use of `runs list` is refused", { timeout: 60_000 }, async () => {
     [["--where", "event.data.amount >"], "Invalid CEL expression"],
     [
       ["--attribute", "nothing"],
-      '--attribute takes a path and its value, as in event.data.orderId=o-17, and not "nothing"'
+      '--attribute takes a path and its value, as in event.data.orderId=o-17, got "nothing"'
     ],
     [["--attribute", "event.data.total=1"], "no function names it in `searchBy`: use event.data.orderId"],
     [["--created-from", "soon"], "--created-from takes how long ago, such as 30m, 12h or 7d, or an ISO time"],

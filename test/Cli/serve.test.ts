@@ -158,7 +158,7 @@ describe.concurrent("runs", () => {
     assert.match(failed.stdout, /fragile {2}failed in \w+ {2}.*the gate is shut/)
     assert.match(
       failed.stderr,
-      /^Error: 1 of 1 run did not complete: run_\w+ failed\. `ironflow runs get` says more\.\n$/
+      /^Error: 1 of 1 run did not complete: run_\w+ failed\. `ironflow runs get` shows more\.\n$/
     )
     const runId = /run_\w+/.exec(failed.stdout)![0]
     const steps = await run("runs", "steps", runId)
@@ -182,7 +182,7 @@ describe.concurrent("runs", () => {
     const bad = await run("runs", "patch", `${runId}:send:0`, "{sent", "--json")
     assert.strictEqual(JSON.parse(bad.stderr).error.code, "USAGE")
     const patched = await run("runs", "patch", `${runId}:send:0`, '"by hand"', "--reason", "sent by phone")
-    assert.strictEqual(patched.stdout, `Step ${runId}:send:0 has this output from now on: "by hand"\n`)
+    assert.strictEqual(patched.stdout, `Step ${runId}:send:0 now has this output: "by hand"\n`)
     await run("runs", "retry", runId)
 
     assert.deepInclude(await waitForRun(url, runId), { state: "completed", output: "by hand" })
@@ -197,9 +197,9 @@ describe.concurrent("runs", () => {
     assert.strictEqual(why.code, "PAUSED")
     const told = (await run("runs", "why", runId)).stdout
     assert.include(told, "the bank is down")
-    assert.include(told, "PAUSED: what to do is in docs/reasons.md#paused of @ironflow/node.")
+    assert.include(told, "PAUSED: see docs/reasons.md#paused of @ironflow/node for what to do.")
 
-    assert.strictEqual((await run("runs", "resume", runId)).stdout, `Run ${runId} goes on.\n`)
+    assert.strictEqual((await run("runs", "resume", runId)).stdout, `Run ${runId} continues.\n`)
     const cancelled = await run("runs", "cancel", runId)
     assert.strictEqual(cancelled.stdout, `Run ${runId} is cancelled.\n`)
     assert.strictEqual((await json("runs", "get", runId)).status, "cancelled")

@@ -93,7 +93,7 @@ describe("invalid use ends with exit code 2 and one line", () => {
         ] as const
     ),
     [["runs", "list", "--api-key", ""], "--api-key"],
-    [["runs", "list", "--server-url", "ftp://x"], '--server-url "ftp://x" is not acceptable'],
+    [["runs", "list", "--server-url", "ftp://x"], '--server-url "ftp://x" is not valid'],
     [["worker", "good.ts", "--label", "pool"], '"pool" is not a label'],
     [["worker", "good.ts", "--concurrency", "0"], "--concurrency must be an integer of at least 1"],
     [["worker", "nowhere.ts"], "There is no file nowhere.ts"],

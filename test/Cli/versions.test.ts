@@ -85,11 +85,13 @@ it(
     await ironflow("runs", "cancel", left)
     const retried = await ironflow("runs", "retry", left)
     expect(retried.stdout).toMatch(
-      /^Run run_\w+ runs again; its finished steps keep their results\.\nNow it waits\. It is pinned to version "1" of function "pack", with which it began, and no live worker has that version \(w-2 has "2"\): start a worker with version "1", or move the run to the latest version with `ironflow runs move run_\w+`\.\n$/
+      /^Run run_\w+ runs again; its finished steps keep their results\.\nIt still waits\. It is pinned to version "1" of function "pack", with which it began, and no live worker has that version \(w-2 has "2"\): start a worker with version "1", or move the run to the latest version with `ironflow runs move run_\w+`\.\n$/
     )
     await ironflow("runs", "pause", left)
     const resumed = await ironflow("runs", "resume", left)
-    expect(resumed.stdout).toContain('goes on.\nNow it waits. It is pinned to version "1" of function "pack"')
+    expect(resumed.stdout).toContain(
+      'continues.\nIt still waits. It is pinned to version "1" of function "pack"'
+    )
     const moved = await ironflow("runs", "move", left)
     assert.strictEqual(moved.stdout, `Run ${left} continues with version "2" of pack.\n`, moved.stderr)
     assert.deepStrictEqual(await ends(left), ["1", "2"])

@@ -96,7 +96,7 @@ describe("an entity", () => {
     [
       "a snapshot without a state",
       { type: "order", events, snapshot: Schema.Int },
-      /`snapshot` keeps the state/
+      /`snapshot` stores the state/
     ],
     ["a misspelled field", { type: "order", events, evolv: () => 0 }, /`evolve`/]
   ])("refuses %s", (_, definition, message) => {
@@ -231,7 +231,7 @@ describe.each(["in process", "over HTTP"])("streams.of() %s", (where) => {
     })
     assert.match(mismatch.message, /^Event "item.added" at version 2 of entity "order-1" .*qty: /)
     const old = await rejected(orders.state("order-2"))
-    assert.match(String(old), /it was appended as version 1, and the definition is of version 2/)
+    assert.match(String(old), /the event was appended with version 1, and the definition has version 2/)
     const unknown = await rejected(orders.read("order-3"))
     assert.match(String(unknown), /Event "item.lost" at version 1 of entity "order-3" .*no such event/)
   })

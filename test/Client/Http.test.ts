@@ -615,7 +615,7 @@ describe("the client of a server", () => {
     const error = await rejection(it.client.emit("order.placed", {}))
 
     assert.instanceOf(error, ConnectionError)
-    assert.match(error.message, /closed the connection before it had answered/)
+    assert.match(error.message, /closed the connection before it answered/)
     assert.strictEqual(it.server.asked.length, 1)
   })
 
@@ -746,7 +746,7 @@ describe("retries and timeouts of the client", () => {
       assert.isTrue(result._tag === "Failure" && result.failure instanceof TimeoutError)
       assert.match(
         String(result._tag === "Failure" && result.failure),
-        /Run run_1 had not ended after 0ms, and goes on\. It sleeps\./
+        /Run run_1 did not end within 0ms, and continues\. It sleeps\./
       )
       assert.deepStrictEqual(urls, ["/api/v1/runs/run_1/wait?timeout=0", "/api/v1/runs/run_1/explain"])
     })
@@ -776,11 +776,7 @@ describe("retries and timeouts of the client", () => {
 
 describe("createClient", () => {
   it.each<[string, Parameters<typeof createClient>[0], RegExp]>([
-    [
-      "an invalid URL",
-      { serverUrl: "localhost 9123" },
-      /"localhost 9123" is not acceptable: it is not a URL/
-    ],
+    ["an invalid URL", { serverUrl: "localhost 9123" }, /"localhost 9123" is not valid: it is not a URL/],
     ["another scheme", { serverUrl: "ws://localhost:9123" }, /its scheme is "ws"/],
     ["a host without a scheme", { serverUrl: "localhost:9123" }, /its scheme is "localhost"/],
     ["a query", { serverUrl: "http://localhost:9123?x=1" }, /query or a fragment/],

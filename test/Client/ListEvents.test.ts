@@ -120,9 +120,9 @@ describe("listEvents", () => {
     [{ after: -1 }, /^`after` must be a position in the log, got -1$/],
     [{ order: "up" }, /^`order` must be "newest" or "oldest", got "up"$/],
     [{ cursor: "e5" }, /^Cursor "e5" is not one that listEvents returned/],
-    [{ cursor: 5 }, /^The cursor of listEvents must be nextCursor of the page before, got 5/],
-    [{ cursor: "" }, /^The cursor of listEvents must be nextCursor of the page before, got ""/],
-    [{ cursor: null }, /^The cursor of listEvents must be nextCursor of the page before, got null/],
+    [{ cursor: 5 }, /^The cursor of listEvents must be `nextCursor` of the previous page, got 5/],
+    [{ cursor: "" }, /^The cursor of listEvents must be `nextCursor` of the previous page, got ""/],
+    [{ cursor: null }, /^The cursor of listEvents must be `nextCursor` of the previous page, got null/],
     [{ entityID: "o-1" }, /^listEvents\(\) has no option `entityID`: did you mean `entityId`\?$/],
     [{ topicPattern: "x" }, /^listEvents has no filter "topicPattern": use name/]
   ]

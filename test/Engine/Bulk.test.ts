@@ -375,7 +375,7 @@ for (const [via, clientOf] of connections) {
     const wrong: ReadonlyArray<readonly [string, ReadonlyArray<unknown>, RegExp]> = [
       ["no filter", ["cancel", {}], /without a filter this would cancel all runs/],
       ["a filter that is undefined", ["cancel", { status: undefined }], /without a filter/],
-      ["undefined instead of a filter", ["cancel", undefined], /say which runs/],
+      ["undefined instead of a filter", ["cancel", undefined], /select runs by filters/],
       ["an unknown action", ["erase", { status: "failed" }], /action/],
       ["an unknown filter", ["cancel", { statuses: ["failed"] }], /statuses/],
       ["pages", ["cancel", { status: "failed", limit: 5 }], /limit/],

@@ -49,7 +49,7 @@ const data = {
   list: Array.from({ length: 2000 }, (_, i) => i)
 }
 
-const givenUp = /given up (after (300000|2000) steps|because it makes more than 1000000 bytes)/
+const givenUp = /stopped(?: after (?:300000|2000) steps|, because it made more than 1000000 bytes)/
 
 describe("an expression that would take long", () => {
   it("as a filter lets nothing through and warns once, while other subscribers get everything", async () => {
@@ -180,9 +180,7 @@ describe("an expression that would take long", () => {
       output: "shipped"
     })
     expect(warnings.filter((text) => givenUp.test(text))).toHaveLength(60)
-    expect(warnings.join("\n")).toContain(
-      "because the expressions that were evaluated just before it have taken long"
-    )
+    expect(warnings.join("\n")).toContain("because the expressions evaluated just before it took long")
     expect(stepsTaken() - before).toBeLessThan(MAX_SHARED_STEPS + MAX_STEPS + 61 * 2 * FEW_STEPS)
   })
 
@@ -212,7 +210,7 @@ describe("an expression that would take long", () => {
 
     expect(runIds).toEqual([])
     expect(stepsTaken() - before).toBeLessThan(MAX_SHARED_STEPS + 2 * MAX_STEPS + MAX_FEW_STEPS)
-    const told = warnings.filter((text) => text.includes("given up"))
+    const told = warnings.filter((text) => text.includes("evaluation was stopped"))
     expect(told.length).toBeGreaterThan(10)
     expect(told.length).toBeLessThanOrEqual(100)
   })

@@ -411,9 +411,9 @@ it.effect(
       yield* turns
 
       assert.deepStrictEqual(seen, [1])
-      const droppedLines = lines.filter((line) => line.includes("were dropped"))
+      const droppedLines = lines.filter((line) => line.includes("Dropped 3 events"))
       assert.lengthOf(droppedLines, 1)
-      assert.match(droppedLines[0]!, /^Warn.*"topic:news" that waited here were dropped.*: 3\. .*10000ms/)
+      assert.match(droppedLines[0]!, /^Warn.*Dropped 3 events of "topic:news" that waited in this process.*10000ms/)
       yield* publish(5, 6)
       assert.deepStrictEqual([...seen, ...other.seen.slice(4)].toSorted(), [1, 5, 6])
       assert.deepInclude(yield* group, { inFlight: 0, retrying: 0, givenUp: 0 })

@@ -257,8 +257,11 @@ describe.each([
     [{ where: "true", limit: 1001 }, /from 1 to 1000/],
     [{ where: "true", cursor: "r12" }, /is not one that listRuns returned/],
     [{ cursor: "r12" }, /is not one that listRuns returned/],
-    [{ cursor: "" }, /The cursor of listRuns must be nextCursor of the page before, got "": leave it out/],
-    [{ cursor: null }, /The cursor of listRuns must be nextCursor of the page before, got null/],
+    [
+      { cursor: "" },
+      /The cursor of listRuns must be `nextCursor` of the previous page, got "": leave it out/
+    ],
+    [{ cursor: null }, /The cursor of listRuns must be `nextCursor` of the previous page, got null/],
     [
       { eventname: "order.placed" },
       /^ValidationError: listRuns\(\) has no option `eventname`: did you mean `eventName`\?$/

@@ -1271,7 +1271,7 @@ describe("the Effect API", () => {
       ),
     async ({ engine, fn }) => {
       await engine.turn(fn)
-      assert.include(engine.output as string, "interrupted from within")
+      assert.include(engine.output as string, "interrupted itself")
     }
   )
 

@@ -227,7 +227,7 @@ it.each([400, 401, 403, 404, 405, 409, 413])(
     await engine.client.emit("order.placed", { n: 2 })
     await vi.waitFor(() => assert.deepStrictEqual([...new Set(seen)], [1, 2]), 10_000)
     const aboutTotals = logged.filter((text) => text.startsWith('Projection "totals"'))
-    await vi.waitFor(() => assert.match(logged.join("\n"), /Projection "totals" goes on/), 10_000)
+    await vi.waitFor(() => assert.match(logged.join("\n"), /Projection "totals" continues/), 10_000)
     assert.strictEqual(aboutTotals.filter((text) => text.includes("waits")).length, 1)
     assert.notMatch(logged.join("\n"), /does not run/)
   }

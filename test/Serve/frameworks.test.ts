@@ -303,5 +303,5 @@ it("a request of Node.js without a response gets a Response", async () => {
 it("something other than a request is refused with a message", async () => {
   const handler = serve({ functions: [greet], skipVerification: true, logger: false })
 
-  await expect(handler("POST /")).rejects.toThrow(/no request: it takes a Fetch Request/)
+  await expect(handler("POST /")).rejects.toThrow(/not a request: it takes a Fetch Request/)
 })

@@ -422,7 +422,7 @@ describe("a worker on a legacy server", () => {
       assert.strictEqual(end.step_offset, 0)
     }
     assert.strictEqual(warnings.length, 1)
-    assert.match(warnings[0]!, /does not store results of steps while a turn lives/)
+    assert.match(warnings[0]!, /does not store results of steps while a turn runs/)
   })
 
   it("confirms a job with a fence, repeats the fence, and drops the turn when the fence is stale", async () => {

@@ -65,7 +65,7 @@ describe("bulk operations", () => {
     assert.deepStrictEqual(await look.accessibility(), [])
     await look.picture("bulk-ask")
     await look.submit("Count them", { action: "retry" })
-    await look.sees(/4 runs fit, of which 2 can be retried\. The others: .*1 completed/)
+    await look.sees(/4 runs match, of which 2 can be retried\. The others: .*1 completed/)
     assert.deepStrictEqual(
       await Promise.all(it.failed.map(async (id) => (await it.client.getRun(id)).status)),
       ["failed", "failed"]
@@ -99,7 +99,7 @@ describe("bulk operations", () => {
     await look.press("Retry or change all")
     await look.page.select("dialog select", "cancel")
     await look.submit("Count them", { reason: `sold out ${script}` })
-    await look.sees("1 run fits, of which 1 can be cancelled.")
+    await look.sees("1 run matches, of which 1 can be cancelled.")
     assert.deepStrictEqual(await look.accessibility(), [])
     await look.picture("bulk-counted-narrow")
     await look.press("Cancel 1 run")
@@ -119,7 +119,7 @@ describe("bulk operations", () => {
     await look.open("runs?status=failed")
     await look.press("Retry or change all")
     await look.submit("Count them", { action: "retry" })
-    await look.sees("2 runs fit")
+    await look.sees("2 runs match")
     const late = [
       await it.place({ orderId: "o-5", isBroken: true }),
       // this run existed before, and had not failed yet
@@ -137,7 +137,7 @@ describe("bulk operations", () => {
     await look.open("runs?status=failed")
     await look.press("Retry or change all")
     await look.submit("Count them", { action: "delete" })
-    await look.sees("2 runs fit, of which 1 can be deleted. The others: 1 newest.")
+    await look.sees("2 runs match, of which 1 can be deleted. The others: 1 newest.")
     await look.press("Delete 1 run")
     await look.sees("1 run deleted. 1 run left as it was: 1 newest.")
     assert.deepStrictEqual(
@@ -153,7 +153,7 @@ describe("bulk operations", () => {
     await look.open("runs")
     await look.sees(it.good)
     await look.press("Retry or change all")
-    await look.sees("Set a filter first")
+    await look.sees("Set a filter or choose some runs first")
     assert.notInclude(await look.text(), "Count them")
     assert.deepStrictEqual(await look.accessibility(), [])
     assert.deepStrictEqual(await it.client.listBulk(), [])
@@ -177,19 +177,19 @@ describe("bulk operations", () => {
     const { id } = await client.bulk("pause", { functionId: "ship-order" })
 
     await look.open(`bulk/${id}`)
-    await look.sees("goes on with it when this page is closed")
+    await look.sees("continues it when this page is closed")
     assert.deepStrictEqual(await look.accessibility(), [])
     await look.picture("bulk-running")
     await look.press("Cancel the operation")
     await look.submit("Cancel the operation", {})
-    await look.sees(/It touches no more runs|It had completed already/)
+    await look.sees(/It changes no more runs|It had already ended \(completed\)/)
     await look.sees(/[\d,]+ runs paused\./)
     assert.include(["cancelled", "completed"], (await client.getBulk(id)).status)
 
     await look.open("runs?function=ship-order")
     await look.press("Retry or change all")
     await look.submit("Count them", { action: "cancel" })
-    await look.sees("10,000 runs fit, of which 10,000 can be cancelled.")
+    await look.sees("10,000 runs match, of which 10,000 can be cancelled.")
     await look.press("Cancel 10,000 runs")
     await look.sees(/looked at so far|runs cancelled\./)
     await look.page.goto("about:blank")
@@ -208,7 +208,7 @@ describe("bulk operations", () => {
     assert.deepStrictEqual(await it.look.accessibility(), [])
     await it.look.picture("bulk-refused")
     await it.look.open("bulk/bulk_nothing")
-    await it.look.sees("It is not there.")
+    await it.look.sees("It does not exist.")
     await it.look.open("bulk")
     await it.look.sees("npx ironflow runs retry")
   })

@@ -74,7 +74,7 @@ describe("runs that are counted", () => {
     isOpen = true
     await look.press("Retry or change all")
     await look.submit("Count them", { action: "retry" })
-    await look.sees("3 runs fit, of which 3 can be retried")
+    await look.sees("3 runs match, of which 3 can be retried")
     await look.press("Retry 3 runs")
     await look.sees("3 runs retried.")
     for (const id of it.ada) assert.strictEqual((await it.client.waitForRun(id)).status, "completed")
@@ -110,7 +110,7 @@ describe("runs that are counted", () => {
     const look = await kit.look(it.url, { width: 320 })
 
     await look.open("runs?by=colour")
-    await look.sees("That cannot be asked. countRuns: `by` must be status, function")
+    await look.sees("The request is not valid. countRuns: `by` must be status, function")
     await look.open("runs?by=function&event=no.such")
     await look.sees("No run fits these filters")
     await look.open("runs?by=function")
@@ -168,7 +168,7 @@ describe("runs that were chosen", () => {
     isOpen = true
     await look.press("Retry or change 2 runs")
     await look.submit("Count them", { action: "retry" })
-    await look.sees("2 runs fit, of which 2 can be retried")
+    await look.sees("2 runs match, of which 2 can be retried")
     await look.press("Retry 2 runs")
     await look.sees("2 runs retried.")
     assert.strictEqual((await it.client.waitForRun(it.ada[0]!)).status, "completed")

@@ -64,9 +64,15 @@ describe("the pages of keys", () => {
     assert.deepStrictEqual(await look.accessibility(), [])
     await look.press("Create a bucket")
     await look.submit("Create a bucket", { name: "sessions", description: script, history: "five" })
-    await look.sees('"five" is no whole number.')
-    await look.submit("Create a bucket", { history: "5" })
-    await look.sees("The bucket sessions is there.")
+    await look.sees(
+      'Revisions that are kept of each key must be a whole number of at most 12 digits, got "five".'
+    )
+    await look.submit("Create a bucket", { history: "5", ttl: "1234567890123" })
+    await look.sees(
+      'Seconds after which a key ends must be a whole number of at most 12 digits, got "1234567890123".'
+    )
+    await look.submit("Create a bucket", { ttl: "" })
+    await look.sees("The bucket sessions is created.")
     await look.sees(script)
     assert.deepStrictEqual(await look.accessibility(), [])
     await look.picture("buckets-light")
@@ -75,7 +81,7 @@ describe("the pages of keys", () => {
     await look.sees("The bucket is empty.")
     await look.press("Put a key")
     await look.submit("Put a key", { key: "users/4 2?", value: "{ name }" })
-    await look.sees("The value is no JSON")
+    await look.sees("The value is not JSON")
     await look.submit("Put a key", { value: JSON.stringify({ name: script }) })
     await look.sees("users/4 2? is put.")
     await look.sees(`"name": "<img`)
@@ -101,11 +107,11 @@ describe("the pages of keys", () => {
     await look.open("keys/sessions")
     await look.sees("users/4 2?")
     await look.enter("Keys that fit", "other/*")
-    await look.sees("No key fits this.")
+    await look.sees("No key matches.")
     await look.open(`keys/sessions/${encodeURIComponent("users/4 2?")}`)
     await look.press("Delete")
     await look.submit("Delete", {})
-    await look.sees("It is not there.")
+    await look.sees("It does not exist.")
     await look.open("keys/sessions")
     await look.press("Delete the bucket")
     await look.submit("Delete the bucket", {})
@@ -185,7 +191,7 @@ describe("the pages of stored data", () => {
     await look.picture("streams-narrow")
     for (const page of ["streams/none", "keys/none", "keys/none/none", "configurations/none"]) {
       await look.open(page)
-      await look.sees("It is not there.")
+      await look.sees("It does not exist.")
     }
   })
 

@@ -22,7 +22,7 @@ describe("the page of push endpoints", () => {
     assert.deepStrictEqual(await look.accessibility(), [])
     await look.press("Register an endpoint")
     await look.submit("Register an endpoint", { url: "nowhere" })
-    await look.sees("That cannot be asked.")
+    await look.sees("The request is not valid.")
     await look.submit("Register an endpoint", { url: handler.url })
     await look.sees("Registered: ship-order.")
     await look.sees("available")

@@ -81,7 +81,7 @@ describe("the page of events", () => {
     await look.sees("No event fits these filters")
     assert.include(look.page.url(), "entity=nobody")
     await look.enter("Since", "yesterday")
-    await look.sees("That cannot be asked.")
+    await look.sees("The request is not valid.")
   })
 
   it("emits an event, and shows the runs that it started", async () => {
@@ -95,7 +95,7 @@ describe("the page of events", () => {
     assert.deepStrictEqual(await look.accessibility(), [])
     await look.picture("events-emit")
     await look.page.locator("dialog button[type=submit]").click()
-    await look.sees("The data is no JSON")
+    await look.sees("The data is not JSON")
     await look.fill("Data, as JSON", '{ "orderId": "o-9" }')
     await look.page.locator("dialog button[type=submit]").click()
 
@@ -143,10 +143,10 @@ describe("the page of events", () => {
     await look.fill("city", "Ulm")
     await look.fill("tags (optional)", "[fragile")
     await look.page.keyboard.press("Tab")
-    await look.sees("This is no JSON.")
+    await look.sees("This is not JSON.")
     await look.fill("tags (optional)", '["fragile"]')
     await look.page.keyboard.press("Tab")
-    await look.seesNoMore("This is no JSON.")
+    await look.seesNoMore("This is not JSON.")
     await look.seesNoMore("Not there yet")
     assert.deepStrictEqual(await look.accessibility(), [])
     await look.picture("events-emit-fields")
@@ -192,7 +192,7 @@ describe("the page of events", () => {
     assert.deepStrictEqual(await look.accessibility(), [])
     await look.picture("events-narrow")
     await look.open("events/evt_nothing")
-    await look.sees("It is not there.")
+    await look.sees("It does not exist.")
   })
 
   it("shows nothing to a key without rights", async () => {

@@ -108,7 +108,7 @@ describe("the pages of projections", () => {
     await look.press("Resume")
     await look.sees('"count": 2')
     await look.press("Rebuild")
-    await look.sees("projected again from the beginning")
+    await look.sees("the whole log is projected again")
     await look.page.locator(confirm).click()
     await look.sees("order-totals is rebuilt")
     await look.sees('"count": 2')
@@ -126,7 +126,7 @@ describe("the pages of projections", () => {
     assert.deepStrictEqual(await look.accessibility(), [])
     await look.picture("projections-narrow")
     await look.open("projections/none")
-    await look.sees("It is not there.")
+    await look.sees("It does not exist.")
   })
 
   it("refuses a key without the right", async () => {

@@ -91,7 +91,7 @@ describe("the page of runs", () => {
     const look = await kit.look(it.url)
 
     await look.open("runs?attribute=nonsense")
-    await look.sees('That cannot be asked. The attribute "nonsense" has no value')
+    await look.sees('The request is not valid. The attribute "nonsense" has no value')
     assert.notInclude(await look.text(), id)
     await look.press("Clear")
     await look.sees(id)

@@ -125,7 +125,7 @@ describe("the files of the console", () => {
     assert.include((await send(server, "/console/")).text, '<base href="/ironflow/console/">')
     assert.strictEqual((await send(server, "/", { headers: html })).headers.location, "/ironflow/console/")
     const problem = await start({ console: { base: 'x"><script>' } }).catch(String)
-    assert.include(String(problem), "must be the path under which a proxy has the engine")
+    assert.include(String(problem), "must be the path under which a proxy serves the engine")
   })
 
   it("are not served when the console is turned off", async () => {

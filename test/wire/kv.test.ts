@@ -119,7 +119,7 @@ describe("keys", () => {
   })
 
   it.for([
-    ["invalid JSON", "{", { "content-type": "application/json" }, "announced as JSON"],
+    ["invalid JSON", "{", { "content-type": "application/json" }, "has the content type of JSON"],
     ["a value over the limit", "x".repeat(2 ** 20 + 1), octets, "1048576 bytes"],
     [
       "conditions that contradict each other",

@@ -361,6 +361,31 @@ describe("projections over REST", () => {
     assert.strictEqual(answer.body.code, "VALIDATION_ERROR")
   })
 
+  it.for<[list: string, most: number]>([
+    ["states", 5000],
+    ["deadLetters", 5000],
+    ["resolved", 256]
+  ])(
+    "refuse a save whose list `%s` is longer than %i, and say which list and limit",
+    async ([list, most]) => {
+      const item = {
+        states: { partition: "", state: "1", position: 1, eventId: "", eventTime: 0 },
+        deadLetters: { position: 1, error: { name: "Error", message: "m" }, attempts: 1 },
+        resolved: 1
+      }[list]
+      const save = { number: 1, from: 0, to: 1, states: [], deadLetters: [], resolved: [] }
+      const tooLong = { ...save, [list]: Array.from({ length: most + 1 }, () => item) }
+
+      const { body } = await post("/totals/owner/save", { token: "x", generation: 1, save: tooLong })
+
+      assert.strictEqual(body.code, "LIMIT_EXCEEDED")
+      assert.strictEqual(
+        body.message,
+        `The list \`${list}\` is too large: ${most + 1} items, and the limit is ${most} items`
+      )
+    }
+  )
+
   it("return nothing for a wrong token", async () => {
     const save = { from: 0, to: 1, states: [], deadLetters: [], resolved: [] }
 

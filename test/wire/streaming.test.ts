@@ -268,7 +268,7 @@ describe("a legacy streaming worker", () => {
     worker.heartbeat("w-1", [])
 
     await vi.waitFor(async () => assert.strictEqual((await client.getRun(runId)).status, "paused"))
-    assert.match((await client.explain(runId)).message, /gave it up without a word/)
+    assert.match((await client.explain(runId)).message, /returned the run without a result/)
   })
 
   it("that drops an unacknowledged job gets it again", async () => {
@@ -293,9 +293,13 @@ describe("the port", () => {
   it.each<[string, Buffer, RegExp]>([
     ["begins with anything but a registration", envelope(message(2, text(1, "w-1"))), /first message/],
     ["sends bytes that are no message", envelope(Buffer.from("ffffffffffffffff", "hex")), /cannot be read/],
-    ["sends a message that ends too early", envelope(Buffer.from("0a10", "hex")), /ends within a field/],
+    [
+      "sends a message that ends too early",
+      envelope(Buffer.from("0a10", "hex")),
+      /ends in the middle of a field/
+    ],
     ["sends a compressed message", envelope(Buffer.from("00", "hex"), 1), /Compressed/],
-    ["sends an envelope of another sort", envelope(Buffer.alloc(0), 4), /no flag/],
+    ["sends an envelope of another sort", envelope(Buffer.alloc(0), 4), /not a flag/],
     ["announces too large a message", Buffer.from("00ffffffff", "hex"), /message of the worker/],
     ["has no id", envelope(message(1, text(2, "host"))), /worker id/]
   ])("ends the stream of a worker that %s, and says why", async (_, bytes, why) => {

@@ -471,7 +471,7 @@ describe("the writes of a step, as a worker reports them", () => {
     [appending({ events: [{ ...event, metadata: "[" }] }), "JSON text"],
     [appending({ expectedVersion: "latest" }), "expected version"],
     [key({ bucket: "$config" }), "name of a bucket"],
-    [key({ key: "" }), "cannot be a key"],
+    [key({ key: "" }), "cannot be a key: it is blank"],
     [key({ expected: -1 }), "changes of keys"],
     [key({ value: "text" }), "changes of keys"],
     [key({ value: { type: "raw", data: "" } }), "changes of keys"],

@@ -156,7 +156,7 @@ it("the filters of all open streams of a connection have a common limit", async 
   const [first] = streams
   first!.close()
   await once(first!, "close")
-  assert.match(String(refused), /The filters of one connection together.*65536/)
+  assert.match(String(refused), /The total length of the filters of one connection.*65536/)
   await vi.waitFor(async () => {
     const stream = await subscribe(0)
     await emit("a", { i: 0 })

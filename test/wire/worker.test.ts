@@ -217,7 +217,7 @@ describe("an update", () => {
     [{ status: "yielded", yield: { type: "invoke_function", step_id: "RUN:f:0" } }, /needs `function_id`/],
     [
       { status: "progress", steps: [{ id: "other:a:0", status: "completed" }] },
-      /does not begin with the run id/
+      /must be the run id, a colon and the key of the step, as in "run_\w+:charge:0"/
     ]
   ])("that cannot be read changes nothing: %j", async (update, message) => {
     await using here = await shop()

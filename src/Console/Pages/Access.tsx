@@ -241,7 +241,7 @@ const Roles = ({
       <div class="actions">
         <Action
           label="Create a role"
-          confirm="A role may do nothing until it has policies."
+          confirm="A role allows nothing until it has policies."
           fields={<Field name="name" label="Name" placeholder="support" isRequired />}
           act={async (entered) => {
             const name = needed(entered, "name", "the name of the role")
@@ -283,7 +283,7 @@ const Roles = ({
                 <Action
                   label="Policies"
                   isSmall
-                  confirm={`All keys of the role ${name} may do what these allow, at once.`}
+                  confirm={`These apply at once, to all keys with the role ${name}.`}
                   fields={<PolicyChoice policies={policies} given={policy_ids} />}
                   act={async (entered) => {
                     const chosen = entered.getAll("policy").map(String)

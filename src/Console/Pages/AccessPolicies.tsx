@@ -31,7 +31,7 @@ const policyFields = (policy?: Policy) => (
       label="Condition (CEL)"
       placeholder={'request.environment == "staging"'}
       value={policy?.condition}
-      hint="The policy applies where it is true; always, when this is empty."
+      hint="The policy applies only if this is true; if empty, always."
     />
   </Still>
 )
@@ -116,7 +116,7 @@ export const Policies = ({
                 <Action
                   label="Edit"
                   isSmall
-                  confirm="It changes at once, for all keys that it is about."
+                  confirm="It changes at once, for all keys that have it."
                   fields={policyFields(policy)}
                   act={async (entered) => {
                     await ask(updatePolicy, { variables: { id: policy.id }, body: policyIn(entered) })

@@ -93,13 +93,13 @@ export const OneBulk = ({ variables: { id = "" } }: { readonly variables: Variab
             <Action
               label="Cancel the operation"
               isDangerous
-              confirm="It touches no more runs. What was done stays done."
+              confirm="It changes no more runs. Changes made so far stay."
               act={async () => {
                 const ended = await ask(cancelBulk, { variables: { id } })
                 refreshAll()
                 return ended.status === "cancelled"
-                  ? "It touches no more runs."
-                  : `It had ${ended.status} already.`
+                  ? "It changes no more runs."
+                  : `It had already ended (${ended.status}).`
               }}
             />
           )}
@@ -110,7 +110,7 @@ export const OneBulk = ({ variables: { id = "" } }: { readonly variables: Variab
       {operation.error !== undefined && (
         <div class="failure" role="alert">
           <p>
-            <strong>It could not go on.</strong> {operation.error}
+            <strong>It could not continue.</strong> {operation.error}
           </p>
         </div>
       )}
@@ -129,7 +129,7 @@ export const OneBulk = ({ variables: { id = "" } }: { readonly variables: Variab
             {...(of > 0 ? { max: Math.max(of, matched), value: matched } : {})}
           />
           <p class="quiet">
-            The engine goes on with it when this page is closed, and after a restart.
+            The engine continues it when this page is closed, and after a restart.
             {operation.lookedBackTo !== undefined && (
               <>
                 {" "}

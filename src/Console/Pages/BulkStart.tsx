@@ -61,10 +61,7 @@ export const BulkStart = ({
 
 const NoFilters = ({ close }: { readonly close: () => void }) => (
   <>
-    <p>
-      Set a filter first, or choose some of the runs: this is done to the runs that the filters find, and
-      without one it would be done to all runs that there are.
-    </p>
+    <p>Set a filter or choose some runs first: without that, it would be done to all runs.</p>
     <div class="actions">
       <button type="button" onClick={close}>
         Close
@@ -73,7 +70,7 @@ const NoFilters = ({ close }: { readonly close: () => void }) => (
   </>
 )
 
-/** Leaves out runs that were created since then, or have ended since then where the filters ask for ended ones. */
+/** Leaves out runs that were created since then; if the filters ask for ended runs, also those that ended since then. */
 const notSince = ({ status, statuses = [] }: ListRuns, at: string): ListRuns => {
   const asked = status === undefined ? statuses : [status]
   const areEnded = asked.length > 0 && asked.every((one) => isRunStatus(one) && isTerminal(one))
@@ -124,7 +121,7 @@ const Ask = ({ close, which }: { readonly which: Which; readonly close: () => vo
     })
   const begin = (what: Wanted, { createdAt, matched }: BulkOperation): Promise<void> =>
     trying(async () => {
-      // the counted runs, and none that fit since
+      // the counted runs, without those that match only since then
       const { id } = await ask(startBulk, {
         body: {
           ...what,
@@ -147,7 +144,7 @@ const Ask = ({ close, which }: { readonly which: Which; readonly close: () => vo
         {canBegin && <p class="quiet">{does[counted.action]}</p>}
         <Examples of={counted} />
         {error !== undefined && <Failure error={error} isInDialog />}
-        {canBegin && <p class="quiet">It goes on when this page is closed, and can be cancelled.</p>}
+        {canBegin && <p class="quiet">It continues when this page is closed, and can be cancelled.</p>}
         <div class="actions">
           {canBegin && (
             <button

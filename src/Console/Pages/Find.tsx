@@ -1,4 +1,4 @@
-/** Finds by what people have in their hands: the number of an order, a customer, an id, some words of an error. */
+/** Finds runs and events by what people know: the number of an order, a customer, an id, some words of an error. */
 import { useEffect, useRef } from "preact/hooks"
 import { listEvents } from "../../Protocol/Events.ts"
 import { restFunctions } from "../../Protocol/Functions.ts"
@@ -13,14 +13,14 @@ import { type RunRow, RunTable, toRunRow } from "../Parts/RunRows.tsx"
 import { command, shellQuoted } from "../Parts/Shell.ts"
 import { Time } from "../Parts/Time.tsx"
 
-/** What no search is made for: values of events are found up to that length. */
+/** The longest text that is searched for: longer values of events are not indexed. In characters. */
 const LONGEST = 256
-/** Runs that are shown, of each way to find them. */
+/** The most runs that are shown for each kind of search. */
 const LIMIT = 20
-/** How long it goes on for whoever wants to look further, milliseconds. */
+/** How long a further search may take, in milliseconds. */
 const MORE_MS = 10_000
 
-/** In front of every page. Ids lead to what they name. */
+/** The search field of every page. An id opens the page of what it names. */
 export const FindBox = () => {
   const ref = useRef<HTMLInputElement>(null)
   const { path, query } = place.value
@@ -54,7 +54,7 @@ export const FindBox = () => {
   )
 }
 
-/** Runs whose event has a member with that value, numbers too. */
+/** The expression for runs whose event has a member with that value, as a string or a number. */
 const whereOf = (text: string): string =>
   `event.data.exists(name, string(event.data[name]) == ${JSON.stringify(text)})`
 
@@ -84,7 +84,7 @@ const find = async (text: string, isMore: boolean, signal: AbortSignal) => {
     ),
     ...ways.map(look)
   ])
-  // those that no function is found by: event by event, from the newest on
+  // values that no function indexes are searched event by event, from the newest on
   const where = whereOf(text)
   const begun = performance.now()
   let page = await look({ where })
@@ -107,7 +107,7 @@ export const Find = () => {
     <>
       <h1>Find {text}</h1>
       {text === "" ? (
-        <Empty>Enter what you look for at the top: the number of an order, a customer, an id.</Empty>
+        <Empty>Enter at the top what you look for: the number of an order, a customer, an id.</Empty>
       ) : (
         <Found text={text} isMore={isMore} />
       )}
@@ -119,7 +119,7 @@ const Found = ({ isMore, text }: { readonly text: string; readonly isMore: boole
   const live = useLive(
     `find ${isMore} ${text}`,
     (signal) => find(text, isMore, signal),
-    // what looks at many events is not asked for by itself
+    // a search through many events is only made on request
     isMore ? { once: true } : { everyMs: 30_000 }
   )
   const found = live.value
@@ -149,7 +149,7 @@ const Found = ({ isMore, text }: { readonly text: string; readonly isMore: boole
       ) : (
         <Empty command={command("runs list", `--where ${shellQuoted(whereOf(text))}`)}>
           No run has this value in the data of its event, as its entity or idempotency key, or in its error.
-          What is deeper inside of the data is found by an expression:
+          Values deeper inside the data are found by an expression:
         </Empty>
       )}
       {found.isMore && (

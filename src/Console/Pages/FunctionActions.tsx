@@ -13,14 +13,14 @@ export const FunctionActions = ({ fn: { id, paused } }: { readonly fn: FunctionI
   <>
     <Action
       label="Run now"
-      confirm="One run of this function and of no other begins, without an event."
+      confirm="Starts one run of this function, without an event."
       fields={
         <Field
           name="data"
           label="Data, as JSON"
           lines={6}
           placeholder={'{ "orderId": "o-1" }'}
-          hint="Without data a function with a schedule gets what a fire of it has, others get null."
+          hint="Without data, a scheduled function gets the data of its schedule, and others get null."
         />
       }
       act={async (entered) => {
@@ -37,7 +37,7 @@ export const FunctionActions = ({ fn: { id, paused } }: { readonly fn: FunctionI
     {paused === undefined ? (
       <Action
         label="Pause"
-        confirm="New runs are stored and wait, and fires of its schedules are left out. Runs that have begun go on to their end."
+        confirm="New runs are stored and wait, and its schedules start nothing. Runs that have begun continue to their end."
         fields={<Field name="reason" label="Reason, which others see" placeholder="the bank is down" />}
         act={async (entered) => {
           const reason = entry(entered, "reason")
@@ -68,6 +68,6 @@ export const Paused = ({ fn: { paused } }: { readonly fn: FunctionInfo }) =>
     <p class="why">
       <Status of="paused" /> since <Time at={paused.at} exactly /> by {paused.by}
       {paused.reason === undefined ? "." : `: ${paused.reason}`}{" "}
-      <span class="quiet">New runs wait, and fires of its schedules are left out.</span>
+      <span class="quiet">New runs wait, and its schedules start nothing.</span>
     </p>
   )

@@ -106,7 +106,7 @@ export const OneFunction = ({ variables: { id = "" } }: { readonly variables: Va
           <Action
             label="Forget"
             isDangerous
-            confirm={`Events and schedules start "${id}" no more. Its runs stay, and a worker that has it brings it back.`}
+            confirm={`Events and schedules no longer start "${id}". Its runs stay, and a worker that has it brings it back.`}
             act={async () => {
               await ask(deleteFunction, { variables: { id } })
               refreshAll()
@@ -127,7 +127,7 @@ export const OneFunction = ({ variables: { id = "" } }: { readonly variables: Va
             fn.codeVersion === "" ? undefined : <span class="mono">{fn.codeVersion}</span>
           ],
           [
-            "Runs go on with",
+            "Runs continue with",
             fn.versioning === "pin" ? "the version that they began with" : "the latest version"
           ],
           [
@@ -199,7 +199,7 @@ const Triggers = ({ fn }: { readonly fn: FunctionInfo }) => {
               cell: ({ expression }) => <span class="mono">{expression}</span>
             },
             {
-              title: "While a run goes on",
+              title: "While a run is unfinished",
               width: "",
               isExtra: true,
               cell: ({ cron, overlap }) =>

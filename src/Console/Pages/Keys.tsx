@@ -52,10 +52,15 @@ const bucketColumns: ReadonlyArray<Column<KVBucketInfo>> = [
   }
 ]
 
-const wholeNumber = (entered: FormData, name: string): number | undefined => {
+const HISTORY = "Revisions that are kept of each key"
+const TTL = "Seconds after which a key ends"
+
+const wholeNumber = (entered: FormData, name: string, label: string): number | undefined => {
   const text = entry(entered, name)
   if (text === undefined) return undefined
-  if (!/^\d{1,12}$/.test(text)) throw new CallError(`"${text}" is no whole number.`, 400, "")
+  if (!/^\d{1,12}$/.test(text)) {
+    throw new CallError(`${label} must be a whole number of at most 12 digits, got "${text}".`, 400, "")
+  }
   return Number(text)
 }
 
@@ -71,15 +76,15 @@ export const Buckets = () => (
             <>
               <Field name="name" label="Name" placeholder="sessions" isRequired />
               <Field name="description" label="Description" />
-              <Field name="history" label="Revisions that are kept of each key" value="1" />
-              <Field name="ttl" label="Seconds after which a key ends" placeholder="never" />
+              <Field name="history" label={HISTORY} value="1" />
+              <Field name="ttl" label={TTL} placeholder="never" />
             </>
           }
           act={async (entered) => {
             const name = needed(entered, "name", "the name of the bucket")
             const description = entry(entered, "description")
-            const history = wholeNumber(entered, "history")
-            const ttlSeconds = wholeNumber(entered, "ttl")
+            const history = wholeNumber(entered, "history", HISTORY)
+            const ttlSeconds = wholeNumber(entered, "ttl", TTL)
             await ask(createBucket, {
               body: bucketBody({
                 name,
@@ -89,7 +94,7 @@ export const Buckets = () => (
               })
             })
             refreshAll()
-            return `The bucket ${name} is there.`
+            return `The bucket ${name} is created.`
           }}
         />
       </div>
@@ -201,7 +206,7 @@ export const Bucket = ({ variables: { bucket = "" } }: { readonly variables: Var
             The bucket is empty. To put a key:
           </Empty>
         ) : (
-          <Empty>No key fits this.</Empty>
+          <Empty>No key matches.</Empty>
         )
       ) : (
         <VirtualList
@@ -277,7 +282,7 @@ const valueIn = (entered: FormData): Pick<Change, "value" | "contentType"> => {
       JSON.parse(value)
     } catch (cause) {
       throw new CallError(
-        `The value is no JSON: ${cause instanceof Error ? cause.message : ""}. For a text choose that kind.`,
+        `The value is not JSON: ${cause instanceof Error ? cause.message : ""}. For a text choose that kind.`,
         400,
         ""
       )

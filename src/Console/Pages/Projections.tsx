@@ -179,7 +179,7 @@ const Steering = ({ of: it }: { readonly of: ProjectionStatusInfo }) => {
           act={async () => {
             await ask(resumeProjection, { variables })
             refreshAll()
-            return `${it.name} goes on where it was.`
+            return `${it.name} continues where it was.`
           }}
         />
       ) : (
@@ -203,8 +203,8 @@ const Steering = ({ of: it }: { readonly of: ProjectionStatusInfo }) => {
         isDangerous
         confirm={
           it.mode === "managed"
-            ? "Its states and dead letters are forgotten, and everything in the log is projected again from the beginning. Until that is done readers see the states as they come to be."
-            : "It begins again at the beginning of the log: its handler is called once more for every event, with whatever it does outside."
+            ? "Its states and dead letters are deleted, and the whole log is projected again. Until that is done, readers see incomplete states."
+            : "It begins again at the beginning of the log: its handler is called again for every event, and repeats its effects outside."
         }
         act={async () => {
           const { remainingEvents } = await ask(rebuildProjection, { variables, body: {} })

@@ -33,9 +33,9 @@ import { PatchStep, RunActions } from "./RunActions.tsx"
 import { testOf } from "./RunTest.ts"
 import { RunTimeline } from "./RunTimeline.tsx"
 
-/** A run that has ended changes only by an action of a user; refresh interval in milliseconds. */
+/** The refresh interval of a run that has ended, in milliseconds: it changes only by an action of a user. */
 const ENDED_MS = 10_000
-/** What is beside a run that goes on: its explanation, audit and logs. */
+/** The refresh interval of the explanation, audit and logs of an unfinished run, in milliseconds. */
 const BESIDE_MS = 2000
 /** Why a run is in its current state. */
 interface Why {

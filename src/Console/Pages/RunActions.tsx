@@ -49,7 +49,7 @@ export const RunActions = ({
       {!hasEnded && status !== "paused" && status !== "compensating" && (
         <Action
           label="Pause"
-          confirm="It stops before its next step, until somebody resumes it. A step that runs now is not interrupted."
+          confirm="It pauses before its next step, until somebody resumes it. A step that runs now is not interrupted."
           fields={reason}
           act={(entered) =>
             done(ask(pauseRun, { body: { id, ...reasonIn(entered) } }), "It pauses before its next step.")
@@ -57,7 +57,10 @@ export const RunActions = ({
         />
       )}
       {status === "paused" && (
-        <Action label="Resume" act={() => done(ask(restResumeRun, { body: { runId: id } }), "It goes on.")} />
+        <Action
+          label="Resume"
+          act={() => done(ask(restResumeRun, { body: { runId: id } }), "It continues.")}
+        />
       )}
       {(status === "failed" || status === "cancelled") && (
         <Action

@@ -144,7 +144,7 @@ const Field = ({
   readonly name: string
   readonly label: string
   readonly placeholder: string
-  /** What it mostly is one of. */
+  /** The usual values of the field, as suggestions. */
   readonly of?: ReadonlyArray<string>
   readonly isWide?: boolean
   readonly set: (name: string) => (value: string) => void
@@ -156,7 +156,7 @@ const Field = ({
       type="search"
       placeholder={placeholder}
       value={place.value.query.get(name) ?? ""}
-      // a partly typed value is no filter yet
+      // a partly typed value is not a filter yet
       onChange={(event) => set(name)(event.currentTarget.value)}
       {...(of.length > 0 ? { list: `${name}s` } : {})}
     />
@@ -173,10 +173,10 @@ const Words = ({ id, of }: { readonly id: string; readonly of: ReadonlyArray<str
   </datalist>
 )
 
-/** Runs whose members of data are suggested to count by. */
+/** The number of recent runs whose members of data are suggested for grouping. */
 const LOOKED_AT = 20
 
-/** What runs are counted by: there are words for it, and every path is one. */
+/** The field for what runs are grouped by: one of some words, or a path. */
 const GroupBy = () => {
   const paths = useFunctions().value?.flatMap(({ searchBy }) => searchBy ?? []) ?? []
   const inData =

@@ -37,7 +37,7 @@ export const Fork = ({ run, steps }: { readonly run: WireRun; readonly steps: Re
           label="Data of the event, as JSON"
           lines={5}
           value={textOf(run.input).length > MOST_CHARACTERS ? "" : textOf(run.input)}
-          hint="Left as it is, or empty, it stays that of the event."
+          hint="If unchanged or empty, it stays that of the event."
         />
         <Choice
           name="patched"
@@ -49,7 +49,7 @@ export const Fork = ({ run, steps }: { readonly run: WireRun; readonly steps: Re
           label="Its result, as JSON"
           lines={3}
           placeholder={'{ "receipt": "r-1" }'}
-          hint="Of a step that is copied it takes the place of its result. Another one does not run, and has this result."
+          hint="A copied step gets this result instead of its own. Any other step does not run, and has this result."
         />
       </Still>
     }
@@ -115,7 +115,7 @@ export const Move = ({ run }: { readonly run: WireRun }) => {
           body: version === undefined ? {} : { version }
         })
         refreshAll()
-        return `It goes on with version ${moved.codeVersion ?? version ?? "that is the latest"}.`
+        return `It continues with version ${moved.codeVersion ?? version ?? "that is the latest"}.`
       }}
     />
   )

@@ -288,13 +288,13 @@ const Steering = ({ of: { name, namespace, pattern, status } }: { readonly of: C
           act={async () => {
             await ask(updateConsumerGroup, { body: { group: { ...group, status: "active" } } })
             refreshAll()
-            return `${name} goes on where it was.`
+            return `${name} continues where it was.`
           }}
         />
       ) : (
         <Action
           label="Pause"
-          confirm="It hands out nothing more until it is resumed. What members hold they may still settle."
+          confirm="It delivers nothing until it is resumed. Members may still settle what they hold."
           fields={<Field name="reason" label="Why" placeholder="the printer is broken" />}
           act={async (entered) => {
             const reason = entry(entered, "reason")
@@ -313,7 +313,7 @@ const Steering = ({ of: { name, namespace, pattern, status } }: { readonly of: C
       <Action
         label="Delete"
         isDangerous
-        confirm="The group is deleted with all that it has handed out. One of the same name begins at the end of the log."
+        confirm="The group is deleted with all its deliveries. One of the same name begins at the end of the log."
         act={async () => {
           await ask(deleteConsumerGroup, { body: group })
           refreshAll()
@@ -345,7 +345,7 @@ const Letters = ({
       failedAt,
       eventId: event.id,
       eventName: event.name,
-      why: reason ?? "its member has not said why",
+      why: reason ?? "its member gave no reason",
       isRetrying: false
     }))
   })

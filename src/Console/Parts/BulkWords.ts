@@ -21,7 +21,7 @@ export const does: { readonly [A in BulkOperation["action"]]: string } = {
   cancel: "Each ends, and its compensations run. A run that was cancelled can be retried.",
   retry: "Each runs again. Steps that have finished keep their results, up to the one that you name.",
   resume: "Each paused run continues. Failed ones are retried.",
-  pause: "Each run stops before its next step, until somebody resumes it.",
+  pause: "Each run pauses before its next step, until somebody resumes it.",
   rerun:
     "Each that has ended gets a new run of the same function with the same input, from the start, with today's code.",
   fork: "Each run gets a fork that has its steps before the one that you name, and continues with today's code. The run itself stays as it is.",
@@ -48,7 +48,7 @@ export const countOf = (operation: BulkOperation): string => {
   const { action, done: many, matched, skipped } = operation
   if (matched === 0) return "There are no such runs."
   const others = Object.keys(skipped).length === 0 ? "" : ` The others: ${whyNot(operation)}.`
-  return `${runsOf(matched, action)} ${matched === 1 ? "fits" : "fit"}, of which ${count(many)} can be ${done[action]}.${others}`
+  return `${runsOf(matched, action)} ${matched === 1 ? "matches" : "match"}, of which ${count(many)} can be ${done[action]}.${others}`
 }
 
 /** The result as a sentence. */

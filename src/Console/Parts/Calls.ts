@@ -40,19 +40,19 @@ export const isConnected = signal<boolean | undefined>(undefined)
 /** Whether the engine requires a key: the sign-in page is shown. */
 export const isSignedOut = signal(false)
 
-/** How long an answer to another tab may be older than a change of this one, milliseconds. */
+/** For how long after a change no shared answer is accepted, in milliseconds: it may be older than the change. */
 const FRESH_MS = 1500
 let freshUntil = 0
 
-/** Something was changed here: for a moment no answer may be one that the engine has given another tab before. */
+/** Called after a change: for a moment no answer is accepted that the engine has given another tab before. */
 export const askAnew = (): void => {
   freshUntil = performance.now() + FRESH_MS
 }
 
-/** Signals of requests that repeat what is shown: only these accept an answer that another tab was given. */
+/** Signals of requests that refresh what is shown: only these accept an answer that was made for another tab. */
 const repeated = new WeakSet<AbortSignal>()
 
-/** The signal for a request that is made by the clock, and not because somebody opens or changes something. */
+/** The signal for a request that the clock makes, and not a user who opens or changes something. */
 export const repeating = (signal: AbortSignal): AbortSignal => {
   const own = AbortSignal.any([signal])
   repeated.add(own)
@@ -70,7 +70,7 @@ export const ask = async <A>(operation: Operation<A>, input: Input = {}): Promis
   const value = reader<A>(operation.answer ?? (json as Codec<A>))(parse(text))
   if (value !== undefined) return value
   throw new CallError(
-    "The engine has answered something that this page does not understand: load it again",
+    "This page cannot read the answer of the engine: reload the page",
     200,
     "INVALID_ANSWER"
   )

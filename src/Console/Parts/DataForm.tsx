@@ -175,14 +175,14 @@ const DraftInput = ({
         onInput={({ currentTarget }) => {
           setDraft(currentTarget.value)
           const next = currentTarget.validity.badInput ? broken : parsed(currentTarget.value)
-          if (isJson) currentTarget.setCustomValidity(next === broken ? "This is no JSON." : "")
+          if (isJson) currentTarget.setCustomValidity(next === broken ? "This is not JSON." : "")
           if (next !== broken) onValue(next)
         }}
         onBlur={() => {
           if (!isWrong) setDraft(undefined)
         }}
       />
-      {isWrong && <span role="alert">This is no JSON.</span>}
+      {isWrong && <span role="alert">This is not JSON.</span>}
     </>
   )
 }

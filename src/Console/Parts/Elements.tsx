@@ -105,9 +105,9 @@ export const Failure = ({
 const titleOf = ({ status }: CallError): string => {
   if (status === 0) return "No answer."
   if (status === 403) return "You may not do this."
-  if (status === 404) return "It is not there."
-  if (status === 400) return "That cannot be asked."
-  if (status === 409 || status === 412) return "Not now."
+  if (status === 404) return "It does not exist."
+  if (status === 400) return "The request is not valid."
+  if (status === 409 || status === 412) return "Not possible now."
   return "That has failed."
 }
 

@@ -6,7 +6,7 @@ import { Long } from "./Elements.tsx"
 /** The most causes that are shown. */
 const MOST_CAUSES = 5
 
-/** The error in a response; `undefined` when it is none. */
+/** The error in a response; `undefined` when it is not an error. */
 export const reportedError = (error: unknown): ReportedError | undefined =>
   isRecord(error) && typeof error["message"] === "string"
     ? // the other members have the types that the engine writes

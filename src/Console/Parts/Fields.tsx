@@ -97,6 +97,6 @@ export const jsonEntry = (entered: FormData, name: string, what: string): unknow
   try {
     return JSON.parse(text)
   } catch (cause) {
-    throw new CallError(`${what} is no JSON: ${cause instanceof Error ? cause.message : ""}`, 400, "")
+    throw new CallError(`${what} is not JSON: ${cause instanceof Error ? cause.message : ""}`, 400, "")
   }
 }

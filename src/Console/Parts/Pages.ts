@@ -22,7 +22,7 @@ export const askAll = async <A>(
       : undefined
     if (items === undefined) {
       throw new CallError(
-        "The engine has answered something that this page does not understand: load it again",
+        "This page cannot read the answer of the engine: reload the page",
         200,
         "INVALID_ANSWER"
       )

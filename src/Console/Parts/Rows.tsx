@@ -13,7 +13,7 @@ export const pathTo = (...segments: ReadonlyArray<string>): string =>
 export const oneLine = (value: unknown): string =>
   value === undefined ? "" : (typeof value === "string" ? value : JSON.stringify(value)).slice(0, 300)
 
-/** A text that is cut where there is no room; the tooltip shows all of it. */
+/** A text that is cut to the available width; the tooltip shows all of it. */
 export const Cut = ({ children, title }: { readonly children: string; readonly title?: string }) => (
   <span title={title ?? children}>{children}</span>
 )

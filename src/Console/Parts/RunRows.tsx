@@ -10,7 +10,7 @@ import { now } from "./Clock.ts"
 import { duration, Time } from "./Time.tsx"
 import type { Column } from "./VirtualList.tsx"
 
-/** What a row shows of a run. */
+/** The fields of a run that a row shows. */
 export interface RunRow extends Pick<
   WireRun,
   "id" | "functionId" | "createdAt" | "startedAt" | "endedAt" | "workerId" | "eventId"
@@ -20,7 +20,7 @@ export interface RunRow extends Pick<
   readonly about: string
 }
 
-/** What a run is about, on one line: members of its input that are no objects. */
+/** What a run is about, on one line: members of its input that are not objects. */
 export const aboutOf = (input: unknown): string =>
   (isRecord(input)
     ? Object.entries(input)

@@ -6,12 +6,12 @@ import { environment, setQuery } from "./Router.ts"
 
 export const session = signal<ConsoleSession | undefined>(undefined)
 
-/** The tabs of a browser share its cookie: one that has another key since tells the others. */
+/** The tabs of a browser share its cookie: a tab that has signed in with another key tells the others. */
 const otherTabs = new BroadcastChannel("ironflow session")
 otherTabs.onmessage = async () => {
   const before = session.peek()?.key?.id
   await readSession().catch(() => undefined)
-  // nothing that the other key has seen stays
+  // nothing that the previous key has shown stays
   if (before !== undefined && session.peek()?.key?.id !== before) location.reload()
 }
 

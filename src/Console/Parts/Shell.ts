@@ -5,7 +5,7 @@ import { engineBase, environment } from "./Router.ts"
 export const shellQuoted = (text: string): string =>
   /^[\w./:@%+=,-]+$/.test(text) ? text : `'${text.replaceAll("'", `'\\''`)}'`
 
-/** Where the command looks by itself. */
+/** The server that the command uses by default. */
 const isUsual = /^http:\/\/(localhost|127\.0\.0\.1):9123$/
 
 /** The engine of this page, for a command. */

@@ -8,9 +8,9 @@ export interface Column<A> {
   readonly width: string
   /** Hidden on narrow screens. */
   readonly isExtra?: boolean
-  /** Only there where there is little room. */
+  /** Shown only on narrow screens. */
   readonly isShort?: boolean
-  /** Its width where there is little room, if that is no share of it. */
+  /** Its width on narrow screens, if it is not a share of the row. */
   readonly narrow?: string
   readonly cell: (item: A) => ComponentChildren
 }
@@ -73,7 +73,7 @@ export const VirtualList = <A,>({
   }, [last, items.length])
 
   const wide = columns.flatMap(({ isShort, width }) => (isShort === true ? [] : [width])).join(" ")
-  // where there is little room the list gets no wider than it: what is cut is read on the page behind it
+  // on narrow screens the list is as wide as the screen: a text that is cut is complete on the page behind the row
   const narrow = columns
     .flatMap(({ isExtra, narrow: own, width }) =>
       isExtra === true ? [] : [own ?? width.replace(/minmax\(([^,]+),/, "minmax(min($1, 22vw),")]
@@ -114,7 +114,7 @@ export const VirtualList = <A,>({
   )
 }
 
-/** The class of cells that are there only where there is much room, or little. */
+/** The class of cells that are shown only on wide screens, or only on narrow ones. */
 export const roomOf = ({
   isExtra,
   isShort

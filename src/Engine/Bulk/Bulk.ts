@@ -361,7 +361,7 @@ export const layer: Layer.Layer<Bulk, never, Store | Access> = Layer.effect(
 )
 
 const notYet = (id: string, timeout: number): TimeoutError =>
-  new TimeoutError(`Bulk operation ${id} had not ended after ${showMs(timeout)}, and goes on`, timeout)
+  new TimeoutError(`Bulk operation ${id} did not end within ${showMs(timeout)}, and continues`, timeout)
 
 /** Whether a slice has nothing that must be stored at once. */
 const isInVain = ({ isLast, items, notAllowed }: BulkSlice): boolean =>

@@ -41,7 +41,7 @@ export const checkBulk = (action: unknown, runs: unknown, given: Given = {}): Ch
   }
   if (!isObject(runs)) {
     throw new ValidationError(
-      `bulk: say which runs, by filters such as { status: "failed" } or by { ids: [...] }, got ${show(runs)}`
+      `bulk: select runs by filters such as { status: "failed" } or by { ids: [...] }, got ${show(runs)}`
     )
   }
   const { ids, ...filters } = runs

@@ -104,7 +104,7 @@ const stillRunning = (
     Effect.flatMap(Clock.currentTimeMillis, (now) =>
       Effect.fail(
         new TimeoutError(
-          `Run ${runId} had not ended after ${showMs(timeoutMs)}, and goes on. ${explain(situation, waiting.workers.workers(environment), now).message}`,
+          `Run ${runId} did not end within ${showMs(timeoutMs)}, and continues. ${explain(situation, waiting.workers.workers(environment), now).message}`,
           timeoutMs
         )
       )

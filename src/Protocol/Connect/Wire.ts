@@ -97,7 +97,7 @@ class Reader {
     let value = 0n
     for (let shift = 0n; shift < 70n; shift += 7n) {
       const byte = this.#bytes[this.#at++]
-      if (byte === undefined) throw malformed("it ends within a number")
+      if (byte === undefined) throw malformed("it ends in the middle of a number")
       value |= BigInt(byte & 0x7f) << shift
       if (byte < 0x80) return BigInt.asUintN(64, value)
     }
@@ -109,7 +109,7 @@ class Reader {
     let value = 0
     for (let scale = 1; scale <= 2 ** 28; scale *= 128) {
       const byte = this.#bytes[this.#at++]
-      if (byte === undefined) throw malformed("it ends within a number")
+      if (byte === undefined) throw malformed("it ends in the middle of a number")
       value += (byte & 0x7f) * scale
       if (byte < 0x80) return value
     }
@@ -135,13 +135,13 @@ class Reader {
       case FIXED32:
         return void this.#take(4)
       default:
-        throw malformed(`${wireType} is no type of a field`)
+        throw malformed(`${wireType} is not a type of a field`)
     }
   }
 
   #take(length: number): Buffer {
     const end = this.#at + length
-    if (end > this.#bytes.length) throw malformed("it ends within a field")
+    if (end > this.#bytes.length) throw malformed("it ends in the middle of a field")
     const taken = this.#bytes.subarray(this.#at, end)
     this.#at = end
     return taken
@@ -292,7 +292,7 @@ const readJson = (reader: Reader, depth: number): unknown => {
 
 const finite = (value: number): number => {
   if (Number.isFinite(value)) return value
-  throw malformed(`${value} is no number of JSON`)
+  throw malformed(`${value} is not a number that JSON can represent`)
 }
 
 // ---------------------------------------------------------------------------------------------------------------------

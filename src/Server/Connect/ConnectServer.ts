@@ -185,7 +185,9 @@ class ConnectStream {
     } catch (error) {
       if (isIronflowError(error)) return this.#end(error)
       this.#end(bug())
-      this.#options.fork(Effect.logError("A message of a worker failed because of a bug", error))
+      this.#options.fork(
+        Effect.logError("A message of a worker could not be handled because of a bug", error)
+      )
     }
   }
 
@@ -221,7 +223,7 @@ class ConnectStream {
         return
       }
       if (!isObject(message.register)) {
-        throw new ValidationError("The first message of a worker is `register`")
+        throw new ValidationError("The first message of a worker must be `register`")
       }
       this.#registering = true
       return this.#run(this.#register(message.register), true)
@@ -312,7 +314,7 @@ class ConnectStream {
               : Effect.logWarning(`A message of a worker had no effect: ${error.message}`)
           }
           this.#end(bug())
-          return Effect.logError("A message of a worker failed because of a bug", cause)
+          return Effect.logError("A message of a worker could not be handled because of a bug", cause)
         }
       })
     )

@@ -50,12 +50,12 @@ export class Envelopes {
       const flags = all.readUInt8(at)
       const length = all.readUInt32BE(at + 1)
       if ((flags & COMPRESSED) !== 0) {
-        throw new BodyError("Compressed messages are not read: send them as they are", {
+        throw new BodyError("Compressed messages are not supported: send them uncompressed", {
           code: "BODY_UNSUPPORTED"
         })
       }
       if (flags !== 0)
-        throw new ValidationError(`${flags} is no flag of a message`, { code: MESSAGE_DAMAGED })
+        throw new ValidationError(`${flags} is not a flag of a message`, { code: MESSAGE_DAMAGED })
       if (length > this.#maxBytes) {
         throw new LimitExceededError(this.#what, length, this.#maxBytes, "bytes")
       }

@@ -14,15 +14,20 @@ export class FilterBudget {
   /** Takes room for a filter. Returns a function that releases it. Throws `LimitExceededError`. */
   take(request: IncomingMessage | Http2ServerRequest, length: number): () => void {
     const connection = ("stream" in request ? request.stream.session : undefined) ?? request.socket
-    const all = this.#of(connection) + length
+    const all = this.#lengthOf(connection) + length
     if (all > MAX_FILTERS) {
-      throw new LimitExceededError("The filters of one connection together", all, MAX_FILTERS, "characters")
+      throw new LimitExceededError(
+        "The total length of the filters of one connection",
+        all,
+        MAX_FILTERS,
+        "characters"
+      )
     }
     this.#lengths.set(connection, all)
-    return () => this.#lengths.set(connection, this.#of(connection) - length)
+    return () => this.#lengths.set(connection, this.#lengthOf(connection) - length)
   }
 
-  #of(connection: object): number {
+  #lengthOf(connection: object): number {
     return this.#lengths.get(connection) ?? 0
   }
 }

@@ -230,7 +230,7 @@ export class LegacyStream {
       _tag: "Pause",
       code: "ENDED_SILENTLY",
       message:
-        `Worker ${this.#workerId} gave it up without a word, as older SDKs do over a stream when a function sleeps, waits ` +
+        `Worker ${this.#workerId} returned the run without a result, as older SDKs do over a stream when a function sleeps, waits ` +
         "or invokes. Run the function on a worker of this SDK, or on one that polls, and resume the run."
     }
   }
@@ -267,7 +267,9 @@ export class LegacyStream {
     const id = String(message.jobId ?? "")
     const job = readJobId(id)
     if (job === undefined) {
-      return Effect.fail(new ValidationError(`Job "${id.slice(0, 128)}" was not handed out by this engine`))
+      return Effect.fail(
+        new ValidationError(`Job "${id.slice(0, 128)}" was not handed out by this engine: drop it`)
+      )
     }
     const applied = Effect.flatMap(
       applyUpdate(engine, environment, job, update, environment, this.#options.caller),

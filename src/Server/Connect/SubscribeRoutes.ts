@@ -97,7 +97,7 @@ const readOptions = ({ ackMode, backpressure, filter = "", ...options }: StreamO
   const acks = wordIn(AckModeWord, ackMode) ?? "auto"
   if (acks !== "auto") {
     throw new ValidationError(
-      `Subscribe: \`ackMode\` must be "auto", not ${show(ackMode)}: a client can ack nothing on this stream. Subscribe over the WebSocket at /ws for that`
+      `Subscribe: \`ackMode\` must be "auto", got ${show(ackMode)}: this stream cannot carry acks. To ack events, subscribe over the WebSocket at /ws`
     )
   }
   const mode = wordIn(BackpressureWord, backpressure)

@@ -92,8 +92,8 @@ export class AccessCheck {
       }
       if (!isOfOtherSite(headers) || (isNavigation(head) && isPublic())) return
       throw new UnauthorizedError(
-        "This engine refuses requests of another site's page that do not name the page in an `Origin` header: " +
-          "open the address by itself, or let a page of one of `corsOrigins` ask for it with `fetch`"
+        "This engine refuses requests from pages of other sites without an `Origin` header: " +
+          "open the address directly, or use `fetch` on a page of one of `corsOrigins`"
       )
     }
     if (!this.#answers(head, origin)) throw this.#isOfOther(origin)
@@ -114,7 +114,7 @@ export class AccessCheck {
     if (headers["user-agent"]?.startsWith("Mozilla/") !== true) return
     if (headers.origin !== undefined || headers["sec-fetch-site"] !== undefined) return
     throw new UnauthorizedError(
-      "This engine refuses this request of a browser, because it does not name its page in an `Origin` header"
+      "This engine refuses this request of a browser, because it has no `Origin` header"
     )
   }
 
@@ -132,7 +132,7 @@ export class AccessCheck {
     const ends = session === undefined ? {} : { sessionMs: session.endsAt - this.#access.now() }
     if (caller.key === undefined && this.#options.exposed && !this.#options.insecure) {
       throw new UnauthenticatedError(
-        "This engine has no API keys any more, and listens where others reach it: make one with `ironflow apikeys create` on its machine"
+        "This engine has no API keys any more, but can be reached from other machines: make a key with `ironflow apikeys create` on its machine"
       )
     }
     const named = query?.get("env") || headers[ENVIRONMENT_HEADER] || undefined

@@ -55,10 +55,9 @@ export const readBytes = (
 const refuse = (request: IncomingMessage, maxBytes: number): IronflowError | undefined => {
   const encoding = request.headers["content-encoding"]
   if (encoding !== undefined && encoding !== "identity") {
-    return new BodyError(
-      `The body has content encoding "${encoding.slice(0, 64)}": send it as it is, without compression`,
-      { code: "BODY_UNSUPPORTED" }
-    )
+    return new BodyError(`The body has content encoding "${encoding.slice(0, 64)}": send it uncompressed`, {
+      code: "BODY_UNSUPPORTED"
+    })
   }
   const announced = Number(request.headers["content-length"] ?? 0)
   return announced > maxBytes ? tooLarge(`${announced} bytes`, maxBytes) : undefined

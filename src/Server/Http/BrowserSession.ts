@@ -79,7 +79,7 @@ export class BrowserSessions {
         ? { key: session["key"], endsAt: session["endsAt"] }
         : undefined
     } catch {
-      // encrypted by another engine, or changed: it is no session
+      // encrypted by another engine, or changed: it is not a session
       return undefined
     }
   }

@@ -171,7 +171,7 @@ export class BothVersions {
     const giveUp = (code: string): void => {
       stop()
       if (head.length === 0) return void socket.destroy()
-      const error = Object.assign(new Error("The beginning of the connection is not complete"), { code })
+      const error = Object.assign(new Error("The HTTP/2 preface of the connection is not complete"), { code })
       this.#server.emit("clientError", error, socket)
     }
     const decide = (): void => {

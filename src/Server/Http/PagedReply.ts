@@ -142,7 +142,7 @@ export const readPageQuery = (query: URLSearchParams, most: number): PageQuery |
   const after = query.get("cursor") ?? ""
   if (limit === null) {
     if (after === "") return undefined
-    throw new ValidationError("A cursor needs a limit beside it")
+    throw new ValidationError("`cursor` needs `limit`")
   }
   if (!/^\d{1,9}$/.test(limit) || Number(limit) < 1) {
     throw new ValidationError(

@@ -1,4 +1,4 @@
-/** The routes: which request gets which response. */
+/** A route: an endpoint, who may call it, and how it is answered. */
 import type { IncomingMessage } from "node:http"
 import type { Readable } from "node:stream"
 import * as Effect from "effect/Effect"
@@ -33,7 +33,7 @@ export interface Reply {
   readonly headers?: { readonly [name: string]: string }
   /** Values of `Set-Cookie`. */
   readonly cookies?: ReadonlyArray<string>
-  /** The connection that it goes over leads to the wrong engine. */
+  /** Close the connection: it leads to an engine that does not have the worker. */
   readonly isMisled?: boolean
 }
 
@@ -59,9 +59,8 @@ export const noContent: Reply = { status: 204 }
 export const boundTo = (call: Call): string | undefined => call.caller?.key?.environment
 
 /**
- * Throws `UnauthorizedError` when the call concerns an environment in which the caller lacks the permission. The access check
- * has checked a key for all environments against the one that the call names, but workers and runs are identified by
- * ids alone.
+ * Throws `UnauthorizedError` when the worker or run is in an environment in which the caller lacks the permission. A key for all
+ * environments was checked against the environment in the request, but the worker or run, which an id names, may be in another one.
  */
 export const checkIn = ({ caller, environment }: Call, other: string, worker: string): void => {
   if (other !== environment) caller?.check("worker:run", `worker:${worker}`, other)
@@ -97,105 +96,5 @@ export const readNumber = (call: Call, name: string, orElse: number): number => 
   const text = call.query.get(name)
   if (text === null) return orElse
   if (/^\d{1,15}$/.test(text)) return Number(text)
-  throw new ValidationError(`\`${name}\` must be a number that is not negative, got "${text.slice(0, 64)}"`)
-}
-
-export interface Found {
-  readonly route: Route
-  readonly variables: { readonly [name: string]: string }
-}
-
-interface Pattern {
-  readonly route: Route
-  readonly segments: ReadonlyArray<string>
-}
-
-const noVariables = {}
-
-/**
- * Finds the route of a request. Paths without variables are looked up. Other paths are compared, in order, with the
- * routes of the same method and collection (`runs` of `/api/v1/runs/:id`).
- */
-export class Routes {
-  readonly #fixed = new Map<string, Found>()
-  readonly #patterns = new Map<string, Array<Pattern>>()
-  /** Routes that match everything below a first segment, such as `/console/:path*`. */
-  readonly #folders: Array<Pattern> = []
-
-  constructor(routes: ReadonlyArray<Route>) {
-    for (const route of routes) {
-      const { method, path } = route.endpoint
-      if (!path.includes(":")) {
-        this.#fixed.set(`${method} ${path}`, { route, variables: noVariables })
-        continue
-      }
-      const segments = path.split("/")
-      if (segments.length === 3) {
-        this.#folders.push({ route, segments })
-        continue
-      }
-      const place = placeOf(method, segments)
-      const patterns = this.#patterns.get(place)
-      if (patterns === undefined) this.#patterns.set(place, [{ route, segments }])
-      else patterns.push({ route, segments })
-    }
-  }
-
-  /** `undefined` without a route. Throws `ValidationError` when the path is not encoded properly. */
-  find(method: string, path: string): Found | undefined {
-    const fixed = this.#fixed.get(`${method} ${path}`)
-    if (fixed !== undefined) return fixed
-    const segments = path.split("/")
-    for (const pattern of this.#patterns.get(placeOf(method, segments)) ?? []) {
-      const variables = matchPath(pattern.segments, segments)
-      if (variables !== undefined) return { route: pattern.route, variables }
-    }
-    for (const { route, segments: pattern } of this.#folders) {
-      if (segments[1] !== pattern[1] || method !== route.endpoint.method) continue
-      const variables = matchPath(pattern, segments)
-      if (variables !== undefined) return { route, variables }
-    }
-    // HEAD is allowed for files and pages
-    return method === "HEAD" ? this.#page(path) : undefined
-  }
-
-  #page(path: string): Found | undefined {
-    const found = this.find("GET", path)
-    return found?.route.isPage === true ? found : undefined
-  }
-}
-
-const placeOf = (method: string, segments: ReadonlyArray<string>): string => `${method} ${segments[3]}`
-
-/**
- * The variables of a path that matches the pattern, both split at slashes. A last variable with a star matches all
- * remaining segments. Throws `ValidationError` for bad encoding.
- */
-export const matchPath = (
-  pattern: ReadonlyArray<string>,
-  segments: ReadonlyArray<string>
-): { [name: string]: string } | undefined => {
-  const last = pattern.length - 1
-  if (pattern[last]?.endsWith("*") === true && segments.length > pattern.length) {
-    return matchPath(pattern, [...segments.slice(0, last), segments.slice(last).join("/")])
-  }
-  if (pattern.length !== segments.length) return undefined
-  for (let i = 0; i < pattern.length; i++) {
-    if (!pattern[i]!.startsWith(":") && pattern[i] !== segments[i]) return undefined
-  }
-  const variables: { [name: string]: string } = {}
-  for (let i = 0; i < pattern.length; i++) {
-    if (pattern[i]!.startsWith(":")) variables[pattern[i]!.replace(/^:|\*$/g, "")] = decode(segments[i]!)
-  }
-  return variables
-}
-
-const decode = (segment: string): string => {
-  try {
-    return decodeURIComponent(segment)
-  } catch (cause) {
-    throw new ValidationError(`"${segment.slice(0, 64)}" in the path is not properly percent-encoded`, {
-      cause
-    })
-  }
+  throw new ValidationError(`\`${name}\` must be an integer from 0 up, got "${text.slice(0, 64)}"`)
 }

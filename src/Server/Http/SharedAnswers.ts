@@ -1,7 +1,7 @@
 /**
- * Answers that several requests share. A request with `Cache-Control: max-age=1` accepts an answer that is up to a second old, so of
- * the same call by the same caller one in that time is answered anew. Pages that ask again every second, in many tabs, cost little more
- * than one of them.
+ * Answers that several requests share. A request with `Cache-Control: max-age=1` accepts an answer that is up to a second old, so
+ * repeated calls by one caller within that time get the same answer. Pages that ask again every second, in many tabs, cost little
+ * more than one of them.
  */
 import type { IncomingHttpHeaders } from "node:http"
 import * as Effect from "effect/Effect"
@@ -10,16 +10,17 @@ import type { Reply } from "./Route.ts"
 
 /** How long an answer is shared, milliseconds. Less than a second: who asks once a second is always answered anew. */
 const SHARED_MS = 800
-/** The most bytes of one answer, and of all that are kept. */
-const MOST_BYTES = 4 * 1024 * 1024
-const MOST_BYTES_IN_ALL = 16 * 1024 * 1024
-/** The most characters of what identifies a call. */
-const MOST_CHARACTERS = 4096
+/** The most bytes of one answer that is kept. */
+const MAX_ANSWER_BYTES = 4 * 1024 * 1024
+/** The most bytes of all answers that are kept. */
+const MAX_TOTAL_BYTES = 16 * 1024 * 1024
+/** The longest key of a call whose answer is kept, in characters. */
+const MAX_KEY_LENGTH = 4096
 
 interface Kept {
   readonly at: number
   readonly reply: Reply
-  readonly length: number
+  readonly bytes: number
 }
 
 /** A call whose answer may be shared. */
@@ -32,9 +33,9 @@ interface SharedCall {
   readonly body: unknown
 }
 
-interface Asked {
+interface SharedRequest {
   readonly request: { readonly headers: IncomingHttpHeaders }
-  /** Present when it came over a channel. */
+  /** Who opened the channel over which the call came: a WebSocket that carries many calls. Absent for a request of its own. */
   readonly visitor?: object
 }
 
@@ -42,8 +43,8 @@ export class SharedAnswers {
   readonly #now: () => number
   /** The oldest first. */
   readonly #kept = new Map<string, Kept>()
-  readonly #numbers = new WeakMap<Caller, number>()
-  #callers = 0
+  readonly #callerIds = new WeakMap<Caller, number>()
+  #lastCallerId = 0
   #bytes = 0
 
   /** `now` is in milliseconds. */
@@ -54,7 +55,7 @@ export class SharedAnswers {
   /** The answer of a moment ago to the same call, or else that of `answer`, which is kept if it is a success. */
   share<E>(call: SharedCall, answer: () => Effect.Effect<Reply, E>): Effect.Effect<Reply, E> {
     const key = this.#keyOf(call)
-    if (key.length > MOST_CHARACTERS) return answer()
+    if (key.length > MAX_KEY_LENGTH) return answer()
     const kept = this.#kept.get(key)
     const at = this.#now()
     if (kept !== undefined && isFresh(kept, at)) return Effect.succeed(kept.reply)
@@ -68,45 +69,45 @@ export class SharedAnswers {
       this.#drop(one, kept)
     }
     const before = this.#kept.get(key)
-    // a slower one that began earlier
-    if (text === undefined || status !== 200 || (before !== undefined && before.at > at && before.at <= now))
-      return
+    if (text === undefined || status !== 200) return
+    // this call began earlier than the one whose answer is kept, and took longer; after a jump of the clock, the kept one goes
+    if (before !== undefined && before.at > at && before.at <= now) return
     if (before !== undefined) this.#drop(key, before)
     const bytes = Buffer.from(text)
-    if (bytes.length > MOST_BYTES) return
+    if (bytes.length > MAX_ANSWER_BYTES) return
     const reply: Reply = {
       status,
       bytes,
       ...(type === undefined ? {} : { type }),
       headers: { ...headers, age: "0" }
     }
-    this.#kept.set(key, { at, reply, length: bytes.length })
+    this.#kept.set(key, { at, reply, bytes: bytes.length })
     this.#bytes += bytes.length
     for (const [one, kept] of this.#kept) {
-      if (this.#bytes <= MOST_BYTES_IN_ALL) break
+      if (this.#bytes <= MAX_TOTAL_BYTES) break
       this.#drop(one, kept)
     }
   }
 
-  #drop(key: string, { length }: Kept): void {
+  #drop(key: string, { bytes }: Kept): void {
     this.#kept.delete(key)
-    this.#bytes -= length
+    this.#bytes -= bytes
   }
 
   /** Callers may see different things, and other things once their permissions have changed. */
   #keyOf({ body, caller, environment, method, url }: SharedCall): string {
-    let number = this.#numbers.get(caller)
-    if (number === undefined) this.#numbers.set(caller, (number = ++this.#callers))
-    // whatever has no JSON text has none as a body
-    return `${number} ${caller.changes} ${environment} ${method} ${url} ${body === undefined ? "" : JSON.stringify(body)}`
+    let callerId = this.#callerIds.get(caller)
+    if (callerId === undefined) this.#callerIds.set(caller, (callerId = ++this.#lastCallerId))
+    // `undefined` is not JSON
+    return `${callerId} ${caller.changes} ${environment} ${method} ${url} ${body === undefined ? "" : JSON.stringify(body)}`
   }
 }
 
 /** A clock may have been set back. */
 const isFresh = ({ at }: Kept, now: number): boolean => now >= at && now - at < SHARED_MS
 
-/** Whether the request accepts an answer that is a second old. The headers of a channel are not those of its calls. */
-export const acceptsShared = ({ request: { headers }, visitor }: Asked): boolean => {
+/** Whether the request accepts an answer that is a second old. The headers of a channel say nothing about a single call. */
+export const acceptsShared = ({ request: { headers }, visitor }: SharedRequest): boolean => {
   const control = headers["cache-control"]
   if (control === undefined || visitor !== undefined) return false
   return !/\bno-(?:cache|store)\b/i.test(control) && /\bmax-age=0*[1-9]/i.test(control)

@@ -25,14 +25,14 @@ export const backupRoute = (engine: EngineService, giveUpAfter: (ms: number) => 
       if (boundTo(call) !== undefined) {
         return Effect.fail(
           new UnauthorizedError(
-            "Not permitted: a backup has all environments in it, and this API key works in one only. Use a key of all environments"
+            "Not permitted: a backup contains all environments, and this API key is bound to one. Use a key for all environments"
           )
         )
       }
       if (filename === undefined) {
         return Effect.fail(
           new InvalidStateError(
-            "The database of this engine is not in a file, so that there is nothing to back up this way: an engine in memory is gone with its process, and Postgres has tools of its own"
+            "This engine has no database file to back up: its data is only in memory, or on Postgres, which has tools of its own"
           )
         )
       }

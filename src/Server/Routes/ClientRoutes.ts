@@ -128,7 +128,7 @@ export const clientRoutes = (
         ? Effect.map(engine.doctor, (checks) => ({ checks }))
         : Effect.fail(
             new UnauthorizedError(
-              "Not permitted: what the doctor says is about all environments, and this API key works in one only. Use a key of all environments"
+              "Not permitted: the doctor reports on all environments, and this API key is bound to one. Use a key for all environments"
             )
           )
     ),

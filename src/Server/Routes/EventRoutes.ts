@@ -121,7 +121,7 @@ const triggerSync = (
           Effect.fail(
             new TimeoutError(
               `Event ${eventId} is stored, but not all of its runs (${runIds.join(", ")}) ended within ${showMs(timeoutMs)}: ` +
-                "they go on, and GetRun shows them",
+                "they continue, and GetRun shows them",
               timeoutMs,
               { details: { eventId, runIds } }
             )
@@ -144,6 +144,6 @@ const triggerSync = (
 
 const goingAway = (eventId: string, runIds: ReadonlyArray<string>): IronflowError =>
   new UnavailableError(
-    `Event ${eventId} is stored, and the engine is about to stop: its runs (${runIds.join(", ")}) go on when it is back`,
+    `Event ${eventId} is stored, and the engine is about to stop: its runs (${runIds.join(", ")}) continue when it is back`,
     { code: "CLOSING", details: { eventId, runIds } }
   )

@@ -176,7 +176,7 @@ const checkValue = (key: string, value: StoredValue, counted = new Counted()): S
     const text = Buffer.from(value.bytes).toString()
     checkShape(what, text, Limits.jsonDepth, counted)
     if (!isUtf8(value.bytes) || safeJsonParse(text, notJson) === notJson) {
-      throw new ValidationError(`${what} is announced as JSON and is none`)
+      throw new ValidationError(`${what} has the content type of JSON, but is not JSON`)
     }
   }
   return value.type === "text" && !isUtf8(value.bytes) ? { type: "raw", bytes: value.bytes } : value

@@ -7,7 +7,13 @@
  */
 import * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"
-import { type IronflowError, type SerializedError, UnavailableError, ValidationError } from "../../Errors.ts"
+import {
+  type IronflowError,
+  LimitExceededError,
+  type SerializedError,
+  UnavailableError,
+  ValidationError
+} from "../../Errors.ts"
 import { isObject } from "../../Json.ts"
 import { checkShape, Counted } from "../../JsonShape.ts"
 import { checkName, checkSize, declaredListLength, jsonDepth, projectionStateBytes } from "../../Limits.ts"
@@ -91,7 +97,7 @@ export const projectionOwnerRoutes = (
         yield* checked(() => {
           checkName("worker id", workerId)
           if (registration.name !== variable(call, "name")) {
-            throw new ValidationError("The projection in the path is another one than that in the body")
+            throw new ValidationError("The path and the body name different projections")
           }
           checkProjectionEvents(call, registration.events)
         })
@@ -117,10 +123,7 @@ export const projectionOwnerRoutes = (
     ),
     reading(rows.projectionStates, "States", (request, call) =>
       Effect.gen(function* () {
-        const { length } = request.partitions
-        if (length > PARTITIONS) {
-          return yield* new ValidationError(`States: at most ${PARTITIONS} partitions, got ${length}`)
-        }
+        yield* checked(() => checkLength("partitions", request.partitions, PARTITIONS))
         const states = yield* projections.states(tokenOf(call, request), request.partitions)
         return states === undefined ? {} : { states }
       })
@@ -147,13 +150,9 @@ export const projectionOwnerRoutes = (
 const PARTITIONS = maxReadEvents
 
 const checkSave = (save: SaveBody): ProjectionSave => {
-  if (
-    save.states.length > PARTITIONS ||
-    save.deadLetters.length > PARTITIONS ||
-    save.resolved.length > declaredListLength
-  ) {
-    throw new ValidationError(`Save: a save has at most ${PARTITIONS} states and dead letters`)
-  }
+  checkLength("states", save.states, PARTITIONS)
+  checkLength("deadLetters", save.deadLetters, PARTITIONS)
+  checkLength("resolved", save.resolved, declaredListLength)
   const counted = new Counted()
   for (const { partition, state } of save.states) {
     checkName("partition", partition)
@@ -171,6 +170,10 @@ const checkSave = (save: SaveBody): ProjectionSave => {
     deadLetters: save.deadLetters.map((letter) => ({ ...letter, error: readError(letter.error) })),
     ...(failing === undefined ? {} : { failing: { ...failing, error: readError(failing.error) } })
   }
+}
+
+const checkLength = (name: string, { length }: ReadonlyArray<unknown>, most: number): void => {
+  if (length > most) throw new LimitExceededError(`The list \`${name}\``, length, most, "items")
 }
 
 const readError = (error: unknown): SerializedError => {

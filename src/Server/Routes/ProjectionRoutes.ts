@@ -78,8 +78,8 @@ export const projectionRoutes = (
     answering(rows.cancelRebuild, (call) =>
       Effect.fail(
         new InvalidStateError(
-          `A rebuild of projection "${nameOf(call)}" cannot be taken back: its state was forgotten when it began. ` +
-            "Pause the projection to keep the rest for later"
+          `A rebuild of projection "${nameOf(call)}" cannot be cancelled: its state was deleted when it began. ` +
+            "Pause the projection to continue the rebuild later"
         )
       )
     ),

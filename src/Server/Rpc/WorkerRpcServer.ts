@@ -158,7 +158,12 @@ export const make = (
         connection.isSealed = isSealed(message)
         stream.checkSeal(connection.isSealed)
         if (message._tag === "Request" && ++connection.calls > MAX_CALLS) {
-          throw new LimitExceededError("A connection", connection.calls, MAX_CALLS, "calls at once")
+          throw new LimitExceededError(
+            "The number of unanswered calls on a connection",
+            connection.calls,
+            MAX_CALLS,
+            "calls"
+          )
         }
         run(receive(id, message))
       }
@@ -198,28 +203,28 @@ const ID_LENGTH = 64
 const readMessage = (text: string): FromClientEncoded => {
   const message = readSealed(text, (text) => safeJsonParse(checkShape("the message of the worker", text)))
   const bad = (problem: string): ValidationError => new ValidationError(`A message of a worker ${problem}`)
-  if (!isObject(message)) throw bad("is a JSON object")
+  if (!isObject(message)) throw bad("must be a JSON object")
   const { _tag, headers, id, requestId, tag } = message
   switch (_tag) {
     case "Request":
-      if (!isId(id)) throw bad(`has a number or a short text as \`id\`, not ${show(id)}`)
+      if (!isId(id)) throw bad(`must have a number or a short text as \`id\`, got ${show(id)}`)
       if (typeof tag !== "string" || !workerRpcs.requests.has(tag))
-        throw bad(`names a call, not ${show(tag)}`)
+        throw bad(`must name a call, got ${show(tag)}`)
       if (!Array.isArray(headers) || !headers.every(isPair)) {
-        throw bad(`has \`headers\` in pairs of texts, not ${show(headers)}`)
+        throw bad(`must have \`headers\` in pairs of texts, got ${show(headers)}`)
       }
       break
     case "Ack":
     case "Interrupt":
       if (!isId(requestId)) {
-        throw bad(`has a number or a short text as \`requestId\`, not ${show(requestId)}`)
+        throw bad(`must have a number or a short text as \`requestId\`, got ${show(requestId)}`)
       }
       break
     case "Ping":
     case "Eof":
       break
     default:
-      throw bad(`has a \`_tag\` that effect/rpc knows, not ${show(_tag)}`)
+      throw bad(`must have a \`_tag\` that effect/rpc knows, got ${show(_tag)}`)
   }
   // the fields that effect/rpc reads have been checked
   return message as unknown as FromClientEncoded

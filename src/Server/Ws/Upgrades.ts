@@ -11,7 +11,7 @@ import { defectResponse, failureResponse } from "../../Protocol/Http/Failures.ts
 import { accessTo, type Row } from "../../Protocol/Row.ts"
 import { type AccessCheck, checkRule, type Visitor } from "../Http/AccessCheck.ts"
 import { endWithResponse } from "../Http/EndWithResponse.ts"
-import { matchPath } from "../Http/Route.ts"
+import { matchPath } from "../Http/Router.ts"
 import { Flow, type FlowOptions } from "./SocketFlow.ts"
 
 /** An accepted request for a WebSocket. */

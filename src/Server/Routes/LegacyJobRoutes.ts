@@ -1,0 +1,180 @@
+/** Calls over HTTP by legacy workers, which take jobs. */
+import * as Effect from "effect/Effect"
+import { checked } from "../../Checked.ts"
+import { checkWorker, limitsOf } from "../../Engine/Access/WorkerAccess.ts"
+import type { EngineService } from "../../Engine/Engine.ts"
+import { LEGACY_LEASE_MS } from "../../Engine/Workers/LegacyWorker.ts"
+import { type RemoteWorkers, unknownWorker } from "../../Engine/Workers/RemoteWorkers.ts"
+import { InvalidStateError, type IronflowError, StaleRequestError, ValidationError } from "../../Errors.ts"
+import { checkMaxConcurrentJobs } from "../../Limits.ts"
+import { encodeJob, readJobId } from "../../Protocol/LegacyJobs.ts"
+import { decoder, encoder } from "../../Protocol/Requests.ts"
+import type { Job, TurnAck, WorkerRegistration } from "../../Protocol/Worker.ts"
+import { RegisteredForJobs, type RegisterRequest, rows } from "../../Protocol/Workers.ts"
+import {
+  boundTo,
+  type Call,
+  checkIn,
+  environmentOfRun,
+  json,
+  noContent,
+  type Reply,
+  type Route,
+  variable
+} from "../Http/Route.ts"
+import { functionsOf } from "../Workers/LegacyFunctions.ts"
+import { applyUpdate } from "../Workers/LegacyUpdates.ts"
+import { answering, reading, replying } from "./RowRoute.ts"
+
+/** The most jobs in one response to a legacy worker. */
+const MAX_JOBS = 100
+
+const readJobUpdate = decoder(rows.updateJob.body!, "Update")
+const encodeRegistered = encoder(RegisteredForJobs)
+
+/** Registers a legacy worker, which takes jobs. */
+export const registerLegacy = (
+  engine: EngineService,
+  workers: RemoteWorkers,
+  call: Call,
+  workerId: string,
+  request: RegisterRequest
+): Effect.Effect<Reply, IronflowError> =>
+  Effect.gen(function* () {
+    const registration: WorkerRegistration = {
+      workerId,
+      environment: call.environment,
+      hostname: request.hostname ?? "unknown",
+      functions: functionsOf(engine.functions, call.environment, request.functionIds ?? []),
+      // legacy workers send 0 for an unset number
+      maxConcurrentJobs: yield* checked(() => checkMaxConcurrentJobs(request.maxConcurrentJobs || 10)),
+      labels: request.labels ?? {},
+      version: { sdk: "unknown", runtime: "unknown" }
+    }
+    yield* checked(() => call.caller && checkWorker(call.caller, registration))
+    yield* workers.enlist(
+      registration,
+      undefined,
+      call.caller === undefined ? undefined : limitsOf(call.caller, call.environment)
+    )
+    return json(encodeRegistered({ workerId, status: "registered" }))
+  })
+
+export const legacyJobRoutes = (engine: EngineService, workers: RemoteWorkers): ReadonlyArray<Route> => {
+  /** The legacy worker of the call; `undefined` when it is not known in an environment of the caller. */
+  const legacyWorker = (call: Call) =>
+    checked(() => {
+      const worker = workers.legacyWorker(variable(call, "id"), boundTo(call))
+      if (worker !== undefined) checkIn(call, worker.environment, worker.workerId)
+      return worker
+    })
+
+  const takeJobs = (call: Call): Effect.Effect<Reply, IronflowError> =>
+    Effect.gen(function* () {
+      const worker = yield* legacyWorker(call)
+      if (worker === undefined) return yield* unknownWorker(variable(call, "id"))
+      worker.seen()
+      const available = yield* checked(() => readAvailable(call.query.get("available")))
+      const wanted = available ?? 1
+      if (wanted === 0) return noContent
+      // a worker that hangs up now would not receive the claimed jobs
+      const jobs = yield* Effect.uninterruptible(
+        Effect.tap(worker.take(wanted), (jobs) =>
+          call.request.socket.destroyed ? worker.giveBack(jobs) : Effect.void
+        )
+      )
+      if (jobs.length === 0) return noContent
+      const texts = jobs.map(encodeJob)
+      return { status: 200, text: available === undefined ? texts[0]! : `{"jobs":[${texts.join(",")}]}` }
+    })
+
+  /** The job of a call; an unknown job counts as one that is gone. */
+  const readJob = (call: Call, what: "staleReports" | "staleRenewals") =>
+    Effect.tapError(
+      checked(() => jobOf(call)),
+      () => Effect.sync(() => engine.turns.countStale(what))
+    )
+
+  const updateJob = (call: Call): Effect.Effect<object, IronflowError> =>
+    Effect.gen(function* () {
+      const worker = yield* legacyWorker(call)
+      worker?.seen()
+      const job = yield* readJob(call, "staleReports")
+      const update = yield* checked(() => readJobUpdate(call.body))
+      const environment = yield* environmentOfRun(engine.runs, call, job.runId, variable(call, "id"))
+      return yield* answerAck(
+        yield* applyUpdate(engine, environment, job, update, boundTo(call), call.caller)
+      )
+    })
+
+  /** Extends the lease of the job. */
+  const ackJob = (call: Call): Effect.Effect<object, IronflowError> =>
+    Effect.gen(function* () {
+      const job = yield* readJob(call, "staleRenewals")
+      const environment = yield* environmentOfRun(engine.runs, call, job.runId, variable(call, "id"))
+      const gone = yield* engine.turns.extend([job.jobId], LEGACY_LEASE_MS, leasesIn(call, environment))
+      if (gone.length === 0) return {}
+      engine.turns.countStale("staleRenewals")
+      return yield* stale(job.jobId)
+    })
+
+  return [
+    replying(rows.takeJobs, takeJobs),
+    answering(rows.updateJob, updateJob),
+    answering(rows.ackJob, ackJob),
+    reading(rows.heartbeat, "Heartbeat", ({ jobs = [] }, call) =>
+      Effect.gen(function* () {
+        const worker = yield* legacyWorker(call)
+        worker?.seen()
+        const jobIds = jobs.flatMap(({ jobId }) => readJobId(jobId)?.jobId ?? [])
+        // also those of a worker that has yet to register again after a restart of the engine
+        if (jobIds.length > 0) {
+          const environment = worker?.environment ?? leasesIn(call, call.environment)
+          yield* engine.turns.extend(jobIds, LEGACY_LEASE_MS, environment)
+        }
+        return worker === undefined ? yield* unknownWorker(variable(call, "id")) : {}
+      })
+    )
+  ]
+}
+
+/**
+ * The environment of the leases that the call extends: the one that its key was checked for. Without a key the call
+ * may extend leases in any environment.
+ */
+const leasesIn = (call: Call, environment: string): string | undefined =>
+  call.caller?.key === undefined ? undefined : environment
+
+const readAvailable = (text: string | null): number | undefined => {
+  if (text === null) return undefined
+  const available = Number(text)
+  if (text.trim() !== "" && Number.isInteger(available) && available >= 0)
+    return Math.min(available, MAX_JOBS)
+  throw new ValidationError(`\`available\` must be an integer from 0 up, got "${text.slice(0, 64)}"`)
+}
+
+const jobOf = (call: Call): Pick<Job, "jobId" | "runId"> => {
+  const id = variable(call, "jobId")
+  const job = readJobId(id)
+  if (job !== undefined) return job
+  throw new StaleRequestError(`Job "${id.slice(0, 128)}" was not handed out by this engine: drop it`, {
+    code: "STALE_EXECUTION"
+  })
+}
+
+const answerAck = (ack: TurnAck): Effect.Effect<object, IronflowError> => {
+  if (ack._tag === "Accepted") return Effect.succeed({})
+  switch (ack.reason) {
+    case "LEASE_LOST":
+      return Effect.fail(new StaleRequestError(ack.message, { code: "STALE_EXECUTION" }))
+    case "CANCELLED":
+      return Effect.fail(new StaleRequestError(ack.message, { code: "RUN_NOT_RUNNING" }))
+    case "LIMIT":
+      return Effect.fail(new InvalidStateError(ack.message))
+  }
+}
+
+const stale = (jobId: string): Effect.Effect<never, IronflowError> =>
+  Effect.fail(
+    new StaleRequestError(`Job ${jobId} is not leased any more: drop it`, { code: "STALE_EXECUTION" })
+  )

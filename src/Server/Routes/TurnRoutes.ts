@@ -1,0 +1,58 @@
+/** Calls over HTTP by workers that exchange turns: workers of this package. */
+import * as Effect from "effect/Effect"
+import { checked } from "../../Checked.ts"
+import { permitted } from "../../Engine/Access/WorkerAccess.ts"
+import type { RemoteWorkers } from "../../Engine/Workers/RemoteWorkers.ts"
+import type { WorkerConnection } from "../../Engine/Workers/WorkerConnection.ts"
+import type { IronflowError } from "../../Errors.ts"
+import type { JsonText } from "../../Json.ts"
+import { decoder } from "../../Protocol/Requests.ts"
+import type { Row } from "../../Protocol/Row.ts"
+import { isSealed } from "../../Protocol/Seal.ts"
+import { readReports } from "../../Protocol/TurnReports.ts"
+import { rows } from "../../Protocol/Workers.ts"
+import { boundTo, type Call, checkIn, noContent, type Route, variable } from "../Http/Route.ts"
+import { checkSeal, encodeDelivered, sealed } from "../Workers/TurnMessages.ts"
+import { watchedConnection } from "../Workers/WatchedConnections.ts"
+import { replying } from "./RowRoute.ts"
+
+const readPoll = decoder(rows.pollTurns.body!, "Poll")
+const readLate = decoder(rows.lateTurn.body!, "Late")
+
+export const turnRoutes = (workers: RemoteWorkers): ReadonlyArray<Route> => {
+  /** A route for which `answer` receives the worker, and returns the JSON of the response if there is one. */
+  const turnRoute = <A extends { readonly session: string }>(
+    row: Row,
+    read: (body: unknown) => A,
+    answer: (
+      worker: WorkerConnection,
+      request: A,
+      call: Call
+    ) => Effect.Effect<JsonText | void, IronflowError>
+  ): Route =>
+    replying(row, (call) =>
+      Effect.gen(function* () {
+        const request = yield* checked(() => read(call.body))
+        const worker = yield* workers.turnWorker(variable(call, "id"), request.session, boundTo(call))
+        yield* checked(() => {
+          checkIn(call, worker.environment, worker.workerId)
+          checkSeal(worker, isSealed(call.body))
+        })
+        const text = yield* answer(worker, request, call)
+        return typeof text === "string" ? { status: 200, text: sealed(worker, text) } : noContent
+      })
+    )
+
+  return [
+    turnRoute(rows.pollTurns, readPoll, (worker, request, call) =>
+      Effect.map(worker.poll(request, watchedConnection(call.request.socket)), encodeDelivered)
+    ),
+    turnRoute(rows.reportTurns, readReports, (worker, request, call) => {
+      const { answered, reports } = permitted(call.caller, worker.environment, request.reports)
+      return Effect.map(worker.report({ ...request, reports }), (acks) =>
+        JSON.stringify({ acks: answered(acks) })
+      )
+    }),
+    turnRoute(rows.lateTurn, readLate, (worker, request) => worker.late(request))
+  ]
+}
