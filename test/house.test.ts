@@ -126,7 +126,8 @@ const asked: { readonly [place: string]: string } = {
   "Runs/RunControl.ts RunControl.pauseRun": "whether the run had a status that allows the change",
   "Runs/RunControl.ts RunControl.resumeRun": "whether the run had a status that allows the change",
   "Runs/RunControl.ts RunControl.retryRun": "whether the run had a status that allows the change",
-  "Turns/Ops.ts Ops.compensate": "whether the run had a status that allows the change: once for each rollback",
+  "Turns/Ops.ts Ops.compensate":
+    "whether the run had a status that allows the change: once for each rollback",
   "Schedules/FireSchedules.ts FireSchedules.update": "once for each fire of a schedule"
 }
 
@@ -338,7 +339,7 @@ describe("the source", () => {
   it("names each statement and each program after its constant", () => {
     const camelCase = (constant: string): string =>
       constant.toLowerCase().replaceAll(/_(\w)/g, (_, letter: string) => letter.toUpperCase())
-    const engine = house.filter(({ path }) => path.startsWith("Engine/"))
+    const engine = source.filter(({ path }) => path.startsWith("Engine/"))
     const found = engine.flatMap(({ path, text }) => {
       const file = basename(path, ".ts")
       const statements = [...text.matchAll(/const (\w+) = (?:statement|variant|finds)\(\s*"([^"]+)"/g)]

@@ -413,7 +413,10 @@ it.effect(
       assert.deepStrictEqual(seen, [1])
       const droppedLines = lines.filter((line) => line.includes("Dropped 3 events"))
       assert.lengthOf(droppedLines, 1)
-      assert.match(droppedLines[0]!, /^Warn.*Dropped 3 events of "topic:news" that waited in this process.*10000ms/)
+      assert.match(
+        droppedLines[0]!,
+        /^Warn.*Dropped 3 events of "topic:news" that waited in this process.*10000ms/
+      )
       yield* publish(5, 6)
       assert.deepStrictEqual([...seen, ...other.seen.slice(4)].toSorted(), [1, 5, 6])
       assert.deepInclude(yield* group, { inFlight: 0, retrying: 0, givenUp: 0 })

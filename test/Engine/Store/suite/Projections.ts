@@ -617,7 +617,7 @@ export const projectionsSuite = (test: ShopTest): void => {
 
     test("are read a few megabytes at a time, counted in bytes", function* (shop) {
       const { store } = shop
-      const it = yield* own(store, { registration: perCustomer })
+      const it = yield* claimOwner(store, { registration: perCustomer })
       const { position } = yield* shop.emit("order.placed")
       // 4.5 MB are 1.5 million of these characters: two states fill a page, and the third does not fit
       const state = JSON.stringify("€".repeat(750_000))
