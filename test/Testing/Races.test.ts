@@ -338,7 +338,7 @@ const check = async (fn: Functions[number], fails?: string) => {
   expect(ended[1]).toEqual(ended[0])
 }
 
-describe("a correct handler is not accused: promises", () => {
+describe.concurrent("a correct handler is not accused: promises", () => {
   for (const [shape, handler] of Object.entries(promises)) {
     test(shape, () =>
       check(createFunction(order, handler), shape.startsWith("a run that fails") ? "out of stock" : undefined)
@@ -346,7 +346,7 @@ describe("a correct handler is not accused: promises", () => {
   }
 })
 
-describe("a correct handler is not accused: effects", () => {
+describe.concurrent("a correct handler is not accused: effects", () => {
   for (const [shape, program] of Object.entries(effects)) {
     test(shape, () => check(IronflowFunction.make(order, () => program)))
   }

@@ -1,15 +1,13 @@
 /** Workers with one id: a new one takes over no run that the first may still be at, whatever became of that one's connection. */
 import { createFunction } from "@ironflow/node"
-import { afterEach, assert, describe, it, vi } from "vitest"
+import { assert, describe, it, type TestContext, vi } from "vitest"
 import { FaultyNetwork } from "./FaultyNetwork.ts"
 import { openRemote } from "./Places.ts"
 import { type Running, type Start, starts } from "./Starts.ts"
 import { createWorker } from "../../src/worker.ts"
 
-const cleanups: Array<() => Promise<unknown>> = []
-afterEach(async () => {
-  for (const cleanup of cleanups.splice(0).reverse()) await cleanup()
-})
+/** Ends what a test began, the latest first; most of a test is to wait for a lease, so several run at once. */
+type Cleanup = TestContext["onTestFinished"]
 
 /** A function whose long step ends only by its signal, and what became of it at which worker. */
 const shipping = () => {
@@ -41,17 +39,17 @@ const bell = createFunction({ id: "answer-bell", triggers: [{ event: "bell.rung"
   Promise.resolve("answered")
 )
 
-describe.each(Object.entries(starts))("workers of one id over %s", (_, start: Start) => {
+describe.concurrent.each(Object.entries(starts))("workers of one id over %s", (_, start: Start) => {
   /** A run at the first worker, and the way to cut that off. `before` comes before the run. */
-  const begin = async (before: (join: Join) => void | Promise<void> = () => undefined) => {
+  const begin = async (cleanup: Cleanup, before: (join: Join) => void | Promise<void> = () => undefined) => {
     const place = await openRemote(createWorker, {}, { leaseTerm: TERM_MS })
-    cleanups.push(async () => place[Symbol.asyncDispose]())
+    cleanup(async () => place[Symbol.asyncDispose]())
     const join: Join = async (worker) => {
       const network = await FaultyNetwork.before(place.url)
-      cleanups.push(async () => network[Symbol.asyncDispose]())
+      cleanup(async () => network[Symbol.asyncDispose]())
       const run = async () => {
         const running = await start(network.url, "shipper", [work.on(worker), bell])
-        cleanups.push(() => running.stop())
+        cleanup(() => running.stop())
         return running
       }
       return { network, run }
@@ -65,7 +63,7 @@ describe.each(Object.entries(starts))("workers of one id over %s", (_, start: St
     const cut = () => {
       first.network.impersonate(() => undefined)
       first.network.cut()
-      cleanups.push(() => Promise.resolve(first.network.heal()))
+      cleanup(() => Promise.resolve(first.network.heal()))
     }
     return { ...work, place, client: place.client, join, cut, runId: runId! }
   }
@@ -78,10 +76,10 @@ describe.each(Object.entries(starts))("workers of one id over %s", (_, start: St
     {
       timeout: 30_000
     },
-    async () => {
+    async ({ onTestFinished: cleanup }) => {
       const second: { network?: FaultyNetwork; coming?: Promise<unknown> } = {}
       // it is there before the run is given to the first, and reaches the engine after that was started again
-      const { begun, cut, ended, place } = await begin(async (join) => {
+      const { begun, cut, ended, place } = await begin(cleanup, async (join) => {
         const { network, run } = await join("second")
         network.impersonate(() => undefined)
         Object.assign(second, { network, coming: run() })
@@ -102,8 +100,8 @@ describe.each(Object.entries(starts))("workers of one id over %s", (_, start: St
     {
       timeout: 30_000
     },
-    async () => {
-      const { begun, client, cut, ended, join, runId } = await begin()
+    async ({ onTestFinished: cleanup }) => {
+      const { begun, client, cut, ended, join, runId } = await begin(cleanup)
       cut()
       const second = await (await join("second")).run()
       await client.cancelRun(runId)
@@ -128,8 +126,8 @@ describe.each(Object.entries(starts))("workers of one id over %s", (_, start: St
     {
       timeout: 30_000
     },
-    async () => {
-      const { begun, cut, ended, join, place } = await begin()
+    async ({ onTestFinished: cleanup }) => {
+      const { begun, cut, ended, join, place } = await begin(cleanup)
       cut()
       const path = `${place.url}/api/v1/workers/shipper`
       const headers = { "content-type": "application/json" }

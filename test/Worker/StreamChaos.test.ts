@@ -7,6 +7,7 @@ import { createFunction } from "../../src/Function.ts"
 import type { RunnableFunction, ServerWorkerConfig, Worker } from "../../src/Promise/Worker.ts"
 import { createStreamingWorker } from "../../src/worker-streaming.ts"
 import { createWorker } from "../../src/worker.ts"
+import { either } from "../Long.ts"
 import { FaultyNetwork } from "./FaultyNetwork.ts"
 import { openRemote } from "./Places.ts"
 
@@ -166,7 +167,7 @@ describe.each(transports)("a worker over %s on a bad network", (_, create) => {
     }
   )
 
-  it("reconnects a thousand times without a leak", { timeout: 240_000 }, async () => {
+  it("reconnects hundreds of times without a leak", { timeout: 240_000 }, async () => {
     const fn = createFunction({ id: "quick", triggers }, async ({ step }) =>
       step.run("work", async () => "done")
     )
@@ -188,15 +189,16 @@ describe.each(transports)("a worker over %s on a bad network", (_, create) => {
       }
     }
 
-    await breakOften(300)
+    const times = either(200, 700)
+    await breakOften(either(100, 300))
     const before = await measure()
-    await breakOften(700)
+    await breakOften(times)
 
     await vi.waitFor(
       async () => {
         const after = await measure()
         assert.isAtMost(after.handles, before.handles + 5)
-        assert.isAtMost(after.heap, before.heap + 700 * 6 * 1024)
+        assert.isAtMost(after.heap, before.heap + times * 6 * 1024)
       },
       { timeout: 10_000, interval: 500 }
     )

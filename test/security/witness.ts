@@ -1,6 +1,6 @@
 /**
- * A process beside a test that presses a server: it looks at the server all the time, goes on as a client of it, and says at the
- * end what the worst was.
+ * A process beside tests that press a server: from `look` to `tell` it looks at the server all the time, and goes on as a client of it;
+ * then it says what the worst was.
  */
 import process from "node:process"
 import { setTimeout as delay } from "node:timers/promises"
@@ -9,8 +9,10 @@ import type { Seen } from "./Pressed.ts"
 
 const [url = "", pid = ""] = process.argv.slice(2)
 const vitals = new Vitals(Number(pid))
-const seen = { healthMs: 0, rssMb: 0, calls: 0, callMs: 0, problems: [] as Array<string> }
+const nothing = () => ({ healthMs: 0, rssMb: 0, calls: 0, callMs: 0, problems: [] as Array<string> })
+let seen = nothing()
 let over = false
+let living: Promise<unknown> = Promise.resolve()
 
 const looks = async (): Promise<void> => {
   for (; !over; await delay(20)) {
@@ -39,14 +41,18 @@ const works = async (): Promise<void> => {
   }
 }
 
-const living = Promise.all([looks(), works()]).catch((error: unknown) => {
-  seen.problems.push(String(error))
-})
-process.on("message", async () => {
-  over = true
-  await living
-  process.send?.(seen satisfies Seen)
-  process.exit(0)
+process.on("message", async (message) => {
+  if (message === "look") {
+    seen = nothing()
+    over = false
+    living = Promise.all([looks(), works()]).catch((error: unknown) => {
+      seen.problems.push(String(error))
+    })
+  } else {
+    over = true
+    await living
+    process.send?.(seen satisfies Seen)
+  }
 })
 process.on("disconnect", () => process.exit(1))
 process.send?.("ready")
