@@ -31,7 +31,7 @@ const cases = damages.flatMap(([what, occasion, flip, among]) =>
   among.map((name) => ({ what, occasion, flip, name, start: starts[name] }))
 )
 
-it.each(cases)(
+it.concurrent.each(cases)(
   "a worker over $name keeps its run when $what is damaged in transit as $occasion",
   { timeout: 30_000 },
   async ({ flip, occasion, start }) => {
@@ -90,7 +90,7 @@ it.each(cases)(
 /** What an engine says to a worker that is damaged on its way, and what the worker makes of it. */
 const downs = (Object.keys(starts) as ReadonlyArray<Transport>).map((name) => ({ name, start: starts[name] }))
 
-it.each(downs)(
+it.concurrent.each(downs)(
   "a worker over $name runs no job whose data was damaged in transit, and runs it when it is sent again",
   { timeout: 30_000 },
   async ({ start }) => {
@@ -115,7 +115,7 @@ it.each(downs)(
   }
 )
 
-it.each(downs)(
+it.concurrent.each(downs)(
   "a worker over $name assumes no longer lease when its term was damaged in transit",
   { timeout: 30_000 },
   async ({ start }) => {

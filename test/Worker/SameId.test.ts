@@ -49,7 +49,7 @@ describe.concurrent.each(Object.entries(starts))("workers of one id over %s", (_
       cleanup(async () => network[Symbol.asyncDispose]())
       const run = async () => {
         const running = await start(network.url, "shipper", [work.on(worker), bell])
-        cleanup(() => running.stop())
+        cleanup(async () => void (await running.stop()))
         return running
       }
       return { network, run }

@@ -21,7 +21,9 @@ interface Answered {
 
 /** A channel that notes what comes, by id. */
 const open = async (headers: Record<string, string> = {}) => {
-  const socket = new WebSocket(`ws://127.0.0.1:${ironflow.port}/api/v1/channel`, { headers })
+  // a server that reads no more of a frame does not hear of the end either
+  const options = { headers, closeTimeout: 1000 }
+  const socket = new WebSocket(`ws://127.0.0.1:${ironflow.port}/api/v1/channel`, options)
   sockets.push(socket)
   const answers = new Map<string, Answered>()
   let waiting: { readonly ids: ReadonlyArray<string>; readonly resolve: () => void } | undefined

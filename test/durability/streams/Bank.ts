@@ -72,9 +72,11 @@ class BankProcess {
     this.#closed = once(this.child, "close")
   }
 
-  async ready(): Promise<void> {
+  /** Waits until it is ready, or has died as it was to, which may be before: it begins with what its last life has left. */
+  async ready(mayDie: boolean): Promise<void> {
     const line = once(createInterface({ input: this.child.stdout! }), "line")
     const said = await Promise.race([line, this.#closed, delay(PATIENCE, undefined, { ref: false })])
+    if (mayDie && this.child.signalCode === "SIGKILL") return
     if (!Array.isArray(said) || said[0] !== "ready") {
       throw new Error(`The bank's process ${this.child.pid} did not get ready:\n${this.#errors}`)
     }
@@ -209,7 +211,7 @@ export const runBank = async (plan: BankPlan, folder: string, cache: string): Pr
     const role = plan.embedded ? "all" : who
     const bank = new BankProcess({ role, port, database, ...(fate === undefined ? {} : { fate }) }, cache)
     running.set(who, bank)
-    await bank.ready()
+    await bank.ready(fate !== undefined)
   }
   const kill = async (who: "engine" | "worker"): Promise<void> => {
     await running.get(who)?.end("SIGKILL")
