@@ -39,12 +39,12 @@ describe.concurrent("a shop whose worker and whose engine are killed and frozen 
     for (const seed of tried.slice(0, Math.ceil(tried.length / 4))) {
       it(`keeps every guarantee over ${transport} with seed ${seed}`, { timeout: 300_000 }, async () => {
         const plan = makePlan(seed)
-        const fates = plan.fates.slice(0, either(4, plan.fates.length))
+        const fates = plan.fates.slice(0, either(3, plan.fates.length))
         const evidence = await runRemotePlan({ ...plan, fates }, transport, newFolder(), cache)
 
         const { figures, violations } = judge(evidence)
         assert.deepStrictEqual(violations, [], `seed ${seed}`)
-        assert.isAbove(figures.kills, 3)
+        assert.isAtLeast(figures.kills, 3)
         assert.isAbove(figures.executions, 20)
       })
     }
