@@ -13,6 +13,7 @@ import type { Ack } from "./Customer.ts"
 import { type Dice, type Fate, makeDice, type Plan } from "./Plan.ts"
 import { type Line, readSideLog } from "./SideLog.ts"
 import { nodeArguments } from "../Built.ts"
+import { either } from "../Long.ts"
 
 /** What is there to be judged. */
 export interface Evidence {
@@ -174,11 +175,11 @@ export class EngineHouse {
     await life?.ends(null, 0)
   }
 
-  /** Kills or freezes it a few times, unless the scope of the returned value ends before. */
+  /** Kills or freezes it once, or a few times in the long form, unless the scope of the returned value ends before. */
   harass(dice: Dice): AsyncDisposable {
     let over = false
     const harassing = (async () => {
-      for (let strikes = dice.between(1, 3); strikes > 0; strikes--) {
+      for (let strikes = dice.between(1, either(1, 3)); strikes > 0; strikes--) {
         await delay(dice.between(100, 900))
         if (over) return
         if (dice.next() < 0.6) {

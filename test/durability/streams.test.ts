@@ -20,7 +20,7 @@ afterAll(() => fs.rmSync(folder, { recursive: true, force: true }))
 
 const planOf = (seed: number): BankPlan => {
   const dice = makeDice(seed)
-  const deaths = Array.from({ length: 4 }, (): Death => ({
+  const deaths = Array.from({ length: either(3, 4) }, (): Death => ({
     who: dice.pick(["engine", "worker", "both"]),
     afterMs: dice.between(0, 400)
   }))
