@@ -69,7 +69,7 @@ it.each([
     // some work while nobody knows that it is away
     while (said.length === 0) {
       yield* spans(100)
-      yield* Effect.promise(() => new Promise((resolve) => setImmediate(resolve)))
+      yield* Effect.sleep("5 millis")
     }
     const before = process.memoryUsage().heapUsed
     yield* spans(200_000)

@@ -1,6 +1,7 @@
 /** Two versions of a worker side by side, each a process of its own, one of which is killed; and the commands that steer functions. */
 import { createClient, type IronflowClient } from "@ironflow/node"
 import { afterAll, assert, beforeAll, expect, it, vi } from "vitest"
+import { jsonHere, runHere } from "./Here.ts"
 import { freePort, Terminal } from "./Terminal.ts"
 
 const functions = `
@@ -20,8 +21,8 @@ const terminal = new Terminal({ "functions.ts": functions })
 let env: { readonly IRONFLOW_SERVER_URL: string }
 let client: IronflowClient
 
-const ironflow = (...args: ReadonlyArray<string>) => terminal.run(args, { env })
-const json = (...args: ReadonlyArray<string>) => terminal.json(args, { env })
+const ironflow = (...args: ReadonlyArray<string>) => runHere(args, { env })
+const json = (...args: ReadonlyArray<string>) => jsonHere(args, { env })
 const startWorker = async (version: string) => {
   const worker = terminal.start(["worker", "functions.ts", "--worker-id", `w-${version}`], {
     env: { ...env, VERSION: version }

@@ -5,6 +5,7 @@ import path from "node:path"
 import type { Browser, BrowserContext, Page } from "puppeteer-core"
 import { afterAll, afterEach, assert, beforeAll } from "vitest"
 import { builtPackage } from "../Built.ts"
+import { isLong } from "../Long.ts"
 import { type Ironflow, start, type StartOptions } from "../wire/Ironflow.ts"
 import { launch } from "./Chromium.ts"
 
@@ -31,7 +32,7 @@ interface Look {
   readonly text: () => Promise<string>
   /** What axe has against the page. */
   readonly accessibility: () => Promise<ReadonlyArray<string>>
-  /** Makes a picture for people, into a folder that is not committed. */
+  /** Makes a picture for people, into a folder that is not committed; only in the long form, since nothing looks at it. */
   readonly picture: (name: string) => Promise<void>
   /** What the browser complained of: violations of the policy, errors of scripts. */
   readonly complaints: Array<string>
@@ -171,7 +172,7 @@ const lookAt = (page: Page, url: string): Look => {
         })
         const { exceptionDetails, result } = await client.send("Runtime.evaluate", {
           expression:
-            "axe.run(document).then((it) => it.violations.map((one) => one.id + ': ' + one.help + ' ' + one.nodes.map((node) => node.target.join(' ') + ' ' + (node.any[0]?.message ?? '')).join('; ')))",
+            "axe.run(document, { resultTypes: ['violations'] }).then((it) => it.violations.map((one) => one.id + ': ' + one.help + ' ' + one.nodes.map((node) => node.target.join(' ') + ' ' + (node.any[0]?.message ?? '')).join('; ')))",
           contextId: executionContextId,
           awaitPromise: true,
           returnByValue: true
@@ -183,6 +184,7 @@ const lookAt = (page: Page, url: string): Look => {
       }
     },
     picture: async (name) => {
+      if (!isLong) return
       const pictures = path.join(import.meta.dirname, "../../node_modules/.cache/console-pictures")
       mkdirSync(pictures, { recursive: true })
       await page.screenshot({ path: path.join(pictures, `${name}.png`) })

@@ -8,6 +8,7 @@ import { join } from "node:path"
 import { vi } from "vitest"
 import { migrations } from "../../../src/Engine/Store/Migrations.ts"
 import * as SqliteStore from "../../../src/Engine/SqliteStore.ts"
+import { isLong } from "../../Long.ts"
 import { complete, handles, invoke, Shop, shopTest, suspend, waitFor } from "./suite/Shop.ts"
 import { storeSuite } from "./suite.ts"
 import type { Demand } from "../../../src/Engine/Turns/TurnRecords.ts"
@@ -32,7 +33,7 @@ const layerFile = Layer.unwrap(
 )
 
 storeSuite("SQLite in memory", SqliteStore.layer({ filename: ":memory:" }))
-storeSuite("a SQLite file", layerFile)
+storeSuite("a SQLite file", layerFile, isLong)
 
 describe("SQLite", () => {
   const test = shopTest(SqliteStore.layer({ filename: ":memory:" }))

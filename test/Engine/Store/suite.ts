@@ -27,14 +27,14 @@ import { versionsSuite } from "./suite/Versions.ts"
 import { waitsSuite } from "./suite/Waits.ts"
 
 /**
- * Runs the suite on a store that is empty whenever `makeStore` is built. `isWhole` is false where every statement takes long: the tests
- * that need thousands of transactions are left to the other stores then, since programs are the same on all of them.
+ * Runs the suite on a store that is empty whenever `makeStore` is built. `isWhole` is false where every statement takes long: most of the
+ * tests with thousands of rows are left to SQLite in memory then, since programs are the same on all stores.
  */
 export const storeSuite = (name: string, makeStore: Layer.Layer<Store, StoreError>, isWhole = true): void => {
   describe(`Store on ${name}`, () => {
     const test = shopTest(makeStore)
     eventsSuite(test)
-    eventSearchSuite(test)
+    eventSearchSuite(test, isWhole)
     logSuite(test)
     projectionsSuite(test)
     groupsSuite(test)
@@ -42,7 +42,7 @@ export const storeSuite = (name: string, makeStore: Layer.Layer<Store, StoreErro
     turnsSuite(test)
     streamsSuite(test)
     waitsSuite(test)
-    fanOutSuite(test)
+    fanOutSuite(test, isWhole)
     leasesSuite(test)
     revokedLeasesSuite(test)
     suspectsSuite(test, isWhole)
