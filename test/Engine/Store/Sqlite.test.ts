@@ -1,7 +1,7 @@
 import { assert, describe, it } from "@effect/vitest"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
-import { mkdtempSync, rmSync } from "node:fs"
+import { existsSync, mkdtempSync, rmSync } from "node:fs"
 import { tmpdir } from "node:os"
 import { DatabaseSync } from "node:sqlite"
 import { join } from "node:path"
@@ -21,11 +21,14 @@ import * as GroupRows from "../../../src/Engine/PubSub/GroupRows.ts"
 import * as GroupClaims from "../../../src/Engine/PubSub/GroupClaims.ts"
 import * as Steering from "../../../src/Engine/Runs/RunControl.ts"
 
+/** Nothing here asks whether what was written is on a disk, and each store waits for it dozens of times. */
+const inMemory = existsSync("/dev/shm") ? "/dev/shm" : tmpdir()
+
 /** A file of its own for every store. */
 const layerFile = Layer.unwrap(
   Effect.map(
     Effect.acquireRelease(
-      Effect.sync(() => mkdtempSync(join(tmpdir(), "ironflow-"))),
+      Effect.sync(() => mkdtempSync(join(inMemory, "ironflow-"))),
       (folder) => Effect.sync(() => rmSync(folder, { recursive: true }))
     ),
     (folder) => SqliteStore.layer({ filename: join(folder, "orders.db") })
