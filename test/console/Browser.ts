@@ -47,8 +47,6 @@ interface LookOptions {
 interface Kit {
   /** An engine that serves the console. */
   readonly serve: (options?: StartOptions) => Promise<Ironflow>
-  /** The folder of the built console, for engines in processes of their own. */
-  readonly folder: () => string
   readonly browser: () => Browser
   /** A page in a fresh browser. */
   readonly look: (url: string, options?: LookOptions) => Promise<Look>
@@ -90,7 +88,6 @@ export const useConsole = (): Kit => {
   }
 
   return {
-    folder: () => folder,
     browser: () => browser,
     serve: async (options = {}) => {
       const server = await start({ consoleFolder: folder, ...options })
