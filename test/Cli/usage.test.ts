@@ -105,7 +105,7 @@ describe("a wrong use ends with 2 and one line", () => {
     isMisuse(await runHere(args), reason)
   })
 
-  // with files of its folder, or one of each kind: as a process of its own
+  // with files of its folder, or one of each kind: as a process of its own. `verify` reads a file as `worker` does, in a third of the time.
   it.concurrent.for([
     [["frobnicate"], 'Unknown subcommand "frobnicate"'],
     [["emit", "order.placed", "{orderId:1}"], "The data is not JSON"],
@@ -120,17 +120,17 @@ describe("a wrong use ends with 2 and one line", () => {
       ["worker", "empty.ts"],
       "empty.ts exports no functions (only price). It must export what createFunction()"
     ],
-    [["worker", "nothing.ts"], "nothing.ts exports no functions. It must export"],
+    [["verify", "nothing.ts"], "nothing.ts exports no functions. It must export"],
     [["worker", "twice.ts"], 'two functions have the id "a"'],
     [
-      ["worker", "enum.ts"],
+      ["verify", "enum.ts"],
       "TypeScript enum is not supported in strip-only mode at enum.ts:1. Node only removes types"
     ],
-    [["worker", "decorator.ts"], "decorator.ts uses decorators"],
-    [["worker", "syntax.ts"], "at syntax.ts:2"],
-    [["worker", "throws.ts"], "Error: no database at throws.ts:2"],
-    [["worker", "package.ts"], "Install it with npm"],
-    [["worker", "import.ts"], "carry their ending: ./orders.ts"],
+    [["verify", "decorator.ts"], "decorator.ts uses decorators"],
+    [["verify", "syntax.ts"], "at syntax.ts:2"],
+    [["verify", "throws.ts"], "Error: no database at throws.ts:2"],
+    [["verify", "package.ts"], "Install it with npm"],
+    [["verify", "import.ts"], "carry their ending: ./orders.ts"],
     [["serve", "--host", "0.0.0.0", "--data", "host.db"], "add --insecure"],
     [["serve", "--port", "99999", "--data", "port.db"], "from 0 to 65535"]
   ] as const)("ironflow %j, in its folder", async ([args, reason]) => {
