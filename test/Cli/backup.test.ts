@@ -163,7 +163,7 @@ describe("ironflow backup and restore", () => {
   })
 
   it("report problems with the server, and need a key with the right", { timeout: 60_000 }, async () => {
-    const nobody = await terminal.run(["backup", "a.db"], {
+    const nobody = await runHere(["backup", terminal.pathOf("a.db")], {
       env: { IRONFLOW_SERVER_URL: `http://127.0.0.1:${await freePort()}` }
     })
     const [, url] = await serve("guarded.db")
@@ -174,9 +174,9 @@ describe("ironflow backup and restore", () => {
     const bound = await jsonHere(["apikeys", "create", "one", "--role", "role_admin"], admin)
 
     const withKey = (key: string) =>
-      terminal.run(["backup", "b.db"], { env: { ...guarded, IRONFLOW_API_KEY: key } })
+      runHere(["backup", terminal.pathOf("b.db")], { env: { ...guarded, IRONFLOW_API_KEY: key } })
     const refused = [
-      await terminal.run(["backup", "b.db"], { env: guarded }),
+      await runHere(["backup", terminal.pathOf("b.db")], { env: guarded }),
       await withKey(developer.secret)
     ]
     const inOne = await withKey(bound.secret)
