@@ -2,7 +2,7 @@
 import { randomBytes } from "node:crypto"
 import { rmSync } from "node:fs"
 import path from "node:path"
-import { afterAll, assert, beforeAll, describe, it } from "vitest"
+import { afterAll, assert, beforeAll, describe, it, vi } from "vitest"
 import { jsonHere, runHere } from "./Here.ts"
 import { freePort, type Running, Terminal, waitForRun } from "./Terminal.ts"
 
@@ -191,6 +191,10 @@ describe.concurrent("runs", () => {
 
   it("are paused, explained, resumed and cancelled", async () => {
     const runId = await emit("approval.wanted", {})
+    // while its handler runs, a pause begins after the turn
+    await vi.waitUntil(async () => (await json("runs", "why", runId)).code === "WAITING_FOR_EVENT", {
+      timeout: 20_000
+    })
 
     const paused = await run("runs", "pause", runId, "--reason", "the bank is down")
     assert.strictEqual(paused.code, 0)
