@@ -10,7 +10,7 @@ import { isIP, type LookupFunction } from "node:net"
 import * as Data from "effect/Data"
 import * as Effect from "effect/Effect"
 import type { PendingInput, InputBudget } from "../InputBudget.ts"
-import * as NodeHttp from "../../NodeHttp.ts"
+import { request as requestPlain } from "../../NodeHttp.ts"
 import { isPublicAddress } from "./PublicAddress.ts"
 import { showMs } from "../../Show.ts"
 
@@ -118,7 +118,7 @@ const send = (
       return
     }
     let connected = false
-    request = (url.protocol === "https:" ? Https : NodeHttp).request(url, {
+    request = (url.protocol === "https:" ? Https.request : requestPlain)(url, {
       method: "POST",
       // a separate connection: on a kept one, it would be unknown whether a request was read
       agent: false,
