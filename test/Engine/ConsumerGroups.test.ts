@@ -514,7 +514,7 @@ it.effect("a group without settings is kept while a member is connected, and for
     yield* days(40)
     assert.deepStrictEqual(yield* names, ["printers"])
 
-    member.wire.onClose()
+    member.wire.onClose(1000, "")
     yield* days(29)
     assert.deepStrictEqual(yield* names, ["printers"])
     yield* days(2)
