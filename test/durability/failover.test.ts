@@ -214,7 +214,7 @@ describe("a standby that takes over", () => {
         balancer.probes.every((probes) => probes.at(-1)?.ready === "ready" && probes.at(-1)?.health === "ok")
       )
       await Promise.all(nodes.map((node) => node.stop()))
-      assert.include(logOf(nodes), "Postgres is another server than before, with all")
+      assert.include(logOf(nodes), "Postgres is another server than before, and has everything")
       assert.notInclude(logOf(nodes), "had acknowledged are lost")
       assert.deepStrictEqual(complaintsAboutLog("the nodes", logOf(nodes)), [])
       assert.strictEqual(primary.pid, 0)

@@ -138,7 +138,7 @@ describe("a key", () => {
       keys.send("POST", "/api/v1/erase", { runIds: [guest], dryRun: true, ...more }, { key })
     const refused = await erase({ cancel: true })
     assert.strictEqual(refused.status, 403)
-    assert.include(JSON.stringify(refused.body), "denies this key run:cancel")
+    assert.include(JSON.stringify(refused.body), "limits run:cancel of this API key")
     assert.strictEqual((await erase({})).status, 200)
   })
 

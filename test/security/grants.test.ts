@@ -278,7 +278,7 @@ describe("the size of a role", () => {
     for (let i = 0; i < 16; i++) await keys.assign(role, await keys.makePolicy(long))
     const small = await keys.makePolicy({ actions: "kv:read", resources: "bucket:a" })
     await keys.assign(role, small)
-    const tooMuch = /policies of role .* together .*limit is 65536 characters/
+    const tooMuch = /total size of the policies of role .*limit is 65536 characters/
 
     const one = await keys.makePolicy(long)
     assert.match(JSON.stringify(await limitOf("POST", `roles/${role}/policies`, { policy_id: one })), tooMuch)

@@ -450,7 +450,7 @@ describe("a registration", () => {
     [
       "of a long function",
       functions(1, { triggers: triggers(100) }),
-      /Function \\"fn-0\\" .*limit is 262144 bytes/
+      /function \\"fn-0\\" .*limit is 262144 bytes/
     ],
     [
       "that is long as a whole",
