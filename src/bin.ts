@@ -1,6 +1,6 @@
 #!/usr/bin/env node
 /** The `ironflow` command. */
-import { boundHeap } from "./Cli/Heap.ts"
+import { boundHeap } from "./Cli/HeapGrowth.ts"
 
 boundHeap()
 // the heap limit must be set before the rest is loaded

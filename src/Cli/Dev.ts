@@ -12,7 +12,7 @@ import * as Queue from "effect/Queue"
 import * as Command from "effect/cli/Command"
 import * as Flag from "effect/cli/Flag"
 import { DEFAULT_PORT, DEFAULT_WORKER } from "../Constants.ts"
-import type { Seen } from "../Engine/Store/Activity.ts"
+import type { ObservedActivity } from "../Engine/Store/Activity.ts"
 import { readEnvironmentVariable, resolveEnvironment } from "../Environment.ts"
 import { refuseOther } from "../Engine/Store/Files.ts"
 import { IronflowError, StoreError } from "../Errors.ts"
@@ -26,7 +26,7 @@ import { consoleFlags, consoleOf, port, shownConsole } from "./Serve.ts"
 import { checkFile } from "./UserFile.ts"
 import { watchCode } from "./Watch.ts"
 import { file } from "./Worker.ts"
-import type { WorkerInfo } from "./WorkerProcess.ts"
+import type { WorkerProcessInfo } from "./WorkerProcess.ts"
 import { textFlag } from "./TextFlag.ts"
 
 /** The folder for the data of `dev`. Git ignores it, since it also holds the master key. */
@@ -158,11 +158,11 @@ const masterKeyBeside = (data: string): string => {
 
 /** Prints the activity of runs until the scope closes. */
 const printActivity = (
-  observe: (listener: (activity: ReadonlyArray<Seen>) => void) => () => void,
+  observe: (listener: (activity: ReadonlyArray<ObservedActivity>) => void) => () => void,
   json: boolean
 ) =>
   Effect.gen(function* () {
-    const happened = yield* Queue.unbounded<Seen>()
+    const happened = yield* Queue.unbounded<ObservedActivity>()
     yield* Effect.acquireRelease(
       Effect.sync(() =>
         observe((activity) => {
@@ -190,7 +190,7 @@ const codeChanges = (folder: string) =>
   })
 
 /** Shows how to try it out, with an event that starts a run. */
-const running = ({ functions, projections }: WorkerInfo): string =>
+const running = ({ functions, projections }: WorkerProcessInfo): string =>
   [
     ...(functions.length === 0 ? [] : [`Functions: ${functions.map(({ id }) => id).join(", ")}`]),
     ...(projections.length === 0 ? [] : [`Projections: ${projections.join(", ")}`])
@@ -208,7 +208,7 @@ const absent = ({ deleted, orphaned }: Gone): string =>
     : `\nNo worker has ${orphaned.join(", ")}. Runs of them wait. ` +
       "If the code is gone: ironflow functions delete ID")
 
-const emitHint = ({ functions }: WorkerInfo, port: number, url: string): string => {
+const emitHint = ({ functions }: WorkerProcessInfo, port: number, url: string): string => {
   const event = functions.flatMap(({ events }) => events).find((name) => !/[*>]/.test(name))
   if (event === undefined) return ""
   const server = port === DEFAULT_PORT ? "" : ` --server-url ${url}`

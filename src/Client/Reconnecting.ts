@@ -18,7 +18,7 @@ export interface ReconnectOptions {
 }
 
 /** Opens a connection and calls `opened` or `failed`. Returns a function that aborts the attempt. */
-export type Dial = (opened: (wire: Wire) => void, failed: (error: Error) => void) => () => void
+export type Connect = (opened: (wire: Wire) => void, failed: (error: Error) => void) => () => void
 
 const NORMAL = 1000
 const PROTOCOL_ERROR = 1002
@@ -36,7 +36,7 @@ interface ReconnectingHooks {
 }
 
 export class Reconnecting {
-  readonly #dial: Dial
+  readonly #dial: Connect
   readonly #alarm: Alarm
   readonly #now: () => number
   readonly #options: ReconnectOptions
@@ -51,7 +51,7 @@ export class Reconnecting {
   #paused = false
 
   constructor(
-    dial: Dial,
+    dial: Connect,
     alarm: Alarm,
     now: () => number,
     options: ReconnectOptions,

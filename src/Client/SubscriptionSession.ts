@@ -14,10 +14,10 @@ import {
   type WSClientMessage
 } from "../Protocol/Subscriptions.ts"
 import type { EventDefinitionRegistry } from "../Upcaster.ts"
-import { Delivery, free, loseAll } from "./Delivery.ts"
+import { EventDelivery, free, loseAll } from "./EventDelivery.ts"
 import { type SubscriptionTracing, traced } from "./DeliverySpan.ts"
 import { HeldEvents } from "./HeldEvents.ts"
-import { closed, type Dial, Reconnecting, type ReconnectOptions } from "./Reconnecting.ts"
+import { closed, type Connect, Reconnecting, type ReconnectOptions } from "./Reconnecting.ts"
 import { type PendingAck, SubscriptionState } from "./SubscriptionState.ts"
 import type {
   ConnectionState,
@@ -49,7 +49,7 @@ export class SubscriptionSession {
   #requestId = 0
 
   constructor(
-    dial: Dial,
+    dial: Connect,
     alarm: Alarm,
     now: () => number,
     options: SessionOptions,
@@ -378,7 +378,7 @@ export class SubscriptionSession {
         if (before === undefined) subscription.seen.push({ eventId, position, settled: false })
       }
     }
-    let delivery: Delivery | undefined
+    let delivery: EventDelivery | undefined
     if (subscription.holds && typeof eventId === "string") {
       const before = subscription.deliveries.get(eventId)
       if (before !== undefined) {
@@ -387,7 +387,7 @@ export class SubscriptionSession {
         if (before.phase === "acking") return this.#held.ackItself(subscription, before)
         if (!before.isLost) return
       }
-      delivery = new Delivery(eventId, this.#now())
+      delivery = new EventDelivery(eventId, this.#now())
       subscription.deliveries.set(eventId, delivery)
       this.#held.keep(subscription)
     }
@@ -400,7 +400,7 @@ export class SubscriptionSession {
   #deliver(
     subscription: SubscriptionState,
     message: { readonly [name: string]: unknown },
-    delivery: Delivery | undefined
+    delivery: EventDelivery | undefined
   ): void {
     if (!subscription.isActive || delivery?.isLost === true) return
     const { data, entity, eventId, meta, metadata, topic, version } = message

@@ -22,9 +22,9 @@ import type { AckType, SubscribeOptions, Wire } from "../Protocol/Subscriptions.
 import type { EventDefinitionRegistry } from "../Upcaster.ts"
 import type { ClientError } from "./Client.ts"
 import { clientErrorTags, narrowErrors } from "./NarrowErrors.ts"
-import type { Body } from "./Delivery.ts"
+import type { Body } from "./EventDelivery.ts"
 import { decoderOf, type SubscribedData } from "./Subscribed.ts"
-import type { Dial } from "./Reconnecting.ts"
+import type { Connect } from "./Reconnecting.ts"
 import type { SubscriptionEvent } from "./SubscriptionCallbacks.ts"
 import { type SessionOptions, SubscriptionSession } from "./SubscriptionSession.ts"
 
@@ -75,7 +75,7 @@ export class Subscriptions extends Context.Service<
 
 /** The connection of a session: opened to a server, or given in this process. */
 export type Source =
-  | { /** Opens a connection. */ readonly dial: Dial }
+  | { /** Opens a connection. */ readonly dial: Connect }
   | { /** Makes the calls that go beside the connection. */ readonly wire: () => Wire }
 
 const defaults: SessionOptions = {
@@ -99,7 +99,7 @@ const session = (
     const clock = yield* Clock.Clock
     const context = yield* Effect.context<never>()
     const alarm = yield* Alarm.make
-    const dial: Dial =
+    const dial: Connect =
       "dial" in source
         ? source.dial
         : (opened) => {

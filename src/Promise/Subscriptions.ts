@@ -7,7 +7,7 @@ import type {
   SubscriptionEvent
 } from "../Client/SubscriptionCallbacks.ts"
 import type { SubscriptionSession } from "../Client/SubscriptionSession.ts"
-import type { Body } from "../Client/Delivery.ts"
+import type { Body } from "../Client/EventDelivery.ts"
 import type { SubscribedData } from "../Client/Subscribed.ts"
 import { resolveServer } from "../Client/HttpConfig.ts"
 import { ClosedError, SubscriptionError, ValidationError } from "../Errors.ts"

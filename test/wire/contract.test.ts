@@ -17,16 +17,16 @@ import {
   VersionConflictError
 } from "../../src/Errors.ts"
 import { failureResponse, readFailure } from "../../src/Protocol/Http/Failures.ts"
-import { RegisterFunction, rows as functions } from "../../src/Protocol/Functions.ts"
+import { RegisterFunction, endpoints as functions } from "../../src/Protocol/Functions.ts"
 import { readRun } from "../../src/Client/HttpAnswers.ts"
 import { reader } from "../../src/Protocol/Codec.ts"
-import { rows as events } from "../../src/Protocol/Events.ts"
+import { endpoints as events } from "../../src/Protocol/Events.ts"
 import { decoder, encoder } from "../../src/Protocol/Requests.ts"
-import type { Row } from "../../src/Protocol/Row.ts"
-import { decodeRunStatus, encodeRun, rows as runs } from "../../src/Protocol/Runs.ts"
-import { rows as server } from "../../src/Protocol/Server.ts"
+import type { EndpointSpec } from "../../src/Protocol/EndpointSpec.ts"
+import { decodeRunStatus, encodeRun, endpoints as runs } from "../../src/Protocol/Runs.ts"
+import { endpoints as server } from "../../src/Protocol/Server.ts"
 import { API_ENDPOINTS, DEFAULT_WS_URL } from "../../src/Protocol/Paths.ts"
-import { endpoints } from "../../src/Protocol/Rows.ts"
+import { endpoints } from "../../src/Protocol/AllEndpoints.ts"
 import { sockets } from "../../src/Protocol/Subscriptions.ts"
 import * as workers from "../../src/Protocol/Workers.ts"
 import sessions from "../golden/sessions.json" with { type: "json" }
@@ -194,7 +194,7 @@ it("answers fit their schemas", async () => {
   const job = await worker.take()
   await worker.update(job, { status: "completed", output: 1, steps: [stepResult(job, "charge")] })
   const rest = (path: string) => send(ironflow.url, "GET", path)
-  const ofRows: ReadonlyArray<readonly [row: Row, body: unknown]> = [
+  const ofEndpoints: ReadonlyArray<readonly [endpoint: EndpointSpec, body: unknown]> = [
     [events.trigger, triggered],
     [runs.getRun, (await connect(ironflow.url, "GetRun", { id })).body],
     [runs.listRuns, (await connect(ironflow.url, "ListRuns")).body],
@@ -208,15 +208,15 @@ it("answers fit their schemas", async () => {
     [server.info, (await connect(ironflow.url, "Info")).body],
     [server.health, (await connect(ironflow.url, "Health")).body],
     [server.restHealth, (await rest("/health")).body],
-    [workers.rows.restWorkers, (await rest("/api/v1/workers")).body]
+    [workers.endpoints.restWorkers, (await rest("/api/v1/workers")).body]
   ]
 
-  for (const [{ answer }, body] of ofRows) {
+  for (const [{ answer }, body] of ofEndpoints) {
     assert.deepStrictEqual(encoder(answer!)(reader(answer!)(body)), body)
   }
 })
 
-it("every frame of a subscription client is declared in the row of its socket", () => {
+it("every frame of a subscription client is declared in the endpoint of its socket", () => {
   const { answer, body } = sockets.subscriptions
   const [read, decode] = [reader(answer!), decoder(body!, "Frame")]
   const frames = [...sessions["events over a WebSocket"], ...sessions["a consumer group over a WebSocket"]]

@@ -3,9 +3,9 @@ import { once } from "node:events"
 import { afterEach, assert, beforeEach, describe, it } from "vitest"
 import { WebSocket } from "ws"
 import { reader } from "../../src/Protocol/Codec.ts"
-import { rows } from "../../src/Protocol/ConsumerGroups.ts"
+import { endpoints } from "../../src/Protocol/ConsumerGroups.ts"
 import { encoder } from "../../src/Protocol/Requests.ts"
-import type { Row } from "../../src/Protocol/Row.ts"
+import type { EndpointSpec } from "../../src/Protocol/EndpointSpec.ts"
 import { type Ironflow, start } from "./Ironflow.ts"
 import { connect, golden, send } from "./RawClient.ts"
 
@@ -18,8 +18,8 @@ afterEach(() => ironflow.close())
 const rest = (method: string, path = "", body?: unknown) =>
   send(ironflow.url, method, `/api/v1/consumer-groups${path}`, body)
 const call = (method: string, body: unknown) => connect(ironflow.url, method, body, "PubSubService")
-/** Checks that the row describes the whole answer. */
-const described = <A>({ answer }: Row<A>, body: unknown) =>
+/** Checks that the endpoint describes the whole answer. */
+const described = <A>({ answer }: EndpointSpec<A>, body: unknown) =>
   assert.deepStrictEqual(encoder(answer!)(reader(answer!)(body)!), body)
 
 const printers = { name: "printers", pattern: "topic:news" }
@@ -37,7 +37,7 @@ describe("consumer groups over REST", () => {
       unknown: 1
     })
     assert.strictEqual(created.status, 200, created.text)
-    described(rows.restGetConsumerGroup, created.body)
+    described(endpoints.restGetConsumerGroup, created.body)
     const expected = {
       id: "grp_1",
       namespace: "default",
@@ -77,7 +77,7 @@ describe("consumer groups over REST", () => {
 
     await connect(ironflow.url, "Publish", { topic: "news", data: { i: 1 } }, "PubSubService")
     const paused = await rest("POST", "/printers/pause", { by: "ops", reason: "no paper" })
-    described(rows.restGetConsumerGroup, paused.body)
+    described(endpoints.restGetConsumerGroup, paused.body)
     assert.deepInclude(golden(paused.body), {
       status: "paused",
       pausedBy: "ops",
@@ -115,7 +115,7 @@ describe("consumer groups over REST", () => {
     await receives(5)
 
     const { body } = await rest("GET", "/printers/dead-letters?limit=1")
-    described(rows.groupDeadLetters, body)
+    described(endpoints.groupDeadLetters, body)
     const letter = {
       position: 1,
       event: { id: received[1]!.eventId, name: "news", version: 1, data: { i: 1 }, timestamp: "<time>" },
@@ -130,7 +130,7 @@ describe("consumer groups over REST", () => {
       [2]
     )
     const group = (await call("GetConsumerGroup", { name: "printers" })).body
-    described(rows.getConsumerGroup, group)
+    described(endpoints.getConsumerGroup, group)
     assert.deepInclude(group, { givenUp: 2, deadLetters: 2 })
 
     const retry = async (body?: object) => (await rest("POST", "/printers/dead-letters/retry", body)).body
@@ -156,7 +156,7 @@ describe("consumer groups over REST", () => {
     const list = async (query: string) => {
       const { body, status, text } = await rest("GET", query)
       assert.strictEqual(status, 200, text)
-      described(rows.restListConsumerGroups, body)
+      described(endpoints.restListConsumerGroups, body)
       return [body.groups.map((group: { namespace: string }) => group.namespace).join(), body.totalCount]
     }
 
@@ -208,7 +208,7 @@ describe("a legacy client", () => {
       redeliverDelayMs: "250"
     })
     assert.strictEqual(status, 200, text)
-    described(rows.getConsumerGroup, body)
+    described(endpoints.getConsumerGroup, body)
     assert.deepStrictEqual(golden(body), {
       id: "grp_1",
       namespace: "default",
@@ -240,7 +240,7 @@ describe("a legacy client", () => {
     const first = await call("ListConsumerGroups", { limit: 1, cursor: "", status: 1 })
     const last = await call("ListConsumerGroups", { limit: 1, cursor: first.body.nextCursor })
 
-    described(rows.listConsumerGroups, first.body)
+    described(endpoints.listConsumerGroups, first.body)
     assert.deepStrictEqual(
       [first, last].map(({ body }) => [body.groups[0].namespace, body.totalCount]),
       [

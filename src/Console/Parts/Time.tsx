@@ -1,11 +1,11 @@
 /** Points in time and durations, for people. */
 import { signal } from "@preact/signals"
-import { keep, kept } from "./BrowserStorage.ts"
+import { saveSetting, loadSetting } from "./BrowserStorage.ts"
 import { now } from "./Clock.ts"
 
 /** Whether times are shown in UTC; otherwise in the time zone of the browser. */
-export const isUtc = signal(kept("utc") === "yes")
-isUtc.subscribe((utc) => keep("utc", utc ? "yes" : ""))
+export const isUtc = signal(loadSetting("utc") === "yes")
+isUtc.subscribe((utc) => saveSetting("utc", utc ? "yes" : ""))
 
 const UNITS = [
   ["d", 86_400_000],

@@ -15,7 +15,7 @@ import {
   acrossEnvironments,
   affected,
   all,
-  apart,
+  isolateRow,
   attempt,
   get,
   inEnvironment,
@@ -365,7 +365,7 @@ function* firstLive(
 }
 
 function* doEvent(tx: Transaction, { environment, operation, tally }: At, position: number): Program<void> {
-  yield* apart(
+  yield* isolateRow(
     tx,
     "event",
     position,
@@ -382,7 +382,7 @@ function* doEvent(tx: Transaction, { environment, operation, tally }: At, positi
 }
 
 function* doRun(tx: Transaction, { environment, tally }: At, key: number): Program<void> {
-  yield* apart(
+  yield* isolateRow(
     tx,
     "run",
     key,

@@ -1,5 +1,5 @@
 /** The condition of an engine according to its tables; the same on every database. */
-import { DEAD_LETTERS, LOOKED_AT, SAMPLE } from "./Limits.ts"
+import { DEAD_LETTERS, LOOKED_AT, EXPLAINED_RUNS } from "./Limits.ts"
 import { registryOf } from "../Functions/Registry.ts"
 import { Status } from "../Runs/StatusRows.ts"
 import { readLastBackup, type LastBackup } from "../Store/BackupRows.ts"
@@ -73,14 +73,14 @@ const COUNT_UNFINISHED_RUNS = statement(
 
 const LIST_OLDEST_RUNS = statement(
   "Condition.listOldestRuns",
-  `SELECT id, environment FROM runs WHERE ended_at IS NULL ORDER BY key LIMIT ${SAMPLE}`,
+  `SELECT id, environment FROM runs WHERE ended_at IS NULL ORDER BY key LIMIT ${EXPLAINED_RUNS}`,
   { scans: "the beginning of the index of unfinished runs" }
 )
 
 const LIST_PAUSED_RUNS = statement(
   "Condition.listPausedRuns",
   `SELECT id, environment FROM (SELECT id, environment, status FROM runs WHERE ended_at IS NULL ORDER BY key DESC LIMIT ${LOOKED_AT}) AS newest
-   WHERE status = ${Status.paused} LIMIT ${SAMPLE}`,
+   WHERE status = ${Status.paused} LIMIT ${EXPLAINED_RUNS}`,
   { scans: "the end of the index of unfinished runs" }
 )
 

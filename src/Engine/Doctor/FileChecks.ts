@@ -6,11 +6,11 @@ import { StoreError } from "../../Errors.ts"
 import { formatSize } from "../../Size.ts"
 import { checkFiles, DEFAULT_MODE, refuseOther } from "../Store/Files.ts"
 import { checkSum, markOf } from "../Store/Checksum.ts"
-import { isOwned } from "../Store/Ownership.ts"
-import { isHeld } from "../Store/Lock.ts"
+import { isOwned } from "../Store/FileOwnership.ts"
+import { holderOf } from "../Store/Lock.ts"
 import { migrations } from "../Store/Migrations.ts"
 import { DatabaseSync } from "../Store/NodeSqlite.ts"
-import { leftovers } from "../Store/PutFile.ts"
+import { leftovers } from "../Store/AtomicWrite.ts"
 import { checkAll, checkIsIronflow, isForeign, versionOf } from "../Store/SqliteFile.ts"
 import { count, fail, ok, warn } from "./Checks.ts"
 
@@ -68,7 +68,7 @@ export const checkLeftovers = (filename: string): DoctorCheck => {
 
 /** Checks who has the file open. */
 export const checkHolder = (filename: string): DoctorCheck => {
-  const holder = isHeld(realpathSync(filename))
+  const holder = holderOf(realpathSync(filename))
   return holder === undefined
     ? ok("holder", "No engine has the file open.")
     : ok(

@@ -5,7 +5,7 @@
  */
 import { Histogram, type HistogramData } from "../../Histogram.ts"
 import { type RegisteredFunction, registryOf } from "../Functions/Registry.ts"
-import { remembered } from "../Store/Memory.ts"
+import { defineCache } from "../Store/Cache.ts"
 import { acrossEnvironments, type Program } from "../Store/Program.ts"
 import type { Transaction } from "../Store/Transaction.ts"
 
@@ -128,7 +128,7 @@ class Stats {
   }
 }
 
-const statsOf = remembered<Stats>({
+const statsOf = defineCache<Stats>({
   // readers see it once it is committed
   isShared: true,
   make: () => new Stats(),
@@ -137,7 +137,7 @@ const statsOf = remembered<Stats>({
 })
 
 /** Counts something that happened to a run of the function with this key; `ms` is how long it took, where that is measured. */
-export const mark = (tx: Transaction, what: Counted | Measured, fn: number, ms = 0): void => {
+export const countRunEvent = (tx: Transaction, what: Counted | Measured, fn: number, ms = 0): void => {
   statsOf(tx).pending.push(what, fn, ms)
 }
 

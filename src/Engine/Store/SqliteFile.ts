@@ -4,7 +4,7 @@ import { checkFiles, DEFAULT_MODE, makeFile, refuseOther } from "./Files.ts"
 import { acquireLock } from "./Lock.ts"
 import { migrations } from "./Migrations.ts"
 import { DatabaseSync } from "./NodeSqlite.ts"
-import { checkLastOwner, type LastStop } from "./Ownership.ts"
+import { checkLastOwner, type LastStop } from "./FileOwnership.ts"
 import { findDamage } from "./DamageSearch.ts"
 import { isDamage } from "./SqliteErrors.ts"
 

@@ -11,7 +11,7 @@ import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import { Store, type StoreService } from "../Store/Store.ts"
 import type { Announced, EventAccess } from "../Store/Changes.ts"
-import type { RunActivity, Seen } from "../Store/Activity.ts"
+import type { RunActivity, ObservedActivity } from "../Store/Activity.ts"
 import type { Outcome } from "../../Protocol/Worker.ts"
 import { decodeJson, isObject } from "../../Json.ts"
 import { plainResult } from "../../Result.ts"
@@ -185,7 +185,7 @@ export class SystemEventsService {
   }
 
   /** Announces activity of runs. */
-  announceRuns(activity: ReadonlyArray<Seen>): void {
+  announceRuns(activity: ReadonlyArray<ObservedActivity>): void {
     const now = this.#now()
     for (const one of activity) {
       if (one._tag === "RunTaken") continue
@@ -296,10 +296,10 @@ export const layer: Layer.Layer<SystemEvents, never, Store> = Layer.effect(
       tell === undefined || node === undefined ? undefined : { node, tell }
     )
     const stop = store.onCommit(
-      ({ activity, announced, look }) => {
+      ({ activity, announced, stale }) => {
         system.announceRuns(activity)
         for (const one of announced) system.hear(one)
-        if (look.has("announced")) system.missed()
+        if (stale.has("announced")) system.missed()
       },
       { activity: "runs" }
     )

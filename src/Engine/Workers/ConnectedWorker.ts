@@ -62,7 +62,7 @@ export const registrationLength = ({ functions, hostname, labels }: WorkerRegist
 export const holderOf = ({ turnLimits }: Connected): Holder => ({ turnLimits })
 
 /** Passes a notice to a worker, if it understands it. */
-export const tell = (worker: Connected, notice: Notice): void => {
+export const sendNotice = (worker: Connected, notice: Notice): void => {
   if (endsLease(notice)) worker.active.delete(notice.jobId)
   else if (notice._tag !== "Fired" && worker.registration.pauses !== true) return
   worker.handlers.onNotice(notice)
@@ -72,7 +72,7 @@ export const tell = (worker: Connected, notice: Notice): void => {
 export const loseTurns = (worker: Connected): void => {
   for (const jobId of worker.active) {
     const reason = "the engine could not reach its database for too long"
-    tell(worker, { _tag: "LeaseLost", jobId, reason })
+    sendNotice(worker, { _tag: "LeaseLost", jobId, reason })
   }
 }
 

@@ -11,7 +11,7 @@ import { endsLease, type Job, type Notice } from "../../Protocol/Worker.ts"
 import { Functions, type FunctionsService } from "../Functions/Functions.ts"
 import { LiveWorkers } from "../Runs/LiveWorkers.ts"
 import { Secrets, type SecretsService } from "../Secrets/Secrets.ts"
-import type { Changes, Subject } from "../Store/Changes.ts"
+import type { Changes, ChangeKind } from "../Store/Changes.ts"
 import { Store, type StoreService } from "../Store/Store.ts"
 import { RETRY_MS, StoreOutage } from "../Store/StoreOutage.ts"
 import * as Claims from "../Turns/Claims.ts"
@@ -19,7 +19,7 @@ import * as LostLeases from "../Turns/LostLeases.ts"
 import * as Reports from "../Turns/Reports.ts"
 import * as PendingNotices from "../Turns/PendingNotices.ts"
 import type { Claim, Demand } from "../Turns/TurnRecords.ts"
-import { type Connected, lateMs, tell } from "./ConnectedWorker.ts"
+import { type Connected, lateMs, sendNotice } from "./ConnectedWorker.ts"
 import { ConnectedWorkers } from "./ConnectedWorkers.ts"
 import { OwnerWatch } from "./OwnerWatch.ts"
 
@@ -117,7 +117,7 @@ export class DispatchService {
     else if (this.#claiming && !worker.active.has(jobId))
       this.#early.set(jobId, { workerId, notices: [notice] })
     else {
-      tell(worker, notice)
+      sendNotice(worker, notice)
       if (endsLease(notice)) this.#hasHeard(worker, jobId)
     }
   }
@@ -132,13 +132,13 @@ export class DispatchService {
   }
 
   /** Tells workers what a commit means for their turns, and dispatches the runs that it left ready. */
-  committed({ access, elsewhere, look, mayHaveReady, notices, ready }: Changes): void {
+  committed({ access, elsewhere, stale, mayHaveReady, notices, ready }: Changes): void {
     if (elsewhere) this.#mayHaveReady ||= mayHaveReady
     else this.#mayHaveReady = mayHaveReady
     for (const { workerId, notice } of notices) this.notify(workerId, notice)
-    if (look.has("turns")) this.#resendNotices()
+    if (stale.has("turns")) this.#resendNotices()
     // other workers may be allowed to have runs now
-    if (ready || access.length > 0 || WHO_HAS_RUNS.some((one) => look.has(one))) this.poke()
+    if (ready || access.length > 0 || WHO_HAS_RUNS.some((one) => stale.has(one))) this.poke()
   }
 
   /** Reads the notices of all active turns again: those of another engine may be lost. */
@@ -347,7 +347,7 @@ export class DispatchService {
       return this.#keep(worker, job)
     }
     worker.handlers.onJob(job)
-    for (const notice of told) tell(worker, notice)
+    for (const notice of told) sendNotice(worker, notice)
   }
 
   /** The engine stops: nothing is dispatched any more. */
@@ -360,7 +360,7 @@ export class DispatchService {
     let turns = 0
     for (const worker of this.connected.all()) {
       for (const jobId of Array.from(worker.active)) {
-        tell(worker, { _tag: "LeaseLost", jobId, reason: error.message })
+        sendNotice(worker, { _tag: "LeaseLost", jobId, reason: error.message })
         turns++
       }
       worker.handlers.onConnected?.(false)
@@ -447,7 +447,7 @@ const isBeside = (one: Connected, other: Connected): boolean =>
   one.reachable && one.registration.environment === other.registration.environment
 
 /** Changes after which runs are dispatched. */
-const WHO_HAS_RUNS: ReadonlyArray<Subject> = ["ready", "access", "functions"]
+const WHO_HAS_RUNS: ReadonlyArray<ChangeKind> = ["ready", "access", "functions"]
 
 /** A job in transit to a worker. */
 interface HandedOut {

@@ -7,7 +7,7 @@ import type { StoreService } from "../Store/Store.ts"
 import * as ExtendLeases from "../Turns/ExtendLeases.ts"
 import * as LostLeases from "../Turns/LostLeases.ts"
 import * as Reports from "../Turns/Reports.ts"
-import { type Connected, forgetEnded, holderOf, notStored, tell } from "./ConnectedWorker.ts"
+import { type Connected, forgetEnded, holderOf, notStored, sendNotice } from "./ConnectedWorker.ts"
 import type { DispatchService } from "./Dispatch.ts"
 import type { RemoteSession } from "./RemoteSession.ts"
 
@@ -90,7 +90,7 @@ export class Sessions {
             worker.left = new Set(left)
             for (const jobId of jobIds) worker.active.add(jobId)
             for (const jobId of lost) worker.active.delete(jobId)
-            for (const notice of notices) tell(worker, notice)
+            for (const notice of notices) sendNotice(worker, notice)
             return adoption
           }
         ),

@@ -5,7 +5,7 @@
 import type { Socket } from "node:net"
 import { nextTick } from "node:process"
 import { Duplex } from "node:stream"
-import { hasTime, type Kind, someoneWaits, whenTime } from "../../Engine/LoopTurn.ts"
+import { hasTime, type Kind, someoneWaits, whenTime } from "../../Engine/EventLoop.ts"
 
 /** Frames that are passed on at once: each may start a request, which takes some 0.3 ms, or end one. */
 const FRAMES = 8

@@ -3,7 +3,7 @@ import type { IncomingMessage } from "node:http"
 import type { Readable } from "node:stream"
 import * as Effect from "effect/Effect"
 import { type IronflowError, ValidationError } from "../../Errors.ts"
-import type { Access } from "../../Protocol/Row.ts"
+import type { Access } from "../../Protocol/EndpointSpec.ts"
 import type { Endpoint } from "../../Protocol/Http/Endpoints.ts"
 import type { Caller } from "../../Engine/Access/Access.ts"
 import { checked } from "../../Checked.ts"
@@ -45,8 +45,8 @@ export interface Route {
   readonly fromWorker: boolean
   /** The form of `Call.body`: JSON, the `Buffer` as sent, or the JSON message of a request for a stream. */
   readonly reads: "json" | "bytes" | "message"
-  /** Whether equal requests may share an answer; see `SharedAnswers`. */
-  readonly isRead?: boolean
+  /** Whether equal requests may share an answer; see `ResponseCache`. */
+  readonly isCacheable?: boolean
   /** Whether it is for browsers: HEAD is answered too. */
   readonly isPage?: true
   readonly answer: (call: Call) => Effect.Effect<Reply, IronflowError>

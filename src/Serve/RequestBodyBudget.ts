@@ -18,7 +18,7 @@ export interface Arriving {
   readonly end: () => void
 }
 
-export class BodyBudget {
+export class RequestBodyBudget {
   readonly #most: number
   #held = 0
 
