@@ -34,7 +34,7 @@ export const jsonFormat: StorageFormat = {
 }
 
 /** JSON or bytes, for values of keys. */
-export const keyCarrier: StorageFormat = {
+export const keyFormat: StorageFormat = {
   carries: (encoded) => encoded instanceof Uint8Array || isPlainJson(encoded),
   kept: (value, what) => decodeValue(encodeValue(value, what))
 }

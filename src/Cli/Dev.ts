@@ -14,7 +14,7 @@ import * as Flag from "effect/cli/Flag"
 import { DEFAULT_PORT, DEFAULT_WORKER } from "../Constants.ts"
 import type { ObservedActivity } from "../Engine/Store/Activity.ts"
 import { readEnvironmentVariable, resolveEnvironment } from "../Environment.ts"
-import { refuseOther } from "../Engine/Store/Files.ts"
+import { refuseNonFile } from "../Engine/Store/Files.ts"
 import { IronflowError, StoreError } from "../Errors.ts"
 import { SDK_VERSION } from "../Worker/Version.ts"
 import { followFunctions, type Gone } from "./DevFunctions.ts"
@@ -130,7 +130,7 @@ const prepare = (input: {
   Effect.try({
     try: () => {
       checkFile(input.file)
-      refuseOther(input.data)
+      refuseNonFile(input.data)
       const folder = path.dirname(path.resolve(input.data))
       if (!existsSync(folder)) mkdirSync(folder, { recursive: true })
       if (path.basename(folder) === FOLDER && !existsSync(path.join(folder, ".gitignore"))) {

@@ -8,7 +8,7 @@ import type * as Scope from "effect/Scope"
 import { calculateBackoff } from "../Backoff.ts"
 import { isObject } from "../Json.ts"
 import { elapsed } from "./Output.ts"
-import { type LogChoice, variablesOf } from "./LogOutput.ts"
+import { type LogChoice, environmentFor } from "./LogOutput.ts"
 import type { WorkerProcessInfo } from "./WorkerProcess.ts"
 
 export interface DevWorkerOptions {
@@ -125,7 +125,7 @@ const start = (
           ],
           {
             stdio: ["ignore", "inherit", "inherit", "ipc"],
-            env: { ...process.env, ...variablesOf(logs) }
+            env: { ...process.env, ...environmentFor(logs) }
           }
         )
         child.on("message", (message) => {

@@ -27,7 +27,7 @@ import type {
 } from "./SubscriptionCallbacks.ts"
 
 /** Events that may wait for a subscriber before reading from the connection pauses. */
-const HELD = 1000
+const MAX_WAITING_EVENTS = 1000
 
 export interface SessionOptions extends ReconnectOptions {
   /** Upcasts the data of user events to the latest version. */
@@ -357,7 +357,7 @@ export class SubscriptionSession {
       const held = subscription.held ?? []
       subscription.held = undefined
       for (const deliver of held) deliver()
-      if (held.length > HELD) this.resume()
+      if (held.length > MAX_WAITING_EVENTS) this.resume()
     })
   }
 
@@ -394,7 +394,7 @@ export class SubscriptionSession {
     const deliver = () => this.#deliver(subscription, message, delivery)
     if (subscription.held === undefined) return deliver()
     subscription.held.push(deliver)
-    if (subscription.held.length > HELD) this.pause()
+    if (subscription.held.length > MAX_WAITING_EVENTS) this.pause()
   }
 
   #deliver(

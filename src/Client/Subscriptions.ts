@@ -87,8 +87,8 @@ const defaults: SessionOptions = {
 }
 
 /** Events that may wait in a stream before reading pauses; below that it resumes. */
-const FULL = 1000
-const ROOM = 500
+const PAUSE_AT_EVENTS = 1000
+const RESUME_AT_EVENTS = 500
 
 const session = (
   source: Source,
@@ -159,7 +159,7 @@ export const make = (source: Source): Subscriptions["Service"] => ({
             decode,
             onBody: (event, body) => {
               Queue.offerUnsafe(queue, { event, body })
-              if (++waiting >= FULL) it.pause()
+              if (++waiting >= PAUSE_AT_EVENTS) it.pause()
             },
             onError: ({ code, message, retrying }) => {
               if (retrying !== false) {
@@ -177,7 +177,7 @@ export const make = (source: Source): Subscriptions["Service"] => ({
           current?.done()
           current = undefined
           return Effect.flatMap(Queue.take(queue), ({ body, event }) => {
-            if (--waiting === ROOM) it.resume()
+            if (--waiting === RESUME_AT_EVENTS) it.resume()
             if (!body.take()) return next
             current = body
             return Effect.succeed({

@@ -21,7 +21,7 @@ import { type AnyProjection, maxBatchSize, maxReadEvents } from "./Projection.ts
 import { States } from "./States.ts"
 
 /** The most batches that a managed projection folds before it saves, while it is far behind. */
-const BATCHES = 50
+const MAX_UNSAVED_BATCHES = 50
 
 /** How long such a fold should take, in milliseconds: its states are not visible before they are saved. */
 const FOLD_MS = 200
@@ -85,7 +85,7 @@ export class OwnedProjection {
       const { feed, projection, unlessStopped } = this.#options
       const { batchSize, mode } = projection.config
       const clock = yield* Clock.Clock
-      const most = Math.min(batchSize * BATCHES, maxReadEvents)
+      const most = Math.min(batchSize * MAX_UNSAVED_BATCHES, maxReadEvents)
       let limit = batchSize
       while (true) {
         const batch = yield* unlessStopped(this.#seen(feed.read(this.#lease, limit)))

@@ -221,7 +221,7 @@ const replyToFailure = (
   const error = Cause.squash(cause)
   if (isIronflowError(error)) {
     const refused = reply(failureResponse(error, dialect))
-    return Effect.succeed(error.code === WORKER_UNKNOWN ? { ...refused, isMisled: true } : refused)
+    return Effect.succeed(error.code === WORKER_UNKNOWN ? { ...refused, closesConnection: true } : refused)
   }
   return Effect.as(Effect.logError(`${what} failed because of a bug`, cause), reply(defectResponse(dialect)))
 }

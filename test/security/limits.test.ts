@@ -11,7 +11,7 @@ import { MAX_VERSIONS } from "../../src/Engine/Functions/FunctionHistory.ts"
 import { MAX_ACCESS_RECORDS } from "../../src/Engine/Access/AccessLimits.ts"
 import { MAX_DEAD_LETTERS } from "../../src/Engine/PubSub/DeliveryRows.ts"
 import { MAX_BACKLOG } from "../../src/Engine/PubSub/Connection.ts"
-import { REMEMBERED, REMEMBERED_IN_ALL } from "../../src/Engine/SystemEvents/SystemEvents.ts"
+import { MAX_REMEMBERED_EVENTS, MAX_REMEMBERED_CHARS } from "../../src/Engine/SystemEvents/SystemEvents.ts"
 import {
   FEW_STEPS,
   MAX_BYTES,
@@ -67,7 +67,7 @@ const stated: Readonly<Record<string, string>> = {
   "dead letters of a consumer group": count(MAX_DEAD_LETTERS),
   "subscriptions of a connection, and characters of their filters": `${MAX_SUBSCRIPTIONS}, ${MAX_FILTERS / KiB} Ki`,
   "answers that a subscriber leaves unread": `${MAX_BACKLOG / MiB} MiB`,
-  "system events that are remembered": `${REMEMBERED} an environment, ${REMEMBERED_IN_ALL / MiB} Mi characters of all`,
+  "system events that are remembered": `${MAX_REMEMBERED_EVENTS} an environment, ${MAX_REMEMBERED_CHARS / MiB} Mi characters of all`,
   "list without a `limit`": `${UNPAGED_LENGTH / MiB} Mi characters`,
   "items on a page of a list": count(Math.max(LIST_PAGE, KEYS_PAGE, BUCKETS_PAGE, Limits.listLimit))
 }

@@ -31,7 +31,7 @@ import { sockets } from "../../src/Protocol/Subscriptions.ts"
 import * as workers from "../../src/Protocol/Workers.ts"
 import sessions from "../golden/sessions.json" with { type: "json" }
 import { start } from "./Ironflow.ts"
-import { connect, send } from "./RawClient.ts"
+import { rpc, send } from "./RawClient.ts"
 import { RawWorker, stepResult } from "./RawWorker.ts"
 
 const run = {
@@ -189,24 +189,24 @@ it("answers fit their schemas", async () => {
   await using ironflow = await start()
   const worker = new RawWorker(ironflow.url, [{ id: "ship-order", triggers: [{ event: "order.placed" }] }])
   await worker.register()
-  const { body: triggered } = await connect(ironflow.url, "Trigger", { event: "order.placed", data: {} })
+  const { body: triggered } = await rpc(ironflow.url, "Trigger", { event: "order.placed", data: {} })
   const [id] = triggered.runIds
   const job = await worker.take()
   await worker.update(job, { status: "completed", output: 1, steps: [stepResult(job, "charge")] })
   const rest = (path: string) => send(ironflow.url, "GET", path)
   const ofEndpoints: ReadonlyArray<readonly [endpoint: EndpointSpec, body: unknown]> = [
     [events.trigger, triggered],
-    [runs.getRun, (await connect(ironflow.url, "GetRun", { id })).body],
-    [runs.listRuns, (await connect(ironflow.url, "ListRuns")).body],
+    [runs.getRun, (await rpc(ironflow.url, "GetRun", { id })).body],
+    [runs.listRuns, (await rpc(ironflow.url, "ListRuns")).body],
     [runs.restRuns, (await rest("/api/v1/runs")).body],
-    [runs.getRunSteps, (await connect(ironflow.url, "GetRunSteps", { id })).body],
+    [runs.getRunSteps, (await rpc(ironflow.url, "GetRunSteps", { id })).body],
     [runs.restRunSteps, (await rest(`/api/v1/runs/${id}/steps`)).body],
     [runs.explainRun, (await rest(`/api/v1/runs/${id}/explain`)).body],
     [functions.restFunctions, (await rest("/api/v1/functions")).body],
-    [functions.listFunctions, (await connect(ironflow.url, "ListFunctions")).body],
+    [functions.listFunctions, (await rpc(ironflow.url, "ListFunctions")).body],
     [server.restCapabilities, (await rest("/api/v1/capabilities")).body],
-    [server.info, (await connect(ironflow.url, "Info")).body],
-    [server.health, (await connect(ironflow.url, "Health")).body],
+    [server.info, (await rpc(ironflow.url, "Info")).body],
+    [server.health, (await rpc(ironflow.url, "Health")).body],
     [server.restHealth, (await rest("/health")).body],
     [workers.endpoints.restWorkers, (await rest("/api/v1/workers")).body]
   ]

@@ -47,7 +47,7 @@ const PAUSE_MS = 1000
 /** The shortest pause, as a multiple of the time that the last slice took. */
 const IDLE_FACTOR = 200
 /** Most violations that are remembered, so that each is told once. */
-const TOLD = 10_000
+const MAX_REMEMBERED_VIOLATIONS = 10_000
 
 /** What an auditor remembers of each recent run and its first steps. */
 export type AuditedRuns = Map<number, AuditedRun>
@@ -152,7 +152,7 @@ export const layer: Layer.Layer<Auditor, never, Store> = Layer.effect(
     const told = new Set<string>()
     const tell = ({ guarantee, key, message }: Violation): void => {
       if (told.has(key)) return
-      if (told.size === TOLD) told.clear()
+      if (told.size === MAX_REMEMBERED_VIOLATIONS) told.clear()
       told.add(key)
       violations++
       runFork(

@@ -43,7 +43,7 @@ export const shownEpoch = (row: Row): number =>
   Number((row.rebuild_to === null ? undefined : row.shown_epoch) ?? row.epoch)
 
 /** The status and position of a projection. */
-export const standing = (row: Row) => ({
+export const summaryOf = (row: Row) => ({
   status: statusOf(row),
   ...(row.error === null ? {} : { errorMessage: String(parseStored(String(row.error)).message) }),
   cursor: writeCursor(cursorOf(row))
@@ -84,7 +84,7 @@ export function* notifyStates(
   tx.changes.states.push({
     environment,
     name: String(row.name),
-    ...standing(row),
+    ...summaryOf(row),
     states: (yield* forEach(partitions, function* (partition) {
       const state = yield* findState(row, partition)
       if (state === undefined) return []

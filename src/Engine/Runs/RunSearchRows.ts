@@ -105,7 +105,7 @@ export const searchRuns = inEnvironment(
 )
 
 /** What runs are grouped by, and whether their durations are measured. */
-export interface CountQuery {
+export interface Grouping {
   readonly by: string
   readonly durations: boolean
 }
@@ -145,7 +145,7 @@ export const countRuns = inEnvironment(
   function* (
     tx: Transaction,
     { environment, filters }: RunSearch,
-    counted: CountQuery,
+    counted: Grouping,
     place: SearchPlace | undefined,
     most: number
   ): Program<SumsSlice & Pick<SearchSlice, "lookedBackTo" | "filledBackTo">, ValidationError> {
@@ -418,7 +418,7 @@ class Search {
   }
 
   /** Counts the newest matching runs of all lanes before a place. */
-  *sums(place: SearchPlace, { by, durations }: CountQuery, most: number): Program<SumsSlice> {
+  *sums(place: SearchPlace, { by, durations }: Grouping, most: number): Program<SumsSlice> {
     const lanes = this.#lanes(place.by)
     const plan = plansOf(place.by)
     const last = { event: place.lastEvent, key: plan.isByEvent ? 0 : place.lastKey }

@@ -17,7 +17,7 @@ type Counted = (typeof counted)[number]
 type Measured = "waitToStart" | "turn" | "step" | "run" | "timerLateness"
 
 /** Most functions that are counted separately; all others are counted together. */
-export const FUNCTIONS = 200
+export const MAX_FUNCTIONS = 200
 /** Minutes that are remembered. */
 const MINUTES = 24 * 60
 
@@ -110,7 +110,7 @@ class Stats {
   #countsOf(fn: number): Counts {
     const known = this.functions.get(fn)
     if (known !== undefined) return known
-    if (this.functions.size >= FUNCTIONS && fn !== OTHERS) return this.#countsOf(OTHERS)
+    if (this.functions.size >= MAX_FUNCTIONS && fn !== OTHERS) return this.#countsOf(OTHERS)
     const counts = noCounts()
     this.functions.set(fn, counts)
     return counts
@@ -154,7 +154,7 @@ export const readRunStats = acrossEnvironments(
     const idle = registry
       .all()
       .filter(({ deleted, key }) => deleted !== true && !functions.has(key))
-      .slice(0, Math.max(0, FUNCTIONS - functions.size))
+      .slice(0, Math.max(0, MAX_FUNCTIONS - functions.size))
     return yield* now({
       functions: [
         ...Array.from(functions, ([key, counts]) => {

@@ -8,7 +8,7 @@ import { existsSync, statSync } from "node:fs"
 import * as Effect from "effect/Effect"
 import { type StoreError, ValidationError } from "../../Errors.ts"
 import { checkSum, type Mark, BACKUP_META_KEY, markOf, placeholder, sign } from "./Checksum.ts"
-import { DEFAULT_MODE, makeFile, refuseOther } from "./Files.ts"
+import { DEFAULT_MODE, makeFile, refuseNonFile } from "./Files.ts"
 import { copyDatabase, DatabaseSync } from "./NodeSqlite.ts"
 import { partialName, putNew, refuseExisting, removeLeftovers, removePartial } from "./AtomicWrite.ts"
 import { formatSize } from "../../Size.ts"
@@ -88,7 +88,7 @@ const copying =
   (source: string | DatabaseSync, now: number, tell: OnProgress = nobody) =>
   async (partial: string, signal: AbortSignal): Promise<void> => {
     if (typeof source === "string") {
-      refuseOther(source)
+      refuseNonFile(source)
       if (!existsSync(source)) {
         throw new ValidationError(`There is no database "${source}" to back up: check its name`)
       }
@@ -166,7 +166,7 @@ const writeNew = async (
 ): Promise<BackupInfo> => {
   if (filename.trim() === "")
     throw new ValidationError("The name of a backup's file must not be empty or blank")
-  refuseOther(filename)
+  refuseNonFile(filename)
   refuseExisting(filename)
   removeLeftovers(filename)
   const partial = partialName(filename)

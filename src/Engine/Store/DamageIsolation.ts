@@ -96,7 +96,7 @@ function* problemOf(
 const NEWEST = 20
 
 /** Reads the newest rows: a crash would have left half-written ones there, if the disk did not keep its promises. */
-export const lookAtNewest = (tx: Transaction): void => {
+export const checkNewestRows = (tx: Transaction): void => {
   const newest: ReadonlyArray<readonly [what: string, sql: string]> = [
     ["The end of the log", "SELECT * FROM events ORDER BY position DESC LIMIT ?"],
     ["The newest runs", "SELECT * FROM runs ORDER BY key DESC LIMIT ?"],

@@ -9,7 +9,7 @@ import { pathToFileURL } from "node:url"
 import { StoreError } from "../../Errors.ts"
 import { safeJsonParse } from "../../Json.ts"
 import { BACKUP_META_KEY as BACKUP } from "./Checksum.ts"
-import { holderOf } from "./Lock.ts"
+import { lockHolderOf } from "./Lock.ts"
 import { DatabaseSync } from "./NodeSqlite.ts"
 
 const OWNER = "owner"
@@ -86,7 +86,7 @@ export const checkLastOwner = (filename: string): LastStop | undefined => {
             "missing. Always move or restore the file together with its log"
         }
   }
-  const holder = holderOf(mark.path)
+  const holder = lockHolderOf(mark.path)
   if (holder !== undefined) {
     throw new StoreError(
       `Database "${filename}" is in use by another engine${holder} under another name, "${mark.path}": one engine at a time may ` +

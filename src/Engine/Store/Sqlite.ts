@@ -18,7 +18,7 @@ import { backUp } from "./Backup.ts"
 import { noteBackup } from "./BackupRows.ts"
 import { ClockJumps, clockWasSet, STORE_CLOCK_MS } from "./ClockJumps.ts"
 import { GroupCommit } from "./GroupCommit.ts"
-import { damagedRowMessage, lookAtNewest, isolateDamage } from "./DamageIsolation.ts"
+import { damagedRowMessage, checkNewestRows, isolateDamage } from "./DamageIsolation.ts"
 import { type Call, Refused } from "./Program.ts"
 import { FileOwnership } from "./FileOwnership.ts"
 import { hasRoom } from "./Files.ts"
@@ -168,7 +168,7 @@ export const make = (
             tell(`The clock was changed, and the stored times could not be adjusted to it: ${String(error)}`)
         })
         tx.perform(callbacks.load(tx))
-        if (isFile) lookAtNewest(tx)
+        if (isFile) checkNewestRows(tx)
         return { ownership, snapshot, sync, tx, writer }
       },
       catch: (cause) => storeError(`Cannot use database "${options.filename}"`, cause)

@@ -61,7 +61,7 @@ export interface StoreService {
    */
   readonly announce?: (what: keyof Wants, make: () => Announced) => void
   /** Makes other engines look at something again. Absent where there are no other engines. */
-  readonly callOthers?: (subject: ChangeKind) => void
+  readonly callOthers?: (kind: ChangeKind) => void
   /** The file of the database, where it is a file. */
   readonly filename?: string
   /** Writes a backup to a new file. Absent where the database has its own backup tools. */

@@ -33,12 +33,12 @@ export interface SystemEvent {
 export type { EventAccess } from "../Store/Changes.ts"
 
 /** Events that are remembered in each environment, and characters of all their data. */
-export const REMEMBERED = 1000
+export const MAX_REMEMBERED_EVENTS = 1000
 const REMEMBERED_LENGTH = 8 * 1024 * 1024
 /** Characters of the data of all environments together. */
-export const REMEMBERED_IN_ALL = 16 * 1024 * 1024
+export const MAX_REMEMBERED_CHARS = 16 * 1024 * 1024
 /** Environments with remembered events, not counting those with listeners. */
-const ENVIRONMENTS = 10_000
+const MAX_ENVIRONMENTS = 10_000
 
 interface Memory {
   events: Array<SystemEvent>
@@ -225,7 +225,7 @@ export class SystemEventsService {
     const before = memory.length
     memory.events.push(event)
     memory.length += length
-    if (memory.events.length > 2 * REMEMBERED || memory.length > REMEMBERED_LENGTH) {
+    if (memory.events.length > 2 * MAX_REMEMBERED_EVENTS || memory.length > REMEMBERED_LENGTH) {
       forget(memory, REMEMBERED_LENGTH / 2)
     }
     this.#length += memory.length - before
@@ -239,8 +239,8 @@ export class SystemEventsService {
    * worthwhile.
    */
   #makeRoom(): void {
-    if (this.#length <= REMEMBERED_IN_ALL) return
-    for (let most = REMEMBERED_LENGTH / 2; this.#length > REMEMBERED_IN_ALL * 0.75; most /= 2) {
+    if (this.#length <= MAX_REMEMBERED_CHARS) return
+    for (let most = REMEMBERED_LENGTH / 2; this.#length > MAX_REMEMBERED_CHARS * 0.75; most /= 2) {
       this.#length = 0
       for (const memory of this.#memories.values()) {
         if (memory.length > most) forget(memory, most)
@@ -254,7 +254,7 @@ export class SystemEventsService {
   #forgetEnvironments(): void {
     this.#forgotten = this.#sequence
     for (const [environment, { length, listeners, newestLength }] of this.#memories) {
-      if (this.#memories.size <= ENVIRONMENTS / 2) return
+      if (this.#memories.size <= MAX_ENVIRONMENTS / 2) return
       if (listeners.size > 0) continue
       this.#length -= length + newestLength
       this.#memories.delete(environment)
@@ -264,7 +264,7 @@ export class SystemEventsService {
   #memory(environment: string): Memory {
     let memory = this.#memories.get(environment)
     if (memory === undefined) {
-      if (this.#memories.size >= ENVIRONMENTS) this.#forgetEnvironments()
+      if (this.#memories.size >= MAX_ENVIRONMENTS) this.#forgetEnvironments()
       memory = {
         events: [],
         length: 0,
@@ -310,7 +310,7 @@ export const layer: Layer.Layer<SystemEvents, never, Store> = Layer.effect(
 
 /** Forgets all events but the last ones, up to the length. */
 const forget = (memory: Memory, most: number): void => {
-  let first = Math.max(0, memory.events.length - REMEMBERED)
+  let first = Math.max(0, memory.events.length - MAX_REMEMBERED_EVENTS)
   const lengthOf = (events: ReadonlyArray<SystemEvent>) => events.reduce((sum, { length }) => sum + length, 0)
   let length = lengthOf(memory.events.slice(first))
   while (length > most && first < memory.events.length) {
@@ -324,7 +324,7 @@ const forget = (memory: Memory, most: number): void => {
 /** Forgets all newest values but the last ones, up to the length. */
 const forgetNewest = (memory: Memory, most: number): void => {
   for (const [oldest, { length, sequence }] of memory.newest) {
-    if (memory.newest.size <= REMEMBERED && memory.newestLength <= most) break
+    if (memory.newest.size <= MAX_REMEMBERED_EVENTS && memory.newestLength <= most) break
     memory.newest.delete(oldest)
     memory.newestLength -= length
     memory.newestForgotten = sequence

@@ -14,7 +14,7 @@ import { RegisteredForJobs, type RegisterRequest, endpoints } from "../../Protoc
 import {
   boundTo,
   type Call,
-  checkIn,
+  checkWorkerEnvironment,
   environmentOfRun,
   json,
   noContent,
@@ -65,7 +65,7 @@ export const legacyJobRoutes = (engine: EngineService, workers: RemoteWorkers): 
   const legacyWorker = (call: Call) =>
     checked(() => {
       const worker = workers.legacyWorker(variable(call, "id"), boundTo(call))
-      if (worker !== undefined) checkIn(call, worker.environment, worker.workerId)
+      if (worker !== undefined) checkWorkerEnvironment(call, worker.environment, worker.workerId)
       return worker
     })
 

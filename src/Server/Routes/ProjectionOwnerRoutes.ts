@@ -37,7 +37,7 @@ const PRESENCE_MS = 5000
 const WAIT_MS = 10_000
 
 /** The most claims whose last extension is remembered. */
-const REMEMBERED = 10_000
+const MAX_REMEMBERED_CLAIMS = 10_000
 
 export const projectionOwnerRoutes = (
   engine: EngineService,
@@ -62,7 +62,7 @@ export const projectionOwnerRoutes = (
     Effect.flatMap(Clock.currentTimeMillis, (now) => {
       if (now - (extended.get(token.token) ?? 0) < LEASE_MS / 6) return Effect.succeed(true)
       return Effect.map(projections.renew(token, LEASE_MS), (held) => {
-        if (extended.size >= REMEMBERED) extended.clear()
+        if (extended.size >= MAX_REMEMBERED_CLAIMS) extended.clear()
         if (held) extended.set(token.token, now)
         else extended.delete(token.token)
         return held

@@ -11,7 +11,7 @@ import type { EndpointSpec } from "../../Protocol/EndpointSpec.ts"
 import { isSealed } from "../../Protocol/Seal.ts"
 import { readReports } from "../../Protocol/TurnReports.ts"
 import { endpoints } from "../../Protocol/Workers.ts"
-import { boundTo, type Call, checkIn, noContent, type Route, variable } from "../Http/Route.ts"
+import { boundTo, type Call, checkWorkerEnvironment, noContent, type Route, variable } from "../Http/Route.ts"
 import { checkSeal, encodeDelivered, sealed } from "../Workers/TurnMessages.ts"
 import { watchedConnection } from "../Workers/WatchedConnections.ts"
 import { replying } from "./EndpointRoute.ts"
@@ -35,7 +35,7 @@ export const turnRoutes = (workers: RemoteWorkers): ReadonlyArray<Route> => {
         const request = yield* checked(() => read(call.body))
         const worker = yield* workers.turnWorker(variable(call, "id"), request.session, boundTo(call))
         yield* checked(() => {
-          checkIn(call, worker.environment, worker.workerId)
+          checkWorkerEnvironment(call, worker.environment, worker.workerId)
           checkSeal(worker, isSealed(call.body))
         })
         const text = yield* answer(worker, request, call)

@@ -9,7 +9,14 @@ import { ENVIRONMENT_HEADER } from "../../Protocol/Http/Endpoints.ts"
 import { TURNS_VERSION } from "../../Protocol/Http/Turns.ts"
 import { isSealed } from "../../Protocol/Seal.ts"
 import { type RegisterRequest, endpoints } from "../../Protocol/Workers.ts"
-import { boundTo, type Call, checkIn, type Reply, type Route, variable } from "../Http/Route.ts"
+import {
+  boundTo,
+  type Call,
+  checkWorkerEnvironment,
+  type Reply,
+  type Route,
+  variable
+} from "../Http/Route.ts"
 import { sealed } from "../Workers/TurnMessages.ts"
 import { registerTurns } from "../Workers/TurnRegistration.ts"
 import { legacyJobRoutes, registerLegacy } from "./LegacyJobRoutes.ts"
@@ -46,7 +53,7 @@ export const workerRoutes = (
       const id = variable(call, "id")
       yield* checked(() => {
         const environment = workers.environmentOf(id, boundTo(call))
-        if (environment !== undefined) checkIn(call, environment, id)
+        if (environment !== undefined) checkWorkerEnvironment(call, environment, id)
       })
       yield* workers.dismiss(id, call.query.get("session"), boundTo(call))
     })

@@ -174,9 +174,9 @@ export class CommitNotifications {
   }
 
   /** Makes the other engines look at something. */
-  look(subject: ChangeKind): void {
+  markStale(kind: ChangeKind): void {
     if (this.#others.size === 0) return
-    this.#pending().look(subject)
+    this.#pending().markStale(kind)
     this.#send()
   }
 

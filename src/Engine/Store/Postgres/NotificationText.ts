@@ -60,8 +60,8 @@ export class NotificationBuilder {
     else this.#announced.push(announced)
   }
 
-  look(subject: ChangeKind): void {
-    this.#look.add(subject)
+  markStale(kind: ChangeKind): void {
+    this.#look.add(kind)
   }
 
   #notice(told: Changes["notices"][number]): void {

@@ -247,7 +247,7 @@ const open = (
           Effect.logWarning(`Engines were lost, and other engines take over their work: ${names.join("; ")}`)
         )
         tellOthers(allStale)
-        for (const subject of ["ready", "groups", "projections", "workers"] as const) news?.look(subject)
+        for (const subject of ["ready", "groups", "projections", "workers"] as const) news?.markStale(subject)
       },
       returned: () => listeners.away(),
       replaced: (isLost) => {
@@ -402,7 +402,7 @@ const open = (
             announce: (what, make) => {
               if (listeners.elsewhere[what]) news.announce(make())
             },
-            callOthers: (subject) => news.look(subject)
+            callOthers: (subject) => news.markStale(subject)
           }),
       health: () => {
         if (listeners.lost !== undefined) {

@@ -183,7 +183,7 @@ const question = ({ text }: Translated, values: ReadonlyArray<Value>): string =>
 export class Runner {
   readonly #session: Session
   readonly #tx: PostgresTransaction
-  /** Whether `affectedAssumingOne` statements are awaited, after a belief was wrong. */
+  /** Whether `affectedAssumingOne` statements are awaited, after an assumption was wrong. */
   readonly #doubts: boolean
   #environments = 0
   /** Rows that were read, by table. A write to the table removes them. */
