@@ -26,11 +26,11 @@ import { slowerThan } from "./slower.ts"
 import { cpuFile, type EngineUse } from "./usage.ts"
 
 const usage = `npm run bench -- [options]
-  --mode embedded,postgres,postgres-3,server,rpc,connect
+  --mode embedded,postgres,postgres-3,postgres-server,server,rpc,connect
                   embedded: engine, worker and client in one process, on SQLite; postgres: the same on a Postgres server that
                   is started for it; postgres-3: three such processes on one Postgres, to compare with one (W3_64: 64 runs in
                   flight in all, W3_256: 85 each); the others: engine, worker and client in separate processes, with a worker
-                  that polls (server), or streams over effect/rpc (rpc) or ConnectRPC (connect)
+                  that polls (server, postgres-server), or streams over effect/rpc (rpc) or ConnectRPC (connect)
   --only W1,W3    only some workloads: W1 one step, W2 ten steps, W3 throughput (W3_64, W3_256), W4 starts, W5 sleeps
   --rounds 3      the number of rounds; the median counts
   --quick         one round of W1 and W3_64 for a smoke test, embedded by default
@@ -74,6 +74,13 @@ const modes = {
     ironflow: file("postgres-3.ts"),
     use: [],
     env: { MODE: "pg" }
+  },
+  "postgres-server": {
+    title: "server, a worker that polls (limit: embedded), Postgres, every acknowledgement durable",
+    limit: file("limits", "adapters", "ceiling-embedded.mjs"),
+    ironflow: file("server", "main.ts"),
+    use: [],
+    env: { MODE: "pg", STORE: "postgres", WORKER_TRANSPORT: "polling" }
   },
   server: served("a worker that polls", "polling"),
   rpc: served("a worker over effect/rpc", "rpc"),

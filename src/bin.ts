@@ -1,7 +1,9 @@
 #!/usr/bin/env node
 /** The `ironflow` command. */
+import process from "node:process"
 import { boundHeap } from "./Cli/HeapGrowth.ts"
 
-boundHeap()
+// Other commands end before the limit matters, and a change of V8's flags makes Node compile its own modules again.
+if (["serve", "dev", "worker"].some((name) => process.argv.includes(name))) boundHeap()
 // the heap limit must be set before the rest is loaded
 await import("./Cli/Main.ts")

@@ -3,6 +3,7 @@ import * as Cron from "effect/Cron"
 import * as DateTime from "effect/DateTime"
 import { ValidationError } from "../src/Errors.ts"
 import { lastFire, nextFire, parseSchedule } from "../src/Schedule.ts"
+import { isLong } from "./Long.ts"
 
 const minute = 60_000
 
@@ -170,8 +171,10 @@ describe("nextFire", () => {
     "in %s it agrees with a clock that is read every minute, from %s to %s",
     (zone, from, to) => {
       const shown = readings(zone, Date.parse(from), Date.parse(to))
-      for (const minutes of ["*", "*/7", "59", "0,15,30,45"]) {
-        for (const hours of ["*", "*/2", "1", "2", "3", "0-4"]) {
+      for (const [nth, minutes] of ["*", "*/7", "59", "0,15,30,45"].entries()) {
+        for (const [other, hours] of ["*", "*/2", "1", "2", "3", "0-4"].entries()) {
+          // a short run takes a third of the pairs, in which each field of minutes and of hours occurs
+          if (!isLong && (nth + other) % 3 !== 0) continue
           const cron = `${minutes} ${hours} * * *`
           const expected = firesAmong(cron, shown).map((i) =>
             new Date(Date.parse(from) + i * minute).toISOString().replace(":00.000Z", "Z")

@@ -1,20 +1,23 @@
-/** The engine with its HTTP server, on the database file `FILENAME`. Prints its URL. SIGTERM ends it. */
+/** The engine with its HTTP server, on the database file `FILENAME`, or on the Postgres at `DATABASE_URL`. Prints its URL. SIGTERM ends it. */
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import * as ManagedRuntime from "effect/ManagedRuntime"
 import { layer as layerEngine } from "../../src/Engine/Engine.ts"
+import * as PostgresStore from "../../src/Engine/PostgresStore.ts"
 import * as Server from "../../src/Server/Server.ts"
 import * as SqliteStore from "../../src/Engine/SqliteStore.ts"
 import { createNoopLogger } from "../../src/Logger.ts"
 import { layerLogger } from "../../src/Promise/EngineLogs.ts"
 
-const filename = process.env.FILENAME
+const { DATABASE_URL: databaseUrl, FILENAME: filename } = process.env
 if (filename === undefined) throw new Error("FILENAME must name the database file")
 
 const runtime = ManagedRuntime.make(
   Server.layer({ port: 0 }).pipe(
     Layer.provide(layerEngine),
-    Layer.provide(SqliteStore.layer({ filename })),
+    Layer.provide(
+      databaseUrl === undefined ? SqliteStore.layer({ filename }) : PostgresStore.layer({ url: databaseUrl })
+    ),
     Layer.provide(layerLogger(createNoopLogger()))
   )
 )

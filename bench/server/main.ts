@@ -1,6 +1,6 @@
 /**
  * Our engine as a server in the same harness: the engine with its HTTP server in one process, the worker in another, the
- * client in this one. `npm run bench` starts it.
+ * client in this one. With `STORE=postgres` the engine uses the Postgres server at `PGURL`. `npm run bench` starts it.
  */
 import { type ChildProcess, spawn } from "node:child_process"
 import { once } from "node:events"
@@ -10,6 +10,7 @@ import path from "node:path"
 import { createInterface } from "node:readline"
 import { createClient, type IronflowClient } from "@ironflow/node"
 import { main } from "../limits/lib/harness.mjs"
+import { freshDb, tools } from "../limits/lib/pg.mjs"
 import { bytesIn, resultOfRun, startRun } from "../runs.ts"
 
 /** How many runs the client waits for at once when it waits for all: as many as the harness starts at once. */
@@ -44,12 +45,17 @@ const stop = async (child: ChildProcess): Promise<void> => {
   await ended
 }
 
+const databaseUrl = process.env.STORE === "postgres" ? await freshDb("bench_ironflow") : undefined
+const database = databaseUrl === undefined ? undefined : await tools(databaseUrl)
 let client: IronflowClient
 
 await main<string>({
   name: "ironflow-server",
   async boot() {
-    const serverUrl = await startProcess("engine", { FILENAME: path.join(folder, "bench.db") })
+    const serverUrl = await startProcess("engine", {
+      FILENAME: path.join(folder, "bench.db"),
+      ...(databaseUrl === undefined ? {} : { DATABASE_URL: databaseUrl })
+    })
     await startProcess("worker", { IRONFLOW_SERVER_URL: serverUrl })
     client = createClient({ serverUrl })
   },
@@ -64,9 +70,10 @@ await main<string>({
     )
   },
   procs: () => processes.map(({ name, child }) => ({ name, pid: child.pid ?? 0 })),
-  disk: async () => ({ bytes: bytesIn(folder) }),
+  disk: async () => database?.disk() ?? { bytes: bytesIn(folder) },
   async shutdown() {
     await client.close()
     for (const { child } of processes.toReversed()) await stop(child)
+    await database?.end()
   }
 })

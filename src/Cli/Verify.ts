@@ -8,7 +8,6 @@ import * as Flag from "effect/cli/Flag"
 import { resolveEnvironment } from "../Environment.ts"
 import { FunctionNotFoundError, NondeterminismError, ServiceMissingError, toError } from "../Errors.ts"
 import type { Divergence } from "../Testing/Replay.ts"
-import { verifyUntyped } from "../Testing/Verify.ts"
 import { ironflow } from "./Ironflow.ts"
 import { oneLine, print } from "./Output.ts"
 import { textFlag } from "./TextFlag.ts"
@@ -59,6 +58,8 @@ export const verify = Command.make(
       catch: toError
     })
     const found = yield* histories(data, Option.getOrUndefined(run))
+    // other commands run no handlers
+    const { verifyUntyped } = yield* Effect.promise(() => import("../Testing/Verify.ts"))
     const divergences: Array<Divergence> = []
     const unknown: Array<string> = []
     const needServices: Array<{ readonly runId: string; readonly message: string }> = []

@@ -1,9 +1,10 @@
 /** The server of Node.js at the port: its limits for idle, slow and malformed connections, and errors of listening. */
-import * as Http from "node:http"
+import type * as Http from "node:http"
 import * as Https from "node:https"
 import type { Socket } from "node:net"
 import { TLSSocket } from "node:tls"
 import type { ServeError } from "effect/http/HttpServerError"
+import * as NodeHttp from "../NodeHttp.ts"
 import { ListenError } from "../Errors.ts"
 import { ALPN_PROTOCOLS, type BothVersions } from "./Http/Http2.ts"
 import { endWithResponse } from "./Http/EndWithResponse.ts"
@@ -59,7 +60,7 @@ export const createServer = (options: ResolvedOptions): Http.Server => {
   const { tls } = options
   const server =
     tls === undefined
-      ? Http.createServer(limits)
+      ? NodeHttp.createServer(limits)
       : Https.createServer({
           ...limits,
           handshakeTimeout: options.bodyTimeoutMs,

@@ -1,5 +1,6 @@
 /** The commands `apikeys`, `roles`, `policies` and `orgs` as processes of their own: before there is a server, and beside one. */
 import { afterAll, assert, beforeAll, describe, it } from "vitest"
+import { jsonHere, runHere } from "./Here.ts"
 import { freePort, Terminal } from "./Terminal.ts"
 
 const terminal = new Terminal()
@@ -9,8 +10,8 @@ let admin: string
 const as = (key: string | undefined) => {
   const env = { IRONFLOW_SERVER_URL: serverUrl, ...(key === undefined ? {} : { IRONFLOW_API_KEY: key }) }
   return {
-    run: (...args: ReadonlyArray<string>) => terminal.run(args, { env }),
-    json: (...args: ReadonlyArray<string>) => terminal.json(args, { env })
+    run: (...args: ReadonlyArray<string>) => runHere(args, { env }),
+    json: (...args: ReadonlyArray<string>) => jsonHere(args, { env })
   }
 }
 

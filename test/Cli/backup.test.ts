@@ -2,6 +2,7 @@
 import { readdirSync, statSync } from "node:fs"
 import { afterAll, assert, beforeAll, describe, it } from "vitest"
 import { overwritePagesWith } from "../Engine/Store/Damaged.ts"
+import { jsonHere, runHere } from "./Here.ts"
 import { freePort, type Running, Terminal, waitForRun } from "./Terminal.ts"
 
 const functions = `
@@ -38,7 +39,7 @@ beforeAll(async () => {
   env = { IRONFLOW_SERVER_URL: url }
   const worker = terminal.start(["worker", "functions.ts", "--worker-id", "w-1"], { env })
   await worker.until(`Worker w-1 runs approval`)
-  const { runIds } = await terminal.json(["emit", "approval.wanted", "{}"], { env })
+  const { runIds } = await jsonHere(["emit", "approval.wanted", "{}"], { env })
   runId = runIds[0]
   for (let code = ""; code !== "WAITING_FOR_EVENT";) code = await stateOf(url, runId)
 }, 40_000)
@@ -56,7 +57,7 @@ describe("ironflow backup and restore", () => {
       const there = { env: { IRONFLOW_SERVER_URL: url } }
       const worker = terminal.start(["worker", "functions.ts", "--worker-id", "w-2"], there)
       await worker.until("Worker w-2 runs approval")
-      await terminal.json(["emit", "order.approved", '{"by":"Ann"}'], there)
+      await jsonHere(["emit", "order.approved", '{"by":"Ann"}'], there)
 
       assert.match(
         made.stdout,
@@ -162,20 +163,20 @@ describe("ironflow backup and restore", () => {
   })
 
   it("report problems with the server, and need a key with the right", { timeout: 60_000 }, async () => {
-    const nobody = await terminal.run(["backup", "a.db"], {
+    const nobody = await runHere(["backup", terminal.pathOf("a.db")], {
       env: { IRONFLOW_SERVER_URL: `http://127.0.0.1:${await freePort()}` }
     })
     const [, url] = await serve("guarded.db")
     const guarded = { IRONFLOW_SERVER_URL: url }
-    const { secret } = await terminal.json(["apikeys", "create", "admin"], { env: guarded })
+    const { secret } = await jsonHere(["apikeys", "create", "admin"], { env: guarded })
     const admin = { env: { ...guarded, IRONFLOW_API_KEY: secret as string } }
-    const developer = await terminal.json(["apikeys", "create", "dev"], admin)
-    const bound = await terminal.json(["apikeys", "create", "one", "--role", "role_admin"], admin)
+    const developer = await jsonHere(["apikeys", "create", "dev"], admin)
+    const bound = await jsonHere(["apikeys", "create", "one", "--role", "role_admin"], admin)
 
     const withKey = (key: string) =>
-      terminal.run(["backup", "b.db"], { env: { ...guarded, IRONFLOW_API_KEY: key } })
+      runHere(["backup", terminal.pathOf("b.db")], { env: { ...guarded, IRONFLOW_API_KEY: key } })
     const refused = [
-      await terminal.run(["backup", "b.db"], { env: guarded }),
+      await runHere(["backup", terminal.pathOf("b.db")], { env: guarded }),
       await withKey(developer.secret)
     ]
     const inOne = await withKey(bound.secret)
@@ -208,7 +209,7 @@ describe("a signal", () => {
       draining.signal("SIGTERM")
       await draining.until("Another Ctrl-C or SIGTERM ends it now")
       const after = await ready(url)
-      const answered = await terminal.json(["emit", "order.placed", "{}"], {
+      const answered = await jsonHere(["emit", "order.placed", "{}"], {
         env: { IRONFLOW_SERVER_URL: url }
       })
       draining.signal("SIGTERM")
@@ -286,7 +287,14 @@ describe("retention", () => {
       /^Error: --max-topic-size must be a positive number of bytes, got "much": write digits and one unit of B/
     ]
   ])("is refused when %j is invalid", async (flags, said) => {
-    const { code, stderr } = await terminal.run(["serve", "--port", "0", "--data", "keep.db", ...flags])
+    const { code, stderr } = await runHere([
+      "serve",
+      "--port",
+      "0",
+      "--data",
+      terminal.pathOf("keep.db"),
+      ...flags
+    ])
 
     assert.strictEqual(code, 2)
     assert.match(stderr, said)
@@ -297,12 +305,12 @@ describe("retention", () => {
     const flags = ["--keep-runs", "--keep-events", "--keep-messages", "--max-events-size", "--max-topic-size"]
     const advised: Array<string> = []
     for (const flag of [...flags, "--lease-term", "--drain"]) {
-      const { code, stderr } = await terminal.run([
+      const { code, stderr } = await runHere([
         "serve",
         "--port",
         "0",
         "--data",
-        "advised.db",
+        terminal.pathOf("advised.db"),
         flag,
         "3600000"
       ])
@@ -319,8 +327,7 @@ describe("retention", () => {
   it("follows the flags of serve", { timeout: 60_000 }, async () => {
     const [first, url] = await serve("kept.db")
     const there = { env: { IRONFLOW_SERVER_URL: url } }
-    for (let i = 0; i < 3; i++)
-      await terminal.json(["publish", "news", '{"text":"one of three messages"}'], there)
+    for (let i = 0; i < 3; i++) await jsonHere(["publish", "news", '{"text":"one of three messages"}'], there)
     first.signal("SIGTERM")
     await first.ended
 
@@ -335,7 +342,7 @@ describe("retention", () => {
     )
     let messages = 3
     while (messages === 3) {
-      const { topics } = await terminal.json(["topics"], { env: { IRONFLOW_SERVER_URL: later } })
+      const { topics } = await jsonHere(["topics"], { env: { IRONFLOW_SERVER_URL: later } })
       messages = topics[0].messageCount
     }
 

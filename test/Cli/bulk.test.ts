@@ -4,6 +4,7 @@
  */
 import { createClient, createFunction, createWorker, type IronflowClient } from "@ironflow/node"
 import { afterAll, assert, beforeAll, it, vi } from "vitest"
+import { jsonHere, runHere } from "./Here.ts"
 import { freePort, type Running, Terminal } from "./Terminal.ts"
 
 const charge = createFunction(
@@ -66,7 +67,7 @@ const ordersOf = async (...amounts: ReadonlyArray<number>) => {
   return { ids, filter: ["--where", `event.data.mark == '${mark}'`, "--function", "charge"] }
 }
 const run = (args: ReadonlyArray<string>, input?: string) =>
-  terminal.run(args, { env, ...(input === undefined ? {} : { input }) })
+  input === undefined ? runHere(args, { env }) : terminal.run(args, { env, input })
 
 it(
   "counts first, needs --yes without a terminal, and has an exit code for each result",
@@ -249,7 +250,7 @@ it(
       cursor = page.nextCursor
     } while (cursor !== undefined)
     assert.strictEqual(count, 4000)
-    const { operations } = await terminal.json(["bulk", "list"], { env })
+    const { operations } = await jsonHere(["bulk", "list"], { env })
     assert.strictEqual(operations[0].id, id)
     assert.match((await run(["bulk", "cancel", id])).stdout, /had already ended \(completed\)/)
   }

@@ -1,5 +1,6 @@
 /** What `serve` and `dev` print about the console, and its flags. */
 import { afterAll, assert, describe, it } from "vitest"
+import { runHere } from "./Here.ts"
 import { freePort, Terminal } from "./Terminal.ts"
 
 const terminal = new Terminal({
@@ -63,7 +64,15 @@ describe("the console", () => {
   it.each(["ironflow?", "/x/../y", "/..", "/./x/"])(
     "is refused with a base that is not a path: %s",
     async (base) => {
-      const { code, stderr } = await terminal.run(["serve", "--port", "0", "--console-base", base])
+      const { code, stderr } = await runHere([
+        "serve",
+        "--port",
+        "0",
+        "--data",
+        terminal.pathOf("no.db"),
+        "--console-base",
+        base
+      ])
 
       assert.strictEqual(code, 2)
       assert.include(stderr, "--console-base must be the path under which a proxy serves the engine")

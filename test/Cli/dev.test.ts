@@ -1,6 +1,7 @@
 /** The command `dev`: engine, worker and live lines in one terminal, while the code changes and after a kill. */
 import { existsSync, statSync } from "node:fs"
 import { afterEach, assert, beforeEach, describe, it } from "vitest"
+import { jsonHere } from "./Here.ts"
 import { freePort, Terminal, waitForRun } from "./Terminal.ts"
 
 const functions = (returned: string) => `
@@ -43,7 +44,7 @@ afterEach(() => terminal[Symbol.asyncDispose]())
 
 const dev = () => terminal.start(["dev", "./functions.ts", "--port", String(port)])
 const emit = async (data: unknown): Promise<string> =>
-  (await terminal.json(["emit", "order.placed", JSON.stringify(data)], { env: { IRONFLOW_SERVER_URL: url } }))
+  (await jsonHere(["emit", "order.placed", JSON.stringify(data)], { env: { IRONFLOW_SERVER_URL: url } }))
     .runIds[0]
 
 const isAlive = (pid: number): boolean => {
@@ -127,7 +128,7 @@ describe("dev", () => {
     await running.until("No longer in the code, so nothing starts them any more: process-order.")
 
     await running.until(`${await emit({ orderId: "o-1" })}  handle-order  completed`)
-    const listed = await terminal.json(["functions", "list"], { env: { IRONFLOW_SERVER_URL: url } })
+    const listed = await jsonHere(["functions", "list"], { env: { IRONFLOW_SERVER_URL: url } })
     assert.deepStrictEqual(
       listed.functions.map(({ id }: { readonly id: string }) => id),
       ["handle-order"]
@@ -160,7 +161,7 @@ describe("dev", () => {
     const running = dev()
     await running.until("Functions: die, process-order")
 
-    const { runIds } = await terminal.json(["emit", "worker.tired"], { env: { IRONFLOW_SERVER_URL: url } })
+    const { runIds } = await jsonHere(["emit", "worker.tired"], { env: { IRONFLOW_SERVER_URL: url } })
     await running.until(
       "The worker has ended (exit code 7): it starts again in 1.0s, or when a file changes."
     )

@@ -7,6 +7,7 @@ import { DatabaseSync } from "node:sqlite"
 import { afterAll, assert, beforeAll, describe, it } from "vitest"
 import { runSql } from "../postgres/Schemas.ts"
 import { sharedUrl } from "../postgres/Server.ts"
+import { jsonHere, runHere } from "./Here.ts"
 import { freePort, type Running, type RunOptions, Terminal } from "./Terminal.ts"
 
 const functions = `
@@ -119,13 +120,13 @@ describe("ironflow doctor", () => {
   it("names the runs that are held, and why", { timeout: 60_000 }, async () => {
     const worker = terminal.start(["worker", "functions.ts", "--worker-id", "w-1"], { env })
     await worker.until("Worker w-1 runs approval")
-    const { runIds } = await terminal.json(["emit", "approval.wanted", "{}"], { env })
-    await terminal.json(["runs", "pause", runIds[0], "--reason", "the bank is down"], { env })
+    const { runIds } = await jsonHere(["emit", "approval.wanted", "{}"], { env })
+    await jsonHere(["runs", "pause", runIds[0], "--reason", "the bank is down"], { env })
     worker.signal("SIGTERM")
     await worker.ended
-    const { checks } = await terminal.json(["doctor"], { env })
+    const { checks } = await jsonHere(["doctor"], { env })
     const ofFile = await terminal.json(["doctor", "--data", "orders.db"])
-    await terminal.json(["runs", "cancel", runIds[0]], { env })
+    await jsonHere(["runs", "cancel", runIds[0]], { env })
 
     for (const found of [checks, ofFile.checks]) {
       const held = named(found, "runs")
@@ -201,7 +202,7 @@ describe("ironflow doctor", () => {
     const torn = await terminal.run(["doctor", "--data", "torn.db"])
     const letter = await terminal.run(["doctor", "--data", "letter.txt"])
     const missing = await terminal.run(["doctor", "--data", "nowhere.db"])
-    const checkWithoutFile = await terminal.run(["doctor", "--check"], { env })
+    const checkWithoutFile = await runHere(["doctor", "--check"], { env })
     copyFileSync(terminal.pathOf("monday.db"), terminal.pathOf("changed.db"))
     const db = new DatabaseSync(terminal.pathOf("changed.db"))
     db.exec("CREATE TABLE more (a); DROP TABLE more")

@@ -6,6 +6,7 @@ import { readdirSync, readFileSync } from "node:fs"
 import { join } from "node:path"
 import { createClient, createFunction, createWorker, type IronflowClient } from "@ironflow/node"
 import { afterAll, assert, beforeAll, it, vi } from "vitest"
+import { runHere } from "./Here.ts"
 import { freePort, type Running, Terminal } from "./Terminal.ts"
 
 const greet = createFunction({ id: "greet", triggers: [{ event: "user.seen" }] }, async ({ event, step }) => {
@@ -26,7 +27,7 @@ const serve = async () => {
   server = terminal.start(["serve", "--port", String(port), "--data", "erase.db"])
   await server.until("listens")
 }
-const run = (args: ReadonlyArray<string>) => terminal.run(args, { env })
+const run = (args: ReadonlyArray<string>) => runHere(args, { env })
 
 beforeAll(async () => {
   port = await freePort()

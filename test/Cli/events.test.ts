@@ -1,5 +1,6 @@
 /** The command `events`, with a server that is a process of its own. */
 import { afterAll, assert, beforeAll, it } from "vitest"
+import { jsonHere, runHere } from "./Here.ts"
 import { freePort, Terminal } from "./Terminal.ts"
 
 const terminal = new Terminal()
@@ -13,18 +14,18 @@ beforeAll(async () => {
 afterAll(() => terminal[Symbol.asyncDispose]())
 
 it("events are listed, shown and followed", { timeout: 90_000 }, async () => {
-  assert.include((await terminal.run(["events", "list"], { env })).stdout, "There are no such events.")
-  const { eventId } = await terminal.json(["emit", "order.placed", '{"i":1}', "--idempotency-key", "once"], {
+  assert.include((await runHere(["events", "list"], { env })).stdout, "There are no such events.")
+  const { eventId } = await jsonHere(["emit", "order.placed", '{"i":1}', "--idempotency-key", "once"], {
     env
   })
-  await terminal.json(["streams", "append", "o-1", "order.paid", '{"i":2}', "--type", "order"], { env })
+  await jsonHere(["streams", "append", "o-1", "order.paid", '{"i":2}', "--type", "order"], { env })
 
-  const listed = await terminal.run(["events", "list", "order.*"], { env })
+  const listed = await runHere(["events", "list", "order.*"], { env })
   assert.match(
     listed.stdout,
     /^EVENT +AT +NAME +DATA\n.*order\.paid +\{"i":2\}\n.*order\.placed +\{"i":1\}\n$/
   )
-  const page = await terminal.run(["events", "list", "--limit", "1", "--oldest"], { env })
+  const page = await runHere(["events", "list", "--limit", "1", "--oldest"], { env })
   const [, cursor = ""] = /the next page: --cursor (\S+)/.exec(page.stdout) ?? []
   assert.include(page.stdout, eventId)
   for (const args of [
@@ -32,20 +33,20 @@ it("events are listed, shown and followed", { timeout: 90_000 }, async () => {
     ["--entity", "o-1", "--entity-type", "order", "--since", "2020-01-01"],
     ["order.paid"]
   ]) {
-    const { events } = await terminal.json(["events", "list", ...args], { env })
+    const { events } = await jsonHere(["events", "list", ...args], { env })
     assert.deepStrictEqual(
       events.map(({ data }: { data: unknown }) => data),
       [{ i: 2 }],
       args.join(" ")
     )
   }
-  const { events } = await terminal.json(["events", "list", "--idempotency-key", "once"], { env })
+  const { events } = await jsonHere(["events", "list", "--idempotency-key", "once"], { env })
   assert.strictEqual(events[0].id, eventId)
 
   const shown = await terminal.run(["events", "get", eventId], { env })
   assert.match(shown.stdout, /^event +evt_\w+\nname +order\.placed\nversion +1\n/)
   assert.match(shown.stdout, /^key +once$/m)
-  assert.deepInclude(await terminal.json(["events", "get", eventId], { env }), {
+  assert.deepInclude(await jsonHere(["events", "get", eventId], { env }), {
     id: eventId,
     data: { i: 1 }
   })
@@ -54,8 +55,8 @@ it("events are listed, shown and followed", { timeout: 90_000 }, async () => {
   const ofEntity = terminal.start(["events", "tail", "--entity", "o-1", "--json"], { env })
   await all.until('order.paid  {"i":2}')
   await ofEntity.until(/"i":2.*\n/)
-  await terminal.json(["emit", "order.placed", '{"i":3}'], { env })
-  await terminal.json(
+  await jsonHere(["emit", "order.placed", '{"i":3}'], { env })
+  await jsonHere(
     ["streams", "append", "o-1", "order.sent", '{"i":4}', "--type", "order", "--expected-version", "1"],
     { env }
   )
@@ -76,7 +77,7 @@ it("invalid use of `events` is refused", { timeout: 60_000 }, async () => {
     [["list", "--cursor", "x"], 2, 'Cursor "x" is not one that listEvents returned'],
     [["get", "evt_1"], 1, "There is no event evt_1 in this environment."]
   ] as const) {
-    const ended = await terminal.run(["events", ...args], { env })
+    const ended = await runHere(["events", ...args], { env })
     assert.strictEqual(ended.code, code, ended.stderr)
     assert.include(ended.stderr, message)
   }

@@ -1,5 +1,6 @@
 /** What the command shows of failed runs: the step, the message, and the line in the user's code. */
-import { afterAll, assert, beforeAll, describe, it } from "vitest"
+import { afterAll, assert, beforeAll, describe, it, vi } from "vitest"
+import { runHere } from "./Here.ts"
 import { freePort, type Running, Terminal } from "./Terminal.ts"
 
 const FUNCTIONS = `
@@ -95,8 +96,13 @@ beforeAll(async () => {
   env = { IRONFLOW_SERVER_URL: `http://127.0.0.1:${port}` }
   dev = terminal.start(["dev", "./functions.ts", "--port", String(port)])
   await dev.until("Emit an event")
+  // the command shows places relative to its working folder
+  vi.spyOn(process, "cwd").mockReturnValue(terminal.folder)
 })
-afterAll(() => terminal[Symbol.asyncDispose]())
+afterAll(async () => {
+  vi.restoreAllMocks()
+  await terminal[Symbol.asyncDispose]()
+})
 
 describe.each([
   [
@@ -146,10 +152,10 @@ describe.each([
   ]
 ])("a run of %s that failed", (id, message, places) => {
   it("is shown by emit --wait, runs get, runs why and dev with its message and the lines in the user's code", async () => {
-    const emitted = await terminal.run(["emit", `${id}.wanted`, "--wait"], { env })
+    const emitted = await runHere(["emit", `${id}.wanted`, "--wait"], { env })
     const runId = /run_\w+/.exec(emitted.stdout)![0]
-    const got = await terminal.run(["runs", "get", runId], { env })
-    const why = await terminal.run(["runs", "why", runId], { env })
+    const got = await runHere(["runs", "get", runId], { env })
+    const why = await runHere(["runs", "why", runId], { env })
     await dev.until(`${runId}  ${id}  failed`)
     const told = dev.output().slice(dev.output().indexOf(runId))
 
@@ -168,7 +174,7 @@ describe.each([
 })
 
 it("an error of a step that is the cause of another error is shown once, with the step and its own lines", async () => {
-  const { stdout } = await terminal.run(["emit", "wrapped.wanted", "--wait"], { env })
+  const { stdout } = await runHere(["emit", "wrapped.wanted", "--wait"], { env })
 
   const [, failed] = stdout.split("the dig failed\n")
   const lines = failed!
@@ -183,10 +189,10 @@ it("an error of a step that is the cause of another error is shown once, with th
 })
 
 it("the JSON of runs why also names the step and the error", async () => {
-  const { stdout } = await terminal.run(["emit", "handler.wanted", "--wait"], { env })
-  const outside = await terminal.run(["runs", "why", /run_\w+/.exec(stdout)![0], "--json"], { env })
-  const emitted = await terminal.run(["emit", "step.wanted", "--wait"], { env })
-  const inStep = await terminal.run(["runs", "why", /run_\w+/.exec(emitted.stdout)![0], "--json"], { env })
+  const { stdout } = await runHere(["emit", "handler.wanted", "--wait"], { env })
+  const outside = await runHere(["runs", "why", /run_\w+/.exec(stdout)![0], "--json"], { env })
+  const emitted = await runHere(["emit", "step.wanted", "--wait"], { env })
+  const inStep = await runHere(["runs", "why", /run_\w+/.exec(emitted.stdout)![0], "--json"], { env })
 
   assert.deepInclude(JSON.parse(inStep.stdout).details, { step: "charge", thrown: "NonRetryableError" })
   const { details } = JSON.parse(outside.stdout)
@@ -195,8 +201,8 @@ it("the JSON of runs why also names the step and the error", async () => {
 })
 
 it("runs get shows no attempts for a run that was not retried itself", async () => {
-  const { stdout } = await terminal.run(["emit", "step.wanted", "--wait"], { env })
-  const got = await terminal.run(["runs", "get", /run_\w+/.exec(stdout)![0]], { env })
+  const { stdout } = await runHere(["emit", "step.wanted", "--wait"], { env })
+  const got = await runHere(["runs", "get", /run_\w+/.exec(stdout)![0]], { env })
 
   assert.notMatch(got.stdout, /^attempt/m)
 })
@@ -204,5 +210,6 @@ it("runs get shows no attempts for a run that was not retried itself", async () 
 it("a cause is shown with the error", async () => {
   const { stdout } = await terminal.run(["emit", "step.wanted", "--wait"], { env })
 
+  assert.include(stdout, `\n    at askBank ${place("throw new NonRetryableError")}`)
   assert.match(stdout, /\n {4}caused by TypeError: no such card\n/)
 })

@@ -1,6 +1,7 @@
 /** Commands that keep running while their server restarts. */
 import { createServer } from "node:http"
 import { afterEach, assert, beforeEach, it } from "vitest"
+import { jsonHere } from "./Here.ts"
 import { freePort, type Running, Terminal } from "./Terminal.ts"
 
 let terminal: Terminal
@@ -28,7 +29,7 @@ it("following runs and events continues over restarts of the server", { timeout:
   const worker = terminal.start(["worker", "./functions.ts"], { env })
   await worker.until("charge")
   const emit = (orderId: string) =>
-    terminal.json(["emit", "order.placed", JSON.stringify({ orderId }), "--wait"], { env })
+    jsonHere(["emit", "order.placed", JSON.stringify({ orderId }), "--wait"], { env })
   const before = await emit("o-1")
   const runs = terminal.start(["runs", "list", "--follow"], { env })
   const events = terminal.start(["events", "tail"], { env })

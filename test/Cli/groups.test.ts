@@ -2,6 +2,7 @@
 import { on, once } from "node:events"
 import { afterAll, assert, beforeAll, it } from "vitest"
 import { WebSocket } from "ws"
+import { jsonHere, runHere } from "./Here.ts"
 import { freePort, Terminal } from "./Terminal.ts"
 
 const terminal = new Terminal()
@@ -18,7 +19,7 @@ it(
   "a group is shown, paused, resumed and deleted, and its dead letters are retried",
   { timeout: 60_000 },
   async () => {
-    const run = (...args: ReadonlyArray<string>) => terminal.run(["groups", ...args], { env })
+    const run = (...args: ReadonlyArray<string>) => runHere(["groups", ...args], { env })
     assert.include((await run("list")).stdout, "There are no consumer groups")
     await fetch(`${env.IRONFLOW_SERVER_URL}/api/v1/consumer-groups`, {
       method: "POST",
@@ -29,12 +30,12 @@ it(
 
     const paused = await run("pause", "printers", "--reason", "no paper")
     assert.include(paused.stdout, "`ironflow groups resume printers` continues it")
-    await terminal.json(["publish", "news", '{"i":1}'], { env })
+    await jsonHere(["publish", "news", '{"i":1}'], { env })
     const got = await run("get", "printers")
     assert.match(got.stdout, /^why +Paused by \S+ at \S+ \(no paper\); 1 event waits\.$/m)
     assert.match(got.stdout, /^max in flight +100 per member$/m)
     assert.match(got.stdout, /^MEMBER +ACK MODE/m)
-    const { groups } = await terminal.json(["groups", "list", "--status", "paused"], { env })
+    const { groups } = await jsonHere(["groups", "list", "--status", "paused"], { env })
     assert.lengthOf(groups, 1)
     assert.deepInclude(groups[0], { name: "printers", pattern: "topic:news", status: "paused", lag: 1 })
     assert.strictEqual(member.output(), "")
@@ -48,7 +49,7 @@ it(
     const options = { consumerGroup: "menders", ackMode: "manual" }
     socket.send(JSON.stringify({ type: "subscribe", subscription: { pattern: "topic:news", options } }))
     await hear()
-    await terminal.json(["publish", "news", '{"i":2}'], { env })
+    await jsonHere(["publish", "news", '{"i":2}'], { env })
     const { eventId } = await hear()
     socket.send(JSON.stringify({ type: "ack", eventId, ackType: "term", requestId: 1, reason: "torn" }))
     await hear()
@@ -60,7 +61,7 @@ it(
     socket.close()
 
     // printed messages are acked, whatever acks the group requires
-    while ((await terminal.json(["groups", "get", "printers"], { env })).inFlight > 0);
+    while ((await jsonHere(["groups", "get", "printers"], { env })).inFlight > 0);
     const deleted = await run("delete", "printers", "--namespace", "default", "--pattern", "topic:news")
     assert.strictEqual(deleted.stdout, "Consumer group printers is deleted.\n")
     const { code, stderr, stdout } = await member.ended

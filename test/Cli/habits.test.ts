@@ -3,6 +3,7 @@ import { spawn } from "node:child_process"
 import fs from "node:fs"
 import { afterAll, assert, beforeAll, describe, it, vi } from "vitest"
 import { commandArguments } from "../Built.ts"
+import { jsonHere, runHere } from "./Here.ts"
 import { freePort, Terminal } from "./Terminal.ts"
 
 const FUNCTIONS = `
@@ -25,7 +26,7 @@ beforeAll(async () => {
 })
 afterAll(() => terminal[Symbol.asyncDispose]())
 
-const run = (...args: ReadonlyArray<string>) => terminal.run(args, { env })
+const run = (...args: ReadonlyArray<string>) => runHere(args, { env })
 
 describe("--data with a folder", () => {
   it.each([
@@ -90,7 +91,7 @@ it.each([
 })
 
 it("runs why of a paused run names the command that resumes it", async () => {
-  const { runIds } = await terminal.json(["emit", "approval.wanted"], { env })
+  const { runIds } = await jsonHere(["emit", "approval.wanted"], { env })
   await vi.waitFor(
     async () => assert.match((await run("runs", "why", runIds[0])).stdout, /order\.approved/),
     {

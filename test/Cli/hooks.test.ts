@@ -3,6 +3,7 @@ import type http from "node:http"
 import { type HookCall, verifyHook } from "@ironflow/node"
 import { afterAll, assert, describe, it, vi } from "vitest"
 import { listen } from "../Serve/Hosts.ts"
+import { jsonHere } from "./Here.ts"
 import { freePort, Terminal } from "./Terminal.ts"
 
 const SECRET = "secret-of-the-hooks-of-the-command"
@@ -36,7 +37,8 @@ describe("serve --hook", () => {
     const port = await freePort()
     const url = `http://127.0.0.1:${port}`
     const hookPort = await freePort()
-    const env = { IRONFLOW_SERVER_URL: url, IRONFLOW_HOOK_SECRET: SECRET }
+    const there = { env: { IRONFLOW_SERVER_URL: url } }
+    const env = { ...there.env, IRONFLOW_HOOK_SECRET: SECRET }
     const args = ["serve", "--port", String(port), "--data", "hooks.db", "--allow-private-endpoints"]
     const hook = ["--hook", `http://127.0.0.1:${hookPort}/token-of-the-url`, "--hook-on", "run.failed"]
     const begin = async () => {
@@ -48,7 +50,7 @@ describe("serve --hook", () => {
     }
 
     const first = await begin()
-    await terminal.json(["emit", "order.placed", "{}"], { env })
+    await jsonHere(["emit", "order.placed", "{}"], there)
     await first.worker.until("telling")
     await first.server.until("did not accept the call about run.failed")
     for (const process of [first.server, first.worker]) process.signal("SIGKILL")
@@ -65,7 +67,7 @@ describe("serve --hook", () => {
     const second = await begin()
     const handled = await vi.waitFor(
       async () => {
-        const { runs } = await terminal.json(["runs", "list", "--status", "completed"], { env })
+        const { runs } = await jsonHere(["runs", "list", "--status", "completed"], there)
         assert.lengthOf(runs, 1)
         return runs[0]
       },
@@ -75,7 +77,7 @@ describe("serve --hook", () => {
 
     assert.strictEqual(handled.functionId, "charge/on-failure")
     assert.strictEqual(calls[0]!.data.runId, handled.output)
-    const { runs } = await terminal.json(["runs", "list"], { env })
+    const { runs } = await jsonHere(["runs", "list"], there)
     assert.sameMembers(
       (runs as ReadonlyArray<{ readonly functionId: string }>).map(({ functionId }) => functionId),
       ["charge", "charge/on-failure"]

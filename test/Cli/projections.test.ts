@@ -1,5 +1,6 @@
 /** The command `projections`, with real processes, some of which are killed. */
 import { afterAll, assert, beforeAll, describe, it } from "vitest"
+import { jsonHere, runHere } from "./Here.ts"
 import { freePort, type Running, Terminal } from "./Terminal.ts"
 
 const projections = `
@@ -34,10 +35,10 @@ const startWorker = async (): Promise<Running> => {
   return started
 }
 const emit = async (data: object): Promise<number> =>
-  (await terminal.json(["emit", "order.placed", JSON.stringify(data)], { env })).position
-const ask = (...args: ReadonlyArray<string>) => terminal.json(["projections", ...args], { env })
+  (await jsonHere(["emit", "order.placed", JSON.stringify(data)], { env })).position
+const ask = (...args: ReadonlyArray<string>) => jsonHere(["projections", ...args], { env })
 const say = async (...args: ReadonlyArray<string>) =>
-  (await terminal.run(["projections", ...args], { env })).stdout
+  (await runHere(["projections", ...args], { env })).stdout
 
 beforeAll(async () => {
   port = await freePort()

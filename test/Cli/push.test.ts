@@ -1,5 +1,6 @@
 /** `functions register` and related commands, with a server and an app that are processes of their own. */
 import { afterAll, assert, beforeAll, describe, it } from "vitest"
+import { runHere } from "./Here.ts"
 import { freePort, type Running, Terminal, waitForRun } from "./Terminal.ts"
 
 const app = `
@@ -32,10 +33,10 @@ describe("push endpoints", () => {
     const running = terminal.node("app.ts", { env: { ...key, APP_PORT: String(port) } })
     await running.until("app ready")
 
-    const registered = await terminal.run(["functions", "register", url, "--json"], { env })
+    const registered = await runHere(["functions", "register", url, "--json"], { env })
     assert.deepStrictEqual(JSON.parse(registered.stdout), { url, functions: ["greet"] })
 
-    const emitted = await terminal.run(["emit", "guest.arrived", '{"name":"ada"}', "--json"], { env })
+    const emitted = await runHere(["emit", "guest.arrived", '{"name":"ada"}', "--json"], { env })
     const { runIds } = JSON.parse(emitted.stdout)
     const run = await waitForRun(env.IRONFLOW_SERVER_URL, runIds[0])
     assert.deepInclude(run, { output: "hello ada" })
@@ -43,7 +44,7 @@ describe("push endpoints", () => {
     const listed = await terminal.run(["functions", "endpoints"], { env })
     assert.match(listed.stdout, /greet +available/)
 
-    assert.strictEqual((await terminal.run(["functions", "unregister", url], { env })).code, 0)
+    assert.strictEqual((await runHere(["functions", "unregister", url], { env })).code, 0)
     const again = await terminal.run(["functions", "unregister", url, "--json"], { env })
     assert.strictEqual(again.code, 1)
     assert.include(again.stderr, "ENDPOINT_NOT_FOUND")
@@ -52,7 +53,7 @@ describe("push endpoints", () => {
 
   it("that cannot be reached give an error with the reason", async () => {
     const port = await freePort()
-    const ended = await terminal.run(["functions", "register", `http://127.0.0.1:${port}/`], { env })
+    const ended = await runHere(["functions", "register", `http://127.0.0.1:${port}/`], { env })
 
     assert.strictEqual(ended.code, 1)
     assert.match(ended.stderr, /cannot be registered: it refuses connections/)

@@ -3,6 +3,7 @@ import { createServer } from "node:http"
 import type { AddressInfo } from "node:net"
 import { createClient, createFunction, createWorker } from "@ironflow/node"
 import { afterAll, assert, beforeAll, it, vi } from "vitest"
+import { jsonHere, runHere } from "./Here.ts"
 import { freePort, Terminal } from "./Terminal.ts"
 
 const charge = createFunction(
@@ -99,7 +100,7 @@ const filters: ReadonlyArray<readonly [args: () => ReadonlyArray<string>, orders
 
 it("runs are listed by each filter", { timeout: 120_000 }, async () => {
   for (const [args, orders] of filters) {
-    const { runs } = await terminal.json(["runs", "list", ...args()], { env })
+    const { runs } = await jsonHere(["runs", "list", ...args()], { env })
     assert.deepStrictEqual(
       runs.map(({ id }: { id: string }) => id),
       orders.map((orderId) => runOf[orderId]),
@@ -111,28 +112,28 @@ it("runs are listed by each filter", { timeout: 120_000 }, async () => {
     shown.stdout,
     /^RUN +FUNCTION +STATUS +CREATED +ENDED AFTER\nrun_\w+ +charge +failed +\S+Z +\S+\n$/
   )
-  const none = await terminal.run(["runs", "list", "--entity", "order-5"], { env })
+  const none = await runHere(["runs", "list", "--entity", "order-5"], { env })
   assert.strictEqual(none.stdout, "There are no such runs.\n")
 })
 
 it("pages of matching runs continue at their cursor", { timeout: 60_000 }, async () => {
   const args = ["runs", "list", "--event", "order.changed", "--limit", "1"]
-  const first = await terminal.run(args, { env })
+  const first = await runHere(args, { env })
   const [, cursor = ""] = /There are more; the next page: --cursor (\S+)/.exec(first.stdout) ?? []
   assert.include(first.stdout, runOf["o-4"]!)
-  const second = await terminal.run([...args, "--cursor", cursor], { env })
+  const second = await runHere([...args, "--cursor", cursor], { env })
   assert.include(second.stdout, runOf["o-3"]!)
   assert.notInclude(second.stdout, "--cursor")
-  const other = await terminal.run(["runs", "list", "--event", "order.placed", "--cursor", cursor], { env })
+  const other = await runHere(["runs", "list", "--event", "order.placed", "--cursor", cursor], { env })
   assert.strictEqual(other.code, 2, other.stderr)
   assert.include(other.stderr, "belongs to a list with other filters")
 })
 
 it("the next page of a relative time continues from the same time", { timeout: 60_000 }, async () => {
   const args = ["runs", "list", "--event", "order.changed", "--limit", "1"]
-  const first = await terminal.run([...args, "--created-from", "1h"], { env })
+  const first = await runHere([...args, "--created-from", "1h"], { env })
   const [, more = ""] = /the next page: (--created-from \S+Z --cursor \S+)\n/.exec(first.stdout) ?? []
-  const second = await terminal.run([...args, ...more.split(" ")], { env })
+  const second = await runHere([...args, ...more.split(" ")], { env })
   assert.include(second.stdout, runOf["o-3"]!, second.stderr)
 })
 
@@ -173,7 +174,7 @@ it("a search by expression continues past pages that a server ends early", { tim
   const slow = { env: { IRONFLOW_SERVER_URL: `http://127.0.0.1:${port}` } }
   const where = ["runs", "list", "--where", "event.data.amount > 3"]
   try {
-    const all = await terminal.run([...where, "--limit", "2"], slow)
+    const all = await runHere([...where, "--limit", "2"], slow)
     assert.match(
       all.stdout,
       /\nrun_1 [^]*\nrun_2 [^]*\nThere are more; the next page: --cursor c-3\n$/,
@@ -184,13 +185,13 @@ it("a search by expression continues past pages that a server ends early", { tim
       ["c-1", 2],
       ["c-2", 1]
     ])
-    const one = await terminal.run([...where, "--time-limit", "0"], slow)
+    const one = await runHere([...where, "--time-limit", "0"], slow)
     assert.match(
       one.stdout,
       /^There are no such runs so far\.\nSearched back to \S+; the next page: --cursor c-1\n$/
     )
     assert.lengthOf(asked, 1)
-    const odd = await terminal.run([...where, "--time-limit", "-1"], slow)
+    const odd = await runHere([...where, "--time-limit", "-1"], slow)
     assert.strictEqual(odd.code, 2)
   } finally {
     server.closeAllConnections()
@@ -204,7 +205,7 @@ it("new matching runs are followed", { timeout: 60_000 }, async () => {
   await failed.until(`${runOf["o-2"]}  charge  failed`)
   await ofEvent.until(`"id":"${runOf["o-4"]}"`)
 
-  const emit = (name: string, data: object) => terminal.json(["emit", name, JSON.stringify(data)], { env })
+  const emit = (name: string, data: object) => jsonHere(["emit", name, JSON.stringify(data)], { env })
   const { runIds: changed } = await emit("order.changed", { orderId: "o-5", amount: 5 })
   const { runIds: declined } = await emit("order.changed", { orderId: "o-6", amount: 600 })
   await ofEvent.until(`"id":"${changed[0]}"`)
@@ -238,7 +239,7 @@ it("invalid use of `runs list` is refused", { timeout: 60_000 }, async () => {
     [["--cursor", "x"], 'Cursor "x" is not one that listRuns returned'],
     [["--follow", "--cursor", "x"], "--follow begins with the newest runs: leave --cursor out"]
   ] as const) {
-    const ended = await terminal.run(["runs", "list", ...args], { env })
+    const ended = await runHere(["runs", "list", ...args], { env })
     assert.strictEqual(ended.code, 2, ended.stderr)
     assert.include(ended.stderr, message)
   }

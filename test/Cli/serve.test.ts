@@ -2,7 +2,8 @@
 import { randomBytes } from "node:crypto"
 import { rmSync } from "node:fs"
 import path from "node:path"
-import { afterAll, assert, beforeAll, describe, it } from "vitest"
+import { afterAll, assert, beforeAll, describe, it, vi } from "vitest"
+import { jsonHere, runHere } from "./Here.ts"
 import { freePort, type Running, Terminal, waitForRun } from "./Terminal.ts"
 
 const functions = `
@@ -74,8 +75,8 @@ beforeAll(async () => {
 }, 40_000)
 afterAll(() => terminal[Symbol.asyncDispose]())
 
-const run = (...args: ReadonlyArray<string>) => terminal.run(args, { env })
-const json = (...args: ReadonlyArray<string>) => terminal.json(args, { env })
+const run = (...args: ReadonlyArray<string>) => runHere(args, { env })
+const json = (...args: ReadonlyArray<string>) => jsonHere(args, { env })
 const emit = async (event: string, data: unknown): Promise<string> =>
   (await json("emit", event, JSON.stringify(data))).runIds[0]
 
@@ -190,6 +191,10 @@ describe.concurrent("runs", () => {
 
   it("are paused, explained, resumed and cancelled", async () => {
     const runId = await emit("approval.wanted", {})
+    // a pause of a run whose handler executes takes effect only after the turn
+    await vi.waitUntil(async () => (await json("runs", "why", runId)).code === "WAITING_FOR_EVENT", {
+      timeout: 20_000
+    })
 
     const paused = await run("runs", "pause", runId, "--reason", "the bank is down")
     assert.strictEqual(paused.code, 0)
@@ -289,8 +294,8 @@ describe.concurrent("serve", () => {
   it("reports a port or database in use", async () => {
     const port = new URL(url).port
 
-    const samePort = await run("serve", "--port", port, "--data", "other.db")
-    const sameData = await run("serve", "--port", "0", "--json")
+    const samePort = await terminal.run(["serve", "--port", port, "--data", "other.db"], { env })
+    const sameData = await terminal.run(["serve", "--port", "0", "--json"], { env })
 
     assert.strictEqual(samePort.code, 1)
     assert.match(

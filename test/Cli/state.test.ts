@@ -1,5 +1,6 @@
 /** The commands `kv` and `config` as processes of their own, beside a server. */
 import { afterAll, assert, beforeAll, describe, it } from "vitest"
+import { jsonHere, runHere } from "./Here.ts"
 import { freePort, Terminal } from "./Terminal.ts"
 
 const terminal = new Terminal()
@@ -12,8 +13,8 @@ beforeAll(async () => {
 }, 40_000)
 afterAll(() => terminal[Symbol.asyncDispose]())
 
-const run = (...args: ReadonlyArray<string>) => terminal.run(args, { env })
-const json = (...args: ReadonlyArray<string>) => terminal.json(args, { env })
+const run = (...args: ReadonlyArray<string>) => runHere(args, { env })
+const json = (...args: ReadonlyArray<string>) => jsonHere(args, { env })
 
 describe.concurrent("kv", () => {
   it("creates a bucket, writes keys conditionally, shows and deletes them", async () => {

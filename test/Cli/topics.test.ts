@@ -1,5 +1,6 @@
 /** `topics`, `publish` and `subscribe`, with a server that is a process of its own. */
 import { afterAll, assert, beforeAll, it } from "vitest"
+import { jsonHere, runHere } from "./Here.ts"
 import { freePort, Terminal } from "./Terminal.ts"
 
 const terminal = new Terminal()
@@ -13,8 +14,8 @@ beforeAll(async () => {
 afterAll(() => terminal[Symbol.asyncDispose]())
 
 it("messages are published, counted, and printed as they arrive", { timeout: 60_000 }, async () => {
-  assert.include((await terminal.run(["topics"], { env })).stdout, "There are no topics.")
-  const first = await terminal.json(["publish", "news", '{"i":1}'], { env })
+  assert.include((await runHere(["topics"], { env })).stdout, "There are no topics.")
+  const first = await jsonHere(["publish", "news", '{"i":1}'], { env })
   assert.match(first.eventId, /^evt_|^msg_/)
 
   const plain = terminal.start(["subscribe", "topic:news", "--replay", "1"], { env })
@@ -39,7 +40,7 @@ it("messages are published, counted, and printed as they arrive", { timeout: 60_
   const line = await member.until(/"i":2.*\n/)
   assert.deepInclude(JSON.parse(line.trim()), { topic: "news", data: { i: 2 } })
 
-  const { topics } = await terminal.json(["topics"], { env })
+  const { topics } = await jsonHere(["topics"], { env })
   assert.lengthOf(topics, 1)
   assert.deepInclude(topics[0], { name: "news", messageCount: 2, consumerCount: 2 })
   for (const running of [plain, member]) running.signal("SIGINT")
@@ -47,7 +48,7 @@ it("messages are published, counted, and printed as they arrive", { timeout: 60_
 
   // the group knows what its member has printed, and continues after it
   const next = terminal.start(["subscribe", "topic:news", "--group", "printers", "--json"], { env })
-  await terminal.json(["publish", "news", '{"i":3}'], { env })
+  await jsonHere(["publish", "news", '{"i":3}'], { env })
   const later = await next.until(/"i":3.*\n/)
   assert.lengthOf(later.trim().split("\n"), 1)
   next.signal("SIGINT")
@@ -61,7 +62,7 @@ it("invalid use of `topics`, `publish` and `subscribe` is refused", { timeout: 6
     ["publish", "", "{}"],
     ["publish", "news", "{"]
   ]) {
-    const { code, stderr, stdout } = await terminal.run(args, { env })
+    const { code, stderr, stdout } = await runHere(args, { env })
     assert.notStrictEqual(code, 0, args.join(" "))
     assert.isNotEmpty(stderr + stdout)
   }
@@ -71,11 +72,11 @@ it("a subscription ends cleanly when its output is no longer read", { timeout: 6
   const subscription = terminal.start(["subscribe", "topic:weather", "--json"], { env })
   // messages arrive from the moment when it has subscribed
   while (!subscription.output().includes("sun")) {
-    await terminal.json(["publish", "weather", '{"sun":true}'], { env })
+    await jsonHere(["publish", "weather", '{"sun":true}'], { env })
   }
 
   subscription.hangUp()
-  await terminal.json(["publish", "weather", '{"sun":false}'], { env })
+  await jsonHere(["publish", "weather", '{"sun":false}'], { env })
 
   const { code, stderr } = await subscription.ended
   assert.deepStrictEqual({ code, stderr }, { code: 0, stderr: "" })

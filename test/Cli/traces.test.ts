@@ -71,7 +71,7 @@ it.each([
       // spans are made until the command notices that the receiver is away
       while (logged.length === 0) {
         yield* spans(100)
-        yield* Effect.promise(() => new Promise((resolve) => setImmediate(resolve)))
+        yield* Effect.sleep("5 millis")
       }
       const before = process.memoryUsage().heapUsed
       yield* spans(200_000)

@@ -4,6 +4,7 @@
  */
 import { createClient, type IronflowClient } from "@ironflow/node"
 import { afterAll, assert, beforeAll, expect, it, vi } from "vitest"
+import { jsonHere, runHere } from "./Here.ts"
 import { freePort, Terminal } from "./Terminal.ts"
 
 const functions = `
@@ -23,8 +24,8 @@ const terminal = new Terminal({ "functions.ts": functions })
 let env: { readonly IRONFLOW_SERVER_URL: string }
 let client: IronflowClient
 
-const ironflow = (...args: ReadonlyArray<string>) => terminal.run(args, { env })
-const json = (...args: ReadonlyArray<string>) => terminal.json(args, { env })
+const ironflow = (...args: ReadonlyArray<string>) => runHere(args, { env })
+const json = (...args: ReadonlyArray<string>) => jsonHere(args, { env })
 const startWorker = async (version: string) => {
   const worker = terminal.start(["worker", "functions.ts", "--worker-id", `w-${version}`], {
     env: { ...env, VERSION: version }

@@ -49,6 +49,15 @@ describe("importing an entry point", () => {
     assert.deepStrictEqual(matching(loaded, /UserModule\.ts$|node:sqlite/), [])
   })
 
+  it("bin.ts loads what runs handlers and engines only for the commands that do", () => {
+    const loaded = loadedBy("bin.ts", ["--version"])
+    assert.isNotEmpty(matching(loaded, /src\/Cli\/Serve\.ts$/))
+    assert.deepStrictEqual(
+      matching(loaded, /src\/Engine\/(Runs|Turns|Events|Schedules)\/|src\/Execution\/Turn\.ts$|cel-js/),
+      []
+    )
+  })
+
   it("engine.ts loads the engine", () => {
     assert.isNotEmpty(matching(loadedBy("engine.ts"), /src\/Engine\/Engine\.ts$/))
   })

@@ -338,7 +338,7 @@ const check = async (fn: Functions[number], fails?: string) => {
   expect(ended[1]).toEqual(ended[0])
 }
 
-describe("no nondeterminism is reported for a correct handler of the Promise API:", () => {
+describe.concurrent("no nondeterminism is reported for a correct handler of the Promise API:", () => {
   for (const [shape, handler] of Object.entries(promises)) {
     test(shape, () =>
       check(createFunction(order, handler), shape.startsWith("a run that fails") ? "out of stock" : undefined)
@@ -346,7 +346,7 @@ describe("no nondeterminism is reported for a correct handler of the Promise API
   }
 })
 
-describe("no nondeterminism is reported for a correct handler of the Effect API:", () => {
+describe.concurrent("no nondeterminism is reported for a correct handler of the Effect API:", () => {
   for (const [shape, program] of Object.entries(effects)) {
     test(shape, () => check(IronflowFunction.make(order, () => program)))
   }

@@ -31,7 +31,7 @@ const cases = damages.flatMap(([what, occasion, flip, affected]) =>
   affected.map((name) => ({ what, occasion, flip, name, start: starts[name] }))
 )
 
-it.each(cases)(
+it.concurrent.each(cases)(
   "a worker over $name keeps its run when $what is damaged in transit as $occasion",
   { timeout: 30_000 },
   async ({ flip, occasion, start }) => {
@@ -93,7 +93,7 @@ const toWorker = (Object.keys(starts) as ReadonlyArray<Transport>).map((name) =>
   start: starts[name]
 }))
 
-it.each(toWorker)(
+it.concurrent.each(toWorker)(
   "a worker over $name runs no job whose data was damaged in transit, and runs it when it is sent again",
   { timeout: 30_000 },
   async ({ start }) => {
@@ -118,7 +118,7 @@ it.each(toWorker)(
   }
 )
 
-it.each(toWorker)(
+it.concurrent.each(toWorker)(
   "a worker over $name does not assume a longer lease when the term was damaged in transit",
   { timeout: 30_000 },
   async ({ start }) => {

@@ -69,12 +69,12 @@ const endings: ReadonlyArray<Ending> = [
   }
 ]
 
-describe.each([
+describe.concurrent.each([
   ["polling", createWorker],
   ["rpc", (config: ServerWorkerConfig) => createWorker({ ...config, transport: "streaming" })],
   ["connect", createStreamingWorker]
 ] as const)("over %s", (transport, create) => {
-  it.concurrent.each(endings)(
+  it.each(endings)(
     "a worker whose key $how stops in the middle of a step, and says why",
     async ({ end, expected, expiresIn, how }) => {
       const name = `${transport}.${how.replaceAll(" ", ".")}`

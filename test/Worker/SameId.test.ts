@@ -3,16 +3,14 @@
  * its connection.
  */
 import { createFunction } from "@ironflow/node"
-import { afterEach, assert, describe, it, vi } from "vitest"
+import { assert, describe, it, type TestContext, vi } from "vitest"
 import { FaultyNetwork } from "./FaultyNetwork.ts"
 import { openRemote } from "./Places.ts"
 import { type Running, type Start, starts } from "./Starts.ts"
 import { createWorker } from "../../src/worker.ts"
 
-const cleanups: Array<() => Promise<unknown>> = []
-afterEach(async () => {
-  for (const cleanup of cleanups.splice(0).reverse()) await cleanup()
-})
+/** Registers a cleanup of one test; cleanups run in reverse order. Tests mostly wait for leases, so several run at once. */
+type Cleanup = TestContext["onTestFinished"]
 
 /** A function whose long step ends only by its signal, and the workers at which the step began and ended. */
 const shipping = () => {
@@ -44,17 +42,17 @@ const bell = createFunction({ id: "answer-bell", triggers: [{ event: "bell.rung"
   Promise.resolve("answered")
 )
 
-describe.each(Object.entries(starts))("workers with the same id over %s", (_, start: Start) => {
+describe.concurrent.each(Object.entries(starts))("workers with the same id over %s", (_, start: Start) => {
   /** A run at the first worker, and a function that cuts this worker off. `before` runs before the run is started. */
-  const begin = async (before: (join: Join) => void | Promise<void> = () => undefined) => {
+  const begin = async (cleanup: Cleanup, before: (join: Join) => void | Promise<void> = () => undefined) => {
     const place = await openRemote(createWorker, {}, { leaseTerm: TERM_MS })
-    cleanups.push(async () => place[Symbol.asyncDispose]())
+    cleanup(async () => place[Symbol.asyncDispose]())
     const join: Join = async (worker) => {
       const network = await FaultyNetwork.before(place.url)
-      cleanups.push(async () => network[Symbol.asyncDispose]())
+      cleanup(async () => network[Symbol.asyncDispose]())
       const run = async () => {
         const running = await start(network.url, "shipper", [work.on(worker), bell])
-        cleanups.push(() => running.stop())
+        cleanup(async () => void (await running.stop()))
         return running
       }
       return { network, run }
@@ -68,7 +66,7 @@ describe.each(Object.entries(starts))("workers with the same id over %s", (_, st
     const cut = () => {
       first.network.impersonate(() => undefined)
       first.network.cut()
-      cleanups.push(() => Promise.resolve(first.network.heal()))
+      cleanup(() => Promise.resolve(first.network.heal()))
     }
     return { ...work, place, client: place.client, join, cut, runId: runId! }
   }
@@ -81,10 +79,10 @@ describe.each(Object.entries(starts))("workers with the same id over %s", (_, st
     {
       timeout: 30_000
     },
-    async () => {
+    async ({ onTestFinished: cleanup }) => {
       const second: { network?: FaultyNetwork; coming?: Promise<unknown> } = {}
       // the second exists before the first gets the run, and reaches the engine after its restart
-      const { begun, cut, ended, place } = await begin(async (join) => {
+      const { begun, cut, ended, place } = await begin(cleanup, async (join) => {
         const { network, run } = await join("second")
         network.impersonate(() => undefined)
         Object.assign(second, { network, coming: run() })
@@ -105,8 +103,8 @@ describe.each(Object.entries(starts))("workers with the same id over %s", (_, st
     {
       timeout: 30_000
     },
-    async () => {
-      const { begun, client, cut, ended, join, runId } = await begin()
+    async ({ onTestFinished: cleanup }) => {
+      const { begun, client, cut, ended, join, runId } = await begin(cleanup)
       cut()
       const second = await (await join("second")).run()
       await client.cancelRun(runId)
@@ -131,8 +129,8 @@ describe.each(Object.entries(starts))("workers with the same id over %s", (_, st
     {
       timeout: 30_000
     },
-    async () => {
-      const { begun, cut, ended, join, place } = await begin()
+    async ({ onTestFinished: cleanup }) => {
+      const { begun, cut, ended, join, place } = await begin(cleanup)
       cut()
       const path = `${place.url}/api/v1/workers/shipper`
       const headers = { "content-type": "application/json" }

@@ -7,6 +7,7 @@ import { createFunction } from "../../src/Function.ts"
 import type { RunnableFunction, ServerWorkerConfig, Worker } from "../../src/Promise/Worker.ts"
 import { createStreamingWorker } from "../../src/worker-streaming.ts"
 import { createWorker } from "../../src/worker.ts"
+import { either } from "../Long.ts"
 import { FaultyNetwork } from "./FaultyNetwork.ts"
 import { openRemote } from "./Places.ts"
 
@@ -80,20 +81,17 @@ describe.each(transports)("a worker over %s on a bad network", (_, create) => {
       const signal = await started.promise
 
       it.network.freeze()
-      const begun = performance.now()
+      // with the usual heartbeat it would notice this only after half of the lease term, 7.5 s
       await vi.waitFor(() => assert.strictEqual(it.worker.connection, "disconnected"), {
         interval: 5,
-        timeout: 10_000
+        timeout: 5000
       })
-      const noticed = performance.now() - begun
       await vi.waitFor(() => assert.strictEqual(it.worker.connection, "connected"), { timeout: 10_000 })
       done.resolve("shipped")
 
       assert.strictEqual((await it.client.waitForRun(runId!)).output, "shipped")
       assert.strictEqual(executions, 1)
       assert.isFalse(signal.aborted && (signal.reason as { code?: string }).code === "LEASE_LOST")
-      // a heartbeat of 200 ms; the rest allows for a busy machine
-      assert.isBelow(noticed, 200 + 800)
     }
   )
 
@@ -166,7 +164,7 @@ describe.each(transports)("a worker over %s on a bad network", (_, create) => {
     }
   )
 
-  it("reconnects a thousand times without a leak", { timeout: 240_000 }, async () => {
+  it("reconnects hundreds of times without a leak", { timeout: 240_000 }, async () => {
     const fn = createFunction({ id: "quick", triggers }, async ({ step }) =>
       step.run("work", async () => "done")
     )
@@ -188,15 +186,16 @@ describe.each(transports)("a worker over %s on a bad network", (_, create) => {
       }
     }
 
-    await breakOften(300)
+    const times = either(200, 700)
+    await breakOften(either(100, 300))
     const before = await measure()
-    await breakOften(700)
+    await breakOften(times)
 
     await vi.waitFor(
       async () => {
         const after = await measure()
         assert.isAtMost(after.handles, before.handles + 5)
-        assert.isAtMost(after.heap, before.heap + 700 * 6 * 1024)
+        assert.isAtMost(after.heap, before.heap + times * 6 * 1024)
       },
       { timeout: 10_000, interval: 500 }
     )

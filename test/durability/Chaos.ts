@@ -13,6 +13,7 @@ import type { Ack } from "./Customer.ts"
 import { type Dice, type Fate, makeDice, type Plan } from "./Plan.ts"
 import { type Line, readSideLog } from "./SideLog.ts"
 import { nodeArguments } from "../Built.ts"
+import { either } from "../Long.ts"
 
 /** What the checker judges. */
 export interface Evidence {
@@ -175,11 +176,11 @@ export class EngineProcess {
     await life?.ends(null, 0)
   }
 
-  /** Kills or freezes it one to three times, or until the returned value is disposed. */
+  /** Kills or freezes it once, or one to three times in a long run, or until the returned value is disposed. */
   disturb(dice: Dice): AsyncDisposable {
     let over = false
     const disturbing = (async () => {
-      for (let strikes = dice.between(1, 3); strikes > 0; strikes--) {
+      for (let strikes = dice.between(1, either(1, 3)); strikes > 0; strikes--) {
         await delay(dice.between(100, 900))
         if (over) return
         if (dice.next() < 0.6) {

@@ -2,6 +2,7 @@
 import fs from "node:fs"
 import os from "node:os"
 import path from "node:path"
+import process from "node:process"
 import { DatabaseSync } from "node:sqlite"
 import { afterAll, assert, beforeAll, describe, it } from "vitest"
 import { copyDatabase, type Evidence, runPlan } from "./Chaos.ts"
@@ -50,7 +51,11 @@ beforeAll(async () => {
     { _tag: "After", from: "ready", ms: 0 },
     { _tag: "At", place: "begin", nth: 1000, turns: 0 }
   ] as const
-  sound = await runPlan({ seed: 0, items, fates }, shop, path.join(folder, "cache"))
+  sound = await runPlan(
+    { seed: 0, items, fates },
+    shop,
+    process.env.NODE_COMPILE_CACHE ?? path.join(folder, "cache")
+  )
 }, 60_000)
 
 interface Tampering {

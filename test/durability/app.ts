@@ -130,9 +130,8 @@ const acknowledged = (ack: Ack): void => {
 const customer = new Customer({ client, runIds: options.runIds, patient: remote !== undefined })
 await customer.performAll(options.items, acknowledged)
 
-/** Counts the runs that have not ended and do not wait for an event of a later life. */
-const countBusy = async (): Promise<number> => {
-  let busy = 0
+/** Whether any run has not ended and does not wait for an event of a later life. */
+const isBusy = async (): Promise<boolean> => {
   let cursor: string | undefined
   do {
     const query = { limit: 1000, ...(cursor === undefined ? {} : { cursor }) }
@@ -140,14 +139,15 @@ const countBusy = async (): Promise<number> => {
     for (const run of page.runs) {
       if (run.endedAt !== undefined) continue
       const { code, details } = await customer.persist(() => client.explain(run.id))
-      if (code !== "WAITING_FOR_EVENT" || fate === undefined || Number(details.dueInMs) < FOREVER / 2) busy++
+      if (code !== "WAITING_FOR_EVENT" || fate === undefined || Number(details.dueInMs) < FOREVER / 2)
+        return true
     }
     cursor = page.nextCursor
   } while (cursor !== undefined)
-  return busy
+  return false
 }
 
-while ((await countBusy()) > 0) await delay(10)
+while (await isBusy()) await delay(25)
 say("idle")
 if (fate === undefined) {
   await engine.close()

@@ -38,7 +38,7 @@ const supervise = (options: AppOptions) => {
         [...nodeArguments(), path.join(import.meta.dirname, "poison/app.ts"), JSON.stringify(options)],
         {
           stdio: ["ignore", "ignore", "inherit"],
-          env: { ...process.env, NODE_COMPILE_CACHE: path.join(folder, "cache") }
+          env: { NODE_COMPILE_CACHE: path.join(folder, "cache"), ...process.env }
         }
       )
       const [, signal] = (await once(child, "exit")) as [unknown, string]

@@ -29,7 +29,7 @@ const begin = async (file: string, ...args: ReadonlyArray<string>) => {
     [...nodeArguments(), fileURLToPath(new URL(`projections/${file}`, import.meta.url)), ...args],
     {
       stdio: ["ignore", "pipe", "inherit"],
-      env: { ...process.env, NODE_COMPILE_CACHE: path.join(folder, "cache") }
+      env: { NODE_COMPILE_CACHE: path.join(folder, "cache"), ...process.env }
     }
   )
   const ready = new Promise<string>((resolve, reject) => {

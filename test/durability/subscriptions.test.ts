@@ -19,7 +19,7 @@ import { judgeStorm, type StormEvidence } from "./subscriptions/StormChecker.ts"
 import { seeds } from "../Long.ts"
 
 const folder = fs.mkdtempSync(path.join(os.tmpdir(), "ironflow-storm-"))
-const cache = path.join(folder, "cache")
+const cache = process.env.NODE_COMPILE_CACHE ?? path.join(folder, "cache")
 afterAll(() => fs.rmSync(folder, { recursive: true, force: true }))
 const newFolder = (): string => fs.mkdtempSync(path.join(folder, "storm-"))
 

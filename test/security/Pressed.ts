@@ -2,11 +2,10 @@
 import { type ChildProcess, fork } from "node:child_process"
 import fs from "node:fs"
 import path from "node:path"
-import { assert } from "vitest"
+import { afterAll, assert } from "vitest"
 import { freePort, type Running, Terminal } from "../Cli/Terminal.ts"
 import { RawSocket } from "../wire/RawSocket.ts"
 import { Vitals } from "./fuzz/Vitals.ts"
-import { nodeArguments } from "../Built.ts"
 import { either } from "../Long.ts"
 
 /**
@@ -33,6 +32,8 @@ export class Pressed implements AsyncDisposable {
   readonly #terminal: Terminal
   readonly #witness: ChildProcess
   readonly #sockets: Array<RawSocket> = []
+  #isShared = false
+  #hasWithstood = false
 
   private constructor(port: number, server: Running, terminal: Terminal, witness: ChildProcess) {
     this.port = port
@@ -51,10 +52,30 @@ export class Pressed implements AsyncDisposable {
     const witness = fork(
       path.join(import.meta.dirname, "witness.ts"),
       [`http://127.0.0.1:${port}`, String(server.pid)],
-      { execArgv: [...nodeArguments()] }
+      { execArgv: [] }
     )
     await new Promise((resolve) => witness.once("message", resolve))
-    return new Pressed(port, server, terminal, witness)
+    const pressed = new Pressed(port, server, terminal, witness)
+    pressed.#watch()
+    return pressed
+  }
+
+  /**
+   * One server for several tests, one after the other, and a new one after a test that failed. It suits tests that check the
+   * effect on other clients, not tests that measure memory, which an earlier test may still take. Call it once in a file or a
+   * `describe`.
+   */
+  static shared(): () => Promise<Pressed> {
+    let pressed: Pressed | undefined
+    afterAll(async () => {
+      if (pressed !== undefined) await pressed.#end()
+    })
+    return async () => {
+      if (pressed !== undefined && pressed.#hasWithstood) pressed.#watch()
+      else pressed = await Pressed.start()
+      pressed.#isShared = true
+      return pressed
+    }
   }
 
   /** A connection that reads nothing of what it receives. */
@@ -109,14 +130,22 @@ export class Pressed implements AsyncDisposable {
     })
   }
 
-  /** What was observed so far. Fails unless the server was fast and small, and served its client. */
-  async assertWithstood(): Promise<Seen> {
-    const seen = await new Promise<Seen>((resolve) => {
-      this.#witness.on("message", (message) => {
-        if (typeof message === "object") resolve(message as Seen)
-      })
-      this.#witness.send("end")
+  /** Ends the checks of the server, and returns what was observed. */
+  observed(): Promise<Seen> {
+    return new Promise((resolve) => {
+      const listen = (message: unknown): void => {
+        if (typeof message !== "object") return
+        this.#witness.off("message", listen)
+        resolve(message as Seen)
+      }
+      this.#witness.on("message", listen)
+      this.#witness.send("report")
     })
+  }
+
+  /** Fails unless the server was fast and small, and served its client. */
+  async assertWithstood(known?: Seen): Promise<void> {
+    const seen = known ?? (await this.observed())
     const shown = JSON.stringify(seen)
     assert.deepStrictEqual(seen.problems, [], shown)
     assert.isAtMost(seen.healthMs, MOST_MS, shown)
@@ -124,11 +153,20 @@ export class Pressed implements AsyncDisposable {
     assert.isAbove(seen.calls, 0, shown)
     assert.isAtMost(seen.callMs, 3 * MOST_MS, shown)
     assert.notInclude(this.server.output(), "because of a bug")
-    return seen
+    this.#hasWithstood = true
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
-    for (const socket of this.#sockets) socket[Symbol.dispose]()
+    for (const socket of this.#sockets.splice(0)) socket[Symbol.dispose]()
+    if (!this.#isShared || !this.#hasWithstood) await this.#end()
+  }
+
+  #watch(): void {
+    this.#hasWithstood = false
+    this.#witness.send("watch")
+  }
+
+  async #end(): Promise<void> {
     this.#witness.kill("SIGKILL")
     await this.#terminal[Symbol.asyncDispose]()
   }

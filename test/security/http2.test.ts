@@ -42,6 +42,8 @@ const headerBomb = (stream: number): Buffer => {
   )
 }
 
+const press = Pressed.shared()
+
 describe("many connections", () => {
   it.each([
     [
@@ -74,7 +76,7 @@ describe("many connections", () => {
   ])(
     "that send %s delay no other client",
     async (_what, connections, bytes) => {
-      await using pressed = await Pressed.start()
+      await using pressed = await press()
       await flood(pressed, connections, bytes)
 
       await pressed.awaitChecks()
@@ -84,7 +86,7 @@ describe("many connections", () => {
   )
 
   it("with thousands of requests that wait for one run are answered in small batches", async () => {
-    await using pressed = await Pressed.start()
+    await using pressed = await press()
     const run = await startRun(pressed)
     const waits = frames(60, (stream) => http2Request(stream, `/api/v1/runs/${run}/wait?timeout=60000`))
     await flood(pressed, 500, waits)
@@ -138,7 +140,7 @@ describe("a well-behaved HTTP/2 client", () => {
     })
 
   it("gets all answers, however many calls it makes at once", async () => {
-    await using pressed = await Pressed.start()
+    await using pressed = await press()
     const session = await connect(pressed)
     const event = JSON.stringify({ event: "order.placed", data: {} })
     for (let i = 0; i < 5; i++) {
@@ -152,10 +154,11 @@ describe("a well-behaved HTTP/2 client", () => {
         []
       )
     }
+    await pressed.assertWithstood()
   }, 60_000)
 
   it("gets complete large answers while it sends large bodies", async () => {
-    await using pressed = await Pressed.start()
+    await using pressed = await press()
     const session = await connect(pressed)
     const event = JSON.stringify({ event: "order.placed", data: { note: "x".repeat(900_000) } })
     const answers = await Promise.all(
@@ -167,10 +170,11 @@ describe("a well-behaved HTTP/2 client", () => {
     )
 
     assert.lengthOf(answers, 20)
+    await pressed.assertWithstood()
   }, 60_000)
 
   it("may cancel many calls at once, again and again", async () => {
-    await using pressed = await Pressed.start()
+    await using pressed = await press()
     const run = await startRun(pressed)
     const session = await connect(pressed)
     for (let i = 0; i < 10; i++) {
@@ -183,10 +187,11 @@ describe("a well-behaved HTTP/2 client", () => {
 
     assert.include(await ask(session, "/health"), "ok")
     assert.isFalse(session.closed)
+    await pressed.assertWithstood()
   }, 60_000)
 
   it("gets its answers however its frames are split", async () => {
-    await using pressed = await Pressed.start()
+    await using pressed = await press()
     const socket = await pressed.connect()
     const body = Buffer.from(JSON.stringify({ event: "order.placed", data: { note: "x".repeat(300) } }))
     const bytes = Buffer.concat([
@@ -201,5 +206,6 @@ describe("a well-behaved HTTP/2 client", () => {
     }
 
     await socket.until(/("eventId"[^]*){20}/)
+    await pressed.assertWithstood()
   }, 60_000)
 })

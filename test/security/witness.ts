@@ -1,6 +1,6 @@
 /**
- * A process beside a test that puts a server under load. It checks the server all the time, works as a client of it, and
- * reports the worst values at the end.
+ * A process beside tests that put a server under load. Between the messages `watch` and `report` it checks the server all the
+ * time and works as a client of it. Then it reports the worst values.
  */
 import process from "node:process"
 import { setTimeout as delay } from "node:timers/promises"
@@ -9,8 +9,10 @@ import type { Seen } from "./Pressed.ts"
 
 const [url = "", pid = ""] = process.argv.slice(2)
 const vitals = new Vitals(Number(pid))
-const seen = { healthMs: 0, rssMb: 0, calls: 0, callMs: 0, problems: [] as Array<string> }
+const nothing = () => ({ healthMs: 0, rssMb: 0, calls: 0, callMs: 0, problems: [] as Array<string> })
+let seen = nothing()
 let over = false
+let living: Promise<unknown> = Promise.resolve()
 
 const checks = async (): Promise<void> => {
   for (; !over; await delay(20)) {
@@ -39,14 +41,18 @@ const works = async (): Promise<void> => {
   }
 }
 
-const living = Promise.all([checks(), works()]).catch((error: unknown) => {
-  seen.problems.push(String(error))
-})
-process.on("message", async () => {
-  over = true
-  await living
-  process.send?.(seen satisfies Seen)
-  process.exit(0)
+process.on("message", async (message) => {
+  if (message === "watch") {
+    seen = nothing()
+    over = false
+    living = Promise.all([checks(), works()]).catch((error: unknown) => {
+      seen.problems.push(String(error))
+    })
+  } else {
+    over = true
+    await living
+    process.send?.(seen satisfies Seen)
+  }
 })
 process.on("disconnect", () => process.exit(1))
 process.send?.("ready")

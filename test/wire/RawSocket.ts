@@ -9,7 +9,8 @@ export interface RawSocketOptions {
 
 export class RawSocket implements Disposable {
   readonly socket: Socket
-  #received = Buffer.alloc(0)
+  /** Concatenated only when read: to concatenate at each chunk would copy a flood over and over. */
+  #received: Array<Buffer> = []
   #closed = false
   #wake: () => void = () => undefined
 
@@ -18,7 +19,7 @@ export class RawSocket implements Disposable {
     socket.setNoDelay(true)
     socket.on("error", () => undefined)
     socket.on("data", (chunk: Buffer) => {
-      this.#received = Buffer.concat([this.#received, chunk])
+      this.#received.push(chunk)
       this.#wake()
     })
     socket.on("end", () => this.#over())
@@ -40,7 +41,9 @@ export class RawSocket implements Disposable {
 
   /** All received bytes, one character for each. */
   get received(): string {
-    return this.#received.toString("latin1")
+    const all = this.#received.length === 1 ? this.#received[0]! : Buffer.concat(this.#received)
+    this.#received = [all]
+    return all.toString("latin1")
   }
 
   /** Sends bytes, and waits until they have been handed to the system. */

@@ -14,9 +14,12 @@ const varint = (n: number): Array<number> =>
 
 export const int = (field: number, value: number): Buffer =>
   Buffer.from([...varint(field * 8), ...varint(value)])
+/** The tag and the length that precede the bytes of a field. */
+export const head = (field: number, length: number): Buffer =>
+  Buffer.from([...varint(field * 8 + 2), ...varint(length)])
 export const message = (field: number, ...parts: ReadonlyArray<Buffer>): Buffer => {
   const bytes = Buffer.concat(parts)
-  return Buffer.concat([Buffer.from([...varint(field * 8 + 2), ...varint(bytes.length)]), bytes])
+  return Buffer.concat([head(field, bytes.length), bytes])
 }
 export const text = (field: number, value: string): Buffer => message(field, Buffer.from(value))
 

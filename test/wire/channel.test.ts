@@ -21,7 +21,9 @@ interface Answer {
 
 /** A channel that records the answers by id. */
 const open = async (headers: Record<string, string> = {}) => {
-  const socket = new WebSocket(`ws://127.0.0.1:${ironflow.port}/api/v1/channel`, { headers })
+  // a server that stops in the middle of a frame does not notice a close either
+  const options = { headers, closeTimeout: 1000 }
+  const socket = new WebSocket(`ws://127.0.0.1:${ironflow.port}/api/v1/channel`, options)
   sockets.push(socket)
   const answers = new Map<string, Answer>()
   let waiting: { readonly ids: ReadonlyArray<string>; readonly resolve: () => void } | undefined

@@ -3,7 +3,7 @@ import { once } from "node:events"
 import { afterAll, assert, beforeAll, describe, it, vi } from "vitest"
 import { WebSocket } from "ws"
 import { freePort, type Running, Terminal } from "../Cli/Terminal.ts"
-import { envelope, message, RawStream, text } from "./RawStream.ts"
+import { envelope, head, message, RawStream, text } from "./RawStream.ts"
 import { send } from "./RawClient.ts"
 
 const terminal = new Terminal()
@@ -235,8 +235,18 @@ describe("a ConnectRPC stream", () => {
   })
 
   it("ends for a struct of 10,000 levels", async () => {
-    let struct: Buffer = Buffer.alloc(0)
-    for (let i = 0; i < 10_000; i++) struct = message(1, text(1, "a"), message(2, message(5, struct)))
+    // each level ends with the next one, so the bytes before it are concatenated once
+    const before: Array<Buffer> = []
+    let length = 0
+    for (let i = 0; i < 10_000; i++) {
+      const key = text(1, "a")
+      const struct = head(5, length)
+      const value = head(2, struct.length + length)
+      const entry = head(1, key.length + value.length + struct.length + length)
+      before.push(Buffer.concat([entry, key, value, struct]))
+      length += entry.length + key.length + value.length + struct.length
+    }
+    const struct = Buffer.concat(before.toReversed())
     await using stream = new RawStream(url)
     stream.register("w-2", ["ship"])
     stream.send(message(7, text(1, "job"), message(2, struct)))

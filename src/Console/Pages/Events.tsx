@@ -274,6 +274,10 @@ const EmitFields = ({
   const [emitted, setEmitted] = useState(latest?.version ?? 1)
   const [described, setDescribed] = useState<FunctionTrigger | undefined>(undefined)
   const asked = useRef("")
+  // the current content of the form, for when an answer arrives
+  const now = useRef({ text, from })
+  now.current = { text, from }
+  const isWritten = () => now.current.text !== "" && now.current.from === ""
   const functions = useFunctions().value
   const names = [
     ...new Set(functions?.flatMap(({ triggers }) => triggers.flatMap(({ event }) => event ?? [])) ?? [])
@@ -287,9 +291,9 @@ const EmitFields = ({
     const found = await describe(of).catch(() => undefined)
     if (asked.current !== of) return
     setDescribed(found)
-    if (text !== "" && from === "") return
+    if (isWritten()) return
     const last = await latestOf(of).catch(() => undefined)
-    if (asked.current !== of) return
+    if (asked.current !== of || isWritten()) return
     setText(asText(last?.data))
     setEmitted(last?.version ?? 1)
     setFrom(last === undefined ? "" : of)

@@ -4,12 +4,13 @@
  * when the connection is made, so that a name cannot resolve to another one in between.
  */
 import * as Dns from "node:dns"
-import * as Http from "node:http"
+import type * as Http from "node:http"
 import * as Https from "node:https"
 import { isIP, type LookupFunction } from "node:net"
 import * as Data from "effect/Data"
 import * as Effect from "effect/Effect"
 import type { PendingInput, InputBudget } from "../InputBudget.ts"
+import { request as requestPlain } from "../../NodeHttp.ts"
 import { isPublicAddress } from "./PublicAddress.ts"
 import { showMs } from "../../Show.ts"
 
@@ -117,7 +118,7 @@ const send = (
       return
     }
     let connected = false
-    request = (url.protocol === "https:" ? Https : Http).request(url, {
+    request = (url.protocol === "https:" ? Https.request : requestPlain)(url, {
       method: "POST",
       // a separate connection: on a kept one, it would be unknown whether a request was read
       agent: false,

@@ -1,6 +1,6 @@
 /** Writes a response for something that never became a request to the bare connection, and ends it. */
-import { STATUS_CODES } from "node:http"
 import type { Duplex } from "node:stream"
+import { STATUS_CODES } from "../../NodeHttp.ts"
 import type { FailureResponse } from "../../Protocol/Http/Failures.ts"
 
 /** How long the other side may take to close too, in milliseconds. */

@@ -6,6 +6,7 @@ import { afterAll, describe } from "vitest"
 import * as KvRows from "../../../src/Engine/Kv/KvRows.ts"
 import { Store } from "../../../src/Engine/Store/Store.ts"
 import { BucketNotFoundError, VersionConflictError } from "../../../src/Errors.ts"
+import { isLong } from "../../Long.ts"
 import { keep, receive, send } from "./Plain.ts"
 import { storeSuite } from "./suite.ts"
 import { layerThread, stopThread } from "./Thread.ts"
@@ -13,7 +14,7 @@ import { engineScenarios } from "./ThreadEngine.ts"
 
 afterAll(stopThread)
 
-storeSuite("SQLite in a thread", layerThread)
+storeSuite("SQLite in a thread", layerThread, isLong)
 
 describe("an engine over a store in a thread", () => engineScenarios(layerThread))
 

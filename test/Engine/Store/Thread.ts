@@ -44,7 +44,9 @@ export type FromThread =
   | { readonly _tag: "Committed"; readonly database: number; readonly changes: unknown }
 
 class Thread {
-  readonly #worker = new Worker(new URL("files/Thread.ts", import.meta.url))
+  readonly #worker = new Worker(new URL("files/Thread.ts", import.meta.url), {
+    execArgv: [...process.execArgv, `--import=${new URL("files/sooner.ts", import.meta.url).href}`]
+  })
   readonly #waiting = new Map<number, (answer: Answer) => void>()
   readonly #listeners = new Map<number, (changes: Changes) => void>()
   /** Orders of one turn of the event loop are sent together, so that they may share a commit. */

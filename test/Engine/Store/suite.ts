@@ -28,13 +28,13 @@ import { waitsSuite } from "./suite/Waits.ts"
 
 /**
  * Defines the suite for a store that is empty whenever `makeStore` is built. `isWhole` is false where statements are slow:
- * the tests that need thousands of transactions are then left to other stores, because the programs are the same for all.
+ * most tests with thousands of rows are then left to SQLite in memory, because the programs are the same for all stores.
  */
 export const storeSuite = (name: string, makeStore: Layer.Layer<Store, StoreError>, isWhole = true): void => {
   describe(`Store on ${name}`, () => {
     const test = shopTest(makeStore)
     eventsSuite(test)
-    eventSearchSuite(test)
+    eventSearchSuite(test, isWhole)
     logSuite(test)
     projectionsSuite(test)
     groupsSuite(test)
@@ -42,7 +42,7 @@ export const storeSuite = (name: string, makeStore: Layer.Layer<Store, StoreErro
     turnsSuite(test)
     streamsSuite(test)
     waitsSuite(test)
-    fanOutSuite(test)
+    fanOutSuite(test, isWhole)
     leasesSuite(test)
     revokedLeasesSuite(test)
     suspectsSuite(test, isWhole)

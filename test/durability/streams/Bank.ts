@@ -75,9 +75,14 @@ class BankProcess {
     this.#closed = once(this.child, "close")
   }
 
-  async ready(): Promise<void> {
+  /**
+   * Waits until it is ready. With `mayDie` it may also be killed before: it starts with the work that its last life left, and its
+   * death may come there.
+   */
+  async ready(mayDie: boolean): Promise<void> {
     const firstLine = once(createInterface({ input: this.child.stdout! }), "line")
     const line = await Promise.race([firstLine, this.#closed, delay(PATIENCE, undefined, { ref: false })])
+    if (mayDie && this.child.signalCode === "SIGKILL") return
     if (!Array.isArray(line) || line[0] !== "ready") {
       throw new Error(`The bank's process ${this.child.pid} did not get ready:\n${this.#errors}`)
     }
@@ -212,7 +217,7 @@ export const runBank = async (plan: BankPlan, folder: string, cache: string): Pr
     const role = plan.embedded ? "all" : who
     const bank = new BankProcess({ role, port, database, ...(fate === undefined ? {} : { fate }) }, cache)
     running.set(who, bank)
-    await bank.ready()
+    await bank.ready(fate !== undefined)
   }
   const kill = async (who: "engine" | "worker"): Promise<void> => {
     await running.get(who)?.end("SIGKILL")

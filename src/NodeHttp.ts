@@ -1,0 +1,11 @@
+/**
+ * HTTP/1.1 of Node.js, without an import of `node:http`. An import would read all its exports, and one of them loads all of
+ * `fetch`, which takes longer than to load the server.
+ */
+import type * as NodeHttp from "node:http"
+
+export const {
+  STATUS_CODES,
+  createServer,
+  request
+}: Pick<typeof NodeHttp, "STATUS_CODES" | "createServer" | "request"> = process.getBuiltinModule("node:http")
