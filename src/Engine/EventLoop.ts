@@ -28,7 +28,7 @@ export const hasTime = (): boolean => {
  * and large bodies. Each kind has its share of the time, so that a small request does not wait behind hundreds of connections
  * that have sent too much.
  */
-export type Kind = "little" | "woken" | "rest" | "body"
+export type WorkKind = "little" | "woken" | "rest" | "body"
 
 class Queue {
   /** Oldest first. */
@@ -37,7 +37,7 @@ class Queue {
   tookMs = 0
 }
 
-const queues: { readonly [kind in Kind]: Queue } = {
+const queues: { readonly [kind in WorkKind]: Queue } = {
   little: new Queue(),
   woken: new Queue(),
   rest: new Queue(),
@@ -52,7 +52,7 @@ let reachedMs = 0
  * Calls `f` in a later turn that has time for it. The waiting callbacks are called one after the other, whatever their
  * connections: if each were called in the next turn, that turn would be as long as there are callbacks.
  */
-export const whenTime = (kind: Kind, f: () => void): void => {
+export const whenTime = (kind: WorkKind, f: () => void): void => {
   const lane = queues[kind]
   if (lane.waiting.size === 0) lane.tookMs = Math.max(lane.tookMs, reachedMs)
   lane.waiting.add(f)
@@ -118,7 +118,7 @@ export const afterOthers = (tookMs: number, f: () => void): void => {
 }
 
 /** Calls `f` now, or when it is its turn. */
-export const inTurn = (kind: Kind, f: () => void): void => {
+export const inTurn = (kind: WorkKind, f: () => void): void => {
   if (!someoneWaits() && hasTime()) f()
   else whenTime(kind, f)
 }

@@ -20,7 +20,13 @@ import { eventView } from "../Functions/Registry.ts"
 import { endOfLog } from "../Log/EndOfLog.ts"
 import type { LogPage } from "../Log/LogRecords.ts"
 import { readLog, toEntry } from "../Log/LogRows.ts"
-import { accepts, eventsOf, findProjection, markProjection, registerProjection } from "./ProjectionRows.ts"
+import {
+  acceptsEvent,
+  eventsOf,
+  findProjection,
+  markProjection,
+  registerProjection
+} from "./ProjectionRows.ts"
 import { putState, countRefusal } from "./ProjectionSaveRows.ts"
 import { TOKENLESS } from "./ProjectionOwnerRows.ts"
 import { findState, notifyStates } from "./ProjectionStateReads.ts"
@@ -188,7 +194,7 @@ export const saveTokenless = inEnvironment(
       )
     }
     const found = yield* get(FIND_EVENT, position, row.environment!)
-    if (found === undefined || !accepts(row, String(found.name))) {
+    if (found === undefined || !acceptsEvent(row, String(found.name))) {
       return yield* countRefusal(
         tx,
         target,

@@ -283,7 +283,7 @@ export interface Call<A, E = never> {
 }
 
 /** A named program: makes a call from its arguments. */
-export interface Named<Args extends ReadonlyArray<unknown>, A, E> {
+export interface NamedProgram<Args extends ReadonlyArray<unknown>, A, E> {
   (...args: Args): Call<A, E>
   /** The program as part of another one. */
   readonly in: (tx: Transaction, ...args: Args) => Program<A, E>
@@ -336,7 +336,7 @@ const define = <Args extends ReadonlyArray<unknown>, A, Y extends Step>(
   what: (...args: Args) => string,
   environmentOf: (args: Args) => string | undefined,
   { leavesHeld = false }: ProgramOptions = {}
-): Named<Args, A, RefusedWith<Y>> => {
+): NamedProgram<Args, A, RefusedWith<Y>> => {
   if (programs.has(name)) throw new Error(`There are two programs named "${name}"`)
   // its refusals are told apart by what it yields
   const program = run as (tx: Transaction, ...args: Args) => Program<A, RefusedWith<Y>>
@@ -364,7 +364,7 @@ export const inEnvironment = <Args extends readonly [Placed, ...ReadonlyArray<un
   run: (tx: Transaction, ...args: Args) => Iterable<Y, A, unknown>,
   what: (...args: Args) => string,
   options?: ProgramOptions
-): Named<Args, A, RefusedWith<Y>> =>
+): NamedProgram<Args, A, RefusedWith<Y>> =>
   define(
     name as string,
     run,
@@ -379,4 +379,4 @@ export const acrossEnvironments = <Args extends ReadonlyArray<unknown>, A, Y ext
   run: (tx: Transaction, ...args: Args) => Iterable<Y, A, unknown>,
   what: (...args: Args) => string,
   options?: ProgramOptions
-): Named<Args, A, RefusedWith<Y>> => define(name as string, run, what, () => undefined, options)
+): NamedProgram<Args, A, RefusedWith<Y>> => define(name as string, run, what, () => undefined, options)

@@ -40,7 +40,7 @@ export const MAX_REMEMBERED_CHARS = 16 * 1024 * 1024
 /** Environments with remembered events, not counting those with listeners. */
 const MAX_ENVIRONMENTS = 10_000
 
-interface Memory {
+interface RememberedEvents {
   events: Array<SystemEvent>
   length: number
   /** The sequence of the last forgotten event. */
@@ -63,7 +63,7 @@ export class SystemEventsService {
   readonly epoch: string
   readonly #now: () => number
   readonly #among: AmongEngines | undefined
-  readonly #memories = new Map<string, Memory>()
+  readonly #remembered = new Map<string, RememberedEvents>()
   /** Characters of everything remembered. */
   #length = 0
   #sequence = 0
@@ -145,7 +145,7 @@ export class SystemEventsService {
     if (listens === (this.#newestSince !== undefined)) return
     // a new sequence: earlier listeners have missed what was not announced
     this.#newestSince = listens ? this.#next() : undefined
-    for (const memory of this.#memories.values()) {
+    for (const memory of this.#remembered.values()) {
       memory.newest.clear()
       this.#length -= memory.newestLength
       memory.newestLength = 0
@@ -154,7 +154,7 @@ export class SystemEventsService {
 
   /** The remembered events after a sequence, oldest first. */
   after(environment: string, sequence: number): ReadonlyArray<SystemEvent> {
-    const memory = this.#memories.get(environment)
+    const memory = this.#remembered.get(environment)
     if (memory === undefined) return []
     const { events, newest } = memory
     const first = events.findIndex((event) => event.sequence > sequence)
@@ -167,14 +167,14 @@ export class SystemEventsService {
 
   /** The sequence after which everything is remembered. */
   knownAfter(environment: string): number {
-    return this.#memories.get(environment)?.forgotten ?? this.#forgotten
+    return this.#remembered.get(environment)?.forgotten ?? this.#forgotten
   }
 
   /** The same for newest values. */
   newestKnownAfter(environment: string): number {
     return Math.max(
       this.#newestSince ?? this.#sequence,
-      this.#memories.get(environment)?.newestForgotten ?? this.#forgotten
+      this.#remembered.get(environment)?.newestForgotten ?? this.#forgotten
     )
   }
 
@@ -205,7 +205,7 @@ export class SystemEventsService {
   missed(): void {
     const sequence = (this.#forgotten = this.#next())
     if (this.#newestSince !== undefined) this.#newestSince = sequence
-    for (const memory of this.#memories.values()) {
+    for (const memory of this.#remembered.values()) {
       memory.forgotten = memory.newestForgotten = sequence
       for (const listener of memory.listeners) listener()
     }
@@ -242,7 +242,7 @@ export class SystemEventsService {
     if (this.#length <= MAX_REMEMBERED_CHARS) return
     for (let most = REMEMBERED_LENGTH / 2; this.#length > MAX_REMEMBERED_CHARS * 0.75; most /= 2) {
       this.#length = 0
-      for (const memory of this.#memories.values()) {
+      for (const memory of this.#remembered.values()) {
         if (memory.length > most) forget(memory, most)
         forgetNewest(memory, most)
         this.#length += memory.length + memory.newestLength
@@ -253,18 +253,18 @@ export class SystemEventsService {
   /** Forgets half of the environments, the oldest first, except those with listeners. */
   #forgetEnvironments(): void {
     this.#forgotten = this.#sequence
-    for (const [environment, { length, listeners, newestLength }] of this.#memories) {
-      if (this.#memories.size <= MAX_ENVIRONMENTS / 2) return
+    for (const [environment, { length, listeners, newestLength }] of this.#remembered) {
+      if (this.#remembered.size <= MAX_ENVIRONMENTS / 2) return
       if (listeners.size > 0) continue
       this.#length -= length + newestLength
-      this.#memories.delete(environment)
+      this.#remembered.delete(environment)
     }
   }
 
-  #memory(environment: string): Memory {
-    let memory = this.#memories.get(environment)
+  #memory(environment: string): RememberedEvents {
+    let memory = this.#remembered.get(environment)
     if (memory === undefined) {
-      if (this.#memories.size >= MAX_ENVIRONMENTS) this.#forgetEnvironments()
+      if (this.#remembered.size >= MAX_ENVIRONMENTS) this.#forgetEnvironments()
       memory = {
         events: [],
         length: 0,
@@ -274,7 +274,7 @@ export class SystemEventsService {
         newestForgotten: this.#forgotten,
         listeners: new Set()
       }
-      this.#memories.set(environment, memory)
+      this.#remembered.set(environment, memory)
     }
     return memory
   }
@@ -309,7 +309,7 @@ export const layer: Layer.Layer<SystemEvents, never, Store> = Layer.effect(
 )
 
 /** Forgets all events but the last ones, up to the length. */
-const forget = (memory: Memory, most: number): void => {
+const forget = (memory: RememberedEvents, most: number): void => {
   let first = Math.max(0, memory.events.length - MAX_REMEMBERED_EVENTS)
   const lengthOf = (events: ReadonlyArray<SystemEvent>) => events.reduce((sum, { length }) => sum + length, 0)
   let length = lengthOf(memory.events.slice(first))
@@ -322,7 +322,7 @@ const forget = (memory: Memory, most: number): void => {
 }
 
 /** Forgets all newest values but the last ones, up to the length. */
-const forgetNewest = (memory: Memory, most: number): void => {
+const forgetNewest = (memory: RememberedEvents, most: number): void => {
   for (const [oldest, { length, sequence }] of memory.newest) {
     if (memory.newest.size <= MAX_REMEMBERED_EVENTS && memory.newestLength <= most) break
     memory.newest.delete(oldest)

@@ -16,7 +16,7 @@ import {
 import type { Transaction, Row } from "../Store/Transaction.ts"
 import { revoked, jobOf, isRevoked } from "../Runs/RevokedLeases.ts"
 import { endRevokedLease, endLease } from "../Runs/EndLease.ts"
-import { hasLiveEngine, sessionOver } from "../Runs/NodeWorkers.ts"
+import { hasLiveEngine, sessionEnded } from "../Runs/NodeWorkers.ts"
 import { aboutRun, functionIdOf } from "../Runs/RunObservers.ts"
 import { markReady } from "../Functions/ReadyFunctions.ts"
 import { makeReady, delayRun } from "../Runs/Waits.ts"
@@ -104,7 +104,7 @@ export const releaseWorker = inEnvironment(
     session?: string
   ): Program<number> {
     // it has moved to another engine, with its turns
-    if (session !== undefined && !(yield* sessionOver(tx, workerId, session))) return 0
+    if (session !== undefined && !(yield* sessionEnded(tx, workerId, session))) return 0
     const held = (yield* heldBy(tx, environment, workerId)).filter((row) => !left.has(jobOf(row)))
     for (const row of held) {
       if (isRevoked(row)) yield* isolateRow(tx, "run", Number(row.key), endRevokedLease(tx, Number(row.key)))

@@ -30,7 +30,7 @@ const DELETE_WAIT_OF_STEP = statement(
 type Op<Tag extends TurnOp["_tag"]> = Extract<TurnOp, { readonly _tag: Tag }>
 
 /** The most common op. It has its own function, so that reports of steps alone never enter the switch of {@link applyOp}. */
-export function* stepDone(tx: Transaction, run: LeasedRun, op: Op<"StepDone">): Program<undefined> {
+export function* applyStepDone(tx: Transaction, run: LeasedRun, op: Op<"StepDone">): Program<undefined> {
   const [failed, value] = outcomeColumns(op.outcome)
   yield* insertStep(tx, run, op, failed, value, op.attempt, op.startedAt, op.endedAt)
   countRunEvent(tx, "step", run.function, op.endedAt - op.startedAt)

@@ -21,7 +21,7 @@ import { keepLogs } from "../Runs/RunLogs.ts"
 import { countRunEvent } from "../Runs/RunStats.ts"
 import { statusIn } from "../Runs/StatusRows.ts"
 import { type TransitionName, nextStatus, refusal } from "../Runs/Transitions.ts"
-import { applyOp, stepDone } from "./Ops.ts"
+import { applyOp, applyStepDone } from "./Ops.ts"
 import type { StoreService } from "../Store/Store.ts"
 import * as Effect from "effect/Effect"
 import type { StoreError } from "../../Errors.ts"
@@ -208,7 +208,7 @@ function* applyOps(
 ): Program<ReadonlyArray<Outcome | undefined>> {
   const outcomes: Array<Outcome | undefined> = []
   for (const op of report.ops) {
-    outcomes.push(op._tag === "StepDone" ? yield* stepDone(tx, run, op) : yield* applyOp(tx, run, op))
+    outcomes.push(op._tag === "StepDone" ? yield* applyStepDone(tx, run, op) : yield* applyOp(tx, run, op))
   }
   const last = report.ops.at(-1)
   if (run.since !== undefined && last !== undefined && endsTurn(last)) {

@@ -19,7 +19,7 @@ import * as LostLeases from "../Turns/LostLeases.ts"
 import * as Reports from "../Turns/Reports.ts"
 import * as PendingNotices from "../Turns/PendingNotices.ts"
 import type { Claim, Demand } from "../Turns/TurnRecords.ts"
-import { type Connected, lateMs, sendNotice } from "./ConnectedWorker.ts"
+import { type ConnectedWorker, lateMs, sendNotice } from "./ConnectedWorker.ts"
 import { ConnectedWorkers } from "./ConnectedWorkers.ts"
 import { OwnerWatch } from "./OwnerWatch.ts"
 
@@ -74,7 +74,7 @@ export class DispatchService {
   }
 
   /** Claims at most `n` runs for a worker now, whatever its credit. */
-  take(worker: Connected, n: number): Effect.Effect<ReadonlyArray<Job>, StoreError> {
+  take(worker: ConnectedWorker, n: number): Effect.Effect<ReadonlyArray<Job>, StoreError> {
     return Effect.suspend(() => {
       const claimedAt = this.#monotonicMs()
       return Effect.flatMap(
@@ -126,7 +126,7 @@ export class DispatchService {
    * A worker in this process has ended a turn once it hears that the turn is over: tells so, since another engine may wait for
    * that.
    */
-  #hasHeard({ leaseMs, registration }: Connected, jobId: string): void {
+  #hasHeard({ leaseMs, registration }: ConnectedWorker, jobId: string): void {
     if (leaseMs !== undefined || this.#store.node === undefined) return
     this.#endRevoked(registration.environment, jobId)
   }
@@ -162,7 +162,7 @@ export class DispatchService {
     this.#run(all)
   }
 
-  #tellWorkerAgain(worker: Connected): Effect.Effect<void> {
+  #tellWorkerAgain(worker: ConnectedWorker): Effect.Effect<void> {
     const { environment, workerId } = worker.registration
     const jobIds = [...worker.active]
     if (jobIds.length === 0) return Effect.void
@@ -269,7 +269,7 @@ export class DispatchService {
     return demands
   }
 
-  #demandOf(worker: Connected, credit: number): Demand {
+  #demandOf(worker: ConnectedWorker, credit: number): Demand {
     const { leaseMs, limits, registration } = worker
     return {
       workerId: registration.workerId,
@@ -328,12 +328,12 @@ export class DispatchService {
   }
 
   /** Whether a claim took so long that another engine may have the run by now: this process may have stood still. */
-  #isLate({ leaseMs = NODE_LEASE_MS }: Connected, claimedAt: number): boolean {
+  #isLate({ leaseMs = NODE_LEASE_MS }: ConnectedWorker, claimedAt: number): boolean {
     return this.#store.node !== undefined && this.#monotonicMs() - claimedAt > lateMs(leaseMs)
   }
 
   /** Delivers a job to its worker, unless its run has ended, or is to be paused, since the claim. */
-  #deliver(worker: Connected, { claimedAt, job, told }: Omit<HandedOut, "workerId">): void {
+  #deliver(worker: ConnectedWorker, { claimedAt, job, told }: Omit<HandedOut, "workerId">): void {
     if (this.#isLate(worker, claimedAt)) {
       this.#release(job)
       return this.#keep(worker, job)
@@ -371,7 +371,7 @@ export class DispatchService {
   }
 
   /** Frees the room that the worker had for a job that it does not get. */
-  #keep(worker: Connected, { jobId }: Job): void {
+  #keep(worker: ConnectedWorker, { jobId }: Job): void {
     worker.active.delete(jobId)
     worker.credit++
     this.pokeIfReady()
@@ -415,7 +415,7 @@ export class DispatchService {
    * Adds to a job the secrets that its function asks for. Pauses a run whose secrets cannot be decrypted; gives back a run that
    * the worker may no longer have.
    */
-  #withSecrets(job: Job, worker: Connected): Effect.Effect<Job | undefined, StoreError> {
+  #withSecrets(job: Job, worker: ConnectedWorker): Effect.Effect<Job | undefined, StoreError> {
     if (!this.connected.mayRun(worker, job.functionId)) {
       return Effect.as(
         Reports.applyReports(this.#store, job.environment, [
@@ -443,7 +443,7 @@ export class DispatchService {
   }
 }
 
-const isBeside = (one: Connected, other: Connected): boolean =>
+const isBeside = (one: ConnectedWorker, other: ConnectedWorker): boolean =>
   one.reachable && one.registration.environment === other.registration.environment
 
 /** Changes after which runs are dispatched. */

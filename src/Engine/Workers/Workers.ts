@@ -22,7 +22,7 @@ import { failWhenLost } from "../Store/FailWhenLost.ts"
 import { Store } from "../Store/Store.ts"
 import { SystemEvents } from "../SystemEvents/SystemEvents.ts"
 import { Turns } from "../Turns/Turns.ts"
-import { type Connected, loseTurns, registrationLength } from "./ConnectedWorker.ts"
+import { type ConnectedWorker, loseTurns, registrationLength } from "./ConnectedWorker.ts"
 import type { ConnectedWorkers } from "./ConnectedWorkers.ts"
 import { Dispatch } from "./Dispatch.ts"
 import { textOf } from "./OtherEngineWorkers.ts"
@@ -171,7 +171,7 @@ export const layer: Layer.Layer<
           )
     /** Connects a worker to this engine, and disconnects it from any other on the database. */
     const come = (
-      worker: Connected,
+      worker: ConnectedWorker,
       { instance, number }: Pick<RemoteWorkerOptions, "instance" | "number"> = {}
     ): Effect.Effect<Come, StoreError | ValidationError> => {
       const { registration, session } = worker
@@ -247,7 +247,7 @@ export const layer: Layer.Layer<
       yield* Effect.addFinalizer(() => Effect.sync(stopLooking))
       copy.refresh()
     }
-    const leave = ({ registration: { workerId }, session }: Connected): void => {
+    const leave = ({ registration: { workerId }, session }: ConnectedWorker): void => {
       if (store.node === undefined) return
       runFork(
         Effect.catch(store.write(NodeWorkers.workerLeft(workerId, session)), (error) =>
