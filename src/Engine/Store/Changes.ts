@@ -94,7 +94,7 @@ export interface EventAccess {
 /**
  * What a commit changed that others may be waiting for. Commits of other engines on the same database are told in the same way,
  * as far as those engines tell them: `counts`, `troubles`, `warnings`, `accessLog`, `activity`, `states`, `configs` and
- * `functions` are told only where the commit was made, and `look` names what has to be read.
+ * `functions` are told only where the commit was made, and `stale` names what has to be read.
  */
 export interface Changes {
   /** Another engine has committed it. Such news may arrive after later commits of this engine. */
