@@ -19,7 +19,7 @@ export interface DataCodec {
 }
 
 /** The storage format of data. */
-export interface Carrier {
+export interface StorageFormat {
   /** Whether the output of an Effect schema is stored as it is, instead of in Effect's JSON form. */
   readonly carries: (encoded: unknown) => boolean
   /** The value after a round trip through storage. Throws `ValidationError` when it cannot be stored. */
@@ -27,20 +27,20 @@ export interface Carrier {
 }
 
 /** JSON, for events and states. */
-export const jsonCarrier: Carrier = {
+export const jsonFormat: StorageFormat = {
   carries: isPlainJson,
   // `undefined` is stored as an empty object
   kept: (value, what) => decodeJson(encodeJson(value, what) ?? "{}")
 }
 
 /** JSON or bytes, for values of keys. */
-export const keyCarrier: Carrier = {
+export const keyFormat: StorageFormat = {
   carries: (encoded) => encoded instanceof Uint8Array || isPlainJson(encoded),
   kept: (value, what) => decodeValue(encodeValue(value, what))
 }
 
 /** The codec of a schema that only reads. */
-export const standardCodec = (schema: StandardSchemaV1, { kept }: Carrier): DataCodec => ({
+export const standardCodec = (schema: StandardSchemaV1, { kept }: StorageFormat): DataCodec => ({
   encode: (value, what) => {
     const it = kept(value, what)
     const refuse = (error: unknown): never => {

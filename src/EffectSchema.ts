@@ -12,7 +12,7 @@ import * as Fiber from "effect/Fiber"
 import * as Schema from "effect/Schema"
 import * as SchemaIssue from "effect/SchemaIssue"
 import * as SchemaParser from "effect/SchemaParser"
-import { type Carrier, type DataCodec, jsonCarrier, standardCodec } from "./DataCodec.ts"
+import { type StorageFormat, type DataCodec, jsonFormat, standardCodec } from "./DataCodec.ts"
 import { SchemaValidationError, toError } from "./Errors.ts"
 import { isObject, isPlainJson } from "./Json.ts"
 import {
@@ -37,14 +37,17 @@ export const asStandard = <Output>(schema: AnySchema<Output>): StandardSchemaV1<
 }
 
 /** The codec of a schema of either kind, also of an Effect schema that was made a Standard Schema. */
-export const codecOf = (schema: AnySchema, carrier: Carrier): DataCodec =>
+export const codecOf = (schema: AnySchema, carrier: StorageFormat): DataCodec =>
   canEncode(schema) ? effectCodec(schema, carrier) : standardCodec(schema, carrier)
 
 /** The codec of a schema of either kind for JSON: data of events, states of entities. */
-export const jsonCodec = (schema: AnySchema): DataCodec => codecOf(schema, jsonCarrier)
+export const jsonCodec = (schema: AnySchema): DataCodec => codecOf(schema, jsonFormat)
 
 /** The codec of an Effect schema. What has no JSON form is stored as `JSON.stringify` writes it. */
-export const effectCodec = (schema: Codec<unknown>, { carries }: Pick<Carrier, "carries">): DataCodec => {
+export const effectCodec = (
+  schema: Codec<unknown>,
+  { carries }: Pick<StorageFormat, "carries">
+): DataCodec => {
   const encode = SchemaParser.encodeUnknownEffect(schema)
   const encodeJsonForm = (value: unknown) => SchemaParser.encodeUnknownEffect(inJson(schema))(value)
   const encoder = standardOf((value) =>

@@ -23,7 +23,7 @@ import {
   type OnFailure,
   onFailureKeys
 } from "./OnFailure.ts"
-import { checkKeys, type Keys, type Known } from "./OptionKeys.ts"
+import { checkKeys, type Keys, type KnownKeys } from "./OptionKeys.ts"
 import type { SecretsClient } from "./Secrets.ts"
 import { show } from "./Show.ts"
 import { type AnySchema, isEffectSchema, type StandardSchemaV1 } from "./StandardSchema.ts"
@@ -420,7 +420,7 @@ export const make = <
 export const isEffectFunction = (fn: AnyFunction): fn is EffectFunction => "program" in fn
 
 /** Checks the configuration, and replaces the event definitions among its triggers by their names. */
-const resolveTriggers = (config: unknown, keys: Known): DefinedConfig => {
+const resolveTriggers = (config: unknown, keys: KnownKeys): DefinedConfig => {
   if (!isObject(config))
     throw new ValidationError("A function needs a configuration such as { id, triggers }")
   // anything but an array is passed on to the check, which reports it

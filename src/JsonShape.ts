@@ -12,7 +12,7 @@ import { LimitExceededError, ValidationError } from "./Errors.ts"
 import { jsonDepth, jsonNames, jsonValues, messageDepth } from "./Limits.ts"
 
 /** Counts so far, for several strings in one message. */
-export class Counted {
+export class ShapeCounts {
   length = 0
   values = 0
   names = 0
@@ -31,7 +31,7 @@ export const checkShape = (
   what: string,
   text: string,
   levels: number = messageDepth,
-  counted: Counted = new Counted()
+  counted: ShapeCounts = new ShapeCounts()
 ): string => checkNumbers(what, checkAmount(what, text, levels, counted))
 
 /**
@@ -43,7 +43,7 @@ export const checkAmount = (
   what: string,
   text: string,
   levels: number = messageDepth,
-  counted: Counted = new Counted()
+  counted: ShapeCounts = new ShapeCounts()
 ): string => {
   counted.length += text.length
   // each level begins with a bracket, and most strings have fewer brackets
@@ -75,7 +75,7 @@ const CLOSE_BRACE = 0x7d
 /** About ten times as many bits as allowed names, so that few names share a bit. */
 const SEEN_BITS = 20
 
-const scan = (what: string, text: string, levels: number, counted: Counted): void => {
+const scan = (what: string, text: string, levels: number, counted: ShapeCounts): void => {
   const seen = (counted.seen ??= new Int32Array(2 ** (SEEN_BITS - 5)))
   /** For each level, the hash of the names in its object. */
   const orders: Array<number> = [0]

@@ -108,7 +108,7 @@ const controlOrLoneSurrogate = /[\p{Cc}\p{Cs}]/u
 export const hasLoneSurrogate = (text: string): boolean => /\p{Cs}/u.test(text)
 
 /** Throws `ValidationError` for a string with a lone surrogate, which would be stored as another string. */
-export const checkWhole = (what: string, text: string): string => {
+export const checkWellFormed = (what: string, text: string): string => {
   if (!hasLoneSurrogate(text)) return text
   throw new ValidationError(
     `${what} ${JSON.stringify(text.slice(0, 64))} must not contain a lone surrogate (half a character)`
@@ -133,7 +133,7 @@ export const checkName = (kind: string, name: unknown): string => {
   }
   if (name.trim() === "") throw new ValidationError(`The ${kind} must not be empty or blank`)
   if (controlOrLoneSurrogate.test(name)) {
-    checkWhole(`The ${kind}`, name)
+    checkWellFormed(`The ${kind}`, name)
     throw new ValidationError(`The ${kind} ${JSON.stringify(name)} must not contain control characters`)
   }
   return name
@@ -147,7 +147,7 @@ export const checkIdempotencyKey = (key: unknown): string => {
   if (typeof key !== "string" || key === "" || key.length > keyLength) {
     throw new ValidationError(`An idempotency key must be a string of 1 to ${keyLength} characters`)
   }
-  return checkWhole("The idempotency key", key)
+  return checkWellFormed("The idempotency key", key)
 }
 
 /** Returns `limit` if it is valid for the list. Throws `ValidationError`. */

@@ -208,7 +208,7 @@ const lineOf = (
 }
 
 /** Characters that may wait for a reader of the console; lines beyond that are dropped. */
-const WAITING = 1024 * 1024
+const MAX_BUFFERED_CHARS = 1024 * 1024
 
 const leftOut = { warn: 0, info: 0 }
 
@@ -220,7 +220,7 @@ const writeLine = (level: LineLevel, line: string): void => {
   const kind = level === "warn" || level === "error" ? "warn" : "info"
   if (typeof process !== "undefined") {
     const stream = kind === "warn" ? process.stderr : process.stdout
-    if ((stream?.writableLength ?? 0) > WAITING) {
+    if ((stream?.writableLength ?? 0) > MAX_BUFFERED_CHARS) {
       leftOut[kind]++
       return
     }

@@ -8,17 +8,17 @@ import { isObject } from "./Json.ts"
 import { createLogger, type Logger } from "./Logger.ts"
 
 /** The keys that an object may have; nested tables check the keys of its objects, or of the objects in its lists. */
-export interface Known {
-  readonly [key: string]: true | Known | readonly [Known]
+export interface KnownKeys {
+  readonly [key: string]: true | KnownKeys | readonly [KnownKeys]
 }
 
 type KeysOf<T> = T extends unknown ? keyof T & string : never
 
 /** A table of the keys of `T`, for `satisfies`: it must have all of them and no others. */
-export type Keys<T> = { readonly [Key in KeysOf<T>]: true | Known | readonly [Known] }
+export type Keys<T> = { readonly [Key in KeysOf<T>]: true | KnownKeys | readonly [KnownKeys] }
 
 /** The options whose keys are known. */
-export const knownOf = <T extends object>(options: T, known: Known): T =>
+export const knownOf = <T extends object>(options: T, known: KnownKeys): T =>
   Object.fromEntries(Object.entries(options).filter(([key]) => Object.hasOwn(known, key))) as T
 
 /**
@@ -27,7 +27,7 @@ export const knownOf = <T extends object>(options: T, known: Known): T =>
  */
 export const checkKeys = (
   options: unknown,
-  known: Known | readonly [Known],
+  known: KnownKeys | readonly [KnownKeys],
   what: string,
   logger?: Logger | false | undefined
 ): void => {
@@ -52,7 +52,7 @@ export const checkKeys = (
  * `dryRun` in the wrong argument, would delete what was only to be counted.
  */
 export const checkAllKeys =
-  (known: Known) =>
+  (known: KnownKeys) =>
   (options: unknown, what: string): void => {
     checkKeys(options, known, what, false)
     const odd = isObject(options)
@@ -65,9 +65,10 @@ export const checkAllKeys =
     }
   }
 
-const isList = (inner: Known | readonly [Known]): inner is readonly [Known] => Array.isArray(inner)
+const isList = (inner: KnownKeys | readonly [KnownKeys]): inner is readonly [KnownKeys] =>
+  Array.isArray(inner)
 
-const unknown = (key: string, known: Known, what: string, logger: Logger | false | undefined): void => {
+const unknown = (key: string, known: KnownKeys, what: string, logger: Logger | false | undefined): void => {
   const meant = nearest(key, Object.keys(known))
   const hint = meant === undefined ? "" : `: did you mean \`${meant}\`?`
   const problem = `${what} has no option \`${key}\`${hint}`

@@ -75,7 +75,7 @@ const checkEach = (call: string, given: object, known: object): void => {
         `${call} has no filter ${show(name)}: use ${names.slice(0, -1).join(", ")} and ${names.at(-1)}`
       )
     }
-    if (Object.hasOwn(filterNames, name)) checkSaid(call, name, value)
+    if (Object.hasOwn(filterNames, name)) refuseBlankFilter(call, name, value)
   }
 }
 
@@ -83,8 +83,8 @@ const checkEach = (call: string, given: object, known: object): void => {
  * Throws `ValidationError` for an empty filter: `null`, a blank string, or a list that contains one. Ignoring it would match more
  * runs than its author expects.
  */
-export const checkSaid = (call: string, name: string, value: unknown): void => {
-  const blank = (Array.isArray(value) ? value : [value]).find(saysNothing)
+export const refuseBlankFilter = (call: string, name: string, value: unknown): void => {
+  const blank = (Array.isArray(value) ? value : [value]).find(isBlank)
   if (blank === undefined) return
   throw new ValidationError(
     `${call}: the filter \`${name}\` is ${nothing(blank)}: leave it out, or give it a value`
@@ -92,7 +92,7 @@ export const checkSaid = (call: string, name: string, value: unknown): void => {
 }
 
 /** JSON encodes a hole in a list as `null`. */
-const saysNothing = (value: unknown): boolean =>
+const isBlank = (value: unknown): boolean =>
   value === null || (typeof value === "string" && value.trim() === "")
 
 const nothing = (value: unknown): string => (value === null ? "null" : value === "" ? "empty" : "blank")

@@ -76,7 +76,7 @@ export const nextFire = (schedule: Schedule, after: number): number => {
 }
 
 /** Throws when the schedule never fires in any zone. */
-export const checkComes = (schedule: Schedule): void => void nextLocal(schedule, 0)
+export const checkEverFires = (schedule: Schedule): void => void nextLocal(schedule, 0)
 
 /** The last fire after `after` and not after `until`, if there is one. */
 export const lastFire = (schedule: Schedule, after: number, until: number): number | undefined => {

@@ -43,5 +43,5 @@ export const withTrace = <A, E, R>(
   })
 
 /** A `traceparent` to store; an invalid one is left out. */
-export const soundTrace = (trace: string | undefined): { readonly trace?: string } =>
+export const validTrace = (trace: string | undefined): { readonly trace?: string } =>
   trace === undefined || parseTrace(trace) === undefined ? {} : { trace }

@@ -13,7 +13,7 @@ import { isObject } from "./Json.ts"
 import type { Keys } from "./OptionKeys.ts"
 import { type Overlap, overlaps } from "./Overlap.ts"
 import { checkPattern, matchesPattern } from "./Pattern.ts"
-import { checkComes, parseSchedule } from "./Schedule.ts"
+import { checkEverFires, parseSchedule } from "./Schedule.ts"
 import { show } from "./Show.ts"
 import type { SchemaJson, SchemaOutput } from "./StandardSchema.ts"
 
@@ -151,7 +151,7 @@ export const cronEventName = (functionId: string, trigger: Trigger): string =>
 const checkSchedule = (cron: string, timezone: string | undefined): void => {
   const schedule = parseSchedule(cron, timezone)
   try {
-    checkComes(schedule)
+    checkEverFires(schedule)
   } catch (cause) {
     throw new ValidationError(`"${cron}" never fires: no date matches its day and month`, { cause })
   }

@@ -1,7 +1,7 @@
 #!/usr/bin/env node
 /** The `ironflow` command. */
 import process from "node:process"
-import { boundHeap } from "./Cli/Heap.ts"
+import { boundHeap } from "./Cli/HeapGrowth.ts"
 
 // Other commands end before the limit matters, and a change of V8's flags makes Node compile its own modules again.
 if (["serve", "dev", "worker"].some((name) => process.argv.includes(name))) boundHeap()

@@ -1,6 +1,6 @@
 import { LimitExceededError, ValidationError } from "@ironflow/node"
 import { assert, describe, it } from "vitest"
-import { checkShape, Counted } from "../src/JsonShape.ts"
+import { checkShape, ShapeCounts } from "../src/JsonShape.ts"
 import { jsonNames, jsonValues } from "../src/Limits.ts"
 
 describe("checkShape", () => {
@@ -71,7 +71,7 @@ describe("checkShape, for large values,", () => {
   })
 
   it("counts all values of one message together", () => {
-    const counted = new Counted()
+    const counted = new ShapeCounts()
     const text = list(100_000, (i) => `${i}`)
     assert.throws(() => {
       for (let i = 0; i < 10; i++) checkShape("the texts", text, 10, counted)

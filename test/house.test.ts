@@ -4,7 +4,7 @@
  */
 import { basename } from "node:path"
 import { describe, expect, it } from "vitest"
-import { endpoints, sockets } from "../src/Protocol/Rows.ts"
+import { endpoints, sockets } from "../src/Protocol/AllEndpoints.ts"
 import { descriptions } from "../src/Protocol/Server.ts"
 import { streams } from "../src/Protocol/Workers.ts"
 import { circles, type Module, readSource } from "./House.ts"
@@ -17,7 +17,7 @@ const layers: ReadonlyArray<readonly [name: string, modules: RegExp]> = [
   ["the test kit", /^Testing\//],
   ["the Promise API", /^Promise\//],
   ["the server", /^Server\//],
-  ["the engine", /^Engine\/(?!Yielding|Pages|InputBudget|LoopTurn|Signals|Sweep)[^/]+$/],
+  ["the engine", /^Engine\/(?!Yielding|Pages|InputBudget|EventLoop|Notifications|Sweep)[^/]+$/],
   // the nouns of the engine: what hands out work is above what work does, and both are above what is stored
   ["hooks", /^Engine\/Hooks\//],
   ["the doctor", /^Engine\/Doctor\//],
@@ -42,7 +42,7 @@ const layers: ReadonlyArray<readonly [name: string, modules: RegExp]> = [
   ["the store", /^Engine\/Store\//],
   [
     "shared by the folders of the engine",
-    /^Engine\/(Yielding|Pages|InputBudget|LoopTurn|Signals|Sweep)\.ts$/
+    /^Engine\/(Yielding|Pages|InputBudget|EventLoop|Notifications|Sweep)\.ts$/
   ],
   ["push handlers", /^Serve\//],
   ["workers", /^Worker\//],

@@ -105,7 +105,7 @@ const fileToUse = (data: Option.Option<string>) =>
 const createInFile = (filename: string, input: CreateAPIKeyInput) =>
   Effect.flatMap(
     // commands that only talk to a server do not load the engine
-    Effect.promise(() => import("./LocalAccess.ts")),
+    Effect.promise(() => import("./LocalApiKey.ts")),
     ({ createApiKey }) => createApiKey(filename, input)
   )
 

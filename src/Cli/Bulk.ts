@@ -96,16 +96,16 @@ export const doToMany = ({ action, dryRun, isStdinRead, options, runs, yes }: Bu
           { code: "USAGE" }
         )
       }
-      const looked = yield* follow(
+      const looked = yield* waitWithProgress(
         client,
         yield* client.bulk(action, runs, { ...options, dryRun: true }),
         "looked at"
       )
-      if (looked.status !== "completed") return yield* stopped(looked)
+      if (looked.status !== "completed") return yield* stoppedError(looked)
       if (dryRun) return yield* print(looked, () => countOf(looked))
       if (looked.done === 0) {
         yield* print(looked, () => countOf(looked))
-        return yield* none(action, looked)
+        return yield* noneDoneError(action, looked)
       }
       if (!yes) {
         yield* Console.error(countOf(looked))
@@ -122,7 +122,7 @@ export const doToMany = ({ action, dryRun, isStdinRead, options, runs, yes }: Bu
           `The operation ${begun.id} continues even without this command; \`ironflow bulk cancel ${begun.id}\` ends it.`
         )
       }
-      const ended = yield* follow(client, begun, done[action])
+      const ended = yield* waitWithProgress(client, begun, done[action])
       const held = json || ended.done === 0 || !goOn.has(action) ? [] : yield* versionsAwaited(client)
       yield* print(ended, () => [resultOf(ended), ...held].join("\n"))
       yield* failUnlessAllDone(ended)
@@ -151,9 +151,9 @@ const versionsAwaited = (client: Client["Service"]) =>
 /** Fails unless the operation covered all matching runs. A dry run only counts, and always succeeds. */
 export const failUnlessAllDone = (ended: BulkOperation): Effect.Effect<void, CommandError> => {
   const { action, done: count, dryRun, matched, status } = ended
-  if (status !== "completed") return stopped(ended)
+  if (status !== "completed") return stoppedError(ended)
   if (dryRun) return Effect.void
-  if (count === 0) return none(action, ended)
+  if (count === 0) return noneDoneError(action, ended)
   return count === matched
     ? Effect.void
     : Effect.fail(
@@ -163,7 +163,7 @@ export const failUnlessAllDone = (ended: BulkOperation): Effect.Effect<void, Com
       )
 }
 
-export const none = (action: BulkOperation["action"], { matched, skipped }: BulkOperation) =>
+export const noneDoneError = (action: BulkOperation["action"], { matched, skipped }: BulkOperation) =>
   new CommandError(
     matched === 0
       ? noSuch(action)
@@ -171,7 +171,7 @@ export const none = (action: BulkOperation["action"], { matched, skipped }: Bulk
     { code: "NO_RUNS" }
   )
 
-export const stopped = ({ action, done: count, error, id, status }: BulkOperation) =>
+export const stoppedError = ({ action, done: count, error, id, status }: BulkOperation) =>
   new CommandError(
     status === "cancelled"
       ? `${id} was cancelled when ${counted(count, action)} were ${done[action]}`
@@ -183,7 +183,12 @@ export const stopped = ({ action, done: count, error, id, status }: BulkOperatio
  * Waits for the end, and shows the progress on a terminal. Gives up after `timeout` milliseconds. A timeout or a
  * signal is a failure; the operation continues on the server.
  */
-export const follow = (client: Client["Service"], begun: BulkOperation, doing: string, timeout?: number) => {
+export const waitWithProgress = (
+  client: Client["Service"],
+  begun: BulkOperation,
+  doing: string,
+  timeout?: number
+) => {
   const wait: Effect.Effect<
     BulkOperation,
     Effect.Error<ReturnType<typeof client.waitForBulk>>
@@ -353,7 +358,9 @@ const get = Command.make(
     const operation = yield* use(
       Effect.flatMap(Client, (client) =>
         Effect.flatMap(client.getBulk(id), (operation) =>
-          wait ? follow(client, operation, done[operation.action], timeoutMs) : Effect.succeed(operation)
+          wait
+            ? waitWithProgress(client, operation, done[operation.action], timeoutMs)
+            : Effect.succeed(operation)
         )
       )
     )

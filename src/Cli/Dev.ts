@@ -12,9 +12,9 @@ import * as Queue from "effect/Queue"
 import * as Command from "effect/cli/Command"
 import * as Flag from "effect/cli/Flag"
 import { DEFAULT_PORT, DEFAULT_WORKER } from "../Constants.ts"
-import type { Seen } from "../Engine/Store/Activity.ts"
+import type { ObservedActivity } from "../Engine/Store/Activity.ts"
 import { readEnvironmentVariable, resolveEnvironment } from "../Environment.ts"
-import { refuseOther } from "../Engine/Store/Files.ts"
+import { refuseNonFile } from "../Engine/Store/Files.ts"
 import { IronflowError, StoreError } from "../Errors.ts"
 import { SDK_VERSION } from "../Worker/Version.ts"
 import { followFunctions, type Gone } from "./DevFunctions.ts"
@@ -26,7 +26,7 @@ import { consoleFlags, consoleOf, port, shownConsole } from "./Serve.ts"
 import { checkFile } from "./UserFile.ts"
 import { watchCode } from "./Watch.ts"
 import { file } from "./Worker.ts"
-import type { WorkerInfo } from "./WorkerProcess.ts"
+import type { WorkerProcessInfo } from "./WorkerProcess.ts"
 import { textFlag } from "./TextFlag.ts"
 
 /** The folder for the data of `dev`. Git ignores it, since it also holds the master key. */
@@ -130,7 +130,7 @@ const prepare = (input: {
   Effect.try({
     try: () => {
       checkFile(input.file)
-      refuseOther(input.data)
+      refuseNonFile(input.data)
       const folder = path.dirname(path.resolve(input.data))
       if (!existsSync(folder)) mkdirSync(folder, { recursive: true })
       if (path.basename(folder) === FOLDER && !existsSync(path.join(folder, ".gitignore"))) {
@@ -158,11 +158,11 @@ const masterKeyBeside = (data: string): string => {
 
 /** Prints the activity of runs until the scope closes. */
 const printActivity = (
-  observe: (listener: (activity: ReadonlyArray<Seen>) => void) => () => void,
+  observe: (listener: (activity: ReadonlyArray<ObservedActivity>) => void) => () => void,
   json: boolean
 ) =>
   Effect.gen(function* () {
-    const happened = yield* Queue.unbounded<Seen>()
+    const happened = yield* Queue.unbounded<ObservedActivity>()
     yield* Effect.acquireRelease(
       Effect.sync(() =>
         observe((activity) => {
@@ -190,7 +190,7 @@ const codeChanges = (folder: string) =>
   })
 
 /** Shows how to try it out, with an event that starts a run. */
-const running = ({ functions, projections }: WorkerInfo): string =>
+const running = ({ functions, projections }: WorkerProcessInfo): string =>
   [
     ...(functions.length === 0 ? [] : [`Functions: ${functions.map(({ id }) => id).join(", ")}`]),
     ...(projections.length === 0 ? [] : [`Projections: ${projections.join(", ")}`])
@@ -208,7 +208,7 @@ const absent = ({ deleted, orphaned }: Gone): string =>
     : `\nNo worker has ${orphaned.join(", ")}. Runs of them wait. ` +
       "If the code is gone: ironflow functions delete ID")
 
-const emitHint = ({ functions }: WorkerInfo, port: number, url: string): string => {
+const emitHint = ({ functions }: WorkerProcessInfo, port: number, url: string): string => {
   const event = functions.flatMap(({ events }) => events).find((name) => !/[*>]/.test(name))
   if (event === undefined) return ""
   const server = port === DEFAULT_PORT ? "" : ` --server-url ${url}`

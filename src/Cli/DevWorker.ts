@@ -8,8 +8,8 @@ import type * as Scope from "effect/Scope"
 import { calculateBackoff } from "../Backoff.ts"
 import { isObject } from "../Json.ts"
 import { elapsed } from "./Output.ts"
-import { type LogChoice, variablesOf } from "./LogOutput.ts"
-import type { WorkerInfo } from "./WorkerProcess.ts"
+import { type LogChoice, environmentFor } from "./LogOutput.ts"
+import type { WorkerProcessInfo } from "./WorkerProcess.ts"
 
 export interface DevWorkerOptions {
   /** The file that exports the functions. */
@@ -21,7 +21,7 @@ export interface DevWorkerOptions {
   readonly logs: LogChoice
   /** Paths of changed files. */
   readonly changes: Queue.Dequeue<string>
-  readonly onReady: (worker: WorkerInfo) => Effect.Effect<void>
+  readonly onReady: (worker: WorkerProcessInfo) => Effect.Effect<void>
 }
 
 /**
@@ -100,7 +100,7 @@ const nextChange = ({ changes }: DevWorkerOptions): Effect.Effect<string> =>
 /** Starts a worker, which ends with the scope. Returns an effect that waits for its end. */
 const start = (
   { file, serverUrl, environment, concurrency, logs }: DevWorkerOptions,
-  onReady: (worker: WorkerInfo) => Effect.Effect<void>
+  onReady: (worker: WorkerProcessInfo) => Effect.Effect<void>
 ): Effect.Effect<Effect.Effect<Ended>, never, Scope.Scope> =>
   Effect.gen(function* () {
     const run = Effect.runForkWith(yield* Effect.context<never>())
@@ -125,7 +125,7 @@ const start = (
           ],
           {
             stdio: ["ignore", "inherit", "inherit", "ipc"],
-            env: { ...process.env, ...variablesOf(logs) }
+            env: { ...process.env, ...environmentFor(logs) }
           }
         )
         child.on("message", (message) => {
@@ -154,5 +154,5 @@ const stop = (child: ChildProcess, ended: Effect.Effect<Ended>): Effect.Effect<v
     yield* ended
   })
 
-const isWorkerInfo = (message: unknown): message is WorkerInfo =>
+const isWorkerInfo = (message: unknown): message is WorkerProcessInfo =>
   isObject(message) && typeof message.workerId === "string" && Array.isArray(message.functions)

@@ -8,7 +8,15 @@ import * as Flag from "effect/cli/Flag"
 import * as Prompt from "effect/cli/Prompt"
 import { type BulkOperation, Client, type EraseKeys, type EraseTarget } from "../Client/Client.ts"
 import { bulkIds } from "../Limits.ts"
-import { bulkFlags, countOf, failUnlessAllDone, follow, none, resultOf, stopped } from "./Bulk.ts"
+import {
+  bulkFlags,
+  countOf,
+  failUnlessAllDone,
+  waitWithProgress,
+  noneDoneError,
+  resultOf,
+  stoppedError
+} from "./Bulk.ts"
 import { CommandError } from "./CommandError.ts"
 import { ironflow } from "./Ironflow.ts"
 import { print } from "./Output.ts"
@@ -150,15 +158,15 @@ export const erase = Command.make(
           )
         }
         if (isNamed) {
-          const looked = yield* follow(
+          const looked = yield* waitWithProgress(
             client,
             yield* client.erase(target, { cancel, dryRun: true }),
             "looked at"
           )
-          if (looked.status !== "completed") return yield* stopped(looked)
+          if (looked.status !== "completed") return yield* stoppedError(looked)
           if (dryRun || isInVain(looked)) {
             yield* print(looked, () => countOf(looked))
-            return dryRun ? undefined : yield* none("erase", looked)
+            return dryRun ? undefined : yield* noneDoneError("erase", looked)
           }
           if (!yes) {
             yield* Console.error(countOf(looked))
@@ -175,10 +183,10 @@ export const erase = Command.make(
             `The operation ${begun.id} continues even without this command; \`ironflow bulk cancel ${begun.id}\` ends it.`
           )
         }
-        const ended = yield* follow(client, begun, "erased")
+        const ended = yield* waitWithProgress(client, begun, "erased")
         yield* print(ended, () => resultOf(ended))
         if (isNamed) yield* failUnlessAllDone(ended)
-        else if (ended.status !== "completed") yield* stopped(ended)
+        else if (ended.status !== "completed") yield* stoppedError(ended)
       })
     )
   })

@@ -1,5 +1,5 @@
 /** Prints the activity of runs as it happens. */
-import type { Seen } from "../Engine/Store/Activity.ts"
+import type { ObservedActivity } from "../Engine/Store/Activity.ts"
 import type { Outcome, SerializedError } from "../Protocol/Worker.ts"
 import { plainResult } from "../Result.ts"
 import { errorLine, placeLines, thrownLine } from "./ErrorText.ts"
@@ -7,19 +7,19 @@ import { inCommands } from "./InCommands.ts"
 import { elapsed, oneLine, shown } from "./Output.ts"
 
 /** A line for people, followed by the places in their code where an error came from. `now` is in epoch milliseconds. */
-export const lineOf = (activity: Seen, now: number): string => {
+export const lineOf = (activity: ObservedActivity, now: number): string => {
   const { functionId, runId } = activity
   const line = `${new Date(now).toTimeString().slice(0, 8)}  ${runId}  ${functionId}  ${happened(activity, now)}`
   return [line.trimEnd(), ...placesOf(activity).map((place) => `            ${place}`)].join("\n")
 }
 
 /** The activity as JSON for programs; values and errors are parsed. */
-export const jsonOf = (activity: Seen): string =>
+export const jsonOf = (activity: ObservedActivity): string =>
   JSON.stringify(
     "outcome" in activity ? { ...activity, outcome: undefined, ...resultOf(activity.outcome) } : activity
   )
 
-const happened = (activity: Seen, now: number): string => {
+const happened = (activity: ObservedActivity, now: number): string => {
   switch (activity._tag) {
     case "RunStarted":
       return "created"
@@ -54,7 +54,7 @@ const happened = (activity: Seen, now: number): string => {
 }
 
 /** The places of the error; those of a step's error were printed with the step. */
-const placesOf = (activity: Seen): Array<string> => {
+const placesOf = (activity: ObservedActivity): Array<string> => {
   if ("error" in activity) return placeLines(activity.error)
   if (!("outcome" in activity) || activity.outcome._tag === "Success") return []
   const { error } = activity.outcome

@@ -8,7 +8,7 @@ import { failureOf, isMissingEndpoint, unsupported } from "../Client/HttpFailure
 import { backUpChecked, type BackupInfo, takeBackup } from "../Engine/Store/Backup.ts"
 import { restoreWithProgress, type RestoreOptions } from "../Engine/Store/Restore.ts"
 import { ConnectionError, type IronflowError, isIronflowError } from "../Errors.ts"
-import { backup as row, restHealth } from "../Protocol/Server.ts"
+import { backup as backupEndpoint, restHealth } from "../Protocol/Server.ts"
 import { formatSize } from "../Size.ts"
 import { showProgress, withProgressLine } from "./ProgressLine.ts"
 import { send, server } from "./Server.ts"
@@ -50,8 +50,8 @@ const fetchTo = async (from: ResolvedServer, partial: string, signal: AbortSigna
       { cause }
     )
   showProgress("The server makes the backup, and then sends it")
-  const response = await fetch(from.url + row.path, {
-    method: row.method,
+  const response = await fetch(from.url + backupEndpoint.path, {
+    method: backupEndpoint.method,
     signal,
     body: "{}",
     headers: {

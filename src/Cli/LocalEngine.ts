@@ -6,7 +6,7 @@ import { checked } from "../Checked.ts"
 import { Engine, layer as layerEngine } from "../Engine/Engine.ts"
 import * as Server from "../Server/Server.ts"
 import type { HookOptions } from "../Hook.ts"
-import { refuseOther } from "../Engine/Store/Files.ts"
+import { refuseNonFile } from "../Engine/Store/Files.ts"
 import { EngineHooks } from "../Engine/Hooks/HookSettings.ts"
 import { makeSettings, PushSettings } from "../Engine/Push/PushSettings.ts"
 import { Auditing } from "../Engine/Audit/Auditor.ts"
@@ -116,7 +116,7 @@ export const withLocalEngine = <A, E, R>(
     Effect.provide(
       Layer.unwrap(
         checked(() => {
-          if (options.database === undefined) refuseOther(options.data)
+          if (options.database === undefined) refuseNonFile(options.data)
           return layer(options)
         })
       )

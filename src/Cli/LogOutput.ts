@@ -48,7 +48,7 @@ export const logChoice = (
 })
 
 /** Environment variables that make a child process log in the same way. */
-export const variablesOf = ({ format, level }: LogChoice): { readonly [name: string]: string } => ({
+export const environmentFor = ({ format, level }: LogChoice): { readonly [name: string]: string } => ({
   IRONFLOW_LOG_FORMAT: format,
   IRONFLOW_LOG_LEVEL: level
 })
@@ -89,7 +89,7 @@ export interface LineSink {
 const MAX_BUFFERED_CHARS = 1024 * 1024
 
 /** Counts the lines that were dropped. `write`, for a file, pipe or terminal, returns whether it took the line. */
-export const boundedSink = (write: (text: string) => boolean): LineSink => {
+export const countingSink = (write: (text: string) => boolean): LineSink => {
   let dropped = 0
   return {
     write: (line) => {
@@ -101,7 +101,7 @@ export const boundedSink = (write: (text: string) => boolean): LineSink => {
 
 const standardError = (): LineSink => {
   const { stderr } = process
-  return boundedSink(
+  return countingSink(
     isFile(stderr.fd)
       ? // the first line that a full disk refuses would close the stream for good
         (text) => {

@@ -10,7 +10,7 @@ import type { IronflowError } from "../Errors.ts"
 import { CommandError } from "./CommandError.ts"
 import { ironflow, serverOptions } from "./Ironflow.ts"
 import { logChoice, logFlags } from "./LogOutput.ts"
-import type { WorkerInfo } from "./WorkerProcess.ts"
+import type { WorkerProcessInfo } from "./WorkerProcess.ts"
 import { textFlag } from "./TextFlag.ts"
 
 export const file = Argument.String("file").pipe(
@@ -50,7 +50,7 @@ export const worker = Command.make(
     const { json } = yield* ironflow
     const server = yield* serverOptions
     const labels = yield* readLabels(input.label)
-    const announce = (info: WorkerInfo) => {
+    const announce = (info: WorkerProcessInfo) => {
       if (input.supervised) return void process.send?.(info)
       const ids = info.functions.map(({ id }) => id)
       process.stdout.write(

@@ -27,14 +27,14 @@ export interface WorkerProcessOptions extends Omit<ServerOptions, "timeout"> {
   /** How the worker and its handlers log. */
   readonly logs: LogChoice
   /** Called when the functions are registered and the worker takes jobs. */
-  readonly onReady: (worker: WorkerInfo) => void
+  readonly onReady: (worker: WorkerProcessInfo) => void
   /** Aborts to drain: take no more jobs, wait for those in flight (at most 30 seconds), and end. */
   readonly drain: AbortSignal
   /** Aborts to stop: abort the jobs in flight and release their runs. */
   readonly stop: AbortSignal
 }
 
-export interface WorkerInfo {
+export interface WorkerProcessInfo {
   readonly workerId: string
   readonly functions: ReadonlyArray<{
     readonly id: string
@@ -87,7 +87,7 @@ const whenAborted = (signal: AbortSignal, act: () => void): void => {
   else signal.addEventListener("abort", act, { once: true })
 }
 
-const describe = ({ config }: AnyFunction): WorkerInfo["functions"][number] => ({
+const describe = ({ config }: AnyFunction): WorkerProcessInfo["functions"][number] => ({
   id: config.id,
   events: config.triggers.flatMap(({ event }) => (event === undefined ? [] : [event]))
 })

@@ -4,7 +4,7 @@ import type { IronflowError } from "../Errors.ts"
 import { type APIKeyWithSecret, NewApiKey } from "../Protocol/Access.ts"
 import * as calls from "../Protocol/Access.ts"
 import { reader } from "../Protocol/Codec.ts"
-import type { Operation } from "../Protocol/Row.ts"
+import type { Operation } from "../Protocol/EndpointSpec.ts"
 import * as secretCalls from "../Protocol/Secrets.ts"
 import type { ApiKeysApi } from "./ApiKeys.ts"
 import type { EffectKind } from "./Client.ts"
@@ -14,7 +14,7 @@ import type { Raw } from "./NarrowErrors.ts"
 import type { OrgsApi } from "./Orgs.ts"
 import type { PoliciesApi } from "./Policies.ts"
 import type { RolesApi } from "./Roles.ts"
-import { bodyOf, checkVariable, makeRowCalls } from "./RowCalls.ts"
+import { bodyOf, checkVariable, makeEndpointCalls } from "./EndpointCalls.ts"
 import type { SecretsApi } from "./Secrets.ts"
 
 export interface AccessClients {
@@ -27,7 +27,7 @@ export interface AccessClients {
 
 /** The methods over a connection. */
 export const make = (connection: Connection): AccessClients => {
-  const { ask, list } = makeRowCalls(connection)
+  const { ask, list } = makeEndpointCalls(connection)
 
   /** Makes a request about one of them. */
   const on =

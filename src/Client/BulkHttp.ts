@@ -4,7 +4,7 @@ import * as Effect from "effect/Effect"
 import { type IronflowError, TimeoutError, ValidationError } from "../Errors.ts"
 import { isObject } from "../Json.ts"
 import * as rows from "../Protocol/Bulk.ts"
-import { checkEraseSaid, startErase } from "../Protocol/Erase.ts"
+import { refuseBlankEraseOptions, startErase } from "../Protocol/Erase.ts"
 import { checkBulkFilterNames } from "../RunFilters.ts"
 import { show, showMs } from "../Show.ts"
 import type { BulkApi } from "./Bulk.ts"
@@ -13,7 +13,7 @@ import { quote } from "./HttpCalls.ts"
 import { validated } from "../Checked.ts"
 import type { Connection } from "./HttpConnection.ts"
 import type { Raw } from "./NarrowErrors.ts"
-import { makeRowCalls } from "./RowCalls.ts"
+import { makeEndpointCalls } from "./EndpointCalls.ts"
 import { filtersInBody } from "./RunFilterBody.ts"
 
 /** First and longest poll interval, in milliseconds. */
@@ -21,7 +21,7 @@ const FIRST_MS = 100
 const MOST_MS = 2000
 
 export const make = (connection: Connection): Raw<BulkApi<EffectKind>> => {
-  const { ask, withoutEndpoint } = makeRowCalls(connection)
+  const { ask, withoutEndpoint } = makeEndpointCalls(connection)
   const orElse = (what: string) => withoutEndpoint(what, "Make the call for each run")
   const getBulk = (id: string) =>
     ask(rows.getBulk, "getBulk", { variables: { id }, orElse: orElse(`getBulk(${quote(id)})`) })
@@ -37,7 +37,7 @@ export const make = (connection: Connection): Raw<BulkApi<EffectKind>> => {
           }
           const { ids, ...filters } = runs
           const { dryRun, fromStep, reason, version } = options
-          rows.checkBulkSaid({ ids, dryRun, fromStep, reason, version })
+          rows.refuseBlankBulkOptions({ ids, dryRun, fromStep, reason, version })
           checkBulkFilterNames(filters)
           const body = filtersInBody(filters)
           return {
@@ -58,7 +58,7 @@ export const make = (connection: Connection): Raw<BulkApi<EffectKind>> => {
         validated(() => {
           const { configs, events, keys, runs, streams } = target
           const { cancel, compact, dryRun } = options
-          checkEraseSaid({ configs, events, keys, runs, streams, cancel, compact, dryRun })
+          refuseBlankEraseOptions({ configs, events, keys, runs, streams, cancel, compact, dryRun })
           const { ids, ...filters } = runs ?? {}
           checkBulkFilterNames(filters)
           return {

@@ -24,7 +24,7 @@ import {
 } from "../Protocol/Http/Channel.ts"
 import { environmentHeader, type ResolvedServer } from "./HttpConfig.ts"
 import type { Answer, Request } from "./HttpExchange.ts"
-import { PARTS } from "./Timeouts.ts"
+import { TIMEOUT_PARTS } from "./PatientTimeout.ts"
 import { NOT_RECEIVED } from "./NotReceived.ts"
 
 /** Number of HTTP calls before a channel is worth its handshake. */
@@ -47,7 +47,7 @@ export const layer: Layer.Layer<never> = Layer.effect(
   Channels,
   Effect.gen(function* () {
     const clock = yield* Clock.Clock
-    const after = yield* Alarm.makeAfter
+    const after = yield* Alarm.makeScheduleTimeout
     const opened = new Set<Channel>()
     yield* Effect.addFinalizer(() => Effect.sync(() => opened.forEach((channel) => channel.close())))
     return (server) => {
@@ -79,7 +79,7 @@ interface Line {
 export class Channel {
   readonly #server: ResolvedServer
   readonly #now: () => number
-  readonly #after: Alarm.After
+  readonly #after: Alarm.ScheduleTimeout
   #line: Line | undefined
   #opening: WebSocket | undefined
   #notBefore = Number.NEGATIVE_INFINITY
@@ -88,7 +88,7 @@ export class Channel {
   #closed = false
 
   /** `now` is a monotonic clock, in milliseconds. */
-  constructor(server: ResolvedServer, now: () => number, after: Alarm.After) {
+  constructor(server: ResolvedServer, now: () => number, after: Alarm.ScheduleTimeout) {
     this.#server = server
     this.#now = now
     this.#after = after
@@ -138,11 +138,11 @@ export class Channel {
       // read first what arrived while the process was busy
       let timeoutOrElse = (): void => undefined
       const wait = (parts: number): void => {
-        timeoutOrElse = this.#after(timeoutMs / PARTS, () =>
+        timeoutOrElse = this.#after(timeoutMs / TIMEOUT_PARTS, () =>
           parts === 1 ? void setImmediate(giveUp) : wait(parts - 1)
         )
       }
-      wait(PARTS)
+      wait(TIMEOUT_PARTS)
       line.calls.set(id, (answer, isNotReceived = false) => {
         timeoutOrElse()
         resume(answer ?? Effect.fail(this.#broken(what, isNotReceived)))

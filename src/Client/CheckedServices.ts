@@ -6,7 +6,7 @@ import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import * as Stream from "effect/Stream"
 import { type IronflowError, ValidationError } from "../Errors.ts"
-import { checkKeys, type Known } from "../OptionKeys.ts"
+import { checkKeys, type KnownKeys } from "../OptionKeys.ts"
 import { ApiKeys, type ApiKeysApi, apiKeysMethods } from "./ApiKeys.ts"
 import { Client, type ClientApi, clientMethods, type EffectKind } from "./Client.ts"
 import { Config, configMethods, type ConfigService, configWatch } from "./Config.ts"
@@ -117,7 +117,7 @@ export const checkedServices = (raw: RawServices): Context.Context<ClientService
     Context.add(Secrets, checking<SecretsApi<EffectKind>>("secrets.", raw.secrets, secretsMethods))
   )
 
-const notOptions = (method: string, known: Known | readonly [Known] | Check): ValidationError =>
+const notOptions = (method: string, known: KnownKeys | readonly [KnownKeys] | Check): ValidationError =>
   new ValidationError(
     typeof known === "function"
       ? `${method} needs an object such as { name, data, entityType }, got null`

@@ -1,6 +1,6 @@
 /** Codecs of the client, as Effects. Effect's parser is loaded only for Effect schemas. */
 import * as Effect from "effect/Effect"
-import { type Carrier, type DataCodec, standardCodec } from "../DataCodec.ts"
+import { type StorageFormat, type DataCodec, standardCodec } from "../DataCodec.ts"
 import { SchemaValidationError, ValidationError } from "../Errors.ts"
 import { type AnySchema, canEncode, checkSchema } from "../StandardSchema.ts"
 import { validated } from "../Checked.ts"
@@ -17,7 +17,7 @@ export interface ClientCodec {
 /**
  * The codec of a schema. Its Effects fail with `ValidationError` when `given` is not a schema; `whose` names it in the message.
  */
-export const clientCodec = (given: AnySchema, carrier: Carrier, whose: string): ClientCodec => {
+export const clientCodec = (given: AnySchema, carrier: StorageFormat, whose: string): ClientCodec => {
   let made: DataCodec | undefined
   const codec: Effect.Effect<DataCodec, ValidationError> = Effect.suspend(() => {
     if (made !== undefined) return Effect.succeed(made)

@@ -11,7 +11,7 @@ import { encodeMetadata } from "../Metadata.ts"
 import { reader, wordOf } from "../Protocol/Codec.ts"
 import * as operations from "../Protocol/ConsumerGroups.ts"
 import { AckModeWord, BackpressureWord, ConnectGroup, StatusWord } from "../Protocol/ConsumerGroups.ts"
-import type { Operation } from "../Protocol/Row.ts"
+import type { Operation } from "../Protocol/EndpointSpec.ts"
 import { show } from "../Show.ts"
 import type { EffectKind } from "./Client.ts"
 import type {
@@ -27,7 +27,7 @@ import { done, makeCalls, quote } from "./HttpCalls.ts"
 import { validated } from "../Checked.ts"
 import type { Connection } from "./HttpConnection.ts"
 import type { Raw } from "./NarrowErrors.ts"
-import { makeRowCalls } from "./RowCalls.ts"
+import { makeEndpointCalls } from "./EndpointCalls.ts"
 
 /** Groups per page; the server may send fewer. */
 const PAGE = 100
@@ -35,7 +35,7 @@ const PAGE = 100
 /** The methods over a connection. */
 export const make = (connection: Connection): Raw<ConsumerGroupsApi<EffectKind>> => {
   const { withoutEndpoint } = makeCalls(connection)
-  const { ask } = makeRowCalls(connection)
+  const { ask } = makeEndpointCalls(connection)
 
   /** Makes a request about one group. */
   const askFor = <A, B = A>(

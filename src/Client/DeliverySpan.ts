@@ -7,7 +7,7 @@ import * as Tracer from "effect/Tracer"
 import { numberOf, textOf } from "../Json.ts"
 import { within } from "../OpenTelemetry.ts"
 import { parseTrace, TRACEPARENT } from "../Trace.ts"
-import type { Body } from "./Delivery.ts"
+import type { Body } from "./EventDelivery.ts"
 import type { SubscriptionState } from "./SubscriptionState.ts"
 
 /** How a subscriber is traced. It is evaluated only for traced events. */

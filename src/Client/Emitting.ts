@@ -1,6 +1,6 @@
 /** Emitting and appending by definition, on top of emitting by name: data is encoded before anything is sent. */
 import * as Effect from "effect/Effect"
-import { jsonCarrier, standardCodec } from "../DataCodec.ts"
+import { jsonFormat, standardCodec } from "../DataCodec.ts"
 import type { AppendAllInput, GivenAppendAllInput } from "../EntityStream.ts"
 import { LimitExceededError, ValidationError } from "../Errors.ts"
 import { type EventDefinition, isEventDefinition } from "../Event.ts"
@@ -37,7 +37,7 @@ const codecOfEvent = ({ schema }: EventDefinition): CodecOf | Promise<CodecOf> =
   schema !== undefined && canEncode(schema)
     ? import("../EffectSchema.ts").then(({ jsonCodec }) => jsonCodec)
     : // the caller passes the schema that was just checked
-      (standard) => standardCodec(standard as StandardSchemaV1, jsonCarrier)
+      (standard) => standardCodec(standard as StandardSchemaV1, jsonFormat)
 
 /** The event by name, with encoded data. An event that was given by name stays as it is. */
 const named = <Given extends GivenEvent>(given: Given): Effect.Effect<Named<Given>, ValidationError> =>

@@ -1,7 +1,7 @@
 /** Typed entity streams of one definition, on top of the untyped ones. */
 import * as Effect from "effect/Effect"
 import * as Stream from "effect/Stream"
-import { jsonCarrier } from "../DataCodec.ts"
+import { jsonFormat } from "../DataCodec.ts"
 import type { AnyEntity } from "../Entity.ts"
 import {
   definitionOf,
@@ -59,7 +59,7 @@ const entityStreams = (
   const codecOf = ({ name, schema }: TypedEvent): ClientCodec => {
     let codec = codecs.get(name)
     if (codec === undefined) {
-      codecs.set(name, (codec = clientCodec(schema, jsonCarrier, `The schema of event "${name}"`)))
+      codecs.set(name, (codec = clientCodec(schema, jsonFormat, `The schema of event "${name}"`)))
     }
     return codec
   }
@@ -130,7 +130,7 @@ const entityStates = (
   const codec =
     entity.snapshot === undefined
       ? undefined
-      : clientCodec(entity.snapshot, jsonCarrier, `\`snapshot\` of entity "${entity.type}"`)
+      : clientCodec(entity.snapshot, jsonFormat, `\`snapshot\` of entity "${entity.type}"`)
   // `define` requires both or neither
   const evolve = entity.evolve as ((state: unknown, event: StreamEvent) => unknown) | undefined
   const without = (method: string, what: string) =>

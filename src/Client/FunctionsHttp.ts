@@ -10,10 +10,10 @@ import * as Answers from "./HttpAnswers.ts"
 import { done, object, quote } from "./HttpCalls.ts"
 import { validated } from "../Checked.ts"
 import type { Raw } from "./NarrowErrors.ts"
-import type { RowCalls } from "./RowCalls.ts"
+import type { EndpointCalls } from "./EndpointCalls.ts"
 
 /** The methods over a connection. */
-export const make = ({ all, ask, withoutEndpoint }: RowCalls): Raw<FunctionsApi<EffectKind>> => {
+export const make = ({ all, ask, withoutEndpoint }: EndpointCalls): Raw<FunctionsApi<EffectKind>> => {
   /** For endpoints that only our engine has. */
   const onlyOurs = (what: string, id: string, instead: string) => ({
     variables: { id },

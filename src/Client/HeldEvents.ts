@@ -12,7 +12,7 @@ import {
   type WSClientMessage
 } from "../Protocol/Subscriptions.ts"
 import { showMs } from "../Show.ts"
-import type { Body, Delivery } from "./Delivery.ts"
+import type { Body, EventDelivery } from "./EventDelivery.ts"
 import type { SubscriptionState } from "./SubscriptionState.ts"
 import type { SubscriptionErrorInfo } from "./SubscriptionCallbacks.ts"
 
@@ -39,7 +39,7 @@ export class HeldEvents {
   }
 
   /** The body of a delivery, which records how the handling ended. */
-  bodyOf(subscription: SubscriptionState, delivery: Delivery): Body {
+  bodyOf(subscription: SubscriptionState, delivery: EventDelivery): Body {
     const end = (failure?: { readonly error: unknown }): void => {
       if (!subscription.acksItself || delivery.isSettled) {
         delivery.phase = "done"
@@ -78,7 +78,7 @@ export class HeldEvents {
   }
 
   /** Acks an event whose body is done. */
-  ackItself(subscription: SubscriptionState, delivery: Delivery): void {
+  ackItself(subscription: SubscriptionState, delivery: EventDelivery): void {
     delivery.phase = "acking"
     // the ack is sent when the event is delivered again
     if (delivery.isLost) return
@@ -89,7 +89,7 @@ export class HeldEvents {
   }
 
   /** Reports what the server has refused. A lost connection is already reported, and the event is delivered again. */
-  #tellUnsettled(subscription: SubscriptionState, problem: unknown, delivery?: Delivery): void {
+  #tellUnsettled(subscription: SubscriptionState, problem: unknown, delivery?: EventDelivery): void {
     if (!(problem instanceof SubscriptionError)) return
     if (delivery !== undefined) subscription.release(delivery)
     const { code, message } = problem
@@ -147,7 +147,7 @@ export class HeldEvents {
   /**
    * Whether the event has waited here for a whole `ackWait` without a report to the server, so that it may have been redelivered.
    */
-  #isLate({ ackWaitMs }: SubscriptionState, { heldSince, phase }: Delivery): boolean {
+  #isLate({ ackWaitMs }: SubscriptionState, { heldSince, phase }: EventDelivery): boolean {
     return phase === "waiting" && ackWaitMs !== undefined && this.#session.now() - heldSince >= ackWaitMs
   }
 

@@ -23,7 +23,7 @@ import { encodeMetadata } from "../Metadata.ts"
 import { MAX_WAIT_MS } from "../Protocol/Http/Turns.ts"
 import { reader, snakeKeys } from "../Protocol/Codec.ts"
 import * as events from "../Protocol/Events.ts"
-import type { Operation } from "../Protocol/Row.ts"
+import type { Operation } from "../Protocol/EndpointSpec.ts"
 import * as runCounts from "../Protocol/RunCounts.ts"
 import * as runForks from "../Protocol/RunForks.ts"
 import * as runs from "../Protocol/Runs.ts"
@@ -54,7 +54,7 @@ import { type Call, done, makeCalls, object, quote } from "./HttpCalls.ts"
 import { validated } from "../Checked.ts"
 import type { Connection } from "./HttpConnection.ts"
 import { callPages } from "./HttpPages.ts"
-import { checkVariable, makeRowCalls } from "./RowCalls.ts"
+import { checkVariable, makeEndpointCalls } from "./EndpointCalls.ts"
 import { filtersAreUnknown, filtersInBody, isAnswered } from "./RunFilterBody.ts"
 import { showMs } from "../Show.ts"
 
@@ -73,7 +73,7 @@ const triggerBody = ({ data, idempotencyKey: key, metadata, name, version }: Nam
 export const make = (connection: Connection): Raw<ClientApi<EffectKind>> => {
   const calls = makeCalls(connection)
   const { withoutEndpoint } = calls
-  const rowCalls = makeRowCalls(connection)
+  const rowCalls = makeEndpointCalls(connection)
   const { all, ask } = rowCalls
 
   /** A request whose answer is a run. */

@@ -14,7 +14,7 @@ import {
   RunAnswer,
   RunPageAnswer,
   Steps,
-  Why,
+  ExplanationCodec,
   type WireRun
 } from "../Protocol/Runs.ts"
 import type { RunStatus } from "../RunStatus.ts"
@@ -117,7 +117,7 @@ export const readSteps = (answer: unknown): Array<RunStep> | undefined => {
   }))
 }
 
-const readWhy = reader(Why)
+const readWhy = reader(ExplanationCodec)
 
 export const readExplanation = (answer: unknown): Explanation | undefined => {
   const read = readWhy(answer)

@@ -4,7 +4,7 @@ import { validated } from "../Checked.ts"
 import { calculateBackoff } from "../Backoff.ts"
 import { ConnectionError, type IronflowError, type TimeoutError } from "../Errors.ts"
 import { safeJsonParse } from "../Json.ts"
-import { checkWhole } from "../Limits.ts"
+import { checkWellFormed } from "../Limits.ts"
 import { type Endpoint, pathOf } from "../Protocol/Http/Endpoints.ts"
 import { show } from "../Show.ts"
 import type { Connection } from "./HttpConnection.ts"
@@ -70,7 +70,7 @@ export const makeCalls = (connection: Connection): Calls => {
   const call = <A>(it: Call<A>): Effect.Effect<A, IronflowError> =>
     Effect.flatMap(
       validated(() => {
-        for (const [name, text] of Object.entries(it.variables ?? {})) checkWhole(`The ${name}`, text)
+        for (const [name, text] of Object.entries(it.variables ?? {})) checkWellFormed(`The ${name}`, text)
         return pathOf(it.endpoint, it.variables)
       }),
       (path) => callAt(path, it)

@@ -11,11 +11,11 @@ import { ConnectionError, TimeoutError } from "../Errors.ts"
 import { CHANNEL_HEADER } from "../Protocol/Http/Channel.ts"
 import { Channels } from "./Channel.ts"
 import { environmentHeader, type ResolvedServer } from "./HttpConfig.ts"
-import { timeoutOrElse, readPendingInput } from "./Timeouts.ts"
+import { timeoutOrElse, readPendingInput } from "./PatientTimeout.ts"
 import { NOT_RECEIVED } from "./NotReceived.ts"
 import { TRACEPARENT, withTrace } from "../Trace.ts"
 import type { Answer, Request } from "./HttpExchange.ts"
-import { causesOf, mayNeedTls, speaksPlainly } from "./TlsMismatch.ts"
+import { causesOf, mayNeedTls, tlsProblem } from "./TlsMismatch.ts"
 import { showMs } from "../Show.ts"
 
 export interface Connection {
@@ -136,7 +136,7 @@ const isBeforeSending = (error: HttpClientError): boolean => {
 
 const reasonOf = (server: ResolvedServer, error: HttpClientError, hasAnswered: boolean): string => {
   const code = codeOf(error)
-  const plain = speaksPlainly(server.url, error)
+  const plain = tlsProblem(server.url, error)
   if (plain !== undefined) return plain
   if (code?.startsWith("HPE_") === true) {
     return `gives an answer that is not HTTP (${code})${mayNeedTls(server.url)}`

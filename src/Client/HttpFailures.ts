@@ -95,10 +95,10 @@ export const isNotFoundInText = ({ status, text }: Answer): boolean =>
  * outage, whatever its status.
  */
 export const serverFailureOf = (answer: Answer, what: string): IronflowError =>
-  isFromServer(answer) ? failureOf(answer, what) : notOfServer(answer, what)
+  isFromServer(answer) ? failureOf(answer, what) : notAnIronflowServer(answer, what)
 
 /** The error for an answer that does not come from an Ironflow server. */
-export const notOfServer = ({ status, text }: Answer, what: string): ConnectionError =>
+export const notAnIronflowServer = ({ status, text }: Answer, what: string): ConnectionError =>
   new ConnectionError(
     `${what} failed with status ${status}: the answer does not come from an Ironflow server but from something else, such as ` +
       `a gateway. It ${text === "" ? "is empty" : `begins with ${JSON.stringify(text.slice(0, 100))}`}`,

@@ -16,7 +16,7 @@ import { checkRevision } from "../KvKeys.ts"
 import { reader } from "../Protocol/Codec.ts"
 import { pathOf } from "../Protocol/Http/Endpoints.ts"
 import { readFailure } from "../Protocol/Http/Failures.ts"
-import type { Operation } from "../Protocol/Row.ts"
+import type { Operation } from "../Protocol/EndpointSpec.ts"
 import { Watching } from "../Protocol/Watch.ts"
 import { validated } from "../Checked.ts"
 import { environmentHeader } from "./HttpConfig.ts"
@@ -41,7 +41,7 @@ type Frame = { readonly [name: string]: unknown }
 
 const RECONNECT = { firstMs: 250, mostMs: 30_000, factor: 2 }
 /** Frames that may wait in this process before reading from the socket pauses. */
-const INBOX = 64
+const MAX_WAITING_FRAMES = 64
 /**
  * How long to wait for the start frame, in milliseconds. After that, the watch counts as open: some servers send no such frame.
  */
@@ -241,7 +241,7 @@ const listen = (
     const pingMs = readWatching(frame)?.pingMs
     if (pingMs !== undefined) feed(pingMs * 3)
     hear({ _tag: "Frame", frame })
-    if (Queue.sizeUnsafe(inbox) > INBOX) socket.pause()
+    if (Queue.sizeUnsafe(inbox) > MAX_WAITING_FRAMES) socket.pause()
   })
   socket.on("unexpected-response", (_, response) => refused(response))
   socket.on("error", (error) => lost(`failed: ${error.message || String(error)}`))

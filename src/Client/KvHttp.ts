@@ -10,7 +10,7 @@ import { checkBucketName, checkKey, checkRevision, compileFilter } from "../KvKe
 import { contentTypes, decodeValue, encodeValue, typeOfContent, writtenAs } from "../KvValue.ts"
 import { snakeKeys } from "../Protocol/Codec.ts"
 import * as calls from "../Protocol/Kv.ts"
-import type { Operation } from "../Protocol/Row.ts"
+import type { Operation } from "../Protocol/EndpointSpec.ts"
 import { show } from "../Show.ts"
 import { quote } from "./HttpCalls.ts"
 import { validated } from "../Checked.ts"
@@ -18,10 +18,10 @@ import type { Raw } from "./NarrowErrors.ts"
 import type { Connection } from "./HttpConnection.ts"
 import { watchOf } from "./HttpWatch.ts"
 import type { KVBucketConfig, KvBucket, KVHistoryEntry, KVWatchEvent, KVWrite, UntypedKv } from "./Kv.ts"
-import { type Input, makeRowCalls } from "./RowCalls.ts"
+import { type Input, makeEndpointCalls } from "./EndpointCalls.ts"
 
 export const make = (connection: Connection): Raw<UntypedKv> => {
-  const { ask, pages } = makeRowCalls(connection)
+  const { ask, pages } = makeEndpointCalls(connection)
   const named =
     <A>(operation: Operation<A>, what: string) =>
     (name: string) =>
@@ -49,7 +49,7 @@ export const make = (connection: Connection): Raw<UntypedKv> => {
 }
 
 const makeBucket = (connection: Connection, name: string): Raw<KvBucket> => {
-  const { ask, pages, withoutEndpoint } = makeRowCalls(connection)
+  const { ask, pages, withoutEndpoint } = makeEndpointCalls(connection)
   const inBucket = `in bucket ${quote(name)}`
 
   /** A call about one key. */

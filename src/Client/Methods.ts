@@ -2,7 +2,7 @@
  * Run-time tables of a service's methods, beside its interface: their options and errors. The Promise API is built from them, and
  * so are the checks of options and errors in both APIs.
  */
-import type { Keys, Known } from "../OptionKeys.ts"
+import type { Keys, KnownKeys } from "../OptionKeys.ts"
 import type { CallOptions } from "./Kinds.ts"
 import type { Failures } from "./NarrowErrors.ts"
 
@@ -53,7 +53,7 @@ export type StreamMethods<Api> = Methods<Api, Api>
 /** The same with unknown method names. */
 export interface AnyMethods {
   readonly [method: string]: readonly [
-    takes: ReadonlyArray<Known | readonly [Known] | Check | null>,
+    takes: ReadonlyArray<KnownKeys | readonly [KnownKeys] | Check | null>,
     fails?: { readonly [tag: string]: true }
   ]
 }

@@ -1,9 +1,9 @@
 /**
  * Subscribes to the states of a projection: system events carry the changes, and reads fill the gaps.
  *
- * For a slow consumer, only the newest state of each partition waits, for at most {@link FULL} partitions. Beyond that, and after
- * each reconnection, the changed states are read page by page. For servers that cannot list changes, the state of one partition
- * is read instead.
+ * For a slow consumer, only the newest state of each partition waits, for at most {@link MAX_WAITING_STATES} partitions. Beyond
+ * that, and after each reconnection, the changed states are read page by page. For servers that cannot list changes, the state
+ * of one partition is read instead.
  */
 import * as Effect from "effect/Effect"
 import * as Stream from "effect/Stream"
@@ -85,13 +85,13 @@ export const withUpdates = (
 })
 
 /** Maximum number of states that wait in memory, and of states per page. */
-const FULL = 64
+const MAX_WAITING_STATES = 64
 
 /** Delay after a failed read, in milliseconds. */
 const AGAIN_MS = 1000
 
 /** Maximum number of partitions whose last state is remembered, for servers that cannot list changes. */
-const REMEMBERED = 1000
+const MAX_REMEMBERED_PARTITIONS = 1000
 
 /** A state from an event, or without `result` a sign that the state has to be read. */
 interface Update {
@@ -233,7 +233,7 @@ class Updates {
     const result = cursor === undefined ? undefined : resultIn(data)
     this.#newest = cursor ?? this.#newest
     this.#waiting.set(about, cursor === undefined || result === undefined ? {} : { cursor, result })
-    if (this.#waiting.size > FULL && this.#saysChanges) return this.#missed()
+    if (this.#waiting.size > MAX_WAITING_STATES && this.#saysChanges) return this.#missed()
     this.#wake()
   }
 
@@ -282,7 +282,7 @@ class Updates {
         since: this.#since,
         partition,
         after,
-        limit: FULL
+        limit: MAX_WAITING_STATES
       }).pipe(
         Effect.catchIf(
           (error) => error instanceof ProjectionNotFoundError,
@@ -333,7 +333,7 @@ class Updates {
     const { lastEventId, lastEventSeq, partition, updatedAt, version } = result
     const mark = JSON.stringify([lastEventId, lastEventSeq, version, updatedAt])
     if (this.#known.get(partition) === mark) return false
-    if (this.#known.size >= REMEMBERED) this.#known.clear()
+    if (this.#known.size >= MAX_REMEMBERED_PARTITIONS) this.#known.clear()
     this.#known.set(partition, mark)
     return true
   }

@@ -8,7 +8,7 @@ import { checkProjectionName } from "../Projection/Projection.ts"
 import { reader } from "../Protocol/Codec.ts"
 import { MAX_WAIT_MS } from "../Protocol/Http/Turns.ts"
 import * as operations from "../Protocol/Projections.ts"
-import type { Operation } from "../Protocol/Row.ts"
+import type { Operation } from "../Protocol/EndpointSpec.ts"
 import { show } from "../Show.ts"
 import type { EffectKind } from "./Client.ts"
 import { done, makeCalls, quote } from "./HttpCalls.ts"
@@ -25,11 +25,11 @@ import {
   type ProjectionStateResult,
   type ProjectionStatusInfo
 } from "./Projections.ts"
-import { makeRowCalls } from "./RowCalls.ts"
+import { makeEndpointCalls } from "./EndpointCalls.ts"
 
 /** Reads changed states, a feature of our engine. */
 export const makeReadChanges = (connection: Connection): ReadChanges => {
-  const { ask } = makeRowCalls(connection)
+  const { ask } = makeEndpointCalls(connection)
   return (name, query) => {
     const search = new URLSearchParams()
     for (const [field, value] of Object.entries(query))
@@ -56,7 +56,7 @@ export const makeReadChanges = (connection: Connection): ReadChanges => {
 /** The methods over a connection. */
 export const make = (connection: Connection): Raw<ProjectionsApi<EffectKind>> => {
   const calls = makeCalls(connection)
-  const { ask } = makeRowCalls(connection)
+  const { ask } = makeEndpointCalls(connection)
 
   const about = <A, B = A>(
     operation: Operation<A>,

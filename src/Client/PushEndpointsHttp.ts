@@ -7,11 +7,11 @@ import { quote } from "./HttpCalls.ts"
 import type { Connection } from "./HttpConnection.ts"
 import type { Raw } from "./NarrowErrors.ts"
 import type { PushEndpointsApi } from "./PushEndpoints.ts"
-import { makeRowCalls } from "./RowCalls.ts"
+import { makeEndpointCalls } from "./EndpointCalls.ts"
 
 /** The methods over a connection. */
 export const make = (connection: Connection): Raw<PushEndpointsApi<EffectKind>> => {
-  const { ask, withoutEndpoint } = makeRowCalls(connection)
+  const { ask, withoutEndpoint } = makeEndpointCalls(connection)
   const orElse = (what: string) =>
     withoutEndpoint(`pushEndpoints.${what}`, "Register the functions with the tools of that server")
   return {

@@ -18,9 +18,9 @@ export interface ReconnectOptions {
 }
 
 /** Opens a connection and calls `opened` or `failed`. Returns a function that aborts the attempt. */
-export type Dial = (opened: (wire: Wire) => void, failed: (error: Error) => void) => () => void
+export type Connect = (opened: (wire: Wire) => void, failed: (error: Error) => void) => () => void
 
-const NORMAL = 1000
+const NORMAL_CLOSE_CODE = 1000
 const PROTOCOL_ERROR = 1002
 
 interface ReconnectingHooks {
@@ -36,7 +36,7 @@ interface ReconnectingHooks {
 }
 
 export class Reconnecting {
-  readonly #dial: Dial
+  readonly #dial: Connect
   readonly #alarm: Alarm
   readonly #now: () => number
   readonly #options: ReconnectOptions
@@ -51,7 +51,7 @@ export class Reconnecting {
   #paused = false
 
   constructor(
-    dial: Dial,
+    dial: Connect,
     alarm: Alarm,
     now: () => number,
     options: ReconnectOptions,
@@ -115,7 +115,7 @@ export class Reconnecting {
     const wire = this.#wire
     this.#lose(closed())
     end()
-    wire?.close(NORMAL, "")
+    wire?.close(NORMAL_CLOSE_CODE, "")
     this.#become("disconnected")
   }
 
@@ -143,7 +143,7 @@ export class Reconnecting {
       )
     })
     const giveUp = this.#dial((wire) => {
-      if (!end()) return wire.close(NORMAL, "")
+      if (!end()) return wire.close(NORMAL_CLOSE_CODE, "")
       this.#attempt = 0
       this.#take(wire)
       opened()
@@ -178,7 +178,7 @@ export class Reconnecting {
         )
       )
       this.#become("disconnected")
-      if (code !== NORMAL) this.#retry()
+      if (code !== NORMAL_CLOSE_CODE) this.#retry()
     }
     this.#become("connected")
     this.#hooks.opened()

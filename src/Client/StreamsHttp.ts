@@ -19,13 +19,13 @@ import {
 import { encodeJson } from "../Json.ts"
 import { checkName, checkSize, snapshotBytes } from "../Limits.ts"
 import { reader, snakeKeys } from "../Protocol/Codec.ts"
-import type { Operation } from "../Protocol/Row.ts"
+import type { Operation } from "../Protocol/EndpointSpec.ts"
 import * as calls from "../Protocol/Streams.ts"
 import { object, quote } from "./HttpCalls.ts"
 import { validated } from "../Checked.ts"
 import type { Raw } from "./NarrowErrors.ts"
 import type { Connection } from "./HttpConnection.ts"
-import { type Input, makeRowCalls } from "./RowCalls.ts"
+import { type Input, makeEndpointCalls } from "./EndpointCalls.ts"
 import { eventsOver, nullIfMissing } from "./StreamPages.ts"
 import { checkCount, checkList, checkRead, pageAfter, upcastEvents } from "./StreamReading.ts"
 import { appendsOf } from "./Emitting.ts"
@@ -47,7 +47,7 @@ export const make = (
   connection: Connection,
   { eventDefinitions }: ReadingOptions = {}
 ): Raw<UntypedStreams> => {
-  const { ask, withoutEndpoint } = makeRowCalls(connection)
+  const { ask, withoutEndpoint } = makeEndpointCalls(connection)
 
   const info = (entityId: string): Effect.Effect<StreamInfo, IronflowError> =>
     Effect.map(

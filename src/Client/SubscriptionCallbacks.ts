@@ -1,7 +1,7 @@
 /** Callbacks of a subscriber: events, errors and connection changes. */
 import type { EventEntity } from "../Event.ts"
 import type { EventMetadata } from "../Protocol/Subscriptions.ts"
-import type { Body } from "./Delivery.ts"
+import type { Body } from "./EventDelivery.ts"
 
 /** State of a subscription client's connection. */
 export type ConnectionState = "connecting" | "connected" | "disconnected" | "reconnecting"

@@ -14,10 +14,10 @@ import {
   type WSClientMessage
 } from "../Protocol/Subscriptions.ts"
 import type { EventDefinitionRegistry } from "../Upcaster.ts"
-import { Delivery, free, loseAll } from "./Delivery.ts"
+import { EventDelivery, free, loseAll } from "./EventDelivery.ts"
 import { type SubscriptionTracing, traced } from "./DeliverySpan.ts"
 import { HeldEvents } from "./HeldEvents.ts"
-import { closed, type Dial, Reconnecting, type ReconnectOptions } from "./Reconnecting.ts"
+import { closed, type Connect, Reconnecting, type ReconnectOptions } from "./Reconnecting.ts"
 import { type PendingAck, SubscriptionState } from "./SubscriptionState.ts"
 import type {
   ConnectionState,
@@ -27,7 +27,7 @@ import type {
 } from "./SubscriptionCallbacks.ts"
 
 /** Events that may wait for a subscriber before reading from the connection pauses. */
-const HELD = 1000
+const MAX_WAITING_EVENTS = 1000
 
 export interface SessionOptions extends ReconnectOptions {
   /** Upcasts the data of user events to the latest version. */
@@ -49,7 +49,7 @@ export class SubscriptionSession {
   #requestId = 0
 
   constructor(
-    dial: Dial,
+    dial: Connect,
     alarm: Alarm,
     now: () => number,
     options: SessionOptions,
@@ -357,7 +357,7 @@ export class SubscriptionSession {
       const held = subscription.held ?? []
       subscription.held = undefined
       for (const deliver of held) deliver()
-      if (held.length > HELD) this.resume()
+      if (held.length > MAX_WAITING_EVENTS) this.resume()
     })
   }
 
@@ -378,7 +378,7 @@ export class SubscriptionSession {
         if (before === undefined) subscription.seen.push({ eventId, position, settled: false })
       }
     }
-    let delivery: Delivery | undefined
+    let delivery: EventDelivery | undefined
     if (subscription.holds && typeof eventId === "string") {
       const before = subscription.deliveries.get(eventId)
       if (before !== undefined) {
@@ -387,20 +387,20 @@ export class SubscriptionSession {
         if (before.phase === "acking") return this.#held.ackItself(subscription, before)
         if (!before.isLost) return
       }
-      delivery = new Delivery(eventId, this.#now())
+      delivery = new EventDelivery(eventId, this.#now())
       subscription.deliveries.set(eventId, delivery)
       this.#held.keep(subscription)
     }
     const deliver = () => this.#deliver(subscription, message, delivery)
     if (subscription.held === undefined) return deliver()
     subscription.held.push(deliver)
-    if (subscription.held.length > HELD) this.pause()
+    if (subscription.held.length > MAX_WAITING_EVENTS) this.pause()
   }
 
   #deliver(
     subscription: SubscriptionState,
     message: { readonly [name: string]: unknown },
-    delivery: Delivery | undefined
+    delivery: EventDelivery | undefined
   ): void {
     if (!subscription.isActive || delivery?.isLost === true) return
     const { data, entity, eventId, meta, metadata, topic, version } = message

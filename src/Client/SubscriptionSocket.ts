@@ -13,12 +13,12 @@ import { readFailure } from "../Protocol/Http/Failures.ts"
 import { getWebSocketUrl } from "../Protocol/Paths.ts"
 import { wireOf } from "../Protocol/WebSocketWire.ts"
 import type { ResolvedServer } from "./HttpConfig.ts"
-import type { Dial } from "./Reconnecting.ts"
-import { speaksPlainly } from "./TlsMismatch.ts"
+import type { Connect } from "./Reconnecting.ts"
+import { tlsProblem } from "./TlsMismatch.ts"
 
 /** Opens connections to a server. */
 export const dialSocket =
-  (server: ResolvedServer): Dial =>
+  (server: ResolvedServer): Connect =>
   (opened, failed) => {
     const { apiKey, environment, timeoutMs, url } = server
     let giveUp = false
@@ -61,7 +61,7 @@ export const dialSocket =
   }
 
 const reasonOf = (url: string, error: unknown): string => {
-  const plain = speaksPlainly(url, error)
+  const plain = tlsProblem(url, error)
   if (plain !== undefined) return `it ${plain}`
   return (
     `${toError(error).message || "the connection was refused"}. ` +

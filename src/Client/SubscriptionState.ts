@@ -1,6 +1,6 @@
 /** State of one subscription: its position and the events it holds. It survives reconnections. */
 import type { AckMode, SubscribeOptions } from "../Protocol/Subscriptions.ts"
-import type { Delivery } from "./Delivery.ts"
+import type { EventDelivery } from "./EventDelivery.ts"
 import type { SessionCallbacks, SubscriptionEvent } from "./SubscriptionCallbacks.ts"
 
 /** A received event and how it is settled. */
@@ -30,7 +30,7 @@ export class SubscriptionState {
   /** Milliseconds within which the server expects a report about held events; absent when it expects none. */
   ackWaitMs: number | undefined
   /** Held events of a group, or of a subscription with acks, by event id. */
-  readonly deliveries = new Map<string, Delivery>()
+  readonly deliveries = new Map<string, EventDelivery>()
   cancelKeeping: (() => void) | undefined
   /** Called when the server has confirmed the subscription on a new connection. */
   onConfirmed: () => void = () => undefined
@@ -74,7 +74,7 @@ export class SubscriptionState {
   }
 
   /** Forgets a delivery. */
-  release(delivery: Delivery): void {
+  release(delivery: EventDelivery): void {
     if (this.deliveries.get(delivery.eventId) === delivery) this.deliveries.delete(delivery.eventId)
   }
 }

@@ -22,9 +22,9 @@ import type { AckType, SubscribeOptions, Wire } from "../Protocol/Subscriptions.
 import type { EventDefinitionRegistry } from "../Upcaster.ts"
 import type { ClientError } from "./Client.ts"
 import { clientErrorTags, narrowErrors } from "./NarrowErrors.ts"
-import type { Body } from "./Delivery.ts"
+import type { Body } from "./EventDelivery.ts"
 import { decoderOf, type SubscribedData } from "./Subscribed.ts"
-import type { Dial } from "./Reconnecting.ts"
+import type { Connect } from "./Reconnecting.ts"
 import type { SubscriptionEvent } from "./SubscriptionCallbacks.ts"
 import { type SessionOptions, SubscriptionSession } from "./SubscriptionSession.ts"
 
@@ -75,7 +75,7 @@ export class Subscriptions extends Context.Service<
 
 /** The connection of a session: opened to a server, or given in this process. */
 export type Source =
-  | { /** Opens a connection. */ readonly dial: Dial }
+  | { /** Opens a connection. */ readonly dial: Connect }
   | { /** Makes the calls that go beside the connection. */ readonly wire: () => Wire }
 
 const defaults: SessionOptions = {
@@ -87,8 +87,8 @@ const defaults: SessionOptions = {
 }
 
 /** Events that may wait in a stream before reading pauses; below that it resumes. */
-const FULL = 1000
-const ROOM = 500
+const PAUSE_AT_EVENTS = 1000
+const RESUME_AT_EVENTS = 500
 
 const session = (
   source: Source,
@@ -99,7 +99,7 @@ const session = (
     const clock = yield* Clock.Clock
     const context = yield* Effect.context<never>()
     const alarm = yield* Alarm.make
-    const dial: Dial =
+    const dial: Connect =
       "dial" in source
         ? source.dial
         : (opened) => {
@@ -159,7 +159,7 @@ export const make = (source: Source): Subscriptions["Service"] => ({
             decode,
             onBody: (event, body) => {
               Queue.offerUnsafe(queue, { event, body })
-              if (++waiting >= FULL) it.pause()
+              if (++waiting >= PAUSE_AT_EVENTS) it.pause()
             },
             onError: ({ code, message, retrying }) => {
               if (retrying !== false) {
@@ -177,7 +177,7 @@ export const make = (source: Source): Subscriptions["Service"] => ({
           current?.done()
           current = undefined
           return Effect.flatMap(Queue.take(queue), ({ body, event }) => {
-            if (--waiting === ROOM) it.resume()
+            if (--waiting === RESUME_AT_EVENTS) it.resume()
             if (!body.take()) return next
             current = body
             return Effect.succeed({

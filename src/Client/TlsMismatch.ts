@@ -10,7 +10,7 @@ export const causesOf = function* (error: unknown): Generator<Error> {
 }
 
 /** The problem, as a verb phrase, when a server did not answer the TLS handshake with TLS; else `undefined`. */
-export const speaksPlainly = (url: string, error: unknown): string | undefined => {
+export const tlsProblem = (url: string, error: unknown): string | undefined => {
   if (!/^https:/i.test(url)) return undefined
   for (const { message } of causesOf(error)) {
     if (/wrong version number|packet length too long/i.test(message)) {

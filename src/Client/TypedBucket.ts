@@ -1,7 +1,7 @@
 /** Typed buckets: a schema encodes values before writes and decodes them after reads. */
 import * as Effect from "effect/Effect"
 import * as Stream from "effect/Stream"
-import { keyCarrier } from "../DataCodec.ts"
+import { keyFormat } from "../DataCodec.ts"
 import { KeySchemaError, type ValidationError } from "../Errors.ts"
 import { bucketOptionKeys } from "../KvValue.ts"
 import { checkKeys } from "../OptionKeys.ts"
@@ -22,7 +22,7 @@ export const typedKv = (kv: UntypedKv): KvService => {
 
 const typedBucket = (bucket: KvBucket, schema: AnySchema): KvBucket => {
   const { name } = bucket
-  const codec = clientCodec(schema, keyCarrier, `\`schema\` of bucket "${name}"`)
+  const codec = clientCodec(schema, keyFormat, `\`schema\` of bucket "${name}"`)
   const encode = (key: string, value: unknown) =>
     codec.encode(
       value,

@@ -1,10 +1,10 @@
 /** The frame of every page: the navigation, the environment, and whether the engine answers. */
 import { useEffect, useErrorBoundary, useState } from "preact/hooks"
 import { CallError, isConnected, isSignedOut } from "./Parts/Calls.ts"
-import { keep, kept } from "./Parts/BrowserStorage.ts"
+import { saveSetting, loadSetting } from "./Parts/BrowserStorage.ts"
 import { isHelpShown, keyDocs, onKeys } from "./Parts/Keyboard.ts"
 import { findPage, type FoundPage, type Page, pages } from "./Pages.ts"
-import { Dialog, Failure, Link, Sayings } from "./Parts/Elements.tsx"
+import { Dialog, Failure, Link, Toasts } from "./Parts/Elements.tsx"
 import { marked } from "./Parts/DirectionMarks.ts"
 import { readMetrics } from "./Parts/Metrics.ts"
 import { FindBox } from "./Pages/Find.tsx"
@@ -74,7 +74,7 @@ export const Shell = () => {
           {found === undefined ? <NotFound /> : <Shown key={place.value.path} found={found} />}
         </main>
       </div>
-      <Sayings />
+      <Toasts />
       {isHelpShown.value && <Keys />}
     </>
   )
@@ -132,7 +132,7 @@ const Environments = () => {
   const bound = session.value?.key?.environment
   const current = environment.value
   const [isOther, setOther] = useState(false)
-  const known = (kept("environments") ?? "").split(" ").filter((name) => name !== "")
+  const known = (loadSetting("environments") ?? "").split(" ").filter((name) => name !== "")
   const [found, setFound] = useState<ReadonlyArray<string>>([])
   const names = [...new Set(["default", ...found, ...known, current])]
   useEffect(() => {
@@ -158,7 +158,7 @@ const Environments = () => {
           const name = String(new FormData(event.currentTarget).get("name") ?? "").trim()
           if (name === "") return
           // the environment of a link may not exist
-          keep("environments", [...known.filter((one) => one !== name), name].slice(-20).join(" "))
+          saveSetting("environments", [...known.filter((one) => one !== name), name].slice(-20).join(" "))
           show(name)
         }}
       >

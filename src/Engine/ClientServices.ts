@@ -23,7 +23,7 @@ import type { PushService } from "./Push/Push.ts"
 import type { SecretsService } from "./Secrets/Secrets.ts"
 import type { StreamsService } from "./Streams/Streams.ts"
 import * as SecretsClient from "./Secrets/SecretsClient.ts"
-import { makeWires } from "./PubSub/MemoryWire.ts"
+import { makeWirePair } from "./PubSub/MemoryWire.ts"
 
 /** What a client needs from the engine. */
 interface Services {
@@ -93,7 +93,7 @@ const projectionsIn = (engine: Services, environment: string): Raw<ProjectionsSe
 
 /** The client's end of a connection inside the process. */
 export const wireTo = (engine: Services, environment: string): Wire => {
-  const [ours, theirs] = makeWires()
+  const [ours, theirs] = makeWirePair()
   engine.subscriptions.connect(environment, theirs)
   return ours
 }

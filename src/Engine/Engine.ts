@@ -23,7 +23,7 @@ import { WorkerTransport } from "../Protocol/Worker.ts"
 import { currentVariables, providedOr } from "../Variables.ts"
 import * as Access from "./Access/Access.ts"
 import { BootstrapKey } from "./Access/BootstrapKey.ts"
-import * as Operations from "./Access/Operations.ts"
+import * as Operations from "./Access/LoggedOperations.ts"
 import * as Management from "./Access/Management.ts"
 import { servicesIn } from "./ClientServices.ts"
 import * as Bulk from "./Bulk/Bulk.ts"
@@ -98,7 +98,7 @@ export interface EngineService {
   /** Management of keys, organizations, roles and policies. */
   readonly management: Management.ManagementService
   /** Operations on functions and runs that are kept in the access log. */
-  readonly operations: Operations.OperationsService
+  readonly operations: Operations.LoggedOperationsService
   /** The client's methods for one environment. */
   readonly client: (environment: string) => Raw<ClientApi<EffectKind>, EngineError>
   /** Counts since the engine started, and current numbers. */
@@ -202,7 +202,7 @@ const compose = Effect.gen(function* () {
     secrets: yield* Secrets.Secrets,
     access,
     management: yield* Management.Management,
-    operations: yield* Operations.Operations,
+    operations: yield* Operations.LoggedOperations,
     client: yield* EngineClient.make,
     measured: yield* Metrics.Metrics,
     metrics: () => ({

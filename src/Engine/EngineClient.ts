@@ -6,7 +6,7 @@ import type { Raw } from "../Client/NarrowErrors.ts"
 import { type EngineError, FunctionNotFoundError, InvalidStateError } from "../Errors.ts"
 import * as Limits from "../Limits.ts"
 import { capabilities } from "./Capabilities.ts"
-import { Operations } from "./Access/Operations.ts"
+import { LoggedOperations } from "./Access/LoggedOperations.ts"
 import { Bulk } from "./Bulk/Bulk.ts"
 import { Events } from "./Events/Events.ts"
 import { countPinned, functionHistory } from "./Functions/FunctionHistory.ts"
@@ -57,7 +57,7 @@ export const make = Effect.gen(function* () {
   const runs = yield* Runs
   const topics = yield* Topics
   const workers = yield* Workers
-  const operations = yield* Operations
+  const operations = yield* LoggedOperations
 
   /** The counts of each code version of a function, with its connected workers. */
   const liveVersions = (environment: string, id: string | undefined) =>

@@ -13,7 +13,7 @@ import * as Layer from "effect/Layer"
 import { annotated } from "../EffectLogger.ts"
 import type { SerializedError } from "../Errors.ts"
 import type { LogFields } from "../LogFields.ts"
-import type { Trouble } from "./Store/Activity.ts"
+import type { RunFailureEvent } from "./Store/Activity.ts"
 import type { AccessNote, FunctionChange } from "./Store/Changes.ts"
 import { Store } from "./Store/Store.ts"
 
@@ -62,7 +62,7 @@ export const layer: Layer.Layer<never, never, Store> = Layer.effectDiscard(
   })
 )
 
-const lineOf = (trouble: Trouble): Line => {
+const lineOf = (trouble: RunFailureEvent): Line => {
   const { environment, functionId, runId, worker } = trouble
   const fields = {
     run: runId,

@@ -4,7 +4,7 @@
  */
 import type * as Clock from "effect/Clock"
 import { type IronflowError, UnavailableError } from "../Errors.ts"
-import type { After } from "../Execution/Alarm.ts"
+import type { ScheduleTimeout } from "../Execution/Alarm.ts"
 
 /** Most bytes of all of them. */
 const INPUT_BYTES = 24 * 1024 * 1024
@@ -41,7 +41,7 @@ export interface Source {
 
 export class InputBudget {
   readonly #nowMs: () => number
-  readonly #after: After
+  readonly #after: ScheduleTimeout
   #held = 0
   /** Oldest first. */
   readonly #inputs = new Set<PendingInput>()
@@ -51,7 +51,7 @@ export class InputBudget {
   readonly #queue: Array<{ readonly input: PendingInput; readonly onTurn: () => void }> = []
   #isWatching = false
 
-  constructor(clock: Clock.Clock, after: After) {
+  constructor(clock: Clock.Clock, after: ScheduleTimeout) {
     this.#nowMs = () => Number(clock.monotonicTimeNanosUnsafe()) / 1e6
     this.#after = after
   }

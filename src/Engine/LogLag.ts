@@ -17,19 +17,19 @@ export interface LogLag {
 }
 
 /** Most projections and groups that are looked at; further ones are left out. */
-const MOST = 200
+const MAX_FOLLOWERS = 200
 
 const FIND_END_OF_LOG = statement("LogLag.findEndOfLog", "SELECT max(position) AS position FROM events")
 
 const LIST_PROJECTIONS = statement(
   "LogLag.listProjections",
-  `SELECT environment, name, position FROM projections ORDER BY position LIMIT ${MOST}`,
+  `SELECT environment, name, position FROM projections ORDER BY position LIMIT ${MAX_FOLLOWERS}`,
   { scans: "the projections, which are few" }
 )
 
 const LIST_GROUPS = statement(
   "LogLag.listGroups",
-  `SELECT environment, name, cursor FROM consumer_groups ORDER BY cursor LIMIT ${MOST}`,
+  `SELECT environment, name, cursor FROM consumer_groups ORDER BY cursor LIMIT ${MAX_FOLLOWERS}`,
   { scans: "the consumer groups, which are few" }
 )
 

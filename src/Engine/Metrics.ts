@@ -29,7 +29,7 @@ import { waitKinds } from "./Runs/WaitKinds.ts"
 import { Runs } from "./Runs/Runs.ts"
 import {
   counted,
-  FUNCTIONS,
+  MAX_FUNCTIONS,
   type MinuteStats,
   readMinutes,
   readRunStats,
@@ -297,9 +297,9 @@ const now = (load: {
 
 const ofFound = ({ backlog, lag, stuck }: Found, at: number): ReadonlyArray<MetricFamily> => {
   const most = [...backlog.ready].sort((a, b) => b.count - a.count)
-  const rest = most.slice(FUNCTIONS)
+  const rest = most.slice(MAX_FUNCTIONS)
   const ready = [
-    ...most.slice(0, FUNCTIONS).map(({ environment, functionId, ...run }) => ({
+    ...most.slice(0, MAX_FUNCTIONS).map(({ environment, functionId, ...run }) => ({
       labels: { environment, function: functionId },
       ...run
     })),
@@ -390,13 +390,13 @@ const ofFailed = (failed: ReadonlyArray<FailedRuns>, { functions }: RunStats): M
     ...[...failed].sort((a, b) => b.count - a.count),
     ...functions.flatMap(({ of }) => (of === undefined || having.has(name(of)) ? [] : [{ ...of, count: 0 }]))
   ]
-  const rest = all.slice(FUNCTIONS)
+  const rest = all.slice(MAX_FUNCTIONS)
   return {
     name: "ironflow_failed_runs",
     kind: "gauge",
     help: "Runs that have failed and are kept: fewer when they are retried, or deleted.",
     samples: [
-      ...all.slice(0, FUNCTIONS).map(({ count, environment, functionId }) => ({
+      ...all.slice(0, MAX_FUNCTIONS).map(({ count, environment, functionId }) => ({
         labels: { environment, function: functionId },
         value: count
       })),

@@ -1,7 +1,7 @@
 /** Reads long lists in pages, so that none of them blocks the engine. */
 import * as Effect from "effect/Effect"
 import { LimitExceededError } from "../Errors.ts"
-import { gathered, nextTurn, onePage } from "./Yielding.ts"
+import { gathered, yieldToEventLoop, onePage } from "./Yielding.ts"
 
 export interface Page<A> {
   readonly items: ReadonlyArray<A>
@@ -29,7 +29,7 @@ export const inSlices =
       const items: Array<A> = []
       let next: string | undefined = after
       while (next !== undefined && items.length < limit) {
-        if (items.length > 0) yield* nextTurn
+        if (items.length > 0) yield* yieldToEventLoop
         const part: Page<A> = yield* read({ after: next, limit: Math.min(slice, limit - items.length) })
         items.push(...part.items)
         next = part.nextCursor
@@ -48,7 +48,7 @@ export const allPages = <A, E>(
       const page: Page<A> = yield* read(after)
       for (const item of page.items) all.push(item)
       after = page.nextCursor
-      if (after !== undefined) yield* nextTurn
+      if (after !== undefined) yield* yieldToEventLoop
     }
     return all
   })

@@ -7,7 +7,7 @@ import type { Migration } from "./Store/Postgres/Migrations.ts"
 import type { PostgresOptions } from "./Store/Postgres/Options.ts"
 import * as Postgres from "./Store/Postgres/Postgres.ts"
 import type { Store, StoreService } from "./Store/Store.ts"
-import { storeCallbacks } from "./StoreCallbacks.ts"
+import { engineStoreCallbacks } from "./EngineStoreCallbacks.ts"
 
 /**
  * Opens a store on Postgres. `sharing` says whether other engines may use the schema too; `known` are the migrations to apply,
@@ -20,8 +20,8 @@ export const make = (
   sharing?: Postgres.Sharing,
   known?: ReadonlyArray<Migration>
 ): Effect.Effect<StoreService, StoreError, Scope.Scope> =>
-  Postgres.make(options, storeCallbacks, sharing, known)
+  Postgres.make(options, engineStoreCallbacks, sharing, known)
 
 /** The store on Postgres, as a layer: see {@link make}. */
 export const layer = (options: PostgresOptions, sharing?: Postgres.Sharing): Layer.Layer<Store, StoreError> =>
-  Postgres.layer(options, storeCallbacks, sharing)
+  Postgres.layer(options, engineStoreCallbacks, sharing)

@@ -6,15 +6,15 @@ import type { StoreError } from "../Errors.ts"
 import * as Sqlite from "./Store/Sqlite.ts"
 import type { SqliteOptions } from "./Store/SqliteFile.ts"
 import type { Store, StoreService } from "./Store/Store.ts"
-import { storeCallbacks } from "./StoreCallbacks.ts"
+import { engineStoreCallbacks } from "./EngineStoreCallbacks.ts"
 
 /**
  * Opens a database. Fails with `StoreError`: `STORE_LOCKED` when another engine has the file open, `STORE_CORRUPT` when
  * it is damaged or not an Ironflow database, `STORE_UNAVAILABLE` when it cannot be opened or written.
  */
 export const make = (options: SqliteOptions): Effect.Effect<StoreService, StoreError, Scope.Scope> =>
-  Sqlite.make(options, storeCallbacks)
+  Sqlite.make(options, engineStoreCallbacks)
 
 /** The store on SQLite, as a layer: see {@link make}. */
 export const layer = (options: SqliteOptions): Layer.Layer<Store, StoreError> =>
-  Sqlite.layer(options, storeCallbacks)
+  Sqlite.layer(options, engineStoreCallbacks)

@@ -9,14 +9,14 @@ import { clearImmediate, setImmediate } from "../RealTimers.ts"
 /** Most reads in a row within one turn of the event loop. */
 const IN_A_ROW = 64
 
-export const nextTurn: Effect.Effect<void> = Effect.callback((resume) => {
+export const yieldToEventLoop: Effect.Effect<void> = Effect.callback((resume) => {
   const turn = setImmediate(() => resume(Effect.void))
   return Effect.sync(() => clearImmediate(turn))
 })
 
 /** Reads in the next turn of the event loop. */
 export const yieldFirst = <A, E>(read: Effect.Effect<A, E>): Effect.Effect<A, E> =>
-  Effect.andThen(nextTurn, read)
+  Effect.andThen(yieldToEventLoop, read)
 
 let inARow = 0
 

@@ -29,7 +29,7 @@ const LONGEST_SLEEP_MS = 3_600_000
  * Calls `fn` once, after `ms` milliseconds, independent of changes of the wall clock. Returns a function that cancels
  * the call.
  */
-export type After = (ms: number, fn: () => void) => () => void
+export type ScheduleTimeout = (ms: number, fn: () => void) => () => void
 
 /** Makes an alarm over the clock in context. When the scope closes, it makes no more calls. */
 export const make: Effect.Effect<Alarm, never, Scope.Scope> = Effect.clockWith((clock) =>
@@ -37,15 +37,17 @@ export const make: Effect.Effect<Alarm, never, Scope.Scope> = Effect.clockWith((
 )
 
 /** Makes timers for timeouts: like {@link make}, over the monotonic clock. */
-export const makeAfter: Effect.Effect<After, never, Scope.Scope> = Effect.clockWith((clock) => {
-  const nowMs = () => Number(clock.monotonicTimeNanosUnsafe()) / 1e6
-  return Effect.map(
-    over(clock, nowMs),
-    ({ at }): After =>
-      (ms, fn) =>
-        at(nowMs() + ms, fn)
-  )
-})
+export const makeScheduleTimeout: Effect.Effect<ScheduleTimeout, never, Scope.Scope> = Effect.clockWith(
+  (clock) => {
+    const nowMs = () => Number(clock.monotonicTimeNanosUnsafe()) / 1e6
+    return Effect.map(
+      over(clock, nowMs),
+      ({ at }): ScheduleTimeout =>
+        (ms, fn) =>
+          at(nowMs() + ms, fn)
+    )
+  }
+)
 
 const over = Effect.fnUntraced(function* (clock: Clock.Clock, nowMs: () => number) {
   const runFork = Effect.runForkWith(yield* Effect.context<never>())

@@ -10,7 +10,7 @@ import { compileExpression } from "../Expression.ts"
 import type { EffectFunctionDeclarations } from "../Function.ts"
 import { encodeJson, isObject } from "../Json.ts"
 import { checkName, checkSize, messageBytes, stepResultBytes } from "../Limits.ts"
-import { checkKeys, type Known } from "../OptionKeys.ts"
+import { checkKeys, type KnownKeys } from "../OptionKeys.ts"
 import { isPath } from "../Path.ts"
 import { checkPattern } from "../Pattern.ts"
 import type { Outcome, TxOutcome } from "../Protocol/Worker.ts"
@@ -36,8 +36,8 @@ export interface StepApi {
   /** The timeout of an attempt; like {@link durationMs}. */
   readonly timeout: (timeout: unknown, what: string) => StepTimeout
   /** Options of the steps that run code. */
-  readonly runKeys: Known
-  readonly invokeKeys: Known
+  readonly runKeys: KnownKeys
+  readonly invokeKeys: KnownKeys
 }
 
 /** Where a call is made: the API, the turn, and the handler's root or a branch of it. */

@@ -35,7 +35,7 @@ import type { TurnEnd, TurnHandle, TurnHost } from "./TurnHost.ts"
 import { damagedEvent, damagedStep, nondeterminism, type TurnPause } from "./TurnPause.ts"
 import { TurnSignal } from "./TurnSignal.ts"
 import { type StepsOwner, TurnSteps } from "./TurnSteps.ts"
-import { lateWarning, runningWarning, sleepsWarning, type Subject, uncalledWarning } from "./TurnWarnings.ts"
+import { lateWarning, runningWarning, sleepsWarning, type RunLabel, uncalledWarning } from "./TurnWarnings.ts"
 import { handlerVerdict } from "./Verdict.ts"
 import { errorWithoutSecrets } from "./SecretsInText.ts"
 
@@ -394,7 +394,7 @@ export class TurnMachine implements TurnHandle, StepsOwner, QuiescenceOwner {
     this.#signal.end()
   }
 
-  get #subject(): Subject {
+  get #subject(): RunLabel {
     return { plan: this.plan, runId: this.job.runId }
   }
 

@@ -27,7 +27,7 @@ const hash = (text: string, length: number): string =>
   createHash("sha256").update(text).digest("hex").slice(0, length)
 
 /** The most links of one span. */
-const LINKS = 32
+const MAX_LINKS = 32
 
 /** The verb in the name of a step's span. */
 const verbs: { readonly [K in StepKind]: string } = {
@@ -240,7 +240,7 @@ export class TurnTrace implements StepTracing {
   #links(): Array<Tracer.SpanLink> {
     const links: Array<Tracer.SpanLink> = []
     const { journal } = this.#job
-    for (let i = journal.length - 1; i >= 0 && links.length < LINKS; i--) {
+    for (let i = journal.length - 1; i >= 0 && links.length < MAX_LINKS; i--) {
       const entry = journal[i]!
       if (!waits.has(entry.kind)) break
       const attributes = { "ironflow.step.id": stepId(this.#job.runId, entry.stepKey) }

@@ -3,12 +3,12 @@ import { type FunctionPlan, isNewlyUncalled } from "./FunctionPlan.ts"
 import { stopGraceMs } from "./RunningSteps.ts"
 
 /** The run of a turn, as named in messages. */
-export interface Subject {
+export interface RunLabel {
   readonly plan: FunctionPlan
   readonly runId: string
 }
 
-const runOf = ({ plan, runId }: Subject): string => `Run ${runId} of function "${plan.functionId}"`
+const runOf = ({ plan, runId }: RunLabel): string => `Run ${runId} of function "${plan.functionId}"`
 
 /** The most names in a message. */
 const MAX_NAMES = 20
@@ -21,7 +21,7 @@ const listed = (names: ReadonlyArray<string>): string =>
 
 /** Names the steps that earlier turns have recorded and this one has not called, once for each run in this process. */
 export const uncalledWarning = (
-  subject: Subject,
+  subject: RunLabel,
   names: ReadonlyArray<string>,
   completed: boolean
 ): string | undefined => {
@@ -36,7 +36,7 @@ export const uncalledWarning = (
 }
 
 /** Warns that the handler sleeps outside of steps when the turn ends, once for each function. */
-export const sleepsWarning = (subject: Subject, sleeps: number): string | undefined => {
+export const sleepsWarning = (subject: RunLabel, sleeps: number): string | undefined => {
   const { plan } = subject
   if (sleeps === 0 || plan.toldOfSleeps) return undefined
   plan.toldOfSleeps = true
@@ -48,7 +48,7 @@ export const sleepsWarning = (subject: Subject, sleeps: number): string | undefi
 }
 
 /** Warns that the handler returned while these steps were running. */
-export const runningWarning = (subject: Subject, running: ReadonlyArray<string>): string | undefined =>
+export const runningWarning = (subject: RunLabel, running: ReadonlyArray<string>): string | undefined =>
   running.length === 0
     ? undefined
     : `${runOf(subject)} returned while steps were running: ` +
@@ -58,7 +58,7 @@ export const runningWarning = (subject: Subject, running: ReadonlyArray<string>)
  * Warns that the handler continued after its turn was judged quiet; `what` is the step that it called, or a word for
  * its end.
  */
-export const lateWarning = (subject: Subject, what: string): string =>
+export const lateWarning = (subject: RunLabel, what: string): string =>
   `${runOf(subject)}: "${what}" came after the turn had been suspended, so ` +
   "it was ignored; the next turn of the run waits longer before it is suspended. Put what the handler awaited into a step"
 

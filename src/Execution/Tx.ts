@@ -13,7 +13,7 @@ import {
   type StreamAppend,
   type StreamEventInput
 } from "../EntityStream.ts"
-import { keyCarrier } from "../DataCodec.ts"
+import { keyFormat } from "../DataCodec.ts"
 import { codecOf, jsonCodec } from "../EffectSchema.ts"
 import {
   InvalidStateError,
@@ -204,7 +204,7 @@ export class TxCollector implements Tx {
 /** Encodes values with the schema of a bucket. Throws `KeySchemaError` when a value does not fit. */
 const keyEncoder = (bucket: string, given: AnySchema) => {
   const schema = checkSchema(given, `\`schema\` of bucket "${bucket}"`)
-  const codec = codecOf(schema, keyCarrier)
+  const codec = codecOf(schema, keyFormat)
   return (key: string, value: unknown): { readonly value: unknown } => ({
     value: atOnce(
       () => codec.encode(value, `The value of key "${key}"`),

@@ -8,7 +8,7 @@ import * as Tracer from "effect/Tracer"
 import { tracerIn, within } from "../OpenTelemetry.ts"
 import type { ProjectionLogEvent } from "../Protocol/ProjectionOwners.ts"
 import { parseTrace } from "../Trace.ts"
-import type { Failed } from "./Handling.ts"
+import type { Failed } from "./ProjectionHandler.ts"
 
 type Handled = Effect.Effect<Failed | undefined> | Failed | undefined
 

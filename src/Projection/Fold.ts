@@ -8,15 +8,15 @@ import {
   type ProjectionLease,
   type ProjectionLogEvent
 } from "../Protocol/ProjectionOwners.ts"
-import { Failed, type Handling } from "./Handling.ts"
+import { Failed, type ProjectionHandler } from "./ProjectionHandler.ts"
 import { GLOBAL_PARTITION } from "./Partition.ts"
 import { tracing } from "./EventSpan.ts"
-import type { Interruption, Progress, Trouble } from "./Progress.ts"
+import type { Interruption, Progress, RunnerError } from "./Progress.ts"
 import type { ProjectionEvent } from "./Projection.ts"
 import type { States } from "./States.ts"
 
 /** The most states that are read or saved at once. */
-export const STATES = 1000
+export const MAX_STATES = 1000
 
 /** The most bytes of states in one save. A single larger state is saved alone. */
 const SAVE_BYTES = 4 * 1024 * 1024
@@ -40,7 +40,7 @@ const makeTurn = (clock: Clock.Clock) => {
 
 interface FoldOptions {
   readonly feed: ProjectionFeed
-  readonly handling: Handling
+  readonly handling: ProjectionHandler
   readonly lease: ProjectionLease
   readonly states: States
   readonly seen: <A, E>(request: Effect.Effect<A, E>) => Effect.Effect<A, E>
@@ -59,7 +59,7 @@ export class Fold {
   foldAll(
     batch: ReadonlyArray<ProjectionLogEvent>,
     end: number
-  ): Effect.Effect<Interruption | undefined, Trouble> {
+  ): Effect.Effect<Interruption | undefined, RunnerError> {
     return Effect.gen({ self: this }, function* () {
       const states = this.#options.states
       // events that were saved before a failure in the middle of the batch are not folded again
@@ -120,7 +120,7 @@ export class Fold {
       const changed = yield* this.changed()
       if (changed === undefined) return yield* this.#foldCarefully(events, end)
       const rest = events.filter(({ position }) => position > this.#progress.position)
-      if ((changed.bytes > SAVE_BYTES || changed.states.length > STATES) && rest.length > 1) {
+      if ((changed.bytes > SAVE_BYTES || changed.states.length > MAX_STATES) && rest.length > 1) {
         states.reset()
         const half = Math.ceil(rest.length / 2)
         const left = yield* this.foldAll(rest.slice(0, half), rest[half - 1]!.position)
@@ -134,7 +134,7 @@ export class Fold {
   #foldCarefully(
     events: ReadonlyArray<ProjectionLogEvent>,
     end: number
-  ): Effect.Effect<Interruption | undefined, Trouble> {
+  ): Effect.Effect<Interruption | undefined, RunnerError> {
     return Effect.suspend(() => {
       const states = this.#options.states
       states.reset()
@@ -164,14 +164,14 @@ export class Fold {
   }
 
   /** Reads the missing states. Returns whether the projection still belongs to this worker. */
-  readStates(partitions: ReadonlyArray<string | Failed>): Effect.Effect<boolean, Trouble> {
+  readStates(partitions: ReadonlyArray<string | Failed>): Effect.Effect<boolean, RunnerError> {
     return Effect.gen({ self: this }, function* () {
       const missing = this.#options.states.missing(
         partitions.filter((partition) => typeof partition === "string")
       )
-      for (let i = 0; i < missing.length; i += STATES) {
+      for (let i = 0; i < missing.length; i += MAX_STATES) {
         const read = yield* this.#options.seen(
-          this.#options.feed.states(this.#options.lease, missing.slice(i, i + STATES))
+          this.#options.feed.states(this.#options.lease, missing.slice(i, i + MAX_STATES))
         )
         if (read === undefined) return false
         this.#options.states.remember(read)

@@ -34,7 +34,7 @@ export const RECONNECT_MS = 100
 export const LONGEST_RECONNECT_MS = 5000
 
 /** Errors that stop a runner. */
-export type Trouble = ConnectionError | ValidationError | AccessError
+export type RunnerError = ConnectionError | ValidationError | AccessError
 
 /** Why a runner stops processing. */
 export type Interruption = "stop" | "lost"
@@ -99,7 +99,7 @@ export class Progress {
     states: ReadonlyArray<NewPartitionState>,
     deadLetters: ReadonlyArray<NewDeadLetter>,
     before: number | undefined
-  ): Effect.Effect<Interruption | undefined, Trouble> {
+  ): Effect.Effect<Interruption | undefined, RunnerError> {
     return Effect.gen({ self: this }, function* () {
       const { logger, unlessStopped } = this.#options
       const failing = { position: event.position, failures: attempt }
@@ -121,7 +121,9 @@ export class Progress {
     })
   }
 
-  save(outcome: Omit<ProjectionSave, "from" | "number">): Effect.Effect<Interruption | undefined, Trouble> {
+  save(
+    outcome: Omit<ProjectionSave, "from" | "number">
+  ): Effect.Effect<Interruption | undefined, RunnerError> {
     return Effect.gen({ self: this }, function* () {
       const { logger } = this.#options
       const save = { number: ++this.#saves, from: this.position, ...outcome }
@@ -139,7 +141,7 @@ export class Progress {
   }
 
   /** Sends until the engine answers. The lease may end first. */
-  #send(save: ProjectionSave, attempt: number): Effect.Effect<ProjectionSaved, Trouble> {
+  #send(save: ProjectionSave, attempt: number): Effect.Effect<ProjectionSaved, RunnerError> {
     return Effect.catch(this.#options.seen(this.#options.feed.save(this.#options.lease, save)), (error) =>
       error instanceof ConnectionError
         ? Effect.andThen(

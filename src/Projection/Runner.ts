@@ -19,8 +19,8 @@ import {
 import type { Logger } from "../Logger.ts"
 import type { ProjectionFeed } from "../Protocol/ProjectionOwners.ts"
 import type { EventDefinitionRegistry } from "../Upcaster.ts"
-import { type Handling, makeHandling } from "./Handling.ts"
-import { Ownership } from "./Ownership.ts"
+import { type ProjectionHandler, makeProjectionHandler } from "./ProjectionHandler.ts"
+import { OwnedProjection } from "./OwnedProjection.ts"
 import { LONGEST_RECONNECT_MS, RECONNECT_MS } from "./Progress.ts"
 import type { AnyProjection } from "./Projection.ts"
 import { encodeState } from "./States.ts"
@@ -47,7 +47,7 @@ export const makeRunner = (options: RunnerOptions): Effect.Effect<Runner> =>
     const stopped = Effect.as(Deferred.await(stopping), "stop" as const)
     const registered = yield* Deferred.make<void>()
     const { feed, logger } = options
-    const handling = makeHandling(options)
+    const handling = makeProjectionHandler(options)
     const { name } = handling.registration
 
     /** Waits for `self`, or for the runner to be stopped. */
@@ -67,7 +67,13 @@ export const makeRunner = (options: RunnerOptions): Effect.Effect<Runner> =>
       if (claim === "stop") return
       Deferred.doneUnsafe(registered, Exit.void)
       if (claim._tag === "Busy") return
-      const ownership = new Ownership({ ...options, handling, lease: claim.lease, unlessStopped, onWell })
+      const ownership = new OwnedProjection({
+        ...options,
+        handling,
+        lease: claim.lease,
+        unlessStopped,
+        onWell
+      })
       logger.debug(`Projection "${name}" is run by this worker from position ${claim.lease.position} on`)
       yield* Effect.ensuring(
         ownership.run,
@@ -114,6 +120,6 @@ const isAccessError = (error: Error): error is AccessError =>
   error instanceof UnauthenticatedError || error instanceof UnauthorizedError
 
 /** Throws when the initial state cannot be made or stored. */
-const checkInitialState = ({ initialState, registration }: Handling): void => {
+const checkInitialState = ({ initialState, registration }: ProjectionHandler): void => {
   if (registration.mode === "managed") encodeState(registration.name, initialState())
 }

@@ -11,7 +11,7 @@ import { ValidationError } from "../Errors.ts"
 import { byteLength, encodeJson } from "../Json.ts"
 import { checkSize, projectionStateBytes } from "../Limits.ts"
 import type { NewPartitionState, PartitionState, ProjectionLogEvent } from "../Protocol/ProjectionOwners.ts"
-import { type CallContext, Failed, type Handling } from "./Handling.ts"
+import { type CallContext, Failed, type ProjectionHandler } from "./ProjectionHandler.ts"
 import type { ProjectionEvent } from "./Projection.ts"
 
 /** The most partitions whose states are kept in memory between batches. */
@@ -33,7 +33,7 @@ interface Live {
 }
 
 export class States {
-  readonly #handling: Handling
+  readonly #handling: ProjectionHandler
   readonly #name: string
   /** In the order of their last use, the oldest first. */
   readonly #live = new Map<string, Live>()
@@ -41,7 +41,7 @@ export class States {
   readonly #signal: AbortSignal
   careful = false
 
-  constructor(handling: Handling, signal: AbortSignal) {
+  constructor(handling: ProjectionHandler, signal: AbortSignal) {
     this.#handling = handling
     this.#name = handling.registration.name
     this.#signal = signal

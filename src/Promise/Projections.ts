@@ -45,7 +45,7 @@ export interface ProjectionsClient extends ProjectionsApi<PromiseKind> {
 }
 
 /** States that are read ahead of the iteration: a newer state replaces them. */
-const AHEAD = 1
+const MAX_READ_AHEAD = 1
 
 export const promiseProjections = (
   handle: RuntimeHandle<ClientServices, ValidationError>
@@ -76,7 +76,7 @@ export const promiseProjections = (
           })
         ),
       callbacks,
-      AHEAD
+      MAX_READ_AHEAD
     )
   }
   return Object.assign(methods, { subscribe })

@@ -7,7 +7,7 @@ import type {
   SubscriptionEvent
 } from "../Client/SubscriptionCallbacks.ts"
 import type { SubscriptionSession } from "../Client/SubscriptionSession.ts"
-import type { Body } from "../Client/Delivery.ts"
+import type { Body } from "../Client/EventDelivery.ts"
 import type { SubscribedData } from "../Client/Subscribed.ts"
 import { resolveServer } from "../Client/HttpConfig.ts"
 import { ClosedError, SubscriptionError, ValidationError } from "../Errors.ts"
@@ -126,8 +126,8 @@ export interface StreamedEvent<T = any> extends SubscriptionEvent<T> {
 }
 
 /** The number of events waiting in a stream at which the connection is paused; it resumes below. */
-const FULL = 1000
-const ROOM = 500
+const PAUSE_AT_EVENTS = 1000
+const RESUME_AT_EVENTS = 500
 
 /** Delivers events, messages and changes of runs as they happen. Created by `createSubscriptionClient`. */
 export class SubscriptionClient implements Disposable {
@@ -258,7 +258,7 @@ export class SubscriptionClient implements Disposable {
       decode,
       onBody: (event, body) => {
         events.push({ event, body })
-        if (events.length >= FULL) session.pause()
+        if (events.length >= PAUSE_AT_EVENTS) session.pause()
         wake()
       },
       onError: (error) => {
@@ -273,7 +273,7 @@ export class SubscriptionClient implements Disposable {
       while (true) {
         const next = events.shift()
         if (next !== undefined) {
-          if (events.length === ROOM) session.resume()
+          if (events.length === RESUME_AT_EVENTS) session.resume()
           const { body, event } = next
           if (!body.take()) continue
           current = body

@@ -36,7 +36,7 @@ export type KVWatchCallbacks<Value = unknown> = WatchCallbacks<KVWatchEvent<Valu
 export type KVWatcher<Value = unknown> = Watcher<KVWatchEvent<Value>>
 
 /** Changes that are read ahead of the iteration; then the watch itself waits. States have a limit of their own. */
-const AHEAD = 16
+const MAX_READ_AHEAD = 16
 
 /**
  * Starts a watch on the runtime. `open` returns the stream; the stream calls the function passed to `open` when the
@@ -46,7 +46,7 @@ export const startWatch = <A, E, R, ER>(
   handle: RuntimeHandle<R, ER>,
   open: (onOpen: () => void) => Effect.Effect<Stream.Stream<A, E>, E, R>,
   callbacks?: WatchCallbacks<A>,
-  ahead = AHEAD
+  ahead = MAX_READ_AHEAD
 ): Watcher<A> => {
   checkKeys(callbacks, callbackKeys, "watch()")
   const { promise: ready, reject, resolve } = createDeferred<void>()

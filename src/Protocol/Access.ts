@@ -13,7 +13,7 @@ import {
   anyOf,
   type Codec,
   fields,
-  filled,
+  nonEmptyText,
   flag,
   lenientList,
   list,
@@ -25,7 +25,7 @@ import {
   struct,
   text
 } from "./Codec.ts"
-import { all, operation, row } from "./Row.ts"
+import { all, operation, endpoint } from "./EndpointSpec.ts"
 
 // ---------------------------------------------------------------------------------------------------------------------
 // What travels
@@ -204,19 +204,19 @@ const keyFields = {
   id: text,
   name: said,
   key_prefix: said,
-  env_id: alwaysSent(filled),
+  env_id: alwaysSent(nonEmptyText),
   role_ids: alwaysSent(lenientList(text)),
   created_at: said,
-  expires_at: optional(filled),
-  last_used_at: optional(filled),
-  previous_expires_at: optional(filled)
+  expires_at: optional(nonEmptyText),
+  last_used_at: optional(nonEmptyText),
+  previous_expires_at: optional(nonEmptyText)
 }
 const ApiKey: Codec<APIKey> = fields<APIKey>(keyFields)
 /** The only answer with the secret; servers name it `key`, `secret`, or both. */
 export const NewApiKey = fields<APIKey & Partial<Pick<APIKeyWithSecret, "secret" | "key">>>({
   ...keyFields,
-  secret: alwaysSent(filled),
-  key: alwaysSent(filled)
+  secret: alwaysSent(nonEmptyText),
+  key: alwaysSent(nonEmptyText)
 })
 const duration = anyOf(text, number)
 export const CreateApiKey = struct({
@@ -252,7 +252,7 @@ const PolicyAnswer = fields<Policy>({
   effect: orElse(effect, "allow"),
   actions: said,
   resources: said,
-  condition: optional(filled),
+  condition: optional(nonEmptyText),
   created_at: said,
   updated_at: said
 })
@@ -327,76 +327,76 @@ export const updatePolicy = operation("PATCH /api/v1/policies/:id", {
 })
 export const deletePolicy = operation("DELETE /api/v1/policies/:id", { missing: PolicyNotFoundError })
 
-export const rows = {
+export const endpoints = {
   /** Lists the keys of the environment; a key that spans all environments lists all keys. */
-  listApiKeys: row(listApiKeys, "apikey:read"),
+  listApiKeys: endpoint(listApiKeys, "apikey:read"),
   /** Creates a key. Only this answer contains its secret. */
-  createApiKey: row(createApiKey, "apikey:create", {
+  createApiKey: endpoint(createApiKey, "apikey:create", {
     body: CreateApiKey,
     status: 201,
     errors: { 404: RoleNotFoundError }
   }),
   /** Returns a key, without its secret. */
-  getApiKey: row(getApiKey, "apikey:read"),
+  getApiKey: endpoint(getApiKey, "apikey:read"),
   /** Deletes a key, which stops working at once. */
-  deleteApiKey: row(deleteApiKey, "apikey:delete"),
+  deleteApiKey: endpoint(deleteApiKey, "apikey:delete"),
   /** Gives a key a new secret. The old one stops working at once, or after `overlap`. */
-  rotateApiKey: row(rotateApiKey, "apikey:rotate", { body: RotateApiKey }),
+  rotateApiKey: endpoint(rotateApiKey, "apikey:rotate", { body: RotateApiKey }),
   /** Returns the log of changes to keys, organizations, roles and policies, newest first. */
-  accessLog: row(accessLog, all("audit:read", "engine")),
+  accessLog: endpoint(accessLog, all("audit:read", "engine")),
 
   /** Lists the organizations. */
-  listOrgs: row(listOrgs, "org:read"),
+  listOrgs: endpoint(listOrgs, "org:read"),
   /** Creates an organization. */
-  createOrg: row(createOrg, "org:create", { body: CreateOrg, status: 201 }),
+  createOrg: endpoint(createOrg, "org:create", { body: CreateOrg, status: 201 }),
   /** Returns an organization. */
-  getOrg: row(getOrg, "org:read"),
+  getOrg: endpoint(getOrg, "org:read"),
   /** Renames an organization. */
-  updateOrg: row(updateOrg, "org:update", { body: UpdateOrg, errors: stays }),
+  updateOrg: endpoint(updateOrg, "org:update", { body: UpdateOrg, errors: stays }),
   /** Deletes an organization without roles and policies. */
-  deleteOrg: row(deleteOrg, "org:delete", { errors: stays }),
+  deleteOrg: endpoint(deleteOrg, "org:delete", { errors: stays }),
 
   /** Lists the roles, or those of one organization. */
-  listRoles: row(listRoles, "role:read", { query: ["org_id"] }),
+  listRoles: endpoint(listRoles, "role:read", { query: ["org_id"] }),
   /** Creates a role without policies. */
-  createRole: row(createRole, "role:create", {
+  createRole: endpoint(createRole, "role:create", {
     body: CreateRole,
     status: 201,
     errors: { 404: OrgNotFoundError }
   }),
   /** Returns a role. */
-  getRole: row(getRole, "role:read"),
+  getRole: endpoint(getRole, "role:read"),
   /** Renames a role. */
-  updateRole: row(updateRole, "role:update", { body: UpdateRole, errors: stays }),
+  updateRole: endpoint(updateRole, "role:update", { body: UpdateRole, errors: stays }),
   /** Deletes a role that no key has. */
-  deleteRole: row(deleteRole, "role:delete", { errors: stays }),
+  deleteRole: endpoint(deleteRole, "role:delete", { errors: stays }),
   /** Lists the policies of a role. */
-  listRolePolicies: row("GET /api/v1/roles/:id/policies", "role:read", {
+  listRolePolicies: endpoint("GET /api/v1/roles/:id/policies", "role:read", {
     answer: list(PolicyAnswer),
     page: "policies",
     missing: RoleNotFoundError,
     respects: { action: "policy:read", kind: "policy" }
   }),
   /** Assigns a policy to a role, with immediate effect for all keys of the role. */
-  assignPolicy: row(assignPolicy, "role:assign", {
+  assignPolicy: endpoint(assignPolicy, "role:assign", {
     body: AssignPolicy,
     errors: { 404: PolicyNotFoundError, 409: InvalidStateError }
   }),
   /** Removes a policy from a role, if it is assigned. */
-  removePolicy: row(removePolicy, "role:assign", { errors: stays }),
+  removePolicy: endpoint(removePolicy, "role:assign", { errors: stays }),
 
   /** Lists the policies, or those of one organization. */
-  listPolicies: row(listPolicies, "policy:read", { query: ["org_id"] }),
+  listPolicies: endpoint(listPolicies, "policy:read", { query: ["org_id"] }),
   /** Creates a policy. It applies once it is assigned to a role. */
-  createPolicy: row(createPolicy, "policy:create", {
+  createPolicy: endpoint(createPolicy, "policy:create", {
     body: CreatePolicy,
     status: 201,
     errors: { 404: OrgNotFoundError }
   }),
   /** Returns a policy. */
-  getPolicy: row(getPolicy, "policy:read"),
+  getPolicy: endpoint(getPolicy, "policy:read"),
   /** Changes a policy, with immediate effect for all its keys. */
-  updatePolicy: row(updatePolicy, "policy:update", { body: UpdatePolicy, errors: stays }),
+  updatePolicy: endpoint(updatePolicy, "policy:update", { body: UpdatePolicy, errors: stays }),
   /** Deletes a policy that no role has. */
-  deletePolicy: row(deletePolicy, "policy:delete", { errors: stays })
+  deletePolicy: endpoint(deletePolicy, "policy:delete", { errors: stays })
 }

@@ -1,10 +1,10 @@
 /** Bulk operations: their messages and calls. */
 import { BulkNotFoundError, InvalidStateError, ValidationError } from "../Errors.ts"
 import {
-  among,
+  oneOfList,
   entries,
   fields,
-  filled,
+  nonEmptyText,
   flag,
   integer,
   lenientList,
@@ -17,7 +17,7 @@ import {
   text
 } from "./Codec.ts"
 import { type ListRuns, ListRunsRequest } from "./RunLists.ts"
-import { each, operation, row } from "./Row.ts"
+import { each, operation, endpoint } from "./EndpointSpec.ts"
 
 /** The actions of bulk operations. */
 export const bulkActions = ["cancel", "retry", "resume", "pause", "rerun", "fork", "move", "delete"] as const
@@ -114,7 +114,7 @@ interface StartBulk {
  * Throws `ValidationError` for an empty member. Ignoring it could change something else, or change runs that were only to be
  * counted. An empty reason is valid.
  */
-export const checkBulkSaid = (given: object): void => {
+export const refuseBlankBulkOptions = (given: object): void => {
   for (const [name, value] of Object.entries(given)) {
     const isNamed = name === "fromStep" || name === "from_step" || name === "version"
     if (value !== null && !(isNamed && typeof value === "string" && value.trim() === "")) continue
@@ -128,32 +128,32 @@ const zero = orElse(integer, 0)
 
 export const Operation = fields<BulkOperation>({
   id: text,
-  action: among([...bulkActions, "erase"]),
-  status: among(bulkStatuses),
+  action: oneOfList([...bulkActions, "erase"]),
+  status: oneOfList(bulkStatuses),
   dryRun: orElse(flag, false),
   filters: optional(object),
   ids: optional(integer),
-  reason: optional(filled),
-  fromStep: optional(filled),
-  version: optional(filled),
+  reason: optional(nonEmptyText),
+  fromStep: optional(nonEmptyText),
+  version: optional(nonEmptyText),
   by: orElse(text, ""),
   matched: zero,
   done: zero,
   skipped: orElse(entries(integer), {}),
   examples: omittedWhen([], lenientList(fields<BulkExample>({ runId: text, why: text }))),
-  target: optional(filled),
+  target: optional(nonEmptyText),
   kinds: optional(entries(integer)),
   rebuild: optional(list(text)),
-  note: optional(filled),
-  lookedBackTo: optional(filled),
-  error: optional(filled),
+  note: optional(nonEmptyText),
+  lookedBackTo: optional(nonEmptyText),
+  error: optional(nonEmptyText),
   createdAt: text,
   updatedAt: text,
-  endedAt: optional(filled)
+  endedAt: optional(nonEmptyText)
 })
 
 const StartBulkRequest = fields<StartBulk>({
-  action: among(bulkActions),
+  action: oneOfList(bulkActions),
   filters: optional(ListRunsRequest),
   ids: optional(list(text)),
   reason: optional(text),
@@ -179,16 +179,16 @@ export const cancelBulk = operation("POST /api/v1/bulk/:id/cancel", {
   onlyOurEngine: true
 })
 
-export const rows = {
+export const endpoints = {
   /** Starts an action on all runs that match filters or have one of the ids. The key needs the action on each run too. */
-  startBulk: row(startBulk, each("run:read", "run"), {
+  startBulk: endpoint(startBulk, each("run:read", "run"), {
     body: StartBulkRequest,
     errors: { 409: InvalidStateError }
   }),
   /** Lists the latest 100 bulk operations, newest first: those of this key, or all of them if it may read all runs. */
-  listBulk: row(listBulk, each("run:read", "run")),
+  listBulk: endpoint(listBulk, each("run:read", "run")),
   /** Returns a bulk operation and its progress. */
-  getBulk: row(getBulk, each("run:read", "run")),
+  getBulk: endpoint(getBulk, each("run:read", "run")),
   /** Cancels a bulk operation, which touches no more runs. An operation that has ended stays unchanged. */
-  cancelBulk: row(cancelBulk, each("run:read", "run"))
+  cancelBulk: endpoint(cancelBulk, each("run:read", "run"))
 }

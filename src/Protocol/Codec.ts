@@ -27,7 +27,7 @@ export type Node =
   | {
       readonly kind: "fields"
       readonly fields: { readonly [name: string]: FieldNode }
-      readonly isEitherCase?: true
+      readonly isCamelOrSnake?: true
     }
 
 /** The values of an enum, numbered from 1; 0 means unspecified. */
@@ -51,7 +51,7 @@ interface FieldNode {
   readonly orElse?: unknown
   /** Whether it is left out when it has that default, or is an empty list. */
   readonly isLeftOut?: true
-  /** Whether it has only one spelling, even inside {@link eitherCase}. */
+  /** Whether it has only one spelling, even inside {@link camelOrSnake}. */
   readonly isExact?: true
   /** Whether our engine always sends it, while legacy servers leave it out. */
   readonly isAlwaysSent?: true
@@ -74,7 +74,7 @@ type Fields<A> = {
 
 export const text: Codec<string> = { kind: "text" }
 /** A non-empty string; an empty one counts as absent. */
-export const filled: Codec<string> = { kind: "text", isFilled: true }
+export const nonEmptyText: Codec<string> = { kind: "text", isFilled: true }
 /** An ISO string, or absent: some servers send the year 1 instead. */
 export const time: Codec<string> = { kind: "text", isFilled: true, isTime: true }
 export const number: Codec<number> = { kind: "number" }
@@ -97,12 +97,12 @@ export function oneOf<const A extends string>(...values: ReadonlyArray<A>): Code
 }
 /** One of an existing list of strings. */
 /* @__NO_SIDE_EFFECTS__ */
-export function among<const A extends string>(values: ReadonlyArray<A>): Codec<A> {
+export function oneOfList<const A extends string>(values: ReadonlyArray<A>): Codec<A> {
   return { kind: "oneOf", values }
 }
 /** Any value but `null`, unchanged, of a known type. */
 /* @__NO_SIDE_EFFECTS__ */
-export function asItIs<A>(): Codec<A> {
+export function nonNullJson<A>(): Codec<A> {
   return { kind: "json", isThere: true }
 }
 /**
@@ -182,13 +182,13 @@ export function snaked<A extends object>(members: Fields<A>): Codec<A> {
 
 /** The same, where answers may use either case for member names, at every level. */
 /* @__NO_SIDE_EFFECTS__ */
-export function eitherCase<A>(codec: Codec<A>): Codec<A> {
-  return codec.kind === "fields" ? { ...codec, isEitherCase: true } : codec
+export function camelOrSnake<A>(codec: Codec<A>): Codec<A> {
+  return codec.kind === "fields" ? { ...codec, isCamelOrSnake: true } : codec
 }
 
 /** An object with the members of both. */
 /* @__NO_SIDE_EFFECTS__ */
-export function both<A extends object, B extends object>(one: Codec<A>, other: Codec<B>): Codec<A & B> {
+export function merge<A extends object, B extends object>(one: Codec<A>, other: Codec<B>): Codec<A & B> {
   return { kind: "fields", fields: { ...membersOf(one), ...membersOf(other) } }
 }
 
@@ -221,7 +221,7 @@ export function orElse<A>(of: Codec<A>, value: A): Needed<A> {
 export function omittedWhen<A>(value: A, of: Codec<A>): Needed<A> {
   return { of, orElse: value, isLeftOut: true }
 }
-/** A member with only one spelling, even inside {@link eitherCase}. */
+/** A member with only one spelling, even inside {@link camelOrSnake}. */
 /* @__NO_SIDE_EFFECTS__ */
 export function exact<F extends FieldNode | Codec<unknown>>(
   field: F
@@ -268,7 +268,7 @@ export const reader = <A>(codec: Codec<A>): ((answer: unknown) => A | undefined)
   return read as (answer: unknown) => A | undefined
 }
 
-const readAnswer = (node: Node, isEitherCase: boolean): Read => {
+const readAnswer = (node: Node, isCamelOrSnake: boolean): Read => {
   switch (node.kind) {
     case "text":
       return (value) =>
@@ -289,7 +289,7 @@ const readAnswer = (node: Node, isEitherCase: boolean): Read => {
     case "object": {
       const { of } = node
       if (of === undefined) return (value) => (isObject(value) ? value : undefined)
-      const read = readAnswer(of, isEitherCase)
+      const read = readAnswer(of, isCamelOrSnake)
       return (value) =>
         isObject(value)
           ? Object.fromEntries(
@@ -308,11 +308,11 @@ const readAnswer = (node: Node, isEitherCase: boolean): Read => {
         return node.words.find((word) => word === said)
       }
     case "anyOf": {
-      const reads = node.nodes.map((node) => readAnswer(node, isEitherCase))
+      const reads = node.nodes.map((node) => readAnswer(node, isCamelOrSnake))
       return (value) => reads.reduce<unknown>((found, read) => found ?? read(value), undefined)
     }
     case "list": {
-      const read = readAnswer(node.of, isEitherCase)
+      const read = readAnswer(node.of, isCamelOrSnake)
       return (value) => {
         if (!Array.isArray(value)) return undefined
         const items = value.map(read)
@@ -321,13 +321,13 @@ const readAnswer = (node: Node, isEitherCase: boolean): Read => {
       }
     }
     case "fields": {
-      const isEither = isEitherCase || node.isEitherCase === true
+      const isCamelOrSnakeHere = isCamelOrSnake || node.isCamelOrSnake === true
       const members = Object.entries(node.fields).map(
         ([name, { legacyNames = [], wireName = name, of, ...field }]) => {
           const names = [wireName, ...legacyNames]
           const others =
-            isEither && field.isExact !== true ? names.flatMap((one) => otherCase(one) ?? []) : []
-          return [name, [...names, ...others], readAnswer(of, isEither), field] as const
+            isCamelOrSnakeHere && field.isExact !== true ? names.flatMap((one) => otherCase(one) ?? []) : []
+          return [name, [...names, ...others], readAnswer(of, isCamelOrSnakeHere), field] as const
         }
       )
       return (answer) => {

@@ -2,8 +2,8 @@
 import { ConfigNotFoundError } from "../Errors.ts"
 import {
   alwaysSent,
-  asItIs,
-  eitherCase,
+  nonNullJson,
+  camelOrSnake,
   fields,
   flag,
   lenientList,
@@ -15,7 +15,7 @@ import {
   struct,
   text
 } from "./Codec.ts"
-import { operation, row } from "./Row.ts"
+import { operation, endpoint } from "./EndpointSpec.ts"
 import { watchQuery } from "./Watch.ts"
 
 // ---------------------------------------------------------------------------------------------------------------------
@@ -59,13 +59,13 @@ export interface ConfigWatchEvent extends Omit<ConfigResponse, "data"> {
 
 const revision = orElse(number, 0)
 const updatedAt = orElse(text, "")
-const Configuration = eitherCase(
+const Configuration = camelOrSnake(
   fields<ConfigResponse>({ name: text, data: orElse(object, {}), revision, updatedAt })
 )
 const Configurations = struct({
   configs: orElse(
     lenientList(
-      eitherCase(fields<ConfigEntry>({ name: text, data: alwaysSent(object), revision, updatedAt }))
+      camelOrSnake(fields<ConfigEntry>({ name: text, data: alwaysSent(object), revision, updatedAt }))
     ),
     []
   ),
@@ -81,7 +81,7 @@ const ConfigUpdate = fields<
 >({
   type: oneOf("config_update"),
   name: text,
-  data: optional(asItIs<ConfigResponse["data"] | null>()),
+  data: optional(nonNullJson<ConfigResponse["data"] | null>()),
   revision,
   updatedAt,
   deleted: optional(flag)
@@ -107,20 +107,20 @@ export const watchConfig = operation("GET /api/v1/config/:name/watch", {
   missing: ConfigNotFoundError
 })
 
-export const rows = {
+export const endpoints = {
   /** Lists the configurations, sorted by name. */
-  listConfigs: row(listConfigs, "config:read"),
+  listConfigs: endpoint(listConfigs, "config:read"),
   /** Returns a configuration. */
-  getConfig: row(getConfig, "config:read"),
+  getConfig: endpoint(getConfig, "config:read"),
   /** Creates or replaces a configuration. */
-  setConfig: row(setConfig, "config:write", { body: object }),
+  setConfig: endpoint(setConfig, "config:write", { body: object }),
   /** Replaces the members of a configuration that the body names, and keeps the others. */
-  patchConfig: row(patchConfig, "config:write", { body: object }),
+  patchConfig: endpoint(patchConfig, "config:write", { body: object }),
   /** Deletes a configuration, if it exists. */
-  deleteConfig: row(deleteConfig, "config:delete")
+  deleteConfig: endpoint(deleteConfig, "config:delete")
 }
 
 export const watches = {
   /** Watches the changes of a configuration, which need not exist yet. */
-  watchConfig: row(watchConfig, "config:read", { query: watchQuery })
+  watchConfig: endpoint(watchConfig, "config:read", { query: watchQuery })
 }

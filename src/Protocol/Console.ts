@@ -1,6 +1,6 @@
 /** The console: its files and its session. For everything else, its pages make the same calls as any client. */
 import { fields, flag, optional, struct, text } from "./Codec.ts"
-import { operation, row } from "./Row.ts"
+import { operation, endpoint } from "./EndpointSpec.ts"
 
 /** The session of a browser. */
 export interface ConsoleSession {
@@ -30,18 +30,18 @@ export const CONSOLE_PATH = "/console/"
 
 export const sessions = {
   /** Returns the session of the browser. */
-  getSession: row(getSession, "key"),
+  getSession: endpoint(getSession, "key"),
   /** Exchanges the key in `Authorization` for a session cookie, valid for 12 hours at most and only while the key works. */
-  startSession: row(startSession, "key"),
+  startSession: endpoint(startSession, "key"),
   /** Deletes the session cookie. */
-  endSession: row(endSession, "public")
+  endSession: endpoint(endSession, "public")
 }
 
 export const pages = {
   /** Redirects browsers to the console. */
-  root: row("GET /", "public", { answer: text, type: "text/html" }),
+  root: endpoint("GET /", "public", { answer: text, type: "text/html" }),
   /** The same. */
-  consoleRoot: row("GET /console", "public", { answer: text, type: "text/html" }),
+  consoleRoot: endpoint("GET /console", "public", { answer: text, type: "text/html" }),
   /** Serves the files of the console, and its page at every other path. */
-  console: row("GET /console/:path*", "public", { answer: text, type: "text/html" })
+  console: endpoint("GET /console/:path*", "public", { answer: text, type: "text/html" })
 }

@@ -1,14 +1,14 @@
 /** Consumer groups: their messages and calls. Members join by subscribing. */
 import { ConsumerGroupExistsError, ConsumerGroupNotFoundError, InvalidStateError } from "../Errors.ts"
 import {
-  among,
-  asItIs,
-  both,
+  oneOfList,
+  nonNullJson,
+  merge,
   digits,
-  eitherCase,
+  camelOrSnake,
   exact,
   fields,
-  filled,
+  nonEmptyText,
   flag,
   integer,
   json,
@@ -27,7 +27,7 @@ import {
   word,
   type Word
 } from "./Codec.ts"
-import { each, inBody, inPath, operation, row } from "./Row.ts"
+import { each, inBody, inPath, operation, endpoint } from "./EndpointSpec.ts"
 import {
   type AckMode,
   type BackpressureMode,
@@ -154,7 +154,7 @@ const Buffer = fields<BufferConfig>({ maxBytes: exact(optional(integer)) })
 const Members = lenientList(
   fields<ConsumerGroupMember>({
     id: orElse(text, ""),
-    ackMode: orElse(among(ackModes), "auto"),
+    ackMode: orElse(oneOfList(ackModes), "auto"),
     inFlight: orElse(integer, 0),
     isSlow: orElse(flag, false),
     joinedAt: orElse(text, "")
@@ -177,8 +177,8 @@ const Group = fields<ConsumerGroup>({
   deadLetters: integer,
   memberCount: integer,
   members: Members,
-  ackMode: among(ackModes),
-  backpressure: among(backpressureModes),
+  ackMode: oneOfList(ackModes),
+  backpressure: oneOfList(backpressureModes),
   buffer: Buffer,
   maxInflight: integer,
   maxRedeliveries: integer,
@@ -200,7 +200,7 @@ export interface GroupPage {
 }
 const Groups = fields<GroupPage>({ groups: list(Group), nextCursor: optional(text), totalCount: integer })
 const DeadLetters = snaked<{ deadLetters: Array<ConsumerGroupDeadLetter> }>({
-  deadLetters: list(asItIs<ConsumerGroupDeadLetter>())
+  deadLetters: list(nonNullJson<ConsumerGroupDeadLetter>())
 })
 const Retrying = struct({ retrying: orElse(integer, 0) })
 
@@ -240,19 +240,19 @@ export const StatusWord: Word<ConsumerGroupStatus | "deleted"> = word(
   "deleted"
 )
 
-const none = orElse(filled, "")
+const none = orElse(nonEmptyText, "")
 const zero = omittedWhen(0, integer)
 /** A group over ConnectRPC: zero is not sent, and fields that legacy servers do not know have their own names. */
-export const ConnectGroup = eitherCase(
+export const ConnectGroup = camelOrSnake(
   fields<ConsumerGroup>({
     id: none,
-    namespace: orElse(filled, "default"),
+    namespace: orElse(nonEmptyText, "default"),
     name: text,
     pattern: none,
     message: none,
     inFlight: zero,
     retrying: zero,
-    nextRetryAt: optional(filled),
+    nextRetryAt: optional(nonEmptyText),
     givenUp: zero,
     deadLetters: zero,
     memberCount: zero,
@@ -261,14 +261,14 @@ export const ConnectGroup = eitherCase(
     maxRedeliveries: zero,
     redeliverDelayMs: zero,
     metadata: optional(object),
-    pausedBy: optional(filled),
-    pausedAt: optional(filled),
-    pauseReason: optional(filled),
+    pausedBy: optional(nonEmptyText),
+    pausedAt: optional(nonEmptyText),
+    pauseReason: optional(nonEmptyText),
     createdAt: none,
     updatedAt: none,
     usedAt: none,
-    expiresAt: optional(filled),
-    filter: withWireName("filterExpr", optional(filled)),
+    expiresAt: optional(nonEmptyText),
+    filter: withWireName("filterExpr", optional(nonEmptyText)),
     ackMode: orElse(AckModeWord, "auto"),
     backpressure: orElse(BackpressureWord, "buffer"),
     status: orElse(word("CONSUMER_GROUP_STATUS", "active", "paused"), "active"),
@@ -277,10 +277,10 @@ export const ConnectGroup = eitherCase(
     members: omittedWhen([], Members)
   })
 )
-const ConnectGroups = eitherCase(
+const ConnectGroups = camelOrSnake(
   fields<GroupPage>({
     groups: omittedWhen([], lenientList(ConnectGroup)),
-    nextCursor: optional(filled),
+    nextCursor: optional(nonEmptyText),
     totalCount: zero
   })
 )
@@ -304,7 +304,7 @@ const Choice = struct({
   namespace: optional(text),
   pattern: optional(text)
 })
-const ConnectNew = both(
+const ConnectNew = merge(
   struct({
     name: text,
     pattern: text,
@@ -326,7 +326,7 @@ export interface ConnectUpdate {
 }
 /** `by` and `reason` apply when the status becomes paused. */
 const ConnectUpdate = fields<ConnectUpdate>({
-  group: both(both(Choice, ConnectSettings), struct({ status: optional(StatusWord) })),
+  group: merge(merge(Choice, ConnectSettings), struct({ status: optional(StatusWord) })),
   updateMask: optional(json),
   by: optional(text),
   reason: optional(text)
@@ -354,7 +354,7 @@ export const listConsumerGroups = operation("PubSubService/ListConsumerGroups", 
 })
 export const updateConsumerGroup = operation("PubSubService/UpdateConsumerGroup", { answer: ConnectGroup })
 export const deleteConsumerGroup = operation("PubSubService/DeleteConsumerGroup", {
-  answer: asItIs<object>()
+  answer: nonNullJson<object>()
 })
 export const groupDeadLetters = operation("GET /api/v1/consumer-groups/:name/dead-letters", {
   answer: DeadLetters,
@@ -368,83 +368,83 @@ export const retryGroupDeadLetters = operation("POST /api/v1/consumer-groups/:na
 const noGroup = { 404: ConsumerGroupNotFoundError } as const
 const exists = { 409: ConsumerGroupExistsError } as const
 
-export const rows = {
+export const endpoints = {
   /** Lists groups in order of creation, always in pages. */
-  restListConsumerGroups: row("GET /api/v1/consumer-groups", each("subscription:read", "group"), {
+  restListConsumerGroups: endpoint("GET /api/v1/consumer-groups", each("subscription:read", "group"), {
     query: ["namespace", "name", "status", "limit", "cursor"],
     answer: Groups
   }),
   /** Creates a group at the end of the log, before any member joins. It is kept until it is deleted. */
-  restCreateConsumerGroup: row(
+  restCreateConsumerGroup: endpoint(
     "POST /api/v1/consumer-groups",
     inBody("subscription:manage", "group", "name"),
     { body: CreateGroup, answer: Group, errors: exists }
   ),
   /** Returns a group. `namespace` and `pattern` identify it where its name is ambiguous. */
-  restGetConsumerGroup: row(
+  restGetConsumerGroup: endpoint(
     "GET /api/v1/consumer-groups/:name",
     inPath("subscription:read", "group", "name"),
     { query: ["namespace", "pattern"], answer: Group, errors: noGroup }
   ),
   /** Changes settings, also for connected members. */
-  restUpdateConsumerGroup: row(
+  restUpdateConsumerGroup: endpoint(
     "PATCH /api/v1/consumer-groups/:name",
     inPath("subscription:manage", "group", "name"),
     { query: ["namespace", "pattern"], body: UpdateGroup, answer: Group, errors: noGroup }
   ),
   /** Deletes a group and its delivery state. */
-  restDeleteConsumerGroup: row(
+  restDeleteConsumerGroup: endpoint(
     "DELETE /api/v1/consumer-groups/:name",
     inPath("subscription:manage", "group", "name"),
     { query: ["namespace", "pattern"], errors: noGroup }
   ),
   /** Stops delivery. Members may still settle the events that they hold. */
-  restPauseConsumerGroup: row(
+  restPauseConsumerGroup: endpoint(
     "POST /api/v1/consumer-groups/:name/pause",
     inPath("subscription:manage", "group", "name"),
     { query: ["namespace", "pattern"], body: PauseGroup, answer: Group, errors: noGroup }
   ),
   /** Resumes delivery where it stopped. */
-  restResumeConsumerGroup: row(
+  restResumeConsumerGroup: endpoint(
     "POST /api/v1/consumer-groups/:name/resume",
     inPath("subscription:manage", "group", "name"),
     { query: ["namespace", "pattern"], answer: Group, errors: noGroup }
   ),
   /** Lists the dead letters of a group in log order; `after` is a position. */
-  groupDeadLetters: row(groupDeadLetters, inPath("subscription:read", "group", "name"), {
+  groupDeadLetters: endpoint(groupDeadLetters, inPath("subscription:read", "group", "name"), {
     query: ["namespace", "pattern", "after", "limit"],
     errors: noGroup
   }),
   /** Delivers a dead letter again, or all of them without a `position`. */
-  retryGroupDeadLetters: row(retryGroupDeadLetters, inPath("subscription:manage", "group", "name"), {
+  retryGroupDeadLetters: endpoint(retryGroupDeadLetters, inPath("subscription:manage", "group", "name"), {
     query: ["namespace", "pattern"],
     body: RetryLetters,
     errors: { 404: ConsumerGroupNotFoundError, 409: InvalidStateError }
   }),
 
   /** Creates a group at the end of the log, before any member joins. It is kept until it is deleted. */
-  createConsumerGroup: row(createConsumerGroup, inBody("subscription:manage", "group", "name"), {
+  createConsumerGroup: endpoint(createConsumerGroup, inBody("subscription:manage", "group", "name"), {
     body: ConnectNew,
     errors: exists
   }),
   /** Returns a group. `namespace` and `pattern` identify it where its name is ambiguous. */
-  getConsumerGroup: row(getConsumerGroup, inBody("subscription:read", "group", "name"), {
+  getConsumerGroup: endpoint(getConsumerGroup, inBody("subscription:read", "group", "name"), {
     body: Choice,
     errors: noGroup
   }),
   /** Lists groups in order of creation, always in pages. */
-  listConsumerGroups: row(listConsumerGroups, each("subscription:read", "group"), { body: ListGroups }),
+  listConsumerGroups: endpoint(listConsumerGroups, each("subscription:read", "group"), { body: ListGroups }),
   /** Changes the settings and the status that `updateMask` names, or all that are present without it. */
-  updateConsumerGroup: row(
+  updateConsumerGroup: endpoint(
     updateConsumerGroup,
     {
       action: "subscription:manage",
-      subject: { from: "body", kind: "group", members: ["name"], in: "group" }
+      resource: { from: "body", kind: "group", members: ["name"], in: "group" }
     },
     { body: ConnectUpdate, errors: noGroup }
   ),
   /** Deletes a group and its delivery state. */
-  deleteConsumerGroup: row(deleteConsumerGroup, inBody("subscription:manage", "group", "name"), {
+  deleteConsumerGroup: endpoint(deleteConsumerGroup, inBody("subscription:manage", "group", "name"), {
     body: Choice,
     errors: noGroup
   })

@@ -4,7 +4,7 @@ import type { RunFilters } from "../RunFilters.ts"
 import { show } from "../Show.ts"
 import { Operation } from "./Bulk.ts"
 import { fields, flag, list, optional, text } from "./Codec.ts"
-import { all, operation, row } from "./Row.ts"
+import { all, operation, endpoint } from "./EndpointSpec.ts"
 import { type ListRuns, ListRunsRequest } from "./RunLists.ts"
 
 /** Selects events of the log and messages of topics that match all given members. Times are ISO strings. */
@@ -65,7 +65,7 @@ interface StartErase {
 /**
  * Throws `ValidationError` for an empty member: ignoring it could erase more than intended, or erase what was only to be counted.
  */
-export const checkEraseSaid = (given: object, where = ""): void => {
+export const refuseBlankEraseOptions = (given: object, where = ""): void => {
   for (const [name, value] of Object.entries(given)) {
     if (value === null || (typeof value === "string" && value.trim() === "")) {
       throw new ValidationError(
@@ -78,7 +78,7 @@ export const checkEraseSaid = (given: object, where = ""): void => {
     if (typeof events !== "object" || Array.isArray(events)) {
       throw new ValidationError(`erase: \`events\` must be an object of filters, got ${show(events)}`)
     }
-    checkEraseSaid(events as object, "events.")
+    refuseBlankEraseOptions(events as object, "events.")
   }
 }
 
@@ -106,9 +106,9 @@ const Request = fields<StartErase>({
 
 export const startErase = operation("POST /api/v1/erase", { answer: Operation, onlyOurEngine: true })
 
-export const rows = {
+export const endpoints = {
   /** Starts a bulk operation that erases the data of one person. Its key may not be denied reading any of it. */
-  startErase: row(startErase, all("data:erase", "engine"), {
+  startErase: endpoint(startErase, all("data:erase", "engine"), {
     body: Request,
     errors: { 409: InvalidStateError }
   })

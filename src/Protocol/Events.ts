@@ -6,9 +6,9 @@ import { checkPattern } from "../Pattern.ts"
 import { show } from "../Show.ts"
 import { type RunStatus, runStatuses } from "../RunStatus.ts"
 import {
-  among,
+  oneOfList,
   digits,
-  eitherCase,
+  camelOrSnake,
   fields,
   flag,
   integer,
@@ -25,7 +25,7 @@ import {
   withLegacyNames,
   withWireName
 } from "./Codec.ts"
-import { each, inBody, operation, row } from "./Row.ts"
+import { each, inBody, operation, endpoint } from "./EndpointSpec.ts"
 
 /** The result of `emit`. */
 export interface EmitResult {
@@ -152,14 +152,14 @@ export interface ListEventsResult {
 // What travels
 // ---------------------------------------------------------------------------------------------------------------------
 
-const Emitted = eitherCase(
+const Emitted = camelOrSnake(
   fields<EmitResult>({
     runIds: omittedWhen([], lenientList(text)),
     eventId: withLegacyNames(orElse(text, ""), "id"),
     position: optional(digits)
   })
 )
-export const ManyEmitted = eitherCase(struct({ results: omittedWhen([], lenientList(Emitted)) }))
+export const ManyEmitted = camelOrSnake(struct({ results: omittedWhen([], lenientList(Emitted)) }))
 /** Both spellings of the event's id are in use. */
 const RestEmitted = struct({
   eventId: withWireName("event_id", text),
@@ -309,11 +309,11 @@ const ExplainedEvent = fields<EventExplanation>({
     lenientList(
       fields<EventVerdict>({
         functionId: text,
-        code: among(eventVerdicts),
+        code: oneOfList(eventVerdicts),
         message: orElse(text, ""),
         runs: optional(
           lenientList(
-            fields<{ runId: string; status: RunStatus }>({ runId: text, status: among(runStatuses) })
+            fields<{ runId: string; status: RunStatus }>({ runId: text, status: oneOfList(runStatuses) })
           )
         ),
         expression: optional(text)
@@ -346,41 +346,44 @@ export const explainEvent = operation("GET /api/v1/events/:id/explain", {
   onlyOurEngine: true
 })
 
-export const rows = {
+export const endpoints = {
   /** Stores an event and starts a run of every function with a matching trigger. An `idempotencyKey` prevents duplicates. */
-  trigger: row(trigger, inBody("emit:event", "event", "event"), { body: Emit }),
+  trigger: endpoint(trigger, inBody("emit:event", "event", "event"), { body: Emit }),
   /** The same. */
-  emit: row("IronflowService/Emit", inBody("emit:event", "event", "event"), { body: Emit, answer: Emitted }),
+  emit: endpoint("IronflowService/Emit", inBody("emit:event", "event", "event"), {
+    body: Emit,
+    answer: Emitted
+  }),
   /** The same. */
-  publishEmit: row("PubSubService/Emit", inBody("emit:event", "event", "event"), {
+  publishEmit: endpoint("PubSubService/Emit", inBody("emit:event", "event", "event"), {
     body: Emit,
     answer: Emitted
   }),
   /** The same, with `name` in place of `event`. */
-  restEmit: row(restEmit, inBody("emit:event", "event", "name"), { body: RestEmit }),
+  restEmit: endpoint(restEmit, inBody("emit:event", "event", "name"), { body: RestEmit }),
   /** Emits up to 1000 events in order, in one transaction. */
-  triggerBatch: row(
+  triggerBatch: endpoint(
     triggerBatch,
     {
       action: "emit:event",
-      subject: { from: "body", kind: "event", members: ["event"], each: "events" }
+      resource: { from: "body", kind: "event", members: ["event"], each: "events" }
     },
     { body: EmitMany }
   ),
   /** Emits an event, and answers when the runs that it started have ended. */
-  triggerSync: row(
+  triggerSync: endpoint(
     "IronflowService/TriggerSync",
-    { action: "emit:sync", subject: { from: "body", kind: "event", members: ["event"] }, waits: true },
+    { action: "emit:sync", resource: { from: "body", kind: "event", members: ["event"] }, waits: true },
     { body: EmitAndWait, answer: Outcomes, errors: { 504: TimeoutError } }
   ),
   /** Lists events by name or pattern, entity, idempotency key and time, from either end of the log, in pages. */
-  listEvents: row(listEvents, each("subscription:read", "subscription"), { body: ListEvents }),
+  listEvents: endpoint(listEvents, each("subscription:read", "subscription"), { body: ListEvents }),
   /** Returns an event. */
-  getEvent: row(getEvent, each("subscription:read", "subscription"), { body: EventId }),
+  getEvent: endpoint(getEvent, each("subscription:read", "subscription"), { body: EventId }),
   /** Explains which functions an event started, and why not the others; leaves out functions and runs that may not be read. */
-  explainEvent: row(explainEvent, each("subscription:read", "subscription")),
+  explainEvent: endpoint(explainEvent, each("subscription:read", "subscription")),
   /** Lists the events of an environment, newest first, in pages; `name` is a name or a pattern. */
-  restEvents: row("GET /api/v1/events", each("subscription:read", "subscription"), {
+  restEvents: endpoint("GET /api/v1/events", each("subscription:read", "subscription"), {
     query: ["name", "limit", "cursor"],
     answer: LoggedEvents
   })

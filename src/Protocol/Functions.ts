@@ -4,11 +4,11 @@ import { FunctionNotFoundError, InvalidStateError } from "../Errors.ts"
 import type { KeptRuns } from "../KeepRuns.ts"
 import { type Overlap, overlaps } from "../Overlap.ts"
 import {
-  among,
+  oneOfList,
   anyOf,
-  eitherCase,
+  camelOrSnake,
   fields,
-  filled,
+  nonEmptyText,
   flag,
   integer,
   json,
@@ -22,7 +22,7 @@ import {
   struct,
   text
 } from "./Codec.ts"
-import { each, inBody, operation, row } from "./Row.ts"
+import { each, inBody, operation, endpoint } from "./EndpointSpec.ts"
 import { RunAnswer } from "./Runs.ts"
 import { type Versioning, versionings } from "../Versioning.ts"
 
@@ -143,18 +143,18 @@ export interface FunctionRequest {
 export type FunctionAnswer = FunctionInfo & { readonly metadata?: { readonly [name: string]: unknown } }
 
 const said = orElse(text, "")
-const Function = eitherCase(
+const Function = camelOrSnake(
   fields<FunctionAnswer>({
     id: text,
     name: said,
     triggers: orElse(
       lenientList(
         fields<FunctionTrigger>({
-          event: optional(filled),
-          expression: optional(filled),
-          cron: optional(filled),
-          timezone: optional(filled),
-          overlap: optional(among(overlaps)),
+          event: optional(nonEmptyText),
+          expression: optional(nonEmptyText),
+          cron: optional(nonEmptyText),
+          timezone: optional(nonEmptyText),
+          overlap: optional(oneOfList(overlaps)),
           schema: optional(object),
           version: optional(integer)
         })
@@ -172,7 +172,7 @@ const Function = eitherCase(
     metadata: optional(object)
   })
 )
-const Functions = eitherCase(
+const Functions = camelOrSnake(
   struct({
     functions: orElse(lenientList(Function), []),
     nextCursor: optional(text)
@@ -186,7 +186,7 @@ const Registered = struct({
   function: Function,
   created: optional(flag)
 })
-const History = eitherCase(
+const History = camelOrSnake(
   struct({
     versions: orElse(
       lenientList(
@@ -203,7 +203,7 @@ const History = eitherCase(
     )
   })
 )
-const LiveVersions = eitherCase(
+const LiveVersions = camelOrSnake(
   struct({
     versions: orElse(
       lenientList(
@@ -228,7 +228,7 @@ export const Trigger = fields<FunctionTrigger>({
   expression: optional(text),
   cron: optional(text),
   timezone: optional(text),
-  overlap: optional(among(overlaps)),
+  overlap: optional(oneOfList(overlaps)),
   schema: optional(object),
   version: optional(integer)
 })
@@ -312,31 +312,31 @@ export const liveVersions = operation("GET /api/v1/function-versions", {
 /** The query for the live versions of one function. */
 export const liveVersionsOf = (functionId: string) => ({ function_id: functionId })
 
-export const rows = {
+export const endpoints = {
   /** Registers or updates a function. */
-  registerFunction: row(registerFunction, inBody("function:register", "function", "id"), {
+  registerFunction: endpoint(registerFunction, inBody("function:register", "function", "id"), {
     body: RegisterFunction
   }),
   /** Returns a function. */
-  getFunction: row(getFunction, inBody("function:read", "function", "id"), { body: OneFunction }),
+  getFunction: endpoint(getFunction, inBody("function:read", "function", "id"), { body: OneFunction }),
   /** Lists the functions. */
-  listFunctions: row("IronflowService/ListFunctions", each("function:read", "function"), {
+  listFunctions: endpoint("IronflowService/ListFunctions", each("function:read", "function"), {
     body: Nothing,
     answer: ConnectFunctions,
     repeats: true
   }),
   /** Lists the functions. */
-  restFunctions: row(restFunctions, "function:read"),
+  restFunctions: endpoint(restFunctions, "function:read"),
   /** Unregisters a function, which nothing starts until a worker registers it again. */
-  deleteFunction: row(deleteFunction, "function:delete", { errors: { 409: InvalidStateError } }),
+  deleteFunction: endpoint(deleteFunction, "function:delete", { errors: { 409: InvalidStateError } }),
   /** Pauses a function: new runs wait, and its schedules start none. Started runs continue. */
-  pauseFunction: row(pauseFunction, "function:pause", { body: Pause }),
+  pauseFunction: endpoint(pauseFunction, "function:pause", { body: Pause }),
   /** Resumes a paused function; its pending runs start. */
-  resumeFunction: row(resumeFunction, "function:resume"),
+  resumeFunction: endpoint(resumeFunction, "function:resume"),
   /** Starts a run of the function, without an event. */
-  runFunction: row(runFunction, "function:run", { body: Start }),
+  runFunction: endpoint(runFunction, "function:run", { body: Start }),
   /** Returns the registration history of a function, newest first. */
-  functionHistory: row(functionHistory, "function:read"),
+  functionHistory: endpoint(functionHistory, "function:read"),
   /** Lists the versions of functions that have unfinished runs or live workers. */
-  liveVersions: row(liveVersions, each("function:read", "function"), { query: ["function_id"] })
+  liveVersions: endpoint(liveVersions, each("function:read", "function"), { query: ["function_id"] })
 }

@@ -4,7 +4,7 @@ import {
   alwaysSent,
   anyOf,
   fields,
-  filled,
+  nonEmptyText,
   integer,
   json,
   lenientList,
@@ -18,7 +18,7 @@ import {
   text,
   withWireName
 } from "./Codec.ts"
-import { each, inBody, inPath, operation, row } from "./Row.ts"
+import { each, inBody, inPath, operation, endpoint } from "./EndpointSpec.ts"
 
 // ---------------------------------------------------------------------------------------------------------------------
 // What travels
@@ -97,7 +97,7 @@ const value = anyOf(text, json)
 
 const Bucket = fields<KVBucketInfo>({
   name: text,
-  description: optional(filled),
+  description: optional(nonEmptyText),
   ttl_seconds: optional(nonZero),
   max_value_size: optional(nonZero),
   max_bytes: optional(nonZero),
@@ -233,40 +233,42 @@ export const watchKeys = operation("GET /api/v1/kv/buckets/:bucket/watch", {
 
 const conditions = ["if-match", "if-none-match"]
 
-export const rows = {
+export const endpoints = {
   /** Creates a bucket, or returns an existing one with the same settings. */
-  createBucket: row(createBucket, inBody("kv:write", "bucket", "name"), {
+  createBucket: endpoint(createBucket, inBody("kv:write", "bucket", "name"), {
     body: CreateBucket,
     status: 201,
     errors: { 409: BucketExistsError }
   }),
   /** Lists the buckets, sorted by name. */
-  listBuckets: row(listBuckets, each("kv:read", "bucket")),
+  listBuckets: endpoint(listBuckets, each("kv:read", "bucket")),
   /** Returns a bucket. */
-  getBucket: row(getBucket, inPath("kv:read", "bucket", "bucket")),
+  getBucket: endpoint(getBucket, inPath("kv:read", "bucket", "bucket")),
   /** Deletes a bucket and all its keys. */
-  deleteBucket: row(deleteBucket, inPath("kv:delete", "bucket", "bucket")),
+  deleteBucket: endpoint(deleteBucket, inPath("kv:delete", "bucket", "bucket")),
 
   /** Lists the keys of a bucket, or those that match a `filter`. */
-  listKeys: row(listKeys, inPath("kv:read", "bucket", "bucket"), { query: ["filter"] }),
+  listKeys: endpoint(listKeys, inPath("kv:read", "bucket", "bucket"), { query: ["filter"] }),
   /** Returns the value of a key. */
-  getKey: row(getKey, inPath("kv:read", "bucket", "bucket"), { errors: { 404: KeyNotFoundError } }),
+  getKey: endpoint(getKey, inPath("kv:read", "bucket", "bucket"), { errors: { 404: KeyNotFoundError } }),
   /** Writes the value in the body. `If-None-Match: *` only creates, `If-Match: <revision>` only updates. */
-  putKey: row(putKey, inPath("kv:write", "bucket", "bucket"), {
+  putKey: endpoint(putKey, inPath("kv:write", "bucket", "bucket"), {
     headers: conditions,
     body: json,
     errors: { 412: RevisionConflictError }
   }),
   /** Deletes a key; with `purge=true` also its history. */
-  deleteKey: row(deleteKey, inPath("kv:delete", "bucket", "bucket"), {
+  deleteKey: endpoint(deleteKey, inPath("kv:delete", "bucket", "bucket"), {
     query: ["purge"],
     headers: conditions,
     errors: { 412: RevisionConflictError }
   }),
   /** Lists the stored revisions of a key, oldest first. */
-  keyHistory: row(keyHistory, inPath("kv:read", "bucket", "bucket"), { errors: { 404: KeyNotFoundError } }),
+  keyHistory: endpoint(keyHistory, inPath("kv:read", "bucket", "bucket"), {
+    errors: { 404: KeyNotFoundError }
+  }),
   /** Makes several changes in one transaction. */
-  writeKeys: row(writeKeys, inPath("kv:write", "bucket", "bucket"), {
+  writeKeys: endpoint(writeKeys, inPath("kv:write", "bucket", "bucket"), {
     respects: { action: "kv:delete", kind: "bucket" },
     body: WriteKeys,
     errors: { 412: RevisionConflictError }
@@ -275,5 +277,5 @@ export const rows = {
 
 export const watches = {
   /** Watches the changes of the keys of a bucket, or of those that match `key`. */
-  watchKeys: row(watchKeys, inPath("kv:read", "bucket", "bucket"), { query: ["revision", "key"] })
+  watchKeys: endpoint(watchKeys, inPath("kv:read", "bucket", "bucket"), { query: ["revision", "key"] })
 }

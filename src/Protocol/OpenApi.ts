@@ -1,9 +1,10 @@
 /**
- * Generates `/openapi.json` from the rows. `npm run openapi` writes `openapi.json`, which servers send; no server generates it.
+ * Generates `/openapi.json` from the endpoints. `npm run openapi` writes `openapi.json`, which servers send; no server
+ * generates it.
  */
 import { schemaOf } from "./Requests.ts"
-import { accessTo, failuresOf, type Row, statusOf } from "./Row.ts"
-import { calls, others, upgrades } from "./Rows.ts"
+import { accessTo, failuresOf, type EndpointSpec, statusOf } from "./EndpointSpec.ts"
+import { calls, others, upgrades } from "./AllEndpoints.ts"
 
 const failureOf = (properties: { readonly [name: string]: object }, required: ReadonlyArray<string>) => ({
   description: "Error",
@@ -38,7 +39,7 @@ const parameter = (place: "path" | "query" | "header", name: string) => ({
 })
 
 /** The answer; a list is a bare array, or a page if the query asks for one. */
-const answerOf = ({ answer, page }: Row) => {
+const answerOf = ({ answer, page }: EndpointSpec) => {
   const schema = answer === undefined ? undefined : schemaOf(answer, false)
   if (page === undefined || schema?.["type"] !== "array") return schema
   return {
@@ -56,11 +57,17 @@ const answerOf = ({ answer, page }: Row) => {
 
 const noContent = { description: "<No Content>" }
 
-/** An operation of the document. `summary` is the comment above the row. */
-const operation = (noun: string, name: string, row: Row, summary: string | undefined, isSocket: boolean) => {
-  const { body, headers = [], page, path, query = [] } = row
-  const schema = answerOf(row)
-  const type = row.type ?? (row.streams === true ? "application/connect+json" : "application/json")
+/** An operation of the document. `summary` is the comment above the endpoint. */
+const operation = (
+  noun: string,
+  name: string,
+  endpoint: EndpointSpec,
+  summary: string | undefined,
+  isSocket: boolean
+) => {
+  const { body, headers = [], page, path, query = [] } = endpoint
+  const schema = answerOf(endpoint)
+  const type = endpoint.type ?? (endpoint.streams === true ? "application/connect+json" : "application/json")
   const description = isSocket ? "A WebSocket; in each of its frames is" : "Success"
   const success = schema === undefined ? noContent : { description, content: { [type]: { schema } } }
   return {
@@ -68,7 +75,7 @@ const operation = (noun: string, name: string, row: Row, summary: string | undef
     operationId: `${noun}.${name}`,
     ...(summary === undefined ? {} : { summary }),
     // the schema describes the JSON in the envelopes
-    ...(row.streams === true ? { description: inEnvelopes } : {}),
+    ...(endpoint.streams === true ? { description: inEnvelopes } : {}),
     parameters: [
       ...[...path.matchAll(/:(\w+)/g)].map(([, name = ""]) => parameter("path", name)),
       ...[...query, ...(page === undefined ? [] : ["limit", "cursor"])].map((name) =>
@@ -76,12 +83,12 @@ const operation = (noun: string, name: string, row: Row, summary: string | undef
       ),
       ...headers.map((name) => parameter("header", name))
     ],
-    ...(accessTo(row) === "public" ? { security: [] } : {}),
+    ...(accessTo(endpoint) === "public" ? { security: [] } : {}),
     responses: {
-      [isSocket ? 101 : statusOf(row)]: success,
-      ...(row.mayBeNothing === true ? { 204: noContent } : {}),
+      [isSocket ? 101 : statusOf(endpoint)]: success,
+      ...(endpoint.mayBeNothing === true ? { 204: noContent } : {}),
       ...Object.fromEntries(
-        [...ofAnyCall, ...failuresOf(row)].map((status) => [status, failures[row.dialect]])
+        [...ofAnyCall, ...failuresOf(endpoint)].map((status) => [status, failures[endpoint.dialect]])
       )
     },
     ...(body === undefined
@@ -92,14 +99,17 @@ const operation = (noun: string, name: string, row: Row, summary: string | undef
   }
 }
 
-/** The document. `summaries` has the comment above each row. */
+/** The document. `summaries` has the comment above each endpoint. */
 export const openApiDocument = (summaries: { readonly [name: string]: string }) => {
   const paths: Record<string, Record<string, unknown>> = {}
-  const add = (nouns: { readonly [noun: string]: { readonly [name: string]: Row } }, isSocket: boolean) => {
-    for (const [noun, rows] of Object.entries(nouns)) {
-      for (const [name, row] of Object.entries(rows)) {
-        const methods = (paths[row.path.replace(/:(\w+)\*?/g, "{$1}")] ??= {})
-        methods[row.method.toLowerCase()] = operation(noun, name, row, summaries[name], isSocket)
+  const add = (
+    nouns: { readonly [noun: string]: { readonly [name: string]: EndpointSpec } },
+    isSocket: boolean
+  ) => {
+    for (const [noun, endpoints] of Object.entries(nouns)) {
+      for (const [name, endpoint] of Object.entries(endpoints)) {
+        const methods = (paths[endpoint.path.replace(/:(\w+)\*?/g, "{$1}")] ??= {})
+        methods[endpoint.method.toLowerCase()] = operation(noun, name, endpoint, summaries[name], isSocket)
       }
     }
   }

@@ -11,8 +11,8 @@ import type { AccessError, ConnectionError, SerializedError, ValidationError } f
 import type { EventEntity } from "../Event.ts"
 import type { JsonText } from "../Json.ts"
 import {
-  asItIs,
-  both,
+  nonNullJson,
+  merge,
   fields,
   flag,
   integer,
@@ -24,7 +24,7 @@ import {
   struct,
   text
 } from "./Codec.ts"
-import { inPath, operation, row, waiting } from "./Row.ts"
+import { inPath, operation, endpoint, waiting } from "./EndpointSpec.ts"
 
 /** A projection to register. */
 export interface ProjectionRegistration {
@@ -207,19 +207,19 @@ const Held = struct({ held: flag })
 // ---------------------------------------------------------------------------------------------------------------------
 
 export const claimProjection = operation("POST /api/v1/projections/:name/owner/claim", {
-  answer: asItIs<ProjectionClaim>(),
+  answer: nonNullJson<ProjectionClaim>(),
   onlyOurEngine: true
 })
 export const readProjection = operation("POST /api/v1/projections/:name/owner/read", {
-  answer: asItIs<{ readonly batch?: ProjectionBatch }>(),
+  answer: nonNullJson<{ readonly batch?: ProjectionBatch }>(),
   onlyOurEngine: true
 })
 export const projectionStates = operation("POST /api/v1/projections/:name/owner/states", {
-  answer: asItIs<{ readonly states?: ReadonlyArray<PartitionState> }>(),
+  answer: nonNullJson<{ readonly states?: ReadonlyArray<PartitionState> }>(),
   onlyOurEngine: true
 })
 export const saveProjection = operation("POST /api/v1/projections/:name/owner/save", {
-  answer: asItIs<ProjectionSaved>(),
+  answer: nonNullJson<ProjectionSaved>(),
   onlyOurEngine: true
 })
 export const renewProjection = operation("POST /api/v1/projections/:name/owner/renew", {
@@ -230,29 +230,29 @@ export const releaseProjection = operation("POST /api/v1/projections/:name/owner
   onlyOurEngine: true
 })
 
-export const rows = {
+export const endpoints = {
   /** Registers and claims a projection for a worker; waits until it is free, for a limited time. */
-  claimProjection: row(claimProjection, waiting(inPath("projection:run", "projection", "name")), {
+  claimProjection: endpoint(claimProjection, waiting(inPath("projection:run", "projection", "name")), {
     body: ClaimRequest,
     fromWorker: true
   }),
   /** Returns the next events; waits for one, for a limited time. Empty when the claim is lost. */
-  readProjection: row(readProjection, waiting(inPath("projection:run", "projection", "name")), {
-    body: both(Owner, struct({ limit: integer })),
+  readProjection: endpoint(readProjection, waiting(inPath("projection:run", "projection", "name")), {
+    body: merge(Owner, struct({ limit: integer })),
     fromWorker: true
   }),
   /** Returns the states of partitions. Empty when the claim is lost. */
-  projectionStates: row(projectionStates, "projection:run", {
-    body: both(Owner, struct({ partitions: list(text) })),
+  projectionStates: endpoint(projectionStates, "projection:run", {
+    body: merge(Owner, struct({ partitions: list(text) })),
     fromWorker: true
   }),
   /** Saves states, dead letters and position of a batch in one transaction. */
-  saveProjection: row(saveProjection, "projection:run", {
-    body: both(Owner, struct({ save: Save })),
+  saveProjection: endpoint(saveProjection, "projection:run", {
+    body: merge(Owner, struct({ save: Save })),
     fromWorker: true
   }),
   /** Renews the claim. */
-  renewProjection: row(renewProjection, "projection:run", { body: Owner, fromWorker: true }),
+  renewProjection: endpoint(renewProjection, "projection:run", { body: Owner, fromWorker: true }),
   /** Releases the claim for the next worker. */
-  releaseProjection: row(releaseProjection, "projection:run", { body: Owner, fromWorker: true })
+  releaseProjection: endpoint(releaseProjection, "projection:run", { body: Owner, fromWorker: true })
 }

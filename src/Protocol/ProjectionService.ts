@@ -1,8 +1,8 @@
 /** ConnectRPC's `ProjectionService`: the calls of legacy projection runners, and of their operators. */
 import { ProjectionNotFoundError, ProjectionSaveRefusedError } from "../Errors.ts"
 import {
-  among,
-  both,
+  oneOfList,
+  merge,
   digits,
   fields,
   flag,
@@ -26,7 +26,7 @@ import {
   RebuildRequest,
   Timeout
 } from "./Projections.ts"
-import { each, inBody, operation, row, waiting } from "./Row.ts"
+import { each, inBody, operation, endpoint, waiting } from "./EndpointSpec.ts"
 
 // ---------------------------------------------------------------------------------------------------------------------
 // What travels
@@ -47,7 +47,7 @@ const ConnectStatus = fields<
   >
 >({
   name: text,
-  status: among(projectionStatuses),
+  status: oneOfList(projectionStatuses),
   mode: oneOf("managed", "external"),
   message: text,
   lastEventSeq: digits,
@@ -85,7 +85,7 @@ const ConnectCatchup = fields<CatchupAnswer>({
   message: optional(text)
 })
 export const Named = struct({ name: text })
-const PositionWait = both(Position, Timeout)
+const PositionWait = merge(Position, Timeout)
 
 const RunnerRegistration = struct({
   name: text,
@@ -162,39 +162,43 @@ export const ackProjectionEvents = operation("ProjectionService/AckProjectionEve
 const runsNamed = inBody("projection:run", "projection", "name")
 const refused = { 409: ProjectionSaveRefusedError } as const
 
-export const rows = {
+export const endpoints = {
   /** Lists the status of all projections, sorted by name. */
-  connectListProjections: row("ProjectionService/ListProjections", each("projection:read", "projection"), {
-    answer: ConnectProjections,
-    page: "projections",
-    repeats: true
-  }),
+  connectListProjections: endpoint(
+    "ProjectionService/ListProjections",
+    each("projection:read", "projection"),
+    {
+      answer: ConnectProjections,
+      page: "projections",
+      repeats: true
+    }
+  ),
   /** Returns the status of a projection. */
-  getProjectionStatus: row(
+  getProjectionStatus: endpoint(
     "ProjectionService/GetProjectionStatus",
     inBody("projection:read", "projection", "name"),
     { body: Named, answer: ConnectStatus, missing: ProjectionNotFoundError, repeats: true }
   ),
   /** Rebuilds a projection from the beginning of the log. `dryRun` changes nothing. */
-  connectRebuildProjection: row(
+  connectRebuildProjection: endpoint(
     "ProjectionService/RebuildProjection",
     inBody("projection:manage", "projection", "name"),
-    { body: both(Named, RebuildRequest), answer: ConnectRebuild, missing: ProjectionNotFoundError }
+    { body: merge(Named, RebuildRequest), answer: ConnectRebuild, missing: ProjectionNotFoundError }
   ),
   /** Pauses a projection; the worker may still save its current batch. */
-  connectPauseProjection: row(
+  connectPauseProjection: endpoint(
     "ProjectionService/PauseProjection",
     inBody("projection:manage", "projection", "name"),
-    { body: both(Named, Pause), answer: ConnectStatus, missing: ProjectionNotFoundError }
+    { body: merge(Named, Pause), answer: ConnectStatus, missing: ProjectionNotFoundError }
   ),
   /** Resumes a projection where it stopped. */
-  connectResumeProjection: row(
+  connectResumeProjection: endpoint(
     "ProjectionService/ResumeProjection",
     inBody("projection:manage", "projection", "name"),
     { body: Named, answer: ConnectStatus, missing: ProjectionNotFoundError }
   ),
   /** Answers when the projection has reached `minSeq`, or after `timeoutMs`, at most 30 s. */
-  waitProjectionCatchup: row(
+  waitProjectionCatchup: endpoint(
     "ProjectionService/WaitProjectionCatchup",
     waiting(inBody("projection:read", "projection", "name")),
     {
@@ -205,7 +209,7 @@ export const rows = {
     }
   ),
   /** Answers when the projection has processed an event. */
-  waitForEvent: row(
+  waitForEvent: endpoint(
     "ProjectionService/WaitForEvent",
     waiting(inBody("projection:read", "projection", "projection")),
     {
@@ -218,19 +222,19 @@ export const rows = {
   ),
 
   /** Registers a projection of a runner without claims. */
-  registerProjection: row(registerProjection, runsNamed, { body: RunnerRegistration }),
+  registerProjection: endpoint(registerProjection, runsNamed, { body: RunnerRegistration }),
   /** Returns the state of a `partition`. */
-  getProjection: row(getProjection, inBody("projection:read", "projection", "name"), {
+  getProjection: endpoint(getProjection, inBody("projection:read", "projection", "name"), {
     body: struct({ name: text, partition: optional(text) })
   }),
   /** Returns the next events, with the state to fold them into. */
-  pollProjectionEvents: row(pollProjectionEvents, runsNamed, { body: Poll }),
+  pollProjectionEvents: endpoint(pollProjectionEvents, runsNamed, { body: Poll }),
   /** Saves the state after an event. */
-  saveProjectionState: row(saveProjectionState, runsNamed, {
+  saveProjectionState: endpoint(saveProjectionState, runsNamed, {
     body: RunnerSave,
     errors: refused,
     fromWorker: true
   }),
   /** Confirms that everything up to an event is done. */
-  ackProjectionEvents: row(ackProjectionEvents, runsNamed, { body: RunnerAck, errors: refused })
+  ackProjectionEvents: endpoint(ackProjectionEvents, runsNamed, { body: RunnerAck, errors: refused })
 }

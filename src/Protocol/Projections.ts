@@ -2,13 +2,13 @@
 import { EventNotFoundError, InvalidStateError, ProjectionNotFoundError } from "../Errors.ts"
 import type { RunError } from "../RunError.ts"
 import {
-  among,
-  asItIs,
-  both,
-  eitherCase,
+  oneOfList,
+  nonNullJson,
+  merge,
+  camelOrSnake,
   exact,
   fields,
-  filled,
+  nonEmptyText,
   flag,
   integer,
   json,
@@ -22,7 +22,7 @@ import {
   text,
   time
 } from "./Codec.ts"
-import { inBody, inPath, operation, row, waiting } from "./Row.ts"
+import { inBody, inPath, operation, endpoint, waiting } from "./EndpointSpec.ts"
 
 // ---------------------------------------------------------------------------------------------------------------------
 // What travels
@@ -204,27 +204,27 @@ export interface CatchupAnswer {
 const count = orElse(integer, 0)
 const said = orElse(time, "")
 const mode = orElse(oneOf<ProjectionMode>("managed", "external"), "managed")
-const status = orElse(among(projectionStatuses), "active")
+const status = orElse(oneOfList(projectionStatuses), "active")
 
-export const Status = eitherCase(
+export const Status = camelOrSnake(
   snaked<ProjectionStatusInfo>({
-    name: filled,
+    name: nonEmptyText,
     mode,
     status,
-    message: orElse(filled, ""),
+    message: orElse(nonEmptyText, ""),
     events: orElse(lenientList(text), []),
     partitionKey: optional(text),
     lastEventSeq: exact(count),
     lag: count,
-    owner: optional(filled),
+    owner: optional(nonEmptyText),
     generation: count,
-    pausedBy: optional(filled),
+    pausedBy: optional(nonEmptyText),
     pausedAt: optional(time),
-    pauseReason: optional(filled),
+    pauseReason: optional(nonEmptyText),
     rebuildTo: optional(integer),
-    errorMessage: optional(filled),
-    lastError: optional(asItIs<NonNullable<ProjectionStatusInfo["lastError"]>>()),
-    failing: optional(asItIs<NonNullable<ProjectionStatusInfo["failing"]>>()),
+    errorMessage: optional(nonEmptyText),
+    lastError: optional(nonNullJson<NonNullable<ProjectionStatusInfo["lastError"]>>()),
+    failing: optional(nonNullJson<NonNullable<ProjectionStatusInfo["failing"]>>()),
     deadLetters: count,
     refusedSaves: count,
     createdAt: said,
@@ -232,9 +232,9 @@ export const Status = eitherCase(
   })
 )
 const StateRowAnswer = snaked<StateRow>({
-  partitionKey: orElse(filled, ""),
+  partitionKey: orElse(nonEmptyText, ""),
   state: json,
-  lastEventId: orElse(filled, ""),
+  lastEventId: orElse(nonEmptyText, ""),
   lastEventSeq: count,
   lastEventTime: said,
   version: count,
@@ -242,15 +242,15 @@ const StateRowAnswer = snaked<StateRow>({
   updatedAt: said
 })
 export const ProjectionState = snaked<Envelope>({
-  name: orElse(filled, ""),
+  name: orElse(nonEmptyText, ""),
   version: count,
   mode,
   status,
   lastEventSeq: count,
   updatedAt: said,
-  errorMessage: optional(filled),
+  errorMessage: optional(nonEmptyText),
   state: optional(
-    both(snaked<Where>({ projectionName: optional(text), environmentId: optional(text) }), StateRowAnswer)
+    merge(snaked<Where>({ projectionName: optional(text), environmentId: optional(text) }), StateRowAnswer)
   )
 })
 /** The state in the data of `system.projection.<name>.<partition>.updated`, as our engine emits it. */
@@ -270,7 +270,7 @@ export const StateUpdated = snaked<ProjectionStateResult>({
 export const ProjectionChanges = snaked<Changes>({
   mode,
   status,
-  errorMessage: optional(filled),
+  errorMessage: optional(nonEmptyText),
   cursor: text,
   next: optional(text),
   states: lenientList(StateRowAnswer)
@@ -284,7 +284,7 @@ const RebuildAnswer = snaked<Rebuild>({
   remainingEvents: integer
 })
 /** Progress of a rebuild, with the whole status. */
-const Rebuilding = both(RebuildAnswer, Status)
+const Rebuilding = merge(RebuildAnswer, Status)
 const CatchupResult = fields<CatchupAnswer>({
   caughtUp: flag,
   timedOut: orElse(flag, false),
@@ -293,7 +293,7 @@ const CatchupResult = fields<CatchupAnswer>({
   behindByEvents: count,
   rebuilding: optional(flag),
   mode: optional(oneOf("managed", "external")),
-  message: optional(filled)
+  message: optional(nonEmptyText)
 })
 const CatchupResults = struct({
   results: list(
@@ -303,7 +303,9 @@ const CatchupResults = struct({
     })
   )
 })
-const DeadLetters = snaked<{ deadLetters: Array<DeadLetter> }>({ deadLetters: list(asItIs<DeadLetter>()) })
+const DeadLetters = snaked<{ deadLetters: Array<DeadLetter> }>({
+  deadLetters: list(nonNullJson<DeadLetter>())
+})
 const Retrying = struct({ retrying: count })
 
 export const Pause = fields<PauseProjectionOptions>({ by: optional(text), reason: optional(text) })
@@ -326,7 +328,7 @@ export interface WaitForPosition {
 }
 export const Position = fields<WaitForPosition>({ name: text, minSeq: integer, partition: optional(text) })
 export const Timeout = struct({ timeoutMs: optional(integer) })
-const CatchupBatch = both(struct({ items: list(Position) }), Timeout)
+const CatchupBatch = merge(struct({ items: list(Position) }), Timeout)
 export interface WaitForEvent {
   readonly eventId: string
   readonly projection: string
@@ -394,47 +396,47 @@ export const retryDeadLetters = operation("POST /api/v1/projections/:name/dead-l
 const noLetter = { 409: InvalidStateError } as const
 export const noEvent = { 404: EventNotFoundError } as const
 
-export const rows = {
+export const endpoints = {
   /** Lists the status of all projections, sorted by name. */
-  listProjections: row(listProjections, "projection:read"),
+  listProjections: endpoint(listProjections, "projection:read"),
   /** Returns the state of a `partition`. */
-  restGetProjection: row(restGetProjection, "projection:read", { query: ["partition"] }),
+  restGetProjection: endpoint(restGetProjection, "projection:read", { query: ["partition"] }),
   /** Deletes a projection and its states. A worker that still runs it starts from the beginning. */
-  deleteProjection: row(deleteProjection, "projection:manage"),
+  deleteProjection: endpoint(deleteProjection, "projection:manage"),
   /** Returns the status of a projection. */
-  projectionStatus: row(projectionStatus, "projection:read"),
+  projectionStatus: endpoint(projectionStatus, "projection:read"),
   /** Rebuilds a projection from the start of the log; resets position and dead letters. `dryRun` changes nothing. */
-  rebuildProjection: row(rebuildProjection, "projection:manage", { body: RebuildRequest }),
+  rebuildProjection: endpoint(rebuildProjection, "projection:manage", { body: RebuildRequest }),
   /** Returns the progress of a rebuild. */
-  projectionRebuild: row("GET /api/v1/projections/:name/rebuild", "projection:read", {
+  projectionRebuild: endpoint("GET /api/v1/projections/:name/rebuild", "projection:read", {
     answer: RebuildAnswer,
     missing: ProjectionNotFoundError
   }),
   /** Fails: a rebuild has already reset the projection and cannot be cancelled. */
-  cancelRebuild: row("POST /api/v1/projections/:name/cancel", "projection:manage", {
+  cancelRebuild: endpoint("POST /api/v1/projections/:name/cancel", "projection:manage", {
     answer: RebuildAnswer,
     errors: { 409: InvalidStateError }
   }),
   /** Pauses a projection; the worker may still save its current batch. */
-  pauseProjection: row(pauseProjection, "projection:manage", { body: Pause }),
+  pauseProjection: endpoint(pauseProjection, "projection:manage", { body: Pause }),
   /** Resumes a projection where it stopped. */
-  resumeProjection: row(resumeProjection, "projection:manage"),
+  resumeProjection: endpoint(resumeProjection, "projection:manage"),
   /** Answers when the projection has reached `minSeq`, or after `timeout` milliseconds, at most 30 s. */
-  projectionCatchup: row(projectionCatchup, waiting(inPath("projection:read", "projection", "name")), {
+  projectionCatchup: endpoint(projectionCatchup, waiting(inPath("projection:read", "projection", "name")), {
     query: ["minSeq", "timeout"]
   }),
   /** The same for several projections. */
-  projectionCatchupBatch: row(
+  projectionCatchupBatch: endpoint(
     "POST /api/v1/projections/catchup/batch",
     {
       action: "projection:read",
-      subject: { from: "body", kind: "projection", members: ["name"], each: "items" },
+      resource: { from: "body", kind: "projection", members: ["name"], each: "items" },
       waits: true
     },
     { body: CatchupBatch, answer: CatchupResults, repeats: true }
   ),
   /** Answers when the projection has processed an event. */
-  projectionWaitForEvent: row(
+  projectionWaitForEvent: endpoint(
     "POST /api/v1/projections/wait-for-event",
     waiting(inBody("projection:read", "projection", "projection")),
     {
@@ -446,11 +448,11 @@ export const rows = {
     }
   ),
   /** Lists the states that have changed `since` a cursor, with their current values, in pages; `after` is a partition. */
-  projectionChanges: row(projectionChanges, "projection:read", {
+  projectionChanges: endpoint(projectionChanges, "projection:read", {
     query: ["since", "partition", "after", "limit"]
   }),
   /** Lists the dead letters, oldest first; `after` is a position. */
-  deadLetters: row(deadLetters, "projection:read", { query: ["after", "limit"] }),
+  deadLetters: endpoint(deadLetters, "projection:read", { query: ["after", "limit"] }),
   /** Retries a dead letter once, or all of them without a `position`. */
-  retryDeadLetters: row(retryDeadLetters, "projection:manage", { body: RetryLetters, errors: noLetter })
+  retryDeadLetters: endpoint(retryDeadLetters, "projection:manage", { body: RetryLetters, errors: noLetter })
 }

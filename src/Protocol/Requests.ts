@@ -145,7 +145,7 @@ const kindOf = (input: unknown): string =>
 export const taker = <A>(
   codec: Codec<A>,
   refusal: (got: string) => string
-): ((request: unknown) => Taken<A>) => {
+): ((request: unknown) => RawMembers<A>) => {
   const members = Object.entries(codec.kind === "fields" ? codec.fields : {}).map(
     ([name, { wireName = name, mayLack }]) => [name, wireName, otherCase(wireName), mayLack] as const
   )
@@ -165,7 +165,7 @@ export const taker = <A>(
       if (isThere(value) || mayLack !== true) taken[name] = value
     }
     // the members are those of the codec
-    return taken as Taken<A>
+    return taken as RawMembers<A>
   }
 }
 
@@ -259,6 +259,6 @@ class Mistake extends Error {
 }
 
 /** The unchecked members of a request; `null` counts as absent. */
-export type Taken<A> = { readonly [K in keyof A]?: unknown }
+export type RawMembers<A> = { readonly [K in keyof A]?: unknown }
 
 type JsonSchema = { readonly [keyword: string]: unknown }

@@ -18,7 +18,7 @@ import {
   struct,
   text
 } from "./Codec.ts"
-import { each, operation, row } from "./Row.ts"
+import { each, operation, endpoint } from "./EndpointSpec.ts"
 
 /** The groupings besides paths. The last three are the time of creation, in UTC. */
 export const countedBy = ["status", "function", "error", "event", "version", "minute", "hour", "day"] as const
@@ -170,7 +170,7 @@ export const countRuns = operation("IronflowService/CountRuns", {
   repeats: true
 })
 
-export const rows = {
+export const endpoints = {
   /** Counts runs grouped by a value, such as the customer; largest groups first. Leaves out runs that may not be seen. */
-  countRuns: row(countRuns, each("run:read", "run"), { body: Request })
+  countRuns: endpoint(countRuns, each("run:read", "run"), { body: Request })
 }

@@ -5,9 +5,9 @@ import type { RunError } from "../RunError.ts"
 import { isRunStatus, type RunStatus } from "../RunStatus.ts"
 import { type StepStatus, stepStatuses } from "../StepStatus.ts"
 import {
-  eitherCase,
+  camelOrSnake,
   fields,
-  filled,
+  nonEmptyText,
   flag,
   integer,
   json,
@@ -27,7 +27,7 @@ import {
 import type { Action } from "../Policy.ts"
 import { listFilters, ListRunsRequest } from "./RunLists.ts"
 import type { StepProgress } from "./RunningSteps.ts"
-import { each, inBody, inPath, operation, row, type Rule, waiting } from "./Row.ts"
+import { each, inBody, inPath, operation, endpoint, type Rule, waiting } from "./EndpointSpec.ts"
 
 /** One durable execution of a function for one event. Times are ISO strings. */
 export interface Run {
@@ -247,7 +247,7 @@ export const decodeRunStatus = (text: string): RunStatus | undefined => {
 const none = orElse(text, "")
 const zero = orElse(integer, 0)
 
-export const RunAnswer = eitherCase(
+export const RunAnswer = camelOrSnake(
   fields<WireRun>({
     id: text,
     functionId: none,
@@ -260,34 +260,34 @@ export const RunAnswer = eitherCase(
     // set when the output contains errors: members `ironflow:error`, with name, message, code, cause and stack
     outputHasErrors: optional(flag),
     error: optional(json),
-    workerId: optional(filled),
-    actorId: optional(filled),
-    parentRunId: optional(filled),
-    invokedBy: optional(filled),
-    forkedFrom: optional(filled),
-    codeVersion: optional(filled),
-    traceId: optional(filled),
-    pauseReason: optional(filled),
-    erasedAt: optional(filled),
-    startedAt: optional(filled),
-    endedAt: optional(filled),
+    workerId: optional(nonEmptyText),
+    actorId: optional(nonEmptyText),
+    parentRunId: optional(nonEmptyText),
+    invokedBy: optional(nonEmptyText),
+    forkedFrom: optional(nonEmptyText),
+    codeVersion: optional(nonEmptyText),
+    traceId: optional(nonEmptyText),
+    pauseReason: optional(nonEmptyText),
+    erasedAt: optional(nonEmptyText),
+    startedAt: optional(nonEmptyText),
+    endedAt: optional(nonEmptyText),
     createdAt: none,
     updatedAt: none,
-    state: optional(filled),
+    state: optional(nonEmptyText),
     executionMode: optional(text)
   })
 )
 
 const Damaged = fields<DamagedRun>({ id: text, message: none })
-export const RunPageAnswer = eitherCase(
+export const RunPageAnswer = camelOrSnake(
   struct({
     runs: omittedWhen([], lenientList(RunAnswer)),
     damaged: optional(lenientList(Damaged)),
-    nextCursor: optional(filled),
+    nextCursor: optional(nonEmptyText),
     totalCount: omittedWhen(0, integer),
     isTotalExact: optional(flag),
-    lookedBackTo: optional(filled),
-    filledBackTo: optional(filled)
+    lookedBackTo: optional(nonEmptyText),
+    filledBackTo: optional(nonEmptyText)
   })
 )
 /** The same, with an empty list instead of an absent one. */
@@ -306,29 +306,29 @@ export interface WireStep extends Omit<RunStep, "error"> {
   readonly outputHasErrors?: boolean
   readonly error?: unknown
 }
-const StepAnswer = eitherCase(
+const StepAnswer = camelOrSnake(
   fields<WireStep>({
     id: withLegacyNames(text, "stepId"),
     name: none,
-    kind: withLegacyNames(orElse(filled, "run"), "type", "stepType"),
+    kind: withLegacyNames(orElse(nonEmptyText, "run"), "type", "stepType"),
     status: orElse(plainWord("STEP_STATUS", stepStatuses), "waiting"),
     attempt: zero,
     output: optional(json),
     outputHasErrors: optional(flag),
     error: optional(json),
-    startedAt: optional(filled),
-    endedAt: withLegacyNames(optional(filled), "completedAt"),
-    dueAt: optional(filled),
-    workerId: optional(filled),
-    childRunId: optional(filled),
+    startedAt: optional(nonEmptyText),
+    endedAt: withLegacyNames(optional(nonEmptyText), "completedAt"),
+    dueAt: optional(nonEmptyText),
+    workerId: optional(nonEmptyText),
+    childRunId: optional(nonEmptyText),
     progress: optional(fields<StepProgress>({ fraction: optional(number), text: optional(text) }))
   })
 )
-export const Steps = eitherCase(
+export const Steps = camelOrSnake(
   struct({ steps: omittedWhen([], lenientList(StepAnswer)), nextCursor: optional(text) })
 )
 
-export const Audit = eitherCase(
+export const Audit = camelOrSnake(
   struct({
     events: omittedWhen(
       [],
@@ -336,7 +336,7 @@ export const Audit = eitherCase(
         fields<AuditEvent>({
           at: text,
           type: text,
-          stepName: optional(filled),
+          stepName: optional(nonEmptyText),
           details: orElse(object, {})
         })
       )
@@ -345,7 +345,7 @@ export const Audit = eitherCase(
   })
 )
 
-export const Logs = eitherCase(
+export const Logs = camelOrSnake(
   fields<{ lines: Array<RunLogLine>; nextCursor?: string }>({
     lines: omittedWhen(
       [],
@@ -356,9 +356,9 @@ export const Logs = eitherCase(
           level: orElse(oneOf(...lineLevels), "info"),
           message: none,
           data: optional(json),
-          step: optional(filled),
+          step: optional(nonEmptyText),
           attempt: optional(integer),
-          worker: optional(filled)
+          worker: optional(nonEmptyText)
         })
       )
     ),
@@ -366,11 +366,11 @@ export const Logs = eitherCase(
   })
 )
 
-export const Why = eitherCase(
+export const ExplanationCodec = camelOrSnake(
   struct({
     runId: none,
     status: none,
-    state: optional(filled),
+    state: optional(nonEmptyText),
     code: text,
     message: none,
     details: orElse(object, {})
@@ -378,7 +378,7 @@ export const Why = eitherCase(
 )
 
 /** `run` is a field of our engine only. */
-export const Paused = eitherCase(
+export const Paused = camelOrSnake(
   struct({
     status: optional(oneOf("pause_requested", "paused")),
     run: optional(RunAnswer)
@@ -449,7 +449,7 @@ export const restRunSteps = operation("GET /api/v1/runs/:id/steps", {
 })
 export const restPatchStep = operation("POST /api/v1/steps/patch", { answer: StepAnswer })
 export const explainRun = operation("GET /api/v1/runs/:id/explain", {
-  answer: Why,
+  answer: ExplanationCodec,
   missing: RunNotFoundError,
   onlyOurEngine: true
 })
@@ -474,64 +474,64 @@ export const runLogs = operation("GET /api/v1/runs/:id/logs", {
 const notNow = { 409: InvalidStateError } as const
 const noStep = { 404: StepNotFoundError, 409: InvalidStateError } as const
 
-export const rows = {
+export const endpoints = {
   /** Returns a run. */
-  getRun: row(getRun, runInBody("run:read"), { body: RunIdRequest }),
+  getRun: endpoint(getRun, runInBody("run:read"), { body: RunIdRequest }),
   /** Lists the runs that match the filters, newest first, in pages. */
-  listRuns: row(listRuns, each("run:read", "run"), { body: ListRunsRequest }),
+  listRuns: endpoint(listRuns, each("run:read", "run"), { body: ListRunsRequest }),
   /** The same. */
-  restRuns: row("GET /api/v1/runs", each("run:read", "run"), {
+  restRuns: endpoint("GET /api/v1/runs", each("run:read", "run"), {
     query: ["function_id", "status", "limit", "cursor", ...listFilters],
     answer: RestRunPage
   }),
   /** Lists the steps of a run: finished steps in order, then waiting and running ones. */
-  getRunSteps: row(getRunSteps, runInBody("run:read"), { body: RunIdRequest }),
+  getRunSteps: endpoint(getRunSteps, runInBody("run:read"), { body: RunIdRequest }),
   /** The same. */
-  restRunSteps: row(restRunSteps, "run:read"),
+  restRunSteps: endpoint(restRunSteps, "run:read"),
   /** Returns the audit record of a run, if its function records it. */
-  runAudit: row(runAudit, "run:read"),
+  runAudit: endpoint(runAudit, "run:read"),
   /** Returns the log lines of a run, oldest first. */
-  runLogs: row(runLogs, "run:read"),
+  runLogs: endpoint(runLogs, "run:read"),
   /** Explains why a run is in its current state. */
-  explainRun: row(explainRun, "run:read"),
+  explainRun: endpoint(explainRun, "run:read"),
   /** Answers when the run has ended, or after `timeout` milliseconds, at most 30 s. */
-  waitForRun: row(waitForRun, waiting(inPath("run:read", "run", "id")), {
+  waitForRun: endpoint(waitForRun, waiting(inPath("run:read", "run", "id")), {
     query: ["timeout"],
     mayBeNothing: true
   }),
   /** Cancels a run; a run that has ended is returned unchanged. */
-  cancelRun: row(cancelRun, runInBody("run:cancel"), { body: WithReason }),
+  cancelRun: endpoint(cancelRun, runInBody("run:cancel"), { body: WithReason }),
   /** Retries a failed run, from a step or from where it failed. */
-  retryRun: row(retryRun, runInBody("run:retry"), {
+  retryRun: endpoint(retryRun, runInBody("run:retry"), {
     body: FromStep,
     errors: notNow
   }),
   /** Resumes a paused run, or retries a failed one. */
-  resumeRun: row("IronflowService/ResumeRun", runInBody("run:resume"), {
+  resumeRun: endpoint("IronflowService/ResumeRun", runInBody("run:resume"), {
     body: FromStep,
     answer: RunAnswer,
     missing: RunNotFoundError,
     errors: notNow
   }),
   /** The same. */
-  restResumeRun: row(restResumeRun, runInBody("run:resume"), {
+  restResumeRun: endpoint(restResumeRun, runInBody("run:resume"), {
     body: FromStep,
     errors: notNow
   }),
   /** Pauses a run before its next step. */
-  pauseRun: row(pauseRun, runInBody("run:pause"), {
+  pauseRun: endpoint(pauseRun, runInBody("run:pause"), {
     body: WithReason,
     errors: notNow
   }),
   // a step id begins with the id of its run: `run:run_1*` covers both
   /** Replaces the result of a step. */
-  patchStep: row("IronflowService/PatchStep", inBody("run:patch", "run", "stepId", "step_id"), {
+  patchStep: endpoint("IronflowService/PatchStep", inBody("run:patch", "run", "stepId", "step_id"), {
     body: PatchStep,
     answer: StepAnswer,
     errors: noStep
   }),
   /** The same. */
-  restPatchStep: row(restPatchStep, inBody("run:patch", "run", "stepId", "step_id"), {
+  restPatchStep: endpoint(restPatchStep, inBody("run:patch", "run", "stepId", "step_id"), {
     body: PatchStep,
     errors: noStep
   })

@@ -1,7 +1,7 @@
 /** Secrets: their messages and calls. Requests contain values; answers contain only names and times. */
 import { MasterKeyError, SecretNotFoundError } from "../Errors.ts"
 import { fields, list, orElse, struct, text, withWireName } from "./Codec.ts"
-import { inBody, operation, row } from "./Row.ts"
+import { inBody, operation, endpoint } from "./EndpointSpec.ts"
 
 /** A secret without its value. Times are ISO strings. */
 export interface SecretInfo {
@@ -34,15 +34,18 @@ export const getSecret = operation("GET /api/v1/secrets/:name", {
 const updateSecret = operation("PUT /api/v1/secrets/:name", { answer: Secret })
 export const deleteSecret = operation("DELETE /api/v1/secrets/:name", { missing: SecretNotFoundError })
 
-export const rows = {
+export const endpoints = {
   /** Lists the names and times of the secrets, sorted by name. */
-  listSecrets: row(listSecrets, "secret:read"),
+  listSecrets: endpoint(listSecrets, "secret:read"),
   /** Creates or replaces a secret. */
-  setSecret: row(setSecret, inBody("secret:write", "secret", "name"), { body: SetSecret, errors: sealed }),
+  setSecret: endpoint(setSecret, inBody("secret:write", "secret", "name"), {
+    body: SetSecret,
+    errors: sealed
+  }),
   /** Returns the name and times of a secret. */
-  getSecret: row(getSecret, "secret:read"),
+  getSecret: endpoint(getSecret, "secret:read"),
   /** Creates or replaces a secret. */
-  updateSecret: row(updateSecret, "secret:write", { body: UpdateSecret, errors: sealed }),
+  updateSecret: endpoint(updateSecret, "secret:write", { body: UpdateSecret, errors: sealed }),
   /** Deletes a secret. */
-  deleteSecret: row(deleteSecret, "secret:delete")
+  deleteSecret: endpoint(deleteSecret, "secret:delete")
 }

@@ -1,8 +1,8 @@
 /** The server: its version, features, health and load. */
-import { all, operation, row } from "./Row.ts"
+import { all, operation, endpoint } from "./EndpointSpec.ts"
 import {
-  among,
-  eitherCase,
+  oneOfList,
+  camelOrSnake,
   entries,
   fields,
   integer,
@@ -27,7 +27,7 @@ export interface ServerCapabilities {
 
 const said = orElse(text, "")
 const strings = orElse(lenientList(text), [])
-const Capabilities = eitherCase(
+const Capabilities = camelOrSnake(
   fields<ServerCapabilities>({ transports: strings, features: strings, version: said })
 )
 const components = optional(entries(struct({ status: text, message: text })))
@@ -106,7 +106,7 @@ const Checks = fields<{ checks: ReadonlyArray<DoctorCheck> }>({
   checks: lenientList(
     fields<DoctorCheck>({
       name: text,
-      status: among(checkStatuses),
+      status: oneOfList(checkStatuses),
       message: text,
       advice: optional(text)
     })
@@ -126,44 +126,47 @@ export const restHealth = operation("GET /health", { answer: RestHealth })
 
 const reads = all("engine:read", "engine")
 
-export const rows = {
+export const endpoints = {
   /** Returns version, start time and load of the server. */
-  info: row(info, reads, { body: Nothing }),
+  info: endpoint(info, reads, { body: Nothing }),
   /** Returns the features of the server. */
-  getCapabilities: row("IronflowService/GetCapabilities", reads, {
+  getCapabilities: endpoint("IronflowService/GetCapabilities", reads, {
     body: Nothing,
     answer: Capabilities,
     repeats: true
   }),
   /** Returns the features of the server. */
-  restCapabilities: row(restCapabilities, reads),
+  restCapabilities: endpoint(restCapabilities, reads),
   /** Returns counts for each minute of the last day, oldest first; minutes without activity are left out. */
-  minutes: row(minutes, reads),
+  minutes: endpoint(minutes, reads),
   /** Checks the engine, its database and its runs, over all environments, and gives advice. */
-  doctor: row(doctor, reads),
+  doctor: endpoint(doctor, reads),
   /** Returns a backup of all environments, as the bytes of a database file. */
-  backup: row(backup, all("engine:backup", "engine"), {
+  backup: endpoint(backup, all("engine:backup", "engine"), {
     body: Nothing,
     type: "application/octet-stream"
   }),
   /** Returns the health of the server. */
-  health: row(health, "public", { body: Nothing }),
+  health: endpoint(health, "public", { body: Nothing }),
   /** Returns the health of the server, with status 503 when it no longer works. */
-  restHealth: row(restHealth, "public"),
+  restHealth: endpoint(restHealth, "public"),
   /** Returns whether the server accepts calls; with status 503 when it is stopping, or its database cannot be written. */
-  ready: row(ready, "public")
+  ready: endpoint(ready, "public")
 }
 
 export const channel = operation("GET /api/v1/channel", { onlyOurEngine: true })
 
 export const sockets = {
   /** Many calls on one connection; `src/Protocol/Http/Channel.ts` describes it. */
-  channel: row(channel, "key")
+  channel: endpoint(channel, "key")
 }
 
 export const descriptions = {
   /** Metrics for Prometheus. */
-  metrics: row("GET /metrics", reads, { answer: text, type: "text/plain; version=0.0.4; charset=utf-8" }),
+  metrics: endpoint("GET /metrics", reads, {
+    answer: text,
+    type: "text/plain; version=0.0.4; charset=utf-8"
+  }),
   /** This document. */
-  openApi: row("GET /openapi.json", reads, { answer: object })
+  openApi: endpoint("GET /openapi.json", reads, { answer: object })
 }

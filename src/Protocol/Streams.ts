@@ -8,12 +8,12 @@ import {
 } from "../Errors.ts"
 import { stepStatuses } from "../StepStatus.ts"
 import {
-  among,
+  oneOfList,
   type Codec,
   digits,
-  eitherCase,
+  camelOrSnake,
   fields,
-  filled,
+  nonEmptyText,
   integer,
   json,
   lenientList,
@@ -28,7 +28,7 @@ import {
   withWireName
 } from "./Codec.ts"
 import type { Action } from "../Policy.ts"
-import { each, inBody, operation, row, type Rule } from "./Row.ts"
+import { each, inBody, operation, endpoint, type Rule } from "./EndpointSpec.ts"
 
 // ---------------------------------------------------------------------------------------------------------------------
 // What travels
@@ -162,10 +162,10 @@ const count = orElse(digits, 0)
 const place: Codec<number> = { kind: "number", isWhole: true, isText: true, isFilled: true }
 const optionalObject = optional(object)
 
-const Appended = eitherCase(
+const Appended = camelOrSnake(
   fields<AppendResult>({ entityVersion: place, eventId: text, position: withWireName("sequence", count) })
 )
-const AppendedAll = eitherCase(
+const AppendedAll = camelOrSnake(
   fields<AppendAllResult>({
     entityVersion: count,
     position: withWireName("sequence", count),
@@ -179,16 +179,16 @@ const Event = fields<StreamEvent>({
   entityVersion: count,
   version: orElse({ kind: "number", isWhole: true, isFilled: true }, 1),
   timestamp: said,
-  source: optional(filled),
+  source: optional(nonEmptyText),
   metadata: optionalObject
 })
-const Events = eitherCase(
+const Events = camelOrSnake(
   fields<ReadStreamResult>({
     events: omittedWhen([], lenientList(Event)),
     totalCount: omittedWhen(0, integer)
   })
 )
-const Info = eitherCase(
+const Info = camelOrSnake(
   fields<StreamInfo>({
     entityId: text,
     entityType: said,
@@ -210,14 +210,14 @@ function summaries(count: Codec<number>): Codec<Array<StreamSummary>> {
     })
   )
 }
-const Summaries = eitherCase(
+const Summaries = camelOrSnake(
   fields<ListStreamsResult>({ streams: orElse(summaries(integer), []), totalCount: orElse(number, 0) })
 )
 const ConnectSummaries = fields<ListStreamsResult>({
   streams: omittedWhen([], summaries(digits)),
   totalCount: omittedWhen(0, integer)
 })
-const Snapshot = eitherCase(
+const Snapshot = camelOrSnake(
   fields<StreamSnapshot>({
     snapshotId: text,
     entityId: said,
@@ -227,7 +227,7 @@ const Snapshot = eitherCase(
     createdAt: said
   })
 )
-const SnapshotId = eitherCase(fields<CreateSnapshotResult>({ snapshotId: text }))
+const SnapshotId = camelOrSnake(fields<CreateSnapshotResult>({ snapshotId: text }))
 const EventsOfEntity = struct({
   events: list(
     struct({
@@ -263,7 +263,7 @@ const EntityHistory = struct({
                     id: text,
                     name: text,
                     kind: text,
-                    status: among(stepStatuses),
+                    status: oneOfList(stepStatuses),
                     attempt: integer,
                     startedAt: optional(text),
                     endedAt: optional(text)
@@ -374,29 +374,32 @@ const appends = ofStream("stream:append")
 const emits = { action: "emit:event", kind: "event" } as const
 const conflicts = { 400: InvalidStateError, 409: VersionConflictError } as const
 
-export const rows = {
+export const endpoints = {
   /** Appends an event to an entity's stream. An absent `expectedVersion` is 0: a new stream; -1 accepts any version. */
-  appendEvent: row(appendEvent, appends, { respects: emits, body: AppendEvent, errors: conflicts }),
+  appendEvent: endpoint(appendEvent, appends, { respects: emits, body: AppendEvent, errors: conflicts }),
   /** Appends several events to the stream of an entity in one transaction. */
-  appendEvents: row(appendEvents, appends, { respects: emits, body: AppendEvents, errors: conflicts }),
+  appendEvents: endpoint(appendEvents, appends, { respects: emits, body: AppendEvents, errors: conflicts }),
   /** Returns the events of a stream; one that does not exist has none. */
-  readStream: row(readStream, reads, { body: ReadStream }),
+  readStream: endpoint(readStream, reads, { body: ReadStream }),
   /** Returns the version of a stream. */
-  getStreamInfo: row(getStreamInfo, reads, { body: OneStream }),
+  getStreamInfo: endpoint(getStreamInfo, reads, { body: OneStream }),
   /** Returns the events of a stream with the runs that they started. `nextCursor` is the `fromVersion` of the next page. */
-  getEntityHistory: row(getEntityHistory, reads, { body: ReadStream }),
+  getEntityHistory: endpoint(getEntityHistory, reads, { body: ReadStream }),
   /** Lists the streams, sorted by entity id. */
-  listStreams: row(listStreams, each("stream:read", "stream"), { body: ListStreams }),
+  listStreams: endpoint(listStreams, each("stream:read", "stream"), { body: ListStreams }),
   /** Stores a snapshot of an entity at a version; it replaces an earlier one of the same version. */
-  createSnapshot: row(createSnapshot, appends, { body: CreateSnapshot, errors: { 400: InvalidStateError } }),
+  createSnapshot: endpoint(createSnapshot, appends, {
+    body: CreateSnapshot,
+    errors: { 400: InvalidStateError }
+  }),
   /** Returns the newest snapshot of an entity, or the newest below `beforeVersion`. */
-  getSnapshot: row(getSnapshot, reads, { body: GetSnapshot }),
+  getSnapshot: endpoint(getSnapshot, reads, { body: GetSnapshot }),
   /** Lists the streams, sorted by entity id. */
-  restStreams: row(restStreams, each("stream:read", "stream"), {
+  restStreams: endpoint(restStreams, each("stream:read", "stream"), {
     query: ["entity_type", "limit", "offset"]
   }),
   /** Returns all events of a stream. */
-  restStreamHistory: row("GET /api/v1/streams/:id/history", "stream:read", {
+  restStreamHistory: endpoint("GET /api/v1/streams/:id/history", "stream:read", {
     answer: EventsOfEntity,
     missing: StreamNotFoundError
   })

@@ -7,7 +7,7 @@ import type { Duration } from "../Duration.ts"
 import { ConsumerGroupNotFoundError } from "../Errors.ts"
 import type { EventEntity } from "../Event.ts"
 import {
-  among,
+  oneOfList,
   anyOf,
   type Codec,
   digits,
@@ -23,7 +23,7 @@ import {
   text
 } from "./Codec.ts"
 import { SUBSCRIPTIONS } from "./Paths.ts"
-import { inBody, row } from "./Row.ts"
+import { inBody, endpoint } from "./EndpointSpec.ts"
 
 export const ackModes = ["auto", "manual"] as const
 /** Whether the client settles an event when its handler ends (`auto`), or the user does by a call (`manual`). */
@@ -349,7 +349,7 @@ const StreamedEvent = struct({
   deliveryAttempt: integer
 })
 
-const ackMode = optional(among(ackModes))
+const ackMode = optional(oneOfList(ackModes))
 const Buffer = fields<BufferConfig>({ maxBytes: optional(integer) })
 
 /** Messages of a client on `/ws`; the engine's own reader is in `Engine/PubSub/SubscribeRequest.ts`. */
@@ -366,7 +366,7 @@ const ClientMessage = anyOf(
           consumerGroup: optional(text),
           ackMode,
           ackWait: optional(anyOf(text, integer) as Codec<Duration>),
-          backpressure: optional(among(backpressureModes)),
+          backpressure: optional(oneOfList(backpressureModes)),
           buffer: optional(Buffer),
           namespace: optional(text)
         })
@@ -379,7 +379,7 @@ const ClientMessage = anyOf(
   fields<WSAckRequest>({
     type: oneOf("ack"),
     eventId: text,
-    ackType: among(ackTypes),
+    ackType: oneOfList(ackTypes),
     redeliverDelay: optional(integer),
     subscriptionId: optional(text),
     requestId: optional(integer),
@@ -444,21 +444,21 @@ const ServerMessage = anyOf(
 // each subscription on the connection is authorized separately
 export const sockets = {
   /** Opens a connection for subscriptions: one JSON object in each frame. */
-  subscriptions: row(SUBSCRIPTIONS, inBody("subscription:read", "subscription", "pattern"), {
+  subscriptions: endpoint(SUBSCRIPTIONS, inBody("subscription:read", "subscription", "pattern"), {
     body: ClientMessage,
     answer: ServerMessage
   })
 }
 
-export const rows = {
+export const endpoints = {
   /** Streams the events that match a pattern. Access to what the pattern matches is checked too, as on `/ws`. */
-  subscribe: row("PubSubService/Subscribe", inBody("subscription:read", "subscription", "pattern"), {
+  subscribe: endpoint("PubSubService/Subscribe", inBody("subscription:read", "subscription", "pattern"), {
     body: Subscribe,
     answer: StreamedEvent,
     streams: true
   }),
   /** The same for a member of an existing group. */
-  joinConsumerGroup: row(
+  joinConsumerGroup: endpoint(
     "PubSubService/JoinConsumerGroup",
     inBody("subscription:read", "group", "groupName", "group_name"),
     { body: Join, answer: StreamedEvent, errors: { 404: ConsumerGroupNotFoundError }, streams: true }

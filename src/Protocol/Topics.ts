@@ -1,9 +1,9 @@
 /** Topics and their messages: wire format and calls. */
 import {
   digits,
-  eitherCase,
+  camelOrSnake,
   fields,
-  filled,
+  nonEmptyText,
   integer,
   json,
   lenientList,
@@ -13,7 +13,7 @@ import {
   struct,
   text
 } from "./Codec.ts"
-import { each, inBody, operation, row } from "./Row.ts"
+import { each, inBody, operation, endpoint } from "./EndpointSpec.ts"
 
 /** The result of `publish`. */
 export interface PublishResult {
@@ -55,23 +55,23 @@ export interface TopicStats {
 
 const count = orElse(digits, 0)
 
-export const Published = eitherCase(fields<PublishResult>({ eventId: orElse(text, ""), sequence: count }))
+export const Published = camelOrSnake(fields<PublishResult>({ eventId: orElse(text, ""), sequence: count }))
 const Topic = fields<TopicInfo>({
   name: orElse(text, ""),
   messageCount: count,
   consumerCount: orElse(integer, 0),
-  firstMessageAt: optional(filled),
-  lastMessageAt: optional(filled)
+  firstMessageAt: optional(nonEmptyText),
+  lastMessageAt: optional(nonEmptyText)
 })
-export const Topics = eitherCase(
+export const Topics = camelOrSnake(
   struct({
     topics: omittedWhen([], lenientList(Topic)),
     nextCursor: optional(text)
   })
 )
-const Stats = eitherCase(
+const Stats = camelOrSnake(
   fields<TopicStats>({
-    name: orElse(filled, ""),
+    name: orElse(nonEmptyText, ""),
     messageCount: count,
     consumerCount: orElse(integer, 0),
     lag: count,
@@ -93,13 +93,13 @@ export const listTopics = operation("PubSubService/ListTopics", {
 })
 export const getTopicStats = operation("PubSubService/GetTopicStats", { answer: Stats, repeats: true })
 
-export const rows = {
+export const endpoints = {
   /** Publishes a message to a topic. An `idempotencyKey` prevents duplicates. */
-  publish: row(publish, inBody("publish:message", "topic", "topic"), { body: Message }),
+  publish: endpoint(publish, inBody("publish:message", "topic", "topic"), { body: Message }),
   /** Lists the topics that hold messages or have subscribers, sorted by name. */
-  listTopics: row(listTopics, each("topic:read", "topic")),
+  listTopics: endpoint(listTopics, each("topic:read", "topic")),
   /** Returns the number of messages of a topic, and its consumers. */
-  getTopicStats: row(getTopicStats, inBody("topic:read", "topic", "topic"), {
+  getTopicStats: endpoint(getTopicStats, inBody("topic:read", "topic", "topic"), {
     body: struct({ topic: text })
   })
 }

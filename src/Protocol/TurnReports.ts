@@ -6,7 +6,7 @@ import { checkEntityId, checkExpectedVersion } from "../EntityStream.ts"
 import { ValidationError } from "../Errors.ts"
 import { checkEventName } from "../Event.ts"
 import { isObject, safeJsonParse } from "../Json.ts"
-import { checkShape, Counted } from "../JsonShape.ts"
+import { checkShape, ShapeCounts } from "../JsonShape.ts"
 import { checkBucketName, checkKey } from "../KvKeys.ts"
 import {
   checkName,
@@ -50,7 +50,7 @@ const error: Rule = (value) =>
     ? undefined
     : "an error with name and message"
 /** The counts of values in the current message; reading is synchronous. */
-let counted = new Counted()
+let counted = new ShapeCounts()
 
 /** Values are stored unchanged and read by others: they must be valid JSON. */
 const jsonText: Rule = (value) => {
@@ -189,7 +189,7 @@ export const readReports = (body: unknown): ReportsRequest => {
     throw new ValidationError("Reports: `batch` must be an integer from 1 up")
   }
   if (!Array.isArray(reports)) throw new ValidationError("Reports: `reports` must be an array")
-  counted = new Counted()
+  counted = new ShapeCounts()
   for (let i = 0; i < reports.length; i++) checkOne(reports[i], `Reports: reports[${i}]`)
   return {
     session,
@@ -241,7 +241,7 @@ const levels: ReadonlySet<unknown> = new Set(lineLevels)
 
 /** Throws `ValidationError` for an invalid report; `at` is its path. */
 export const checkReport = (report: unknown, at: string): void => {
-  counted = new Counted()
+  counted = new ShapeCounts()
   checkOne(report, at)
 }
 

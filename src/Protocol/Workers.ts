@@ -2,7 +2,7 @@
 import { StaleRequestError, WorkerUnknownError } from "../Errors.ts"
 import {
   anyOf,
-  eitherCase,
+  camelOrSnake,
   entries,
   fields,
   flag,
@@ -25,7 +25,7 @@ import {
 import { Concurrency, Kept, Trigger } from "./Functions.ts"
 import { JobUpdate } from "./LegacyJobs.ts"
 import { versionings } from "../Versioning.ts"
-import { inBody, inPath, operation, row, waiting } from "./Row.ts"
+import { inBody, inPath, operation, endpoint, waiting } from "./EndpointSpec.ts"
 
 /** A connected worker. */
 export interface WorkerInfo {
@@ -68,7 +68,7 @@ const Worker = fields<WorkerInfo>({
   registeredAt: withWireName("registered_at", said),
   transport: said
 })
-const Workers = eitherCase(
+const Workers = camelOrSnake(
   struct({
     workers: orElse(lenientList(Worker), []),
     nextCursor: optional(text)
@@ -174,8 +174,8 @@ const Poll = struct({
 })
 /** The `room` call over a stream (`TurnStream.ts`). */
 export const JobDemand = struct({ session, asked: total, withdrawn: total, seen: total, holding, running })
-export const Late = struct({ session, runId: text, stepName: text, lingerMs: number })
-export const Leave = struct({ session })
+export const LateTurnBody = struct({ session, runId: text, stepName: text, lingerMs: number })
+export const DeregisterBody = struct({ session })
 
 // `Worker.ts` describes deliveries, reports and ops; `TurnReports.ts` reads them, and they are sent as JSON strings
 const Delivered = struct({
@@ -219,35 +219,35 @@ export const deregisterWorker = operation("DELETE /api/v1/workers/:id", { repeat
 const unknown = { 404: WorkerUnknownError } as const
 const stale = { 409: StaleRequestError } as const
 
-export const rows = {
+export const endpoints = {
   /** Lists the connected workers. */
-  restWorkers: row(restWorkers, "worker:read"),
+  restWorkers: endpoint(restWorkers, "worker:read"),
   /** Registers a worker; one that supports turns sends its functions and the turns that it holds. */
-  registerWorker: row(registerWorker, "worker:run", { fromWorker: true, body: Register, errors: stale }),
+  registerWorker: endpoint(registerWorker, "worker:run", { fromWorker: true, body: Register, errors: stale }),
   /** Renews the presence of a worker that takes jobs, and the leases of its jobs. */
-  heartbeat: row(heartbeat, "worker:run", { body: Heartbeat, errors: unknown }),
+  heartbeat: endpoint(heartbeat, "worker:run", { body: Heartbeat, errors: unknown }),
   /** Takes a job, or with `available` up to that many. */
-  takeJobs: row(takeJobs, "worker:run", { query: ["available"], mayBeNothing: true, errors: unknown }),
+  takeJobs: endpoint(takeJobs, "worker:run", { query: ["available"], mayBeNothing: true, errors: unknown }),
   /** Updates a job: its progress, its end, or what it waits for. */
-  updateJob: row(updateJob, "worker:run", { fromWorker: true, body: JobUpdate, errors: stale }),
+  updateJob: endpoint(updateJob, "worker:run", { fromWorker: true, body: JobUpdate, errors: stale }),
   /** Asks for permission to start a job. */
-  ackJob: row(ackJob, "worker:run", { body: json, errors: stale }),
+  ackJob: endpoint(ackJob, "worker:run", { body: json, errors: stale }),
   /** Waits for jobs and notices, and extends the leases of the jobs that it names. */
-  pollTurns: row(pollTurns, waiting(inPath("worker:run", "worker", "id")), {
+  pollTurns: endpoint(pollTurns, waiting(inPath("worker:run", "worker", "id")), {
     fromWorker: true,
     body: Poll,
     errors: unknown
   }),
   /** Reports the ops of turns; a batch is applied once. */
-  reportTurns: row(reportTurns, "worker:run", {
+  reportTurns: endpoint(reportTurns, "worker:run", {
     fromWorker: true,
     body: Reports,
     errors: { 404: WorkerUnknownError, 409: StaleRequestError }
   }),
   /** Reports that a step was called after its turn had ended: the run is dispatched again. */
-  lateTurn: row(lateTurn, "worker:run", { fromWorker: true, body: Late, errors: unknown }),
+  lateTurn: endpoint(lateTurn, "worker:run", { fromWorker: true, body: LateTurnBody, errors: unknown }),
   /** Deregisters a worker, and returns its leases. */
-  deregisterWorker: row(deregisterWorker, "worker:run", { query: ["session"] })
+  deregisterWorker: endpoint(deregisterWorker, "worker:run", { query: ["session"] })
 }
 
 export const workerRpc = operation("GET /rpc/worker", { onlyOurEngine: true })
@@ -258,10 +258,10 @@ const worker = inBody("worker:run", "worker", "workerId")
 
 export const sockets = {
   /** Turns over effect/rpc; `src/Protocol/WorkerRpc.ts` describes it. */
-  workers: row(workerRpc, worker)
+  workers: endpoint(workerRpc, worker)
 }
 
 export const streams = {
   /** Jobs or turns over a bidirectional stream of the messages in `src/Protocol/Connect/worker.proto`; over HTTP/2 only. */
-  workerStream: row(workerStream, worker, { type: "application/connect+proto" })
+  workerStream: endpoint(workerStream, worker, { type: "application/connect+proto" })
 }

@@ -41,7 +41,7 @@ import { toRegistrations } from "../Protocol/Registration.ts"
 import type { Job } from "../Protocol/Worker.ts"
 import { fetchRequest, webResponse } from "./FrameworkAdapters.ts"
 import { showMs } from "../Show.ts"
-import { BodyBudget } from "./BodyBudget.ts"
+import { RequestBodyBudget } from "./RequestBodyBudget.ts"
 import { bodyConsumed, type ServeRequest, type ServeResponse } from "./Http.ts"
 import { type ResolvedServeOptions, resolveServeOptions, type ServeOptions } from "./Options.ts"
 import { jobOf, readPushRequest } from "./PushRequests.ts"
@@ -130,7 +130,7 @@ class Handler {
   readonly #options: ResolvedServeOptions
   readonly #connection: Connection
   readonly #surroundings: TurnSurroundings
-  readonly #bodyBudget: BodyBudget
+  readonly #bodyBudget: RequestBodyBudget
   /** Job ids of signed turns, each with the time after which its request is too old in any case. */
   readonly #started = new Map<string, number>()
   /** Until this time, turns send their reports in their responses. */
@@ -140,7 +140,7 @@ class Handler {
     this.#options = options
     this.#connection = connection
     this.#surroundings = surroundings
-    this.#bodyBudget = new BodyBudget(options.maxBodyBytes)
+    this.#bodyBudget = new RequestBodyBudget(options.maxBodyBytes)
   }
 
   readonly handle = (request: ServeRequest): Effect.Effect<ServeResponse> =>
@@ -397,7 +397,7 @@ const notAnObject = (): ValidationError =>
 const readBody = (
   request: ServeRequest,
   maxBytes: number,
-  budget: BodyBudget
+  budget: RequestBodyBudget
 ): Effect.Effect<Uint8Array, IronflowError> =>
   Effect.suspend(() => {
     const arriving = budget.begin()

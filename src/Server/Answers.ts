@@ -11,8 +11,8 @@ import { parseTrace } from "../Trace.ts"
 import { type Dialect, dialectOf } from "../Protocol/Http/Endpoints.ts"
 import { defectResponse, failureResponse, type FailureResponse } from "../Protocol/Http/Failures.ts"
 import { WORKER_UNKNOWN } from "../Protocol/Http/Turns.ts"
-import { rows as streaming } from "../Protocol/Subscriptions.ts"
-import type { Access } from "../Protocol/Row.ts"
+import { endpoints as streaming } from "../Protocol/Subscriptions.ts"
+import type { Access } from "../Protocol/EndpointSpec.ts"
 import {
   asksForStream,
   endedStream,
@@ -21,10 +21,10 @@ import {
   unsupportedType
 } from "./Connect/EventStream.ts"
 import type { BodyLimits } from "./Http/Body.ts"
-import { type AccessCheck, checkCall, checkWhole, type Visitor } from "./Http/AccessCheck.ts"
+import { type AccessCheck, checkCall, checkBodyAccess, type Visitor } from "./Http/AccessCheck.ts"
 import { type Call, json, type Reply, type Route } from "./Http/Route.ts"
 import { Routes } from "./Http/Router.ts"
-import { acceptsShared, SharedAnswers } from "./Http/SharedAnswers.ts"
+import { acceptsCached, ResponseCache } from "./Http/ResponseCache.ts"
 import { Waiting } from "./Http/WaitingCalls.ts"
 import type { ResolvedOptions } from "./ServerOptions.ts"
 
@@ -63,7 +63,7 @@ export const makeApp = (
 ): App => {
   const routes = new Routes(all)
   const waiting = new Waiting()
-  const shared = new SharedAnswers(now)
+  const shared = new ResponseCache(now)
   const client = { maxBytes: options.maxBodyBytes, timeoutMs: options.bodyTimeoutMs }
   const worker = {
     maxBytes: Math.max(options.maxReportBytes, options.maxBodyBytes),
@@ -111,7 +111,7 @@ export const makeApp = (
               shows: (name: string) =>
                 visitor === undefined ||
                 typeof rule === "string" ||
-                visitor.caller.may(rule.action, `${rule.subject.kind}:${name}`, environment),
+                visitor.caller.may(rule.action, `${rule.resource.kind}:${name}`, environment),
               body,
               variables,
               request
@@ -120,7 +120,7 @@ export const makeApp = (
           )
         )
       const answered =
-        visitor !== undefined && route.isRead === true && acceptsShared(asked)
+        visitor !== undefined && route.isCacheable === true && acceptsCached(asked)
           ? shared.share({ caller: visitor.caller, environment, method, url: asked.url, body }, answer)
           : answer()
       const reply =
@@ -130,7 +130,7 @@ export const makeApp = (
             asked.connection,
             Effect.raceFirst(
               reply,
-              visitor.caller.until(() => checkWhole(visitor, rule, variables, body))
+              visitor.caller.until(() => checkBodyAccess(visitor, rule, variables, body))
             )
           )
         : reply
@@ -144,7 +144,7 @@ export const makeApp = (
     return Effect.flatMap(readBody(asked, route.reads, limits), (body) =>
       Effect.flatten(
         validated(() => {
-          if (visitor !== undefined) checkWhole(visitor, rule, variables, body)
+          if (visitor !== undefined) checkBodyAccess(visitor, rule, variables, body)
           const answered = call(body)
           // the call may wait for long, and no longer needs the body
           if (waits) asked.release()
@@ -221,7 +221,7 @@ const replyToFailure = (
   const error = Cause.squash(cause)
   if (isIronflowError(error)) {
     const refused = reply(failureResponse(error, dialect))
-    return Effect.succeed(error.code === WORKER_UNKNOWN ? { ...refused, isMisled: true } : refused)
+    return Effect.succeed(error.code === WORKER_UNKNOWN ? { ...refused, closesConnection: true } : refused)
   }
   return Effect.as(Effect.logError(`${what} failed because of a bug`, cause), reply(defectResponse(dialect)))
 }

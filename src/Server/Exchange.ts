@@ -29,7 +29,7 @@ export const respond = (
 }
 
 const withoutCookies = (
-  { body, bytes, headers, isMisled = false, status, text, type = "application/json" }: Reply,
+  { body, bytes, headers, closesConnection = false, status, text, type = "application/json" }: Reply,
   request: Http.IncomingMessage,
   corsHeaders: { readonly [name: string]: string } | undefined
 ): HttpServerResponse.HttpServerResponse => {
@@ -37,9 +37,9 @@ const withoutCookies = (
     ...headers,
     ...corsHeaders,
     [CHANNEL_HEADER]: channel.path,
-    // The rest of an unread body would be parsed as the next request. A worker behind a balancer keeps only the connections that
-    // lead to the engine where it is registered: otherwise it would register with one engine after the other.
-    ...((request.complete || !hasBody(request)) && !(isMisled && request.httpVersionMajor === 1)
+    // The rest of an unread body would be parsed as the next request. A worker behind a balancer keeps only the connections
+    // that lead to the engine where it is registered: otherwise it would register with one engine after the other.
+    ...((request.complete || !hasBody(request)) && !(closesConnection && request.httpVersionMajor === 1)
       ? {}
       : { connection: "close" })
   }

@@ -124,7 +124,7 @@ export const make = (
     const closing = yield* Deferred.make<void>()
     let draining = false
     const drain = Effect.sync(() => void (draining = true))
-    const after = yield* Alarm.makeAfter
+    const after = yield* Alarm.makeScheduleTimeout
     const inputBudget = new InputBudget(clock, after)
     const unread = new Unread(clock)
     const leaving = new Set<() => void>()

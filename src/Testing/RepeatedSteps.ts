@@ -10,7 +10,7 @@ import type { TurnProbe } from "../Execution/TurnProbe.ts"
  */
 export type RepeatedSteps = "keepFirst" | "dropFirst"
 
-export const repeating = (which: RepeatedSteps): TurnProbe => ({
+export const repeatingProbe = (which: RepeatedSteps): TurnProbe => ({
   begin: (attempt, code) =>
     runOnce(attempt, code, (first, firstTx) => {
       // a failed step has not finished: the retry policy repeats it anyway

@@ -35,7 +35,7 @@ import { checkName } from "../Limits.ts"
 import type { Job, JournalEntry, OpenStep, Outcome, TurnOp } from "../Protocol/Worker.ts"
 import { decodeResult, encodeResult } from "../Result.ts"
 import { show } from "../Show.ts"
-import { eventOf, handledBy, type HandledData } from "./TestData.ts"
+import { eventOf, decodedInput, type HandledData } from "./TestData.ts"
 import type { Tx } from "../Step.ts"
 import type { StepKind } from "../StepKind.ts"
 import { failedRun } from "./FailedRun.ts"
@@ -160,7 +160,7 @@ export const createTestClient = (config: TestClientConfig): TestClient => {
       const mock = checkMock("mockInvoke", functionId, fn)
       mocks.invokes.set(
         functionId,
-        typeof target === "string" ? mock : (input) => mock(handledBy(target, input))
+        typeof target === "string" ? mock : (input) => mock(decodedInput(target, input))
       )
     },
     sendEvent: (event, data) => void mocks.events.push(eventOf(event, data)),

@@ -37,7 +37,7 @@ import { workerKeys } from "../Worker/Options.ts"
 import * as Worker from "../Worker/Worker.ts"
 import { replayingEveryStep } from "./EveryStep.ts"
 import * as RealTime from "./RealTime.ts"
-import { type RepeatedSteps, repeating } from "./RepeatedSteps.ts"
+import { type RepeatedSteps, repeatingProbe } from "./RepeatedSteps.ts"
 import { testClock } from "./TestClock.ts"
 import * as VirtualTime from "./VirtualTime.ts"
 import * as History from "../Engine/Runs/History.ts"
@@ -238,7 +238,7 @@ export const makeVirtual = <
           Effect.provideContext(services),
           Effect.provideService(
             CurrentTurnProbe,
-            repeatSteps === undefined ? undefined : repeating(repeatSteps)
+            repeatSteps === undefined ? undefined : repeatingProbe(repeatSteps)
           ),
           Effect.provideService(Clock.Clock, manual.workerClock)
         )

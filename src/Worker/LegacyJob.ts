@@ -103,14 +103,14 @@ export const readJob = (assignment: unknown, environment: string, nowMs: number)
   }
 }
 
-interface Memory {
+interface RecordedProgress {
   readonly journal: ReadonlyArray<JournalEntry>
   readonly pending: ReadonlyMap<string, Pending>
   /** By step: the number of failures whose delay has passed. */
   readonly retries: ReadonlyMap<string, number>
 }
 
-const readSteps = (steps: unknown, runId: string): Memory => {
+const readSteps = (steps: unknown, runId: string): RecordedProgress => {
   const journal: Array<JournalEntry> = []
   const pending = new Map<string, Pending>()
   const retries = new Map<string, number>()
@@ -173,7 +173,10 @@ const valueOf = (output: unknown): JsonText | undefined => {
 }
 
 /** Steps that wait for their next attempt. */
-const openSteps = ({ journal, pending, retries }: Memory, nowMs: number): ReadonlyArray<OpenStep> => {
+const openSteps = (
+  { journal, pending, retries }: RecordedProgress,
+  nowMs: number
+): ReadonlyArray<OpenStep> => {
   const finished = new Set(journal.map(({ stepKey }) => stepKey))
   const open: Array<OpenStep> = []
   for (const stepKey of new Set([...retries.keys(), ...pending.keys()])) {

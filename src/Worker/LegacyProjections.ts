@@ -12,7 +12,7 @@ import {
   isFromServer,
   isMissingEndpoint,
   isUnknownPath,
-  notOfServer
+  notAnIronflowServer
 } from "../Client/HttpFailures.ts"
 import { type AccessError, type ConnectionError, ValidationError } from "../Errors.ts"
 import type { EventEntity } from "../Event.ts"
@@ -32,7 +32,7 @@ import { asConnectionError, isAccessError, isSuccess } from "./ServerLink.ts"
 const IDLE_MS = 1000
 const LONGEST_IDLE_MS = 10_000
 
-type Trouble = ConnectionError | ValidationError | AccessError
+type RunnerError = ConnectionError | ValidationError | AccessError
 type Fields = { readonly [field: string]: unknown }
 
 /** The data about one projection. */
@@ -57,18 +57,18 @@ export const makeFeed = (connection: Connection): ProjectionFeed => {
   const ask = (
     endpoint: Endpoint,
     body: Fields & { readonly name: string }
-  ): Effect.Effect<Fields | "conflict", Trouble> => {
+  ): Effect.Effect<Fields | "conflict", RunnerError> => {
     const what = `Projection "${body.name}"`
     return connection.send({ method: "POST", path: endpoint.path, body: JSON.stringify(body), what }).pipe(
       Effect.mapError(asConnectionError),
-      Effect.flatMap((answer): Effect.Effect<Fields | "conflict", Trouble> => {
+      Effect.flatMap((answer): Effect.Effect<Fields | "conflict", RunnerError> => {
         if (isSuccess(answer)) {
           const read = safeJsonParse(answer.text)
           return Effect.succeed(isObject(read) ? read : {})
         }
         // a server that has had projections does not lack them now: the answer has another reason
         const hasNone = !known.has(body.name) && isUnknownPath(answer)
-        if (!hasNone && !isFromServer(answer)) return Effect.fail(notOfServer(answer, what))
+        if (!hasNone && !isFromServer(answer)) return Effect.fail(notAnIronflowServer(answer, what))
         if (answer.status === 409) return Effect.succeed("conflict")
         const error = failureOf(answer, what)
         if (isAccessError(error)) return Effect.fail(error)

@@ -1,6 +1,6 @@
 /** Registers a worker with a server, and reads from the answer what the server supports. */
 import * as Effect from "effect/Effect"
-import { isFromEngine, isFromServer, notOfServer, serverFailureOf } from "../Client/HttpFailures.ts"
+import { isFromEngine, isFromServer, notAnIronflowServer, serverFailureOf } from "../Client/HttpFailures.ts"
 import type { IronflowError } from "../Errors.ts"
 import { isObject, numberOf } from "../Json.ts"
 import { pathOf } from "../Protocol/Http/Endpoints.ts"
@@ -58,7 +58,7 @@ export const register = (
           // portal
           isObject(body) || answer.text === ""
             ? checkedRegistered(body)
-            : Effect.fail(notOfServer(answer, what))
+            : Effect.fail(notAnIronflowServer(answer, what))
         )
       }
       const error = serverFailureOf(answer, what)

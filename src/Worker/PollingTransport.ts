@@ -38,7 +38,7 @@ import {
   type ResolvedPollingOptions,
   resolvePollingOptions
 } from "./ConnectionOptions.ts"
-import { isAccessError, monotonicMs, named, type ServerLink } from "./ServerLink.ts"
+import { isAccessError, monotonicMs, requestedEnvironment, type ServerLink } from "./ServerLink.ts"
 
 export type { PollingOptions } from "./ConnectionOptions.ts"
 
@@ -58,7 +58,9 @@ export const layer = (
       return WorkerTransport.of({
         open: (registration, handlers) =>
           Effect.flatMap(
-            validated(() => resolvePollingOptions(given, named(registration), caller, variables)),
+            validated(() =>
+              resolvePollingOptions(given, requestedEnvironment(registration), caller, variables)
+            ),
             (resolved) => open(resolved, registration, handlers)
           ).pipe(
             Effect.provideService(HttpClient.HttpClient, http),

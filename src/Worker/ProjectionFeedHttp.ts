@@ -7,7 +7,7 @@ import {
   invalidResponse,
   isFromEngine,
   isMissingEndpoint,
-  notOfServer,
+  notAnIronflowServer,
   unsupported
 } from "../Client/HttpFailures.ts"
 import {
@@ -127,7 +127,7 @@ const troubleOf = (
   what: string,
   url: string
 ): ConnectionError | ValidationError | AccessError => {
-  if (!isFromEngine(answer)) return notOfServer(answer, what)
+  if (!isFromEngine(answer)) return notAnIronflowServer(answer, what)
   if (isMissingEndpoint(answer)) {
     return new ValidationError(unsupported(url, what, "Upgrade the engine", answer.status).message)
   }

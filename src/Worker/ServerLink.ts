@@ -42,5 +42,7 @@ export const asConnectionError = (error: IronflowError): ConnectionError =>
   error instanceof ConnectionError ? error : new ConnectionError(error.message, { cause: error })
 
 /** The environment that the worker was given; `undefined` leaves the choice to an API key that is bound to one. */
-export const named = ({ environment, namesEnvironment }: WorkerRegistration): string | undefined =>
-  namesEnvironment === true ? environment : undefined
+export const requestedEnvironment = ({
+  environment,
+  namesEnvironment
+}: WorkerRegistration): string | undefined => (namesEnvironment === true ? environment : undefined)

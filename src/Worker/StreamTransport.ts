@@ -28,7 +28,7 @@ import {
   type ResolvedPollingOptions,
   resolvePollingOptions
 } from "./ConnectionOptions.ts"
-import { isAccessError, isSuccess, named, type ServerLink } from "./ServerLink.ts"
+import { isAccessError, isSuccess, requestedEnvironment, type ServerLink } from "./ServerLink.ts"
 import { StreamSession, type Streams } from "./StreamSession.ts"
 
 /** A kind of streams, loaded when a server supports it. */
@@ -56,7 +56,9 @@ export const layer = (
       return WorkerTransport.of({
         open: (registration, handlers) =>
           Effect.flatMap(
-            validated(() => resolvePollingOptions(given, named(registration), caller, variables)),
+            validated(() =>
+              resolvePollingOptions(given, requestedEnvironment(registration), caller, variables)
+            ),
             (resolved) => open(resolved, choices, registration, handlers)
           ).pipe(
             Effect.provideService(HttpClient.HttpClient, http),

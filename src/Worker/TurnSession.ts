@@ -7,7 +7,7 @@
 import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
 import { invalidResponse } from "../Client/HttpFailures.ts"
-import { readPendingInput } from "../Client/Timeouts.ts"
+import { readPendingInput } from "../Client/PatientTimeout.ts"
 import {
   type AccessError,
   ConnectionError,

@@ -1,12 +1,12 @@
 import { assert, it } from "vitest"
 import { jsonOf, lineOf } from "../../src/Cli/Live.ts"
-import type { Seen } from "../../src/Engine/Store/Activity.ts"
+import type { ObservedActivity } from "../../src/Engine/Store/Activity.ts"
 
 const now = 1_000_000
 const run = { runId: "run_1", functionId: "process-order", environment: "default" } as const
 const error = { name: "Error", message: "the bank\nis down", code: "ERROR", retryable: true } as const
 
-it.for<[Seen, string]>([
+it.for<[ObservedActivity, string]>([
   [{ ...run, _tag: "RunStarted", at: now }, "created"],
   [{ ...run, _tag: "RunTaken", at: now }, "started"],
   [

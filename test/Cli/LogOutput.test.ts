@@ -5,7 +5,7 @@ import { closeSync, mkdtempSync, openSync, readFileSync, rmSync } from "node:fs"
 import { tmpdir } from "node:os"
 import { join } from "node:path"
 import { describe, expect, it } from "vitest"
-import { boundedSink, stderrLogger } from "../../src/Cli/LogOutput.ts"
+import { countingSink, stderrLogger } from "../../src/Cli/LogOutput.ts"
 
 const root = join(import.meta.dirname, "../..")
 
@@ -13,7 +13,7 @@ describe("a logger of a command", () => {
   it("writes lines of its level and above, and reports how many could not be written", () => {
     const written: Array<string> = []
     let takes = true
-    const sink = boundedSink((text) => takes && written.push(text) > 0)
+    const sink = countingSink((text) => takes && written.push(text) > 0)
     const logger = stderrLogger({ format: "logfmt", level: "warn" }, sink)
 
     logger.info("below")

@@ -22,7 +22,7 @@ import {
 } from "../../src/Client/Subscriptions.ts"
 import * as Engine from "../../src/Engine/Engine.ts"
 import * as SqliteStore from "../../src/Engine/SqliteStore.ts"
-import { makeWires } from "../../src/Engine/PubSub/MemoryWire.ts"
+import { makeWirePair } from "../../src/Engine/PubSub/MemoryWire.ts"
 import { NonRetryableError, RetryAfterError } from "../../src/Errors.ts"
 import type { SubscribeOptions, Wire } from "../../src/Protocol/Subscriptions.ts"
 import { untilQuiet } from "./Quiet.ts"
@@ -224,7 +224,7 @@ it.effect.each(["auto", "manual"] as const)(
       const session = yield* openSession(
         yield* Effect.map(Engine.Engine, (engine) => ({
           wire: () => {
-            const [clientWire, engineWire] = makeWires()
+            const [clientWire, engineWire] = makeWirePair()
             engine.subscriptions.connect("default", engineWire)
             return clientWire
           }
@@ -378,7 +378,7 @@ it.effect(
       let isStill = false
       const { stream } = make({
         wire: () => {
-          const [clientWire, engineWire] = makeWires()
+          const [clientWire, engineWire] = makeWirePair()
           engine.subscriptions.connect("default", engineWire)
           const send = clientWire.send.bind(clientWire)
           return Object.assign(clientWire, { send: (frame: string) => (isStill ? undefined : send(frame)) })

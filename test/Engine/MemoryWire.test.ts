@@ -1,10 +1,10 @@
 /** The connection of a subscription client in the process of the engine. */
 import { assert, describe, it } from "@effect/vitest"
-import { makeWires } from "../../src/Engine/PubSub/MemoryWire.ts"
+import { makeWirePair } from "../../src/Engine/PubSub/MemoryWire.ts"
 
 describe("a wire in memory", () => {
   it("counts its backlog in bytes, until the other end has received them", async () => {
-    const [near, far] = makeWires()
+    const [near, far] = makeWirePair()
     const received: Array<string> = []
     far.onText = (text) => void received.push(text)
     const drained = new Promise<void>((resolve) => (near.onDrain = resolve))

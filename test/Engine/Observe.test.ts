@@ -4,7 +4,7 @@ import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import { Client } from "../../src/Client/Client.ts"
 import * as Engine from "../../src/Engine/Engine.ts"
-import type { Seen } from "../../src/Engine/Store/Activity.ts"
+import type { ObservedActivity } from "../../src/Engine/Store/Activity.ts"
 import * as SqliteStore from "../../src/Engine/SqliteStore.ts"
 import { NonRetryableError } from "../../src/Errors.ts"
 import { createFunction } from "../../src/Function.ts"
@@ -37,7 +37,7 @@ it.live("observers see a run from its start to its end, until they stop", () =>
   Effect.gen(function* () {
     const engine = yield* Engine.Engine
     const client = yield* Client
-    const seen: Array<Seen> = []
+    const seen: Array<ObservedActivity> = []
     const stop = engine.runs.observe((activity) => seen.push(...activity))
 
     const { runIds } = yield* client.emit("order.placed", {})
@@ -71,7 +71,7 @@ it.live("a run that no worker has claimed is not reported as started", () =>
     const engine = yield* Engine.Engine
     const client = yield* Client
     yield* engine.functions.register("default", [toRegistration(ship)])
-    const seen: Array<Seen> = []
+    const seen: Array<ObservedActivity> = []
     engine.runs.observe((activity) => seen.push(...activity))
 
     yield* client.emit("order.placed", {})

@@ -6,7 +6,7 @@ import { Client, Engine, Store } from "@ironflow/node/effect"
 import { createClient, createFunction, type IronflowClient, type ListRunsOptions } from "@ironflow/node"
 import { type IronflowEngine, startEngine } from "@ironflow/node/engine"
 import { afterAll, assert, beforeAll, describe, it, vi } from "vitest"
-import { connect, send } from "../wire/RawClient.ts"
+import { rpc, send } from "../wire/RawClient.ts"
 
 const orders = createFunction(
   {
@@ -311,7 +311,7 @@ describe("an unknown filter is refused", () => {
     { status: "failed", since: "2026-01-01" },
     { where: "true", topicPattern: "order.*" }
   ])("is refused in a body: %j", async (request) => {
-    const { body, status } = await connect(url, "ListRuns", request)
+    const { body, status } = await rpc(url, "ListRuns", request)
     assert.strictEqual(status, 400)
     assert.match(body.message, /^listRuns has no filter "(?:eventname|since|topicPattern)": use functionId, /)
   })

@@ -1,6 +1,6 @@
 /** The engine processes input of connections in short turns of the event loop, however many connections there are. */
 import { afterEach, assert, describe, it } from "vitest"
-import { hasTime, someoneWaits, whenTime } from "../../src/Engine/LoopTurn.ts"
+import { hasTime, someoneWaits, whenTime } from "../../src/Engine/EventLoop.ts"
 
 /** Uses up the time of a turn. */
 const useUp = (): void => {

@@ -108,7 +108,7 @@ describe("Alarm", () => {
             )
         }
       })
-      const after = yield* Effect.provideService(Alarm.makeAfter, Clock.Clock, counting)
+      const after = yield* Effect.provideService(Alarm.makeScheduleTimeout, Clock.Clock, counting)
       const cancel = [after(60_000, () => undefined), after(90_000, () => undefined)]
       assert.strictEqual(timers, 1)
       for (const one of cancel) one()

@@ -5,12 +5,12 @@ import { listBulk } from "../../src/Protocol/Bulk.ts"
 import {
   alwaysSent,
   anyOf,
-  both,
+  merge,
   digits,
-  eitherCase,
+  camelOrSnake,
   exact,
   fields,
-  filled,
+  nonEmptyText,
   flag,
   integer,
   json,
@@ -121,7 +121,7 @@ describe("an answer", () => {
     id: text,
     name: orElse(text, ""),
     isOpen: orElse(flag, false),
-    by: alwaysSent(filled),
+    by: alwaysSent(nonEmptyText),
     tags: optional(lenientList(text))
   })
   const read = reader(codec)
@@ -143,7 +143,7 @@ describe("an answer", () => {
     const answer = { id: "a", due_at: "now", size: 0, data: null }
 
     assert.deepStrictEqual(reader(codec)(answer), { id: "a", data: null })
-    assert.deepStrictEqual(reader(eitherCase(codec))(answer), { id: "a", dueAt: "now", data: null })
+    assert.deepStrictEqual(reader(camelOrSnake(codec))(answer), { id: "a", dueAt: "now", data: null })
   })
 
   it("with absent fields gets their defaults, as new objects each time", () => {
@@ -197,8 +197,8 @@ it("a codec is described in JSON Schema", () => {
 
 describe("messages of legacy servers and other dialects", () => {
   const mode = word("ACK_MODE", "auto", "manual")
-  const group = eitherCase(
-    both(
+  const group = camelOrSnake(
+    merge(
       fields<{ groupId: string; lagCount: number }>({
         groupId: withLegacyNames(text, "id"),
         lagCount: exact(orElse(digits, 0))

@@ -17,7 +17,7 @@ const frame = Buffer.from([0x81, 0x82, 0, 0, 0, 0, 0x7b, 0x7d])
 it.live("remaining input of a closed connection is not processed", () =>
   Effect.gen(function* () {
     const clock = yield* Clock.Clock
-    const after = yield* Alarm.makeAfter
+    const after = yield* Alarm.makeScheduleTimeout
     yield* Effect.promise(async () => {
       const server = createServer()
       const sockets = new WebSocketServer({ noServer: true })

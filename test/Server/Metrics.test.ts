@@ -7,7 +7,7 @@ import { type IronflowEngine, startEngine } from "@ironflow/node/engine"
 import * as Effect from "effect/Effect"
 import * as Metric from "effect/Metric"
 import { afterEach, describe, expect, it } from "vitest"
-import { FUNCTIONS } from "../../src/Engine/Runs/RunStats.ts"
+import { MAX_FUNCTIONS } from "../../src/Engine/Runs/RunStats.ts"
 
 const cleanups: Array<() => unknown> = []
 afterEach(async () => {
@@ -208,7 +208,7 @@ describe("/metrics", () => {
 
   it("has separate series for a limited number of functions, and one for all others", async () => {
     const engine = await start()
-    const many = FUNCTIONS + 20
+    const many = MAX_FUNCTIONS + 20
     for (let i = 0; i < many; i++) {
       await fetch(`${engine.url}/ironflow.v1.IronflowService/RegisterFunction`, {
         method: "POST",
@@ -224,7 +224,7 @@ describe("/metrics", () => {
       ({ labels, name }) => name === "ironflow_function_runs_total" && labels.what === "started"
     )
     expect(started.reduce((sum, { value }) => sum + value, 0)).toBe(many)
-    expect(started).toHaveLength(FUNCTIONS + 1)
+    expect(started).toHaveLength(MAX_FUNCTIONS + 1)
     expect(valueOf(text, "ironflow_runs_ready", { function: "other" })).toBe(20)
   })
 

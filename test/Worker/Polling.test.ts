@@ -6,7 +6,7 @@ import * as Fiber from "effect/Fiber"
 import * as Layer from "effect/Layer"
 import * as Scope from "effect/Scope"
 import * as TestClock from "effect/testing/TestClock"
-import { readPendingInput } from "../../src/Client/Timeouts.ts"
+import { readPendingInput } from "../../src/Client/PatientTimeout.ts"
 import { createDeferred } from "../../src/Deferred.ts"
 import { ConnectionError, UnauthenticatedError, ValidationError } from "../../src/Errors.ts"
 import {

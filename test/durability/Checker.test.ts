@@ -8,7 +8,7 @@ import { afterAll, assert, beforeAll, describe, it } from "vitest"
 import { copyDatabase, type Evidence, runPlan } from "./Chaos.ts"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
-import { audit, Auditing, type Known } from "../../src/Engine/Audit/Auditor.ts"
+import { audit, Auditing, type AuditedRuns } from "../../src/Engine/Audit/Auditor.ts"
 import * as SqliteStore from "../../src/Engine/SqliteStore.ts"
 import { Store } from "../../src/Engine/Store/Store.ts"
 import { judge, lawNames } from "./Checker.ts"
@@ -390,7 +390,7 @@ describe("the checker", () => {
 const audited = async (from: string, sql: string | undefined): Promise<ReadonlyArray<string>> => {
   const copy = path.join(folder, `audited-${copies++}.db`)
   copyDatabase(from, copy)
-  const known: Known = new Map()
+  const known: AuditedRuns = new Map()
   const found: Array<string> = []
   const auditOnce = () =>
     Effect.runPromise(

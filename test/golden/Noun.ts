@@ -1,6 +1,6 @@
 /** Sends the requests of one endpoint to its own engine, and keeps the exchanges. */
 import { pathOf } from "../../src/Protocol/Http/Endpoints.ts"
-import { type EndpointName, endpoints } from "../../src/Protocol/Rows.ts"
+import { type EndpointName, endpoints } from "../../src/Protocol/AllEndpoints.ts"
 import { type Got, Rig, type Sent } from "./Rig.ts"
 import { type Entry, Names, readable } from "./Transcript.ts"
 import { type Call, type Variation, variantsOf } from "./Variants.ts"

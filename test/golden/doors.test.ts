@@ -4,7 +4,7 @@
 import doors from "./doors.json" with { type: "json" }
 import { afterAll, describe, it } from "vitest"
 import { actions } from "../../src/Policy.ts"
-import { type EndpointName, endpoints, sockets } from "../../src/Protocol/Rows.ts"
+import { type EndpointName, endpoints, sockets } from "../../src/Protocol/AllEndpoints.ts"
 import { descriptions } from "../../src/Protocol/Server.ts"
 import { callsFor } from "../security/Calls.ts"
 import { answerOf, ok, requestOf, sentOf } from "./Noun.ts"

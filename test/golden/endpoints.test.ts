@@ -1,6 +1,6 @@
 /** The exact answers of every endpoint: requests and answers are recorded in `<noun>.json`. */
 import { afterAll, assert, describe, it } from "vitest"
-import { type EndpointName, endpoints } from "../../src/Protocol/Rows.ts"
+import { type EndpointName, endpoints } from "../../src/Protocol/AllEndpoints.ts"
 import { exchangesOf } from "./Noun.ts"
 import { nouns } from "./nouns/All.ts"
 import { Transcript } from "./Transcript.ts"

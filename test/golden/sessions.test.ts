@@ -5,7 +5,7 @@
 import { fromBinary, toJson } from "@bufbuild/protobuf"
 import { afterAll, assert, describe, it } from "vitest"
 import { EngineMessageSchema, WorkerMessageSchema } from "../../src/Protocol/Connect/worker_pb.ts"
-import { type EndpointName, endpoints, type SocketName, sockets } from "../../src/Protocol/Rows.ts"
+import { type EndpointName, endpoints, type SocketName, sockets } from "../../src/Protocol/AllEndpoints.ts"
 import type { Asked } from "../Client/ScriptedServer.ts"
 import { RawEvents } from "../wire/RawEvents.ts"
 import { int, message, RawStream, struct, text, timestamp } from "../wire/RawStream.ts"

@@ -4,8 +4,8 @@
  * Everything goes through the public API. A crash has the effect of a kill: the database is closed under the engine, and
  * further messages of workers are lost.
  */
-import { QUIET_TURNS } from "../../src/Engine/LoopTurn.ts"
-import { isSyncing } from "../../src/Engine/Store/LogSync.ts"
+import { QUIET_TURNS } from "../../src/Engine/EventLoop.ts"
+import { isSyncing } from "../../src/Engine/Store/WalSync.ts"
 import { mkdtempSync, rmSync } from "node:fs"
 import { tmpdir } from "node:os"
 import { join } from "node:path"

@@ -4,7 +4,7 @@
  */
 import type { Action } from "../../src/Policy.ts"
 import { pathOf } from "../../src/Protocol/Http/Endpoints.ts"
-import { type EndpointName, endpoints } from "../../src/Protocol/Rows.ts"
+import { type EndpointName, endpoints } from "../../src/Protocol/AllEndpoints.ts"
 import { registrationOf } from "../wire/RawTurnWorker.ts"
 
 /** The ids of existing data that the calls are about. Everything else has names that the calls choose. */

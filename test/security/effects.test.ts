@@ -8,8 +8,8 @@ import type { AddressInfo } from "node:net"
 import { createFunction } from "@ironflow/node"
 import { startEngine } from "@ironflow/node/engine"
 import { afterEach, assert, beforeEach, describe, it, vi } from "vitest"
-import { accessTo, type Row } from "../../src/Protocol/Row.ts"
-import { endpoints } from "../../src/Protocol/Rows.ts"
+import { accessTo, type EndpointSpec } from "../../src/Protocol/EndpointSpec.ts"
+import { endpoints } from "../../src/Protocol/AllEndpoints.ts"
 import { change } from "../Engine/Store/Damaged.ts"
 import { temporaryDatabase } from "../wire/Ironflow.ts"
 import { RawEvents } from "../wire/RawEvents.ts"
@@ -1008,7 +1008,7 @@ it("a list of runs hides damaged runs that are denied, and a damaged log does no
   )
 })
 
-const noLists: ReadonlyArray<Row> = [
+const noLists: ReadonlyArray<EndpointSpec> = [
   // needs a field to count by: it is in `finding.test.ts`
   endpoints.countRuns,
   endpoints.getEvent,
@@ -1022,8 +1022,8 @@ it("every list omits denied items, and is refused if all items are denied or non
   const lists = Object.values(endpoints).flatMap((row) => {
     const rule = accessTo(row)
     // one event is no list: it is one of the ways above. Bulk operations are in `bulk.test.ts`
-    return typeof rule !== "string" && rule.subject.from === "each" && !noLists.includes(row)
-      ? [{ ...row, kind: rule.subject.kind, action: rule.action }]
+    return typeof rule !== "string" && rule.resource.from === "each" && !noLists.includes(row)
+      ? [{ ...row, kind: rule.resource.kind, action: rule.action }]
       : []
   })
   assert.isAtLeast(lists.length, 19)

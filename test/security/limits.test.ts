@@ -6,12 +6,12 @@ import { BATCH_EVENTS } from "../../src/Server/Routes/EventRoutes.ts"
 import { defaults } from "../../src/Server/Server.ts"
 import { LIST_PAGE, UNPAGED_LENGTH } from "../../src/Engine/Pages.ts"
 import { makeSettings } from "../../src/Engine/Push/PushSettings.ts"
-import { LOGGED } from "../../src/Engine/Access/AccessLog.ts"
-import { KEPT } from "../../src/Engine/Functions/FunctionHistory.ts"
-import { MOST } from "../../src/Engine/Access/AccessLimits.ts"
+import { MAX_LOG_ENTRIES } from "../../src/Engine/Access/AccessLog.ts"
+import { MAX_VERSIONS } from "../../src/Engine/Functions/FunctionHistory.ts"
+import { MAX_ACCESS_RECORDS } from "../../src/Engine/Access/AccessLimits.ts"
 import { MAX_DEAD_LETTERS } from "../../src/Engine/PubSub/DeliveryRows.ts"
 import { MAX_BACKLOG } from "../../src/Engine/PubSub/Connection.ts"
-import { REMEMBERED, REMEMBERED_IN_ALL } from "../../src/Engine/SystemEvents/SystemEvents.ts"
+import { MAX_REMEMBERED_EVENTS, MAX_REMEMBERED_CHARS } from "../../src/Engine/SystemEvents/SystemEvents.ts"
 import {
   FEW_STEPS,
   MAX_BYTES,
@@ -58,16 +58,16 @@ const stated: Readonly<Record<string, string>> = {
   "all that connected workers and endpoints have registered": `${Limits.connectedBytes / MiB} MiB`,
   "functions of an environment": `${count(Limits.functionsOfEnvironment)}, ${Limits.functionsOfEnvironmentBytes / MiB} MiB`,
   environments: count(Limits.environments),
-  "keys, organizations, roles, policies": `${count(MOST)} each`,
+  "keys, organizations, roles, policies": `${count(MAX_ACCESS_RECORDS)} each`,
   "policies of a role, and all that they say": `${Limits.policiesOfRole}, ${Limits.roleLength / KiB} Ki characters`,
   "roles of a key": String(Limits.rolesOfKey),
-  "entries of the access log": count(LOGGED),
-  "entries of the access log about functions and runs": count(LOGGED),
-  "versions of a function that are kept": String(KEPT),
+  "entries of the access log": count(MAX_LOG_ENTRIES),
+  "entries of the access log about functions and runs": count(MAX_LOG_ENTRIES),
+  "versions of a function that are kept": String(MAX_VERSIONS),
   "dead letters of a consumer group": count(MAX_DEAD_LETTERS),
   "subscriptions of a connection, and characters of their filters": `${MAX_SUBSCRIPTIONS}, ${MAX_FILTERS / KiB} Ki`,
   "answers that a subscriber leaves unread": `${MAX_BACKLOG / MiB} MiB`,
-  "system events that are remembered": `${REMEMBERED} an environment, ${REMEMBERED_IN_ALL / MiB} Mi characters of all`,
+  "system events that are remembered": `${MAX_REMEMBERED_EVENTS} an environment, ${MAX_REMEMBERED_CHARS / MiB} Mi characters of all`,
   "list without a `limit`": `${UNPAGED_LENGTH / MiB} Mi characters`,
   "items on a page of a list": count(Math.max(LIST_PAGE, KEYS_PAGE, BUCKETS_PAGE, Limits.listLimit))
 }

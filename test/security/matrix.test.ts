@@ -10,9 +10,9 @@ import { afterAll, assert, beforeAll, describe, it, vi } from "vitest"
 import WebSocket from "ws"
 import { actions } from "../../src/Policy.ts"
 import { pathOf } from "../../src/Protocol/Http/Endpoints.ts"
-import { accessTo } from "../../src/Protocol/Row.ts"
+import { accessTo } from "../../src/Protocol/EndpointSpec.ts"
 import { descriptions } from "../../src/Protocol/Server.ts"
-import { endpoints, type SocketName, sockets } from "../../src/Protocol/Rows.ts"
+import { endpoints, type SocketName, sockets } from "../../src/Protocol/AllEndpoints.ts"
 import { temporaryDatabase } from "../wire/Ironflow.ts"
 import { RawSocket } from "../wire/RawSocket.ts"
 import { RawEvents } from "../wire/RawEvents.ts"
@@ -135,7 +135,7 @@ describe("every endpoint", () => {
         [
           name,
           typeof rule === "string" ? undefined : rule.action,
-          typeof rule === "string" ? undefined : rule.subject.kind
+          typeof rule === "string" ? undefined : rule.resource.kind
         ]
       )
     }

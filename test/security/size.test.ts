@@ -9,7 +9,7 @@ import { createClient, createFunction, type IronflowFunction } from "@ironflow/n
 import { afterEach, assert, describe, it, vi } from "vitest"
 import WebSocket from "ws"
 import * as Limits from "../../src/Limits.ts"
-import { endpoints } from "../../src/Protocol/Rows.ts"
+import { endpoints } from "../../src/Protocol/AllEndpoints.ts"
 import { listen, registerEndpoint } from "../Serve/Hosts.ts"
 import { type Answer, send } from "../wire/RawClient.ts"
 import { type Ironflow, start, type StartOptions } from "../wire/Ironflow.ts"

@@ -6,20 +6,20 @@ import {
   accessTo,
   failuresOf,
   isRepeatable,
-  type Row,
+  type EndpointSpec,
   statusOf
-} from "../../src/Protocol/Row.ts"
-import { calls, others, upgrades } from "../../src/Protocol/Rows.ts"
+} from "../../src/Protocol/EndpointSpec.ts"
+import { calls, others, upgrades } from "../../src/Protocol/AllEndpoints.ts"
 
-/** All nouns with rows, also those without calls. */
+/** All nouns with endpoints, also those without calls. */
 const nouns = [...new Set([...Object.keys(calls), ...Object.keys(others)])]
 
-/** The comment above each row, by the name of the row. */
+/** The comment above each endpoint, by its name. */
 const summaries = (): Readonly<Record<string, string>> =>
   Object.fromEntries(
     nouns.flatMap((noun) => {
       const source = readFileSync(new URL(`../../src/Protocol/${noun}.ts`, import.meta.url), "utf8")
-      return [...source.matchAll(/\/\*\* (.*) \*\/\n *(?:export const )?(\w+)(?: =|:) row\(/g)].map(
+      return [...source.matchAll(/\/\*\* (.*) \*\/\n *(?:export const )?(\w+)(?: =|:) endpoint\(/g)].map(
         ([, text = "", name = ""]) => [name, text]
       )
     })
@@ -28,24 +28,24 @@ const summaries = (): Readonly<Record<string, string>> =>
 export const openApi = (): unknown => JSON.parse(JSON.stringify(openApiDocument(summaries())))
 
 /** In the order of the source, since the members of a module are in alphabetical order. */
-const inOrder = <A>(rows: ReadonlyArray<[string, A]>, texts: object): ReadonlyArray<[string, A]> => {
+const inOrder = <A>(endpoints: ReadonlyArray<[string, A]>, texts: object): ReadonlyArray<[string, A]> => {
   const names = Object.keys(texts)
-  return rows.toSorted(([one], [other]) => names.indexOf(one) - names.indexOf(other))
+  return endpoints.toSorted(([one], [other]) => names.indexOf(one) - names.indexOf(other))
 }
 
 const needs = (access: Access): string => {
   if (access === "public") return "nothing"
   if (access === "key") return "what its calls need"
-  const { action, subject } = access
-  switch (subject.from) {
+  const { action, resource } = access
+  switch (resource.from) {
     case "all":
-      return `\`${action}\` on \`${subject.kind}:*\``
+      return `\`${action}\` on \`${resource.kind}:*\``
     case "each":
       return `\`${action}\`; shows what is not denied`
     case "path":
-      return `\`${action}\` on \`${subject.kind}:<${subject.variable}>\``
+      return `\`${action}\` on \`${resource.kind}:<${resource.variable}>\``
     case "body":
-      return `\`${action}\` on \`${subject.kind}:<${subject.members[0]}>\``
+      return `\`${action}\` on \`${resource.kind}:<${resource.members[0]}>\``
   }
 }
 
@@ -56,22 +56,29 @@ const headingOf = (noun: string): string =>
 /** `docs/calls.md`. */
 export const callsPage = (): string => {
   const texts = summaries()
-  const line = (name: string, row: Row, kind: string, statuses: ReadonlyArray<number>): string =>
-    `| \`${row.method} ${row.path}\`${kind} | ${texts[name] ?? ""} | ${needs(accessTo(row))} | ` +
-    `${statuses.join(", ")} | ${isRepeatable(row) ? "yes" : "no"} |`
+  const line = (
+    name: string,
+    endpoint: EndpointSpec,
+    kind: string,
+    statuses: ReadonlyArray<number>
+  ): string =>
+    `| \`${endpoint.method} ${endpoint.path}\`${kind} | ${texts[name] ?? ""} | ${needs(accessTo(endpoint))} | ` +
+    `${statuses.join(", ")} | ${isRepeatable(endpoint) ? "yes" : "no"} |`
   const tables = nouns.map((noun) =>
     [
       `## ${headingOf(noun)}`,
       "",
       "| Call | What it does | What its key needs | Statuses | Again |",
       "| --- | --- | --- | --- | --- |",
-      ...inOrder(rowsIn(calls, noun), texts).map(([name, row]) =>
-        line(name, row, "", [statusOf(row), ...failuresOf(row)])
+      ...inOrder(endpointsIn(calls, noun), texts).map(([name, endpoint]) =>
+        line(name, endpoint, "", [statusOf(endpoint), ...failuresOf(endpoint)])
       ),
-      ...rowsIn(upgrades, noun).map(([name, row]) =>
-        line(name, row, ", a WebSocket", [101, ...failuresOf(row)])
+      ...endpointsIn(upgrades, noun).map(([name, endpoint]) =>
+        line(name, endpoint, ", a WebSocket", [101, ...failuresOf(endpoint)])
       ),
-      ...rowsIn(others, noun).map(([name, row]) => line(name, row, "", [statusOf(row), ...failuresOf(row)])),
+      ...endpointsIn(others, noun).map(([name, endpoint]) =>
+        line(name, endpoint, "", [statusOf(endpoint), ...failuresOf(endpoint)])
+      ),
       ""
     ].join("\n")
   )
@@ -79,7 +86,7 @@ export const callsPage = (): string => {
     const heading = headingOf(noun)
     return `[${heading.toLowerCase()}](#${heading.toLowerCase().replaceAll(" ", "-")})`
   })
-  return `<!-- made of the rows in src/Protocol: npm run openapi -->
+  return `<!-- made of the endpoints in src/Protocol: npm run openapi -->
 
 # HTTP calls
 
@@ -112,7 +119,7 @@ the same key less than a second ago, and the header \`Age\` of the answer says s
 ${tables.join("\n")}`
 }
 
-const rowsIn = (
-  nouns: { readonly [noun: string]: { readonly [name: string]: Row } },
+const endpointsIn = (
+  nouns: { readonly [noun: string]: { readonly [name: string]: EndpointSpec } },
   noun: string
-): ReadonlyArray<[string, Row]> => Object.entries(nouns[noun] ?? {})
+): ReadonlyArray<[string, EndpointSpec]> => Object.entries(nouns[noun] ?? {})

@@ -33,11 +33,11 @@ export const send = async (
 }
 
 /** A call of `IronflowService`, or of another service. */
-export const connect = (url: string, method: string, body: unknown = {}, service = "IronflowService") =>
+export const rpc = (url: string, method: string, body: unknown = {}, service = "IronflowService") =>
   send(url, "POST", `/ironflow.v1.${service}/${method}`, body)
 
 /** Replaces ids and times by values that are the same in every run: `run_1`, `evt_1`, `<time>`. The rest is unchanged. */
-export const golden = (value: unknown): unknown => {
+export const normalize = (value: unknown): unknown => {
   const names = new Map<string, string>()
   const counts = new Map<string, number>()
   const nameOf = (id: string, kind: string): string => {

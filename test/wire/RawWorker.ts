@@ -2,7 +2,7 @@
  * A legacy polling worker as the wire sees it: it registers, polls and reports with single requests that a test controls. It
  * uses plain `fetch`, and no code of the package.
  */
-import { type Answer, connect, send } from "./RawClient.ts"
+import { type Answer, rpc, send } from "./RawClient.ts"
 
 export interface RawFunction {
   readonly id: string
@@ -46,7 +46,7 @@ export class RawWorker {
   /** Sections 3.2 and 3.3 of the protocol. */
   async register(): Promise<Answer> {
     for (const { triggers = [], ...fn } of this.#functions) {
-      const answer = await connect(this.#url, "RegisterFunction", {
+      const answer = await rpc(this.#url, "RegisterFunction", {
         name: fn.id,
         triggers,
         preferredMode: "EXECUTION_MODE_PULL",

@@ -1,7 +1,7 @@
 /** Transcripts of a legacy client against the engine. */
 import { afterAll, assert, beforeAll, describe, it } from "vitest"
 import { type Ironflow, start } from "./Ironflow.ts"
-import { connect, golden, send } from "./RawClient.ts"
+import { rpc, normalize, send } from "./RawClient.ts"
 import { RawWorker, stepResult } from "./RawWorker.ts"
 
 let ironflow: Ironflow
@@ -17,7 +17,7 @@ afterAll(() => ironflow.close())
 
 /** Emits `order.placed` and returns the run that it starts. */
 const placeOrder = async (data: unknown = { orderId: "o-1" }): Promise<string> =>
-  (await connect(ironflow.url, "Trigger", { event: "order.placed", data })).body.runIds[0]
+  (await rpc(ironflow.url, "Trigger", { event: "order.placed", data })).body.runIds[0]
 
 /** Takes jobs until one is for this run, and completes the others. */
 const jobOf = async (runId: string) => {
@@ -50,21 +50,21 @@ const inEnvironment = (environment: string) => ({
 
 describe("events", () => {
   it("answers Trigger with the event and its runs", async () => {
-    const { status, type, body } = await connect(ironflow.url, "Trigger", {
+    const { status, type, body } = await rpc(ironflow.url, "Trigger", {
       event: "order.placed",
       data: { orderId: "o-1" }
     })
 
     assert.strictEqual(status, 200)
     assert.strictEqual(type, "application/json")
-    assert.deepStrictEqual(golden(body), { runIds: ["run_1"], eventId: "evt_1", position: body.position })
+    assert.deepStrictEqual(normalize(body), { runIds: ["run_1"], eventId: "evt_1", position: body.position })
     assert.match(body.position, /^[1-9]\d*$/)
   })
 
   it("leaves runIds out when the event started none", async () => {
-    const { body } = await connect(ironflow.url, "Trigger", { event: "order.seen", data: {} })
+    const { body } = await rpc(ironflow.url, "Trigger", { event: "order.seen", data: {} })
 
-    assert.deepStrictEqual(golden(body), { eventId: "evt_1", position: body.position })
+    assert.deepStrictEqual(normalize(body), { eventId: "evt_1", position: body.position })
   })
 
   it.each([
@@ -76,8 +76,8 @@ describe("events", () => {
   ])(
     "%s/%s answers a repeated idempotency key with the first result: %j",
     async (service, method, request) => {
-      const first = await connect(ironflow.url, method, request, service)
-      const second = await connect(ironflow.url, method, request, service)
+      const first = await rpc(ironflow.url, method, request, service)
+      const second = await rpc(ironflow.url, method, request, service)
 
       assert.strictEqual(first.status, 200)
       assert.deepStrictEqual(second.body, first.body)
@@ -90,7 +90,7 @@ describe("events", () => {
     [3, 3],
     ["3", 3]
   ])("takes %j for the version %d", async (version, stored) => {
-    const { body } = await connect(ironflow.url, "Trigger", { event: "order.placed", data: {}, version })
+    const { body } = await rpc(ironflow.url, "Trigger", { event: "order.placed", data: {}, version })
 
     assert.strictEqual((await jobOf(body.runIds[0])).event.version, stored)
   })
@@ -114,7 +114,7 @@ describe("events", () => {
     })
 
     assert.strictEqual(status, 200)
-    assert.deepStrictEqual(golden(body), { event_id: "evt_1", id: "evt_1", run_ids: ["run_1"] })
+    assert.deepStrictEqual(normalize(body), { event_id: "evt_1", id: "evt_1", run_ids: ["run_1"] })
   })
 
   it("lists events newest first, by name or pattern, page by page", async () => {
@@ -179,7 +179,7 @@ describe("events", () => {
   })
 
   it("stores every event of a batch", async () => {
-    const { body } = await connect(ironflow.url, "TriggerBatch", {
+    const { body } = await rpc(ironflow.url, "TriggerBatch", {
       events: [
         { event: "order.placed", data: {} },
         { event: "order.seen", data: {} }
@@ -187,7 +187,7 @@ describe("events", () => {
     })
 
     const [first, second] = body.results
-    assert.deepStrictEqual(golden(body), {
+    assert.deepStrictEqual(normalize(body), {
       results: [
         { runIds: ["run_1"], eventId: "evt_1", position: first.position },
         { eventId: "evt_2", position: second.position }
@@ -197,9 +197,9 @@ describe("events", () => {
   })
 
   it("publishes with a sequence of digits", async () => {
-    const { body } = await connect(ironflow.url, "Publish", { topic: "orders", data: {} }, "PubSubService")
+    const { body } = await rpc(ironflow.url, "Publish", { topic: "orders", data: {} }, "PubSubService")
 
-    assert.deepStrictEqual(golden({ ...body, sequence: typeof body.sequence }), {
+    assert.deepStrictEqual(normalize({ ...body, sequence: typeof body.sequence }), {
       eventId: "msg_1",
       sequence: "string"
     })
@@ -207,7 +207,7 @@ describe("events", () => {
   })
 
   it("waits for the runs of TriggerSync and answers with their results", async () => {
-    const answer = connect(ironflow.url, "TriggerSync", {
+    const answer = rpc(ironflow.url, "TriggerSync", {
       event: "order.placed",
       data: { orderId: "sync" },
       timeout_ms: 10_000
@@ -223,14 +223,14 @@ describe("events", () => {
     assert.strictEqual(status, 200)
     const { durationMs, ...result } = body.results[0]
     assert.isNumber(durationMs)
-    assert.deepStrictEqual(golden({ ...body, results: [result] }), {
+    assert.deepStrictEqual(normalize({ ...body, results: [result] }), {
       results: [{ runId: "run_1", functionId: "ship-order", status: "completed", output: { ok: true } }],
       eventId: "evt_1"
     })
   })
 
   it("says that runs continue when TriggerSync takes too long", async () => {
-    const { status, body } = await connect(ironflow.url, "TriggerSync", {
+    const { status, body } = await rpc(ironflow.url, "TriggerSync", {
       event: "order.placed",
       data: {},
       timeoutMs: 1
@@ -245,9 +245,9 @@ describe("events", () => {
   })
 
   it("answers TriggerSync without results when the event started no run", async () => {
-    const { body } = await connect(ironflow.url, "TriggerSync", { event: "order.seen", data: {} })
+    const { body } = await rpc(ironflow.url, "TriggerSync", { event: "order.seen", data: {} })
 
-    assert.deepStrictEqual(golden(body), { eventId: "evt_1" })
+    assert.deepStrictEqual(normalize(body), { eventId: "evt_1" })
   })
 })
 
@@ -255,9 +255,9 @@ describe("runs", () => {
   it("shows a pending run with every field that clients require", async () => {
     const id = await placeOrder({ orderId: "o-3" })
 
-    const { body } = await connect(ironflow.url, "GetRun", { id })
+    const { body } = await rpc(ironflow.url, "GetRun", { id })
 
-    assert.deepStrictEqual(golden(body), {
+    assert.deepStrictEqual(normalize(body), {
       id: "run_1",
       functionId: "ship-order",
       eventId: "evt_1",
@@ -275,9 +275,9 @@ describe("runs", () => {
   it("shows a completed run with its output", async () => {
     const id = await completeOrder({ shipped: true })
 
-    const { body } = await connect(ironflow.url, "GetRun", { id })
+    const { body } = await rpc(ironflow.url, "GetRun", { id })
 
-    assert.deepStrictEqual(golden(body), {
+    assert.deepStrictEqual(normalize(body), {
       id: "run_1",
       functionId: "ship-order",
       eventId: "evt_1",
@@ -303,7 +303,7 @@ describe("runs", () => {
       error: { message: "card declined", code: "STEP_FAILED", retryable: false }
     })
 
-    const { body } = await connect(ironflow.url, "GetRun", { id })
+    const { body } = await rpc(ironflow.url, "GetRun", { id })
 
     assert.strictEqual(body.status, "RUN_STATUS_FAILED")
     assert.deepInclude(body.error, { message: "card declined", code: "STEP_FAILED", retryable: false })
@@ -314,7 +314,7 @@ describe("runs", () => {
     await placeOrder()
     await worker.update(await jobOf(id), { status: "failed", error: { message: "no", retryable: false } })
 
-    const { body } = await connect(ironflow.url, "ListRuns", { status, limit: 10 })
+    const { body } = await rpc(ironflow.url, "ListRuns", { status, limit: 10 })
 
     assert.strictEqual(body.runs[0].id, id)
     for (const run of body.runs) assert.strictEqual(run.status, "RUN_STATUS_FAILED")
@@ -322,7 +322,7 @@ describe("runs", () => {
   })
 
   it("leaves runs, totalCount and nextCursor out when there are none", async () => {
-    const { body } = await connect(ironflow.url, "ListRuns", { function_id: "unknown" })
+    const { body } = await rpc(ironflow.url, "ListRuns", { function_id: "unknown" })
 
     assert.deepStrictEqual(body, {})
   })
@@ -331,8 +331,8 @@ describe("runs", () => {
     await completeOrder()
     await completeOrder()
 
-    const first = (await connect(ironflow.url, "ListRuns", { limit: 1 })).body
-    const second = (await connect(ironflow.url, "ListRuns", { limit: 1, cursor: first.nextCursor })).body
+    const first = (await rpc(ironflow.url, "ListRuns", { limit: 1 })).body
+    const second = (await rpc(ironflow.url, "ListRuns", { limit: 1, cursor: first.nextCursor })).body
 
     assert.lengthOf(first.runs, 1)
     assert.notStrictEqual(second.runs[0].id, first.runs[0].id)
@@ -341,8 +341,8 @@ describe("runs", () => {
   it("cancels with the empty reason that clients send, and does not change ended runs", async () => {
     const id = await placeOrder()
 
-    const first = await connect(ironflow.url, "CancelRun", { id, reason: "" })
-    const again = await connect(ironflow.url, "CancelRun", { id, reason: "again" })
+    const first = await rpc(ironflow.url, "CancelRun", { id, reason: "" })
+    const again = await rpc(ironflow.url, "CancelRun", { id, reason: "again" })
 
     assert.strictEqual(first.body.status, "RUN_STATUS_CANCELLED")
     assert.deepStrictEqual(again.body, first.body)
@@ -352,7 +352,7 @@ describe("runs", () => {
     const id = await placeOrder()
     await worker.update(await jobOf(id), { status: "failed", error: { message: "no", retryable: false } })
 
-    const { body } = await connect(ironflow.url, "RetryRun", { id })
+    const { body } = await rpc(ironflow.url, "RetryRun", { id })
 
     assert.strictEqual(body.id, id)
     assert.strictEqual((await jobOf(id)).attempt, 1)
@@ -360,7 +360,7 @@ describe("runs", () => {
 
   it("resumes a paused run over REST with the empty step that clients send", async () => {
     const id = await placeOrder()
-    const paused = await connect(ironflow.url, "PauseRun", { run_id: id })
+    const paused = await rpc(ironflow.url, "PauseRun", { run_id: id })
 
     const { status, body } = await send(ironflow.url, "POST", "/api/v1/runs/resume", {
       run_id: id,
@@ -376,9 +376,9 @@ describe("runs", () => {
   it("requests a pause of a running run, which takes effect when the job of a worker that does not know pauses ends", async () => {
     const id = await placeOrder()
     const job = await jobOf(id)
-    const getRun = async () => (await connect(ironflow.url, "GetRun", { id })).body.status
+    const getRun = async () => (await rpc(ironflow.url, "GetRun", { id })).body.status
 
-    const { body } = await connect(ironflow.url, "PauseRun", { run_id: id })
+    const { body } = await rpc(ironflow.url, "PauseRun", { run_id: id })
     for (const name of ["charge", "pack"]) {
       const { status } = await worker.update(job, {
         status: "progress",
@@ -394,16 +394,16 @@ describe("runs", () => {
 
     assert.strictEqual(body.status, "pause_requested")
     assert.deepStrictEqual([before, await getRun()], ["RUN_STATUS_RUNNING", "RUN_STATUS_PAUSED"])
-    await connect(ironflow.url, "ResumeRun", { runId: id })
-    const { body: steps } = await connect(ironflow.url, "GetRunSteps", { runId: id })
+    await rpc(ironflow.url, "ResumeRun", { runId: id })
+    const { body: steps } = await rpc(ironflow.url, "GetRunSteps", { runId: id })
     assert.strictEqual(JSON.stringify(steps).match(/"charge"|"pack"/g)?.length, 2)
-    await connect(ironflow.url, "CancelRun", { id })
+    await rpc(ironflow.url, "CancelRun", { id })
   })
 
   it("refuses to resume a run that completed: failed_precondition on Connect, 409 on REST", async () => {
     const id = await completeOrder()
 
-    const overConnect = await connect(ironflow.url, "ResumeRun", { runId: id })
+    const overConnect = await rpc(ironflow.url, "ResumeRun", { runId: id })
     const overRest = await send(ironflow.url, "POST", "/api/v1/runs/resume", { run_id: id, from_step: "" })
 
     assert.strictEqual(overConnect.status, 400)
@@ -421,10 +421,10 @@ describe("runs", () => {
       reason: ""
     })
 
-    const { body } = await connect(ironflow.url, "GetRunSteps", { runId: id })
+    const { body } = await rpc(ironflow.url, "GetRunSteps", { runId: id })
 
     assert.strictEqual(patched.status, 200)
-    assert.deepStrictEqual(golden(body), {
+    assert.deepStrictEqual(normalize(body), {
       steps: [
         {
           id: "run_1:charge:0",
@@ -445,7 +445,7 @@ describe("runs", () => {
 
     const { body } = await send(ironflow.url, "GET", `/api/v1/runs/${id}/explain`)
 
-    assert.deepInclude(golden(body) as object, { runId: "run_1", status: "completed", code: "COMPLETED" })
+    assert.deepInclude(normalize(body) as object, { runId: "run_1", status: "completed", code: "COMPLETED" })
   })
 
   it("answers a long poll when the run ends", async () => {
@@ -471,18 +471,18 @@ describe("runs", () => {
 
 describe("inspection", () => {
   it("answers health checks over Connect and over REST", async () => {
-    const overConnect = await connect(ironflow.url, "Health")
+    const overConnect = await rpc(ironflow.url, "Health")
     const overRest = await send(ironflow.url, "GET", "/health", undefined, {})
 
-    assert.deepStrictEqual(golden(overConnect.body), { status: "ok", timestamp: "<time>" })
-    assert.deepStrictEqual(golden(overRest.body), { status: "ok", timestamp: "<time>", version: "0.8.0" })
+    assert.deepStrictEqual(normalize(overConnect.body), { status: "ok", timestamp: "<time>" })
+    assert.deepStrictEqual(normalize(overRest.body), { status: "ok", timestamp: "<time>", version: "0.8.0" })
   })
 
   it("says whether a function is new", async () => {
     const request = { id: "new-one", name: "New one", triggers: [], preferred_mode: "pull" }
 
-    const first = await connect(ironflow.url, "RegisterFunction", request)
-    const second = await connect(ironflow.url, "RegisterFunction", request)
+    const first = await rpc(ironflow.url, "RegisterFunction", request)
+    const second = await rpc(ironflow.url, "RegisterFunction", request)
 
     assert.strictEqual(first.body.created, true)
     assert.strictEqual(first.body.function.name, "New one")
@@ -497,7 +497,7 @@ describe("inspection", () => {
       functions.body.functions.map(({ id }: { id: string }) => id),
       "ship-order"
     )
-    assert.deepStrictEqual(golden(workers.body.workers.map(({ active_jobs: _, ...rest }: any) => rest)), [
+    assert.deepStrictEqual(normalize(workers.body.workers.map(({ active_jobs: _, ...rest }: any) => rest)), [
       {
         id: worker.id,
         hostname: "unknown",
@@ -511,8 +511,8 @@ describe("inspection", () => {
   })
 
   it("finds functions over Connect", async () => {
-    const found = await connect(ironflow.url, "GetFunction", { id: "ship-order" })
-    const missing = await connect(ironflow.url, "GetFunction", { id: "nope" })
+    const found = await rpc(ironflow.url, "GetFunction", { id: "ship-order" })
+    const missing = await rpc(ironflow.url, "GetFunction", { id: "nope" })
 
     assert.strictEqual(found.body.id, "ship-order")
     assert.strictEqual(missing.status, 404)
@@ -541,7 +541,7 @@ describe("inspection", () => {
 
   it("reports capabilities and version", async () => {
     const { body } = await send(ironflow.url, "GET", "/api/v1/capabilities")
-    const info = await connect(ironflow.url, "Info")
+    const info = await rpc(ironflow.url, "Info")
 
     assert.deepStrictEqual(Object.keys(body), ["transports", "features", "version"])
     assert.strictEqual(info.body.version, "0.8.0")

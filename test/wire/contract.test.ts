@@ -17,21 +17,21 @@ import {
   VersionConflictError
 } from "../../src/Errors.ts"
 import { failureResponse, readFailure } from "../../src/Protocol/Http/Failures.ts"
-import { RegisterFunction, rows as functions } from "../../src/Protocol/Functions.ts"
+import { RegisterFunction, endpoints as functions } from "../../src/Protocol/Functions.ts"
 import { readRun } from "../../src/Client/HttpAnswers.ts"
 import { reader } from "../../src/Protocol/Codec.ts"
-import { rows as events } from "../../src/Protocol/Events.ts"
+import { endpoints as events } from "../../src/Protocol/Events.ts"
 import { decoder, encoder } from "../../src/Protocol/Requests.ts"
-import type { Row } from "../../src/Protocol/Row.ts"
-import { decodeRunStatus, encodeRun, rows as runs } from "../../src/Protocol/Runs.ts"
-import { rows as server } from "../../src/Protocol/Server.ts"
+import type { EndpointSpec } from "../../src/Protocol/EndpointSpec.ts"
+import { decodeRunStatus, encodeRun, endpoints as runs } from "../../src/Protocol/Runs.ts"
+import { endpoints as server } from "../../src/Protocol/Server.ts"
 import { API_ENDPOINTS, DEFAULT_WS_URL } from "../../src/Protocol/Paths.ts"
-import { endpoints } from "../../src/Protocol/Rows.ts"
+import { endpoints } from "../../src/Protocol/AllEndpoints.ts"
 import { sockets } from "../../src/Protocol/Subscriptions.ts"
 import * as workers from "../../src/Protocol/Workers.ts"
 import sessions from "../golden/sessions.json" with { type: "json" }
 import { start } from "./Ironflow.ts"
-import { connect, send } from "./RawClient.ts"
+import { rpc, send } from "./RawClient.ts"
 import { RawWorker, stepResult } from "./RawWorker.ts"
 
 const run = {
@@ -189,34 +189,34 @@ it("answers fit their schemas", async () => {
   await using ironflow = await start()
   const worker = new RawWorker(ironflow.url, [{ id: "ship-order", triggers: [{ event: "order.placed" }] }])
   await worker.register()
-  const { body: triggered } = await connect(ironflow.url, "Trigger", { event: "order.placed", data: {} })
+  const { body: triggered } = await rpc(ironflow.url, "Trigger", { event: "order.placed", data: {} })
   const [id] = triggered.runIds
   const job = await worker.take()
   await worker.update(job, { status: "completed", output: 1, steps: [stepResult(job, "charge")] })
   const rest = (path: string) => send(ironflow.url, "GET", path)
-  const ofRows: ReadonlyArray<readonly [row: Row, body: unknown]> = [
+  const ofEndpoints: ReadonlyArray<readonly [endpoint: EndpointSpec, body: unknown]> = [
     [events.trigger, triggered],
-    [runs.getRun, (await connect(ironflow.url, "GetRun", { id })).body],
-    [runs.listRuns, (await connect(ironflow.url, "ListRuns")).body],
+    [runs.getRun, (await rpc(ironflow.url, "GetRun", { id })).body],
+    [runs.listRuns, (await rpc(ironflow.url, "ListRuns")).body],
     [runs.restRuns, (await rest("/api/v1/runs")).body],
-    [runs.getRunSteps, (await connect(ironflow.url, "GetRunSteps", { id })).body],
+    [runs.getRunSteps, (await rpc(ironflow.url, "GetRunSteps", { id })).body],
     [runs.restRunSteps, (await rest(`/api/v1/runs/${id}/steps`)).body],
     [runs.explainRun, (await rest(`/api/v1/runs/${id}/explain`)).body],
     [functions.restFunctions, (await rest("/api/v1/functions")).body],
-    [functions.listFunctions, (await connect(ironflow.url, "ListFunctions")).body],
+    [functions.listFunctions, (await rpc(ironflow.url, "ListFunctions")).body],
     [server.restCapabilities, (await rest("/api/v1/capabilities")).body],
-    [server.info, (await connect(ironflow.url, "Info")).body],
-    [server.health, (await connect(ironflow.url, "Health")).body],
+    [server.info, (await rpc(ironflow.url, "Info")).body],
+    [server.health, (await rpc(ironflow.url, "Health")).body],
     [server.restHealth, (await rest("/health")).body],
-    [workers.rows.restWorkers, (await rest("/api/v1/workers")).body]
+    [workers.endpoints.restWorkers, (await rest("/api/v1/workers")).body]
   ]
 
-  for (const [{ answer }, body] of ofRows) {
+  for (const [{ answer }, body] of ofEndpoints) {
     assert.deepStrictEqual(encoder(answer!)(reader(answer!)(body)), body)
   }
 })
 
-it("every frame of a subscription client is declared in the row of its socket", () => {
+it("every frame of a subscription client is declared in the endpoint of its socket", () => {
   const { answer, body } = sockets.subscriptions
   const [read, decode] = [reader(answer!), decoder(body!, "Frame")]
   const frames = [...sessions["events over a WebSocket"], ...sessions["a consumer group over a WebSocket"]]

@@ -3,11 +3,11 @@ import { once } from "node:events"
 import { afterEach, assert, beforeEach, describe, it } from "vitest"
 import { WebSocket } from "ws"
 import { reader } from "../../src/Protocol/Codec.ts"
-import { rows } from "../../src/Protocol/ConsumerGroups.ts"
+import { endpoints } from "../../src/Protocol/ConsumerGroups.ts"
 import { encoder } from "../../src/Protocol/Requests.ts"
-import type { Row } from "../../src/Protocol/Row.ts"
+import type { EndpointSpec } from "../../src/Protocol/EndpointSpec.ts"
 import { type Ironflow, start } from "./Ironflow.ts"
-import { connect, golden, send } from "./RawClient.ts"
+import { rpc, normalize, send } from "./RawClient.ts"
 
 let ironflow: Ironflow
 beforeEach(async () => {
@@ -17,9 +17,9 @@ afterEach(() => ironflow.close())
 
 const rest = (method: string, path = "", body?: unknown) =>
   send(ironflow.url, method, `/api/v1/consumer-groups${path}`, body)
-const call = (method: string, body: unknown) => connect(ironflow.url, method, body, "PubSubService")
-/** Checks that the row describes the whole answer. */
-const described = <A>({ answer }: Row<A>, body: unknown) =>
+const call = (method: string, body: unknown) => rpc(ironflow.url, method, body, "PubSubService")
+/** Checks that the endpoint describes the whole answer. */
+const assertDescribed = <A>({ answer }: EndpointSpec<A>, body: unknown) =>
   assert.deepStrictEqual(encoder(answer!)(reader(answer!)(body)!), body)
 
 const printers = { name: "printers", pattern: "topic:news" }
@@ -37,7 +37,7 @@ describe("consumer groups over REST", () => {
       unknown: 1
     })
     assert.strictEqual(created.status, 200, created.text)
-    described(rows.restGetConsumerGroup, created.body)
+    assertDescribed(endpoints.restGetConsumerGroup, created.body)
     const expected = {
       id: "grp_1",
       namespace: "default",
@@ -64,7 +64,7 @@ describe("consumer groups over REST", () => {
       updatedAt: "<time>",
       usedAt: "<time>"
     }
-    assert.deepStrictEqual(golden(created.body), expected)
+    assert.deepStrictEqual(normalize(created.body), expected)
     assert.deepStrictEqual((await rest("GET", "/printers")).body, created.body)
 
     const updated = await rest("PATCH", "/printers?namespace=default&pattern=topic:news", {
@@ -73,12 +73,16 @@ describe("consumer groups over REST", () => {
       backpressure: "block"
     })
     const { filter: _, ...unfiltered } = expected
-    assert.deepStrictEqual(golden(updated.body), { ...unfiltered, backpressure: "block", maxInflight: 100 })
+    assert.deepStrictEqual(normalize(updated.body), {
+      ...unfiltered,
+      backpressure: "block",
+      maxInflight: 100
+    })
 
-    await connect(ironflow.url, "Publish", { topic: "news", data: { i: 1 } }, "PubSubService")
+    await rpc(ironflow.url, "Publish", { topic: "news", data: { i: 1 } }, "PubSubService")
     const paused = await rest("POST", "/printers/pause", { by: "ops", reason: "no paper" })
-    described(rows.restGetConsumerGroup, paused.body)
-    assert.deepInclude(golden(paused.body), {
+    assertDescribed(endpoints.restGetConsumerGroup, paused.body)
+    assert.deepInclude(normalize(paused.body), {
       status: "paused",
       pausedBy: "ops",
       pauseReason: "no paper",
@@ -107,7 +111,7 @@ describe("consumer groups over REST", () => {
     socket.send(JSON.stringify({ type: "subscribe", subscription: { pattern: "topic:news", options } }))
     await receives(1)
     for (const i of [1, 2])
-      await connect(ironflow.url, "Publish", { topic: "news", data: { i } }, "PubSubService")
+      await rpc(ironflow.url, "Publish", { topic: "news", data: { i } }, "PubSubService")
     await receives(3)
     for (const [requestId, { eventId }] of received.slice(1).entries()) {
       socket.send(JSON.stringify({ type: "ack", eventId, ackType: "term", requestId, reason: "torn" }))
@@ -115,7 +119,7 @@ describe("consumer groups over REST", () => {
     await receives(5)
 
     const { body } = await rest("GET", "/printers/dead-letters?limit=1")
-    described(rows.groupDeadLetters, body)
+    assertDescribed(endpoints.groupDeadLetters, body)
     const letter = {
       position: 1,
       event: { id: received[1]!.eventId, name: "news", version: 1, data: { i: 1 }, timestamp: "<time>" },
@@ -123,14 +127,14 @@ describe("consumer groups over REST", () => {
       attempts: 1,
       failedAt: "<time>"
     }
-    assert.deepStrictEqual(golden(body), golden({ dead_letters: [letter] }))
+    assert.deepStrictEqual(normalize(body), normalize({ dead_letters: [letter] }))
     const { dead_letters: second } = (await rest("GET", "/printers/dead-letters?after=1")).body
     assert.deepStrictEqual(
       second.map((one: { position: number }) => one.position),
       [2]
     )
     const group = (await call("GetConsumerGroup", { name: "printers" })).body
-    described(rows.getConsumerGroup, group)
+    assertDescribed(endpoints.getConsumerGroup, group)
     assert.deepInclude(group, { givenUp: 2, deadLetters: 2 })
 
     const retry = async (body?: object) => (await rest("POST", "/printers/dead-letters/retry", body)).body
@@ -156,7 +160,7 @@ describe("consumer groups over REST", () => {
     const list = async (query: string) => {
       const { body, status, text } = await rest("GET", query)
       assert.strictEqual(status, 200, text)
-      described(rows.restListConsumerGroups, body)
+      assertDescribed(endpoints.restListConsumerGroups, body)
       return [body.groups.map((group: { namespace: string }) => group.namespace).join(), body.totalCount]
     }
 
@@ -208,8 +212,8 @@ describe("a legacy client", () => {
       redeliverDelayMs: "250"
     })
     assert.strictEqual(status, 200, text)
-    described(rows.getConsumerGroup, body)
-    assert.deepStrictEqual(golden(body), {
+    assertDescribed(endpoints.getConsumerGroup, body)
+    assert.deepStrictEqual(normalize(body), {
       id: "grp_1",
       namespace: "default",
       ...printers,
@@ -240,7 +244,7 @@ describe("a legacy client", () => {
     const first = await call("ListConsumerGroups", { limit: 1, cursor: "", status: 1 })
     const last = await call("ListConsumerGroups", { limit: 1, cursor: first.body.nextCursor })
 
-    described(rows.listConsumerGroups, first.body)
+    assertDescribed(endpoints.listConsumerGroups, first.body)
     assert.deepStrictEqual(
       [first, last].map(({ body }) => [body.groups[0].namespace, body.totalCount]),
       [

@@ -2,7 +2,7 @@
 import { connect as connectSocket, type Socket } from "node:net"
 import { afterAll, assert, beforeAll, describe, it } from "vitest"
 import { type Ironflow, start } from "./Ironflow.ts"
-import { connect, send } from "./RawClient.ts"
+import { rpc, send } from "./RawClient.ts"
 
 let ironflow: Ironflow
 beforeAll(async () => {
@@ -94,7 +94,7 @@ describe("a body", () => {
   })
 
   it("of exactly the limit is accepted", async () => {
-    const { status } = await connect(ironflow.url, "Trigger", { event: "order.seen", data: "x".repeat(9900) })
+    const { status } = await rpc(ironflow.url, "Trigger", { event: "order.seen", data: "x".repeat(9900) })
 
     assert.strictEqual(status, 200)
   })
@@ -176,7 +176,7 @@ describe("a request", () => {
     ["TriggerBatch", { events: [{ event: "a" }, { event: "b c" }] }, 400, /white space/],
     ["Publish", { topic: "" }, 404, /There is nothing/]
   ])("%s with %j is refused", async (method, request, status, message) => {
-    const answer = await connect(ironflow.url, method, request)
+    const answer = await rpc(ironflow.url, method, request)
 
     assert.strictEqual(answer.status, status)
     assert.match(answer.body.message, message)

@@ -2,7 +2,7 @@
 import process from "node:process"
 import { afterAll, assert, beforeAll, describe, it, vi } from "vitest"
 import { pathOf } from "../../src/Protocol/Http/Endpoints.ts"
-import { endpoints } from "../../src/Protocol/Rows.ts"
+import { endpoints } from "../../src/Protocol/AllEndpoints.ts"
 import { freePort, type Running, Terminal } from "../Cli/Terminal.ts"
 import { type Ironflow, start } from "./Ironflow.ts"
 import { type Answer, send as sendRaw } from "./RawClient.ts"

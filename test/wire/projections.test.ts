@@ -1,7 +1,7 @@
 /** Transcripts of legacy runners of projections, and of the management of projections over REST. */
 import { afterAll, assert, beforeAll, describe, it } from "vitest"
 import { type Ironflow, start } from "./Ironflow.ts"
-import { connect, send } from "./RawClient.ts"
+import { rpc, send } from "./RawClient.ts"
 
 let ironflow: Ironflow
 beforeAll(async () => {
@@ -9,9 +9,9 @@ beforeAll(async () => {
 })
 afterAll(() => ironflow.close())
 
-const call = (method: string, body: unknown) => connect(ironflow.url, method, body, "ProjectionService")
+const call = (method: string, body: unknown) => rpc(ironflow.url, method, body, "ProjectionService")
 const emit = async (event: string, data: unknown, metadata?: unknown) =>
-  Number((await connect(ironflow.url, "Trigger", { event, data, metadata })).body.position)
+  Number((await rpc(ironflow.url, "Trigger", { event, data, metadata })).body.position)
 const get = (path: string) => send(ironflow.url, "GET", `/api/v1/projections${path}`)
 const post = (path: string, body: unknown = {}) =>
   send(ironflow.url, "POST", `/api/v1/projections${path}`, body)
@@ -129,7 +129,7 @@ describe("a legacy runner", () => {
 
   it("gets the events of entity streams with their entity", async () => {
     await call("RegisterProjection", { name: "balances", events: ["account.*"], mode: "external" })
-    const appended = await connect(
+    const appended = await rpc(
       ironflow.url,
       "AppendEvent",
       { entityId: "a-1", entityType: "account", eventName: "account.credited", data: { amount: 5 } },
@@ -279,7 +279,7 @@ describe("projections over REST", () => {
 
   it("say whether they have caught up, and wait for it", async () => {
     await call("RegisterProjection", { name: "waits", events: ["wait.over"], mode: "external" })
-    const id = (await connect(ironflow.url, "Trigger", { event: "wait.over", data: {} })).body
+    const id = (await rpc(ironflow.url, "Trigger", { event: "wait.over", data: {} })).body
     const seq = Number(id.position)
     const behind = await get(`/waits/catchup?minSeq=${seq}&timeout=20`)
     const waiting = get(`/waits/catchup?minSeq=${seq}&timeout=10000`)

@@ -6,7 +6,7 @@ import { readFileSync } from "node:fs"
 import { dirname, join } from "node:path"
 import { assert, describe, it } from "vitest"
 import { start, temporaryDatabase } from "./Ironflow.ts"
-import { connect, send } from "./RawClient.ts"
+import { rpc, send } from "./RawClient.ts"
 import { RawTurnWorker } from "./RawTurnWorker.ts"
 
 const failureOf = async (promise: Promise<unknown>): Promise<any> => {
@@ -117,7 +117,7 @@ describe("stopping", () => {
     const ironflow = await start()
     const worker = new RawTurnWorker(ironflow.url)
     await worker.register()
-    const { body } = await connect(ironflow.url, "Trigger", { event: "order.placed", data: {} })
+    const { body } = await rpc(ironflow.url, "Trigger", { event: "order.placed", data: {} })
     const { deliveries } = (await worker.poll({ asked: 1 })).body
     assert.lengthOf(deliveries, 1)
     const poll = worker.poll({ asked: 1, seen: 1 })

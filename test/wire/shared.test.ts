@@ -1,7 +1,7 @@
 /** Answers that requests with `Cache-Control: max-age=1` share: which requests get an earlier answer, and which never do. */
 import { afterEach, assert, describe, it } from "vitest"
-import { isRead } from "../../src/Protocol/Row.ts"
-import type { Row } from "../../src/Protocol/Row.ts"
+import { isCacheable } from "../../src/Protocol/EndpointSpec.ts"
+import type { EndpointSpec } from "../../src/Protocol/EndpointSpec.ts"
 import * as bulk from "../../src/Protocol/Bulk.ts"
 import * as config from "../../src/Protocol/Config.ts"
 import * as functions from "../../src/Protocol/Functions.ts"
@@ -125,17 +125,19 @@ describe("a request that accepts an earlier answer", () => {
   })
 
   it("is a call that changes nothing", () => {
-    const rows: ReadonlyArray<readonly [string, Row]> = [
-      bulk.rows,
-      config.rows,
-      counts.rows,
-      functions.rows,
-      groups.rows,
-      projections.rows,
-      runs.rows,
-      workers.rows
-    ].flatMap((all) => Object.entries<Row>(all as never))
-    const posts = rows.filter(([, row]) => row.method !== "GET" && isRead(row)).map(([name]) => name)
+    const endpoints: ReadonlyArray<readonly [string, EndpointSpec]> = [
+      bulk.endpoints,
+      config.endpoints,
+      counts.endpoints,
+      functions.endpoints,
+      groups.endpoints,
+      projections.endpoints,
+      runs.endpoints,
+      workers.endpoints
+    ].flatMap((all) => Object.entries<EndpointSpec>(all as never))
+    const posts = endpoints
+      .filter(([, endpoint]) => endpoint.method !== "GET" && isCacheable(endpoint))
+      .map(([name]) => name)
 
     // add a call here only if it changes nothing
     assert.deepStrictEqual(posts.sort(), [
@@ -148,7 +150,9 @@ describe("a request that accepts an earlier answer", () => {
       "listFunctions",
       "listRuns"
     ])
-    const gets = rows.filter(([, row]) => row.method === "GET" && !isRead(row)).map(([name]) => name)
+    const gets = endpoints
+      .filter(([, endpoint]) => endpoint.method === "GET" && !isCacheable(endpoint))
+      .map(([name]) => name)
     assert.deepStrictEqual(gets.sort(), ["projectionCatchup", "takeJobs", "waitForRun"])
   })
 })

@@ -1,7 +1,7 @@
 /** Writes of stale holders: every transport refuses them, they have no effect, and `/metrics` counts them. */
 import { afterEach, beforeEach, expect, it, vi } from "vitest"
 import { type Ironflow, start } from "./Ironflow.ts"
-import { type Answer, connect, send } from "./RawClient.ts"
+import { type Answer, rpc, send } from "./RawClient.ts"
 import { complete, RawTurnWorker, stepDone } from "./RawTurnWorker.ts"
 
 let server: Ironflow
@@ -26,17 +26,17 @@ const steps = async (runId: string): Promise<ReadonlyArray<unknown>> =>
 const stale = async () => {
   const worker = new RawTurnWorker(server.url)
   await worker.register()
-  await connect(server.url, "Trigger", { event: "order.placed", data: {} })
+  await rpc(server.url, "Trigger", { event: "order.placed", data: {} })
   const { body } = await worker.poll({ asked: 1 })
   const { jobId, runId } = body.deliveries[0].job
-  await connect(server.url, "CancelRun", { id: runId })
+  await rpc(server.url, "CancelRun", { id: runId })
   return { worker, jobId, runId }
 }
 
 it("writes of a current holder are not counted", async () => {
   const worker = new RawTurnWorker(server.url)
   await worker.register()
-  await connect(server.url, "Trigger", { event: "order.placed", data: {} })
+  await rpc(server.url, "Trigger", { event: "order.placed", data: {} })
   const { body } = await worker.poll({ asked: 1 })
   const { jobId, runId } = body.deliveries[0].job
   await worker.report(1, [{ jobId, runId, ops: [stepDone("charge:0", 1)] }])
@@ -121,7 +121,7 @@ it("a save of a projection that belongs to another is counted as a projection", 
   const claim = (workerId: string) =>
     send(server.url, "POST", "/api/v1/projections/totals/owner/claim", { workerId, registration })
   await claim("worker-1")
-  const saved = await connect(
+  const saved = await rpc(
     server.url,
     "SaveProjectionState",
     { name: "totals", state: {}, lastEventId: "evt_1", lastEventSeq: "1" },
@@ -142,7 +142,7 @@ it("an ack of a message that a member no longer holds is counted as an ack", asy
   const options = { consumerGroup: "packers", ackMode: "manual" }
   sendFrame({ type: "subscribe", subscription: { pattern: "events:order.*", options } })
   await vi.waitFor(() => expect(frames).toHaveLength(1))
-  await connect(server.url, "Trigger", { event: "order.placed", data: {} })
+  await rpc(server.url, "Trigger", { event: "order.placed", data: {} })
   await vi.waitFor(() => expect(frames).toHaveLength(2))
 
   for (let i = 0; i < 2; i++)

@@ -1,14 +1,14 @@
 /** Transcripts of entity streams: the requests of legacy clients, and the answers. */
 import { afterAll, assert, beforeAll, describe, it } from "vitest"
 import { type Ironflow, start } from "./Ironflow.ts"
-import { connect, golden, send } from "./RawClient.ts"
+import { rpc, normalize, send } from "./RawClient.ts"
 import { complete, RawTurnWorker } from "./RawTurnWorker.ts"
 
 let ironflow: Ironflow
 beforeAll(async () => void (ironflow = await start()))
 afterAll(() => ironflow.close())
 
-const call = (method: string, body: unknown) => connect(ironflow.url, method, body, "EntityStreamService")
+const call = (method: string, body: unknown) => rpc(ironflow.url, method, body, "EntityStreamService")
 
 /** As a legacy client sends it: every field, in snake case. */
 const append = (entity: string, more: Record<string, unknown> = {}) =>
@@ -29,7 +29,7 @@ describe("AppendEvent", () => {
     const second = await append("golden")
 
     assert.strictEqual(first.status, 200)
-    assert.deepStrictEqual(golden({ ...first.body, sequence: "<position>" }), {
+    assert.deepStrictEqual(normalize({ ...first.body, sequence: "<position>" }), {
       entityVersion: "1",
       eventId: "evt_1",
       sequence: "<position>"
@@ -161,7 +161,7 @@ describe("ReadStream", () => {
     assert.deepStrictEqual(await read({ from_version: 9 }), [[], 3])
     assert.deepStrictEqual((await call("ReadStream", { entity_id: "nobody" })).body, {})
     const { body } = await call("ReadStream", { entity_id: "read", limit: 1 })
-    assert.deepStrictEqual(golden(body.events), [
+    assert.deepStrictEqual(normalize(body.events), [
       {
         id: "evt_1",
         name: "item.added",
@@ -186,7 +186,7 @@ describe("GetStreamInfo", () => {
     await append("info")
     const { body } = await call("GetStreamInfo", { entityId: "info" })
 
-    assert.deepStrictEqual(golden(body), {
+    assert.deepStrictEqual(normalize(body), {
       entityId: "info",
       entityType: "order",
       version: "1",
@@ -213,7 +213,7 @@ describe("GetEntityHistory", () => {
     await using other = await start()
     const worker = new RawTurnWorker(other.url)
     await worker.register()
-    const ask = (method: string, body: object) => connect(other.url, method, body, "EntityStreamService")
+    const ask = (method: string, body: object) => rpc(other.url, method, body, "EntityStreamService")
     for (const name of ["order.placed", "order.noted"]) {
       await ask("AppendEvent", {
         entity_id: "o-1",
@@ -241,7 +241,7 @@ describe("GetEntityHistory", () => {
     const rest = await ask("GetEntityHistory", { entityId: "o-1", fromVersion: first.body.nextCursor })
     const backward = await ask("GetEntityHistory", { entity_id: "o-1", limit: 1, direction: "BACKWARD" })
 
-    assert.deepStrictEqual(golden(first.body), {
+    assert.deepStrictEqual(normalize(first.body), {
       entries: [
         {
           event: {
@@ -331,7 +331,7 @@ describe("snapshots", () => {
     })
 
     assert.match(made.body.snapshotId, /^snap_/)
-    assert.deepStrictEqual(golden({ ...found.body, snapshotId: "<id>" }), {
+    assert.deepStrictEqual(normalize({ ...found.body, snapshotId: "<id>" }), {
       snapshotId: "<id>",
       entityId: "kept",
       entityType: "order",
@@ -354,7 +354,7 @@ describe("streams", () => {
       ["a/ü", "cart"],
       ["b", "order"]
     ]) {
-      await connect(
+      await rpc(
         other.url,
         "AppendEvent",
         { entity_id: entity, entity_type: type, event_name: "x", expected_version: -1 },
@@ -363,20 +363,20 @@ describe("streams", () => {
     }
     const rest = await send(other.url, "GET", "/api/v1/streams?limit=1&offset=1&entity_type=")
     const ofType = await send(other.url, "GET", "/api/v1/streams?entity_type=cart")
-    const rpc = await connect(other.url, "ListStreams", { entityType: "order" }, "EntityStreamService")
+    const overConnect = await rpc(other.url, "ListStreams", { entityType: "order" }, "EntityStreamService")
     const history = await send(other.url, "GET", `/api/v1/streams/${encodeURIComponent("a/ü")}/history`)
     const wrong = await send(other.url, "GET", "/api/v1/streams?limit=all")
 
-    assert.deepStrictEqual(golden(rest.body), {
+    assert.deepStrictEqual(normalize(rest.body), {
       streams: [{ entityId: "b", entityType: "order", version: 2, eventCount: 2, lastEventAt: "<time>" }],
       totalCount: 2
     })
     assert.strictEqual(ofType.body.streams[0].entityId, "a/ü")
-    assert.deepStrictEqual(golden(rpc.body), {
+    assert.deepStrictEqual(normalize(overConnect.body), {
       streams: [{ entityId: "b", entityType: "order", version: "2", eventCount: "2", lastEventAt: "<time>" }],
       totalCount: 1
     })
-    assert.deepStrictEqual(golden(history.body), {
+    assert.deepStrictEqual(normalize(history.body), {
       events: [{ eventName: "x", data: {}, version: 1, timestamp: "<time>" }]
     })
     assert.strictEqual(wrong.status, 400)
@@ -425,7 +425,7 @@ describe("the writes of a step, as a worker reports them", () => {
     const ironflow = await start()
     const worker = new RawTurnWorker(ironflow.url)
     await worker.register()
-    await connect(ironflow.url, "Trigger", { event: "order.placed", data: {} })
+    await rpc(ironflow.url, "Trigger", { event: "order.placed", data: {} })
     const { body } = await worker.poll({ asked: 1 })
     const { jobId, runId, transactions } = body.deliveries[0].job
     const report = (batch: number, ...ops: ReadonlyArray<object>) =>
@@ -451,12 +451,7 @@ describe("the writes of a step, as a worker reports them", () => {
     })
     const { value, writes } = JSON.parse(stored.body.acks[0].outcomes[0].value)
     assert.deepStrictEqual([value, writes.length, writes[0].entityVersion], [1, 1, 1])
-    const info = await connect(
-      here.ironflow.url,
-      "GetStreamInfo",
-      { entity_id: "stock" },
-      "EntityStreamService"
-    )
+    const info = await rpc(here.ironflow.url, "GetStreamInfo", { entity_id: "stock" }, "EntityStreamService")
     assert.strictEqual(info.body.version, "1")
   })
 
@@ -489,12 +484,7 @@ describe("the writes of a step, as a worker reports them", () => {
 
     assert.strictEqual(status, 400)
     assert.include(body.message, reason)
-    const info = await connect(
-      here.ironflow.url,
-      "GetStreamInfo",
-      { entity_id: "stock" },
-      "EntityStreamService"
-    )
+    const info = await rpc(here.ironflow.url, "GetStreamInfo", { entity_id: "stock" }, "EntityStreamService")
     assert.strictEqual(info.status, 404)
   })
 

@@ -12,7 +12,7 @@ import type { Readable } from "node:stream"
 import { afterEach, assert, beforeEach, describe, expect, it, vi } from "vitest"
 import { makeCertificate } from "./Certificate.ts"
 import { type Ironflow, start } from "./Ironflow.ts"
-import { connect } from "./RawClient.ts"
+import { rpc } from "./RawClient.ts"
 import { type EventsOptions, RawEvents, STREAM } from "./RawEvents.ts"
 import { envelope } from "./RawStream.ts"
 
@@ -28,17 +28,16 @@ afterEach(async () => {
 })
 
 const emit = (name: string, data: unknown, more: object = {}) =>
-  connect(server.url, "Trigger", { event: name, data, ...more })
-const publish = (topic: string, data: unknown) =>
-  connect(server.url, "Publish", { topic, data }, "PubSubService")
+  rpc(server.url, "Trigger", { event: name, data, ...more })
+const publish = (topic: string, data: unknown) => rpc(server.url, "Publish", { topic, data }, "PubSubService")
 const append = (data: object, more: object = {}) =>
-  connect(
+  rpc(
     server.url,
     "AppendEvent",
     { entityId: "o-1", entityType: "order", eventName: "order.placed", data, ...more },
     "EntityStreamService"
   )
-const pubSub = (method: string, body: object) => connect(server.url, method, body, "PubSubService")
+const pubSub = (method: string, body: object) => rpc(server.url, method, body, "PubSubService")
 
 const open = async (message: object, options?: EventsOptions): Promise<RawEvents> => {
   const events = await RawEvents.open(server.url, message, options)
@@ -269,7 +268,7 @@ describe("a request", () => {
 
   it("delivers system events", async () => {
     const events = await open({ pattern: "system.function.>" })
-    await connect(server.url, "RegisterFunction", { id: "ship-order" })
+    await rpc(server.url, "RegisterFunction", { id: "ship-order" })
 
     assert.strictEqual((await events.take(1))[0].topic, "system.function.ship-order.registered")
   })

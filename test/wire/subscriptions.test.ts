@@ -5,7 +5,7 @@ import { type IronflowEngine, startEngine } from "@ironflow/node/engine"
 import { afterEach, beforeEach, describe, expect, test, vi } from "vitest"
 import { WebSocket as SlowSocket } from "ws"
 import { type Ironflow, start } from "./Ironflow.ts"
-import { connect, send } from "./RawClient.ts"
+import { rpc, send } from "./RawClient.ts"
 
 // oxlint-disable-next-line typescript/no-explicit-any -- the tests check the frames
 type Frame = any
@@ -13,12 +13,12 @@ type Frame = any
 class RawSubscriber {
   readonly frames: Array<Frame> = []
   readonly socket: WebSocket
-  closed: number | undefined
+  closeCode: number | undefined
 
   private constructor(url: string) {
     this.socket = new WebSocket(`${url.replace("http", "ws")}/ws?env=default`)
     this.socket.addEventListener("message", ({ data }) => this.frames.push(JSON.parse(String(data))))
-    this.socket.addEventListener("close", ({ code }) => (this.closed = code))
+    this.socket.addEventListener("close", ({ code }) => (this.closeCode = code))
   }
 
   static async open(url: string): Promise<RawSubscriber> {
@@ -52,7 +52,7 @@ beforeEach(async () => {
 })
 afterEach(() => server.close())
 
-const emit = (name: string, data: object) => connect(server.url, "Trigger", { event: name, data })
+const emit = (name: string, data: object) => rpc(server.url, "Trigger", { event: name, data })
 
 describe("a legacy client", () => {
   test("gets a result by pattern and events without fields that it does not know", async () => {
@@ -83,7 +83,7 @@ describe("a legacy client", () => {
   })
 
   test("gets the states of projections and the data of configurations as they change", async () => {
-    const call = (method: string, body: object) => connect(server.url, method, body, "ProjectionService")
+    const call = (method: string, body: object) => rpc(server.url, method, body, "ProjectionService")
     await call("RegisterProjection", { name: "totals", events: ["order.*"], mode: "managed" })
     const subscriber = await RawSubscriber.open(server.url)
     const states = await subscriber.subscribe("system.projection.totals.>")
@@ -135,7 +135,7 @@ describe("a legacy client", () => {
   })
 
   test("that resumes a subscription to states gets a notice that some may be missing", async () => {
-    await connect(
+    await rpc(
       server.url,
       "RegisterProjection",
       { name: "totals", events: ["order.*"], mode: "managed" },
@@ -147,7 +147,7 @@ describe("a legacy client", () => {
     await vi.waitFor(() => expect(first.of("subscription_result")).toHaveLength(1))
     const { position } = first.of("subscription_result")[0].results[0]
     first.socket.close(1000)
-    await vi.waitFor(() => expect(first.closed).toBe(1000))
+    await vi.waitFor(() => expect(first.closeCode).toBe(1000))
 
     const second = await RawSubscriber.open(server.url)
     second.send({ type: "subscribe", subscription: { pattern, resume: { after: position } } })
@@ -229,9 +229,9 @@ describe("a legacy client", () => {
   test("gets topics with their numbers as strings", async () => {
     const subscriber = await RawSubscriber.open(server.url)
     await subscriber.subscribe("topic:news")
-    await connect(server.url, "Publish", { topic: "news", data: {} }, "PubSubService")
+    await rpc(server.url, "Publish", { topic: "news", data: {} }, "PubSubService")
 
-    expect((await connect(server.url, "ListTopics", {}, "PubSubService")).body).toEqual({
+    expect((await rpc(server.url, "ListTopics", {}, "PubSubService")).body).toEqual({
       topics: [
         {
           name: "news",
@@ -242,7 +242,7 @@ describe("a legacy client", () => {
         }
       ]
     })
-    expect((await connect(server.url, "GetTopicStats", { topic: "news" }, "PubSubService")).body).toEqual({
+    expect((await rpc(server.url, "GetTopicStats", { topic: "news" }, "PubSubService")).body).toEqual({
       name: "news",
       messageCount: "1",
       consumerCount: 1,

@@ -4,13 +4,13 @@ import { connect as connectSocket } from "node:net"
 import { assert, describe, it } from "vitest"
 import { identityOf } from "../../src/Worker/ProcessIdentity.ts"
 import { type Ironflow, start, temporaryDatabase } from "./Ironflow.ts"
-import { connect, golden, send } from "./RawClient.ts"
+import { rpc, normalize, send } from "./RawClient.ts"
 import { complete, RawTurnWorker, registrationOf, stepDone } from "./RawTurnWorker.ts"
 
 const placeOrder = async (url: string): Promise<string> =>
-  (await connect(url, "Trigger", { event: "order.placed", data: { orderId: "o-1" } })).body.runIds[0]
+  (await rpc(url, "Trigger", { event: "order.placed", data: { orderId: "o-1" } })).body.runIds[0]
 
-const getRun = async (url: string, id: string) => (await connect(url, "GetRun", { id })).body
+const getRun = async (url: string, id: string) => (await rpc(url, "GetRun", { id })).body
 
 const workersOf = async (url: string): Promise<ReadonlyArray<any>> =>
   (await send(url, "GET", "/api/v1/workers")).body.workers
@@ -162,7 +162,7 @@ describe("delivery", () => {
 
     const { body } = await answer
 
-    assert.deepStrictEqual(golden(body), {
+    assert.deepStrictEqual(normalize(body), {
       deliveries: [
         {
           seq: 1,
@@ -269,7 +269,7 @@ describe("delivery", () => {
     await using here = await shop()
     const { jobId, runId } = await firstJob(here.ironflow, here.worker)
     const answer = here.worker.poll({ asked: 1, seen: 1 })
-    await connect(here.ironflow.url, "CancelRun", { id: runId, reason: "changed my mind" })
+    await rpc(here.ironflow.url, "CancelRun", { id: runId, reason: "changed my mind" })
 
     const { body } = await answer
 
@@ -302,7 +302,7 @@ describe("a pause", () => {
     const { jobId, runId } = await firstJob(here.ironflow, here.worker)
     const answer = here.worker.poll({ asked: 1, seen: 1 })
 
-    await connect(here.ironflow.url, "PauseRun", { run_id: runId })
+    await rpc(here.ironflow.url, "PauseRun", { run_id: runId })
     const told = await answer
     const charged = await here.worker.report(1, [{ jobId, runId, ops: [stepDone("charge:0", 1)] }])
     await here.worker.register([jobId])
@@ -320,14 +320,14 @@ describe("a pause", () => {
     await using here = await shop()
     const { jobId, runId } = await firstJob(here.ironflow, here.worker)
 
-    await connect(here.ironflow.url, "PauseRun", { run_id: runId })
+    await rpc(here.ironflow.url, "PauseRun", { run_id: runId })
     const quiet = await here.worker.poll({ asked: 1, seen: 1, waitMs: 1 })
     const charged = await here.worker.report(1, [{ jobId, runId, ops: [stepDone("charge:0", 1)] }])
 
     assert.deepStrictEqual(quiet.body.deliveries, [])
     assert.deepInclude(charged.body.acks[0], { _tag: "Refused", reason: "LEASE_LOST" })
     assert.strictEqual((await getRun(here.ironflow.url, runId)).status, "RUN_STATUS_PAUSED")
-    await connect(here.ironflow.url, "ResumeRun", { runId })
+    await rpc(here.ironflow.url, "ResumeRun", { runId })
     const next = await here.worker.poll({ asked: 2, seen: 2 })
     const { job } = next.body.deliveries.at(-1)
     assert.deepStrictEqual(
@@ -347,7 +347,7 @@ describe("reports", () => {
       { jobId: "job_x", runId, ops: [complete(null)] }
     ])
 
-    assert.deepStrictEqual(golden(body), {
+    assert.deepStrictEqual(normalize(body), {
       acks: [
         { _tag: "Accepted", outcomes: [null, null] },
         {

@@ -1,7 +1,7 @@
 /** Transcripts of a legacy polling worker against the engine. */
 import { assert, describe, it } from "vitest"
 import { type Ironflow, start, temporaryDatabase } from "./Ironflow.ts"
-import { connect, golden, send } from "./RawClient.ts"
+import { rpc, normalize, send } from "./RawClient.ts"
 import { type RawFunction, type RawJob, RawWorker, stepResult } from "./RawWorker.ts"
 import { RawTurnWorker, stepDone } from "./RawTurnWorker.ts"
 
@@ -13,9 +13,9 @@ const shipOrder: RawFunction = {
 const chargeCard: RawFunction = { id: "billing/charge-card", triggers: [] }
 
 const placeOrder = async ({ url }: Ironflow, data: unknown = { orderId: "o-1" }): Promise<string> =>
-  (await connect(url, "Trigger", { event: "order.placed", data })).body.runIds[0]
+  (await rpc(url, "Trigger", { event: "order.placed", data })).body.runIds[0]
 
-const getRun = async ({ url }: Ironflow, id: string) => (await connect(url, "GetRun", { id })).body
+const getRun = async ({ url }: Ironflow, id: string) => (await rpc(url, "GetRun", { id })).body
 
 /** A shop with one order, and a worker that has its job. */
 const shop = async (options: Parameters<typeof start>[0] = {}) => {
@@ -96,7 +96,7 @@ describe("registration", () => {
   ])("refuses the function %j", async (fn, message) => {
     await using ironflow = await start()
 
-    const { status, body } = await connect(ironflow.url, "RegisterFunction", fn)
+    const { status, body } = await rpc(ironflow.url, "RegisterFunction", fn)
 
     assert.strictEqual(status, 400)
     assert.strictEqual(body.code, "invalid_argument")
@@ -108,7 +108,7 @@ describe("a job", () => {
   it("has the event, and nothing that a legacy worker would refuse", async () => {
     await using here = await shop()
 
-    assert.deepStrictEqual(golden(here.job), {
+    assert.deepStrictEqual(normalize(here.job), {
       job_id: "job_1~run_1",
       run_id: "run_1",
       function_id: "ship-order",
@@ -196,7 +196,7 @@ describe("an update", () => {
 
   it("is refused for a run that was cancelled", async () => {
     await using here = await shop()
-    await connect(here.ironflow.url, "CancelRun", { id: here.runId, reason: "" })
+    await rpc(here.ironflow.url, "CancelRun", { id: here.runId, reason: "" })
 
     const { status, body } = await here.worker.update(here.job, { status: "completed", steps: [] })
 
@@ -284,7 +284,7 @@ describe("steps", () => {
     await worker.update(job, { status: "progress", steps: [stepResult(job, "charge", { output: 1 })] })
     await worker.update(job, { status: "completed", steps: [stepResult(job, "charge", { output: 2 })] })
 
-    const { body } = await connect(here.ironflow.url, "GetRunSteps", { runId: here.runId })
+    const { body } = await rpc(here.ironflow.url, "GetRunSteps", { runId: here.runId })
 
     assert.lengthOf(body.steps, 1)
     assert.strictEqual(body.steps[0].output, 1)
@@ -306,7 +306,7 @@ describe("steps", () => {
       steps: [stepResult(second, "charge", { output: "paid" })]
     })
 
-    const { body } = await connect(here.ironflow.url, "GetRunSteps", { runId: here.runId })
+    const { body } = await rpc(here.ironflow.url, "GetRunSteps", { runId: here.runId })
     assert.deepInclude(body.steps[0], { status: "completed", output: "paid" })
   })
 
@@ -357,12 +357,12 @@ describe("a yield", () => {
         event_filter: { event: "order.paid", match: "data.orderId", timeout: "1h" }
       })
     )
-    await connect(here.ironflow.url, "Trigger", { event: "order.paid", data: { orderId: "o-2" } })
-    await connect(here.ironflow.url, "Trigger", { event: "order.paid", data: { orderId: "o-1", amount: 5 } })
+    await rpc(here.ironflow.url, "Trigger", { event: "order.paid", data: { orderId: "o-2" } })
+    await rpc(here.ironflow.url, "Trigger", { event: "order.paid", data: { orderId: "o-1", amount: 5 } })
 
     const next = await here.worker.take()
 
-    assert.deepStrictEqual(golden(next.completed_steps), [
+    assert.deepStrictEqual(normalize(next.completed_steps), [
       {
         step_id: "run_1:payment:0",
         name: "payment",
@@ -494,7 +494,7 @@ describe("failures", () => {
     })
 
     const run = await getRun(here.ironflow, here.runId)
-    const { body } = await connect(here.ironflow.url, "GetRunSteps", { runId: here.runId })
+    const { body } = await rpc(here.ironflow.url, "GetRunSteps", { runId: here.runId })
 
     assert.strictEqual(run.status, "RUN_STATUS_FAILED")
     assert.deepStrictEqual(

@@ -18,11 +18,11 @@ import {
 } from "../../Protocol/Access.ts"
 import { ask } from "../Parts/Calls.ts"
 import { Action, Copy, Empty } from "../Parts/Elements.tsx"
-import { Choice, entry, Field, needed, Still } from "../Parts/Fields.tsx"
+import { Choice, entry, Field, needed, KeepInitial } from "../Parts/Fields.tsx"
 import { type Live, refreshAll, useLive } from "../Parts/Live.ts"
 import { askAll } from "../Parts/Pages.ts"
 import { environment } from "../Parts/Router.ts"
-import { Cut, Listing, oneLine } from "../Parts/Rows.tsx"
+import { Truncated, Listing, oneLine } from "../Parts/Rows.tsx"
 import { Time } from "../Parts/Time.tsx"
 import { Policies } from "./AccessPolicies.tsx"
 
@@ -70,7 +70,7 @@ const Keys = ({
             label="Create a key"
             confirm="The key is shown once, afterwards."
             fields={
-              <Still>
+              <KeepInitial>
                 <Field name="name" label="Name" placeholder="payments-worker" isRequired />
                 <Choice
                   name="environment"
@@ -94,7 +94,7 @@ const Keys = ({
                   placeholder="90d"
                   hint="Never, when this is empty."
                 />
-              </Still>
+              </KeepInitial>
             }
             act={async (entered) => {
               const name = needed(entered, "name", "a name that says who has the key")
@@ -140,7 +140,7 @@ const Keys = ({
           {
             title: "Key",
             width: "minmax(6rem, 1.2fr)",
-            cell: ({ id, name }) => <Cut title={`${name} (${id})`}>{name}</Cut>
+            cell: ({ id, name }) => <Truncated title={`${name} (${id})`}>{name}</Truncated>
           },
           {
             title: "Begins",
@@ -152,14 +152,18 @@ const Keys = ({
             title: "Environment",
             width: "minmax(5rem, 0.8fr)",
             isExtra: true,
-            cell: ({ env_id = "" }) => <Cut>{env_id === "*" ? "all" : env_id.replace(/^env_/, "")}</Cut>
+            cell: ({ env_id = "" }) => (
+              <Truncated>{env_id === "*" ? "all" : env_id.replace(/^env_/, "")}</Truncated>
+            )
           },
           {
             title: "Roles",
             width: "minmax(6rem, 1fr)",
             isExtra: true,
             cell: ({ role_ids = [] }) => (
-              <Cut>{role_ids.map((id) => nameOf(roles, id)).join(", ") || "none: it may do nothing"}</Cut>
+              <Truncated>
+                {role_ids.map((id) => nameOf(roles, id)).join(", ") || "none: it may do nothing"}
+              </Truncated>
             )
           },
           {
@@ -262,14 +266,16 @@ const Roles = ({
         {
           title: "Role",
           width: "minmax(6rem, 1fr)",
-          cell: ({ id, name }) => <Cut title={`${name} (${id})`}>{name}</Cut>
+          cell: ({ id, name }) => <Truncated title={`${name} (${id})`}>{name}</Truncated>
         },
         {
           title: "Policies",
           width: "minmax(6rem, 2fr)",
           isExtra: true,
           cell: ({ policy_ids = [] }) => (
-            <Cut>{policy_ids.map((id) => nameOf(policies, id)).join(", ") || "none: it may do nothing"}</Cut>
+            <Truncated>
+              {policy_ids.map((id) => nameOf(policies, id)).join(", ") || "none: it may do nothing"}
+            </Truncated>
           )
         },
         {
@@ -324,7 +330,7 @@ const PolicyChoice = ({
   readonly policies: ReadonlyArray<Policy>
   readonly given: ReadonlyArray<string>
 }) => (
-  <Still>
+  <KeepInitial>
     <fieldset>
       <legend>Policies</legend>
       {policies.length === 0 && <p class="quiet">There are none: create one first.</p>}
@@ -334,7 +340,7 @@ const PolicyChoice = ({
         </label>
       ))}
     </fieldset>
-  </Still>
+  </KeepInitial>
 )
 
 const Log = () => {
@@ -350,13 +356,13 @@ const Log = () => {
         textOf={({ action, by, details, subject }) => `${by} ${action} ${subject} ${oneLine(details)}`}
         columns={[
           { title: "When", width: "6rem", cell: ({ at }) => <Time at={at} /> },
-          { title: "Who", width: "minmax(6rem, 1fr)", cell: ({ by }) => <Cut>{by}</Cut> },
+          { title: "Who", width: "minmax(6rem, 1fr)", cell: ({ by }) => <Truncated>{by}</Truncated> },
           { title: "What", width: "minmax(7rem, 1fr)", cell: ({ action }) => action },
           {
             title: "Of which",
             width: "minmax(6rem, 1.2fr)",
             isExtra: true,
-            cell: ({ subject }) => <Cut>{subject}</Cut>
+            cell: ({ subject }) => <Truncated>{subject}</Truncated>
           },
           {
             title: "Details",

@@ -2,12 +2,12 @@
 import { createPolicy, deletePolicy, type Policy, type Role, updatePolicy } from "../../Protocol/Access.ts"
 import { ask } from "../Parts/Calls.ts"
 import { Action, Status } from "../Parts/Elements.tsx"
-import { Choice, entry, Field, needed, Still } from "../Parts/Fields.tsx"
+import { Choice, entry, Field, needed, KeepInitial } from "../Parts/Fields.tsx"
 import { type Live, refreshAll } from "../Parts/Live.ts"
-import { Cut, Listing } from "../Parts/Rows.tsx"
+import { Truncated, Listing } from "../Parts/Rows.tsx"
 
 const policyFields = (policy?: Policy) => (
-  <Still>
+  <KeepInitial>
     <Field name="name" label="Name" placeholder="retry-orders" value={policy?.name} isRequired />
     <Choice
       name="effect"
@@ -33,7 +33,7 @@ const policyFields = (policy?: Policy) => (
       value={policy?.condition}
       hint="The policy applies only if this is true; if empty, always."
     />
-  </Still>
+  </KeepInitial>
 )
 
 const policyIn = (entered: FormData) => ({
@@ -80,7 +80,7 @@ export const Policies = ({
         {
           title: "Policy",
           width: "minmax(6rem, 1fr)",
-          cell: ({ id, name }) => <Cut title={`${name} (${id})`}>{name}</Cut>
+          cell: ({ id, name }) => <Truncated title={`${name} (${id})`}>{name}</Truncated>
         },
         {
           title: "Effect",
@@ -91,19 +91,19 @@ export const Policies = ({
           title: "Actions",
           width: "minmax(6rem, 1.4fr)",
           isExtra: true,
-          cell: ({ actions }) => <Cut>{actions}</Cut>
+          cell: ({ actions }) => <Truncated>{actions}</Truncated>
         },
         {
           title: "Resources",
           width: "minmax(5rem, 1fr)",
           isExtra: true,
-          cell: ({ resources }) => <Cut>{resources}</Cut>
+          cell: ({ resources }) => <Truncated>{resources}</Truncated>
         },
         {
           title: "If",
           width: "minmax(4rem, 1fr)",
           isExtra: true,
-          cell: ({ condition = "" }) => <Cut>{condition}</Cut>
+          cell: ({ condition = "" }) => <Truncated>{condition}</Truncated>
         },
         {
           title: "Change",

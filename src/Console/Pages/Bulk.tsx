@@ -1,11 +1,11 @@
 /** Bulk operations: what is done to many runs, the progress, and why some were skipped. */
 import { type BulkOperation, cancelBulk, getBulk, listBulk } from "../../Protocol/Bulk.ts"
-import { capital, countOf, does, done, resultOf, runsOf } from "../Parts/BulkWords.ts"
+import { capital, countOf, actionSentences, pastParticiples, resultOf, runsOf } from "../Parts/BulkWords.ts"
 import { ask } from "../Parts/Calls.ts"
 import { Action, Copy, count, Empty, Failure, Link, Loading, Status, Value } from "../Parts/Elements.tsx"
 import { refreshAll, useLive } from "../Parts/Live.ts"
 import { place, type Variables } from "../Parts/Router.ts"
-import { Cut, Facts, Listing, oneLine, pathTo, Table } from "../Parts/Rows.tsx"
+import { Truncated, Facts, Listing, oneLine, pathTo, Table } from "../Parts/Rows.tsx"
 import { command } from "../Parts/Shell.ts"
 import { duration, Time } from "../Parts/Time.tsx"
 
@@ -47,9 +47,14 @@ export const BulkOperations = () => {
             title: "Runs",
             width: "minmax(6rem, 2fr)",
             isExtra: true,
-            cell: (one) => <Cut>{whatOf(one)}</Cut>
+            cell: (one) => <Truncated>{whatOf(one)}</Truncated>
           },
-          { title: "By", width: "minmax(5rem, 0.7fr)", isExtra: true, cell: ({ by }) => <Cut>{by}</Cut> },
+          {
+            title: "By",
+            width: "minmax(5rem, 0.7fr)",
+            isExtra: true,
+            cell: ({ by }) => <Truncated>{by}</Truncated>
+          },
           { title: "Begun", width: "6rem", isExtra: true, cell: ({ createdAt }) => <Time at={createdAt} /> }
         ]}
         empty={
@@ -116,7 +121,7 @@ export const OneBulk = ({ variables: { id = "" } }: { readonly variables: Variab
       )}
       <p class="why" role="status">
         {isRunning
-          ? `${runsOf(matched, action)} looked at so far, of which ${count(operation.done)} ${dryRun ? "can be " : ""}${done[action]}.`
+          ? `${runsOf(matched, action)} looked at so far, of which ${count(operation.done)} ${dryRun ? "can be " : ""}${pastParticiples[action]}.`
           : dryRun
             ? countOf(operation)
             : resultOf(operation)}
@@ -139,7 +144,7 @@ export const OneBulk = ({ variables: { id = "" } }: { readonly variables: Variab
           </p>
         </>
       )}
-      <p class="quiet">{does[action]}</p>
+      <p class="quiet">{actionSentences[action]}</p>
       <Facts
         of={[
           ["Operation", <span class="mono">{id}</span>],

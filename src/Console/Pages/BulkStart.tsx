@@ -13,7 +13,7 @@ import {
 } from "../../Protocol/Bulk.ts"
 import type { ListRuns } from "../../Protocol/RunLists.ts"
 import { isRunStatus, isTerminal } from "../../RunStatus.ts"
-import { capital, countOf, does, runsOf } from "../Parts/BulkWords.ts"
+import { capital, countOf, actionSentences, runsOf } from "../Parts/BulkWords.ts"
 import { ask, CallError } from "../Parts/Calls.ts"
 import { Dialog, Failure, Link } from "../Parts/Elements.tsx"
 import { entry, Field } from "../Parts/Fields.tsx"
@@ -141,7 +141,7 @@ const Ask = ({ close, which }: { readonly which: Which; readonly close: () => vo
     return (
       <>
         <p>{hasCount ? countOf(counted) : `They could not be counted: ${counted.error ?? counted.status}`}</p>
-        {canBegin && <p class="quiet">{does[counted.action]}</p>}
+        {canBegin && <p class="quiet">{actionSentences[counted.action]}</p>}
         <Examples of={counted} />
         {error !== undefined && <Failure error={error} isInDialog />}
         {canBegin && <p class="quiet">It continues when this page is closed, and can be cancelled.</p>}
@@ -198,7 +198,7 @@ const Ask = ({ close, which }: { readonly which: Which; readonly close: () => vo
           ))}
         </select>
       </label>
-      <p>{does[action]}</p>
+      <p>{actionSentences[action]}</p>
       {(action === "cancel" || action === "pause") && (
         <Field name="reason" label="Reason, which is kept with the runs" value={wanted?.reason} />
       )}

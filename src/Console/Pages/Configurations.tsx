@@ -9,7 +9,7 @@ import {
 } from "../../Protocol/Config.ts"
 import { ask, CallError, isRecord } from "../Parts/Calls.ts"
 import { Action, count, Empty, Failure, Link, Loading, Value } from "../Parts/Elements.tsx"
-import { Field, jsonEntry, needed, Still } from "../Parts/Fields.tsx"
+import { Field, jsonEntry, needed, KeepInitial } from "../Parts/Fields.tsx"
 import { refreshAll, useLive } from "../Parts/Live.ts"
 import { go, hrefOf, type Variables } from "../Parts/Router.ts"
 import { Facts, Listing, oneLine, pathTo } from "../Parts/Rows.tsx"
@@ -118,7 +118,7 @@ export const Configuration = ({ variables: { name = "" } }: { readonly variables
               label="Replace"
               confirm="All of it is replaced by what you write."
               fields={
-                <Still>
+                <KeepInitial>
                   <input type="hidden" name="revision" defaultValue={String(config.revision)} />
                   <Field
                     name="data"
@@ -126,7 +126,7 @@ export const Configuration = ({ variables: { name = "" } }: { readonly variables
                     lines={12}
                     value={JSON.stringify(config.data, null, 2)}
                   />
-                </Still>
+                </KeepInitial>
               }
               act={async (entered) => {
                 const data = dataIn(entered)

@@ -18,7 +18,7 @@ import { entry, Field, jsonEntry, needed } from "../Parts/Fields.tsx"
 import { usePagedList } from "../Parts/PagedList.ts"
 import { refreshAll, useLive } from "../Parts/Live.ts"
 import { environment, go, hrefOf, place, setQuery, type Variables } from "../Parts/Router.ts"
-import { Cut, Facts, oneLine, pathTo } from "../Parts/Rows.tsx"
+import { Truncated, Facts, oneLine, pathTo } from "../Parts/Rows.tsx"
 import { RunTable, useRuns } from "../Parts/RunRows.tsx"
 import { command } from "../Parts/Shell.ts"
 import { Time } from "../Parts/Time.tsx"
@@ -53,7 +53,12 @@ const columns: ReadonlyArray<Column<Row>> = [
       </span>
     )
   },
-  { title: "Entity", width: "minmax(4rem, 0.8fr)", isExtra: true, cell: ({ entity }) => <Cut>{entity}</Cut> },
+  {
+    title: "Entity",
+    width: "minmax(4rem, 0.8fr)",
+    isExtra: true,
+    cell: ({ entity }) => <Truncated>{entity}</Truncated>
+  },
   {
     title: "Position",
     width: "6rem",

@@ -6,7 +6,7 @@ import { entry, Field, jsonEntry } from "../Parts/Fields.tsx"
 import { refreshAll } from "../Parts/Live.ts"
 import { go, hrefOf } from "../Parts/Router.ts"
 import { pathTo } from "../Parts/Rows.tsx"
-import { whoIs } from "../Parts/Session.ts"
+import { currentUserName } from "../Parts/Session.ts"
 import { Time } from "../Parts/Time.tsx"
 
 export const FunctionActions = ({ fn: { id, paused } }: { readonly fn: FunctionInfo }) => (
@@ -43,7 +43,7 @@ export const FunctionActions = ({ fn: { id, paused } }: { readonly fn: FunctionI
           const reason = entry(entered, "reason")
           await ask(pauseFunction, {
             variables: { id },
-            body: { by: whoIs(), ...(reason === undefined ? {} : { reason }) }
+            body: { by: currentUserName(), ...(reason === undefined ? {} : { reason }) }
           })
           refreshAll()
           return `New runs of ${id} wait.`

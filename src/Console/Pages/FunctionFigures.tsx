@@ -7,7 +7,7 @@ import { useLive } from "../Parts/Live.ts"
 import { place, setQuery } from "../Parts/Router.ts"
 import { Facts, Table } from "../Parts/Rows.tsx"
 import { now } from "../Parts/Clock.ts"
-import { duration, exact, isUtc } from "../Parts/Time.tsx"
+import { duration, exactTime, isUtc } from "../Parts/Time.tsx"
 import { filterFor } from "./RunGroups.tsx"
 
 const MINUTE = 60_000
@@ -116,7 +116,8 @@ const Figures = ({
   if (times.count === 0)
     return (
       <p class="quiet">
-        No run of it was created from {exact(Date.parse(createdFrom))} to {exact(Date.parse(createdTo))}.
+        No run of it was created from {exactTime(Date.parse(createdFrom))} to{" "}
+        {exactTime(Date.parse(createdTo))}.
       </p>
     )
   const groups = new Map(times.groups.map((group) => [Date.parse(group.value ?? ""), group]))
@@ -158,8 +159,8 @@ const Figures = ({
       />
       {times.lookedBackTo !== undefined && (
         <p class="quiet">
-          Only of those since {exact(Date.parse(times.lookedBackTo))}: there are too many to look at all at
-          once.
+          Only of those since {exactTime(Date.parse(times.lookedBackTo))}: there are too many to look at all
+          at once.
         </p>
       )}
       <div class="two">

@@ -6,7 +6,7 @@ import { Action, count, Empty, Failure, Link, Loading, Status } from "../Parts/E
 import { useFunctions, useWorkers } from "../Parts/SharedLists.ts"
 import { refreshAll, useLive } from "../Parts/Live.ts"
 import { go, hrefOf, type Variables } from "../Parts/Router.ts"
-import { Cut, Facts, Listing, pathTo, Table } from "../Parts/Rows.tsx"
+import { Truncated, Facts, Listing, pathTo, Table } from "../Parts/Rows.tsx"
 import { RunTable, useRuns } from "../Parts/RunRows.tsx"
 import { now } from "../Parts/Clock.ts"
 import { Time } from "../Parts/Time.tsx"
@@ -50,13 +50,15 @@ export const Functions = () => {
       title: "Started by",
       width: "minmax(6rem, 2fr)",
       isExtra: true,
-      cell: (fn) => <Cut>{triggersOf(fn)}</Cut>
+      cell: (fn) => <Truncated>{triggersOf(fn)}</Truncated>
     },
     {
       title: "Version",
       width: "9.5rem",
       isExtra: true,
-      cell: ({ codeVersion, version }) => <Cut title={`registration ${version}`}>{codeVersion}</Cut>
+      cell: ({ codeVersion, version }) => (
+        <Truncated title={`registration ${version}`}>{codeVersion}</Truncated>
+      )
     },
     { title: "Changed", width: "6rem", isExtra: true, cell: ({ updatedAt }) => <Time at={updatedAt} /> }
   ]

@@ -15,11 +15,11 @@ import {
 } from "../../Protocol/Kv.ts"
 import { ask, CallError } from "../Parts/Calls.ts"
 import { Action, bytes, count, Empty, Failure, Link, Loading, Status, Value } from "../Parts/Elements.tsx"
-import { Choice, entry, Field, needed, Still } from "../Parts/Fields.tsx"
+import { Choice, entry, Field, needed, KeepInitial } from "../Parts/Fields.tsx"
 import { usePagedList } from "../Parts/PagedList.ts"
 import { refreshAll, useLive } from "../Parts/Live.ts"
 import { go, hrefOf, place, setQuery, type Variables } from "../Parts/Router.ts"
-import { Cut, Facts, Listing, oneLine, pathTo, Table } from "../Parts/Rows.tsx"
+import { Truncated, Facts, Listing, oneLine, pathTo, Table } from "../Parts/Rows.tsx"
 import { command } from "../Parts/Shell.ts"
 import { duration, Time } from "../Parts/Time.tsx"
 import { type Column, VirtualList } from "../Parts/VirtualList.tsx"
@@ -48,7 +48,7 @@ const bucketColumns: ReadonlyArray<Column<KVBucketInfo>> = [
     title: "Description",
     width: "minmax(6rem, 2fr)",
     isExtra: true,
-    cell: ({ description = "" }) => <Cut>{description}</Cut>
+    cell: ({ description = "" }) => <Truncated>{description}</Truncated>
   }
 ]
 
@@ -347,10 +347,10 @@ export const Key = ({ variables: { bucket = "", key = "" } }: { readonly variabl
               label="Edit"
               confirm="The value is replaced, unless somebody has changed it meanwhile."
               fields={
-                <Still>
+                <KeepInitial>
                   <input type="hidden" name="revision" defaultValue={String(entry.revision)} />
                   <ValueFields value={value} />
-                </Still>
+                </KeepInitial>
               }
               act={async (entered) => {
                 const revision = Number(entered.get("revision"))
@@ -365,12 +365,12 @@ export const Key = ({ variables: { bucket = "", key = "" } }: { readonly variabl
               isDangerous
               confirm="The key has no value any more. Its revisions stay for as long as the bucket keeps them."
               fields={
-                <Still>
+                <KeepInitial>
                   <input type="hidden" name="revision" defaultValue={String(entry.revision)} />
                   <label class="check">
                     <input type="checkbox" name="purge" /> Delete its revisions as well
                   </label>
-                </Still>
+                </KeepInitial>
               }
               act={async (entered) => {
                 const isPurge = entered.get("purge") === "on"

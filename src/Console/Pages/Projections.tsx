@@ -20,8 +20,8 @@ import { usePagedList } from "../Parts/PagedList.ts"
 import { refreshAll, useLive } from "../Parts/Live.ts"
 import { askAll } from "../Parts/Pages.ts"
 import { go, hrefOf, place, setQuery, type Variables } from "../Parts/Router.ts"
-import { Cut, Facts, Listing, oneLine, pathTo } from "../Parts/Rows.tsx"
-import { whoIs } from "../Parts/Session.ts"
+import { Truncated, Facts, Listing, oneLine, pathTo } from "../Parts/Rows.tsx"
+import { currentUserName } from "../Parts/Session.ts"
 import { Time, withTimes } from "../Parts/Time.tsx"
 import { type Column, VirtualList } from "../Parts/VirtualList.tsx"
 
@@ -61,13 +61,14 @@ const columns: ReadonlyArray<Column<ProjectionStatusInfo>> = [
     title: "Events",
     width: "minmax(6rem, 1.2fr)",
     isExtra: true,
-    cell: ({ events }) => <Cut>{events.join(", ")}</Cut>
+    cell: ({ events }) => <Truncated>{events.join(", ")}</Truncated>
   },
   {
     title: "Worker",
     width: "minmax(6rem, 1fr)",
     isExtra: true,
-    cell: ({ owner }) => (owner === undefined ? <span class="quiet">none</span> : <Cut>{owner}</Cut>)
+    cell: ({ owner }) =>
+      owner === undefined ? <span class="quiet">none</span> : <Truncated>{owner}</Truncated>
   }
 ]
 
@@ -191,7 +192,7 @@ const Steering = ({ of: it }: { readonly of: ProjectionStatusInfo }) => {
             const reason = entry(entered, "reason")
             await ask(pauseProjection, {
               variables,
-              body: { by: whoIs(), ...(reason === undefined ? {} : { reason }) }
+              body: { by: currentUserName(), ...(reason === undefined ? {} : { reason }) }
             })
             refreshAll()
             return `${it.name} is paused.`

@@ -20,7 +20,7 @@ import {
   Failure,
   Link,
   Loading,
-  Long,
+  Collapsible,
   Status,
   Value
 } from "../Parts/Elements.tsx"
@@ -98,7 +98,7 @@ export const Run = ({ variables }: { readonly variables: Variables }) => {
       </div>
       {live.error !== undefined && <Failure error={live.error} again={live.refresh} />}
       <p class="why">
-        <Long text={withTimes(whyOf(why))} />
+        <Collapsible text={withTimes(whyOf(why))} />
       </p>
       <WhyDetails details={why.details} />
       {run.error !== undefined && <ErrorView of={run.error} />}

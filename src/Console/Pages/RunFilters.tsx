@@ -174,7 +174,7 @@ const Words = ({ id, of }: { readonly id: string; readonly of: ReadonlyArray<str
 )
 
 /** The number of recent runs whose members of data are suggested for grouping. */
-const LOOKED_AT = 20
+const SAMPLED_RUNS = 20
 
 /** The field for what runs are grouped by: one of some words, or a path. */
 const GroupBy = () => {
@@ -183,7 +183,7 @@ const GroupBy = () => {
     useLive(
       "members",
       async (signal) => {
-        const { runs } = await ask(listRuns, { body: { limit: LOOKED_AT }, signal })
+        const { runs } = await ask(listRuns, { body: { limit: SAMPLED_RUNS }, signal })
         return runs.flatMap(({ input }) =>
           isRecord(input)
             ? Object.keys(input).flatMap((name) =>

@@ -4,7 +4,7 @@ import { forkRun, moveRun } from "../../Protocol/RunForks.ts"
 import type { WireRun, WireStep } from "../../Protocol/Runs.ts"
 import { ask, CallError } from "../Parts/Calls.ts"
 import { Action } from "../Parts/Elements.tsx"
-import { Choice, entry, Field, jsonEntry, Still } from "../Parts/Fields.tsx"
+import { Choice, entry, Field, jsonEntry, KeepInitial } from "../Parts/Fields.tsx"
 import { refreshAll, useLive } from "../Parts/Live.ts"
 import { go, hrefOf } from "../Parts/Router.ts"
 import { pathTo } from "../Parts/Rows.tsx"
@@ -26,7 +26,7 @@ export const Fork = ({ run, steps }: { readonly run: WireRun; readonly steps: Re
     label="Fork"
     confirm="A new run has the steps before the one that you name, with their results, and continues with today's code. This run stays as it is."
     fields={
-      <Still>
+      <KeepInitial>
         <Choice
           name="from"
           label="From the step"
@@ -51,7 +51,7 @@ export const Fork = ({ run, steps }: { readonly run: WireRun; readonly steps: Re
           placeholder={'{ "receipt": "r-1" }'}
           hint="A copied step gets this result instead of its own. Any other step does not run, and has this result."
         />
-      </Still>
+      </KeepInitial>
     }
     act={async (entered) => {
       const from = entry(entered, "from")
@@ -100,13 +100,13 @@ export const Move = ({ run }: { readonly run: WireRun }) => {
       label="Move"
       confirm={`It is pinned to version ${codeVersion}. Its next turn is run by a worker of the other version, and steps that are recorded keep their results: the code must be able to continue from them.`}
       fields={
-        <Still>
+        <KeepInitial>
           <Choice
             name="version"
             label="To the version"
             of={[["", "the latest"], ...others.map((version) => [version, version] as const)]}
           />
-        </Still>
+        </KeepInitial>
       }
       act={async (entered) => {
         const version = entry(entered, "version")

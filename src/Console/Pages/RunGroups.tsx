@@ -9,7 +9,7 @@ import { useFunctions } from "../Parts/SharedLists.ts"
 import { useLive } from "../Parts/Live.ts"
 import { place, type Query, setQuery } from "../Parts/Router.ts"
 import { Table } from "../Parts/Rows.tsx"
-import { duration, exact, Time } from "../Parts/Time.tsx"
+import { duration, exactTime, Time } from "../Parts/Time.tsx"
 import type { Column } from "../Parts/VirtualList.tsx"
 
 /** How long the engine may count, in milliseconds: at first, and when the user requests all runs. */
@@ -143,7 +143,7 @@ const columnsOf = (
             ? "none"
             : sizes[by] === undefined
               ? group.value
-              : exact(Date.parse(group.value))
+              : exactTime(Date.parse(group.value))
         const filter = filterFor(by, group, foundBy)
         return filter === undefined ? (
           <span class="quiet">{text}</span>

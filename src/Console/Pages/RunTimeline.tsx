@@ -3,7 +3,7 @@ import type { AuditEvent, WireRun, WireStep } from "../../Protocol/Runs.ts"
 import { Link, Status } from "../Parts/Elements.tsx"
 import { place, type Query } from "../Parts/Router.ts"
 import { now } from "../Parts/Clock.ts"
-import { duration, exact } from "../Parts/Time.tsx"
+import { duration, exactTime } from "../Parts/Time.tsx"
 
 interface Bar {
   readonly from: number
@@ -79,7 +79,7 @@ export const RunTimeline = ({
         <span role="cell" class="quiet">
           waits for a worker
         </span>
-        <span role="cell" class="track" title={`Created ${exact(begun)}`}>
+        <span role="cell" class="track" title={`Created ${exactTime(begun)}`}>
           <span class="bar queue" style={{ left: at(begun), width: width(begun, started ?? end) }} />
         </span>
         <span role="cell" class="number">
@@ -89,7 +89,7 @@ export const RunTimeline = ({
       {steps.map((step, i) => {
         const bar = bars[i]!
         const branch = branchOf(step, run.id)
-        const told = `${step.name}: ${step.kind}, ${step.status}, from ${exact(bar.from)}`
+        const told = `${step.name}: ${step.kind}, ${step.status}, from ${exactTime(bar.from)}`
         return (
           <div class={`line ${step.id === opened ? "open" : ""}`} role="row" key={step.id}>
             <span role="cell" class="name">
@@ -129,7 +129,7 @@ export const RunTimeline = ({
                     key={retry.at}
                     class="mark"
                     style={{ left: at(Date.parse(retry.at)) }}
-                    title={`an attempt failed ${exact(Date.parse(retry.at))}`}
+                    title={`an attempt failed ${exactTime(Date.parse(retry.at))}`}
                   />
                 ))}
               <span class="unseen">{told}</span>

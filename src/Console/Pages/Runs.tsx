@@ -32,7 +32,7 @@ const PAGE = 50
 /** Page size for runs that are loaded by scrolling. */
 const MORE = 500
 /** The most rows of a list; older runs are found with filters. */
-const MOST = 100_000
+const MAX_ROWS = 100_000
 
 const toRow = (run: WireRun): Row => ({
   id: run.id,
@@ -217,7 +217,7 @@ const RunList = () => {
                 {count(list.newer)} newer: show
               </button>
             )}
-            {list.rows.length >= MOST && <span>The list ends here: filters find what is older.</span>}
+            {list.rows.length >= MAX_ROWS && <span>The list ends here: filters find what is older.</span>}
             {list.damaged > 0 && (
               <span>{count(list.damaged)} more cannot be read: their rows are damaged.</span>
             )}
@@ -272,7 +272,7 @@ const useRunList = (key: string, filters: ListRuns) => {
 
   const more = async (): Promise<void> => {
     const cursor = current?.cursor
-    if (current === undefined || cursor === undefined || isReading.current || current.rows.length >= MOST)
+    if (current === undefined || cursor === undefined || isReading.current || current.rows.length >= MAX_ROWS)
       return
     isReading.current = true
     try {

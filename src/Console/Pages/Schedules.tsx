@@ -2,7 +2,7 @@
 import { Empty, Link, Status } from "../Parts/Elements.tsx"
 import { nextFires, type ScheduleOf, schedulesOf } from "../Parts/Cron.ts"
 import { useFunctions } from "../Parts/SharedLists.ts"
-import { Cut, Listing, pathTo } from "../Parts/Rows.tsx"
+import { Truncated, Listing, pathTo } from "../Parts/Rows.tsx"
 import { now } from "../Parts/Clock.ts"
 import { Time } from "../Parts/Time.tsx"
 
@@ -48,7 +48,7 @@ export const Schedules = () => {
             title: "Zone",
             width: "minmax(5rem, 0.7fr)",
             isExtra: true,
-            cell: ({ timezone = "UTC" }) => <Cut>{timezone}</Cut>
+            cell: ({ timezone = "UTC" }) => <Truncated>{timezone}</Truncated>
           },
           {
             title: "Next fire",

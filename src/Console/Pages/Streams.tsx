@@ -5,7 +5,7 @@ import { count, Empty, Failure, Link, Loading, Status, Value } from "../Parts/El
 import { usePagedList } from "../Parts/PagedList.ts"
 import { useLive } from "../Parts/Live.ts"
 import { go, hrefOf, place, setQuery, type Variables } from "../Parts/Router.ts"
-import { Cut, Facts, oneLine, pathTo } from "../Parts/Rows.tsx"
+import { Truncated, Facts, oneLine, pathTo } from "../Parts/Rows.tsx"
 import { command } from "../Parts/Shell.ts"
 import { Time } from "../Parts/Time.tsx"
 import { type Column, VirtualList } from "../Parts/VirtualList.tsx"
@@ -18,7 +18,11 @@ const columns: ReadonlyArray<Column<StreamSummary>> = [
     width: "minmax(8rem, 2fr)",
     cell: ({ entityId }) => <Link to={pathTo("streams", entityId)}>{entityId}</Link>
   },
-  { title: "Type", width: "minmax(6rem, 1fr)", cell: ({ entityType }) => <Cut>{entityType}</Cut> },
+  {
+    title: "Type",
+    width: "minmax(6rem, 1fr)",
+    cell: ({ entityType }) => <Truncated>{entityType}</Truncated>
+  },
   { title: "Version", width: "5rem", cell: ({ version }) => <span class="number">{count(version)}</span> },
   {
     title: "Newest event",

@@ -15,8 +15,8 @@ import { Action, bytes, count, Empty, Failure, Link, Loading, Status, Value } fr
 import { entry, Field, jsonEntry, needed } from "../Parts/Fields.tsx"
 import { refreshAll, useLive } from "../Parts/Live.ts"
 import { go, hrefOf, place, type Variables } from "../Parts/Router.ts"
-import { Cut, Facts, Listing, pathTo, Table } from "../Parts/Rows.tsx"
-import { whoIs } from "../Parts/Session.ts"
+import { Truncated, Facts, Listing, pathTo, Table } from "../Parts/Rows.tsx"
+import { currentUserName } from "../Parts/Session.ts"
 import { command } from "../Parts/Shell.ts"
 import { Time, withTimes } from "../Parts/Time.tsx"
 import type { Column } from "../Parts/VirtualList.tsx"
@@ -80,13 +80,13 @@ const groupColumns: ReadonlyArray<Column<ConsumerGroup>> = [
     title: "Pattern",
     width: "minmax(6rem, 1fr)",
     isExtra: true,
-    cell: ({ pattern }) => <Cut>{pattern}</Cut>
+    cell: ({ pattern }) => <Truncated>{pattern}</Truncated>
   },
   {
     title: "Namespace",
     width: "minmax(5rem, 0.6fr)",
     isExtra: true,
-    cell: ({ namespace }) => <Cut>{namespace}</Cut>
+    cell: ({ namespace }) => <Truncated>{namespace}</Truncated>
   }
 ]
 
@@ -301,7 +301,7 @@ const Steering = ({ of: { name, namespace, pattern, status } }: { readonly of: C
             await ask(updateConsumerGroup, {
               body: {
                 group: { ...group, status: "paused" },
-                by: whoIs(),
+                by: currentUserName(),
                 ...(reason === undefined ? {} : { reason })
               }
             })

@@ -3,7 +3,7 @@ import type { WorkerInfo } from "../../Protocol/Workers.ts"
 import { Empty, Failure, Link, Loading } from "../Parts/Elements.tsx"
 import type { Variables } from "../Parts/Router.ts"
 import { useWorkers } from "../Parts/SharedLists.ts"
-import { Cut, Facts, Listing, pathTo } from "../Parts/Rows.tsx"
+import { Truncated, Facts, Listing, pathTo } from "../Parts/Rows.tsx"
 import { RunTable, useRuns } from "../Parts/RunRows.tsx"
 import { command } from "../Parts/Shell.ts"
 import { Time } from "../Parts/Time.tsx"
@@ -35,14 +35,24 @@ const columns: ReadonlyArray<Column<WorkerInfo>> = [
     )
   },
   { title: "Turns", width: "8rem", cell: (worker) => <Turns worker={worker} /> },
-  { title: "Host", width: "minmax(5rem, 1fr)", isExtra: true, cell: ({ hostname }) => <Cut>{hostname}</Cut> },
+  {
+    title: "Host",
+    width: "minmax(5rem, 1fr)",
+    isExtra: true,
+    cell: ({ hostname }) => <Truncated>{hostname}</Truncated>
+  },
   {
     title: "Functions",
     width: "minmax(6rem, 1.5fr)",
     isExtra: true,
-    cell: ({ functionIds }) => <Cut>{functionIds.join(", ")}</Cut>
+    cell: ({ functionIds }) => <Truncated>{functionIds.join(", ")}</Truncated>
   },
-  { title: "Labels", width: "minmax(4rem, 1fr)", isExtra: true, cell: (it) => <Cut>{labelsOf(it)}</Cut> },
+  {
+    title: "Labels",
+    width: "minmax(4rem, 1fr)",
+    isExtra: true,
+    cell: (it) => <Truncated>{labelsOf(it)}</Truncated>
+  },
   { title: "Since", width: "6rem", isExtra: true, cell: ({ registeredAt }) => <Time at={registeredAt} /> }
 ]
 

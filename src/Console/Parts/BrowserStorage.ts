@@ -1,7 +1,7 @@
 /** Settings of the console in the browser's storage. Without storage they are forgotten. */
 const PREFIX = "ironflow."
 
-export const kept = (name: string): string | undefined => {
+export const loadSetting = (name: string): string | undefined => {
   try {
     return localStorage.getItem(PREFIX + name) ?? undefined
   } catch {
@@ -9,7 +9,7 @@ export const kept = (name: string): string | undefined => {
   }
 }
 
-export const keep = (name: string, value: string): void => {
+export const saveSetting = (name: string, value: string): void => {
   try {
     if (value === "") localStorage.removeItem(PREFIX + name)
     else localStorage.setItem(PREFIX + name, value)

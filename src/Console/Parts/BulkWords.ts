@@ -3,7 +3,7 @@ import type { BulkOperation } from "../../Protocol/Bulk.ts"
 import { count } from "./Elements.tsx"
 
 /** The past participle of each action. */
-export const done: { readonly [A in BulkOperation["action"]]: string } = {
+export const pastParticiples: { readonly [A in BulkOperation["action"]]: string } = {
   erase: "erased",
   cancel: "cancelled",
   retry: "retried",
@@ -16,7 +16,7 @@ export const done: { readonly [A in BulkOperation["action"]]: string } = {
 }
 
 /** Each action as a sentence. */
-export const does: { readonly [A in BulkOperation["action"]]: string } = {
+export const actionSentences: { readonly [A in BulkOperation["action"]]: string } = {
   erase: "Data of a person is replaced by a mark. Ids, times and statuses stay. It cannot be undone.",
   cancel: "Each ends, and its compensations run. A run that was cancelled can be retried.",
   retry: "Each runs again. Steps that have finished keep their results, up to the one that you name.",
@@ -48,14 +48,14 @@ export const countOf = (operation: BulkOperation): string => {
   const { action, done: many, matched, skipped } = operation
   if (matched === 0) return "There are no such runs."
   const others = Object.keys(skipped).length === 0 ? "" : ` The others: ${whyNot(operation)}.`
-  return `${runsOf(matched, action)} ${matched === 1 ? "matches" : "match"}, of which ${count(many)} can be ${done[action]}.${others}`
+  return `${runsOf(matched, action)} ${matched === 1 ? "matches" : "match"}, of which ${count(many)} can be ${pastParticiples[action]}.${others}`
 }
 
 /** The result as a sentence. */
 export const resultOf = (operation: BulkOperation): string => {
   const { action, done: many, matched } = operation
   const left = matched - many
-  return `${runsOf(many, action)} ${done[action]}.${
+  return `${runsOf(many, action)} ${pastParticiples[action]}.${
     left === 0
       ? ""
       : ` ${runsOf(left, action)} left as ${left === 1 ? "it was" : "they were"}: ${whyNot(operation)}.`

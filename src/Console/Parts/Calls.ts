@@ -5,7 +5,7 @@
 import { signal } from "@preact/signals"
 import { type Codec, json, reader } from "../../Protocol/Codec.ts"
 import { ENVIRONMENT_HEADER, pathOf } from "../../Protocol/Http/Endpoints.ts"
-import { isReading, type Operation } from "../../Protocol/Row.ts"
+import { isReadOnly, type Operation } from "../../Protocol/EndpointSpec.ts"
 import { noteDate } from "./Clock.ts"
 import { engineBase, environment } from "./Router.ts"
 
@@ -89,7 +89,7 @@ export const send = async (
   }
   const path = pathOf(operation, variables).slice(1)
   const isShared =
-    isReading(operation) && signal !== undefined && repeated.has(signal) && performance.now() >= freshUntil
+    isReadOnly(operation) && signal !== undefined && repeated.has(signal) && performance.now() >= freshUntil
   const sentAt = Date.now()
   let response: Response
   let text: string

@@ -212,7 +212,7 @@ export const Value = ({ of, name }: { readonly of: unknown; readonly name: strin
 const MOST_TEXT = 600
 
 /** A text from outside, which may be long: its start, and the rest on request. */
-export const Long = ({ text }: { readonly text: string }) => {
+export const Collapsible = ({ text }: { readonly text: string }) => {
   const [isWhole, setWhole] = useState(false)
   if (isWhole || text.length <= MOST_TEXT) return <>{text}</>
   return (
@@ -253,7 +253,7 @@ const say = (text: string, look: Said["look"] = "good"): void => {
 }
 
 /** Shows these messages. */
-export const Sayings = () => (
+export const Toasts = () => (
   <div class="sayings" role="status" aria-live="polite">
     {said.value !== undefined && (
       <p class={said.value.look}>

@@ -1,7 +1,7 @@
 /** An error as it was thrown: its message, its place in the user's code, and its causes. */
 import { describeError, type ReportedError, stepOf, thrownBy } from "../../ReportedError.ts"
 import { isRecord } from "./Calls.ts"
-import { Long } from "./Elements.tsx"
+import { Collapsible } from "./Elements.tsx"
 
 /** The most causes that are shown. */
 const MOST_CAUSES = 5
@@ -48,7 +48,7 @@ const ErrorLines = ({ error, isCause }: { readonly error: ReportedError; readonl
       <p>
         {isCause ? <span class="quiet">caused by </span> : null}
         <strong>
-          <Long text={describeError(error)} />
+          <Collapsible text={describeError(error)} />
         </strong>
         {code !== undefined && stepOf(error) === undefined && <span class="quiet"> {code}</span>}
       </p>

@@ -4,7 +4,7 @@ import { useRef } from "preact/hooks"
 import { CallError } from "./Calls.ts"
 
 /** Keeps its first content while the page is refreshed: a user edits the values that were shown. */
-export const Still = ({ children }: { readonly children: ComponentChildren }) => (
+export const KeepInitial = ({ children }: { readonly children: ComponentChildren }) => (
   <>{useRef(children).current}</>
 )
 

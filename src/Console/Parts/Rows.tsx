@@ -14,7 +14,7 @@ export const oneLine = (value: unknown): string =>
   value === undefined ? "" : (typeof value === "string" ? value : JSON.stringify(value)).slice(0, 300)
 
 /** A text that is cut to the available width; the tooltip shows all of it. */
-export const Cut = ({ children, title }: { readonly children: string; readonly title?: string }) => (
+export const Truncated = ({ children, title }: { readonly children: string; readonly title?: string }) => (
   <span title={title ?? children}>{children}</span>
 )
 

@@ -24,7 +24,7 @@ const take = (found: ConsoleSession): void => {
 }
 
 /** The name recorded for actions of this user. */
-export const whoIs = (): string => session.peek()?.key?.name ?? "console"
+export const currentUserName = (): string => session.peek()?.key?.name ?? "console"
 
 /** Reads the session. Afterwards it is known whether a sign-in is required. */
 export const readSession = async (): Promise<void> => take(await ask(getSession, { isOfKey: true }))

@@ -1,11 +1,11 @@
 /** Points in time and durations, for people. */
 import { signal } from "@preact/signals"
-import { keep, kept } from "./BrowserStorage.ts"
+import { saveSetting, loadSetting } from "./BrowserStorage.ts"
 import { now } from "./Clock.ts"
 
 /** Whether times are shown in UTC; otherwise in the time zone of the browser. */
-export const isUtc = signal(kept("utc") === "yes")
-isUtc.subscribe((utc) => keep("utc", utc ? "yes" : ""))
+export const isUtc = signal(loadSetting("utc") === "yes")
+isUtc.subscribe((utc) => saveSetting("utc", utc ? "yes" : ""))
 
 const UNITS = [
   ["d", 86_400_000],
@@ -36,7 +36,7 @@ export const ago = (at: number, from: number): string => {
 }
 
 /** The exact time in the chosen zone. */
-export const exact = (at: number): string => {
+export const exactTime = (at: number): string => {
   const date = new Date(at)
   if (isUtc.value) return date.toISOString().replace("T", " ").replace("Z", " UTC")
   const two = (value: number, length = 2): string => String(value).padStart(length, "0")
@@ -50,7 +50,7 @@ export const exact = (at: number): string => {
 
 /** A sentence of the engine, whose times become those of the chosen zone. */
 export const withTimes = (text: string): string =>
-  text.replace(/\b\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z/g, (time) => exact(Date.parse(time)))
+  text.replace(/\b\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z/g, (time) => exactTime(Date.parse(time)))
 
 /** A point in time: how long ago, with the exact time as a tooltip. `exactly` shows the exact time at once. */
 export const Time = ({
@@ -63,8 +63,8 @@ export const Time = ({
   const ms = at === undefined ? Number.NaN : Date.parse(at)
   if (Number.isNaN(ms)) return <span class="quiet">–</span>
   return (
-    <time dateTime={new Date(ms).toISOString()} title={exact(ms)}>
-      {exactly ? exact(ms) : ago(ms, now.value)}
+    <time dateTime={new Date(ms).toISOString()} title={exactTime(ms)}>
+      {exactly ? exactTime(ms) : ago(ms, now.value)}
     </time>
   )
 }

@@ -20,7 +20,7 @@ import { type Action, type Denial, Permissions, type PolicyRule, type ResourceKi
 import type { AccessRecords, KeyRecord, OrgRecord, PolicyRecord, RoleRecord } from "./AccessRecords.ts"
 import { changesTo } from "./AccessChanges.ts"
 import type { AccessChange } from "../Store/Changes.ts"
-import * as ReadAgain from "../Store/ReadAgain.ts"
+import * as SharedCopy from "../Store/SharedCopy.ts"
 import { Store, type StoreService } from "../Store/Store.ts"
 import { keyNeeded } from "./KeyErrors.ts"
 import * as BuiltIn from "./BuiltIn.ts"
@@ -486,15 +486,15 @@ export const make = (store: StoreService): Effect.Effect<AccessService, StoreErr
       () => clock.currentTimeMillisUnsafe(),
       (effect) => Fiber.runIn(run(effect), scope)
     )
-    const again = yield* ReadAgain.make("who may do what", store.read(AccessRows.readAccess()), (records) =>
+    const copy = yield* SharedCopy.make("who may do what", store.read(AccessRows.readAccess()), (records) =>
       access.replace(records)
     )
-    const stop = store.onCommit(({ access: changes, look }) => {
+    const stop = store.onCommit(({ access: changes, stale }) => {
       if (changes.length > 0) {
         access.apply(changes)
-        again.changed()
+        copy.changed()
       }
-      if (look.has("access")) again.look()
+      if (stale.has("access")) copy.refresh()
     })
     yield* Effect.addFinalizer(() => Effect.andThen(Effect.sync(stop), access.flush))
     access.replace(yield* store.read(AccessRows.readAccess()))

@@ -4,7 +4,7 @@ import { LimitExceededError, InvalidStateError } from "../../Errors.ts"
 import * as BuiltIn from "./BuiltIn.ts"
 
 /** Most keys, organizations, roles and policies, each. */
-export const MOST = 10_000
+export const MAX_ACCESS_RECORDS = 10_000
 
 export // ---------------------------------------------------------------------------------------------------------------------
 
@@ -14,9 +14,11 @@ export function* count(table: Table): Program<number> {
   return Number((yield* get(variant("AccessLimits.count", `SELECT count(*) AS n FROM ${table}`)))?.n)
 }
 
-export function* checkRoom(table: Table, what: string): Program<void, LimitExceededError> {
-  if ((yield* count(table)) >= MOST)
-    return yield* refuse(new LimitExceededError(`The number of ${what}`, MOST + 1, MOST, what))
+export function* checkCapacity(table: Table, what: string): Program<void, LimitExceededError> {
+  if ((yield* count(table)) >= MAX_ACCESS_RECORDS)
+    return yield* refuse(
+      new LimitExceededError(`The number of ${what}`, MAX_ACCESS_RECORDS + 1, MAX_ACCESS_RECORDS, what)
+    )
 }
 
 export function* refuseBuiltIn(what: string, id: string) {

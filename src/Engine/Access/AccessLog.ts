@@ -7,7 +7,7 @@ import type { AccessLogEntry } from "./AccessRecords.ts"
 import { parseStored } from "../Store/StoredJson.ts"
 
 /** Most entries of each of the two logs: operations on runs are more frequent, and must not displace changes of keys. */
-export const LOGGED = 10_000
+export const MAX_LOG_ENTRIES = 10_000
 
 const READ_ACCESS_LOG = statement(
   "AccessLog.readAccessLog",
@@ -57,7 +57,7 @@ export function* log(
   details: { readonly [name: string]: unknown }
 ): Program<void> {
   const seq = yield* insert(INSERT_ACCESS_ENTRY, tx.now(), by, action, subject, JSON.stringify(details))
-  yield* write(DELETE_OLD_ACCESS_ENTRIES, seq - LOGGED)
+  yield* write(DELETE_OLD_ACCESS_ENTRIES, seq - MAX_LOG_ENTRIES)
   const { name } = details
   tx.changes.accessLog.push({ by, action, subject, ...(typeof name === "string" ? { name } : {}) })
 }
@@ -81,6 +81,6 @@ export function* logOperation(
   details: { readonly [name: string]: unknown }
 ): Program<void> {
   const seq = yield* insert(INSERT_OPERATION_ENTRY, tx.now(), by, action, subject, JSON.stringify(details))
-  yield* write(DELETE_OLD_OPERATION_ENTRIES, seq - LOGGED)
+  yield* write(DELETE_OLD_OPERATION_ENTRIES, seq - MAX_LOG_ENTRIES)
   tx.changes.accessLog.push({ by, action, subject })
 }

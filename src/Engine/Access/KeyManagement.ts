@@ -20,10 +20,10 @@ import { hashOf } from "./Access.ts"
 import { DEVELOPER } from "./BuiltIn.ts"
 import * as KeyRows from "./KeyRows.ts"
 
-import type { Manager } from "./Manager.ts"
+import type { ManagingCaller } from "./ManagingCaller.ts"
 import { described, findIn, iso, type Unchecked } from "./AccessInput.ts"
 
-export const make = (manager: Manager): Unchecked<ApiKeysApi<EffectKind>> => {
+export const make = (manager: ManagingCaller): Unchecked<ApiKeysApi<EffectKind>> => {
   const { access, bound, by, caller, checkGiving, environment, mayEverything, shows, store } = manager
   const visible = (key: KeyRecord): boolean => bound === undefined || key.environment === bound
 

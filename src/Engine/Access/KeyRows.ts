@@ -10,7 +10,7 @@ import {
   ApiKeyNotFoundError,
   UnauthorizedError
 } from "../../Errors.ts"
-import { count, checkRoom } from "./AccessLimits.ts"
+import { count, checkCapacity } from "./AccessLimits.ts"
 import { keyNeeded } from "./KeyErrors.ts"
 import * as BuiltIn from "./BuiltIn.ts"
 import { findRole } from "./RoleRows.ts"
@@ -52,7 +52,7 @@ export const createApiKey = acrossEnvironments(
         )
       )
     }
-    yield* checkRoom("api_keys", "API keys")
+    yield* checkCapacity("api_keys", "API keys")
     const environment =
       input.byAnybody === true ? "*" : (input.environment ?? (isFirst ? "*" : input.callEnvironment))
     const roleIds = [

@@ -23,7 +23,7 @@ import { providedOr } from "../../Variables.ts"
 import * as AccessLog from "./AccessLog.ts"
 
 import * as KeyManagement from "./KeyManagement.ts"
-import { makeManager } from "./Manager.ts"
+import { makeManagingCaller } from "./ManagingCaller.ts"
 import * as OrgManagement from "./OrgManagement.ts"
 import * as PolicyManagement from "./PolicyManagement.ts"
 import * as RoleManagement from "./RoleManagement.ts"
@@ -70,7 +70,7 @@ export const make = (
   environment: string,
   caller?: Caller
 ): ManagementOfEnvironment => {
-  const manager = makeManager(engine, environment, caller)
+  const manager = makeManagingCaller(engine, environment, caller)
   const { store } = engine
   const { checkSpanning } = manager
   return {

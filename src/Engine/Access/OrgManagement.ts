@@ -10,13 +10,13 @@ import { checkName } from "../../Limits.ts"
 import type { OrgRecord } from "./AccessRecords.ts"
 import * as OrgRows from "./OrgRows.ts"
 
-import type { Manager } from "./Manager.ts"
+import type { ManagingCaller } from "./ManagingCaller.ts"
 import { described, findIn, iso, optionalName, type Unchecked } from "./AccessInput.ts"
 
 const take = taker(CreateOrg, described("An organization"))
 const takeChanges = taker(UpdateOrg, described("An organization"))
 
-export const make = (manager: Manager): Unchecked<OrgsApi<EffectKind>> => {
+export const make = (manager: ManagingCaller): Unchecked<OrgsApi<EffectKind>> => {
   const { access, by, checkSpanning, shows, store } = manager
   return {
     create: (input) =>

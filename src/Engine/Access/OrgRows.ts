@@ -3,7 +3,7 @@ import type { Row, Transaction } from "../Store/Transaction.ts"
 import type { OrgRecord } from "./AccessRecords.ts"
 import { statement, acrossEnvironments, type Program, write, get, refuse } from "../Store/Program.ts"
 import { type LimitExceededError, InvalidStateError, OrgNotFoundError } from "../../Errors.ts"
-import { checkRoom, refuseBuiltIn } from "./AccessLimits.ts"
+import { checkCapacity, refuseBuiltIn } from "./AccessLimits.ts"
 import { log } from "./AccessLog.ts"
 import * as BuiltIn from "./BuiltIn.ts"
 
@@ -22,7 +22,7 @@ const INSERT_ORG = statement(
 export const createOrg = acrossEnvironments(
   "createOrg",
   function* (tx: Transaction, name: string, by: string): Program<OrgRecord, LimitExceededError> {
-    yield* checkRoom("orgs", "organizations")
+    yield* checkCapacity("orgs", "organizations")
     const now = tx.now()
     const org = { id: tx.ids.org(), name, createdAt: now, updatedAt: now }
     yield* write(INSERT_ORG, org.id, name, now, now)

@@ -26,7 +26,7 @@ export const excess = (
 }
 
 /** Most characters of patterns that are compared with each other: about a tenth of a second. */
-const MOST = 10_000_000
+const MAX_COMPARED_CHARS = 10_000_000
 
 /** The cost of comparing a pattern with all actions, which are short. */
 const ACTION = 8 * actions.length
@@ -35,7 +35,7 @@ class TooMuch extends Error {}
 
 /** Compares patterns with each other; there may be thousands. */
 export class Comparison {
-  #left = MOST
+  #left = MAX_COMPARED_CHARS
 
   /** Whether the rule is about the action. */
   has(rule: Rule, action: Action): boolean {

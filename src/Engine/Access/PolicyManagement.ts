@@ -13,13 +13,13 @@ import type { PolicyChanges, PolicyRecord } from "./AccessRecords.ts"
 import { excess } from "./Permissions.ts"
 import * as PolicyRows from "./PolicyRows.ts"
 
-import type { Manager } from "./Manager.ts"
+import type { ManagingCaller } from "./ManagingCaller.ts"
 import { described, findIn, iso, ofOrg, orgOf, type Unchecked } from "./AccessInput.ts"
 
 const take = taker(CreatePolicy, described("A policy"))
 const takeChanges = taker(UpdatePolicy, described("A policy"))
 
-export const make = (manager: Manager): Unchecked<PoliciesApi<EffectKind>> => {
+export const make = (manager: ManagingCaller): Unchecked<PoliciesApi<EffectKind>> => {
   const { access, by, checkRoles, checkSpanning, policiesOf, shows, store } = manager
   return {
     create: (input) =>

@@ -8,7 +8,7 @@ import {
   InvalidStateError,
   PolicyNotFoundError
 } from "../../Errors.ts"
-import { checkRoom, refuseBuiltIn } from "./AccessLimits.ts"
+import { checkCapacity, refuseBuiltIn } from "./AccessLimits.ts"
 import { findOrg } from "./OrgRows.ts"
 import { log } from "./AccessLog.ts"
 import { roleLength } from "../../Limits.ts"
@@ -39,7 +39,7 @@ export const createPolicy = acrossEnvironments(
     input: NewPolicy,
     by: string
   ): Program<PolicyRecord, LimitExceededError | OrgNotFoundError> {
-    yield* checkRoom("policies", "policies")
+    yield* checkCapacity("policies", "policies")
     yield* findOrg(input.orgId)
     const now = tx.now()
     const policy: PolicyRecord = { id: tx.ids.policy(), ...input, createdAt: now, updatedAt: now }

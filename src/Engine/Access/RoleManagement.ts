@@ -11,13 +11,13 @@ import type { RoleRecord } from "./AccessRecords.ts"
 import { isBuiltIn } from "./BuiltIn.ts"
 import * as RoleRows from "./RoleRows.ts"
 
-import type { Manager } from "./Manager.ts"
+import type { ManagingCaller } from "./ManagingCaller.ts"
 import { described, findIn, iso, ofOrg, optionalName, orgOf, type Unchecked } from "./AccessInput.ts"
 
 const take = taker(CreateRole, described("A role"))
 const takeChanges = taker(UpdateRole, described("A role"))
 
-export const make = (manager: Manager): Unchecked<RolesApi<EffectKind>> => {
+export const make = (manager: ManagingCaller): Unchecked<RolesApi<EffectKind>> => {
   const { access, by, checkGiving, checkRoles, checkSpanning, policiesOf, shows, store } = manager
   const rolePolicy =
     (

@@ -19,7 +19,7 @@ import {
   type PolicyNotFoundError,
   ValidationError
 } from "../../Errors.ts"
-import { checkRoom, refuseBuiltIn } from "./AccessLimits.ts"
+import { checkCapacity, refuseBuiltIn } from "./AccessLimits.ts"
 import { findOrg } from "./OrgRows.ts"
 import { log } from "./AccessLog.ts"
 import { findPolicy, checkLengths } from "./PolicyRows.ts"
@@ -46,7 +46,7 @@ export const createRole = acrossEnvironments(
     input: Pick<RoleRecord, "name" | "orgId">,
     by: string
   ): Program<RoleRecord, LimitExceededError | OrgNotFoundError> {
-    yield* checkRoom("roles", "roles")
+    yield* checkCapacity("roles", "roles")
     yield* findOrg(input.orgId)
     const role: RoleRecord = { id: tx.ids.role(), ...input, policyIds: [], createdAt: tx.now() }
     yield* write(INSERT_ROLE, role.id, role.orgId, role.name, role.createdAt)

@@ -402,8 +402,8 @@ const FIND_WEBHOOK_KEY = statement(
 )
 
 /** Finds two events with one idempotency key. Neither may have come by a webhook, which has its own keys. */
-export const auditTwins = acrossEnvironments(
-  "auditTwins",
+export const auditDuplicateKeys = acrossEnvironments(
+  "auditDuplicateKeys",
   function* (_tx: Transaction, [one, other]: readonly [Keyed, Keyed]): Program<ReadonlyArray<Violation>> {
     const violations: Array<Violation> = []
     if ((yield* get(FIND_WEBHOOK_KEY, one.environment, one.key)) === undefined) {

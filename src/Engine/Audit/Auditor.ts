@@ -17,7 +17,7 @@ import {
   auditKeys,
   auditLog,
   auditRuns,
-  auditTwins,
+  auditDuplicateKeys,
   ends,
   type AuditedRun,
   type Keyed,
@@ -47,10 +47,10 @@ const PAUSE_MS = 1000
 /** The shortest pause, as a multiple of the time that the last slice took. */
 const IDLE_FACTOR = 200
 /** Most violations that are remembered, so that each is told once. */
-const TOLD = 10_000
+const MAX_REMEMBERED_VIOLATIONS = 10_000
 
 /** What an auditor remembers of each recent run and its first steps. */
-export type Known = Map<number, AuditedRun>
+export type AuditedRuns = Map<number, AuditedRun>
 const STEPS_KNOWN = 32
 
 /** What has changed in a run that must not, as the end of a sentence. */
@@ -72,7 +72,7 @@ interface Audit {
   readonly store: Pick<StoreService, "read">
   /** The minimum retention of runs, milliseconds. */
   readonly keepMs: number
-  readonly known: Known
+  readonly known: AuditedRuns
   /** Runs a slice when its time has come. */
   readonly pace: <A>(slice: Effect.Effect<A, StoreError>) => Effect.Effect<A, StoreError>
   readonly tell: (found: Violation) => void
@@ -129,7 +129,7 @@ export const audit = ({ keepMs, known, pace, store, tell }: Audit): Effect.Effec
         const before = keyed.get(same)
         keyed.set(same, event)
         if (before === undefined || event.timestamp - before.timestamp >= KEY_MS) continue
-        const found = yield* pace(store.read(auditTwins([before, event])))
+        const found = yield* pace(store.read(auditDuplicateKeys([before, event])))
         found.forEach(tell)
       }
       after = slice.next
@@ -146,13 +146,13 @@ export const layer: Layer.Layer<Auditor, never, Store> = Layer.effect(
     if (!(yield* Auditing)) return service
     const store = yield* Store
     const keepMs = Duration.toMillis(yield* RunRetention)
-    const known: Known = new Map()
+    const known: AuditedRuns = new Map()
     const runFork = Effect.runForkWith(yield* Effect.context<never>())
 
     const told = new Set<string>()
     const tell = ({ guarantee, key, message }: Violation): void => {
       if (told.has(key)) return
-      if (told.size === TOLD) told.clear()
+      if (told.size === MAX_REMEMBERED_VIOLATIONS) told.clear()
       told.add(key)
       violations++
       runFork(

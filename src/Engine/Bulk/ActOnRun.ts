@@ -26,7 +26,7 @@ const needsData: ReadonlySet<BulkAction> = new Set(["retry", "resume", "rerun", 
 const NO_STEP = "no such step"
 
 /** Why the action is not possible for the run in a row of `runs`; `undefined` when it is. A dry run uses only this. */
-export function* whyNot(
+export function* refusalReason(
   tx: Transaction,
   action: BulkAction,
   row: Row,

@@ -32,11 +32,11 @@ import type { EraseTarget } from "../../Protocol/Erase.ts"
 import { showMs } from "../../Show.ts"
 import { Access, type Caller } from "../Access/Access.ts"
 import { visibleTo } from "../Access/RunAccess.ts"
-import { nextTurn, yieldFirst } from "../Yielding.ts"
+import { yieldToEventLoop, yieldFirst } from "../Yielding.ts"
 import type { CheckedFilters } from "../Runs/CheckFilters.ts"
 import { matcherOf } from "../Runs/RunSearch.ts"
 import { type FoundRun, searchRuns, type SearchPlace } from "../Runs/RunSearchRows.ts"
-import { Signals } from "../Signals.ts"
+import { Notifications } from "../Notifications.ts"
 import { isDamage } from "../Store/SqliteErrors.ts"
 import { Store } from "../Store/Store.ts"
 import type { BulkItem, BulkRecord, BulkSlice } from "./BulkRecords.ts"
@@ -79,9 +79,9 @@ export const layer: Layer.Layer<Bulk, never, Store | Access> = Layer.effect(
   Effect.gen(function* () {
     const store = yield* Store
     const access = yield* Access
-    const after = yield* Alarm.makeAfter
+    const after = yield* Alarm.makeScheduleTimeout
     const scope = yield* Scope.Scope
-    const endings = new Signals()
+    const endings = new Notifications()
     const erasing = makeErasing(store)
 
     const end = (record: BulkRecord, error: string): Effect.Effect<void> =>
@@ -90,7 +90,7 @@ export const layer: Layer.Layer<Bulk, never, Store | Access> = Layer.effect(
           BulkRows.endBulk(record.environment, record.id, "stopped", record.byKey ?? "local", error)
         ),
         {
-          onSuccess: () => Effect.sync(() => endings.announce(record.id)),
+          onSuccess: () => Effect.sync(() => endings.notify(record.id)),
           // it is tried again after a restart
           onFailure: (cause) => Effect.logError(`Bulk operation ${record.id} has stopped: ${error}`, cause)
         }
@@ -150,7 +150,7 @@ export const layer: Layer.Layer<Bulk, never, Store | Access> = Layer.effect(
           }
           if (stepsTaken() - steps < MAX_STEPS) continue
           steps = stepsTaken()
-          yield* nextTurn
+          yield* yieldToEventLoop
         }
         return {
           items,
@@ -171,7 +171,7 @@ export const layer: Layer.Layer<Bulk, never, Store | Access> = Layer.effect(
         let tries = 0
         while (record?.status === "running") {
           const at: BulkRecord = record
-          yield* nextTurn
+          yield* yieldToEventLoop
           const next: BulkRecord | undefined = yield* Effect.catch(
             Effect.gen(function* () {
               const { action } = at
@@ -199,7 +199,7 @@ export const layer: Layer.Layer<Bulk, never, Store | Access> = Layer.effect(
           )
           record = next
         }
-        endings.announce(id)
+        endings.notify(id)
         if (found?.action === "erase") yield* Effect.andThen(erasing.forgetEnded, erasing.forgetAsked)
       }).pipe(
         Effect.catch((error) =>
@@ -304,8 +304,9 @@ export const layer: Layer.Layer<Bulk, never, Store | Access> = Layer.effect(
               return shown(record)
             }),
           listBulk: () =>
-            Effect.map(yieldFirst(store.read(BulkRows.listBulk(environment, BulkRows.LISTED))), (records) =>
-              records.filter(mayKnow).map(shown)
+            Effect.map(
+              yieldFirst(store.read(BulkRows.listBulk(environment, BulkRows.MAX_LISTED_OPERATIONS))),
+              (records) => records.filter(mayKnow).map(shown)
             ),
           getBulk: (id) => Effect.map(yieldFirst(get(id)), shown),
           cancelBulk: (id) =>
@@ -318,7 +319,7 @@ export const layer: Layer.Layer<Bulk, never, Store | Access> = Layer.effect(
               const record = yield* store.write(
                 BulkRows.endBulk(environment, id, "cancelled", byKey ?? "local")
               )
-              endings.announce(id)
+              endings.notify(id)
               return shown(record)
             }),
           waitForBulk: (id, { timeout } = {}) =>

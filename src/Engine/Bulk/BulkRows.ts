@@ -10,7 +10,7 @@ import { statusIn } from "../Runs/StatusRows.ts"
 import {
   acrossEnvironments,
   all,
-  apart,
+  isolateRow,
   get,
   inEnvironment,
   insert,
@@ -23,14 +23,14 @@ import { parseStored } from "../Store/StoredJson.ts"
 import type { Row, Transaction } from "../Store/Transaction.ts"
 import type { BulkRequest, BulkItem, BulkPlace, BulkProgress, BulkRecord, BulkSlice } from "./BulkRecords.ts"
 import type { CheckedTarget } from "./EraseRecords.ts"
-import { actOnRun, whyNot } from "./ActOnRun.ts"
+import { actOnRun, refusalReason } from "./ActOnRun.ts"
 
 /** Most operations that run at once, in all environments. */
 const MOST_AT_ONCE = 20
 /** Most ended operations that are kept. */
-const KEPT = 1000
+const MAX_ENDED_OPERATIONS = 1000
 /** Most operations in a list. */
-export const LISTED = 100
+export const MAX_LISTED_OPERATIONS = 100
 /** Most skipped runs that the progress of an operation names. */
 const EXAMPLES = 20
 
@@ -107,7 +107,7 @@ export const insertBulk = inEnvironment(
       now,
       now
     )
-    yield* write(DELETE_OLD_OPERATIONS, key - KEPT)
+    yield* write(DELETE_OLD_OPERATIONS, key - MAX_ENDED_OPERATIONS)
     if (!asked.dryRun) {
       const { erase: _, ...known } = asked
       yield* log(tx, byKey ?? "local", actionOf(action), id, {
@@ -330,7 +330,7 @@ function* doOne(
   if (key == null) return "not found"
   // an error is blamed on this run, and the slice is repeated without it
   if (tx.damage.why("run", Number(key)) !== undefined) return "damaged"
-  return yield* apart(
+  return yield* isolateRow(
     tx,
     "run",
     Number(key),
@@ -339,7 +339,7 @@ function* doOne(
       if (row === undefined) return "not found"
       if (endedAt !== undefined && !fitsStill(row, endedAt, action, asked)) return FITS_NO_MORE
       if (onlyPaused === true && row.ended_at !== null) return "not allowed"
-      const why = yield* whyNot(tx, action, row, asked)
+      const why = yield* refusalReason(tx, action, row, asked)
       if (why !== undefined || asked.dryRun) return why
       return yield* actOnRun(tx, environment, row, {
         action,

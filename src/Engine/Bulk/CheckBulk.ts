@@ -2,7 +2,7 @@
 import { ValidationError } from "../../Errors.ts"
 import { isObject } from "../../Json.ts"
 import { bulkIds, checkLength, checkName, reasonLength } from "../../Limits.ts"
-import { bulkActions, type BulkAction, type BulkWord, checkBulkSaid } from "../../Protocol/Bulk.ts"
+import { bulkActions, type BulkAction, type BulkWord, refuseBlankBulkOptions } from "../../Protocol/Bulk.ts"
 import { checkBulkFilterNames } from "../../RunFilters.ts"
 import { show } from "../../Show.ts"
 import { checkFilters } from "../Runs/CheckFilters.ts"
@@ -35,7 +35,7 @@ export const checkBulk = (action: unknown, runs: unknown, given: Given = {}): Ch
     )
   }
   const { dryRun = false, fromStep, reason, version } = given
-  checkBulkSaid({ dryRun, fromStep, reason, version })
+  refuseBlankBulkOptions({ dryRun, fromStep, reason, version })
   if (typeof dryRun !== "boolean") {
     throw new ValidationError(`bulk: \`dryRun\` must be true or false, got ${show(dryRun)}`)
   }
@@ -45,7 +45,7 @@ export const checkBulk = (action: unknown, runs: unknown, given: Given = {}): Ch
     )
   }
   const { ids, ...filters } = runs
-  checkBulkSaid({ ids })
+  refuseBlankBulkOptions({ ids })
   const asked = {
     dryRun,
     ...textOf(action, "reason", reason, withReason),

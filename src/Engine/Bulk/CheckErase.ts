@@ -5,7 +5,7 @@ import { isObject } from "../../Json.ts"
 import { checkBucketName, checkKey } from "../../KvKeys.ts"
 import { bulkIds, checkIdempotencyKey, checkName } from "../../Limits.ts"
 import { checkPattern } from "../../Pattern.ts"
-import { checkEraseSaid } from "../../Protocol/Erase.ts"
+import { refuseBlankEraseOptions } from "../../Protocol/Erase.ts"
 import { checkBulkFilterNames, momentOf } from "../../RunFilters.ts"
 import { show } from "../../Show.ts"
 import { checkFilters } from "../Runs/CheckFilters.ts"
@@ -30,8 +30,8 @@ export const checkErase = (target: unknown, given: object = {}): CheckedErase =>
     )
   }
   known("", target, members)
-  checkEraseSaid(target)
-  checkEraseSaid(given)
+  refuseBlankEraseOptions(target)
+  refuseBlankEraseOptions(given)
   known("", given, [...flags, "signal"])
   const options: { readonly [name: string]: unknown } = { ...given }
   for (const name of flags) {
@@ -145,7 +145,7 @@ const keysOf = (item: unknown): CheckedKeys => {
     )
   }
   known("keys.", item, keyMembers)
-  checkEraseSaid(item, "keys.")
+  refuseBlankEraseOptions(item, "keys.")
   const bucket = checkBucketName(item.bucket as string)
   if ((item.key === undefined) === (item.prefix === undefined)) {
     throw new ValidationError(

@@ -18,7 +18,7 @@ import type { Transaction } from "../Store/Transaction.ts"
 import type { CheckedEvents, CheckedTarget } from "./EraseRecords.ts"
 
 /** Rows that one page looks at. */
-const LOOKED_AT = 500
+const ROWS_AT_ONCE = 500
 
 /** Where items are searched, one source after the other. */
 export type Source =
@@ -51,7 +51,7 @@ const IDEMPOTENCY_KEY = ENVIRONMENT + 1
 const looked = (name: string, where: string, by = "position") =>
   statement(
     `EraseFinding.${name}`,
-    `SELECT ${FOUND} FROM events ${where} AND erased_at IS NULL ORDER BY ${by} LIMIT ${LOOKED_AT}`
+    `SELECT ${FOUND} FROM events ${where} AND erased_at IS NULL ORDER BY ${by} LIMIT ${ROWS_AT_ONCE}`
   )
 const BY_KEY = looked("byKey", "WHERE environment = ? AND idempotency_key = ? AND position > ?")
 const BY_ENTITY = looked(
@@ -127,7 +127,7 @@ export const findForErase = inEnvironment(
       }
       return length < PAGE_LENGTH
     })
-    return { looked: found, ...(rows < LOOKED_AT && length < PAGE_LENGTH ? {} : { after: last }) }
+    return { looked: found, ...(rows < ROWS_AT_ONCE && length < PAGE_LENGTH ? {} : { after: last }) }
   },
   () => "find the data to erase"
 )

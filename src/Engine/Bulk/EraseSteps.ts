@@ -15,7 +15,7 @@ import {
   acrossEnvironments,
   affected,
   all,
-  apart,
+  isolateRow,
   attempt,
   get,
   inEnvironment,
@@ -32,7 +32,7 @@ import { sourcesOf } from "./EraseFinding.ts"
 import { eraseEvent, eraseRun, eventRow, followEvent, followRun, openRunOf, runRow } from "./EraseRows.ts"
 
 /** Rows that one transaction looks at. */
-const LOOKED_AT = 500
+const ITEMS_AT_ONCE = 500
 /** Rows that one transaction erases. */
 const AT_ONCE = 25
 /** Collected items that one transaction deletes. */
@@ -63,7 +63,7 @@ const MARK_FOLLOWED = statement(
 )
 const LIST_ITEMS_AFTER = statement(
   "EraseSteps.listItemsAfter",
-  `SELECT key FROM erase_items WHERE operation = ? AND kind = ? AND key > ? ORDER BY key LIMIT ${LOOKED_AT}`
+  `SELECT key FROM erase_items WHERE operation = ? AND kind = ? AND key > ? ORDER BY key LIMIT ${ITEMS_AT_ONCE}`
 )
 const DELETE_ITEM = statement(
   "EraseSteps.deleteItem",
@@ -288,7 +288,7 @@ function* check(
       if (row !== undefined && row.erased_at === null)
         tally.did(row.kind === LogKind.message ? "messages" : "events")
     }
-    return items.length < LOOKED_AT
+    return items.length < ITEMS_AT_ONCE
       ? { phase: "keys", index: 0 }
       : { ...place, after: Number(items.at(-1)!.key) }
   }
@@ -311,7 +311,7 @@ function* check(
     else if (cancel !== true) tally.skip(going.id, going.status)
   }
   const last = items.at(-1)
-  if (last !== undefined && items.length === LOOKED_AT)
+  if (last !== undefined && items.length === ITEMS_AT_ONCE)
     return { phase: "check", after: Number(last.key), live }
   if (dryRun) return { phase: "check", kind: "events", after: 0, live }
   if (live === 0) return { phase: "erase" }
@@ -361,11 +361,11 @@ function* firstLive(
     if (live !== undefined) return { live: live.id, after }
     after = Number(key)
   }
-  return items.length < LOOKED_AT ? {} : { after }
+  return items.length < ITEMS_AT_ONCE ? {} : { after }
 }
 
 function* doEvent(tx: Transaction, { environment, operation, tally }: At, position: number): Program<void> {
-  yield* apart(
+  yield* isolateRow(
     tx,
     "event",
     position,
@@ -382,7 +382,7 @@ function* doEvent(tx: Transaction, { environment, operation, tally }: At, positi
 }
 
 function* doRun(tx: Transaction, { environment, tally }: At, key: number): Program<void> {
-  yield* apart(
+  yield* isolateRow(
     tx,
     "run",
     key,

@@ -8,7 +8,7 @@ import { MAX_STEPS, stepsTaken } from "../../ExpressionBudget.ts"
 import type { Action } from "../../Policy.ts"
 import type { EraseTarget } from "../../Protocol/Erase.ts"
 import type { Caller } from "../Access/Access.ts"
-import { nextTurn } from "../Yielding.ts"
+import { yieldToEventLoop } from "../Yielding.ts"
 import { matcherOf } from "../Runs/RunSearch.ts"
 import { searchRuns } from "../Runs/RunSearchRows.ts"
 import * as ProjectionSaveRows from "../Projections/ProjectionSaveRows.ts"
@@ -133,7 +133,7 @@ export const makeErasing = (store: StoreService): Erasing => {
         found.events.length + found.runs.length + found.missing.length === 0 &&
         (yield* Clock.currentTimeMillis) - began < NOTED_EVERY_MS
       ) {
-        yield* nextTurn
+        yield* yieldToEventLoop
         found = yield* find({ ...record, place: found.place }, ids)
       }
       return found
@@ -153,7 +153,7 @@ export const makeErasing = (store: StoreService): Erasing => {
   /** Deletes what rebuilds of projections have left. */
   const deleteOldStates: Effect.Effect<void, EngineError> = Effect.suspend(() =>
     Effect.flatMap(store.write(ProjectionSaveRows.deleteOldStates()), (more) =>
-      more ? Effect.andThen(nextTurn, deleteOldStates) : Effect.void
+      more ? Effect.andThen(yieldToEventLoop, deleteOldStates) : Effect.void
     )
   )
 
@@ -206,7 +206,7 @@ export const makeErasing = (store: StoreService): Erasing => {
   /** Deletes the remains of operations that ended early. */
   const forgetEnded: Effect.Effect<void, EngineError> = Effect.suspend(() =>
     Effect.flatMap(store.write(EraseSteps.forgetEnded()), (more) =>
-      more ? Effect.andThen(nextTurn, forgetEnded) : Effect.void
+      more ? Effect.andThen(yieldToEventLoop, forgetEnded) : Effect.void
     )
   )
 
@@ -265,7 +265,7 @@ const politely = <A>(
       if (isMatch(item)) fitting.push(item)
       if (stepsTaken() - steps < MAX_STEPS) continue
       steps = stepsTaken()
-      yield* nextTurn
+      yield* yieldToEventLoop
     }
     return fitting
   })

@@ -9,7 +9,7 @@ import type { DoctorCheck } from "../../Protocol/Server.ts"
 import { formatSize } from "../../Size.ts"
 import { SDK_VERSION } from "../../Worker/Version.ts"
 import type { Condition } from "./Condition.ts"
-import { DEAD_LETTERS, EXAMPLES, LATE_MS, LOOKED_AT } from "./Limits.ts"
+import { DEAD_LETTERS, EXAMPLES, LATE_MS, MAX_COUNTED_RUNS } from "./Limits.ts"
 
 export const ok = (name: string, message: string): DoctorCheck => ({ name, status: "ok", message })
 export const warn = (name: string, message: string, advice: string): DoctorCheck => ({
@@ -130,8 +130,8 @@ export const checkRuns = (
   { hasEngine, stuck = 0 }: { readonly hasEngine: boolean; readonly stuck?: number }
 ): DoctorCheck => {
   const many =
-    unfinished >= LOOKED_AT
-      ? `${LOOKED_AT} or more runs have`
+    unfinished >= MAX_COUNTED_RUNS
+      ? `${MAX_COUNTED_RUNS} or more runs have`
       : `${count(unfinished, "run")} ${unfinished === 1 ? "has" : "have"}`
   const open = unfinished === 0 ? "Every run has ended." : `${many} not ended.`
   const isLate = ({ details }: Explanation): boolean =>

@@ -1,5 +1,5 @@
 /** The condition of an engine according to its tables; the same on every database. */
-import { DEAD_LETTERS, LOOKED_AT, SAMPLE } from "./Limits.ts"
+import { DEAD_LETTERS, MAX_COUNTED_RUNS, EXPLAINED_RUNS } from "./Limits.ts"
 import { registryOf } from "../Functions/Registry.ts"
 import { Status } from "../Runs/StatusRows.ts"
 import { readLastBackup, type LastBackup } from "../Store/BackupRows.ts"
@@ -30,7 +30,7 @@ export interface Condition {
   readonly apiKeys: number
   readonly secrets: number
   readonly deadLetters: ReadonlyArray<DeadLetters>
-  /** {@link LOOKED_AT} stands for that many or more. */
+  /** {@link MAX_COUNTED_RUNS} stands for that many or more. */
   readonly unfinished: number
   /** Runs that may have been waiting longest, and some paused ones. */
   readonly runs: ReadonlyArray<NamedRun>
@@ -67,20 +67,20 @@ const LIST_GROUPS = statement(
 
 const COUNT_UNFINISHED_RUNS = statement(
   "Condition.countUnfinishedRuns",
-  `SELECT count(*) AS n FROM (SELECT 1 FROM runs WHERE ended_at IS NULL LIMIT ${LOOKED_AT}) AS part`,
+  `SELECT count(*) AS n FROM (SELECT 1 FROM runs WHERE ended_at IS NULL LIMIT ${MAX_COUNTED_RUNS}) AS part`,
   { scans: "the beginning of the index of unfinished runs" }
 )
 
 const LIST_OLDEST_RUNS = statement(
   "Condition.listOldestRuns",
-  `SELECT id, environment FROM runs WHERE ended_at IS NULL ORDER BY key LIMIT ${SAMPLE}`,
+  `SELECT id, environment FROM runs WHERE ended_at IS NULL ORDER BY key LIMIT ${EXPLAINED_RUNS}`,
   { scans: "the beginning of the index of unfinished runs" }
 )
 
 const LIST_PAUSED_RUNS = statement(
   "Condition.listPausedRuns",
-  `SELECT id, environment FROM (SELECT id, environment, status FROM runs WHERE ended_at IS NULL ORDER BY key DESC LIMIT ${LOOKED_AT}) AS newest
-   WHERE status = ${Status.paused} LIMIT ${SAMPLE}`,
+  `SELECT id, environment FROM (SELECT id, environment, status FROM runs WHERE ended_at IS NULL ORDER BY key DESC LIMIT ${MAX_COUNTED_RUNS}) AS newest
+   WHERE status = ${Status.paused} LIMIT ${EXPLAINED_RUNS}`,
   { scans: "the end of the index of unfinished runs" }
 )
 

@@ -7,7 +7,7 @@ import type { Explanation } from "../../Client/Client.ts"
 import type { StoreError } from "../../Errors.ts"
 import type { DoctorCheck } from "../../Protocol/Server.ts"
 import { Access } from "../Access/Access.ts"
-import { nextTurn } from "../Yielding.ts"
+import { yieldToEventLoop } from "../Yielding.ts"
 import { explain, type LiveWorker } from "../Runs/Explain.ts"
 import { LiveWorkers } from "../Runs/LiveWorkers.ts"
 import { getSituation } from "../Runs/RunInspection.ts"
@@ -56,7 +56,7 @@ export const explainRuns = (
               }
       })
       if (one !== undefined) explained.push(one)
-      yield* nextTurn
+      yield* yieldToEventLoop
     }
     return explained
   })

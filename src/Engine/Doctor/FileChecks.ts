@@ -4,13 +4,13 @@ import path from "node:path"
 import type { DoctorCheck } from "../../Protocol/Server.ts"
 import { StoreError } from "../../Errors.ts"
 import { formatSize } from "../../Size.ts"
-import { checkFiles, DEFAULT_MODE, refuseOther } from "../Store/Files.ts"
+import { checkFiles, DEFAULT_MODE, refuseNonFile } from "../Store/Files.ts"
 import { checkSum, markOf } from "../Store/Checksum.ts"
-import { isOwned } from "../Store/Ownership.ts"
-import { isHeld } from "../Store/Lock.ts"
+import { isOwned } from "../Store/FileOwnership.ts"
+import { lockHolderOf } from "../Store/Lock.ts"
 import { migrations } from "../Store/Migrations.ts"
 import { DatabaseSync } from "../Store/NodeSqlite.ts"
-import { leftovers } from "../Store/PutFile.ts"
+import { leftovers } from "../Store/AtomicWrite.ts"
 import { checkAll, checkIsIronflow, isForeign, versionOf } from "../Store/SqliteFile.ts"
 import { count, fail, ok, warn } from "./Checks.ts"
 
@@ -68,7 +68,7 @@ export const checkLeftovers = (filename: string): DoctorCheck => {
 
 /** Checks who has the file open. */
 export const checkHolder = (filename: string): DoctorCheck => {
-  const holder = isHeld(realpathSync(filename))
+  const holder = lockHolderOf(realpathSync(filename))
   return holder === undefined
     ? ok("holder", "No engine has the file open.")
     : ok(
@@ -151,7 +151,7 @@ export const checkBackup = async (db: DatabaseSync, filename: string): Promise<D
  * file.
  */
 export const openBeside = (filename: string): DatabaseSync => {
-  refuseOther(filename)
+  refuseNonFile(filename)
   if (!existsSync(filename)) {
     throw new StoreError(`There is no database "${filename}": check its name`, { code: "STORE_UNAVAILABLE" })
   }

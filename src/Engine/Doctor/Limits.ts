@@ -3,9 +3,9 @@
 /** Dead letters of one projection or group are counted up to this number. */
 export const DEAD_LETTERS = 1000
 /** Unfinished runs are counted up to this number, and paused ones are searched among this many. */
-export const LOOKED_AT = 5000
+export const MAX_COUNTED_RUNS = 5000
 /** How many runs of each kind are explained. */
-export const SAMPLE = 40
+export const EXPLAINED_RUNS = 40
 /** How many of them are named. */
 export const EXAMPLES = 5
 /** How long a run may be ready before the check reports it, milliseconds. */

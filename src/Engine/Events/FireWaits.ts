@@ -13,14 +13,14 @@ import { evaluateExpression } from "../../Expression.ts"
 import { matchesPattern } from "../../Pattern.ts"
 import type { EventView } from "../Functions/Registry.ts"
 import { eventAt, matchValue } from "../Log/EventViews.ts"
-import { remembered } from "../Store/Memory.ts"
-import { among, apart, get, type Program, statement, write } from "../Store/Program.ts"
+import { defineCache } from "../Store/Cache.ts"
+import { allIsolatingDamage, isolateRow, get, type Program, statement, write } from "../Store/Program.ts"
 import { triggerView } from "../Runs/RunEvent.ts"
 import { WaitKind } from "../Runs/WaitKinds.ts"
 import type { Row, Transaction } from "../Store/Transaction.ts"
 import { deliverEvent } from "../Runs/Waits.ts"
 import { ANY_NAME } from "../Log/FindEvent.ts"
-import { oldestFanOut } from "../Log/FanOuts.ts"
+import { oldestFanOut } from "../Log/WaitFanOuts.ts"
 
 /** An event that is being delivered to the waits under one name. */
 interface FanOut {
@@ -95,10 +95,10 @@ export function* satisfyWaits(
 }
 
 /** Event names without waits, by environment: most events have few different names. */
-const unawaited = remembered<Map<number, Set<string>>>({
+const unawaited = defineCache<Map<number, Set<string>>>({
   make: () => new Map(),
   // a wait may have been opened since
-  moved: (names) => names.clear(),
+  invalidate: (names) => names.clear(),
   // a deleted wait is back
   rolledBack: (names) => names.clear()
 })
@@ -130,7 +130,7 @@ function* leave(
 }
 
 /** The name under which events were last delivered, by environment; only while some are left. */
-const lastNames = remembered<Map<number, string>>({ make: () => new Map() })
+const lastNames = defineCache<Map<number, string>>({ make: () => new Map() })
 
 /** The oldest event of each name in an environment, name by name. */
 const FIND_NEXT_FAN_OUT = statement(
@@ -161,7 +161,7 @@ const DELETE_FAN_OUT = statement(
 )
 
 /** Goes on with the deliveries of an environment, as far as there is room. Returns how many events were handled. */
-export function* goOn(tx: Transaction, environment: number): Program<number> {
+export function* continueDeliveries(tx: Transaction, environment: number): Program<number> {
   const last = lastNames(tx)
   let events = 0
   // always handle one event: the transaction may be full each time
@@ -175,7 +175,12 @@ export function* goOn(tx: Transaction, environment: number): Program<number> {
       break
     }
     last.set(environment, String(row.event))
-    const isDone = yield* apart(tx, "event", Number(row.position), goOnWith(tx, row, events === 0))
+    const isDone = yield* isolateRow(
+      tx,
+      "event",
+      Number(row.position),
+      continueDelivery(tx, row, events === 0)
+    )
     events++
     if (!isDone) break
   }
@@ -183,7 +188,7 @@ export function* goOn(tx: Transaction, environment: number): Program<number> {
 }
 
 /** Returns whether no wait is left for the event. */
-function* goOnWith(tx: Transaction, row: Row, isFirst: boolean): Program<boolean> {
+function* continueDelivery(tx: Transaction, row: Row, isFirst: boolean): Program<boolean> {
   const environment = Number(row.environment)
   const position = Number(row.position)
   const name = String(row.event)
@@ -261,8 +266,8 @@ function* handOn(
       // it was opened when the event was in the log, and has looked there
       if (row.looked_back_to !== null && Number(row.looked_back_to) >= position) continue
       if (!acceptsName(row, view)) continue
-      if (row.expression !== null && !(yield* apart(tx, "run", run, fits(row, view, problems)))) continue
-      yield* apart(tx, "run", run, deliverEvent(tx, run, place.stepKey, delivered))
+      if (row.expression !== null && !(yield* isolateRow(tx, "run", run, fits(row, view, problems)))) continue
+      yield* isolateRow(tx, "run", run, deliverEvent(tx, run, place.stepKey, delivered))
     }
     if (rows.length === wanted) continue
     if (place.path === null) return undefined
@@ -280,13 +285,23 @@ function* waitsAfter(
 ): Program<ReadonlyArray<Row>> {
   const keys = [LIST_WAITING_RUNS, environment, name] as const
   if (path === null)
-    return yield* among(tx, "run", keys, LIST_WAITS_WITHOUT_PATH, environment, name, run, stepKey, limit)
+    return yield* allIsolatingDamage(
+      tx,
+      "run",
+      keys,
+      LIST_WAITS_WITHOUT_PATH,
+      environment,
+      name,
+      run,
+      stepKey,
+      limit
+    )
   if (path === NO_PATH) return []
   const value = matchValue(view, path)
   // it may be most of the event
   tx.budget.take(value?.length)
   if (value === undefined) return []
-  return yield* among(
+  return yield* allIsolatingDamage(
     tx,
     "run",
     keys,

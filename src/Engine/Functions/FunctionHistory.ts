@@ -11,7 +11,7 @@ import { type Pinned, pinnedRuns } from "./Pins.ts"
 import { registryOf } from "./Registry.ts"
 
 /** How many versions of a function are kept. */
-export const KEPT = 50
+export const MAX_VERSIONS = 50
 
 const PUT_VERSION = statement(
   "FunctionHistory.putVersion",
@@ -31,7 +31,7 @@ export function* keepHistory(
   registration: string
 ): Program<void> {
   yield* write(PUT_VERSION, functionKey, version, tx.now(), registration)
-  yield* write(DELETE_OLD_VERSIONS, functionKey, version - KEPT)
+  yield* write(DELETE_OLD_VERSIONS, functionKey, version - MAX_VERSIONS)
 }
 
 const LIST_VERSIONS = statement(

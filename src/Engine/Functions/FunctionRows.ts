@@ -26,7 +26,7 @@ import type { Row, Transaction } from "../Store/Transaction.ts"
 import { parseStored } from "../Store/StoredJson.ts"
 import type { Changes, StoredPause } from "../Store/Changes.ts"
 import type { StoreService } from "../Store/Store.ts"
-import { nextTurn } from "../Yielding.ts"
+import { yieldToEventLoop } from "../Yielding.ts"
 import type { FunctionInfo } from "../../Client/Client.ts"
 import { codeVersionOf } from "../../Versioning.ts"
 
@@ -258,7 +258,7 @@ const LIST_FUNCTIONS = statement(
 export function* loadRegistrations(tx: Transaction): Program<void> {
   const rows = yield* all(LIST_FUNCTIONS)
   for (const row of rows) {
-    readyOf(tx).hot.add(Number(row.key))
+    readyOf(tx).mayBeReady.add(Number(row.key))
     const registration = readRegistration(tx, row)
     if (registration === undefined) continue
     registryOf(tx).put({
@@ -330,7 +330,7 @@ export const listFunctions = (
     const functions: Array<FunctionInfo> = []
     let after: number | undefined = 0
     while (after !== undefined) {
-      if (after > 0) yield* nextTurn
+      if (after > 0) yield* yieldToEventLoop
       const part: Part = yield* store.read(readFunctionPart(environment, after))
       functions.push(...part.functions)
       after = part.next

@@ -17,7 +17,7 @@ import {
 import * as Limits from "../../Limits.ts"
 import type { FunctionRegistration } from "../../Protocol/Worker.ts"
 import type { FunctionChange } from "../Store/Changes.ts"
-import * as ReadAgain from "../Store/ReadAgain.ts"
+import * as SharedCopy from "../Store/SharedCopy.ts"
 import { Store } from "../Store/Store.ts"
 import { SystemEvents } from "../SystemEvents/SystemEvents.ts"
 import { checkRegistrations } from "./FunctionConfigs.ts"
@@ -175,7 +175,7 @@ const make: Effect.Effect<FunctionsService, StoreError, Store | SystemEvents | S
     }
     // changes that arrive during the read may be newer than what it finds
     let early: Array<FunctionRows.Registered> | undefined = []
-    const again = yield* ReadAgain.make(
+    const copy = yield* SharedCopy.make(
       "which functions there are",
       store.read(FunctionRows.readFunctions()),
       (found) => {
@@ -191,8 +191,8 @@ const make: Effect.Effect<FunctionsService, StoreError, Store | SystemEvents | S
     const stop = store.onCommit((changes) => {
       if (early === undefined) learn(changes)
       else early.push(changes)
-      if (changes.functions.length > 0) again.changed()
-      if (changes.look.has("functions")) again.look()
+      if (changes.functions.length > 0) copy.changed()
+      if (changes.stale.has("functions")) copy.refresh()
     })
     yield* Effect.addFinalizer(() => Effect.sync(stop))
     learn(yield* store.read(FunctionRows.readFunctions()))

@@ -1,5 +1,5 @@
 /** Runs that are pinned to the version of their function with which they began. */
-import { remembered } from "../Store/Memory.ts"
+import { defineCache } from "../Store/Cache.ts"
 import { all, forEach, get, type Program, statement, write } from "../Store/Program.ts"
 import type { Transaction } from "../Store/Transaction.ts"
 import type { RegisteredFunction } from "./Registry.ts"
@@ -8,7 +8,7 @@ import type { RegisteredFunction } from "./Registry.ts"
 export const NO_PIN = ""
 
 /** Functions that pin since this transaction: the registry says so only after it. */
-const pinsSince = remembered<Set<number>>({ make: () => new Set(), begin: (keys) => keys.clear() })
+const pinsSince = defineCache<Set<number>>({ make: () => new Set(), begin: (keys) => keys.clear() })
 
 /** Whether runs of the function may be pinned. */
 export const pinsRuns = (tx: Transaction, fn: RegisteredFunction): boolean =>

@@ -1,30 +1,30 @@
 /** Which functions may have claimable runs. */
 import { registryOf } from "./Registry.ts"
-import { remembered } from "../Store/Memory.ts"
+import { defineCache } from "../Store/Cache.ts"
 import { statement } from "../Store/Program.ts"
 import type { Transaction } from "../Store/Transaction.ts"
 
 interface Ready {
   /** Keys of functions that may have ready runs: a hint for claims, which may name too many but never too few. */
-  readonly hot: Set<number>
-  /** What this transaction removed from `hot`. */
-  readonly cooled: Array<number>
-  /** Those in `hot` whose ready runs are all new in this transaction, and have no row yet. */
+  readonly mayBeReady: Set<number>
+  /** What this transaction removed from `mayBeReady`. */
+  readonly cleared: Array<number>
+  /** Those in `mayBeReady` whose ready runs are all new in this transaction, and have no row yet. */
   readonly onlyNew: Set<number>
 }
 
-export const readyOf = remembered<Ready>({
-  make: () => ({ hot: new Set(), cooled: [], onlyNew: new Set() }),
-  begin: ({ cooled, hot, onlyNew }) => {
+export const readyOf = defineCache<Ready>({
+  make: () => ({ mayBeReady: new Set(), cleared: [], onlyNew: new Set() }),
+  begin: ({ cleared, mayBeReady, onlyNew }) => {
     onlyNew.clear()
-    for (const key of cooled.splice(0)) hot.add(key)
+    for (const key of cleared.splice(0)) mayBeReady.add(key)
   },
-  moved: ({ hot }, { ready }) => {
-    for (const key of ready) hot.add(key)
+  invalidate: ({ mayBeReady }, { ready }) => {
+    for (const key of ready) mayBeReady.add(key)
   },
-  committed: ({ cooled, hot }, tx) => {
-    cooled.length = 0
-    tx.changes.mayHaveReady = hot.size > 0
+  committed: ({ cleared, mayBeReady }, tx) => {
+    cleared.length = 0
+    tx.changes.mayHaveReady = mayBeReady.size > 0
     // what became ready in this transaction may have been claimed in it too
     tx.changes.ready &&= tx.changes.mayHaveReady
   }
@@ -39,8 +39,8 @@ export const READY_FUNCTIONS = statement(
 
 /** Notes that a function has something ready to be claimed. */
 export const markReady = (tx: Transaction, functionKey: number): void => {
-  const { hot, onlyNew } = readyOf(tx)
-  hot.add(functionKey)
+  const { mayBeReady, onlyNew } = readyOf(tx)
+  mayBeReady.add(functionKey)
   onlyNew.delete(functionKey)
   tx.changes.ready = true
 }
@@ -48,7 +48,7 @@ export const markReady = (tx: Transaction, functionKey: number): void => {
 /** The same, once the transaction is committed: until then, the remembered state of the function holds its runs back. */
 export const markReadyAtCommit = (tx: Transaction, functionKey: number): void => {
   tx.changes.ready = true
-  tx.afterCommit(() => readyOf(tx).hot.add(functionKey))
+  tx.afterCommit(() => readyOf(tx).mayBeReady.add(functionKey))
 }
 
 /**
@@ -56,9 +56,9 @@ export const markReadyAtCommit = (tx: Transaction, functionKey: number): void =>
  * is.
  */
 export const markNew = (tx: Transaction, functionKey: number): boolean => {
-  const { hot, onlyNew } = readyOf(tx)
-  if (hot.has(functionKey) && !onlyNew.has(functionKey)) return false
-  hot.add(functionKey)
+  const { mayBeReady, onlyNew } = readyOf(tx)
+  if (mayBeReady.has(functionKey) && !onlyNew.has(functionKey)) return false
+  mayBeReady.add(functionKey)
   onlyNew.add(functionKey)
   tx.changes.ready = true
   return true
@@ -68,23 +68,23 @@ export const markNew = (tx: Transaction, functionKey: number): boolean => {
 export const isNew = (tx: Transaction, functionKey: number): boolean => readyOf(tx).onlyNew.has(functionKey)
 
 /** From now on, new runs are stored like all ready ones. */
-export const noneIsNew = (tx: Transaction): void => readyOf(tx).onlyNew.clear()
+export const forgetNew = (tx: Transaction): void => readyOf(tx).onlyNew.clear()
 
 /** Notes that a function has nothing ready any more, as far as this transaction knows: it may yet be rolled back. */
-export const markCold = (tx: Transaction, functionKey: number): void => {
-  const { cooled, hot } = readyOf(tx)
-  if (hot.delete(functionKey)) cooled.push(functionKey)
+export const clearReady = (tx: Transaction, functionKey: number): void => {
+  const { cleared, mayBeReady } = readyOf(tx)
+  if (mayBeReady.delete(functionKey)) cleared.push(functionKey)
 }
 
 /** A lease of a function ended: there may be room under its limit, or for the next run of an actor. */
-export const markRoom = (tx: Transaction, functionKey: number): void => {
+export const markCapacity = (tx: Transaction, functionKey: number): void => {
   const registration = registryOf(tx).byKey(functionKey)?.registration
   if (registration?.concurrency !== undefined || registration?.actorKey !== undefined)
     markReady(tx, functionKey)
 }
 
 /** A run of a function ended: fires of its schedules may have waited for that. */
-export const markFreed = (tx: Transaction, functionKey: number): void => {
+export const markRunEnded = (tx: Transaction, functionKey: number): void => {
   const triggers = registryOf(tx).byKey(functionKey)?.registration.triggers
   if (triggers?.some(({ overlap }) => overlap !== undefined) === true) tx.markDue(tx.now())
 }

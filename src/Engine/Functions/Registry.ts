@@ -6,7 +6,7 @@
 import { sharedGetters } from "../../SharedGetters.ts"
 import { TRACEPARENT } from "../../Trace.ts"
 import type { FunctionChange } from "../Store/Changes.ts"
-import { remembered } from "../Store/Memory.ts"
+import { defineCache } from "../Store/Cache.ts"
 import type { EventEntity } from "../../Event.ts"
 import { decodeJson, type JsonText } from "../../Json.ts"
 import { readPath } from "../../Path.ts"
@@ -243,4 +243,4 @@ export const acceptsLabels = (
 }
 
 /** The functions of an open database. */
-export const registryOf = remembered({ make: () => new Registry(), isShared: true })
+export const registryOf = defineCache({ make: () => new Registry(), isShared: true })

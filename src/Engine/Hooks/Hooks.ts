@@ -20,7 +20,7 @@ import { watchRates } from "../Runs/FailureRates.ts"
 import { countCalls, forgetHook, MOST_CALLS, setHooks, takeDropped } from "../Runs/HookCalls.ts"
 import { Runs } from "../Runs/Runs.ts"
 import { Store } from "../Store/Store.ts"
-import { type HookCounts, makeDelivery } from "./Delivery.ts"
+import { type HookCounts, makeHookDelivery } from "./HookDelivery.ts"
 import { refuseHooks, warnOfHook } from "./HookChecks.ts"
 import { EngineHooks, Failing, resolveFailing } from "./HookSettings.ts"
 
@@ -104,9 +104,9 @@ export const layer: Layer.Layer<Hooks, ValidationError | StoreError, Store | Run
       )
     }
     for (const hook of hooks) fork(warnOfHook(hook, allowPrivateNetworks))
-    const inputBudget = new InputBudget(yield* Clock.Clock, yield* Alarm.makeAfter)
+    const inputBudget = new InputBudget(yield* Clock.Clock, yield* Alarm.makeScheduleTimeout)
     const deliveries = hooks.map((hook) =>
-      makeDelivery({ hook, store, inputBudget, allowPrivateNetworks, counts })
+      makeHookDelivery({ hook, store, inputBudget, allowPrivateNetworks, counts })
     )
     const wake = (): void => {
       for (const delivery of deliveries) delivery.wake()

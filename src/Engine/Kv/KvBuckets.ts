@@ -4,7 +4,7 @@
  * Every call names a bucket, and every write advances its revision. So rows that were read stay in memory, and those that a
  * transaction has changed are written once, before it commits. After a rollback they are forgotten.
  */
-import { remembered } from "../Store/Memory.ts"
+import { defineCache } from "../Store/Cache.ts"
 import {
   all,
   forEach,
@@ -28,7 +28,7 @@ import type { Row, Transaction } from "../Store/Transaction.ts"
 const FLOOR = "kv_revision"
 
 /** Most buckets that are remembered. */
-const MOST = 10_000
+const MAX_CACHED_BUCKETS = 10_000
 
 export interface Bucket {
   readonly key: number
@@ -83,7 +83,7 @@ class Buckets {
 
   remember(bucket: Bucket): Bucket {
     // changed buckets are needed until they are saved
-    if (this.#known.size >= MOST && this.#changed.size === 0) this.#known.clear()
+    if (this.#known.size >= MAX_CACHED_BUCKETS && this.#changed.size === 0) this.#known.clear()
     this.#known.set(`${bucket.environment} ${bucket.name}`, bucket)
     return bucket
   }
@@ -119,9 +119,9 @@ class Buckets {
   }
 }
 
-export const bucketsOf = remembered<Buckets>({
+export const bucketsOf = defineCache<Buckets>({
   make: () => new Buckets(),
-  moved: (buckets) => buckets.moved(),
+  invalidate: (buckets) => buckets.moved(),
   save: (buckets) => buckets.save(),
   committed: (buckets) => buckets.committed(),
   rolledBack: (buckets) => buckets.rolledBack()

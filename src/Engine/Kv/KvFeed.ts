@@ -41,8 +41,8 @@ export class KvFeedService {
   attach(store: StoreService): () => void {
     return store.onCommit((changes) => {
       if (this.#watchers.size === 0) return
-      const { kv, kvDeleted, kvElsewhere, look } = changes
-      if (kv.length + kvDeleted.length + kvElsewhere.length === 0 && !look.has("kv")) return
+      const { kv, kvDeleted, kvElsewhere, stale } = changes
+      if (kv.length + kvDeleted.length + kvElsewhere.length === 0 && !stale.has("kv")) return
       for (const watcher of this.#watchers) watcher.tell(changes)
     })
   }
@@ -122,10 +122,10 @@ class Watcher {
     this.#behind = false
   }
 
-  tell({ inOrder, kv, kvDeleted, kvElsewhere, look }: Changes): void {
+  tell({ inOrder, kv, kvDeleted, kvElsewhere, stale }: Changes): void {
     // while there is no bucket, a change of any bucket is a reason to look again
     const isMine = (bucket: number): boolean => this.bucket === 0 || bucket === this.bucket
-    if (look.has("kv") || kvElsewhere.some(isMine)) this.#behind = true
+    if (stale.has("kv") || kvElsewhere.some(isMine)) this.#behind = true
     for (const change of kv) {
       if (!isMine(change.bucket)) continue
       // earlier changes by other engines may not have been told yet

@@ -1,5 +1,14 @@
 /** Due work on keys: expired values, old markers, and the keys of deleted buckets. */
-import { all, among, apart, get, statement, type Program, variant, write } from "../Store/Program.ts"
+import {
+  all,
+  allIsolatingDamage,
+  isolateRow,
+  get,
+  statement,
+  type Program,
+  variant,
+  write
+} from "../Store/Program.ts"
 import { type Bucket, bucketOfKey, bucketsOf } from "./KvBuckets.ts"
 import { PUT } from "./KvOperations.ts"
 import { expire, forget } from "./KvWrites.ts"
@@ -36,7 +45,7 @@ const LIST_ENVIRONMENTS_TO_DROP = statement(
 /** The environments of the first `limit` due keys, and of as many deleted buckets. */
 export function* environmentsToSweep(tx: Transaction, limit: number): Program<ReadonlyArray<Row>> {
   const now = tx.now()
-  const expired = yield* among(
+  const expired = yield* allIsolatingDamage(
     tx,
     "key",
     [LIST_DUE_ROWS, now],
@@ -54,7 +63,7 @@ export function* environmentsToSweep(tx: Transaction, limit: number): Program<Re
  */
 export function* sweep(tx: Transaction, environment: number, limit: number): Program<number> {
   const now = tx.now()
-  const rows = yield* among(
+  const rows = yield* allIsolatingDamage(
     tx,
     "key",
     [LIST_DUE_ROWS, now],
@@ -75,7 +84,7 @@ export function* sweep(tx: Transaction, environment: number, limit: number): Pro
     return bucket
   }
   for (const row of rows) {
-    yield* apart(tx, "key", Number(row.entry), sweepEntry(tx, yield* bucketOf(Number(row.bucket)), row))
+    yield* isolateRow(tx, "key", Number(row.entry), sweepEntry(tx, yield* bucketOf(Number(row.bucket)), row))
   }
   return rows.length + (yield* dropBuckets(environment, limit - rows.length))
 }

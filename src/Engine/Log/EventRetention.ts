@@ -23,8 +23,8 @@ export interface EventsDeleted {
 }
 
 /** Rows of the log that one transaction looks at, and rows that it deletes. */
-const LOOKED_AT = 2000
-const DELETED = 200
+const MAX_READ_ROWS = 2000
+const MAX_DELETED_ROWS = 200
 
 /** SQL: for each table that needs the log, the first position that it needs. */
 const FIND_OLDEST_NEEDED = statement(
@@ -52,7 +52,7 @@ const FIND_NEWEST_EVENT = statement(
 
 const LIST_EVENTS = statement(
   "EventRetention.listEvents",
-  `SELECT position, environment, kind, entity_id, timestamp FROM events NOT INDEXED WHERE position > ? AND position < ? ORDER BY position LIMIT ${LOOKED_AT}`
+  `SELECT position, environment, kind, entity_id, timestamp FROM events NOT INDEXED WHERE position > ? AND position < ? ORDER BY position LIMIT ${MAX_READ_ROWS}`
 )
 
 const DELETE_EVENT = statement(
@@ -83,7 +83,7 @@ export const deleteOldEvents = acrossEnvironments(
     const rows = yield* all(LIST_EVENTS, after, newest)
     let last = after
     let deleted = 0
-    let isAtEnd = rows.length < LOOKED_AT
+    let isAtEnd = rows.length < MAX_READ_ROWS
     for (const row of rows) {
       const position = Number(row.position)
       const at = Number(row.timestamp)
@@ -92,7 +92,7 @@ export const deleteOldEvents = acrossEnvironments(
         isAtEnd = true
         break
       }
-      if (deleted === DELETED) {
+      if (deleted === MAX_DELETED_ROWS) {
         isAtEnd = false
         break
       }
@@ -120,7 +120,7 @@ export const deleteOldEvents = acrossEnvironments(
 const LIST_EVENT_SIZES = statement(
   "EventRetention.listEventSizes",
   `SELECT position, CASE WHEN kind = 0 AND entity_id IS NULL THEN octet_length(data) ELSE 0 END AS bytes FROM events NOT INDEXED
-     WHERE position < ? ORDER BY position DESC LIMIT ${LOOKED_AT}`
+     WHERE position < ? ORDER BY position DESC LIMIT ${MAX_READ_ROWS}`
 )
 
 /**

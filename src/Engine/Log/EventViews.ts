@@ -4,7 +4,7 @@ import { StoreError } from "../../Errors.ts"
 import type { JsonText } from "../../Json.ts"
 import { readPath } from "../../Path.ts"
 import { type EventView, eventView } from "../Functions/Registry.ts"
-import { remembered } from "../Store/Memory.ts"
+import { defineCache } from "../Store/Cache.ts"
 import { get, type Program, type Row, statement } from "../Store/Program.ts"
 import type { Transaction } from "../Store/Transaction.ts"
 
@@ -54,7 +54,7 @@ export function* eventAt(position: number): Program<EventView> {
 }
 
 /** The last event that was serialized, so that all who are told of it share one string. */
-const lastText = remembered<{ last: { readonly position: number; readonly text: JsonText } | undefined }>({
+const lastText = defineCache<{ last: { readonly position: number; readonly text: JsonText } | undefined }>({
   make: () => ({ last: undefined }),
   // a position that was rolled back is given again
   begin: (memory) => void (memory.last = undefined)

@@ -28,14 +28,17 @@ export interface Fingerprint {
 }
 
 /** The content of a call: its data is a JSON string. */
-export interface Described {
+export interface CallContent {
   readonly name: string
   readonly version?: number
   readonly data: string
 }
 
 /** `about` is what all `things` have in common. */
-export const fingerprint = (about: ReadonlyArray<string>, things: ReadonlyArray<Described>): Fingerprint => ({
+export const fingerprint = (
+  about: ReadonlyArray<string>,
+  things: ReadonlyArray<CallContent>
+): Fingerprint => ({
   current: hash([
     about,
     things.map(({ data, name, version }) => [name, version ?? 1, ordered(JSON.parse(data))])

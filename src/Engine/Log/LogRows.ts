@@ -217,7 +217,7 @@ function* readNames(
 }
 
 /** Names that are checked for a match, and matching names that one statement merges, which takes time for each. */
-const LOOKS = 128
+const MAX_CHECKED_NAMES = 128
 const FITTING_NAMES = 32
 
 /** The matching names in the log, if they are few and quickly found. */
@@ -230,7 +230,7 @@ function* namesThatFit(
   let looks = 0
   let tooMany = false
   const look = (name: string, fits: boolean): boolean => {
-    tooMany = looks++ === LOOKS || fitting.size > FITTING_NAMES
+    tooMany = looks++ === MAX_CHECKED_NAMES || fitting.size > FITTING_NAMES
     if (!tooMany && fits) fitting.add(name)
     return !tooMany
   }

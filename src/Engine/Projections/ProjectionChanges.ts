@@ -3,7 +3,7 @@ import { all, get, statement, type Program, inEnvironment, refuse } from "../Sto
 import { ValidationError, type ProjectionNotFoundError } from "../../Errors.ts"
 import { readCursor } from "../../Projection/Cursor.ts"
 import { findProjection } from "./ProjectionRows.ts"
-import { cursorOf, shownEpoch, standing, stateRow, toState } from "./ProjectionStateReads.ts"
+import { cursorOf, shownEpoch, summaryOf, findState, toState } from "./ProjectionStateReads.ts"
 import type { ProjectionChangePage, ProjectionChangeQuery, ProjectionState } from "./ProjectionRecords.ts"
 import type { Row, Transaction } from "../Store/Transaction.ts"
 
@@ -39,10 +39,10 @@ export const readProjectionChanges = inEnvironment(
   ): Program<ProjectionChangePage, ProjectionNotFoundError | ValidationError> {
     const row = yield* findProjection(environment, name)
     const from = yield* versionAfter(row, since)
-    const page = { mode: row.mode === "managed" ? "managed" : "external", ...standing(row) } as const
+    const page = { mode: row.mode === "managed" ? "managed" : "external", ...summaryOf(row) } as const
     if (from === undefined) return { ...page, states: [] }
     if (partition !== undefined) {
-      const state = yield* stateRow(row, partition, shownEpoch(row))
+      const state = yield* findState(row, partition, shownEpoch(row))
       return {
         ...page,
         states: state === undefined || Number(state.revision) <= from ? [] : [toState(state)]

@@ -4,7 +4,7 @@ import { affected, all, get, statement, type Program, write, inEnvironment } fro
 import { endOfLog } from "../Log/EndOfLog.ts"
 import { countAfter, readLog, toEntry, whileRoom } from "../Log/LogRows.ts"
 import { eventsOf, findProjection, markProjection, resetProjection } from "./ProjectionRows.ts"
-import { shownEpoch, stateRow, statusOf, toState } from "./ProjectionStateReads.ts"
+import { shownEpoch, findState, statusOf, toState } from "./ProjectionStateReads.ts"
 import type { ProjectionInfo, ProjectionState, StoredDeadLetter } from "./ProjectionRecords.ts"
 import { ALL, type ListPage } from "../Pages.ts"
 import type { Row, Transaction } from "../Store/Transaction.ts"
@@ -64,7 +64,7 @@ export const getProjectionState = inEnvironment(
     partition: string
   ): Program<ProjectionState | undefined, ProjectionNotFoundError> {
     const projection = yield* findProjection(environment, name)
-    const row = yield* stateRow(projection, partition, shownEpoch(projection))
+    const row = yield* findState(projection, partition, shownEpoch(projection))
     return row === undefined ? undefined : toState(row)
   },
   (_, name) => `read the state of projection "${name}"`

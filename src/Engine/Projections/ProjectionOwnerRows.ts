@@ -160,7 +160,7 @@ const FIND_OWNED_PROJECTION = statement(
 )
 
 /** The row, if the token is the current one. */
-export function* owned(
+export function* findOwned(
   tx: Transaction,
   { environment, generation, name, token }: ProjectionToken
 ): Program<Row | undefined> {

@@ -18,7 +18,7 @@ import type { StoreService } from "../Store/Store.ts"
 import { checkRegistration } from "./CheckRegistration.ts"
 import { LOG, type WaitUntilFound } from "./WaitUntilFound.ts"
 import * as ProjectionOwnerRows from "./ProjectionOwnerRows.ts"
-import * as ProjectionPageRows from "./ProjectionPageRows.ts"
+import * as ProjectionPageRows from "./ProjectionOwnerReads.ts"
 import { type ProjectionClaimRequest, projectionKey, type ProjectionToken } from "./ProjectionRecords.ts"
 import * as ProjectionSaveRows from "./ProjectionSaveRows.ts"
 

@@ -97,5 +97,5 @@ export function* resetProjection(tx: Transaction, key: number): Program<void> {
 }
 
 /** Whether an event is one of the projection's. */
-export const accepts = (row: Row, name: string): boolean =>
+export const acceptsEvent = (row: Row, name: string): boolean =>
   eventsOf(row).some((pattern) => matchesPattern(pattern, name))

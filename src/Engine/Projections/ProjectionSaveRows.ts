@@ -14,10 +14,10 @@ import {
   write
 } from "../Store/Program.ts"
 import type { Row, Transaction } from "../Store/Transaction.ts"
-import { owned, whyNotOwned } from "./ProjectionOwnerRows.ts"
+import { findOwned, whyNotOwned } from "./ProjectionOwnerRows.ts"
 import type { ProjectionToken } from "./ProjectionRecords.ts"
 import { markProjection } from "./ProjectionRows.ts"
-import { shownEpoch, stateRow, tellStates } from "./ProjectionStateReads.ts"
+import { shownEpoch, findState, notifyStates } from "./ProjectionStateReads.ts"
 
 /** Old states that one save of a rebuild deletes. */
 const LEFTOVERS = 200
@@ -50,7 +50,7 @@ export const saveProjection = inEnvironment(
   ): Program<ProjectionSaved, ValidationError> {
     const id = save.number === undefined ? null : `${token.token}:${token.generation}:${save.number}`
     if (id !== null && (yield* wasSaved(tx, token, id))) return { _tag: "Saved" }
-    const row = yield* owned(tx, token)
+    const row = yield* findOwned(tx, token)
     if (row === undefined) return yield* countRefusal(tx, token, yield* whyNotOwned(tx, token))
     if (save.from !== Number(row.position)) {
       return yield* countRefusal(
@@ -85,7 +85,7 @@ export const saveProjection = inEnvironment(
     )
     yield* clearLeftovers(row)
     markProjection(tx, token.environment, token.name)
-    yield* tellStates(
+    yield* notifyStates(
       tx,
       token.environment,
       row,
@@ -117,7 +117,7 @@ function* checkSave(
   for (const { partition, position } of states) {
     if (seen.has(partition)) return yield* refuseAs(`it has two states of partition "${partition}"`)
     seen.add(partition)
-    const stored = Number((yield* stateRow(row, partition))?.position ?? 0)
+    const stored = Number((yield* findState(row, partition))?.position ?? 0)
     // a retried dead letter changes a state without moving the position
     if (resolved.length > 0 ? position < stored : position <= stored || position <= from) {
       return yield* refuseAs(

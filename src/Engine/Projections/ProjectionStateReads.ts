@@ -13,7 +13,7 @@ const FIND_STATE = statement(
 )
 
 /** The state that the next event is folded into. */
-export function* stateRow(
+export function* findState(
   projection: Row,
   partition: string,
   epoch = projection.epoch!
@@ -43,7 +43,7 @@ export const shownEpoch = (row: Row): number =>
   Number((row.rebuild_to === null ? undefined : row.shown_epoch) ?? row.epoch)
 
 /** The status and position of a projection. */
-export const standing = (row: Row) => ({
+export const summaryOf = (row: Row) => ({
   status: statusOf(row),
   ...(row.error === null ? {} : { errorMessage: String(parseStored(String(row.error)).message) }),
   cursor: writeCursor(cursorOf(row))
@@ -69,7 +69,7 @@ const FIND_EVENT_NAME = statement(
  * Tells observers of the states that were saved since `before` was read. During a rebuild it tells nothing. At the end of a
  * rebuild it tells that the projection was rebuilt, with the state if there are no partitions.
  */
-export function* tellStates(
+export function* notifyStates(
   tx: Transaction,
   environment: string,
   before: Row,
@@ -84,9 +84,9 @@ export function* tellStates(
   tx.changes.states.push({
     environment,
     name: String(row.name),
-    ...standing(row),
+    ...summaryOf(row),
     states: (yield* forEach(partitions, function* (partition) {
-      const state = yield* stateRow(row, partition)
+      const state = yield* findState(row, partition)
       if (state === undefined) return []
       const event = yield* get(FIND_EVENT_NAME, state.position!, row.environment!)
       return {

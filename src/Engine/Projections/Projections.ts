@@ -9,7 +9,7 @@ import { checkedInEngine as checked } from "../../Checked.ts"
 import type { EngineError } from "../../Errors.ts"
 import { maxBatchSize } from "../../Projection/Projection.ts"
 import type { ProjectionRegistration, ProjectionSaved } from "../../Protocol/ProjectionOwners.ts"
-import { Signals } from "../Signals.ts"
+import { Notifications } from "../Notifications.ts"
 import { Store } from "../Store/Store.ts"
 import { SystemEvents } from "../SystemEvents/SystemEvents.ts"
 import { checkRegistration } from "./CheckRegistration.ts"
@@ -48,12 +48,12 @@ export const layer: Layer.Layer<Projections, never, Store | SystemEvents> = Laye
   Effect.gen(function* () {
     const store = yield* Store
     const system = yield* SystemEvents
-    const signals = new Signals()
-    const stop = store.onCommit(({ logEnd, look, projections, states }) => {
-      if (look.has("projections")) signals.announceAll()
-      else if (look.has("log")) signals.announce(LOG)
-      if (logEnd > 0) signals.announce(LOG)
-      for (const key of projections) signals.announce(key)
+    const signals = new Notifications()
+    const stop = store.onCommit(({ logEnd, stale, projections, states }) => {
+      if (stale.has("projections")) signals.notifyAll()
+      else if (stale.has("log")) signals.notify(LOG)
+      if (logEnd > 0) signals.notify(LOG)
+      for (const key of projections) signals.notify(key)
       for (const change of states) announceStates(system, change)
     })
     yield* Effect.addFinalizer(() => Effect.sync(stop))

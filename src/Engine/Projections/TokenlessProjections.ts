@@ -20,10 +20,16 @@ import { eventView } from "../Functions/Registry.ts"
 import { endOfLog } from "../Log/EndOfLog.ts"
 import type { LogPage } from "../Log/LogRecords.ts"
 import { readLog, toEntry } from "../Log/LogRows.ts"
-import { accepts, eventsOf, findProjection, markProjection, registerProjection } from "./ProjectionRows.ts"
+import {
+  acceptsEvent,
+  eventsOf,
+  findProjection,
+  markProjection,
+  registerProjection
+} from "./ProjectionRows.ts"
 import { putState, countRefusal } from "./ProjectionSaveRows.ts"
 import { TOKENLESS } from "./ProjectionOwnerRows.ts"
-import { stateRow, tellStates } from "./ProjectionStateReads.ts"
+import { findState, notifyStates } from "./ProjectionStateReads.ts"
 import type { HandedOut, TokenlessSave } from "./ProjectionRecords.ts"
 import type { Row, Transaction } from "../Store/Transaction.ts"
 
@@ -89,9 +95,9 @@ export const handOut = inEnvironment(
     if (doneTo > position || last > Number(row.handed_out)) {
       yield* write(UPDATE_POSITION_HANDED_OUT, doneTo, last, doneTo, row.key!)
       markProjection(tx, environment, name)
-      yield* tellStates(tx, environment, row, [])
+      yield* notifyStates(tx, environment, row, [])
     }
-    const state = partition === undefined ? undefined : yield* stateRow(row, partition)
+    const state = partition === undefined ? undefined : yield* findState(row, partition)
     return { events, position: doneTo, ...(state === undefined ? {} : { state: String(state.state) }) }
   },
   (request) => `hand out events of projection "${request.name}"`
@@ -143,7 +149,7 @@ function* firstPartitionOf(row: Row, page: LogPage, limit: number): Program<Part
   for (const event of page.entries) {
     const eventPartition = partitionIn(row, event)
     const stored =
-      positions.get(eventPartition) ?? Number((yield* stateRow(row, eventPartition))?.position ?? 0)
+      positions.get(eventPartition) ?? Number((yield* findState(row, eventPartition))?.position ?? 0)
     positions.set(eventPartition, stored)
     if (row.mode === "managed" && event.position <= stored) {
       if (partition === undefined) doneTo = event.position
@@ -188,7 +194,7 @@ export const saveTokenless = inEnvironment(
       )
     }
     const found = yield* get(FIND_EVENT, position, row.environment!)
-    if (found === undefined || !accepts(row, String(found.name))) {
+    if (found === undefined || !acceptsEvent(row, String(found.name))) {
       return yield* countRefusal(
         tx,
         target,
@@ -201,7 +207,7 @@ export const saveTokenless = inEnvironment(
     const stored =
       row.mode === "external"
         ? Number(row.position)
-        : Number((yield* stateRow(row, partition))?.position ?? 0)
+        : Number((yield* findState(row, partition))?.position ?? 0)
     if (position <= Math.max(stored, Number(row.position))) {
       return yield* countRefusal(
         tx,
@@ -220,7 +226,7 @@ export const saveTokenless = inEnvironment(
     const done = row.partition_key === null ? position : Number(row.position)
     yield* write(UPDATE_POSITION, done, done, now, row.key!)
     markProjection(tx, environment, name)
-    yield* tellStates(tx, environment, row, row.mode === "managed" ? [partition] : [])
+    yield* notifyStates(tx, environment, row, row.mode === "managed" ? [partition] : [])
     return { _tag: "Saved" }
   },
   (save) => `save projection "${save.name}"`

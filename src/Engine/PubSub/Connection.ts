@@ -16,9 +16,9 @@ import type { EventAccess } from "../SystemEvents/SystemEvents.ts"
 import { Acks } from "./Acks.ts"
 import type { ItemEncoding, Item } from "./Feed.ts"
 import { type Group, Member } from "./Group.ts"
-import { beginsAfter } from "./Resume.ts"
+import { beginsAfter } from "./StartPosition.ts"
 import { readRequest, type SubscribeRequest } from "./SubscribeRequest.ts"
-import { type Outlet, type Subscribed, Subscriber } from "./Subscriber.ts"
+import { type ConnectionSink, type Subscribed, Subscriber } from "./Subscriber.ts"
 import type { SubscriptionHub } from "./SubscriptionHub.ts"
 import type { Target } from "./Target.ts"
 
@@ -69,7 +69,7 @@ export const connect = (
   return connection.checkAgain
 }
 
-class Connection implements Outlet {
+class Connection implements ConnectionSink {
   readonly environment: string
   readonly #hub: SubscriptionHub
   readonly #wire: Wire

@@ -5,7 +5,7 @@ import * as Effect from "effect/Effect"
 import type * as Scope from "effect/Scope"
 import type { StoreError } from "../../Errors.ts"
 import { deleteOldEvents, measureEvents } from "../Log/EventRetention.ts"
-import { nextTurn } from "../Yielding.ts"
+import { yieldToEventLoop } from "../Yielding.ts"
 import { deleteOldRuns } from "../Runs/RunSweep.ts"
 import type { StoreService } from "../Store/Store.ts"
 import { everyHour, untilEnd } from "../Sweep.ts"
@@ -56,7 +56,7 @@ const excessBefore = (store: StoreService, most: number): Effect.Effect<number, 
       if (slice.excessBefore !== undefined) return slice.excessBefore
       left = slice.left
       before = slice.from
-      yield* nextTurn
+      yield* yieldToEventLoop
     }
   })
 

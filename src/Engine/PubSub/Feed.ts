@@ -32,7 +32,7 @@ export interface ItemPage {
 }
 
 /** The format in which a subscriber gets items. */
-export interface Shape {
+export interface ItemFormat {
   readonly subscriptionId: string
   readonly target: Target
   readonly filter?: Filter
@@ -44,7 +44,7 @@ export interface Shape {
 }
 
 /** How a delivery is described. */
-export interface Told {
+export interface DeliveryInfo {
   /** 2 or more for a redelivery. */
   readonly attempt?: number
   /** Replaces the id of the item. */
@@ -55,7 +55,7 @@ export interface Told {
 export interface ItemEncoding {
   /** Unique among formats: encoded frames are shared by all connections with the same format. */
   readonly name: string
-  readonly encode: (shape: Shape, item: Item, told: Required<Told>) => string
+  readonly encode: (shape: ItemFormat, item: Item, told: Required<DeliveryInfo>) => string
 }
 
 export interface Listener {
@@ -66,7 +66,7 @@ export interface Listener {
 }
 
 interface Channel {
-  readonly shape: Shape
+  readonly shape: ItemFormat
   readonly listeners: Set<Listener>
 }
 
@@ -101,7 +101,7 @@ export class Feed {
   }
 
   /** Passes matching items on from now on. Returns a function that stops it. */
-  join(shape: Shape, listener: Listener): () => void {
+  join(shape: ItemFormat, listener: Listener): () => void {
     const { filter, encoding, includeMetadata, subscriptionId, target, writePosition } = shape
     const key = JSON.stringify([
       subscriptionId,
@@ -228,24 +228,27 @@ const fits = (target: Target, kind: Item["kind"], name: string): boolean =>
   (target.kind === undefined || target.kind === kind) && target.fits(name)
 
 /** Whether an item whose kind and name match is of the requested entity, if there is one, and passes the filter. */
-const passes = ({ filter, target: { fitsEntity } }: Pick<Shape, "filter" | "target">, item: Item): boolean =>
+const passes = (
+  { filter, target: { fitsEntity } }: Pick<ItemFormat, "filter" | "target">,
+  item: Item
+): boolean =>
   (fitsEntity === undefined ||
     (item.entity !== undefined && fitsEntity(`${item.entity.type}.${item.entity.id}.${item.name}`))) &&
   (filter === undefined || filter.accepts(eventView(item)))
 
 /** Whether the page lacks items for the subscribers of a shape. */
-export const hasGap = ({ gap, stateGap }: ItemPage, { target }: Shape): boolean =>
+export const hasGap = ({ gap, stateGap }: ItemPage, { target }: ItemFormat): boolean =>
   gap === true || (stateGap === true && target.aboutStates === true)
 
 /** Whether an item is for the subscribers of a shape. */
-export const accepts = (shape: Shape, item: Item): boolean =>
+export const accepts = (shape: ItemFormat, item: Item): boolean =>
   fits(shape.target, item.kind, item.name) && passes(shape, item)
 
 /** The frame of an item. */
 export const encodeItem = (
-  shape: Shape,
+  shape: ItemFormat,
   item: Item,
-  { attempt = 1, eventId = item.id }: Told = {}
+  { attempt = 1, eventId = item.id }: DeliveryInfo = {}
 ): string => {
   const { encoding, includeMetadata, subscriptionId, target, writePosition } = shape
   if (encoding !== undefined) return encoding.encode(shape, item, { attempt, eventId })

@@ -4,14 +4,14 @@ import type { StoreError } from "../../Errors.ts"
 import type { AckMode, BackpressureMode, BufferConfig, GroupSettings } from "../../Protocol/Subscriptions.ts"
 import type { GroupSetup, Redelivery } from "./GroupRecords.ts"
 import type { StoreService } from "../Store/Store.ts"
-import { encodeItem, type Feed, type Listener, RETRY_MS, type Shape } from "./Feed.ts"
+import { encodeItem, type Feed, type Listener, RETRY_MS, type ItemFormat } from "./Feed.ts"
 import { makeFilter } from "./Filter.ts"
 import { redeliveryOf, settingsOf } from "./SubscriptionSettings.ts"
 import {
   backlogOf,
   givenUp,
   type InProgress,
-  type Outlet,
+  type ConnectionSink,
   type Settled,
   slowConsumer,
   type Subscribed
@@ -29,7 +29,7 @@ export class Group implements Listener {
   readonly #at: (epochMs: number, f: () => void) => () => void
   readonly #now: () => number
   readonly #feed: () => Feed
-  readonly #shape: Shape
+  readonly #shape: ItemFormat
   readonly #onRetire: () => void
   #setup: GroupSetup
   #settings: GroupSettings
@@ -56,7 +56,7 @@ export class Group implements Listener {
       readonly name: string
       readonly setup: GroupSetup
     },
-    shape: Shape,
+    shape: ItemFormat,
     feed: () => Feed,
     engine: {
       readonly store: StoreService
@@ -301,8 +301,8 @@ export class Member implements Subscribed {
   readonly pattern: string
   readonly holder: string
   readonly options: MemberOptions
-  readonly #shape: Shape
-  readonly #outlet: Outlet
+  readonly #shape: ItemFormat
+  readonly #outlet: ConnectionSink
   readonly #group: Group
   readonly #store: StoreService
   /** Positions by handle. */
@@ -319,10 +319,10 @@ export class Member implements Subscribed {
 
   constructor(
     pattern: string,
-    shape: Shape,
+    shape: ItemFormat,
     holder: string,
     options: MemberOptions,
-    outlet: Outlet,
+    outlet: ConnectionSink,
     group: Group,
     store: StoreService
   ) {

@@ -1,5 +1,5 @@
 /** Inspects and controls consumer groups. */
-import { nextTurn } from "../Yielding.ts"
+import { yieldToEventLoop } from "../Yielding.ts"
 import * as Effect from "effect/Effect"
 import {
   all,
@@ -332,7 +332,7 @@ export const listGroups = (store: StoreService, query: ListGroupsQuery) =>
     const { keys, ...page } = yield* store.read(findGroups(query))
     const groups: Array<GroupInfo> = []
     for (const key of keys) {
-      if (groups.length > 0) yield* nextTurn
+      if (groups.length > 0) yield* yieldToEventLoop
       const info = yield* store.read(findGroupInfo(query.environment, key))
       if (info !== undefined) groups.push(info)
     }

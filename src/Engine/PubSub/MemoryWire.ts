@@ -10,11 +10,11 @@ interface Frame {
   readonly bytes: number
 }
 
-class End implements Wire {
+class WireEnd implements Wire {
   onText: (text: string) => void = () => undefined
   onClose: (code: number, reason: string) => void = () => undefined
   onDrain: () => void = () => undefined
-  other: End | undefined
+  other: WireEnd | undefined
   #queue: Array<Frame> = []
   #bytes = 0
   #paused = false
@@ -94,9 +94,9 @@ class End implements Wire {
 }
 
 /** The two ends of a new connection: each receives what the other sends. */
-export const makeWires = (): readonly [Wire, Wire] => {
-  const a = new End()
-  const b = new End()
+export const makeWirePair = (): readonly [Wire, Wire] => {
+  const a = new WireEnd()
+  const b = new WireEnd()
   a.other = b
   b.other = a
   return [a, b]

@@ -14,16 +14,16 @@ import {
   MAX_REPLAY
 } from "../../Protocol/Subscriptions.ts"
 import { show } from "../../Show.ts"
-import type { ItemEncoding, Shape } from "./Feed.ts"
+import type { ItemEncoding, ItemFormat } from "./Feed.ts"
 import { makeFilter } from "./Filter.ts"
-import { readPosition, writePosition } from "./Resume.ts"
+import { readPosition, writePosition } from "./StartPosition.ts"
 import { oneOf, readAckWait, readBuffer, readCapacity } from "./SubscriptionSettings.ts"
 import { checkGroupTarget, readTarget, type Target } from "./Target.ts"
 
 /** A `subscribe` message. */
 export interface SubscribeRequest {
   readonly pattern: string
-  readonly shape: Shape
+  readonly shape: ItemFormat
   readonly ackMode?: AckMode
   readonly backpressure?: BackpressureMode
   readonly buffer?: BufferConfig
@@ -72,7 +72,7 @@ export const readRequest = (
   const text = String(pattern)
   const resumes = isObject(resume)
   const of = { source: target.source, epoch, isShared }
-  const shape: Shape = {
+  const shape: ItemFormat = {
     target,
     subscriptionId: idOf(environment, text),
     includeMetadata: options.includeMetadata === true,

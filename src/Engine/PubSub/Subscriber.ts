@@ -22,12 +22,12 @@ import {
   type Item,
   type ItemPage,
   type Listener,
-  type Shape
+  type ItemFormat
 } from "./Feed.ts"
 import type { EventAccess } from "../SystemEvents/SystemEvents.ts"
 
 /** What a subscription needs from its connection. */
-export interface Outlet {
+export interface ConnectionSink {
   /** Bytes that were sent and have not left. */
   readonly backlog: number
   readonly isClosed: boolean
@@ -90,13 +90,13 @@ interface Delivery {
 export class Subscriber implements Subscribed, Listener {
   readonly id: string
   readonly pattern: string
-  readonly #shape: Shape
+  readonly #shape: ItemFormat
   readonly #options: {
     readonly ackMode: AckMode
     readonly ackWaitMs: number
     readonly backpressure: BackpressureMode
   }
-  readonly #outlet: Outlet
+  readonly #outlet: ConnectionSink
   readonly #feed: () => Feed
   readonly #read: (after: number) => Effect.Effect<ItemPage, StoreError>
   readonly #inFlight = new Map<string, Delivery>()
@@ -110,7 +110,7 @@ export class Subscriber implements Subscribed, Listener {
 
   constructor(
     pattern: string,
-    shape: Shape,
+    shape: ItemFormat,
     after: number,
     options: {
       readonly ackMode: AckMode
@@ -118,7 +118,7 @@ export class Subscriber implements Subscribed, Listener {
       readonly backpressure: BackpressureMode
       readonly buffer?: BufferConfig
     },
-    outlet: Outlet,
+    outlet: ConnectionSink,
     feed: () => Feed,
     read: (after: number) => Effect.Effect<ItemPage, StoreError>
   ) {

@@ -6,7 +6,7 @@ import type { Alarm } from "../../Execution/Alarm.ts"
 import { type IronflowError, type StoreError, SubscriptionError, ValidationError } from "../../Errors.ts"
 import { show } from "../../Show.ts"
 import type { StoreService } from "../Store/Store.ts"
-import { Feed, type Item, type ItemPage, type Shape } from "./Feed.ts"
+import { Feed, type Item, type ItemPage, type ItemFormat } from "./Feed.ts"
 import { Group, type Member } from "./Group.ts"
 import type { SystemEventsService } from "../SystemEvents/SystemEvents.ts"
 import type { Target } from "./Target.ts"
@@ -242,7 +242,7 @@ export class SubscriptionHub {
   openGroup(
     environment: string,
     group: { readonly namespace: string; readonly name: string; readonly pattern: string },
-    shape: Shape,
+    shape: ItemFormat,
     after: number | undefined,
     continues: boolean
   ): Effect.Effect<Group, IronflowError> {
@@ -263,7 +263,7 @@ export class SubscriptionHub {
   #openGroup(
     environment: string,
     group: { readonly namespace: string; readonly name: string; readonly pattern: string },
-    shape: Shape,
+    shape: ItemFormat,
     after: number | undefined,
     continues: boolean
   ): Effect.Effect<Group, IronflowError> {

@@ -60,10 +60,10 @@ export const layer: Layer.Layer<Subscriptions, StoreError, Store | SystemEvents 
           error
         )
     })
-    const stop = store.onCommit(({ groups, logEnd, look }) => {
-      if (look.has("groups")) hub.groupsChanged()
+    const stop = store.onCommit(({ groups, logEnd, stale }) => {
+      if (stale.has("groups")) hub.groupsChanged()
       else hub.groupsChanged(groups)
-      if (look.has("log")) runFork(lookAtLog)
+      if (stale.has("log")) runFork(lookAtLog)
       else if (logEnd > 0) hub.advance(logEnd)
     })
     yield* Effect.addFinalizer(() => Effect.sync(() => hub.closeAll()))

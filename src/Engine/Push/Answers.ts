@@ -9,7 +9,7 @@ import { readPushResponse } from "../../Protocol/LegacyHandlers.ts"
 import type { PostAnswer } from "./HttpPost.ts"
 
 /** The description of an endpoint. */
-export interface Described {
+export interface EndpointDescription {
   /** Whether it is an endpoint of this package, which runs whole turns; `undefined` when its answer is not a description. */
   readonly turns: boolean | undefined
   readonly functions: ReadonlyArray<FunctionRegistration>
@@ -52,7 +52,7 @@ export const reasonIn = (body: unknown): string => {
 }
 
 /** Reads the answer to `describe`, or returns why the endpoint accepts no turns now. */
-export const readDescription = (answer: PostAnswer): Described | IronflowError => {
+export const readDescription = (answer: PostAnswer): EndpointDescription | IronflowError => {
   const body = bodyOf(answer)
   if (isIronflowError(body)) return unavailable(`its answer is not acceptable: ${body.message}`)
   if (answer.status === 200 && isObject(body) && body.type === "description") {

@@ -4,7 +4,7 @@ import * as Effect from "effect/Effect"
 import type * as Fiber from "effect/Fiber"
 import { type IronflowError, isIronflowError } from "../../Errors.ts"
 import { describeRequest } from "../../Protocol/Push.ts"
-import { type Described, readDescription, unavailable } from "./Answers.ts"
+import { type EndpointDescription, readDescription, unavailable } from "./Answers.ts"
 import { type EndpointTarget, postTo } from "./EndpointRequest.ts"
 import type { PostError } from "./HttpPost.ts"
 
@@ -171,12 +171,12 @@ export class Availability {
   )
 
   /** Requests the endpoint's description. */
-  readonly describe: Effect.Effect<Described, PostError | IronflowError> = Effect.suspend(() => {
+  readonly describe: Effect.Effect<EndpointDescription, PostError | IronflowError> = Effect.suspend(() => {
     const request = describeRequest(this.#options.clock.currentTimeMillisUnsafe())
     return postTo(
       this.#options,
       { body: JSON.stringify(request), timeoutMs: DESCRIBE_MS, most: DESCRIPTION_BYTES },
-      (answer): Effect.Effect<Described, IronflowError> => {
+      (answer): Effect.Effect<EndpointDescription, IronflowError> => {
         const described = readDescription(answer)
         return isIronflowError(described) ? Effect.fail(described) : Effect.succeed(described)
       }

@@ -7,7 +7,7 @@ import type { RemoteSession } from "../Workers/RemoteSession.ts"
 import type { WorkersService } from "../Workers/Workers.ts"
 import { codeVersionOf } from "../../Versioning.ts"
 import { Availability, type AvailabilityOptions } from "./Availability.ts"
-import { LEASE_MS, TurnRequests, type TurnRequestsOptions } from "./TurnRequests.ts"
+import { LEASE_MS, PushTurnRequests, type TurnRequestsOptions } from "./PushTurnRequests.ts"
 
 export interface EndpointOptions extends TurnRequestsOptions {
   readonly workerId: string
@@ -20,7 +20,7 @@ export class Endpoint {
   readonly environment: string
   readonly #options: EndpointOptions
   readonly #availability: Availability
-  readonly #turns: TurnRequests
+  readonly #turns: PushTurnRequests
   #session: RemoteSession | undefined
   #codes = ""
   #hasLeft = false
@@ -40,7 +40,7 @@ export class Endpoint {
       isAskedElsewhere,
       onChange: (isReachable, whyNot) => this.#session?.setReachable(isReachable, whyNot)
     })
-    this.#turns = new TurnRequests(options, {
+    this.#turns = new PushTurnRequests(options, {
       availability: this.#availability,
       session: () => this.#session,
       hasLeft: () => this.#hasLeft,

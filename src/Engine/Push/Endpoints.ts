@@ -14,7 +14,7 @@ import {
   ValidationError
 } from "../../Errors.ts"
 import { isObject } from "../../Json.ts"
-import type { After } from "../../Execution/Alarm.ts"
+import type { ScheduleTimeout } from "../../Execution/Alarm.ts"
 import { checkEndpointUrl } from "../../EndpointUrl.ts"
 import { checkFunctionCount } from "../../Limits.ts"
 import type { TurnUpdate } from "../../Protocol/Push.ts"
@@ -47,7 +47,7 @@ export interface PushEndpointsOptions {
   readonly turns: TurnsService
   readonly settings: PushSettings
   readonly clock: Clock.Clock
-  readonly after: After
+  readonly after: ScheduleTimeout
   readonly fork: (effect: Effect.Effect<void>) => Fiber.Fiber<void>
   readonly connect: EndpointOptions["connect"]
   readonly workers: LiveWorkersService["workers"]

@@ -61,7 +61,7 @@ export const layer: Layer.Layer<Push, ValidationError, Store | Functions | Turns
         turns: yield* Turns,
         settings: yield* providedOr(PushSettings, (variables) => makeSettings({}, variables)),
         clock: yield* Clock.Clock,
-        after: yield* Alarm.makeAfter,
+        after: yield* Alarm.makeScheduleTimeout,
         fork: (effect) => Fiber.runIn(runFork(effect), scope),
         connect: connectEndpoint,
         workers: (environment) => live.workers(environment)

@@ -5,12 +5,12 @@ import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import type { Run } from "../../Client/Client.ts"
 import { type EngineError, TimeoutError } from "../../Errors.ts"
-import type { After } from "../../Execution/Alarm.ts"
+import type { ScheduleTimeout } from "../../Execution/Alarm.ts"
 import { isTerminal } from "../../RunStatus.ts"
-import { inTurn } from "../LoopTurn.ts"
-import type { Signals } from "../Signals.ts"
+import { inTurn } from "../EventLoop.ts"
+import type { Notifications } from "../Notifications.ts"
 import type { StoreService } from "../Store/Store.ts"
-import type { RunEnding } from "../Store/RunEnding.ts"
+import type { EndedRunRecord } from "../Store/EndedRunRecord.ts"
 import { explain } from "./Explain.ts"
 import type { LiveWorkersService } from "./LiveWorkers.ts"
 import * as RunInspection from "./RunInspection.ts"
@@ -25,9 +25,9 @@ const never: GiveUp = () => () => undefined
 export interface Waiting {
   readonly store: StoreService
   readonly workers: LiveWorkersService
-  readonly after: After
+  readonly after: ScheduleTimeout
   /** Signals the id of each run that has ended, with the full ending when the run need not be read again. */
-  readonly endings: Signals<RunEnding | undefined>
+  readonly endings: Notifications<EndedRunRecord | undefined>
 }
 
 /** The run once it has ended; `undefined` when `giveUp` called its listener first. */
@@ -39,13 +39,13 @@ export const awaitEnd = (
 ): Effect.Effect<Run | undefined, EngineError> =>
   Effect.suspend(() => {
     let isLate = false
-    let wake = (_ending: RunEnding | undefined): void => undefined
+    let wake = (_ending: EndedRunRecord | undefined): void => undefined
     const stay = giveUp(() => {
       isLate = true
       wake(undefined)
     })
     const look: Effect.Effect<Run | undefined, EngineError> = Effect.suspend(() => {
-      const woken = Deferred.makeUnsafe<RunEnding | undefined>()
+      const woken = Deferred.makeUnsafe<EndedRunRecord | undefined>()
       // many callers may wait for the same run, or for the same length of time
       wake = (ending) => inTurn("woken", () => void Deferred.doneUnsafe(woken, Exit.succeed(ending)))
       // listen first, then look: the run may end in between

@@ -2,7 +2,7 @@
 import * as Effect from "effect/Effect"
 import type { StoreError } from "../../Errors.ts"
 import { registryOf } from "../Functions/Registry.ts"
-import { nextTurn } from "../Yielding.ts"
+import { yieldToEventLoop } from "../Yielding.ts"
 import { acrossEnvironments, all, get, type Program, statement } from "../Store/Program.ts"
 import type { StoreService } from "../Store/Store.ts"
 import type { Row, Transaction } from "../Store/Transaction.ts"
@@ -122,7 +122,7 @@ export const countBacklog = (store: StoreService): Effect.Effect<Backlog, StoreE
         })
       }
       from = slice.next
-      if (from !== undefined) yield* nextTurn
+      if (from !== undefined) yield* yieldToEventLoop
     }
     return { ready: [...ready.values()], leased, paused, waiting }
   })

@@ -1,6 +1,6 @@
 /** Cancels runs, and the children that they wait for. */
 import type { Transaction, Row } from "../Store/Transaction.ts"
-import { type Program, statement, write, get, among, apart } from "../Store/Program.ts"
+import { type Program, statement, write, get, allIsolatingDamage, isolateRow } from "../Store/Program.ts"
 import { environmentOfKey } from "./RunEnvironment.ts"
 import { isCompensating } from "./PauseRun.ts"
 import { holdingJob, keepRevoked } from "./RevokedLeases.ts"
@@ -8,11 +8,11 @@ import { endRun } from "./EndRun.ts"
 
 /**
  * Cancels an unfinished run and the children that it waits for, and tells their live turns. Children for which this transaction
- * has no room are cancelled in later ones, by {@link goOnCancelling}.
+ * has no room are cancelled in later ones, by {@link continueCancelling}.
  */
 export function* cancelRow(tx: Transaction, row: Row, reason: string): Program<void> {
   yield* cancelAlone(tx, row, reason)
-  yield* goOnCancelling(tx, Number(row.environment))
+  yield* continueCancelling(tx, Number(row.environment))
 }
 
 const DELETE_CHILD_WAITS = statement(
@@ -29,7 +29,7 @@ export function* cancelAwaited(
 ): Program<void> {
   yield* noteChildren(run, reason)
   yield* write(DELETE_CHILD_WAITS, run)
-  yield* goOnCancelling(tx, environment)
+  yield* continueCancelling(tx, environment)
 }
 
 const INSERT_CANCELLATIONS_OF_CHILDREN = statement(
@@ -67,13 +67,13 @@ const DELETE_CANCELLATION = statement(
 )
 
 /** Cancels noted runs of an environment, as many as the transaction has room for. Returns how many were looked at. */
-export function* goOnCancelling(tx: Transaction, environment: number): Program<number> {
+export function* continueCancelling(tx: Transaction, environment: number): Program<number> {
   let runs = 0
   // children are noted after their parents: no key is below that of the run being cancelled
   let last = 0
   // always handle one run: the transaction may be full each time
   while (runs === 0 || !tx.budget.isFull) {
-    const [next] = yield* among(
+    const [next] = yield* allIsolatingDamage(
       tx,
       "run",
       [LIST_KEYS_OF_CANCELLATIONS, last],
@@ -84,7 +84,7 @@ export function* goOnCancelling(tx: Transaction, environment: number): Program<n
     if (next === undefined) return runs
     last = Number(next.run)
     yield* write(DELETE_CANCELLATION, last)
-    yield* apart(tx, "run", last, cancelChild(tx, environment, last, String(next.reason)))
+    yield* isolateRow(tx, "run", last, cancelChild(tx, environment, last, String(next.reason)))
     tx.budget.take()
     runs++
   }
@@ -110,7 +110,13 @@ const LIST_ENVIRONMENTS_OF_CANCELLATIONS = statement(
 
 /** The environments of the runs that are to be cancelled next. */
 export function* environmentsOfCancelled(tx: Transaction): Program<ReadonlyArray<Row>> {
-  return yield* among(tx, "run", [LIST_KEYS_OF_CANCELLATIONS, 0], LIST_ENVIRONMENTS_OF_CANCELLATIONS, 0)
+  return yield* allIsolatingDamage(
+    tx,
+    "run",
+    [LIST_KEYS_OF_CANCELLATIONS, 0],
+    LIST_ENVIRONMENTS_OF_CANCELLATIONS,
+    0
+  )
 }
 
 const FIND_OPEN_CHILD = statement(

@@ -4,10 +4,10 @@ import type { Transaction } from "../Store/Transaction.ts"
 import type { TurnEnding } from "./Transitions.ts"
 import { type Pause, pauseRow } from "./PauseRun.ts"
 import { type Program, get, variant, statement } from "../Store/Program.ts"
-import { forgetLease } from "./LeaseMemory.ts"
+import { forgetLease } from "./LeaseCache.ts"
 import { suspectsOf } from "./Suspects.ts"
 import { settleFiredWaits, makeReady } from "./Waits.ts"
-import { markRoom } from "../Functions/ReadyFunctions.ts"
+import { markCapacity } from "../Functions/ReadyFunctions.ts"
 import { parseStored } from "../Store/StoredJson.ts"
 
 // every ending of a turn changes the status in the same way
@@ -25,7 +25,7 @@ export function* endLease(tx: Transaction, run: number, ending: TurnEnding, paus
   const row = yield* get(variant("EndLease.endLease", END_LEASE), tx.now(), run)
   yield* mustMove(run, ending, row)
   // there may be room under a concurrency limit now
-  markRoom(tx, Number(row?.function))
+  markCapacity(tx, Number(row?.function))
   if (pause !== undefined) yield* pauseRow(tx, run, pause)
   // written by `pauseRun`
   else if (row?.pause != null) yield* pauseRow(tx, run, parseStored(String(row.pause)) as Pause)
@@ -39,7 +39,7 @@ const END_REVOKED_LEASE = statement(
 /** The worker whose lease was revoked is done with the run, or the term of the lease is over. */
 export function* endRevokedLease(tx: Transaction, run: number): Program<void> {
   const row = yield* get(END_REVOKED_LEASE, run)
-  markRoom(tx, Number(row?.function))
+  markCapacity(tx, Number(row?.function))
   // unless the run has ended or is paused
   yield* makeReady(tx, run)
 }

@@ -1,25 +1,33 @@
 /** Ends a run: tells the parent run that waits for it, and starts the functions that handle its failure. */
-import type { Happening } from "./Transitions.ts"
+import type { TransitionName } from "./Transitions.ts"
 import { moves, mustMove } from "./StatusRows.ts"
 import type { JsonText } from "../../Json.ts"
 import { type SerializedError, invokeFailure } from "../../Errors.ts"
-import { statement, type Program, believed, get, variant, write, apart } from "../Store/Program.ts"
+import {
+  statement,
+  type Program,
+  affectedAssumingOne,
+  get,
+  variant,
+  write,
+  isolateRow
+} from "../Store/Program.ts"
 import type { Transaction } from "../Store/Transaction.ts"
 import { markEnded } from "./FailureRates.ts"
 import { callHooks } from "./HookCalls.ts"
-import { forgetLease } from "./LeaseMemory.ts"
-import { MOST_KEPT, type Taken } from "../Store/RunEnding.ts"
+import { forgetLease } from "./LeaseCache.ts"
+import { MAX_KEPT_CHARS, type FirstTurnFacts } from "../Store/EndedRunRecord.ts"
 import { suspectsOf } from "./Suspects.ts"
 import { startAfterFailure } from "./SystemRuns.ts"
 import { aboutRun, hasRunObservers, notifyRunObservers, functionIdOf } from "./RunObservers.ts"
-import { markRoom, markFreed } from "../Functions/ReadyFunctions.ts"
+import { markCapacity, markRunEnded } from "../Functions/ReadyFunctions.ts"
 import type { Outcome } from "../../Protocol/Worker.ts"
-import { mark } from "./RunStats.ts"
+import { countRunEvent } from "./RunStats.ts"
 import { fireWait } from "./Waits.ts"
 
 const countOf = { Completed: "completed", Failed: "failed", Cancelled: "cancelled" } as const
 
-const end = (happening: Happening): string =>
+const end = (happening: TransitionName): string =>
   `UPDATE runs SET ${moves[happening].set}, output = ?, error = ?, lease = NULL, lease_until = NULL, ready_at = NULL,
      pause = NULL, ended_at = ?, updated_at = ? WHERE key = ? AND ${moves[happening].where}`
 
@@ -53,7 +61,7 @@ export function* endRun(
     readonly mayHaveWaits?: boolean
     readonly createdAt?: number
     readonly worker?: string
-    readonly taken?: Taken
+    readonly taken?: FirstTurnFacts
   },
   ending: Ending,
   happening: keyof typeof ENDS = countOf[ending._tag]
@@ -63,12 +71,19 @@ export function* endRun(
   suspectsOf(tx).release(run.key)
   const output = ending._tag === "Completed" ? (ending.output ?? null) : null
   const error = ending._tag === "Completed" ? null : JSON.stringify(ending.error)
-  const changed = yield* believed(variant("EndRun.endRun", ENDS[happening]), output, error, now, now, run.key)
+  const changed = yield* affectedAssumingOne(
+    variant("EndRun.endRun", ENDS[happening]),
+    output,
+    error,
+    now,
+    now,
+    run.key
+  )
   yield* mustMove(run.key, happening, changed)
   if (run.mayHaveWaits !== false) yield* write(DELETE_WAITS_OF_RUN, run.key)
   tx.changes.counts[countOf[ending._tag]]++
-  mark(tx, countOf[ending._tag], run.function)
-  if (run.createdAt !== undefined) mark(tx, "run", run.function, now - run.createdAt)
+  countRunEvent(tx, countOf[ending._tag], run.function)
+  if (run.createdAt !== undefined) countRunEvent(tx, "run", run.function, now - run.createdAt)
   tx.markEnded(run.id)
   if (ending._tag !== "Cancelled") markEnded(tx, run.function, ending._tag === "Failed")
   if (ending._tag !== "Completed") {
@@ -76,7 +91,7 @@ export function* endRun(
     tx.changes.troubles.push({ ...aboutRun(tx, run), _tag, error: ending.error })
   }
   const { createdAt, taken } = run
-  if (taken !== undefined && createdAt !== undefined && (output?.length ?? 0) <= MOST_KEPT) {
+  if (taken !== undefined && createdAt !== undefined && (output?.length ?? 0) <= MAX_KEPT_CHARS) {
     tx.changes.endings.set(run.id, {
       ...taken,
       id: run.id,
@@ -89,8 +104,8 @@ export function* endRun(
     })
   }
   if (hasRunObservers(tx)) yield* tellOfEnd(tx, run, ending, now)
-  markRoom(tx, run.function)
-  markFreed(tx, run.function)
+  markCapacity(tx, run.function)
+  markRunEnded(tx, run.function)
   if (run.parent !== null) yield* tellParent(tx, run, ending)
   if (ending._tag !== "Failed") return
   const { environment, functionId, runId } = aboutRun(tx, run)
@@ -156,5 +171,5 @@ function* tellParent(
           _tag: "Failure",
           error: invokeFailure(functionId, run.id, ending.error)
         }
-  yield* apart(tx, "run", parent, fireWait(tx, parent, String(waiting.step_key), outcome))
+  yield* isolateRow(tx, "run", parent, fireWait(tx, parent, String(waiting.step_key), outcome))
 }

@@ -2,7 +2,7 @@
 import * as Effect from "effect/Effect"
 import type { StoreError } from "../../Errors.ts"
 import { registryOf } from "../Functions/Registry.ts"
-import { nextTurn } from "../Yielding.ts"
+import { yieldToEventLoop } from "../Yielding.ts"
 import { acrossEnvironments, all, type Program, statement } from "../Store/Program.ts"
 import type { StoreService } from "../Store/Store.ts"
 import type { Transaction } from "../Store/Transaction.ts"
@@ -67,7 +67,7 @@ export const countFailedRuns = (
         functions.set(name, { ...one, count: one.count + (functions.get(name)?.count ?? 0) })
       }
       after = slice.next
-      if (after !== undefined) yield* nextTurn
+      if (after !== undefined) yield* yieldToEventLoop
     }
     return [...functions.values()]
   })

@@ -3,7 +3,7 @@
  * functions are watched.
  */
 import { registryOf } from "../Functions/Registry.ts"
-import { remembered } from "../Store/Memory.ts"
+import { defineCache } from "../Store/Cache.ts"
 import { acrossEnvironments, type Program } from "../Store/Program.ts"
 import type { Transaction } from "../Store/Transaction.ts"
 
@@ -45,7 +45,7 @@ class Rates {
   }
 }
 
-const ratesOf = remembered<Rates>({
+const ratesOf = defineCache<Rates>({
   make: () => new Rates(),
   begin: ({ pending }) => void (pending.length = 0),
   committed: (rates, tx) => {

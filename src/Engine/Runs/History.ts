@@ -16,7 +16,7 @@ import type { RunHistory } from "../../Protocol/History.ts"
 import { registryOf } from "../Functions/Registry.ts"
 import { EVENT_DATA, jobEvent } from "./RunEvent.ts"
 import { readJournal, readOpenSteps } from "./Journal.ts"
-import { refuseOther } from "../Store/Files.ts"
+import { refuseNonFile } from "../Store/Files.ts"
 import { migrations } from "../Store/Migrations.ts"
 import { DatabaseSync } from "../Store/NodeSqlite.ts"
 import { loadRegistrations } from "../Functions/FunctionRows.ts"
@@ -84,7 +84,7 @@ function* readOpenHistories(
  * be read, `ValidationError` when it is no file, `RunNotFoundError` when it does not have the run.
  */
 export const readHistories = ({ environment, filename, runId }: HistoryQuery): Array<RunHistory> => {
-  refuseOther(filename)
+  refuseNonFile(filename)
   if (!existsSync(filename)) {
     throw new StoreError(`There is no database "${filename}"`, { code: "STORE_UNAVAILABLE" })
   }

@@ -5,7 +5,7 @@
 import type { Hook, HookCall, HookEvent } from "../../Hook.ts"
 import type { JsonText } from "../../Json.ts"
 import { matchesGlob } from "../../Policy.ts"
-import { remembered } from "../Store/Memory.ts"
+import { defineCache } from "../Store/Cache.ts"
 import { acrossEnvironments, all, get, type Program, statement, write } from "../Store/Program.ts"
 import type { Transaction } from "../Store/Transaction.ts"
 
@@ -17,7 +17,7 @@ export type Listening = Pick<Hook, "key" | "functionId" | "environment"> & {
   readonly on: ReadonlyArray<HookEvent>
 }
 
-interface HookMemory {
+interface HookCache {
   hooks: ReadonlyArray<Listening>
   /** How many more calls fit, as far as is known. */
   room: number
@@ -25,7 +25,7 @@ interface HookMemory {
   dropped: number
 }
 
-const hooksOf = remembered<HookMemory>({ make: () => ({ hooks: [], room: 0, dropped: 0 }) })
+const hooksOf = defineCache<HookCache>({ make: () => ({ hooks: [], room: 0, dropped: 0 }) })
 
 const COUNT_CALLS = statement("HookCalls.countCalls", "SELECT count(*) AS calls FROM hook_calls", {
   scans: "calls on their way: 10,000 at most"
@@ -35,9 +35,9 @@ const COUNT_CALLS = statement("HookCalls.countCalls", "SELECT count(*) AS calls 
 export const setHooks = acrossEnvironments(
   "setHooks",
   function* (tx: Transaction, hooks: ReadonlyArray<Listening>): Program<void> {
-    const memory = hooksOf(tx)
-    memory.hooks = hooks
-    memory.room = MOST_CALLS - Number((yield* get(COUNT_CALLS))?.calls)
+    const cache = hooksOf(tx)
+    cache.hooks = hooks
+    cache.room = MOST_CALLS - Number((yield* get(COUNT_CALLS))?.calls)
   },
   () => "set the hooks"
 )
@@ -55,17 +55,17 @@ export function* callHooks(
   data: HookCall["data"],
   at?: number
 ): Program<void> {
-  const memory = hooksOf(tx)
-  if (memory.hooks.length === 0) return
+  const cache = hooksOf(tx)
+  if (cache.hooks.length === 0) return
   const now = at ?? tx.now()
-  for (const hook of memory.hooks) {
+  for (const hook of cache.hooks) {
     if (!hook.on.includes(type) || !matchesGlob(hook.functionId, data.functionId)) continue
     if (hook.environment !== undefined && hook.environment !== environment) continue
-    if (memory.room <= 0) {
-      memory.dropped++
+    if (cache.room <= 0) {
+      cache.dropped++
       continue
     }
-    memory.room--
+    cache.room--
     const id = tx.ids.hookCall()
     const call: HookCall = { id, type, at: new Date(now).toISOString(), environment, data }
     yield* write(INSERT_CALL, id, hook.key, JSON.stringify(call), now)
@@ -130,13 +130,13 @@ export interface CallResult {
 export const settleCalls = acrossEnvironments(
   "settleCalls",
   function* (tx: Transaction, results: ReadonlyArray<CallResult>): Program<void> {
-    const memory = hooksOf(tx)
+    const cache = hooksOf(tx)
     for (const { again, id } of results) {
       if (again !== undefined) {
         yield* write(UPDATE_ATTEMPTS, again.attempts, again.dueAt, id)
         continue
       }
-      memory.room++
+      cache.room++
       yield* write(DELETE_CALL, id)
     }
   },
@@ -153,9 +153,9 @@ const LIST_CALLS_ABOUT_RUN = statement(
 
 /** Drops the calls about a run whose data was erased. */
 export function* dropCalls(tx: Transaction, runId: string): Program<void> {
-  const memory = hooksOf(tx)
+  const cache = hooksOf(tx)
   for (const { id } of yield* all(LIST_CALLS_ABOUT_RUN, `%"${runId}"%`)) {
-    memory.room++
+    cache.room++
     yield* write(DELETE_CALL, id!)
   }
 }
@@ -196,10 +196,10 @@ export const forgetHook = acrossEnvironments(
 export const takeDropped = acrossEnvironments(
   "takeDropped",
   function* (tx: Transaction): Program<number> {
-    const memory = hooksOf(tx)
-    const { dropped } = memory
-    memory.dropped = 0
-    memory.room = MOST_CALLS - Number((yield* get(COUNT_CALLS))?.calls)
+    const cache = hooksOf(tx)
+    const { dropped } = cache
+    cache.dropped = 0
+    cache.room = MOST_CALLS - Number((yield* get(COUNT_CALLS))?.calls)
     return dropped
   },
   () => "count the calls of hooks that there was no room for"

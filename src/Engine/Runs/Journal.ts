@@ -4,10 +4,10 @@ import { statement, type Program, all, affected, write, get } from "../Store/Pro
 import { type Transaction, asMoment } from "../Store/Transaction.ts"
 import type { JournalEntry, OpenStep, Outcome } from "../../Protocol/Worker.ts"
 import { readKind } from "./StepKinds.ts"
-import { outcomeIn, clear, tellStepEnded, outcomeColumns } from "./Waits.ts"
+import { outcomeIn, clear, notifyStepEnded, outcomeColumns } from "./Waits.ts"
 import { RUN_ITSELF } from "./WaitKinds.ts"
 import type { StepKind } from "../../StepKind.ts"
-import type { LeasedRun } from "./LeaseMemory.ts"
+import type { LeasedRun } from "./LeaseCache.ts"
 import { suspectsOf } from "./Suspects.ts"
 
 const LIST_STEPS = statement("Journal.listSteps", "SELECT * FROM steps WHERE run = ? ORDER BY seq")
@@ -73,7 +73,7 @@ export function* insertStep(
   if (suspectsOf(tx).isEmpty && !hasStepObservers(tx)) return yield* write(INSERT_STEP, ...values)
   if ((yield* affected(INSERT_STEP, ...values)) === 0) return
   if (!suspectsOf(tx).isEmpty) yield* clear(tx, run.key)
-  yield* tellStepEnded(tx, run.key, step.stepKey)
+  yield* notifyStepEnded(tx, run.key, step.stepKey)
 }
 
 /** Journals a step that the engine has just carried out itself. */

@@ -2,11 +2,11 @@
  * Runs that this transaction created and that have no row yet. A worker with room claims a run in the transaction that stores its
  * event: then its row is written once, with the lease. Runs that no worker claims are written as they are, before the commit.
  */
-import { isNew, markNew, noneIsNew } from "../Functions/ReadyFunctions.ts"
+import { isNew, markNew, forgetNew } from "../Functions/ReadyFunctions.ts"
 import { pinsRuns } from "../Functions/Pins.ts"
 import type { RegisteredFunction } from "../Functions/Registry.ts"
 import { ShortLivedMap } from "../../ShortLived.ts"
-import { remembered } from "../Store/Memory.ts"
+import { defineCache } from "../Store/Cache.ts"
 import { insert, type Program, statement, write } from "../Store/Program.ts"
 import type { Transaction } from "../Store/Transaction.ts"
 import type { JobEvent } from "../../Protocol/Worker.ts"
@@ -24,7 +24,7 @@ export interface NewRun {
 }
 
 /** By function, oldest first. */
-const newRunsOf = remembered<ShortLivedMap<number, Array<NewRun>>>({
+const newRunsOf = defineCache<ShortLivedMap<number, Array<NewRun>>>({
   make: () => new ShortLivedMap(),
   begin: (runs) => runs.clear(),
   rolledBack: (runs) => runs.clear(),
@@ -38,7 +38,7 @@ const INSERT_RUN = statement(
 )
 
 function* writeAll(tx: Transaction, runs: ShortLivedMap<number, Array<NewRun>>): Program<void> {
-  noneIsNew(tx)
+  forgetNew(tx)
   for (const [, some] of runs) {
     for (const { createdAt: at, environment, event, function: fn, id } of some)
       yield* write(INSERT_RUN, id, environment, fn, event, at, at, at)

@@ -153,7 +153,7 @@ const DELETE_WORKER = variant(
  * Ends a session of a worker with this engine. Returns whether the session was still current, so that the worker has not moved to
  * another engine.
  */
-export function* sessionOver(tx: Transaction, workerId: string, session: string): Program<boolean> {
+export function* sessionEnded(tx: Transaction, workerId: string, session: string): Program<boolean> {
   return tx.node === undefined || (yield* affected(DELETE_WORKER, workerId, tx.node, session)) > 0
 }
 
@@ -161,7 +161,7 @@ export function* sessionOver(tx: Transaction, workerId: string, session: string)
 export const workerLeft = acrossEnvironments(
   "workerLeft",
   function* (tx: Transaction, workerId: string, session: string): Program<void> {
-    yield* sessionOver(tx, workerId, session)
+    yield* sessionEnded(tx, workerId, session)
   },
   (workerId) => `disconnect worker ${workerId}`
 )

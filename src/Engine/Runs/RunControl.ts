@@ -1,6 +1,6 @@
 /** Controls runs from the outside: cancel, pause, resume, retry, patch. Every refusal comes before the first write. */
 import { registryOf } from "../Functions/Registry.ts"
-import { forgetLease } from "./LeaseMemory.ts"
+import { forgetLease } from "./LeaseCache.ts"
 import { markReady } from "../Functions/ReadyFunctions.ts"
 import { notifyObservers, notifyRunObservers } from "./RunObservers.ts"
 import {
@@ -32,7 +32,7 @@ import { findRun, readRun } from "./RunRows.ts"
 import { cancelAwaited, cancelRow } from "./CancelRun.ts"
 import { isCompensating, type Pause, pauseRow } from "./PauseRun.ts"
 import { patchedKind } from "./StepKinds.ts"
-import { type Happening, nextStatus } from "./Transitions.ts"
+import { type TransitionName, nextStatus } from "./Transitions.ts"
 import { moves, mustMove, statusIn } from "./StatusRows.ts"
 import type { Row, Transaction } from "../Store/Transaction.ts"
 import { RUN_ITSELF } from "./WaitKinds.ts"
@@ -49,7 +49,7 @@ const RETRY = `UPDATE runs SET ${moves.retried.set}, attempt = 1, generation = g
      compensations = NULL, losses = 0, ended_at = NULL, updated_at = ? WHERE key = ? AND ${moves.retried.where}`
 
 /** Whether the current status of the run allows this. */
-const may = (row: Row, happening: Happening): boolean => {
+const may = (row: Row, happening: TransitionName): boolean => {
   const status = statusIn(row)
   return status !== undefined && nextStatus(status, happening) !== undefined
 }

@@ -10,7 +10,7 @@ import {
   type RunDurations,
   type RunGroup
 } from "../../Protocol/RunCounts.ts"
-import { nextTurn } from "../Yielding.ts"
+import { yieldToEventLoop } from "../Yielding.ts"
 import type { StoreService } from "../Store/Store.ts"
 import type { CheckedFilters } from "./CheckFilters.ts"
 import { errorGroup, sizeOf } from "./RunGroups.ts"
@@ -108,14 +108,14 @@ export const countFor = (
             add(sumOf(found, counted, named))
           if (filters.where === undefined || stepsTaken() - steps < MAX_STEPS) continue
           steps = stepsTaken()
-          yield* nextTurn
+          yield* yieldToEventLoop
           if ((yield* Clock.currentTimeMillis) >= until) return result(Date.parse(found.run.createdAt))
         }
       }
       place = slice.place
       filledBackTo = slice.filledBackTo
       if (slice.isLast) return result()
-      yield* nextTurn
+      yield* yieldToEventLoop
       if (groups.size > MOST_GROUPS || (yield* Clock.currentTimeMillis) >= until)
         return result(slice.lookedBackTo)
     }

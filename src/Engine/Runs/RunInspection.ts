@@ -1,5 +1,5 @@
 /** Reads runs: their steps and their situation. */
-import { nextTurn } from "../Yielding.ts"
+import { yieldToEventLoop } from "../Yielding.ts"
 import * as Effect from "effect/Effect"
 import { isObject } from "../../Json.ts"
 import type { RunNotFoundError } from "../../Errors.ts"
@@ -8,7 +8,7 @@ import type { RunStep } from "../../Client/Client.ts"
 import { NO_PIN } from "../Functions/Pins.ts"
 import { type RegisteredFunction, registryOf } from "../Functions/Registry.ts"
 import { codeVersionOf } from "../../Versioning.ts"
-import { newestFanOut } from "../Log/FanOuts.ts"
+import { newestFanOut } from "../Log/WaitFanOuts.ts"
 import { findRun, runError, runOf } from "./RunRows.ts"
 import { problemWithEvent } from "./RunEvent.ts"
 import { type RunningAt, runningNow } from "./RunningNow.ts"
@@ -301,7 +301,7 @@ export const getRunSteps = (
     const steps: Array<RunStep> = []
     let from: number | undefined = 0
     while (from !== undefined) {
-      if (from > 0) yield* nextTurn
+      if (from > 0) yield* yieldToEventLoop
       const part: RunSteps = yield* store.read(readRunSteps(environment, runId, { from, limit: -1, told }))
       for (const step of part.steps) steps.push(step)
       from = part.next

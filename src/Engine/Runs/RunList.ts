@@ -9,7 +9,7 @@ import * as Effect from "effect/Effect"
 import * as Semaphore from "effect/Semaphore"
 import type { ListRunsResult, Run } from "../../Client/Client.ts"
 import type { StoreError, ValidationError } from "../../Errors.ts"
-import { nextTurn } from "../Yielding.ts"
+import { yieldToEventLoop } from "../Yielding.ts"
 import { readCursor, writeCursor } from "./RunCursor.ts"
 import { filterOf, type RunFilter } from "./RunFilter.ts"
 import { readRun, RUNS_WITH_EVENTS } from "./RunRows.ts"
@@ -68,7 +68,7 @@ const listPage = (
       if (!(yield* go)) {
         yield* long.withPermits(1)(
           Effect.gen(function* () {
-            do yield* nextTurn
+            do yield* yieldToEventLoop
             while (!(yield* go))
           })
         )

@@ -8,7 +8,7 @@ import { linesLength, linesOfRun } from "../../Limits.ts"
 import type { LogLine, TurnLogs } from "../../Protocol/Worker.ts"
 import { decodeJson } from "../../Json.ts"
 import type { Page, PageQuery } from "../Pages.ts"
-import { remembered } from "../Store/Memory.ts"
+import { defineCache } from "../Store/Cache.ts"
 import {
   acrossEnvironments,
   all,
@@ -35,7 +35,7 @@ export const RunLogRetention = Context.Reference<KeptLogs>("@ironflow/node/RunLo
 })
 
 /** The limits of this database's engine. */
-const limitsOf = remembered<{ current: KeptLogs }>({
+const limitsOf = defineCache<{ current: KeptLogs }>({
   make: () => ({ current: { lines: linesOfRun, length: linesLength } })
 })
 

@@ -1,8 +1,8 @@
 /** Run retention: deletes runs that ended long ago, with their steps. The log and entity streams stay. */
 import {
   all,
-  among,
-  apart,
+  allIsolatingDamage,
+  isolateRow,
   get,
   statement,
   type Program,
@@ -57,7 +57,7 @@ export const deleteEndedRuns = acrossEnvironments(
         last = key
         if (row.ended_at === null || Number(row.ended_at) >= now - keptFor(tx, row, keepMs)) continue
         if (yield* hasOpenParent(row)) continue
-        yield* apart(tx, "run", key, deleteRun(key))
+        yield* isolateRow(tx, "run", key, deleteRun(key))
         deleted++
       }
       if (rows.length < PAGE) return { deleted }
@@ -111,10 +111,10 @@ const LIST_KEYS_AFTER = statement(
 /** The runs after `last`, in order. Where some are damaged, they are read one by one. */
 function* page(tx: Transaction, last: number): Program<ReadonlyArray<Row>> {
   if (tx.damage.except("run", "key") === "")
-    return yield* among(tx, "run", [LIST_KEYS_AFTER, last], OLD_AFTER, last)
+    return yield* allIsolatingDamage(tx, "run", [LIST_KEYS_AFTER, last], OLD_AFTER, last)
   const rows: Array<Row> = []
   for (const { key } of yield* all(LIST_KEYS_AFTER, last)) {
-    const row = yield* apart(tx, "run", Number(key), get(OLD_ONE, key!))
+    const row = yield* isolateRow(tx, "run", Number(key), get(OLD_ONE, key!))
     if (row !== undefined) rows.push(row)
   }
   return rows

@@ -27,16 +27,16 @@ import type { EventEntity } from "../../Event.ts"
 import { entityOfRow } from "../Log/EventViews.ts"
 import { holdBack } from "./NewRuns.ts"
 import { NO_PIN, pinsRuns } from "../Functions/Pins.ts"
-import { mark } from "./RunStats.ts"
+import { countRunEvent } from "./RunStats.ts"
 import { putAttributes } from "./SearchAttributes.ts"
 import { initialStatus } from "./Transitions.ts"
 import { Status, statusIn } from "./StatusRows.ts"
 import type { Row, Transaction } from "../Store/Transaction.ts"
 import { decodeStored, parseStored, storedOutput } from "../Store/StoredJson.ts"
 import { checkEvent, erasedAt, EVENT_DATA, invocationEventId } from "./RunEvent.ts"
-import { isLeased } from "./LeaseMemory.ts"
+import { isLeased } from "./LeaseCache.ts"
 import type { ForkedFrom } from "../Store/Activity.ts"
-import type { RunEnding } from "../Store/RunEnding.ts"
+import type { EndedRunRecord } from "../Store/EndedRunRecord.ts"
 import type { Pause } from "./PauseRun.ts"
 
 const INSERT_RUN = statement(
@@ -115,7 +115,7 @@ const hasStarted = (
   at: number
 ): void => {
   tx.changes.counts.started++
-  mark(tx, "started", input.fn.key)
+  countRunEvent(tx, "started", input.fn.key)
   notifyRunObservers(tx, () => ({
     _tag: "RunStarted",
     runId: id,
@@ -309,7 +309,7 @@ export const getRun = inEnvironment(
 export const showEnding = inEnvironment(
   "showEnding",
   // a program, since only programs can look functions up
-  function* (tx: Transaction, _environment: string, ending: RunEnding): Program<Run> {
+  function* (tx: Transaction, _environment: string, ending: EndedRunRecord): Program<Run> {
     const fn = registryOf(tx).byKey(ending.function)
     const endedAt = iso(ending.endedAt)!
     return {

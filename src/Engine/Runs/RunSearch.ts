@@ -6,7 +6,7 @@ import type { StoreError, ValidationError } from "../../Errors.ts"
 import { compileExpression, type Expression, whereRoots } from "../../Expression.ts"
 import { MAX_STEPS, stepsTaken } from "../../ExpressionBudget.ts"
 import { decodeJson } from "../../Json.ts"
-import { nextTurn } from "../Yielding.ts"
+import { yieldToEventLoop } from "../Yielding.ts"
 import type { StoreService } from "../Store/Store.ts"
 import type { CheckedFilters } from "./CheckFilters.ts"
 import { readCursor, writeCursor } from "./RunCursor.ts"
@@ -84,13 +84,13 @@ export const searchFor = (
         reached = found
         if (filters.where === undefined || stepsTaken() - steps < MAX_STEPS) continue
         steps = stepsTaken()
-        yield* nextTurn
+        yield* yieldToEventLoop
         if ((yield* Clock.currentTimeMillis) >= until)
           return more(found, { lookedBackTo: found.run.createdAt })
       }
       reached = slice.place
       if (slice.isLast) return result({ isTotalExact: true })
-      yield* nextTurn
+      yield* yieldToEventLoop
       if ((yield* Clock.currentTimeMillis) >= until) {
         return more(slice.place, { lookedBackTo: new Date(slice.lookedBackTo).toISOString() })
       }

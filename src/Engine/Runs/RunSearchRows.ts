@@ -22,7 +22,7 @@ import { COUNTED, FIRST_MOMENT, planOf, plansOf } from "./SearchPlans.ts"
 /** Runs that one slice looks at: a few milliseconds. */
 const SLICE = 10_000
 /** Most runs that a slice returns, and most characters of data in them, unless a single run has more. */
-const MOST = 256
+const MAX_SLICE_RUNS = 256
 const SLICE_LENGTH = 1024 * 1024
 /** A limit that is never reached. */
 const ALL = Number.MAX_SAFE_INTEGER
@@ -91,7 +91,7 @@ export const searchRuns = inEnvironment(
     if (unknown !== undefined) return yield* refuse(unknown)
     const begin: SearchPlace =
       place !== undefined && "lastKey" in place ? place : { ...(yield* search.begin(place?.by)), ...place }
-    const { found, isLast, reached } = yield* search.slice(begin, Math.min(most, MOST))
+    const { found, isLast, reached } = yield* search.slice(begin, Math.min(most, MAX_SLICE_RUNS))
     const filledBackTo = yield* search.filledBackTo()
     return {
       found,
@@ -105,7 +105,7 @@ export const searchRuns = inEnvironment(
 )
 
 /** What runs are grouped by, and whether their durations are measured. */
-export interface Counted {
+export interface Grouping {
   readonly by: string
   readonly durations: boolean
 }
@@ -145,7 +145,7 @@ export const countRuns = inEnvironment(
   function* (
     tx: Transaction,
     { environment, filters }: RunSearch,
-    counted: Counted,
+    counted: Grouping,
     place: SearchPlace | undefined,
     most: number
   ): Program<SumsSlice & Pick<SearchSlice, "lookedBackTo" | "filledBackTo">, ValidationError> {
@@ -418,7 +418,7 @@ class Search {
   }
 
   /** Counts the newest matching runs of all lanes before a place. */
-  *sums(place: SearchPlace, { by, durations }: Counted, most: number): Program<SumsSlice> {
+  *sums(place: SearchPlace, { by, durations }: Grouping, most: number): Program<SumsSlice> {
     const lanes = this.#lanes(place.by)
     const plan = plansOf(place.by)
     const last = { event: place.lastEvent, key: plan.isByEvent ? 0 : place.lastKey }

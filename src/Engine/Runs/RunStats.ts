@@ -5,7 +5,7 @@
  */
 import { Histogram, type HistogramData } from "../../Histogram.ts"
 import { type RegisteredFunction, registryOf } from "../Functions/Registry.ts"
-import { remembered } from "../Store/Memory.ts"
+import { defineCache } from "../Store/Cache.ts"
 import { acrossEnvironments, type Program } from "../Store/Program.ts"
 import type { Transaction } from "../Store/Transaction.ts"
 
@@ -17,7 +17,7 @@ type Counted = (typeof counted)[number]
 type Measured = "waitToStart" | "turn" | "step" | "run" | "timerLateness"
 
 /** Most functions that are counted separately; all others are counted together. */
-export const FUNCTIONS = 200
+export const MAX_FUNCTIONS = 200
 /** Minutes that are remembered. */
 const MINUTES = 24 * 60
 
@@ -110,7 +110,7 @@ class Stats {
   #countsOf(fn: number): Counts {
     const known = this.functions.get(fn)
     if (known !== undefined) return known
-    if (this.functions.size >= FUNCTIONS && fn !== OTHERS) return this.#countsOf(OTHERS)
+    if (this.functions.size >= MAX_FUNCTIONS && fn !== OTHERS) return this.#countsOf(OTHERS)
     const counts = noCounts()
     this.functions.set(fn, counts)
     return counts
@@ -128,7 +128,7 @@ class Stats {
   }
 }
 
-const statsOf = remembered<Stats>({
+const statsOf = defineCache<Stats>({
   // readers see it once it is committed
   isShared: true,
   make: () => new Stats(),
@@ -137,7 +137,7 @@ const statsOf = remembered<Stats>({
 })
 
 /** Counts something that happened to a run of the function with this key; `ms` is how long it took, where that is measured. */
-export const mark = (tx: Transaction, what: Counted | Measured, fn: number, ms = 0): void => {
+export const countRunEvent = (tx: Transaction, what: Counted | Measured, fn: number, ms = 0): void => {
   statsOf(tx).pending.push(what, fn, ms)
 }
 
@@ -154,7 +154,7 @@ export const readRunStats = acrossEnvironments(
     const idle = registry
       .all()
       .filter(({ deleted, key }) => deleted !== true && !functions.has(key))
-      .slice(0, Math.max(0, FUNCTIONS - functions.size))
+      .slice(0, Math.max(0, MAX_FUNCTIONS - functions.size))
     return yield* now({
       functions: [
         ...Array.from(functions, ([key, counts]) => {

@@ -23,8 +23,8 @@ import * as Limits from "../../Limits.ts"
 import { show } from "../../Show.ts"
 import { allPages, LIST_PAGE, type Page, type PageQuery } from "../Pages.ts"
 import { yieldFirst } from "../Yielding.ts"
-import { Signals } from "../Signals.ts"
-import type { Seen } from "../Store/Activity.ts"
+import { Notifications } from "../Notifications.ts"
+import type { ObservedActivity } from "../Store/Activity.ts"
 import { Store } from "../Store/Store.ts"
 import { checkFilters, isSearch } from "./CheckFilters.ts"
 import { explain } from "./Explain.ts"
@@ -108,7 +108,7 @@ export interface RunsService {
   /** The environment of a run; `undefined` when there is no such run. */
   readonly environmentOfRun: (runId: string) => Effect.Effect<string | undefined, StoreError>
   /** Calls `listener` with the activity of runs, as it is committed. Returns a function that stops it. */
-  readonly observe: (listener: (activity: ReadonlyArray<Seen>) => void) => () => void
+  readonly observe: (listener: (activity: ReadonlyArray<ObservedActivity>) => void) => () => void
   /**
    * Counts the unfinished runs that can never move again: always 0 (guarantee G2), see `Stuck.ts`. Reads every unfinished run.
    */
@@ -124,10 +124,15 @@ export const layer: Layer.Layer<Runs, StoreError, Store | LiveWorkers> = Layer.e
   Effect.gen(function* () {
     const store = yield* Store
     const workers = yield* LiveWorkers
-    const waiting: Waiting = { store, workers, after: yield* Alarm.makeAfter, endings: new Signals() }
-    const stop = store.onCommit(({ ended, endings, look }) => {
-      if (look.has("ends")) waiting.endings.announceAll(undefined)
-      for (const runId of ended) waiting.endings.announce(runId, endings.get(runId))
+    const waiting: Waiting = {
+      store,
+      workers,
+      after: yield* Alarm.makeScheduleTimeout,
+      endings: new Notifications()
+    }
+    const stop = store.onCommit(({ ended, endings, stale }) => {
+      if (stale.has("ends")) waiting.endings.notifyAll(undefined)
+      for (const runId of ended) waiting.endings.notify(runId, endings.get(runId))
     })
     yield* Effect.addFinalizer(() => Effect.sync(stop))
     yield* RunSweep.make(store)

@@ -5,7 +5,7 @@
 import { get, statement, type Program } from "../Store/Program.ts"
 import { StoreError } from "../../Errors.ts"
 import { type RunStatus, runStatuses } from "../../RunStatus.ts"
-import { type Happening, nextStatus, refusal, statusesBefore, transitions } from "./Transitions.ts"
+import { type TransitionName, nextStatus, refusal, statusesBefore, transitions } from "./Transitions.ts"
 import type { Row } from "../Store/Transaction.ts"
 
 /** How statuses are stored. The numbers are part of the database. */
@@ -44,7 +44,7 @@ interface Move {
   readonly where: string
 }
 
-const move = (happening: Happening): Move => {
+const move = (happening: TransitionName): Move => {
   const before = statusesBefore(happening)
   const next = (status: RunStatus): RunStatus => nextStatus(status, happening)!
   const targets = new Set(before.map(next))
@@ -61,8 +61,8 @@ const move = (happening: Happening): Move => {
 /** The parts of the statement for each transition. */
 export const moves = Object.fromEntries(
   // the keys are those of the table
-  (Object.keys(transitions) as ReadonlyArray<Happening>).map((happening) => [happening, move(happening)])
-) as { readonly [H in Happening]: Move }
+  (Object.keys(transitions) as ReadonlyArray<TransitionName>).map((happening) => [happening, move(happening)])
+) as { readonly [H in TransitionName]: Move }
 
 const FIND_STATUS = statement("StatusRows.findStatus", "SELECT id, status FROM runs WHERE key = ?")
 
@@ -72,7 +72,7 @@ const FIND_STATUS = statement("StatusRows.findStatus", "SELECT id, status FROM r
  */
 export function* mustMove(
   run: number,
-  happening: Happening,
+  happening: TransitionName,
   changed: number | Row | undefined
 ): Program<void> {
   if (changed !== undefined && changed !== 0) return

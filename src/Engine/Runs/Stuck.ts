@@ -5,7 +5,7 @@
  * A renewed lease proves that its worker lives, not that the turn moves. A step may take hours, so a long silence proves nothing.
  * But a turn has a limit, the `timeout` of its function, and its worker ends the turn then.
  */
-import { nextTurn } from "../Yielding.ts"
+import { yieldToEventLoop } from "../Yielding.ts"
 import type { StoreError } from "../../Errors.ts"
 import * as Effect from "effect/Effect"
 import type { StoreService } from "../Store/Store.ts"
@@ -136,7 +136,7 @@ export const countStuckRuns = (store: StoreService, holders?: Holders): Effect.E
       const { abandoned, at, leases, next }: Slice = yield* store.read(readUnfinished(from))
       stuck += abandoned + leases.filter((lease) => whyStuck(lease, holders, at) !== undefined).length
       from = next
-      if (from !== undefined) yield* nextTurn
+      if (from !== undefined) yield* yieldToEventLoop
     }
     return stuck
   })

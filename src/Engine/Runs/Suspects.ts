@@ -6,7 +6,7 @@
  * which it was lost, and is no longer a suspect. The run to blame ends up alone, and only a run that was alone when it was lost
  * for the last time is paused. Runs that are not suspects are dispatched as usual.
  */
-import { remembered } from "../Store/Memory.ts"
+import { defineCache } from "../Store/Cache.ts"
 import { statement, type Program, write, get } from "../Store/Program.ts"
 import type { Row, Transaction } from "../Store/Transaction.ts"
 
@@ -103,7 +103,7 @@ class Suspects {
 
 const isOver = ({ since }: Held, now: number): boolean => now - since >= TRIAL_MS
 
-export const suspectsOf = remembered<Suspects>({
+export const suspectsOf = defineCache<Suspects>({
   make: () => new Suspects(),
   begin: (suspects) => suspects.begin(),
   committed: (suspects) => suspects.committed()

@@ -8,7 +8,7 @@
  */
 import type { FailedRun, FailedRunStep } from "../../OnFailure.ts"
 import type { SerializedError } from "../../Errors.ts"
-import { soundTrace } from "../../Trace.ts"
+import { validTrace } from "../../Trace.ts"
 import { type RegisteredFunction, registryOf } from "../Functions/Registry.ts"
 import { endOfLog } from "../Log/EndOfLog.ts"
 import { all, get, type Program, statement } from "../Store/Program.ts"
@@ -62,7 +62,7 @@ export function* startAfterFailure(
   const told = { ...toldOf(row, functionId), error: runErrorOf(error) }
   const failedAt = new Date(at).toISOString()
   const name = systemName(run.id, "failed")
-  const traced = soundTrace((row.trace ?? row.e_trace ?? undefined)?.toString())
+  const traced = validTrace((row.trace ?? row.e_trace ?? undefined)?.toString())
   if (handler !== undefined) {
     const failed: FailedRun = { ...told, event: eventOf(row), ...(yield* stepsOf(tx, run.key)), failedAt }
     yield* start(tx, run.environment, handler, name, failed, traced)

@@ -58,30 +58,30 @@ export const transitions = {
   cancelled: { pending: "cancelled", running: "cancelled", waiting: "cancelled", paused: "cancelled" },
   /** A client has the run retried. */
   retried: { failed: "waiting", cancelled: "waiting" }
-} as const satisfies { readonly [happening: string]: Row }
+} as const satisfies { readonly [name: string]: Row }
 
 /** What can happen to a run. */
-export type Happening = keyof typeof transitions
+export type TransitionName = keyof typeof transitions
 
 /** Transitions that end a turn but not the run. */
 export type TurnEnding = {
-  [H in Happening]: (typeof transitions)[H] extends typeof endsTurn
+  [H in TransitionName]: (typeof transitions)[H] extends typeof endsTurn
     ? typeof endsTurn extends (typeof transitions)[H]
       ? H
       : never
     : never
-}[Happening]
+}[TransitionName]
 
 /** The next status; `undefined` when the transition is not allowed from this status. */
-export const nextStatus = (status: RunStatus, happening: Happening): RunStatus | undefined =>
+export const nextStatus = (status: RunStatus, happening: TransitionName): RunStatus | undefined =>
   (transitions[happening] as Row)[status]
 
 /** The statuses from which the transition is allowed. */
-export const statusesBefore = (happening: Happening): ReadonlyArray<RunStatus> =>
+export const statusesBefore = (happening: TransitionName): ReadonlyArray<RunStatus> =>
   // the keys of a row are statuses
   Object.keys(transitions[happening]) as ReadonlyArray<RunStatus>
 
-const verbs: { readonly [H in Happening]: string } = {
+const verbs: { readonly [H in TransitionName]: string } = {
   claimed: "be handed out",
   outgrown: "fail for the size of its journal",
   completed: "complete",
@@ -103,5 +103,5 @@ const verbs: { readonly [H in Happening]: string } = {
 }
 
 /** Says which transition was refused: "Run run_1 is completed and cannot be paused". */
-export const refusal = (runId: string, status: RunStatus | undefined, happening: Happening): string =>
+export const refusal = (runId: string, status: RunStatus | undefined, happening: TransitionName): string =>
   `Run ${runId} is ${status ?? "in no status that exists"} and cannot ${verbs[happening]}`

@@ -159,7 +159,7 @@ export function* settleWait(tx: Transaction, run: number, stepKey: string): Prog
   yield* write(DELETE_FIRED_WAIT, run, stepKey)
   if (settled === undefined || settled === 0) return
   if (!suspectsOf(tx).isEmpty) yield* clear(tx, run)
-  yield* tellStepEnded(tx, run, stepKey)
+  yield* notifyStepEnded(tx, run, stepKey)
 }
 
 const CLEAR_LOSSES = statement("Waits.clearLosses", "UPDATE runs SET losses = 0 WHERE key = ?")
@@ -178,7 +178,7 @@ const FIND_ENDED_STEP = statement(
 )
 
 /** Tells of a step that has just entered the journal. */
-export function* tellStepEnded(tx: Transaction, run: number, stepKey: string): Program<void> {
+export function* notifyStepEnded(tx: Transaction, run: number, stepKey: string): Program<void> {
   if (!hasStepObservers(tx)) return
   const row = yield* get(FIND_ENDED_STEP, run, stepKey)
   const outcome = yield* outcomeIn(tx, row ?? {}, row?.event)

@@ -1,12 +1,12 @@
 /** Due work: sleeps, retries, timeouts of waits, expired leases, expired keys. */
 import * as Effect from "effect/Effect"
 import * as Result from "effect/Result"
-import { mark } from "../Runs/RunStats.ts"
+import { countRunEvent } from "../Runs/RunStats.ts"
 import { forgetSuspectsElsewhere, suspectsOf } from "../Runs/Suspects.ts"
 import type { StoreService } from "../Store/Store.ts"
 import {
-  among,
-  apart,
+  allIsolatingDamage,
+  isolateRow,
   get,
   statement,
   type Program,
@@ -19,13 +19,13 @@ import { InvokeTimeoutError, serializeError, WaitTimeoutError, type StoreError }
 import type { Outcome } from "../../Protocol/Worker.ts"
 import { environmentsToSweep, nextSweepAt, sweep } from "../Kv/KvSweep.ts"
 import { filterOf, findEvent } from "../Log/FindEvent.ts"
-import { environmentsOfEvents, goOn, hasMore } from "../Events/FireWaits.ts"
-import { oldestFanOut } from "../Log/FanOuts.ts"
+import { environmentsOfEvents, continueDeliveries, hasMore } from "../Events/FireWaits.ts"
+import { oldestFanOut } from "../Log/WaitFanOuts.ts"
 import { triggerView } from "../Runs/RunEvent.ts"
 import { environmentsOfExpired, expireLeases } from "../Turns/LostLeases.ts"
-import { environmentsOfCancelled, goOnCancelling, hasCancelled } from "../Runs/CancelRun.ts"
+import { environmentsOfCancelled, continueCancelling, hasCancelled } from "../Runs/CancelRun.ts"
 import { environmentOfKey } from "../Runs/RunEnvironment.ts"
-import { remembered } from "../Store/Memory.ts"
+import { defineCache } from "../Store/Cache.ts"
 import { isDamage } from "../Store/SqliteErrors.ts"
 import { environmentsOfSchedules, fireSchedules } from "./FireSchedules.ts"
 import type { Row, Transaction } from "../Store/Transaction.ts"
@@ -41,7 +41,7 @@ const upkeep = ["events", "cancellations", "waits", "leases", "schedules", "keys
 type DueWork = (typeof upkeep)[number]
 
 /** Counts the queries for environments with due work. */
-const timesAsked = remembered<{ count: number }>({ make: () => ({ count: 0 }) })
+const timesAsked = defineCache<{ count: number }>({ make: () => ({ count: 0 }) })
 
 /**
  * The environments of the first due items of one kind. Across environments: the caller does not know where something is due, and
@@ -84,9 +84,9 @@ const fireDueKind = inEnvironment(
     if (within === undefined) return 0
     switch (what) {
       case "events":
-        return yield* goOn(tx, within)
+        return yield* continueDeliveries(tx, within)
       case "cancellations":
-        return yield* goOnCancelling(tx, within)
+        return yield* continueCancelling(tx, within)
       case "waits":
         return yield* fireWaits(tx, within)
       case "leases":
@@ -124,12 +124,19 @@ const LIST_ENVIRONMENTS_OF_DUE_WAITS = statement(
 
 function* environmentsOfWaits(tx: Transaction): Program<ReadonlyArray<Row>> {
   const now = tx.now()
-  return yield* among(tx, "run", [LIST_RUNS_WITH_DUE_WAITS, now], LIST_ENVIRONMENTS_OF_DUE_WAITS, now, BATCH)
+  return yield* allIsolatingDamage(
+    tx,
+    "run",
+    [LIST_RUNS_WITH_DUE_WAITS, now],
+    LIST_ENVIRONMENTS_OF_DUE_WAITS,
+    now,
+    BATCH
+  )
 }
 
 function* fireWaits(tx: Transaction, environment: number): Program<number> {
   const now = tx.now()
-  const rows = yield* among(
+  const rows = yield* allIsolatingDamage(
     tx,
     "run",
     [LIST_RUNS_WITH_DUE_WAITS, now],
@@ -142,7 +149,7 @@ function* fireWaits(tx: Transaction, environment: number): Program<number> {
   for (const row of rows) {
     // the others are due at once
     if (fired > 0 && (tx.budget.isFull || !tx.budget.mayEvaluate)) break
-    yield* apart(tx, "run", Number(row.run), fire(tx, environment, row))
+    yield* isolateRow(tx, "run", Number(row.run), fire(tx, environment, row))
     fired++
   }
   return fired
@@ -186,7 +193,7 @@ const DELETE_WAIT = statement("FireDue.deleteWait", "DELETE FROM waits WHERE run
 function* fire(tx: Transaction, environment: number, row: Row): Program<void> {
   const run = Number(row.run)
   const stepKey = String(row.step_key)
-  mark(tx, "timerLateness", 0, tx.now() - Number(row.due_at))
+  countRunEvent(tx, "timerLateness", 0, tx.now() - Number(row.due_at))
   switch (Number(row.kind)) {
     case WaitKind.sleep:
       return yield* fireWait(tx, run, stepKey, { _tag: "Success", value: undefined })

@@ -8,7 +8,14 @@
  * has ended is skipped, or waits for its end and appends its event then. While the function is paused, its fires are skipped.
  */
 import { registryOf } from "../Functions/Registry.ts"
-import { affected, among, apart, statement, type Program, variant } from "../Store/Program.ts"
+import {
+  affected,
+  allIsolatingDamage,
+  isolateRow,
+  statement,
+  type Program,
+  variant
+} from "../Store/Program.ts"
 import { lastFire, nextFire, parseSchedule } from "../../Schedule.ts"
 import { appendEvent } from "../Events/Append.ts"
 import type { Row, Transaction } from "../Store/Transaction.ts"
@@ -70,8 +77,14 @@ const LIST_ENVIRONMENTS_OF_DUE = statement(
 export function* environmentsOfSchedules(tx: Transaction, limit: number): Program<ReadonlyArray<Row>> {
   const now = tx.now()
   return [
-    ...(yield* among(tx, "schedule", [LIST_FUNCTIONS_WITH_QUEUE], LIST_ENVIRONMENTS_OF_FREED, limit)),
-    ...(yield* among(
+    ...(yield* allIsolatingDamage(
+      tx,
+      "schedule",
+      [LIST_FUNCTIONS_WITH_QUEUE],
+      LIST_ENVIRONMENTS_OF_FREED,
+      limit
+    )),
+    ...(yield* allIsolatingDamage(
       tx,
       "schedule",
       [LIST_FUNCTIONS_WITH_DUE_SCHEDULES, now],
@@ -88,7 +101,7 @@ export function* environmentsOfSchedules(tx: Transaction, limit: number): Progra
  */
 export function* fireSchedules(tx: Transaction, environment: number, limit: number): Program<number> {
   const now = tx.now()
-  const freed = yield* among(
+  const freed = yield* allIsolatingDamage(
     tx,
     "schedule",
     [LIST_FUNCTIONS_WITH_QUEUE],
@@ -96,10 +109,10 @@ export function* fireSchedules(tx: Transaction, environment: number, limit: numb
     limit,
     environment
   )
-  for (const row of freed) yield* apart(tx, "schedule", Number(row.function), fireQueue(tx, row))
+  for (const row of freed) yield* isolateRow(tx, "schedule", Number(row.function), fireQueue(tx, row))
   // there may be more
   if (freed.length > 0) tx.markDue(now)
-  const due = yield* among(
+  const due = yield* allIsolatingDamage(
     tx,
     "schedule",
     [LIST_FUNCTIONS_WITH_DUE_SCHEDULES, now],
@@ -108,7 +121,7 @@ export function* fireSchedules(tx: Transaction, environment: number, limit: numb
     limit,
     environment
   )
-  for (const row of due) yield* apart(tx, "schedule", Number(row.function), fallDue(tx, row))
+  for (const row of due) yield* isolateRow(tx, "schedule", Number(row.function), fallDue(tx, row))
   return freed.length + due.length
 }
 

@@ -32,8 +32,8 @@ export const layer: Layer.Layer<never, never, Store> = Layer.effectDiscard(
   Effect.gen(function* () {
     const store = yield* Store
     const timers = yield* make(store)
-    const stop = store.onCommit(({ dueAt, look }) => {
-      if (look.has("due")) timers.look()
+    const stop = store.onCommit(({ dueAt, stale }) => {
+      if (stale.has("due")) timers.look()
       else if (dueAt < Number.POSITIVE_INFINITY) timers.arm(dueAt)
     })
     yield* Effect.addFinalizer(() => Effect.sync(stop))

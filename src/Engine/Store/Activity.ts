@@ -72,10 +72,10 @@ interface RunTaken extends OfRun {
   readonly at: number
 }
 
-export type Seen = RunActivity | RunTaken
+export type ObservedActivity = RunActivity | RunTaken
 
 /** Failures of a run, and the measures taken. Always told, for logs and metrics. Successes are not in it. */
-export type Trouble = OfRun & { readonly worker?: string } & (
+export type RunFailureEvent = OfRun & { readonly worker?: string } & (
     | {
         /** An attempt of a step failed; without `dueAt` it was the last one. */
         readonly _tag: "AttemptFailed"

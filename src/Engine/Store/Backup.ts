@@ -7,10 +7,10 @@
 import { existsSync, statSync } from "node:fs"
 import * as Effect from "effect/Effect"
 import { type StoreError, ValidationError } from "../../Errors.ts"
-import { checkSum, type Mark, MARK, markOf, placeholder, sign } from "./Checksum.ts"
-import { DEFAULT_MODE, makeFile, refuseOther } from "./Files.ts"
+import { checkSum, type Mark, BACKUP_META_KEY, markOf, placeholder, sign } from "./Checksum.ts"
+import { DEFAULT_MODE, makeFile, refuseNonFile } from "./Files.ts"
 import { copyDatabase, DatabaseSync } from "./NodeSqlite.ts"
-import { partialName, putNew, refuseExisting, removeLeftovers, removePartial } from "./PutFile.ts"
+import { partialName, putNew, refuseExisting, removeLeftovers, removePartial } from "./AtomicWrite.ts"
 import { formatSize } from "../../Size.ts"
 import { storeError } from "./SqliteErrors.ts"
 import { checkAll, checkIsIronflow, versionOf } from "./SqliteFile.ts"
@@ -41,7 +41,7 @@ export const madeAtOf = (db: DatabaseSync): string | undefined => markOf(db)?.ma
 
 /** Turns a copy into an engine's database: removes the mark of a backup. */
 export const removeMark = (db: DatabaseSync): void => {
-  db.prepare("DELETE FROM meta WHERE name = ?").run(MARK)
+  db.prepare("DELETE FROM meta WHERE name = ?").run(BACKUP_META_KEY)
 }
 
 /**
@@ -88,7 +88,7 @@ const copying =
   (source: string | DatabaseSync, now: number, tell: OnProgress = nobody) =>
   async (partial: string, signal: AbortSignal): Promise<void> => {
     if (typeof source === "string") {
-      refuseOther(source)
+      refuseNonFile(source)
       if (!existsSync(source)) {
         throw new ValidationError(`There is no database "${source}" to back up: check its name`)
       }
@@ -166,7 +166,7 @@ const writeNew = async (
 ): Promise<BackupInfo> => {
   if (filename.trim() === "")
     throw new ValidationError("The name of a backup's file must not be empty or blank")
-  refuseOther(filename)
+  refuseNonFile(filename)
   refuseExisting(filename)
   removeLeftovers(filename)
   const partial = partialName(filename)
@@ -216,7 +216,10 @@ const finish = (partial: string, mark: Mark): void => {
   const db = new DatabaseSync(partial)
   try {
     db.exec("PRAGMA journal_mode=DELETE; PRAGMA synchronous=FULL; DELETE FROM meta WHERE name = 'owner'")
-    db.prepare("INSERT OR REPLACE INTO meta (name, value) VALUES (?, ?)").run(MARK, JSON.stringify(mark))
+    db.prepare("INSERT OR REPLACE INTO meta (name, value) VALUES (?, ?)").run(
+      BACKUP_META_KEY,
+      JSON.stringify(mark)
+    )
   } finally {
     db.close()
   }

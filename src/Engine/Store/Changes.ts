@@ -1,7 +1,7 @@
 /** What a commit means for others. Told to the listeners once per commit. */
 import type { FunctionRegistration, Notice } from "../../Protocol/Worker.ts"
-import type { Seen, Trouble } from "./Activity.ts"
-import type { RunEnding } from "./RunEnding.ts"
+import type { ObservedActivity, RunFailureEvent } from "./Activity.ts"
+import type { EndedRunRecord } from "./EndedRunRecord.ts"
 
 import type { JsonText } from "../../Json.ts"
 import type { Action } from "../../Policy.ts"
@@ -49,7 +49,7 @@ export const addCounts = (counts: Counts, more: Readonly<Counts>): void => {
 const countNames = Object.keys(noCounts()) as ReadonlyArray<keyof Counts>
 
 /** What listeners may have to read again, because another engine has changed it and does not tell the details. */
-export const subjects = [
+export const changeKinds = [
   /** Runs have ended. */
   "ends",
   /** Runs can be claimed. */
@@ -71,7 +71,7 @@ export const subjects = [
   "announced"
 ] as const
 
-export type Subject = (typeof subjects)[number]
+export type ChangeKind = (typeof changeKinds)[number]
 
 /** Something that is announced and not stored; for the content see `SystemEvents.ts`. */
 export interface Announced {
@@ -94,13 +94,13 @@ export interface EventAccess {
 /**
  * What a commit changed that others may be waiting for. Commits of other engines on the same database are told in the same way,
  * as far as those engines tell them: `counts`, `troubles`, `warnings`, `accessLog`, `activity`, `states`, `configs` and
- * `functions` are told only where the commit was made, and `look` names what has to be read.
+ * `functions` are told only where the commit was made, and `stale` names what has to be read.
  */
 export interface Changes {
   /** Another engine has committed it. Such news may arrive after later commits of this engine. */
   readonly elsewhere: boolean
   /** What has changed elsewhere without details: those who wait for it read again. */
-  readonly look: ReadonlySet<Subject>
+  readonly stale: ReadonlySet<ChangeKind>
   /** Whether all earlier commits have been told, including those of other engines. */
   readonly inOrder: boolean
   /** What other engines have announced, in order. */
@@ -111,11 +111,11 @@ export interface Changes {
   /** Ids of the runs that completed, failed or were cancelled. */
   readonly ended: ReadonlyArray<string>
   /** Endings, by run id, of those that need not be read: see `RunRows.showEnding`. */
-  readonly endings: ReadonlyMap<string, RunEnding>
+  readonly endings: ReadonlyMap<string, EndedRunRecord>
   /** Activity of runs; empty while there are no observers. */
-  readonly activity: ReadonlyArray<Seen>
+  readonly activity: ReadonlyArray<ObservedActivity>
   /** Failures of runs. */
-  readonly troubles: ReadonlyArray<Trouble>
+  readonly troubles: ReadonlyArray<RunFailureEvent>
   /** Changes of keys, ordered by revision. */
   readonly kv: ReadonlyArray<KvChange>
   /** Buckets with keys that other engines changed. */

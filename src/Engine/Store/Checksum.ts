@@ -14,7 +14,7 @@ import { isDamage } from "./SqliteErrors.ts"
 const LENGTH = 64
 const ZEROS = Buffer.from("0".repeat(LENGTH))
 
-export const MARK = "backup"
+export const BACKUP_META_KEY = "backup"
 
 /** The mark of a backup. */
 export interface Mark {
@@ -25,7 +25,7 @@ export interface Mark {
 }
 
 export const markOf = (db: DatabaseSync): Mark | undefined => {
-  const value = db.prepare("SELECT value FROM meta WHERE name = ?").get(MARK)?.value
+  const value = db.prepare("SELECT value FROM meta WHERE name = ?").get(BACKUP_META_KEY)?.value
   return value === undefined ? undefined : safeJsonParse<Mark>(String(value))
 }
 

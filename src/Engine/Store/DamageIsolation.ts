@@ -10,7 +10,7 @@ import type { StoreCallbacks } from "./StoreCallbacks.ts"
 const CHUNK = 1000
 
 /** A row that was found damaged, for the log. */
-export interface Found {
+export interface DamagedRow {
   readonly kind: DamagedKind
   readonly key: number
   readonly id: string | undefined
@@ -32,7 +32,7 @@ export function* isolateDamage(
   callbacks: StoreCallbacks,
   error: unknown,
   errors: ErrorsOf
-): Program<ReadonlyArray<Found>> {
+): Program<ReadonlyArray<DamagedRow>> {
   const { culprit } = tx
   tx.culprit = undefined
   if (culprit === undefined || culprit.error !== error || errors.isUnavailable(error)) return []
@@ -45,7 +45,7 @@ export function* isolateDamage(
     // the index that would list the rows is damaged itself: the caller gets `error`
     return []
   }
-  const found: Array<Found> = []
+  const found: Array<DamagedRow> = []
   for (let i = 0; i < keys.length && found.length === 0; i += CHUNK) {
     for (const key of keys.slice(i, i + CHUNK)) {
       const problem = yield* problemOf(tx, callbacks, culprit.kind, key, errors)
@@ -58,7 +58,7 @@ export function* isolateDamage(
 }
 
 /** The log message for a damaged row, which is skipped. */
-export const isLeftAlone = ({ id, key, kind, why }: Found): string =>
+export const damagedRowMessage = ({ id, key, kind, why }: DamagedRow): string =>
   kind === "run"
     ? `Run ${id ?? `#${key}`} is damaged in the database and is skipped, while the others continue: ${why}. Restore the database from a backup, ` +
       "or patch the damaged step, or cancel the run"
@@ -85,7 +85,7 @@ function* problemOf(
   { isUnavailable }: ErrorsOf
 ): Program<string | undefined> {
   try {
-    yield* callbacks.look(tx, kind, key)
+    yield* callbacks.checkReadable(tx, kind, key)
     return undefined
   } catch (error) {
     return isUnavailable(error) ? undefined : messageOf(error)
@@ -96,7 +96,7 @@ function* problemOf(
 const NEWEST = 20
 
 /** Reads the newest rows: a crash would have left half-written ones there, if the disk did not keep its promises. */
-export const lookAtNewest = (tx: Transaction): void => {
+export const checkNewestRows = (tx: Transaction): void => {
   const newest: ReadonlyArray<readonly [what: string, sql: string]> = [
     ["The end of the log", "SELECT * FROM events ORDER BY position DESC LIMIT ?"],
     ["The newest runs", "SELECT * FROM runs ORDER BY key DESC LIMIT ?"],

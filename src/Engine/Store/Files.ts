@@ -38,7 +38,7 @@ const BESIDE = ["-wal", "-shm", "-journal", ".lock"]
  * Throws a `ValidationError`, or what `refusal` makes of the message, when the name of a file that is to be opened is that of a
  * folder, a pipe or a device.
  */
-export const refuseOther = (
+export const refuseNonFile = (
   filename: string,
   refusal: (message: string) => Error = (message) => new ValidationError(message)
 ): void => {

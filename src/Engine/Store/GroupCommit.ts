@@ -10,8 +10,8 @@ import type { DatabaseSync } from "node:sqlite"
 import { MAX_SHARED_STEPS, stepsTaken } from "../../ExpressionBudget.ts"
 import { endTransaction } from "./EndTransaction.ts"
 import { clearTimeout, setTimeout } from "../../RealTimers.ts"
-import { afterOthers } from "../LoopTurn.ts"
-import type { Sync } from "./LogSync.ts"
+import { afterOthers } from "../EventLoop.ts"
+import type { Sync } from "./WalSync.ts"
 
 interface Command {
   readonly run: () => unknown

@@ -45,7 +45,7 @@ export const acquireLock = (
  * Who holds the lock of a file, as the rest of a sentence after "another engine": `""` when the holder is unknown, `undefined` when
  * nobody holds it.
  */
-export const isHeld = (path: string): string | undefined => {
+export const lockHolderOf = (path: string): string | undefined => {
   if (!existsSync(`${path}.lock`)) return undefined
   const db = new DatabaseSync(`${path}.lock`)
   try {

@@ -64,25 +64,25 @@ const variants = new Map<string, Statement>()
 export const allStatements = (): Iterable<Statement> => statements.values()
 
 /**
- * A question of a program to its database: `get` reads the first row, `all` reads rows; `write` has no answer, so it may be
- * deferred and merged; `affected` writes and counts the rows; `believed` does the same where one row is certain; `insert` inserts
- * a row and returns its key; `visit` passes rows one by one.
+ * A query of a program: `get` reads the first row, `all` reads rows; `write` has no answer, so it may be deferred and merged;
+ * `affected` writes and counts the rows; `affectedAssumingOne` does the same where one row is certain; `insert` inserts a row
+ * and returns its key; `visit` passes rows one by one.
  *
  * It is yielded, unless the driver answers at once: then nothing is suspended, which would cost as much as every open generator.
  */
-export class Ask<A = unknown> implements Iterator<Ask, A, unknown> {
-  readonly kind: "get" | "all" | "write" | "affected" | "believed" | "insert" | "visit"
+export class Query<A = unknown> implements Iterator<Query, A, unknown> {
+  readonly kind: "get" | "all" | "write" | "affected" | "affectedAssumingOne" | "insert" | "visit"
   readonly statement: Statement
   readonly values: ReadonlyArray<Value>
   /** For `visit`: gets each row as its columns; returns `false` to stop. */
   readonly visitor: ((row: ReadonlyArray<Value>) => boolean | void) | undefined
-  // It is its own iterator result: every run asks about ten questions.
+  // It is its own iterator result: every run asks about ten queries.
   done = false
   value: unknown = undefined
-  wasAsked = false
+  wasYielded = false
 
   constructor(
-    kind: Ask["kind"],
+    kind: Query["kind"],
     statement: Statement,
     values: ReadonlyArray<Value>,
     visitor?: (row: ReadonlyArray<Value>) => boolean | void
@@ -102,26 +102,26 @@ export class Ask<A = unknown> implements Iterator<Ask, A, unknown> {
     throw error
   }
 
-  next(found?: unknown): IteratorResult<Ask, A> {
+  next(found?: unknown): IteratorResult<Query, A> {
     if (answerAtOnce !== undefined) {
       this.done = true
       this.value = answerAtOnce(this)
-    } else if (this.wasAsked) {
+    } else if (this.wasYielded) {
       this.done = true
       this.value = found
     } else {
-      this.wasAsked = true
+      this.wasYielded = true
       this.value = this
     }
-    return this as IteratorResult<Ask, A>
+    return this as IteratorResult<Query, A>
   }
 }
 
-/** The driver that answers the current question at once, if it can. */
-let answerAtOnce: ((ask: Ask) => unknown) | undefined
+/** The driver that answers the current query at once, if it can. */
+let answerAtOnce: ((query: Query) => unknown) | undefined
 
 /** Runs a program with a driver that answers everything at once. */
-export const runAtOnce = <A>(program: Program<A, unknown>, answer: (ask: Ask) => unknown): A => {
+export const runAtOnce = <A>(program: Program<A, unknown>, answer: (query: Query) => unknown): A => {
   const before = answerAtOnce
   answerAtOnce = answer
   try {
@@ -134,7 +134,7 @@ export const runAtOnce = <A>(program: Program<A, unknown>, answer: (ask: Ask) =>
 }
 
 /** A running program: it yields statements, gets their results, and ends with a value or a refusal `E`. */
-export type Program<A, E = never> = Iterable<Ask | Refuse<E>, A, unknown>
+export type Program<A, E = never> = Iterable<Query | Refuse<E>, A, unknown>
 
 /** The end of a program that refuses. */
 class Refuse<E> implements Iterator<Refuse<E>, never, unknown> {
@@ -167,8 +167,8 @@ export class Refused<E = unknown> {
  */
 export const refuse = <E extends IronflowError>(error: E): Program<never, E> => new Refuse(error)
 
-/** What a program yields: questions, and each of its possible refusals. */
-type Step = Ask | Refuse<unknown>
+/** What a program yields: queries, and each of its possible refusals. */
+type Step = Query | Refuse<unknown>
 
 type RefusedWith<Y> = Y extends Refuse<infer E> ? E : never
 
@@ -185,30 +185,30 @@ export function* attempt<A, Y extends Step>(program: Iterable<Y, A, unknown>): P
 
 /** The first row that a statement finds. */
 export const get = (statement: Statement, ...values: ReadonlyArray<Value>): Program<Row | undefined> =>
-  new Ask("get", statement, values)
+  new Query("get", statement, values)
 
 /** The rows that a statement finds. */
 export const all = (statement: Statement, ...values: ReadonlyArray<Value>): Program<ReadonlyArray<Row>> =>
-  new Ask("all", statement, values)
+  new Query("all", statement, values)
 
 /** Runs a statement without a result. It runs before the next statement that could see its effect, or before the commit. */
 export const write = (statement: Statement, ...values: ReadonlyArray<Value>): Program<void> =>
-  new Ask("write", statement, values)
+  new Query("write", statement, values)
 
 /** Runs a statement. Returns how many rows it changed. */
 export const affected = (statement: Statement, ...values: ReadonlyArray<Value>): Program<number> =>
-  new Ask("affected", statement, values)
+  new Query("affected", statement, values)
 
 /**
  * As {@link affected}, for a row that must exist as far as the program knows: any other count than 1 is a fault. A driver may
  * answer 1 before it has asked. When that was wrong, it repeats the transaction and waits for each answer.
  */
-export const believed = (statement: Statement, ...values: ReadonlyArray<Value>): Program<number> =>
-  new Ask("believed", statement, values)
+export const affectedAssumingOne = (statement: Statement, ...values: ReadonlyArray<Value>): Program<number> =>
+  new Query("affectedAssumingOne", statement, values)
 
 /** Inserts a row. Returns its integer key. */
 export const insert = (statement: Statement, ...values: ReadonlyArray<Value>): Program<number> =>
-  new Ask("insert", statement, values)
+  new Query("insert", statement, values)
 
 /**
  * Visits rows one by one, each as its columns, until `visitor` returns `false`. For pages of thousands of rows: an object for
@@ -218,7 +218,7 @@ export const visit = (
   statement: Statement,
   values: ReadonlyArray<Value>,
   visitor: (row: ReadonlyArray<Value>) => boolean | void
-): Program<void> => new Ask("visit", statement, values, visitor)
+): Program<void> => new Query("visit", statement, values, visitor)
 
 /** Runs a program for each item of a list, in order. Returns the results. */
 export function* forEach<A, B, Y extends Step>(
@@ -235,7 +235,7 @@ export function* forEach<A, B, Y extends Step>(
  * Runs the work on one of many rows: an error is blamed on that row, and the transaction is repeated without it. A damaged page
  * spoils the transaction that reads it, so that repair is possible only after the rollback.
  */
-export function* apart<A, Y extends Step>(
+export function* isolateRow<A, Y extends Step>(
   tx: Transaction,
   kind: DamagedKind,
   key: number,
@@ -254,7 +254,7 @@ export function* apart<A, Y extends Step>(
  * Reads a list of many rows: an error is blamed on those among `keys` that are damaged. `keys` is a query that reads only an
  * index.
  */
-export function* among(
+export function* allIsolatingDamage(
   tx: Transaction,
   kind: DamagedKind,
   keys: readonly [Statement, ...ReadonlyArray<Value>],
@@ -275,7 +275,7 @@ export interface Call<A, E = never> {
   readonly args: ReadonlyArray<unknown>
   /** The environment that it works in; absent for a program across all environments. */
   readonly environment?: string
-  /** Memories may keep holding back their writes while it runs: it does not query them, or writes them itself. */
+  /** Caches may keep holding back their writes while it runs: it does not query them, or writes them itself. */
   readonly leavesHeld: boolean
   /** The intended action, for error messages: `store secret "API_KEY"`. */
   readonly what: () => string
@@ -283,7 +283,7 @@ export interface Call<A, E = never> {
 }
 
 /** A named program: makes a call from its arguments. */
-export interface Named<Args extends ReadonlyArray<unknown>, A, E> {
+export interface NamedProgram<Args extends ReadonlyArray<unknown>, A, E> {
   (...args: Args): Call<A, E>
   /** The program as part of another one. */
   readonly in: (tx: Transaction, ...args: Args) => Program<A, E>
@@ -336,7 +336,7 @@ const define = <Args extends ReadonlyArray<unknown>, A, Y extends Step>(
   what: (...args: Args) => string,
   environmentOf: (args: Args) => string | undefined,
   { leavesHeld = false }: ProgramOptions = {}
-): Named<Args, A, RefusedWith<Y>> => {
+): NamedProgram<Args, A, RefusedWith<Y>> => {
   if (programs.has(name)) throw new Error(`There are two programs named "${name}"`)
   // its refusals are told apart by what it yields
   const program = run as (tx: Transaction, ...args: Args) => Program<A, RefusedWith<Y>>
@@ -364,7 +364,7 @@ export const inEnvironment = <Args extends readonly [Placed, ...ReadonlyArray<un
   run: (tx: Transaction, ...args: Args) => Iterable<Y, A, unknown>,
   what: (...args: Args) => string,
   options?: ProgramOptions
-): Named<Args, A, RefusedWith<Y>> =>
+): NamedProgram<Args, A, RefusedWith<Y>> =>
   define(
     name as string,
     run,
@@ -379,4 +379,4 @@ export const acrossEnvironments = <Args extends ReadonlyArray<unknown>, A, Y ext
   run: (tx: Transaction, ...args: Args) => Iterable<Y, A, unknown>,
   what: (...args: Args) => string,
   options?: ProgramOptions
-): Named<Args, A, RefusedWith<Y>> => define(name as string, run, what, () => undefined, options)
+): NamedProgram<Args, A, RefusedWith<Y>> => define(name as string, run, what, () => undefined, options)

@@ -6,12 +6,12 @@ import * as Effect from "effect/Effect"
 import { StoreError, ValidationError } from "../../Errors.ts"
 import { checkKeys, type Keys } from "../../OptionKeys.ts"
 import { type BackupInfo, madeAtOf, removeMark, type OnProgress } from "./Backup.ts"
-import { checkFiles, DEFAULT_MODE, refuseOther } from "./Files.ts"
+import { checkFiles, DEFAULT_MODE, refuseNonFile } from "./Files.ts"
 import { acquireLock } from "./Lock.ts"
 import { checkSum } from "./Checksum.ts"
 import { DatabaseSync } from "./NodeSqlite.ts"
-import { checkLastOwner, isOwned } from "./Ownership.ts"
-import { partialName, putInPlace, putNew, removeLeftovers, removeLogs, removePartial } from "./PutFile.ts"
+import { checkLastOwner, isOwned } from "./FileOwnership.ts"
+import { partialName, putInPlace, putNew, removeLeftovers, removeLogs, removePartial } from "./AtomicWrite.ts"
 import { formatSize } from "../../Size.ts"
 import { isDamage, storeError } from "./SqliteErrors.ts"
 import { checkAll, checkIsIronflow, isForeign, versionOf } from "./SqliteFile.ts"
@@ -63,7 +63,7 @@ const putBack = async (options: RestoreOptions, now: number, tell: OnProgress): 
   refuseNoBackup(backup)
   if (filename.trim() === "")
     throw new ValidationError("The filename of the database must not be empty or blank")
-  refuseOther(filename)
+  refuseNonFile(filename)
   checkFiles(filename, DEFAULT_MODE)
   // links to the database keep pointing to it
   const target = existsSync(filename) ? realpathSync(filename) : filename

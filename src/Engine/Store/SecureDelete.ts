@@ -7,7 +7,7 @@ import { statSync } from "node:fs"
 import * as Effect from "effect/Effect"
 import type { StoreError } from "../../Errors.ts"
 import type { DatabaseSync } from "./NodeSqlite.ts"
-import type { Snapshot } from "./Snapshot.ts"
+import type { ReadSnapshot } from "./ReadSnapshot.ts"
 import { storeError } from "./SqliteErrors.ts"
 
 /** A file up to this size is rewritten within a second or two, which blocks everything else. */
@@ -32,11 +32,11 @@ export interface WipedData {
 export class SecureDelete {
   readonly #db: DatabaseSync
   readonly #filename: string | undefined
-  readonly #snapshot: Snapshot
+  readonly #snapshot: ReadSnapshot
   #wanted = 0
 
   /** `filename` is absent for a database in memory. */
-  constructor(db: DatabaseSync, filename: string | undefined, snapshot: Snapshot) {
+  constructor(db: DatabaseSync, filename: string | undefined, snapshot: ReadSnapshot) {
     this.#db = db
     this.#filename = filename
     this.#snapshot = snapshot

@@ -18,14 +18,14 @@ import { backUp } from "./Backup.ts"
 import { noteBackup } from "./BackupRows.ts"
 import { ClockJumps, clockWasSet, STORE_CLOCK_MS } from "./ClockJumps.ts"
 import { GroupCommit } from "./GroupCommit.ts"
-import { isLeftAlone, lookAtNewest, isolateDamage } from "./DamageIsolation.ts"
+import { damagedRowMessage, checkNewestRows, isolateDamage } from "./DamageIsolation.ts"
 import { type Call, Refused } from "./Program.ts"
-import { Ownership } from "./Ownership.ts"
+import { FileOwnership } from "./FileOwnership.ts"
 import { hasRoom } from "./Files.ts"
 import { isDamage, isFull, isUnavailable, refusedByDisk, storeError } from "./SqliteErrors.ts"
 import { RETRY_MS } from "./StoreOutage.ts"
-import { Snapshot } from "./Snapshot.ts"
-import { syncOf } from "./LogSync.ts"
+import { ReadSnapshot } from "./ReadSnapshot.ts"
+import { walSyncOf } from "./WalSync.ts"
 import { Transaction } from "./Transaction.ts"
 import { readClock, storeClock } from "./ClockRows.ts"
 import type { StoreCallbacks } from "./StoreCallbacks.ts"
@@ -96,13 +96,13 @@ export const make = (
         let clockStoredAt = Number.NEGATIVE_INFINITY
         const ownership = !isFile
           ? undefined
-          : new Ownership(db, {
+          : new FileOwnership(db, {
               filename: options.filename,
               nonce: [0, 1, 2, 3].map(() => Math.floor(random.nextDoubleUnsafe() * 2 ** 32)).join("-"),
               monotonicMs
             })
-        const sync = isFile ? syncOf(db, options.filename) : undefined
-        const snapshot = new Snapshot(db)
+        const sync = isFile ? walSyncOf(db, options.filename) : undefined
+        const snapshot = new ReadSnapshot(db)
         const writer = new GroupCommit(db, {
           max: GROUP,
           isFull: () => tx.changes.counts.started >= GROUP_RUNS || tx.budget.isFull,
@@ -143,7 +143,7 @@ export const make = (
             }
             if (isDamage(error)) tx.damage.wasFound = true
             const found = tx.perform(isolateDamage(tx, callbacks, error, { isDamage, isUnavailable }))
-            for (const one of found) tell(isLeftAlone(one))
+            for (const one of found) tell(damagedRowMessage(one))
             return found.length > 0
           },
           committed: () => {
@@ -168,7 +168,7 @@ export const make = (
             tell(`The clock was changed, and the stored times could not be adjusted to it: ${String(error)}`)
         })
         tx.perform(callbacks.load(tx))
-        if (isFile) lookAtNewest(tx)
+        if (isFile) checkNewestRows(tx)
         return { ownership, snapshot, sync, tx, writer }
       },
       catch: (cause) => storeError(`Cannot use database "${options.filename}"`, cause)

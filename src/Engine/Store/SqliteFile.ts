@@ -1,10 +1,10 @@
 /** The file of a SQLite database: opened by one process at a time, checked, and migrated. */
 import { StoreError } from "../../Errors.ts"
-import { checkFiles, DEFAULT_MODE, makeFile, refuseOther } from "./Files.ts"
+import { checkFiles, DEFAULT_MODE, makeFile, refuseNonFile } from "./Files.ts"
 import { acquireLock } from "./Lock.ts"
 import { migrations } from "./Migrations.ts"
 import { DatabaseSync } from "./NodeSqlite.ts"
-import { checkLastOwner, type LastStop } from "./Ownership.ts"
+import { checkLastOwner, type LastStop } from "./FileOwnership.ts"
 import { findDamage } from "./DamageSearch.ts"
 import { isDamage } from "./SqliteErrors.ts"
 
@@ -45,7 +45,7 @@ export const open = (
   }
   const isFile = filename !== ":memory:"
   if (isFile) {
-    refuseOther(filename, (message) => new StoreError(message, { code: "STORE_UNAVAILABLE" }))
+    refuseNonFile(filename, (message) => new StoreError(message, { code: "STORE_UNAVAILABLE" }))
   }
   const warnings = isFile ? checkFiles(filename, fileMode) : []
   const lock = isFile ? acquireLock(filename, fileMode, now) : undefined
@@ -161,7 +161,7 @@ export const lastId = (db: DatabaseSync): string | undefined => {
     return last
   } catch (error) {
     if (!isDamage(error)) throw error
-    // the end of the log is damaged, which `lookAtNewest` reports: new ids go by the clock alone
+    // the end of the log is damaged, which `checkNewestRows` reports: new ids go by the clock alone
     return undefined
   }
 }

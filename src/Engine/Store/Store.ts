@@ -14,7 +14,7 @@ import type { LeaseFreshness } from "../../Protocol/Worker.ts"
 
 import type { BackupInfo } from "./Backup.ts"
 import type * as Program from "./Program.ts"
-import type { Announced, Changes, Subject } from "./Changes.ts"
+import type { Announced, Changes, ChangeKind } from "./Changes.ts"
 import type { WipedData } from "./SecureDelete.ts"
 
 /** Runs programs on a database. */
@@ -61,7 +61,7 @@ export interface StoreService {
    */
   readonly announce?: (what: keyof Wants, make: () => Announced) => void
   /** Makes other engines look at something again. Absent where there are no other engines. */
-  readonly callOthers?: (subject: Subject) => void
+  readonly callOthers?: (kind: ChangeKind) => void
   /** The file of the database, where it is a file. */
   readonly filename?: string
   /** Writes a backup to a new file. Absent where the database has its own backup tools. */

@@ -18,7 +18,7 @@ export interface StoreCallbacks {
   /** Called when the clock is behind the stored time, with the difference in milliseconds. */
   readonly clockWasSetBack: (ms: number) => Call<void>
   /** Reads all that the engine may need of one row. Throws when that fails. */
-  readonly look: (tx: Transaction, kind: DamagedKind, key: number) => Program<void>
+  readonly checkReadable: (tx: Transaction, kind: DamagedKind, key: number) => Program<void>
   /** The name of a row, if it has one. */
   readonly nameOf: (tx: Transaction, kind: DamagedKind, key: number) => Program<string | undefined>
 }

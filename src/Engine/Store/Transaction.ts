@@ -15,13 +15,13 @@ import {
   type FunctionChange,
   type KvChange,
   noCounts,
-  type Subject
+  type ChangeKind
 } from "./Changes.ts"
-import type { Seen, Trouble } from "./Activity.ts"
-import type { RunEnding } from "./RunEnding.ts"
-import { type Ask, type Program, type Row, runAtOnce, type Statement, type Value } from "./Program.ts"
+import type { ObservedActivity, RunFailureEvent } from "./Activity.ts"
+import type { EndedRunRecord } from "./EndedRunRecord.ts"
+import { type Query, type Program, type Row, runAtOnce, type Statement, type Value } from "./Program.ts"
 import { TransactionBudget } from "./TransactionBudget.ts"
-import { eachMemory, writesOf } from "./Memory.ts"
+import { eachCache, writesOf } from "./Cache.ts"
 
 export type { Row } from "./Program.ts"
 
@@ -58,20 +58,20 @@ const storable = (values: ReadonlyArray<Value>): ReadonlyArray<Value> => {
     : values
 }
 
-const NOTHING: ReadonlySet<Subject> = new Set()
+const NOTHING: ReadonlySet<ChangeKind> = new Set()
 
 class PendingChanges implements Changes {
   readonly elsewhere = false
-  readonly look = NOTHING
+  readonly stale = NOTHING
   inOrder = true
   readonly announced = []
   readonly kvElsewhere = []
   readonly counts = noCounts()
   readonly notices: Array<{ readonly workerId: string; readonly notice: Notice }> = []
   readonly ended: Array<string> = []
-  readonly endings = new Map<string, RunEnding>()
-  readonly activity: Array<Seen> = []
-  readonly troubles: Array<Trouble> = []
+  readonly endings = new Map<string, EndedRunRecord>()
+  readonly activity: Array<ObservedActivity> = []
+  readonly troubles: Array<RunFailureEvent> = []
   readonly kv: Array<KvChange> = []
   readonly kvDeleted: Array<number> = []
   readonly warnings: Array<string> = []
@@ -119,8 +119,8 @@ export class Transaction {
   /** Whether this transaction has changed a lease that another engine may remember. */
   touchedLeases = false
   readonly interest: Interest = { runs: false, steps: false, states: false }
-  /** What parts of the engine remember, in order of definition: see `Memory.ts`. */
-  readonly memories: Array<unknown> = []
+  /** What parts of the engine remember, in order of definition: see `Cache.ts`. */
+  readonly caches: Array<unknown> = []
   readonly #preparedOf = new Map<Statement, StatementSync>()
   readonly #statements = new Map<string, StatementSync>()
   readonly #arrayStatements = new Map<string, StatementSync>()
@@ -160,7 +160,7 @@ export class Transaction {
     this.#onCommit.length = 0
     this.touchedLeases = false
     this.budget.begin()
-    eachMemory(this.memories, (memory, made) => memory.begin?.(made))
+    eachCache(this.caches, (cache, made) => cache.begin?.(made))
     this.reserve()
   }
 
@@ -178,7 +178,7 @@ export class Transaction {
     this.#onCommit.push(f)
   }
 
-  /** Writes what memories hold back. */
+  /** Writes what caches hold back. */
   writeHeld(): void {
     for (const program of writesOf(this)) this.perform(program)
   }
@@ -186,20 +186,20 @@ export class Transaction {
   /** Writes what a transaction writes once for all its commands, before it commits. */
   committing(): void {
     this.writeHeld()
-    eachMemory(this.memories, (memory, made) => {
-      if (memory.save !== undefined) this.perform(memory.save(made))
+    eachCache(this.caches, (cache, made) => {
+      if (cache.save !== undefined) this.perform(cache.save(made))
     })
   }
 
   /** Resets what is remembered after a rollback. */
   rolledBack(): void {
-    eachMemory(this.memories, (memory, made) => memory.rolledBack?.(made))
+    eachCache(this.caches, (cache, made) => cache.rolledBack?.(made))
   }
 
   /** Ends a committed transaction. Returns its changes. */
   committed(): Changes {
     for (const f of this.#onCommit) f()
-    eachMemory(this.memories, (memory, made) => memory.committed?.(made, this))
+    eachCache(this.caches, (cache, made) => cache.committed?.(made, this))
     return this.changes
   }
 
@@ -218,7 +218,7 @@ export class Transaction {
     this.perform(program)
   }
 
-  readonly #answer = ({ kind, statement, values, visitor }: Ask): unknown => {
+  readonly #answer = ({ kind, statement, values, visitor }: Query): unknown => {
     switch (kind) {
       case "get":
         return this.#prepared(statement).get(...values)
@@ -228,7 +228,7 @@ export class Transaction {
         return Number(this.#prepared(statement).run(...storable(values)).lastInsertRowid)
       case "write":
       case "affected":
-      case "believed":
+      case "affectedAssumingOne":
         return Number(this.#prepared(statement).run(...storable(values)).changes)
       case "visit":
         return visitor === undefined ? undefined : this.each(this.#textOf(statement), values, visitor)

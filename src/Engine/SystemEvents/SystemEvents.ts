@@ -11,7 +11,7 @@ import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import { Store, type StoreService } from "../Store/Store.ts"
 import type { Announced, EventAccess } from "../Store/Changes.ts"
-import type { RunActivity, Seen } from "../Store/Activity.ts"
+import type { RunActivity, ObservedActivity } from "../Store/Activity.ts"
 import type { Outcome } from "../../Protocol/Worker.ts"
 import { decodeJson, isObject } from "../../Json.ts"
 import { plainResult } from "../../Result.ts"
@@ -33,14 +33,14 @@ export interface SystemEvent {
 export type { EventAccess } from "../Store/Changes.ts"
 
 /** Events that are remembered in each environment, and characters of all their data. */
-export const REMEMBERED = 1000
+export const MAX_REMEMBERED_EVENTS = 1000
 const REMEMBERED_LENGTH = 8 * 1024 * 1024
 /** Characters of the data of all environments together. */
-export const REMEMBERED_IN_ALL = 16 * 1024 * 1024
+export const MAX_REMEMBERED_CHARS = 16 * 1024 * 1024
 /** Environments with remembered events, not counting those with listeners. */
-const ENVIRONMENTS = 10_000
+const MAX_ENVIRONMENTS = 10_000
 
-interface Memory {
+interface RememberedEvents {
   events: Array<SystemEvent>
   length: number
   /** The sequence of the last forgotten event. */
@@ -63,7 +63,7 @@ export class SystemEventsService {
   readonly epoch: string
   readonly #now: () => number
   readonly #among: AmongEngines | undefined
-  readonly #memories = new Map<string, Memory>()
+  readonly #remembered = new Map<string, RememberedEvents>()
   /** Characters of everything remembered. */
   #length = 0
   #sequence = 0
@@ -145,7 +145,7 @@ export class SystemEventsService {
     if (listens === (this.#newestSince !== undefined)) return
     // a new sequence: earlier listeners have missed what was not announced
     this.#newestSince = listens ? this.#next() : undefined
-    for (const memory of this.#memories.values()) {
+    for (const memory of this.#remembered.values()) {
       memory.newest.clear()
       this.#length -= memory.newestLength
       memory.newestLength = 0
@@ -154,7 +154,7 @@ export class SystemEventsService {
 
   /** The remembered events after a sequence, oldest first. */
   after(environment: string, sequence: number): ReadonlyArray<SystemEvent> {
-    const memory = this.#memories.get(environment)
+    const memory = this.#remembered.get(environment)
     if (memory === undefined) return []
     const { events, newest } = memory
     const first = events.findIndex((event) => event.sequence > sequence)
@@ -167,14 +167,14 @@ export class SystemEventsService {
 
   /** The sequence after which everything is remembered. */
   knownAfter(environment: string): number {
-    return this.#memories.get(environment)?.forgotten ?? this.#forgotten
+    return this.#remembered.get(environment)?.forgotten ?? this.#forgotten
   }
 
   /** The same for newest values. */
   newestKnownAfter(environment: string): number {
     return Math.max(
       this.#newestSince ?? this.#sequence,
-      this.#memories.get(environment)?.newestForgotten ?? this.#forgotten
+      this.#remembered.get(environment)?.newestForgotten ?? this.#forgotten
     )
   }
 
@@ -185,7 +185,7 @@ export class SystemEventsService {
   }
 
   /** Announces activity of runs. */
-  announceRuns(activity: ReadonlyArray<Seen>): void {
+  announceRuns(activity: ReadonlyArray<ObservedActivity>): void {
     const now = this.#now()
     for (const one of activity) {
       if (one._tag === "RunTaken") continue
@@ -205,7 +205,7 @@ export class SystemEventsService {
   missed(): void {
     const sequence = (this.#forgotten = this.#next())
     if (this.#newestSince !== undefined) this.#newestSince = sequence
-    for (const memory of this.#memories.values()) {
+    for (const memory of this.#remembered.values()) {
       memory.forgotten = memory.newestForgotten = sequence
       for (const listener of memory.listeners) listener()
     }
@@ -225,7 +225,7 @@ export class SystemEventsService {
     const before = memory.length
     memory.events.push(event)
     memory.length += length
-    if (memory.events.length > 2 * REMEMBERED || memory.length > REMEMBERED_LENGTH) {
+    if (memory.events.length > 2 * MAX_REMEMBERED_EVENTS || memory.length > REMEMBERED_LENGTH) {
       forget(memory, REMEMBERED_LENGTH / 2)
     }
     this.#length += memory.length - before
@@ -239,10 +239,10 @@ export class SystemEventsService {
    * worthwhile.
    */
   #makeRoom(): void {
-    if (this.#length <= REMEMBERED_IN_ALL) return
-    for (let most = REMEMBERED_LENGTH / 2; this.#length > REMEMBERED_IN_ALL * 0.75; most /= 2) {
+    if (this.#length <= MAX_REMEMBERED_CHARS) return
+    for (let most = REMEMBERED_LENGTH / 2; this.#length > MAX_REMEMBERED_CHARS * 0.75; most /= 2) {
       this.#length = 0
-      for (const memory of this.#memories.values()) {
+      for (const memory of this.#remembered.values()) {
         if (memory.length > most) forget(memory, most)
         forgetNewest(memory, most)
         this.#length += memory.length + memory.newestLength
@@ -253,18 +253,18 @@ export class SystemEventsService {
   /** Forgets half of the environments, the oldest first, except those with listeners. */
   #forgetEnvironments(): void {
     this.#forgotten = this.#sequence
-    for (const [environment, { length, listeners, newestLength }] of this.#memories) {
-      if (this.#memories.size <= ENVIRONMENTS / 2) return
+    for (const [environment, { length, listeners, newestLength }] of this.#remembered) {
+      if (this.#remembered.size <= MAX_ENVIRONMENTS / 2) return
       if (listeners.size > 0) continue
       this.#length -= length + newestLength
-      this.#memories.delete(environment)
+      this.#remembered.delete(environment)
     }
   }
 
-  #memory(environment: string): Memory {
-    let memory = this.#memories.get(environment)
+  #memory(environment: string): RememberedEvents {
+    let memory = this.#remembered.get(environment)
     if (memory === undefined) {
-      if (this.#memories.size >= ENVIRONMENTS) this.#forgetEnvironments()
+      if (this.#remembered.size >= MAX_ENVIRONMENTS) this.#forgetEnvironments()
       memory = {
         events: [],
         length: 0,
@@ -274,7 +274,7 @@ export class SystemEventsService {
         newestForgotten: this.#forgotten,
         listeners: new Set()
       }
-      this.#memories.set(environment, memory)
+      this.#remembered.set(environment, memory)
     }
     return memory
   }
@@ -296,10 +296,10 @@ export const layer: Layer.Layer<SystemEvents, never, Store> = Layer.effect(
       tell === undefined || node === undefined ? undefined : { node, tell }
     )
     const stop = store.onCommit(
-      ({ activity, announced, look }) => {
+      ({ activity, announced, stale }) => {
         system.announceRuns(activity)
         for (const one of announced) system.hear(one)
-        if (look.has("announced")) system.missed()
+        if (stale.has("announced")) system.missed()
       },
       { activity: "runs" }
     )
@@ -309,8 +309,8 @@ export const layer: Layer.Layer<SystemEvents, never, Store> = Layer.effect(
 )
 
 /** Forgets all events but the last ones, up to the length. */
-const forget = (memory: Memory, most: number): void => {
-  let first = Math.max(0, memory.events.length - REMEMBERED)
+const forget = (memory: RememberedEvents, most: number): void => {
+  let first = Math.max(0, memory.events.length - MAX_REMEMBERED_EVENTS)
   const lengthOf = (events: ReadonlyArray<SystemEvent>) => events.reduce((sum, { length }) => sum + length, 0)
   let length = lengthOf(memory.events.slice(first))
   while (length > most && first < memory.events.length) {
@@ -322,9 +322,9 @@ const forget = (memory: Memory, most: number): void => {
 }
 
 /** Forgets all newest values but the last ones, up to the length. */
-const forgetNewest = (memory: Memory, most: number): void => {
+const forgetNewest = (memory: RememberedEvents, most: number): void => {
   for (const [oldest, { length, sequence }] of memory.newest) {
-    if (memory.newest.size <= REMEMBERED && memory.newestLength <= most) break
+    if (memory.newest.size <= MAX_REMEMBERED_EVENTS && memory.newestLength <= most) break
     memory.newest.delete(oldest)
     memory.newestLength -= length
     memory.newestForgotten = sequence

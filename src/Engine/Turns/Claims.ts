@@ -6,23 +6,23 @@ import {
   statement,
   get,
   type Value,
-  among,
+  allIsolatingDamage,
   variant,
-  apart,
-  believed
+  isolateRow,
+  affectedAssumingOne
 } from "../Store/Program.ts"
 import type { Transaction, Row } from "../Store/Transaction.ts"
-import { readyOf, markCold } from "../Functions/ReadyFunctions.ts"
+import { readyOf, clearReady } from "../Functions/ReadyFunctions.ts"
 import { NO_PIN } from "../Functions/Pins.ts"
 import {
   actorCondition,
   actorsOf,
-  chooseTaker,
+  chooseCandidate,
   type Lane,
   laneCondition,
   lanesOf,
-  preferred,
-  type Taker
+  preferredCandidate,
+  type Candidate
 } from "./Lanes.ts"
 import { registryOf, acceptsLabels, type RegisteredFunction } from "../Functions/Registry.ts"
 import { SUSPECT_FROM, refreshLosses, suspectsOf } from "../Runs/Suspects.ts"
@@ -34,9 +34,9 @@ import { LimitExceededError, serializeError } from "../../Errors.ts"
 import { endRun } from "../Runs/EndRun.ts"
 import type { Job, JournalEntry } from "../../Protocol/Worker.ts"
 import { EVENT_DATA, jobEvent } from "../Runs/RunEvent.ts"
-import { rememberLease } from "../Runs/LeaseMemory.ts"
-import { mark } from "../Runs/RunStats.ts"
-import { MOST_KEPT } from "../Store/RunEnding.ts"
+import { rememberLease } from "../Runs/LeaseCache.ts"
+import { countRunEvent } from "../Runs/RunStats.ts"
+import { MAX_KEPT_CHARS } from "../Store/EndedRunRecord.ts"
 import { parseStored } from "../Store/StoredJson.ts"
 
 /**
@@ -51,21 +51,21 @@ export const claimRuns = inEnvironment(
     demands: ReadonlyArray<Demand>
   ): Program<ReadonlyArray<Claim>> {
     const claims: Array<Claim> = []
-    const takers = demands.map((demand): Taker => ({ demand, credit: demand.credit }))
+    const candidates = demands.map((demand): Candidate => ({ demand, credit: demand.credit }))
     // a copy: functions leave the set and come back to it meanwhile
-    for (const key of Array.from(readyOf(tx).hot)) {
+    for (const key of Array.from(readyOf(tx).mayBeReady)) {
       const fn = registryOf(tx).byKey(key)
       if (fn?.environment !== environment) continue
-      const present = takers.filter(
+      const present = candidates.filter(
         ({ demand }) =>
           demand.functions.has(fn.registration.id) && acceptsLabels(fn.registration, demand.labels)
       )
       const able = present.filter(({ credit }) => credit > 0)
       if (able.length === 0) continue
-      markCold(tx, key)
+      clearReady(tx, key)
       // to the end of the queue: the next claim starts with another function, so that a busy one does not starve the others
-      if (!(yield* claimFunction(tx, fn, able, present, claims))) readyOf(tx).hot.add(key)
-      if (takers.every((taker) => taker.credit === 0)) break
+      if (!(yield* claimFunction(tx, fn, able, present, claims))) readyOf(tx).mayBeReady.add(key)
+      if (candidates.every((candidate) => candidate.credit === 0)) break
     }
     return claims
   },
@@ -88,21 +88,21 @@ const FROM_RUNS = "FROM runs r LEFT JOIN events e ON e.position = r.event"
 function* claimFunction(
   tx: Transaction,
   fn: RegisteredFunction,
-  takers: ReadonlyArray<Taker>,
-  present: ReadonlyArray<Taker>,
+  candidates: ReadonlyArray<Candidate>,
+  present: ReadonlyArray<Candidate>,
   claims: Array<Claim>
 ): Program<boolean> {
   const { concurrency, actorKey } = fn.registration
   const runs = unwrittenRuns(tx, fn.key)
-  if (runs !== undefined) return yield* claimNew(tx, fn, runs, takers, claims)
+  if (runs !== undefined) return yield* claimNew(tx, fn, runs, candidates, claims)
   yield* writeNew(tx)
   // usually true, and much cheaper than the full query
   if (yield* noneReady(fn)) return true
-  const lanes = fn.pins === true ? lanesOf(fn, takers, present) : [{ takers, present }]
+  const lanes = fn.pins === true ? lanesOf(fn, candidates, present) : [{ candidates, present }]
   const none =
     concurrency === undefined
       ? (yield* claimLanes(tx, fn, lanes, claims, "", [])) === "all"
-      : yield* claimLimited(tx, fn, takers, lanes, claims, concurrency.limit)
+      : yield* claimLimited(tx, fn, candidates, lanes, claims, concurrency.limit)
   if (actorKey === undefined && fn.pins !== true) return none
   // the remaining ready runs may wait for room at their actor's worker, or at a worker of their version
   return yield* noneReady(fn)
@@ -150,15 +150,15 @@ function* claimNew(
   tx: Transaction,
   fn: RegisteredFunction,
   runs: Array<NewRun>,
-  takers: ReadonlyArray<Taker>,
+  candidates: ReadonlyArray<Candidate>,
   claims: Array<Claim>
 ): Program<boolean> {
   let count = 0
   for (const run of runs) {
-    const taker = preferred(fn, takers)
-    if (taker === undefined) break
+    const candidate = preferredCandidate(fn, candidates)
+    if (candidate === undefined) break
     count++
-    const { leaseMs, workerId } = taker.demand
+    const { leaseMs, workerId } = candidate.demand
     const now = tx.now()
     const jobId = tx.ids.job()
     const key = yield* insertLeased(run, {
@@ -168,7 +168,7 @@ function* claimNew(
       ...(leaseMs === undefined ? {} : { leaseMs })
     })
     const { createdAt, environment, event, id, jobEvent } = run
-    gaveOut(tx, fn, id, taker, now, createdAt)
+    gaveOut(tx, fn, id, candidate, now, createdAt)
     rememberLease(tx, jobId, {
       key,
       id,
@@ -181,7 +181,7 @@ function* claimNew(
       since: now,
       createdAt,
       mayHaveWaits: false,
-      ...(jobEvent.data.length > MOST_KEPT
+      ...(jobEvent.data.length > MAX_KEPT_CHARS
         ? {}
         : {
             taken: {
@@ -220,13 +220,13 @@ const gaveOut = (
   tx: Transaction,
   fn: RegisteredFunction,
   runId: string,
-  taker: Taker,
+  candidate: Candidate,
   now: number,
   createdAt: number | undefined
 ): void => {
-  const { leaseMs } = taker.demand
+  const { leaseMs } = candidate.demand
   if (leaseMs !== undefined) tx.markDue(now + leaseMs)
-  if (createdAt !== undefined) mark(tx, "waitToStart", fn.key, now - createdAt)
+  if (createdAt !== undefined) countRunEvent(tx, "waitToStart", fn.key, now - createdAt)
   if (tx.interest.steps && createdAt !== undefined) {
     tx.changes.activity.push({
       _tag: "RunTaken",
@@ -236,7 +236,7 @@ const gaveOut = (
       at: now
     })
   }
-  taker.credit--
+  candidate.credit--
 }
 
 /** SQL: the keys of ready runs. */
@@ -255,14 +255,14 @@ function* claimWhere(
   values: ReadonlyArray<Value>,
   limit: number
 ): Program<Claimed> {
-  const { pin, takers } = lane
+  const { pin, candidates } = lane
   const atMost = claims.length + limit
   let areApart = false
   while (true) {
-    const wanted = Math.min(creditOf(takers), atMost - claims.length)
+    const wanted = Math.min(creditOf(candidates), atMost - claims.length)
     if (wanted === 0) return areApart ? "some are kept apart" : "not all"
     const actors = actorsOf(fn, lane)
-    const rows = yield* among(
+    const rows = yield* allIsolatingDamage(
       tx,
       "run",
       [variant("Claims.claimWhere", READY_KEYS), fn.key],
@@ -279,7 +279,7 @@ function* claimWhere(
     const before = claims.length
     let keptApart = false
     for (const row of rows) {
-      const isOut = yield* apart(tx, "run", Number(row.key), claimRow(tx, fn, row, lane, claims))
+      const isOut = yield* isolateRow(tx, "run", Number(row.key), claimRow(tx, fn, row, lane, claims))
       keptApart = !isOut || keptApart
     }
     const claimed = claims.length - before
@@ -299,8 +299,8 @@ function* claimWhere(
 const NO_SUSPECTS = `AND (r.losses < ${SUSPECT_FROM}
   OR EXISTS (SELECT 1 FROM steps s WHERE s.run = r.key AND s.seq > r.loss_seq))`
 
-const creditOf = (takers: ReadonlyArray<Taker>): number =>
-  takers.reduce((sum, taker) => sum + taker.credit, 0)
+const creditOf = (candidates: ReadonlyArray<Candidate>): number =>
+  candidates.reduce((sum, candidate) => sum + candidate.credit, 0)
 
 /**
  * SQL: the concurrency key. For a paused function it is an expression that does not use the key's index, because another index
@@ -328,14 +328,14 @@ const COUNT_LEASED_RUNS_OF_KEY = statement(
 function* claimLimited(
   tx: Transaction,
   fn: RegisteredFunction,
-  takers: ReadonlyArray<Taker>,
+  candidates: ReadonlyArray<Candidate>,
   lanes: ReadonlyArray<Lane>,
   claims: Array<Claim>,
   limit: number
 ): Program<boolean> {
   let after: string | undefined
   let keptApart = false
-  while (takers.some((taker) => taker.credit > 0)) {
+  while (candidates.some((candidate) => candidate.credit > 0)) {
     const next =
       after === undefined
         ? yield* get(nextKey(fn, "IS NOT NULL"), fn.key)
@@ -372,11 +372,11 @@ function* claimRow(
   lane: Lane,
   claims: Array<Claim>
 ): Program<boolean> {
-  const { takers } = lane
+  const { candidates } = lane
   const losses = yield* refreshLosses(row)
-  const able = losses === 0 ? takers : takers.filter(({ demand }) => mayTry(tx, demand, losses))
-  const taker = yield* chooseTaker(fn, row, able, lane)
-  if (taker === undefined) return losses === 0
+  const able = losses === 0 ? candidates : candidates.filter(({ demand }) => mayTry(tx, demand, losses))
+  const candidate = yield* chooseCandidate(fn, row, able, lane)
+  if (candidate === undefined) return losses === 0
   const key = Number(row.key)
   const isFresh = row.started_at === null && row.forked_from === null
   const journal = isFresh ? [] : yield* readJournal(tx, key)
@@ -400,12 +400,12 @@ function* claimRow(
     return true
   }
 
-  const { demand } = taker
+  const { demand } = candidate
   const now = tx.now()
   const jobId = tx.ids.job()
   // a run stays with the version that it begins with
   const pins = lane.pin === NO_PIN && fn.registration.versioning === "pin"
-  const changed = yield* believed(
+  const changed = yield* affectedAssumingOne(
     variant("Claims.claimRow", pins ? CLAIM_AND_PIN : CLAIM),
     jobId,
     demand.workerId,
@@ -417,7 +417,14 @@ function* claimRow(
     key
   )
   yield* mustMove(key, "claimed", changed)
-  gaveOut(tx, fn, String(row.id), taker, now, row.started_at === null ? Number(row.created_at) : undefined)
+  gaveOut(
+    tx,
+    fn,
+    String(row.id),
+    candidate,
+    now,
+    row.started_at === null ? Number(row.created_at) : undefined
+  )
   if (losses > 0) tx.markDue(suspectsOf(tx).hold(key, demand.workerId, losses, now))
   const job: Job = {
     jobId,

@@ -12,7 +12,7 @@ import {
   affected,
   write,
   all,
-  apart
+  isolateRow
 } from "../Store/Program.ts"
 import type { Transaction, Row } from "../Store/Transaction.ts"
 import { type Holder, whyStuck, readLease } from "../Runs/Stuck.ts"
@@ -160,7 +160,7 @@ export const adoptLeases = inEnvironment(
       }
     }
     for (const row of yield* heldBy(tx, environment, workerId))
-      yield* apart(tx, "run", Number(row.key), adopt(row))
+      yield* isolateRow(tx, "run", Number(row.key), adopt(row))
     if (lost.size < jobIds.length) tx.markDue(until)
     yield* freeActors(tx, environment, workerId, functionIds)
     return { lost: [...lost], left, notices, since }

@@ -10,7 +10,7 @@ import type { Row } from "../Store/Transaction.ts"
 import type { Demand } from "./TurnRecords.ts"
 
 /** A worker with room, during a claim. */
-export interface Taker {
+export interface Candidate {
   readonly demand: Demand
   credit: number
 }
@@ -20,9 +20,9 @@ export interface Lane {
   /** The version that the runs are pinned to; absent for a function that pins none. */
   readonly pin?: string
   /** The workers with room. */
-  readonly takers: ReadonlyArray<Taker>
+  readonly candidates: ReadonlyArray<Candidate>
   /** The connected workers, with room or without. */
-  readonly present: ReadonlyArray<Taker>
+  readonly present: ReadonlyArray<Candidate>
 }
 
 /**
@@ -31,21 +31,21 @@ export interface Lane {
  */
 export const lanesOf = (
   fn: RegisteredFunction,
-  takers: ReadonlyArray<Taker>,
-  present: ReadonlyArray<Taker>
+  candidates: ReadonlyArray<Candidate>,
+  present: ReadonlyArray<Candidate>
 ): ReadonlyArray<Lane> => {
-  const versionOf = ({ demand }: Taker) => demand.functions.get(fn.registration.id)
-  const of = (version: string) => (taker: Taker) => versionOf(taker) === version
+  const versionOf = ({ demand }: Candidate) => demand.functions.get(fn.registration.id)
+  const of = (version: string) => (candidate: Candidate) => versionOf(candidate) === version
   const latest = of(codeVersionOf(fn.registration))
-  const versions = new Set(takers.map((taker) => versionOf(taker) ?? NO_PIN))
+  const versions = new Set(candidates.map((candidate) => versionOf(candidate) ?? NO_PIN))
   versions.delete(NO_PIN)
   const fresh = present.some(latest)
-    ? { takers: takers.filter(latest), present: present.filter(latest) }
-    : { takers, present }
+    ? { candidates: candidates.filter(latest), present: present.filter(latest) }
+    : { candidates, present }
   return [
     ...[...versions].map((pin) => ({
       pin,
-      takers: takers.filter(of(pin)),
+      candidates: candidates.filter(of(pin)),
       present: present.filter(of(pin))
     })),
     { pin: NO_PIN, ...fresh }
@@ -74,16 +74,16 @@ const ACTOR_HAS_ROOM = `AND (r.actor IS NULL OR NOT EXISTS (SELECT 1 FROM actors
 const ACTOR_IS_FREE = `AND (r.actor IS NULL OR NOT EXISTS (SELECT 1 FROM actors a
   WHERE a.function = r.function AND a.actor = r.actor AND a.worker IN (SELECT value FROM json_each(?))))`
 
-const withoutRoom = (present: ReadonlyArray<Taker>): string =>
+const withoutRoom = (present: ReadonlyArray<Candidate>): string =>
   JSON.stringify(present.filter(({ credit }) => credit <= 0).map(({ demand }) => demand.workerId))
 
-const withRoom = (takers: ReadonlyArray<Taker>): string =>
-  JSON.stringify(takers.filter(({ credit }) => credit > 0).map(({ demand }) => demand.workerId))
+const withRoom = (candidates: ReadonlyArray<Candidate>): string =>
+  JSON.stringify(candidates.filter(({ credit }) => credit > 0).map(({ demand }) => demand.workerId))
 
 /** The value for {@link actorCondition}; `undefined` for a function without actors. */
-export const actorsOf = (fn: RegisteredFunction, { pin, present, takers }: Lane): string | undefined => {
+export const actorsOf = (fn: RegisteredFunction, { pin, present, candidates }: Lane): string | undefined => {
   if (fn.registration.actorKey === undefined) return undefined
-  return pin === undefined ? withRoom(takers) : withoutRoom(present)
+  return pin === undefined ? withRoom(candidates) : withoutRoom(present)
 }
 
 /** SQL: leaves out the runs whose actor has to wait for its worker. */
@@ -100,40 +100,43 @@ const PUT_ACTOR = statement(
 )
 
 /** The worker for a run: the one that is bound to its actor while that lives, otherwise the preferred one with room. */
-export function* chooseTaker(
+export function* chooseCandidate(
   fn: RegisteredFunction,
   row: Row,
-  takers: ReadonlyArray<Taker>,
+  candidates: ReadonlyArray<Candidate>,
   { pin, present }: Lane
-): Program<Taker | undefined> {
-  if (row.actor === null) return preferred(fn, takers)
+): Program<Candidate | undefined> {
+  if (row.actor === null) return preferredCandidate(fn, candidates)
   const bound = yield* get(FIND_WORKER_OF_ACTOR, fn.key, row.actor!)
   // if the function pins runs, this worker may have another version, so that it cannot have the run
   if (
     bound !== undefined &&
     (pin === undefined || present.some(({ demand }) => demand.workerId === bound.worker))
   ) {
-    return takers.find(({ credit, demand }) => credit > 0 && demand.workerId === bound.worker)
+    return candidates.find(({ credit, demand }) => credit > 0 && demand.workerId === bound.worker)
   }
-  const taker = preferred(fn, takers)
-  if (taker !== undefined) {
-    yield* write(PUT_ACTOR, fn.key, row.actor!, taker.demand.workerId)
+  const candidate = preferredCandidate(fn, candidates)
+  if (candidate !== undefined) {
+    yield* write(PUT_ACTOR, fn.key, row.actor!, candidate.demand.workerId)
   }
-  return taker
+  return candidate
 }
 
-export const preferred = (fn: RegisteredFunction, takers: ReadonlyArray<Taker>): Taker | undefined => {
-  let best: Taker | undefined
+export const preferredCandidate = (
+  fn: RegisteredFunction,
+  candidates: ReadonlyArray<Candidate>
+): Candidate | undefined => {
+  let best: Candidate | undefined
   let bestMatches = false
-  for (const taker of takers) {
-    if (taker.credit <= 0) continue
-    const matches = taker.demand.functions.get(fn.registration.id) === codeVersionOf(fn.registration)
+  for (const candidate of candidates) {
+    if (candidate.credit <= 0) continue
+    const matches = candidate.demand.functions.get(fn.registration.id) === codeVersionOf(fn.registration)
     if (
       best === undefined ||
       (matches && !bestMatches) ||
-      (matches === bestMatches && taker.credit > best.credit)
+      (matches === bestMatches && candidate.credit > best.credit)
     ) {
-      best = taker
+      best = candidate
       bestMatches = matches
     }
   }

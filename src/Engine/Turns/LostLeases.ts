@@ -4,24 +4,24 @@ import {
   statement,
   type Statement,
   type Program,
-  among,
+  allIsolatingDamage,
   acrossEnvironments,
   inEnvironment,
   type Value,
   get,
-  apart,
+  isolateRow,
   all,
   write
 } from "../Store/Program.ts"
 import type { Transaction, Row } from "../Store/Transaction.ts"
 import { revoked, jobOf, isRevoked } from "../Runs/RevokedLeases.ts"
 import { endRevokedLease, endLease } from "../Runs/EndLease.ts"
-import { hasLiveEngine, sessionOver } from "../Runs/NodeWorkers.ts"
+import { hasLiveEngine, sessionEnded } from "../Runs/NodeWorkers.ts"
 import { aboutRun, functionIdOf } from "../Runs/RunObservers.ts"
 import { markReady } from "../Functions/ReadyFunctions.ts"
 import { makeReady, delayRun } from "../Runs/Waits.ts"
 import { SUSPECT_FROM, suspectsOf, lastSeq } from "../Runs/Suspects.ts"
-import { mark } from "../Runs/RunStats.ts"
+import { countRunEvent } from "../Runs/RunStats.ts"
 import { statusIn } from "../Runs/StatusRows.ts"
 import { pauseRow } from "../Runs/PauseRun.ts"
 
@@ -42,7 +42,7 @@ export function* amongLeased(
   one: Statement,
   ...values: ReadonlyArray<Value>
 ): Program<Row | undefined> {
-  return (yield* among(tx, "run", [LIST_KEYS_OF_LEASED], one, ...values))[0]
+  return (yield* allIsolatingDamage(tx, "run", [LIST_KEYS_OF_LEASED], one, ...values))[0]
 }
 
 const FIND_RUN_OF_LEASE = statement(
@@ -58,7 +58,8 @@ export const endRevoked = inEnvironment(
     if (within === undefined) return
     for (const jobId of jobIds) {
       const row = yield* get(FIND_RUN_OF_LEASE, revoked(jobId), within)
-      if (row !== undefined) yield* apart(tx, "run", Number(row.key), endRevokedLease(tx, Number(row.key)))
+      if (row !== undefined)
+        yield* isolateRow(tx, "run", Number(row.key), endRevokedLease(tx, Number(row.key)))
     }
   },
   () => "hand out runs whose worker was lost"
@@ -78,7 +79,14 @@ const LIST_RUNS_OF_WORKER = statement(
 export function* heldBy(tx: Transaction, environment: string, workerId: string): Program<ReadonlyArray<Row>> {
   const within = tx.findEnvironment(environment)
   if (within === undefined) return []
-  return yield* among(tx, "run", [LIST_KEYS_OF_WORKER, workerId], LIST_RUNS_OF_WORKER, workerId, within)
+  return yield* allIsolatingDamage(
+    tx,
+    "run",
+    [LIST_KEYS_OF_WORKER, workerId],
+    LIST_RUNS_OF_WORKER,
+    workerId,
+    within
+  )
 }
 
 /**
@@ -96,14 +104,15 @@ export const releaseWorker = inEnvironment(
     session?: string
   ): Program<number> {
     // it has moved to another engine, with its turns
-    if (session !== undefined && !(yield* sessionOver(tx, workerId, session))) return 0
+    if (session !== undefined && !(yield* sessionEnded(tx, workerId, session))) return 0
     const held = (yield* heldBy(tx, environment, workerId)).filter((row) => !left.has(jobOf(row)))
     for (const row of held) {
-      if (isRevoked(row)) yield* apart(tx, "run", Number(row.key), endRevokedLease(tx, Number(row.key)))
+      if (isRevoked(row)) yield* isolateRow(tx, "run", Number(row.key), endRevokedLease(tx, Number(row.key)))
     }
     const rows = held.filter((row) => !isRevoked(row))
     if (lost) yield* loseRuns(tx, rows, () => `worker ${workerId} is gone`)
-    else for (const row of rows) yield* apart(tx, "run", Number(row.key), releaseRun(tx, Number(row.key)))
+    else
+      for (const row of rows) yield* isolateRow(tx, "run", Number(row.key), releaseRun(tx, Number(row.key)))
     yield* freeActors(tx, environment, workerId)
     return rows.length
   },
@@ -185,10 +194,10 @@ const DELETE_ACTORS_OF_WORKER = statement(
 export const recoverLeases = acrossEnvironments(
   "recoverLeases",
   function* (tx: Transaction): Program<number> {
-    const rows = yield* among(tx, "run", [LIST_KEYS_TO_RECOVER], LIST_RUNS_TO_RECOVER)
+    const rows = yield* allIsolatingDamage(tx, "run", [LIST_KEYS_TO_RECOVER], LIST_RUNS_TO_RECOVER)
     yield* loseRuns(tx, rows, () => "the process that ran it ended")
     for (const row of yield* all(LIST_WORKERS_OF_ACTORS)) {
-      const [lives] = yield* among(
+      const [lives] = yield* allIsolatingDamage(
         tx,
         "run",
         [LIST_LEASED_KEYS_OF_WORKER, row.worker!],
@@ -225,13 +234,20 @@ const LIST_ENVIRONMENTS_OF_EXPIRED = statement(
 /** The environments of the first `limit` expired leases. */
 export function* environmentsOfExpired(tx: Transaction, limit: number): Program<ReadonlyArray<Row>> {
   const now = tx.now()
-  return yield* among(tx, "run", [LIST_KEYS_OF_EXPIRED, now], LIST_ENVIRONMENTS_OF_EXPIRED, now, limit)
+  return yield* allIsolatingDamage(
+    tx,
+    "run",
+    [LIST_KEYS_OF_EXPIRED, now],
+    LIST_ENVIRONMENTS_OF_EXPIRED,
+    now,
+    limit
+  )
 }
 
 /** Takes back the runs of an environment among the first `limit` expired leases of all. */
 export function* expireLeases(tx: Transaction, environment: number, limit: number): Program<number> {
   const now = tx.now()
-  const due = yield* among(
+  const due = yield* allIsolatingDamage(
     tx,
     "run",
     [LIST_KEYS_OF_EXPIRED, now],
@@ -241,7 +257,7 @@ export function* expireLeases(tx: Transaction, environment: number, limit: numbe
     environment
   )
   for (const row of due) {
-    if (isRevoked(row)) yield* apart(tx, "run", Number(row.key), endRevokedLease(tx, Number(row.key)))
+    if (isRevoked(row)) yield* isolateRow(tx, "run", Number(row.key), endRevokedLease(tx, Number(row.key)))
   }
   const rows = due.filter((row) => !isRevoked(row))
   for (const row of rows) {
@@ -298,7 +314,7 @@ function* loseRuns(tx: Transaction, rows: ReadonlyArray<Row>, why: (row: Row) =>
   for (const row of rows) {
     const isWith = (other: Row): boolean => other !== row && other.worker === row.worker
     const company = { blamed: !tried.some(isWith), spread: rows.some(isWith) }
-    yield* apart(tx, "run", Number(row.key), loseRun(tx, row, why(row), company))
+    yield* isolateRow(tx, "run", Number(row.key), loseRun(tx, row, why(row), company))
   }
 }
 
@@ -328,7 +344,7 @@ function* loseRun(
   const last = yield* lastSeq(run)
   const losses = last > Number(row?.loss_seq) ? 1 : Number(row?.losses) + 1
   yield* write(UPDATE_LOSSES, losses, last, run)
-  mark(tx, "lost", Number(fn))
+  countRunEvent(tx, "lost", Number(fn))
   tx.changes.troubles.push({
     ...aboutRun(tx, {
       id: String(row?.id),

@@ -2,7 +2,7 @@
 import { statement, type Program, get, write } from "../Store/Program.ts"
 import { WaitKind } from "../Runs/WaitKinds.ts"
 import { type Transaction, asMoment } from "../Store/Transaction.ts"
-import type { LeasedRun } from "../Runs/LeaseMemory.ts"
+import type { LeasedRun } from "../Runs/LeaseCache.ts"
 import type { TurnOp, Outcome } from "../../Protocol/Worker.ts"
 import { knownStep } from "../Runs/Journal.ts"
 import { isPattern, checkPattern } from "../../Pattern.ts"

@@ -3,12 +3,12 @@ import { statement, type Program, write, get, affected, variant } from "../Store
 import { WaitKind, RUN_ITSELF } from "../Runs/WaitKinds.ts"
 import { Status, mustMove, moves } from "../Runs/StatusRows.ts"
 import { type Transaction, asMoment } from "../Store/Transaction.ts"
-import { type LeasedRun, forgetLease } from "../Runs/LeaseMemory.ts"
+import { type LeasedRun, forgetLease } from "../Runs/LeaseCache.ts"
 import { type TurnOp, type Outcome, endsTurn } from "../../Protocol/Worker.ts"
 import { outcomeColumns, outcomeIn, dueTime, settleWait, delayRun, makeReady } from "../Runs/Waits.ts"
 import { insertStep, knownStep, recordNow } from "../Runs/Journal.ts"
 import { transact } from "./Transact.ts"
-import { mark } from "../Runs/RunStats.ts"
+import { countRunEvent } from "../Runs/RunStats.ts"
 import { notifyObservers, aboutRun, notifyRunObservers } from "../Runs/RunObservers.ts"
 import { openEventWait } from "./OpenEventWaits.ts"
 import { appendMessage } from "../PubSub/Publish.ts"
@@ -19,7 +19,7 @@ import type { JsonText } from "../../Json.ts"
 import { registryOf } from "../Functions/Registry.ts"
 import { createRun } from "../Runs/RunRows.ts"
 import { endOfLog } from "../Log/EndOfLog.ts"
-import { soundTrace } from "../../Trace.ts"
+import { validTrace } from "../../Trace.ts"
 import { invocationView } from "../Runs/RunEvent.ts"
 
 const DELETE_WAIT_OF_STEP = statement(
@@ -30,10 +30,10 @@ const DELETE_WAIT_OF_STEP = statement(
 type Op<Tag extends TurnOp["_tag"]> = Extract<TurnOp, { readonly _tag: Tag }>
 
 /** The most common op. It has its own function, so that reports of steps alone never enter the switch of {@link applyOp}. */
-export function* stepDone(tx: Transaction, run: LeasedRun, op: Op<"StepDone">): Program<undefined> {
+export function* applyStepDone(tx: Transaction, run: LeasedRun, op: Op<"StepDone">): Program<undefined> {
   const [failed, value] = outcomeColumns(op.outcome)
   yield* insertStep(tx, run, op, failed, value, op.attempt, op.startedAt, op.endedAt)
-  mark(tx, "step", run.function, op.endedAt - op.startedAt)
+  countRunEvent(tx, "step", run.function, op.endedAt - op.startedAt)
   if (op.attempt > 1) yield* write(DELETE_WAIT_OF_STEP, run.key, op.stepKey)
   if (op.outcome._tag === "Failure") {
     tx.changes.troubles.push({
@@ -148,7 +148,7 @@ function* retryStep(tx: Transaction, run: LeasedRun, op: Op<"StepRetry">): Progr
     error: op.error,
     dueAt
   })
-  mark(tx, "retried", run.function)
+  countRunEvent(tx, "retried", run.function)
   notifyObservers(tx, () => ({
     _tag: "StepFailed",
     runId: run.id,
@@ -197,7 +197,7 @@ function* publish(tx: Transaction, run: LeasedRun, op: Op<"Publish">): Program<O
     environment: tx.environmentName(run.environment),
     topic: op.topic,
     data: op.data,
-    ...soundTrace(op.trace)
+    ...validTrace(op.trace)
   })
   return yield* recordNow(tx, run, op.stepKey, op.name, "publish", {
     _tag: "Success",
@@ -260,7 +260,7 @@ function* retryRun(tx: Transaction, run: LeasedRun, op: Op<"RetryRun">): Program
   yield* delayRun(tx, run.key, dueAt)
   const about = aboutRun(tx, run)
   tx.changes.troubles.push({ ...about, _tag: "TurnFailed", error: op.error, dueAt })
-  mark(tx, "retried", run.function)
+  countRunEvent(tx, "retried", run.function)
   notifyRunObservers(tx, () => ({
     _tag: "RunFailed",
     runId: run.id,
@@ -326,7 +326,7 @@ function* startChild(
     view: invocationView(id, data, tx.now()),
     id,
     data,
-    ...soundTrace(trace),
+    ...validTrace(trace),
     ...of
   })
 }

@@ -4,7 +4,7 @@ import { isRevoked, jobOf } from "../Runs/RevokedLeases.ts"
 import { statusIn } from "../Runs/StatusRows.ts"
 import { WaitKind } from "../Runs/WaitKinds.ts"
 import { outcomeIn } from "../Runs/Waits.ts"
-import { all, among, get, inEnvironment, type Program, statement } from "../Store/Program.ts"
+import { all, allIsolatingDamage, get, inEnvironment, type Program, statement } from "../Store/Program.ts"
 import { parseStored } from "../Store/StoredJson.ts"
 import type { Row, Transaction } from "../Store/Transaction.ts"
 
@@ -33,7 +33,7 @@ function* noticesOf(
   if (within === undefined) return []
   const notices: Array<Notice> = []
   const asked = new Set(jobIds)
-  for (const row of yield* among(
+  for (const row of yield* allIsolatingDamage(
     tx,
     "run",
     [LIST_KEYS_OF_WORKER, workerId],

@@ -12,16 +12,16 @@ import {
 import type { Transaction, Row } from "../Store/Transaction.ts"
 import { makeReady } from "../Runs/Waits.ts"
 import { type TurnReport, type TurnAck, endsTurn, type TurnOp, type Outcome } from "../../Protocol/Worker.ts"
-import { leasedTo, type LeasedRun } from "../Runs/LeaseMemory.ts"
+import { leasedTo, type LeasedRun } from "../Runs/LeaseCache.ts"
 import { isDamage } from "../Store/SqliteErrors.ts"
 import { holdingJob, revoked, keepRevoked } from "../Runs/RevokedLeases.ts"
 import { endRevokedLease, endLease } from "../Runs/EndLease.ts"
 import { type Batch, noteBatch } from "../Runs/NodeWorkers.ts"
 import { keepLogs } from "../Runs/RunLogs.ts"
-import { mark } from "../Runs/RunStats.ts"
+import { countRunEvent } from "../Runs/RunStats.ts"
 import { statusIn } from "../Runs/StatusRows.ts"
-import { type Happening, nextStatus, refusal } from "../Runs/Transitions.ts"
-import { applyOp, stepDone } from "./Ops.ts"
+import { type TransitionName, nextStatus, refusal } from "../Runs/Transitions.ts"
+import { applyOp, applyStepDone } from "./Ops.ts"
 import type { StoreService } from "../Store/Store.ts"
 import * as Effect from "effect/Effect"
 import type { StoreError } from "../../Errors.ts"
@@ -132,7 +132,7 @@ function* applyReport(
   const isEnd = last !== undefined && endsTurn(last)
   if (!isKnown || holdingJob(row) !== report.jobId) {
     tx.changes.counts.staleReports++
-    if (isKnown) mark(tx, "stale", Number(row.function))
+    if (isKnown) countRunEvent(tx, "stale", Number(row.function))
     // whatever the answer is, the turn is over
     if (isKnown && isEnd && row.lease === revoked(report.jobId)) yield* endRevokedLease(tx, Number(row.key))
     return isKnown && statusIn(row) === "cancelled"
@@ -165,7 +165,7 @@ function* applyReport(
 }
 
 /** The transition that an op causes, if any. */
-const happeningIn = (op: TurnOp): Happening | undefined => {
+const happeningIn = (op: TurnOp): TransitionName | undefined => {
   switch (op._tag) {
     case "Complete":
       return "completed"
@@ -208,11 +208,11 @@ function* applyOps(
 ): Program<ReadonlyArray<Outcome | undefined>> {
   const outcomes: Array<Outcome | undefined> = []
   for (const op of report.ops) {
-    outcomes.push(op._tag === "StepDone" ? yield* stepDone(tx, run, op) : yield* applyOp(tx, run, op))
+    outcomes.push(op._tag === "StepDone" ? yield* applyStepDone(tx, run, op) : yield* applyOp(tx, run, op))
   }
   const last = report.ops.at(-1)
   if (run.since !== undefined && last !== undefined && endsTurn(last)) {
-    mark(tx, "turn", run.function, tx.now() - run.since)
+    countRunEvent(tx, "turn", run.function, tx.now() - run.since)
   }
   if (report.logs !== undefined) yield* keepLogs(tx, run.key, report.logs)
   return outcomes

@@ -8,7 +8,7 @@ import {
   type RevisionConflictError
 } from "../../Errors.ts"
 import { fromCarried } from "../../KvValue.ts"
-import { soundTrace } from "../../Trace.ts"
+import { validTrace } from "../../Trace.ts"
 import type { Outcome, TurnOp, TxKvWrite, TxWrite, TxWriteResult } from "../../Protocol/Worker.ts"
 import { storeEvent, tooManyRuns } from "../Events/Append.ts"
 import { carryOutPlan, type KvPlan, planWrites } from "../Kv/KvWrites.ts"
@@ -29,7 +29,7 @@ export function* transact(
   if (keys instanceof IronflowError) return refusal(keys)
   const revisions = yield* carryOutKeys(tx, keys)
   const results = yield* forEach(writes, (write) =>
-    carryOut(tx, environment, write, revisions, soundTrace(trace))
+    carryOut(tx, environment, write, revisions, validTrace(trace))
   )
   return {
     _tag: "Success",

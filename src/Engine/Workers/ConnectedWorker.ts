@@ -15,7 +15,7 @@ import type { ShortLivedSet } from "../../ShortLived.ts"
 import type { Holder } from "../Runs/Stuck.ts"
 
 /** A connected worker. */
-export interface Connected {
+export interface ConnectedWorker {
   readonly registration: WorkerRegistration
   /** Unique to this connection, among all engines on the database. */
   readonly session: string
@@ -59,25 +59,25 @@ export const lateMs = (leaseMs: number): number => leaseMs / 3
 export const registrationLength = ({ functions, hostname, labels }: WorkerRegistration): number =>
   JSON.stringify([functions, hostname, labels]).length
 
-export const holderOf = ({ turnLimits }: Connected): Holder => ({ turnLimits })
+export const holderOf = ({ turnLimits }: ConnectedWorker): Holder => ({ turnLimits })
 
 /** Passes a notice to a worker, if it understands it. */
-export const tell = (worker: Connected, notice: Notice): void => {
+export const sendNotice = (worker: ConnectedWorker, notice: Notice): void => {
   if (endsLease(notice)) worker.active.delete(notice.jobId)
   else if (notice._tag !== "Fired" && worker.registration.pauses !== true) return
   worker.handlers.onNotice(notice)
 }
 
 /** The engine no longer holds the leases of a worker: tells it so for each of its turns. */
-export const loseTurns = (worker: Connected): void => {
+export const loseTurns = (worker: ConnectedWorker): void => {
   for (const jobId of worker.active) {
     const reason = "the engine could not reach its database for too long"
-    tell(worker, { _tag: "LeaseLost", jobId, reason })
+    sendNotice(worker, { _tag: "LeaseLost", jobId, reason })
   }
 }
 
 export const forgetEnded = (
-  worker: Connected,
+  worker: ConnectedWorker,
   reports: ReadonlyArray<TurnReport>,
   acks: ReadonlyArray<TurnAck>
 ): void => {
@@ -100,7 +100,7 @@ export const infoOf = ({
   functionIds,
   registration,
   transport
-}: Connected): WorkerInfo => ({
+}: ConnectedWorker): WorkerInfo => ({
   id: registration.workerId,
   hostname: registration.hostname,
   functionIds: [...functionIds],

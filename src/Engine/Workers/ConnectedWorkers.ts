@@ -9,7 +9,7 @@ import type { RunningAt } from "../Runs/RunningNow.ts"
 import { ShortLivedSet } from "../../ShortLived.ts"
 import type { Holder } from "../Runs/Stuck.ts"
 import { codeVersionOf } from "../../Versioning.ts"
-import { type Connected, holderOf, infoOf, registrationLength } from "./ConnectedWorker.ts"
+import { type ConnectedWorker, holderOf, infoOf, registrationLength } from "./ConnectedWorker.ts"
 import { OtherEngineWorkers } from "./OtherEngineWorkers.ts"
 import type { RemoteWorkerOptions } from "./RemoteSession.ts"
 
@@ -22,7 +22,7 @@ export interface ConnectOptions extends Partial<RemoteWorkerOptions> {
 
 export class ConnectedWorkers implements LiveWorkersService {
   readonly #functions: Pick<FunctionsService, "find">
-  readonly #workers = new Map<string, Connected>()
+  readonly #workers = new Map<string, ConnectedWorker>()
   /** The workers of other engines on the same database. */
   readonly elsewhere = new OtherEngineWorkers()
 
@@ -31,9 +31,9 @@ export class ConnectedWorkers implements LiveWorkersService {
   }
 
   /** Connects a worker. It replaces a worker with the same id. */
-  add(registration: WorkerRegistration, handlers: WorkerHandlers, options: ConnectOptions): Connected {
+  add(registration: WorkerRegistration, handlers: WorkerHandlers, options: ConnectOptions): ConnectedWorker {
     const functions = new Map(registration.functions.map((fn) => [fn.id, codeVersionOf(fn)]))
-    const worker: Connected = {
+    const worker: ConnectedWorker = {
       registration,
       session: options.session,
       onMoved: options.onMoved,
@@ -66,7 +66,7 @@ export class ConnectedWorkers implements LiveWorkersService {
     this.#workers.delete(workerId)
   }
 
-  get(workerId: string): Connected | undefined {
+  get(workerId: string): ConnectedWorker | undefined {
     return this.#workers.get(workerId)
   }
 
@@ -75,7 +75,7 @@ export class ConnectedWorkers implements LiveWorkersService {
   }
 
   /** All workers, in order of connection. */
-  all(): Iterable<Connected> {
+  all(): Iterable<ConnectedWorker> {
     return this.#workers.values()
   }
 
@@ -134,7 +134,7 @@ export class ConnectedWorkers implements LiveWorkersService {
     return [...this.#of(environment).map(infoOf), ...this.elsewhere.list(environment)]
   }
 
-  #of(environment: string): ReadonlyArray<Connected> {
+  #of(environment: string): ReadonlyArray<ConnectedWorker> {
     return [...this.#workers.values()].filter((worker) => worker.registration.environment === environment)
   }
 
@@ -157,7 +157,7 @@ export class ConnectedWorkers implements LiveWorkersService {
   }
 
   /** Whether the worker may get what runs of the function carry, as it is registered now. */
-  mayRun(worker: Connected, functionId: string): boolean {
+  mayRun(worker: ConnectedWorker, functionId: string): boolean {
     const { environment } = worker.registration
     const { limits } = worker
     if (limits?.isLimited() !== true) return true

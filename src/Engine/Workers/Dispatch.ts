@@ -11,7 +11,7 @@ import { endsLease, type Job, type Notice } from "../../Protocol/Worker.ts"
 import { Functions, type FunctionsService } from "../Functions/Functions.ts"
 import { LiveWorkers } from "../Runs/LiveWorkers.ts"
 import { Secrets, type SecretsService } from "../Secrets/Secrets.ts"
-import type { Changes, Subject } from "../Store/Changes.ts"
+import type { Changes, ChangeKind } from "../Store/Changes.ts"
 import { Store, type StoreService } from "../Store/Store.ts"
 import { RETRY_MS, StoreOutage } from "../Store/StoreOutage.ts"
 import * as Claims from "../Turns/Claims.ts"
@@ -19,7 +19,7 @@ import * as LostLeases from "../Turns/LostLeases.ts"
 import * as Reports from "../Turns/Reports.ts"
 import * as PendingNotices from "../Turns/PendingNotices.ts"
 import type { Claim, Demand } from "../Turns/TurnRecords.ts"
-import { type Connected, lateMs, tell } from "./ConnectedWorker.ts"
+import { type ConnectedWorker, lateMs, sendNotice } from "./ConnectedWorker.ts"
 import { ConnectedWorkers } from "./ConnectedWorkers.ts"
 import { OwnerWatch } from "./OwnerWatch.ts"
 
@@ -74,7 +74,7 @@ export class DispatchService {
   }
 
   /** Claims at most `n` runs for a worker now, whatever its credit. */
-  take(worker: Connected, n: number): Effect.Effect<ReadonlyArray<Job>, StoreError> {
+  take(worker: ConnectedWorker, n: number): Effect.Effect<ReadonlyArray<Job>, StoreError> {
     return Effect.suspend(() => {
       const claimedAt = this.#monotonicMs()
       return Effect.flatMap(
@@ -117,7 +117,7 @@ export class DispatchService {
     else if (this.#claiming && !worker.active.has(jobId))
       this.#early.set(jobId, { workerId, notices: [notice] })
     else {
-      tell(worker, notice)
+      sendNotice(worker, notice)
       if (endsLease(notice)) this.#hasHeard(worker, jobId)
     }
   }
@@ -126,19 +126,19 @@ export class DispatchService {
    * A worker in this process has ended a turn once it hears that the turn is over: tells so, since another engine may wait for
    * that.
    */
-  #hasHeard({ leaseMs, registration }: Connected, jobId: string): void {
+  #hasHeard({ leaseMs, registration }: ConnectedWorker, jobId: string): void {
     if (leaseMs !== undefined || this.#store.node === undefined) return
     this.#endRevoked(registration.environment, jobId)
   }
 
   /** Tells workers what a commit means for their turns, and dispatches the runs that it left ready. */
-  committed({ access, elsewhere, look, mayHaveReady, notices, ready }: Changes): void {
+  committed({ access, elsewhere, stale, mayHaveReady, notices, ready }: Changes): void {
     if (elsewhere) this.#mayHaveReady ||= mayHaveReady
     else this.#mayHaveReady = mayHaveReady
     for (const { workerId, notice } of notices) this.notify(workerId, notice)
-    if (look.has("turns")) this.#resendNotices()
+    if (stale.has("turns")) this.#resendNotices()
     // other workers may be allowed to have runs now
-    if (ready || access.length > 0 || WHO_HAS_RUNS.some((one) => look.has(one))) this.poke()
+    if (ready || access.length > 0 || WHO_HAS_RUNS.some((one) => stale.has(one))) this.poke()
   }
 
   /** Reads the notices of all active turns again: those of another engine may be lost. */
@@ -162,7 +162,7 @@ export class DispatchService {
     this.#run(all)
   }
 
-  #tellWorkerAgain(worker: Connected): Effect.Effect<void> {
+  #tellWorkerAgain(worker: ConnectedWorker): Effect.Effect<void> {
     const { environment, workerId } = worker.registration
     const jobIds = [...worker.active]
     if (jobIds.length === 0) return Effect.void
@@ -269,7 +269,7 @@ export class DispatchService {
     return demands
   }
 
-  #demandOf(worker: Connected, credit: number): Demand {
+  #demandOf(worker: ConnectedWorker, credit: number): Demand {
     const { leaseMs, limits, registration } = worker
     return {
       workerId: registration.workerId,
@@ -328,12 +328,12 @@ export class DispatchService {
   }
 
   /** Whether a claim took so long that another engine may have the run by now: this process may have stood still. */
-  #isLate({ leaseMs = NODE_LEASE_MS }: Connected, claimedAt: number): boolean {
+  #isLate({ leaseMs = NODE_LEASE_MS }: ConnectedWorker, claimedAt: number): boolean {
     return this.#store.node !== undefined && this.#monotonicMs() - claimedAt > lateMs(leaseMs)
   }
 
   /** Delivers a job to its worker, unless its run has ended, or is to be paused, since the claim. */
-  #deliver(worker: Connected, { claimedAt, job, told }: Omit<HandedOut, "workerId">): void {
+  #deliver(worker: ConnectedWorker, { claimedAt, job, told }: Omit<HandedOut, "workerId">): void {
     if (this.#isLate(worker, claimedAt)) {
       this.#release(job)
       return this.#keep(worker, job)
@@ -347,7 +347,7 @@ export class DispatchService {
       return this.#keep(worker, job)
     }
     worker.handlers.onJob(job)
-    for (const notice of told) tell(worker, notice)
+    for (const notice of told) sendNotice(worker, notice)
   }
 
   /** The engine stops: nothing is dispatched any more. */
@@ -360,7 +360,7 @@ export class DispatchService {
     let turns = 0
     for (const worker of this.connected.all()) {
       for (const jobId of Array.from(worker.active)) {
-        tell(worker, { _tag: "LeaseLost", jobId, reason: error.message })
+        sendNotice(worker, { _tag: "LeaseLost", jobId, reason: error.message })
         turns++
       }
       worker.handlers.onConnected?.(false)
@@ -371,7 +371,7 @@ export class DispatchService {
   }
 
   /** Frees the room that the worker had for a job that it does not get. */
-  #keep(worker: Connected, { jobId }: Job): void {
+  #keep(worker: ConnectedWorker, { jobId }: Job): void {
     worker.active.delete(jobId)
     worker.credit++
     this.pokeIfReady()
@@ -415,7 +415,7 @@ export class DispatchService {
    * Adds to a job the secrets that its function asks for. Pauses a run whose secrets cannot be decrypted; gives back a run that
    * the worker may no longer have.
    */
-  #withSecrets(job: Job, worker: Connected): Effect.Effect<Job | undefined, StoreError> {
+  #withSecrets(job: Job, worker: ConnectedWorker): Effect.Effect<Job | undefined, StoreError> {
     if (!this.connected.mayRun(worker, job.functionId)) {
       return Effect.as(
         Reports.applyReports(this.#store, job.environment, [
@@ -443,11 +443,11 @@ export class DispatchService {
   }
 }
 
-const isBeside = (one: Connected, other: Connected): boolean =>
+const isBeside = (one: ConnectedWorker, other: ConnectedWorker): boolean =>
   one.reachable && one.registration.environment === other.registration.environment
 
 /** Changes after which runs are dispatched. */
-const WHO_HAS_RUNS: ReadonlyArray<Subject> = ["ready", "access", "functions"]
+const WHO_HAS_RUNS: ReadonlyArray<ChangeKind> = ["ready", "access", "functions"]
 
 /** A job in transit to a worker. */
 interface HandedOut {

@@ -3,7 +3,7 @@ import type { WorkerInfo } from "../../Client/Client.ts"
 import { isObject, safeJsonParse } from "../../Json.ts"
 import type { LiveWorker } from "../Runs/Explain.ts"
 import type { NodeWorker } from "../Runs/NodeWorkers.ts"
-import { type Connected, infoOf } from "./ConnectedWorker.ts"
+import { type ConnectedWorker, infoOf } from "./ConnectedWorker.ts"
 
 interface StoredWorker {
   readonly environment: string
@@ -15,7 +15,7 @@ interface StoredWorker {
 const MOST_PROBLEM = 1000
 
 /** What other engines are told of a worker. */
-export const textOf = (worker: Connected): string =>
+export const textOf = (worker: ConnectedWorker): string =>
   JSON.stringify({
     ...infoOf(worker),
     codeVersions: [...worker.functions],

@@ -7,24 +7,24 @@ import type { StoreService } from "../Store/Store.ts"
 import * as ExtendLeases from "../Turns/ExtendLeases.ts"
 import * as LostLeases from "../Turns/LostLeases.ts"
 import * as Reports from "../Turns/Reports.ts"
-import { type Connected, forgetEnded, holderOf, notStored, tell } from "./ConnectedWorker.ts"
+import { type ConnectedWorker, forgetEnded, holderOf, notStored, sendNotice } from "./ConnectedWorker.ts"
 import type { DispatchService } from "./Dispatch.ts"
 import type { RemoteSession } from "./RemoteSession.ts"
 
 export class Sessions {
   readonly #store: StoreService
   readonly #dispatch: DispatchService
-  readonly #onProblem: (worker: Connected) => void
+  readonly #onProblem: (worker: ConnectedWorker) => void
 
   /** `onProblem` is called when a worker cannot be reached for a known reason, and when that is over. */
-  constructor(store: StoreService, dispatch: DispatchService, onProblem: (worker: Connected) => void) {
+  constructor(store: StoreService, dispatch: DispatchService, onProblem: (worker: ConnectedWorker) => void) {
     this.#store = store
     this.#dispatch = dispatch
     this.#onProblem = onProblem
   }
 
   /** The session of a worker in this process. */
-  of(worker: Connected): WorkerSession {
+  of(worker: ConnectedWorker): WorkerSession {
     const { environment } = worker.registration
     return {
       credit: (n) => {
@@ -38,7 +38,7 @@ export class Sessions {
   }
 
   #report(
-    worker: Connected,
+    worker: ConnectedWorker,
     reports: ReadonlyArray<TurnReport>,
     batch?: Batch
   ): Effect.Effect<ReadonlyArray<TurnAck>, ConnectionError> {
@@ -52,7 +52,7 @@ export class Sessions {
   }
 
   /** The session of a worker outside this process; `leaseMs` is how long a lease lasts without a heartbeat, milliseconds. */
-  ofRemote(worker: Connected, leaseMs: number): RemoteSession {
+  ofRemote(worker: ConnectedWorker, leaseMs: number): RemoteSession {
     const { connected } = this.#dispatch
     const { environment, workerId } = worker.registration
     const isCurrent = () => connected.get(workerId) === worker
@@ -90,7 +90,7 @@ export class Sessions {
             worker.left = new Set(left)
             for (const jobId of jobIds) worker.active.add(jobId)
             for (const jobId of lost) worker.active.delete(jobId)
-            for (const notice of notices) tell(worker, notice)
+            for (const notice of notices) sendNotice(worker, notice)
             return adoption
           }
         ),
@@ -148,7 +148,7 @@ export class Sessions {
   }
 
   #apply(
-    { registration: { environment, pauses } }: Connected,
+    { registration: { environment, pauses } }: ConnectedWorker,
     reports: ReadonlyArray<TurnReport>,
     batch: Batch | undefined
   ): Effect.Effect<ReadonlyArray<TurnAck>, StoreError> {

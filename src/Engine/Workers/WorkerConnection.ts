@@ -28,7 +28,7 @@ import type { WorkerConnectionOptions } from "./ConnectionOptions.ts"
 import type { RemoteSession } from "./RemoteSession.ts"
 import type { Deliveries } from "./Deliveries.ts"
 import type { WatchedConnection } from "./WatchedConnection.ts"
-import { ReportBatches } from "./ReportBatches.ts"
+import { ReceivedReportBatches } from "./ReceivedReportBatches.ts"
 import { ReportedSteps } from "./ReportedSteps.ts"
 import { LateJobs } from "./LateJobs.ts"
 
@@ -73,7 +73,7 @@ export class WorkerConnection {
   #heardSinceTick = true
   /** Completed with the next message of the worker. */
   #word: Deferred.Deferred<void> | undefined
-  readonly #batches: ReportBatches
+  readonly #batches: ReceivedReportBatches
   #answerScheduled = false
   #unreachable = false
   /** Whether a worker with a stream was told that the server stops. */
@@ -93,7 +93,7 @@ export class WorkerConnection {
     this.#deliveries = options.deliveries
     this.#connection = options.connection
     this.#holding = new Set(options.jobs)
-    this.#batches = new ReportBatches(
+    this.#batches = new ReceivedReportBatches(
       options,
       earlier === undefined ? undefined : earlier.#batches,
       options.engine.before

@@ -17,12 +17,12 @@ import type { TurnAck, WorkerHandlers, WorkerRegistration, WorkerSession } from 
 import { Functions } from "../Functions/Functions.ts"
 import * as NodeWorkers from "../Runs/NodeWorkers.ts"
 import { Projections } from "../Projections/Projections.ts"
-import * as ReadAgain from "../Store/ReadAgain.ts"
+import * as SharedCopy from "../Store/SharedCopy.ts"
 import { failWhenLost } from "../Store/FailWhenLost.ts"
 import { Store } from "../Store/Store.ts"
 import { SystemEvents } from "../SystemEvents/SystemEvents.ts"
 import { Turns } from "../Turns/Turns.ts"
-import { type Connected, loseTurns, registrationLength } from "./ConnectedWorker.ts"
+import { type ConnectedWorker, loseTurns, registrationLength } from "./ConnectedWorker.ts"
 import type { ConnectedWorkers } from "./ConnectedWorkers.ts"
 import { Dispatch } from "./Dispatch.ts"
 import { textOf } from "./OtherEngineWorkers.ts"
@@ -171,7 +171,7 @@ export const layer: Layer.Layer<
           )
     /** Connects a worker to this engine, and disconnects it from any other on the database. */
     const come = (
-      worker: Connected,
+      worker: ConnectedWorker,
       { instance, number }: Pick<RemoteWorkerOptions, "instance" | "number"> = {}
     ): Effect.Effect<Come, StoreError | ValidationError> => {
       const { registration, session } = worker
@@ -219,7 +219,7 @@ export const layer: Layer.Layer<
       )
     }
     // workers that have moved elsewhere are no longer connected here
-    const again = yield* ReadAgain.make(
+    const copy = yield* SharedCopy.make(
       "which workers there are",
       Effect.suspend(() => {
         const here = [...connected.all()].filter(({ isTold }) => isTold)
@@ -241,13 +241,13 @@ export const layer: Layer.Layer<
       }
     )
     if (store.node !== undefined) {
-      const stopLooking = store.onCommit(({ look }) => {
-        if (look.has("workers")) again.look()
+      const stopLooking = store.onCommit(({ stale }) => {
+        if (stale.has("workers")) copy.refresh()
       })
       yield* Effect.addFinalizer(() => Effect.sync(stopLooking))
-      again.look()
+      copy.refresh()
     }
-    const leave = ({ registration: { workerId }, session }: Connected): void => {
+    const leave = ({ registration: { workerId }, session }: ConnectedWorker): void => {
       if (store.node === undefined) return
       runFork(
         Effect.catch(store.write(NodeWorkers.workerLeft(workerId, session)), (error) =>

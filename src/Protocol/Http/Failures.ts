@@ -212,7 +212,7 @@ const isOfSomethingElse = (status: number, text: string): boolean =>
 export const isMarkup = (text: string): boolean => text.trimStart().startsWith("<")
 
 /** Maximum length of a foreign answer in messages. */
-const SHOWN = 200
+const MAX_SHOWN_CHARS = 200
 
 const somethingElse = (status: number, text: string, what: string, by: string | undefined): string => {
   const said = text.trim()
@@ -221,7 +221,7 @@ const somethingElse = (status: number, text: string, what: string, by: string | 
     `${by === undefined ? ", such as a gateway," : ` (${by})`} has answered in place of an Ironflow server. ` +
     (said === ""
       ? "The answer is empty"
-      : `It ${said.length > SHOWN ? "begins with" : "says"} ${JSON.stringify(said.slice(0, SHOWN))}`) +
+      : `It ${said.length > MAX_SHOWN_CHARS ? "begins with" : "says"} ${JSON.stringify(said.slice(0, MAX_SHOWN_CHARS))}`) +
     ". Check the server URL"
   )
 }

@@ -3,15 +3,15 @@ import * as Effect from "effect/Effect"
 import { type IronflowError, isIronflowError, UnauthenticatedError, ValidationError } from "../../Errors.ts"
 import { wordIn } from "../../Protocol/Codec.ts"
 import { AckModeWord, BackpressureWord } from "../../Protocol/ConsumerGroups.ts"
-import type { Row } from "../../Protocol/Row.ts"
-import { rows, type StreamOptions } from "../../Protocol/Subscriptions.ts"
+import type { EndpointSpec } from "../../Protocol/EndpointSpec.ts"
+import { endpoints, type StreamOptions } from "../../Protocol/Subscriptions.ts"
 import { show } from "../../Show.ts"
 import { guardOf } from "../../Engine/Access/SubscriptionGuard.ts"
 import type { EngineService } from "../../Engine/Engine.ts"
 import type { Unread } from "../Http/UnreadResponses.ts"
 import type { Call, Reply, Route } from "../Http/Route.ts"
 import { checked } from "../../Checked.ts"
-import { replying, withBody } from "../Routes/RowRoute.ts"
+import { replying, withBody } from "../Routes/EndpointRoute.ts"
 import { asksForStream, EventStream, unsupportedType } from "./EventStream.ts"
 import { FilterBudget } from "./FilterBudget.ts"
 
@@ -57,12 +57,12 @@ export const subscribeRoutes = (
   }
 
   return [
-    streaming(rows.subscribe, "Subscribe", ({ options = {}, pattern }, call) =>
+    streaming(endpoints.subscribe, "Subscribe", ({ options = {}, pattern }, call) =>
       checked(() =>
         open(call, pattern, readOptions(options), () => call.caller?.checkAction("subscription:read"))
       )
     ),
-    streaming(rows.joinConsumerGroup, "JoinConsumerGroup", ({ groupName, namespace = "" }, call) =>
+    streaming(endpoints.joinConsumerGroup, "JoinConsumerGroup", ({ groupName, namespace = "" }, call) =>
       Effect.gen(function* () {
         const choice = namespace === "" ? {} : { namespace }
         const { pattern } = yield* engine.consumerGroups.in(call.environment).get(groupName, choice)
@@ -80,13 +80,13 @@ export const subscribeRoutes = (
 }
 
 const streaming = <B>(
-  row: Row<unknown, B>,
+  endpoint: EndpointSpec<unknown, B>,
   what: string,
   then: (body: B, call: Call) => Effect.Effect<Reply, IronflowError>
 ): Route => {
-  const answer = withBody(row, what, then)
+  const answer = withBody(endpoint, what, then)
   return replying(
-    row,
+    endpoint,
     (call) => (asksForStream(call.request) ? answer(call) : Effect.fail(unsupportedType(call.request))),
     { reads: "message" }
   )

@@ -16,7 +16,7 @@ import {
   ValidationError
 } from "../../Errors.ts"
 import { checkName, keyLength, writesAtOnce } from "../../Limits.ts"
-import type { Access as Rule, Subject } from "../../Protocol/Row.ts"
+import type { Access as Rule, Resource } from "../../Protocol/EndpointSpec.ts"
 import { CHANNEL_HEADER } from "../../Protocol/Http/Channel.ts"
 import { VALUE_TYPE_HEADER } from "../../KvValue.ts"
 import { ENVIRONMENT_HEADER } from "../../Protocol/Http/Endpoints.ts"
@@ -270,14 +270,14 @@ export const checkRule = (
   variables: { readonly [name: string]: string }
 ): void => {
   if (typeof rule === "string") return
-  const { action, subject } = rule
-  switch (subject.from) {
+  const { action, resource } = rule
+  switch (resource.from) {
     case "all":
-      return caller.check(action, `${subject.kind}:*`, environment)
+      return caller.check(action, `${resource.kind}:*`, environment)
     case "each":
-      return caller.checkAny(action, subject.kind)
+      return caller.checkAny(action, resource.kind)
     case "path":
-      return caller.check(action, `${subject.kind}:${variables[subject.variable] ?? ""}`, environment)
+      return caller.check(action, `${resource.kind}:${variables[resource.variable] ?? ""}`, environment)
     case "body":
       // the resource is not known yet; a caller who may never do this is refused before the body is read
       return caller.checkAction(action)
@@ -288,38 +288,38 @@ export const checkRule = (
  * Checks whether the visitor may make a call whose body has arrived. Permissions may have changed since it began, so
  * the current ones count. Throws as {@link checkCall} does.
  */
-export const checkWhole = (
+export const checkBodyAccess = (
   visitor: Visitor,
   rule: Rule,
   variables: { readonly [name: string]: string },
   body: unknown
 ): void => {
   if (rule === "public") return
-  if (rule === "key" || rule.subject.from !== "body") return checkCall(visitor, rule, variables)
+  if (rule === "key" || rule.resource.from !== "body") return checkCall(visitor, rule, variables)
   const { caller, environment } = visitor
   caller.checkAlive()
   if (caller.key === undefined) return
-  for (const name of namesIn(rule.subject, body)) {
-    caller.check(rule.action, `${rule.subject.kind}:${name}`, environment)
+  for (const name of namesIn(rule.resource, body)) {
+    caller.check(rule.action, `${rule.resource.kind}:${name}`, environment)
   }
 }
 
 /** All resource names in the body; the route refuses a body without any. */
 const namesIn = (
-  subject: Extract<Subject, { readonly from: "body" }>,
+  resource: Extract<Resource, { readonly from: "body" }>,
   body: unknown
 ): ReadonlyArray<string> => {
   const member = (name: string): unknown => (isObject(body) ? body[name] : undefined)
-  const one = subject.in === undefined ? body : member(subject.in)
-  const items = subject.each === undefined ? [one] : member(subject.each)
+  const one = resource.in === undefined ? body : member(resource.in)
+  const items = resource.each === undefined ? [one] : member(resource.each)
   if (!Array.isArray(items)) return [""]
   // each of them is checked against the policies
   if (items.length > writesAtOnce) {
-    throw new LimitExceededError(`The list \`${subject.each}\``, items.length, writesAtOnce, "items")
+    throw new LimitExceededError(`The list \`${resource.each}\``, items.length, writesAtOnce, "items")
   }
   const names = items.flatMap((item) =>
     isObject(item)
-      ? subject.members
+      ? resource.members
           .map((member) => item[member])
           .filter((name) => typeof name === "string" && name !== "")
       : []

@@ -7,7 +7,7 @@ import { checkShape } from "../../JsonShape.ts"
 import { readSealed } from "../../Protocol/Seal.ts"
 import { ByteCollector } from "./ByteCollector.ts"
 import type { PendingInput, InputBudget } from "../../Engine/InputBudget.ts"
-import { whenTime } from "../../Engine/LoopTurn.ts"
+import { whenTime } from "../../Engine/EventLoop.ts"
 import { showMs } from "../../Show.ts"
 
 export interface BodyLimits {

@@ -10,7 +10,7 @@ import type { Socket } from "node:net"
 import { TLSSocket } from "node:tls"
 import { Http2Flow } from "./Http2Flow.ts"
 import type { Pipelines } from "./Pipeline.ts"
-import { whenTime } from "../../Engine/LoopTurn.ts"
+import { whenTime } from "../../Engine/EventLoop.ts"
 
 export interface Http2Options {
   /** The largest headers of a request, in bytes. */

@@ -5,7 +5,7 @@
 import type { Socket } from "node:net"
 import { nextTick } from "node:process"
 import { Duplex } from "node:stream"
-import { hasTime, type Kind, someoneWaits, whenTime } from "../../Engine/LoopTurn.ts"
+import { hasTime, type WorkKind, someoneWaits, whenTime } from "../../Engine/EventLoop.ts"
 
 /** Frames that are passed on at once: each may start a request, which takes some 0.3 ms, or end one. */
 const FRAMES = 8
@@ -84,7 +84,7 @@ export class Http2Flow extends Duplex {
     if (this.#rest.length > 0) this.#socket.pause()
   }
 
-  #goOn(kind: Kind): void {
+  #goOn(kind: WorkKind): void {
     if (!this.#isWanted || this.#isDue || this.#rest.length === 0) return
     if (!someoneWaits() && hasTime()) return this.#handOver()
     this.#isDue = true

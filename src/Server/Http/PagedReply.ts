@@ -5,7 +5,7 @@ import { allAsJson, LIST_PAGE, type Page, type PageQuery } from "../../Engine/Pa
 import { onePage } from "../../Engine/Yielding.ts"
 import type { Codec } from "../../Protocol/Codec.ts"
 import { encoder } from "../../Protocol/Requests.ts"
-import type { Row } from "../../Protocol/Row.ts"
+import type { EndpointSpec } from "../../Protocol/EndpointSpec.ts"
 import { type Call, json, type Reply } from "./Route.ts"
 import { checked } from "../../Checked.ts"
 import * as Limits from "../../Limits.ts"
@@ -25,8 +25,8 @@ export interface Paging {
   readonly all?: (items: string, count: number) => string
 }
 
-/** How the row declares the list in its response. */
-const listIn = <A>({ answer, dialect, page = "" }: Row<A>) => {
+/** How the endpoint declares the list in its response. */
+const listIn = <A>({ answer, dialect, page = "" }: EndpointSpec<A>) => {
   const member = answer?.kind === "fields" ? answer.fields[page] : undefined
   const list = member?.of ?? answer
   return {
@@ -46,8 +46,8 @@ const listIn = <A>({ answer, dialect, page = "" }: Row<A>) => {
  * everything. `read` leaves out items that the caller may not see. Fails as {@link allAsJson} does, and for an
  * invalid page.
  */
-export const pagedReply = <A>(row: Row<A>) => {
-  const { encode, page: name, ...list } = listIn(row)
+export const pagedReply = <A>(endpoint: EndpointSpec<A>) => {
+  const { encode, page: name, ...list } = listIn(endpoint)
   return <E>(
     query: URLSearchParams,
     read: (page: PageQuery) => Effect.Effect<Page<ItemOf<A>>, E>,
@@ -85,8 +85,8 @@ const ITEMS_A_TURN = 100
  * Answers a request for a list in memory: with a page by id, or without a `limit` with all items in their order.
  * Fails as {@link allAsJson} does, and for an invalid page.
  */
-export const listReply = <A>(row: Row<A>) => {
-  const { all, encode, page: name } = listIn(row)
+export const listReply = <A>(endpoint: EndpointSpec<A>) => {
+  const { all, encode, page: name } = listIn(endpoint)
   return (
     query: URLSearchParams,
     items: ReadonlyArray<ItemOf<A> & { readonly id: string }>

@@ -5,7 +5,7 @@
  */
 import type { IncomingMessage, Server, ServerResponse } from "node:http"
 import type { Duplex } from "node:stream"
-import { hasTime, someoneWaits, whenTime } from "../../Engine/LoopTurn.ts"
+import { hasTime, someoneWaits, whenTime } from "../../Engine/EventLoop.ts"
 
 const END_OF_HEADERS = Buffer.from("\r\n\r\n")
 

@@ -3,7 +3,7 @@ import type { IncomingMessage } from "node:http"
 import type { Readable } from "node:stream"
 import * as Effect from "effect/Effect"
 import { type IronflowError, ValidationError } from "../../Errors.ts"
-import type { Access } from "../../Protocol/Row.ts"
+import type { Access } from "../../Protocol/EndpointSpec.ts"
 import type { Endpoint } from "../../Protocol/Http/Endpoints.ts"
 import type { Caller } from "../../Engine/Access/Access.ts"
 import { checked } from "../../Checked.ts"
@@ -34,7 +34,7 @@ export interface Reply {
   /** Values of `Set-Cookie`. */
   readonly cookies?: ReadonlyArray<string>
   /** Close the connection: it leads to an engine that does not have the worker. */
-  readonly isMisled?: boolean
+  readonly closesConnection?: boolean
 }
 
 export interface Route {
@@ -45,8 +45,8 @@ export interface Route {
   readonly fromWorker: boolean
   /** The form of `Call.body`: JSON, the `Buffer` as sent, or the JSON message of a request for a stream. */
   readonly reads: "json" | "bytes" | "message"
-  /** Whether equal requests may share an answer; see `SharedAnswers`. */
-  readonly isRead?: boolean
+  /** Whether equal requests may share an answer; see `ResponseCache`. */
+  readonly isCacheable?: boolean
   /** Whether it is for browsers: HEAD is answered too. */
   readonly isPage?: true
   readonly answer: (call: Call) => Effect.Effect<Reply, IronflowError>
@@ -62,13 +62,17 @@ export const boundTo = (call: Call): string | undefined => call.caller?.key?.env
  * Throws `UnauthorizedError` when the worker or run is in an environment in which the caller lacks the permission. A key for all
  * environments was checked against the environment in the request, but the worker or run, which an id names, may be in another one.
  */
-export const checkIn = ({ caller, environment }: Call, other: string, worker: string): void => {
+export const checkWorkerEnvironment = (
+  { caller, environment }: Call,
+  other: string,
+  worker: string
+): void => {
   if (other !== environment) caller?.check("worker:run", `worker:${worker}`, other)
 }
 
 /**
  * The environment of the reported run, when policies depend on it; for an unknown run the environment of the call.
- * Fails with what {@link checkIn} throws.
+ * Fails with what {@link checkWorkerEnvironment} throws.
  */
 export const environmentOfRun = (
   runs: {
@@ -82,7 +86,7 @@ export const environmentOfRun = (
   if (caller?.key === undefined || caller.key.environment !== undefined) return Effect.succeed(environment)
   return Effect.flatMap(runs.environmentOfRun(runId), (found = environment) =>
     checked(() => {
-      checkIn(call, found, worker)
+      checkWorkerEnvironment(call, found, worker)
       return found
     })
   )

@@ -2,7 +2,7 @@
 import { ValidationError } from "../../Errors.ts"
 import type { Route } from "./Route.ts"
 
-export interface Found {
+export interface RouteMatch {
   readonly route: Route
   readonly variables: { readonly [name: string]: string }
 }
@@ -22,7 +22,7 @@ const FOLDER_SEGMENTS = 3
  * routes of the same method and collection (`runs` of `/api/v1/runs/:id`).
  */
 export class Routes {
-  readonly #fixed = new Map<string, Found>()
+  readonly #fixed = new Map<string, RouteMatch>()
   readonly #patterns = new Map<string, Array<Pattern>>()
   /** Routes that match everything below a first segment, such as `/console/:path*`. */
   readonly #folders: Array<Pattern> = []
@@ -47,7 +47,7 @@ export class Routes {
   }
 
   /** `undefined` without a route. Throws `ValidationError` when the path is not encoded properly. */
-  find(method: string, path: string): Found | undefined {
+  find(method: string, path: string): RouteMatch | undefined {
     const fixed = this.#fixed.get(`${method} ${path}`)
     if (fixed !== undefined) return fixed
     const segments = path.split("/")
@@ -64,7 +64,7 @@ export class Routes {
     return method === "HEAD" ? this.#page(path) : undefined
   }
 
-  #page(path: string): Found | undefined {
+  #page(path: string): RouteMatch | undefined {
     const found = this.find("GET", path)
     return found?.route.isPage === true ? found : undefined
   }

@@ -5,24 +5,28 @@ import type { BulkRuns } from "../../Client/Client.ts"
 import type { EngineService } from "../../Engine/Engine.ts"
 import { isObject } from "../../Json.ts"
 import { membersOf } from "../../Protocol/Codec.ts"
-import { checkBulkSaid, rows } from "../../Protocol/Bulk.ts"
-import { checkEraseSaid, type EraseTarget, rows as eraseRows } from "../../Protocol/Erase.ts"
+import { refuseBlankBulkOptions, endpoints } from "../../Protocol/Bulk.ts"
+import {
+  refuseBlankEraseOptions,
+  type EraseTarget,
+  endpoints as eraseEndpoints
+} from "../../Protocol/Erase.ts"
 import { type Call, type Route, variable } from "../Http/Route.ts"
 import { checkBodyMembers } from "./KnownMembers.ts"
-import { answering, reading } from "./RowRoute.ts"
+import { answering, reading } from "./EndpointRoute.ts"
 import { listOptionsOf, readFilters } from "./RunListRequest.ts"
 
 export const bulkRoutes = (engine: EngineService): ReadonlyArray<Route> => {
   const bulkOf = (call: Call) => engine.bulk.in(call.environment, call.caller)
   const id = (call: Call): string => variable(call, "id")
   return [
-    reading(rows.startBulk, "Bulk", ({ action, dryRun, fromStep, ids, reason, version }, call) =>
+    reading(endpoints.startBulk, "Bulk", ({ action, dryRun, fromStep, ids, reason, version }, call) =>
       Effect.flatMap(
         checked((): BulkRuns => {
-          checkBodyMembers(rows.startBulk.body!, call.body, "Bulk")
+          checkBodyMembers(endpoints.startBulk.body!, call.body, "Bulk")
           // `null` also means that the member is absent
           const { filters, ids: _, reason: __, ...how } = isObject(call.body) ? call.body : {}
-          checkBulkSaid(how)
+          refuseBlankBulkOptions(how)
           return {
             ...(filters == null ? {} : listOptionsOf(readFilters("Bulk", filters))),
             ...(ids === undefined ? {} : { ids })
@@ -37,12 +41,12 @@ export const bulkRoutes = (engine: EngineService): ReadonlyArray<Route> => {
           })
       )
     ),
-    reading(eraseRows.startErase, "Erase", ({ cancel, compact, dryRun, ...target }, call) =>
+    reading(eraseEndpoints.startErase, "Erase", ({ cancel, compact, dryRun, ...target }, call) =>
       Effect.flatMap(
         checked((): EraseTarget => {
-          checkBodyMembers(eraseRows.startErase.body!, call.body, "Erase")
+          checkBodyMembers(eraseEndpoints.startErase.body!, call.body, "Erase")
           const body = isObject(call.body) ? call.body : {}
-          checkEraseSaid(body)
+          refuseBlankEraseOptions(body)
           checkEventMembers(body.events)
           const { configs, events, keys, runIds, runs, streams } = target
           return {
@@ -60,9 +64,11 @@ export const bulkRoutes = (engine: EngineService): ReadonlyArray<Route> => {
         (target) => bulkOf(call).erase(target, present({ dryRun, cancel, compact }))
       )
     ),
-    answering(rows.listBulk, (call) => Effect.map(bulkOf(call).listBulk(), (operations) => ({ operations }))),
-    answering(rows.getBulk, (call) => bulkOf(call).getBulk(id(call))),
-    answering(rows.cancelBulk, (call) => bulkOf(call).cancelBulk(id(call)))
+    answering(endpoints.listBulk, (call) =>
+      Effect.map(bulkOf(call).listBulk(), (operations) => ({ operations }))
+    ),
+    answering(endpoints.getBulk, (call) => bulkOf(call).getBulk(id(call))),
+    answering(endpoints.cancelBulk, (call) => bulkOf(call).cancelBulk(id(call)))
   ]
 }
 
@@ -72,6 +78,6 @@ const present = <A extends object>(members: A): { [K in keyof A]?: Exclude<A[K],
 
 /** Refuses unknown members: if they were ignored, more events would be erased than intended. */
 const checkEventMembers = (events: unknown): void => {
-  const { of } = membersOf(eraseRows.startErase.body!).events!
+  const { of } = membersOf(eraseEndpoints.startErase.body!).events!
   if (isObject(events)) checkBodyMembers(of, events, "Erase: `events`")
 }

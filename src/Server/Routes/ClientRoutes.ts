@@ -1,10 +1,10 @@
 /** Calls of clients over HTTP: those of `IronflowService` and `PubSubService`, and the REST routes for them. */
 import * as Effect from "effect/Effect"
 import { FunctionNotFoundError, type IronflowError, UnauthorizedError } from "../../Errors.ts"
-import { type FunctionInfo, rows as functionRows } from "../../Protocol/Functions.ts"
+import { type FunctionInfo, endpoints as functionEndpoints } from "../../Protocol/Functions.ts"
 import { encoder } from "../../Protocol/Requests.ts"
-import { rows as serverRows } from "../../Protocol/Server.ts"
-import { rows as workerRows } from "../../Protocol/Workers.ts"
+import { endpoints as serverEndpoints } from "../../Protocol/Server.ts"
+import { endpoints as workerEndpoints } from "../../Protocol/Workers.ts"
 import { SDK_VERSION } from "../../Worker/Version.ts"
 import { checkRegistering } from "../../Engine/Access/WorkerAccess.ts"
 import { capabilities } from "../../Engine/Capabilities.ts"
@@ -29,7 +29,7 @@ import { streamRoutes } from "./StreamRoutes.ts"
 import { eventRoutes } from "./EventRoutes.ts"
 import { topicRoutes } from "./TopicRoutes.ts"
 import { runRoutes } from "./RunRoutes.ts"
-import { answering, listing, reading, replying } from "./RowRoute.ts"
+import { answering, listing, reading, replying } from "./EndpointRoute.ts"
 
 export interface ServerState {
   /** When the server was started, in epoch milliseconds. */
@@ -63,7 +63,7 @@ export const clientRoutes = (
     ...runRoutes(engine, giveUpAfter),
     ...bulkRoutes(engine),
 
-    reading(functionRows.registerFunction, "RegisterFunction", (request, call) =>
+    reading(functionEndpoints.registerFunction, "RegisterFunction", (request, call) =>
       Effect.gen(function* () {
         const registration = yield* checked(() => {
           const registration = toRegistration(request)
@@ -76,8 +76,8 @@ export const clientRoutes = (
         return { function: fn, ...(created ? { created } : {}) }
       })
     ),
-    reading(functionRows.getFunction, "GetFunction", ({ id }, call) => findFunction(id, call)),
-    replying(functionRows.listFunctions, (call) =>
+    reading(functionEndpoints.getFunction, "GetFunction", ({ id }, call) => findFunction(id, call)),
+    replying(functionEndpoints.listFunctions, (call) =>
       Effect.flatMap(functionsFor(call), (functions) => {
         const { length } = functions
         if (length === 0) return Effect.succeed(json({}))
@@ -89,12 +89,12 @@ export const clientRoutes = (
         )
       })
     ),
-    listing(functionRows.restFunctions, functionsFor),
-    answering(functionRows.deleteFunction, (call) =>
+    listing(functionEndpoints.restFunctions, functionsFor),
+    answering(functionEndpoints.deleteFunction, (call) =>
       Effect.as(engine.client(call.environment).deleteFunction(variable(call, "id")), {})
     ),
     ...functionRoutes(engine),
-    listing(workerRows.restWorkers, (call) =>
+    listing(workerEndpoints.restWorkers, (call) =>
       Effect.map(engine.client(call.environment).listWorkers(), (workers) =>
         workers
           .filter(({ id }) => call.shows(id))
@@ -106,7 +106,7 @@ export const clientRoutes = (
           }))
       )
     ),
-    answering(serverRows.info, (call) =>
+    answering(serverEndpoints.info, (call) =>
       Effect.sync(() => {
         const { activeJobs, workers } = engine.metrics()
         return {
@@ -118,12 +118,12 @@ export const clientRoutes = (
         }
       })
     ),
-    answering(serverRows.minutes, () =>
+    answering(serverEndpoints.minutes, () =>
       Effect.map(engine.measured.minutes, (minutes) => ({
         minutes: minutes.map((minute) => ({ ...minute, at: new Date(minute.at).toISOString() }))
       }))
     ),
-    answering(serverRows.doctor, (call) =>
+    answering(serverEndpoints.doctor, (call) =>
       boundTo(call) === undefined
         ? Effect.map(engine.doctor, (checks) => ({ checks }))
         : Effect.fail(
@@ -132,10 +132,10 @@ export const clientRoutes = (
             )
           )
     ),
-    answering(serverRows.getCapabilities, () => Effect.succeed(capabilities)),
-    answering(serverRows.restCapabilities, () => Effect.succeed(capabilities)),
-    answering(serverRows.health, () => healthOf(engine)),
-    replying(serverRows.restHealth, () =>
+    answering(serverEndpoints.getCapabilities, () => Effect.succeed(capabilities)),
+    answering(serverEndpoints.restCapabilities, () => Effect.succeed(capabilities)),
+    answering(serverEndpoints.health, () => healthOf(engine)),
+    replying(serverEndpoints.restHealth, () =>
       Effect.map(healthOf(engine), (health) =>
         json(
           encodeHealth({ ...health, version: SDK_VERSION }),
@@ -144,7 +144,7 @@ export const clientRoutes = (
         )
       )
     ),
-    replying(serverRows.ready, () =>
+    replying(serverEndpoints.ready, () =>
       Effect.map(readinessOf(engine, isDraining()), (readiness) =>
         json(encodeHealth({ ...readiness, version: SDK_VERSION }), readiness.status === "ready" ? 200 : 503)
       )
@@ -162,4 +162,4 @@ export const clientRoutes = (
   ]
 }
 
-const encodeHealth = encoder(serverRows.restHealth.answer!)
+const encodeHealth = encoder(serverEndpoints.restHealth.answer!)

@@ -4,25 +4,25 @@ import { type IronflowError, ValidationError } from "../../Errors.ts"
 import { isObject } from "../../Json.ts"
 import type { EngineService } from "../../Engine/Engine.ts"
 import { CONFIGS_PAGE, type EngineConfigService } from "../../Engine/Config/Config.ts"
-import { type ConfigSetResult, rows } from "../../Protocol/Config.ts"
-import type { Row } from "../../Protocol/Row.ts"
+import { type ConfigSetResult, endpoints } from "../../Protocol/Config.ts"
+import type { EndpointSpec } from "../../Protocol/EndpointSpec.ts"
 import { seen } from "../Http/PagedReply.ts"
 import { type Call, type Route, variable } from "../Http/Route.ts"
 import { checked } from "../../Checked.ts"
-import { answering, paging } from "./RowRoute.ts"
+import { answering, paging } from "./EndpointRoute.ts"
 
 export const configRoutes = (engine: EngineService): ReadonlyArray<Route> => {
   const configOf = (call: Call) => engine.config.in(call.environment)
   const nameOf = (call: Call): string => variable(call, "name")
   const writing = (
-    row: Row<ConfigSetResult>,
+    endpoint: EndpointSpec<ConfigSetResult>,
     write: (
       config: EngineConfigService,
       name: string,
       data: object
     ) => Effect.Effect<ConfigSetResult, IronflowError>
   ): Route =>
-    answering(row, (call) =>
+    answering(endpoint, (call) =>
       Effect.flatMap(
         // the service checks it again, with its name; here it becomes an object for the compiler
         checked(() => {
@@ -37,13 +37,13 @@ export const configRoutes = (engine: EngineService): ReadonlyArray<Route> => {
 
   return [
     paging(
-      rows.listConfigs,
+      endpoints.listConfigs,
       (call, page) => seen(call, configOf(call).listPage(page)),
       () => ({ what: "configurations", most: CONFIGS_PAGE })
     ),
-    answering(rows.getConfig, (call) => configOf(call).get(nameOf(call))),
-    writing(rows.setConfig, (config, name, data) => config.set(name, data)),
-    writing(rows.patchConfig, (config, name, data) => config.patch(name, data)),
-    answering(rows.deleteConfig, (call) => configOf(call).delete(nameOf(call)))
+    answering(endpoints.getConfig, (call) => configOf(call).get(nameOf(call))),
+    writing(endpoints.setConfig, (config, name, data) => config.set(name, data)),
+    writing(endpoints.patchConfig, (config, name, data) => config.patch(name, data)),
+    answering(endpoints.deleteConfig, (call) => configOf(call).delete(nameOf(call)))
   ]
 }

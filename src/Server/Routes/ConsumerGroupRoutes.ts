@@ -10,7 +10,7 @@ import {
   type ConnectUpdate,
   type GroupPage,
   ListGroups,
-  rows
+  endpoints
 } from "../../Protocol/ConsumerGroups.ts"
 import { decoder } from "../../Protocol/Requests.ts"
 import { checkGroupNotDenied } from "../../Engine/Access/SubscriptionGuard.ts"
@@ -19,7 +19,7 @@ import { type EngineConsumerGroups, PAGE } from "../../Engine/PubSub/ConsumerGro
 import type { EngineService } from "../../Engine/Engine.ts"
 import { type Call, readNumber, type Route, variable } from "../Http/Route.ts"
 import { checked } from "../../Checked.ts"
-import { answering, reading } from "./RowRoute.ts"
+import { answering, reading } from "./EndpointRoute.ts"
 
 export const consumerGroupRoutes = (engine: EngineService): ReadonlyArray<Route> => {
   const groupsOf = (call: Call): EngineConsumerGroups => engine.consumerGroups.in(call.environment)
@@ -88,32 +88,32 @@ export const consumerGroupRoutes = (engine: EngineService): ReadonlyArray<Route>
     Effect.andThen(maySubscribe(call, config.pattern), groupsOf(call).create(config))
 
   return [
-    answering(rows.restListConsumerGroups, (call) =>
+    answering(endpoints.restListConsumerGroups, (call) =>
       Effect.flatMap(
         checked(() => listOf(readList(Object.fromEntries(call.query)))),
         (query) => page(call, query)
       )
     ),
-    reading(rows.restCreateConsumerGroup, "Consumer group", (config, call) =>
+    reading(endpoints.restCreateConsumerGroup, "Consumer group", (config, call) =>
       // the engine checks the values
       create(call, config as ConsumerGroupConfig)
     ),
     answering(
-      rows.restGetConsumerGroup,
+      endpoints.restGetConsumerGroup,
       controlling((groups, name, choice) => groups.get(name, choice))
     ),
-    reading(rows.restUpdateConsumerGroup, "Consumer group", (change, call) =>
+    reading(endpoints.restUpdateConsumerGroup, "Consumer group", (change, call) =>
       // as above
       controlling((groups, name, choice) => groups.update(name, change as ConsumerGroupUpdate, choice))(call)
     ),
-    reading(rows.restPauseConsumerGroup, "Pause", (pause, call) =>
+    reading(endpoints.restPauseConsumerGroup, "Pause", (pause, call) =>
       controlling((groups, name, choice) => groups.pause(name, { ...choice, ...filled(pause) }))(call)
     ),
     answering(
-      rows.restResumeConsumerGroup,
+      endpoints.restResumeConsumerGroup,
       controlling((groups, name, choice) => groups.resume(name, choice))
     ),
-    answering(rows.groupDeadLetters, (call) =>
+    answering(endpoints.groupDeadLetters, (call) =>
       Effect.gen(function* () {
         const page = yield* checked(() => ({
           after: readNumber(call, "after", 0),
@@ -127,7 +127,7 @@ export const consumerGroupRoutes = (engine: EngineService): ReadonlyArray<Route>
         return { deadLetters: yield* groups.deadLetters(name, { ...choice, ...page }) }
       })
     ),
-    reading(rows.retryGroupDeadLetters, "Retry", ({ position }, call) => {
+    reading(endpoints.retryGroupDeadLetters, "Retry", ({ position }, call) => {
       const name = variable(call, "name")
       const choice = choiceIn(call.query)
       return Effect.map(
@@ -139,30 +139,33 @@ export const consumerGroupRoutes = (engine: EngineService): ReadonlyArray<Route>
         (retrying) => ({ retrying })
       )
     }),
-    answering(rows.restDeleteConsumerGroup, (call) =>
+    answering(endpoints.restDeleteConsumerGroup, (call) =>
       Effect.as(groupsOf(call).delete(variable(call, "name"), choiceIn(call.query)), undefined)
     ),
 
-    reading(rows.createConsumerGroup, "Consumer group", ({ name, namespace, pattern, ...settings }, call) =>
-      create(call, { name, pattern, ...filled({ namespace }), ...given(settings) })
+    reading(
+      endpoints.createConsumerGroup,
+      "Consumer group",
+      ({ name, namespace, pattern, ...settings }, call) =>
+        create(call, { name, pattern, ...filled({ namespace }), ...given(settings) })
     ),
-    reading(rows.getConsumerGroup, "Consumer group", ({ name, ...choice }, call) =>
+    reading(endpoints.getConsumerGroup, "Consumer group", ({ name, ...choice }, call) =>
       authorized(call, name, filled(choice), () => groupsOf(call).get(name, filled(choice)))
     ),
-    reading(rows.listConsumerGroups, "Consumer groups", (query, call) =>
+    reading(endpoints.listConsumerGroups, "Consumer groups", (query, call) =>
       Effect.flatMap(
         checked(() => listOf(query)),
         (query) => page(call, query)
       )
     ),
-    reading(rows.updateConsumerGroup, "UpdateConsumerGroup", (update, call) =>
+    reading(endpoints.updateConsumerGroup, "UpdateConsumerGroup", (update, call) =>
       Effect.flatMap(
         checked(() => changeIn(update)),
         ({ change, choice, name }) =>
           authorized(call, name, choice, () => groupsOf(call).change(name, change, choice))
       )
     ),
-    reading(rows.deleteConsumerGroup, "Consumer group", ({ name, ...choice }, call) =>
+    reading(endpoints.deleteConsumerGroup, "Consumer group", ({ name, ...choice }, call) =>
       Effect.as(groupsOf(call).delete(name, filled(choice)), {})
     )
   ]

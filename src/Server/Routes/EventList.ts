@@ -13,7 +13,7 @@ import {
   checkListEvents,
   type EventExplanation,
   type ListEventsOptions,
-  rows
+  endpoints
 } from "../../Protocol/Events.ts"
 import { checkPattern } from "../../Pattern.ts"
 import { readPageQuery } from "../Http/PagedReply.ts"
@@ -97,7 +97,7 @@ export const explainEvent = (
   })
 
 const members = new Set(
-  Object.keys(membersOf(rows.listEvents.body!)).flatMap((name) => [name, otherCase(name) ?? name])
+  Object.keys(membersOf(endpoints.listEvents.body!)).flatMap((name) => [name, otherCase(name) ?? name])
 )
 
 /** Refuses unknown filters and an empty cursor: if they were ignored, the list would be longer than intended. */

@@ -3,10 +3,10 @@ import * as Effect from "effect/Effect"
 import type { ClientApi, EffectKind, EmitResult } from "../../Client/Client.ts"
 import type { Raw } from "../../Client/NarrowErrors.ts"
 import type { EngineService } from "../../Engine/Engine.ts"
-import { type EmitBody, type EmitFields, rows } from "../../Protocol/Events.ts"
+import { type EmitBody, type EmitFields, endpoints } from "../../Protocol/Events.ts"
 import { type Call, type Route, variable } from "../Http/Route.ts"
 import { explainEvent, findEvent, findEvents, listEvents } from "./EventList.ts"
-import { answering, reading, replying, withBody } from "./RowRoute.ts"
+import { answering, reading, replying, withBody } from "./EndpointRoute.ts"
 import { readable } from "./RunRoutes.ts"
 import { checked } from "../../Checked.ts"
 import { type IronflowError, TimeoutError, UnavailableError, ValidationError } from "../../Errors.ts"
@@ -24,22 +24,22 @@ export const eventRoutes = (engine: EngineService, closing: Effect.Effect<void>)
     apiOf(call).emit(request.event, request.data, emitOptions(request))
 
   return [
-    reading(rows.trigger, "Trigger", emit),
-    reading(rows.emit, "Emit", emit),
-    reading(rows.publishEmit, "Emit", emit),
-    reading(rows.restEmit, "Event", (request, call) =>
+    reading(endpoints.trigger, "Trigger", emit),
+    reading(endpoints.emit, "Emit", emit),
+    reading(endpoints.publishEmit, "Emit", emit),
+    reading(endpoints.restEmit, "Event", (request, call) =>
       Effect.map(
         apiOf(call).emit(request.name, request.data, emitOptions(request)),
         ({ eventId, runIds }) => ({ eventId, id: eventId, runIds })
       )
     ),
-    reading(rows.triggerSync, "TriggerSync", (request, call) =>
+    reading(endpoints.triggerSync, "TriggerSync", (request, call) =>
       Effect.andThen(
         checked(() => call.caller?.checkNotDenied("emit:event", `event:${request.event}`, call.environment)),
         triggerSync(apiOf(call), request, call, closing)
       )
     ),
-    reading(rows.triggerBatch, "TriggerBatch", ({ events = [] }, call) =>
+    reading(endpoints.triggerBatch, "TriggerBatch", ({ events = [] }, call) =>
       Effect.flatMap(
         checked(() => checkBatch(events)),
         () =>
@@ -59,15 +59,15 @@ export const eventRoutes = (engine: EngineService, closing: Effect.Effect<void>)
       )
     ),
     replying(
-      rows.listEvents,
-      withBody(rows.listEvents, "ListEvents", (options, call) => findEvents(engine, options, call))
+      endpoints.listEvents,
+      withBody(endpoints.listEvents, "ListEvents", (options, call) => findEvents(engine, options, call))
     ),
     replying(
-      rows.getEvent,
-      withBody(rows.getEvent, "GetEvent", ({ id }, call) => findEvent(engine, id, call))
+      endpoints.getEvent,
+      withBody(endpoints.getEvent, "GetEvent", ({ id }, call) => findEvent(engine, id, call))
     ),
-    answering(rows.explainEvent, (call) => explainEvent(engine, variable(call, "id"), call)),
-    replying(rows.restEvents, (call) => listEvents(engine, call))
+    answering(endpoints.explainEvent, (call) => explainEvent(engine, variable(call, "id"), call)),
+    replying(endpoints.restEvents, (call) => listEvents(engine, call))
   ]
 }
 

@@ -6,10 +6,10 @@ import { ValidationError } from "../../Errors.ts"
 import { isObject } from "../../Json.ts"
 import { isOfLater, nearest } from "../../OptionKeys.ts"
 import { membersOf, type Node, otherCase } from "../../Protocol/Codec.ts"
-import { rows as eventRows } from "../../Protocol/Events.ts"
-import { rows as functionRows } from "../../Protocol/Functions.ts"
-import { rows as runRows } from "../../Protocol/Runs.ts"
-import type { Row } from "../../Protocol/Row.ts"
+import { endpoints as eventEndpoints } from "../../Protocol/Events.ts"
+import { endpoints as functionEndpoints } from "../../Protocol/Functions.ts"
+import { endpoints as runEndpoints } from "../../Protocol/Runs.ts"
+import type { EndpointSpec } from "../../Protocol/EndpointSpec.ts"
 import { show } from "../../Show.ts"
 
 interface Names {
@@ -42,30 +42,36 @@ export const checkBodyMembers = (codec: Node, body: unknown, what: string): void
   )
 }
 
-const bodies = new WeakMap<Row, Names>()
-const queries = new WeakMap<Row, Names>()
+const bodies = new WeakMap<EndpointSpec, Names>()
+const queries = new WeakMap<EndpointSpec, Names>()
 
 /** Exceptions: lists of events check all of their members, and workers of any version register what they have. */
-const exemptRoutes = new Set<Row>([eventRows.listEvents, functionRows.registerFunction])
+const exemptRoutes = new Set<EndpointSpec>([eventEndpoints.listEvents, functionEndpoints.registerFunction])
 
 /** Throws `ValidationError` for a member of the body that resembles a known one. */
-export const checkBodySpelling = (row: Row, body: unknown, what: string): void => {
-  if (row.body === undefined || row.fromWorker === true || exemptRoutes.has(row) || !isObject(body)) return
-  let names = bodies.get(row)
-  if (names === undefined) bodies.set(row, (names = namesOf(row.body)))
+export const checkBodySpelling = (endpoint: EndpointSpec, body: unknown, what: string): void => {
+  if (
+    endpoint.body === undefined ||
+    endpoint.fromWorker === true ||
+    exemptRoutes.has(endpoint) ||
+    !isObject(body)
+  )
+    return
+  let names = bodies.get(endpoint)
+  if (names === undefined) bodies.set(endpoint, (names = namesOf(endpoint.body)))
   if (names.all.length > 0) checkSpelling(Object.keys(body), names, what)
 }
 
 /** Does the same for the query. Lists of runs check all of their members. */
-export const checkQuerySpelling = (row: Row, query: URLSearchParams): void => {
-  if (row === runRows.restRuns) return
-  let names = queries.get(row)
+export const checkQuerySpelling = (endpoint: EndpointSpec, query: URLSearchParams): void => {
+  if (endpoint === runEndpoints.restRuns) return
+  let names = queries.get(endpoint)
   if (names === undefined) {
-    const all = [...(row.query ?? []), ...(row.page === undefined ? [] : ["limit", "cursor"])]
+    const all = [...(endpoint.query ?? []), ...(endpoint.page === undefined ? [] : ["limit", "cursor"])]
     // for sockets, where browsers cannot set headers
-    queries.set(row, (names = { all, known: inEitherCase([...all, "env", "token"]) }))
+    queries.set(endpoint, (names = { all, known: inEitherCase([...all, "env", "token"]) }))
   }
-  if (names.all.length > 0) checkSpelling([...query.keys()], names, `${row.method} ${row.path}`)
+  if (names.all.length > 0) checkSpelling([...query.keys()], names, `${endpoint.method} ${endpoint.path}`)
 }
 
 const checkSpelling = (names: ReadonlyArray<string>, { all, known }: Names, what: string): void => {

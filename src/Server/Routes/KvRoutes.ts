@@ -3,7 +3,7 @@ import * as Effect from "effect/Effect"
 import { isUtf8 } from "node:buffer"
 import { LimitExceededError, ValidationError } from "../../Errors.ts"
 import { safeJsonParse } from "../../Json.ts"
-import { checkShape, Counted } from "../../JsonShape.ts"
+import { checkShape, ShapeCounts } from "../../JsonShape.ts"
 import { checkKey, checkRevision } from "../../KvKeys.ts"
 import {
   contentTypes,
@@ -13,7 +13,7 @@ import {
   VALUE_TYPE_HEADER
 } from "../../KvValue.ts"
 import * as Limits from "../../Limits.ts"
-import { type KeyWrite, rows, type StoredEntry } from "../../Protocol/Kv.ts"
+import { type KeyWrite, endpoints, type StoredEntry } from "../../Protocol/Kv.ts"
 import type { EngineService } from "../../Engine/Engine.ts"
 import { BUCKETS_PAGE, checkDistinct, KEYS_PAGE } from "../../Engine/Kv/Kv.ts"
 import { allAsJson } from "../../Engine/Pages.ts"
@@ -21,7 +21,7 @@ import { readPageQuery, seen } from "../Http/PagedReply.ts"
 import type { KvEntryRow, KvWriteRow } from "../../Engine/Kv/KvRecords.ts"
 import { type Call, json, type Route, variable } from "../Http/Route.ts"
 import { checked } from "../../Checked.ts"
-import { answering, paging, reading, replying } from "./RowRoute.ts"
+import { answering, paging, reading, replying } from "./EndpointRoute.ts"
 
 export const kvRoutes = (engine: EngineService): ReadonlyArray<Route> => {
   const kvOf = (call: Call) => engine.kv.in(call.environment)
@@ -31,18 +31,18 @@ export const kvRoutes = (engine: EngineService): ReadonlyArray<Route> => {
     Effect.flatMap(checked(read), (writes) => stored(call).write(writes))
 
   return [
-    reading(rows.createBucket, "Bucket", (config, call) => kvOf(call).createBucket(config)),
+    reading(endpoints.createBucket, "Bucket", (config, call) => kvOf(call).createBucket(config)),
     paging(
-      rows.listBuckets,
+      endpoints.listBuckets,
       (call, page) => seen(call, engine.kv.bucketsPage(call.environment, page)),
       () => ({
         all: (buckets, count) => `{"buckets":[${buckets}],"count":${count}}`,
         most: BUCKETS_PAGE
       })
     ),
-    answering(rows.getBucket, (call) => kvOf(call).getBucketInfo(bucket(call))),
-    answering(rows.deleteBucket, (call) => kvOf(call).deleteBucket(bucket(call))),
-    replying(rows.listKeys, (call) => {
+    answering(endpoints.getBucket, (call) => kvOf(call).getBucketInfo(bucket(call))),
+    answering(endpoints.deleteBucket, (call) => kvOf(call).deleteBucket(bucket(call))),
+    replying(endpoints.listKeys, (call) => {
       const filter = call.query.get("filter") ?? undefined
       return Effect.flatMap(
         checked(() => readPageQuery(call.query, KEYS_PAGE)),
@@ -62,9 +62,9 @@ export const kvRoutes = (engine: EngineService): ReadonlyArray<Route> => {
               )
       )
     }),
-    answering(rows.getKey, (call) => Effect.map(stored(call).get(variable(call, "key")), toEntry)),
+    answering(endpoints.getKey, (call) => Effect.map(stored(call).get(variable(call, "key")), toEntry)),
     paging(
-      rows.keyHistory,
+      endpoints.keyHistory,
       (call, page) =>
         Effect.map(stored(call).history(variable(call, "key"), page), ({ items, ...next }) => ({
           items: items.map(toEntry),
@@ -73,7 +73,7 @@ export const kvRoutes = (engine: EngineService): ReadonlyArray<Route> => {
       (call) => ({ what: `revisions of key "${variable(call, "key")}"`, most: Limits.kvHistory })
     ),
     answering(
-      rows.putKey,
+      endpoints.putKey,
       (call) =>
         Effect.map(
           writing(call, () => readPut(call)),
@@ -81,8 +81,8 @@ export const kvRoutes = (engine: EngineService): ReadonlyArray<Route> => {
         ),
       { reads: "bytes" }
     ),
-    answering(rows.deleteKey, (call) => Effect.asVoid(writing(call, () => [readDelete(call)]))),
-    reading(rows.writeKeys, "Write", ({ writes }, call) =>
+    answering(endpoints.deleteKey, (call) => Effect.asVoid(writing(call, () => [readDelete(call)]))),
+    reading(endpoints.writeKeys, "Write", ({ writes }, call) =>
       Effect.map(
         writing(call, () => {
           const read = readWrites(writes)
@@ -145,7 +145,7 @@ const readWrites = (writes: ReadonlyArray<KeyWrite>): Array<KvWriteRow> => {
   if (writes.length > Limits.kvWrites) {
     throw new LimitExceededError("The atomic write", writes.length, Limits.kvWrites, "changes")
   }
-  const counted = new Counted()
+  const counted = new ShapeCounts()
   return checkDistinct(
     writes.map(({ op, revision, value, contentType, ...write }): KvWriteRow => {
       const key = checkKey(write.key)
@@ -167,7 +167,7 @@ const readWrites = (writes: ReadonlyArray<KeyWrite>): Array<KvWriteRow> => {
   )
 }
 
-const checkValue = (key: string, value: StoredValue, counted = new Counted()): StoredValue => {
+const checkValue = (key: string, value: StoredValue, counted = new ShapeCounts()): StoredValue => {
   const what = `The value of key "${key}"`
   if (value.bytes.byteLength > Limits.kvValueBytes) {
     throw new LimitExceededError(what, value.bytes.byteLength, Limits.kvValueBytes, "bytes")

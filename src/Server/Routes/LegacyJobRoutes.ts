@@ -10,11 +10,11 @@ import { checkMaxConcurrentJobs } from "../../Limits.ts"
 import { encodeJob, readJobId } from "../../Protocol/LegacyJobs.ts"
 import { decoder, encoder } from "../../Protocol/Requests.ts"
 import type { Job, TurnAck, WorkerRegistration } from "../../Protocol/Worker.ts"
-import { RegisteredForJobs, type RegisterRequest, rows } from "../../Protocol/Workers.ts"
+import { RegisteredForJobs, type RegisterRequest, endpoints } from "../../Protocol/Workers.ts"
 import {
   boundTo,
   type Call,
-  checkIn,
+  checkWorkerEnvironment,
   environmentOfRun,
   json,
   noContent,
@@ -24,12 +24,12 @@ import {
 } from "../Http/Route.ts"
 import { functionsOf } from "../Workers/LegacyFunctions.ts"
 import { applyUpdate } from "../Workers/LegacyUpdates.ts"
-import { answering, reading, replying } from "./RowRoute.ts"
+import { answering, reading, replying } from "./EndpointRoute.ts"
 
 /** The most jobs in one response to a legacy worker. */
 const MAX_JOBS = 100
 
-const readJobUpdate = decoder(rows.updateJob.body!, "Update")
+const readJobUpdate = decoder(endpoints.updateJob.body!, "Update")
 const encodeRegistered = encoder(RegisteredForJobs)
 
 /** Registers a legacy worker, which takes jobs. */
@@ -65,7 +65,7 @@ export const legacyJobRoutes = (engine: EngineService, workers: RemoteWorkers): 
   const legacyWorker = (call: Call) =>
     checked(() => {
       const worker = workers.legacyWorker(variable(call, "id"), boundTo(call))
-      if (worker !== undefined) checkIn(call, worker.environment, worker.workerId)
+      if (worker !== undefined) checkWorkerEnvironment(call, worker.environment, worker.workerId)
       return worker
     })
 
@@ -119,10 +119,10 @@ export const legacyJobRoutes = (engine: EngineService, workers: RemoteWorkers): 
     })
 
   return [
-    replying(rows.takeJobs, takeJobs),
-    answering(rows.updateJob, updateJob),
-    answering(rows.ackJob, ackJob),
-    reading(rows.heartbeat, "Heartbeat", ({ jobs = [] }, call) =>
+    replying(endpoints.takeJobs, takeJobs),
+    answering(endpoints.updateJob, updateJob),
+    answering(endpoints.ackJob, ackJob),
+    reading(endpoints.heartbeat, "Heartbeat", ({ jobs = [] }, call) =>
       Effect.gen(function* () {
         const worker = yield* legacyWorker(call)
         worker?.seen()

@@ -15,17 +15,17 @@ import {
   ValidationError
 } from "../../Errors.ts"
 import { isObject } from "../../Json.ts"
-import { checkShape, Counted } from "../../JsonShape.ts"
+import { checkShape, ShapeCounts } from "../../JsonShape.ts"
 import { checkName, checkSize, declaredListLength, jsonDepth, projectionStateBytes } from "../../Limits.ts"
 import { maxReadEvents } from "../../Projection/Projection.ts"
 import type { ProjectionSave, SaveBody } from "../../Protocol/ProjectionOwners.ts"
-import { rows } from "../../Protocol/ProjectionOwners.ts"
+import { endpoints } from "../../Protocol/ProjectionOwners.ts"
 import type { EngineService } from "../../Engine/Engine.ts"
 import type { ProjectionToken } from "../../Engine/Projections/ProjectionRecords.ts"
 import { checkHandedOut, checkProjectionEvents } from "./ProjectionRunnerRoutes.ts"
 import { type Call, type Route, variable } from "../Http/Route.ts"
 import { checked } from "../../Checked.ts"
-import { reading } from "./RowRoute.ts"
+import { reading } from "./EndpointRoute.ts"
 
 /** How long a claim holds without a request, in milliseconds. */
 const LEASE_MS = 30_000
@@ -37,7 +37,7 @@ const PRESENCE_MS = 5000
 const WAIT_MS = 10_000
 
 /** The most claims whose last extension is remembered. */
-const REMEMBERED = 10_000
+const MAX_REMEMBERED_CLAIMS = 10_000
 
 export const projectionOwnerRoutes = (
   engine: EngineService,
@@ -62,7 +62,7 @@ export const projectionOwnerRoutes = (
     Effect.flatMap(Clock.currentTimeMillis, (now) => {
       if (now - (extended.get(token.token) ?? 0) < LEASE_MS / 6) return Effect.succeed(true)
       return Effect.map(projections.renew(token, LEASE_MS), (held) => {
-        if (extended.size >= REMEMBERED) extended.clear()
+        if (extended.size >= MAX_REMEMBERED_CLAIMS) extended.clear()
         if (held) extended.set(token.token, now)
         else extended.delete(token.token)
         return held
@@ -91,7 +91,7 @@ export const projectionOwnerRoutes = (
     )
 
   return [
-    reading(rows.claimProjection, "Claim", ({ registration, waitMs = WAIT_MS, workerId }, call) =>
+    reading(endpoints.claimProjection, "Claim", ({ registration, waitMs = WAIT_MS, workerId }, call) =>
       Effect.gen(function* () {
         const { environment } = call
         yield* checked(() => {
@@ -109,7 +109,7 @@ export const projectionOwnerRoutes = (
         )
       })
     ),
-    reading(rows.readProjection, "Read", (request, call) =>
+    reading(endpoints.readProjection, "Read", (request, call) =>
       Effect.gen(function* () {
         const token = tokenOf(call, request)
         if (!(yield* extend(token))) return {}
@@ -121,14 +121,14 @@ export const projectionOwnerRoutes = (
         return { batch }
       })
     ),
-    reading(rows.projectionStates, "States", (request, call) =>
+    reading(endpoints.projectionStates, "States", (request, call) =>
       Effect.gen(function* () {
         yield* checked(() => checkLength("partitions", request.partitions, PARTITIONS))
         const states = yield* projections.states(tokenOf(call, request), request.partitions)
         return states === undefined ? {} : { states }
       })
     ),
-    reading(rows.saveProjection, "Save", (request, call) =>
+    reading(endpoints.saveProjection, "Save", (request, call) =>
       Effect.gen(function* () {
         const token = tokenOf(call, request)
         const save = yield* checked(() => checkSave(request.save))
@@ -137,10 +137,10 @@ export const projectionOwnerRoutes = (
         return saved
       })
     ),
-    reading(rows.renewProjection, "Owner", (request, call) =>
+    reading(endpoints.renewProjection, "Owner", (request, call) =>
       Effect.map(projections.renew(tokenOf(call, request), LEASE_MS), (held) => ({ held }))
     ),
-    reading(rows.releaseProjection, "Owner", (request, call) =>
+    reading(endpoints.releaseProjection, "Owner", (request, call) =>
       Effect.as(projections.release(tokenOf(call, request)), undefined)
     )
   ]
@@ -153,7 +153,7 @@ const checkSave = (save: SaveBody): ProjectionSave => {
   checkLength("states", save.states, PARTITIONS)
   checkLength("deadLetters", save.deadLetters, PARTITIONS)
   checkLength("resolved", save.resolved, declaredListLength)
-  const counted = new Counted()
+  const counted = new ShapeCounts()
   for (const { partition, state } of save.states) {
     checkName("partition", partition)
     checkSize(`State of partition "${partition}"`, state, projectionStateBytes)

@@ -23,9 +23,9 @@ import {
   Pause,
   type RebuildOptions,
   RebuildRequest,
-  rows
+  endpoints
 } from "../../Protocol/Projections.ts"
-import { Named, rows as service } from "../../Protocol/ProjectionService.ts"
+import { Named, endpoints as service } from "../../Protocol/ProjectionService.ts"
 import { decoder } from "../../Protocol/Requests.ts"
 import { mayHaveEvent } from "../../Engine/Access/WorkerAccess.ts"
 import type { EngineService } from "../../Engine/Engine.ts"
@@ -35,7 +35,7 @@ import { projectionOwnerRoutes } from "./ProjectionOwnerRoutes.ts"
 import { projectionRunnerRoutes } from "./ProjectionRunnerRoutes.ts"
 import { type Call, readNumber, type Route, variable } from "../Http/Route.ts"
 import { checked } from "../../Checked.ts"
-import { answering, paging, reading } from "./RowRoute.ts"
+import { answering, paging, reading } from "./EndpointRoute.ts"
 
 /** The most projections that one request waits for. */
 const BATCH = 16
@@ -57,25 +57,25 @@ export const projectionRoutes = (
   const nameOf = (call: Call): string => variable(call, "name")
 
   return [
-    paging(rows.listProjections, listedIn(engine), (call) =>
+    paging(endpoints.listProjections, listedIn(engine), (call) =>
       // browser pages expect an object around the list, servers expect the bare list
       isFromPage(call) ? { all: (items) => `{"projections":[${items}]}` } : {}
     ),
-    answering(rows.restGetProjection, (call) => get(apiOf(call), call)),
-    answering(rows.projectionStatus, (call) => apiOf(call).status(nameOf(call))),
-    answering(rows.deleteProjection, (call) => Effect.as(apiOf(call).delete(nameOf(call)), undefined)),
-    reading(rows.pauseProjection, "Pause", (options, call) =>
+    answering(endpoints.restGetProjection, (call) => get(apiOf(call), call)),
+    answering(endpoints.projectionStatus, (call) => apiOf(call).status(nameOf(call))),
+    answering(endpoints.deleteProjection, (call) => Effect.as(apiOf(call).delete(nameOf(call)), undefined)),
+    reading(endpoints.pauseProjection, "Pause", (options, call) =>
       asManager(call, apiOf(call).pause(nameOf(call), pauseOf(options)))
     ),
-    answering(rows.resumeProjection, (call) => asManager(call, apiOf(call).resume(nameOf(call)))),
-    reading(rows.rebuildProjection, "Rebuild", (options, call) =>
+    answering(endpoints.resumeProjection, (call) => asManager(call, apiOf(call).resume(nameOf(call)))),
+    reading(endpoints.rebuildProjection, "Rebuild", (options, call) =>
       Effect.map(asManager(call, rebuild(apiOf(call), nameOf(call), options)), (info) => ({
         ...rebuildOf(info),
         ...info
       }))
     ),
-    answering(rows.projectionRebuild, (call) => Effect.map(apiOf(call).status(nameOf(call)), rebuildOf)),
-    answering(rows.cancelRebuild, (call) =>
+    answering(endpoints.projectionRebuild, (call) => Effect.map(apiOf(call).status(nameOf(call)), rebuildOf)),
+    answering(endpoints.cancelRebuild, (call) =>
       Effect.fail(
         new InvalidStateError(
           `A rebuild of projection "${nameOf(call)}" cannot be cancelled: its state was deleted when it began. ` +
@@ -83,7 +83,7 @@ export const projectionRoutes = (
         )
       )
     ),
-    answering(rows.projectionCatchup, (call) =>
+    answering(endpoints.projectionCatchup, (call) =>
       Effect.gen(function* () {
         const { minSeq, timeoutMs } = yield* checked(() => ({
           minSeq: readNumber(call, "minSeq", 0),
@@ -92,7 +92,7 @@ export const projectionRoutes = (
         return yield* catchup(apiOf(call), nameOf(call), minSeq, timeoutMs, closing)
       })
     ),
-    reading(rows.projectionCatchupBatch, "Catchup", ({ items, timeoutMs = MAX_WAIT_MS }, call) =>
+    reading(endpoints.projectionCatchupBatch, "Catchup", ({ items, timeoutMs = MAX_WAIT_MS }, call) =>
       items.length > BATCH
         ? Effect.fail(new ValidationError(`Catchup takes at most ${BATCH} items, got ${items.length}`))
         : Effect.map(
@@ -108,10 +108,10 @@ export const projectionRoutes = (
             (results) => ({ results })
           )
     ),
-    reading(rows.projectionWaitForEvent, "WaitForEvent", (asked, call) =>
+    reading(endpoints.projectionWaitForEvent, "WaitForEvent", (asked, call) =>
       waitForEvent(engine, asked, call, closing)
     ),
-    answering(rows.projectionChanges, (call) =>
+    answering(endpoints.projectionChanges, (call) =>
       Effect.gen(function* () {
         const { query } = call
         const limit = yield* checked(() => readNumber(call, "limit", 100))
@@ -124,7 +124,7 @@ export const projectionRoutes = (
         return { ...page, states: states.map(({ result, revision }) => ({ ...stateRow(result), revision })) }
       })
     ),
-    answering(rows.deadLetters, (call) =>
+    answering(endpoints.deadLetters, (call) =>
       Effect.gen(function* () {
         const page = yield* checked(() => ({
           after: readNumber(call, "after", 0),
@@ -136,7 +136,7 @@ export const projectionRoutes = (
         }
       })
     ),
-    reading(rows.retryDeadLetters, "Retry", ({ position }, call) =>
+    reading(endpoints.retryDeadLetters, "Retry", ({ position }, call) =>
       Effect.map(
         position === undefined
           ? apiOf(call).retryDeadLetters(nameOf(call))

@@ -7,7 +7,7 @@ import { membersOf, otherCase } from "../../Protocol/Codec.ts"
 import { decoder } from "../../Protocol/Requests.ts"
 import { listFilters, type ListRuns, ListRunsRequest } from "../../Protocol/RunLists.ts"
 import { decodeRunStatus } from "../../Protocol/Runs.ts"
-import { checkFilterNames, checkSaid } from "../../RunFilters.ts"
+import { checkFilterNames, refuseBlankFilter } from "../../RunFilters.ts"
 import { type RunStatus, runStatuses } from "../../RunStatus.ts"
 import { show } from "../../Show.ts"
 
@@ -71,7 +71,7 @@ export const readFilters = (what: keyof typeof filtersOf, filters: unknown): Lis
   if (isObject(filters)) {
     for (const [name, value] of Object.entries(filters)) {
       if (members.has(name) && name !== "limit" && name !== "cursor") {
-        checkSaid(callOf[what], name, value === NO_STATUS ? "" : value)
+        refuseBlankFilter(callOf[what], name, value === NO_STATUS ? "" : value)
         continue
       }
       throw new ValidationError(

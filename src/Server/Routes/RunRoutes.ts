@@ -18,13 +18,13 @@ import { type IronflowError, StepNotFoundError, ValidationError } from "../../Er
 import { MAX_WAIT_MS } from "../../Protocol/Http/Turns.ts"
 import { encoder } from "../../Protocol/Requests.ts"
 import type { ListRuns } from "../../Protocol/RunLists.ts"
-import type { Row } from "../../Protocol/Row.ts"
-import { type CountRunsOptions, rows as countRows } from "../../Protocol/RunCounts.ts"
-import { rows as forkRows } from "../../Protocol/RunForks.ts"
-import { encodeRun, RunAnswer, type RunId, rows, type WireRun } from "../../Protocol/Runs.ts"
+import type { EndpointSpec } from "../../Protocol/EndpointSpec.ts"
+import { type CountRunsOptions, endpoints as countEndpoints } from "../../Protocol/RunCounts.ts"
+import { endpoints as forkEndpoints } from "../../Protocol/RunForks.ts"
+import { encodeRun, RunAnswer, type RunId, endpoints, type WireRun } from "../../Protocol/Runs.ts"
 import { pagedReply } from "../Http/PagedReply.ts"
 import { type Call, json, noContent, type Reply, type Route, variable } from "../Http/Route.ts"
-import { answering, paging, reading, replying, withBody } from "./RowRoute.ts"
+import { answering, paging, reading, replying, withBody } from "./EndpointRoute.ts"
 import { checkBodyMembers } from "./KnownMembers.ts"
 import { listOptionsOf, readFilters, readListBody, readListQuery } from "./RunListRequest.ts"
 
@@ -45,21 +45,21 @@ export const runRoutes = (
 
   /** A call about one run; some clients name its id `id` and some `runId`. */
   const aboutRun = <A, B extends RunId>(
-    row: Row<A, B>,
+    endpoint: EndpointSpec<A, B>,
     what: string,
     ask: (api: Api, id: string, body: B, call: Call) => Effect.Effect<A, IronflowError>
   ): Route =>
     reading(
-      row,
+      endpoint,
       what,
       withRunId(what, (id, body, call) => ask(apiOf(call), id, body, call))
     )
   const controlling = <B extends RunId>(
-    row: Row<WireRun, B>,
+    endpoint: EndpointSpec<WireRun, B>,
     what: string,
     control: (api: Api, id: string, body: B, call: Call) => Effect.Effect<Run, IronflowError>
   ): Route =>
-    aboutRun(row, what, (api, id, body, call) =>
+    aboutRun(endpoint, what, (api, id, body, call) =>
       Effect.map(
         Effect.flatMap(control(api, id, body, call), (run) => asReadable(call, run)),
         encodeRun
@@ -71,7 +71,7 @@ export const runRoutes = (
       items: items.map((step) => withoutEvent(call, step)),
       ...next
     }))
-  const replySteps = pagedReply(rows.getRunSteps)
+  const replySteps = pagedReply(endpoints.getRunSteps)
 
   const list = (request: ListRuns, call: Call) =>
     Effect.gen(function* () {
@@ -94,28 +94,28 @@ export const runRoutes = (
     })
 
   return [
-    aboutRun(rows.getRun, "GetRun", (api, id, _, call) =>
+    aboutRun(endpoints.getRun, "GetRun", (api, id, _, call) =>
       Effect.map(
         Effect.flatMap(api.getRun(id), (run) => withoutDenied(call, [run])),
         ([run]) => encodeRun(run!)
       )
     ),
-    answering(rows.listRuns, (call) =>
+    answering(endpoints.listRuns, (call) =>
       Effect.flatMap(
         checked(() => readListBody(call.body)),
         (request) => list(request, call)
       )
     ),
-    answering(rows.restRuns, (call) =>
+    answering(endpoints.restRuns, (call) =>
       Effect.flatMap(
         checked(() => readListQuery(call.query)),
         (request) => list(request, call)
       )
     ),
-    reading(countRows.countRuns, "CountRuns", ({ by, filters, ...how }, call) =>
+    reading(countEndpoints.countRuns, "CountRuns", ({ by, filters, ...how }, call) =>
       Effect.flatMap(
         checked(() => {
-          checkBodyMembers(countRows.countRuns.body!, call.body, "CountRuns")
+          checkBodyMembers(countEndpoints.countRuns.body!, call.body, "CountRuns")
           return {
             ...(filters === undefined ? {} : listOptionsOf(readFilters("CountRuns", filters))),
             // the engine refuses invalid values
@@ -126,11 +126,13 @@ export const runRoutes = (
         (options) => engine.runs.count(call.environment, options, limitsOf(call))
       )
     ),
-    controlling(rows.cancelRun, "CancelRun", (api, id, { reason }) => api.cancelRun(id, reason)),
-    controlling(rows.retryRun, "RetryRun", (api, id, { fromStep }) => api.retryRun(id, nonEmpty(fromStep))),
-    controlling(rows.resumeRun, "ResumeRun", resumeRun),
-    controlling(rows.restResumeRun, "Resume", resumeRun),
-    aboutRun(rows.pauseRun, "PauseRun", (api, id, { reason }, call) =>
+    controlling(endpoints.cancelRun, "CancelRun", (api, id, { reason }) => api.cancelRun(id, reason)),
+    controlling(endpoints.retryRun, "RetryRun", (api, id, { fromStep }) =>
+      api.retryRun(id, nonEmpty(fromStep))
+    ),
+    controlling(endpoints.resumeRun, "ResumeRun", resumeRun),
+    controlling(endpoints.restResumeRun, "Resume", resumeRun),
+    aboutRun(endpoints.pauseRun, "PauseRun", (api, id, { reason }, call) =>
       Effect.map(
         Effect.flatMap(api.pauseRun(id, reason), (run) => asReadable(call, run)),
         (run) => ({
@@ -140,16 +142,16 @@ export const runRoutes = (
       )
     ),
     replying(
-      rows.getRunSteps,
+      endpoints.getRunSteps,
       withBody(
-        rows.getRunSteps,
+        endpoints.getRunSteps,
         "GetRunSteps",
         withRunId("GetRunSteps", (id, _, call) => replySteps(call.query, (page) => stepsOf(call, id, page)))
       )
     ),
-    paging(rows.restRunSteps, (call, page) => stepsOf(call, variable(call, "id"), page)),
+    paging(endpoints.restRunSteps, (call, page) => stepsOf(call, variable(call, "id"), page)),
     paging(
-      rows.runAudit,
+      endpoints.runAudit,
       (call, page) =>
         Effect.map(
           engine.runs.auditPage(call.environment, variable(call, "id"), page),
@@ -161,13 +163,13 @@ export const runRoutes = (
       (call) => ({ what: `events of run ${variable(call, "id")}` })
     ),
     paging(
-      rows.runLogs,
+      endpoints.runLogs,
       (call, page) => engine.runs.logsPage(call.environment, variable(call, "id"), page),
       (call) => ({ what: `lines of run ${variable(call, "id")}` })
     ),
-    answering(rows.explainRun, (call) => apiOf(call).explain(variable(call, "id"))),
-    replying(rows.waitForRun, (call) => waitForRun(engine, call, giveUpAfter)),
-    reading(forkRows.forkRun, "ForkRun", ({ data, from, steps }, call) =>
+    answering(endpoints.explainRun, (call) => apiOf(call).explain(variable(call, "id"))),
+    replying(endpoints.waitForRun, (call) => waitForRun(engine, call, giveUpAfter)),
+    reading(forkEndpoints.forkRun, "ForkRun", ({ data, from, steps }, call) =>
       Effect.map(
         Effect.flatMap(
           engine.operations.in(call.environment, call.caller).forkRun(variable(call, "id"), {
@@ -180,7 +182,7 @@ export const runRoutes = (
         encodeRun
       )
     ),
-    reading(forkRows.moveRun, "MoveRun", ({ version }, call) =>
+    reading(forkEndpoints.moveRun, "MoveRun", ({ version }, call) =>
       Effect.map(
         Effect.flatMap(
           engine.operations
@@ -191,8 +193,8 @@ export const runRoutes = (
         encodeRun
       )
     ),
-    reading(rows.patchStep, "PatchStep", (request, call) => patchStep(apiOf(call), request, call)),
-    reading(rows.restPatchStep, "Patch", (request, call) => patchStep(apiOf(call), request, call))
+    reading(endpoints.patchStep, "PatchStep", (request, call) => patchStep(apiOf(call), request, call)),
+    reading(endpoints.restPatchStep, "Patch", (request, call) => patchStep(apiOf(call), request, call))
   ]
 }
 

@@ -1,20 +1,22 @@
 /** Manages secrets over HTTP: values are only received, names and times are returned. */
 import type { EngineService } from "../../Engine/Engine.ts"
 import * as SecretsClient from "../../Engine/Secrets/SecretsClient.ts"
-import { rows } from "../../Protocol/Secrets.ts"
+import { endpoints } from "../../Protocol/Secrets.ts"
 import { seen } from "../Http/PagedReply.ts"
 import { type Call, type Route, variable } from "../Http/Route.ts"
-import { answering, paging, reading } from "./RowRoute.ts"
+import { answering, paging, reading } from "./EndpointRoute.ts"
 
 export const secretRoutes = (engine: EngineService): ReadonlyArray<Route> => {
   const secretsOf = (call: Call) => SecretsClient.make(engine.secrets.in(call.environment))
   const name = (call: Call): string => variable(call, "name")
 
   return [
-    paging(rows.listSecrets, (call, page) => seen(call, engine.secrets.in(call.environment).listPage(page))),
-    reading(rows.setSecret, "Secret", ({ name, value }, call) => secretsOf(call).set(name, value)),
-    reading(rows.updateSecret, "Secret", ({ value }, call) => secretsOf(call).set(name(call), value)),
-    answering(rows.getSecret, (call) => secretsOf(call).get(name(call))),
-    answering(rows.deleteSecret, (call) => secretsOf(call).delete(name(call)))
+    paging(endpoints.listSecrets, (call, page) =>
+      seen(call, engine.secrets.in(call.environment).listPage(page))
+    ),
+    reading(endpoints.setSecret, "Secret", ({ name, value }, call) => secretsOf(call).set(name, value)),
+    reading(endpoints.updateSecret, "Secret", ({ value }, call) => secretsOf(call).set(name(call), value)),
+    answering(endpoints.getSecret, (call) => secretsOf(call).get(name(call))),
+    answering(endpoints.deleteSecret, (call) => secretsOf(call).delete(name(call)))
   ]
 }

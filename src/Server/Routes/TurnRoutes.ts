@@ -7,22 +7,22 @@ import type { WorkerConnection } from "../../Engine/Workers/WorkerConnection.ts"
 import type { IronflowError } from "../../Errors.ts"
 import type { JsonText } from "../../Json.ts"
 import { decoder } from "../../Protocol/Requests.ts"
-import type { Row } from "../../Protocol/Row.ts"
+import type { EndpointSpec } from "../../Protocol/EndpointSpec.ts"
 import { isSealed } from "../../Protocol/Seal.ts"
 import { readReports } from "../../Protocol/TurnReports.ts"
-import { rows } from "../../Protocol/Workers.ts"
-import { boundTo, type Call, checkIn, noContent, type Route, variable } from "../Http/Route.ts"
+import { endpoints } from "../../Protocol/Workers.ts"
+import { boundTo, type Call, checkWorkerEnvironment, noContent, type Route, variable } from "../Http/Route.ts"
 import { checkSeal, encodeDelivered, sealed } from "../Workers/TurnMessages.ts"
 import { watchedConnection } from "../Workers/WatchedConnections.ts"
-import { replying } from "./RowRoute.ts"
+import { replying } from "./EndpointRoute.ts"
 
-const readPoll = decoder(rows.pollTurns.body!, "Poll")
-const readLate = decoder(rows.lateTurn.body!, "Late")
+const readPoll = decoder(endpoints.pollTurns.body!, "Poll")
+const readLate = decoder(endpoints.lateTurn.body!, "Late")
 
 export const turnRoutes = (workers: RemoteWorkers): ReadonlyArray<Route> => {
   /** A route for which `answer` receives the worker, and returns the JSON of the response if there is one. */
   const turnRoute = <A extends { readonly session: string }>(
-    row: Row,
+    endpoint: EndpointSpec,
     read: (body: unknown) => A,
     answer: (
       worker: WorkerConnection,
@@ -30,12 +30,12 @@ export const turnRoutes = (workers: RemoteWorkers): ReadonlyArray<Route> => {
       call: Call
     ) => Effect.Effect<JsonText | void, IronflowError>
   ): Route =>
-    replying(row, (call) =>
+    replying(endpoint, (call) =>
       Effect.gen(function* () {
         const request = yield* checked(() => read(call.body))
         const worker = yield* workers.turnWorker(variable(call, "id"), request.session, boundTo(call))
         yield* checked(() => {
-          checkIn(call, worker.environment, worker.workerId)
+          checkWorkerEnvironment(call, worker.environment, worker.workerId)
           checkSeal(worker, isSealed(call.body))
         })
         const text = yield* answer(worker, request, call)
@@ -44,15 +44,15 @@ export const turnRoutes = (workers: RemoteWorkers): ReadonlyArray<Route> => {
     )
 
   return [
-    turnRoute(rows.pollTurns, readPoll, (worker, request, call) =>
+    turnRoute(endpoints.pollTurns, readPoll, (worker, request, call) =>
       Effect.map(worker.poll(request, watchedConnection(call.request.socket)), encodeDelivered)
     ),
-    turnRoute(rows.reportTurns, readReports, (worker, request, call) => {
+    turnRoute(endpoints.reportTurns, readReports, (worker, request, call) => {
       const { answered, reports } = permitted(call.caller, worker.environment, request.reports)
       return Effect.map(worker.report({ ...request, reports }), (acks) =>
         JSON.stringify({ acks: answered(acks) })
       )
     }),
-    turnRoute(rows.lateTurn, readLate, (worker, request) => worker.late(request))
+    turnRoute(endpoints.lateTurn, readLate, (worker, request) => worker.late(request))
   ]
 }

@@ -8,12 +8,19 @@ import { checkName } from "../../Limits.ts"
 import { ENVIRONMENT_HEADER } from "../../Protocol/Http/Endpoints.ts"
 import { TURNS_VERSION } from "../../Protocol/Http/Turns.ts"
 import { isSealed } from "../../Protocol/Seal.ts"
-import { type RegisterRequest, rows } from "../../Protocol/Workers.ts"
-import { boundTo, type Call, checkIn, type Reply, type Route, variable } from "../Http/Route.ts"
+import { type RegisterRequest, endpoints } from "../../Protocol/Workers.ts"
+import {
+  boundTo,
+  type Call,
+  checkWorkerEnvironment,
+  type Reply,
+  type Route,
+  variable
+} from "../Http/Route.ts"
 import { sealed } from "../Workers/TurnMessages.ts"
 import { registerTurns } from "../Workers/TurnRegistration.ts"
 import { legacyJobRoutes, registerLegacy } from "./LegacyJobRoutes.ts"
-import { answering, replying, withBody } from "./RowRoute.ts"
+import { answering, replying, withBody } from "./EndpointRoute.ts"
 import { turnRoutes } from "./TurnRoutes.ts"
 
 /** The routes of workers. `maxBodyBytes` is the largest body of their requests. */
@@ -46,14 +53,14 @@ export const workerRoutes = (
       const id = variable(call, "id")
       yield* checked(() => {
         const environment = workers.environmentOf(id, boundTo(call))
-        if (environment !== undefined) checkIn(call, environment, id)
+        if (environment !== undefined) checkWorkerEnvironment(call, environment, id)
       })
       yield* workers.dismiss(id, call.query.get("session"), boundTo(call))
     })
 
   return [
-    replying(rows.registerWorker, withBody(rows.registerWorker, "Register", register)),
-    answering(rows.deregisterWorker, (call) => Effect.as(deregister(call), undefined)),
+    replying(endpoints.registerWorker, withBody(endpoints.registerWorker, "Register", register)),
+    answering(endpoints.deregisterWorker, (call) => Effect.as(deregister(call), undefined)),
     ...turnRoutes(workers),
     ...legacyJobRoutes(engine, workers)
   ]

@@ -25,7 +25,13 @@ import { show } from "../../Show.ts"
 import { TurnStream } from "../Workers/TurnStream.ts"
 import { type RemoteWorkers, unknownWorker } from "../../Engine/Workers/RemoteWorkers.ts"
 import type { Flow } from "../Ws/SocketFlow.ts"
-import { closeFor, type Hear, POLICY_VIOLATION, type SocketCall, type SocketRoute } from "../Ws/Upgrades.ts"
+import {
+  closeFor,
+  type OnFrame,
+  POLICY_VIOLATION,
+  type SocketCall,
+  type SocketRoute
+} from "../Ws/Upgrades.ts"
 
 /** The most calls of one worker that wait for their response; a worker of this package makes a handful. */
 const MAX_CALLS = 1024
@@ -122,7 +128,7 @@ export const make = (
       Effect.forkScoped
     )
 
-    const open = (socket: WebSocket, call: SocketCall): Hear => {
+    const open = (socket: WebSocket, call: SocketCall): OnFrame => {
       const id = ++lastId
       const pushes = Effect.runSync(Queue.unbounded<JsonFragment, Cause.Done>())
       const { environment, visitor } = call
@@ -169,7 +175,7 @@ export const make = (
       }
     }
     return {
-      row: sockets.workers,
+      endpoint: sockets.workers,
       maxFrameBytes,
       // the worker renews its leases while it receives a long history
       maxUnreadBytes: MAX_UNREAD,

@@ -9,7 +9,7 @@ import type { JsonText } from "../../Json.ts"
 import { decoder } from "../../Protocol/Requests.ts"
 import { TURNS_VERSION } from "../../Protocol/Http/Turns.ts"
 import type { WorkerRegistration } from "../../Protocol/Worker.ts"
-import { JobDemand, Late, Leave, Register } from "../../Protocol/Workers.ts"
+import { JobDemand, LateTurnBody, DeregisterBody, Register } from "../../Protocol/Workers.ts"
 import type { StreamCall } from "../../Protocol/TurnStream.ts"
 import type { Caller } from "../../Engine/Access/Access.ts"
 import { checkWorker, permitted } from "../../Engine/Access/WorkerAccess.ts"
@@ -21,7 +21,7 @@ import { checkSeal, encodeDelivered, sealed } from "./TurnMessages.ts"
 import { registerTurns } from "./TurnRegistration.ts"
 
 /** The transport of a stream. */
-export interface Carrier {
+export interface StreamConnection {
   /** The name of the transport in lists of workers. */
   readonly transport: string
   /** The underlying connection. */
@@ -40,19 +40,19 @@ export interface Carrier {
 
 const registerRequest = decoder(Register, "Register")
 const roomRequest = decoder(JobDemand, "Room")
-const lateRequest = decoder(Late, "Late")
-const leaveRequest = decoder(Leave, "Leave")
+const lateRequest = decoder(LateTurnBody, "Late")
+const leaveRequest = decoder(DeregisterBody, "Leave")
 
 /** The JSON of a response without content. */
 const DONE = '{"ok":true}'
 
 export class TurnStream {
   readonly #workers: RemoteWorkers
-  readonly #carrier: Carrier
+  readonly #carrier: StreamConnection
   #worker: WorkerConnection | undefined
   #registration: WorkerRegistration | undefined
 
-  constructor(workers: RemoteWorkers, carrier: Carrier) {
+  constructor(workers: RemoteWorkers, carrier: StreamConnection) {
     this.#workers = workers
     this.#carrier = carrier
   }

@@ -18,12 +18,12 @@ import {
 import { sockets } from "../../Protocol/Server.ts"
 import type { Visitor } from "../Http/AccessCheck.ts"
 import type { Reply } from "../Http/Route.ts"
-import { hasTime, whenTime } from "../../Engine/LoopTurn.ts"
+import { hasTime, whenTime } from "../../Engine/EventLoop.ts"
 import { CONNECTION_UNREAD_BYTES, tooManyUnread } from "../Http/UnreadResponses.ts"
 import {
   closeFor,
   GOING_AWAY,
-  type Hear,
+  type OnFrame,
   POLICY_VIOLATION,
   type SocketCall,
   type SocketRoute
@@ -68,13 +68,17 @@ const LAST_ANSWERS_MS = 30_000
 const PROTOCOL_ERROR = 1002
 
 export const channelRoute = (options: ChannelOptions): SocketRoute => ({
-  row: sockets.channel,
+  endpoint: sockets.channel,
   maxFrameBytes: MAX_FRAME_BYTES,
   leavesByItself: true,
   open: (socket, call) => serve(socket, call, options)
 })
 
-const serve = (socket: WebSocket, { flow, request, visitor }: SocketCall, options: ChannelOptions): Hear => {
+const serve = (
+  socket: WebSocket,
+  { flow, request, visitor }: SocketCall,
+  options: ChannelOptions
+): OnFrame => {
   const calls = new ShortLivedMap<string, Fiber.Fiber<Reply>>()
   let closing = false
   let isKeyEnded = false

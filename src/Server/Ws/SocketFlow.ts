@@ -5,9 +5,9 @@
  */
 import type { Duplex } from "node:stream"
 import type { WebSocket } from "ws"
-import type { After } from "../../Execution/Alarm.ts"
+import type { ScheduleTimeout } from "../../Execution/Alarm.ts"
 import type { PendingInput, InputBudget } from "../../Engine/InputBudget.ts"
-import { hasTime, type Kind, someoneWaits, whenTime } from "../../Engine/LoopTurn.ts"
+import { hasTime, type WorkKind, someoneWaits, whenTime } from "../../Engine/EventLoop.ts"
 import { MAX_BUFFER } from "../../Protocol/Subscriptions.ts"
 import { CONNECTION_UNREAD_BYTES, type SendBuffer, type Unread, UNREAD_MS } from "../Http/UnreadResponses.ts"
 import { showMs } from "../../Show.ts"
@@ -15,7 +15,7 @@ import { showMs } from "../../Show.ts"
 export interface FlowOptions {
   readonly inputBudget: InputBudget
   readonly unread: Unread
-  readonly after: After
+  readonly after: ScheduleTimeout
   /** Milliseconds in which a large frame must arrive. */
   readonly timeoutMs: number
 }
@@ -175,7 +175,7 @@ export class Flow {
     this.whenRead(() => this.release(why))
   }
 
-  #goOn(kind: Kind): void {
+  #goOn(kind: WorkKind): void {
     if (this.#isDue) return
     this.#isDue = true
     whenTime(kind, () => {

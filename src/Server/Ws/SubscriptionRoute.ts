@@ -14,7 +14,7 @@ export const subscriptionRoute = (
   engine: EngineService,
   every: (ms: number, f: () => void) => () => void
 ): SocketRoute => ({
-  row: sockets.subscriptions,
+  endpoint: sockets.subscriptions,
   open: (socket, { environment, flow, visitor }) => {
     const wire = wireOf(socket, (bytes) => flow.weigh(bytes))
     const checkAgain = engine.subscriptions.connect(environment, wire, {

@@ -8,7 +8,7 @@ import * as Effect from "effect/Effect"
 import { type WebSocket, WebSocketServer } from "ws"
 import { isIronflowError, UnsupportedError } from "../../Errors.ts"
 import { defectResponse, failureResponse } from "../../Protocol/Http/Failures.ts"
-import { accessTo, type Row } from "../../Protocol/Row.ts"
+import { accessTo, type EndpointSpec } from "../../Protocol/EndpointSpec.ts"
 import { type AccessCheck, checkRule, type Visitor } from "../Http/AccessCheck.ts"
 import { endWithResponse } from "../Http/EndWithResponse.ts"
 import { matchPath } from "../Http/Router.ts"
@@ -33,7 +33,7 @@ export interface SocketCall {
 
 export interface SocketRoute {
   /** Says who may open the socket. */
-  readonly row: Row
+  readonly endpoint: EndpointSpec
   /** The largest frame from the client, in bytes; a larger one closes the connection with 1009. 1 MiB by default. */
   readonly maxFrameBytes?: number
   /** Unread bytes at which nothing more is read from the client; 1 MiB by default. */
@@ -41,7 +41,7 @@ export interface SocketRoute {
   /** Whether the route itself closes its sockets when the server stops, and when their key ends. */
   readonly leavesByItself?: boolean
   /**
-   * Throws an `IronflowError` to refuse the request before the upgrade, in addition to the row. Both are checked
+   * Throws an `IronflowError` to refuse the request before the upgrade, in addition to the endpoint. Both are checked
    * again when the permissions of the key have changed; the socket is closed when one throws then.
    */
   readonly check?: (call: Omit<SocketCall, "flow">) => void
@@ -49,11 +49,11 @@ export interface SocketRoute {
    * Takes the open socket. Returns a function that handles its frames; without one frames are ignored. When it
    * throws, the connection is closed with the error.
    */
-  readonly open: (socket: WebSocket, call: SocketCall) => Hear | void
+  readonly open: (socket: WebSocket, call: SocketCall) => OnFrame | void
 }
 
 /** A text frame comes as one buffer. */
-export type Hear = (frame: Buffer, isBinary: boolean) => void
+export type OnFrame = (frame: Buffer, isBinary: boolean) => void
 
 export interface UpgradeOptions {
   /** Authenticates callers, or throws an `IronflowError`. */
@@ -101,7 +101,7 @@ export class Upgrades {
     this.#onBug = onBug
     this.#entrances = routes.map((route) => ({
       route,
-      segments: route.row.path.split("/"),
+      segments: route.endpoint.path.split("/"),
       server: new WebSocketServer({
         noServer: true,
         maxPayload: route.maxFrameBytes ?? MAX_FRAME_BYTES,
@@ -153,7 +153,7 @@ export class Upgrades {
   }
 
   /** Catches every error of a client's message: at worst it ends the connection. */
-  #guard(socket: WebSocket, { row: { path } }: SocketRoute, act: () => void): void {
+  #guard(socket: WebSocket, { endpoint: { path } }: SocketRoute, act: () => void): void {
     try {
       act()
     } catch (error) {
@@ -218,9 +218,9 @@ export class Upgrades {
 }
 
 /** Throws an `IronflowError` when the caller may not have the socket, or not with these options. */
-const checkSocket = ({ check, row }: SocketRoute, call: Omit<SocketCall, "flow">): void => {
+const checkSocket = ({ check, endpoint }: SocketRoute, call: Omit<SocketCall, "flow">): void => {
   const { environment, variables, visitor } = call
-  checkRule({ caller: visitor.caller, environment }, accessTo(row), variables)
+  checkRule({ caller: visitor.caller, environment }, accessTo(endpoint), variables)
   check?.(call)
 }
 

@@ -94,7 +94,7 @@ describe("a push endpoint of two engines", () => {
           url: server.url,
           environment: "default",
           settings: makeSettings({ allowPrivateNetworks: true }),
-          inputBudget: new InputBudget(clock, yield* Alarm.makeAfter),
+          inputBudget: new InputBudget(clock, yield* Alarm.makeScheduleTimeout),
           clock,
           fork: Effect.runFork,
           onChange: () => undefined,

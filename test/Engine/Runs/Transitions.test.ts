@@ -1,6 +1,6 @@
 import { assert, describe, it } from "@effect/vitest"
 import {
-  type Happening,
+  type TransitionName,
   initialStatus,
   nextStatus,
   refusal,
@@ -46,11 +46,11 @@ describe("the transitions of a run", () => {
 
   for (const [happening = "", ...expected] of rows) {
     it(`${happening}: ${expected.join(" ")}`, () => {
-      const next = runStatuses.map((status) => nextStatus(status, happening as Happening) ?? "-")
+      const next = runStatuses.map((status) => nextStatus(status, happening as TransitionName) ?? "-")
 
       assert.deepStrictEqual(next, expected as typeof next)
       assert.deepStrictEqual(
-        [...statusesBefore(happening as Happening)].sort(),
+        [...statusesBefore(happening as TransitionName)].sort(),
         runStatuses.filter((_, i) => expected[i] !== "-").sort()
       )
     })
@@ -60,7 +60,7 @@ describe("the transitions of a run", () => {
     const reached = new Set<string>([initialStatus])
     for (const status of reached) {
       for (const happening of Object.keys(transitions)) {
-        const next = nextStatus(status as typeof initialStatus, happening as Happening)
+        const next = nextStatus(status as typeof initialStatus, happening as TransitionName)
         if (next !== undefined) reached.add(next)
       }
     }
@@ -70,7 +70,7 @@ describe("the transitions of a run", () => {
   it("leave an ended status only with a retry", () => {
     const out = Object.keys(transitions).filter((happening) =>
       runStatuses.some(
-        (status) => isTerminal(status) && nextStatus(status, happening as Happening) !== undefined
+        (status) => isTerminal(status) && nextStatus(status, happening as TransitionName) !== undefined
       )
     )
     assert.deepStrictEqual(out, ["retried"])

@@ -7,7 +7,7 @@ import type * as Scope from "effect/Scope"
 import pg from "pg"
 import * as Append from "../../../src/Engine/Events/Append.ts"
 import * as PostgresStore from "../../../src/Engine/PostgresStore.ts"
-import type { Changes, Subject } from "../../../src/Engine/Store/Changes.ts"
+import type { Changes, ChangeKind } from "../../../src/Engine/Store/Changes.ts"
 import { channelOf } from "../../../src/Engine/Store/Postgres/CommitNotifications.ts"
 import type { PostgresOptions } from "../../../src/Engine/Store/Postgres/Options.ts"
 import type { StoreService } from "../../../src/Engine/Store/Store.ts"
@@ -58,9 +58,9 @@ const openNode = (options: PostgresOptions): Effect.Effect<Node, unknown, Scope.
   })
 
 const looksAt =
-  (subject: Subject) =>
-  ({ look }: Changes): boolean =>
-    look.has(subject)
+  (subject: ChangeKind) =>
+  ({ stale }: Changes): boolean =>
+    stale.has(subject)
 
 /** Ends the connections on which engines listen for notifications. */
 const cutListeners = ({ schema = "" }: PostgresOptions) =>
@@ -121,9 +121,9 @@ describe("an engine on a shared schema", () => {
       // an engine that is killed after its commit leaves this row
       yield* Effect.promise(() => runSql("UPDATE engine SET sequence = sequence + 1", options.schema))
 
-      const { look } = yield* b.hears(looksAt("access"))
+      const { stale } = yield* b.hears(looksAt("access"))
 
-      assert.isTrue(look.has("turns") && look.has("ends"))
+      assert.isTrue(stale.has("turns") && stale.has("ends"))
       // once the engine has read the functions itself
       yield* b.hears(looksAt("functions"))
     })

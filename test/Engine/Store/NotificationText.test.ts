@@ -10,7 +10,7 @@ import {
 
 const committed = (changes: Partial<Changes>): Changes => ({
   elsewhere: false,
-  look: new Set(),
+  stale: new Set(),
   inOrder: true,
   announced: [],
   counts: noCounts(),
@@ -70,7 +70,7 @@ describe("a notification of commits", () => {
       dueAt: 800,
       ready: true
     })
-    assert.strictEqual(told?.changes.look.size, 0)
+    assert.strictEqual(told?.changes.stale.size, 0)
     assert.isUndefined(builder.row)
   })
 
@@ -84,7 +84,7 @@ describe("a notification of commits", () => {
 
     const told = readNotification(builder.notification(1, hello))
 
-    assert.deepStrictEqual([...(told?.changes.look ?? [])].toSorted(), ["access", "functions"])
+    assert.deepStrictEqual([...(told?.changes.stale ?? [])].toSorted(), ["access", "functions"])
   })
 
   it("is never longer than Postgres allows: receivers read again what does not fit", () => {
@@ -97,7 +97,7 @@ describe("a notification of commits", () => {
     assert.isBelow(Buffer.byteLength(text), 8000)
     const told = readNotification(text)
     assert.deepStrictEqual(told?.changes.ended, [])
-    assert.deepStrictEqual([...(told?.changes.look ?? [])], ["ends"])
+    assert.deepStrictEqual([...(told?.changes.stale ?? [])], ["ends"])
     assert.deepStrictEqual(told?.changes.projections, ["default totals"])
   })
 
@@ -125,7 +125,7 @@ describe("a notification of commits", () => {
     const odd = readNotification(
       '{"node":1,"look":["everything",7],"ends":[null,"run_1"],"commits":[[1],[2,3]]}'
     )
-    assert.deepStrictEqual(odd?.changes.look, new Set())
+    assert.deepStrictEqual(odd?.changes.stale, new Set())
     assert.deepStrictEqual(odd?.changes.ended, ["run_1"])
     assert.deepStrictEqual(odd?.commits, [[2, 3]])
     assert.deepStrictEqual(readRow('{"notices":[{"workerId":"anna"}],"announced":[{}]}'), {

@@ -1,6 +1,6 @@
 /** At the start of a transaction a node checks that Postgres still has every commit. */
 import { assert, describe, it } from "vitest"
-import { compare, type Known } from "../../../src/Engine/Store/Postgres/CommitHistory.ts"
+import { compare, type RememberedCommits } from "../../../src/Engine/Store/Postgres/CommitHistory.ts"
 
 const numbersOf = () => ({
   environments: 1,
@@ -13,7 +13,7 @@ const numbersOf = () => ({
 })
 
 const compareWith = (
-  known: Known,
+  known: RememberedCommits,
   now: { timeline: string; sequence: number; stored?: string | null; batch?: number | null }
 ) => {
   const numbers = numbersOf()
@@ -32,7 +32,7 @@ const compareWith = (
 }
 
 describe("a node that begins its first transaction", () => {
-  const known: Known = { timeline: undefined, sequence: -1, batch: 0 }
+  const known: RememberedCommits = { timeline: undefined, sequence: -1, batch: 0 }
 
   it("stores the timeline that it finds", () => {
     const { isLost, isOther, numbers, puts, sequence } = compareWith(known, {
@@ -65,7 +65,7 @@ describe("a node that begins its first transaction", () => {
 })
 
 describe("a node that has committed before", () => {
-  const known: Known = { timeline: "1", sequence: 100, batch: 90 }
+  const known: RememberedCommits = { timeline: "1", sequence: 100, batch: 90 }
 
   it("recognizes a promoted server that has all commits", () => {
     const found = compareWith(known, { timeline: "2", sequence: 101, stored: "1", batch: 90 })

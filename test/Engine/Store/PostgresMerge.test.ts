@@ -2,7 +2,7 @@
 import { assert, describe, it } from "@effect/vitest"
 import * as Effect from "effect/Effect"
 import type { Prepared } from "../../../src/Engine/Store/Postgres/Dialect.ts"
-import { Deferred } from "../../../src/Engine/Store/Postgres/Deferred.ts"
+import { DeferredWrites } from "../../../src/Engine/Store/Postgres/DeferredWrites.ts"
 import { mergedInsert, mergedUpdate } from "../../../src/Engine/Store/Postgres/Merge.ts"
 import * as PostgresStore from "../../../src/Engine/PostgresStore.ts"
 import { runSql, takeSchema } from "../../postgres/Schemas.ts"
@@ -20,7 +20,7 @@ const end = statement("end", false)
 
 /** The statements that are sent for these writes, which were deferred in this order. */
 const sent = (...writes: ReadonlyArray<readonly [Prepared, ReadonlyArray<string>, string]>) => {
-  const deferred = new Deferred()
+  const deferred = new DeferredWrites()
   for (const [one, tables, value] of writes) deferred.add(one, one.merged, tables, [value])
   const found: Array<string> = []
   deferred.flush(({ name }, values) => found.push(`${name} ${values.join(" ")}`))
@@ -54,7 +54,7 @@ describe("deferred writes", () => {
   })
 
   it("are sent before a statement that could read their rows", () => {
-    const deferred = new Deferred()
+    const deferred = new DeferredWrites()
     deferred.add(run, run.merged, ["runs"], ["a"])
     assert.isTrue(deferred.touches(["waits", "runs"]))
     assert.isFalse(deferred.touches(["waits"]))

@@ -6,7 +6,7 @@ import { DatabaseSync } from "node:sqlite"
 import { tmpdir } from "node:os"
 import path from "node:path"
 import { SecureDelete } from "../../../src/Engine/Store/SecureDelete.ts"
-import { Snapshot } from "../../../src/Engine/Store/Snapshot.ts"
+import { ReadSnapshot } from "../../../src/Engine/Store/ReadSnapshot.ts"
 
 /** A database that was closed behind the back of its store. */
 const closed = Effect.map(
@@ -18,7 +18,7 @@ const closed = Effect.map(
     const filename = path.join(folder, "ironflow.db")
     const db = new DatabaseSync(filename)
     db.exec("CREATE TABLE events (id TEXT)")
-    const secureDelete = new SecureDelete(db, filename, new Snapshot(db))
+    const secureDelete = new SecureDelete(db, filename, new ReadSnapshot(db))
     db.close()
     return secureDelete
   }

@@ -2,7 +2,7 @@
 import { assert, describe, it } from "@effect/vitest"
 import * as Effect from "effect/Effect"
 import { explain } from "../../../src/Engine/Runs/Explain.ts"
-import { nextTurn } from "../../../src/Engine/Yielding.ts"
+import { yieldToEventLoop } from "../../../src/Engine/Yielding.ts"
 import type { Job, TurnOp } from "../../../src/Protocol/Worker.ts"
 import * as SqliteStore from "../../../src/Engine/SqliteStore.ts"
 import { change, overwritePagesWith } from "./Damaged.ts"
@@ -85,7 +85,7 @@ describe("runs on a damaged page", () => {
           Effect.gen(function* () {
             const error = yield* Effect.flip(shop.run(ids[100]!))
             // what was read is remembered until the next turn of the event loop
-            yield* nextTurn
+            yield* yieldToEventLoop
             const { damaged = [], runs, totalCount } = yield* RunList.listRuns(shop.store, all)
             const jobs = yield* shop.claim({ functions: ["charge"], credit: 5000 })
             yield* reportAll(shop, jobs, done("charge:0"), complete())

@@ -1,7 +1,7 @@
 /** The server that the fuzzer attacks, with its keys and valid calls to it. */
 import http from "node:http"
 import { type Call, callsFor, endpointNames, type Ids, pathFor } from "../Calls.ts"
-import { type EndpointName, endpoints } from "../../../src/Protocol/Rows.ts"
+import { type EndpointName, endpoints } from "../../../src/Protocol/AllEndpoints.ts"
 import { send } from "../../wire/RawClient.ts"
 import type { Dice } from "../../durability/Plan.ts"
 import { registrationOf } from "../../wire/RawTurnWorker.ts"

@@ -51,7 +51,7 @@ const STORE_TIMELINE = {
 const UPDATE_SEQUENCE = { name: "", text: "UPDATE engine SET sequence = $1" }
 
 /** What a node remembers of its commits. */
-export interface Known {
+export interface RememberedCommits {
   /** The timeline of its last transaction; `undefined` before the first. */
   readonly timeline: string | undefined
   /** The last commit that it has seen; -1 before the first. */
@@ -60,7 +60,7 @@ export interface Known {
   readonly batch: number
 }
 
-export interface Found {
+export interface HistoryCheck {
   /** The server is not that of the last transaction, or was set back: nothing remembered is certain. */
   readonly isOther: boolean
   /** Commits that this node knows of are gone. */
@@ -69,11 +69,11 @@ export interface Found {
 
 /** Compares what this node knows with what is stored, under the lock. Raises `numbers` that must not be given again. */
 export const compare = (
-  known: Known,
+  known: RememberedCommits,
   now: { readonly timeline: string; readonly sequence: number; readonly stored: Row | undefined },
   numbers: Numbers,
   put: (statement: Prepared, values: ReadonlyArray<string | number>) => void
-): Found & { readonly sequence: number } => {
+): HistoryCheck & { readonly sequence: number } => {
   const { timeline, stored } = now
   const isBack = now.sequence <= known.sequence
   const before = stored?.timeline == null ? undefined : String(stored.timeline)

@@ -8,16 +8,16 @@
  */
 import { hash } from "node:crypto"
 import type { Client, Pool } from "pg"
-import type { After } from "../../../Execution/Alarm.ts"
-import type { Announced, Changes, Subject } from "../Changes.ts"
+import type { ScheduleTimeout } from "../../../Execution/Alarm.ts"
+import type { Announced, Changes, ChangeKind } from "../Changes.ts"
 import type { Wants } from "../Store.ts"
 import { Commits } from "./Commits.ts"
 import { configOf, type Driver, type PostgresSettings } from "./Driver.ts"
 import { socketOf, type Traffic } from "./Session.ts"
-import { LOOK_AROUND, NOW } from "./Nodes.ts"
+import { RENEW_AND_READ, NOW } from "./Nodes.ts"
 import {
   type Hello,
-  lookAtAll,
+  allStale,
   readNotification,
   readRow,
   type ReceivedNotification,
@@ -47,7 +47,7 @@ export interface CommitNotificationsOptions {
   readonly pool: Pool
   /** The number of this engine. */
   readonly node: () => number
-  readonly after: After
+  readonly after: ScheduleTimeout
   /** A monotonic clock, milliseconds. */
   readonly now: () => number
   /** What the listeners of this engine want to hear from others. */
@@ -67,7 +67,7 @@ export interface CommitNotificationsOptions {
   readonly warn: (message: string) => void
 }
 
-/** What {@link LOOK_AROUND} finds. */
+/** What {@link RENEW_AND_READ} finds. */
 interface Around {
   readonly now: number
   readonly sequence: number
@@ -174,9 +174,9 @@ export class CommitNotifications {
   }
 
   /** Makes the other engines look at something. */
-  look(subject: Subject): void {
+  markStale(kind: ChangeKind): void {
     if (this.#others.size === 0) return
-    this.#pending().look(subject)
+    this.#pending().markStale(kind)
     this.#send()
   }
 
@@ -268,7 +268,7 @@ export class CommitNotifications {
     this.#hearing = this.#hearing.then(() =>
       this.#read(client, payload).catch((error: unknown) => {
         this.#options.warn(`A notification of another engine could not be read: ${String(error)}`)
-        this.#options.tell(lookAtAll)
+        this.#options.tell(allStale)
       })
     )
   }
@@ -277,7 +277,7 @@ export class CommitNotifications {
     const space = payload.indexOf(" ")
     const told = readNotification(payload.slice(space + 1))
     // a version with another format
-    if (told === undefined) return this.#options.tell(lookAtAll)
+    if (told === undefined) return this.#options.tell(allStale)
     if (told.node === this.#options.node()) return
     // the connection works
     this.#waitMs = FIRST_WAIT_MS
@@ -288,11 +288,11 @@ export class CommitNotifications {
       const row = await this.#rowOf(client, Number(payload.slice(0, space)))
       changes =
         row === undefined
-          ? { ...changes, look: new Set([...changes.look, "turns", "announced"]) }
+          ? { ...changes, stale: new Set([...changes.stale, "turns", "announced"]) }
           : { ...changes, ...row }
     }
     if (this.#isClosed) return
-    const isOnlyHello = space <= 0 && told.commits.length === 0 && changes.look.size === 0
+    const isOnlyHello = space <= 0 && told.commits.length === 0 && changes.stale.size === 0
     if (!isOnlyHello) this.#options.tell(changes)
     this.#commits.add(...told.commits)
     this.#saw(this.#commits.last)
@@ -346,7 +346,7 @@ export class CommitNotifications {
       if (this.#commits.upTo < upTo) {
         this.#missedAt = this.#options.now()
         this.#commits.giveUp(upTo)
-        this.#options.tell(lookAtAll)
+        this.#options.tell(allStale)
         // the connection may be dead without an error, or the other engine has none
         if (this.#client !== undefined) this.#ask(this.#client)
       }
@@ -366,7 +366,7 @@ export class CommitNotifications {
     // a commit of this engine found it out already
     if (now - this.#committedAt < LOOK_MS) return
     this.#options.traffic.statements++
-    const { name, text } = LOOK_AROUND
+    const { name, text } = RENEW_AND_READ
     const { pool } = this.#options
     // the news connection may be dead without an error; slow reads may hold all the others
     const way = pool.waitingCount > 0 && this.#client !== undefined ? this.#client : pool

@@ -3,7 +3,7 @@
  * never answers.
  */
 import type { Client, ClientConfig, PoolConfig } from "pg"
-import type { After } from "../../../Execution/Alarm.ts"
+import type { ScheduleTimeout } from "../../../Execution/Alarm.ts"
 import type { Driver } from "./Driver.ts"
 import { socketOf } from "./Session.ts"
 
@@ -36,7 +36,7 @@ export class Connections {
   }
 
   /** After `ms` milliseconds, ends the open connections, and those that are opened later. */
-  endAfter(ms: number, after: After): void {
+  endAfter(ms: number, after: ScheduleTimeout): void {
     after(ms, () => {
       for (const client of this.#open) socketOf(client).destroy()
       this.endAfter(AGAIN_MS, after)

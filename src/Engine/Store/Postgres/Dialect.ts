@@ -42,7 +42,7 @@ export interface Translated extends Prepared {
   /** Returns the key that the database assigned. */
   readonly returning: Prepared
   /** Fails unless it changes exactly one row. */
-  readonly believed: Prepared
+  readonly assumingOne: Prepared
   /** The tables that it names. */
   readonly tables: ReadonlyArray<string>
 }
@@ -90,7 +90,7 @@ const make = (source: string, name: string): Translated => {
   return {
     ...prepared("", text, mergedInsert(source)),
     tables: [...text.matchAll(/\b(?:FROM|JOIN|INTO|UPDATE)\s+(\w+)/gi)].map(([, named]) => named!),
-    believed: prepared(
+    assumingOne: prepared(
       "b",
       `WITH changed AS (${text} RETURNING 1) SELECT 1 / count(*) FROM changed`,
       mergedUpdate(source)

@@ -21,7 +21,7 @@ import type { Session } from "./Session.ts"
 /** Class of our advisory locks: "Iron" in ASCII. */
 export const LOCK_CLASS = 0x49726f6e
 /** Name of the lock that engines hold while they use a schema. */
-export const HOLD = "hold"
+export const SCHEMA_LOCK = "hold"
 
 /** How often a migration is tried when others block it. */
 const MOST_TRIES = 5
@@ -129,7 +129,7 @@ const migrateOn = async (client: Client, settings: PostgresSettings): Promise<Mi
     // engines of an older version would go on with a table that has changed
     const hold = await client.query(
       `SELECT pg_try_advisory_xact_lock${isAddition ? "_shared" : ""}($1, hashtext($2)) AS mine`,
-      [LOCK_CLASS, `${HOLD} ${schema}`]
+      [LOCK_CLASS, `${SCHEMA_LOCK} ${schema}`]
     )
     if (hold.rows[0]?.mine !== 1) {
       throw new StoreError(

@@ -25,7 +25,7 @@ const SILENT_MS = 4000
 const KEEP_MS = 7 * 24 * 3_600_000
 
 /** SQL: the update of the row of a node that is seen. */
-export const SEEN = `last_seen = ${NOW},
+export const SET_LAST_SEEN = `last_seen = ${NOW},
   steady_since = CASE WHEN last_seen < ${NOW} - ${GAP_MS} THEN ${NOW} ELSE steady_since END`
 
 /** SQL: whether there is a node for node $1 to declare dead. */
@@ -34,7 +34,8 @@ export const HAS_LAPSED = `EXISTS (SELECT 1 FROM nodes, nodes AS me WHERE me.id 
   AND nodes.id <> me.id AND nodes.steady_since IS NOT NULL AND nodes.last_seen < ${NOW} - ${LAPSE_MS})`
 
 /** SQL: 1 when node $1 is live, 0 when it was declared dead, NULL when its row is gone. */
-export const IS_THERE = "(SELECT CASE WHEN steady_since IS NULL THEN 0 ELSE 1 END FROM nodes WHERE id = $1)"
+export const NODE_IS_LIVE =
+  "(SELECT CASE WHEN steady_since IS NULL THEN 0 ELSE 1 END FROM nodes WHERE id = $1)"
 
 /** Marks lapsed nodes as dead, under the lock. */
 export const MARK_LAPSED = {
@@ -42,7 +43,7 @@ export const MARK_LAPSED = {
   text: `UPDATE nodes SET steady_since = NULL
     WHERE id <> $1 AND steady_since IS NOT NULL AND last_seen < ${NOW} - ${LAPSE_MS} RETURNING name`
 }
-export const MARK_AWAY = { name: "", text: "UPDATE nodes SET steady_since = NULL WHERE id = $1" }
+export const MARK_DEAD = { name: "", text: "UPDATE nodes SET steady_since = NULL WHERE id = $1" }
 /** Marks the node as live again. */
 export const MARK_RETURNED = {
   name: "",
@@ -56,13 +57,13 @@ export const DELETE_OLD_NODES = {
 }
 
 /** Renews the row of node $1 if it is old, and returns the current situation. Does not wait for a row that is being written. */
-export const LOOK_AROUND = {
+export const RENEW_AND_READ = {
   name: "around",
   text: `WITH old AS (SELECT id FROM nodes WHERE id = $1 AND steady_since IS NOT NULL AND last_seen < ${NOW} - ${RENEW_MS}
       FOR UPDATE SKIP LOCKED),
-    renewed AS (UPDATE nodes SET ${SEEN} WHERE id IN (SELECT id FROM old))
+    renewed AS (UPDATE nodes SET ${SET_LAST_SEEN} WHERE id IN (SELECT id FROM old))
     SELECT (SELECT sequence FROM engine) AS sequence, ${NOW} AS now, ${HAS_LAPSED} AS "hasLapsed",
-      ${IS_THERE} AS "isThere"`
+      ${NODE_IS_LIVE} AS "isThere"`
 }
 
 /** Ends the sessions that block session $1 if their nodes are silent: frozen nodes keep their locks. */

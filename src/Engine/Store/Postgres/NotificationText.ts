@@ -4,7 +4,7 @@
  */
 import { isObject } from "../../../Json.ts"
 import type { Notice } from "../../../Protocol/Worker.ts"
-import { type Announced, type Changes, noCounts, type Subject, subjects } from "../Changes.ts"
+import { type Announced, type Changes, noCounts, type ChangeKind, changeKinds } from "../Changes.ts"
 import type { Wants } from "../Store.ts"
 import { type Span, spansOf } from "./Commits.ts"
 
@@ -30,7 +30,7 @@ export class NotificationBuilder {
   readonly #kvDeleted = new Set<number>()
   readonly #groups = new Set<number>()
   readonly #projections = new Set<string>()
-  readonly #look = new Set<Subject>()
+  readonly #look = new Set<ChangeKind>()
   readonly #notices: Array<Changes["notices"][number]> = []
   readonly #announced: Array<Announced> = []
   #characters = 0
@@ -60,8 +60,8 @@ export class NotificationBuilder {
     else this.#announced.push(announced)
   }
 
-  look(subject: Subject): void {
-    this.#look.add(subject)
+  markStale(kind: ChangeKind): void {
+    this.#look.add(kind)
   }
 
   #notice(told: Changes["notices"][number]): void {
@@ -145,10 +145,10 @@ const nothing = {
   mayHaveReady: false,
   logEnd: 0,
   dueAt: Number.POSITIVE_INFINITY
-} satisfies Omit<Changes, "look">
+} satisfies Omit<Changes, "stale">
 
 /** The changes that are told when nothing is known of commits elsewhere. */
-export const lookAtAll: Changes = { ...nothing, look: new Set(subjects), mayHaveReady: true }
+export const allStale: Changes = { ...nothing, stale: new Set(changeKinds), mayHaveReady: true }
 
 /** Parses a notification; `undefined` when it is invalid, or from a version with another format. */
 export const readNotification = (text: string): ReceivedNotification | undefined => {
@@ -159,7 +159,7 @@ export const readNotification = (text: string): ReceivedNotification | undefined
   const kv = isObject(told.kv) ? told.kv : {}
   const changes: Changes = {
     ...nothing,
-    look: new Set(listOf(told.look, isSubject)),
+    stale: new Set(listOf(told.look, isChangeKind)),
     ended: listOf(told.ends, isString),
     kvElsewhere: listOf(kv.put, isNumber),
     kvDeleted: listOf(kv.deleted, isNumber),
@@ -204,7 +204,7 @@ const isNumber = (value: unknown): value is number => typeof value === "number"
 const isString = (value: unknown): value is string => typeof value === "string"
 const isSpan = (value: unknown): value is Span =>
   Array.isArray(value) && value.length === 2 && value.every(isNumber)
-const isSubject = (value: unknown): value is Subject => subjects.some((subject) => subject === value)
+const isChangeKind = (value: unknown): value is ChangeKind => changeKinds.some((subject) => subject === value)
 const isNotice = (value: unknown): value is Changes["notices"][number] =>
   isObject(value) && isString(value.workerId) && isObject(value.notice) && isNoticeItself(value.notice)
 const isNoticeItself = (notice: { readonly [name: string]: unknown }): boolean =>

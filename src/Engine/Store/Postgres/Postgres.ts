@@ -20,7 +20,7 @@ import { ClockJumps, clockWasSet, STORE_CLOCK_MS } from "../ClockJumps.ts"
 import { readClock, storeClock } from "../ClockRows.ts"
 import { Listeners } from "../Listeners.ts"
 import { type Call, Refused } from "../Program.ts"
-import { isLeftAlone, isolateDamage } from "../DamageIsolation.ts"
+import { damagedRowMessage, isolateDamage } from "../DamageIsolation.ts"
 import { DeadConnections } from "./DeadConnections.ts"
 import { Store, type StoreService } from "../Store.ts"
 import { RETRY_MS } from "../StoreOutage.ts"
@@ -30,7 +30,7 @@ import { configOf, type Driver, loadDriver, type PostgresSettings, postgresSetti
 import { WriteConnection } from "./WriteConnection.ts"
 import { END_SILENT, isAwayFor, isSeen, NOW, OLDEST_ROW_MS } from "./Nodes.ts"
 import { CommitNotifications } from "./CommitNotifications.ts"
-import { lookAtAll } from "./NotificationText.ts"
+import { allStale } from "./NotificationText.ts"
 import { type Migration, migrations } from "./Migrations.ts"
 import type { PostgresOptions } from "./Options.ts"
 import { isDamage, isUnavailable, openError, storeError } from "./PostgresErrors.ts"
@@ -88,7 +88,7 @@ const open = (
     const attempt = <A>(run: () => Promise<A>): Effect.Effect<A, StoreError> =>
       Effect.tryPromise({ try: run, catch: (cause) => openError(settings.shown, cause) })
 
-    const after = yield* Alarm.makeAfter
+    const after = yield* Alarm.makeScheduleTimeout
     const connections = new Connections(yield* attempt(loadDriver))
     const { driver } = connections
     const deadConnections = new DeadConnections({ driver, settings, now: monotonicMs })
@@ -226,7 +226,7 @@ const open = (
         )
         // this program refuses nothing
         if (found instanceof Refused) return false
-        for (const one of found) runFork(Effect.logWarning(isLeftAlone(one)))
+        for (const one of found) runFork(Effect.logWarning(damagedRowMessage(one)))
         return found.length > 0
       } catch {
         // the caller gets the first error: the connection was lost meanwhile
@@ -246,8 +246,8 @@ const open = (
         runFork(
           Effect.logWarning(`Engines were lost, and other engines take over their work: ${names.join("; ")}`)
         )
-        tellOthers(lookAtAll)
-        for (const subject of ["ready", "groups", "projections", "workers"] as const) news?.look(subject)
+        tellOthers(allStale)
+        for (const subject of ["ready", "groups", "projections", "workers"] as const) news?.markStale(subject)
       },
       returned: () => listeners.away(),
       replaced: (isLost) => {
@@ -261,7 +261,7 @@ const open = (
                 `${what}, and has everything that this engine committed: the engine continues there`
               )
         )
-        tellOthers(lookAtAll)
+        tellOthers(allStale)
       },
       load: callbacks.load,
       ready: callbacks.ready,
@@ -305,17 +305,21 @@ const open = (
       }
     })
     // functions and environments are remembered; the next transaction reads what others have written
-    const lookAtFunctions = (): void => listeners.committed({ ...lookAtAll, look: new Set(["functions"]) })
+    const tellFunctionsStale = (): void => listeners.committed({ ...allStale, stale: new Set(["functions"]) })
     tellOthers = (changes) => {
-      if (!changes.look.has("functions")) return listeners.committed(changes)
-      const look = new Set(changes.look)
-      look.delete("functions")
-      listeners.committed({ ...changes, look })
-      const follow = (): void => writer.submit(() => Promise.resolve(), lookAtFunctions, lookAtFunctions)
+      if (!changes.stale.has("functions")) return listeners.committed(changes)
+      const stale = new Set(changes.stale)
+      stale.delete("functions")
+      listeners.committed({ ...changes, stale })
+      const follow = (): void =>
+        writer.submit(() => Promise.resolve(), tellFunctionsStale, tellFunctionsStale)
       // a transaction just for this would make the other engines look in turn
       pool
         .query("SELECT functions, environments FROM engine")
-        .then(({ rows }) => (writer.transactionStart.knows(rows[0]) ? lookAtFunctions() : follow()), follow)
+        .then(
+          ({ rows }) => (writer.transactionStart.knows(rows[0]) ? tellFunctionsStale() : follow()),
+          follow
+        )
     }
     news?.watch()
     yield* Effect.addFinalizer(() =>
@@ -398,7 +402,7 @@ const open = (
             announce: (what, make) => {
               if (listeners.elsewhere[what]) news.announce(make())
             },
-            callOthers: (subject) => news.look(subject)
+            callOthers: (subject) => news.markStale(subject)
           }),
       health: () => {
         if (listeners.lost !== undefined) {

@@ -34,10 +34,10 @@ export const isDamage = (cause: unknown): boolean =>
 export const isConflict = (cause: unknown): boolean => ["40001", "40P01"].includes(codeOf(cause))
 
 /**
- * A statement that was believed to change one row did not: see `believed` in `Dialect.ts`, which divides by the number of changed
- * rows.
+ * A statement that was assumed to change one row did not: see `assumingOne` in `Dialect.ts`, which divides by the number of
+ * changed rows.
  */
-export const wasWrong = (cause: unknown): boolean => codeOf(cause) === "22012"
+export const isAssumptionError = (cause: unknown): boolean => codeOf(cause) === "22012"
 
 interface Advice {
   readonly code: "STORE_UNAVAILABLE" | "STORE_LOCKED"

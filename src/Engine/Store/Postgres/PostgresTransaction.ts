@@ -4,7 +4,7 @@
 import type { DatabaseSync } from "node:sqlite"
 import type { SharedIds } from "../../../Ids.ts"
 import { Damage, type DamagedKind } from "../Damage.ts"
-import { eachMemory, type Others, shareMemories } from "../Memory.ts"
+import { eachCache, type RemoteChanges, shareCaches } from "../Cache.ts"
 import type { Program } from "../Program.ts"
 import { type Row, Transaction } from "../Transaction.ts"
 
@@ -90,9 +90,9 @@ export class PostgresTransaction extends Transaction {
   }
 
   /** Starts a transaction that follows those of others. */
-  moved(others: Others): void {
+  moved(others: RemoteChanges): void {
     this.#tools.ids.follow(this.numbers.idTime)
-    eachMemory(this.memories, (memory, made) => memory.moved?.(made, others))
+    eachCache(this.caches, (cache, made) => cache.invalidate?.(made, others))
   }
 
   /** The numbers to store with transaction `sequence`. */
@@ -106,13 +106,13 @@ export class PostgresTransaction extends Transaction {
   }
 
   /**
-   * A transaction for a concurrent reader, whose memories end with it. `isUnmoved`: nothing is known to have been written by
+   * A transaction for a concurrent reader, whose caches end with it. `isUnmoved`: nothing is known to have been written by
    * others since the last transaction.
    */
   beside(isUnmoved: boolean): PostgresTransaction {
     const one = new PostgresTransaction(this.#tools, this.damage as NotedDamage)
     one.settledNow = this.settledNow
-    shareMemories(this, one, isUnmoved)
+    shareCaches(this, one, isUnmoved)
     return one
   }
 

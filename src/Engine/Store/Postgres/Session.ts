@@ -1,9 +1,9 @@
 /** One connection, and the programs that run on it. */
 import type { Client, QueryResult } from "pg"
 import { together } from "../../../ExpressionBudget.ts"
-import { eachMemory, writesOf } from "../Memory.ts"
-import { type Ask, type Program, Refused, type Row, type Value } from "../Program.ts"
-import { Deferred } from "./Deferred.ts"
+import { eachCache, writesOf } from "../Cache.ts"
+import { type Query, type Program, Refused, type Row, type Value } from "../Program.ts"
+import { DeferredWrites } from "./DeferredWrites.ts"
 import { type Prepared, translate, type Translated } from "./Dialect.ts"
 import type { Read } from "./ExpectedReads.ts"
 import type { PostgresTransaction } from "./PostgresTransaction.ts"
@@ -149,11 +149,11 @@ type Step<A, E> = IteratorResult<unknown, A | Refused<E>>
 /** A started program. */
 export interface Begun<A, E> {
   readonly steps: Steps<A, E>
-  /** Its first question, or its end. */
+  /** Its first query, or its end. */
   readonly step: Step<A, E>
 }
 
-/** Runs a program up to its first question. */
+/** Runs a program up to its first query. */
 export const begin = <A, E>(program: Program<A, E>): Begun<A, E> => {
   const steps = program[Symbol.iterator]()
   return { steps, step: next<A, E>(steps, undefined) }
@@ -183,7 +183,7 @@ const question = ({ text }: Translated, values: ReadonlyArray<Value>): string =>
 export class Runner {
   readonly #session: Session
   readonly #tx: PostgresTransaction
-  /** Whether `believed` statements are awaited, after a belief was wrong. */
+  /** Whether `affectedAssumingOne` statements are awaited, after an assumption was wrong. */
   readonly #doubts: boolean
   #environments = 0
   /** Rows that were read, by table. A write to the table removes them. */
@@ -192,7 +192,7 @@ export class Runner {
     { readonly row: Row | undefined; readonly tables: ReadonlyArray<string> }
   >()
   readonly #asked = new Map<string, Read>()
-  readonly #deferred = new Deferred()
+  readonly #deferred = new DeferredWrites()
   /** The error of a statement whose answer was not awaited. */
   #failure: { readonly error: unknown } | undefined
 
@@ -257,7 +257,7 @@ export class Runner {
       for (const more of this.#tx.takeLater()) await this.run(more)
       if (step.done === true) return step.value
       // refusals have ended it already
-      const answer = this.#answer(step.value as Ask)
+      const answer = this.#answer(step.value as Query)
       let found: unknown
       let failure: { readonly error: unknown } | undefined
       if (answer instanceof Promise) {
@@ -271,7 +271,7 @@ export class Runner {
     }
   }
 
-  /** Writes what memories hold back. */
+  /** Writes what caches hold back. */
   async writeHeld(): Promise<void> {
     for (const program of writesOf(this.#tx)) await this.run(program)
   }
@@ -280,8 +280,8 @@ export class Runner {
   async committing(): Promise<void> {
     await this.writeHeld()
     const saves: Array<Program<void>> = []
-    eachMemory(this.#tx.memories, (memory, made) => {
-      if (memory.save !== undefined) saves.push(memory.save(made))
+    eachCache(this.#tx.caches, (cache, made) => {
+      if (cache.save !== undefined) saves.push(cache.save(made))
     })
     for (const save of saves) await this.run(save)
     this.#writeEnvironments()
@@ -297,7 +297,7 @@ export class Runner {
     this.#forget(["environments"])
   }
 
-  #answer({ kind, statement, values, visitor }: Ask): unknown {
+  #answer({ kind, statement, values, visitor }: Query): unknown {
     const translated = translate(statement, this.#tx.damage)
     this.#writeEnvironments()
     switch (kind) {
@@ -307,9 +307,9 @@ export class Runner {
           : this.#insert(translated, values)
       case "insert":
         return this.#insert(translated, values)
-      case "believed":
+      case "affectedAssumingOne":
         if (this.#doubts) return this.#affected(translated, values)
-        this.#put(translated.believed, translated, values)
+        this.#put(translated.assumingOne, translated, values)
         return 1
       case "affected":
         return this.#affected(translated, values)

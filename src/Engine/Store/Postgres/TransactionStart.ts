@@ -1,11 +1,11 @@
 /**
- * Begins the transactions of a node. Each one locks the row of `engine`, so that no other node writes until it is committed, and
- * reads what has changed since this node's last one: memories follow the commits of others, leases of dead nodes are taken back,
- * and a server that lacks commits of this node is noticed. When no other node writes, the lock and the first writes are sent
- * together.
+ * Begins the transactions of a node. Each one locks the row of `engine`, so that no other node writes until it is committed,
+ * and reads what has changed since this node's last one: caches follow the commits of others, leases of dead nodes are taken
+ * back, and a server that lacks commits of this node is noticed. When no other node writes, the lock and the first writes are
+ * sent together.
  */
 import { StoreError } from "../../../Errors.ts"
-import type { Others } from "../Memory.ts"
+import type { RemoteChanges } from "../Cache.ts"
 import type { Program, Row, Statement } from "../Program.ts"
 import type { Prepared } from "./Dialect.ts"
 import { compare, histories, type History, READ_HISTORY } from "./CommitHistory.ts"
@@ -14,13 +14,13 @@ import type { WriteConnection } from "./WriteConnection.ts"
 import {
   DELETE_OLD_NODES,
   HAS_LAPSED,
-  IS_THERE,
-  MARK_AWAY,
+  NODE_IS_LIVE,
+  MARK_DEAD,
   MARK_LAPSED,
   NOW,
   MARK_RETURNED
 } from "./Nodes.ts"
-import { wasWrong } from "./PostgresErrors.ts"
+import { isAssumptionError } from "./PostgresErrors.ts"
 import type { Numbers, PostgresTransaction } from "./PostgresTransaction.ts"
 import type { Runner, Session } from "./Session.ts"
 
@@ -75,13 +75,13 @@ const LOCK = {
 const lockUnmoved = (history: History): Prepared => ({
   name: `unmoved ${history}`,
   text: `WITH locked AS (UPDATE engine SET sequence = sequence + 1
-      WHERE sequence = $2 AND ${histories[history]} = $3 AND ${IS_THERE} = 1 AND NOT ${HAS_LAPSED} RETURNING 1)
+      WHERE sequence = $2 AND ${histories[history]} = $3 AND ${NODE_IS_LIVE} = 1 AND NOT ${HAS_LAPSED} RETURNING 1)
     SELECT ${NOW} AS now, 1 / count(*) AS locked FROM locked`
 })
 /** Reads the current state after the lock was taken: the statement that waited for the lock still sees the state before. */
 const look = (history: History): Prepared => ({
   name: `look ${history}`,
-  text: `SELECT ${NOW} AS now, ${IS_THERE} AS "isThere", ${HAS_LAPSED} AS "hasLapsed", ${histories[history]} AS timeline`
+  text: `SELECT ${NOW} AS now, ${NODE_IS_LIVE} AS "isThere", ${HAS_LAPSED} AS "hasLapsed", ${histories[history]} AS timeline`
 })
 const LOCK_UNMOVED = { timeline: lockUnmoved("timeline"), start: lockUnmoved("start") }
 const LOOK = { timeline: look("timeline"), start: look("start") }
@@ -205,7 +205,7 @@ export class TransactionStart {
       },
       (error: unknown) => {
         this.#asksSince = undefined
-        if (wasWrong(error)) this.#isOvertaken = true
+        if (isAssumptionError(error)) this.#isOvertaken = true
         runner.failed(error)
       }
     )
@@ -286,7 +286,7 @@ export class TransactionStart {
       const { rows } = await session.wait(session.send(MARK_LAPSED, [writeConnection.node]))
       this.#gone = rows.map(({ name }) => String(name))
     }
-    if (this.#isReturning) runner.put(MARK_AWAY, [writeConnection.node])
+    if (this.#isReturning) runner.put(MARK_DEAD, [writeConnection.node])
     for (const program of takeOver()) await runner.run(program)
     if (this.#isReturning) runner.put(MARK_RETURNED, [writeConnection.node])
     runner.put(DELETE_OLD_NODES, [])
@@ -296,7 +296,7 @@ export class TransactionStart {
   async #follow(session: Session, runner: Runner, ready: ReadonlyArray<Row>): Promise<void> {
     const { load, tx } = this.#options
     const { environments, functions, leases } = tx.numbers
-    const others: Others = {
+    const others: RemoteChanges = {
       ready: ready.map(({ key }) => Number(key)),
       functions: functions !== this.#seen.functions,
       leases: leases !== this.#seen.leases

@@ -8,7 +8,7 @@ import { setTimeout as sleep } from "node:timers/promises"
 import { StoreError } from "../../../Errors.ts"
 import { configOf, type Driver, type PostgresSettings } from "./Driver.ts"
 import { type History, historyOf } from "./CommitHistory.ts"
-import { fitOf, HOLD, LOCK_CLASS, migrate, tooNew } from "./Migrate.ts"
+import { fitOf, SCHEMA_LOCK, LOCK_CLASS, migrate, tooNew } from "./Migrate.ts"
 import { NOW } from "./Nodes.ts"
 import { Session, type Traffic } from "./Session.ts"
 
@@ -198,7 +198,7 @@ export class WriteConnection {
     const isMine = async (): Promise<boolean> => {
       const [lock] = await ask(
         `SELECT pg_try_advisory_lock${isAlone ? "" : "_shared"}($1, hashtext($2)) AS mine`,
-        [LOCK_CLASS, `${HOLD} ${settings.schema}`]
+        [LOCK_CLASS, `${SCHEMA_LOCK} ${settings.schema}`]
       )
       return lock?.mine === 1
     }

@@ -10,8 +10,8 @@ import { setImmediate } from "../../../RealTimers.ts"
 import type { Changes } from "../Changes.ts"
 import type { Program } from "../Program.ts"
 import { TransactionStart, type TransactionStartOptions } from "./TransactionStart.ts"
-import { SEEN } from "./Nodes.ts"
-import { isConflict, isLost, wasWrong } from "./PostgresErrors.ts"
+import { SET_LAST_SEEN } from "./Nodes.ts"
+import { isConflict, isLost, isAssumptionError } from "./PostgresErrors.ts"
 import type { Numbers } from "./PostgresTransaction.ts"
 import { Runner, type Session, type Traffic } from "./Session.ts"
 
@@ -53,7 +53,7 @@ const MOST_LOST = 3
 const COMMIT = { name: "commit", text: "COMMIT" }
 const SAVE_NUMBERS = {
   name: "numbers",
-  text: `WITH node AS (UPDATE nodes SET batch = $8, ${SEEN} WHERE id = $9)
+  text: `WITH node AS (UPDATE nodes SET batch = $8, ${SET_LAST_SEEN} WHERE id = $9)
     UPDATE engine SET environments = $1, events = $2, runs = $3, seq = $4, functions = $5, leases = $6, id_time = $7`
 }
 
@@ -165,7 +165,7 @@ export class Writer {
         waits = true
         continue
       }
-      if (!doubts && wasWrong(cause.error)) {
+      if (!doubts && isAssumptionError(cause.error)) {
         doubts = true
         continue
       }

@@ -3,7 +3,7 @@ import type { Client } from "pg"
 import { StoreError, ValidationError } from "../../../Errors.ts"
 import type { Value } from "../Program.ts"
 import { checkServer, configOf, loadDriver, postgresSettingsOf } from "../Postgres/Driver.ts"
-import { HOLD, LOCK_CLASS, migrate } from "../Postgres/Migrate.ts"
+import { SCHEMA_LOCK, LOCK_CLASS, migrate } from "../Postgres/Migrate.ts"
 import { migrations } from "../Postgres/Migrations.ts"
 import type { PostgresOptions } from "../Postgres/Options.ts"
 import { openError, storeError } from "../Postgres/PostgresErrors.ts"
@@ -134,7 +134,7 @@ export const writePostgres = (options: PostgresOptions, filename: string): Promi
       await client.query("BEGIN")
       const { rows } = await client.query("SELECT pg_try_advisory_lock($1, hashtext($2)) AS mine", [
         LOCK_CLASS,
-        `${HOLD} ${schema}`
+        `${SCHEMA_LOCK} ${schema}`
       ])
       if (rows[0]?.mine !== 1) {
         throw new StoreError(

@@ -3,10 +3,10 @@ import { closeSync, existsSync, openSync, statSync, writeSync } from "node:fs"
 import * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"
 import { type StoreError, ValidationError } from "../../../Errors.ts"
-import { DEFAULT_MODE, makeFile, refuseOther } from "../Files.ts"
+import { DEFAULT_MODE, makeFile, refuseNonFile } from "../Files.ts"
 import { DatabaseSync } from "../NodeSqlite.ts"
 import type { PostgresOptions } from "../Postgres/Options.ts"
-import { partialName, putNew, refuseExisting, removeLeftovers, removePartial } from "../PutFile.ts"
+import { partialName, putNew, refuseExisting, removeLeftovers, removePartial } from "../AtomicWrite.ts"
 import { storeError } from "../SqliteErrors.ts"
 import { migrate } from "../SqliteFile.ts"
 import { fill, linesOf, type Source } from "./Format.ts"
@@ -59,7 +59,7 @@ const writeExport = async (from: Place, filename: string, now: number): Promise<
 
 const checkNew = (filename: string, what: string): void => {
   if (filename.trim() === "") throw new ValidationError(`The name of the ${what} must not be empty or blank`)
-  refuseOther(filename)
+  refuseNonFile(filename)
   refuseExisting(filename)
 }
 
@@ -69,7 +69,7 @@ const withSource = async <A>(from: Place, now: number, use: (source: Source) => 
     return readPostgres(from.database, now, use)
   }
   const { filename } = from
-  refuseOther(filename)
+  refuseNonFile(filename)
   if (!existsSync(filename)) throw new ValidationError(`There is no database "${filename}": check its name`)
   const db = new DatabaseSync(filename, { readOnly: true, timeout: 5000 })
   try {

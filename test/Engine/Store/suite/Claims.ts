@@ -19,7 +19,7 @@ import {
 import * as Claims from "../../../../src/Engine/Turns/Claims.ts"
 import * as ExtendLeases from "../../../../src/Engine/Turns/ExtendLeases.ts"
 import * as LostLeases from "../../../../src/Engine/Turns/LostLeases.ts"
-import type { RunEnding } from "../../../../src/Engine/Store/RunEnding.ts"
+import type { EndedRunRecord } from "../../../../src/Engine/Store/EndedRunRecord.ts"
 import * as RunRows from "../../../../src/Engine/Runs/RunRows.ts"
 import * as Reports from "../../../../src/Engine/Turns/Reports.ts"
 import * as Steering from "../../../../src/Engine/Runs/RunControl.ts"
@@ -258,7 +258,7 @@ export const claimsSuite = (test: ShopTest): void => {
       test(`is announced as it would be read: ${how}`, function* (shop) {
         yield* shop.register(handles("charge"))
         assert.deepStrictEqual(yield* shop.claim(), [])
-        const announced = new Map<string, RunEnding>()
+        const announced = new Map<string, EndedRunRecord>()
         const stop = shop.store.onCommit(({ endings }) => {
           for (const [id, ending] of endings) announced.set(id, ending)
         })

@@ -1,7 +1,7 @@
 import { ShortLivedMap } from "../ShortLived.ts"
 
 /** Named one-time signals: a listener may wait for several names, and a signal may carry a value. */
-export class Signals<A = void> {
+export class Notifications<A = void> {
   readonly #waiting = new ShortLivedMap<string, Set<(what: A) => void>>()
 
   /** Calls `listener` once for each of the names that is signalled. Returns a function that removes it. */
@@ -20,12 +20,12 @@ export class Signals<A = void> {
   }
 
   /** Signals every name: anything may have happened. */
-  announceAll(what: A): void {
-    for (const name of Array.from(this.#waiting.keys())) this.announce(name, what)
+  notifyAll(what: A): void {
+    for (const name of Array.from(this.#waiting.keys())) this.notify(name, what)
   }
 
   /** Signals a name: all its listeners are called. */
-  announce(name: string, what: A): void {
+  notify(name: string, what: A): void {
     const waiting = this.#waiting.get(name)
     if (waiting === undefined) return
     // before the calls, since a listener may wait again

@@ -6,7 +6,7 @@ import type { DatabaseSync } from "node:sqlite"
 import { setImmediate } from "../../RealTimers.ts"
 import { endTransaction } from "./EndTransaction.ts"
 
-export class Snapshot {
+export class ReadSnapshot {
   readonly #db
   readonly #begin
   readonly #commit

@@ -28,22 +28,22 @@ export const hasTime = (): boolean => {
  * and large bodies. Each kind has its share of the time, so that a small request does not wait behind hundreds of connections
  * that have sent too much.
  */
-export type Kind = "little" | "woken" | "rest" | "body"
+export type WorkKind = "little" | "woken" | "rest" | "body"
 
-class Lane {
+class Queue {
   /** Oldest first. */
   readonly waiting = new ShortLivedSet<() => void>()
   /** Time used, milliseconds. Time that other lanes used while nothing waited here counts too. */
   tookMs = 0
 }
 
-const lanes: { readonly [kind in Kind]: Lane } = {
-  little: new Lane(),
-  woken: new Lane(),
-  rest: new Lane(),
-  body: new Lane()
+const queues: { readonly [kind in WorkKind]: Queue } = {
+  little: new Queue(),
+  woken: new Queue(),
+  rest: new Queue(),
+  body: new Queue()
 }
-const all = Object.values(lanes)
+const all = Object.values(queues)
 let isDue = false
 /** The used time of the lane that runs now. */
 let reachedMs = 0
@@ -52,8 +52,8 @@ let reachedMs = 0
  * Calls `f` in a later turn that has time for it. The waiting callbacks are called one after the other, whatever their
  * connections: if each were called in the next turn, that turn would be as long as there are callbacks.
  */
-export const whenTime = (kind: Kind, f: () => void): void => {
-  const lane = lanes[kind]
+export const whenTime = (kind: WorkKind, f: () => void): void => {
+  const lane = queues[kind]
   if (lane.waiting.size === 0) lane.tookMs = Math.max(lane.tookMs, reachedMs)
   lane.waiting.add(f)
   if (isDue) return
@@ -62,8 +62,8 @@ export const whenTime = (kind: Kind, f: () => void): void => {
 }
 
 /** Among the lanes with work, the one that has used the least time. */
-const nextLane = (): Lane | undefined => {
-  let next: Lane | undefined
+const nextQueue = (): Queue | undefined => {
+  let next: Queue | undefined
   for (const lane of all) {
     if (lane.waiting.size > 0 && (next === undefined || lane.tookMs < next.tookMs)) next = lane
   }
@@ -71,7 +71,7 @@ const nextLane = (): Lane | undefined => {
 }
 
 const goOn = (): void => {
-  const lane = nextLane()
+  const lane = nextQueue()
   const [first] = lane?.waiting ?? []
   if (lane === undefined || first === undefined) return void (isDue = false)
   lane.waiting.delete(first)
@@ -118,10 +118,10 @@ export const afterOthers = (tookMs: number, f: () => void): void => {
 }
 
 /** Calls `f` now, or when it is its turn. */
-export const inTurn = (kind: Kind, f: () => void): void => {
+export const inTurn = (kind: WorkKind, f: () => void): void => {
   if (!someoneWaits() && hasTime()) f()
   else whenTime(kind, f)
 }
 
 /** Whether anything waits: new work must not overtake it. */
-export const someoneWaits = (): boolean => nextLane() !== undefined
+export const someoneWaits = (): boolean => nextQueue() !== undefined

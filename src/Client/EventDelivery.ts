@@ -11,7 +11,7 @@ import type * as Effect from "effect/Effect"
  */
 export type Phase = "waiting" | "running" | "acking" | "done" | "left"
 
-export class Delivery {
+export class EventDelivery {
   readonly eventId: string
   phase: Phase = "waiting"
   /** The event is no longer held here: its connection was lost, or its `ackWait` ran out. The server delivers it again. */
@@ -53,7 +53,7 @@ export interface Body {
 export const free: Body = { take: () => true, done: () => undefined, failed: () => undefined }
 
 /** Marks the deliveries of a subscription as lost when its connection is lost, and forgets those that are not being handled. */
-export const loseAll = (deliveries: Map<string, Delivery>): void => {
+export const loseAll = (deliveries: Map<string, EventDelivery>): void => {
   for (const [eventId, delivery] of deliveries) {
     // keep running bodies, so that a redelivered event is not handled twice, and acks on their way
     const stays = delivery.phase === "running" || (delivery.phase === "acking" && !delivery.isLost)

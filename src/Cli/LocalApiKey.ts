@@ -4,7 +4,7 @@ import type { APIKeyWithSecret, CreateAPIKeyInput } from "../Protocol/Access.ts"
 import { make as makeAccess } from "../Engine/Access/Access.ts"
 import * as Management from "../Engine/Access/Management.ts"
 import * as SqliteStore from "../Engine/SqliteStore.ts"
-import { refuseOther } from "../Engine/Store/Files.ts"
+import { refuseNonFile } from "../Engine/Store/Files.ts"
 import { checked } from "../Checked.ts"
 import { resolveEnvironment } from "../Environment.ts"
 import { type IronflowError, isIronflowError } from "../Errors.ts"
@@ -16,7 +16,7 @@ export const createApiKey = (
 ): Effect.Effect<APIKeyWithSecret, IronflowError> =>
   Effect.scoped(
     Effect.gen(function* () {
-      yield* checked(() => refuseOther(filename))
+      yield* checked(() => refuseNonFile(filename))
       const store = yield* SqliteStore.make({ filename })
       const access = yield* makeAccess(store)
       const environment = resolveEnvironment()

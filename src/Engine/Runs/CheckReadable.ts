@@ -8,14 +8,14 @@ import { readJournal, readOpenSteps } from "./Journal.ts"
 import { readRun, WHOLE_RUNS } from "./RunRows.ts"
 import { readOutcome } from "./Waits.ts"
 
-const RUN = statement("DamagedRun.run", `${WHOLE_RUNS} WHERE r.key = ?`)
+const RUN = statement("CheckReadable.run", `${WHOLE_RUNS} WHERE r.key = ?`)
 
-const FIND_EVENT = statement("DamagedRun.findEvent", "SELECT * FROM events WHERE position = ?")
+const FIND_EVENT = statement("CheckReadable.findEvent", "SELECT * FROM events WHERE position = ?")
 
-const LIST_WAITS = statement("DamagedRun.listWaits", "SELECT * FROM waits WHERE run = ?")
+const LIST_WAITS = statement("CheckReadable.listWaits", "SELECT * FROM waits WHERE run = ?")
 
 /** Throws when any part of the run cannot be read. */
-export function* lookAtRun(tx: Transaction, key: number): Program<void> {
+export function* checkRunReadable(tx: Transaction, key: number): Program<void> {
   const row = yield* get(RUN, key)
   if (row === undefined) throw new StoreError("its row is missing", { code: "STORE_CORRUPT" })
   yield* readRun(tx, row)

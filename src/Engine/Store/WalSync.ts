@@ -23,9 +23,9 @@ export interface Sync {
  * Lets SQLite commit without waiting for the disk, and returns what waits for it. On Linux only: elsewhere the system calls of
  * Node.js and of SQLite differ (on macOS, that of Node.js also empties the cache of the disk), and SQLite waits itself.
  */
-export const syncOf = (db: DatabaseSync, filename: string): LogSync | undefined => {
+export const walSyncOf = (db: DatabaseSync, filename: string): WalSync | undefined => {
   if (process.platform !== "linux") return undefined
-  const sync = new LogSync(db, filename)
+  const sync = new WalSync(db, filename)
   db.exec("PRAGMA synchronous=NORMAL")
   return sync
 }
@@ -34,7 +34,7 @@ let underway = 0
 /** Whether an `fdatasync` is in flight: until it ends, an idle event loop does not mean that all work is done. */
 export const isSyncing = (): boolean => underway > 0
 
-export class LogSync implements Sync {
+export class WalSync implements Sync {
   readonly #log: number
   readonly #count: StatementSync
   #synced: unknown

@@ -46,20 +46,20 @@ export interface DeliveryOptions {
 }
 
 /** The deliveries of one hook. */
-export interface Delivery {
+export interface HookDelivery {
   /** Wakes it: there may be a call. */
   readonly wake: () => void
   /** Sends calls, for ever. */
   readonly run: Effect.Effect<never>
 }
 
-export const makeDelivery = ({
+export const makeHookDelivery = ({
   allowPrivateNetworks,
   counts,
   hook,
   inputBudget,
   store
-}: DeliveryOptions): Delivery => {
+}: DeliveryOptions): HookDelivery => {
   let woken = Deferred.makeUnsafe<void>()
   let isFailing = false
   const outage = new StoreOutage(

@@ -3,7 +3,7 @@ import { loadRegistrations } from "./Functions/FunctionRows.ts"
 import { READY_FUNCTIONS } from "./Functions/ReadyFunctions.ts"
 import { recoverProjections } from "./Projections/ProjectionOwnerRows.ts"
 import { recoverDeliveries } from "./PubSub/DeliveryRows.ts"
-import { lookAtRun } from "./Runs/DamagedRun.ts"
+import { checkRunReadable } from "./Runs/CheckReadable.ts"
 import { runIdOf } from "./Runs/RunRows.ts"
 import { recoverLeases } from "./Turns/LostLeases.ts"
 import { moveWithClock, setBackBetweenStarts, shortenLeases } from "./Schedules/ClockMoves.ts"
@@ -12,22 +12,22 @@ import type { StoreCallbacks } from "./Store/StoreCallbacks.ts"
 import { eventAt } from "./Log/EventViews.ts"
 
 const LIST_SCHEDULES_OF_FUNCTION = statement(
-  "StoreCallbacks.listSchedulesOfFunction",
+  "EngineStoreCallbacks.listSchedulesOfFunction",
   "SELECT * FROM schedules WHERE function = ?"
 )
 
-const FIND_ENTRY = statement("StoreCallbacks.findEntry", "SELECT * FROM kv_entries WHERE rowid = ?")
+const FIND_ENTRY = statement("EngineStoreCallbacks.findEntry", "SELECT * FROM kv_entries WHERE rowid = ?")
 
-export const storeCallbacks: StoreCallbacks = {
+export const engineStoreCallbacks: StoreCallbacks = {
   load: loadRegistrations,
   ready: READY_FUNCTIONS,
   takeOver: [recoverLeases(), shortenLeases(), recoverProjections(), recoverDeliveries()],
   clockWasSet: moveWithClock,
   clockWasSetBack: setBackBetweenStarts,
-  *look(tx, kind, key) {
+  *checkReadable(tx, kind, key) {
     switch (kind) {
       case "run":
-        return yield* lookAtRun(tx, key)
+        return yield* checkRunReadable(tx, key)
       case "event":
         yield* eventAt(key)
         return

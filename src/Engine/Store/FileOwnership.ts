@@ -8,8 +8,8 @@ import type { StatementSync } from "node:sqlite"
 import { pathToFileURL } from "node:url"
 import { StoreError } from "../../Errors.ts"
 import { safeJsonParse } from "../../Json.ts"
-import { MARK as BACKUP } from "./Checksum.ts"
-import { isHeld } from "./Lock.ts"
+import { BACKUP_META_KEY as BACKUP } from "./Checksum.ts"
+import { lockHolderOf } from "./Lock.ts"
 import { DatabaseSync } from "./NodeSqlite.ts"
 
 const OWNER = "owner"
@@ -86,7 +86,7 @@ export const checkLastOwner = (filename: string): LastStop | undefined => {
             "missing. Always move or restore the file together with its log"
         }
   }
-  const holder = isHeld(mark.path)
+  const holder = lockHolderOf(mark.path)
   if (holder !== undefined) {
     throw new StoreError(
       `Database "${filename}" is in use by another engine${holder} under another name, "${mark.path}": one engine at a time may ` +
@@ -114,7 +114,7 @@ export const isOwned = (db: DatabaseSync): boolean =>
 /** How often to check that the file is still in its place, milliseconds. */
 const LOOK_MS = 1000
 
-export class Ownership {
+export class FileOwnership {
   readonly #filename: string
   readonly #path: string
   readonly #inode: string | undefined

@@ -2,7 +2,7 @@
 import type { RunStatus } from "../../RunStatus.ts"
 
 /** The parts of a run that do not change in its first turn. */
-export interface Taken {
+export interface FirstTurnFacts {
   readonly eventId: string
   /** The data of the event, as it is stored. */
   readonly data: string
@@ -14,7 +14,7 @@ export interface Taken {
 }
 
 /** Times are epoch milliseconds; strings are as stored. */
-export interface RunEnding extends Taken {
+export interface EndedRunRecord extends FirstTurnFacts {
   readonly id: string
   /** The key of its function. */
   readonly function: number
@@ -26,4 +26,4 @@ export interface RunEnding extends Taken {
 }
 
 /** Most characters of data or output that are kept for this. */
-export const MOST_KEPT = 4096
+export const MAX_KEPT_CHARS = 4096

@@ -4,16 +4,16 @@ import { endOfLog } from "../Log/EndOfLog.ts"
 import { readLog, toEntry } from "../Log/LogRows.ts"
 import { all, forEach, inEnvironment, type Program, statement } from "../Store/Program.ts"
 import type { Transaction } from "../Store/Transaction.ts"
-import { owned } from "./ProjectionOwnerRows.ts"
+import { findOwned } from "./ProjectionOwnerRows.ts"
 import type { ProjectionPage, ProjectionToken } from "./ProjectionRecords.ts"
 import { eventsOf } from "./ProjectionRows.ts"
-import { stateRow } from "./ProjectionStateReads.ts"
+import { findState } from "./ProjectionStateReads.ts"
 
 /** Most dead letters that are delivered at once for a retry. */
 const MAX_RETRIED = 100
 
 const LIST_RETRIED_EVENTS = statement(
-  "ProjectionPageRows.listRetriedEvents",
+  "ProjectionOwnerReads.listRetriedEvents",
   "SELECT e.* FROM dead_letters d JOIN events e ON e.position = d.position AND e.environment = ? WHERE d.projection = ? AND d.retrying = 1 ORDER BY d.position LIMIT ?"
 )
 
@@ -21,7 +21,7 @@ const LIST_RETRIED_EVENTS = statement(
 export const readProjectionPage = inEnvironment(
   "readProjectionPage",
   function* (tx: Transaction, token: ProjectionToken, after: number, limit: number): Program<ProjectionPage> {
-    const row = yield* owned(tx, token)
+    const row = yield* findOwned(tx, token)
     if (row === undefined) return { _tag: "Lost" }
     if (row.paused_at !== null) return { _tag: "Paused" }
     const retries = yield* all(LIST_RETRIED_EVENTS, row.environment!, row.key!, MAX_RETRIED)
@@ -54,10 +54,10 @@ export const readPartitions = inEnvironment(
     token: ProjectionToken,
     partitions: ReadonlyArray<string>
   ): Program<ReadonlyArray<PartitionState> | undefined> {
-    const row = yield* owned(tx, token)
+    const row = yield* findOwned(tx, token)
     if (row === undefined) return undefined
     return yield* forEach(partitions, function* (partition) {
-      const state = yield* stateRow(row, partition)
+      const state = yield* findState(row, partition)
       return state === undefined
         ? { partition, position: 0 }
         : { partition, state: String(state.state), position: Number(state.position) }

@@ -72,7 +72,7 @@ interface TurnInFlight {
   waiting: Deferred.Deferred<void> | undefined
 }
 
-export class TurnRequests {
+export class PushTurnRequests {
   readonly #options: TurnRequestsOptions
   readonly #endpoint: AtEndpoint
   readonly #turns = new Map<string, TurnInFlight>()

@@ -17,7 +17,7 @@ export const readPendingInput: Effect.Effect<void> = Effect.repeat(
  * Number of parts into which a timeout is divided. A process that is blocked for longer than one part loses only that part of the
  * time, because its request may be sent only afterwards.
  */
-export const PARTS = 4
+export const TIMEOUT_PARTS = 4
 
 /**
  * Ends with `orElse` after `ms`. A blocked process loses at most one part of that time per block, and pending input is read
@@ -30,8 +30,8 @@ export const timeoutOrElse = <A, E, R, B, E2>(
 ): Effect.Effect<A | B, E | E2, R> =>
   Effect.raceFirst(
     effect,
-    Effect.sleep(ms / PARTS).pipe(
-      Effect.repeat({ times: PARTS - 1 }),
+    Effect.sleep(ms / TIMEOUT_PARTS).pipe(
+      Effect.repeat({ times: TIMEOUT_PARTS - 1 }),
       Effect.andThen(readPendingInput),
       Effect.andThen(Effect.suspend(orElse))
     )

@@ -1,9 +1,9 @@
 /** Remembers leased runs, so that a report need not read its run. */
 import type { RunStatus } from "../../RunStatus.ts"
 import { ShortLivedMap, ShortLivedSet } from "../../ShortLived.ts"
-import { remembered } from "../Store/Memory.ts"
+import { defineCache } from "../Store/Cache.ts"
 import type { Transaction } from "../Store/Transaction.ts"
-import type { Taken } from "../Store/RunEnding.ts"
+import type { FirstTurnFacts } from "../Store/EndedRunRecord.ts"
 
 /** A run with a live turn: what its reports need. */
 export interface LeasedRun {
@@ -22,7 +22,7 @@ export interface LeasedRun {
   /** Epoch milliseconds; absent when it was not read. */
   readonly createdAt?: number
   /** What the ended run will show. Only for a first turn, and only unless its event is large. */
-  readonly taken?: Taken
+  readonly taken?: FirstTurnFacts
   /** Whether it may have rows in `waits`. */
   mayHaveWaits: boolean
 }
@@ -33,7 +33,7 @@ interface Lease {
 }
 
 /** A missing lease is read from the database; a remembered one is exact, and has no requested pause. */
-interface LeaseMemory {
+interface LeaseCache {
   readonly byRun: ShortLivedMap<number, Lease>
   readonly byJob: ShortLivedMap<string, LeasedRun>
   readonly byId: ShortLivedMap<string, LeasedRun>
@@ -48,7 +48,7 @@ interface LeaseMemory {
 /** More runs than an engine leases at a time. */
 const MOST_MINE = 20_000
 
-const leasesOf = remembered<LeaseMemory>({
+const leasesOf = defineCache<LeaseCache>({
   // a forgotten lease is read again, and the end of a lease is told to those who wait for it
   isShared: "unmoved",
   make: () => ({
@@ -63,7 +63,7 @@ const leasesOf = remembered<LeaseMemory>({
     fresh.clear()
     ended.clear()
   },
-  moved: ({ byId, byJob, byRun, mine }, { leases }) => {
+  invalidate: ({ byId, byJob, byRun, mine }, { leases }) => {
     if (!leases) return
     // leases that other engines have ended are still in this set
     if (mine.size > MOST_MINE) mine.clear()

@@ -1,7 +1,7 @@
 /**
- * A row describes an endpoint completely: how it is called, who may call it, its input, its answer and its errors. Derived from
- * it are the server's route, the client's request, the check of requests, the OpenAPI document and the table of calls in the
- * docs. The comment above a row says what the endpoint is for; the last two quote it.
+ * An endpoint spec describes an endpoint completely: how it is called, who may call it, its input, its answer and its errors.
+ * Derived from it are the server's route, the client's request, the check of requests, the OpenAPI document and the table of
+ * calls in the docs. The comment above a spec says what the endpoint is for; the last two quote it.
  */
 import type { IronflowError } from "../Errors.ts"
 import type { Action, ResourceKind } from "../Policy.ts"
@@ -9,7 +9,7 @@ import type { Codec } from "./Codec.ts"
 import { type Endpoint, type Method, servicePath } from "./Http/Endpoints.ts"
 
 /** The resource of a call. */
-export type Subject =
+export type Resource =
   /** All resources of the kind: `run:*`. */
   | { readonly from: "all"; readonly kind: ResourceKind }
   /** A list of them; those that may not be seen are left out. */
@@ -30,7 +30,7 @@ export type Subject =
 
 export interface Rule {
   readonly action: Action
-  readonly subject: Subject
+  readonly resource: Resource
   /** Whether the answer may take long; waiting ends when the key stops working. */
   readonly waits?: true
 }
@@ -40,15 +40,15 @@ export interface Rule {
  */
 export type Access = "public" | "key" | Rule
 
-// Functions, not constants: bundlers do not know that calls of a constant have no side effects, and would keep every row.
+// Functions, not constants: bundlers do not know that calls of a constant have no side effects, and would keep every endpoint.
 
 /* @__NO_SIDE_EFFECTS__ */
 export function all(action: Action, kind: ResourceKind): Rule {
-  return { action, subject: { from: "all", kind } }
+  return { action, resource: { from: "all", kind } }
 }
 /* @__NO_SIDE_EFFECTS__ */
 export function each(action: Action, kind: ResourceKind): Rule {
-  return { action, subject: { from: "each", kind } }
+  return { action, resource: { from: "each", kind } }
 }
 /** The rule of a call that may wait before it answers. */
 /* @__NO_SIDE_EFFECTS__ */
@@ -57,11 +57,11 @@ export function waiting(rule: Rule): Rule {
 }
 /* @__NO_SIDE_EFFECTS__ */
 export function inPath(action: Action, kind: ResourceKind, variable: string): Rule {
-  return { action, subject: { from: "path", kind, variable } }
+  return { action, resource: { from: "path", kind, variable } }
 }
 /* @__NO_SIDE_EFFECTS__ */
 export function inBody(action: Action, kind: ResourceKind, ...members: ReadonlyArray<string>): Rule {
-  return { action, subject: { from: "body", kind, members } }
+  return { action, resource: { from: "body", kind, members } }
 }
 
 type ErrorClass = abstract new (...args: never) => IronflowError
@@ -105,7 +105,7 @@ interface Served<B, E> {
   readonly errors?: { readonly [status: number]: abstract new (...args: never) => E }
 }
 
-export interface Row<A = unknown, B = unknown, E extends IronflowError = IronflowError>
+export interface EndpointSpec<A = unknown, B = unknown, E extends IronflowError = IronflowError>
   extends Operation<A, E>, Served<B, E> {
   /** The permission that the call needs ({@link accessTo}): an action, or a rule if the resource is not in the path. */
   readonly may: Own | Access
@@ -123,7 +123,7 @@ type Failure<E> = {
     : never
 }[keyof E]
 
-/** The client's part of a row, so that client bundles do not contain the rest. */
+/** The client's part of an endpoint spec, so that client bundles do not contain the rest. */
 /* @__NO_SIDE_EFFECTS__ */
 export function operation<A = undefined, M extends IronflowError = never>(
   line: Line,
@@ -136,9 +136,9 @@ export function operation<A = undefined, M extends IronflowError = never>(
       { method: method as Method, path, dialect: "rest", ...more }
 }
 
-/** A row. `of` is an operation, or method and path if our clients do not make the call. */
+/** Makes the spec of an endpoint. `of` is an operation, or method and path if our clients do not make the call. */
 /* @__NO_SIDE_EFFECTS__ */
-export function row<
+export function endpoint<
   A = undefined,
   B = undefined,
   M extends IronflowError = never,
@@ -147,16 +147,16 @@ export function row<
   of: Line | Operation<A, M>,
   may: Own | Access,
   more?: More<A, M> & Omit<Served<B, never>, "errors"> & { readonly errors?: E }
-): Row<A, B, M | Failure<E>> {
+): EndpointSpec<A, B, M | Failure<E>> {
   // the type of the errors is derived from them
   return { ...(typeof of === "string" ? operation(of) : of), may, ...more } as never
 }
 
 /**
- * The rule of a row. If it only names an action, the resource is that of the first path variable; without a variable, each
- * resource in the list, or all of them.
+ * The rule of an endpoint. If it only names an action, the resource is that of the first path variable; without a variable,
+ * each resource in the list, or all of them.
  */
-export const accessTo = ({ may, page, path }: Row): Access => {
+export const accessTo = ({ may, page, path }: EndpointSpec): Access => {
   if (may === "public" || may === "key" || typeof may === "object") return may
   const kind = may.slice(0, may.indexOf(":")) as ResourceKind // `Own` says so
   const variable = /:(\w+)/.exec(path)?.[1]
@@ -165,10 +165,11 @@ export const accessTo = ({ may, page, path }: Row): Access => {
 }
 
 /** The status of a successful call. */
-export const statusOf = ({ answer, status }: Row): number => status ?? (answer === undefined ? 204 : 200)
+export const statusOf = ({ answer, status }: EndpointSpec): number =>
+  status ?? (answer === undefined ? 204 : 200)
 
 /** The statuses of its own errors. */
-export const failuresOf = ({ errors = {}, missing }: Row): ReadonlyArray<number> => [
+export const failuresOf = ({ errors = {}, missing }: EndpointSpec): ReadonlyArray<number> => [
   ...new Set([...(missing === undefined ? [] : [404]), ...Object.keys(errors).map(Number)])
 ]
 
@@ -176,19 +177,19 @@ export const failuresOf = ({ errors = {}, missing }: Row): ReadonlyArray<number>
  * Whether the call reads, answers at once and depends on nothing but its path, query and body. A POST that reads is a ConnectRPC call
  * that may be repeated.
  */
-export const isRead = (row: Row): boolean => {
-  const access = accessTo(row)
+export const isCacheable = (spec: EndpointSpec): boolean => {
+  const access = accessTo(spec)
   return (
     typeof access === "object" &&
     access.action.endsWith(":read") &&
     access.waits !== true &&
-    row.headers === undefined &&
-    isReading(row)
+    spec.headers === undefined &&
+    isReadOnly(spec)
   )
 }
 
-/** The part of {@link isRead} that clients know. */
-export const isReading = (of: Operation): boolean =>
+/** The part of {@link isCacheable} that clients know. */
+export const isReadOnly = (of: Operation): boolean =>
   of.method === "GET" || (of.dialect === "connect" && isRepeatable(of))
 
 export const isRepeatable = ({ method, repeats = method === "GET" }: Operation): boolean => repeats

@@ -5,9 +5,9 @@ import * as Scope from "effect/Scope"
 import type { StoreError } from "../../Errors.ts"
 import { RETRY_MS, StoreOutage } from "./StoreOutage.ts"
 
-export interface ReadAgain {
+export interface SharedCopy {
   /** Another engine has changed it. */
-  readonly look: () => void
+  readonly refresh: () => void
   /** This engine has changed it: a read in progress may be outdated. */
   readonly changed: () => void
 }
@@ -17,7 +17,7 @@ export const make = <A>(
   what: string,
   read: Effect.Effect<A, StoreError>,
   use: (found: A) => void
-): Effect.Effect<ReadAgain, never, Scope.Scope> =>
+): Effect.Effect<SharedCopy, never, Scope.Scope> =>
   Effect.gen(function* () {
     const scope = yield* Scope.Scope
     const runFork = Effect.runForkWith(yield* Effect.context<never>())
@@ -46,7 +46,7 @@ export const make = <A>(
       })
     })
     return {
-      look: () => {
+      refresh: () => {
         isOld = true
         if (isReading) return
         isReading = true

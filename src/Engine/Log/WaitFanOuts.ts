@@ -2,7 +2,7 @@
 import { statement, type Program, get } from "../Store/Program.ts"
 
 const FIND_OLDEST_FAN_OUT = statement(
-  "FanOuts.findOldestFanOut",
+  "WaitFanOuts.findOldestFanOut",
   "SELECT position FROM fan_outs WHERE environment = ? AND event = ? @sound(event, position) ORDER BY position LIMIT 1"
 )
 
@@ -13,7 +13,7 @@ export function* oldestFanOut(environment: number, name: string): Program<number
 }
 
 const FIND_NEWEST_FAN_OUT = statement(
-  "FanOuts.findNewestFanOut",
+  "WaitFanOuts.findNewestFanOut",
   "SELECT position FROM fan_outs WHERE environment = ? AND event = ? ORDER BY position DESC LIMIT 1"
 )
 

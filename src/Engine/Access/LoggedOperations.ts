@@ -33,17 +33,17 @@ type OperationsOfEnvironment = Pick<
   "pauseFunction" | "resumeFunction" | "runFunction" | "forkRun" | "moveRun"
 >
 
-export interface OperationsService {
+export interface LoggedOperationsService {
   /** For an outside caller, or for the engine's own process. */
   readonly in: (environment: string, caller?: Caller) => OperationsOfEnvironment
 }
 
-export class Operations extends Context.Service<Operations, OperationsService>()(
+export class LoggedOperations extends Context.Service<LoggedOperations, LoggedOperationsService>()(
   "@ironflow/node/Engine/Operations"
 ) {}
 
-export const layer: Layer.Layer<Operations, never, Store> = Layer.effect(
-  Operations,
+export const layer: Layer.Layer<LoggedOperations, never, Store> = Layer.effect(
+  LoggedOperations,
   Effect.map(Store, (store) => ({ in: (environment, caller) => make(store, environment, caller) }))
 )
 

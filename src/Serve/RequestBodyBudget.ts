@@ -6,7 +6,7 @@
 import { type IronflowError, UnavailableError, withStatus } from "../Errors.ts"
 
 /** Bytes of all bodies that are being received. */
-const BUDGET = 64 * 1024 * 1024
+const MAX_TOTAL_BYTES = 64 * 1024 * 1024
 
 /** A body of at most this many bytes needs no room. */
 const SMALL = 64 * 1024
@@ -18,13 +18,13 @@ export interface Arriving {
   readonly end: () => void
 }
 
-export class BodyBudget {
+export class RequestBodyBudget {
   readonly #most: number
   #held = 0
 
   /** There is always room for one body of the largest allowed size. */
   constructor(maxBodyBytes: number) {
-    this.#most = Math.max(BUDGET, maxBodyBytes)
+    this.#most = Math.max(MAX_TOTAL_BYTES, maxBodyBytes)
   }
 
   begin(): Arriving {

@@ -15,7 +15,7 @@ interface Group {
   readonly writes: Array<ReadonlyArray<Value>>
 }
 
-export class Deferred {
+export class DeferredWrites {
   #groups: Array<Group> = []
 
   /** Whether a held write concerns one of the tables. */

@@ -35,13 +35,13 @@ export class Failed {
 /** The version of projections in the wire format. */
 const VERSION = 1
 
-export interface HandlingOptions {
+export interface ProjectionHandlerOptions {
   readonly projection: AnyProjection
   readonly eventDefinitions: EventDefinitionRegistry | undefined
   readonly logger: Logger
 }
 
-export interface Handling {
+export interface ProjectionHandler {
   readonly registration: ProjectionRegistration
   /** Makes the state before the first event. Throws what `initialState` throws. */
   readonly initialState: () => unknown
@@ -71,7 +71,11 @@ export interface CallContext {
   readonly signal: AbortSignal
 }
 
-export const makeHandling = ({ eventDefinitions, logger, projection }: HandlingOptions): Handling => {
+export const makeProjectionHandler = ({
+  eventDefinitions,
+  logger,
+  projection
+}: ProjectionHandlerOptions): ProjectionHandler => {
   const { config } = projection
   const { name, partitionKey } = config
   const handler = isEffectProjection(projection) ? projection.program : projection.config.handler

@@ -7,10 +7,10 @@ import type { AccessService, Caller } from "./Access.ts"
 import { everything } from "./BuiltIn.ts"
 import { Comparison, excess } from "./Permissions.ts"
 
-export type Manager = ReturnType<typeof makeManager>
+export type ManagingCaller = ReturnType<typeof makeManagingCaller>
 
 /** For calls of `caller` in the environment; without a caller for the engine's own process. */
-export const makeManager = (
+export const makeManagingCaller = (
   { store, access }: { readonly store: StoreService; readonly access: AccessService },
   environment: string,
   caller?: Caller

@@ -9,7 +9,7 @@ import { type StoreError, ValidationError } from "../../Errors.ts"
 import { MAX_STEPS, stepsTaken } from "../../ExpressionBudget.ts"
 import { show } from "../../Show.ts"
 import * as LogRows from "../Log/LogRows.ts"
-import { accepts, type Shape } from "./Feed.ts"
+import { accepts, type ItemFormat } from "./Feed.ts"
 import type { SubscribeRequest } from "./SubscribeRequest.ts"
 import type { SubscriptionHub } from "./SubscriptionHub.ts"
 import type { Target } from "./Target.ts"
@@ -62,7 +62,7 @@ export const beginsAfter = (
 const replayFrom = (
   hub: SubscriptionHub,
   environment: string,
-  shape: Shape,
+  shape: ItemFormat,
   count: number
 ): Effect.Effect<number, StoreError> =>
   shape.target.source === "system"
@@ -72,7 +72,7 @@ const replayFrom = (
 const replayFromSystem = (
   hub: SubscriptionHub,
   environment: string,
-  shape: Shape,
+  shape: ItemFormat,
   count: number
 ): Effect.Effect<number> => {
   const { end } = hub.system
@@ -88,7 +88,7 @@ const replayFromSystem = (
 const replayFromLog = (
   hub: SubscriptionHub,
   environment: string,
-  shape: Shape,
+  shape: ItemFormat,
   count: number
 ): Effect.Effect<number, StoreError> => {
   const { filter, target } = shape

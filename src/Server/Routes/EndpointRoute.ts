@@ -1,9 +1,9 @@
-/** Makes the route of a row. The row says who may call it, how its body is read, and how it is answered. */
+/** Makes the route of an endpoint. The endpoint says who may call it, how its body is read, and how it is answered. */
 import * as Effect from "effect/Effect"
 import type { IronflowError } from "../../Errors.ts"
 import type { Codec } from "../../Protocol/Codec.ts"
 import { decoder, encoder } from "../../Protocol/Requests.ts"
-import { accessTo, isRead, type Row, statusOf } from "../../Protocol/Row.ts"
+import { accessTo, isCacheable, type EndpointSpec, statusOf } from "../../Protocol/EndpointSpec.ts"
 import type { Page, PageQuery } from "../../Engine/Pages.ts"
 import { type ItemOf, listReply, pagedReply, type Paging } from "../Http/PagedReply.ts"
 import { checkBodySpelling, checkQuerySpelling } from "./KnownMembers.ts"
@@ -14,21 +14,21 @@ type Options = Partial<Pick<Route, "reads" | "isPage">>
 
 /** A route that answers with the `Reply` of `reply`. */
 export const replying = (
-  row: Row,
+  endpoint: EndpointSpec,
   reply: (call: Call) => Effect.Effect<Reply, IronflowError>,
   { reads = "json", ...more }: Options = {}
 ): Route => ({
-  endpoint: row,
-  access: accessTo(row),
-  fromWorker: row.fromWorker === true,
-  isRead: isRead(row),
+  endpoint,
+  access: accessTo(endpoint),
+  fromWorker: endpoint.fromWorker === true,
+  isCacheable: isCacheable(endpoint),
   reads,
   answer:
-    row.query === undefined && row.page === undefined
+    endpoint.query === undefined && endpoint.page === undefined
       ? reply
       : (call) =>
           Effect.andThen(
-            checked(() => checkQuerySpelling(row, call.query)),
+            checked(() => checkQuerySpelling(endpoint, call.query)),
             Effect.suspend(() => reply(call))
           ),
   ...more
@@ -36,36 +36,36 @@ export const replying = (
 
 /** A route that answers with the result of `ask`. */
 export const answering = <A>(
-  row: Row<A>,
+  endpoint: EndpointSpec<A>,
   ask: (call: Call) => Effect.Effect<A, IronflowError>,
   options?: Options
 ): Route => {
-  const { answer } = row
-  const status = statusOf(row)
-  if (answer === undefined) return replying(row, (call) => Effect.as(ask(call), noContent), options)
+  const { answer } = endpoint
+  const status = statusOf(endpoint)
+  if (answer === undefined) return replying(endpoint, (call) => Effect.as(ask(call), noContent), options)
   const encode = encoder(answer)
-  return replying(row, (call) => Effect.map(ask(call), (value) => json(encode(value), status)), options)
+  return replying(endpoint, (call) => Effect.map(ask(call), (value) => json(encode(value), status)), options)
 }
 
 /** Does the same for a call with a body, which is read first. `what` names the body in errors. */
 export const reading = <A, B>(
-  row: Row<A, B>,
+  endpoint: EndpointSpec<A, B>,
   what: string,
   ask: (body: B, call: Call) => Effect.Effect<A, IronflowError>
-): Route => answering(row, withBody(row, what, ask))
+): Route => answering(endpoint, withBody(endpoint, what, ask))
 
 /** Reads the body of a call before it is answered. */
 export const withBody = <A, B>(
-  row: Row<unknown, B>,
+  endpoint: EndpointSpec<unknown, B>,
   what: string,
   then: (body: B, call: Call) => Effect.Effect<A, IronflowError>
 ): ((call: Call) => Effect.Effect<A, IronflowError>) => {
-  const read = decoder<B>(row.body as Codec<B>, what)
+  const read = decoder<B>(endpoint.body as Codec<B>, what)
   return (call) =>
     Effect.flatMap(
       checked(() => {
         const body = read(call.body)
-        checkBodySpelling(row, call.body, what)
+        checkBodySpelling(endpoint, call.body, what)
         return body
       }),
       (body) => then(body, call)
@@ -74,19 +74,19 @@ export const withBody = <A, B>(
 
 /** A route for a list that is read page by page, without items that the caller may not see. */
 export const paging = <A>(
-  row: Row<A>,
+  endpoint: EndpointSpec<A>,
   read: (call: Call, page: PageQuery) => Effect.Effect<Page<ItemOf<A>>, IronflowError>,
   options: (call: Call) => Paging = () => ({})
 ): Route => {
-  const reply = pagedReply(row)
-  return replying(row, (call) => reply(call.query, (page) => read(call, page), options(call)))
+  const reply = pagedReply(endpoint)
+  return replying(endpoint, (call) => reply(call.query, (page) => read(call, page), options(call)))
 }
 
 /** A route for a list in memory, without items that the caller may not see. */
 export const listing = <A>(
-  row: Row<A>,
+  endpoint: EndpointSpec<A>,
   ask: (call: Call) => Effect.Effect<ReadonlyArray<ItemOf<A> & { readonly id: string }>, IronflowError>
 ): Route => {
-  const reply = listReply(row)
-  return replying(row, (call) => Effect.flatMap(ask(call), (items) => reply(call.query, items)))
+  const reply = listReply(endpoint)
+  return replying(endpoint, (call) => Effect.flatMap(ask(call), (items) => reply(call.query, items)))
 }

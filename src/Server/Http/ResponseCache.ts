@@ -39,7 +39,7 @@ interface SharedRequest {
   readonly visitor?: object
 }
 
-export class SharedAnswers {
+export class ResponseCache {
   readonly #now: () => number
   /** The oldest first. */
   readonly #kept = new Map<string, Kept>()
@@ -107,7 +107,7 @@ export class SharedAnswers {
 const isFresh = ({ at }: Kept, now: number): boolean => now >= at && now - at < SHARED_MS
 
 /** Whether the request accepts an answer that is a second old. The headers of a channel say nothing about a single call. */
-export const acceptsShared = ({ request: { headers }, visitor }: SharedRequest): boolean => {
+export const acceptsCached = ({ request: { headers }, visitor }: SharedRequest): boolean => {
   const control = headers["cache-control"]
   if (control === undefined || visitor !== undefined) return false
   return !/\bno-(?:cache|store)\b/i.test(control) && /\bmax-age=0*[1-9]/i.test(control)

@@ -13,15 +13,15 @@ import type {
   ProjectionLease,
   ProjectionLogEvent
 } from "../Protocol/ProjectionOwners.ts"
-import { Fold, STATES } from "./Fold.ts"
-import type { Failed, Handling } from "./Handling.ts"
+import { Fold, MAX_STATES } from "./Fold.ts"
+import type { Failed, ProjectionHandler } from "./ProjectionHandler.ts"
 import { tracing } from "./EventSpan.ts"
-import { type Interruption, Progress, type Trouble } from "./Progress.ts"
+import { type Interruption, Progress, type RunnerError } from "./Progress.ts"
 import { type AnyProjection, maxBatchSize, maxReadEvents } from "./Projection.ts"
 import { States } from "./States.ts"
 
 /** The most batches that a managed projection folds before it saves, while it is far behind. */
-const BATCHES = 50
+const MAX_UNSAVED_BATCHES = 50
 
 /** How long such a fold should take, in milliseconds: its states are not visible before they are saved. */
 const FOLD_MS = 200
@@ -30,7 +30,7 @@ interface OwnershipOptions {
   readonly projection: AnyProjection
   readonly feed: ProjectionFeed
   readonly logger: Logger
-  readonly handling: Handling
+  readonly handling: ProjectionHandler
   readonly lease: ProjectionLease
   readonly unlessStopped: <A, E>(self: Effect.Effect<A, E>) => Effect.Effect<A | "stop", E>
   /** Called when a batch is done. */
@@ -38,7 +38,7 @@ interface OwnershipOptions {
 }
 
 /** The time in which a projection belongs to this worker. */
-export class Ownership {
+export class OwnedProjection {
   readonly #options: OwnershipOptions
   readonly #lease: ProjectionLease
   readonly #name: string
@@ -76,16 +76,16 @@ export class Ownership {
     this.#aborted.abort(new Error(`Projection "${this.#name}" no longer belongs to this worker`))
 
   /** Processes batches. Ends when the runner stops or the projection belongs to another worker. */
-  readonly run: Effect.Effect<void, Trouble> = Effect.suspend(() =>
+  readonly run: Effect.Effect<void, RunnerError> = Effect.suspend(() =>
     Effect.raceFirst(this.#work, this.#holdOn)
   )
 
-  get #work(): Effect.Effect<void, Trouble> {
+  get #work(): Effect.Effect<void, RunnerError> {
     return Effect.gen({ self: this }, function* () {
       const { feed, projection, unlessStopped } = this.#options
       const { batchSize, mode } = projection.config
       const clock = yield* Clock.Clock
-      const most = Math.min(batchSize * BATCHES, maxReadEvents)
+      const most = Math.min(batchSize * MAX_UNSAVED_BATCHES, maxReadEvents)
       let limit = batchSize
       while (true) {
         const batch = yield* unlessStopped(this.#seen(feed.read(this.#lease, limit)))
@@ -97,7 +97,7 @@ export class Ownership {
         if (left !== undefined) return
         this.#options.onWell()
         const tookMs = clock.currentTimeMillisUnsafe() - startedAt
-        if (!isFull || this.#progress.savedStates > STATES / 4) limit = batchSize
+        if (!isFull || this.#progress.savedStates > MAX_STATES / 4) limit = batchSize
         else if (tookMs < FOLD_MS / 4) limit = Math.min(limit * 4, most)
         else if (tookMs > FOLD_MS) limit = Math.max(Math.floor(limit / 4), batchSize)
       }
@@ -141,7 +141,7 @@ export class Ownership {
   }
 
   /** Processes a batch. When it returns `undefined`, everything in the batch is saved. */
-  #process(batch: ProjectionBatch): Effect.Effect<Interruption | undefined, Trouble> {
+  #process(batch: ProjectionBatch): Effect.Effect<Interruption | undefined, RunnerError> {
     if (batch.retries.length > 0) return this.#retry(batch.retries)
     if (batch.position <= this.#progress.position) return Effect.succeed(undefined)
     return this.#options.handling.registration.mode === "external"
@@ -152,7 +152,7 @@ export class Ownership {
   #callAll(
     events: ReadonlyArray<ProjectionLogEvent>,
     end: number
-  ): Effect.Effect<Interruption | undefined, Trouble> {
+  ): Effect.Effect<Interruption | undefined, RunnerError> {
     return Effect.gen({ self: this }, function* () {
       const { handling } = this.#options
       const traced = tracing(yield* Effect.context<never>(), yield* Clock.Clock, handling.registration.name)
@@ -190,7 +190,7 @@ export class Ownership {
   }
 
   /** Retries dead letters that a user has asked to retry: each once, on the current state. */
-  #retry(events: ReadonlyArray<ProjectionLogEvent>): Effect.Effect<Interruption | undefined, Trouble> {
+  #retry(events: ReadonlyArray<ProjectionLogEvent>): Effect.Effect<Interruption | undefined, RunnerError> {
     return Effect.gen({ self: this }, function* () {
       const { handling, logger } = this.#options
       const isManaged = handling.registration.mode === "managed"

@@ -23,14 +23,18 @@ export interface ReportBatchesOptions {
   readonly onStale: () => void
 }
 
-export class ReportBatches {
+export class ReceivedReportBatches {
   readonly #options: ReportBatchesOptions
   #last: LastBatch | undefined
 
   /**
    * `earlier` are the batches of the session that this one replaces; `before` is the last batch that another engine has stored.
    */
-  constructor(options: ReportBatchesOptions, earlier?: ReportBatches, before?: RemoteSession["before"]) {
+  constructor(
+    options: ReportBatchesOptions,
+    earlier?: ReceivedReportBatches,
+    before?: RemoteSession["before"]
+  ) {
     this.#options = options
     const last = earlier === undefined ? undefined : earlier.#last
     // a batch that was repeated at the other engine is the later one

@@ -1,9 +1,9 @@
-/** Requests by the rows of the contract, and how the client reads their answers. */
+/** Requests by the endpoints of the contract, and how the client reads their answers. */
 import * as Effect from "effect/Effect"
 import { type IronflowError, ValidationError } from "../Errors.ts"
 import { isObject } from "../Json.ts"
 import { type Codec, json, reader } from "../Protocol/Codec.ts"
-import { isRepeatable, type Operation } from "../Protocol/Row.ts"
+import { isRepeatable, type Operation } from "../Protocol/EndpointSpec.ts"
 import { type Call, type Calls, done, makeCalls, quote } from "./HttpCalls.ts"
 import { validated } from "../Checked.ts"
 import type { Connection } from "./HttpConnection.ts"
@@ -21,7 +21,7 @@ export interface Input<B> extends Partial<Omit<Call<B>, "endpoint" | "body" | "r
 
 type Paged = Omit<Input<never>, "query"> & { readonly query?: { readonly [name: string]: string } }
 
-export interface RowCalls {
+export interface EndpointCalls {
   /** Makes the call. `what` is the method as the user wrote it, `about` its argument. */
   readonly ask: <A, B = A>(
     operation: Operation<A>,
@@ -52,7 +52,7 @@ export interface RowCalls {
 }
 
 /** Calls over a connection. */
-export const makeRowCalls = (connection: Connection): RowCalls => {
+export const makeEndpointCalls = (connection: Connection): EndpointCalls => {
   const calls = makeCalls(connection)
 
   /** The call without `read`. */
@@ -82,7 +82,7 @@ export const makeRowCalls = (connection: Connection): RowCalls => {
       }
     })
 
-  const ask: RowCalls["ask"] = <A, B>(
+  const ask: EndpointCalls["ask"] = <A, B>(
     operation: Operation<A>,
     what: string,
     input: Input<B> = {},
@@ -104,7 +104,7 @@ export const makeRowCalls = (connection: Connection): RowCalls => {
       })
     })
 
-  const pages: RowCalls["pages"] = <A, Page>(
+  const pages: EndpointCalls["pages"] = <A, Page>(
     operation: Operation<Page>,
     what: string,
     { query, ...input }: Paged,
