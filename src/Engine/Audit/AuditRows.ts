@@ -69,7 +69,11 @@ const FAILED = 6
 const PAUSED = 4
 
 const LIST_RUNS = statement("AuditRows.listRuns", "SELECT * FROM runs WHERE key > ? ORDER BY key LIMIT ?")
-const LIST_STEPS = statement("AuditRows.listSteps", "SELECT * FROM steps WHERE run = ? LIMIT 1001")
+// in one order, whatever the plan: digests of what was read earlier are compared
+const LIST_STEPS = statement(
+  "AuditRows.listSteps",
+  "SELECT * FROM steps WHERE run = ? ORDER BY step_key LIMIT 1001"
+)
 const LIST_SUPERSEDED_STEPS = statement(
   "AuditRows.listSupersededSteps",
   "SELECT step_key FROM superseded_steps WHERE run = ?"
