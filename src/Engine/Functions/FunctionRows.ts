@@ -52,11 +52,14 @@ const UPDATE_REGISTRATION = statement(
 
 const UPDATE_SINCE = statement("FunctionRows.updateSince", "UPDATE functions SET since = ? WHERE key = ?")
 
+/** Functions that connected workers have: their ids and code versions. */
+export type LiveCodeVersions = ReadonlyArray<readonly [functionId: string, codeVersion: string]>
+
 /**
  * Adds functions or replaces their configuration; a change of configuration or code is a new version. `startedAt` is when the
- * program with these functions started: registrations of a program that started later stay in place. `live` are the ids of
- * functions whose latest version a connected worker has: if such a function pins runs, an earlier version does not replace the
- * latest. Returns the ids of the functions whose registration stays in place.
+ * program with these functions started: registrations of a program that started later stay in place. `live` are function ids and
+ * versions that other connected workers have: if a function pins runs, an earlier version does not replace a latest that is among
+ * them. Returns the ids of the functions whose registration stays in place.
  */
 export const registerFunctions = acrossEnvironments(
   "registerFunctions",
@@ -65,7 +68,7 @@ export const registerFunctions = acrossEnvironments(
     environmentName: string,
     registrations: ReadonlyArray<FunctionRegistration>,
     startedAt?: number,
-    live: ReadonlyArray<string> = []
+    live: LiveCodeVersions = []
   ): Program<ReadonlyArray<string>> {
     const environment = tx.environment(environmentName)
     const now = tx.now()
@@ -104,7 +107,7 @@ export const registerFunctions = acrossEnvironments(
         if (known.hash !== hash || (tx.damage.wasFound && registryOf(tx).byKey(key) === undefined)) {
           const isOlder =
             since < Number(known.since) ||
-            (isPinning && live.includes(registration.id) && (yield* isEarlierVersion(tx, key, registration)))
+            (isPinning && isLatestLive(tx, key, live) && (yield* isEarlierVersion(tx, key, registration)))
           if (isOlder && !deleted) {
             keptNewer.push(registration.id)
             continue
@@ -137,6 +140,14 @@ export const registerFunctions = acrossEnvironments(
   },
   () => "register functions"
 )
+
+const isLatestLive = (tx: Transaction, key: number, live: LiveCodeVersions): boolean => {
+  const latest = registryOf(tx).byKey(key)?.registration
+  return (
+    latest !== undefined &&
+    live.some(([id, version]) => id === latest.id && version === codeVersionOf(latest))
+  )
+}
 
 /** Whether the code is that of an earlier version. */
 function* isEarlierVersion(

@@ -34,14 +34,14 @@ export interface FunctionsService {
   ) => Effect.Effect<void, ValidationError | StoreError>
   /**
    * Stores the checked functions of a program that started at `startedAt`, without waiting for the followers. Registrations of a
-   * program that started later stay in place, and so does the latest version of a function that pins runs, if it is among `live`.
-   * Returns the ids of those.
+   * program that started later stay in place, and so does the latest version of a function that pins runs, if it is among `live`:
+   * what other workers have. Returns the ids of those.
    */
   readonly put: (
     environment: string,
     functions: ReadonlyArray<FunctionRegistration>,
     startedAt: number | undefined,
-    live?: ReadonlyArray<string>
+    live?: FunctionRows.LiveCodeVersions
   ) => Effect.Effect<ReadonlyArray<string>, StoreError>
   /** Throws `ValidationError` for functions that are invalid, or would be too many or too large for their environment. */
   readonly check: (environment: string, functions: ReadonlyArray<FunctionRegistration>) => void

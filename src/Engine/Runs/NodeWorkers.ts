@@ -157,13 +157,25 @@ export function* sessionEnded(tx: Transaction, workerId: string, session: string
   return tx.node === undefined || (yield* affected(DELETE_WORKER, workerId, tx.node, session)) > 0
 }
 
-/** Ends the session of a worker that leaves its leases as they are. */
+/** Ends the session of a worker that leaves its leases as they are. Returns whether the session was still current. */
 export const workerLeft = acrossEnvironments(
   "workerLeft",
-  function* (tx: Transaction, workerId: string, session: string): Program<void> {
-    yield* sessionEnded(tx, workerId, session)
-  },
+  sessionEnded,
   (workerId) => `disconnect worker ${workerId}`
+)
+
+const DELETE_WORKERS_OF_NODE = variant(
+  "NodeWorkers.deleteWorkersOfNode",
+  "DELETE FROM node_workers WHERE node = ?"
+)
+
+/** Ends the sessions of all workers that are connected to this engine. */
+export const allLeft = acrossEnvironments(
+  "allLeft",
+  function* (tx: Transaction): Program<void> {
+    if (tx.node !== undefined) yield* write(DELETE_WORKERS_OF_NODE, tx.node)
+  },
+  () => "disconnect all workers"
 )
 
 const UPDATE_INFO = variant(

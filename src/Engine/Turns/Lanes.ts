@@ -21,13 +21,13 @@ export interface Lane {
   readonly pin?: string
   /** The workers with room. */
   readonly candidates: ReadonlyArray<Candidate>
-  /** The connected workers, with room or without. */
+  /** The connected workers, with room or without, and those of other engines. */
   readonly present: ReadonlyArray<Candidate>
 }
 
 /**
  * The lanes of a function. If it pins runs, the runs of each version go to the workers that have it. Runs that have not begun go
- * to workers of the latest version, or to any when none of those is connected.
+ * to workers of the latest version, or to any when none of those is connected to any engine.
  */
 export const lanesOf = (
   fn: RegisteredFunction,
@@ -39,7 +39,10 @@ export const lanesOf = (
   const latest = of(codeVersionOf(fn.registration))
   const versions = new Set(candidates.map((candidate) => versionOf(candidate) ?? NO_PIN))
   versions.delete(NO_PIN)
-  const fresh = present.some(latest)
+  // workers of other engines are known only while the function pins
+  const { versioning } = fn.registration
+  const counts = ({ demand }: Candidate) => demand.isElsewhere !== true || versioning === "pin"
+  const fresh = present.some((candidate) => latest(candidate) && counts(candidate))
     ? { candidates: candidates.filter(latest), present: present.filter(latest) }
     : { candidates, present }
   return [

@@ -13,6 +13,8 @@ export interface Demand {
   readonly capacity?: number
   /** How long a lease lasts without a heartbeat, milliseconds; absent for a worker in this process, which cannot outlive it. */
   readonly leaseMs?: number
+  /** It is connected to another engine, which gives it its runs. */
+  readonly isElsewhere?: true
 }
 
 export interface Claim {

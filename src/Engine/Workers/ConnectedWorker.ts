@@ -41,6 +41,8 @@ export interface ConnectedWorker {
   left: ReadonlySet<string>
   /** Whether other engines on the database know where it is connected. */
   isTold: boolean
+  /** The functions that other engines know it for: those that it might run when they were told. */
+  toldFunctions: ReadonlyMap<string, string>
   /** Whether it has connected to another engine. */
   hasMoved: boolean
   credit: number

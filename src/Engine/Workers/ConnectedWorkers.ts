@@ -2,6 +2,7 @@
 import type { WorkerInfo } from "../../Client/Client.ts"
 import { handlesFailuresOf } from "../../OnFailure.ts"
 import type { WorkerHandlers, WorkerRegistration } from "../../Protocol/Worker.ts"
+import type * as FunctionRows from "../Functions/FunctionRows.ts"
 import type { FunctionsService } from "../Functions/Functions.ts"
 import type { LiveWorker } from "../Runs/Explain.ts"
 import type { LiveWorkersService } from "../Runs/LiveWorkers.ts"
@@ -53,6 +54,7 @@ export class ConnectedWorkers implements LiveWorkersService {
       active: new ShortLivedSet(),
       left: new Set(),
       isTold: false,
+      toldFunctions: functions,
       hasMoved: false,
       credit: 0,
       reachable: true,
@@ -111,22 +113,24 @@ export class ConnectedWorkers implements LiveWorkersService {
     )
   }
 
-  /** Functions that pin runs, and whose latest version a worker other than `except` has. */
-  withLatest(environment: string, except: string): ReadonlyArray<string> {
-    const here = this.#of(environment)
-      .filter(({ pins, registration }) => pins && registration.workerId !== except)
-      .map(({ functions }) => functions)
-    const elsewhere = this.elsewhere
-      .live(environment)
+  /** The versions of these functions that workers other than `except` have. */
+  liveVersions(
+    environment: string,
+    functionIds: ReadonlyArray<string>,
+    except: string
+  ): FunctionRows.LiveCodeVersions {
+    const here = this.#of(environment).map(({ functions, registration }) => ({
+      id: registration.workerId,
+      codeVersions: functions
+    }))
+    return [...here, ...this.elsewhere.live(environment)]
       .filter(({ id }) => id !== except)
-      .map(({ codeVersions }) => codeVersions)
-    const ids = [...here, ...elsewhere].flatMap((functions) =>
-      [...functions].flatMap(([id, version]) => {
-        const latest = this.#functions.find(environment, id)
-        return latest?.versioning === "pin" && codeVersionOf(latest) === version ? [id] : []
-      })
-    )
-    return [...new Set(ids)]
+      .flatMap(({ codeVersions }) =>
+        functionIds.flatMap((id) => {
+          const version = codeVersions.get(id)
+          return version === undefined ? [] : [[id, version] as const]
+        })
+      )
   }
 
   /** The workers of an environment, as shown in lists. */
@@ -154,6 +158,13 @@ export class ConnectedWorkers implements LiveWorkersService {
       credit += worker.credit
     }
     return { workers: this.#workers.size, activeJobs, credit }
+  }
+
+  /** The functions whose runs a worker may get now, with their code versions. */
+  functionsOf(worker: ConnectedWorker): ReadonlyMap<string, string> {
+    return worker.limits?.isLimited() === true
+      ? new Map([...worker.functions].filter(([id]) => this.mayRun(worker, id)))
+      : worker.functions
   }
 
   /** Whether the worker may get what runs of the function carry, as it is registered now. */

@@ -10,6 +10,7 @@ import type { StoreError } from "../../Errors.ts"
 import { endsLease, type Job, type Notice } from "../../Protocol/Worker.ts"
 import { Functions, type FunctionsService } from "../Functions/Functions.ts"
 import { LiveWorkers } from "../Runs/LiveWorkers.ts"
+import type { NodeWorker } from "../Runs/NodeWorkers.ts"
 import { Secrets, type SecretsService } from "../Secrets/Secrets.ts"
 import type { Changes, ChangeKind } from "../Store/Changes.ts"
 import { Store, type StoreService } from "../Store/Store.ts"
@@ -41,6 +42,7 @@ export class DispatchService {
   /** Notices that may be about jobs of the claim in progress, and notices about jobs whose secrets are being decrypted. */
   #early = new Map<string, { readonly workerId: string; readonly notices: Array<Notice> }>()
   readonly #opening = new Map<string, Array<Notice>>()
+  #onLimits: (worker: ConnectedWorker) => void = () => undefined
   #claiming = false
   #claimedAt = 0
   #again = false
@@ -84,7 +86,10 @@ export class DispatchService {
             // other workers are listed as present, though they get nothing here
             ...[...this.connected.all()]
               .filter((other) => other.pins && other !== worker && isBeside(other, worker))
-              .map((other) => this.#demandOf(other, 0))
+              .map((other) => this.#demandOf(other, 0)),
+            ...this.connected.elsewhere.pinning.filter(
+              ({ environment }) => environment === worker.registration.environment
+            )
           ])
         ),
         (claims) =>
@@ -103,6 +108,17 @@ export class DispatchService {
           )
       )
     })
+  }
+
+  /** Calls back when a worker may run other functions than other engines were told. */
+  onLimits(changed: (worker: ConnectedWorker) => void): void {
+    this.#onLimits = changed
+  }
+
+  /** The workers of other engines, as they have just been read. */
+  knowElsewhere(workers: ReadonlyArray<NodeWorker>): void {
+    // their runs may go to workers here, if those workers have gone
+    if (this.connected.elsewhere.set(workers.filter(({ isHere }) => !isHere))) this.pokeIfReady()
   }
 
   /** Delivers a notice to the connected worker that holds the lease, never before the job itself. */
@@ -262,22 +278,26 @@ export class DispatchService {
       if (worker.credit > 0 && worker.reachable) demands.push(this.#demandOf(worker, worker.credit))
     }
     if (demands.length === 0) return demands
-    // pinned runs depend on all present workers, with room or without
+    // pinned runs depend on all present workers, with room or without, and on those of other engines
     for (const worker of this.connected.all()) {
       if (worker.pins && worker.credit <= 0 && worker.reachable) demands.push(this.#demandOf(worker, 0))
+    }
+    const { pinning } = this.connected.elsewhere
+    if (pinning.length > 0) {
+      const environments = new Set(demands.map(({ environment }) => environment))
+      demands.push(...pinning.filter(({ environment }) => environments.has(environment)))
     }
     return demands
   }
 
   #demandOf(worker: ConnectedWorker, credit: number): Demand {
-    const { leaseMs, limits, registration } = worker
+    const { leaseMs, registration } = worker
+    const functions = this.connected.functionsOf(worker)
+    if (worker.isTold && !hasSameKeys(functions, worker.toldFunctions)) this.#onLimits(worker)
     return {
       workerId: registration.workerId,
       environment: registration.environment,
-      functions:
-        limits?.isLimited() === true
-          ? new Map([...worker.functions].filter(([id]) => this.connected.mayRun(worker, id)))
-          : worker.functions,
+      functions,
       labels: registration.labels,
       credit,
       capacity: registration.maxConcurrentJobs,
@@ -442,6 +462,9 @@ export class DispatchService {
     })
   }
 }
+
+const hasSameKeys = (one: ReadonlyMap<string, string>, other: ReadonlyMap<string, string>): boolean =>
+  one === other || (one.size === other.size && [...one.keys()].every((key) => other.has(key)))
 
 const isBeside = (one: ConnectedWorker, other: ConnectedWorker): boolean =>
   one.reachable && one.registration.environment === other.registration.environment

@@ -3,10 +3,13 @@ import type { WorkerInfo } from "../../Client/Client.ts"
 import { isObject, safeJsonParse } from "../../Json.ts"
 import type { LiveWorker } from "../Runs/Explain.ts"
 import type { NodeWorker } from "../Runs/NodeWorkers.ts"
+import type { Demand } from "../Turns/TurnRecords.ts"
 import { type ConnectedWorker, infoOf } from "./ConnectedWorker.ts"
 
 interface StoredWorker {
   readonly environment: string
+  readonly text: string
+  readonly pins: boolean
   readonly info: WorkerInfo
   readonly live: LiveWorker
 }
@@ -14,11 +17,12 @@ interface StoredWorker {
 /** Most characters of a worker's connection problem. */
 const MOST_PROBLEM = 1000
 
-/** What other engines are told of a worker. */
-export const textOf = (worker: ConnectedWorker): string =>
+/** What other engines are told of a worker. `functions` are those that it may run now, with their versions. */
+export const textOf = (worker: ConnectedWorker, functions: ReadonlyMap<string, string>): string =>
   JSON.stringify({
     ...infoOf(worker),
-    codeVersions: [...worker.functions],
+    codeVersions: [...functions],
+    pins: worker.pins,
     ...(worker.leaseMs === undefined ? {} : { leaseMs: worker.leaseMs }),
     ...(worker.turnLimits === undefined ? {} : { turnLimits: [...worker.turnLimits] }),
     ...(worker.problem === undefined ? {} : { problem: worker.problem.slice(0, MOST_PROBLEM) })
@@ -26,15 +30,27 @@ export const textOf = (worker: ConnectedWorker): string =>
 
 export class OtherEngineWorkers {
   #workers: ReadonlyMap<string, StoredWorker> = new Map()
+  #pinning: ReadonlyArray<Demand> = []
 
-  /** Replaces the workers. */
-  set(workers: ReadonlyArray<NodeWorker>): void {
+  /** Replaces the workers. Returns whether any has come, gone or changed. */
+  set(workers: ReadonlyArray<NodeWorker>): boolean {
+    const before = this.#workers
     this.#workers = new Map(
       workers.flatMap((worker) => {
         const read = readWorker(worker)
         return read === undefined ? [] : [[worker.workerId, read]]
       })
     )
+    this.#pinning = [...this.#workers.values()].flatMap(demandOf)
+    return (
+      before.size !== this.#workers.size ||
+      [...this.#workers].some(([id, { text }]) => before.get(id)?.text !== text)
+    )
+  }
+
+  /** The reachable workers with functions that pin runs, as workers without room: they get their runs from their engine. */
+  get pinning(): ReadonlyArray<Demand> {
+    return this.#pinning
   }
 
   /** The workers of an environment, as runs need them. */
@@ -56,6 +72,20 @@ export class OtherEngineWorkers {
   }
 }
 
+const demandOf = ({ environment, live, pins }: StoredWorker): ReadonlyArray<Demand> =>
+  pins && live.problem === undefined
+    ? [
+        {
+          workerId: live.id,
+          environment,
+          functions: live.codeVersions,
+          labels: live.labels,
+          credit: 0,
+          isElsewhere: true
+        }
+      ]
+    : []
+
 /** `undefined` for a worker stored by a version with another format. */
 const readWorker = ({ environment, info: text, jobs, workerId }: NodeWorker): StoredWorker | undefined => {
   const stored = safeJsonParse(text)
@@ -67,6 +97,9 @@ const readWorker = ({ environment, info: text, jobs, workerId }: NodeWorker): St
   const maxConcurrentJobs = Number(stored.maxConcurrentJobs)
   return {
     environment,
+    text,
+    // earlier versions do not tell it
+    pins: stored.pins !== false,
     info: {
       id: workerId,
       hostname: String(stored.hostname),

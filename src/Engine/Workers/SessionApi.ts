@@ -62,8 +62,10 @@ export class Sessions {
         const before = worker.problem
         worker.reachable = reachable
         worker.problem = reachable ? undefined : problem
-        if ((before === undefined) !== (worker.problem === undefined)) this.#onProblem(worker)
-        if (reachable && worker.credit > 0) this.#dispatch.pokeIfReady()
+        const hasChanged = (before === undefined) !== (worker.problem === undefined)
+        if (hasChanged) this.#onProblem(worker)
+        // pinned runs that wait for its version may go to others
+        if (hasChanged || (reachable && worker.credit > 0)) this.#dispatch.pokeIfReady()
       },
       take: (n) => this.#dispatch.take(worker, n),
       extend: (jobIds) =>
@@ -106,7 +108,9 @@ export class Sessions {
             : { workerId, session: worker.session, number: batch }
         ),
       detach: () => {
-        if (isCurrent()) connected.remove(workerId)
+        if (!isCurrent()) return
+        connected.remove(workerId)
+        this.#dispatch.pokeIfReady()
       }
     }
   }
@@ -119,7 +123,7 @@ export class Sessions {
       if (worker === undefined) return Effect.void
       connected.remove(workerId)
       const { environment } = worker.registration
-      return Effect.asVoid(
+      return Effect.map(
         this.#store.write(
           LostLeases.releaseWorker(
             environment,
@@ -128,7 +132,9 @@ export class Sessions {
             worker.left,
             worker.isTold ? worker.session : undefined
           )
-        )
+        ),
+        // pinned runs that waited for its version may go to others
+        () => this.#dispatch.pokeIfReady()
       )
     })
   }

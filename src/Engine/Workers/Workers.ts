@@ -79,20 +79,30 @@ export const layer: Layer.Layer<
     const clock = yield* Clock.Clock
     const { connected } = dispatch
     const runFork = Effect.runForkWith(yield* Effect.context<never>())
-    const sessions = new Sessions(store, dispatch, (worker) => {
+    /** What other engines are told of a worker from now on. */
+    const toldOf = (worker: ConnectedWorker): string => {
+      worker.toldFunctions = connected.functionsOf(worker)
+      return textOf(worker, worker.toldFunctions)
+    }
+    const tell = (worker: ConnectedWorker): void => {
       const { registration, session } = worker
       const { workerId } = registration
       if (!worker.isTold) return
+      const before = worker.toldFunctions
       runFork(
-        Effect.matchEffect(store.write(NodeWorkers.workerChanged(workerId, session, textOf(worker))), {
+        Effect.matchEffect(store.write(NodeWorkers.workerChanged(workerId, session, toldOf(worker))), {
           onSuccess: () => Effect.sync(() => store.callOthers?.("workers")),
-          onFailure: (error) =>
-            Effect.logWarning(
-              `Other engines could not be told whether worker ${workerId} can be reached: ${error.message}`
+          onFailure: (error) => {
+            worker.toldFunctions = before
+            return Effect.logWarning(
+              `Other engines could not be told which runs worker ${workerId} can have: ${error.message}`
             )
+          }
         })
       )
-    })
+    }
+    const sessions = new Sessions(store, dispatch, tell)
+    dispatch.onLimits(tell)
     const stop = turns.onReported((...reported) => sessions.reported(...reported))
     yield* Effect.addFinalizer(() => Effect.sync(stop))
 
@@ -145,11 +155,30 @@ export const layer: Layer.Layer<
       })
     // another worker may have connected while the functions were stored
     const checkAgain = ({ workerId }: WorkerRegistration) => validated(() => checkId(workerId, connected))
+    let reads = 0
+    let known = 0
+    const readWorkers = Effect.suspend(() => {
+      const number = ++reads
+      return Effect.tap(store.read(NodeWorkers.readWorkers()), (workers) =>
+        Effect.sync(() => {
+          // a read that began later knows more
+          if (number < known) return
+          known = number
+          dispatch.knowElsewhere(workers)
+        })
+      )
+    })
+    /** Reads the workers of other engines now: news of them may still be under way. */
+    const readElsewhere = store.node === undefined ? Effect.void : Effect.asVoid(readWorkers)
     /** Stores the functions of a worker. Returns those of which another version stays in place. */
     const stored = ({ environment, functions: all, startedAt, workerId }: WorkerRegistration) =>
-      Effect.suspend(() =>
-        functions.put(environment, all, startedAt, connected.withLatest(environment, workerId))
-      )
+      Effect.suspend(() => {
+        const pinning = all.flatMap(({ id, versioning }) => (versioning === "pin" ? [id] : []))
+        if (pinning.length === 0) return functions.put(environment, all, startedAt)
+        return Effect.flatMap(readElsewhere, () =>
+          functions.put(environment, all, startedAt, connected.liveVersions(environment, pinning, workerId))
+        )
+      })
 
     let connections = 0
     const newSession = (): string => `${store.node ?? 0}.${++connections}`
@@ -181,7 +210,7 @@ export const layer: Layer.Layer<
         workerId,
         environment,
         session,
-        info: textOf(worker),
+        info: toldOf(worker),
         ...(instance === undefined ? {} : { instance }),
         ...(number === undefined ? {} : { number })
       }
@@ -208,6 +237,8 @@ export const layer: Layer.Layer<
           worker.isTold = true
           store.callOthers?.("workers")
           const { acks, batch, hasMoved } = result
+          // it is at no other engine any more
+          if (hasMoved) copy.refresh()
           return Effect.succeed({
             hasMoved,
             ...(acks === undefined || batch === undefined
@@ -223,10 +254,9 @@ export const layer: Layer.Layer<
       "which workers there are",
       Effect.suspend(() => {
         const here = [...connected.all()].filter(({ isTold }) => isTold)
-        return Effect.map(store.read(NodeWorkers.readWorkers()), (workers) => ({ here, workers }))
+        return Effect.map(readWorkers, (workers) => ({ here, workers }))
       }),
       ({ here, workers }) => {
-        connected.elsewhere.set(workers.filter(({ isHere }) => !isHere))
         const sessions = new Map(
           workers.filter(({ isHere }) => isHere).map(({ session, workerId }) => [workerId, session])
         )
@@ -250,13 +280,31 @@ export const layer: Layer.Layer<
     const leave = ({ registration: { workerId }, session }: ConnectedWorker): void => {
       if (store.node === undefined) return
       runFork(
-        Effect.catch(store.write(NodeWorkers.workerLeft(workerId, session)), (error) =>
-          Effect.logWarning(
-            `Other engines could not be told that worker ${workerId} has left this engine: ${error.message}`
-          )
-        )
+        Effect.matchEffect(store.write(NodeWorkers.workerLeft(workerId, session)), {
+          onSuccess: (wasHere) => Effect.sync(() => void (wasHere && store.callOthers?.("workers"))),
+          onFailure: (error) =>
+            Effect.logWarning(
+              `Other engines could not be told that worker ${workerId} has left this engine: ${error.message}`
+            )
+        })
       )
     }
+    // workers at the port stay connected until the end: other engines must not wait for them then
+    const allLeave = Effect.suspend(() =>
+      [...connected.all()].some(({ isTold }) => isTold)
+        ? Effect.ignore(
+            Effect.timeout(
+              Effect.interruptible(
+                Effect.tap(store.write(NodeWorkers.allLeft()), () =>
+                  Effect.sync(() => store.callOthers?.("workers"))
+                )
+              ),
+              MOST_LEAVING_MS
+            )
+          )
+        : Effect.void
+    )
+    yield* Effect.addFinalizer(() => allLeave)
     // workers of this process lose their turns: they must not report on leases that others have
     const stopAway = store.onAway?.(() => {
       for (const worker of connected.all()) if (worker.leaseMs === undefined) loseTurns(worker)
@@ -380,14 +428,7 @@ export const layer: Layer.Layer<
           )
           return remote
         }),
-      list: (environment) =>
-        Effect.map(
-          store.node === undefined ? Effect.succeed([]) : store.read(NodeWorkers.readWorkers()),
-          (workers) => {
-            connected.elsewhere.set(workers.filter(({ isHere }) => !isHere))
-            return connected.list(environment)
-          }
-        ),
+      list: (environment) => Effect.map(readElsewhere, () => connected.list(environment)),
       load: () => connected.load
     })
   })
@@ -397,7 +438,7 @@ export const layer: Layer.Layer<
 const FREE_LOOK_MS = 250
 const FREE_WAIT_MS = 20_000
 
-/** How long the store may take to note that a worker in this process has left, milliseconds. */
+/** How long the store may take to note that workers have left, milliseconds. */
 const MOST_LEAVING_MS = 5000
 
 /** A failure loses nothing: the leases are taken back when the database is opened again, or by another engine. */

@@ -78,6 +78,15 @@ export const fill = createFunction({ id: "fill", triggers: [{ event: "album.open
 })
 `
 
+const packs = (version: string): string => `
+import { createFunction } from "@ironflow/node"
+
+export const pack = createFunction(
+  { id: "pack", version: "${version}", versioning: "pin", triggers: [{ event: "order.placed" }] },
+  async () => "${version}"
+)
+`
+
 /** Freezes an engine once it waits for the lock that `release` gives up. Returns when the other engine has written. */
 const freezeAt = async (
   schema: string,
@@ -168,6 +177,41 @@ describe("two engines in processes of their own", () => {
       const run = await atB.waitForRun(runId, { timeout: 60_000 })
       assert.strictEqual(run.output, "done")
       await atB.close()
+    }
+  )
+
+  it(
+    "give new runs to an old version once the other engine and its worker of the latest version were killed",
+    { timeout: 240_000 },
+    async () => {
+      await using terminal = new Terminal({ "one.ts": packs("1"), "two.ts": packs("2") })
+      const [a, b] = await startTwo(terminal)
+      const atA = createClient({ serverUrl: a.url })
+      const work = async (file: string, { url }: Process): Promise<Running> => {
+        const worker = terminal.start(["worker", file], { env: { IRONFLOW_SERVER_URL: url } })
+        await worker.until("runs pack for")
+        return worker
+      }
+      await work("one.ts", a)
+      const latest = await work("two.ts", b)
+      await until(
+        "the engine knows both workers",
+        async () =>
+          (await atA.liveVersions("pack")).filter(({ workerIds }) => workerIds.length > 0).length === 2
+      )
+      const outputOf = async (): Promise<unknown> => {
+        const {
+          runIds: [runId = ""]
+        } = await atA.emit("order.placed", {})
+        return (await atA.waitForRun(runId, { timeout: 60_000 })).output
+      }
+      assert.strictEqual(await outputOf(), "2")
+      for (const { process } of [b, { process: latest }]) {
+        process.signal("SIGKILL")
+        await process.ended
+      }
+      assert.strictEqual(await outputOf(), "1")
+      await atA.close()
     }
   )
 })

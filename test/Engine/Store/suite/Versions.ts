@@ -3,7 +3,11 @@ import { assert, describe } from "@effect/vitest"
 import * as Effect from "effect/Effect"
 import * as Forking from "../../../../src/Engine/Runs/Forking.ts"
 import * as FunctionHistory from "../../../../src/Engine/Functions/FunctionHistory.ts"
-import { getFunction, registerFunctions } from "../../../../src/Engine/Functions/FunctionRows.ts"
+import {
+  getFunction,
+  type LiveCodeVersions,
+  registerFunctions
+} from "../../../../src/Engine/Functions/FunctionRows.ts"
 import { countBacklog } from "../../../../src/Engine/Runs/Backlog.ts"
 import { deleteEndedRuns } from "../../../../src/Engine/Runs/RunRetention.ts"
 import * as RunNow from "../../../../src/Engine/Runs/RunNow.ts"
@@ -162,16 +166,16 @@ export const versionsSuite = (test: ShopTest): void => {
     test("an earlier version that comes back does not replace a live one", function* (shop) {
       yield* shop.register(version("1"))
       yield* shop.register(version("2"))
-      const register = (fn: ReturnType<typeof version>, live: ReadonlyArray<string>) =>
+      const register = (fn: ReturnType<typeof version>, live: LiveCodeVersions) =>
         shop.store.write(registerFunctions(environment, [fn], 10, live))
       const latest = () =>
         Effect.map(shop.store.read(getFunction(environment, "charge")), (fn) => fn?.codeVersion)
-      assert.deepStrictEqual(yield* register(version("1"), ["charge"]), ["charge"])
+      assert.deepStrictEqual(yield* register(version("1"), [["charge", "2"]]), ["charge"])
       assert.strictEqual(yield* latest(), "2")
-      assert.deepStrictEqual(yield* register(version("3"), ["charge"]), [])
+      assert.deepStrictEqual(yield* register(version("3"), [["charge", "2"]]), [])
       assert.strictEqual(yield* latest(), "3")
       // no worker has the latest version any more, so this is a rollback
-      assert.deepStrictEqual(yield* register(version("1"), []), [])
+      assert.deepStrictEqual(yield* register(version("1"), [["charge", "2"]]), [])
       assert.strictEqual(yield* latest(), "1")
     })
 
