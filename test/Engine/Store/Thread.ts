@@ -52,6 +52,8 @@ class Thread {
   /** Orders of one turn of the event loop are sent together, so that they may share a commit. */
   readonly #orders: Array<ToThread> = []
   #last = 0
+  /** Why it answers nothing more. */
+  #failure: Answer | undefined
 
   constructor() {
     this.#worker.unref()
@@ -65,9 +67,8 @@ class Thread {
       }
     })
     const fail = (error: Error): void => {
-      for (const id of this.#waiting.keys()) {
-        this.#answer(id, { _tag: "Fault", message: `The thread has failed: ${error.stack ?? error.message}` })
-      }
+      this.#failure ??= { _tag: "Fault", message: `The thread has failed: ${error.stack ?? error.message}` }
+      for (const id of this.#waiting.keys()) this.#answer(id, this.#failure)
     }
     this.#worker.on("error", fail)
     this.#worker.on("messageerror", fail)
@@ -88,6 +89,7 @@ class Thread {
   }
 
   post(database: number, now: Moment, order: Order, onAnswer: (answer: Answer) => void): void {
+    if (this.#failure !== undefined) return onAnswer(this.#failure)
     const id = this.next()
     this.#waiting.set(id, onAnswer)
     this.#orders.push({ ...order, id, database, now })
