@@ -233,8 +233,9 @@ export const layer: Layer.Layer<Bulk, never, Store | Access> = Layer.effect(
           const { failure } = next
           if (isFinal(failure) || ++tries === TRIES) {
             // others may be able to continue it, and so may this engine later
-            if (!isShared || !isUnavailable(failure)) yield* end(from, failure.message)
-            return
+            if (isShared && isUnavailable(failure)) return
+            yield* end(from, failure.message)
+            break
           }
           yield* Effect.logWarning(`Bulk operation ${id} could not continue; trying again`, failure)
           yield* Effect.sleep(AGAIN_MS)
