@@ -1,6 +1,7 @@
 /**
  * Bulk operations: one action on many runs. An operation is first stored, and then carried out in the background, in small
- * transactions with other work in between. After a restart it goes on where it was. The caller does not have to wait for it.
+ * transactions with other work in between. After a restart, or at another engine, it goes on where it was. The caller does not have
+ * to wait for it.
  *
  * Its permissions are those of the caller's key, checked for each run at that time: it can do only what the key could do by
  * single calls.
@@ -27,7 +28,7 @@ import * as Alarm from "../../Execution/Alarm.ts"
 import { MAX_STEPS, stepsTaken } from "../../ExpressionBudget.ts"
 import * as Limits from "../../Limits.ts"
 import type { Action } from "../../Policy.ts"
-import type { BulkAction, BulkOperation } from "../../Protocol/Bulk.ts"
+import type { BulkAction } from "../../Protocol/Bulk.ts"
 import type { EraseTarget } from "../../Protocol/Erase.ts"
 import { showMs } from "../../Show.ts"
 import { Access, type Caller } from "../Access/Access.ts"
@@ -43,6 +44,8 @@ import type { BulkItem, BulkRecord, BulkSlice } from "./BulkRecords.ts"
 import * as BulkRows from "./BulkRows.ts"
 import { checkBulk } from "./CheckBulk.ts"
 import { makeErasing } from "./Erasing.ts"
+import { shown } from "./ShownBulk.ts"
+import { watchBulk } from "./WatchBulk.ts"
 
 /** Runs that one transaction changes; in a dry run, runs that it checks. */
 const AT_ONCE = 50
@@ -83,15 +86,31 @@ export const layer: Layer.Layer<Bulk, never, Store | Access> = Layer.effect(
     const scope = yield* Scope.Scope
     const endings = new Notifications()
     const erasing = makeErasing(store)
+    const isShared = store.node !== undefined
+    /** The operations that this engine carries out. */
+    const carried = new Set<string>()
 
+    const tellEnd = (id: string): void => {
+      endings.notify(id)
+      store.callOthers?.("bulk")
+    }
+
+    /** Stops an operation, unless another engine has continued it since `record`. */
     const end = (record: BulkRecord, error: string): Effect.Effect<void> =>
       Effect.matchEffect(
         store.write(
-          BulkRows.endBulk(record.environment, record.id, "stopped", record.byKey ?? "local", error)
+          BulkRows.endBulk(
+            record.environment,
+            record.id,
+            "stopped",
+            record.byKey ?? "local",
+            error,
+            isShared ? record : undefined
+          )
         ),
         {
-          onSuccess: () => Effect.sync(() => endings.notify(record.id)),
-          // it is tried again after a restart
+          onSuccess: () => Effect.sync(() => tellEnd(record.id)),
+          // it is tried again: after a restart, or when it stands still
           onFailure: (cause) => Effect.logError(`Bulk operation ${record.id} has stopped: ${error}`, cause)
         }
       )
@@ -161,83 +180,122 @@ export const layer: Layer.Layer<Bulk, never, Store | Access> = Layer.effect(
         }
       })
 
-    /** Runs an operation until it has ended. */
+    /** Runs an operation until it has ended, or another engine carries it out. */
     const carryOn = (environment: string, id: string): Effect.Effect<void> =>
       Effect.gen(function* () {
         const found = yield* store.read(BulkRows.getBulk(environment, id))
         const ids = found?.idCount === undefined ? [] : yield* store.read(BulkRows.idsOfBulk(environment, id))
+        /** As it is stored, as far as this engine knows. */
         let record = found
+        /** Where it is, after slices without matches that are not stored. */
+        let place = record?.place
+        let mayBeStale = false
         let notedAt = 0
         let tries = 0
-        while (record?.status === "running") {
-          const at: BulkRecord = record
-          yield* yieldToEventLoop
-          const next: BulkRecord | undefined = yield* Effect.catch(
-            Effect.gen(function* () {
-              const { action } = at
-              if (action === "erase") {
-                yield* callerOf(at)
-                const advanced = yield* erasing.advance(at, ids)
-                tries = 0
-                return advanced
-              }
-              const slice = yield* look({ ...at, action }, ids)
-              const now = yield* Effect.clockWith((clock) => clock.currentTimeMillis)
-              if (isInVain(slice) && now - notedAt < NOTED_EVERY_MS) return { ...at, place: slice.place }
-              notedAt = now
-              const advanced = yield* store.write(BulkRows.advanceBulk(environment, id, slice))
+        const advance = (from: BulkRecord) =>
+          Effect.gen(function* () {
+            if (mayBeStale) {
+              const stored = yield* store.read(BulkRows.getBulk(environment, id))
+              place = stored?.place
+              mayBeStale = false
+              return stored
+            }
+            const { action } = from
+            if (action === "erase") {
+              yield* callerOf(from)
+              const advanced = yield* erasing.advance(from, ids)
               tries = 0
               return advanced
-            }),
-            (error) => {
-              if (isFinal(error) || ++tries === TRIES) return Effect.as(end(at, error.message), undefined)
-              return Effect.andThen(
-                Effect.logWarning(`Bulk operation ${id} could not continue; trying again`, error),
-                Effect.delay(Effect.succeed(at), AGAIN_MS)
-              )
             }
-          )
-          record = next
+            const slice = yield* look({ ...from, action, ...(place === undefined ? {} : { place }) }, ids)
+            place = slice.place
+            const now = yield* Effect.clockWith((clock) => clock.currentTimeMillis)
+            if (isInVain(slice) && now - notedAt < NOTED_EVERY_MS) return from
+            notedAt = now
+            const advanced = yield* store.write(BulkRows.advanceBulk(environment, id, from, slice))
+            tries = 0
+            return advanced
+          })
+        while (record?.status === "running") {
+          const from: BulkRecord = record
+          yield* yieldToEventLoop
+          const next = yield* Effect.result(advance(from))
+          if (next._tag === "Success" && next.success !== BulkRows.OVERTAKEN) {
+            record = next.success
+            continue
+          }
+          mayBeStale = true
+          if (next._tag === "Success") {
+            // the other engine carries it out
+            if (isShared) return
+            continue
+          }
+          const { failure } = next
+          if (isFinal(failure) || ++tries === TRIES) {
+            // others may be able to continue it, and so may this engine later
+            if (isShared && isUnavailable(failure)) return
+            yield* end(from, failure.message)
+            break
+          }
+          yield* Effect.logWarning(`Bulk operation ${id} could not continue; trying again`, failure)
+          yield* Effect.sleep(AGAIN_MS)
         }
-        endings.notify(id)
+        tellEnd(id)
         if (found?.action === "erase") yield* Effect.andThen(erasing.forgetEnded, erasing.forgetAsked)
       }).pipe(
         Effect.catch((error) =>
           Effect.logError(
-            `Bulk operation ${id} cannot be read: it continues when the engine is started again`,
+            `Bulk operation ${id} cannot be read: it continues ${isShared ? "later" : "when the engine is started again"}`,
             error
           )
         )
       )
 
     const begin = (environment: string, id: string, isErase: boolean): Effect.Effect<void> =>
-      Effect.asVoid(
-        Effect.forkIn(
-          isErase
-            ? Effect.acquireUseRelease(
-                Effect.sync(() => store.overwrite?.(true)),
-                () => carryOn(environment, id),
-                () => Effect.sync(() => store.overwrite?.(false))
-              )
-            : carryOn(environment, id),
-          scope
-        )
+      Effect.suspend(() => {
+        if (carried.has(id)) return Effect.void
+        carried.add(id)
+        const carrying = isErase
+          ? Effect.acquireUseRelease(
+              Effect.sync(() => store.overwrite?.(true)),
+              () => carryOn(environment, id),
+              () => Effect.sync(() => store.overwrite?.(false))
+            )
+          : carryOn(environment, id)
+        const left = Effect.sync(() => {
+          carried.delete(id)
+          watched?.look()
+        })
+        return Effect.asVoid(Effect.forkIn(Effect.ensuring(carrying, left), scope))
+      })
+
+    const forgetEnded = Effect.asVoid(
+      Effect.forkIn(
+        Effect.catch(erasing.forgetEnded, (error) =>
+          Effect.logError("The work data of an ended erase could not be deleted", error)
+        ),
+        scope
       )
+    )
+
+    const watched = !isShared
+      ? undefined
+      : yield* watchBulk(store, {
+          isCarried: (id) => carried.has(id),
+          begin: ({ action, environment, id }) => begin(environment, id, action === "erase"),
+          eraseEnded: forgetEnded,
+          ended: () => endings.notifyAll()
+        })
 
     yield* Effect.matchEffect(store.read(BulkRows.runningBulk()), {
       onSuccess: (running) =>
         Effect.andThen(
-          Effect.forkIn(
-            Effect.catch(erasing.forgetEnded, (error) =>
-              Effect.logError("The work data of an ended erase could not be deleted", error)
-            ),
-            scope
-          ),
+          forgetEnded,
           Effect.forEach(running, ({ action, environment, id }) => begin(environment, id, action === "erase"))
         ),
       onFailure: (error) =>
         Effect.logError(
-          "Unfinished bulk operations could not be read: they continue when the engine is started again",
+          `Unfinished bulk operations could not be read: they continue ${isShared ? "later" : "when the engine is started again"}`,
           error
         )
     })
@@ -319,7 +377,7 @@ export const layer: Layer.Layer<Bulk, never, Store | Access> = Layer.effect(
               const record = yield* store.write(
                 BulkRows.endBulk(environment, id, "cancelled", byKey ?? "local")
               )
-              endings.notify(id)
+              tellEnd(id)
               return shown(record)
             }),
           waitForBulk: (id, { timeout } = {}) =>
@@ -371,6 +429,9 @@ const isInVain = ({ isLast, items, notAllowed }: BulkSlice): boolean =>
 /** Whether a retry would fail in the same way. */
 const isFinal = (error: IronflowError): boolean => error._tag !== "StoreError" || isDamage(error)
 
+/** Whether this engine cannot reach the database now. */
+const isUnavailable = (error: IronflowError): boolean => error.code === "STORE_UNAVAILABLE"
+
 /** Whether the key may do to a run what a single call would do. */
 const mayDo = (
   caller: Caller | undefined,
@@ -409,65 +470,3 @@ const sliceOfIds = (
     isLast: next >= ids.length
   }
 }
-
-/** The operation as clients see it. */
-const shown = (record: BulkRecord): BulkOperation => {
-  const { action, asked, byKey, createdAt, done, endedAt, error, examples, id, idCount, matched, skipped } =
-    record
-  const { lookedBackTo, status, updatedAt } = record
-  const { dryRun, filters, fromStep, reason, target, version } = asked
-  const { kinds, note, rebuild } = record
-  return {
-    id,
-    action,
-    status,
-    dryRun,
-    ...(filters === undefined ? {} : { filters: filtersShown(filters) }),
-    ...(idCount === undefined ? {} : { ids: idCount }),
-    ...(reason === undefined ? {} : { reason }),
-    ...(fromStep === undefined ? {} : { fromStep }),
-    ...(version === undefined ? {} : { version }),
-    by: byKey ?? "local",
-    matched,
-    done,
-    skipped,
-    examples: [...examples],
-    ...(target === undefined ? {} : { target }),
-    ...(kinds === undefined ? {} : { kinds }),
-    ...(rebuild === undefined ? {} : { rebuild: [...rebuild] }),
-    ...(note === undefined ? {} : { note }),
-    ...(lookedBackTo === undefined ? {} : { lookedBackTo: iso(lookedBackTo) }),
-    ...(error === undefined ? {} : { error }),
-    createdAt: iso(createdAt),
-    updatedAt: iso(updatedAt),
-    ...(endedAt === undefined ? {} : { endedAt: iso(endedAt) })
-  }
-}
-
-/** The filters in the form of `listRuns`. */
-const filtersShown = ({
-  createdFrom,
-  createdTo,
-  endedFrom,
-  endedTo,
-  functionIds,
-  statuses,
-  ...others
-}: CheckedFilters): { readonly [name: string]: unknown } =>
-  Object.fromEntries(
-    Object.entries({
-      functionId: oneOrAll(functionIds),
-      status: oneOrAll(statuses),
-      ...Object.fromEntries(
-        Object.entries({ createdFrom, createdTo, endedFrom, endedTo }).map(([name, at]) => [
-          name,
-          at === undefined ? undefined : iso(at)
-        ])
-      ),
-      ...others
-    }).filter(([, value]) => value !== undefined)
-  )
-
-const oneOrAll = (list: ReadonlyArray<string> | undefined) => (list?.length === 1 ? list[0] : list)
-
-const iso = (at: number): string => new Date(at).toISOString()

@@ -1,6 +1,7 @@
 /**
  * Rows of bulk operations, and the programs that carry them out. The actions on a slice of runs and the progress of the operation
- * are stored in one transaction, so that no run is changed twice, even after a crash.
+ * are stored in one transaction, so that no run is changed twice, even after a crash. The transaction also checks that the operation
+ * is where the slice began: several engines may carry out the same operation, and each slice takes effect once.
  */
 import { createHash } from "node:crypto"
 import type { BulkAction, BulkStatus } from "../../Protocol/Bulk.ts"
@@ -176,24 +177,21 @@ export const listBulk = inEnvironment(
 
 const LIST_RUNNING_OPERATIONS = statement(
   "BulkRows.listRunningOperations",
-  "SELECT id, environment, action FROM bulk_operations WHERE ended_at IS NULL ORDER BY key",
+  "SELECT id, environment, action, updated_at FROM bulk_operations WHERE ended_at IS NULL ORDER BY key",
   { scans: "those that go on, of which there are few" }
 )
+
+export type RunningBulk = Pick<BulkRecord, "action" | "environment" | "id" | "updatedAt">
 
 /** The unfinished operations of all environments. */
 export const runningBulk = acrossEnvironments(
   "runningBulk",
-  function* (tx: Transaction): Program<
-    ReadonlyArray<{
-      readonly environment: string
-      readonly id: string
-      readonly action: BulkRecord["action"]
-    }>
-  > {
-    return (yield* all(LIST_RUNNING_OPERATIONS)).map(({ action, environment, id }) => ({
+  function* (tx: Transaction): Program<ReadonlyArray<RunningBulk>> {
+    return (yield* all(LIST_RUNNING_OPERATIONS)).map(({ action, environment, id, updated_at }) => ({
       action: String(action) as BulkRecord["action"],
       environment: tx.environmentName(Number(environment)),
-      id: String(id)
+      id: String(id),
+      updatedAt: Number(updated_at)
     }))
   },
   () => "read the bulk operations that go on"
@@ -204,7 +202,7 @@ const UPDATE_END = statement(
   "UPDATE bulk_operations SET status = ?, error = ?, ended_at = ?, updated_at = ? WHERE id = ?"
 )
 
-/** Ends an operation early; an ended one stays as it is. */
+/** Ends an operation early; an ended one stays as it is, and so does one that was continued after `from`. */
 export const endBulk = inEnvironment(
   "endBulk",
   function* (
@@ -213,11 +211,12 @@ export const endBulk = inEnvironment(
     id: string,
     status: "cancelled" | "stopped",
     by: string,
-    error?: string
+    error?: string,
+    from?: BulkRecord
   ): Program<BulkRecord, BulkNotFoundError> {
     const record = yield* findBulk(tx, environment, id)
     if (record === undefined) return yield* refuse(new BulkNotFoundError(id))
-    if (record.status !== "running") return record
+    if (record.status !== "running" || (from !== undefined && isOvertaken(record, from))) return record
     const now = tx.now()
     yield* write(UPDATE_END, status, error ?? null, now, now, id)
     if (record.action === "erase") yield* forgetTarget(record)
@@ -264,17 +263,29 @@ const UPDATE_PROGRESS = statement(
   "UPDATE bulk_operations SET place = ?, progress = ?, status = ?, updated_at = ?, ended_at = ? WHERE id = ?"
 )
 
-/** Processes a slice, unless the operation has ended, and stores the progress with it. */
+/** The answer to a slice that changes nothing: another engine has continued the operation since the slice began. */
+export const OVERTAKEN = "overtaken"
+
+/** Whether the stored record is no longer where a slice began. */
+export const isOvertaken = (stored: BulkRecord, from: BulkRecord): boolean =>
+  whereOf(stored) !== whereOf(from)
+
+const whereOf = ({ done, matched, place, updatedAt }: BulkRecord): string =>
+  JSON.stringify([place, matched, done, updatedAt])
+
+/** Processes a slice that began at `from`, unless the operation has ended, and stores the progress with it. */
 export const advanceBulk = inEnvironment(
   "advanceBulk",
   function* (
     tx: Transaction,
     environment: string,
     id: string,
+    from: BulkRecord,
     { isLast, items, lookedBackTo, notAllowed, place }: BulkSlice
-  ): Program<BulkRecord | undefined> {
+  ): Program<BulkRecord | undefined | typeof OVERTAKEN> {
     const record = yield* findBulk(tx, environment, id)
     if (record?.status !== "running") return record
+    if (isOvertaken(record, from)) return OVERTAKEN
     // `erase` is carried out by its own programs
     const { action } = record
     if (action === "erase") return record

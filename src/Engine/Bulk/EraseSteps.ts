@@ -1,7 +1,8 @@
 /**
  * The programs that carry out an erasure. First all targets are collected, with what has come of them. Then unfinished runs among
  * them are looked for. Only then is anything changed. Each transaction stores the progress with its changes, so that the
- * operation goes on where it was after a crash; erasing twice does no harm.
+ * operation goes on where it was after a crash; erasing twice does no harm. A step is taken only if the operation is where the
+ * engine has read it.
  */
 import { isCompensating } from "../Runs/PauseRun.ts"
 import { statusIn } from "../Runs/StatusRows.ts"
@@ -26,7 +27,7 @@ import {
 } from "../Store/Program.ts"
 import type { Row, Transaction } from "../Store/Transaction.ts"
 import type { BulkRecord } from "./BulkRecords.ts"
-import { endBulk, findBulk, forgetTarget, logEnd, Tally } from "./BulkRows.ts"
+import { endBulk, findBulk, forgetTarget, isOvertaken, logEnd, OVERTAKEN, Tally } from "./BulkRows.ts"
 import type { CheckedKeys, EraseFound, ErasePlace } from "./EraseRecords.ts"
 import { sourcesOf } from "./EraseFinding.ts"
 import { eraseEvent, eraseRun, eventRow, followEvent, followRun, openRunOf, runRow } from "./EraseRows.ts"
@@ -102,10 +103,12 @@ export const advanceErase = inEnvironment(
     tx: Transaction,
     environment: string,
     id: string,
+    from: BulkRecord,
     found?: EraseFound & { readonly missing: ReadonlyArray<string> }
-  ): Program<BulkRecord | undefined> {
+  ): Program<BulkRecord | undefined | typeof OVERTAKEN> {
     const record = yield* findBulk(tx, environment, id)
     if (record?.status !== "running") return record
+    if (isOvertaken(record, from)) return OVERTAKEN
     const operation = Number((yield* get(FIND_OPERATION, id))?.key)
     const key = tx.environment(environment)
     const place = (record.place ?? { phase: "find", source: 0 }) as ErasePlace
@@ -128,7 +131,7 @@ export const advanceErase = inEnvironment(
     }
     return yield* noteErase(tx, record, next, tally)
   },
-  (_, id, _found?: EraseFound & { readonly missing: ReadonlyArray<string> }) =>
+  (_, id, _from: BulkRecord, _found?: EraseFound & { readonly missing: ReadonlyArray<string> }) =>
     `continue bulk operation ${id}`
 )
 
@@ -139,15 +142,17 @@ export const finishErase = inEnvironment(
     tx: Transaction,
     environment: string,
     id: string,
+    from: BulkRecord,
     note: string | undefined
-  ): Program<BulkRecord | undefined> {
+  ): Program<BulkRecord | undefined | typeof OVERTAKEN> {
     const record = yield* findBulk(tx, environment, id)
     if (record?.status !== "running") return record
+    if (isOvertaken(record, from)) return OVERTAKEN
     const tally = new Tally(record)
     if (note !== undefined) tally.note(note)
     return yield* noteErase(tx, record, { phase: "clean" }, tally, true)
   },
-  (_, id, _note: string | undefined) => `end bulk operation ${id}`
+  (_, id, _from: BulkRecord, _note: string | undefined) => `end bulk operation ${id}`
 )
 
 function* noteErase(

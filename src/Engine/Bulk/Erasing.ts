@@ -37,11 +37,11 @@ export interface Erasing {
     target: EraseTarget,
     options: EraseOptions
   ) => Effect.Effect<BulkRecord, EngineError>
-  /** Takes the next step. */
+  /** Takes the next step from the stored record. */
   readonly advance: (
     record: BulkRecord,
     ids: ReadonlyArray<string>
-  ) => Effect.Effect<BulkRecord | undefined, EngineError>
+  ) => Effect.Effect<BulkRecord | undefined | typeof BulkRows.OVERTAKEN, EngineError>
   /** Deletes the remains of operations that ended early. */
   readonly forgetEnded: Effect.Effect<void, EngineError>
   /** Takes what was asked out of the write-ahead log. */
@@ -182,24 +182,21 @@ export const makeErasing = (store: StoreService): Erasing => {
   })
 
   /** Takes the next step of an erasure. */
-  const advance = (
-    record: BulkRecord,
-    ids: ReadonlyArray<string>
-  ): Effect.Effect<BulkRecord | undefined, EngineError> =>
+  const advance: Erasing["advance"] = (record, ids) =>
     Effect.gen(function* () {
       const { environment, id, place } = record
       const at = place as ErasePlace | undefined
       const phase = at?.phase ?? "find"
       if (phase === "clean") {
         const note = yield* cleanUp(record)
-        return yield* store.write(EraseSteps.finishErase(environment, id, note))
+        return yield* store.write(EraseSteps.finishErase(environment, id, record, note))
       }
       if (at?.phase === "await" && at.isWaiting === true) yield* Effect.sleep(LOOK_AGAIN_MS)
       const found = phase === "find" ? yield* findSome(record, ids) : undefined
       return yield* store.write(
         found === undefined
-          ? EraseSteps.advanceErase(environment, id)
-          : EraseSteps.advanceErase(environment, id, found)
+          ? EraseSteps.advanceErase(environment, id, record)
+          : EraseSteps.advanceErase(environment, id, record, found)
       )
     })
 

@@ -67,6 +67,8 @@ export const changeKinds = [
   "access",
   /** Workers have come or gone. */
   "workers",
+  /** Bulk operations have ended. */
+  "bulk",
   /** Something was announced. */
   "announced"
 ] as const

@@ -5,6 +5,7 @@ import { afterAll, assert, beforeAll, describe, it } from "vitest"
 import { createClient, type IronflowClient } from "../../../src/index.ts"
 import { freePort, type Running, Terminal } from "../../Cli/Terminal.ts"
 import { runSql } from "../../postgres/Schemas.ts"
+import { startProxy } from "../../postgres/Proxy.ts"
 import { sharedUrl } from "../../postgres/Server.ts"
 
 const schemas: Array<string> = []
@@ -28,11 +29,14 @@ interface Process {
   readonly process: Running
 }
 
-/** Starts two engines on a schema of their own. */
-const startTwo = async (terminal: Terminal): Promise<readonly [a: Process, b: Process, schema: string]> => {
+/** Starts two engines on a schema of their own. `urlOfA` is another way to the database. */
+const startTwo = async (
+  terminal: Terminal,
+  urlOfA = databaseUrl
+): Promise<readonly [a: Process, b: Process, schema: string]> => {
   const schema = `processes_${process.pid}_${schemas.length}`
   schemas.push(schema)
-  const start = async (): Promise<Process> => {
+  const start = async (databaseUrl: string): Promise<Process> => {
     const port = await freePort()
     const running = terminal.start(
       ["serve", "--port", String(port), "--database-schema", schema, "--no-console"],
@@ -42,7 +46,7 @@ const startTwo = async (terminal: Terminal): Promise<readonly [a: Process, b: Pr
     await running.until(`Ironflow listens at ${url}`)
     return { url, process: running }
   }
-  return [await start(), await start(), schema]
+  return [await start(urlOfA), await start(databaseUrl), schema]
 }
 
 /** Runs SQL in a transaction that holds up other sessions until it is ended. */
@@ -85,6 +89,13 @@ export const pack = createFunction(
   { id: "pack", version: "${version}", versioning: "pin", triggers: [{ event: "order.placed" }] },
   async () => "${version}"
 )
+`
+
+const small = `
+import { createFunction } from "@ironflow/node"
+
+export const greet = createFunction({ id: "greet", triggers: [{ event: "guest.came" }] }, () => "hello")
+export const copy = createFunction({ id: "copy", triggers: [{ event: "page.copied" }] }, () => "copied")
 `
 
 /** Freezes an engine once it waits for the lock that `release` gives up. Returns when the other engine has written. */
@@ -214,4 +225,67 @@ describe("two engines in processes of their own", () => {
       await atA.close()
     }
   )
+  for (const [signal, what] of [
+    ["SIGKILL", "was killed"],
+    ["SIGSTOP", "is frozen"],
+    ["SIGTERM", "has ended"]
+  ] as const) {
+    it(
+      `continue the bulk operations and erases of an engine that ${what}, and do nothing twice`,
+      { timeout: 240_000 },
+      async () => {
+        const count = 200
+        // its queries take longer, so that it is ended in the middle
+        const proxy = await startProxy(databaseUrl, { delayMs: 5 })
+        await using terminal = new Terminal({ "functions.ts": small })
+        const [a, b, schema] = await startTwo(terminal, proxy.url)
+        const [atA, atB] = [a, b].map(({ url }) => createClient({ serverUrl: url })) as [
+          IronflowClient,
+          IronflowClient
+        ]
+        const worker = terminal.start(["worker", "functions.ts"], { env: { IRONFLOW_SERVER_URL: b.url } })
+        await worker.until("runs copy, greet for")
+        for (const event of ["guest.came", "page.copied"]) {
+          await atB.emitMany(Array.from({ length: count }, (_, n) => ({ event, data: { n } })))
+        }
+        await until("all runs have ended", async () => {
+          const [row] = await runSql("SELECT count(*) AS n FROM runs WHERE ended_at IS NOT NULL", schema)
+          return Number(row?.n) === 2 * count
+        })
+        worker.signal("SIGTERM")
+        await worker.ended
+        const erase = await atA.erase({ runs: { functionId: "greet" } })
+        await until("the erase has begun", async () => (await atB.getBulk(erase.id)).done > 0)
+        const rerun = await atA.bulk("rerun", { functionId: "copy" })
+        await until("the operation has begun", async () => (await atB.getBulk(rerun.id)).done > 0)
+        a.process.signal(signal)
+        const [rerunThen, eraseThen] = await Promise.all([rerun, erase].map(({ id }) => atB.getBulk(id)))
+        assert.deepStrictEqual([rerunThen?.status, eraseThen?.status], ["running", "running"])
+        const [rerunEnd, eraseEnd] = await Promise.all(
+          [rerun, erase].map(({ id }) => atB.waitForBulk(id, { timeout: 60_000 }))
+        )
+        assert.deepInclude(rerunEnd, { status: "completed", matched: count, done: count, skipped: {} })
+        assert.deepInclude(eraseEnd, { status: "completed", skipped: {} })
+        assert.deepStrictEqual(eraseEnd?.kinds, { events: count, runs: count })
+        if (signal === "SIGSTOP") {
+          a.process.signal("SIGCONT")
+          await until("the engine has learned of the end", async () => {
+            const ended = await atA.getBulk(rerun.id).catch(() => undefined)
+            return ended?.status === "completed"
+          })
+        }
+        await Promise.all([atA.close(), atB.close()])
+        for (const { process } of [a, b]) {
+          process.signal("SIGTERM")
+          await process.ended
+        }
+        await proxy.close()
+        const [runs] = await runSql(
+          "SELECT count(*)::int AS n, count(DISTINCT event)::int AS events FROM runs WHERE erased_at IS NULL",
+          schema
+        )
+        assert.deepStrictEqual(runs, { n: 2 * count, events: count })
+      }
+    )
+  }
 })

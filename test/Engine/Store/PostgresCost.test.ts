@@ -175,3 +175,23 @@ live("an engine that has nothing to do sends at most one query a second", () =>
     while (asked > seconds) asked = (yield* counted(Effect.sleep(seconds * 1000))).statements
   })
 )
+
+live("engines that have nothing to do send no query for bulk operations that have ended", () =>
+  Effect.gen(function* () {
+    const { schema = "", url: databaseUrl } = yield* takeSchema
+    const start = Effect.acquireRelease(
+      Effect.promise(() => startEngine({ databaseUrl, databaseSchema: schema, logger: false })),
+      (started) => Effect.promise(() => started.close())
+    )
+    const a = yield* start
+    // now there is the environment
+    yield* Effect.promise(() => a.client.emit("guest.came", {}))
+    const b = yield* start
+    const { id } = yield* Effect.promise(() => a.client.bulk("cancel", { createdTo: new Date() }))
+    yield* Effect.promise(() => b.client.waitForBulk(id))
+    // each asks once a second what there is
+    const seconds = 5
+    let asked = Number.POSITIVE_INFINITY
+    while (asked > 2 * seconds) asked = (yield* counted(Effect.sleep(seconds * 1000))).statements
+  })
+)

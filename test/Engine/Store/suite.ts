@@ -4,6 +4,7 @@ import type * as Layer from "effect/Layer"
 import type { Store } from "../../../src/Engine/Store/Store.ts"
 import type { StoreError } from "../../../src/Errors.ts"
 import { accessSuite } from "./suite/Access.ts"
+import { bulkSuite } from "./suite/Bulk.ts"
 import { claimsSuite } from "./suite/Claims.ts"
 import { dueSuite } from "./suite/Due.ts"
 import { eventsSuite } from "./suite/Events.ts"
@@ -53,6 +54,7 @@ export const storeSuite = (name: string, makeStore: Layer.Layer<Store, StoreErro
     versionsSuite(test)
     kvSuite(test)
     accessSuite(test)
+    bulkSuite(test)
     randomWalkSuite(test)
   })
 }
