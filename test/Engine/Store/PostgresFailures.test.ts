@@ -314,7 +314,7 @@ describe("an engine that cannot start names the cause and a remedy:", () => {
         yield* failsToOpen({ url, schema: `crowded_${process.pid}` }),
         "STORE_UNAVAILABLE",
         true,
-        "max_connections"
+        "ALTER ROLE or ALTER DATABASE ... CONNECTION LIMIT"
       )
     })
   )

@@ -30,6 +30,9 @@ export const isDamage = (cause: unknown): boolean =>
     ? cause.code === "STORE_CORRUPT"
     : codeOf(cause) === "XX001" || codeOf(cause) === "XX002"
 
+/** The user of the database URL lacks a right. */
+export const isDenied = (cause: unknown): boolean => codeOf(cause) === "42501"
+
 /** Two transactions were in conflict: a retry may succeed. */
 export const isConflict = (cause: unknown): boolean => ["40001", "40P01"].includes(codeOf(cause))
 
@@ -67,7 +70,7 @@ const adviceFor = (code: string, message: string): Advice | undefined => {
     case "42501":
       if (/for (table|sequence|view) /.test(message)) {
         return unavailable(
-          "The user of the database URL must own the tables, or be allowed to use them: GRANT ALL ON ALL TABLES IN SCHEMA ... TO ...; GRANT ALL ON ALL SEQUENCES IN SCHEMA ... TO .... To read alone, GRANT SELECT on both is enough",
+          "The user of the database URL must own the tables, or be allowed to use them: GRANT ALL ON ALL TABLES IN SCHEMA ... TO ...; GRANT ALL ON ALL SEQUENCES IN SCHEMA ... TO  ...",
           false
         )
       }
@@ -108,7 +111,11 @@ const adviceFor = (code: string, message: string): Advice | undefined => {
       return unavailable("Another session holds a lock on the tables for too long: look at pg_stat_activity")
     case "53300":
       return unavailable(
-        "Postgres has no connection left, or the user or the database has reached its CONNECTION LIMIT: give the engine fewer connections (`databasePoolSize`, or `--database-pool-size` of `ironflow serve`), or Postgres a larger max_connections"
+        `Postgres has no connection left: give the engine fewer (\`databasePoolSize\`, or \`--database-pool-size\` of \`ironflow serve\`), or ${
+          /for (role|database) /.test(message)
+            ? "raise the limit (ALTER ROLE or ALTER DATABASE ... CONNECTION LIMIT ...)"
+            : "Postgres a larger max_connections"
+        }`
       )
     case "53100":
       return unavailable("The disk of Postgres is full: make room")

@@ -1,6 +1,6 @@
 /** The tables on Postgres: read beside an engine, or filled. */
 import type { Client } from "pg"
-import { StoreError, ValidationError } from "../../../Errors.ts"
+import { StoreError, toError, ValidationError } from "../../../Errors.ts"
 import type { Value } from "../Program.ts"
 import {
   checkSession,
@@ -23,7 +23,7 @@ import {
   tooNew
 } from "../Postgres/Migrate.ts"
 import type { PostgresOptions } from "../Postgres/Options.ts"
-import { openError, storeError } from "../Postgres/PostgresErrors.ts"
+import { isDenied, openError, storeError } from "../Postgres/PostgresErrors.ts"
 import { fill, type Imported, ownMeta, type Source, type Table, type Values } from "./Format.ts"
 
 /** Tables that belong to one database and its engines, and are not exported. */
@@ -96,64 +96,82 @@ export const readPostgres = <A>(
   now: number,
   use: (source: Source) => Promise<A>
 ): Promise<A> =>
-  withClient(options, async (client, settings, isNew) => {
-    const { known, schema, shown } = settings
-    if (isNew) {
+  withClient(options, (client, settings, isNew) =>
+    readTables(client, settings, isNew, now, use).catch((cause: unknown) => {
+      if (!isDenied(cause)) throw cause
+      const { schema, shown } = settings
       throw new StoreError(
-        `There are no tables at ${shown}: check the database in the URL, and the schema (\`--database-schema\`)`,
-        { code: "STORE_UNAVAILABLE" }
+        `Cannot read the tables at ${shown}: ${toError(cause).message}. An export reads all of them, and their sequences: ` +
+          `GRANT SELECT ON ALL TABLES IN SCHEMA ${schema} TO ...; GRANT SELECT ON ALL SEQUENCES IN SCHEMA ${schema} TO ...`,
+        { code: "STORE_UNAVAILABLE", cause }
       )
-    }
-    await client.query("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
-    // writing the file may take longer than an engine's transaction may be idle
-    await client.query("SET LOCAL idle_in_transaction_session_timeout = 0")
-    const { oldest, version } = (await client.query(READ_VERSION)).rows[0] ?? {}
-    const fit = judge(settings, Number(version), oldest)
-    if (fit === "too new") throw tooNew(settings, Number(version))
-    if (fit === "too old") {
-      throw new StoreError(
-        `The tables at ${shown} are at version ${version}, and this package reads version ${known.length}: \`ironflow migrate\` brings them up to date`,
-        { code: "STORE_UNAVAILABLE" }
-      )
-    }
-    const sequences: Record<string, number> = {}
-    for (const { sequence, table } of await identities(client, schema)) {
-      const { rows } = await client.query(`SELECT last_value, is_called FROM ${sequence}`)
-      if (rows[0]?.is_called === 1) sequences[table] = Number(rows[0].last_value)
-    }
-    const { rows: engines } = await client.query("SELECT environments, events, runs, seq FROM engine")
-    const { environments, events, runs, seq } = engines[0]
-    const keys = new Map<string, Array<string>>()
-    const found = await client.query(
-      `SELECT c.relname AS name, a.attname AS column FROM pg_index i JOIN pg_class c ON c.oid = i.indrelid
+    })
+  )
+
+const readTables = async <A>(
+  client: Client,
+  settings: PostgresSettings,
+  isNew: boolean,
+  now: number,
+  use: (source: Source) => Promise<A>
+): Promise<A> => {
+  const { known, schema, shown } = settings
+  if (isNew) {
+    throw new StoreError(
+      `There are no tables at ${shown}: check the database in the URL, and the schema (\`--database-schema\`)`,
+      { code: "STORE_UNAVAILABLE" }
+    )
+  }
+  await client.query("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
+  // writing the file may take longer than an engine's transaction may be idle
+  await client.query("SET LOCAL idle_in_transaction_session_timeout = 0")
+  const { oldest, version } = (await client.query(READ_VERSION)).rows[0] ?? {}
+  const fit = judge(settings, Number(version), oldest)
+  if (fit === "too new") throw tooNew(settings, Number(version))
+  if (fit === "too old") {
+    throw new StoreError(
+      `The tables at ${shown} are at version ${version}, and this package reads version ${known.length}: \`ironflow migrate\` brings them up to date`,
+      { code: "STORE_UNAVAILABLE" }
+    )
+  }
+  const sequences: Record<string, number> = {}
+  for (const { sequence, table } of await identities(client, schema)) {
+    const { rows } = await client.query(`SELECT last_value, is_called FROM ${sequence}`)
+    if (rows[0]?.is_called === 1) sequences[table] = Number(rows[0].last_value)
+  }
+  const { rows: engines } = await client.query("SELECT environments, events, runs, seq FROM engine")
+  const { environments, events, runs, seq } = engines[0]
+  const keys = new Map<string, Array<string>>()
+  const found = await client.query(
+    `SELECT c.relname AS name, a.attname AS column FROM pg_index i JOIN pg_class c ON c.oid = i.indrelid
          JOIN pg_namespace n ON n.oid = c.relnamespace JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum = ANY(i.indkey)
          WHERE n.nspname = $1 AND i.indisprimary ORDER BY array_position(i.indkey, a.attnum)`,
-      [schema]
-    )
-    for (const { column, name } of found.rows) keys.set(name, [...(keys.get(name) ?? []), String(column)])
-    return await use({
-      header: {
-        madeAt: new Date(now).toISOString(),
-        numbers: { environments, events, runs, seq },
-        sequences
-      },
-      tables: await tablesOf(client, schema),
-      async *rows(table) {
-        const own = table.name === "meta" ? ` WHERE name <> ALL($1)` : ""
-        const values = table.name === "meta" ? [ownMeta] : []
-        await client.query(
-          `DECLARE rows CURSOR FOR SELECT ${quoted(table.columns)} FROM ${table.name}${own} ORDER BY ${quoted(keys.get(table.name) ?? table.columns)}`,
-          values
-        )
-        while (true) {
-          const { rows } = await client.query({ text: `FETCH ${BATCH} FROM rows`, rowMode: "array" })
-          if (rows.length > 0) yield rows as unknown as ReadonlyArray<Values>
-          if (rows.length < BATCH) break
-        }
-        await client.query("CLOSE rows")
+    [schema]
+  )
+  for (const { column, name } of found.rows) keys.set(name, [...(keys.get(name) ?? []), String(column)])
+  return await use({
+    header: {
+      madeAt: new Date(now).toISOString(),
+      numbers: { environments, events, runs, seq },
+      sequences
+    },
+    tables: await tablesOf(client, schema),
+    async *rows(table) {
+      const own = table.name === "meta" ? ` WHERE name <> ALL($1)` : ""
+      const values = table.name === "meta" ? [ownMeta] : []
+      await client.query(
+        `DECLARE rows CURSOR FOR SELECT ${quoted(table.columns)} FROM ${table.name}${own} ORDER BY ${quoted(keys.get(table.name) ?? table.columns)}`,
+        values
+      )
+      while (true) {
+        const { rows } = await client.query({ text: `FETCH ${BATCH} FROM rows`, rowMode: "array" })
+        if (rows.length > 0) yield rows as unknown as ReadonlyArray<Values>
+        if (rows.length < BATCH) break
       }
-    })
+      await client.query("CLOSE rows")
+    }
   })
+}
 
 /** Fills empty tables from a file, in one transaction, which also makes missing ones: an import that fails changes nothing. */
 export const writePostgres = (options: PostgresOptions, filename: string): Promise<Imported> =>
