@@ -70,7 +70,7 @@ const adviceFor = (code: string, message: string): Advice | undefined => {
     case "42501":
       if (/for (table|sequence|view) /.test(message)) {
         return unavailable(
-          "The user of the database URL must own the tables, or be allowed to use them: GRANT ALL ON ALL TABLES IN SCHEMA ... TO ...; GRANT ALL ON ALL SEQUENCES IN SCHEMA ... TO  ...",
+          "The user of the database URL must own the tables, or be allowed to use them: GRANT ALL ON ALL TABLES IN SCHEMA ... TO ...; GRANT ALL ON ALL SEQUENCES IN SCHEMA ... TO ...",
           false
         )
       }
