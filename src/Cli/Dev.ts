@@ -55,6 +55,11 @@ export const dev = Command.make(
   Effect.fnUntraced(function* (input) {
     const { json } = yield* ironflow
     const { environment } = yield* serverOptions
+    if (readEnvironmentVariable("IRONFLOW_DATABASE_URL") !== undefined) {
+      yield* Console.error(
+        `\`ironflow dev\` has its data in ${input.data} and does not use IRONFLOW_DATABASE_URL. \`ironflow serve\` does.`
+      )
+    }
     const masterKey = yield* prepare(input)
     const { withLocalEngine } = yield* Effect.promise(() => import("./LocalEngine.ts"))
     const options = {

@@ -87,6 +87,11 @@ export const serve = Command.make(
       Flag.optional
     ),
     ...databaseFlags,
+    databasePoolSize: Flag.Int("database-pool-size").pipe(
+      Flag.withMetavar("N"),
+      Flag.withDescription("The most connections to Postgres, and one more; 10 by default, at least 2"),
+      Flag.optional
+    ),
     check: Flag.Boolean("check").pipe(
       Flag.withDescription("Read the whole database first, and do not start when something in it is damaged"),
       Flag.withoutNegation,
@@ -170,6 +175,7 @@ export const serve = Command.make(
   Effect.fnUntraced(function* ({
     consoleBase,
     data,
+    databasePoolSize,
     databaseSchema,
     databaseUrl,
     drain,
@@ -190,7 +196,18 @@ export const serve = Command.make(
   }) {
     const { json } = yield* ironflow
     const mode = yield* readMode(fileMode)
-    const database = yield* databaseOf({ data, databaseSchema, databaseUrl })
+    const given = yield* databaseOf({ data, databaseSchema, databaseUrl })
+    if (given === undefined && Option.isSome(databasePoolSize)) {
+      return yield* Effect.fail(
+        new ValidationError(
+          "--database-pool-size is about connections to Postgres: give --database-url too, or set IRONFLOW_DATABASE_URL"
+        )
+      )
+    }
+    const database =
+      given === undefined || Option.isNone(databasePoolSize)
+        ? given
+        : { ...given, poolSize: databasePoolSize.value }
     const keep: RetentionOptions = {
       ...Option.match(keepRuns, { onNone: () => ({}), onSome: (keepRuns) => ({ keepRuns }) }),
       ...Option.match(keepEvents, { onNone: () => ({}), onSome: (keepEvents) => ({ keepEvents }) }),

@@ -42,7 +42,7 @@ beforeEach(async () => {
 })
 afterEach(() => terminal[Symbol.asyncDispose]())
 
-const dev = () => terminal.start(["dev", "./functions.ts", "--port", String(port)])
+const dev = (env = {}) => terminal.start(["dev", "./functions.ts", "--port", String(port)], { env })
 const emit = async (data: unknown): Promise<string> =>
   (await jsonHere(["emit", "order.placed", JSON.stringify(data)], { env: { IRONFLOW_SERVER_URL: url } }))
     .runIds[0]
@@ -57,8 +57,12 @@ const isAlive = (pid: number): boolean => {
 
 describe("dev", () => {
   it("runs functions, prints what happens, follows the code, and ends at Ctrl-C", async () => {
-    const running = dev()
+    const running = dev({ IRONFLOW_DATABASE_URL: "postgres://localhost:1/orders" })
     const greeting = await running.until("npx ironflow emit")
+    assert.include(
+      running.output(),
+      "`ironflow dev` has its data in .ironflow/dev.db and does not use IRONFLOW_DATABASE_URL. `ironflow serve` does."
+    )
     assert.include(greeting, `at ${url}, data in .ironflow/dev.db`)
     assert.include(greeting, `npx ironflow emit order.placed '{}' --wait --server-url ${url}`)
     assert.strictEqual(statSync(terminal.pathOf(".ironflow/dev.db.key")).mode & 0o777, 0o600)

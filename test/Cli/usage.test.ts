@@ -133,6 +133,11 @@ describe("invalid use ends with exit code 2 and one line", () => {
     [["verify", "package.ts"], "Install it with npm"],
     [["verify", "import.ts"], "carry their ending: ./orders.ts"],
     [["serve", "--host", "0.0.0.0", "--data", "host.db"], "add --insecure"],
+    [["serve", "--database-pool-size", "5"], "--database-pool-size is about connections to Postgres"],
+    [
+      ["serve", "--database-url", "postgres://localhost:1/orders", "--database-pool-size", "1"],
+      "--database-pool-size of a command) is 1: it must be a whole number, 2 or more"
+    ],
     [["serve", "--port", "99999", "--data", "port.db"], "from 0 to 65535"]
   ] as const)("ironflow %j, as a process", async ([args, reason]) => {
     assertInvalidUse(await terminal.run([...args]), reason)

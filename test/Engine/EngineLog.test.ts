@@ -3,6 +3,7 @@ import { createFunction, createWorker, type LogFields, type Logger, serve } from
 import { startEngine } from "@ironflow/node/engine"
 import { expect, it } from "vitest"
 import { listen, registerEndpoint, SIGNING_KEY } from "../Serve/Hosts.ts"
+import { RawTurnWorker } from "../wire/RawTurnWorker.ts"
 
 interface Line {
   readonly level: keyof Logger
@@ -138,6 +139,29 @@ it("a worker that connects or leaves has a line", async () => {
       fields: { worker: "till-1", environment: "default" }
     }
   ])
+})
+
+it("a worker that registers twice for one reconnect has one line, and one more after it has left", async () => {
+  const { lines, logger } = recording()
+  await using engine = await startEngine({ filename: ":memory:", logger, listen: { port: 0 } })
+  const worker = new RawTurnWorker(engine.url!, { id: "till-1" })
+  const connected = () =>
+    lines.filter(
+      ({ level, message }) => level === "info" && message.startsWith("Worker till-1 has connected")
+    )
+
+  await worker.register()
+  // the answer did not arrive
+  await worker.register()
+  expect(connected()).toHaveLength(1)
+
+  // another process, and that one again
+  await new RawTurnWorker(engine.url!, { id: "till-2" }).register()
+  await engine.client.listWorkers()
+  expect(lines.filter(({ message }) => /^Worker till-. has connected/.test(message))).toHaveLength(2)
+  await worker.deregister()
+  await worker.register()
+  expect(connected()).toHaveLength(2)
 })
 
 it("a lost lease has a line", async () => {

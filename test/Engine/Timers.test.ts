@@ -5,6 +5,7 @@ import * as Logger from "effect/Logger"
 import * as TestClock from "effect/testing/TestClock"
 import { StoreError } from "../../src/Errors.ts"
 import type { StoreService } from "../../src/Engine/Store/Store.ts"
+import { StoreOutage } from "../../src/Engine/Store/StoreOutage.ts"
 import * as Timers from "../../src/Engine/Schedules/Timers.ts"
 
 it.effect("timers that cannot be fired are retried every second, and the problem is logged once", () => {
@@ -35,8 +36,34 @@ it.effect("timers that cannot be fired are retried every second, and the problem
 
     assert.strictEqual(asked, 4)
     assert.deepStrictEqual(said, [
-      "Error Timers cannot be fired: Cannot fire timers: the disk is full. Trying again every second",
+      "Warn Timers cannot be fired: Cannot fire timers: the disk is full. Trying again every second",
       "Info Timers can be fired again"
     ])
   }).pipe(Effect.scoped, Effect.provide(Logger.layer([logger])))
+})
+
+it.effect("a store that stays away is an error after five seconds, which is logged once", () => {
+  const said: Array<string> = []
+  const logger = Logger.make(({ logLevel, message }) => void said.push(`${logLevel} ${String(message)}`))
+  return Effect.gen(function* () {
+    const away = new StoreError("Cannot reach Postgres", { code: "STORE_UNAVAILABLE", retryable: true })
+    const outage = new StoreOutage("Timers cannot be fired", "Timers can be fired again")
+
+    for (let second = 0; second < 20; second++) {
+      yield* outage.failed(away)
+      yield* TestClock.adjust("1 second")
+    }
+    yield* outage.succeeded()
+    yield* outage.failed(away)
+    yield* outage.succeeded()
+
+    const warning = "Warn Timers cannot be fired: Cannot reach Postgres. Trying again every second"
+    assert.deepStrictEqual(said, [
+      warning,
+      "Error Timers cannot be fired, for 5 s by now: Cannot reach Postgres. Trying again every second",
+      "Info Timers can be fired again",
+      warning,
+      "Info Timers can be fired again"
+    ])
+  }).pipe(Effect.provide(Logger.layer([logger])))
 })

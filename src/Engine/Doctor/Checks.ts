@@ -39,11 +39,28 @@ const CLOCK_FAIL_MS = 60_000
 
 const SYNC = "Let the machine keep its time by NTP (`timedatectl` says whether it does)."
 
+const LARGE = [
+  { size: 86_400_000, unit: "d", smallSize: 3_600_000, smallUnit: "h" },
+  { size: 3_600_000, unit: "h", smallSize: 60_000, smallUnit: "m" },
+  { size: 60_000, unit: "m", smallSize: 1000, smallUnit: "s" }
+] as const
+
+/** A difference of times of a second or more, rounded to two units: 1 h 59 min 59.9 s is `"2h"`. */
+const roughly = (ms: number): string => {
+  const seconds = Math.round(ms / 1000) * 1000
+  const large = LARGE.find(({ size }) => seconds >= size)
+  if (large === undefined) return `${seconds / 1000}s`
+  const { size, smallSize, smallUnit, unit } = large
+  const rounded = Math.round(seconds / smallSize) * smallSize
+  const rest = (rounded % size) / smallSize
+  return `${Math.floor(rounded / size)}${unit}${rest === 0 ? "" : ` ${rest}${smallUnit}`}`
+}
+
 /** Compares two clocks. `others` is the other clock; `slackMs` is how long its answer took. */
 export const checkClockSkew = (now: number, others: number, whose: string, slackMs = 0): DoctorCheck => {
   const apart = Math.max(0, Math.abs(now - others) - slackMs)
   if (apart < CLOCK_WARN_MS) return ok("clock", `The clock agrees with that of ${whose}.`)
-  const message = `The clock is ${formatDuration(apart)} ${now > others ? "ahead of" : "behind"} that of ${whose}.`
+  const message = `The clock is ${roughly(apart)} ${now > others ? "ahead of" : "behind"} that of ${whose}.`
   return apart < CLOCK_FAIL_MS ? warn("clock", message, SYNC) : fail("clock", message, SYNC)
 }
 
@@ -54,7 +71,7 @@ export const checkStored = (now: number, storedAt: number | undefined): DoctorCh
   if (back < CLOCK_WARN_MS)
     return ok("clock", `The clock is past the last time that was stored, ${iso(storedAt)}.`)
   const message =
-    `The clock is ${formatDuration(back)} behind the last time that was stored, ${iso(storedAt)}: ` +
+    `The clock is ${roughly(back)} behind the last time that was stored, ${iso(storedAt)}: ` +
     "it was set back, or the database comes from a machine whose clock was ahead."
   return back < CLOCK_FAIL_MS ? warn("clock", message, SYNC) : fail("clock", message, SYNC)
 }

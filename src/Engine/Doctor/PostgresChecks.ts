@@ -2,7 +2,7 @@
 import { formatDuration } from "../../Duration.ts"
 import type { DoctorCheck } from "../../Protocol/Server.ts"
 import { formatSize } from "../../Size.ts"
-import type { PostgresFacts } from "../Store/Postgres/Inspection.ts"
+import type { ConnectionLimit, PostgresFacts } from "../Store/Postgres/Inspection.ts"
 import { count, fail, ok, warn } from "./Checks.ts"
 
 /** A transaction that is open for longer keeps vacuum from removing dead rows, milliseconds. */
@@ -13,6 +13,7 @@ const DEAD_ROWS = 100_000
 export const checkPostgres = (facts: PostgresFacts): ReadonlyArray<DoctorCheck> => [
   ok("postgres", `Postgres ${facts.version} at ${facts.shown}, ${formatSize(facts.bytes)} in the schema.`),
   tables(facts),
+  rights(facts),
   ok(
     "holder",
     facts.engines.length === 0
@@ -24,7 +25,11 @@ export const checkPostgres = (facts: PostgresFacts): ReadonlyArray<DoctorCheck> 
   vacuum(facts)
 ]
 
-const tables = ({ known, tables: version }: PostgresFacts): DoctorCheck => {
+/** The fewest connections of an engine, and as many as it takes by default. */
+const LEAST_CONNECTIONS = 3
+const CONNECTIONS = 11
+
+const tables = ({ fit, known, tables: version }: PostgresFacts): DoctorCheck => {
   if (version === undefined) {
     return warn(
       "tables",
@@ -33,10 +38,16 @@ const tables = ({ known, tables: version }: PostgresFacts): DoctorCheck => {
     )
   }
   if (version === known) return ok("tables", `They are at version ${version}, the one of this package.`)
-  return version > known
+  if (fit === "fit") {
+    return ok(
+      "tables",
+      `They are at version ${version}. This package knows version ${known}, and works beside the newer one.`
+    )
+  }
+  return fit === "too new"
     ? fail(
         "tables",
-        `They are at version ${version}, and this package knows version ${known}.`,
+        `They are at version ${version}, with which this package, which knows version ${known}, cannot work.`,
         "Upgrade @ironflow/node."
       )
     : warn(
@@ -44,6 +55,36 @@ const tables = ({ known, tables: version }: PostgresFacts): DoctorCheck => {
         `They are at version ${version}, and this package has version ${known}.`,
         "`ironflow migrate` brings them up to date."
       )
+}
+
+/** The rights of the user of the database URL, which may be another than that of the engine. */
+const rights = ({ rights, tables: version }: PostgresFacts): DoctorCheck => {
+  const { closedSequences, closedTables, mayMakeTables, schema, user } = rights
+  const shown = `The user "${user}"`
+  if (version === undefined) {
+    return mayMakeTables
+      ? ok("rights", `${shown} may make the tables.`)
+      : fail(
+          "rights",
+          `${shown} may not make the tables, so that an engine with this database URL does not start.`,
+          "Run `ironflow migrate` with a database URL of an owner, and let this user use what it makes: see docs/production.md."
+        )
+  }
+  const grant = (what: string) => `GRANT ALL ON ALL ${what} IN SCHEMA ${schema} TO "${user}";`
+  if (closedTables.length > 0) {
+    return fail(
+      "rights",
+      `${shown} may not read and write ${count(closedTables.length, "table")} (${closedTables.slice(0, 3).join(", ")}${closedTables.length > 3 ? ", ..." : ""}), so that an engine with this database URL does not work.`,
+      `If an engine is to use it: ${grant("TABLES")} ${grant("SEQUENCES")}`
+    )
+  }
+  return closedSequences.length > 0
+    ? warn(
+        "rights",
+        `${shown} may not set ${count(closedSequences.length, "sequence")}, which an engine has to after a standby has taken over.`,
+        grant("SEQUENCES")
+      )
+    : ok("rights", `${shown} may read and write the tables.`)
 }
 
 const writes = ({ fsync, isStandby, synchronousCommit }: PostgresFacts): DoctorCheck => {
@@ -60,11 +101,31 @@ const writes = ({ fsync, isStandby, synchronousCommit }: PostgresFacts): DoctorC
     : ok("writes", `What is acknowledged is on the disk (synchronous_commit is ${synchronousCommit}).`)
 }
 
-const connections = ({ connections: used, maxConnections }: PostgresFacts): DoctorCheck => {
-  const message = `${used} of ${maxConnections} connections are taken.`
-  const advice = "Raise `max_connections`, or give engines a smaller `poolSize`: each takes 10 by default."
-  if (used >= maxConnections - 3) return fail("connections", message, advice)
-  return used > 0.8 * maxConnections ? warn("connections", message, advice) : ok("connections", message)
+/** Whether the sessions of one user or one database are too few for an engine. */
+const isTight = ({ most, used }: ConnectionLimit): boolean => most < CONNECTIONS || used > 0.8 * most
+
+const connections = ({ connections: used, limits, maxConnections }: PostgresFacts): DoctorCheck => {
+  const message = [
+    `${used} of ${maxConnections} connections are taken.`,
+    ...limits.map(
+      ({ most, name, of, used }) =>
+        `The ${of} "${name}" has ${used} of the ${most} that its CONNECTION LIMIT allows.`
+    )
+  ].join(" ")
+  const raised = [
+    ...(used > 0.8 * maxConnections ? ["`max_connections`"] : []),
+    ...limits
+      .filter(isTight)
+      .map(
+        ({ name, of }) =>
+          `the limit (ALTER ${of === "user" ? "ROLE" : "DATABASE"} "${name}" CONNECTION LIMIT ...)`
+      )
+  ]
+  if (raised.length === 0) return ok("connections", message)
+  const advice = `Raise ${raised.join(" and ")}, or give engines fewer: each takes ${CONNECTIONS} by default, ${LEAST_CONNECTIONS} at least (\`--database-pool-size\` of \`ironflow serve\`, \`databasePoolSize\`, and one more).`
+  return used >= maxConnections - 3 || limits.some(({ most }) => most < LEAST_CONNECTIONS)
+    ? fail("connections", message, advice)
+    : warn("connections", message, advice)
 }
 
 const vacuum = ({ autovacuum, bloated, longestMs }: PostgresFacts): DoctorCheck => {

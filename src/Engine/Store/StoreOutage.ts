@@ -1,14 +1,22 @@
-/** Logs failures of the engine's own work on the store: once when they begin, and once when they are over. */
+/**
+ * Logs failures of the engine's own work on the store: once when they begin, once when they last, and once when they are over. A
+ * database that is away for a moment is a warning.
+ */
+import * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"
 import type { StoreError } from "../../Errors.ts"
 
 /** Delay before the work is tried again, milliseconds. */
 export const RETRY_MS = 1000
+/** How long the database may be away, as when it restarts, before that is an error, milliseconds. */
+const LONG_MS = 5000
 
 export class StoreOutage {
   readonly #failing: string
   readonly #over: string
-  #isOn = false
+  /** When it began, on a monotonic clock in milliseconds. */
+  #since: number | undefined
+  #isToldAsError = false
 
   /** `failing` and `over` are sentences: "Timers cannot be fired", "Timers can be fired again". */
   constructor(failing: string, over: string) {
@@ -17,21 +25,31 @@ export class StoreOutage {
   }
 
   get isOn(): boolean {
-    return this.#isOn
+    return this.#since !== undefined
   }
 
   failed(error: StoreError): Effect.Effect<void> {
-    if (this.#isOn) return Effect.void
-    this.#isOn = true
-    if (error.code === "STORE_LOCKED") return Effect.logError(`${this.#failing}: ${error.message}`)
-    const text = `${this.#failing}: ${error.message}. Trying again every second`
-    // a full disk needs no stack trace, a bug does
-    return error.retryable ? Effect.logError(text) : Effect.logError(text, error)
+    return Clock.clockWith((clock) => {
+      const now = Number(clock.monotonicTimeNanosUnsafe()) / 1e6
+      const isFirst = this.#since === undefined
+      const lastsMs = now - (this.#since ??= now)
+      // others have to act on it, and a bug needs its stack trace
+      const isError = !error.retryable || error.code === "STORE_LOCKED"
+      if (this.#isToldAsError || !(isFirst || isError || lastsMs >= LONG_MS)) return Effect.void
+      this.#isToldAsError = isError || lastsMs >= LONG_MS
+      if (error.code === "STORE_LOCKED") return Effect.logError(`${this.#failing}: ${error.message}`)
+      const again = `${error.message}. Trying again every second`
+      if (isError) return Effect.logError(`${this.#failing}: ${again}`, error)
+      return isFirst
+        ? Effect.logWarning(`${this.#failing}: ${again}`)
+        : Effect.logError(`${this.#failing}, for ${Math.round(lastsMs / 1000)} s by now: ${again}`)
+    })
   }
 
   succeeded(): Effect.Effect<void> {
-    if (!this.#isOn) return Effect.void
-    this.#isOn = false
+    if (this.#since === undefined) return Effect.void
+    this.#since = undefined
+    this.#isToldAsError = false
     return Effect.logInfo(this.#over)
   }
 }

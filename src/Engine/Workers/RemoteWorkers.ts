@@ -56,7 +56,7 @@ interface Registration {
 }
 
 /** Instance of all legacy workers, which do not name their process: they may use any engine at any time. */
-const LEGACY = "legacy"
+export const LEGACY = "legacy"
 
 /** How many last registrations of instances are remembered: a repeated one comes soon. */
 const MAX_REGISTRATIONS = 10_000

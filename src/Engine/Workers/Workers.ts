@@ -26,7 +26,7 @@ import { type ConnectedWorker, loseTurns, registrationLength } from "./Connected
 import type { ConnectedWorkers } from "./ConnectedWorkers.ts"
 import { Dispatch } from "./Dispatch.ts"
 import { textOf } from "./OtherEngineWorkers.ts"
-import { RemoteWorkers } from "./RemoteWorkers.ts"
+import { LEGACY, RemoteWorkers } from "./RemoteWorkers.ts"
 import type { RemoteSession, RemoteWorkerOptions } from "./RemoteSession.ts"
 import { Sessions } from "./SessionApi.ts"
 
@@ -107,20 +107,33 @@ export const layer: Layer.Layer<
     yield* Effect.addFinalizer(() => Effect.sync(stop))
 
     /** The process of each worker that has connected to this engine: behind a load balancer they come again and again. */
-    const met = new ShortLivedMap<string, string>()
-    /** Logs that a worker has connected. When a worker moves between engines, each engine logs it only once. */
+    const met = new ShortLivedMap<string, { readonly instance: string; readonly at: number }>()
+    const monotonicMs = () => Number(clock.monotonicTimeNanosUnsafe()) / 1e6
+    /**
+     * Logs that a worker has connected. When a worker moves between engines, each engine logs it only once; and one that registers
+     * twice for one reconnect, because no answer came, is logged once too.
+     */
     const sayCome = (
       registration: WorkerRegistration,
       keptNewer: ReadonlyArray<string>,
       { hasMoved, instance }: { readonly hasMoved: boolean; readonly instance: string | undefined }
     ): Effect.Effect<void> => {
       const { environment, workerId } = registration
-      if (hasMoved && met.get(workerId) === instance) {
+      const known = met.get(workerId)
+      const isSame = instance !== undefined && known?.instance === instance
+      if (hasMoved && isSame) {
         const line = `Worker ${workerId} has moved to this engine again`
         return annotated(Effect.logDebug(line), { worker: workerId, environment })
       }
+      if (isSame && instance !== LEGACY && monotonicMs() - known.at < SAME_MS) {
+        const line = `Worker ${workerId} has registered again`
+        return Effect.andThen(
+          annotated(Effect.logDebug(line), { worker: workerId, environment }),
+          announceOnly(registration, "connected")
+        )
+      }
       if (met.size >= MOST_MET) met.clear()
-      if (instance !== undefined && store.node !== undefined) met.set(workerId, instance)
+      if (instance !== undefined) met.set(workerId, { instance, at: monotonicMs() })
       return Effect.andThen(
         logKeptNewer(workerId, keptNewer),
         announce(registration, "connected", "at the port")
@@ -452,6 +465,9 @@ const giveBack = (workerId: string, leaving: Effect.Effect<void, StoreError>): E
     onFailure: (error) => Effect.logWarning(cannot, error)
   })
 }
+
+/** Registrations of one worker process within that time belong to one reconnect, milliseconds. */
+const SAME_MS = 10_000
 
 /** How many connected workers are remembered. */
 const MOST_MET = 10_000

@@ -39,6 +39,18 @@ describe("a clock", () => {
     assert.strictEqual(checkStored(now, now - 30 * day).status, "ok")
   })
 
+  it.each([
+    [7_199_995, "2h"],
+    [6_000_000, "1h 40m"],
+    [59_800, "1m"],
+    [1999, "2s"],
+    [day - 20 * 60_000, "23h 40m"],
+    [2.5 * day, "2d 12h"]
+  ])("that is %i ms apart is said to be %s apart", (ms, said) => {
+    assert.include(checkClockSkew(now, now - ms, "Postgres").message, `The clock is ${said} ahead of`)
+    assert.include(checkStored(now, now + ms).message, `The clock is ${said} behind`)
+  })
+
   it("is compared with another clock, minus the time of the answer", () => {
     assert.deepStrictEqual(
       [checkClockSkew(now, now + 3000, "Postgres", 2500), checkClockSkew(now, now - 90_000, "Postgres")],
@@ -47,7 +59,7 @@ describe("a clock", () => {
         {
           name: "clock",
           status: "fail",
-          message: "The clock is 1m ahead of that of Postgres.",
+          message: "The clock is 1m 30s ahead of that of Postgres.",
           advice: "Let the machine keep its time by NTP (`timedatectl` says whether it does)."
         }
       ]
@@ -128,6 +140,7 @@ describe("Postgres", () => {
     bytes: 4096,
     tables: 2,
     known: 2,
+    fit: "fit",
     engines: ["one, process 7", "two, process 8"],
     isStandby: false,
     synchronousCommit: "on",
@@ -135,6 +148,14 @@ describe("Postgres", () => {
     autovacuum: "on",
     connections: 11,
     maxConnections: 100,
+    limits: [],
+    rights: {
+      user: "ann",
+      schema: "ironflow",
+      mayMakeTables: true,
+      closedTables: [],
+      closedSequences: []
+    },
     longestMs: 0,
     bloated: [{ table: "runs", live: 1000, dead: 5000 }]
   }
@@ -146,6 +167,12 @@ describe("Postgres", () => {
     )
   })
 
+  it("may have tables to which a newer version has only added", () => {
+    const tables = checkPostgres({ ...well, tables: 3 }).find(({ name }) => name === "tables")
+    assert.strictEqual(tables?.status, "ok")
+    assert.include(tables?.message, "They are at version 3. This package knows version 2")
+  })
+
   it("says which engines use it", () => {
     const said = (engines: ReadonlyArray<string>) =>
       checkPostgres({ ...well, engines }).find(({ name }) => name === "holder")?.message
@@ -155,8 +182,13 @@ describe("Postgres", () => {
   })
 
   it.each<[Partial<PostgresFacts>, string, string]>([
-    [{ tables: 3 }, "tables", "fail"],
-    [{ tables: 1 }, "tables", "warn"],
+    [{ tables: 3, fit: "too new" }, "tables", "fail"],
+    [{ tables: 1, fit: "too old" }, "tables", "warn"],
+    [{ rights: { ...well.rights, closedTables: ["runs"] } }, "rights", "fail"],
+    [{ rights: { ...well.rights, closedSequences: ["nodes_id_seq"] } }, "rights", "warn"],
+    [{ limits: [{ of: "user", name: "ann", most: 1, used: 0 }] }, "connections", "fail"],
+    [{ limits: [{ of: "database", name: "orders", most: 5, used: 0 }] }, "connections", "warn"],
+    [{ limits: [{ of: "user", name: "ann", most: 12, used: 11 }] }, "connections", "warn"],
     [{ isStandby: true }, "writes", "fail"],
     [{ fsync: "off" }, "writes", "fail"],
     [{ synchronousCommit: "off" }, "writes", "fail"],

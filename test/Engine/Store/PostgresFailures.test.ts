@@ -7,14 +7,17 @@ import pg from "pg"
 import { vi } from "vitest"
 import * as PostgresStore from "../../../src/Engine/PostgresStore.ts"
 import * as NodeWorkers from "../../../src/Engine/Runs/NodeWorkers.ts"
+import { examinePostgres } from "../../../src/Engine/Doctor/OfflineChecks.ts"
 import { Connections } from "../../../src/Engine/Store/Postgres/Connections.ts"
 import { checkServer, loadDriver, postgresSettingsOf } from "../../../src/Engine/Store/Postgres/Driver.ts"
+import { migrateDatabase } from "../../../src/Engine/Store/Postgres/Migrate.ts"
 import { migrations } from "../../../src/Engine/Store/Postgres/Migrations.ts"
 import { openError } from "../../../src/Engine/Store/Postgres/PostgresErrors.ts"
 import { traffic } from "../../../src/Engine/Store/Postgres/Postgres.ts"
 import type { PostgresOptions } from "../../../src/Engine/Store/Postgres/Options.ts"
 import type { StoreService } from "../../../src/Engine/Store/Store.ts"
-import { type StoreError, ValidationError } from "../../../src/Errors.ts"
+import { exportStore } from "../../../src/Engine/Store/Transfer/Transfer.ts"
+import { type StoreError, toError, ValidationError } from "../../../src/Errors.ts"
 import { Wire } from "../../durability/matrix/Wire.ts"
 import { startProxy } from "../../postgres/Proxy.ts"
 import { runSql, takeSchema } from "../../postgres/Schemas.ts"
@@ -126,6 +129,107 @@ describe("a database URL", () => {
   )
 })
 
+describe("a user without a right is told which one:", () => {
+  const guest = Effect.gen(function* () {
+    const { url } = yield* takeSchema
+    const user = `guest_${process.pid}`
+    yield* Effect.acquireRelease(rows(undefined, `CREATE ROLE ${user} LOGIN`), () =>
+      rows(undefined, `DROP OWNED BY ${user}; DROP ROLE ${user}`)
+    )
+    const as = new URL(url)
+    as.username = user
+    return { url: as.href, user }
+  })
+  /** What an engine says, and `ironflow migrate`. */
+  const told = (options: PostgresOptions) =>
+    Effect.map(
+      Effect.all([
+        failsToOpen(options),
+        Effect.flip(Effect.tryPromise({ try: () => migrateDatabase(options), catch: toError }))
+      ]),
+      (errors) => errors.map(({ message }) => message)
+    )
+
+  live("USAGE of the schema", () =>
+    Effect.gen(function* () {
+      const options = yield* takeSchema
+      yield* Effect.scoped(open(options))
+      const { url, user } = yield* guest
+      for (const message of yield* told({ ...options, url })) {
+        assert.include(message, `The user "${user}" may not use the schema`)
+        assert.include(message, `GRANT USAGE ON SCHEMA ${options.schema} TO "${user}"`)
+      }
+      const read = yield* Effect.flip(exportStore({ database: { ...options, url } }, "/tmp/never.jsonl"))
+      assert.include(read.message, "GRANT USAGE ON SCHEMA")
+      assert.include((yield* Effect.flip(examinePostgres({ ...options, url }, false))).message, "GRANT USAGE")
+    })
+  )
+
+  live("CREATE in an empty schema", () =>
+    Effect.gen(function* () {
+      const { url, user } = yield* guest
+      const schema = `empty_${process.pid}`
+      yield* Effect.acquireRelease(
+        rows(undefined, `CREATE SCHEMA ${schema}; GRANT USAGE ON SCHEMA ${schema} TO ${user}`),
+        () => rows(undefined, `DROP SCHEMA ${schema}`)
+      )
+      for (const message of yield* told({ url, schema })) {
+        assert.include(message, "GRANT CREATE ON SCHEMA")
+        assert.notInclude(message, "GRANT CREATE ON DATABASE")
+      }
+    })
+  )
+
+  live("CONNECT to the database", () =>
+    Effect.gen(function* () {
+      const { url } = yield* guest
+      const database = `closed_${process.pid}`
+      yield* Effect.acquireRelease(rows(undefined, `CREATE DATABASE ${database}`), () =>
+        rows(undefined, `DROP DATABASE ${database}`)
+      )
+      yield* rows(undefined, `REVOKE CONNECT ON DATABASE ${database} FROM PUBLIC`)
+      for (const message of yield* told({ url: new URL(`/${database}`, url).href })) {
+        assert.include(message, "GRANT CONNECT ON DATABASE")
+        assert.notInclude(message, "GRANT CREATE ON DATABASE")
+      }
+    })
+  )
+
+  live(
+    "those that an engine needs and a reader lacks, by the doctor, which also counts what it may not see",
+    () =>
+      Effect.gen(function* () {
+        const options = yield* takeSchema
+        yield* Effect.scoped(open(options))
+        const { url, user } = yield* guest
+        yield* rows(
+          undefined,
+          `GRANT USAGE ON SCHEMA ${options.schema} TO ${user}; GRANT SELECT ON ALL TABLES IN SCHEMA ${options.schema} TO ${user}; ALTER ROLE ${user} CONNECTION LIMIT 2`
+        )
+        const others = yield* Effect.forEach([1, 2, 3, 4, 5], () =>
+          Effect.acquireRelease(
+            Effect.promise(async () => {
+              const other = new pg.Client({ connectionString: options.url })
+              await other.connect()
+              return other
+            }),
+            (other) => Effect.promise(() => other.end())
+          )
+        )
+        const checks = yield* examinePostgres({ ...options, url }, false)
+        const named = (wanted: string) => checks.find(({ name }) => name === wanted) ?? assert.fail(wanted)
+        assert.strictEqual(named("rights").status, "fail")
+        assert.include(named("rights").message, `The user "${user}" may not read and write`)
+        assert.include(named("rights").advice, `GRANT ALL ON ALL TABLES IN SCHEMA ${options.schema}`)
+        const { advice, message, status } = named("connections")
+        assert.isAtLeast(Number(/^\d+/.exec(message)?.[0]), others.length + 1)
+        assert.strictEqual(status, "fail")
+        assert.include(message, `The user "${user}" has 0 of the 2 that its CONNECTION LIMIT allows.`)
+        assert.include(advice, "--database-pool-size")
+      })
+  )
+})
+
 describe("a connection that the server ends", () => {
   live("while no query runs does not end the process", () =>
     Effect.gen(function* () {
@@ -210,7 +314,7 @@ describe("an engine that cannot start names the cause and a remedy:", () => {
         yield* failsToOpen({ url, schema: `crowded_${process.pid}` }),
         "STORE_UNAVAILABLE",
         true,
-        "max_connections"
+        "ALTER ROLE or ALTER DATABASE ... CONNECTION LIMIT"
       )
     })
   )
@@ -647,7 +751,7 @@ describe("a connection", () => {
       )
       const error = yield* Effect.flip(shop.status(job.runId))
       assert.strictEqual((error as StoreError).code, "STORE_UNAVAILABLE")
-      assert.include(error.message, "poolSize")
+      assert.include(error.message, "databasePoolSize")
       yield* Effect.promise(() => other.query("COMMIT"))
       yield* Effect.sync(() => held.interruptUnsafe())
       assert.strictEqual(yield* shop.status(job.runId), "running")

@@ -2,6 +2,7 @@
 import { assert, describe, it } from "@effect/vitest"
 import * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"
+import * as Logger from "effect/Logger"
 import * as Fiber from "effect/Fiber"
 import type * as Scope from "effect/Scope"
 import pg from "pg"
@@ -431,8 +432,10 @@ describe("a lost node", () => {
     })
   )
 
-  live("has lost its leases when it returns, and is told so", () =>
-    Effect.gen(function* () {
+  live("has lost its leases when it returns, and is told so, and logs it once", () => {
+    const said: Array<string> = []
+    const logger = Logger.make(({ logLevel, message }) => void said.push(`${logLevel} ${String(message)}`))
+    return Effect.gen(function* () {
       const { a, b, options } = yield* twoWithCut
       const job = yield* connectAndStart(a, "worker-a")
       let told = 0
@@ -445,8 +448,14 @@ describe("a lost node", () => {
       yield* b.emit("order.placed")
       yield* a.report(again, done("charge:0"), complete())
       assert.strictEqual(told, 1)
-    })
-  )
+      assert.deepStrictEqual(
+        said.filter((line) => line.includes("have declared this one dead")),
+        [
+          "Warn Other engines have declared this one dead and taken over its work, because it was frozen or cut off from Postgres for too long. It is back, has given up the turns that it had, and takes new ones"
+        ]
+      )
+    }).pipe(Effect.provide(Logger.layer([logger])))
+  })
 
   live("gives up its leases before the others take them when it is disconnected", () =>
     Effect.gen(function* () {

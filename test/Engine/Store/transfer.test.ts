@@ -7,10 +7,14 @@ import { createFunction } from "@ironflow/node"
 import { type IronflowEngine, startEngine } from "@ironflow/node/engine"
 import * as Effect from "effect/Effect"
 import { afterAll, assert, beforeAll, describe, it } from "vitest"
+import pg from "pg"
+import { examinePostgres } from "../../../src/Engine/Doctor/OfflineChecks.ts"
+import { migrateDatabase } from "../../../src/Engine/Store/Postgres/Migrate.ts"
+import { migrations } from "../../../src/Engine/Store/Postgres/Migrations.ts"
 import { exportStore, importStore, type Place } from "../../../src/Engine/Store/Transfer/Transfer.ts"
 import { isIronflowError } from "../../../src/Errors.ts"
 import { runSql } from "../../postgres/Schemas.ts"
-import { sharedUrl } from "../../postgres/Server.ts"
+import { OwnServer, sharedUrl } from "../../postgres/Server.ts"
 
 const functions = [
   createFunction({ id: "approval", triggers: [{ event: "approval.wanted" }] }, async ({ step }) => {
@@ -173,6 +177,87 @@ describe("an export", () => {
   )
 })
 
+describe("an export from Postgres", () => {
+  it(
+    "is made while a newer version has only added to the tables, and else says what to do",
+    {
+      timeout: 60_000
+    },
+    async () => {
+      const database = { url: await sharedUrl(), schema: `${schema}_newer` }
+      const place: Place = { database }
+      const at = (version: number, oldest: number) =>
+        runSql(
+          `UPDATE engine SET version = ${version}; UPDATE meta SET value = ${oldest} WHERE name = 'oldest'`,
+          database.schema
+        )
+      const known = migrations.length
+      try {
+        assert.match(
+          await failure(exportStore(place, pathOf("none.jsonl"))),
+          /^STORE_UNAVAILABLE: There are no tables at .*--database-schema/
+        )
+        await migrateDatabase(database)
+        await at(known + 3, known)
+        await run(exportStore(place, pathOf("newer-fits.jsonl")))
+        const checks = await run(examinePostgres(database, false))
+        await at(known + 3, known + 1)
+        const tooNew = await failure(exportStore(place, pathOf("too-new.jsonl")))
+        await at(known - 1, known - 1)
+        const tooOld = await failure(exportStore(place, pathOf("too-old.jsonl")))
+
+        assert.deepInclude(
+          checks.find(({ name }) => name === "tables"),
+          { status: "ok" }
+        )
+        assert.include(
+          checks.map(({ name }) => name),
+          "runs"
+        )
+        assert.match(tooNew, /^STORE_UNAVAILABLE: .*upgrade @ironflow\/node/)
+        assert.notInclude(tooNew, "migrate")
+        assert.match(tooOld, /^STORE_UNAVAILABLE: .*`ironflow migrate` brings them up to date/)
+      } finally {
+        await runSql(`DROP SCHEMA IF EXISTS ${database.schema} CASCADE`)
+      }
+    }
+  )
+
+  it("is made on a standby, by a user who may only read", { timeout: 120_000 }, async () => {
+    const primary = await OwnServer.start()
+    try {
+      await run(importStore(pathOf("first.jsonl"), { database: { url: primary.url } }))
+      const admin = new pg.Client({ connectionString: primary.url })
+      await admin.connect()
+      await admin.query(
+        "CREATE ROLE reports LOGIN; GRANT USAGE ON SCHEMA ironflow TO reports; GRANT SELECT ON ALL TABLES IN SCHEMA ironflow TO reports"
+      )
+      const place = (url: string): Place => ({
+        database: { url: url.replace("postgres@", "reports@") }
+      })
+      const withoutSequences = await failure(exportStore(place(primary.url), pathOf("denied.jsonl")))
+      await admin.query("GRANT SELECT ON ALL SEQUENCES IN SCHEMA ironflow TO reports")
+      await admin.query("REVOKE SELECT ON ironflow.steps FROM reports")
+      const withoutTable = await failure(exportStore(place(primary.url), pathOf("denied.jsonl")))
+      await admin.query("GRANT SELECT ON ironflow.steps TO reports")
+      await admin.end()
+      const standby = await primary.follow(primary.port)
+      try {
+        await run(exportStore(place(standby.url), pathOf("standby.jsonl")))
+      } finally {
+        await standby.close()
+      }
+
+      assert.include(withoutSequences, "permission denied for sequence")
+      assert.include(withoutSequences, "GRANT SELECT ON ALL SEQUENCES IN SCHEMA ironflow TO")
+      assert.include(withoutTable, "permission denied for table steps")
+      assert.deepStrictEqual(linesOf("standby.jsonl"), linesOf("first.jsonl"))
+    } finally {
+      await primary.close()
+    }
+  })
+})
+
 describe("an import", () => {
   const into = (name: string, target = "refused.db") =>
     failure(importStore(pathOf(name), { filename: pathOf(target) }))
@@ -226,14 +311,52 @@ describe("an import", () => {
     }
   })
 
-  it("of a changed file into Postgres leaves the tables empty", { timeout: 60_000 }, async () => {
+  it("of a changed file into Postgres leaves no schema behind", { timeout: 60_000 }, async () => {
     const database = { url: await sharedUrl(), schema: `${schema}_cut` }
     try {
       assert.match(await failure(importStore(pathOf("cut.jsonl"), { database })), /^STORE_CORRUPT: /)
-      const [runs] = await runSql("SELECT count(*) AS n FROM events", database.schema)
-      assert.strictEqual(Number(runs?.n), 0)
+      assert.deepStrictEqual(
+        await runSql(`SELECT 1 FROM pg_namespace WHERE nspname = '${database.schema}'`),
+        []
+      )
       await run(importStore(pathOf("first.jsonl"), { database }))
     } finally {
+      await runSql(`DROP SCHEMA IF EXISTS ${database.schema} CASCADE`)
+    }
+  })
+
+  it("is named to another import, and to an engine, that comes meanwhile", { timeout: 60_000 }, async () => {
+    const database = { url: await sharedUrl(), schema: `${schema}_twice` }
+    const place: Place = { database }
+    await migrateDatabase(database)
+    const other = new pg.Client({ connectionString: database.url })
+    await other.connect()
+    try {
+      await other.query(`BEGIN; LOCK TABLE ${database.schema}.steps`)
+      const first = run(importStore(pathOf("first.jsonl"), place))
+      const isBlocked = async () =>
+        (
+          await runSql(
+            "SELECT 1 FROM pg_stat_activity WHERE application_name = 'ironflow import' AND wait_event_type = 'Lock'"
+          )
+        ).length > 0
+      while (!(await isBlocked())) await new Promise(setImmediate)
+      const second = await failure(importStore(pathOf("first.jsonl"), place))
+      const engine = await startEngine({
+        databaseUrl: database.url,
+        databaseSchema: database.schema,
+        logger: false
+      }).then(
+        () => "started",
+        (error: unknown) => String(error)
+      )
+      await other.query("ROLLBACK")
+
+      assert.match(second, /^STORE_LOCKED: .* being filled by an `ironflow import`: wait for its end/)
+      assert.match(engine, /being filled by an `ironflow import`/)
+      assert.isAbove((await first).rows, 30)
+    } finally {
+      await other.end()
       await runSql(`DROP SCHEMA IF EXISTS ${database.schema} CASCADE`)
     }
   })

@@ -60,7 +60,9 @@ export const postgresSettingsOf = (options: PostgresOptions): PostgresSettings =
     )
   }
   if (!Number.isSafeInteger(poolSize) || poolSize < 2) {
-    throw new ValidationError(`poolSize is ${poolSize}: it must be a whole number, 2 or more`)
+    throw new ValidationError(
+      `poolSize (databasePoolSize of an engine, --database-pool-size of a command) is ${poolSize}: it must be a whole number, 2 or more`
+    )
   }
   const times: Array<readonly [string, number]> = [
     ["connectTimeoutMs", connectTimeoutMs],
@@ -151,6 +153,41 @@ export const configOf = (settings: PostgresSettings): ClientConfig => ({
     .map((setting) => `-c ${setting}`)
     .join(" ")
 })
+
+/** SQL: what {@link checkSession} judges, and whether the schema $1 has no tables of an engine. Needs no rights. */
+export const READ_SESSION = `SELECT CAST(current_setting('server_version_num') AS INTEGER) AS server,
+  current_setting('plan_cache_mode', true) AS plans, current_setting('search_path') AS path, current_user AS "user",
+  (SELECT has_schema_privilege(oid, 'USAGE') FROM pg_namespace WHERE nspname = $1) AS may_use,
+  NOT EXISTS (SELECT 1 FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+    WHERE n.nspname = $1 AND c.relname = 'engine') AS is_new`
+
+/**
+ * Every session is checked before anything else is done with it. Throws a `StoreError` when the server is too old, when a pooler
+ * has dropped the settings of the session, or when the user has no rights in the schema.
+ */
+export const checkSession = (
+  row: { readonly [column: string]: unknown } | undefined,
+  settings: PostgresSettings
+): void => {
+  checkServer(Number(row?.server), settings)
+  const { schema, shown } = settings
+  // settings that are sent with the connection hold for the session: a pooler in transaction mode drops them
+  if (row?.plans !== "force_generic_plan" || row.path !== schema) {
+    throw new StoreError(
+      `The settings of the session did not arrive at ${shown}: a pooler between the engine and Postgres leaves them out (\`ignore_startup_parameters\`). ` +
+        "The engine needs a session of its own, with its settings, locks and prepared statements: give it the URL of Postgres itself, or of a pool in session mode that passes `options` on",
+      { code: "STORE_UNAVAILABLE" }
+    )
+  }
+  if (row.may_use === 0) {
+    const user = `"${String(row.user)}"`
+    throw new StoreError(
+      `The user ${user} may not use the schema at ${shown}. Its owner has to allow it: GRANT USAGE ON SCHEMA ${schema} TO ${user}; ` +
+        `GRANT ALL ON ALL TABLES IN SCHEMA ${schema} TO ${user}; GRANT ALL ON ALL SEQUENCES IN SCHEMA ${schema} TO ${user}`,
+      { code: "STORE_UNAVAILABLE" }
+    )
+  }
+}
 
 /** Throws a `StoreError` when the server is too old; `number` is its version number, such as 180004. */
 export const checkServer = (number: number, settings: PostgresSettings): void => {

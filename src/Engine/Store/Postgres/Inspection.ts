@@ -5,8 +5,8 @@ import { makeIdGenerator } from "../../../Ids.ts"
 import { type Call, type Program, Refused } from "../Program.ts"
 import type { StoreService } from "../Store.ts"
 import type { Transaction } from "../Transaction.ts"
-import { checkServer, configOf, loadDriver, postgresSettingsOf } from "./Driver.ts"
-import { migrations } from "./Migrations.ts"
+import { checkSession, configOf, loadDriver, postgresSettingsOf, READ_SESSION } from "./Driver.ts"
+import { type Fit, HOLDERS, judge, LOCK_CLASS, READ_VERSION, SCHEMA_LOCK } from "./Migrate.ts"
 import type { PostgresOptions } from "./Options.ts"
 import { openError, storeError } from "./PostgresErrors.ts"
 import { Environments, PostgresTransaction } from "./PostgresTransaction.ts"
@@ -22,18 +22,44 @@ export interface PostgresFacts {
   readonly tables?: number
   /** How many migrations this version knows. */
   readonly known: number
+  /** Whether this version works with the tables; absent where there are none. */
+  readonly fit?: Fit
   /** The names of the engines that use the tables now. */
   readonly engines: ReadonlyArray<string>
   readonly isStandby: boolean
   readonly synchronousCommit: string
   readonly fsync: string
   readonly autovacuum: string
+  /** Sessions of all users, without that of the inspection. */
   readonly connections: number
   readonly maxConnections: number
+  readonly limits: ReadonlyArray<ConnectionLimit>
+  readonly rights: Rights
   /** Age of the oldest open transaction of the database, milliseconds. */
   readonly longestMs: number
   /** The tables with the most dead rows. */
   readonly bloated: ReadonlyArray<{ readonly table: string; readonly live: number; readonly dead: number }>
+}
+
+/** A limit of the sessions of a user or of a database. */
+export interface ConnectionLimit {
+  readonly of: "user" | "database"
+  readonly name: string
+  readonly most: number
+  /** How many there are, without that of the inspection. */
+  readonly used: number
+}
+
+/** What the user of the database URL may not do, though an engine has to. */
+export interface Rights {
+  readonly user: string
+  readonly schema: string
+  /** Whether it may make the tables where there are none. */
+  readonly mayMakeTables: boolean
+  /** Tables that it may not read and write. */
+  readonly closedTables: ReadonlyArray<string>
+  /** Sequences that it may not set. */
+  readonly closedSequences: ReadonlyArray<string>
 }
 
 export interface Inspection {
@@ -43,24 +69,36 @@ export interface Inspection {
   readonly close: Effect.Effect<void>
 }
 
-const READ_SERVER = `SELECT current_setting('server_version') AS version, CAST(current_setting('server_version_num') AS INTEGER) AS number,
+/** What a session does is hidden from other users, except for members of `pg_read_all_stats`; that it is there is not. */
+const READ_SERVER = `WITH others AS (SELECT usename, datname FROM pg_stat_activity WHERE pid <> pg_backend_pid()
+    AND (backend_type = 'client backend' OR (backend_type IS NULL AND datid IS NOT NULL AND usesysid IS NOT NULL)))
+  SELECT current_setting('server_version') AS version,
   pg_is_in_recovery() AS standby, current_setting('synchronous_commit') AS synchronous_commit, current_setting('fsync') AS fsync,
   current_setting('autovacuum') AS autovacuum, CAST(current_setting('max_connections') AS INTEGER) AS max_connections,
-  (SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'client backend') AS connections,
+  (SELECT count(*) FROM others) AS connections, session_user AS "user", current_database() AS database,
+  (SELECT CASE WHEN rolsuper THEN -1 ELSE rolconnlimit END FROM pg_roles WHERE rolname = session_user) AS user_limit,
+  (SELECT count(*) FROM others WHERE usename = session_user) AS of_user,
+  (SELECT CASE WHEN rolsuper THEN -1 ELSE datconnlimit END FROM pg_database, pg_roles
+     WHERE datname = current_database() AND rolname = session_user) AS database_limit,
+  (SELECT count(*) FROM others WHERE datname = current_database()) AS of_database,
+  coalesce((SELECT has_schema_privilege(oid, 'CREATE') FROM pg_namespace WHERE nspname = $1),
+     has_database_privilege(current_database(), 'CREATE')) AS may_make,
   (SELECT CAST(coalesce(extract(epoch FROM max(clock_timestamp() - xact_start)), 0) * 1000 AS BIGINT) FROM pg_stat_activity
      WHERE datname = current_database() AND pid <> pg_backend_pid() AND backend_type = 'client backend') AS longest,
   (SELECT CAST(coalesce(sum(pg_total_relation_size(c.oid)), 0) AS BIGINT) FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
-     WHERE n.nspname = $1 AND c.relkind = 'r') AS bytes,
-  to_regclass($2) IS NOT NULL AS is_there`
+     WHERE n.nspname = $1 AND c.relkind = 'r') AS bytes`
+
+const LIST_CLOSED = `SELECT c.relname AS name, c.relkind = 'S' AS is_sequence FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+  WHERE n.nspname = $1 AND CASE WHEN c.relkind = 'S' THEN NOT has_sequence_privilege(c.oid, 'UPDATE')
+    ELSE c.relkind IN ('r', 'p') AND NOT (has_table_privilege(c.oid, 'SELECT') AND has_table_privilege(c.oid, 'INSERT')
+      AND has_table_privilege(c.oid, 'UPDATE') AND has_table_privilege(c.oid, 'DELETE')) END ORDER BY c.relname`
 
 const LIST_BLOATED_TABLES = `SELECT relname AS name, n_live_tup AS live, n_dead_tup AS dead FROM pg_stat_user_tables
   WHERE schemaname = $1 ORDER BY n_dead_tup DESC LIMIT 5`
 
-const READ_VERSION = "SELECT version FROM engine"
-
 /** SQL: nodes with a live session. A killed node has none, though its row is still there. */
 const LIST_ENGINES = `SELECT name FROM nodes WHERE steady_since IS NOT NULL
-  AND pid IN (SELECT pid FROM pg_stat_activity WHERE application_name = 'ironflow') ORDER BY id`
+  AND pid IN (${HOLDERS}) ORDER BY id`
 
 /**
  * Fails with `StoreError` when Postgres cannot be reached or is too old, with `ValidationError` for invalid options. `load` reads
@@ -90,18 +128,36 @@ export const inspect = (
             const session = new Session(client, { statements: 0, roundTrips: 0, commits: 0 })
             const ask = async (text: string, values: ReadonlyArray<string | number> = []) =>
               (await session.wait(session.send({ name: "", text }, values))).rows
-            const [server] = await ask(READ_SERVER, [settings.schema, `${settings.schema}.engine`])
-            checkServer(Number(server.number), settings)
-            const [engine] = server.is_there === 1 ? await ask(READ_VERSION) : [undefined]
-            const isCurrent = engine !== undefined && Number(engine.version) === migrations.length
-            const engines = isCurrent ? await ask(LIST_ENGINES) : []
+            const [begun] = await ask(READ_SESSION, [settings.schema])
+            checkSession(begun, settings)
+            const [server] = await ask(READ_SERVER, [settings.schema])
+            const [engine] = begun.is_new === 1 ? [undefined] : await ask(READ_VERSION)
+            const fit =
+              engine === undefined ? undefined : judge(settings, Number(engine.version), engine.oldest)
+            const engines =
+              fit === "fit" ? await ask(LIST_ENGINES, [LOCK_CLASS, `${SCHEMA_LOCK} ${settings.schema}`]) : []
+            const closed = await ask(LIST_CLOSED, [settings.schema])
+            const namesOf = (isSequence: number) =>
+              closed.filter(({ is_sequence }) => is_sequence === isSequence).map(({ name }) => String(name))
+            const limits = (
+              [
+                ["user", server.user, server.user_limit, server.of_user],
+                ["database", server.database, server.database_limit, server.of_database]
+              ] as const
+            ).map(([of, name, most, used]) => ({
+              of,
+              name: String(name),
+              most: Number(most),
+              used: Number(used)
+            }))
             const bloated = await ask(LIST_BLOATED_TABLES, [settings.schema])
             const facts: PostgresFacts = {
               shown: settings.shown,
               version: String(server.version),
               bytes: Number(server.bytes),
               ...(engine === undefined ? {} : { tables: Number(engine.version) }),
-              known: migrations.length,
+              known: settings.known.length,
+              ...(fit === undefined ? {} : { fit }),
               engines: engines.map(({ name }) => String(name)),
               isStandby: server.standby === 1,
               synchronousCommit: String(server.synchronous_commit),
@@ -109,6 +165,15 @@ export const inspect = (
               autovacuum: String(server.autovacuum),
               connections: Number(server.connections),
               maxConnections: Number(server.max_connections),
+              // without a limit it is negative
+              limits: limits.filter(({ most }) => most >= 0),
+              rights: {
+                user: String(begun.user),
+                schema: settings.schema,
+                mayMakeTables: server.may_make === 1,
+                closedTables: namesOf(0),
+                closedSequences: namesOf(1)
+              },
               longestMs: Number(server.longest),
               bloated: bloated.map(({ dead, live, name }) => ({
                 table: String(name),
@@ -116,7 +181,7 @@ export const inspect = (
                 dead: Number(dead)
               }))
             }
-            if (!isCurrent) return { facts, close }
+            if (fit !== "fit") return { facts, close }
             const environments = new Environments()
             for (const { key, name } of await ask("SELECT key, name FROM environments"))
               environments.put(name, key)

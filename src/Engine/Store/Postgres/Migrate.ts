@@ -7,12 +7,13 @@
 import type { Client } from "pg"
 import { StoreError } from "../../../Errors.ts"
 import {
-  checkServer,
+  checkSession,
   configOf,
   type Driver,
   loadDriver,
   type PostgresSettings,
-  postgresSettingsOf
+  postgresSettingsOf,
+  READ_SESSION
 } from "./Driver.ts"
 import { isConflict, openError } from "./PostgresErrors.ts"
 import type { PostgresOptions } from "./Options.ts"
@@ -43,26 +44,10 @@ export const migrateDatabase = async (
 /** Whether the tables fit this version. `"fit"`: it works with them, also when a newer version has added to them. */
 export type Fit = "fit" | "too old" | "too new"
 
-/** The first query of every session. Fails when the server is too old, or a pooler has dropped the session's settings. */
+/** The first query of every session of an engine. Fails when {@link checkSession} does. */
 export const fitOf = async (session: Session, settings: PostgresSettings): Promise<Fit> => {
-  const { rows } = await session.wait(
-    session.send(
-      {
-        name: "",
-        text: "SELECT CAST(current_setting('server_version_num') AS INTEGER) AS server, current_setting('plan_cache_mode') AS plans, to_regclass($1) IS NULL AS is_new"
-      },
-      [`${settings.schema}.engine`]
-    )
-  )
-  checkServer(Number(rows[0]?.server), settings)
-  // settings that are sent with the connection hold for the session: a pooler in transaction mode drops them
-  if (rows[0]?.plans !== "force_generic_plan") {
-    throw new StoreError(
-      `The settings of the session did not arrive at ${settings.shown}: a pooler between the engine and Postgres leaves them out (\`ignore_startup_parameters\`). ` +
-        "The engine needs a session of its own, with its settings, locks and prepared statements: give it the URL of Postgres itself, or of a pool in session mode that passes `options` on",
-      { code: "STORE_UNAVAILABLE" }
-    )
-  }
+  const { rows } = await session.wait(session.send({ name: "", text: READ_SESSION }, [settings.schema]))
+  checkSession(rows[0], settings)
   if (rows[0]?.is_new === 1) return "too old"
   const engine = await session.wait(session.send({ name: "", text: READ_VERSION }))
   const { oldest, version } = engine.rows[0] ?? {}
@@ -70,9 +55,10 @@ export const fitOf = async (session: Session, settings: PostgresSettings): Promi
 }
 
 /** `oldest` is absent where no migration has allowed older versions. */
-const READ_VERSION = "SELECT version, (SELECT value FROM meta WHERE name = 'oldest') AS oldest FROM engine"
+export const READ_VERSION =
+  "SELECT version, (SELECT value FROM meta WHERE name = 'oldest') AS oldest FROM engine"
 
-const judge = ({ known }: PostgresSettings, version: number, oldest: unknown): Fit => {
+export const judge = ({ known }: PostgresSettings, version: number, oldest: unknown): Fit => {
   if (version < known.length) return "too old"
   return version === known.length || (typeof oldest === "string" && Number(oldest) <= known.length)
     ? "fit"
@@ -83,8 +69,8 @@ const judge = ({ known }: PostgresSettings, version: number, oldest: unknown): F
 export const tooNew = (settings: PostgresSettings, version?: number): StoreError =>
   new StoreError(
     `The tables at ${settings.shown} were written by a newer version (` +
-      (version === undefined ? "" : `version ${version}, `) +
-      `and this package knows version ${settings.known.length}): upgrade @ironflow/node`,
+      (version === undefined ? "" : `version ${version}, and `) +
+      `this package knows version ${settings.known.length}): upgrade @ironflow/node`,
     { code: "STORE_UNAVAILABLE" }
   )
 
@@ -98,8 +84,8 @@ export const migrate = async (driver: Driver, settings: PostgresSettings): Promi
   client.on("error", () => undefined)
   try {
     await client.connect()
-    const { rows } = await client.query("SELECT current_setting('server_version_num') AS version")
-    checkServer(Number(rows[0]?.version), settings)
+    const { rows } = await client.query(READ_SESSION, [settings.schema])
+    checkSession(rows[0], settings)
     for (let tries = 1; ; tries++) {
       try {
         return await migrateOn(client, settings)
@@ -117,10 +103,20 @@ export const migrate = async (driver: Driver, settings: PostgresSettings): Promi
 }
 
 const migrateOn = async (client: Client, settings: PostgresSettings): Promise<Migrated> => {
-  const { known, schema } = settings
   await client.query("BEGIN")
   // it is released with the transaction
-  await client.query("SELECT pg_advisory_xact_lock($1, hashtext($2))", [LOCK_CLASS, `migrate ${schema}`])
+  await client.query("SELECT pg_advisory_xact_lock($1, hashtext($2))", [
+    LOCK_CLASS,
+    `migrate ${settings.schema}`
+  ])
+  const migrated = await migrateWithin(client, settings)
+  await client.query("COMMIT")
+  return migrated
+}
+
+/** Migrates in the open transaction of a session, which holds the lock of migrations or has the schema for itself. */
+export const migrateWithin = async (client: Client, settings: PostgresSettings): Promise<Migrated> => {
+  const { known, schema } = settings
   const { oldest, version: from } = await versionOf(client, settings)
   const fit = judge(settings, from, oldest)
   if (fit === "too new") throw tooNew(settings, from)
@@ -132,6 +128,7 @@ const migrateOn = async (client: Client, settings: PostgresSettings): Promise<Mi
       [LOCK_CLASS, `${SCHEMA_LOCK} ${schema}`]
     )
     if (hold.rows[0]?.mine !== 1) {
+      if (await isBeingFilled(asker(client), schema)) throw beingFilled(settings)
       throw new StoreError(
         `The tables at ${settings.shown} are at version ${from}, and this engine changes them to version ${known.length}. Engines of an older version use them ` +
           `(${await namesOfNodes(client, settings)}) and cannot work with the change: stop them first`,
@@ -150,9 +147,43 @@ const migrateOn = async (client: Client, settings: PostgresSettings): Promise<Mi
       [String(known.findLastIndex((migration) => migration.isAddition !== true) + 1)]
     )
   }
-  await client.query("COMMIT")
   return { from, to: Math.max(from, known.length) }
 }
+
+/** The name of the sessions of `ironflow import`. */
+export const IMPORT = "ironflow import"
+
+/** Whether an import holds the schema. */
+export const isBeingFilled = async (ask: Ask, schema: string): Promise<boolean> => {
+  const holders = await ask(`${HOLDERS} AND a.application_name = $3 LIMIT 1`, [
+    LOCK_CLASS,
+    `${SCHEMA_LOCK} ${schema}`,
+    IMPORT
+  ])
+  return holders.length > 0
+}
+
+type Ask = (
+  text: string,
+  values: ReadonlyArray<string | number>
+) => Promise<ReadonlyArray<{ readonly [column: string]: unknown }>>
+
+export const asker =
+  (client: Client): Ask =>
+  async (text, values) =>
+    (await client.query(text, [...values])).rows
+
+/** SQL: the sessions that hold lock $2 of class $1. */
+export const HOLDERS = `SELECT a.pid FROM pg_locks l JOIN pg_stat_activity a ON a.pid = l.pid
+  WHERE l.locktype = 'advisory' AND l.granted AND l.classid = CAST($1 AS OID)
+    AND l.objid = CAST(CAST(hashtext($2) AS BIGINT) & 4294967295 AS OID)
+    AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database())`
+
+export const beingFilled = ({ shown }: PostgresSettings): StoreError =>
+  new StoreError(
+    `The tables at ${shown} are being filled by an \`ironflow import\`: wait for its end, or name another schema`,
+    { code: "STORE_LOCKED" }
+  )
 
 /** The names of the engines that use the tables. */
 const namesOfNodes = async (client: Client, { schema }: PostgresSettings): Promise<string> => {

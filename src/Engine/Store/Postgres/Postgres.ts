@@ -249,7 +249,16 @@ const open = (
         tellOthers(allStale)
         for (const subject of ["ready", "groups", "projections", "workers"] as const) news?.markStale(subject)
       },
-      returned: () => listeners.away(),
+      returned: (wasDead) => {
+        if (wasDead) {
+          runFork(
+            Effect.logWarning(
+              "Other engines have declared this one dead and taken over its work, because it was frozen or cut off from Postgres for too long. It is back, has given up the turns that it had, and takes new ones"
+            )
+          )
+        }
+        listeners.away()
+      },
       replaced: (isLost) => {
         const what = "Postgres is another server than before"
         runFork(

@@ -30,6 +30,9 @@ export const isDamage = (cause: unknown): boolean =>
     ? cause.code === "STORE_CORRUPT"
     : codeOf(cause) === "XX001" || codeOf(cause) === "XX002"
 
+/** The user of the database URL lacks a right. */
+export const isDenied = (cause: unknown): boolean => codeOf(cause) === "42501"
+
 /** Two transactions were in conflict: a retry may succeed. */
 export const isConflict = (cause: unknown): boolean => ["40001", "40P01"].includes(codeOf(cause))
 
@@ -71,10 +74,35 @@ const adviceFor = (code: string, message: string): Advice | undefined => {
           false
         )
       }
+      if (message.includes("must be owner of")) {
+        return unavailable(
+          "Only their owner may change the tables: run `ironflow migrate` with a database URL of the owner",
+          false
+        )
+      }
+      if (message.includes("for schema ")) {
+        return unavailable(
+          "The schema exists, and the user of the database URL lacks rights in it. To use its tables: GRANT USAGE ON SCHEMA ... TO .... To make tables: GRANT CREATE ON SCHEMA ... TO ..., or run `ironflow migrate` with a database URL of its owner",
+          false
+        )
+      }
+      // with quotes when CONNECT is missing, without them when CREATE is
+      if (message.includes('for database "')) {
+        return unavailable(
+          "The user of the database URL may not connect to this database: GRANT CONNECT ON DATABASE ... TO ...",
+          false
+        )
+      }
       return unavailable(
-        "The user of the database URL must own the schema, or be allowed to create it: GRANT CREATE ON DATABASE ... TO ...",
+        "The schema does not exist, and the user of the database URL must be allowed to create it: GRANT CREATE ON DATABASE ... TO .... Or run `ironflow migrate` with a database URL of its owner",
         false
       )
+    case "40001":
+      return message.includes("conflict with recovery")
+        ? unavailable(
+            "The standby could not hold back changes for so long: set hot_standby_feedback = on there, or a longer max_standby_streaming_delay"
+          )
+        : undefined
     case "57014":
       return unavailable(
         "The statement was given up after the statement timeout. Another session may hold locks on the tables: look at pg_stat_activity"
@@ -83,7 +111,11 @@ const adviceFor = (code: string, message: string): Advice | undefined => {
       return unavailable("Another session holds a lock on the tables for too long: look at pg_stat_activity")
     case "53300":
       return unavailable(
-        "Postgres has no connection left: give the engine a smaller `poolSize`, or Postgres a larger max_connections"
+        `Postgres has no connection left: give the engine fewer (\`databasePoolSize\`, or \`--database-pool-size\` of \`ironflow serve\`), or ${
+          /for (role|database) /.test(message)
+            ? "raise the limit (ALTER ROLE or ALTER DATABASE ... CONNECTION LIMIT ...)"
+            : "Postgres a larger max_connections"
+        }`
       )
     case "53100":
       return unavailable("The disk of Postgres is full: make room")
@@ -92,7 +124,7 @@ const adviceFor = (code: string, message: string): Advice | undefined => {
     case "08P01":
       return /startup parameter/.test(message)
         ? unavailable(
-            "This looks like a transaction pooler. The engine keeps a session with settings and prepared statements of its own: give it the URL of Postgres itself, or of a pool in session mode",
+            "A pooler between the engine and Postgres refuses the settings of the session, as PgBouncer does in every mode. The engine needs a session of its own, with its settings, locks and prepared statements: give it the URL of Postgres itself, or of a pool in session mode that passes `options` on",
             false
           )
         : undefined
@@ -120,7 +152,7 @@ const adviceFor = (code: string, message: string): Advice | undefined => {
       }
       if (/timeout exceeded when trying to connect|timeout expired/i.test(message)) {
         return unavailable(
-          "There was no connection in time: Postgres cannot be reached, or all connections of the pool are in use (`poolSize`)"
+          "There was no connection in time: Postgres cannot be reached, or all connections of the pool are in use (`databasePoolSize`, or `--database-pool-size` of `ironflow serve`)"
         )
       }
       if (/does not support SSL|SSL|certificate/i.test(message)) {

@@ -41,8 +41,11 @@ export interface TransactionStartOptions {
   readonly takeOver: () => ReadonlyArray<Program<unknown>>
   /** Called with the names of the nodes that were declared dead. */
   readonly tookOver: (nodes: ReadonlyArray<string>) => void
-  /** Called when this node is back after others have, or may have, declared it dead: it has lost all that it held. */
-  readonly returned: () => void
+  /**
+   * Called when this node is back after others have, or may have, declared it dead: it has lost all that it held. `wasDead` when
+   * they have.
+   */
+  readonly returned: (wasDead: boolean) => void
   /** A monotonic clock, milliseconds. */
   readonly monotonicMs: () => number
   /** Postgres is another server than before, or was set back; `isLost` when it does not have all that was committed. */
@@ -98,6 +101,8 @@ export class TransactionStart {
   /** The names of the nodes that the current transaction has declared dead. */
   #gone: ReadonlyArray<string> = []
   #isReturning = false
+  /** Whether others had declared this node dead before the current transaction. */
+  #wasDead = false
   /** The stored numbers after the last transaction of this node, or before the current one. */
   #seen: Numbers & { readonly sequence: number } = NOTHING_SEEN
   #isOvertaken = false
@@ -180,7 +185,7 @@ export class TransactionStart {
     if (this.#gone.length > 0) tookOver(this.#gone)
     if (this.#isReturning) {
       this.#isAway = false
-      returned()
+      returned(this.#wasDead)
     }
   }
 
@@ -279,6 +284,8 @@ export class TransactionStart {
   async #lookAfter(session: Session, runner: Runner, isThere: boolean, hasLapsed: boolean): Promise<void> {
     const { writeConnection, isAlone, takeOver } = this.#options
     this.#gone = []
+    // a promoted server may just lack the row
+    this.#wasDead = !isThere && this.#found?.isOther !== true
     this.#isReturning = !isAlone && (this.#isAway || !isThere || this.#found?.isOther === true)
     if (isAlone || (!hasLapsed && !this.#isReturning)) return
     runner.forgetReads()

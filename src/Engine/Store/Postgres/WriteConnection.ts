@@ -8,7 +8,7 @@ import { setTimeout as sleep } from "node:timers/promises"
 import { StoreError } from "../../../Errors.ts"
 import { configOf, type Driver, type PostgresSettings } from "./Driver.ts"
 import { type History, historyOf } from "./CommitHistory.ts"
-import { fitOf, SCHEMA_LOCK, LOCK_CLASS, migrate, tooNew } from "./Migrate.ts"
+import { beingFilled, fitOf, isBeingFilled, LOCK_CLASS, migrate, SCHEMA_LOCK, tooNew } from "./Migrate.ts"
 import { NOW } from "./Nodes.ts"
 import { Session, type Traffic } from "./Session.ts"
 
@@ -211,7 +211,11 @@ export class WriteConnection {
     // a migration releases it soon
     const until = performance.now() + (isAlone ? 0 : MOST_HOLD_MS)
     while (!(await isMine())) {
-      if (performance.now() >= until) throw lockedBy(settings, await others())
+      if (performance.now() >= until) {
+        throw (await isBeingFilled(ask, settings.schema))
+          ? beingFilled(settings)
+          : lockedBy(settings, await others())
+      }
       await sleep(LOOK_MS)
     }
     if (this.#node === undefined) {

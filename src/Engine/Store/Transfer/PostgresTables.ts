@@ -1,12 +1,29 @@
 /** The tables on Postgres: read beside an engine, or filled. */
 import type { Client } from "pg"
-import { StoreError, ValidationError } from "../../../Errors.ts"
+import { StoreError, toError, ValidationError } from "../../../Errors.ts"
 import type { Value } from "../Program.ts"
-import { checkServer, configOf, loadDriver, postgresSettingsOf } from "../Postgres/Driver.ts"
-import { SCHEMA_LOCK, LOCK_CLASS, migrate } from "../Postgres/Migrate.ts"
-import { migrations } from "../Postgres/Migrations.ts"
+import {
+  checkSession,
+  configOf,
+  loadDriver,
+  type PostgresSettings,
+  postgresSettingsOf,
+  READ_SESSION
+} from "../Postgres/Driver.ts"
+import {
+  asker,
+  beingFilled,
+  IMPORT,
+  isBeingFilled,
+  judge,
+  LOCK_CLASS,
+  migrateWithin,
+  READ_VERSION,
+  SCHEMA_LOCK,
+  tooNew
+} from "../Postgres/Migrate.ts"
 import type { PostgresOptions } from "../Postgres/Options.ts"
-import { openError, storeError } from "../Postgres/PostgresErrors.ts"
+import { isDenied, openError, storeError } from "../Postgres/PostgresErrors.ts"
 import { fill, type Imported, ownMeta, type Source, type Table, type Values } from "./Format.ts"
 
 /** Tables that belong to one database and its engines, and are not exported. */
@@ -18,10 +35,15 @@ const PARAMETERS = 30_000
 
 const quoted = (columns: ReadonlyArray<string>): string => columns.map((name) => `"${name}"`).join(", ")
 
+/** SQL: the columns of the tables of schema $1. A standby cannot read unlogged tables, which a crash empties anyway. */
+const COLUMNS = `FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace JOIN pg_attribute a ON a.attrelid = c.oid
+  WHERE n.nspname = $1 AND c.relkind IN ('r', 'p') AND c.relpersistence <> 'u' AND a.attnum > 0 AND NOT a.attisdropped`
+
 const tablesOf = async (client: Client, schema: string): Promise<ReadonlyArray<Table>> => {
+  // not `information_schema`, which leaves out what the user may not read: an export would silently lack it
   const { rows } = await client.query(
-    `SELECT table_name AS name, column_name AS column FROM information_schema.columns
-       WHERE table_schema = $1 AND table_name <> ALL($2) ORDER BY table_name COLLATE "C", column_name COLLATE "C"`,
+    `SELECT c.relname AS name, a.attname AS column ${COLUMNS} AND c.relname <> ALL($2)
+       ORDER BY c.relname COLLATE "C", a.attname COLLATE "C"`,
     [schema, OWN]
   )
   const tables = new Map<string, Array<string>>()
@@ -36,8 +58,8 @@ const tablesOf = async (client: Client, schema: string): Promise<ReadonlyArray<T
 const identities = async (client: Client, schema: string) =>
   (
     await client.query(
-      `SELECT table_name AS name, column_name AS column, pg_get_serial_sequence(format('%I.%I', table_schema, table_name), column_name) AS sequence
-         FROM information_schema.columns WHERE table_schema = $1 AND is_identity = 'YES' ORDER BY table_name`,
+      `SELECT c.relname AS name, a.attname AS column, pg_get_serial_sequence(format('%I.%I', n.nspname, c.relname), a.attname) AS sequence
+         ${COLUMNS} AND a.attidentity <> '' ORDER BY c.relname COLLATE "C"`,
       [schema]
     )
   ).rows.map(({ column, name, sequence }) => ({
@@ -48,7 +70,7 @@ const identities = async (client: Client, schema: string) =>
 
 const withClient = async <A>(
   options: PostgresOptions,
-  use: (client: Client, settings: ReturnType<typeof postgresSettingsOf>) => Promise<A>
+  use: (client: Client, settings: PostgresSettings, isNew: boolean) => Promise<A>
 ): Promise<A> => {
   const settings = postgresSettingsOf(options)
   const driver = await loadDriver()
@@ -57,9 +79,9 @@ const withClient = async <A>(
   client.on("error", () => undefined)
   try {
     await client.connect()
-    const { rows } = await client.query("SELECT current_setting('server_version_num') AS version")
-    checkServer(Number(rows[0]?.version), settings)
-    return await use(client, settings)
+    const { rows } = await client.query(READ_SESSION, [settings.schema])
+    checkSession(rows[0], settings)
+    return await use(client, settings, rows[0]?.is_new === 1)
   } catch (cause) {
     if (cause instanceof ValidationError) throw cause
     throw openError(settings.shown, cause)
@@ -74,76 +96,106 @@ export const readPostgres = <A>(
   now: number,
   use: (source: Source) => Promise<A>
 ): Promise<A> =>
-  withClient(options, async (client, { schema, shown }) => {
-    await client.query("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
-    // writing the file may take longer than an engine's transaction may be idle
-    await client.query("SET LOCAL idle_in_transaction_session_timeout = 0")
-    const there = await client.query("SELECT to_regclass($1) IS NOT NULL AS there", [`${schema}.engine`])
-    const engine =
-      there.rows[0]?.there === 1 ? (await client.query("SELECT * FROM engine")).rows[0] : undefined
-    if (engine?.version !== migrations.length) {
+  withClient(options, (client, settings, isNew) =>
+    readTables(client, settings, isNew, now, use).catch((cause: unknown) => {
+      if (!isDenied(cause)) throw cause
+      const { schema, shown } = settings
       throw new StoreError(
-        `The tables at ${shown} are ${engine === undefined ? "not there" : `at ${engine.version}`}, and this version reads ${migrations.length}: \`ironflow migrate\` brings them up to date`,
-        { code: "STORE_UNAVAILABLE" }
+        `Cannot read the tables at ${shown}: ${toError(cause).message}. An export reads all of them, and their sequences: ` +
+          `GRANT SELECT ON ALL TABLES IN SCHEMA ${schema} TO ...; GRANT SELECT ON ALL SEQUENCES IN SCHEMA ${schema} TO ...`,
+        { code: "STORE_UNAVAILABLE", cause }
       )
-    }
-    const sequences: Record<string, number> = {}
-    for (const { sequence, table } of await identities(client, schema)) {
-      const { rows } = await client.query(`SELECT last_value, is_called FROM ${sequence}`)
-      if (rows[0]?.is_called === 1) sequences[table] = Number(rows[0].last_value)
-    }
-    const { environments, events, runs, seq } = engine
-    const keys = new Map<string, Array<string>>()
-    const found = await client.query(
-      `SELECT c.relname AS name, a.attname AS column FROM pg_index i JOIN pg_class c ON c.oid = i.indrelid
+    })
+  )
+
+const readTables = async <A>(
+  client: Client,
+  settings: PostgresSettings,
+  isNew: boolean,
+  now: number,
+  use: (source: Source) => Promise<A>
+): Promise<A> => {
+  const { known, schema, shown } = settings
+  if (isNew) {
+    throw new StoreError(
+      `There are no tables at ${shown}: check the database in the URL, and the schema (\`--database-schema\`)`,
+      { code: "STORE_UNAVAILABLE" }
+    )
+  }
+  await client.query("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
+  // writing the file may take longer than an engine's transaction may be idle
+  await client.query("SET LOCAL idle_in_transaction_session_timeout = 0")
+  const { oldest, version } = (await client.query(READ_VERSION)).rows[0] ?? {}
+  const fit = judge(settings, Number(version), oldest)
+  if (fit === "too new") throw tooNew(settings, Number(version))
+  if (fit === "too old") {
+    throw new StoreError(
+      `The tables at ${shown} are at version ${version}, and this package reads version ${known.length}: \`ironflow migrate\` brings them up to date`,
+      { code: "STORE_UNAVAILABLE" }
+    )
+  }
+  const sequences: Record<string, number> = {}
+  for (const { sequence, table } of await identities(client, schema)) {
+    const { rows } = await client.query(`SELECT last_value, is_called FROM ${sequence}`)
+    if (rows[0]?.is_called === 1) sequences[table] = Number(rows[0].last_value)
+  }
+  const { rows: engines } = await client.query("SELECT environments, events, runs, seq FROM engine")
+  const { environments, events, runs, seq } = engines[0]
+  const keys = new Map<string, Array<string>>()
+  const found = await client.query(
+    `SELECT c.relname AS name, a.attname AS column FROM pg_index i JOIN pg_class c ON c.oid = i.indrelid
          JOIN pg_namespace n ON n.oid = c.relnamespace JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum = ANY(i.indkey)
          WHERE n.nspname = $1 AND i.indisprimary ORDER BY array_position(i.indkey, a.attnum)`,
-      [schema]
-    )
-    for (const { column, name } of found.rows) keys.set(name, [...(keys.get(name) ?? []), String(column)])
-    return await use({
-      header: {
-        madeAt: new Date(now).toISOString(),
-        numbers: { environments, events, runs, seq },
-        sequences
-      },
-      tables: await tablesOf(client, schema),
-      async *rows(table) {
-        const own = table.name === "meta" ? ` WHERE name <> ALL($1)` : ""
-        const values = table.name === "meta" ? [ownMeta] : []
-        await client.query(
-          `DECLARE rows CURSOR FOR SELECT ${quoted(table.columns)} FROM ${table.name}${own} ORDER BY ${quoted(keys.get(table.name) ?? table.columns)}`,
-          values
-        )
-        while (true) {
-          const { rows } = await client.query({ text: `FETCH ${BATCH} FROM rows`, rowMode: "array" })
-          if (rows.length > 0) yield rows as unknown as ReadonlyArray<Values>
-          if (rows.length < BATCH) break
-        }
-        await client.query("CLOSE rows")
+    [schema]
+  )
+  for (const { column, name } of found.rows) keys.set(name, [...(keys.get(name) ?? []), String(column)])
+  return await use({
+    header: {
+      madeAt: new Date(now).toISOString(),
+      numbers: { environments, events, runs, seq },
+      sequences
+    },
+    tables: await tablesOf(client, schema),
+    async *rows(table) {
+      const own = table.name === "meta" ? ` WHERE name <> ALL($1)` : ""
+      const values = table.name === "meta" ? [ownMeta] : []
+      await client.query(
+        `DECLARE rows CURSOR FOR SELECT ${quoted(table.columns)} FROM ${table.name}${own} ORDER BY ${quoted(keys.get(table.name) ?? table.columns)}`,
+        values
+      )
+      while (true) {
+        const { rows } = await client.query({ text: `FETCH ${BATCH} FROM rows`, rowMode: "array" })
+        if (rows.length > 0) yield rows as unknown as ReadonlyArray<Values>
+        if (rows.length < BATCH) break
       }
-    })
+      await client.query("CLOSE rows")
+    }
   })
+}
 
-/** Fills empty tables from a file, in one transaction. Creates missing tables first. */
+/** Fills empty tables from a file, in one transaction, which also makes missing ones: an import that fails changes nothing. */
 export const writePostgres = (options: PostgresOptions, filename: string): Promise<Imported> =>
   withClient(options, async (client, settings) => {
     const { schema, shown } = settings
     const imported = await fill(filename, async () => {
-      await migrate(await loadDriver(), settings)
+      // others see by it who holds the lock
+      await client.query(`SET application_name = '${IMPORT}'`)
       await client.query("BEGIN")
+      await client.query("SET LOCAL idle_in_transaction_session_timeout = 0")
       const { rows } = await client.query("SELECT pg_try_advisory_lock($1, hashtext($2)) AS mine", [
         LOCK_CLASS,
         `${SCHEMA_LOCK} ${schema}`
       ])
       if (rows[0]?.mine !== 1) {
+        if (await isBeingFilled(asker(client), schema)) throw beingFilled(settings)
         throw new StoreError(
-          `The tables at ${shown} are in use by an engine: stop it first, or name another schema`,
+          `The tables at ${shown} are in use by an engine, or by an import of another user: stop it first, or name another schema`,
           {
             code: "STORE_LOCKED"
           }
         )
       }
+      await migrateWithin(client, settings)
       const tables = await tablesOf(client, schema)
       for (const { name } of tables) {
         if (name === "meta") continue
