@@ -596,7 +596,7 @@ describe("the audit", () => {
       const audit = (shop: Shop) =>
         Effect.map(
           shop.store.read(AuditRows.auditRuns({ after: 0, limit: 10, keepMs: 1000 })),
-          ({ auditedRuns }) => auditedRuns.map(({ end, id, steps }) => ({ id, end, steps: [...steps] }))
+          ({ auditedRuns = [] }) => auditedRuns.map(({ end, id, steps }) => ({ id, end, steps: [...steps] }))
         )
       const before = yield* audit(a)
       assert.lengthOf(before[0]?.steps ?? [], 4)
