@@ -7,12 +7,10 @@ import * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
 import * as Schedule from "effect/Schedule"
 import * as Scope from "effect/Scope"
-import { annotated } from "../../EffectLogger.ts"
 import type { WorkerInfo } from "../../Client/Client.ts"
 import { validated } from "../../Checked.ts"
 import { ConnectionError, LimitExceededError, type StoreError, ValidationError } from "../../Errors.ts"
 import * as Limits from "../../Limits.ts"
-import { ShortLivedMap } from "../../ShortLived.ts"
 import type { TurnAck, WorkerHandlers, WorkerRegistration, WorkerSession } from "../../Protocol/Worker.ts"
 import { Functions } from "../Functions/Functions.ts"
 import * as NodeWorkers from "../Runs/NodeWorkers.ts"
@@ -22,11 +20,12 @@ import { failWhenLost } from "../Store/FailWhenLost.ts"
 import { Store } from "../Store/Store.ts"
 import { SystemEvents } from "../SystemEvents/SystemEvents.ts"
 import { Turns } from "../Turns/Turns.ts"
+import { logKeptNewer, makeAnnouncements } from "./AnnounceWorkers.ts"
 import { type ConnectedWorker, loseTurns, registrationLength } from "./ConnectedWorker.ts"
 import type { ConnectedWorkers } from "./ConnectedWorkers.ts"
 import { Dispatch } from "./Dispatch.ts"
 import { textOf } from "./OtherEngineWorkers.ts"
-import { LEGACY, RemoteWorkers } from "./RemoteWorkers.ts"
+import { RemoteWorkers } from "./RemoteWorkers.ts"
 import type { RemoteSession, RemoteWorkerOptions } from "./RemoteSession.ts"
 import { Sessions } from "./SessionApi.ts"
 
@@ -106,60 +105,7 @@ export const layer: Layer.Layer<
     const stop = turns.onReported((...reported) => sessions.reported(...reported))
     yield* Effect.addFinalizer(() => Effect.sync(stop))
 
-    /** The process of each worker that has connected to this engine: behind a load balancer they come again and again. */
-    const met = new ShortLivedMap<string, { readonly instance: string; readonly at: number }>()
-    const monotonicMs = () => Number(clock.monotonicTimeNanosUnsafe()) / 1e6
-    /**
-     * Logs that a worker has connected. When a worker moves between engines, each engine logs it only once; and one that registers
-     * twice for one reconnect, because no answer came, is logged once too.
-     */
-    const sayCome = (
-      registration: WorkerRegistration,
-      keptNewer: ReadonlyArray<string>,
-      { hasMoved, instance }: { readonly hasMoved: boolean; readonly instance: string | undefined }
-    ): Effect.Effect<void> => {
-      const { environment, workerId } = registration
-      const known = met.get(workerId)
-      const isSame = instance !== undefined && known?.instance === instance
-      if (hasMoved && isSame) {
-        const line = `Worker ${workerId} has moved to this engine again`
-        return annotated(Effect.logDebug(line), { worker: workerId, environment })
-      }
-      if (isSame && instance !== LEGACY && monotonicMs() - known.at < SAME_MS) {
-        const line = `Worker ${workerId} has registered again`
-        return Effect.andThen(
-          annotated(Effect.logDebug(line), { worker: workerId, environment }),
-          announceOnly(registration, "connected")
-        )
-      }
-      if (met.size >= MOST_MET) met.clear()
-      if (instance !== undefined) met.set(workerId, { instance, at: monotonicMs() })
-      return Effect.andThen(
-        logKeptNewer(workerId, keptNewer),
-        announce(registration, "connected", "at the port")
-      )
-    }
-    const announce = (
-      registration: WorkerRegistration,
-      what: "connected" | "disconnected",
-      how: "in this process" | "at the port" | "lost"
-    ): Effect.Effect<void> => {
-      if (what === "disconnected") met.delete(registration.workerId)
-      return Effect.andThen(sayWorker(registration, what, how), announceOnly(registration, what))
-    }
-    const announceOnly = (
-      { environment, workerId }: WorkerRegistration,
-      what: "connected" | "disconnected"
-    ): Effect.Effect<void> =>
-      Effect.sync(() =>
-        system.announce(
-          environment,
-          `system.worker.${workerId}.${what}`,
-          () => ({ id: workerId, status: what }),
-          undefined,
-          { action: "worker:read", resource: `worker:${workerId}` }
-        )
-      )
+    const { announce, announceAtPort } = makeAnnouncements(system, clock)
     const check = (registration: WorkerRegistration): Effect.Effect<void, ValidationError> =>
       validated(() => {
         checkId(registration.workerId, connected)
@@ -401,7 +347,7 @@ export const layer: Layer.Layer<
           Effect.sync(() => connected.remove(registration.workerId))
         )
         const session = sessions.ofRemote(worker, options.leaseMs)
-        yield* sayCome(registration, keptNewer, { hasMoved, instance: options.instance })
+        yield* announceAtPort(registration, keptNewer, { hasMoved, instance: options.instance })
         return {
           ...session,
           ...(before === undefined ? {} : { before }),
@@ -466,49 +412,9 @@ const giveBack = (workerId: string, leaving: Effect.Effect<void, StoreError>): E
   })
 }
 
-/** Registrations of one worker process within that time belong to one reconnect, milliseconds. */
-const SAME_MS = 10_000
-
-/** How many connected workers are remembered. */
-const MOST_MET = 10_000
-
 interface Come extends Pick<RemoteSession, "before"> {
   /** It moved from another engine and is still the same process. */
   readonly hasMoved: boolean
-}
-
-const logKeptNewer = (workerId: string, keptNewer: ReadonlyArray<string>): Effect.Effect<void> =>
-  keptNewer.length === 0
-    ? Effect.void
-    : Effect.logInfo(
-        `Worker ${workerId} has another version of ${keptNewer.map((id) => `"${id}"`).join(", ")} than a worker that was started later, or that has the latest version: that worker's version stays the latest`
-      )
-
-/** Logs one line for a worker that connects or leaves. A worker in the engine's own process comes and goes with the engine. */
-const sayWorker = (
-  { environment, functions, hostname, maxConcurrentJobs, workerId }: WorkerRegistration,
-  what: "connected" | "disconnected",
-  how: "in this process" | "at the port" | "lost"
-): Effect.Effect<void> => {
-  const fields = { worker: workerId, environment }
-  if (what === "connected") {
-    const ids = functions.slice(0, 20).map(({ id }) => id)
-    const more = functions.length > ids.length ? ` and ${functions.length - ids.length} more` : ""
-    const line =
-      `Worker ${workerId} has connected from ${hostname}: ${maxConcurrentJobs} turns at once, ` +
-      (ids.length === 0 ? "no functions" : `functions ${ids.join(", ")}${more}`)
-    return annotated(how === "in this process" ? Effect.logDebug(line) : Effect.logInfo(line), fields)
-  }
-  if (how === "lost") {
-    return annotated(
-      Effect.logWarning(
-        `Worker ${workerId} was lost: nothing was heard of it for too long, or its process has ended`
-      ),
-      fields
-    )
-  }
-  const line = `Worker ${workerId} has disconnected`
-  return annotated(how === "in this process" ? Effect.logDebug(line) : Effect.logInfo(line), fields)
 }
 
 const checkId = (workerId: string, connected: ConnectedWorkers): void => {

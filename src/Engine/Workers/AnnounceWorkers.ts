@@ -1,0 +1,111 @@
+/** Tells users of workers that come and go: in the log, and as system events. */
+import type * as Clock from "effect/Clock"
+import * as Effect from "effect/Effect"
+import { annotated } from "../../EffectLogger.ts"
+import type { WorkerRegistration } from "../../Protocol/Worker.ts"
+import { ShortLivedMap } from "../../ShortLived.ts"
+import type { SystemEventsService } from "../SystemEvents/SystemEvents.ts"
+import { LEGACY } from "./RemoteWorkers.ts"
+
+/** Registrations of one worker process within that time belong to one reconnect, milliseconds. */
+const SAME_MS = 10_000
+
+/** How many workers are remembered. */
+const MAX_KNOWN = 10_000
+
+type How = "in this process" | "at the port" | "lost"
+type What = "connected" | "disconnected"
+
+export interface Announcements {
+  /** Tells that a worker has connected or disconnected. */
+  readonly announce: (registration: WorkerRegistration, what: What, how: How) => Effect.Effect<void>
+  /**
+   * Tells that a worker outside this process has connected. When a worker moves between engines, each engine logs it only once; and
+   * one that registers twice for one reconnect, because no answer came, is logged once too.
+   */
+  readonly announceAtPort: (
+    registration: WorkerRegistration,
+    keptNewer: ReadonlyArray<string>,
+    options: { readonly hasMoved: boolean; readonly instance: string | undefined }
+  ) => Effect.Effect<void>
+}
+
+export const makeAnnouncements = (system: SystemEventsService, clock: Clock.Clock): Announcements => {
+  /** The process of each worker that has connected to this engine: behind a load balancer they come again and again. */
+  const knownProcesses = new ShortLivedMap<string, { readonly instance: string; readonly at: number }>()
+  const monotonicMs = () => Number(clock.monotonicTimeNanosUnsafe()) / 1e6
+  const emit = ({ environment, workerId }: WorkerRegistration, what: What): Effect.Effect<void> =>
+    Effect.sync(() =>
+      system.announce(
+        environment,
+        `system.worker.${workerId}.${what}`,
+        () => ({ id: workerId, status: what }),
+        undefined,
+        { action: "worker:read", resource: `worker:${workerId}` }
+      )
+    )
+  const announce: Announcements["announce"] = (registration, what, how) => {
+    if (what === "disconnected") knownProcesses.delete(registration.workerId)
+    return Effect.andThen(logWorker(registration, what, how), emit(registration, what))
+  }
+  return {
+    announce,
+    announceAtPort: (registration, keptNewer, { hasMoved, instance }) => {
+      const { environment, workerId } = registration
+      const known = knownProcesses.get(workerId)
+      const isSame = instance !== undefined && known?.instance === instance
+      if (hasMoved && isSame) {
+        const line = `Worker ${workerId} has moved to this engine again`
+        return annotated(Effect.logDebug(line), { worker: workerId, environment })
+      }
+      if (isSame && instance !== LEGACY && monotonicMs() - known.at < SAME_MS) {
+        const line = `Worker ${workerId} has registered again`
+        return Effect.andThen(
+          annotated(Effect.logDebug(line), { worker: workerId, environment }),
+          emit(registration, "connected")
+        )
+      }
+      if (knownProcesses.size >= MAX_KNOWN) knownProcesses.clear()
+      if (instance !== undefined) knownProcesses.set(workerId, { instance, at: monotonicMs() })
+      return Effect.andThen(
+        logKeptNewer(workerId, keptNewer),
+        announce(registration, "connected", "at the port")
+      )
+    }
+  }
+}
+
+/** Logs the functions whose latest version is that of another worker. */
+export const logKeptNewer = (workerId: string, keptNewer: ReadonlyArray<string>): Effect.Effect<void> =>
+  keptNewer.length === 0
+    ? Effect.void
+    : Effect.logInfo(
+        `Worker ${workerId} has another version of ${keptNewer.map((id) => `"${id}"`).join(", ")} than a worker that was started later, or that has the latest version: that worker's version stays the latest`
+      )
+
+/** Logs one line for a worker that connects or leaves. A worker in the engine's own process comes and goes with the engine. */
+const logWorker = (
+  { environment, functions, hostname, maxConcurrentJobs, workerId }: WorkerRegistration,
+  what: What,
+  how: How
+): Effect.Effect<void> => {
+  const fields = { worker: workerId, environment }
+  if (what === "connected") {
+    const ids = functions.slice(0, 20).map(({ id }) => id)
+    const more = functions.length > ids.length ? ` and ${functions.length - ids.length} more` : ""
+    const line =
+      `Worker ${workerId} has connected from ${hostname}: ${maxConcurrentJobs} turns at once, ` +
+      (ids.length === 0 ? "no functions" : `functions ${ids.join(", ")}${more}`)
+    return annotated(how === "in this process" ? Effect.logDebug(line) : Effect.logInfo(line), fields)
+  }
+  if (how === "lost") {
+    return annotated(
+      Effect.logWarning(
+        `Worker ${workerId} was lost: nothing was heard of it for too long, or its process has ended`
+      ),
+      fields
+    )
+  }
+  const line = `Worker ${workerId} has disconnected`
+  return annotated(how === "in this process" ? Effect.logDebug(line) : Effect.logInfo(line), fields)
+}
