@@ -62,3 +62,11 @@ export const formatDuration = (ms: number): string => {
   if (ms >= units.s) return `${Math.floor(ms / units.s)}s`
   return `${Math.floor(ms)}ms`
 }
+
+/** Formats milliseconds in the largest unit that is exact: 90000 is `"90s"`, 5400000 is `"90m"`, 1500 is `"1500ms"`. */
+export const formatExactDuration = (ms: number): string => {
+  const [unit, length] = Object.entries(units)
+    .toSorted(([, a], [, b]) => b - a)
+    .find(([, length]) => ms >= length && ms % length === 0) ?? ["ms", 1]
+  return `${Math.round(ms / length)}${unit}`
+}

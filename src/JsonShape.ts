@@ -99,7 +99,10 @@ const scan = (what: string, text: string, levels: number, counted: ShapeCounts):
       }
       case OPEN_BRACKET:
       case OPEN_BRACE:
-        if (++level > levels) throw new LimitExceededError(`Nesting of ${what}`, level, jsonDepth, "levels")
+        if (++level > levels) {
+          // what is around the data does not count: the limit that users know is that of the data
+          throw new LimitExceededError(`Nesting of ${what}`, level - levels + jsonDepth, jsonDepth, "levels")
+        }
         orders[level] = 0
         // the first value of an array or object; the others follow a comma
         if (!isClosing(text.charCodeAt(at + 1))) counted.values++

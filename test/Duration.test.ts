@@ -1,5 +1,11 @@
 import { assert, describe, it } from "@effect/vitest"
-import { type Duration, formatDuration, parseDuration, positiveDuration } from "../src/Duration.ts"
+import {
+  type Duration,
+  formatDuration,
+  formatExactDuration,
+  parseDuration,
+  positiveDuration
+} from "../src/Duration.ts"
 import { ValidationError } from "../src/Errors.ts"
 import { show } from "../src/Show.ts"
 
@@ -106,5 +112,19 @@ describe("formatDuration", () => {
     [86_399_999, "23h"]
   ])("shows %d ms as %s, its largest whole unit", (ms, text) => {
     assert.strictEqual(formatDuration(ms), text)
+  })
+})
+
+describe("formatExactDuration", () => {
+  it.each<readonly [number, string]>([
+    [5_400_000, "90m"],
+    [90_000, "90s"],
+    [1500, "1500ms"],
+    [0, "0ms"],
+    [999.6, "1000ms"],
+    [604_800_000, "7d"],
+    [172_800_001, "172800001ms"]
+  ])("shows %d ms as %s, in the largest unit that is exact", (ms, text) => {
+    assert.strictEqual(formatExactDuration(ms), text)
   })
 })

@@ -71,6 +71,7 @@ export const keepWorker = (options: DevWorkerOptions): Effect.Effect<never> =>
         yield* Console.error(`${next} has changed: the worker starts again.`)
         continue
       }
+      // the file is what the exit code 2 is about
       if (next.code === 2) {
         yield* Console.error(
           "No worker is running: repair the file and save it, and one starts. Runs wait until then."

@@ -192,7 +192,7 @@ export const erase = Command.make(
   })
 ).pipe(
   Command.withDescription(
-    "Erase what belongs to one person: the data of events, messages and streams, of the runs that these started or that received them, and keys and configurations. Ids, times and statuses stay; backups keep the data. The command counts the data first, and asks before it erases unless --yes is given."
+    "Erase what belongs to one person: the data of the events, messages and streams that match; of the runs that those events started or that received them; and the keys and configurations that are named. Ids, times and statuses stay; backups keep the data. The command counts the data first, and asks before it erases unless --yes is given."
   ),
   Command.withShortDescription("Erase what belongs to one person"),
   Command.withExamples([

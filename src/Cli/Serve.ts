@@ -7,7 +7,7 @@ import * as Flag from "effect/cli/Flag"
 import { checked } from "../Checked.ts"
 import { DEFAULT_PORT } from "../Constants.ts"
 import type { RetentionOptions } from "../Engine/Retention.ts"
-import { formatDuration, positiveDuration } from "../Duration.ts"
+import { formatExactDuration, positiveDuration } from "../Duration.ts"
 import { ValidationError } from "../Errors.ts"
 import { nextSignal } from "./Process.ts"
 import { show } from "../Show.ts"
@@ -66,7 +66,7 @@ const drainFor = (ms: number, begin: Effect.Effect<void>): Effect.Effect<void> =
   begin.pipe(
     Effect.andThen(
       Console.error(
-        `The engine answers for ${formatDuration(ms)} more, and reports that it is not ready. Another Ctrl-C or SIGTERM ends it now.`
+        `The engine answers for ${formatExactDuration(ms)} more, and reports that it is not ready. Another Ctrl-C or SIGTERM ends it now.`
       )
     ),
     Effect.andThen(Effect.raceFirst(Effect.sleep(ms), nextSignal))
@@ -89,7 +89,9 @@ export const serve = Command.make(
     ...databaseFlags,
     databasePoolSize: Flag.Int("database-pool-size").pipe(
       Flag.withMetavar("N"),
-      Flag.withDescription("The most connections to Postgres, and one more; 10 by default, at least 2"),
+      Flag.withDescription(
+        "The most connections to Postgres for reads and writes, and one more for notifications; 10 by default, at least 2"
+      ),
       Flag.optional
     ),
     check: Flag.Boolean("check").pipe(

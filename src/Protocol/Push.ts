@@ -73,7 +73,7 @@ export interface TurnUpdate {
   readonly logs?: TurnLogs
   /** How long to wait for a notice, in milliseconds. */
   readonly waitMs?: number
-  /** The steps that are running, when the handler asks for notices. */
+  /** The steps that are running, when the handler asks for notices; the engine leaves out what is invalid. */
   readonly running?: ReadonlyArray<RunningStep>
   /** Whether the handler supports the notices `Paused` and `Resumed`, and `paused` in an answer. */
   readonly pauses?: boolean

@@ -252,7 +252,7 @@ const checkOne = (report: unknown, at: string): void => {
     typeof report.runId !== "string" ||
     !Array.isArray(report.ops)
   ) {
-    throw new ValidationError(`${at} must have \`jobId\`, \`runId\` and \`ops\``)
+    throw new ValidationError(`${at} must have the strings \`jobId\` and \`runId\`, and the array \`ops\``)
   }
   if (report.logs !== undefined) checkLogs(report.logs, at)
   for (let i = 0; i < report.ops.length; i++) {

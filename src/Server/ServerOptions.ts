@@ -1,6 +1,6 @@
 /** The options of the server: where it listens, who may call, and its limits. */
 import { DEFAULT_PORT } from "../Constants.ts"
-import { type Duration, formatDuration, positiveDuration } from "../Duration.ts"
+import { type Duration, formatExactDuration, positiveDuration } from "../Duration.ts"
 import { ValidationError } from "../Errors.ts"
 import { stepResultBytes } from "../Limits.ts"
 import { checkKeys, type Keys } from "../OptionKeys.ts"
@@ -101,7 +101,7 @@ export const resolveOptions = ({ console: pages, ...options }: HttpServerOptions
   const { leaseTerm, port } = resolved
   if (leaseTerm < MIN_LEASE_MS || leaseTerm > MAX_LEASE_MS) {
     throw new ValidationError(
-      `\`leaseTerm\` must be from ${formatDuration(MIN_LEASE_MS)} to ${formatDuration(MAX_LEASE_MS)}, got ${formatDuration(leaseTerm)}`
+      `\`leaseTerm\` must be from ${formatExactDuration(MIN_LEASE_MS)} to ${formatExactDuration(MAX_LEASE_MS)}, got ${formatExactDuration(leaseTerm)}`
     )
   }
   if (!Number.isInteger(port) || port < 0 || port > 65_535) {

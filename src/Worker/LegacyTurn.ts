@@ -1,5 +1,5 @@
-/** The reports of a turn for a server without turns: results of steps, and at the end at most one wait. */
-import { formatDuration, parseDuration } from "../Duration.ts"
+/** What a turn reports in the legacy protocol, which knows only the results of steps, and at the end at most one wait. */
+import { formatExactDuration } from "../Duration.ts"
 import type { SerializedError } from "../Errors.ts"
 import { stepId } from "../StepId.ts"
 import { decodeJson } from "../Json.ts"
@@ -101,7 +101,7 @@ export class LegacyTurn {
     this.#open.delete(stepKey)
   }
 
-  /** The handler has received a wait that was over when it was requested. */
+  /** Records a wait whose time had come already when the handler asked for it. */
   settled(stepKey: string, nowMs: number): void {
     this.#completed(stepKey, stepKey, null, { startedAt: nowMs, endedAt: nowMs })
   }
@@ -204,7 +204,7 @@ const yieldOf = (
     }
     case "WaitForEvent": {
       const due = known ?? dueAt(op.timeout, nowMs)
-      const timeout = durationText(Math.max(1000, due - nowMs))
+      const timeout = formatExactDuration(Math.max(1000, due - nowMs))
       const event_filter = {
         event: op.event,
         ...(op.match === undefined ? {} : { match: op.match }),
@@ -227,11 +227,5 @@ const yieldOf = (
 }
 
 const dueAt = (due: Due, nowMs: number): number => ("at" in due ? due.at : nowMs + due.afterMs)
-
-/** The duration in the largest unit that is exact. */
-const durationText = (ms: number): string => {
-  const text = formatDuration(ms)
-  return parseDuration(text) === ms ? text : `${Math.round(ms)}ms`
-}
 
 const iso = (epochMs: number): string => new Date(epochMs).toISOString()

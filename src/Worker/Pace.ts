@@ -43,7 +43,7 @@ export class Pace {
       this.#waiting.push(start)
       this.#leases.renew(this.#goOn)
     } else {
-      // its code may continue in promises that are already settled, before anything else can run
+      // what it does before it first waits, in microtasks too, counts as its time: the next step begins afterwards
       this.#halt = "code"
       queueMicrotask(this.#hasBegun)
       start()

@@ -956,6 +956,25 @@ describe("a report during a turn", () => {
     })
   })
 
+  it("may report running steps in an invalid form, which are left out", async () => {
+    const jobs: Array<{ readonly jobId: string; readonly runId: string }> = []
+    const server = await endpoint(describing((job) => void jobs.push(job)))
+    const engine = await startWith()
+    await register(engine, server.url)
+    const runId = await place(engine)
+    await vi.waitFor(() => expect(jobs.at(-1)?.runId).toBe(runId))
+    for (const running of [5, "x", [null], [{ stepKey: 1 }], { length: 1e9 }]) {
+      const answer = await fetch(`${engine.url}/api/v1/push/turns/${jobs.at(-1)!.jobId}`, {
+        method: "POST",
+        headers: { "content-type": "application/json" },
+        body: JSON.stringify({ runId, ops: [], waitMs: 1, running })
+      })
+      expect(answer.status).toBe(200)
+      const steps = (await (await fetch(`${engine.url}/api/v1/runs/${runId}/steps`)).json()) as unknown
+      expect(JSON.stringify(steps)).not.toContain("running")
+    }
+  })
+
   it("is kept when a pause is requested, and a handler that does not know pauses is called back", async () => {
     const jobs: Array<{ readonly jobId: string; readonly runId: string }> = []
     const server = await endpoint(describing((job) => void jobs.push(job)))

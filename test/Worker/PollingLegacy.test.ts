@@ -219,7 +219,7 @@ describe("a worker on a legacy server", () => {
       {
         type: "wait_for_event",
         step_id: "run-1:payment:0",
-        event_filter: { event: "order.paid", match: "data.orderId", timeout: "90000ms" }
+        event_filter: { event: "order.paid", match: "data.orderId", timeout: "90s" }
       }
     ],
     [

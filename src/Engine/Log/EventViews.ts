@@ -46,7 +46,7 @@ const FIND_EVENT_AT = statement("EventViews.findEventAt", "SELECT * FROM events 
 export function* eventAt(position: number): Program<EventView> {
   const row = yield* get(FIND_EVENT_AT, position)
   if (row === undefined) {
-    throw new StoreError(`event ${position} of the log, which a run needs, is missing: the log is damaged`, {
+    throw new StoreError(`Event ${position} of the log is missing, and a run needs it: the log is damaged. Restore a backup, or cancel the run`, {
       code: "STORE_CORRUPT"
     })
   }

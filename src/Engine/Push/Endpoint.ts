@@ -1,6 +1,5 @@
 /** A push endpoint acts as a worker. Each turn is sent to it in its own request, and while it cannot be reached it gets none. */
 import * as Effect from "effect/Effect"
-import type { RunningStep } from "../../Protocol/RunningSteps.ts"
 import type { StoreError, ValidationError } from "../../Errors.ts"
 import type { FunctionRegistration, Notice } from "../../Protocol/Worker.ts"
 import type { RemoteSession } from "../Workers/RemoteSession.ts"
@@ -147,7 +146,7 @@ export class Endpoint {
   }
 
   /** Takes the handler's report of the steps that run in a turn. */
-  hearRunning(jobId: string, running: ReadonlyArray<RunningStep> | undefined): void {
+  hearRunning(jobId: string, running: unknown): void {
     this.#turns.hearRunning(jobId, running)
   }
 

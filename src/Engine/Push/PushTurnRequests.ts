@@ -23,7 +23,7 @@ import {
 } from "../../Protocol/Worker.ts"
 import { sendAgain } from "../../Worker/Reporter.ts"
 import { unusable } from "../Workers/LegacyWorker.ts"
-import type { RunningStep, RunningTurn } from "../../Protocol/RunningSteps.ts"
+import type { RunningTurn } from "../../Protocol/RunningSteps.ts"
 import { ReportedSteps } from "../Workers/ReportedSteps.ts"
 import type { RemoteSession } from "../Workers/RemoteSession.ts"
 import { type AskedAs, bodyOf, readReport, reasonIn, unavailability } from "./Answers.ts"
@@ -137,7 +137,7 @@ export class PushTurnRequests {
   }
 
   /** Takes the handler's report of the steps that run in a turn. */
-  hearRunning(jobId: string, steps: ReadonlyArray<RunningStep> | undefined): void {
+  hearRunning(jobId: string, steps: unknown): void {
     const turn = this.#turns.get(jobId)
     if (turn === undefined) return
     const { runId } = turn.job

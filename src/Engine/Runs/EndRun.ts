@@ -13,7 +13,7 @@ import {
   isolateRow
 } from "../Store/Program.ts"
 import type { Transaction } from "../Store/Transaction.ts"
-import { markEnded } from "./FailureRates.ts"
+import { markEnded as countForFailureRate } from "./FailureRates.ts"
 import { callHooks } from "./HookCalls.ts"
 import { forgetLease } from "./LeaseCache.ts"
 import { MAX_KEPT_CHARS, type FirstTurnFacts } from "../Store/EndedRunRecord.ts"
@@ -25,7 +25,7 @@ import type { Outcome } from "../../Protocol/Worker.ts"
 import { countRunEvent } from "./RunStats.ts"
 import { fireWait } from "./Waits.ts"
 
-const countOf = { Completed: "completed", Failed: "failed", Cancelled: "cancelled" } as const
+const statusOf = { Completed: "completed", Failed: "failed", Cancelled: "cancelled" } as const
 
 const end = (happening: TransitionName): string =>
   `UPDATE runs SET ${moves[happening].set}, output = ?, error = ?, lease = NULL, lease_until = NULL, ready_at = NULL,
@@ -35,6 +35,7 @@ export const ENDS = {
   completed: end("completed"),
   failed: end("failed"),
   cancelled: end("cancelled"),
+  /** Its journal has become too large. */
   outgrown: end("outgrown")
 }
 
@@ -64,7 +65,7 @@ export function* endRun(
     readonly taken?: FirstTurnFacts
   },
   ending: Ending,
-  happening: keyof typeof ENDS = countOf[ending._tag]
+  happening: keyof typeof ENDS = statusOf[ending._tag]
 ): Program<void> {
   const now = tx.now()
   forgetLease(tx, run.key)
@@ -81,11 +82,11 @@ export function* endRun(
   )
   yield* mustMove(run.key, happening, changed)
   if (run.mayHaveWaits !== false) yield* write(DELETE_WAITS_OF_RUN, run.key)
-  tx.changes.counts[countOf[ending._tag]]++
-  countRunEvent(tx, countOf[ending._tag], run.function)
+  tx.changes.counts[statusOf[ending._tag]]++
+  countRunEvent(tx, statusOf[ending._tag], run.function)
   if (run.createdAt !== undefined) countRunEvent(tx, "run", run.function, now - run.createdAt)
   tx.markEnded(run.id)
-  if (ending._tag !== "Cancelled") markEnded(tx, run.function, ending._tag === "Failed")
+  if (ending._tag !== "Cancelled") countForFailureRate(tx, run.function, ending._tag === "Failed")
   if (ending._tag !== "Completed") {
     const _tag = ending._tag === "Failed" ? "RunFailed" : "RunCancelled"
     tx.changes.troubles.push({ ...aboutRun(tx, run), _tag, error: ending.error })
@@ -96,7 +97,7 @@ export function* endRun(
       ...taken,
       id: run.id,
       function: run.function,
-      status: countOf[ending._tag],
+      status: statusOf[ending._tag],
       output,
       error,
       createdAt,
@@ -138,7 +139,7 @@ function* tellOfEnd(
     runId: run.id,
     functionId: functionIdOf(tx, run.function),
     environment: tx.environmentName(run.environment),
-    status: countOf[ending._tag],
+    status: statusOf[ending._tag],
     outcome:
       ending._tag === "Completed"
         ? { _tag: "Success", value: ending.output }

@@ -91,6 +91,6 @@ const readUpdate = ({ body }: Call, jobId: string): TurnUpdate => {
   ) {
     throw new ValidationError("Update: `late` must have `stepName` and `lingerMs`")
   }
-  // every field has been checked
+  // all but `running`, which is read leniently, has been checked
   return body as unknown as TurnUpdate
 }

@@ -8,7 +8,7 @@ import type { Numbers } from "./PostgresTransaction.ts"
 import type { Prepared } from "./Dialect.ts"
 import type { Session } from "./Session.ts"
 
-/** What says that a server is another one than before: SQL, which gives a text. */
+/** SQL for a text that changes when another server takes over. */
 export const histories = {
   /** The timeline that the server writes on: eight hexadecimal digits. */
   timeline: "substr(pg_walfile_name(pg_current_wal_insert_lsn()), 1, 8)",
@@ -23,7 +23,7 @@ export type History = keyof typeof histories
 /** No permission, no such function, or not supported. */
 const REFUSALS: ReadonlyArray<unknown> = ["42501", "42883", "0A000"]
 
-/** What a server tells of itself. */
+/** Which of these texts the server gives. */
 export const historyOf = async (session: Session): Promise<History> => {
   try {
     await session.wait(session.send({ name: "", text: `SELECT ${histories.timeline}` }))
@@ -67,7 +67,10 @@ export interface HistoryCheck {
   readonly isLost: boolean
 }
 
-/** Compares what this node knows with what is stored, under the lock. Raises `numbers` that must not be given again. */
+/**
+ * Compares what this node knows with what is stored, under the lock. When another server has taken over, raises `numbers`, so that
+ * none is given again, and stores so.
+ */
 export const compare = (
   known: RememberedCommits,
   now: { readonly timeline: string; readonly sequence: number; readonly stored: Row | undefined },
