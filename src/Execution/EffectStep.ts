@@ -374,7 +374,9 @@ export const effectSteps = (turn: TurnMachine, scope: Scope): StepService => {
       callStep(place, steps.tx, name, {
         given: (checked, context, fiber) => {
           if (typeof body !== "function") {
-            throw new ValidationError(`Step "${checked}" needs a function that takes its transaction and returns an Effect`)
+            throw new ValidationError(
+              `Step "${checked}" needs a function that takes its transaction and returns an Effect`
+            )
           }
           const begin = effectCode(
             checked,

@@ -403,7 +403,10 @@ describe("reports", () => {
     [{ session: 5 }, /`session` must be a string/],
     [{ reports: {} }, /`reports` must be an array/],
     [{ asked: -1 }, /`asked` must be an integer from 0 up/],
-    [{ reports: [{ jobId: "j" }] }, /reports\[0\] must have the strings `jobId` and `runId`, and the array `ops`/],
+    [
+      { reports: [{ jobId: "j" }] },
+      /reports\[0\] must have the strings `jobId` and `runId`, and the array `ops`/
+    ],
     [{ reports: [{ jobId: "j", runId: "r", ops: [{ _tag: "Dance" }] }] }, /ops\[0\] is not an op/],
     [{ reports: [{ jobId: "j", runId: "r", ops: [{ _tag: "__proto__" }] }] }, /ops\[0\] is not an op/],
     [{ reports: [{ jobId: "j", runId: "r", ops: [null] }] }, /ops\[0\] is not an op/],

@@ -46,9 +46,12 @@ const FIND_EVENT_AT = statement("EventViews.findEventAt", "SELECT * FROM events 
 export function* eventAt(position: number): Program<EventView> {
   const row = yield* get(FIND_EVENT_AT, position)
   if (row === undefined) {
-    throw new StoreError(`Event ${position} of the log is missing, and a run needs it: the log is damaged. Restore a backup, or cancel the run`, {
-      code: "STORE_CORRUPT"
-    })
+    throw new StoreError(
+      `Event ${position} of the log is missing, and a run needs it: the log is damaged. Restore a backup, or cancel the run`,
+      {
+        code: "STORE_CORRUPT"
+      }
+    )
   }
   return viewOfRow(row)
 }
