@@ -148,7 +148,7 @@ describe("a large event that very many wait for", () => {
             limit: 1
           })
           const { damage } = yield* shop.situation(runs[0]!.id)
-          assert.include(damage, "is missing: the log is damaged")
+          assert.include(damage, "is missing, and a run needs it: the log is damaged")
           const { runId } = yield* shop.start()
           assert.strictEqual(yield* shop.status(runId), "running")
         })
