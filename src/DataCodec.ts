@@ -46,7 +46,7 @@ export const standardCodec = (schema: StandardSchemaV1, { kept }: StorageFormat)
     const refuse = (error: unknown): never => {
       throw error instanceof SchemaValidationError && fits(schema, value)
         ? new SchemaValidationError(
-            `${error.message}. It fits only before it becomes JSON, which has no dates and no undefined: ` +
+            `${error.message}. The data fits only before it becomes JSON, which has no dates and no undefined: ` +
               "give a string and let the schema convert it, or use a schema that encodes (an Effect schema)",
             { validationErrors: error.validationErrors }
           )

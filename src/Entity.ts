@@ -152,8 +152,8 @@ const checkEvents = (label: string, events: unknown): void => {
     }
     if (names.has(event.name)) {
       throw new ValidationError(
-        `${label}: event "${event.name}" is there twice. Give the definition of its newest version; ` +
-          "`eventDefinitions` of the client bring older ones to it"
+        `${label}: event "${event.name}" is there twice. Give only the definition of its latest version; ` +
+          "`eventDefinitions` of the client convert older events to it"
       )
     }
     names.add(event.name)

@@ -441,8 +441,8 @@ const resolveTriggers = (config: unknown, keys: KnownKeys): DefinedConfig => {
   )
   if (twice !== undefined && new Set(definitions.filter(({ name }) => name === twice.name)).size > 1) {
     throw new ValidationError(
-      `${label}: \`triggers\` has two definitions of event "${twice.name}": give the latest version, and the others as ` +
-        "`eventDefinitions` to the worker, which brings events to the latest"
+      `${label}: \`triggers\` has two definitions of event "${twice.name}": give the latest version here, and the others as ` +
+        "`eventDefinitions` to the worker, which converts older events to the latest version"
     )
   }
   return resolved

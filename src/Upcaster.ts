@@ -118,6 +118,6 @@ const isVersion = (version: number): boolean => Number.isSafeInteger(version) &&
 
 const incomplete = (event: string, at: number, from: number, to: number): Error =>
   new Error(
-    `Incomplete upcaster chain for event "${event}": no upcaster leads from v${at} on, on the way from v${from} to v${to}. ` +
+    `Incomplete upcaster chain for event "${event}": to convert v${from} to v${to}, an upcaster from v${at} is needed, and none is registered. ` +
       `Register an upcaster from v${at}`
   )

@@ -26,7 +26,7 @@ const create = Command.make(
     role: textFlag("role").pipe(
       Flag.withMetavar("ID"),
       Flag.withDescription(
-        "A role of the key, such as role_worker; may be repeated. role_developer, and role_admin for the first key"
+        "A role of the key, such as role_worker; may be repeated. By default role_developer, and for the first key role_admin"
       ),
       Flag.atLeast(0)
     ),
@@ -37,7 +37,7 @@ const create = Command.make(
     ),
     expiresIn: textFlag("expires-in").pipe(
       Flag.withMetavar("TIME"),
-      Flag.withDescription('How long the key is valid, such as "90d"; without end by default'),
+      Flag.withDescription('How long the key is valid, such as "90d"; it does not expire by default'),
       Flag.optional
     ),
     data: textFlag("data").pipe(
@@ -75,7 +75,7 @@ const create = Command.make(
         ...(key.env_id === "*" && !allEnvironments
           ? [
               "It is the first key: from now on every call needs a key, and this one may do everything in all environments.",
-              "Running workers without a key stop: create a key for each with --role role_worker, and restart them with it in IRONFLOW_API_KEY."
+              "Workers that run without a key stop now. For each worker, create a key with --role role_worker, set IRONFLOW_API_KEY to it, and restart the worker."
             ]
           : []),
         "Store the key now, since it is not shown again:",

@@ -13,7 +13,7 @@ import { textFlag } from "./TextFlag.ts"
 const local = Effect.promise(() => import("./LocalBackup.ts"))
 
 const contents = ({ bytes, madeAt }: BackupInfo): string =>
-  `${formatSize(bytes)}, ${madeAt === undefined ? "of an unknown time" : `as it was at ${madeAt}`}`
+  `${formatSize(bytes)}, ${madeAt === undefined ? "made at an unknown time" : `as it was at ${madeAt}`}`
 
 export const backup = Command.make(
   "backup",

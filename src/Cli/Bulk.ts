@@ -68,7 +68,7 @@ const done: { readonly [A in BulkOperation["action"]]: string } = {
   retry: "retried",
   resume: "resumed",
   pause: "paused",
-  rerun: "started anew",
+  rerun: "rerun",
   fork: "forked",
   move: "moved",
   delete: "deleted"
@@ -174,8 +174,8 @@ export const noneDoneError = (action: BulkOperation["action"], { matched, skippe
 export const stoppedError = ({ action, done: count, error, id, status }: BulkOperation) =>
   new CommandError(
     status === "cancelled"
-      ? `${id} was cancelled when ${counted(count, action)} were ${done[action]}`
-      : `${id} has stopped when ${counted(count, action)} were ${done[action]}: ${error ?? status}`,
+      ? `Bulk operation ${id} was cancelled: by then ${counted(count, action)} ${count === 1 ? "was" : "were"} ${done[action]}`
+      : `Bulk operation ${id} has stopped: ${error ?? status}. By then ${counted(count, action)} ${count === 1 ? "was" : "were"} ${done[action]}`,
     { code: "BULK_STOPPED" }
   )
 

@@ -190,7 +190,7 @@ const tail = Command.make(
     }).pipe(Effect.provide(services), Effect.provide(FetchHttpClient.layer))
   })
 ).pipe(
-  Command.withDescription("Print events as they are stored, after the last earlier ones. Ctrl-C ends it."),
+  Command.withDescription("Print the last few events, then each new event when it is stored. Ctrl-C ends it."),
   Command.withExamples([{ command: "ironflow events tail --entity order-123 --json" }])
 )
 

@@ -25,7 +25,7 @@ import { textFlag } from "./TextFlag.ts"
 
 const runIds = Argument.String("run-id").pipe(
   Argument.withDescription(
-    "Ids of runs, as `runs list` shows them, or - to read them from standard input, one a line"
+    "Ids of runs, as `runs list` shows them, or - to read them from standard input, one per line"
   ),
   Argument.variadic()
 )
@@ -229,21 +229,21 @@ export const fork = Command.make(
     from: textFlag("from").pipe(
       Flag.withMetavar("STEP"),
       Flag.withDescription(
-        "The first step that runs again (a name or a step id); earlier steps keep their results. Without it all run again"
+        "The first step that runs again (a name or a step id); earlier steps keep their results. Without this option all steps run again"
       ),
       Flag.optional
     ),
     patch: textFlag("patch").pipe(
       Flag.withMetavar("STEP=JSON"),
       Flag.withDescription(
-        "A result that replaces the recorded one of a step; may be given several times. For one run"
+        "A step and a result that replaces its recorded one; may be repeated. For one run only"
       ),
       Flag.atLeast(0)
     ),
     data: textFlag("data").pipe(
       Flag.withMetavar("JSON"),
       Flag.withDescription(
-        "The data of the event, instead of that of the run, or - to read it from standard input. For one run"
+        "The data that the new run gets instead of the data of the event, or - to read it from standard input. For one run only"
       ),
       Flag.optional
     ),
@@ -283,10 +283,10 @@ export const fork = Command.make(
   })
 ).pipe(
   Command.withDescription(
-    "Start a new run from the recorded steps of another run, in whatever state that is: with the current code, other results or other data. " +
+    "Start a new run from the recorded steps of another run, whatever its status: with the current code, other results or other data. " +
       many
   ),
-  Command.withShortDescription("Start a new run from what another one has recorded, or many"),
+  Command.withShortDescription("Start a new run from the recorded steps of another, or many"),
   Command.withExamples([
     { command: "ironflow runs fork run_1 --from charge" },
     { command: `ironflow runs fork run_1 --from ship --patch 'charge={"receipt":"r-1"}'` },

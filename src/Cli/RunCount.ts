@@ -83,7 +83,7 @@ const tableOf = (counts: RunCounts, by: string, durations: boolean): string => {
       : [table(headings, isCut || groups.length > 1 ? [...rows, cells("(all)", counts)] : rows)]),
     ...(isCut
       ? [
-          `${groupCount - groups.length} more groups${isTime(by) ? ", of earlier times" : ""}: --limit shows more`
+          `${groupCount - groups.length} more ${groupCount - groups.length === 1 ? "group" : "groups"}${isTime(by) ? " from earlier times" : ""}: raise --limit to see more`
         ]
       : []),
     ...(filledBackTo === undefined

@@ -200,7 +200,7 @@ export const list = Command.make(
   })
 ).pipe(
   Command.withDescription(
-    "List runs, the newest first: all, or those that match all filters. Of repeated functions, or repeated statuses, one has to match."
+    "List runs, the newest first: all runs, or those that match all filters. If you give several functions, or several statuses, one of them must match."
   )
 )
 

@@ -90,7 +90,7 @@ export const serve = Command.make(
     databasePoolSize: Flag.Int("database-pool-size").pipe(
       Flag.withMetavar("N"),
       Flag.withDescription(
-        "The most connections to Postgres for reads and writes, and one more for notifications; 10 by default, at least 2"
+        "The most connections to Postgres for reads and writes; 10 by default, at least 2. The engine takes one more for notifications"
       ),
       Flag.optional
     ),
@@ -105,7 +105,7 @@ export const serve = Command.make(
       Flag.withDefault(false)
     ),
     insecure: Flag.Boolean("insecure").pipe(
-      Flag.withDescription("Listen on any host without API keys, for everybody who reaches it"),
+      Flag.withDescription("Allow --host to be any address although there are no API keys: everybody who reaches the port may then do everything"),
       Flag.withoutNegation,
       Flag.withDefault(false)
     ),
@@ -135,13 +135,13 @@ export const serve = Command.make(
     keepEvents: textFlag("keep-events").pipe(
       Flag.withMetavar("TIME"),
       Flag.withDescription(
-        "How long events are kept that are in no entity stream, and that nothing needs any more; forever by default"
+        "How long events are kept that are in no entity stream and that nothing needs any more; forever by default"
       ),
       Flag.optional
     ),
     maxEventsSize: textFlag("max-events-size").pipe(
       Flag.withMetavar("SIZE"),
-      Flag.withDescription("The most data of these events that is kept, the newest; no limit by default"),
+      Flag.withDescription("How much data of the events in no entity stream is kept, the newest first; no limit by default"),
       Flag.optional
     ),
     keepMessages: textFlag("keep-messages").pipe(
@@ -151,7 +151,7 @@ export const serve = Command.make(
     ),
     maxTopicSize: textFlag("max-topic-size").pipe(
       Flag.withMetavar("SIZE"),
-      Flag.withDescription("The most data that a topic keeps, the newest messages; 256MiB by default"),
+      Flag.withDescription("How much data each topic keeps, the newest messages first; 256MiB by default"),
       Flag.optional
     ),
     corsOrigins: textFlag("cors-origin").pipe(

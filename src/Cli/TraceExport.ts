@@ -36,7 +36,7 @@ const layerReceiver = Layer.effect(
           if (isAway) return Effect.void
           isAway = true
           return Effect.logWarning(
-            `Traces cannot be sent to ${url}, and are dropped meanwhile; everything else works`,
+            `Traces cannot be sent to ${url}, and are dropped until it accepts them; everything else works. Check OTEL_EXPORTER_OTLP_ENDPOINT`,
             cause
           )
         })

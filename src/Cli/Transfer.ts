@@ -47,7 +47,7 @@ export const exportAll = Command.make(
       { filename: file, ...info },
       () =>
         `${file} has everything as it was at ${info.madeAt}: ${info.rows} rows, ${formatSize(info.bytes)}. ` +
-        "Whatever happens in that database from now on is not in it. Keep it as safe as the database."
+        "Changes of the database after that time are not in it. Keep the file as safe as the database."
     )
   })
 ).pipe(

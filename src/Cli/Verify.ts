@@ -92,7 +92,7 @@ export const verify = Command.make(
       return yield* Effect.fail(
         new ServiceMissingError(
           `${runs(needServices.length)} could not be verified: this command has no services for Effect handlers. ` +
-            "Testing.verify in a test of your own takes them from its layers"
+            "Verify these runs in a test of your own: Testing.verify takes the services from your layers"
         )
       )
     }

@@ -30,7 +30,7 @@ export const worker = Command.make(
     ),
     label: textFlag("label").pipe(
       Flag.withMetavar("NAME=VALUE"),
-      Flag.withDescription("A label of the worker; may be given several times"),
+      Flag.withDescription("A label of the worker, as NAME=VALUE; may be repeated"),
       Flag.atLeast(0)
     ),
     workerId: textFlag("worker-id").pipe(

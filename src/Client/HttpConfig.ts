@@ -117,6 +117,6 @@ const checkEnvironment = (environment: string, caller: string): string => {
   checkName("environment", environment)
   if (/^[\x20-\x7e]+$/.test(environment)) return environment
   throw new ValidationError(
-    `${caller}: the environment "${environment}" must be of ASCII characters, since it travels in a header`
+    `${caller}: the environment "${environment}" must consist of ASCII characters, since it travels in a header`
   )
 }

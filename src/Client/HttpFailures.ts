@@ -100,8 +100,8 @@ export const serverFailureOf = (answer: Answer, what: string): IronflowError =>
 /** The error for an answer that does not come from an Ironflow server. */
 export const notAnIronflowServer = ({ status, text }: Answer, what: string): ConnectionError =>
   new ConnectionError(
-    `${what} failed with status ${status}: the answer does not come from an Ironflow server but from something else, such as ` +
-      `a gateway. It ${text === "" ? "is empty" : `begins with ${JSON.stringify(text.slice(0, 100))}`}`,
+    `${what} failed with status ${status}: something else, such as a gateway, has answered in place of an Ironflow server. ` +
+      `The answer ${text === "" ? "is empty" : `begins with ${JSON.stringify(text.slice(0, 100))}`}`,
     { status }
   )
 

@@ -9,7 +9,7 @@ export const SignIn = () => {
   const submit = async (key: string): Promise<void> => {
     // a header allows no other characters
     if (!/^[\x21-\x7e]+$/.test(key))
-      return setProblem("Paste the whole key: it has no spaces and no other letters than a to z.")
+      return setProblem("Paste the whole key. It has only ASCII characters and no spaces.")
     setBusy(true)
     try {
       await signIn(key)
@@ -46,8 +46,8 @@ export const SignIn = () => {
           aria-describedby="key-hint"
         />
         <p id="key-hint" class="quiet">
-          You see and do what the key may. It stays in this browser for 12 hours, out of reach of pages, and
-          ends with the key. To make one: <code>ironflow apikeys create</code>
+          You can see and do what the key allows. You stay signed in for 12 hours, or until the key stops
+          working; pages cannot read the key. To create a key: <code>ironflow apikeys create</code>
         </p>
         {problem !== "" && (
           <p class="failure" role="alert">

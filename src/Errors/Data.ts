@@ -26,7 +26,7 @@ export class VersionConflictError extends IronflowError {
     super(
       `Version conflict on stream "${entityId}": expected ${describeVersion(expectedVersion)}, ` +
         `actual ${actualVersion === undefined ? "version unknown" : describeVersion(actualVersion)}. ` +
-        "Read the stream again and decide anew",
+        "Read the stream again, and decide again",
       {
         ...options,
         code: "VERSION_CONFLICT",
@@ -117,7 +117,7 @@ export class RevisionConflictError extends IronflowError {
           : `is not at revision ${expected}${
               actual === undefined ? "" : actual === 0 ? ": it does not exist" : ` but at ${actual}`
             }`
-      }. Nothing was written: read it again and decide anew`,
+      }. Nothing was written: read the key again, and decide again`,
       { ...options, code: "REVISION_CONFLICT", retryable: true, details: { bucket, key, expected, actual } }
     )
     this.bucket = bucket

@@ -132,7 +132,7 @@ export const checkParallel = (
   keys: typeof mapKeys | typeof parallelKeys = parallelKeys
 ): { readonly concurrency: number; readonly failFast: boolean } => {
   if (!Array.isArray(branches)) {
-    throw new ValidationError(`"${name}" needs an array, one element a branch, got ${typeof branches}`)
+    throw new ValidationError(`"${name}" needs an array with one element per branch, got ${typeof branches}`)
   }
   checkKeys(options, keys, `Step "${name}"`)
   const { concurrency, onError } = options ?? {}

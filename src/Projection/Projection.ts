@@ -408,8 +408,8 @@ const resolveSources = (
   )
   if (twice !== undefined) {
     throw new ValidationError(
-      `Projection "${resolved.name}": \`events\` has two definitions of event "${twice.name}": give the latest version, and the ` +
-        "others as `eventDefinitions` to the worker, which brings events to the latest"
+      `Projection "${resolved.name}": \`events\` has two definitions of event "${twice.name}": give the latest version here, and the ` +
+        "others as `eventDefinitions` to the worker, which converts older events to the latest version"
     )
   }
   return { definitions, resolved }
@@ -439,7 +439,7 @@ const resolve = (config: unknown): ResolvedProjectionConfig => {
   if (partitionKey !== undefined) {
     if (mode === "external") {
       throw new ValidationError(
-        `${label}: \`partitionKey\` is for managed projections, whose state it divides; an external one has no state`
+        `${label}: \`partitionKey\` is for managed projections, whose state it divides; an external one has no state, so leave it out`
       )
     }
     if (typeof partitionKey !== "function" && !(typeof partitionKey === "string" && isPath(partitionKey))) {

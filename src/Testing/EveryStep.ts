@@ -101,7 +101,7 @@ const check = (
       job.runId,
       new NondeterminismError(
         `Run ${job.runId} of function "${job.functionId}" returned ${last.output ?? "nothing"}, and ${end.output ?? "nothing"} when it ran ` +
-          "again from its recorded steps: what it returns depends on something that no step recorded",
+          "again from its recorded steps: what it returns depends on something that no step recorded. Put what depends on time, chance or the outside world inside steps",
         { details: { runId: job.runId, functionId: job.functionId } }
       )
     )

@@ -39,8 +39,8 @@ export const verifyUntyped = (
     return yield* Effect.fail(
       new ServiceMissingError(
         `Run ${history.runId} of function "${history.functionId}" cannot be verified here: its handler needs the service "${service}" ` +
-          "outside of its steps. Verify it where that is provided, with Testing.verify of @ironflow/node/effect in a test, or " +
-          "provide the service inside of the handler",
+          "outside of its steps. Verify it in a test that provides the service, with Testing.verify of @ironflow/node/effect, or " +
+          "provide the service inside the handler",
         { details: { functionId: history.functionId, service } }
       )
     )

@@ -68,7 +68,7 @@ const Keys = ({
         <div class="actions">
           <Action
             label="Create a key"
-            confirm="The key is shown once, afterwards."
+            confirm="The key is shown once, after it is created."
             fields={
               <KeepInitial>
                 <Field name="name" label="Name" placeholder="payments-worker" isRequired />
@@ -90,9 +90,9 @@ const Keys = ({
                 </fieldset>
                 <Field
                   name="expires"
-                  label="Ends after"
+                  label="Expires after"
                   placeholder="90d"
-                  hint="Never, when this is empty."
+                  hint="If this is empty, the key does not expire."
                 />
               </KeepInitial>
             }
@@ -109,7 +109,7 @@ const Keys = ({
               })
               setMade({ name, secret: key.secret ?? key.key ?? "" })
               refreshAll()
-              return `The key ${name} is made.`
+              return `The key ${name} is created.`
             }}
           />
         </div>
@@ -117,7 +117,7 @@ const Keys = ({
       {made !== undefined && (
         <div class="made" role="status">
           <p>
-            The key <strong>{made.name}</strong>. It is not stored, and cannot be shown again:
+            The key <strong>{made.name}</strong>. Copy it now, since it is not shown again:
           </p>
           <p>
             <code>{made.secret}</code>
@@ -186,13 +186,13 @@ const Keys = ({
                 <Action
                   label="Rotate"
                   isSmall
-                  confirm={`${name} gets another secret, which is shown once.`}
+                  confirm={`${name} gets a new secret, which is shown once.`}
                   fields={
                     <Field
                       name="overlap"
                       label="How long the old key keeps working"
                       placeholder="24h"
-                      hint="It ends at once, when this is empty. If you have signed in with it, you sign in again."
+                      hint="If this is empty, the old key stops at once. If you have signed in with it, sign in again with the new one."
                     />
                   }
                   act={async (entered) => {
@@ -203,14 +203,14 @@ const Keys = ({
                     })
                     setMade({ name, secret: key.secret ?? key.key ?? "" })
                     refreshAll()
-                    return `${name} has another secret.`
+                    return `${name} has a new secret.`
                   }}
                 />{" "}
                 <Action
                   label="Delete"
                   isSmall
                   isDangerous
-                  confirm={`Whoever has the key ${name} is refused from now on.`}
+                  confirm={`The key ${name} stops working at once.`}
                   act={async () => {
                     await ask(deleteApiKey, { variables: { id } })
                     refreshAll()
@@ -223,8 +223,8 @@ const Keys = ({
         ]}
         empty={
           <Empty command="npx ironflow apikeys create admin">
-            There are no keys. As long as that is so the engine listens on this machine only, and answers
-            everybody. From the first key on every call needs one:
+            There are no keys: the engine answers everybody who reaches it. As soon as there is a key, every
+            call needs one:
           </Empty>
         }
       />
@@ -251,7 +251,7 @@ const Roles = ({
             const name = needed(entered, "name", "the name of the role")
             await ask(createRole, { body: { name } })
             refreshAll()
-            return `The role ${name} is made.`
+            return `The role ${name} is created.`
           }}
         />
       </div>
@@ -359,7 +359,7 @@ const Log = () => {
           { title: "Who", width: "minmax(6rem, 1fr)", cell: ({ by }) => <Truncated>{by}</Truncated> },
           { title: "What", width: "minmax(7rem, 1fr)", cell: ({ action }) => action },
           {
-            title: "Of which",
+            title: "Subject",
             width: "minmax(6rem, 1.2fr)",
             isExtra: true,
             cell: ({ subject }) => <Truncated>{subject}</Truncated>

@@ -63,7 +63,7 @@ export const Policies = ({
             const { condition, ...policy } = policyIn(entered)
             await ask(createPolicy, { body: { ...policy, ...(condition === "" ? {} : { condition }) } })
             refreshAll()
-            return `The policy ${policy.name} is made.`
+            return `The policy ${policy.name} is created.`
           }}
         />
       </div>
@@ -116,7 +116,7 @@ export const Policies = ({
                 <Action
                   label="Edit"
                   isSmall
-                  confirm="It changes at once, for all keys that have it."
+                  confirm="The change applies at once, to all keys that have the policy."
                   fields={policyFields(policy)}
                   act={async (entered) => {
                     await ask(updatePolicy, { variables: { id: policy.id }, body: policyIn(entered) })

@@ -59,8 +59,8 @@ export const BulkOperations = () => {
         ]}
         empty={
           <Empty command={command('runs retry --status failed --error "card declined"')}>
-            Nothing was done to many runs yet. The page of runs does it to all that its filters find, and so
-            does the command:
+            There are no bulk operations yet. Start one on the Runs page, for all runs that match its filters,
+            or with the command:
           </Empty>
         }
       />
@@ -115,7 +115,7 @@ export const OneBulk = ({ variables: { id = "" } }: { readonly variables: Variab
       {operation.error !== undefined && (
         <div class="failure" role="alert">
           <p>
-            <strong>It could not continue.</strong> {operation.error}
+            <strong>The operation could not continue.</strong> {operation.error}
           </p>
         </div>
       )}
@@ -130,11 +130,11 @@ export const OneBulk = ({ variables: { id = "" } }: { readonly variables: Variab
         <>
           {/* the count from before the operation was started here */}
           <progress
-            aria-label="How far it has come"
+            aria-label="Progress"
             {...(of > 0 ? { max: Math.max(of, matched), value: matched } : {})}
           />
           <p class="quiet">
-            The engine continues it when this page is closed, and after a restart.
+            The operation continues when this page is closed, and after a restart of the engine.
             {operation.lookedBackTo !== undefined && (
               <>
                 {" "}
@@ -167,7 +167,7 @@ export const OneBulk = ({ variables: { id = "" } }: { readonly variables: Variab
       <Examples of={operation} />
       {filters !== undefined && (
         <section>
-          <h2>Runs that fit</h2>
+          <h2>Runs that match</h2>
           <Value of={filters} name="Filters" />
         </section>
       )}
@@ -179,7 +179,7 @@ const Skipped = ({ of: { skipped } }: { readonly of: BulkOperation }) => (
   <section>
     <h2>Left as they were</h2>
     <Table
-      label="Left as they were, by why"
+      label="Runs left as they were, by reason"
       items={Object.entries(skipped)}
       keyOf={([why]) => why}
       columns={[

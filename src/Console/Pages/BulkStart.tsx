@@ -61,7 +61,7 @@ export const BulkStart = ({
 
 const NoFilters = ({ close }: { readonly close: () => void }) => (
   <>
-    <p>Set a filter or choose some runs first: without that, it would be done to all runs.</p>
+    <p>Set a filter or choose some runs first: without them, the operation would change all runs.</p>
     <div class="actions">
       <button type="button" onClick={close}>
         Close
@@ -140,11 +140,11 @@ const Ask = ({ close, which }: { readonly which: Which; readonly close: () => vo
     const canBegin = hasCount && counted.done > 0
     return (
       <>
-        <p>{hasCount ? countOf(counted) : `They could not be counted: ${counted.error ?? counted.status}`}</p>
+        <p>{hasCount ? countOf(counted) : `The runs could not be counted: ${counted.error ?? counted.status}`}</p>
         {canBegin && <p class="quiet">{actionSentences[counted.action]}</p>}
         <Examples of={counted} />
         {error !== undefined && <Failure error={error} isInDialog />}
-        {canBegin && <p class="quiet">It continues when this page is closed, and can be cancelled.</p>}
+        {canBegin && <p class="quiet">The operation continues when this page is closed, and can be cancelled.</p>}
         <div class="actions">
           {canBegin && (
             <button
@@ -213,7 +213,7 @@ const Ask = ({ close, which }: { readonly which: Which; readonly close: () => vo
       {action === "move" && (
         <Field name="version" label="To the version" placeholder="the latest" value={wanted?.version} />
       )}
-      <p class="quiet">They are counted first. Nothing is changed by that.</p>
+      <p class="quiet">The runs are counted first, and none is changed yet.</p>
       {isBusy && (
         <p role="status">
           {counted === undefined ? "Counting" : `${runsOf(counted.matched)} looked at so far`}

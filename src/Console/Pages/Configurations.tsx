@@ -54,7 +54,7 @@ export const Configurations = () => (
       <div class="actions">
         <Action
           label="Set a configuration"
-          confirm="It is made, or replaced where there is one of that name."
+          confirm="The configuration is created, or replaced if it exists."
           fields={
             <>
               <Field name="name" label="Name" placeholder="shipping" isRequired />
@@ -99,7 +99,7 @@ export const Configuration = ({ variables: { name = "" } }: { readonly variables
           <div class="actions">
             <Action
               label="Change members"
-              confirm="The members that you write are replaced, and the others stay: changes by others meanwhile are not lost."
+              confirm="Only the members that you write here are replaced. The other members stay, and changes that others make to them meanwhile are not lost."
               fields={
                 <Field
                   name="data"
@@ -116,7 +116,7 @@ export const Configuration = ({ variables: { name = "" } }: { readonly variables
             />
             <Action
               label="Replace"
-              confirm="All of it is replaced by what you write."
+              confirm="The whole configuration is replaced by what you write."
               fields={
                 <KeepInitial>
                   <input type="hidden" name="revision" defaultValue={String(config.revision)} />
@@ -133,7 +133,7 @@ export const Configuration = ({ variables: { name = "" } }: { readonly variables
                 const now = await ask(getConfig, { variables: { name } })
                 if (String(now.revision) !== entered.get("revision")) {
                   throw new CallError(
-                    "Somebody has changed it since you have opened this. Copy what you have written, close this, and look at the newest data.",
+                    "Somebody has changed the configuration since you opened this dialog. Copy what you have written, close the dialog, and look at the newest data.",
                     412,
                     ""
                   )
@@ -146,7 +146,7 @@ export const Configuration = ({ variables: { name = "" } }: { readonly variables
             <Action
               label="Delete"
               isDangerous
-              confirm="The configuration is deleted. What reads it finds none."
+              confirm="The configuration is deleted. Programs that read it no longer find it."
               act={async () => {
                 await ask(deleteConfig, { variables: { name } })
                 refreshAll()

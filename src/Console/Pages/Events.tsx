@@ -135,7 +135,7 @@ export const Events = () => {
       ) : list.items.length === 0 ? (
         hasFilters ? (
           <Empty>
-            No event fits these filters{list.hasMore ? " among those searched so far" : ""}.{" "}
+            No event matches these filters{list.hasMore ? " among those searched so far" : ""}.{" "}
             {list.hasMore && (
               <button type="button" onClick={list.more}>
                 Look further back
@@ -199,14 +199,14 @@ export const Emit = ({
 }) => (
   <Action
     label={label}
-    confirm="The event is stored, and starts a run of every function whose trigger it fits."
+    confirm="The event is stored, and starts one run of every function whose trigger matches."
     fields={
       <>
         <EmitFields name={name} latest={latest} />
         <Field
           name="key"
           label="Idempotency key"
-          hint="With the same key an event is stored once in 24 hours."
+          hint="Within 24 hours, an event with the same name and key is stored only once."
         />
       </>
     }
@@ -330,10 +330,10 @@ const EmitFields = ({
       {version > 1 && (
         <>
           <input type="hidden" name="version" value={version} />
-          <p class="quiet">It is stored as version {version} of its data.</p>
+          <p class="quiet">The event is stored with data version {version}.</p>
         </>
       )}
-      {from !== "" && <p class="quiet">The data of the last {from}.</p>}
+      {from !== "" && <p class="quiet">This is the data of the last {from}.</p>}
     </>
   )
 }

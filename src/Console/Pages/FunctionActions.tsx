@@ -31,7 +31,7 @@ export const FunctionActions = ({ fn: { id, paused } }: { readonly fn: FunctionI
         })
         refreshAll()
         go(hrefOf(pathTo("runs", run.id)))
-        return `${run.id} is a run of ${id}.`
+        return `Run ${run.id} of ${id} is started.`
       }}
     />
     {paused === undefined ? (

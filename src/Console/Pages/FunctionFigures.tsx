@@ -116,7 +116,7 @@ const Figures = ({
   if (times.count === 0)
     return (
       <p class="quiet">
-        No run of it was created from {exactTime(Date.parse(createdFrom))} to{" "}
+        No run of this function was created from {exactTime(Date.parse(createdFrom))} to{" "}
         {exactTime(Date.parse(createdTo))}.
       </p>
     )
@@ -159,8 +159,8 @@ const Figures = ({
       />
       {times.lookedBackTo !== undefined && (
         <p class="quiet">
-          Only of those since {exactTime(Date.parse(times.lookedBackTo))}: there are too many to look at all
-          at once.
+          These figures are of runs since {exactTime(Date.parse(times.lookedBackTo))} only: there are too many
+          to look at all at once.
         </p>
       )}
       <div class="two">

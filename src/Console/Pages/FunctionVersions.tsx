@@ -28,7 +28,7 @@ export const LiveVersions = ({ id }: { readonly id: string }) => {
       {versions === undefined ? (
         live.error === undefined && <Loading />
       ) : versions.length === 0 ? (
-        <p class="quiet">No worker has it now, and no unfinished run is pinned to a version of it.</p>
+        <p class="quiet">No worker has this function now, and no unfinished run is pinned to a version of it.</p>
       ) : (
         <>
           <Table
@@ -84,8 +84,8 @@ export const LiveVersions = ({ id }: { readonly id: string }) => {
           {old.length > 0 && (
             <p class="quiet">
               {gone.length === old.length
-                ? "No unfinished run is left of old versions: their workers can go."
-                : "Keep the workers of old versions until no unfinished run is left of them, or move the runs."}
+                ? "Old versions have no unfinished runs: you can stop their workers."
+                : "Keep the workers of old versions until these versions have no unfinished runs, or move the runs."}
             </p>
           )}
         </>

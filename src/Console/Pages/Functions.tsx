@@ -106,9 +106,9 @@ export const OneFunction = ({ variables: { id = "" } }: { readonly variables: Va
           <FunctionActions fn={fn} />
           {event !== undefined && <EmitLatest name={event} />}
           <Action
-            label="Forget"
+            label="Delete"
             isDangerous
-            confirm={`Events and schedules no longer start "${id}". Its runs stay, and a worker that has it brings it back.`}
+            confirm={`Events and schedules no longer start "${id}". Its runs stay. A worker that registers it brings it back.`}
             act={async () => {
               await ask(deleteFunction, { variables: { id } })
               refreshAll()
@@ -174,7 +174,7 @@ const Triggers = ({ fn }: { readonly fn: FunctionInfo }) => {
     <section>
       <h2>What starts it</h2>
       {fn.triggers.length === 0 ? (
-        <p class="quiet">Nothing but other functions, which invoke it.</p>
+        <p class="quiet">Only other functions start it: they invoke it.</p>
       ) : (
         <Table
           label="Triggers"
@@ -245,7 +245,7 @@ const Failures = ({ id, searchBy = [] }: Pick<FunctionInfo, "id" | "searchBy">) 
     <section>
       <h2>Failures{many > 0 ? ` (${count(many)})` : ""}</h2>
       <RunTable label="Failed runs" live={failed} isOfOneFunction all={{ function: id, status: "failed" }}>
-        None of its runs has failed for good.
+        No run of this function has failed for good.
       </RunTable>
       {many > 0 && searchBy.length > 0 && (
         <p class="quiet">
@@ -271,7 +271,7 @@ const Recent = ({ id }: { readonly id: string }) => {
     <section>
       <h2>Newest runs{many > 0 ? ` (${count(many)} in all)` : ""}</h2>
       <RunTable label="Newest runs" live={recent} isOfOneFunction all={{ function: id }}>
-        It has had no run yet.
+        This function has no runs yet.
       </RunTable>
     </section>
   )

@@ -39,7 +39,7 @@ const bucketColumns: ReadonlyArray<Column<KVBucketInfo>> = [
     cell: ({ history }) => <span class="number">{count(history)}</span>
   },
   {
-    title: "Keys end after",
+    title: "Keys expire after",
     width: "7rem",
     isExtra: true,
     cell: ({ ttl_seconds }) => (ttl_seconds === undefined ? "–" : duration(ttl_seconds * 1000))
@@ -53,7 +53,7 @@ const bucketColumns: ReadonlyArray<Column<KVBucketInfo>> = [
 ]
 
 const HISTORY = "Revisions that are kept of each key"
-const TTL = "Seconds after which a key ends"
+const TTL = "Seconds after which a key expires"
 
 const wholeNumber = (entered: FormData, name: string, label: string): number | undefined => {
   const text = entry(entered, name)
@@ -71,7 +71,7 @@ export const Buckets = () => (
       <div class="actions">
         <Action
           label="Create a bucket"
-          confirm="A bucket holds keys. Its settings stay as they are."
+          confirm="A bucket holds keys. Its settings cannot be changed later."
           fields={
             <>
               <Field name="name" label="Name" placeholder="sessions" isRequired />
@@ -175,7 +175,7 @@ export const Bucket = ({ variables: { bucket = "" } }: { readonly variables: Var
             ["One value at most", info.max_value_size === undefined ? undefined : bytes(info.max_value_size)],
             ["Revisions that are kept of each key", count(info.history)],
             [
-              "Keys end after",
+              "Keys expire after",
               info.ttl_seconds === undefined ? undefined : duration(info.ttl_seconds * 1000)
             ],
             ["Created", <Time at={info.created_at} />],
@@ -185,7 +185,7 @@ export const Bucket = ({ variables: { bucket = "" } }: { readonly variables: Var
       )}
       <form class="filters" role="search" aria-label="Keys" onSubmit={(event) => event.preventDefault()}>
         <label>
-          Keys that fit
+          Keys that match
           <input
             type="search"
             placeholder="users/*"
@@ -249,7 +249,7 @@ const write = async (bucket: string, change: Change): Promise<void> => {
     throw new CallError(
       change.op === "create"
         ? `There is a key "${change.key}" already. Open it to change its value.`
-        : "Somebody has changed it since you have opened this. Copy what you have written, close this, and look at the newest value.",
+        : "Somebody has changed the key since you opened this dialog. Copy what you have written, close the dialog, and look at the newest value.",
       412,
       cause.code
     )
@@ -282,7 +282,7 @@ const valueIn = (entered: FormData): Pick<Change, "value" | "contentType"> => {
       JSON.parse(value)
     } catch (cause) {
       throw new CallError(
-        `The value is not JSON: ${cause instanceof Error ? cause.message : ""}. For a text choose that kind.`,
+        `The value is not JSON: ${cause instanceof Error ? cause.message : ""}. To store text, choose the kind "text".`,
         400,
         ""
       )

@@ -119,7 +119,7 @@ const Figures = ({
         <Tile
           name="Ready"
           value={count(sumOf(samples, "ironflow_runs_ready"))}
-          also={oldest > 0 ? `oldest since ${duration(oldest * 1000)}` : ""}
+          also={oldest > 0 ? `the oldest for ${duration(oldest * 1000)}` : ""}
         />
         <Tile
           name="Running"
@@ -307,7 +307,7 @@ const Attention = ({ samples, span }: { readonly samples: ReadonlyArray<Sample>;
       {live.value === undefined && live.error === undefined && <Loading />}
       {nothing && (
         <Empty>
-          Nothing: no run failed in the {title.toLowerCase()}, none is paused, and none waits for long.
+          Nothing: no run failed in the {title.toLowerCase()}, none is paused, and none has waited long for a worker.
         </Empty>
       )}
       {live.value !== undefined && !nothing && (
@@ -324,7 +324,7 @@ const Attention = ({ samples, span }: { readonly samples: ReadonlyArray<Sample>;
                   {labels["function"]}
                 </Link>
               </Status>{" "}
-              has runs that wait for a worker since {duration(value * 1000)}
+              has runs that have waited for a worker for {duration(value * 1000)}
             </li>
           ))}
           {live.value.failing.map(({ functionId, message, runs }) => (

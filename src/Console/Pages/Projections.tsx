@@ -83,7 +83,7 @@ export const Projections = () => (
       columns={columns}
       empty={
         <Empty command={`createProjection({ name: "order-totals", events: ["order.*"], … })`}>
-          No worker has brought a projection into this environment yet. It is one of those that a worker runs:
+          There are no projections in this environment yet. A worker registers those that it has, such as:
         </Empty>
       }
     />
@@ -186,7 +186,7 @@ const Steering = ({ of: it }: { readonly of: ProjectionStatusInfo }) => {
       ) : (
         <Action
           label="Pause"
-          confirm="It gets no more events until it is resumed. What its worker has in hand is still saved."
+          confirm="The projection gets no more events until it is resumed. Events that its worker handles now are still saved."
           fields={<Field name="reason" label="Why" placeholder="the warehouse moves" />}
           act={async (entered) => {
             const reason = entry(entered, "reason")
@@ -205,7 +205,7 @@ const Steering = ({ of: it }: { readonly of: ProjectionStatusInfo }) => {
         confirm={
           it.mode === "managed"
             ? "Its states and dead letters are deleted, and the whole log is projected again. Until that is done, readers see incomplete states."
-            : "It begins again at the beginning of the log: its handler is called again for every event, and repeats its effects outside."
+            : "The projection starts again from the beginning of the log. Its handler is called again for every event, and repeats its side effects."
         }
         act={async () => {
           const { remainingEvents } = await ask(rebuildProjection, { variables, body: {} })
@@ -216,7 +216,7 @@ const Steering = ({ of: it }: { readonly of: ProjectionStatusInfo }) => {
       <Action
         label="Delete"
         isDangerous
-        confirm="The projection and its states are deleted. A worker that still runs it begins anew."
+        confirm="The projection and its states are deleted. A worker that still runs it starts it again from the beginning of the log."
         act={async () => {
           await ask(deleteProjection, { variables })
           refreshAll()

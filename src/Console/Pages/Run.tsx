@@ -380,9 +380,9 @@ const AsTest = ({ run, steps }: { readonly run: WireRun; readonly steps: Readonl
         Copy as test
       </button>
       {test !== undefined && (
-        <Dialog title="A test that does what it did" onClose={() => setTest(undefined)}>
+        <Dialog title="A test that repeats this run" onClose={() => setTest(undefined)}>
           <p class="quiet">
-            The recorded values stand in for the code of its steps. It needs the import of your function.
+            The recorded results replace the code of the steps. Change the import so that it names the file of your function.
           </p>
           <Value of={test} name="The test" />
           <div class="actions">

@@ -49,29 +49,29 @@ export const RunActions = ({
       {!hasEnded && status !== "paused" && status !== "compensating" && (
         <Action
           label="Pause"
-          confirm="It pauses before its next step, until somebody resumes it. A step that runs now is not interrupted."
+          confirm="The run pauses before its next step, until somebody resumes it. A step that runs now is not interrupted."
           fields={reason}
           act={(entered) =>
-            done(ask(pauseRun, { body: { id, ...reasonIn(entered) } }), "It pauses before its next step.")
+            done(ask(pauseRun, { body: { id, ...reasonIn(entered) } }), "The run pauses before its next step.")
           }
         />
       )}
       {status === "paused" && (
         <Action
           label="Resume"
-          act={() => done(ask(restResumeRun, { body: { runId: id } }), "It continues.")}
+          act={() => done(ask(restResumeRun, { body: { runId: id } }), "The run continues.")}
         />
       )}
       {(status === "failed" || status === "cancelled") && (
         <Action
           label="Retry"
-          confirm="It runs again. Steps that have finished keep their results, up to the one that you name."
+          confirm="The run is tried again. Finished steps keep their results; if you choose a step, that step and all later ones run again."
           fields={<FromStep steps={steps} />}
           act={(entered) => {
             const fromStep = String(entered.get("fromStep") ?? "")
             return done(
               ask(retryRun, { body: { id, ...(fromStep === "" ? {} : { fromStep }) } }),
-              "It is tried again."
+              "The run is tried again."
             )
           }}
         />
@@ -82,9 +82,9 @@ export const RunActions = ({
         <Action
           label="Cancel"
           isDangerous
-          confirm="It ends, and its compensations run. A run that was cancelled can be retried."
+          confirm="The run is cancelled, and its compensations run. A cancelled run can be retried."
           fields={reason}
-          act={(entered) => done(ask(cancelRun, { body: { id, ...reasonIn(entered) } }), "It is cancelled.")}
+          act={(entered) => done(ask(cancelRun, { body: { id, ...reasonIn(entered) } }), "The run is cancelled.")}
         />
       )}
     </div>
@@ -111,7 +111,7 @@ const FromStep = ({ steps }: { readonly steps: ReadonlyArray<WireStep> }) => (
 export const PatchStep = ({ step }: { readonly step: WireStep }) => (
   <Action
     label="Patch its value"
-    confirm="The step gets this value in place of its own, as if its code had returned it. Resume or retry the run afterwards."
+    confirm="This value replaces the result of the step, as if its code had returned it. Resume or retry the run afterwards."
     fields={
       <>
         <NewValue before={JSON.stringify(step.output ?? null, null, 2)} />

@@ -24,7 +24,7 @@ const namesOf = (steps: ReadonlyArray<WireStep>): ReadonlyArray<readonly [id: st
 export const Fork = ({ run, steps }: { readonly run: WireRun; readonly steps: ReadonlyArray<WireStep> }) => (
   <Action
     label="Fork"
-    confirm="A new run has the steps before the one that you name, with their results, and continues with today's code. This run stays as it is."
+    confirm="A new run gets the steps before the one that you choose, with their results, and continues with the current code. This run stays as it is."
     fields={
       <KeepInitial>
         <Choice
@@ -37,7 +37,7 @@ export const Fork = ({ run, steps }: { readonly run: WireRun; readonly steps: Re
           label="Data of the event, as JSON"
           lines={5}
           value={textOf(run.input).length > MOST_CHARACTERS ? "" : textOf(run.input)}
-          hint="If unchanged or empty, it stays that of the event."
+          hint="If you leave this unchanged or empty, the new run gets the data of the event."
         />
         <Choice
           name="patched"
@@ -49,7 +49,7 @@ export const Fork = ({ run, steps }: { readonly run: WireRun; readonly steps: Re
           label="Its result, as JSON"
           lines={3}
           placeholder={'{ "receipt": "r-1" }'}
-          hint="A copied step gets this result instead of its own. Any other step does not run, and has this result."
+          hint="A copied step gets this result instead of its recorded one. Any other step gets this result without running."
         />
       </KeepInitial>
     }
@@ -62,7 +62,7 @@ export const Fork = ({ run, steps }: { readonly run: WireRun; readonly steps: Re
         throw new CallError("Choose the step that has this result.", 400, "")
       }
       if (patched !== undefined && result === undefined) {
-        throw new CallError("Enter the result of the step: null is one too.", 400, "")
+        throw new CallError("Enter the result of the step. It may be null.", 400, "")
       }
       const isNew = data !== undefined && textOf(data) !== textOf(run.input)
       const fork = await ask(forkRun, {
@@ -75,7 +75,7 @@ export const Fork = ({ run, steps }: { readonly run: WireRun; readonly steps: Re
       })
       refreshAll()
       go(hrefOf(pathTo("runs", fork.id)))
-      return `${fork.id} is forked from ${run.id}.`
+      return `Run ${fork.id} is a fork of run ${run.id}.`
     }}
   />
 )
@@ -98,7 +98,7 @@ export const Move = ({ run }: { readonly run: WireRun }) => {
   return (
     <Action
       label="Move"
-      confirm={`It is pinned to version ${codeVersion}. Its next turn is run by a worker of the other version, and steps that are recorded keep their results: the code must be able to continue from them.`}
+      confirm={`The run is pinned to version ${codeVersion}. A worker of the other version runs its next turn. Recorded steps keep their results, and the code must be able to continue from them.`}
       fields={
         <KeepInitial>
           <Choice
@@ -115,7 +115,8 @@ export const Move = ({ run }: { readonly run: WireRun }) => {
           body: version === undefined ? {} : { version }
         })
         refreshAll()
-        return `It continues with version ${moved.codeVersion ?? version ?? "that is the latest"}.`
+        const movedTo = moved.codeVersion ?? version
+        return `The run continues with ${movedTo === undefined ? "the latest version" : `version ${movedTo}`}.`
       }}
     />
   )

@@ -75,7 +75,7 @@ export const RunGroups = ({ by, filters }: { readonly by: string; readonly filte
     <>
       {live.error !== undefined && <Failure error={live.error} again={live.refresh} />}
       {counts.count === 0 ? (
-        <Empty>No run fits these filters{counts.isExact ? "" : " among those searched so far"}.</Empty>
+        <Empty>No run matches these filters{counts.isExact ? "" : " among those searched so far"}.</Empty>
       ) : (
         <Table
           label={`Runs by ${by}`}
@@ -91,12 +91,12 @@ export const RunGroups = ({ by, filters }: { readonly by: string; readonly filte
         </span>
         {counts.lookedBackTo !== undefined && (
           <span>
-            Those since <Time at={counts.lookedBackTo} exactly />: there are too many to look at all at once.
+            Only runs since <Time at={counts.lookedBackTo} exactly /> are counted: there are too many to look at all at once.
           </span>
         )}
         {counts.filledBackTo !== undefined && (
           <span>
-            Runs from before <Time at={counts.filledBackTo} exactly /> are still being filled in.
+            Runs from before <Time at={counts.filledBackTo} exactly /> are not counted yet: the engine is still adding the attribute to them.
           </span>
         )}
         {(!counts.isExact || counts.groupCount > counts.groups.length) && !isMore && (

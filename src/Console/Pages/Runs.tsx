@@ -168,7 +168,7 @@ const RunList = () => {
         <div class="actions">
           {ids.size > 0 && (
             <button type="button" onClick={() => setChosen(undefined)}>
-              Choose none
+              Clear the choice
             </button>
           )}
           <BulkStart filters={filters} ids={[...ids]} />
@@ -182,7 +182,7 @@ const RunList = () => {
       ) : list.rows.length === 0 ? (
         hasFilters ? (
           <Empty>
-            No run fits these filters{list.isWhole ? "" : " among those searched so far"}.{" "}
+            No run matches these filters{list.isWhole ? "" : " among those searched so far"}.{" "}
             {!list.isWhole && (
               <button type="button" onClick={list.more}>
                 Look further back
@@ -191,7 +191,7 @@ const RunList = () => {
           </Empty>
         ) : (
           <Empty command={command("emit order.placed", `'{"orderId":"o-1"}'`, "--wait")}>
-            There are no runs in this environment yet. An event starts those of the functions that it
+            There are no runs in this environment yet. An event starts one run of each function that it
             triggers:
           </Empty>
         )
@@ -217,7 +217,7 @@ const RunList = () => {
                 {count(list.newer)} newer: show
               </button>
             )}
-            {list.rows.length >= MAX_ROWS && <span>The list ends here: filters find what is older.</span>}
+            {list.rows.length >= MAX_ROWS && <span>The list ends here: use filters to find older runs.</span>}
             {list.damaged > 0 && (
               <span>{count(list.damaged)} more cannot be read: their rows are damaged.</span>
             )}

@@ -76,7 +76,7 @@ export const Schedules = () => {
         ]}
         empty={
           <Empty command={`createFunction({ id: "report", triggers: [{ cron: "0 9 * * 1-5" }] }, …)`}>
-            No function of this environment has a schedule. One is a trigger of a function:
+            No function in this environment has a schedule. A schedule is a trigger of a function:
           </Empty>
         }
       />

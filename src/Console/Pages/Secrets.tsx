@@ -17,7 +17,7 @@ const Set = ({ name }: { readonly name?: string }) => (
     confirm={
       name === undefined
         ? "The value is stored sealed. Functions that name the secret get it, and nobody can read it here."
-        : `Functions get the new value of ${name} from their next turn on. Nobody can read the one before any more.`
+        : `Functions get the new value of ${name} from their next turn on. The old value is gone.`
     }
     fields={
       <>

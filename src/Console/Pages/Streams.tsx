@@ -83,7 +83,7 @@ export const Streams = () => {
       ) : list.items.length === 0 ? (
         entityType === undefined ? (
           <Empty command={command(`streams append o-1 order.placed '{"total":12}' --type order`)}>
-            There are no streams in this environment yet. One comes with the first event of its entity:
+            There are no streams in this environment yet. The first event of an entity creates its stream:
           </Empty>
         ) : (
           <Empty>There are no streams of this type.</Empty>

@@ -99,7 +99,7 @@ const About = () => {
         of={[
           ["Health", state.value === undefined ? undefined : <Status of={state.value.status} />],
           [
-            "Takes calls",
+            "Accepts calls",
             takes.value === undefined ? undefined : (
               <Status of={takes.value === "ready" ? "ready" : "unavailable"}>{takes.value}</Status>
             )
@@ -111,7 +111,7 @@ const About = () => {
             about.value === undefined ? undefined : count(about.value.functionCount)
           ],
           ["Workers", about.value === undefined ? undefined : count(about.value.connectedWorkers)],
-          ["Turns at work", about.value === undefined ? undefined : count(about.value.activeRuns)],
+          ["Turns that run now", about.value === undefined ? undefined : count(about.value.activeRuns)],
           ["Transports", can.value?.transports.join(", ")]
         ]}
       />
@@ -137,12 +137,12 @@ const Store = ({ samples }: { readonly samples: ReadonlyArray<Sample> }) => {
         of={[
           ["Size of the database", bytes(sumOf(samples, "ironflow_database_bytes"))],
           ["Commits", count(commits)],
-          ["One takes", commits === 0 ? undefined : duration((seconds / commits) * 1000)],
+          ["Average time of a commit", commits === 0 ? undefined : duration((seconds / commits) * 1000)],
           ["Operations", count(sumOf(samples, "ironflow_store_operations_total"))]
         ]}
       />
       <Empty command={command("backup ironflow-backup.db")}>
-        A backup is taken while the engine runs, and has all environments:
+        A backup can be made while the engine runs, and contains all environments:
       </Empty>
     </section>
   )
@@ -157,11 +157,11 @@ const Auditor = ({ samples }: { readonly samples: ReadonlyArray<Sample> }) => {
       <h2>Auditor</h2>
       <p>
         {violations === 0 ? (
-          <Status of="ok">It has found nothing that a guarantee rules out.</Status>
+          <Status of="ok">The auditor has found no violation of a guarantee.</Status>
         ) : (
           <Status of="damaged">
-            It has found {count(violations)} {violations === 1 ? "thing" : "things"} that a guarantee rules
-            out: the log of the engine says which.
+            The auditor has found {count(violations)} {violations === 1 ? "violation" : "violations"} of
+            guarantees: look at the log of the engine.
           </Status>
         )}
       </p>
@@ -179,11 +179,11 @@ const Auditor = ({ samples }: { readonly samples: ReadonlyArray<Sample> }) => {
 
 /** The displayed histograms, and their titles. */
 const measured = [
-  ["ironflow_run_wait_to_start_seconds", "A run waits for its first turn"],
+  ["ironflow_run_wait_to_start_seconds", "The wait of a run for its first turn"],
   ["ironflow_turn_duration_seconds", "A turn"],
   ["ironflow_step_duration_seconds", "The last attempt of a step"],
   ["ironflow_run_duration_seconds", "A run, from its creation to its end"],
-  ["ironflow_timer_lateness_seconds", "A timer fires late by"],
+  ["ironflow_timer_lateness_seconds", "The delay of a timer after its time"],
   ["ironflow_store_commit_seconds", "A commit"]
 ] as const
 

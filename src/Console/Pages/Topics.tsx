@@ -93,7 +93,7 @@ const groupColumns: ReadonlyArray<Column<ConsumerGroup>> = [
 const Publish = ({ topic }: { readonly topic?: string }) => (
   <Action
     label="Publish a message"
-    confirm="Those who subscribe to the topic get it. It starts no function."
+    confirm="Subscribers of the topic get the message. It starts no function."
     fields={
       <>
         <Field name="topic" label="Topic" placeholder="news" value={topic} isRequired />
@@ -134,7 +134,7 @@ export const Topics = () => {
           columns={groupColumns}
           empty={
             <Empty command={command("subscribe 'events:order.*' --group order-processors")}>
-              There are no consumer groups: one comes with its first member.
+              There are no consumer groups: a group is created when its first member subscribes.
             </Empty>
           }
         />
@@ -150,7 +150,7 @@ export const Topics = () => {
           columns={topicColumns}
           empty={
             <Empty command={command(`publish news '{"title":"We have moved"}'`)}>
-              There are no topics: one is there while it holds messages or somebody subscribes.
+              There are no topics: a topic exists while it holds messages or has subscribers.
             </Empty>
           }
         />
@@ -186,7 +186,7 @@ export const Topic = ({ variables: { name = "" } }: { readonly variables: Variab
             ]}
           />
           <Empty command={command(`subscribe 'topic:${name}' --replay 10`)}>
-            Messages go to those who subscribe. To see the last ten, and those that come:
+            Subscribers get the messages. To see the last ten messages and the new ones:
           </Empty>
         </>
       )}
@@ -229,12 +229,12 @@ export const Group = ({ variables: { name = "" } }: { readonly variables: Variab
           ["In flight", count(it.inFlight)],
           ["Retrying", count(it.retrying)],
           ["Next try", it.nextRetryAt === undefined ? undefined : <Time at={it.nextRetryAt} />],
-          ["Given up since it began", count(it.givenUp)],
+          ["Events given up", count(it.givenUp)],
           ["Position", count(it.position)],
           ["Pattern", it.pattern],
           ["Filter", it.filter === undefined ? undefined : <span class="mono">{it.filter}</span>],
           ["Namespace", namespace],
-          ["Acknowledged", it.ackMode],
+          ["Ack mode", it.ackMode],
           ["When members do not keep up", it.backpressure],
           ["Buffer", it.buffer.maxBytes === undefined ? undefined : bytes(it.buffer.maxBytes)],
           ["In flight at most", count(it.maxInflight)],
@@ -294,7 +294,7 @@ const Steering = ({ of: { name, namespace, pattern, status } }: { readonly of: C
       ) : (
         <Action
           label="Pause"
-          confirm="It delivers nothing until it is resumed. Members may still settle what they hold."
+          confirm="The group delivers nothing until it is resumed. Members may still ack the events that they hold."
           fields={<Field name="reason" label="Why" placeholder="the printer is broken" />}
           act={async (entered) => {
             const reason = entry(entered, "reason")
@@ -313,7 +313,7 @@ const Steering = ({ of: { name, namespace, pattern, status } }: { readonly of: C
       <Action
         label="Delete"
         isDangerous
-        confirm="The group is deleted with all its deliveries. One of the same name begins at the end of the log."
+        confirm="The group is deleted with all its deliveries. A new group of the same name begins at the end of the log."
         act={async () => {
           await ask(deleteConsumerGroup, { body: group })
           refreshAll()

@@ -89,7 +89,7 @@ export const Worker = ({ variables: { id = "" } }: { readonly variables: Variabl
           error === undefined && <Loading />
         ) : (
           <Empty>
-            This worker is not connected. What it had in hand is given to others when its lease has ended.
+            This worker is not connected. Its runs go to other workers when its leases end.
           </Empty>
         )
       ) : (

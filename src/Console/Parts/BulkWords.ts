@@ -17,17 +17,17 @@ export const pastParticiples: { readonly [A in BulkOperation["action"]]: string 
 
 /** Each action as a sentence. */
 export const actionSentences: { readonly [A in BulkOperation["action"]]: string } = {
-  erase: "Data of a person is replaced by a mark. Ids, times and statuses stay. It cannot be undone.",
-  cancel: "Each ends, and its compensations run. A run that was cancelled can be retried.",
-  retry: "Each runs again. Steps that have finished keep their results, up to the one that you name.",
+  erase: "Data of a person is replaced by a mark. Ids, times and statuses stay. This cannot be undone.",
+  cancel: "Each run is cancelled, and its compensations run. A cancelled run can be retried.",
+  retry: "Each run is tried again. Finished steps keep their results; if you name a step, that step and all later ones run again.",
   resume: "Each paused run continues. Failed ones are retried.",
   pause: "Each run pauses before its next step, until somebody resumes it.",
   rerun:
-    "Each that has ended gets a new run of the same function with the same input, from the start, with today's code.",
-  fork: "Each run gets a fork that has its steps before the one that you name, and continues with today's code. The run itself stays as it is.",
+    "For each run that has ended, a new run of the same function starts with the same input and the current code.",
+  fork: "Each run gets a fork, which has its steps before the one that you name and continues with the current code. The run itself stays as it is.",
   move: "Each unfinished run that is pinned to a version continues with the latest version, or with the one that you name.",
   delete:
-    "Each that has ended is deleted, with its steps, logs and attributes. The event stays. It cannot be undone."
+    "Each run that has ended is deleted, with its steps, logs and attributes. The event stays. This cannot be undone."
 }
 
 export const capital = (text: string): string => text.slice(0, 1).toUpperCase() + text.slice(1)

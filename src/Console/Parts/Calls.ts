@@ -111,7 +111,7 @@ export const send = async (
     isConnected.value = false
     throw new CallError(
       cause instanceof DOMException && cause.name === "TimeoutError"
-        ? "The engine has not answered in 30 seconds"
+        ? "The engine has not answered within 30 seconds"
         : "The engine does not answer: it may have stopped. This page tries again by itself",
       0,
       "NO_ANSWER"

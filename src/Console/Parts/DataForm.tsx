@@ -49,7 +49,7 @@ export const DataForm = ({
           ? "The fields wait until the JSON can be read."
           : missing.length === 0
             ? ""
-            : `Not there yet: ${missing.join(", ")}. Without it the function refuses the event.`}
+            : `Missing: ${missing.join(", ")}. The function refuses an event without ${missing.length === 1 ? "it" : "them"}.`}
       </p>
     </>
   )

@@ -48,7 +48,7 @@ export const DeadLetters = ({
       </div>
       {error !== undefined && <Failure error={error} again={refresh} />}
       {value === undefined ? null : value.length === 0 ? (
-        <p class="quiet">It has given up no event.</p>
+        <p class="quiet">There are no dead letters.</p>
       ) : (
         <>
           <Table

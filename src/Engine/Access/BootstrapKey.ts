@@ -31,7 +31,7 @@ export const putBootstrapKey = (
   if (!/^[\x21-\x7e]{32,256}$/.test(key)) {
     return Effect.fail(
       new ValidationError(
-        `IRONFLOW_BOOTSTRAP_KEY must be 32 to 256 printable ASCII characters without spaces, and this one has ${key.length >= 32 && key.length <= 256 ? "a space or another character" : key.length}: ` +
+        `IRONFLOW_BOOTSTRAP_KEY must be 32 to 256 printable ASCII characters without spaces, and this one has ${key.length >= 32 && key.length <= 256 ? "a space or a character that is not ASCII" : `${key.length} characters`}: ` +
           `make one with \`node -p "require('node:crypto').randomBytes(32).toString('base64url')"\`.`
       )
     )

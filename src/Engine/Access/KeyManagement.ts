@@ -103,7 +103,7 @@ export const make = (manager: ManagingCaller): Unchecked<ApiKeysApi<EffectKind>>
           const endsAt = caller?.endsAt
           if (endsAt !== undefined && (key.expiresAt ?? Number.POSITIVE_INFINITY) > endsAt) {
             throw new UnauthorizedError(
-              `The API key "${caller?.key?.name}", or the secret of it that was used here, ends at ${iso(endsAt)} and cannot rotate a key that ends later: use the newest secret, or another key`
+              `The API key "${caller?.key?.name}", or the secret of that key that was used here, ends at ${iso(endsAt)} and cannot rotate a key that ends later: use the newest secret, or another key`
             )
           }
           return { id: key.id, secret: newSecret(), overlapMs }

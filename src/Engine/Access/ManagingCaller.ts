@@ -62,7 +62,7 @@ export const makeManagingCaller = (
   const checkSpanning = (what: string): void => {
     if (bound === undefined) return
     throw new UnauthorizedError(
-      `${what} is for all environments, and the API key "${caller?.key?.name}" is bound to "${bound}": use one that spans all`
+      `${what} is for all environments, and the API key "${caller?.key?.name}" is bound to "${bound}": use a key for all environments`
     )
   }
 

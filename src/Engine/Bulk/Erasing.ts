@@ -213,7 +213,7 @@ export const makeErasing = (store: StoreService): Erasing => {
 /** The message where the store does not wipe its files. */
 const rowsOnly = (hasStates: boolean): string =>
   `The data was removed from the tables${hasStates ? ", but states of projections may still contain it until they are rebuilt" : ""}. ` +
-  "Backups and exports that were made before still contain it. So do dead rows of Postgres until VACUUM has run, and its write-ahead log until that is recycled, with its archive."
+  "Backups and exports that were made before still contain it. In Postgres, dead rows contain it until VACUUM has run, and so does the write-ahead log until its segments are recycled; an archive of that log keeps it."
 
 /**
  * A caller who erases learns how much of all data matches, and takes what has come of it: the events of runs, forks, children. So

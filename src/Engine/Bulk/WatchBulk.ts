@@ -50,7 +50,7 @@ export const watchBulk = (
       for (const operation of watched.values()) {
         if (operation.looks < STILL_LOOKS) continue
         yield* Effect.logInfo(
-          `Bulk operation ${operation.id} stands still: this engine continues it, since the one that carried it out has ended or cannot be reached`
+          `This engine continues bulk operation ${operation.id}: the engine that carried it out has stopped or cannot be reached`
         )
         yield* does.begin(operation)
       }

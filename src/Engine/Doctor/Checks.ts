@@ -113,7 +113,7 @@ export const checkDeadLetters = ({ deadLetters }: Pick<Condition, "deadLetters">
   return warn(
     "dead letters",
     `${shown.join("; ")}${deadLetters.length > EXAMPLES ? `; and ${deadLetters.length - EXAMPLES} more have some` : ""}.`,
-    "Look at them with `ironflow projections dead-letters NAME` or `ironflow groups dead-letters NAME`, mend what fails, and retry them with `retry`."
+    "Look at them with `ironflow projections dead-letters NAME` or `ironflow groups dead-letters NAME`, remove the cause, and retry them with `ironflow projections retry NAME` or `ironflow groups retry NAME`."
   )
 }
 

@@ -49,7 +49,7 @@ export const checkDisk = (filename: string): DoctorCheck => {
   const advice = "Make room, or keep less: `ironflow serve --keep-runs`, `--keep-messages`."
   if (free < ROOM_FAIL) return fail("disk", message, advice)
   return free < ROOM_WARN || free < bytes + log
-    ? warn("disk", `${message} A backup through the server needs as much beside the database.`, advice)
+    ? warn("disk", `${message} A backup through the server needs as much free space as the database takes.`, advice)
     : ok("disk", message)
 }
 
@@ -62,7 +62,7 @@ export const checkLeftovers = (filename: string): DoctorCheck => {
   return warn(
     "leftovers",
     `${count(found.length, "file")} of ${formatSize(bytes)} ${found.length === 1 ? "is" : "are"} left of backups that were killed: ${found.slice(0, 5).join(", ")}.`,
-    `Remove them: \`rm ${found.slice(0, 5).join(" ")}\`. The next backup to the same place does, too.`
+    `Remove them: \`rm ${found.slice(0, 5).join(" ")}\`. The next backup to the same place removes them too.`
   )
 }
 
@@ -117,7 +117,7 @@ export const checkIntegrity = (db: DatabaseSync, filename: string, all: boolean)
     if (bytes > MOST_BYTES) {
       return ok(
         "integrity",
-        `It was not read to its end, because it has ${formatSize(bytes)}: \`ironflow doctor --check\` reads it.`
+        `It was not read completely, because it has ${formatSize(bytes)}: \`ironflow doctor --check\` reads it.`
       )
     }
     const [found] = db.prepare("PRAGMA quick_check(1)").all()
@@ -142,7 +142,7 @@ export const checkBackup = async (db: DatabaseSync, filename: string): Promise<D
     await checkSum(filename, filename)
     return ok("checksum", "It is a backup, and was not changed since it was written.")
   } catch (error) {
-    return fail("checksum", `${messageOf(error)}.`, "`ironflow restore` refuses this one.")
+    return fail("checksum", `${messageOf(error)}.`, "`ironflow restore` refuses this backup: use another one.")
   }
 }
 

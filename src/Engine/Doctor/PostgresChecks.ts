@@ -47,7 +47,7 @@ const tables = ({ fit, known, tables: version }: PostgresFacts): DoctorCheck => 
   return fit === "too new"
     ? fail(
         "tables",
-        `They are at version ${version}, with which this package, which knows version ${known}, cannot work.`,
+        `They are at version ${version}. This package knows version ${known}, and cannot work with them.`,
         "Upgrade @ironflow/node."
       )
     : warn(
@@ -67,7 +67,7 @@ const rights = ({ rights, tables: version }: PostgresFacts): DoctorCheck => {
       : fail(
           "rights",
           `${shown} may not make the tables, so that an engine with this database URL does not start.`,
-          "Run `ironflow migrate` with a database URL of an owner, and let this user use what it makes: see docs/production.md."
+          "Run `ironflow migrate` with a database URL of the owner, and grant this user the rights to the tables: see docs/production.md."
         )
   }
   const grant = (what: string) => `GRANT ALL ON ALL ${what} IN SCHEMA ${schema} TO "${user}";`
@@ -75,13 +75,13 @@ const rights = ({ rights, tables: version }: PostgresFacts): DoctorCheck => {
     return fail(
       "rights",
       `${shown} may not read and write ${count(closedTables.length, "table")} (${closedTables.slice(0, 3).join(", ")}${closedTables.length > 3 ? ", ..." : ""}), so that an engine with this database URL does not work.`,
-      `If an engine is to use it: ${grant("TABLES")} ${grant("SEQUENCES")}`
+      `If an engine has this database URL, grant it the rights: ${grant("TABLES")} ${grant("SEQUENCES")}`
     )
   }
   return closedSequences.length > 0
     ? warn(
         "rights",
-        `${shown} may not set ${count(closedSequences.length, "sequence")}, which an engine has to after a standby has taken over.`,
+        `${shown} may not set ${count(closedSequences.length, "sequence")}. An engine has to set them after a standby has taken over.`,
         grant("SEQUENCES")
       )
     : ok("rights", `${shown} may read and write the tables.`)
@@ -96,7 +96,7 @@ const writes = ({ fsync, isStandby, synchronousCommit }: PostgresFacts): DoctorC
     ? fail(
         "writes",
         "`synchronous_commit` is off: acknowledged data may be lost when the power fails.",
-        "Set `synchronous_commit = on`, or `remote_write` and more with a standby."
+        "Set `synchronous_commit = on`, or with a standby `remote_write`, `on` or `remote_apply`."
       )
     : ok("writes", `What is acknowledged is on the disk (synchronous_commit is ${synchronousCommit}).`)
 }
@@ -122,7 +122,7 @@ const connections = ({ connections: used, limits, maxConnections }: PostgresFact
       )
   ]
   if (raised.length === 0) return ok("connections", message)
-  const advice = `Raise ${raised.join(" and ")}, or give engines fewer: each takes ${CONNECTIONS} by default, ${LEAST_CONNECTIONS} at least (\`--database-pool-size\` of \`ironflow serve\`, \`databasePoolSize\`, and one more).`
+  const advice = `Raise ${raised.join(" and ")}, or give engines fewer connections (\`--database-pool-size\` of \`ironflow serve\`, \`databasePoolSize\`). Each engine takes one more than that: ${CONNECTIONS} by default, ${LEAST_CONNECTIONS} at least.`
   return used >= maxConnections - 3 || limits.some(({ most }) => most < LEAST_CONNECTIONS)
     ? fail("connections", message, advice)
     : warn("connections", message, advice)

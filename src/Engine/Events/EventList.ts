@@ -53,7 +53,7 @@ const positionOf = (cursor: string, options: ListEventsOptions): number => {
   }
   if (mark === markOf(options)) return Number(position)
   throw new ValidationError(
-    `Cursor ${show(cursor)} belongs to a list with other filters: pass the nextCursor of the previous page, with the same filters`
+    `Cursor ${show(cursor)} belongs to a list with other filters: pass it with the filters of the page that returned it, or begin without a cursor`
   )
 }
 

@@ -183,7 +183,7 @@ const told = ({ idempotencyKey, name }: NewEvent, stored: AppendedEvent): Effect
     Effect.forEach(
       conflicting
         ? [
-            `Idempotency key "${idempotencyKey}" was used before with other data or another version: nothing was stored, and event ${eventId} of that time is returned`
+            `Idempotency key "${idempotencyKey}" was used before with other data or another version: nothing was stored, and the event of the first use, ${eventId}, is returned`
           ]
         : warnings.map((warning) => `Event "${name}" ${eventId}: ${warning}`),
       (message) => Effect.logWarning(message)

@@ -99,7 +99,7 @@ const make = (
     Effect.gen(function* () {
       const query = yield* checked(() => {
         if (!/^\d{0,15}$/.test(cursor)) {
-          throw new ValidationError("The cursor is not one that this engine has given")
+          throw new ValidationError("The cursor is not one that this engine returned: pass the nextCursor of the previous page")
         }
         if (status !== undefined) oneOf("status", ["active", "paused"], status)
         return {
@@ -368,7 +368,7 @@ const progressOf = (info: GroupInfo, members: ReadonlyArray<Member>, now: number
   const again =
     info.nextRetryAt === undefined
       ? ""
-      : ` ${count(retrying, "event", "events")} that failed ${retrying === 1 ? "comes" : "come"} again, the first at ${iso(info.nextRetryAt)}.`
+      : ` ${count(retrying, "event", "events")} that failed ${retrying === 1 ? "is" : "are"} delivered again, the first at ${iso(info.nextRetryAt)}.`
   const held =
     inFlight === 0 ? "" : ` ${count(inFlight, "event is", "events are")} delivered and not acked yet.`
   return `Up to date, with ${count(members.length, "member", "members")} connected.${again}${held} ${newestOf(info)}`
@@ -376,10 +376,10 @@ const progressOf = (info: GroupInfo, members: ReadonlyArray<Member>, now: number
 
 /** The newest events for a group that has nothing left to deliver. */
 const newestOf = ({ beginning, filter, newest, pattern }: GroupInfo): string => {
-  if (newest === undefined) return `Nothing in the log fits "${pattern}" so far.`
-  const which = `The newest event that fits "${pattern}" is ${newest.name} at position ${newest.position}`
+  if (newest === undefined) return `Nothing in the log matches "${pattern}" so far.`
+  const which = `The newest event that matches "${pattern}" is ${newest.name} at position ${newest.position}`
   if (beginning !== undefined && newest.position <= beginning) {
-    return `${which}, from before the group began after position ${beginning}.`
+    return `${which}. The group gets no event up to position ${beginning}, where it began.`
   }
   if (!newest.passes) return `${which}, which the filter ${filter} leaves out.`
   return `${which}, of ${iso(newest.at)}.`

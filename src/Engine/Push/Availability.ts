@@ -164,7 +164,7 @@ export class Availability {
         unavailable(
           doubt ??
             "it answered requests for its description before, and no longer does. " +
-              "If another handler has replaced it for good, remove the endpoint and register that one"
+              "If another handler has replaced it for good, remove the endpoint and register the new handler"
         )
       )
     })

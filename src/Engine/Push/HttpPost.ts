@@ -80,7 +80,7 @@ export const post = <A, E>(
       (begun) => (input = begun)
     )
     const tooLate = Effect.as(Effect.sleep(it.timeoutMs), `it did not answer within ${showMs(it.timeoutMs)}`)
-    const given = Effect.as(it.hangUp ?? Effect.never, "the engine gave the request up")
+    const given = Effect.as(it.hangUp ?? Effect.never, "the engine gave up the request")
     const givenUp = Effect.flatMap(Effect.raceFirst(tooLate, given), (message) => {
       reason = message
       hangUp()

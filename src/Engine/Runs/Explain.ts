@@ -182,7 +182,7 @@ const leasedReason = (
       (engine === undefined || takenOver === undefined ? "" : saySilent(engine, lease, takenOver, now)) +
       (pause === undefined
         ? ""
-        : ` It is to be paused when the steps that run have ended: ${sentence(pause.message)}`),
+        : ` It will be paused when its running steps have ended: ${sentence(pause.message)}`),
     details
   }
 }
@@ -273,7 +273,7 @@ const readyReason = (situation: RunSituation, workers: ReadonlyArray<LiveWorker>
   if (labelled.length === 0) {
     return {
       code: "NO_WORKER",
-      message: `No live worker with function "${run.functionId}" has the labels that it requires.`,
+      message: `No live worker with function "${run.functionId}" has the labels that the function requires: start one that has them.`,
       details: {
         functionId: run.functionId,
         requires: registration?.metadata?.requires,
@@ -375,7 +375,7 @@ const waitingReason = ({ run, waits }: RunSituation, now: number): Reason => {
               : ` whose ${wait.match} is ${wait.matchValue}`) +
           `, until ${at}.` +
           (wait.isBeingDelivered === true
-            ? " Very many runs wait for this event: one has arrived, and is delivered to a few hundred of them at a time."
+            ? " Very many runs wait for this event: it has arrived, and is delivered to a few hundred of them at a time."
             : ""),
         details: {
           ...details,

@@ -171,7 +171,7 @@ function* findGiven(run: Row, wanted: string): Program<Found, StepNotFoundError 
   if (others.length > 0) {
     return yield* refuse(
       new ValidationError(
-        `forkRun: \`steps\` names "${wanted}", of which run ${run.id} has ${found.length}: give the result by one of their ids, ` +
+        `forkRun: \`steps\` names "${wanted}", but run ${run.id} has ${found.length} steps of this name: name one of them by its id, ` +
           found
             .slice(0, 5)
             .map(({ step_key }) => `"${run.id}:${step_key}"`)

@@ -40,7 +40,7 @@ export const startRunNow = inEnvironment(
       if (earlier !== undefined && run !== undefined && !(run instanceof RunNotFoundError)) {
         if (earlier.conflicting) {
           tx.changes.warnings.push(
-            `Idempotency key "${idempotencyKey}" was used before to run function "${functionId}" with other data: no run was started, and run ${run.id} of that time is returned`
+            `Idempotency key "${idempotencyKey}" was used before to run function "${functionId}" with other data: no run was started, and the run of the first use, ${run.id}, is returned`
           )
         }
         return { run, isNew: false }

@@ -61,7 +61,7 @@ export class SecureDelete {
     const failedTo = (what: string): string => (erased === "" ? `The ${what}` : `${erased}the ${what}`)
     return Effect.gen({ self: this }, function* () {
       const filename = this.#filename
-      if (filename === undefined) return "The database is in memory, and ends with the process."
+      if (filename === undefined) return "The database is in memory: its data is gone when the process ends."
       const isRewritten = yield* this.#try(failedTo("database file could not be rewritten"), () => {
         const isRewritten = mayBlock || statSync(filename).size <= SMALL_BYTES
         if (isRewritten) this.#rewrite()

@@ -80,7 +80,7 @@ const make = (
             conflicting
               ? [
                   `Idempotency key "${request.idempotencyKey}" was used before for other events of stream ` +
-                    `"${request.entityId}": nothing was stored, and the result of that time is returned`
+                    `"${request.entityId}": nothing was stored, and the result of the first use is returned`
                 ]
               : warnings.map((warning) => `An event of stream "${request.entityId}": ${warning}`),
             (message) => Effect.logWarning(message)

@@ -80,7 +80,7 @@ export const logKeptNewer = (workerId: string, keptNewer: ReadonlyArray<string>)
   keptNewer.length === 0
     ? Effect.void
     : Effect.logInfo(
-        `Worker ${workerId} has another version of ${keptNewer.map((id) => `"${id}"`).join(", ")} than a worker that was started later, or that has the latest version: that worker's version stays the latest`
+        `Worker ${workerId} does not have the latest version of ${keptNewer.map((id) => `"${id}"`).join(", ")}: the version of a worker that was started later, or that already has the latest version, stays the latest`
       )
 
 /** Logs one line for a worker that connects or leaves. A worker in the engine's own process comes and goes with the engine. */

@@ -386,8 +386,8 @@ export class DispatchService {
       worker.handlers.onConnected?.(false)
     }
     if (turns === 0) return
-    const what = turns === 1 ? "1 turn that was" : `${turns} turns that were`
-    this.#run(Effect.logError(`${what} given out by this engine are aborted: the other engine runs them`))
+    const what = turns === 1 ? "1 turn of this engine is aborted" : `${turns} turns of this engine are aborted`
+    this.#run(Effect.logError(`${what}: another engine has taken over its runs`))
   }
 
   /** Frees the room that the worker had for a job that it does not get. */

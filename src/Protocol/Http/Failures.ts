@@ -221,7 +221,7 @@ const somethingElse = (status: number, text: string, what: string, by: string | 
     `${by === undefined ? ", such as a gateway," : ` (${by})`} has answered in place of an Ironflow server. ` +
     (said === ""
       ? "The answer is empty"
-      : `It ${said.length > MAX_SHOWN_CHARS ? "begins with" : "says"} ${JSON.stringify(said.slice(0, MAX_SHOWN_CHARS))}`) +
+      : `The answer ${said.length > MAX_SHOWN_CHARS ? "begins with" : "is"} ${JSON.stringify(said.slice(0, MAX_SHOWN_CHARS))}`) +
     ". Check the server URL"
   )
 }

@@ -144,7 +144,7 @@ const open = (
         writer.transactionStart.away()
         runFork(
           Effect.logWarning(
-            "Postgres could not be reached for so long that other engines may take over the turns of this one: it stops them"
+            "This engine stops its turns: Postgres could not be reached for so long that other engines may take them over"
           )
         )
         listeners.away()
