@@ -101,7 +101,7 @@ describe("jsonCodec", () => {
       "a Standard Schema once it is JSON",
       z.object({ at: z.date() }),
       { at },
-      /at: .* It fits only before it becomes JSON/
+      /at: .* The data fits only before it becomes JSON/
     ]
   ])("refuses data that does not fit %s, with the paths", (_, schema, data, message) => {
     assert.throws(() => jsonCodec(schema).encode(data, "Data"), SchemaValidationError)

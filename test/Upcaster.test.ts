@@ -33,7 +33,7 @@ describe("createUpcasterRegistry", () => {
     (event, from, to, at) => {
       assert.throws(
         () => registry.upcast(event, {}, from, to),
-        new RegExp(`^Incomplete upcaster chain for event "${event}".*no upcaster leads from ${at} on,`)
+        new RegExp(`^Incomplete upcaster chain for event "${event}".*an upcaster from ${at} is needed,`)
       )
     }
   )

@@ -176,7 +176,9 @@ export const erase = Command.make(
             if (!isWanted) return yield* new CommandError("Nothing was changed", { code: "CANCELLED" })
           }
         } else if (dryRun)
-          return yield* usage("--dry-run counts what would be erased, and --compact alone erases nothing: leave --dry-run out")
+          return yield* usage(
+            "--dry-run counts what would be erased, and --compact alone erases nothing: leave --dry-run out"
+          )
         const begun = yield* client.erase(target, { cancel, compact })
         if (!json) {
           yield* Console.error(

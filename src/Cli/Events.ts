@@ -190,7 +190,9 @@ const tail = Command.make(
     }).pipe(Effect.provide(services), Effect.provide(FetchHttpClient.layer))
   })
 ).pipe(
-  Command.withDescription("Print the last few events, then each new event when it is stored. Ctrl-C ends it."),
+  Command.withDescription(
+    "Print the last few events, then each new event when it is stored. Ctrl-C ends it."
+  ),
   Command.withExamples([{ command: "ironflow events tail --entity order-123 --json" }])
 )
 

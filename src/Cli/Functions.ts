@@ -61,7 +61,7 @@ const pause = clientCommand("pause", {
   },
   call: (client, { functionId, reason }) => client.pauseFunction(functionId, given({ reason })),
   text: ({ id, paused }) =>
-    `Function ${id} is paused since ${paused?.at}, by ${paused?.by}${paused?.reason === undefined ? "" : `: ${oneLine(paused.reason, 400)}`}; \`ironflow functions resume ${id}\` lets its runs begin.`
+    `Function ${id} has been paused since ${paused?.at}, by ${paused?.by}${paused?.reason === undefined ? "" : `: ${oneLine(paused.reason, 400)}`}; \`ironflow functions resume ${id}\` lets its runs begin.`
 }).pipe(
   Command.withExamples([{ command: 'ironflow functions pause process-order --reason "the bank is down"' }])
 )

@@ -127,7 +127,7 @@ const status = Command.make(
 
 const rebuild = projectionsCommand("rebuild", {
   about:
-    "Delete the state and project the whole log again. The handler of an external projection is called again for every event.",
+    "Delete the dead letters and project the whole log again; until that is done, readers see the old states. The handler of an external projection is called again for every event.",
   takes: { name },
   call: (projections, { name }) => projections.rebuild(name),
   text: (info, { name }) => `Projection ${name} is rebuilt from the log: ${info.message}`

@@ -105,7 +105,9 @@ export const serve = Command.make(
       Flag.withDefault(false)
     ),
     insecure: Flag.Boolean("insecure").pipe(
-      Flag.withDescription("Allow --host to be any address although there are no API keys: everybody who reaches the port may then do everything"),
+      Flag.withDescription(
+        "Allow --host to be any address although there are no API keys: everybody who reaches the port may then do everything"
+      ),
       Flag.withoutNegation,
       Flag.withDefault(false)
     ),
@@ -141,7 +143,9 @@ export const serve = Command.make(
     ),
     maxEventsSize: textFlag("max-events-size").pipe(
       Flag.withMetavar("SIZE"),
-      Flag.withDescription("How much data of the events in no entity stream is kept, the newest first; no limit by default"),
+      Flag.withDescription(
+        "How much data of the events in no entity stream is kept, the newest first; no limit by default"
+      ),
       Flag.optional
     ),
     keepMessages: textFlag("keep-messages").pipe(

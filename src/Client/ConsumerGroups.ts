@@ -36,7 +36,7 @@ export interface ConsumerGroupOptions {
   readonly pattern?: string
 }
 
-/** Options of `listDeadLetters`. */
+/** Options of `deadLetters`. */
 export interface ListConsumerGroupDeadLettersOptions extends ConsumerGroupOptions {
   /** Dead letters per call; 100 by default, 1000 at most. */
   readonly limit?: number

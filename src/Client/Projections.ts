@@ -56,7 +56,7 @@ export interface ProjectionSubscribeOptions {
 /** Options of `rebuild`. */
 export type RebuildProjectionOptions = CallOptions
 
-/** Options of `listDeadLetters`. */
+/** Options of `deadLetters`. */
 export interface ListDeadLettersOptions {
   /** Dead letters per call; 100 by default, 1000 at most. */
   readonly limit?: number

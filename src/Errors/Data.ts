@@ -7,7 +7,7 @@ import { showMs } from "../Show.ts"
 
 /**
  * A stream is not at the version that an append expected: another append came first. Nothing was stored. Read the
- * stream again and decide anew; a step that does both in its body can simply be retried.
+ * stream again, and decide again; a step that does both in its body can simply be retried.
  */
 export class VersionConflictError extends IronflowError {
   declare readonly _tag: "VersionConflictError"
@@ -98,7 +98,7 @@ export class EventNotFoundError extends NotFoundError {
   }
 }
 
-/** A key is not at the revision that a write expected. Read it again and decide anew. */
+/** A key is not at the revision that a write expected. Read it again, and decide again. */
 export class RevisionConflictError extends IronflowError {
   declare readonly _tag: "RevisionConflictError"
   /** Name of the bucket. */

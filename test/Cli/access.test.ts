@@ -102,7 +102,7 @@ it(
     const second = await create("dev")
     assert.match(
       first.stdout,
-      /It is the first key: .*\nRunning workers without a key stop: .*--role role_worker/
+      /It is the first key: .*\nWorkers that run without a key stop now\. .*--role role_worker/
     )
     assert.notInclude(second.stdout, "Workers")
   }

@@ -101,7 +101,7 @@ it("erase refuses missing, blank and invalid targets", async () => {
     [["--key", "nowhere/a"], 'no bucket "nowhere"'],
     [["--attribute", "a"], "a path and its value"],
     [["--since", "someday"], "--since takes"],
-    [["--compact", "--dry-run"], "erases nothing that could be counted"]
+    [["--compact", "--dry-run"], "--compact alone erases nothing"]
   ] as ReadonlyArray<readonly [ReadonlyArray<string>, string]>) {
     const { code, stderr } = await run(["erase", ...args, "--yes"])
     assert.strictEqual(code, 2, args.join(" "))

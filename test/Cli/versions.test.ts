@@ -101,7 +101,9 @@ it(
     expect(history.stdout).toMatch(/^2 +\S+Z +2 +version *\n1 +\S+Z +1 *$/m)
 
     const paused = await ironflow("functions", "pause", "pack", "--reason", "the bank is down")
-    expect(paused.stdout).toMatch(/^Function pack is paused since \S+Z, by a client: the bank is down; /)
+    expect(paused.stdout).toMatch(
+      /^Function pack has been paused since \S+Z, by a client: the bank is down; /
+    )
     const waiting = await json("functions", "run", "pack", "--data", '{"orderId":"o-3"}')
     await reaches(waiting.id, "FUNCTION_PAUSED")
     await ironflow("functions", "resume", "pack")

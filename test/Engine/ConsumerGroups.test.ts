@@ -94,7 +94,7 @@ it.effect("a group shows its members, and explains why it receives nothing", () 
       pattern: "topic:news",
       status: "active",
       message:
-        'No member is connected; 0 events wait. The newest event that fits "topic:news" is news at position 1, from before the group began after position 1.',
+        'No member is connected; 0 events wait. The newest event that matches "topic:news" is news at position 1. The group gets no event up to position 1, where it began.',
       position: 1,
       lag: 0,
       inFlight: 0,
@@ -139,7 +139,7 @@ it.effect("a group shows its members, and explains why it receives nothing", () 
     yield* turns
     assert.strictEqual(
       yield* why,
-      'Up to date, with 1 member connected. 1 event that failed comes again, the first at 1970-01-01T00:00:01.000Z. The newest event that fits "topic:news" is news at position 4, of 1970-01-01T00:00:00.000Z.'
+      'Up to date, with 1 member connected. 1 event that failed is delivered again, the first at 1970-01-01T00:00:01.000Z. The newest event that matches "topic:news" is news at position 4, of 1970-01-01T00:00:00.000Z.'
     )
 
     yield* groups.update("printers", { filter: "event.data.i > 100" })
@@ -190,7 +190,7 @@ it.effect("a group with a mistyped pattern reports that no event ever matched", 
 
     assert.strictEqual(
       (yield* groups.get("printers")).message,
-      'Up to date, with 1 member connected. Nothing in the log fits "topic:nwes" so far.'
+      'Up to date, with 1 member connected. Nothing in the log matches "topic:nwes" so far.'
     )
   }).pipe(Effect.provide(live))
 )

@@ -126,7 +126,7 @@ const cases: ReadonlyArray<Case> = [
     workers: [worker("worker-1")],
     code: "RUNNING",
     message:
-      'It runs on worker worker-1. Step "b" has run for 20s (attempt 2), and 1 more runs. It says: 99 %, nearly there.',
+      'It runs on worker worker-1. Step "b" has run for 20s (attempt 2), and 1 other step is running. It says: 99 %, nearly there.',
     details: {
       workerId: "worker-1",
       workerConnected: true,
@@ -226,7 +226,7 @@ const cases: ReadonlyArray<Case> = [
     }),
     workers: [worker("worker-1", { leaseMs: 30_000 })],
     code: "RUNNING",
-    message: `It runs on worker worker-1, whose lease holds until ${at(NOW + 20_000)}. It is to be paused when the steps that run have ended: stock-taking.`,
+    message: `It runs on worker worker-1, whose lease holds until ${at(NOW + 20_000)}. It will be paused when its running steps have ended: stock-taking.`,
     details: {
       workerId: "worker-1",
       workerConnected: true,
@@ -489,7 +489,7 @@ const cases: ReadonlyArray<Case> = [
     }),
     workers: [],
     code: "FUNCTION_PAUSED",
-    message: `Function "charge" is paused since ${at(NOW - 2000)}, by ada: the bank is down. Its new runs begin when it is resumed with resumeFunction.`,
+    message: `Function "charge" has been paused since ${at(NOW - 2000)}, by ada: the bank is down. Its new runs begin when it is resumed with resumeFunction.`,
     details: {
       functionId: "charge",
       pausedAt: at(NOW - 2000),
@@ -544,7 +544,8 @@ const cases: ReadonlyArray<Case> = [
     }),
     workers: [worker("worker-1", { labels: { gpu: "no" } })],
     code: "NO_WORKER",
-    message: 'No live worker with function "charge" has the labels that it requires.',
+    message:
+      'No live worker with function "charge" has the labels that the function requires: start one that has them.',
     details: {
       functionId: "charge",
       requires: { gpu: "yes" },
@@ -640,8 +641,8 @@ const cases: ReadonlyArray<Case> = [
     workers: [worker("worker-1")],
     code: "READY",
     message:
-      "Its worker was lost 3 times without a step being completed in between. Such runs are kept apart, because one of them may be the cause: this one runs " +
-      "as soon as a worker has few enough of them.",
+      "Its worker was lost 3 times without a step being completed in between. Such runs are tried a few at a time, because one of them may be the cause: this one continues " +
+      "as soon as a worker holds few enough of them.",
     details: { losses: 3, ...since }
   },
   {

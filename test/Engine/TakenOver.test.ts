@@ -105,7 +105,7 @@ describe("an engine whose database was taken over", () => {
 
       assert.include(["LEASE_LOST", "interrupted"], codeOf(reason))
       assert.isTrue(said.some((line) => line.includes("was taken over by another engine")))
-      assert.isTrue(said.some((line) => line.includes("1 turn that was given out by this engine")))
+      assert.isTrue(said.some((line) => line.includes("1 turn of this engine is aborted: another engine")))
       assert.strictEqual(await first.client.health(), "down")
       assert.strictEqual(await second.client.health(), "ok")
       assert.deepInclude(run, { status: "completed", output: "by the second" })

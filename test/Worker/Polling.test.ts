@@ -691,7 +691,7 @@ describe("a polling worker", () => {
         yield* Fiber.join(fiber)
 
         assert.strictEqual(said.filter((line) => line.startsWith("warn: ")).length, 1)
-        assert.match(said.join("\n"), /does not come from an Ironflow server/)
+        assert.match(said.join("\n"), /has answered in place of an Ironflow server/)
         assert.match(said.join("\n"), /answers again/)
         yield* close
       })

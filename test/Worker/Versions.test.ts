@@ -114,7 +114,7 @@ describe.each(places)("workers of two versions %s", (_, open) => {
     const run = await client.runFunction("pack", { orderId: "o-1" })
     assert.strictEqual(run.status, "pending")
     const { message } = await reaches(client, run.id, "FUNCTION_PAUSED")
-    assert.match(message, /^Function "pack" is paused since .*, by ada: the bank is down\. /)
+    assert.match(message, /^Function "pack" has been paused since .*, by ada: the bank is down\. /)
 
     await client.resumeFunction("pack")
     await reaches(client, run.id, "WAITING_FOR_EVENT")

@@ -61,7 +61,7 @@ describe("bulk operations", () => {
     await look.open("runs?function=ship-order")
     await look.sees(it.good)
     await look.press("Retry or change all")
-    await look.sees("They are counted first")
+    await look.sees("The runs are counted first")
     assert.deepStrictEqual(await look.accessibility(), [])
     await look.picture("bulk-ask")
     await look.submit("Count them", { action: "retry" })
@@ -177,7 +177,7 @@ describe("bulk operations", () => {
     const { id } = await client.bulk("pause", { functionId: "ship-order" })
 
     await look.open(`bulk/${id}`)
-    await look.sees("continues it when this page is closed")
+    await look.sees("continues when this page is closed")
     assert.deepStrictEqual(await look.accessibility(), [])
     await look.picture("bulk-running")
     await look.press("Cancel the operation")

@@ -112,7 +112,7 @@ describe("runs that are counted", () => {
     await look.open("runs?by=colour")
     await look.sees("The request is not valid. countRuns: `by` must be status, function")
     await look.open("runs?by=function&event=no.such")
-    await look.sees("No run fits these filters")
+    await look.sees("No run matches these filters")
     await look.open("runs?by=function")
     await look.sees("6 runs in 1 group")
     assert.deepStrictEqual(await look.accessibility(), [])
@@ -122,7 +122,7 @@ describe("runs that are counted", () => {
   it("exclude denied runs, and offer no actions to a key that may only read", async () => {
     const it = await visitor(kit, ["role_viewer"])
     await it.look.open("runs?by=function")
-    await it.look.sees("No run fits these filters")
+    await it.look.sees("No run matches these filters")
     await it.look.open("runs?function=charge")
     await it.look.press("Retry or change all")
     await it.look.submit("Count them", { action: "cancel" })
@@ -144,7 +144,9 @@ describe("a function", () => {
     for (const span of ["Last hour", "Last night", "Last 7 days"]) {
       await look.press(span)
       await look.sees(
-        span === "Last night" ? /card … is declined|No run of it was created from/ : "card … is declined"
+        span === "Last night"
+          ? /card … is declined|No run of this function was created from/
+          : "card … is declined"
       )
     }
     assert.include(look.page.url(), "span=week")
@@ -223,7 +225,7 @@ describe("an event to emit", () => {
     await look.press("Emit an event")
     await look.fill("Name", "order.placed")
     await look.page.keyboard.press("Tab")
-    await look.sees("The data of the last order.placed.")
+    await look.sees("This is the data of the last order.placed.")
     assert.include(
       String(await look.page.evaluate(`document.querySelector('[name="data"]').value`)),
       '"customerId": "Eve"'

@@ -69,7 +69,7 @@ describe("the pages of keys", () => {
     )
     await look.submit("Create a bucket", { history: "5", ttl: "1234567890123" })
     await look.sees(
-      'Seconds after which a key ends must be a whole number of at most 12 digits, got "1234567890123".'
+      'Seconds after which a key expires must be a whole number of at most 12 digits, got "1234567890123".'
     )
     await look.submit("Create a bucket", { ttl: "" })
     await look.sees("The bucket sessions is created.")
@@ -93,7 +93,7 @@ describe("the pages of keys", () => {
     await sessions.put("users/4 2?", { name: "somebody else" })
     await look.sees("somebody else")
     await look.submit("Edit", { value: '{ "name": "me" }' })
-    await look.sees("Somebody has changed it since you have opened this.")
+    await look.sees("Somebody has changed the key since you opened this dialog.")
     await look.picture("key-conflict")
     assert.deepStrictEqual((await sessions.get("users/4 2?")).value, { name: "somebody else" })
     await look.press("Leave it")
@@ -106,7 +106,7 @@ describe("the pages of keys", () => {
 
     await look.open("keys/sessions")
     await look.sees("users/4 2?")
-    await look.enter("Keys that fit", "other/*")
+    await look.enter("Keys that match", "other/*")
     await look.sees("No key matches.")
     await look.open(`keys/sessions/${encodeURIComponent("users/4 2?")}`)
     await look.press("Delete")
@@ -166,7 +166,7 @@ describe("the pages of configurations", () => {
     await it.client.config().patch("shipping", { limit: 5 })
     await look.sees('"limit": 5')
     await look.submit("Replace", { data: '{ "limit": 6 }' })
-    await look.sees("Somebody has changed it since")
+    await look.sees("Somebody has changed the configuration since")
     await look.press("Leave it")
     await look.press("Replace")
     await look.submit("Replace", { data: '{ "limit": 6 }' })

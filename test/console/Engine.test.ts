@@ -90,7 +90,7 @@ describe("the page of access", () => {
     assert.deepStrictEqual(await look.accessibility(), [])
     await look.picture("access-create")
     await look.submit("Create a key", { name: "<b>support</b>", expires: "90d" })
-    await look.sees("cannot be shown again")
+    await look.sees("it is not shown again")
     const secret = /ifk_[\w-]{20,}/.exec(await look.text())?.[0] ?? ""
     await using made = createClient({ serverUrl: it.url, apiKey: secret })
     assert.deepStrictEqual(await made.listFunctions(), [])
@@ -114,10 +114,10 @@ describe("the page of access", () => {
     await look.submit("Create a policy", { name: "retry-orders", actions: "run:fly", resources: "*" })
     await look.sees("matches no action")
     await look.submit("Create a policy", { actions: "run:read, run:retry", condition: "true" })
-    await look.sees("The policy retry-orders is made.")
+    await look.sees("The policy retry-orders is created.")
     await look.press("Create a role")
     await look.submit("Create a role", { name: "support" })
-    await look.sees("The role support is made.")
+    await look.sees("The role support is created.")
     // at every width all buttons can be seen
     for (const width of [1280, 800, 400, 320]) {
       await look.page.setViewport({ width, height: 900 })
@@ -171,10 +171,10 @@ describe("the page of the system", () => {
     const look = await kit.look(it.url)
 
     await look.open("system")
-    await look.sees("It has found nothing that a guarantee rules out.")
+    await look.sees("The auditor has found no violation of a guarantee.")
     await look.sees("A turn")
     await look.sees(/Size of the database\n[1-9]/)
-    await look.sees(/Takes calls\nready/)
+    await look.sees(/Accepts calls\nready/)
     assert.deepStrictEqual(await look.accessibility(), [])
     await look.picture("system-light")
     await look.enter("Find", "runs_completed")

@@ -66,7 +66,7 @@ describe("the pages of projections", () => {
 
     await look.open("projections/order-totals")
     await look.sees('"count": 2')
-    await look.sees("It has given up no event.")
+    await look.sees("There are no dead letters.")
     assert.deepStrictEqual(await look.accessibility(), [])
     await look.picture("projection-light")
 
@@ -81,7 +81,7 @@ describe("the pages of projections", () => {
 
     it.settings.isFixed = true
     await look.press("Retry")
-    await look.sees("It has given up no event.")
+    await look.sees("There are no dead letters.")
     await look.sees("c-2")
   })
 

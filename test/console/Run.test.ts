@@ -94,7 +94,7 @@ describe("the page of a run", () => {
     await look.sees("It is paused: stock-taking.")
     assert.notInclude(await look.text(), "resumeRun")
     await look.press("Resume")
-    await look.sees("It continues.")
+    await look.sees("The run continues.")
     await look.press("Cancel")
     await look.submit("Cancel", { reason: "customer <b>left</b>" })
     await look.sees("customer <b>left</b>")
@@ -144,7 +144,7 @@ describe("the page of a run", () => {
       result: '{ "receipt": "r-2" }',
       data: '{ "orderId": "o-1", "customerId": "c-8" }'
     })
-    await look.sees(`is forked from ${id}.`)
+    await look.sees(`is a fork of run ${id}.`)
     await look.sees("It completed at")
     await look.sees('"receipt": "r-2"')
 
@@ -183,11 +183,11 @@ describe("the page of a run", () => {
 
     await look.open(`runs/${id}`)
     await look.press("Move")
-    await look.sees("It is pinned to version 1.0.")
+    await look.sees("The run is pinned to version 1.0.")
     assert.deepStrictEqual(await look.accessibility(), [])
     await look.picture("move-narrow")
     await look.submit("Move", { version: "2.0" })
-    await look.sees("It continues with version 2.0.")
+    await look.sees("The run continues with version 2.0.")
     await old.client.emit("approval.given", {})
     assert.strictEqual((await old.client.waitForRun(id)).output, "noted by 2.0")
     await worker.stop()
@@ -215,7 +215,7 @@ describe("the page of a run", () => {
         const look = await kit.look(shop.url)
         await look.open(`runs/${id}`)
         await look.press("Copy as test")
-        await look.sees("The recorded values stand in")
+        await look.sees("The recorded results replace the code of the steps")
         assert.deepStrictEqual(await look.accessibility(), [])
         const copied = String(await look.page.evaluate('document.querySelector("dialog pre").textContent'))
         assert.include(copied, ship.config.id)

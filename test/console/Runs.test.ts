@@ -70,7 +70,7 @@ describe("the page of runs", () => {
     await look.press("Clear")
     await look.sees(good)
     await look.enter("Function", "no-such")
-    await look.sees("No run fits these filters")
+    await look.sees("No run matches these filters")
     assert.include(look.page.url(), "function=no-such")
   })
 

@@ -68,7 +68,7 @@ describe("a browser whose clock is ten minutes slow", () => {
     await look.open("runs?created-from=5m")
     await look.sees(runIds[0]!)
     await look.open("runs?created-to=5m")
-    await look.sees("No run fits these filters")
+    await look.sees("No run matches these filters")
   })
 })
 

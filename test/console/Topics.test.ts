@@ -54,7 +54,7 @@ describe("the pages of topics and groups", () => {
     await look.picture("group-light")
     it.settings.isFixed = true
     await look.press("Retry")
-    await look.sees("It has given up no event.")
+    await look.sees("There are no dead letters.")
   })
 
   it("pauses, resumes and deletes a group", async () => {

@@ -23,7 +23,7 @@ describe("a visitor without a session", () => {
     await look.enter("API key", "wrong-key-0123456789")
     await look.sees("This key does not work")
     await look.enter("API key", BOOTSTRAP)
-    await look.sees("No run fits these filters")
+    await look.sees("No run matches these filters")
     assert.strictEqual(await look.page.evaluate("document.cookie"), "", "no script can read the cookie")
 
     await look.open("runs")
@@ -47,7 +47,7 @@ describe("a visitor without a session", () => {
 
     await look.open("runs?status=failed")
     await look.enter("API key", secret)
-    await look.sees("No run fits these filters")
+    await look.sees("No run matches these filters")
     assert.match(look.page.url(), /env=staging/)
     assert.match(look.page.url(), /status=failed/)
     // a link may name another environment, or none: that of the key counts

@@ -228,7 +228,7 @@ describe.each([
     const error = await errorOf(clientOf().emit(OrderDated, { at: shippedAt }))
 
     expect(error).toBeInstanceOf(SchemaValidationError)
-    expect((error as Error).message).toContain("It fits only before it becomes JSON")
+    expect((error as Error).message).toContain("The data fits only before it becomes JSON")
   })
 
   test("accepts asynchronous schemas", async () => {

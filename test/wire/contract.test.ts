@@ -129,7 +129,7 @@ describe("an error", () => {
       "<html>",
       ConnectionError,
       "emit failed with status 502: something else, such as a gateway, has answered in place of an Ironflow server. " +
-        'It says "<html>". Check the server URL'
+        'The answer is "<html>". Check the server URL'
     ],
     [404, '{"error":"bucket not found","code":"NOT_FOUND"}', IronflowError, "bucket not found"],
     [
@@ -137,7 +137,7 @@ describe("an error", () => {
       "<html>",
       IronflowError,
       "emit failed with status 500: something else, such as a gateway, has answered in place of an Ironflow server. " +
-        'It says "<html>". Check the server URL'
+        'The answer is "<html>". Check the server URL'
     ],
     [500, '{"details":[5]}', IronflowError, '{"details":[5]}'],
     [500, "", IronflowError, "emit failed with status 500"]

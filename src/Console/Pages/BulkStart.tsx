@@ -140,11 +140,15 @@ const Ask = ({ close, which }: { readonly which: Which; readonly close: () => vo
     const canBegin = hasCount && counted.done > 0
     return (
       <>
-        <p>{hasCount ? countOf(counted) : `The runs could not be counted: ${counted.error ?? counted.status}`}</p>
+        <p>
+          {hasCount ? countOf(counted) : `The runs could not be counted: ${counted.error ?? counted.status}`}
+        </p>
         {canBegin && <p class="quiet">{actionSentences[counted.action]}</p>}
         <Examples of={counted} />
         {error !== undefined && <Failure error={error} isInDialog />}
-        {canBegin && <p class="quiet">The operation continues when this page is closed, and can be cancelled.</p>}
+        {canBegin && (
+          <p class="quiet">The operation continues when this page is closed, and can be cancelled.</p>
+        )}
         <div class="actions">
           {canBegin && (
             <button

@@ -46,7 +46,7 @@ export const FunctionActions = ({ fn: { id, paused } }: { readonly fn: FunctionI
             body: { by: currentUserName(), ...(reason === undefined ? {} : { reason }) }
           })
           refreshAll()
-          return `New runs of ${id} wait.`
+          return `${id} is paused: its new runs wait.`
         }}
       />
     ) : (
@@ -55,7 +55,7 @@ export const FunctionActions = ({ fn: { id, paused } }: { readonly fn: FunctionI
         act={async () => {
           await ask(resumeFunction, { variables: { id } })
           refreshAll()
-          return `Runs of ${id} begin again.`
+          return `The waiting runs of ${id} can begin.`
         }}
       />
     )}

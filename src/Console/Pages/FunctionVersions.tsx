@@ -28,7 +28,9 @@ export const LiveVersions = ({ id }: { readonly id: string }) => {
       {versions === undefined ? (
         live.error === undefined && <Loading />
       ) : versions.length === 0 ? (
-        <p class="quiet">No worker has this function now, and no unfinished run is pinned to a version of it.</p>
+        <p class="quiet">
+          No worker has this function now, and no unfinished run is pinned to a version of it.
+        </p>
       ) : (
         <>
           <Table

@@ -140,7 +140,7 @@ export const OneFunction = ({ variables: { id = "" } }: { readonly variables: Va
           ],
           ["Runs are found by", fn.searchBy?.join(", ")],
           ["Changed", <Time at={fn.updatedAt} />],
-          ["Registered first", <Time at={fn.createdAt} />]
+          ["First registered", <Time at={fn.createdAt} />]
         ]}
       />
       <FunctionFigures id={id} />

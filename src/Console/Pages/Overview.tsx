@@ -307,7 +307,8 @@ const Attention = ({ samples, span }: { readonly samples: ReadonlyArray<Sample>;
       {live.value === undefined && live.error === undefined && <Loading />}
       {nothing && (
         <Empty>
-          Nothing: no run failed in the {title.toLowerCase()}, none is paused, and none has waited long for a worker.
+          Nothing: no run failed in the {title.toLowerCase()}, none is paused, and none has waited long for a
+          worker.
         </Empty>
       )}
       {live.value !== undefined && !nothing && (

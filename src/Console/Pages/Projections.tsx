@@ -204,7 +204,7 @@ const Steering = ({ of: it }: { readonly of: ProjectionStatusInfo }) => {
         isDangerous
         confirm={
           it.mode === "managed"
-            ? "Its states and dead letters are deleted, and the whole log is projected again. Until that is done, readers see incomplete states."
+            ? "The dead letters are deleted, and the whole log is projected again. Until that is done, readers see the old states."
             : "The projection starts again from the beginning of the log. Its handler is called again for every event, and repeats its side effects."
         }
         act={async () => {

@@ -382,7 +382,8 @@ const AsTest = ({ run, steps }: { readonly run: WireRun; readonly steps: Readonl
       {test !== undefined && (
         <Dialog title="A test that repeats this run" onClose={() => setTest(undefined)}>
           <p class="quiet">
-            The recorded results replace the code of the steps. Change the import so that it names the file of your function.
+            The recorded results replace the code of the steps. Change the import so that it names the file of
+            your function.
           </p>
           <Value of={test} name="The test" />
           <div class="actions">

@@ -52,7 +52,10 @@ export const RunActions = ({
           confirm="The run pauses before its next step, until somebody resumes it. A step that runs now is not interrupted."
           fields={reason}
           act={(entered) =>
-            done(ask(pauseRun, { body: { id, ...reasonIn(entered) } }), "The run pauses before its next step.")
+            done(
+              ask(pauseRun, { body: { id, ...reasonIn(entered) } }),
+              "The run pauses before its next step."
+            )
           }
         />
       )}
@@ -84,7 +87,9 @@ export const RunActions = ({
           isDangerous
           confirm="The run is cancelled, and its compensations run. A cancelled run can be retried."
           fields={reason}
-          act={(entered) => done(ask(cancelRun, { body: { id, ...reasonIn(entered) } }), "The run is cancelled.")}
+          act={(entered) =>
+            done(ask(cancelRun, { body: { id, ...reasonIn(entered) } }), "The run is cancelled.")
+          }
         />
       )}
     </div>

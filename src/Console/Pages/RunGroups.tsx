@@ -91,12 +91,14 @@ export const RunGroups = ({ by, filters }: { readonly by: string; readonly filte
         </span>
         {counts.lookedBackTo !== undefined && (
           <span>
-            Only runs since <Time at={counts.lookedBackTo} exactly /> are counted: there are too many to look at all at once.
+            Only runs since <Time at={counts.lookedBackTo} exactly /> are counted: there are too many to look
+            at all at once.
           </span>
         )}
         {counts.filledBackTo !== undefined && (
           <span>
-            Runs from before <Time at={counts.filledBackTo} exactly /> are not counted yet: the engine is still adding the attribute to them.
+            Runs from before <Time at={counts.filledBackTo} exactly /> are not counted yet: the engine is
+            still adding the attribute to them.
           </span>
         )}
         {(!counts.isExact || counts.groupCount > counts.groups.length) && !isMore && (

@@ -88,9 +88,7 @@ export const Worker = ({ variables: { id = "" } }: { readonly variables: Variabl
         value === undefined ? (
           error === undefined && <Loading />
         ) : (
-          <Empty>
-            This worker is not connected. Its runs go to other workers when its leases end.
-          </Empty>
+          <Empty>This worker is not connected. Its runs go to other workers when its leases end.</Empty>
         )
       ) : (
         <>

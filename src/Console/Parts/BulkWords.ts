@@ -19,7 +19,8 @@ export const pastParticiples: { readonly [A in BulkOperation["action"]]: string 
 export const actionSentences: { readonly [A in BulkOperation["action"]]: string } = {
   erase: "Data of a person is replaced by a mark. Ids, times and statuses stay. This cannot be undone.",
   cancel: "Each run is cancelled, and its compensations run. A cancelled run can be retried.",
-  retry: "Each run is tried again. Finished steps keep their results; if you name a step, that step and all later ones run again.",
+  retry:
+    "Each run is tried again. Finished steps keep their results; if you name a step, that step and all later ones run again.",
   resume: "Each paused run continues. Failed ones are retried.",
   pause: "Each run pauses before its next step, until somebody resumes it.",
   rerun:

@@ -49,7 +49,11 @@ export const checkDisk = (filename: string): DoctorCheck => {
   const advice = "Make room, or keep less: `ironflow serve --keep-runs`, `--keep-messages`."
   if (free < ROOM_FAIL) return fail("disk", message, advice)
   return free < ROOM_WARN || free < bytes + log
-    ? warn("disk", `${message} A backup through the server needs as much free space as the database takes.`, advice)
+    ? warn(
+        "disk",
+        `${message} A backup through the server needs as much free space as the database takes.`,
+        advice
+      )
     : ok("disk", message)
 }
 
@@ -117,13 +121,16 @@ export const checkIntegrity = (db: DatabaseSync, filename: string, all: boolean)
     if (bytes > MOST_BYTES) {
       return ok(
         "integrity",
-        `It was not read completely, because it has ${formatSize(bytes)}: \`ironflow doctor --check\` reads it.`
+        `It was not read completely, because it has ${formatSize(bytes)}: \`ironflow doctor --data FILE --check\` reads it.`
       )
     }
     const [found] = db.prepare("PRAGMA quick_check(1)").all()
     const problem = String(Object.values(found ?? {})[0])
     return problem === "ok"
-      ? ok("integrity", "Its pages are not damaged; `ironflow doctor --check` reads the rows too.")
+      ? ok(
+          "integrity",
+          "Its pages are not damaged; `ironflow doctor --data FILE --check` reads the rows too."
+        )
       : fail("integrity", `The database is damaged: ${problem}.`, restore)
   } catch (error) {
     const said = messageOf(error)
@@ -142,7 +149,11 @@ export const checkBackup = async (db: DatabaseSync, filename: string): Promise<D
     await checkSum(filename, filename)
     return ok("checksum", "It is a backup, and was not changed since it was written.")
   } catch (error) {
-    return fail("checksum", `${messageOf(error)}.`, "`ironflow restore` refuses this backup: use another one.")
+    return fail(
+      "checksum",
+      `${messageOf(error)}.`,
+      "`ironflow restore` refuses this backup: use another one."
+    )
   }
 }
 

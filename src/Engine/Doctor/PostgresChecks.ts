@@ -63,10 +63,10 @@ const rights = ({ rights, tables: version }: PostgresFacts): DoctorCheck => {
   const shown = `The user "${user}"`
   if (version === undefined) {
     return mayMakeTables
-      ? ok("rights", `${shown} may make the tables.`)
+      ? ok("rights", `${shown} is allowed to create the tables.`)
       : fail(
           "rights",
-          `${shown} may not make the tables, so that an engine with this database URL does not start.`,
+          `${shown} is not allowed to create the tables: an engine with this database URL does not start.`,
           "Run `ironflow migrate` with a database URL of the owner, and grant this user the rights to the tables: see docs/production.md."
         )
   }
@@ -74,17 +74,17 @@ const rights = ({ rights, tables: version }: PostgresFacts): DoctorCheck => {
   if (closedTables.length > 0) {
     return fail(
       "rights",
-      `${shown} may not read and write ${count(closedTables.length, "table")} (${closedTables.slice(0, 3).join(", ")}${closedTables.length > 3 ? ", ..." : ""}), so that an engine with this database URL does not work.`,
+      `${shown} is not allowed to read and write ${count(closedTables.length, "table")} (${closedTables.slice(0, 3).join(", ")}${closedTables.length > 3 ? ", ..." : ""}): an engine with this database URL does not work.`,
       `If an engine has this database URL, grant it the rights: ${grant("TABLES")} ${grant("SEQUENCES")}`
     )
   }
   return closedSequences.length > 0
     ? warn(
         "rights",
-        `${shown} may not set ${count(closedSequences.length, "sequence")}. An engine has to set them after a standby has taken over.`,
+        `${shown} is not allowed to set ${count(closedSequences.length, "sequence")}. An engine has to set them after a standby has taken over.`,
         grant("SEQUENCES")
       )
-    : ok("rights", `${shown} may read and write the tables.`)
+    : ok("rights", `${shown} is allowed to read and write the tables.`)
 }
 
 const writes = ({ fsync, isStandby, synchronousCommit }: PostgresFacts): DoctorCheck => {

@@ -99,7 +99,9 @@ const make = (
     Effect.gen(function* () {
       const query = yield* checked(() => {
         if (!/^\d{0,15}$/.test(cursor)) {
-          throw new ValidationError("The cursor is not one that this engine returned: pass the nextCursor of the previous page")
+          throw new ValidationError(
+            "The cursor is not one that this engine returned: pass the nextCursor of the previous page"
+          )
         }
         if (status !== undefined) oneOf("status", ["active", "paused"], status)
         return {

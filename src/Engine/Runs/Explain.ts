@@ -212,7 +212,7 @@ const sayRunning = (running: ReadonlyArray<RunningStep>): string => {
   const others = running.length - 1
   return (
     ` Step "${name}" has run for ${formatDuration(forMs < 1000 ? forMs : Math.floor(forMs / 1000) * 1000)}` +
-    ` (attempt ${attempt})${others === 0 ? "" : `, and ${others} more ${others === 1 ? "runs" : "run"}`}` +
+    ` (attempt ${attempt})${others === 0 ? "" : `, and ${others} other ${others === 1 ? "step is" : "steps are"} running`}` +
     (said === "" ? "." : `. It says: ${sentence(said)}`)
   )
 }
@@ -226,7 +226,7 @@ const readyReason = (situation: RunSituation, workers: ReadonlyArray<LiveWorker>
     return {
       code: "FUNCTION_PAUSED",
       message:
-        `Function "${run.functionId}" is paused since ${iso(at)}, by ${by}${reason === undefined ? "." : `: ${sentence(reason)}`} ` +
+        `Function "${run.functionId}" has been paused since ${iso(at)}, by ${by}${reason === undefined ? "." : `: ${sentence(reason)}`} ` +
         "Its new runs begin when it is resumed with resumeFunction.",
       details: {
         functionId: run.functionId,
@@ -335,8 +335,8 @@ const readyReason = (situation: RunSituation, workers: ReadonlyArray<LiveWorker>
     return {
       code: "READY",
       message:
-        `Its worker was lost ${losses} times without a step being completed in between. Such runs are kept apart, because one of them may be the cause: this one runs ` +
-        "as soon as a worker has few enough of them.",
+        `Its worker was lost ${losses} times without a step being completed in between. Such runs are tried a few at a time, because one of them may be the cause: this one continues ` +
+        "as soon as a worker holds few enough of them.",
       details: { losses, ...since }
     }
   }

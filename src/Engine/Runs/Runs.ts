@@ -303,4 +303,8 @@ const onRun = <A, E>(
 const checkCursor = (cursor: string, cursors: RegExp): Effect.Effect<void, ValidationError> =>
   cursors.test(cursor)
     ? Effect.void
-    : Effect.fail(new ValidationError("The cursor is not one that this engine returned: pass the nextCursor of the previous page"))
+    : Effect.fail(
+        new ValidationError(
+          "The cursor is not one that this engine returned: pass the nextCursor of the previous page"
+        )
+      )

@@ -57,6 +57,6 @@ export class ClockJumps {
 export const clockWasSet = (ms: number): string => {
   const by = `${Math.round(Math.abs(ms) / 1000)} s`
   return ms < 0
-    ? `The clock was set back by ${by}: leases, timeouts and retries keep their length, and what is due at a point in time, such as a `sleepUntil`, comes later`
+    ? `The clock was set back by ${by}: leases, timeouts and retries keep their length, and what is due at a point in time, such as the end of a sleepUntil, comes later`
     : `The clock went forward by ${by}: leases keep their length. Data that is too old by this clock is kept for another day, in case the clock was set wrong`
 }

@@ -386,7 +386,8 @@ export class DispatchService {
       worker.handlers.onConnected?.(false)
     }
     if (turns === 0) return
-    const what = turns === 1 ? "1 turn of this engine is aborted" : `${turns} turns of this engine are aborted`
+    const what =
+      turns === 1 ? "1 turn of this engine is aborted" : `${turns} turns of this engine are aborted`
     this.#run(Effect.logError(`${what}: another engine has taken over its runs`))
   }
 

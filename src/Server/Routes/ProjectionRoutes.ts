@@ -78,7 +78,7 @@ export const projectionRoutes = (
     answering(endpoints.cancelRebuild, (call) =>
       Effect.fail(
         new InvalidStateError(
-          `A rebuild of projection "${nameOf(call)}" cannot be cancelled: its state was deleted when it began. ` +
+          `A rebuild of projection "${nameOf(call)}" cannot be cancelled: its position and its dead letters were deleted when it began. ` +
             "Pause the projection to continue the rebuild later"
         )
       )

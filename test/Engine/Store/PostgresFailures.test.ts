@@ -156,7 +156,7 @@ describe("a user without a right is told which one:", () => {
       yield* Effect.scoped(open(options))
       const { url, user } = yield* guest
       for (const message of yield* told({ ...options, url })) {
-        assert.include(message, `The user "${user}" may not use the schema`)
+        assert.include(message, `The user "${user}" is not allowed to use the schema`)
         assert.include(message, `GRANT USAGE ON SCHEMA ${options.schema} TO "${user}"`)
       }
       const read = yield* Effect.flip(exportStore({ database: { ...options, url } }, "/tmp/never.jsonl"))
@@ -219,7 +219,7 @@ describe("a user without a right is told which one:", () => {
         const checks = yield* examinePostgres({ ...options, url }, false)
         const named = (wanted: string) => checks.find(({ name }) => name === wanted) ?? assert.fail(wanted)
         assert.strictEqual(named("rights").status, "fail")
-        assert.include(named("rights").message, `The user "${user}" may not read and write`)
+        assert.include(named("rights").message, `The user "${user}" is not allowed to read and write`)
         assert.include(named("rights").advice, `GRANT ALL ON ALL TABLES IN SCHEMA ${options.schema}`)
         const { advice, message, status } = named("connections")
         assert.isAtLeast(Number(/^\d+/.exec(message)?.[0]), others.length + 1)

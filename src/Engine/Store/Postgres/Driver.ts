@@ -182,7 +182,7 @@ export const checkSession = (
   if (row.may_use === 0) {
     const user = `"${String(row.user)}"`
     throw new StoreError(
-      `The user ${user} may not use the schema at ${shown}. Its owner has to allow it: GRANT USAGE ON SCHEMA ${schema} TO ${user}; ` +
+      `The user ${user} is not allowed to use the schema at ${shown}. Its owner has to allow it: GRANT USAGE ON SCHEMA ${schema} TO ${user}; ` +
         `GRANT ALL ON ALL TABLES IN SCHEMA ${schema} TO ${user}; GRANT ALL ON ALL SEQUENCES IN SCHEMA ${schema} TO ${user}`,
       { code: "STORE_UNAVAILABLE" }
     )

@@ -89,7 +89,7 @@ const adviceFor = (code: string, message: string): Advice | undefined => {
       // with quotes when CONNECT is missing, without them when CREATE is
       if (message.includes('for database "')) {
         return unavailable(
-          "The user of the database URL may not connect to this database: GRANT CONNECT ON DATABASE ... TO ...",
+          "The user of the database URL is not allowed to connect to this database: GRANT CONNECT ON DATABASE ... TO ...",
           false
         )
       }

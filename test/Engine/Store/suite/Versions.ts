@@ -377,7 +377,7 @@ export const versionsSuite = (test: ShopTest): void => {
       assert.strictEqual((yield* refused(job.runId, { steps: [["nothing", "1"]] })).code, "STEP_NOT_FOUND")
       assert.include(
         (yield* refused(job.runId, { steps: [["pick", "1"]] })).message,
-        `of which run ${job.runId} has 2: give the result by one of their ids`
+        `but run ${job.runId} has 2 steps of this name: name one of them by its id`
       )
       assert.deepStrictEqual(yield* shop.claim(), [])
     })
