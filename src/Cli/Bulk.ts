@@ -273,7 +273,8 @@ const whatOf = ({ action, filters, ids, target }: BulkOperation): string =>
       : `${counted(ids, action)} by id`
 
 const list = clientCommand("list", {
-  about: "List the newest bulk operations: those that the key has started, or all if it may read all runs.",
+  about:
+    "List the newest bulk operations: those that your API key has started, or all if it may read all runs.",
   call: (client) => client.listBulk(),
   json: (operations) => ({ operations }),
   text: (operations) =>

@@ -124,7 +124,7 @@ const history = clientCommand("history", {
 
 const drain = clientCommand("drain", {
   about:
-    "Show the old versions of the code: unfinished runs that are pinned to them, and the workers that have them. A worker may be stopped for good when no run is pinned to its versions.",
+    "Show the old versions of the code: unfinished runs that are pinned to them, and the workers that have them. A worker can be removed when no run is pinned to its versions.",
   takes: { functionId: functionId.pipe(Argument.optional) },
   call: (client, { functionId }) => client.liveVersions(Option.getOrUndefined(functionId)),
   json: (versions) => ({

@@ -173,13 +173,13 @@ export const pause = Command.make("pause", { runIds, reason, ...filterFlags, ...
     call: (client, runId, { reason }) => client.pauseRun(runId, reason),
     text: (run, { reason = "" }) =>
       reason !== "" && run.pauseReason !== undefined && run.pauseReason !== reason
-        ? `Run ${run.id} was paused already, and stays so for its own reason: ${oneLine(inCommands(run.pauseReason, run.id), 400)}`
+        ? `Run ${run.id} was paused already, and keeps its own reason: ${oneLine(inCommands(run.pauseReason, run.id), 400)}`
         : run.status === "paused"
           ? `Run ${run.id} is paused; \`ironflow runs resume ${run.id}\` continues it.`
           : `Run ${run.id} pauses when its current step has ended.`
   })
 ).pipe(
-  Command.withDescription(`Pause a run: it goes no further until it is resumed. ${many}`),
+  Command.withDescription(`Pause a run: it does not continue until it is resumed. ${many}`),
   Command.withShortDescription("Pause a run, or many"),
   Command.withExamples(examples("pause", "--function process-order --status waiting"))
 )

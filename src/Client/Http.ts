@@ -372,7 +372,7 @@ export const make = (connection: Connection): Raw<ClientApi<EffectKind>> => {
           {
             about: runId,
             body: snakeKeys({ runId, reason }),
-            orElse: withoutEndpoint(`pauseRun(${quote(runId)})`, "cancelRun ends the run for good")
+            orElse: withoutEndpoint(`pauseRun(${quote(runId)})`, "cancelRun ends the run")
           },
           (answer) => ({ run: Answers.readPaused(answer) })
         ),

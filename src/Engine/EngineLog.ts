@@ -78,7 +78,9 @@ const lineOf = (trouble: RunFailureEvent): Line => {
         level: dueAt === undefined ? "Error" : "Warn",
         message:
           `${what}: attempt ${attempt} of step "${step}" failed` +
-          (dueAt === undefined ? ", for good" : `, and the next one is due at ${moment(dueAt)}`) +
+          (dueAt === undefined
+            ? ", and the step is not tried again"
+            : `, and the next one is due at ${moment(dueAt)}`) +
           `: ${brief(error)}`,
         fields: { ...fields, step, attempt, ...codeOf(error) }
       }

@@ -43,7 +43,7 @@ export const sleepsWarning = (subject: RunLabel, sleeps: number): string | undef
   return (
     `${runOf(subject)} waits for steps while its handler sleeps outside of steps ` +
     "(`Effect.sleep`, `Effect.timeout`, `Effect.delay` and their like). Such a sleep is not durable: it ends with the turn, and " +
-    "begins anew in the next one. Use the `timeout` of the wait, race it with `Step.sleep`, or put what takes time into a step"
+    "starts again in the next one. Use the `timeout` of the wait, race it with `Step.sleep`, or put what takes time into a step"
   )
 }
 

@@ -124,7 +124,7 @@ export class OwnedProjection {
         if (!held) return
         if ((yield* now) - this.#heldSince > (leaseMs * 5) / 6) {
           return logger.warn(
-            `Projection "${this.#name}" is given up: the engine could not be reached until the lease on the projection ended`
+            `This worker no longer runs projection "${this.#name}": the engine could not be reached before the lease on the projection ended`
           )
         }
       }

@@ -61,7 +61,9 @@ it("each failed attempt and each failed run has a line, and success has none", a
     },
     {
       level: "error",
-      message: expect.stringMatching(/attempt 2 of step "pay" failed, for good: Error: declined$/),
+      message: expect.stringMatching(
+        /attempt 2 of step "pay" failed, and the step is not tried again: Error: declined$/
+      ),
       fields: { ...of, worker, step: "pay", attempt: 2 }
     },
     {

@@ -333,7 +333,7 @@ const PolicyChoice = ({
   <KeepInitial>
     <fieldset>
       <legend>Policies</legend>
-      {policies.length === 0 && <p class="quiet">There are none: create one first.</p>}
+      {policies.length === 0 && <p class="quiet">There are no policies: create one first.</p>}
       {policies.map(({ id, name }) => (
         <label key={id} class="check">
           <input type="checkbox" name="policy" value={id} defaultChecked={given.includes(id)} /> {name}

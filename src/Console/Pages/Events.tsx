@@ -409,7 +409,7 @@ const Started = ({ event }: { readonly event: LoggedEvent }) => {
     <section>
       <h2>Runs that it has started</h2>
       <RunTable label="Runs that the event has started" live={runs}>
-        It has started none.
+        It has started no runs.
       </RunTable>
       <NotStarted id={event.id} />
     </section>

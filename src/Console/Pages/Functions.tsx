@@ -73,8 +73,8 @@ export const Functions = () => {
         columns={columns}
         empty={
           <Empty command="npx ironflow dev">
-            There are no functions in this environment yet. A worker brings those in its code; to run one from
-            a file:
+            There are no functions in this environment yet. A worker registers those in its code. To run a
+            worker from a file:
           </Empty>
         }
       />
@@ -245,7 +245,7 @@ const Failures = ({ id, searchBy = [] }: Pick<FunctionInfo, "id" | "searchBy">) 
     <section>
       <h2>Failures{many > 0 ? ` (${count(many)})` : ""}</h2>
       <RunTable label="Failed runs" live={failed} isOfOneFunction all={{ function: id, status: "failed" }}>
-        No run of this function has failed for good.
+        No run of this function has failed.
       </RunTable>
       {many > 0 && searchBy.length > 0 && (
         <p class="quiet">

@@ -34,8 +34,8 @@ export const makeManagingCaller = (
     const more = excess(caller.rules, rules, comparison)
     if (more === undefined) return
     throw new UnauthorizedError(
-      `The API key "${caller.key.name}" may not ${what}: that would give more than this key may do itself: ${more}. ` +
-        "Use a key that may do all of that"
+      `The API key "${caller.key.name}" may not ${what}: that would give rights that this key does not have: ${more}. ` +
+        "Use a key that has all these rights"
     )
   }
 

@@ -361,7 +361,7 @@ const oneHost = ({ headers, rawHeaders = [] }: RequestHead): string | undefined 
   }
   if (hosts > 1) {
     throw new ValidationError(
-      "The request names two hosts: send one `Host` header, over HTTP/2 the same as in `:authority` or none"
+      "The request names two hosts: send one `Host` header; over HTTP/2 send the same name as in `:authority`, or no `Host`"
     )
   }
   return typeof authority === "string" ? authority : headers.host

@@ -33,7 +33,7 @@ import { CommitNotifications } from "./CommitNotifications.ts"
 import { allStale } from "./NotificationText.ts"
 import { type Migration, migrations } from "./Migrations.ts"
 import type { PostgresOptions } from "./Options.ts"
-import { isDamage, isUnavailable, openError, storeError } from "./PostgresErrors.ts"
+import { closeError, isDamage, isUnavailable, openError, storeError } from "./PostgresErrors.ts"
 import { Environments, PostgresTransaction } from "./PostgresTransaction.ts"
 import { Reader } from "./Reader.ts"
 import { ServerClock } from "./ServerClock.ts"
@@ -99,7 +99,7 @@ const open = (
         Effect.catch(
           Effect.tryPromise({
             try: () => held.close(),
-            catch: (cause) => storeError("Postgres could not be told that this engine stops", cause)
+            catch: closeError
           }),
           ({ message }) =>
             Effect.logWarning(`${message}. Other engines notice it later, and then take over its work`)

@@ -55,6 +55,8 @@ const unavailable = (advice: string, retryable = true): Advice => ({
 })
 
 const LOST = unavailable("The connection to Postgres was lost; the engine connects again by itself")
+/** The same for the last message of an engine that stops. */
+const LOST_AT_END = unavailable("The connection to Postgres was lost")
 /** The same for a connection that was never established. */
 const NEVER_THERE = unavailable(
   "The connection to Postgres ended before it could be used: check that the host and port in the database URL are those of Postgres, and look at its log"
@@ -185,6 +187,10 @@ const messageOf = (cause: unknown): string => {
 /** The error for a database that could not be opened. */
 export const openError = (shown: string, cause: unknown): StoreError =>
   storeError(`Cannot use Postgres at ${shown}`, cause, NEVER_THERE)
+
+/** The error for an engine that cannot tell Postgres that it stops. */
+export const closeError = (cause: unknown): StoreError =>
+  storeError("Postgres could not be told that this engine stops", cause, LOST_AT_END)
 
 export const storeError = (what: string, cause: unknown, lost = LOST): StoreError => {
   const reason = messageOf(cause)
