@@ -52,7 +52,18 @@ const messageOf = (error: CliError): string =>
   error._tag === "InvalidValue" && error.kind === "flag" && error.value.trim() === ""
     ? // often an unset variable: without the flag something else may be done than was meant
       `--${error.option} is empty: give it a value, or leave it out`
-    : oneLine(error.message)
+    : oneLine(withSuggestion(error.message).replace("a string representing a finite number", "a number"))
+
+/** The library writes what may have been meant on lines of their own, which would run together in one line. */
+const withSuggestion = (message: string): string =>
+  message.replace(
+    /\s*Did you mean this\?\s*([^]*)$/,
+    (_, names: string) =>
+      `: did you mean ${names
+        .trim()
+        .split(/\s*\n\s*/)
+        .join(" or ")}?`
+  )
 
 /** Prints the failure to standard error, and with `IRONFLOW_LOG_LEVEL=debug` all known details. */
 export const report = (cause: Cause.Cause<unknown>, json: boolean): Effect.Effect<void> => {

@@ -24,6 +24,7 @@ export const hookFlags = {
     Flag.optional
   ),
   hookOn: Flag.Literals("hook-on", hookEvents).pipe(
+    Flag.withMetavar("EVENT"),
     Flag.withDescription("What to call about; may be repeated. All of it by default"),
     Flag.atLeast(0)
   ),

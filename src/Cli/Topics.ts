@@ -27,7 +27,8 @@ export const topics = Command.make(
   })
 ).pipe(
   Command.withAlias("topic"),
-  Command.withDescription("List the topics, with their numbers of messages and consumers.")
+  Command.withDescription("List the topics, with their numbers of messages and consumers."),
+  Command.withShortDescription("List topics")
 )
 
 export const publish = Command.make(

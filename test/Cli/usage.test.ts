@@ -73,7 +73,8 @@ const assertInvalidUse = ({ code, stdout, stderr }: Ended, reason: string) => {
 describe("invalid use ends with exit code 2 and one line", () => {
   it.concurrent.for([
     [["frobnicate"], 'Unknown subcommand "frobnicate"'],
-    [["runs", "lists"], "Did you mean this? list"],
+    [["runs", "lists"], '"ironflow runs": did you mean list?'],
+    [["runs", "list", "--limit", "many"], '"many". Expected a number.'],
     [["emit", "order.placed", "--frob"], "Unrecognized flag: --frob"],
     [["emit"], "Missing required argument: event"],
     [["streams", "append", "o-1", "item.added"], "--type"],

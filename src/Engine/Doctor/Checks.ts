@@ -97,7 +97,7 @@ export const checkSecrets = (
 
 export const checkKeys = (keys: number): DoctorCheck =>
   keys > 0
-    ? ok("keys", `Every call needs one of ${count(keys, "API key")}.`)
+    ? ok("keys", `Every call needs an API key. There ${keys === 1 ? "is 1" : `are ${keys}`}.`)
     : warn(
         "keys",
         "There are no API keys: whoever reaches the port may do everything.",
