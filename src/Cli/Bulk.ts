@@ -68,7 +68,7 @@ const done: { readonly [A in BulkOperation["action"]]: string } = {
   retry: "retried",
   resume: "resumed",
   pause: "paused",
-  rerun: "rerun",
+  rerun: "started again",
   fork: "forked",
   move: "moved",
   delete: "deleted"

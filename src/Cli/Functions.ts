@@ -70,7 +70,7 @@ const resume = clientCommand("resume", {
   about: "Let the runs of a paused function begin.",
   takes: { functionId },
   call: (client, { functionId }) => client.resumeFunction(functionId),
-  text: ({ id }) => `Function ${id} is not paused: its runs begin.`
+  text: ({ id }) => `Function ${id} is no longer paused: its waiting runs begin.`
 })
 
 const run = Command.make(

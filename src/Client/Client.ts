@@ -312,7 +312,7 @@ export interface ClientApi<F extends HKT.TypeLambda, Events extends object = Any
     fromStep?: string,
     ...options: CallArgs<F>
   ): Kind<F, Run, StepNotFoundError | RunControlError>
-  /** Resumes a paused run, or retries a failed one. */
+  /** Resumes a paused run, or retries a failed or cancelled one. */
   resumeRun(
     runId: string,
     fromStep?: string,

@@ -145,7 +145,7 @@ it(
     assert.strictEqual(read.code, 0, read.stderr)
     assert.match(read.stdout, /^2 runs cancelled\./)
     const again = await run(["runs", "rerun", ids[1]!, ids[2]!, "--yes"])
-    assert.match(again.stdout, /^2 runs rerun\./)
+    assert.match(again.stdout, /^2 runs started again\./)
     const deleted = await run(["runs", "delete", ids[1]!, "--yes"])
     assert.strictEqual(deleted.code, 0, deleted.stderr)
     assert.match((await run(["runs", "get", ids[1]!])).stderr, /Run not found/)

@@ -146,7 +146,7 @@ export const OneProjection = ({ variables: { name = "" } }: { readonly variables
             "Tried again",
             it.failing === undefined
               ? undefined
-              : `the event at ${count(it.failing.position)}, which has failed ${it.failing.failures} times`
+              : `the event at ${count(it.failing.position)}, which has failed ${it.failing.failures === 1 ? "once" : `${it.failing.failures} times`}`
           ],
           ["Saves that were refused", it.refusedSaves === 0 ? undefined : count(it.refusedSaves)],
           ["Changed", <Time at={it.updatedAt} />]

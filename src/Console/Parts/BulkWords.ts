@@ -21,7 +21,7 @@ export const actionSentences: { readonly [A in BulkOperation["action"]]: string 
   cancel: "Each run is cancelled, and its compensations run. A cancelled run can be retried.",
   retry:
     "Each run is tried again. Finished steps keep their results; if you name a step, that step and all later ones run again.",
-  resume: "Each paused run continues. Failed ones are retried.",
+  resume: "Each paused run continues. Failed and cancelled runs are retried.",
   pause: "Each run pauses before its next step, until somebody resumes it.",
   rerun:
     "For each run that has ended, a new run of the same function starts with the same input and the current code.",

@@ -44,8 +44,8 @@ export const checkDisk = (filename: string): DoctorCheck => {
   const bytes = sizeOf(filename)
   const log = sizeOf(`${filename}-wal`)
   const message =
-    `${formatSize(free)} are free at ${folder}; the database has ${formatSize(bytes)}` +
-    `${log === 0 ? "" : `, its log ${formatSize(log)}`}.`
+    `${formatSize(free)} are free at ${folder}; the database takes ${formatSize(bytes)}` +
+    `${log === 0 ? "" : `, and its write-ahead log ${formatSize(log)}`}.`
   const advice = "Make room, or keep less: `ironflow serve --keep-runs`, `--keep-messages`."
   if (free < ROOM_FAIL) return fail("disk", message, advice)
   return free < ROOM_WARN || free < bytes + log

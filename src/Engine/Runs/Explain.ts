@@ -394,7 +394,7 @@ const waitingReason = ({ run, waits }: RunSituation, now: number): Reason => {
     case "retry":
       return {
         code: "WAITING_FOR_RETRY",
-        message: `Step "${wait.name}" failed ${wait.failures} times (last: ${wait.error}) and is tried again at ${at}.`,
+        message: `Step "${wait.name}" failed ${wait.failures === 1 ? "once" : `${wait.failures} times`} (last: ${wait.error}) and is tried again at ${at}.`,
         details: { ...details, failures: wait.failures, error: wait.error }
       }
     case "run-retry":

@@ -181,7 +181,7 @@ export const resumeRun = controlling(
     if (!may(row, "resumed")) {
       return yield* refuse(
         new InvalidStateError(
-          `Run ${runId} is ${statusIn(row)} and cannot be resumed: only a paused or a failed run can.`
+          `Run ${runId} is ${statusIn(row)} and cannot be resumed: only a paused, failed or cancelled run can.`
         )
       )
     }
@@ -228,7 +228,11 @@ export const retryRun = controlling(
       return yield* refuse(
         new InvalidStateError(
           `Run ${runId} is ${status} and cannot be retried: only a failed or cancelled run can. ` +
-            (status === "paused" ? "Resume it instead." : "Emit its event again for a new run.")
+            (status === "paused"
+              ? "Resume it instead."
+              : row.ended_at !== null
+                ? "Emit its event again for a new run."
+                : "It has not ended yet: wait until it has.")
         )
       )
     }
