@@ -132,7 +132,10 @@ const parse = (expression: string, roots: ExpressionRoots) => {
 const invalid = (expression: string, roots: ExpressionRoots, error: unknown): ValidationError => {
   const position =
     isCelError(error) && error.range !== undefined ? ` at character ${error.range.start + 1}` : ""
-  const allowed = roots.map((root) => `\`${root}\``).join(" and ")
+  const allowed = roots
+    .map((root) => `\`${root}\``)
+    .join(", ")
+    .replace(/, ([^,]*)$/, " or $1")
   return new ValidationError(
     `Invalid CEL expression ${quoteExpression(expression, error)}${position}: ${summary(error)}. ` +
       `Expressions start from ${allowed}, as in ${roots[0] === "event" ? '"event.data.amount > 100"' : "\"request.name == 'orders'\""}`,

@@ -249,7 +249,9 @@ export const resultOf = (operation: BulkOperation): string => {
   const left = matched - operation.done
   return [
     `${counted(operation.done, action)} ${done[action]}${kindsOf({ kinds: operation.kinds })}.`,
-    ...(left === 0 ? [] : [`${counted(left, action)} left as they were: ${whyNot(operation)}.`]),
+    ...(left === 0
+      ? []
+      : [`${counted(left, action)} left as ${left === 1 ? "it was" : "they were"}: ${whyNot(operation)}.`]),
     ...examples.map(({ runId, why }) => `  ${runId}  ${why}`),
     ...(left > examples.length && examples.length > 0 ? ["  ..."] : []),
     ...(operation.rebuild === undefined

@@ -36,7 +36,7 @@ export const failureOf = (cause: Cause.Cause<unknown>): Failure | undefined => {
   if (error instanceof Error && "code" in error && typeof error.code === "string" && "retryable" in error) {
     return {
       code: error.code,
-      message: sentence(oneLine(inFlags(error.message))),
+      message: `${sentence(oneLine(inFlags(error.message)))}${whatExists(error.code)}`,
       exitCode: exitCodeOf(error.code)
     }
   }
@@ -74,6 +74,28 @@ export const report = (cause: Cause.Cause<unknown>, json: boolean): Effect.Effec
   return levelFromEnvironment() === "debug" ? Effect.andThen(said, Console.error(Cause.pretty(cause))) : said
 }
 
+/** The commands that list what a command has named and the server does not have. */
+const lists: { readonly [code: string]: string } = {
+  API_KEY_NOT_FOUND: "apikeys list",
+  BUCKET_NOT_FOUND: "kv buckets",
+  BULK_NOT_FOUND: "bulk list",
+  CONFIG_NOT_FOUND: "config list",
+  CONSUMER_GROUP_NOT_FOUND: "groups list",
+  ENDPOINT_NOT_FOUND: "functions endpoints",
+  EVENT_NOT_FOUND: "events list",
+  FUNCTION_NOT_FOUND: "functions list",
+  ORG_NOT_FOUND: "orgs list",
+  POLICY_NOT_FOUND: "policies list",
+  PROJECTION_NOT_FOUND: "projections list",
+  ROLE_NOT_FOUND: "roles list",
+  RUN_NOT_FOUND: "runs list",
+  SECRET_NOT_FOUND: "secrets list",
+  STREAM_NOT_FOUND: "streams list"
+}
+
+const whatExists = (code: string): string =>
+  Object.hasOwn(lists, code) ? ` \`ironflow ${lists[code]}\` shows what exists.` : ""
+
 /** Replaces the names of library options in messages by flags. */
 const inFlags = (message: string): string =>
   message
@@ -87,6 +109,9 @@ const inFlags = (message: string): string =>
     .replace("`corsOrigins`", "--cors-origin")
     .replace("`allowedHosts`", "--allowed-host")
     .replace("The `base` of the console", "--console-base")
+    .replace(/^(listRuns|countRuns): /, "")
+    .replace("A `where` can", "--where can")
+    .replace("deadLetters() lists", "`dead-letters` lists")
     .replace("`leaseTerm`", "--lease-term")
     .replaceAll(/`hooks\[\d+\]`/g, "--hook")
     .replace("`maxConcurrentJobs`", "--concurrency")

@@ -123,7 +123,7 @@ const resume = consumergroupsCommand("resume", {
   about: "Resume a paused consumer group at its position.",
   takes: choice,
   call: (groups, { name, namespace, pattern }) => groups.resume(name, given({ namespace, pattern })),
-  text: (group, { name }) => `Consumer group ${name} continues: ${oneLine(group.message)}`
+  text: (group, { name }) => `Consumer group ${name} continues. ${oneLine(group.message)}`
 })
 
 const deadLetters = consumergroupsCommand("dead-letters", {

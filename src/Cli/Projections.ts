@@ -130,7 +130,7 @@ const rebuild = projectionsCommand("rebuild", {
     "Delete the dead letters and project the whole log again; until that is done, readers see the old states. The handler of an external projection is called again for every event.",
   takes: { name },
   call: (projections, { name }) => projections.rebuild(name),
-  text: (info, { name }) => `Projection ${name} is rebuilt from the log: ${info.message}`
+  text: (info, { name }) => `Projection ${name} is now rebuilt from the log. ${info.message}`
 })
 
 const pause = Command.make(
@@ -162,7 +162,7 @@ const resume = projectionsCommand("resume", {
   about: "Resume a paused projection.",
   takes: { name },
   call: (projections, { name }) => projections.resume(name),
-  text: (info, { name }) => `Projection ${name} continues: ${info.message}`
+  text: (info, { name }) => `Projection ${name} continues. ${info.message}`
 })
 
 const deadLetters = projectionsCommand("dead-letters", {

@@ -116,7 +116,10 @@ it(
     assert.deepInclude(await ends(now.id), { cron: "0 3 * * *", timezone: "UTC" })
 
     for (const [args, message] of [
-      [["functions", "pause", "nobody"], "Function not found: nobody"],
+      [
+        ["functions", "pause", "nobody"],
+        "Function not found: nobody. `ironflow functions list` shows what exists."
+      ],
       [["runs", "fork", left, "--from", "nothing"], 'has no step "nothing"'],
       [["runs", "fork", left, "--from", ""], "--from is empty"],
       [["runs", "fork", "--function", "pack", "--from", "", "--yes"], "--from is empty"],
