@@ -252,7 +252,7 @@ describe.each([
     [{ functionId: [""] }, /the filter `functionId` is empty/],
     [{ endedTo: "2026-02-30T12:00:00Z" }, /`endedTo` must be .* with a valid date/],
     [{ where: "event.data.amount >" }, /Invalid CEL expression/],
-    [{ where: "run.id == 'x'" }, /Invalid CEL expression.*`event` and `output` and `error`/],
+    [{ where: "run.id == 'x'" }, /Invalid CEL expression.*`event`, `output` or `error`/],
     [{ where: "true", limit: 0 }, /limit/],
     [{ where: "true", limit: 1001 }, /from 1 to 1000/],
     [{ where: "true", cursor: "r12" }, /is not one that listRuns returned/],

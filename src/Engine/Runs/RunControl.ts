@@ -32,7 +32,7 @@ import { findRun, readRun } from "./RunRows.ts"
 import { cancelAwaited, cancelRow } from "./CancelRun.ts"
 import { isCompensating, type Pause, pauseRow } from "./PauseRun.ts"
 import { patchedKind } from "./StepKinds.ts"
-import { type TransitionName, nextStatus } from "./Transitions.ts"
+import { type TransitionName, insteadOfRetry, nextStatus } from "./Transitions.ts"
 import { moves, mustMove, statusIn } from "./StatusRows.ts"
 import type { Row, Transaction } from "../Store/Transaction.ts"
 import { RUN_ITSELF } from "./WaitKinds.ts"
@@ -228,11 +228,7 @@ export const retryRun = controlling(
       return yield* refuse(
         new InvalidStateError(
           `Run ${runId} is ${status} and cannot be retried: only a failed or cancelled run can. ` +
-            (status === "paused"
-              ? "Resume it instead."
-              : row.ended_at !== null
-                ? "Emit its event again for a new run."
-                : "It has not ended yet: wait until it has.")
+            insteadOfRetry(status)
         )
       )
     }

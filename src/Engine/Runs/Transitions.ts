@@ -105,3 +105,11 @@ const verbs: { readonly [H in TransitionName]: string } = {
 /** Says which transition was refused: "Run run_1 is completed and cannot be paused". */
 export const refusal = (runId: string, status: RunStatus | undefined, happening: TransitionName): string =>
   `Run ${runId} is ${status ?? "in no status that exists"} and cannot ${verbs[happening]}`
+
+/** What to do with a run that cannot be retried. */
+export const insteadOfRetry = (status: RunStatus | undefined): string => {
+  if (status === "paused") return "Resume it instead."
+  return status === "completed"
+    ? "Emit its event again for a new run."
+    : "It has not ended yet: wait until it has."
+}
