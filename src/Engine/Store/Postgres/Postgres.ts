@@ -357,18 +357,35 @@ const open = (
           (cause) => resume(Effect.fail(cannot(call, cause)))
         )
       })
+    const readOnce = async <A, E>(how: "read" | "readApart", call: Call<A, E>) => {
+      if (listeners.lost !== undefined) throw listeners.lost
+      const beside = tx.beside(news === undefined || writer.transactionStart.sequence >= news.sequence)
+      // what comes back is what the program returns
+      const result = (await reader[how](beside, () => call.run(beside))) as A | Refused<E>
+      return { result, unknown: beside.unknownEnvironment }
+    }
+    /** Follows the commits of others if they have created this environment. Returns whether they have. */
+    const learnsOf = async (name: string): Promise<boolean> => {
+      if (isAlone) return false
+      const { rows } = await pool.query("SELECT 1 FROM environments WHERE name = $1", [name])
+      if (rows.length === 0) return false
+      await new Promise<void>((resolve) => {
+        const done = (): void => resolve()
+        writer.submit(() => Promise.resolve(), done, done)
+      })
+      return true
+    }
     const reading =
       (how: "read" | "readApart") =>
       <A, E>(call: Call<A, E>): Effect.Effect<A, E | StoreError> =>
         Effect.flatMap(
           Effect.tryPromise({
-            try: () => {
-              if (listeners.lost !== undefined) throw listeners.lost
-              const beside = tx.beside(
-                news === undefined || writer.transactionStart.sequence >= news.sequence
-              )
-              // what comes back is what the program returns
-              return reader[how](beside, () => call.run(beside)) as Promise<A | Refused<E>>
+            try: async () => {
+              const first = await readOnce(how, call)
+              const { unknown } = first
+              // another node may have created the environment since this one last followed
+              if (unknown === undefined || !(await learnsOf(unknown))) return first.result
+              return (await readOnce(how, call)).result
             },
             // the pool says in words of its own that it has ended
             catch: (cause) => (isClosed ? closed : cannot(call, cause))

@@ -6,7 +6,7 @@ import type { Client } from "pg"
 import { hostname } from "node:os"
 import { setTimeout as sleep } from "node:timers/promises"
 import { StoreError } from "../../../Errors.ts"
-import { configOf, type Driver, type PostgresSettings } from "./Driver.ts"
+import { APPLICATION, configOf, type Driver, type PostgresSettings } from "./Driver.ts"
 import { type History, historyOf } from "./CommitHistory.ts"
 import { beingFilled, fitOf, isBeingFilled, LOCK_CLASS, migrate, SCHEMA_LOCK, tooNew } from "./Migrate.ts"
 import { NOW } from "./Nodes.ts"
@@ -175,7 +175,7 @@ export class WriteConnection {
     if (this.#lastPid === undefined) return
     const isThere = async (text: string) =>
       (await session.wait(session.send({ name: "", text }, [this.#lastPid ?? 0]))).rows.length > 0
-    const where = "FROM pg_stat_activity WHERE pid = $1 AND application_name = 'ironflow'"
+    const where = `FROM pg_stat_activity WHERE pid = $1 AND application_name = '${APPLICATION}'`
     if (await isThere(`SELECT pg_terminate_backend(pid) ${where}`)) {
       const until = performance.now() + MOST_WAIT_MS
       while (await isThere(`SELECT 1 ${where}`)) {
