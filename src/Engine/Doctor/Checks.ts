@@ -117,6 +117,41 @@ export const checkDeadLetters = ({ deadLetters }: Pick<Condition, "deadLetters">
   )
 }
 
+/** An operation stores its progress about once a second. */
+const STILL_MS = 60_000
+
+/** `now` is the time of the check by the clock of the database. Without an engine no operation goes on. */
+export const checkOperations = (
+  { operations }: Pick<Condition, "operations">,
+  now: number,
+  hasEngine: boolean
+): DoctorCheck => {
+  if (operations.length === 0) return ok("bulk operations", "None is in progress.")
+  const many = `${count(operations.length, "bulk operation")} ${operations.length === 1 ? "has" : "have"} not ended`
+  if (!hasEngine)
+    return ok(
+      "bulk operations",
+      `${many}. An engine continues ${operations.length === 1 ? "it" : "them"} when it starts.`
+    )
+  const still = operations.filter(({ updatedAt }) => now - updatedAt >= STILL_MS)
+  if (still.length === 0)
+    return ok(
+      "bulk operations",
+      `${many}, and ${operations.length === 1 ? "it makes" : "all make"} progress.`
+    )
+  const shown = still
+    .slice(0, EXAMPLES)
+    .map(
+      ({ action, environment, id, updatedAt }) =>
+        `${id} (${action}, environment ${environment}) has made no progress for ${roughly(now - updatedAt)}`
+    )
+  return warn(
+    "bulk operations",
+    `${shown.join("; ")}${still.length > EXAMPLES ? `; and ${still.length - EXAMPLES} more` : ""}.`,
+    "`ironflow bulk get ID` says how far it is, the log of the engine says why it does not go on, and `ironflow bulk cancel ID` ends it."
+  )
+}
+
 /** The age of a backup from which the check asks whether backups are still made. */
 const BACKUP_OLD_MS = 7 * 24 * 3_600_000
 

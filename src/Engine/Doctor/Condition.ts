@@ -1,5 +1,6 @@
 /** The condition of an engine according to its tables; the same on every database. */
 import { DEAD_LETTERS, MAX_COUNTED_RUNS, EXPLAINED_RUNS } from "./Limits.ts"
+import { findRunning, type RunningBulk } from "../Bulk/BulkRows.ts"
 import { registryOf } from "../Functions/Registry.ts"
 import { Status } from "../Runs/StatusRows.ts"
 import { readLastBackup, type LastBackup } from "../Store/BackupRows.ts"
@@ -30,6 +31,8 @@ export interface Condition {
   readonly apiKeys: number
   readonly secrets: number
   readonly deadLetters: ReadonlyArray<DeadLetters>
+  /** The bulk operations and erasures that have not ended. */
+  readonly operations: ReadonlyArray<RunningBulk>
   /** {@link MAX_COUNTED_RUNS} stands for that many or more. */
   readonly unfinished: number
   /** Runs that may have been waiting longest, and some paused ones. */
@@ -117,6 +120,7 @@ export const readCondition = acrossEnvironments(
         ...deadLettersOf(tx, "projection", yield* all(LIST_PROJECTIONS)),
         ...deadLettersOf(tx, "group", yield* all(LIST_GROUPS))
       ],
+      operations: yield* findRunning(tx),
       unfinished: Number((yield* get(COUNT_UNFINISHED_RUNS))?.n),
       runs: [...runs.values()]
     }

@@ -22,6 +22,7 @@ import {
   checkDeadLetters,
   checkKeys,
   checkNode,
+  checkOperations,
   checkRuns,
   checkSecrets,
   checkStored,
@@ -97,6 +98,7 @@ export const make: Effect.Effect<
       checkSecrets(condition, secrets.hasMasterKey, "engine"),
       checkRuns(condition, explained, { hasEngine: true, stuck }),
       checkDeadLetters(condition),
+      checkOperations(condition, condition.databaseNow ?? now, true),
       ...(store.backup === undefined || filename === undefined ? [] : [checkBackups(condition, now)])
     ]
   })

@@ -29,6 +29,7 @@ import {
   checkDeadLetters,
   checkKeys,
   checkNode,
+  checkOperations,
   checkRuns,
   checkSecrets,
   checkStored,
@@ -125,7 +126,8 @@ const examine = (
   hasMasterKey: boolean,
   clockOf: (condition: Condition, now: number) => DoctorCheck = ({ storedAt }, now) =>
     checkStored(now, storedAt),
-  isFile = true
+  isFile = true,
+  hasEngine = false
 ): Effect.Effect<ReadonlyArray<DoctorCheck>, StoreError> =>
   Effect.gen(function* () {
     const condition = yield* readable.readApart(readCondition())
@@ -137,6 +139,7 @@ const examine = (
       checkSecrets(condition, hasMasterKey, "shell"),
       checkRuns(condition, explained, { hasEngine: false }),
       checkDeadLetters(condition),
+      checkOperations(condition, condition.databaseNow ?? now, hasEngine),
       ...(isFile ? [checkBackups(condition, now)] : [])
     ]
   })
@@ -163,7 +166,8 @@ export const examinePostgres = (
               databaseNow === undefined
                 ? checkStored(now, storedAt)
                 : checkClockSkew(now, databaseNow, "Postgres"),
-            false
+            false,
+            inspection.facts.engines.length > 0
           )
           return [checkNode(), ...outside, ...inside]
         }),
