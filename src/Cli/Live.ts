@@ -1,7 +1,7 @@
 /** Prints the activity of runs as it happens. */
 import type { ObservedActivity } from "../Engine/Store/Activity.ts"
 import type { Outcome, SerializedError } from "../Protocol/Worker.ts"
-import { plainResult } from "../Result.ts"
+import { plainResult } from "../ResultEncoding.ts"
 import { errorLine, placeLines, thrownLine } from "./ErrorText.ts"
 import { inCommands } from "./InCommands.ts"
 import { elapsed, oneLine, shown } from "./Output.ts"

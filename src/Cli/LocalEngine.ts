@@ -2,7 +2,7 @@
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import * as Redacted from "effect/Redacted"
-import { checked } from "../Checked.ts"
+import { checked } from "../CheckAsEffect.ts"
 import { Engine, layer as layerEngine } from "../Engine/Engine.ts"
 import * as Server from "../Server/Server.ts"
 import type { HookOptions } from "../Hook.ts"

@@ -12,7 +12,7 @@ import * as Layer from "effect/Layer"
 import type { WebSocket } from "ws"
 import { ConnectionError, type TimeoutError } from "../Errors.ts"
 import * as Alarm from "../Execution/Alarm.ts"
-import { ShortLivedMap } from "../ShortLived.ts"
+import { ShortLivedMap } from "../ShortLivedMap.ts"
 import {
   CANCEL,
   encodeMessage,

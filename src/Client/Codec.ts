@@ -3,7 +3,7 @@ import * as Effect from "effect/Effect"
 import { type StorageFormat, type DataCodec, standardCodec } from "../DataCodec.ts"
 import { SchemaValidationError, ValidationError } from "../Errors.ts"
 import { type AnySchema, canEncode, checkSchema } from "../StandardSchema.ts"
-import { validated } from "../Checked.ts"
+import { validated } from "../CheckAsEffect.ts"
 
 /** Makes the error of data that does not match: from the paths, and from the schema's own exception if it threw. */
 type Misfit = (problems: ReadonlyArray<string>, cause: unknown) => SchemaValidationError

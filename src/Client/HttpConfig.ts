@@ -7,7 +7,7 @@ import {
   resolveEnvironment,
   serverUrlIn,
   type Variables
-} from "../Environment.ts"
+} from "../EnvironmentVariables.ts"
 import { ValidationError } from "../Errors.ts"
 import { checkName } from "../Limits.ts"
 import type { Keys } from "../OptionKeys.ts"

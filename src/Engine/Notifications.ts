@@ -1,4 +1,4 @@
-import { ShortLivedMap } from "../ShortLived.ts"
+import { ShortLivedMap } from "../ShortLivedMap.ts"
 
 /** Named one-time signals: a listener may wait for several names, and a signal may carry a value. */
 export class Notifications<A = void> {

@@ -24,7 +24,7 @@ import type { EventDefinition, IronflowEvent } from "../Event.ts"
 import { fromValidation } from "../EventEncoding.ts"
 import type { EffectFunction, EffectFunctionContext, RunInfo } from "../Function.ts"
 import { checkName } from "../Limits.ts"
-import { decodeResult } from "../Result.ts"
+import { decodeResult } from "../ResultEncoding.ts"
 import { createSecretsClient } from "../Secrets.ts"
 import { validateData } from "../StandardSchema.ts"
 import {

@@ -7,7 +7,7 @@ import { serializeError, toError, ValidationError } from "../Errors.ts"
 import type { IronflowEvent } from "../Event.ts"
 import type { FunctionContext, IronflowFunction, RunInfo } from "../Function.ts"
 import { checkName } from "../Limits.ts"
-import { decodeResult } from "../Result.ts"
+import { decodeResult } from "../ResultEncoding.ts"
 import { createSecretsClient } from "../Secrets.ts"
 import { validate } from "../StandardSchema.ts"
 import {

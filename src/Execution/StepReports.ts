@@ -4,7 +4,7 @@ import { encodedFailure, type SerializedError, serializeError } from "../Errors.
 import type { Outcome, TurnOp, TxWrite } from "../Protocol/Worker.ts"
 import type { JsonText } from "../Json.ts"
 import { checkSize, stepResultBytes } from "../Limits.ts"
-import { encodeResult } from "../Result.ts"
+import { encodeResult } from "../ResultEncoding.ts"
 import type { Attempt, AttemptExit } from "./Attempt.ts"
 import type { WaitOp } from "./EventWaits.ts"
 import type { StepCall } from "./StepCall.ts"

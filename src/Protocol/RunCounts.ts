@@ -1,7 +1,7 @@
 /** Counting runs by groups: messages and the call. */
 import { ValidationError } from "../Errors.ts"
 import { checkLimit } from "../Limits.ts"
-import { isPath } from "../Path.ts"
+import { isPath } from "../DataPath.ts"
 import { checkCountFilterNames, filterNames, type RunFilters } from "../RunFilters.ts"
 import { show } from "../Show.ts"
 import {

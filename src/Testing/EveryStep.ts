@@ -7,7 +7,7 @@ import { NondeterminismError } from "../Errors.ts"
 import type { AnyFunction } from "../Function.ts"
 import type { JsonText } from "../Json.ts"
 import type { Job, JournalEntry, OpenStep, Outcome, TurnOp, WorkerTransport } from "../Protocol/Worker.ts"
-import { hasErrors, plainResult } from "../Result.ts"
+import { hasErrors, plainResult } from "../ResultEncoding.ts"
 import type { StepKind } from "../StepKind.ts"
 import { replay } from "./Replay.ts"
 

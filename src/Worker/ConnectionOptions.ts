@@ -1,7 +1,7 @@
 /** The options of a worker's connection to a server: how to reach it, and how often. */
 import { resolveServer, type ResolvedServer } from "../Client/HttpConfig.ts"
 import { DEFAULT_WORKER } from "../Constants.ts"
-import type { Variables } from "../Environment.ts"
+import type { Variables } from "../EnvironmentVariables.ts"
 import { ValidationError } from "../Errors.ts"
 import { type Logger, resolveLogger } from "../Logger.ts"
 import { checkKeys, type Keys } from "../OptionKeys.ts"

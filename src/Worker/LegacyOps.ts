@@ -15,7 +15,7 @@ import { stepId } from "../StepId.ts"
 import type { JsonText } from "../Json.ts"
 import type { YieldInfo } from "../Protocol/Push.ts"
 import type { Outcome, TurnAck, TurnOp, TurnReport } from "../Protocol/Worker.ts"
-import { plainResult } from "../Result.ts"
+import { plainResult } from "../ResultEncoding.ts"
 import { continuationKey } from "./LegacyJob.ts"
 import type { LegacyTurn } from "./LegacyTurn.ts"
 

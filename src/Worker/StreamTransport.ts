@@ -12,7 +12,7 @@ import { Channels } from "../Client/Channel.ts"
 import { isFromServer, serverFailureOf } from "../Client/HttpFailures.ts"
 import type { AccessError, IronflowError, ValidationError } from "../Errors.ts"
 import { loggerOr } from "../EffectLogger.ts"
-import { currentVariables } from "../Variables.ts"
+import { currentVariables } from "../ConfigProviderVariables.ts"
 import { isObject, safeJsonParse } from "../Json.ts"
 import { restCapabilities } from "../Protocol/Server.ts"
 import {
@@ -22,7 +22,7 @@ import {
   WorkerTransport
 } from "../Protocol/Worker.ts"
 import { isRefusal, linkTo, newInstance, open as openPolling } from "./PollingTransport.ts"
-import { validated } from "../Checked.ts"
+import { validated } from "../CheckAsEffect.ts"
 import {
   type PollingOptions,
   type ResolvedPollingOptions,

@@ -17,7 +17,7 @@ import { pathTo } from "../Parts/Rows.tsx"
 import { command } from "../Parts/Shell.ts"
 import { engineNow, now } from "../Parts/Clock.ts"
 import { ago, duration } from "../Parts/Time.tsx"
-import { thrownBy } from "../../ReportedError.ts"
+import { thrownBy } from "../../DescribeError.ts"
 
 /** The resolution of the two periods: the number of points, and the minutes of each. */
 const spans = {

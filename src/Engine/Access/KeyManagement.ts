@@ -1,5 +1,5 @@
 /** Manages API keys: checks the input, then runs one operation of the store. */
-import { checkedInEngine as checked } from "../../Checked.ts"
+import { checkedInEngine as checked } from "../../CheckAsEffect.ts"
 import { randomBytes } from "node:crypto"
 import * as Effect from "effect/Effect"
 import type { ApiKeysApi } from "../../Client/ApiKeys.ts"

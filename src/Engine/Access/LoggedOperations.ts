@@ -7,7 +7,7 @@ import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import type { ClientApi, EffectKind, FunctionInfo, Run } from "../../Client/Client.ts"
 import type { Raw } from "../../Client/NarrowErrors.ts"
-import { checkedInEngine as checked } from "../../Checked.ts"
+import { checkedInEngine as checked } from "../../CheckAsEffect.ts"
 import {
   type EngineError,
   type FunctionNotFoundError,

@@ -1,5 +1,5 @@
 /** Manages policies: checks the input, then runs one operation of the store. */
-import { checkedInEngine as checked } from "../../Checked.ts"
+import { checkedInEngine as checked } from "../../CheckAsEffect.ts"
 import * as Effect from "effect/Effect"
 import type { EffectKind } from "../../Client/Client.ts"
 import type { PoliciesApi } from "../../Client/Policies.ts"

@@ -7,7 +7,7 @@ import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import type * as Scope from "effect/Scope"
 import type { FunctionInfo } from "../../Client/Client.ts"
-import { validated } from "../../Checked.ts"
+import { validated } from "../../CheckAsEffect.ts"
 import {
   type FunctionNotFoundError,
   LimitExceededError,

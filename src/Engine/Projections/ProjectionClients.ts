@@ -1,6 +1,6 @@
 /** The projection methods of clients: read, wait and control. */
 import * as Effect from "effect/Effect"
-import { checkedInEngine as checked } from "../../Checked.ts"
+import { checkedInEngine as checked } from "../../CheckAsEffect.ts"
 import type { EffectKind } from "../../Client/Client.ts"
 import type { Raw } from "../../Client/NarrowErrors.ts"
 import type { ChangesPage, ChangesQuery } from "../../Client/ProjectionUpdates.ts"

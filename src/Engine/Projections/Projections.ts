@@ -5,7 +5,7 @@
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
-import { checkedInEngine as checked } from "../../Checked.ts"
+import { checkedInEngine as checked } from "../../CheckAsEffect.ts"
 import type { EngineError } from "../../Errors.ts"
 import { maxBatchSize } from "../../Projection/Projection.ts"
 import type { ProjectionRegistration, ProjectionSaved } from "../../Protocol/ProjectionOwners.ts"

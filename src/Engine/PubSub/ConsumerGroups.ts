@@ -1,5 +1,5 @@
 /** Management of consumer groups: what the store knows of a group, and what the engine knows of its members. */
-import { checkedInEngine as checked } from "../../Checked.ts"
+import { checkedInEngine as checked } from "../../CheckAsEffect.ts"
 import * as Context from "effect/Context"
 import * as Layer from "effect/Layer"
 import * as Clock from "effect/Clock"

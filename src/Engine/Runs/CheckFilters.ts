@@ -11,7 +11,7 @@ import {
   searchPaths,
   searchValueLength
 } from "../../Limits.ts"
-import { isPath } from "../../Path.ts"
+import { isPath } from "../../DataPath.ts"
 import { checkFilterNames, checkMoment, type RunFilters, timeFilters } from "../../RunFilters.ts"
 import { isRunStatus, type RunStatus, runStatuses } from "../../RunStatus.ts"
 import { show } from "../../Show.ts"

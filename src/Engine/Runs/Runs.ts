@@ -13,7 +13,7 @@ import type {
   RunLogLine,
   RunStep
 } from "../../Client/Client.ts"
-import { validated } from "../../Checked.ts"
+import { validated } from "../../CheckAsEffect.ts"
 import { checkCountRuns, type CountRunsOptions, type RunCounts } from "../../Protocol/RunCounts.ts"
 import type { Raw } from "../../Client/NarrowErrors.ts"
 import { type EngineError, type StoreError, ValidationError } from "../../Errors.ts"

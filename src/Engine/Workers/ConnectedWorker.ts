@@ -11,7 +11,7 @@ import {
   endsTurn
 } from "../../Protocol/Worker.ts"
 import type { WorkerLimits } from "../Access/WorkerAccess.ts"
-import type { ShortLivedSet } from "../../ShortLived.ts"
+import type { ShortLivedSet } from "../../ShortLivedMap.ts"
 import type { Holder } from "../Runs/Stuck.ts"
 
 /** A connected worker. */

@@ -19,7 +19,7 @@ import type { EngineService } from "../../Engine/Engine.ts"
 import { encodeOutput, legacyJobId, readJobId, type Update } from "../../Protocol/LegacyJobs.ts"
 import { applyUpdate } from "../Workers/LegacyUpdates.ts"
 import { LEGACY_LEASE_MS, type LegacyWorker, unusable } from "../../Engine/Workers/LegacyWorker.ts"
-import { checked } from "../../Checked.ts"
+import { checked } from "../../CheckAsEffect.ts"
 import type { RemoteWorkers } from "../../Engine/Workers/RemoteWorkers.ts"
 import { functionsOf } from "../Workers/LegacyFunctions.ts"
 

@@ -7,7 +7,7 @@ import type { Codec } from "../../Protocol/Codec.ts"
 import { encoder } from "../../Protocol/Requests.ts"
 import type { EndpointSpec } from "../../Protocol/EndpointSpec.ts"
 import { type Call, json, type Reply } from "./Route.ts"
-import { checked } from "../../Checked.ts"
+import { checked } from "../../CheckAsEffect.ts"
 import * as Limits from "../../Limits.ts"
 
 /** The type of a list's items. The list is the response itself, or its only member that is a list. */

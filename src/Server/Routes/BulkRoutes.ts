@@ -1,6 +1,6 @@
 /** Bulk operations of clients over HTTP. */
 import * as Effect from "effect/Effect"
-import { checked } from "../../Checked.ts"
+import { checked } from "../../CheckAsEffect.ts"
 import type { BulkRuns } from "../../Client/Client.ts"
 import type { EngineService } from "../../Engine/Engine.ts"
 import { isObject } from "../../Json.ts"

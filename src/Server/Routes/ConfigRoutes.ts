@@ -8,7 +8,7 @@ import { type ConfigSetResult, endpoints } from "../../Protocol/Config.ts"
 import type { EndpointSpec } from "../../Protocol/EndpointSpec.ts"
 import { seen } from "../Http/PagedReply.ts"
 import { type Call, type Route, variable } from "../Http/Route.ts"
-import { checked } from "../../Checked.ts"
+import { checked } from "../../CheckAsEffect.ts"
 import { answering, paging } from "./EndpointRoute.ts"
 
 export const configRoutes = (engine: EngineService): ReadonlyArray<Route> => {

@@ -18,7 +18,7 @@ import { reachOf } from "../../Engine/Access/SubscriptionReach.ts"
 import { type EngineConsumerGroups, PAGE } from "../../Engine/PubSub/ConsumerGroups.ts"
 import type { EngineService } from "../../Engine/Engine.ts"
 import { type Call, readNumber, type Route, variable } from "../Http/Route.ts"
-import { checked } from "../../Checked.ts"
+import { checked } from "../../CheckAsEffect.ts"
 import { answering, reading } from "./EndpointRoute.ts"
 
 export const consumerGroupRoutes = (engine: EngineService): ReadonlyArray<Route> => {

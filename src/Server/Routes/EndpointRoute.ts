@@ -8,7 +8,7 @@ import type { Page, PageQuery } from "../../Engine/Pages.ts"
 import { type ItemOf, listReply, pagedReply, type Paging } from "../Http/PagedReply.ts"
 import { checkBodySpelling, checkQuerySpelling } from "./KnownMembers.ts"
 import { type Call, json, noContent, type Reply, type Route } from "../Http/Route.ts"
-import { checked } from "../../Checked.ts"
+import { checked } from "../../CheckAsEffect.ts"
 
 type Options = Partial<Pick<Route, "reads" | "isPage">>
 

@@ -1,6 +1,6 @@
 /** The events of an environment, in pages. */
 import * as Effect from "effect/Effect"
-import { checked } from "../../Checked.ts"
+import { checked } from "../../CheckAsEffect.ts"
 import { mayKnowEvent } from "../../Engine/Access/RunAccess.ts"
 import type { EngineService } from "../../Engine/Engine.ts"
 import type { FoundEvent } from "../../Engine/Log/LogRecords.ts"

@@ -3,7 +3,7 @@ import * as Effect from "effect/Effect"
 import { isUtf8 } from "node:buffer"
 import { LimitExceededError, ValidationError } from "../../Errors.ts"
 import { safeJsonParse } from "../../Json.ts"
-import { checkShape, ShapeCounts } from "../../JsonShape.ts"
+import { checkShape, ShapeCounts } from "../../JsonLimits.ts"
 import { checkKey, checkRevision } from "../../KvKeys.ts"
 import {
   contentTypes,
@@ -20,7 +20,7 @@ import { allAsJson } from "../../Engine/Pages.ts"
 import { readPageQuery, seen } from "../Http/PagedReply.ts"
 import type { KvEntryRow, KvWriteRow } from "../../Engine/Kv/KvRecords.ts"
 import { type Call, json, type Route, variable } from "../Http/Route.ts"
-import { checked } from "../../Checked.ts"
+import { checked } from "../../CheckAsEffect.ts"
 import { answering, paging, reading, replying } from "./EndpointRoute.ts"
 
 export const kvRoutes = (engine: EngineService): ReadonlyArray<Route> => {

@@ -1,6 +1,6 @@
 /** Calls over HTTP by legacy workers, which take jobs. */
 import * as Effect from "effect/Effect"
-import { checked } from "../../Checked.ts"
+import { checked } from "../../CheckAsEffect.ts"
 import { checkWorker, limitsOf } from "../../Engine/Access/WorkerAccess.ts"
 import type { EngineService } from "../../Engine/Engine.ts"
 import { LEGACY_LEASE_MS } from "../../Engine/Workers/LegacyWorker.ts"

@@ -34,7 +34,7 @@ import { seen } from "../Http/PagedReply.ts"
 import { projectionOwnerRoutes } from "./ProjectionOwnerRoutes.ts"
 import { projectionRunnerRoutes } from "./ProjectionRunnerRoutes.ts"
 import { type Call, readNumber, type Route, variable } from "../Http/Route.ts"
-import { checked } from "../../Checked.ts"
+import { checked } from "../../CheckAsEffect.ts"
 import { answering, paging, reading } from "./EndpointRoute.ts"
 
 /** The most projections that one request waits for. */

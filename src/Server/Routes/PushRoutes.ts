@@ -6,7 +6,7 @@ import { endpoints, type TurnUpdate } from "../../Protocol/Push.ts"
 import { permitted, checkRegistering } from "../../Engine/Access/WorkerAccess.ts"
 import type { EngineService } from "../../Engine/Engine.ts"
 import { boundTo, type Call, environmentOfRun, json, type Route, variable } from "../Http/Route.ts"
-import { checked } from "../../Checked.ts"
+import { checked } from "../../CheckAsEffect.ts"
 import { answering, listing, replying } from "./EndpointRoute.ts"
 import { checkReport } from "../../Protocol/TurnReports.ts"
 

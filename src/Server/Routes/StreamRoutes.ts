@@ -23,7 +23,7 @@ import type { EngineService } from "../../Engine/Engine.ts"
 import type { EntityHistory } from "../../Engine/Streams/Streams.ts"
 import { UNPAGED_LENGTH } from "../../Engine/Pages.ts"
 import { type Call, type Route, variable } from "../Http/Route.ts"
-import { checked } from "../../Checked.ts"
+import { checked } from "../../CheckAsEffect.ts"
 import { answering, reading } from "./EndpointRoute.ts"
 
 export const streamRoutes = (engine: EngineService): ReadonlyArray<Route> => {

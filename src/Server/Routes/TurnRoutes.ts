@@ -1,6 +1,6 @@
 /** Calls over HTTP by workers that exchange turns: workers of this package. */
 import * as Effect from "effect/Effect"
-import { checked } from "../../Checked.ts"
+import { checked } from "../../CheckAsEffect.ts"
 import { permitted } from "../../Engine/Access/WorkerAccess.ts"
 import type { RemoteWorkers } from "../../Engine/Workers/RemoteWorkers.ts"
 import type { WorkerConnection } from "../../Engine/Workers/WorkerConnection.ts"

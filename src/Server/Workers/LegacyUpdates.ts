@@ -14,7 +14,7 @@ import {
   type Update
 } from "../../Protocol/LegacyJobs.ts"
 import { LEGACY_LEASE_MS } from "../../Engine/Workers/LegacyWorker.ts"
-import { checked } from "../../Checked.ts"
+import { checked } from "../../CheckAsEffect.ts"
 
 /**
  * Fails with `ValidationError` when the update cannot be read. `boundTo` is the environment of the caller's key, if

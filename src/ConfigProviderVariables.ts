@@ -2,7 +2,7 @@
 import type { ConfigProvider } from "effect/ConfigProvider"
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
-import { readEnvironmentVariable, type Variables } from "./Environment.ts"
+import { readEnvironmentVariable, type Variables } from "./EnvironmentVariables.ts"
 import { ValidationError } from "./Errors.ts"
 
 /**

@@ -1,5 +1,5 @@
 import { assert, describe, it } from "@effect/vitest"
-import { isPath, readPath } from "../src/Path.ts"
+import { isPath, readPath } from "../src/DataPath.ts"
 
 describe("isPath", () => {
   it.each<readonly [string, boolean]>([

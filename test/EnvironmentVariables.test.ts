@@ -1,6 +1,6 @@
 import { afterEach, assert, describe, it, vi } from "@effect/vitest"
 import { getWebSocketUrl } from "../src/Protocol/Paths.ts"
-import { getServerUrl, resolveApiKey, resolveEnvironment } from "../src/Environment.ts"
+import { getServerUrl, resolveApiKey, resolveEnvironment } from "../src/EnvironmentVariables.ts"
 
 afterEach(() => {
   vi.unstubAllEnvs()

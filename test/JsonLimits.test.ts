@@ -1,6 +1,6 @@
 import { LimitExceededError, ValidationError } from "@ironflow/node"
 import { assert, describe, it } from "vitest"
-import { checkShape, ShapeCounts } from "../src/JsonShape.ts"
+import { checkShape, ShapeCounts } from "../src/JsonLimits.ts"
 import { jsonNames, jsonValues } from "../src/Limits.ts"
 
 describe("checkShape", () => {

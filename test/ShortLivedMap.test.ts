@@ -1,5 +1,5 @@
 import { describe, expect, it } from "vitest"
-import { ShortLivedMap, ShortLivedSet } from "../src/ShortLived.ts"
+import { ShortLivedMap, ShortLivedSet } from "../src/ShortLivedMap.ts"
 
 describe("an entry of a short-lived collection", () => {
   it("is there until it is deleted, in the order of insertion, however many entries there were", () => {

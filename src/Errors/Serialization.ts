@@ -4,7 +4,7 @@ import { IronflowError, type IronflowErrorOptions, isIronflowError } from "./Bas
 import { classes, classNameOf, codes } from "./Classes.ts"
 import { ValidationError } from "./Validation.ts"
 import { InvokeError } from "./Steps.ts"
-import { define, isInstance, read } from "./Reading.ts"
+import { define, isInstance, read } from "./SafeRead.ts"
 
 /**
  * Whether the engine retries after this error.

@@ -3,7 +3,7 @@
  *
  * A step's result is stored as JSON, and the handler receives the stored form, in the first execution and in every replay.
  * {@link Stored} is the type of that form, and {@link StorableResult} makes `step.run` refuse types that JSON cannot represent.
- * Both follow the implementation in `Result.ts` and `Json.ts`.
+ * Both follow the implementation in `ResultEncoding.ts` and `Json.ts`.
  *
  * Types that depend on an unresolved type parameter are looked up in tables (`StoredAs<T>[...]`), which have a row `any` that no
  * concrete type selects. So in a generic helper that returns `Promise<T>`, the result of a step is assignable to `T`; for a

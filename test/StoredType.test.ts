@@ -4,8 +4,8 @@
  */
 import { assert, describe, test } from "vitest"
 import { ValidationError } from "../src/Errors.ts"
-import { decodeResult, encodeResult } from "../src/Result.ts"
-import type { StorableResult, Stored } from "../src/Stored.ts"
+import { decodeResult, encodeResult } from "../src/ResultEncoding.ts"
+import type { StorableResult, Stored } from "../src/StoredType.ts"
 
 class Money {
   readonly cents: number
