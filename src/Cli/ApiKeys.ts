@@ -11,7 +11,7 @@ import { ENV_VARS } from "../Constants.ts"
 import { readEnvironmentVariable } from "../EnvironmentVariables.ts"
 import { ironflow } from "./Ironflow.ts"
 import { print, table } from "./Output.ts"
-import { askFor } from "./Server.ts"
+import { askFor } from "./ServerCalls.ts"
 import { commandsOf, given } from "./Calling.ts"
 import { textFlag } from "./TextFlag.ts"
 

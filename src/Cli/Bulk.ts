@@ -26,7 +26,7 @@ import { keepTrying, mayPass } from "./KeepTrying.ts"
 import { between, fields, oneLine, print, shown, table } from "./Output.ts"
 import { leaveUnfinished } from "./Process.ts"
 import { showProgress, withProgressLine } from "./ProgressLine.ts"
-import { use } from "./Server.ts"
+import { use } from "./ServerCalls.ts"
 import { showMs } from "../Show.ts"
 import { textFlag } from "./TextFlag.ts"
 

@@ -5,7 +5,7 @@ import * as Option from "effect/Option"
 import * as Command from "effect/cli/Command"
 import type { ClientServices } from "../Client/Services.ts"
 import { print } from "./Output.ts"
-import { askFor } from "./Server.ts"
+import { askFor } from "./ServerCalls.ts"
 
 type Takes<Config extends Command.Command.Config> = Command.Command.Config.Infer<Config>
 

@@ -13,7 +13,7 @@ import { isObject, safeJsonParse } from "../Json.ts"
 import { checkShape } from "../JsonLimits.ts"
 import { ironflow } from "./Ironflow.ts"
 import { oneLine, print, shown, table } from "./Output.ts"
-import { use } from "./Server.ts"
+import { use } from "./ServerCalls.ts"
 import { readStdin } from "./Stdin.ts"
 import { commandsOf } from "./Calling.ts"
 

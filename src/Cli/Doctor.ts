@@ -21,7 +21,7 @@ import { CommandError } from "./CommandError.ts"
 import { databaseFlags, databaseOf } from "./Database.ts"
 import { oneLine, print } from "./Output.ts"
 import { showMs } from "../Show.ts"
-import { send, server } from "./Server.ts"
+import { send, server } from "./ServerCalls.ts"
 import { textFlag } from "./TextFlag.ts"
 
 const WHAT = "The doctor"

@@ -21,7 +21,7 @@ import { CommandError } from "./CommandError.ts"
 import { ironflow } from "./Ironflow.ts"
 import { print } from "./Output.ts"
 import { timeOf } from "./RunList.ts"
-import { use } from "./Server.ts"
+import { use } from "./ServerCalls.ts"
 import { textFlag } from "./TextFlag.ts"
 
 const text = (name: string, metavar: string, description: string) =>

@@ -9,7 +9,7 @@ import { Client, type FunctionInfo } from "../Client/Client.ts"
 import { isObject, safeJsonParse } from "../Json.ts"
 import * as endpoints from "../Protocol/Push.ts"
 import { oneLine, print, table } from "./Output.ts"
-import { ask, send } from "./Server.ts"
+import { ask, send } from "./ServerCalls.ts"
 import { commandsOf, given } from "./Calling.ts"
 import { textFlag } from "./TextFlag.ts"
 

@@ -9,7 +9,7 @@ import * as Command from "effect/cli/Command"
 import * as GlobalFlag from "effect/cli/GlobalFlag"
 import { SDK_VERSION } from "../Worker/Version.ts"
 import { commands } from "./Commands.ts"
-import { failureOf, report } from "./Failure.ts"
+import { failureOf, report } from "./FailureReport.ts"
 import { checkNode } from "./Process.ts"
 
 /** Runs the command with the arguments that follow `ironflow`, and reports its failure. */

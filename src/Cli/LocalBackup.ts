@@ -11,7 +11,7 @@ import { ConnectionError, type IronflowError, isIronflowError } from "../Errors.
 import { backup as backupEndpoint, restHealth } from "../Protocol/Server.ts"
 import { formatSize } from "../Size.ts"
 import { showProgress, withProgressLine } from "./ProgressLine.ts"
-import { send, server } from "./Server.ts"
+import { send, server } from "./ServerCalls.ts"
 
 export const backUpFile = (database: string, file: string): Effect.Effect<BackupInfo, IronflowError> =>
   withProgressLine(

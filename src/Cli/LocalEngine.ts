@@ -17,7 +17,7 @@ import { EngineLines } from "../Engine/EngineLog.ts"
 import { layerStderr, type LogChoice } from "./LogOutput.ts"
 import { layerPostgres } from "../Engine/DatabaseUrl.ts"
 import type { PostgresOptions } from "../Engine/Store/Postgres/Options.ts"
-import { layerTraces } from "./Traces.ts"
+import { layerTraces } from "./Tracing.ts"
 
 export interface LocalEngineOptions {
   readonly port: number

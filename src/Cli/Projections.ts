@@ -10,7 +10,7 @@ import * as Flag from "effect/cli/Flag"
 import { Projections, type ProjectionStatusInfo } from "../Client/Projections.ts"
 import { ironflow } from "./Ironflow.ts"
 import { fields, oneLine, print, shown, table } from "./Output.ts"
-import { askFor, use } from "./Server.ts"
+import { askFor, use } from "./ServerCalls.ts"
 import { commandsOf, given } from "./Calling.ts"
 import { textFlag } from "./TextFlag.ts"
 

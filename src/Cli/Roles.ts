@@ -6,7 +6,7 @@ import * as Command from "effect/cli/Command"
 import * as Flag from "effect/cli/Flag"
 import { Roles } from "../Client/Roles.ts"
 import { print, table } from "./Output.ts"
-import { askFor } from "./Server.ts"
+import { askFor } from "./ServerCalls.ts"
 import { commandsOf } from "./Calling.ts"
 import { textFlag } from "./TextFlag.ts"
 

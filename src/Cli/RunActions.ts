@@ -19,7 +19,7 @@ import { ironflow } from "./Ironflow.ts"
 import { show } from "../Show.ts"
 import { oneLine, print } from "./Output.ts"
 import { filterFlags, filtersOf } from "./RunList.ts"
-import { ask } from "./Server.ts"
+import { ask } from "./ServerCalls.ts"
 import { readStdin } from "./Stdin.ts"
 import { textFlag } from "./TextFlag.ts"
 

@@ -8,7 +8,7 @@ import { countedBy, isTime } from "../Protocol/RunCounts.ts"
 import { runStatuses } from "../RunStatus.ts"
 import { elapsed, oneLine, print, table } from "./Output.ts"
 import { filterFlags, filtersOf } from "./RunList.ts"
-import { ask } from "./Server.ts"
+import { ask } from "./ServerCalls.ts"
 import { textFlag } from "./TextFlag.ts"
 
 export const count = Command.make(

@@ -21,7 +21,7 @@ import { ironflow } from "./Ironflow.ts"
 import { keepTrying } from "./KeepTrying.ts"
 import { between, print, table, toJson } from "./Output.ts"
 import { showProgress, withProgressLine } from "./ProgressLine.ts"
-import { ask, use } from "./Server.ts"
+import { ask, use } from "./ServerCalls.ts"
 import { textFlag } from "./TextFlag.ts"
 
 const text = (name: string, metavar: string, description: string) =>

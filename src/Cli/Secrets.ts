@@ -13,7 +13,7 @@ import { isObject, safeJsonParse } from "../Json.ts"
 import { pathOf } from "../Protocol/Http/Endpoints.ts"
 import * as secretRows from "../Protocol/Secrets.ts"
 import { print, table } from "./Output.ts"
-import { send } from "./Server.ts"
+import { send } from "./ServerCalls.ts"
 import { readStdin } from "./Stdin.ts"
 
 const name = Argument.String("name")

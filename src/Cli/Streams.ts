@@ -10,7 +10,7 @@ import { CommandError } from "./CommandError.ts"
 import type { ExpectedVersion } from "../ExpectedVersion.ts"
 import { readData } from "./Emit.ts"
 import { fields, oneLine, print, shown, table } from "./Output.ts"
-import { use } from "./Server.ts"
+import { use } from "./ServerCalls.ts"
 import { commandsOf, given } from "./Calling.ts"
 import { textFlag } from "./TextFlag.ts"
 

@@ -4,7 +4,7 @@ import * as Argument from "effect/cli/Argument"
 import * as Command from "effect/cli/Command"
 import { readData } from "./Emit.ts"
 import { oneLine, print, table } from "./Output.ts"
-import { ask } from "./Server.ts"
+import { ask } from "./ServerCalls.ts"
 
 export const topics = Command.make(
   "topics",

@@ -15,7 +15,7 @@ import * as PollingTransport from "../Worker/PollingTransport.ts"
 import * as Worker from "../Worker/Worker.ts"
 import type { AnyProjection } from "../Projection/Projection.ts"
 import { layerStderr, type LogChoice } from "./LogOutput.ts"
-import { layerTraces } from "./Traces.ts"
+import { layerTraces } from "./Tracing.ts"
 import { loadDefinitions } from "./UserModule.ts"
 
 export interface WorkerProcessOptions extends Omit<ServerOptions, "timeout"> {

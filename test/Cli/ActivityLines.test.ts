@@ -1,5 +1,5 @@
 import { assert, it } from "vitest"
-import { jsonOf, lineOf } from "../../src/Cli/Live.ts"
+import { jsonOf, lineOf } from "../../src/Cli/ActivityLines.ts"
 import type { ObservedActivity } from "../../src/Engine/Store/Activity.ts"
 
 const now = 1_000_000
