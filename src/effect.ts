@@ -10,7 +10,7 @@
  * ```
  */
 export * as ApiKeys from "./Client/ApiKeys.ts"
-export * as Client from "./Client/Clients.ts"
+export * as Client from "./Client/ClientNamespace.ts"
 export * as ConsumerGroups from "./Client/ConsumerGroups.ts"
 export * as Engine from "./Engine/Engine.ts"
 export * as Hooks from "./Engine/Hooks/HookSettings.ts"

@@ -4,7 +4,7 @@ import type { BulkNotFoundError, InvalidStateError } from "../Errors.ts"
 import type { BulkAction, BulkOperation } from "../Protocol/Bulk.ts"
 import type { EraseTarget } from "../Protocol/Erase.ts"
 import { filterNames, type RunFilters } from "../RunFilters.ts"
-import type { CallArgs, ClientError, EffectKind, Kind, Options, PromiseKind } from "./Kinds.ts"
+import type { CallArgs, ClientError, EffectKind, Kind, Options, PromiseKind } from "./ApiKinds.ts"
 import { checkAllKeys } from "../OptionKeys.ts"
 import { byId, call, type Methods } from "./Methods.ts"
 

@@ -22,7 +22,7 @@ import {
   NOT_TAKEN,
   readFrame
 } from "../Protocol/Http/Channel.ts"
-import { environmentHeader, type ResolvedServer } from "./HttpConfig.ts"
+import { environmentHeader, type ResolvedServer } from "./HttpOptions.ts"
 import type { Answer, Request } from "./HttpExchange.ts"
 import { TIMEOUT_PARTS } from "./PatientTimeout.ts"
 import { NOT_RECEIVED } from "./NotReceived.ts"

@@ -34,7 +34,7 @@ import type { WorkerInfo } from "../Protocol/Workers.ts"
 import { filterNames, type RunFilters } from "../RunFilters.ts"
 import type { RunStatus } from "../RunStatus.ts"
 import { type FunctionsApi, functionsMethods } from "./Functions.ts"
-import type { CallArgs, ClientError, EffectKind, Kind, Options, PromiseKind } from "./Kinds.ts"
+import type { CallArgs, ClientError, EffectKind, Kind, Options, PromiseKind } from "./ApiKinds.ts"
 import { byId, call, type Methods } from "./Methods.ts"
 
 export type {
@@ -70,7 +70,7 @@ export type {
   Options,
   PromiseKind,
   UnreachableError
-} from "./Kinds.ts"
+} from "./ApiKinds.ts"
 
 /** Errors of run control: the run does not exist, or its state does not allow the operation. */
 export type RunControlError = RunNotFoundError | InvalidStateError | ClientError

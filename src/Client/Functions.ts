@@ -3,7 +3,7 @@ import type * as HKT from "effect/HKT"
 import type { FunctionNotFoundError, InvalidStateError } from "../Errors.ts"
 import type { FunctionInfo, FunctionVersion, LiveVersion } from "../Protocol/Functions.ts"
 import type { Run } from "../Protocol/Runs.ts"
-import type { CallArgs, ClientError, EffectKind, Kind, Options, PromiseKind } from "./Kinds.ts"
+import type { CallArgs, ClientError, EffectKind, Kind, Options, PromiseKind } from "./ApiKinds.ts"
 import { byId, call, type Methods } from "./Methods.ts"
 
 /** Options of `pauseFunction`. */

@@ -47,7 +47,7 @@ import type {
 import * as FunctionsHttp from "./FunctionsHttp.ts"
 import type { Raw } from "./NarrowErrors.ts"
 import { makeEmitSync } from "./EmitSync.ts"
-import { emitsOf, type NamedEmit } from "./Emitting.ts"
+import { emitsOf, type NamedEmit } from "./TypedEmit.ts"
 import { make as makeBulk } from "./BulkHttp.ts"
 import * as Answers from "./HttpAnswers.ts"
 import { type Call, done, makeCalls, object, quote } from "./HttpCalls.ts"

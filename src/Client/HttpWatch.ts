@@ -19,7 +19,7 @@ import { readFailure } from "../Protocol/Http/Failures.ts"
 import type { Operation } from "../Protocol/EndpointSpec.ts"
 import { Watching } from "../Protocol/Watch.ts"
 import { validated } from "../CheckAsEffect.ts"
-import { environmentHeader } from "./HttpConfig.ts"
+import { environmentHeader } from "./HttpOptions.ts"
 import type { Connection } from "./HttpConnection.ts"
 import { failureOf, isMissingEndpoint, unsupported } from "./HttpFailures.ts"
 

@@ -3,7 +3,7 @@
  * so are the checks of options and errors in both APIs.
  */
 import type { Keys, KnownKeys } from "../OptionKeys.ts"
-import type { CallOptions } from "./Kinds.ts"
+import type { CallOptions } from "./ApiKinds.ts"
 import type { Failures } from "./NarrowErrors.ts"
 
 /** The members of an argument that are option objects; data objects may have any keys. */

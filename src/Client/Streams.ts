@@ -38,7 +38,7 @@ import type {
 import type { AnySchema } from "../StandardSchema.ts"
 import type { EventDefinitionRegistry } from "../Upcaster.ts"
 import type { CallArgs, ClientError, EffectKind, Kind, Options, PromiseKind } from "./Client.ts"
-import { checkAppendAllKeys, checkAppendKeys } from "../Protocol/AppendKeys.ts"
+import { checkAppendAllKeys, checkAppendKeys } from "../Protocol/AppendOptionKeys.ts"
 import { byId, call, type Methods, type StreamMethods } from "./Methods.ts"
 
 export type {

@@ -28,7 +28,7 @@ import type { Connection } from "./HttpConnection.ts"
 import { type Input, makeEndpointCalls } from "./EndpointCalls.ts"
 import { eventsOver, nullIfMissing } from "./StreamPages.ts"
 import { checkCount, checkList, checkRead, pageAfter, upcastEvents } from "./StreamReading.ts"
-import { appendsOf } from "./Emitting.ts"
+import { appendsOf } from "./TypedEmit.ts"
 import type {
   AppendAllResult,
   NamedAppends,

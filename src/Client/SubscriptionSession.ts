@@ -15,7 +15,7 @@ import {
 } from "../Protocol/Subscriptions.ts"
 import type { EventDefinitionRegistry } from "../Upcaster.ts"
 import { EventDelivery, free, loseAll } from "./EventDelivery.ts"
-import { type SubscriptionTracing, traced } from "./DeliverySpan.ts"
+import { type SubscriptionTracing, traced } from "./DeliveryTracing.ts"
 import { HeldEvents } from "./HeldEvents.ts"
 import { closed, type Connect, Reconnecting, type ReconnectOptions } from "./Reconnecting.ts"
 import { type PendingAck, SubscriptionState } from "./SubscriptionState.ts"

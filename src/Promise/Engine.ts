@@ -32,7 +32,7 @@ import { checkKeys, type Keys, knownOf } from "../OptionKeys.ts"
 import { WorkerTransport } from "../Protocol/Worker.ts"
 import { resolveWorkerOptions, workerKeys, type WorkerOptions } from "../Worker/Options.ts"
 import { createClient, type IronflowClient } from "./Client.ts"
-import type { EngineConnection, EngineHandle } from "./Connection.ts"
+import type { EngineConnection, EngineHandle } from "./EngineConnection.ts"
 import { layerLogger } from "./EngineLogs.ts"
 import { errorOf } from "./Promisify.ts"
 import {

@@ -22,7 +22,7 @@ import { show } from "../Show.ts"
 import { resolveWorkerOptions, workerKeys, type WorkerOptions } from "../Worker/Options.ts"
 import { type PollingOptions, resolvePollingOptions } from "../Worker/ConnectionOptions.ts"
 import type { WorkerService } from "../Worker/Worker.ts"
-import { connectionOf, type EngineHandle } from "./Connection.ts"
+import { connectionOf, type EngineHandle } from "./EngineConnection.ts"
 import { errorOf } from "./Promisify.ts"
 
 /** The functions that a worker of the Promise API accepts: those of either API that require no services. */

@@ -1,5 +1,5 @@
 /** The options of a push handler, checked and completed. */
-import { resolveServer, type ResolvedServer } from "../Client/HttpConfig.ts"
+import { resolveServer, type ResolvedServer } from "../Client/HttpOptions.ts"
 import { type Duration, positiveDuration } from "../Duration.ts"
 import { readEnvironmentVariable, resolveEnvironment, type Variables } from "../EnvironmentVariables.ts"
 import { ValidationError } from "../Errors.ts"

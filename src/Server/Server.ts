@@ -2,7 +2,7 @@
  * The HTTP server of an engine: clients and workers, legacy ones included, on one port. This module assembles, starts
  * and stops it.
  *
- * `Listener.ts` takes connections. `Exchange.ts` reads requests from them and sends the responses. `Answers.ts` makes
+ * `NodeServer.ts` takes connections. `Exchange.ts` reads requests from them and sends the responses. `RequestHandler.ts` makes
  * the responses: each request has its route in a table, has its body read within limits, and is answered in the
  * dialect of the route. Other protocols on the port have their own folders. `Http/AccessCheck.ts` decides who may call.
  */
@@ -34,7 +34,7 @@ import * as Alarm from "../Execution/Alarm.ts"
 import { runtimeProblem } from "../NodeVersion.ts"
 import { workerStream } from "../Protocol/Workers.ts"
 import { defectResponse, failureResponse, type FailureResponse } from "../Protocol/Http/Failures.ts"
-import { type IncomingRequest, makeApp } from "./Answers.ts"
+import { type IncomingRequest, makeApp } from "./RequestHandler.ts"
 import { ConnectServer } from "./Connect/ConnectServer.ts"
 import { beginStream } from "./Connect/EventStream.ts"
 import { subscribeRoutes } from "./Connect/SubscribeRoutes.ts"

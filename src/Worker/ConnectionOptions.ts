@@ -1,5 +1,5 @@
 /** The options of a worker's connection to a server: how to reach it, and how often. */
-import { resolveServer, type ResolvedServer } from "../Client/HttpConfig.ts"
+import { resolveServer, type ResolvedServer } from "../Client/HttpOptions.ts"
 import { DEFAULT_WORKER } from "../Constants.ts"
 import type { Variables } from "../EnvironmentVariables.ts"
 import { ValidationError } from "../Errors.ts"

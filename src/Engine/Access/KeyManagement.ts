@@ -13,7 +13,7 @@ import {
   UnauthorizedError,
   ValidationError
 } from "../../Errors.ts"
-import { taker } from "../../Protocol/Requests.ts"
+import { taker } from "../../Protocol/ServerCodec.ts"
 import { checkName, rolesOfKey } from "../../Limits.ts"
 import type { KeyRecord } from "./AccessRecords.ts"
 import { hashOf } from "./Access.ts"

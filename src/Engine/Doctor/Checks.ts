@@ -4,7 +4,7 @@
 import type { Explanation } from "../../Client/Client.ts"
 import { formatDuration } from "../../Duration.ts"
 import { nodeProblem } from "../../NodeVersion.ts"
-import type { ReasonCode } from "../../Protocol/Reasons.ts"
+import type { ReasonCode } from "../../Protocol/ExplainReasons.ts"
 import type { DoctorCheck } from "../../Protocol/Server.ts"
 import { formatSize } from "../../Size.ts"
 import { SDK_VERSION } from "../../Worker/Version.ts"

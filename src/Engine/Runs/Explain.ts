@@ -2,7 +2,7 @@
 import type { Explanation } from "../../Client/Client.ts"
 import { formatDuration } from "../../Duration.ts"
 import { describeError, type ReportedError, stepOf, thrownBy } from "../../DescribeError.ts"
-import type { ReasonCode } from "../../Protocol/Reasons.ts"
+import type { ReasonCode } from "../../Protocol/ExplainReasons.ts"
 import type { RunningStep } from "../../Protocol/RunningSteps.ts"
 import { acceptsLabels } from "../Functions/Registry.ts"
 import type { OtherEngine } from "./NodeWorkers.ts"

@@ -4,7 +4,7 @@ import { type IronflowError, LimitExceededError, ValidationError } from "../../E
 import { allAsJson, LIST_PAGE, type Page, type PageQuery } from "../../Engine/Pages.ts"
 import { onePage } from "../../Engine/Yielding.ts"
 import type { Codec } from "../../Protocol/Codec.ts"
-import { encoder } from "../../Protocol/Requests.ts"
+import { encoder } from "../../Protocol/ServerCodec.ts"
 import type { EndpointSpec } from "../../Protocol/EndpointSpec.ts"
 import { type Call, json, type Reply } from "./Route.ts"
 import { checked } from "../../CheckAsEffect.ts"

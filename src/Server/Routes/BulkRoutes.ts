@@ -12,7 +12,7 @@ import {
   endpoints as eraseEndpoints
 } from "../../Protocol/Erase.ts"
 import { type Call, type Route, variable } from "../Http/Route.ts"
-import { checkBodyMembers } from "./KnownMembers.ts"
+import { checkBodyMembers } from "./RequestSpelling.ts"
 import { answering, reading } from "./EndpointRoute.ts"
 import { listOptionsOf, readFilters } from "./RunListRequest.ts"
 

@@ -12,7 +12,7 @@ import {
   ListGroups,
   endpoints
 } from "../../Protocol/ConsumerGroups.ts"
-import { decoder } from "../../Protocol/Requests.ts"
+import { decoder } from "../../Protocol/ServerCodec.ts"
 import { checkGroupNotDenied } from "../../Engine/Access/SubscriptionGuard.ts"
 import { reachOf } from "../../Engine/Access/SubscriptionReach.ts"
 import { type EngineConsumerGroups, PAGE } from "../../Engine/PubSub/ConsumerGroups.ts"

@@ -8,7 +8,7 @@ import { type RemoteWorkers, unknownWorker } from "../../Engine/Workers/RemoteWo
 import { InvalidStateError, type IronflowError, StaleRequestError, ValidationError } from "../../Errors.ts"
 import { checkMaxConcurrentJobs } from "../../Limits.ts"
 import { encodeJob, readJobId } from "../../Protocol/LegacyJobs.ts"
-import { decoder, encoder } from "../../Protocol/Requests.ts"
+import { decoder, encoder } from "../../Protocol/ServerCodec.ts"
 import type { Job, TurnAck, WorkerRegistration } from "../../Protocol/Worker.ts"
 import { RegisteredForJobs, type RegisterRequest, endpoints } from "../../Protocol/Workers.ts"
 import {

@@ -26,7 +26,7 @@ import {
   endpoints
 } from "../../Protocol/Projections.ts"
 import { Named, endpoints as service } from "../../Protocol/ProjectionService.ts"
-import { decoder } from "../../Protocol/Requests.ts"
+import { decoder } from "../../Protocol/ServerCodec.ts"
 import { mayHaveEvent } from "../../Engine/Access/WorkerAccess.ts"
 import type { EngineService } from "../../Engine/Engine.ts"
 import type { PageQuery } from "../../Engine/Pages.ts"

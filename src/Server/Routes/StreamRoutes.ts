@@ -8,7 +8,7 @@ import {
   StreamNotFoundError,
   ValidationError
 } from "../../Errors.ts"
-import { decoder } from "../../Protocol/Requests.ts"
+import { decoder } from "../../Protocol/ServerCodec.ts"
 import { encodeStatus } from "../../Protocol/Runs.ts"
 import {
   type Appending,

@@ -4,4 +4,4 @@ export { type PushEndpoint, PushEndpoints, type PushEndpointsApi } from "./PushE
 export { Channels, layer as layerChannel } from "./Channel.ts"
 export { layer as layerHttp, layerConfig } from "./HttpServices.ts"
 export type { ClientConfigOptions, ClientOptions } from "./HttpServices.ts"
-export type { ServerOptions } from "./HttpConfig.ts"
+export type { ServerOptions } from "./HttpOptions.ts"

@@ -24,7 +24,7 @@ import {
   text,
   texts,
   version
-} from "./Rules.ts"
+} from "./FieldRules.ts"
 
 const requestRules = {
   run_id: text,
