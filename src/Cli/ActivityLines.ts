@@ -1,5 +1,5 @@
 /** Prints the activity of runs as it happens. */
-import type { ObservedActivity } from "../Engine/Store/Activity.ts"
+import type { ObservedActivity } from "../Engine/Store/RunActivity.ts"
 import type { Outcome, SerializedError } from "../Protocol/Worker.ts"
 import { plainResult } from "../ResultEncoding.ts"
 import { errorLine, placeLines, thrownLine } from "./ErrorText.ts"

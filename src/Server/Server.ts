@@ -22,7 +22,7 @@ import { validated } from "../CheckAsEffect.ts"
 import { withLogLevel } from "../EffectLogger.ts"
 import { Engine } from "../Engine/Engine.ts"
 import { InputBudget } from "../Engine/InputBudget.ts"
-import { OWNER_LOOK_MS } from "../Engine/Workers/OwnerWatch.ts"
+import { OWNER_LOOK_MS } from "../Engine/Workers/TakeoverWatch.ts"
 import {
   isIronflowError,
   type ListenError,

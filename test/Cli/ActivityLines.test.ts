@@ -1,6 +1,6 @@
 import { assert, it } from "vitest"
 import { jsonOf, lineOf } from "../../src/Cli/ActivityLines.ts"
-import type { ObservedActivity } from "../../src/Engine/Store/Activity.ts"
+import type { ObservedActivity } from "../../src/Engine/Store/RunActivity.ts"
 
 const now = 1_000_000
 const run = { runId: "run_1", functionId: "process-order", environment: "default" } as const

@@ -10,7 +10,7 @@ import { checkName } from "../../Limits.ts"
 import { checkActions, checkCondition, checkResources, type PolicyRule } from "../../Policy.ts"
 import { show } from "../../Show.ts"
 import type { PolicyChanges, PolicyRecord } from "./AccessRecords.ts"
-import { excess } from "./Permissions.ts"
+import { excess } from "./PrivilegeEscalation.ts"
 import * as PolicyRows from "./PolicyRows.ts"
 
 import type { ManagingCaller } from "./ManagingCaller.ts"

@@ -37,7 +37,7 @@ import { yieldToEventLoop, yieldFirst } from "../Yielding.ts"
 import type { CheckedFilters } from "../Runs/CheckFilters.ts"
 import { matcherOf } from "../Runs/RunSearch.ts"
 import { type FoundRun, searchRuns, type SearchPlace } from "../Runs/RunSearchRows.ts"
-import { Notifications } from "../Notifications.ts"
+import { Notifications } from "../NamedSignals.ts"
 import { isDamage } from "../Store/SqliteErrors.ts"
 import { Store } from "../Store/Store.ts"
 import type { BulkItem, BulkRecord, BulkSlice } from "./BulkRecords.ts"
@@ -45,7 +45,7 @@ import * as BulkRows from "./BulkRows.ts"
 import { checkBulk } from "./CheckBulk.ts"
 import { makeErasing } from "./Erasing.ts"
 import { shown } from "./ShownBulk.ts"
-import { watchBulk } from "./WatchBulk.ts"
+import { watchBulk } from "./AbandonedBulk.ts"
 
 /** Runs that one transaction changes; in a dry run, runs that it checks. */
 const AT_ONCE = 50

@@ -18,7 +18,7 @@ import * as BulkRows from "./BulkRows.ts"
 import { checkErase } from "./CheckErase.ts"
 import * as EraseFinding from "./EraseFinding.ts"
 import type { CheckedTarget, EraseFound, ErasePlace } from "./EraseRecords.ts"
-import * as EraseSteps from "./EraseSteps.ts"
+import * as EraseSteps from "./AdvanceErase.ts"
 
 /** Runs that one slice searches. */
 const AT_ONCE = 256

@@ -9,7 +9,7 @@ import {
 } from "../../Errors.ts"
 import { kvValueBytes } from "../../Limits.ts"
 import { ensureBucket, findBucket } from "../Kv/KvBuckets.ts"
-import { PUT } from "../Kv/KvOperations.ts"
+import { PUT } from "../Kv/KvCodes.ts"
 import { readChanges, readEntry } from "../Kv/KvRows.ts"
 import { writeEntries } from "../Kv/KvWrites.ts"
 import type { KvChangePage, KvEntryRow } from "../Kv/KvRecords.ts"

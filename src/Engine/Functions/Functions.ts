@@ -20,7 +20,7 @@ import type { FunctionChange } from "../Store/Changes.ts"
 import * as SharedCopy from "../Store/SharedCopy.ts"
 import { Store } from "../Store/Store.ts"
 import { SystemEvents } from "../SystemEvents/SystemEvents.ts"
-import { checkRegistrations } from "./FunctionConfigs.ts"
+import { checkRegistrations } from "./CheckRegistration.ts"
 import * as FunctionRows from "./FunctionRows.ts"
 
 export interface FunctionsService {

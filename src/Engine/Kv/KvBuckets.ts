@@ -17,7 +17,7 @@ import {
   refuse
 } from "../Store/Program.ts"
 import { BucketExistsError, BucketNotFoundError } from "../../Errors.ts"
-import { PUT } from "./KvOperations.ts"
+import { PUT } from "./KvCodes.ts"
 import { ALL, type ListPage } from "../Pages.ts"
 import type { KvBucketRow, NewKvBucket } from "./KvRecords.ts"
 import type { Row, Transaction } from "../Store/Transaction.ts"

@@ -8,7 +8,7 @@
 import { all, get, statement, visit, inEnvironment, refuse, type Program } from "../Store/Program.ts"
 import { BucketNotFoundError, KeyNotFoundError, RevisionGoneError, withoutStack } from "../../Errors.ts"
 import { findBucket } from "./KvBuckets.ts"
-import { operations, PUT, types } from "./KvOperations.ts"
+import { operations, PUT, types } from "./KvCodes.ts"
 import type {
   KvChangePage,
   KvEntryRow,

@@ -10,7 +10,7 @@ import {
   write
 } from "../Store/Program.ts"
 import { type Bucket, bucketOfKey, bucketsOf } from "./KvBuckets.ts"
-import { PUT } from "./KvOperations.ts"
+import { PUT } from "./KvCodes.ts"
 import { expire, forget } from "./KvWrites.ts"
 import type { Row, Transaction } from "../Store/Transaction.ts"
 

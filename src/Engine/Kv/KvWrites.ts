@@ -7,7 +7,7 @@ import { all, forEach, get, statement, type Program, write, inEnvironment, refus
 import { BucketNotFoundError, LimitExceededError, RevisionConflictError, withoutStack } from "../../Errors.ts"
 import type { KvOperation, StoredValue } from "../../KvValue.ts"
 import { type Bucket, findBucket, readExpired, bucketsOf } from "./KvBuckets.ts"
-import { operations, PUT, types } from "./KvOperations.ts"
+import { operations, PUT, types } from "./KvCodes.ts"
 import type { KvWriteRow } from "./KvRecords.ts"
 import type { Transaction } from "../Store/Transaction.ts"
 

@@ -3,7 +3,7 @@ import * as Clock from "effect/Clock"
 import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
-import type { Notifications } from "../Notifications.ts"
+import type { Notifications } from "../NamedSignals.ts"
 
 /** The name under which growth of the log is announced; no projection has it. */
 export const LOG = ""

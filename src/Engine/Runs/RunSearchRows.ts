@@ -16,7 +16,7 @@ import { all, get, inEnvironment, type Program, refuse, statement, type Value } 
 import type { Transaction } from "../Store/Transaction.ts"
 import type { CheckedFilters } from "./CheckFilters.ts"
 import { readRun, RUNS_WITH_EVENTS } from "./RunRows.ts"
-import { isBefore, lengthOf, type RunPosition, positionOf, startedBy } from "./RunPositions.ts"
+import { isBefore, lengthOf, type RunPosition, positionOf, startedBy } from "./SearchPositions.ts"
 import { COUNTED, FIRST_MOMENT, planOf, plansOf } from "./SearchPlans.ts"
 
 /** Runs that one slice looks at: a few milliseconds. */

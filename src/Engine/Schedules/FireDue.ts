@@ -18,7 +18,7 @@ import {
 import { InvokeTimeoutError, serializeError, WaitTimeoutError, type StoreError } from "../../Errors.ts"
 import type { Outcome } from "../../Protocol/Worker.ts"
 import { environmentsToSweep, nextSweepAt, sweep } from "../Kv/KvSweep.ts"
-import { filterOf, findEvent } from "../Log/FindEvent.ts"
+import { filterOf, findEvent } from "../Log/WaitFilter.ts"
 import { environmentsOfEvents, continueDeliveries, hasMore } from "../Events/FireWaits.ts"
 import { oldestFanOut } from "../Log/WaitFanOuts.ts"
 import { triggerView } from "../Runs/RunEvent.ts"

@@ -22,7 +22,7 @@ import * as PendingNotices from "../Turns/PendingNotices.ts"
 import type { Claim, Demand } from "../Turns/TurnRecords.ts"
 import { type ConnectedWorker, lateMs, sendNotice } from "./ConnectedWorker.ts"
 import { ConnectedWorkers } from "./ConnectedWorkers.ts"
-import { OwnerWatch } from "./OwnerWatch.ts"
+import { OwnerWatch } from "./TakeoverWatch.ts"
 
 /**
  * How long other engines leave a turn alone when they hear nothing of the engine in whose process its worker is, milliseconds.

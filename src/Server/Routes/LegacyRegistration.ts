@@ -1,7 +1,7 @@
 /** Function registrations of legacy workers and clients. */
 import { resolveRetry } from "../../Backoff.ts"
 import { DEFAULT_TIMEOUTS } from "../../Constants.ts"
-import { checkRegistration } from "../../Engine/Functions/FunctionConfigs.ts"
+import { checkRegistration } from "../../Engine/Functions/CheckRegistration.ts"
 import { CODE_HASH_KEY, type FunctionRequest } from "../../Protocol/Functions.ts"
 import type { FunctionRegistration } from "../../Protocol/Worker.ts"
 

@@ -1,6 +1,6 @@
 /** At the start of a transaction a node checks that Postgres still has every commit. */
 import { assert, describe, it } from "vitest"
-import { compare, type RememberedCommits } from "../../../src/Engine/Store/Postgres/CommitHistory.ts"
+import { compare, type RememberedCommits } from "../../../src/Engine/Store/Postgres/LostCommits.ts"
 
 const numbersOf = () => ({
   environments: 1,

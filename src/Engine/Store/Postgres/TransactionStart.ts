@@ -8,7 +8,7 @@ import { StoreError } from "../../../Errors.ts"
 import type { RemoteChanges } from "../Cache.ts"
 import type { Program, Row, Statement } from "../Program.ts"
 import type { Prepared } from "./Dialect.ts"
-import { compare, histories, type History, READ_HISTORY } from "./CommitHistory.ts"
+import { compare, histories, type History, READ_HISTORY } from "./LostCommits.ts"
 import { ExpectedReads, type Read } from "./ExpectedReads.ts"
 import type { WriteConnection } from "./WriteConnection.ts"
 import {

@@ -1,7 +1,7 @@
 /** Slices of bulk operations and erases: each takes effect once, whoever carries them out. */
 import { assert, describe } from "@effect/vitest"
 import * as BulkRows from "../../../../src/Engine/Bulk/BulkRows.ts"
-import * as EraseSteps from "../../../../src/Engine/Bulk/EraseSteps.ts"
+import * as EraseSteps from "../../../../src/Engine/Bulk/AdvanceErase.ts"
 import { complete, environment, handles, type ShopTest } from "./Shop.ts"
 
 const asked = { dryRun: false }

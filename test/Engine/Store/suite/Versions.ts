@@ -10,7 +10,7 @@ import {
 } from "../../../../src/Engine/Functions/FunctionRows.ts"
 import { countBacklog } from "../../../../src/Engine/Runs/Backlog.ts"
 import { deleteEndedRuns } from "../../../../src/Engine/Runs/RunRetention.ts"
-import * as RunNow from "../../../../src/Engine/Runs/RunNow.ts"
+import * as RunNow from "../../../../src/Engine/Runs/StartRunNow.ts"
 import * as Steering from "../../../../src/Engine/Runs/RunControl.ts"
 import * as Operations from "../../../../src/Engine/Access/LoggedOperations.ts"
 import * as Claims from "../../../../src/Engine/Turns/Claims.ts"

@@ -9,7 +9,7 @@ import { statusIn } from "../Runs/StatusRows.ts"
 import { cancelRun } from "../Runs/RunControl.ts"
 import { deleteConfig, readConfig } from "../Config/ConfigRows.ts"
 import { findBucket } from "../Kv/KvBuckets.ts"
-import { operations } from "../Kv/KvOperations.ts"
+import { operations } from "../Kv/KvCodes.ts"
 import { writeEntries } from "../Kv/KvWrites.ts"
 import { LogKind } from "../Log/LogRecords.ts"
 import {
