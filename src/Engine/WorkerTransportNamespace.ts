@@ -20,5 +20,5 @@ export {
 export { layerWorkerTransport as layerMemory } from "./Engine.ts"
 export { layer as layerConnect } from "../Worker/ConnectTransport.ts"
 export { layer as layerRpc } from "../Worker/RpcTransport.ts"
-export { layer as layerStreaming } from "../Worker/StreamingTransport.ts"
+export { layer as layerStreaming } from "../Worker/FastestTransport.ts"
 export { layer as layerPolling, type PollingOptions } from "../Worker/PollingTransport.ts"

@@ -58,7 +58,7 @@ import { rememberCallSite } from "./FunctionPlan.ts"
 import { handlerClock } from "./HandlerClock.ts"
 import { withHandlerLogs } from "./HandlerLogs.ts"
 import { refuseNested } from "./NestedSteps.ts"
-import type { Scope } from "./Scope.ts"
+import type { Scope } from "./StepScope.ts"
 import type { StepCall } from "./StepCall.ts"
 import {
   declarationsOf,
@@ -71,7 +71,7 @@ import {
   type StepRow,
   steps
 } from "./StepTable.ts"
-import { storedError } from "./StepOutcomes.ts"
+import { storedError } from "./OutcomeDecoding.ts"
 import type { TurnMachine } from "./TurnMachine.ts"
 import { TxCollector } from "./Tx.ts"
 import { showMs } from "../Show.ts"

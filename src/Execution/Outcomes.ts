@@ -4,10 +4,10 @@
  */
 import type { SerializedError } from "../Errors.ts"
 import type { Job, Outcome, TurnOp } from "../Protocol/Worker.ts"
-import { EventWaits, type WaitOp } from "./EventWaits.ts"
+import { EventWaits, type WaitOp } from "./UnseenEvents.ts"
 import type { Progress } from "./StepGate.ts"
 import type { Recorded } from "./Journal.ts"
-import type { Scope } from "./Scope.ts"
+import type { Scope } from "./StepScope.ts"
 import { Settlement } from "./Settlement.ts"
 import type { StepCall } from "./StepCall.ts"
 import { notAnswered, stepDone } from "./StepReports.ts"

@@ -39,10 +39,10 @@ import {
   ownContext,
   runsCode
 } from "./PromiseCode.ts"
-import type { Scope } from "./Scope.ts"
+import type { Scope } from "./StepScope.ts"
 import type { StepCall } from "./StepCall.ts"
-import { stepError } from "./StepOutcomes.ts"
-import { settledBy } from "./StepPromise.ts"
+import { stepError } from "./OutcomeDecoding.ts"
+import { settledBy } from "./CallPromise.ts"
 import {
   declarationsOf,
   definitionOf,

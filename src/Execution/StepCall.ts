@@ -4,7 +4,7 @@ import type { Outcome, TurnOp } from "../Protocol/Worker.ts"
 import type { StepKind } from "../StepKind.ts"
 import type { Attempt } from "./Attempt.ts"
 import type { StepTimeout } from "./FunctionPlan.ts"
-import type { Scope } from "./Scope.ts"
+import type { Scope } from "./StepScope.ts"
 import type { Settling } from "./Settlement.ts"
 
 /** Ops that ask the engine to perform a step. */

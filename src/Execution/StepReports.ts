@@ -6,7 +6,7 @@ import type { JsonText } from "../Json.ts"
 import { checkSize, stepResultBytes } from "../Limits.ts"
 import { encodeResult } from "../ResultEncoding.ts"
 import type { Attempt, AttemptExit } from "./Attempt.ts"
-import type { WaitOp } from "./EventWaits.ts"
+import type { WaitOp } from "./UnseenEvents.ts"
 import type { StepCall } from "./StepCall.ts"
 
 /** The number of an attempt, from 1 (0 for a step that never ran), and its times in epoch milliseconds. */

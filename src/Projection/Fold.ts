@@ -10,7 +10,7 @@ import {
 } from "../Protocol/ProjectionOwners.ts"
 import { Failed, type ProjectionHandler } from "./ProjectionHandler.ts"
 import { GLOBAL_PARTITION } from "./Partition.ts"
-import { tracing } from "./EventSpan.ts"
+import { tracing } from "./EventTracing.ts"
 import type { Interruption, Progress, RunnerError } from "./Progress.ts"
 import type { ProjectionEvent } from "./Projection.ts"
 import type { States } from "./States.ts"

@@ -15,7 +15,7 @@ import type {
 } from "../Protocol/ProjectionOwners.ts"
 import { Fold, MAX_STATES } from "./Fold.ts"
 import type { Failed, ProjectionHandler } from "./ProjectionHandler.ts"
-import { tracing } from "./EventSpan.ts"
+import { tracing } from "./EventTracing.ts"
 import { type Interruption, Progress, type RunnerError } from "./Progress.ts"
 import { type AnyProjection, maxBatchSize, maxReadEvents } from "./Projection.ts"
 import { States } from "./States.ts"

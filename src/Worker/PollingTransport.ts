@@ -37,10 +37,10 @@ import {
   type PollingOptions,
   type ResolvedPollingOptions,
   resolvePollingOptions
-} from "./ConnectionOptions.ts"
+} from "./PollingOptions.ts"
 import { isAccessError, monotonicMs, requestedEnvironment, type ServerLink } from "./ServerLink.ts"
 
-export type { PollingOptions } from "./ConnectionOptions.ts"
+export type { PollingOptions } from "./PollingOptions.ts"
 
 /** Connects workers to the configured server. Fails with `ValidationError` when the options are invalid. */
 export const layer = (

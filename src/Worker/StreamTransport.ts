@@ -27,7 +27,7 @@ import {
   type PollingOptions,
   type ResolvedPollingOptions,
   resolvePollingOptions
-} from "./ConnectionOptions.ts"
+} from "./PollingOptions.ts"
 import { isAccessError, isSuccess, requestedEnvironment, type ServerLink } from "./ServerLink.ts"
 import { StreamSession, type Streams } from "./StreamSession.ts"
 

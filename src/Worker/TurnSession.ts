@@ -28,7 +28,7 @@ import {
   type TurnReport,
   type WorkerSession
 } from "../Protocol/Worker.ts"
-import { Deliveries } from "./Deliveries.ts"
+import { Deliveries } from "./ReceivedDeliveries.ts"
 import { LeaseRenewal } from "./LeaseRenewal.ts"
 import { KeyRefusals } from "./KeyRefusals.ts"
 import type { Registered } from "./PollingRegistration.ts"

@@ -1,6 +1,6 @@
 import { assert, describe, it } from "@effect/vitest"
 import { ClosingGroups } from "../../src/Execution/ClosingGroups.ts"
-import { BranchGroup, Scope } from "../../src/Execution/Scope.ts"
+import { BranchGroup, Scope } from "../../src/Execution/StepScope.ts"
 
 /** A turn whose time the test controls. */
 const start = () => {

@@ -1,6 +1,6 @@
 import { assert, describe, it } from "@effect/vitest"
 import { type Progress, StepGate } from "../../src/Execution/StepGate.ts"
-import { BranchGroup, Scope } from "../../src/Execution/Scope.ts"
+import { BranchGroup, Scope } from "../../src/Execution/StepScope.ts"
 import { StepCall, type StepWork } from "../../src/Execution/StepCall.ts"
 
 const scope = new Scope(new BranchGroup(undefined), "")

@@ -1,6 +1,6 @@
 /** Where steps are called: at the root of a handler, or in a branch of a parallel call. */
 import type { StepAbortedError } from "../Errors.ts"
-import type { EventWaits } from "./EventWaits.ts"
+import type { EventWaits } from "./UnseenEvents.ts"
 import { StepKeys } from "../StepId.ts"
 
 /** The branches of one parallel call; the root of the handler is a group of its own. */

@@ -1,6 +1,6 @@
 /** Steps whose code blocks the event loop. */
 import { assert, describe, it } from "vitest"
-import { Pace } from "../../src/Worker/Pace.ts"
+import { Pace } from "../../src/Worker/StepPace.ts"
 
 const turnOfTheLoop = (): Promise<void> => new Promise((resolve) => setImmediate(resolve))
 

@@ -3,9 +3,9 @@ import type * as HttpClient from "effect/http/HttpClient"
 import type * as Layer from "effect/Layer"
 import type { ValidationError } from "../Errors.ts"
 import type { WorkerTransport } from "../Protocol/Worker.ts"
-import { connectOptional } from "./ConnectOption.ts"
+import { connectOptional } from "./ConnectPackages.ts"
 import { rpc } from "./RpcTransport.ts"
-import type { PollingOptions } from "./ConnectionOptions.ts"
+import type { PollingOptions } from "./PollingOptions.ts"
 import * as StreamTransport from "./StreamTransport.ts"
 
 /** Uses effect/rpc, or else ConnectRPC, or else polling. Fails with `ValidationError` when the options are invalid. */
