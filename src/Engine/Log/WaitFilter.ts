@@ -26,12 +26,12 @@ export type EventMatch =
   | { readonly _tag: "Expression"; readonly text: string }
 
 const LIST_EVENTS_BY_NAME = statement(
-  "FindEvent.listEventsByName",
+  "WaitFilter.listEventsByName",
   "SELECT * FROM events WHERE environment = ? AND kind = 0 AND name = ? AND position > ? AND erased_at IS NULL ORDER BY position LIMIT 200"
 )
 
 const LIST_EVENTS_OF_ANY_NAME = statement(
-  "FindEvent.listEventsOfAnyName",
+  "WaitFilter.listEventsOfAnyName",
   "SELECT * FROM events NOT INDEXED WHERE position > ? AND environment = ? AND kind = 0 AND erased_at IS NULL ORDER BY position LIMIT 200"
 )
 
