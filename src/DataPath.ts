@@ -7,7 +7,7 @@ const grammar = /^(?:\$\.)?(?:[A-Za-z_$][\w$-]*|\d+)(?:\[\d+\])*(?:\.(?:[A-Za-z_
  * Whether the text is a dotted path: names or indexes separated by dots, with `items[0]` for `items.0` and an optional `$.`
  * prefix. Where both a path and a CEL expression are allowed, such a text is a path.
  */
-export const isPath = (text: string): boolean => text.length <= expressionLength && grammar.test(text)
+export const isDataPath = (text: string): boolean => text.length <= expressionLength && grammar.test(text)
 
 /**
  * The value at the path; `undefined` when there is none. Only own properties count: `constructor` and `__proto__` are found only

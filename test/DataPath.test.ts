@@ -1,5 +1,5 @@
 import { assert, describe, it } from "@effect/vitest"
-import { isPath, readPath } from "../src/DataPath.ts"
+import { isDataPath, readPath } from "../src/DataPath.ts"
 
 describe("isPath", () => {
   it.each<readonly [string, boolean]>([
@@ -23,7 +23,7 @@ describe("isPath", () => {
     ["a\n", false],
     ["x".repeat(5000), false]
   ])("%o: %s", (text, expected) => {
-    assert.strictEqual(isPath(text), expected)
+    assert.strictEqual(isDataPath(text), expected)
   })
 })
 

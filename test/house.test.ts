@@ -161,7 +161,7 @@ const documented: ReadonlySet<string> = new Set([
 ])
 
 /** The modules that translate our turns into the words of legacy servers and handlers, and back. */
-const dialects = /^(Worker\/Legacy(Job|Ops|Transport|Turn)|Serve\/PushRequests)\.ts$/
+const dialects = /^(Worker\/Legacy(Job|Ops|Transport|Turn)|Serve\/LegacyPushRequests)\.ts$/
 
 /** Names in snake case that are not sent: columns of a statement, a macro of CEL. */
 const namesOfOthers: { readonly [file: string]: ReadonlyArray<string> } = {

@@ -7,14 +7,14 @@ import { inCommands } from "./InCommands.ts"
 import { elapsed, oneLine, shown } from "./Output.ts"
 
 /** A line for people, followed by the places in their code where an error came from. `now` is in epoch milliseconds. */
-export const lineOf = (activity: ObservedActivity, now: number): string => {
+export const activityLine = (activity: ObservedActivity, now: number): string => {
   const { functionId, runId } = activity
   const line = `${new Date(now).toTimeString().slice(0, 8)}  ${runId}  ${functionId}  ${happened(activity, now)}`
   return [line.trimEnd(), ...placesOf(activity).map((place) => `            ${place}`)].join("\n")
 }
 
 /** The activity as JSON for programs; values and errors are parsed. */
-export const jsonOf = (activity: ObservedActivity): string =>
+export const activityJson = (activity: ObservedActivity): string =>
   JSON.stringify(
     "outcome" in activity ? { ...activity, outcome: undefined, ...resultOf(activity.outcome) } : activity
   )

@@ -15,7 +15,7 @@ export interface Gone {
 const kept: ReadonlySet<string> = new Set(["INVALID_STATE", "FUNCTION_NOT_FOUND"])
 
 /** Returns a function that takes the functions of each new worker, and finds those that are gone. */
-export const followFunctions = (client: Raw<ClientApi<EffectKind>>) => {
+export const trackGoneFunctions = (client: Raw<ClientApi<EffectKind>>) => {
   let before: ReadonlyArray<string> | undefined
   return Effect.fnUntraced(function* (ids: ReadonlyArray<string>): Effect.fn.Return<Gone, IronflowError> {
     const gone = before?.filter((id) => !ids.includes(id)) ?? []

@@ -5,7 +5,7 @@ import { CommandError } from "./CommandError.ts"
 import { nodeProblem, runtimeProblem } from "../NodeVersion.ts"
 
 /** Fails with a usage error when Node is too old, or the runtime is not Node. */
-export const checkNode: Effect.Effect<void, IronflowError> = Effect.suspend(
+export const requireNode: Effect.Effect<void, IronflowError> = Effect.suspend(
   (): Effect.Effect<void, IronflowError> => {
     const noNode = runtimeProblem(
       "the ironflow command",

@@ -27,7 +27,7 @@ interface Handled {
 }
 
 /** The body, in a span if both the event and the subscriber are traced. */
-export const traced = (
+export const tracedDelivery = (
   { options, pattern }: SubscriptionState,
   message: { readonly [name: string]: unknown },
   body: Body,

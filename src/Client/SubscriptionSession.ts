@@ -15,7 +15,7 @@ import {
 } from "../Protocol/Subscriptions.ts"
 import type { EventDefinitionRegistry } from "../Upcaster.ts"
 import { EventDelivery, free, loseAll } from "./EventDelivery.ts"
-import { type SubscriptionTracing, traced } from "./DeliveryTracing.ts"
+import { type SubscriptionTracing, tracedDelivery } from "./DeliveryTracing.ts"
 import { HeldEvents } from "./HeldEvents.ts"
 import { closed, type Connect, Reconnecting, type ReconnectOptions } from "./Reconnecting.ts"
 import { type PendingAck, SubscriptionState } from "./SubscriptionState.ts"
@@ -406,7 +406,7 @@ export class SubscriptionSession {
     const { data, entity, eventId, meta, metadata, topic, version } = message
     const { callbacks } = subscription
     const untraced = delivery === undefined ? free : this.#held.bodyOf(subscription, delivery)
-    const body = traced(subscription, message, untraced, this.#tracing)
+    const body = tracedDelivery(subscription, message, untraced, this.#tracing)
     const onError = (error: unknown): void => {
       this.#report(
         {

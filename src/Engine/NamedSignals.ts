@@ -1,7 +1,7 @@
 import { ShortLivedMap } from "../ShortLivedMap.ts"
 
 /** Named one-time signals: a listener may wait for several names, and a signal may carry a value. */
-export class Notifications<A = void> {
+export class NamedSignals<A = void> {
   readonly #waiting = new ShortLivedMap<string, Set<(what: A) => void>>()
 
   /** Calls `listener` once for each of the names that is signalled. Returns a function that removes it. */

@@ -6,7 +6,7 @@ import { toError } from "../Errors.ts"
  * journal, so it must not end the process as an unhandled rejection. `onLook` is called when the promise is awaited,
  * or passed to `Promise.all` and the like.
  */
-export const settledBy = <T>(
+export const callPromise = <T>(
   begin: (succeed: (value: T) => void, fail: (error: Error) => void) => void,
   onLook?: () => void
 ): Promise<T> => {

@@ -58,7 +58,7 @@ import { rememberCallSite } from "./FunctionPlan.ts"
 import { handlerClock } from "./HandlerClock.ts"
 import { withHandlerLogs } from "./HandlerLogs.ts"
 import { refuseNested } from "./NestedSteps.ts"
-import type { Scope } from "./StepScope.ts"
+import type { StepScope } from "./StepScope.ts"
 import type { StepCall } from "./StepCall.ts"
 import {
   declarationsOf,
@@ -254,7 +254,7 @@ const askBranches = (
             refuseNested(caller.context, name)
             const checked = checkName(groups.parallel.naming, name)
             const { concurrency, failFast } = checkParallel(checked, items, options)
-            const begin = (index: number, branchScope: Scope, end: (exit: BranchExit) => void): void => {
+            const begin = (index: number, branchScope: StepScope, end: (exit: BranchExit) => void): void => {
               const context = withSteps(caller.context, effectSteps(turn, branchScope))
               const program = Effect.suspend(() => branch(index))
               fibers.start(context, program, (exit) => end(branchExit(exit, name)))
@@ -348,7 +348,7 @@ const failedInvocation = (
 }
 
 /** The steps of a handler, or of a branch, of a turn. */
-export const effectSteps = (turn: TurnMachine, scope: Scope): StepService => {
+export const effectSteps = (turn: TurnMachine, scope: StepScope): StepService => {
   const place: Place = { api, turn, scope }
 
   // The interface types the arguments of each call; the implementation is the same for all.

@@ -39,10 +39,10 @@ import {
   ownContext,
   runsCode
 } from "./PromiseCode.ts"
-import type { Scope } from "./StepScope.ts"
+import type { StepScope } from "./StepScope.ts"
 import type { StepCall } from "./StepCall.ts"
 import { stepError } from "./OutcomeDecoding.ts"
-import { settledBy } from "./CallPromise.ts"
+import { callPromise } from "./CallPromise.ts"
 import {
   declarationsOf,
   definitionOf,
@@ -126,7 +126,7 @@ const callStep = <Given, Result, T>(
 ): Promise<T> => {
   const { turn } = place
   let call: StepCall | undefined
-  return settledBy<T>(
+  return callPromise<T>(
     (succeed, fail) => {
       const checked = checkCall(turn, row.naming, name)
       const made = row.call(place, checked, given(checked), (outcome) => {
@@ -170,7 +170,7 @@ const askBranches = (
   options: (ParallelOptions & Partial<WithSchema<unknown>>) | undefined,
   keys: typeof mapKeys | typeof parallelKeys
 ): Promise<Array<unknown>> =>
-  settledBy((succeed, fail) => {
+  callPromise((succeed, fail) => {
     const { scope, turn } = place
     const checked = checkCall(turn, groups.parallel.naming, name)
     const { concurrency, failFast } = checkParallel(checked, branches, options, keys)
@@ -183,7 +183,7 @@ const askBranches = (
         `Branch ${notFunction} of "${checked}" must be a function that takes a step client: (step) => step.run(...)`
       )
     }
-    const begin = (index: number, branchScope: Scope, end: (exit: BranchExit) => void): void =>
+    const begin = (index: number, branchScope: StepScope, end: (exit: BranchExit) => void): void =>
       follow(
         () => branches[index]?.(promiseSteps(turn, branchScope)),
         (value) => end(branchExit(value, decoders[index])),
@@ -216,7 +216,7 @@ const valueOrError = (exit: BranchExit): unknown =>
  * The steps of a handler, or of a branch, of a turn. Each call is a named function, by which the place of the call is
  * found in the stack. The interface types the arguments and results.
  */
-export const promiseSteps = (turn: TurnMachine, scope: Scope): StepClient => {
+export const promiseSteps = (turn: TurnMachine, scope: StepScope): StepClient => {
   const place: Place = { api, turn, scope }
   const { functionId } = turn.plan
   const resultOf = (name: string): string => `Result of step "${name}" of function "${functionId}"`

@@ -1,28 +1,27 @@
 /** Where steps are called: at the root of a handler, or in a branch of a parallel call. */
-import type { StepAbortedError } from "../Errors.ts"
-import type { EventWaits } from "./UnseenEvents.ts"
+import type { UnseenEvents } from "./UnseenEvents.ts"
 import { StepKeys } from "../StepId.ts"
 
 /** The branches of one parallel call; the root of the handler is a group of its own. */
 export class BranchGroup {
   /** The scope that made the parallel call; `undefined` for the root. */
-  readonly parent: Scope | undefined
+  readonly parent: StepScope | undefined
   /**
-   * Why nothing new may start here. Recorded and running steps still deliver their outcomes, so that branches can
+   * Whether nothing new may start here. Recorded and running steps still deliver their outcomes, so that branches can
    * register their compensations.
    */
-  stopped: StepAbortedError | undefined = undefined
+  isStopped = false
 
-  constructor(parent: Scope | undefined) {
+  constructor(parent: StepScope | undefined) {
     this.parent = parent
   }
 }
 
-export class Scope {
+export class StepScope {
   readonly group: BranchGroup
   readonly keys: StepKeys
   /** Made with the first wait. */
-  waits: EventWaits | undefined = undefined
+  waits: UnseenEvents | undefined = undefined
 
   constructor(group: BranchGroup, prefix: string) {
     this.group = group
@@ -31,17 +30,17 @@ export class Scope {
 }
 
 /** Whether the scope is in the group, directly or in the branches of inner calls. */
-export const isWithin = (scope: Scope, group: BranchGroup): boolean => {
-  for (let at: Scope | undefined = scope; at !== undefined; at = at.group.parent) {
+export const isWithin = (scope: StepScope, group: BranchGroup): boolean => {
+  for (let at: StepScope | undefined = scope; at !== undefined; at = at.group.parent) {
     if (at.group === group) return true
   }
   return false
 }
 
 /** Whether the scope is within a stopped parallel call. */
-export const isStopped = (scope: Scope): boolean => {
-  for (let at: Scope | undefined = scope; at !== undefined; at = at.group.parent) {
-    if (at.group.stopped !== undefined) return true
+export const isStopped = (scope: StepScope): boolean => {
+  for (let at: StepScope | undefined = scope; at !== undefined; at = at.group.parent) {
+    if (at.group.isStopped) return true
   }
   return false
 }

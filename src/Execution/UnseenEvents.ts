@@ -25,7 +25,7 @@ interface Wait {
 }
 
 /** The waits of one branch. */
-export class EventWaits {
+export class UnseenEvents {
   /** Waits with unseen events, in the order of the calls. */
   #unseen: Array<Wait> = []
 

@@ -18,7 +18,11 @@ export type Traced = (event: ProjectionLogEvent, attempt: number, handle: () => 
 const untraced: Traced = (_event, _attempt, handle) => handle()
 
 /** How the events of a projection are traced in this context; without a tracer they are not. */
-export const tracing = (context: Context.Context<never>, clock: Clock.Clock, projection: string): Traced => {
+export const eventTracing = (
+  context: Context.Context<never>,
+  clock: Clock.Clock,
+  projection: string
+): Traced => {
   const tracer = tracerIn(context)
   if (tracer === undefined) return untraced
   return (event, attempt, handle) => {

@@ -237,7 +237,7 @@ export class LegacyPushTurn implements PushedTurn {
             ),
       invokeAsync: (turn, op) =>
         Effect.sync(() => {
-          this.#invoking ??= turn.invokeAsync(op)
+          this.#invoking ??= turn.asyncInvokeOf(op)
           return undefined
         }),
       release: (turn, outcomes) =>

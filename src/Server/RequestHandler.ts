@@ -46,7 +46,7 @@ export interface IncomingRequest {
   readonly release: () => void
 }
 
-interface App {
+interface RequestHandler {
   /** Answers every request; interrupted when the client hangs up. */
   readonly answer: (asked: IncomingRequest) => Effect.Effect<Reply>
   readonly refuse: (url: string, error: IronflowError) => Reply
@@ -55,12 +55,12 @@ interface App {
 /** Parsed on first use: few routes read it. */
 const withQuery = sharedGetters<string, Pick<Call, "query">>({ query: (text) => new URLSearchParams(text) })
 
-export const makeApp = (
+export const makeRequestHandler = (
   options: ResolvedOptions,
   accessCheck: AccessCheck,
   all: ReadonlyArray<Route>,
   now: () => number
-): App => {
+): RequestHandler => {
   const routes = new Routes(all)
   const waiting = new Waiting()
   const shared = new ResponseCache(now)

@@ -22,7 +22,7 @@ import { validated } from "../CheckAsEffect.ts"
 import { withLogLevel } from "../EffectLogger.ts"
 import { Engine } from "../Engine/Engine.ts"
 import { InputBudget } from "../Engine/InputBudget.ts"
-import { OWNER_LOOK_MS } from "../Engine/Workers/TakeoverWatch.ts"
+import { TAKEOVER_LOOK_MS } from "../Engine/Workers/TakeoverWatch.ts"
 import {
   isIronflowError,
   type ListenError,
@@ -34,7 +34,7 @@ import * as Alarm from "../Execution/Alarm.ts"
 import { runtimeProblem } from "../NodeVersion.ts"
 import { workerStream } from "../Protocol/Workers.ts"
 import { defectResponse, failureResponse, type FailureResponse } from "../Protocol/Http/Failures.ts"
-import { type IncomingRequest, makeApp } from "./RequestHandler.ts"
+import { type IncomingRequest, makeRequestHandler } from "./RequestHandler.ts"
 import { ConnectServer } from "./Connect/ConnectServer.ts"
 import { beginStream } from "./Connect/EventStream.ts"
 import { subscribeRoutes } from "./Connect/SubscribeRoutes.ts"
@@ -160,7 +160,7 @@ export const make = (
         }
       })
     ]
-    const app = makeApp(resolved, accessCheck, routes, () => clock.currentTimeMillisUnsafe())
+    const app = makeRequestHandler(resolved, accessCheck, routes, () => clock.currentTimeMillisUnsafe())
 
     const maxStreamBytes = Math.max(resolved.maxReportBytes, resolved.maxBodyBytes)
     const onBug = (what: string, cause: unknown): void => {
@@ -260,7 +260,9 @@ export const make = (
     server.removeAllListeners("checkContinue")
     yield* workers.watch
     // an engine that writes nothing would not notice the loss of ownership
-    yield* Effect.forkScoped(Effect.forever(Effect.andThen(Effect.sleep(OWNER_LOOK_MS), engine.checkOwner)))
+    yield* Effect.forkScoped(
+      Effect.forever(Effect.andThen(Effect.sleep(TAKEOVER_LOOK_MS), engine.checkOwner))
+    )
     yield* Effect.forkScoped(upgrades.watch)
     // first: waiting calls learn that the server stops
     yield* Effect.addFinalizer(() =>

@@ -14,7 +14,7 @@ interface DeliveriesOptions {
   readonly hear: (notice: Notice) => void
 }
 
-export class Deliveries {
+export class ReceivedDeliveries {
   readonly #options: DeliveriesOptions
   /** Number of the last delivery received. */
   seen = 0

@@ -8,7 +8,7 @@ import { nextTick, queueMicrotask, setImmediate } from "../RealTimers.ts"
 /** How long steps may start within one turn of the event loop, in milliseconds. */
 const BUSY_MS = 25
 
-export class Pace {
+export class StepPace {
   readonly #now: () => number
   readonly #leases: LeaseFreshness | undefined
   /** When the first step of this turn of the event loop started. */

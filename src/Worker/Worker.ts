@@ -39,7 +39,7 @@ import { toRegistrations } from "../Protocol/Registration.ts"
 import { type WorkerRegistration, WorkerTransport } from "../Protocol/Worker.ts"
 import { currentVariables } from "../ConfigProviderVariables.ts"
 import { type ResolvedWorkerOptions, resolveWorkerOptions, type WorkerOptions } from "./Options.ts"
-import { Pace } from "./StepPace.ts"
+import { StepPace } from "./StepPace.ts"
 import { Reporter, sendAgain } from "./Reporter.ts"
 import { monotonicMs } from "./ServerLink.ts"
 import { HeldTurns } from "./HeldTurns.ts"
@@ -151,7 +151,7 @@ export const make = <
         ...(session.checkLeases === undefined ? {} : { mayBegin: session.checkLeases }),
         ...(session.leaseFreshness === undefined
           ? {}
-          : { pace: new Pace(() => monotonicMs(clock), session.leaseFreshness).begin }),
+          : { pace: new StepPace(() => monotonicMs(clock), session.leaseFreshness).begin }),
         ...(eventDefinitions === undefined
           ? {}
           : { upcast: (name, data, version) => eventDefinitions.upcastEvent(name, data, version) })

@@ -1,5 +1,5 @@
 import { assert, it } from "vitest"
-import { jsonOf, lineOf } from "../../src/Cli/ActivityLines.ts"
+import { activityJson, activityLine } from "../../src/Cli/ActivityLines.ts"
 import type { ObservedActivity } from "../../src/Engine/Store/RunActivity.ts"
 
 const now = 1_000_000
@@ -84,14 +84,14 @@ it.for<[ObservedActivity, string]>([
     "failed in 300ms  TypeError: the bank is down"
   ]
 ])("a line for %j", ([activity, expected]) => {
-  const line = lineOf(activity, now)
+  const line = activityLine(activity, now)
 
   assert.match(line, /^\d\d:\d\d:\d\d {2}run_1 {2}process-order {2}/)
   assert.strictEqual(line.replace(/^.*?process-order {2}/, ""), expected)
 })
 
 it("the JSON of a result is a value", () => {
-  const text = jsonOf({
+  const text = activityJson({
     ...run,
     _tag: "RunEnded",
     status: "completed",

@@ -1,6 +1,6 @@
 /** Steps whose code blocks the event loop. */
 import { assert, describe, it } from "vitest"
-import { Pace } from "../../src/Worker/StepPace.ts"
+import { StepPace } from "../../src/Worker/StepPace.ts"
 
 const turnOfTheLoop = (): Promise<void> => new Promise((resolve) => setImmediate(resolve))
 
@@ -18,7 +18,7 @@ describe("the pace of a worker", () => {
   it("begins quick steps at once, and lets the event loop turn after each step that blocks it", async () => {
     let now = 0
     const log: Array<string> = []
-    const pace = new Pace(() => now)
+    const pace = new StepPace(() => now)
     const step = (name: string, ms: number) =>
       pace.begin(() => {
         log.push(name)
@@ -41,7 +41,7 @@ describe("the pace of a worker", () => {
   it("lets the event loop turn also when code blocks after promises that are already settled", async () => {
     let now = 0
     const log: Array<string> = []
-    const pace = new Pace(() => now)
+    const pace = new StepPace(() => now)
     const step = (name: string) =>
       pace.begin(async () => {
         log.push(name)
@@ -65,7 +65,7 @@ describe("the pace of a worker", () => {
     let recent = false
     const asked: Array<() => void> = []
     const begun: Array<string> = []
-    const pace = new Pace(() => 0, { isRecent: () => recent, renew: (then) => asked.push(then) })
+    const pace = new StepPace(() => 0, { isRecent: () => recent, renew: (then) => asked.push(then) })
     const step = (name: string) => pace.begin(() => begun.push(name))
 
     step("first")

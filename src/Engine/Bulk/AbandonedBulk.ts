@@ -13,13 +13,13 @@ const LOOK_MS = 2000
 /** How many looks without progress mean that nobody carries an operation out: each step is stored within about a second. */
 const STILL_LOOKS = 5
 
-export interface WatchBulk {
+export interface AbandonedBulk {
   /** Looks again soon: there may be an operation that this engine no longer carries out. */
   readonly look: () => void
 }
 
 /** Looks until the scope ends. Sends no query while no engine writes and no operations run elsewhere. */
-export const watchBulk = (
+export const continueAbandonedBulk = (
   store: StoreService,
   does: {
     /** Whether this engine carries the operation out. */
@@ -30,7 +30,7 @@ export const watchBulk = (
     /** Called when operations have ended elsewhere. */
     readonly ended: () => void
   }
-): Effect.Effect<WatchBulk, never, Scope.Scope> =>
+): Effect.Effect<AbandonedBulk, never, Scope.Scope> =>
   Effect.gen(function* () {
     let mayHaveNew = true
     let watched: ReadonlyMap<string, BulkRows.RunningBulk & { readonly looks: number }> = new Map()

@@ -9,7 +9,7 @@ import { statusIn } from "../Runs/StatusRows.ts"
 import { cancelRun } from "../Runs/RunControl.ts"
 import { deleteConfig, readConfig } from "../Config/ConfigRows.ts"
 import { findBucket } from "../Kv/KvBuckets.ts"
-import { operations } from "../Kv/KvCodes.ts"
+import { operationsByCode } from "../Kv/KvCodes.ts"
 import { writeEntries } from "../Kv/KvWrites.ts"
 import { LogKind } from "../Log/LogRecords.ts"
 import {
@@ -49,33 +49,33 @@ const RUN = 1
 // Running an operation
 // ---------------------------------------------------------------------------------------------------------------------
 
-const FIND_OPERATION = statement("EraseSteps.findOperation", "SELECT key FROM bulk_operations WHERE id = ?")
+const FIND_OPERATION = statement("AdvanceErase.findOperation", "SELECT key FROM bulk_operations WHERE id = ?")
 const INSERT_ITEM = statement(
-  "EraseSteps.insertItem",
+  "AdvanceErase.insertItem",
   "INSERT INTO erase_items (operation, kind, key, followed) VALUES (?, ?, ?, 0) ON CONFLICT DO NOTHING"
 )
 const LIST_ITEMS_TO_FOLLOW = statement(
-  "EraseSteps.listItemsToFollow",
+  "AdvanceErase.listItemsToFollow",
   `SELECT kind, key FROM erase_items WHERE operation = ? AND followed = ? ORDER BY kind, key LIMIT ${AT_ONCE}`
 )
 const MARK_FOLLOWED = statement(
-  "EraseSteps.markFollowed",
+  "AdvanceErase.markFollowed",
   "UPDATE erase_items SET followed = 1 WHERE operation = ? AND kind = ? AND key = ?"
 )
 const LIST_ITEMS_AFTER = statement(
-  "EraseSteps.listItemsAfter",
+  "AdvanceErase.listItemsAfter",
   `SELECT key FROM erase_items WHERE operation = ? AND kind = ? AND key > ? ORDER BY key LIMIT ${ITEMS_AT_ONCE}`
 )
 const DELETE_ITEM = statement(
-  "EraseSteps.deleteItem",
+  "AdvanceErase.deleteItem",
   "DELETE FROM erase_items WHERE operation = ? AND kind = ? AND key = ?"
 )
 const UPDATE_PROGRESS = statement(
-  "EraseSteps.updateProgress",
+  "AdvanceErase.updateProgress",
   "UPDATE bulk_operations SET place = ?, progress = ?, status = ?, updated_at = ?, ended_at = ? WHERE id = ?"
 )
 const FIND_STATE_OF_RUN = statement(
-  "EraseSteps.findStateOfRun",
+  "AdvanceErase.findStateOfRun",
   `SELECT r.id, r.status, r.ended_at, r.pause, r.erased_at, r.parent, p.id AS parent_id, p.status AS parent_status, p.ended_at AS parent_ended_at, p.pause AS parent_pause
      FROM runs r LEFT JOIN runs p ON p.key = r.parent WHERE r.key = ?`
 )
@@ -270,7 +270,7 @@ function* nameRun({ environment, operation, tally }: At, key: number): Program<v
 }
 
 const FIND_RUN_ITEM = statement(
-  "EraseSteps.findRunItem",
+  "AdvanceErase.findRunItem",
   "SELECT 1 FROM erase_items WHERE operation = ? AND kind = 1 AND key = ?"
 )
 
@@ -404,7 +404,7 @@ function* doRun(tx: Transaction, { environment, tally }: At, key: number): Progr
 }
 
 const LIST_KV_KEYS = statement(
-  "EraseSteps.listKvKeys",
+  "AdvanceErase.listKvKeys",
   `SELECT key, operation FROM kv_entries WHERE bucket = ? AND key >= ? ORDER BY key LIMIT ${AT_ONCE + 1}`
 )
 
@@ -449,7 +449,7 @@ function* doKey(
     .filter((row) => (key === undefined ? String(row.key).startsWith(prefix) : row.key === key))
   for (const row of fitting) {
     // a deleted key may still have a history
-    if (Number(row.operation) > operations.indexOf("delete")) continue
+    if (Number(row.operation) > operationsByCode.indexOf("delete")) continue
     if (!asked.dryRun)
       yield* attempt(writeEntries.in(tx, environment, name, [{ key: String(row.key), purge: true }]))
     tally.did("keys")
@@ -459,7 +459,7 @@ function* doKey(
 }
 
 const DELETE_SOME_ITEMS = statement(
-  "EraseSteps.deleteSomeItems",
+  "AdvanceErase.deleteSomeItems",
   `DELETE FROM erase_items WHERE operation = ? AND (kind, key) IN
      (SELECT kind, key FROM erase_items WHERE operation = ? LIMIT ${FORGOTTEN_AT_ONCE})`
 )
@@ -469,11 +469,11 @@ function* forgetSome(operation: number): Program<number> {
 }
 
 const FIND_NEXT_OPERATION = statement(
-  "EraseSteps.findNextOperation",
+  "AdvanceErase.findNextOperation",
   "SELECT operation FROM erase_items WHERE operation > ? ORDER BY operation LIMIT 1"
 )
 const FIND_OPEN_OPERATION = statement(
-  "EraseSteps.findOpenOperation",
+  "AdvanceErase.findOpenOperation",
   "SELECT 1 FROM bulk_operations WHERE key = ? AND ended_at IS NULL"
 )
 

@@ -25,7 +25,7 @@ export const fail = (name: string, message: string, advice: string): DoctorCheck
   advice
 })
 
-export const checkNode = (): DoctorCheck => {
+export const checkNodeVersion = (): DoctorCheck => {
   const problem = nodeProblem()
   const versions = `Node.js ${process.versions.node}, @ironflow/node ${SDK_VERSION}.`
   return problem === undefined

@@ -21,7 +21,7 @@ import {
   checkBackups,
   checkDeadLetters,
   checkKeys,
-  checkNode,
+  checkNodeVersion,
   checkOperations,
   checkRuns,
   checkSecrets,
@@ -80,7 +80,7 @@ export const make: Effect.Effect<
     const stuck = yield* countStuckRuns(store, (id) => workers.holder(id))
     const now = yield* Clock.currentTimeMillis
     return [
-      checkNode(),
+      checkNodeVersion(),
       health.status === "ok"
         ? ok("database", "It can be read and written, and nothing in it was found damaged since the start.")
         : fail(

@@ -28,7 +28,7 @@ import {
   checkBackups,
   checkDeadLetters,
   checkKeys,
-  checkNode,
+  checkNodeVersion,
   checkOperations,
   checkRuns,
   checkSecrets,
@@ -62,7 +62,7 @@ export const examineFile = ({
         const outside = yield* Effect.try({
           try: () => {
             return [
-              checkNode(),
+              checkNodeVersion(),
               checkPermissions(filename),
               checkHolder(filename),
               checkDisk(filename),
@@ -158,7 +158,7 @@ export const examinePostgres = (
         Effect.gen(function* () {
           const outside = checkPostgres(inspection.facts)
           const { readApart } = inspection
-          if (readApart === undefined) return [checkNode(), ...outside]
+          if (readApart === undefined) return [checkNodeVersion(), ...outside]
           const inside = yield* examine(
             { readApart },
             hasMasterKey,
@@ -169,7 +169,7 @@ export const examinePostgres = (
             false,
             inspection.facts.engines.length > 0
           )
-          return [checkNode(), ...outside, ...inside]
+          return [checkNodeVersion(), ...outside, ...inside]
         }),
       ({ close }) => close
     )

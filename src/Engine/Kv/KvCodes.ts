@@ -9,7 +9,7 @@ const storedType = { json: 0, text: 1, bytes: 2, raw: 3 } as const satisfies {
 }
 
 // the names in the order of their numbers
-export const operations = Object.keys(storedOperation) as ReadonlyArray<KvOperation>
-export const types = Object.keys(storedType) as ReadonlyArray<ValueType>
+export const operationsByCode = Object.keys(storedOperation) as ReadonlyArray<KvOperation>
+export const typesByCode = Object.keys(storedType) as ReadonlyArray<ValueType>
 
-export const PUT = storedOperation.put
+export const PUT_CODE = storedOperation.put

@@ -7,7 +7,7 @@ import { all, forEach, get, statement, type Program, write, inEnvironment, refus
 import { BucketNotFoundError, LimitExceededError, RevisionConflictError, withoutStack } from "../../Errors.ts"
 import type { KvOperation, StoredValue } from "../../KvValue.ts"
 import { type Bucket, findBucket, readExpired, bucketsOf } from "./KvBuckets.ts"
-import { operations, PUT, types } from "./KvCodes.ts"
+import { operationsByCode, PUT_CODE, typesByCode } from "./KvCodes.ts"
 import type { KvWriteRow } from "./KvRecords.ts"
 import type { Transaction } from "../Store/Transaction.ts"
 
@@ -35,10 +35,10 @@ const FIND_PRESENT_REVISION = statement(
 function* findPresent(tx: Transaction, bucket: Bucket, key: string): Program<Present | undefined> {
   const row = yield* get(FIND_PRESENT_REVISION, bucket.key, key)
   if (row === undefined) return undefined
-  const counted = Number(row.operation) === PUT
+  const counted = Number(row.operation) === PUT_CODE
   return {
     revision: Number(row.revision),
-    operation: operations[Number(row.operation)] ?? "put",
+    operation: operationsByCode[Number(row.operation)] ?? "put",
     alive: counted && (row.due_at === null || Number(row.due_at) > tx.now()),
     counted,
     bytes: counted ? Buffer.byteLength(key) + Number(row.bytes) : 0
@@ -136,7 +136,7 @@ function* checkRoom(
 const SUM_PRUNED_BYTES = statement(
   "KvWrites.sumPrunedBytes",
   `SELECT coalesce(sum(bytes), 0) AS bytes FROM (
-       SELECT length(value) + CASE WHEN operation = ${PUT} THEN octet_length(key) ELSE 0 END AS bytes FROM kv_history
+       SELECT length(value) + CASE WHEN operation = ${PUT_CODE} THEN octet_length(key) ELSE 0 END AS bytes FROM kv_history
        WHERE bucket = ? AND key = ? ORDER BY revision DESC LIMIT -1 OFFSET ?)`
 )
 
@@ -219,8 +219,8 @@ function* store(
     bucket,
     key,
     revision,
-    operations.indexOf(operation),
-    value === undefined ? 0 : types.indexOf(value.type),
+    operationsByCode.indexOf(operation),
+    value === undefined ? 0 : typesByCode.indexOf(value.type),
     value?.bytes ?? nothing,
     now,
     dueAt
@@ -239,7 +239,7 @@ function* store(
 const INSERT_REVISION = statement(
   "KvWrites.insertRevision",
   `INSERT INTO kv_history (bucket, key, revision, operation, type, value, created_at, expires_at)
-     SELECT bucket, key, revision, operation, type, value, created_at, CASE WHEN operation = ${PUT} THEN due_at END
+     SELECT bucket, key, revision, operation, type, value, created_at, CASE WHEN operation = ${PUT_CODE} THEN due_at END
      FROM kv_entries WHERE bucket = ? AND key = ? AND revision = ?`
 )
 
@@ -266,7 +266,7 @@ export function* forget(bucket: number, key: string, keep: number): Program<numb
   let bytes = 0
   for (const row of rows) {
     yield* write(DELETE_REVISION, bucket, key, row.revision!)
-    if (Number(row.operation) === PUT) bytes += Buffer.byteLength(key) + Number(row.bytes)
+    if (Number(row.operation) === PUT_CODE) bytes += Buffer.byteLength(key) + Number(row.bytes)
   }
   return bytes
 }

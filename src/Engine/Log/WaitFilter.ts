@@ -36,7 +36,7 @@ const LIST_EVENTS_OF_ANY_NAME = statement(
 )
 
 /** The first event after `after` that a wait of `run` accepts. */
-export function* findEvent(
+export function* findAcceptedEvent(
   tx: Transaction,
   environment: number,
   filter: WaitFilter,
@@ -83,7 +83,7 @@ function* matches(
 export const waitName = (filter: WaitFilter): string => (filter.pattern ? ANY_NAME : filter.event)
 
 /** The filter of the wait in a row of `waits`. */
-export const filterOf = (row: Row): WaitFilter => {
+export const waitFilterOf = (row: Row): WaitFilter => {
   const match: EventMatch | undefined =
     row.match_path !== null
       ? { _tag: "Path", path: String(row.match_path), value: String(row.match_value) }

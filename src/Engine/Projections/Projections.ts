@@ -9,7 +9,7 @@ import { checkedInEngine as checked } from "../../CheckAsEffect.ts"
 import type { EngineError } from "../../Errors.ts"
 import { maxBatchSize } from "../../Projection/Projection.ts"
 import type { ProjectionRegistration, ProjectionSaved } from "../../Protocol/ProjectionOwners.ts"
-import { Notifications } from "../NamedSignals.ts"
+import { NamedSignals } from "../NamedSignals.ts"
 import { Store } from "../Store/Store.ts"
 import { SystemEvents } from "../SystemEvents/SystemEvents.ts"
 import { checkRegistration } from "./CheckRegistration.ts"
@@ -48,7 +48,7 @@ export const layer: Layer.Layer<Projections, never, Store | SystemEvents> = Laye
   Effect.gen(function* () {
     const store = yield* Store
     const system = yield* SystemEvents
-    const signals = new Notifications()
+    const signals = new NamedSignals()
     const stop = store.onCommit(({ logEnd, stale, projections, states }) => {
       if (stale.has("projections")) signals.notifyAll()
       else if (stale.has("log")) signals.notify(LOG)

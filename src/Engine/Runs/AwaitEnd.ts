@@ -8,7 +8,7 @@ import { type EngineError, TimeoutError } from "../../Errors.ts"
 import type { ScheduleTimeout } from "../../Execution/Alarm.ts"
 import { isTerminal } from "../../RunStatus.ts"
 import { inTurn } from "../EventLoop.ts"
-import type { Notifications } from "../NamedSignals.ts"
+import type { NamedSignals } from "../NamedSignals.ts"
 import type { StoreService } from "../Store/Store.ts"
 import type { EndedRunRecord } from "../Store/EndedRunRecord.ts"
 import { explain } from "./Explain.ts"
@@ -27,7 +27,7 @@ export interface Waiting {
   readonly workers: LiveWorkersService
   readonly after: ScheduleTimeout
   /** Signals the id of each run that has ended, with the full ending when the run need not be read again. */
-  readonly endings: Notifications<EndedRunRecord | undefined>
+  readonly endings: NamedSignals<EndedRunRecord | undefined>
 }
 
 /** The run once it has ended; `undefined` when `giveUp` called its listener first. */

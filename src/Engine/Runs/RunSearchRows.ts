@@ -16,7 +16,7 @@ import { all, get, inEnvironment, type Program, refuse, statement, type Value } 
 import type { Transaction } from "../Store/Transaction.ts"
 import type { CheckedFilters } from "./CheckFilters.ts"
 import { readRun, RUNS_WITH_EVENTS } from "./RunRows.ts"
-import { isBefore, lengthOf, type RunPosition, positionOf, startedBy } from "./SearchPositions.ts"
+import { isBefore, lengthOfRow, type RunPosition, positionOf, startOfRow } from "./SearchPositions.ts"
 import { COUNTED, FIRST_MOMENT, planOf, plansOf } from "./SearchPlans.ts"
 
 /** Runs that one slice looks at: a few milliseconds. */
@@ -410,9 +410,9 @@ class Search {
       const row = yield* get(SHOW, key)
       // found by the statement before, in the same transaction
       if (row === undefined) continue
-      const own = lengthOf(row)
+      const own = lengthOfRow(row)
       length += own
-      found.push({ run: yield* readRun(this.#tx, row), event, key, length: own, ...startedBy(row) })
+      found.push({ run: yield* readRun(this.#tx, row), event, key, length: own, ...startOfRow(row) })
     }
     return { found, reached, isLast: !isBefore(last, reached) && inOrder.length < most }
   }

@@ -23,7 +23,7 @@ import * as Limits from "../../Limits.ts"
 import { show } from "../../Show.ts"
 import { allPages, LIST_PAGE, type Page, type PageQuery } from "../Pages.ts"
 import { yieldFirst } from "../Yielding.ts"
-import { Notifications } from "../NamedSignals.ts"
+import { NamedSignals } from "../NamedSignals.ts"
 import type { ObservedActivity } from "../Store/RunActivity.ts"
 import { Store } from "../Store/Store.ts"
 import { checkFilters, isSearch } from "./CheckFilters.ts"
@@ -128,7 +128,7 @@ export const layer: Layer.Layer<Runs, StoreError, Store | LiveWorkers> = Layer.e
       store,
       workers,
       after: yield* Alarm.makeScheduleTimeout,
-      endings: new Notifications()
+      endings: new NamedSignals()
     }
     const stop = store.onCommit(({ ended, endings, stale }) => {
       if (stale.has("ends")) waiting.endings.notifyAll(undefined)

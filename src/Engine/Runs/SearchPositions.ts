@@ -16,7 +16,7 @@ export const positionOf = (row: Row): RunPosition => ({ event: Number(row.event)
 export const isBefore = (one: RunPosition, other: RunPosition): boolean =>
   one.event < other.event || (one.event === other.event && one.key < other.key)
 
-export const lengthOf = (row: Row): number => {
+export const lengthOfRow = (row: Row): number => {
   let length = 0
   for (const name in row) {
     const value = row[name]
@@ -25,7 +25,7 @@ export const lengthOf = (row: Row): number => {
   return length
 }
 
-export const startedBy = (row: Row): Pick<FoundRun, "startedBy" | "systemEvent"> => {
+export const startOfRow = (row: Row): Pick<FoundRun, "startedBy" | "systemEvent"> => {
   if (row.input !== null) return row.system_event == null ? {} : { systemEvent: String(row.system_event) }
   const { id, metadata, name, source, timestamp, version } = jobEvent(row)
   return {

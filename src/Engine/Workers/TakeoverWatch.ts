@@ -6,9 +6,9 @@ import * as Effect from "effect/Effect"
 import type { StoreService } from "../Store/Store.ts"
 
 /** How often the owner of the database is checked while turns of this process run, milliseconds. */
-export const OWNER_LOOK_MS = 500
+export const TAKEOVER_LOOK_MS = 500
 
-export class OwnerWatch {
+export class TakeoverWatch {
   readonly #store: StoreService
   readonly #run: (effect: Effect.Effect<void>) => void
   readonly #isNeeded: () => boolean
@@ -27,7 +27,7 @@ export class OwnerWatch {
     if (this.#looking || checkOwner === undefined) return
     this.#looking = true
     const look: Effect.Effect<void> = Effect.andThen(
-      Effect.sleep(OWNER_LOOK_MS),
+      Effect.sleep(TAKEOVER_LOOK_MS),
       Effect.suspend(() => {
         if (!this.#isNeeded()) {
           this.#looking = false

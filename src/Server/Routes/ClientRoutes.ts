@@ -11,7 +11,7 @@ import { capabilities } from "../../Engine/Capabilities.ts"
 import type { EngineService } from "../../Engine/Engine.ts"
 import type { GiveUp } from "../../Engine/Runs/AwaitEnd.ts"
 import { inTurns } from "../Http/PagedReply.ts"
-import { toRegistration } from "./LegacyRegistration.ts"
+import { fromLegacyRegistration } from "./LegacyRegistration.ts"
 import { backupRoute } from "./BackupRoute.ts"
 import { healthOf, readinessOf } from "./ServerHealth.ts"
 import { bulkRoutes } from "./BulkRoutes.ts"
@@ -66,7 +66,7 @@ export const clientRoutes = (
     reading(functionEndpoints.registerFunction, "RegisterFunction", (request, call) =>
       Effect.gen(function* () {
         const registration = yield* checked(() => {
-          const registration = toRegistration(request)
+          const registration = fromLegacyRegistration(request)
           checkRegistering(call.caller, call.environment, registration)
           return registration
         })

@@ -6,7 +6,7 @@ import { CODE_HASH_KEY, type FunctionRequest } from "../../Protocol/Functions.ts
 import type { FunctionRegistration } from "../../Protocol/Worker.ts"
 
 /** The registration of a legacy worker or client, checked, with defaults filled in. */
-export const toRegistration = (request: FunctionRequest): FunctionRegistration => {
+export const fromLegacyRegistration = (request: FunctionRequest): FunctionRegistration => {
   const { id, name, preferredMode, endpointUrl, actorKey, metadata } = request
   const hash = metadata?.[CODE_HASH_KEY]
   const isPush =

@@ -1,6 +1,6 @@
 /** At the start of a transaction a node checks that Postgres still has every commit. */
 import { assert, describe, it } from "vitest"
-import { compare, type RememberedCommits } from "../../../src/Engine/Store/Postgres/LostCommits.ts"
+import { checkCommits, type RememberedCommits } from "../../../src/Engine/Store/Postgres/LostCommits.ts"
 
 const numbersOf = () => ({
   environments: 1,
@@ -18,7 +18,7 @@ const compareWith = (
 ) => {
   const numbers = numbersOf()
   const puts: Array<ReadonlyArray<string | number>> = []
-  const found = compare(
+  const found = checkCommits(
     known,
     {
       timeline: now.timeline,
@@ -35,12 +35,15 @@ describe("a node that begins its first transaction", () => {
   const known: RememberedCommits = { timeline: undefined, sequence: -1, batch: 0 }
 
   it("stores the timeline that it finds", () => {
-    const { isLost, isOther, numbers, puts, sequence } = compareWith(known, {
+    const { hasLostCommits, isOther, numbers, puts, sequence } = compareWith(known, {
       timeline: "1",
       sequence: 7,
       batch: 0
     })
-    assert.deepStrictEqual({ isLost, isOther, sequence }, { isLost: false, isOther: false, sequence: 7 })
+    assert.deepStrictEqual(
+      { hasLostCommits, isOther, sequence },
+      { hasLostCommits: false, isOther: false, sequence: 7 }
+    )
     assert.deepStrictEqual(numbers, numbersOf())
     assert.deepStrictEqual(puts, [["1"]])
   })
@@ -70,14 +73,19 @@ describe("a node that has committed before", () => {
   it("recognizes a promoted server that has all commits", () => {
     const found = compareWith(known, { timeline: "2", sequence: 101, stored: "1", batch: 90 })
     assert.isTrue(found.isOther)
-    assert.isFalse(found.isLost)
+    assert.isFalse(found.hasLostCommits)
     assert.isAbove(found.sequence, 900_000)
   })
 
   it("recognizes a promoted server that lacks the last commits", () => {
-    assert.isTrue(compareWith(known, { timeline: "2", sequence: 95, stored: "1", batch: 80 }).isLost)
-    assert.isTrue(compareWith(known, { timeline: "2", sequence: 2_000_000, stored: "2", batch: 80 }).isLost)
-    assert.isTrue(compareWith(known, { timeline: "2", sequence: 95, stored: "1" }).isLost, "its row is gone")
+    assert.isTrue(compareWith(known, { timeline: "2", sequence: 95, stored: "1", batch: 80 }).hasLostCommits)
+    assert.isTrue(
+      compareWith(known, { timeline: "2", sequence: 2_000_000, stored: "2", batch: 80 }).hasLostCommits
+    )
+    assert.isTrue(
+      compareWith(known, { timeline: "2", sequence: 95, stored: "1" }).hasLostCommits,
+      "its row is gone"
+    )
   })
 
   it("skips no numbers when another node has skipped them already", () => {
@@ -90,7 +98,7 @@ describe("a node that has committed before", () => {
   it("recognizes a server that was restored on the same timeline", () => {
     const found = compareWith(known, { timeline: "1", sequence: 60, stored: "1", batch: 50 })
     assert.isTrue(found.isOther)
-    assert.isTrue(found.isLost)
+    assert.isTrue(found.hasLostCommits)
     assert.isAbove(found.sequence, 900_000)
   })
 })

@@ -9,7 +9,7 @@ import type { Prepared } from "./Dialect.ts"
 import type { Session } from "./Session.ts"
 
 /** SQL for a text that changes when another server takes over. */
-export const histories = {
+export const timelineSql = {
   /** The timeline that the server writes on: eight hexadecimal digits. */
   timeline: "substr(pg_walfile_name(pg_current_wal_insert_lsn()), 1, 8)",
   /**
@@ -18,15 +18,15 @@ export const histories = {
    */
   start: `'start ' || CAST(CAST(extract(epoch FROM pg_postmaster_start_time()) * 1000000 AS BIGINT) AS TEXT)`
 } as const
-export type History = keyof typeof histories
+export type TimelineSource = keyof typeof timelineSql
 
 /** No permission, no such function, or not supported. */
 const REFUSALS: ReadonlyArray<unknown> = ["42501", "42883", "0A000"]
 
 /** Which of these texts the server gives. */
-export const historyOf = async (session: Session): Promise<History> => {
+export const timelineSourceOf = async (session: Session): Promise<TimelineSource> => {
   try {
-    await session.wait(session.send({ name: "", text: `SELECT ${histories.timeline}` }))
+    await session.wait(session.send({ name: "", text: `SELECT ${timelineSql.timeline}` }))
   } catch (error) {
     if (REFUSALS.includes(Object(error).code)) return "start"
     // a standby has none yet
@@ -38,7 +38,7 @@ export const historyOf = async (session: Session): Promise<History> => {
 /** Numbers to skip: more than a server commits in the time that a standby may lag. */
 const LEFT_OUT = 1_000_000
 
-export const READ_HISTORY = {
+export const READ_TIMELINE = {
   name: "",
   text: `SELECT (SELECT value FROM meta WHERE name = 'timeline') AS timeline,
     (SELECT batch FROM nodes WHERE id = $1) AS batch`
@@ -60,23 +60,23 @@ export interface RememberedCommits {
   readonly batch: number
 }
 
-export interface HistoryCheck {
+export interface CommitCheck {
   /** The server is not that of the last transaction, or was set back: nothing remembered is certain. */
   readonly isOther: boolean
   /** Commits that this node knows of are gone. */
-  readonly isLost: boolean
+  readonly hasLostCommits: boolean
 }
 
 /**
  * Compares what this node knows with what is stored, under the lock. When another server has taken over, raises `numbers`, so that
  * none is given again, and stores so.
  */
-export const compare = (
+export const checkCommits = (
   known: RememberedCommits,
   now: { readonly timeline: string; readonly sequence: number; readonly stored: Row | undefined },
   numbers: Numbers,
   put: (statement: Prepared, values: ReadonlyArray<string | number>) => void
-): HistoryCheck & { readonly sequence: number } => {
+): CommitCheck & { readonly sequence: number } => {
   const { timeline, stored } = now
   const isBack = now.sequence <= known.sequence
   const before = stored?.timeline == null ? undefined : String(stored.timeline)
@@ -93,6 +93,6 @@ export const compare = (
   return {
     sequence,
     isOther: isBack || (known.timeline !== undefined && known.timeline !== timeline),
-    isLost: isBack || Number(stored?.batch ?? 0) < known.batch
+    hasLostCommits: isBack || Number(stored?.batch ?? 0) < known.batch
   }
 }

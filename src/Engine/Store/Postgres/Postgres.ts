@@ -259,10 +259,10 @@ const open = (
         }
         listeners.away()
       },
-      replaced: (isLost) => {
+      replaced: (hasLostCommits) => {
         const what = "Postgres is another server than before"
         runFork(
-          isLost
+          hasLostCommits
             ? Effect.logError(
                 `${what}, and the last commits that Postgres had acknowledged are lost. This engine reads everything again and continues with the data that is there. Set synchronous_standby_names to lose nothing`
               )

@@ -7,7 +7,7 @@ import { hostname } from "node:os"
 import { setTimeout as sleep } from "node:timers/promises"
 import { StoreError } from "../../../Errors.ts"
 import { APPLICATION, configOf, type Driver, type PostgresSettings } from "./Driver.ts"
-import { type History, historyOf } from "./LostCommits.ts"
+import { type TimelineSource, timelineSourceOf } from "./LostCommits.ts"
 import { beingFilled, fitOf, isBeingFilled, LOCK_CLASS, migrate, SCHEMA_LOCK, tooNew } from "./Migrate.ts"
 import { NOW } from "./Nodes.ts"
 import { Session, type Traffic } from "./Session.ts"
@@ -40,7 +40,7 @@ export interface WriteConnectionOptions {
 interface Open {
   readonly session: Session
   readonly pid: number
-  readonly history: History
+  readonly history: TimelineSource
 }
 
 export class WriteConnection {
@@ -75,7 +75,7 @@ export class WriteConnection {
   }
 
   /** What the server of the session tells of itself. */
-  get history(): History {
+  get history(): TimelineSource {
     return this.#open?.history ?? "timeline"
   }
 
@@ -160,7 +160,7 @@ export class WriteConnection {
       if (fit !== "fit") await migrate(driver, settings)
       await this.#endLast(session)
       await this.#hold(session, pid)
-      return { session, pid, history: await historyOf(session) }
+      return { session, pid, history: await timelineSourceOf(session) }
     } catch (error) {
       end(client)
       throw error
