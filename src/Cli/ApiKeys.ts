@@ -11,7 +11,7 @@ import { ENV_VARS } from "../Constants.ts"
 import { readEnvironmentVariable } from "../EnvironmentVariables.ts"
 import { ironflow } from "./Ironflow.ts"
 import { print, table } from "./Output.ts"
-import { askFor } from "./ServerCalls.ts"
+import { callService } from "./ServerCalls.ts"
 import { commandsOf, given } from "./Calling.ts"
 import { textFlag } from "./TextFlag.ts"
 
@@ -57,7 +57,7 @@ const create = Command.make(
       ...(role.length === 0 ? {} : { role_ids: role }),
       ...given({ expires_in: expiresIn })
     }
-    const throughServer = askFor(ApiKeys, (keys) => keys.create(input))
+    const throughServer = callService(ApiKeys, (keys) => keys.create(input))
     const filename = yield* fileToUse(data)
     const key: APIKeyWithSecret =
       filename === undefined

@@ -28,17 +28,17 @@ export const server = Effect.flatMap(serverOptions, (options) =>
 const connection = Effect.flatMap(server, connect)
 
 /** Calls the server of the flags. */
-export const ask = <A, E>(call: (client: ClientApi<EffectKind>) => Effect.Effect<A, E>) =>
-  use(Effect.flatMap(Client, call))
+export const callServer = <A, E>(call: (client: ClientApi<EffectKind>) => Effect.Effect<A, E>) =>
+  provideServer(Effect.flatMap(Client, call))
 
 /** Calls another service of the client. */
-export const askFor = <I extends ClientServices, Api, A, E>(
+export const callService = <I extends ClientServices, Api, A, E>(
   service: Context.Key<I, Api>,
   call: (api: Api) => Effect.Effect<A, E>
-) => use(Effect.flatMap(service, call))
+) => provideServer(Effect.flatMap(service, call))
 
 /** Provides the services of the server of the flags. */
-export const use = <A, E, R>(effect: Effect.Effect<A, E, R>) =>
+export const provideServer = <A, E, R>(effect: Effect.Effect<A, E, R>) =>
   Effect.gen(function* () {
     const options = yield* serverOptions
     const { send } = yield* connection
@@ -48,7 +48,7 @@ export const use = <A, E, R>(effect: Effect.Effect<A, E, R>) =>
   }).pipe(Effect.provide(FetchHttpClient.layer))
 
 /** Sends a request for which the client has no method; any status but 2xx is a failure. */
-export const send = (request: Request) =>
+export const sendRequest = (request: Request) =>
   Effect.gen(function* () {
     const { send, server } = yield* connection
     const answer: Answer = yield* send(request)

@@ -64,6 +64,6 @@ export const namesOf = <T extends object>(methods: T): ReadonlyArray<keyof T & s
   Object.keys(methods) as Array<keyof T & string>
 
 /** The options of every call. */
-export const call = { signal: true } satisfies Keys<CallOptions>
+export const callKeys = { signal: true } satisfies Keys<CallOptions>
 /** Options of a call about one name or id. */
-export const byId = [null, call] as const
+export const byId = [null, callKeys] as const

@@ -14,7 +14,7 @@ import {
   type WSClientMessage
 } from "../Protocol/Subscriptions.ts"
 import type { EventDefinitionRegistry } from "../Upcaster.ts"
-import { EventDelivery, free, loseAll } from "./EventDelivery.ts"
+import { EventDelivery, unackedBody, loseAll } from "./EventDelivery.ts"
 import { type SubscriptionTracing, tracedDelivery } from "./DeliveryTracing.ts"
 import { HeldEvents } from "./HeldEvents.ts"
 import { closed, type Connect, Reconnecting, type ReconnectOptions } from "./Reconnecting.ts"
@@ -405,7 +405,7 @@ export class SubscriptionSession {
     if (!subscription.isActive || delivery?.isLost === true) return
     const { data, entity, eventId, meta, metadata, topic, version } = message
     const { callbacks } = subscription
-    const untraced = delivery === undefined ? free : this.#held.bodyOf(subscription, delivery)
+    const untraced = delivery === undefined ? unackedBody : this.#held.bodyOf(subscription, delivery)
     const body = tracedDelivery(subscription, message, untraced, this.#tracing)
     const onError = (error: unknown): void => {
       this.#report(

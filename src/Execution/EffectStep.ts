@@ -49,7 +49,7 @@ import {
   decoded,
   effectCode,
   encoded,
-  thrownBy,
+  rejectionOf,
   TypedFailure,
   withSteps
 } from "./EffectCode.ts"
@@ -107,7 +107,7 @@ export const startEffectHandler = (
       turn.succeeded(exit.value)
       return
     }
-    const error = thrownBy(exit.cause, `The handler of function "${turn.plan.functionId}"`)
+    const error = rejectionOf(exit.cause, `The handler of function "${turn.plan.functionId}"`)
     if (TypedFailure.is(error)) turn.failed(error.error, error.encoded)
     else turn.failed(error)
   })
@@ -283,7 +283,7 @@ const askBranches = (
 const branchExit = (exit: Exit.Exit<unknown, unknown>, name: string): BranchExit =>
   Exit.isSuccess(exit)
     ? { _tag: "Success", value: exit.value }
-    : { _tag: "Failure", error: thrownBy(exit.cause, `A branch of "${name}"`), cause: exit.cause }
+    : { _tag: "Failure", error: rejectionOf(exit.cause, `A branch of "${name}"`), cause: exit.cause }
 
 type FailedBranch = Extract<BranchExit, { readonly _tag: "Failure" }>
 

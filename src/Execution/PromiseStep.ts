@@ -34,10 +34,10 @@ import {
   type Decoder,
   decoderOf,
   discardResult,
-  follow,
+  callUserCode,
   newTx,
   ownContext,
-  runsCode
+  promiseCode
 } from "./PromiseCode.ts"
 import type { StepScope } from "./StepScope.ts"
 import type { StepCall } from "./StepCall.ts"
@@ -84,7 +84,7 @@ export const startPromiseHandler = (
   )
   const { tracing } = turn.host
   outside.runInAsyncScope(() =>
-    follow(
+    callUserCode(
       tracing === undefined ? () => fn.handler(context) : () => tracing.within(() => fn.handler(context)),
       (value) => turn.succeeded(value),
       (error) => turn.failed(error)
@@ -184,7 +184,7 @@ const askBranches = (
       )
     }
     const begin = (index: number, branchScope: StepScope, end: (exit: BranchExit) => void): void =>
-      follow(
+      callUserCode(
         () => branches[index]?.(promiseSteps(turn, branchScope)),
         (value) => end(branchExit(value, decoders[index])),
         (error) => end({ _tag: "Failure", error })
@@ -231,7 +231,7 @@ export const promiseSteps = (turn: TurnMachine, scope: StepScope): StepClient =>
       return callStep(place, run, steps.run, name, {
         given: (checked) => {
           decoder = decoderOf(options, resultOf(checked))
-          return { begin: runsCode(turn, checked, fn, ownContext, decoder), options }
+          return { begin: promiseCode(turn, checked, fn, ownContext, decoder), options }
         },
         refine: (value) => decodedBy(decoder, value)
       })
@@ -246,7 +246,7 @@ export const promiseSteps = (turn: TurnMachine, scope: StepScope): StepClient =>
       return callStep(place, tx, steps.tx, name, {
         given: (checked) => {
           decoder = decoderOf(options, resultOf(checked))
-          return { begin: runsCode(turn, checked, fn, newTx(checked), decoder), options }
+          return { begin: promiseCode(turn, checked, fn, newTx(checked), decoder), options }
         },
         refine: ({ value, writes }) => ({ value: decodedBy(decoder, value), writes })
       })
@@ -327,7 +327,7 @@ export const promiseSteps = (turn: TurnMachine, scope: StepScope): StepClient =>
       if (typeof fn !== "function") {
         throw new ValidationError(`The compensation of step "${name}" must be a function, got ${typeof fn}`)
       }
-      const begin = runsCode(turn, `compensate:${name}`, discardResult(fn), ownContext)
+      const begin = promiseCode(turn, `compensate:${name}`, discardResult(fn), ownContext)
       turn.compensate(name, compensationCode(turn.plan, begin))
     },
 

@@ -23,11 +23,7 @@ import {
 } from "../Protocol/Worker.ts"
 import { isRefusal, linkTo, newInstance, open as openPolling } from "./PollingTransport.ts"
 import { validated } from "../CheckAsEffect.ts"
-import {
-  type PollingOptions,
-  type ResolvedPollingOptions,
-  resolvePollingOptions
-} from "./PollingOptions.ts"
+import { type PollingOptions, type ResolvedPollingOptions, resolvePollingOptions } from "./PollingOptions.ts"
 import { isAccessError, isSuccess, requestedEnvironment, type ServerLink } from "./ServerLink.ts"
 import { StreamSession, type Streams } from "./StreamSession.ts"
 

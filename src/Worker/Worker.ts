@@ -40,7 +40,7 @@ import { type WorkerRegistration, WorkerTransport } from "../Protocol/Worker.ts"
 import { currentVariables } from "../ConfigProviderVariables.ts"
 import { type ResolvedWorkerOptions, resolveWorkerOptions, type WorkerOptions } from "./Options.ts"
 import { StepPace } from "./StepPace.ts"
-import { Reporter, sendAgain } from "./Reporter.ts"
+import { Reporter, resendDelays } from "./Reporter.ts"
 import { monotonicMs } from "./ServerLink.ts"
 import { HeldTurns } from "./HeldTurns.ts"
 import { SDK_VERSION } from "./Version.ts"
@@ -157,7 +157,7 @@ export const make = <
           : { upcast: (name, data, version) => eventDefinitions.upcastEvent(name, data, version) })
       },
       late: (runId, stepName, lingerMs) => {
-        const told = Effect.retry(session.late({ runId, stepName, lingerMs }), sendAgain)
+        const told = Effect.retry(session.late({ runId, stepName, lingerMs }), resendDelays)
         Fiber.runIn(fork(told), connection)
       },
       credit: session.credit

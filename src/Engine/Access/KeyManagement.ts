@@ -21,7 +21,7 @@ import { DEVELOPER } from "./BuiltIn.ts"
 import * as KeyRows from "./KeyRows.ts"
 
 import type { ManagingCaller } from "./ManagingCaller.ts"
-import { described, findIn, iso, type Unchecked } from "./AccessInput.ts"
+import { notAnObject, findIn, iso, type Unchecked } from "./AccessInput.ts"
 
 export const make = (manager: ManagingCaller): Unchecked<ApiKeysApi<EffectKind>> => {
   const { access, bound, by, caller, checkGiving, environment, mayEverything, shows, store } = manager
@@ -139,7 +139,7 @@ const PREFIX = "ifk_"
 /** Characters of a key that are stored to recognize it. */
 const shownLength = PREFIX.length + 6
 
-const takeKey = taker(CreateApiKey, described("An API key"))
+const takeKey = taker(CreateApiKey, notAnObject("An API key"))
 const takeRotation = taker(RotateApiKey, () => "Rotate: the body must be an object, or empty")
 
 const readKeyInput = (input: unknown) => {

@@ -11,10 +11,10 @@ import type { OrgRecord } from "./AccessRecords.ts"
 import * as OrgRows from "./OrgRows.ts"
 
 import type { ManagingCaller } from "./ManagingCaller.ts"
-import { described, findIn, iso, optionalName, type Unchecked } from "./AccessInput.ts"
+import { notAnObject, findIn, iso, optionalName, type Unchecked } from "./AccessInput.ts"
 
-const take = taker(CreateOrg, described("An organization"))
-const takeChanges = taker(UpdateOrg, described("An organization"))
+const take = taker(CreateOrg, notAnObject("An organization"))
+const takeChanges = taker(UpdateOrg, notAnObject("An organization"))
 
 export const make = (manager: ManagingCaller): Unchecked<OrgsApi<EffectKind>> => {
   const { access, by, checkSpanning, shows, store } = manager

@@ -14,10 +14,10 @@ import { excess } from "./PrivilegeEscalation.ts"
 import * as PolicyRows from "./PolicyRows.ts"
 
 import type { ManagingCaller } from "./ManagingCaller.ts"
-import { described, findIn, iso, ofOrg, orgOf, type Unchecked } from "./AccessInput.ts"
+import { notAnObject, findIn, iso, ofOrg, orgOf, type Unchecked } from "./AccessInput.ts"
 
-const take = taker(CreatePolicy, described("A policy"))
-const takeChanges = taker(UpdatePolicy, described("A policy"))
+const take = taker(CreatePolicy, notAnObject("A policy"))
+const takeChanges = taker(UpdatePolicy, notAnObject("A policy"))
 
 export const make = (manager: ManagingCaller): Unchecked<PoliciesApi<EffectKind>> => {
   const { access, by, checkRoles, checkSpanning, policiesOf, shows, store } = manager

@@ -12,10 +12,10 @@ import { isBuiltIn } from "./BuiltIn.ts"
 import * as RoleRows from "./RoleRows.ts"
 
 import type { ManagingCaller } from "./ManagingCaller.ts"
-import { described, findIn, iso, ofOrg, optionalName, orgOf, type Unchecked } from "./AccessInput.ts"
+import { notAnObject, findIn, iso, ofOrg, optionalName, orgOf, type Unchecked } from "./AccessInput.ts"
 
-const take = taker(CreateRole, described("A role"))
-const takeChanges = taker(UpdateRole, described("A role"))
+const take = taker(CreateRole, notAnObject("A role"))
+const takeChanges = taker(UpdateRole, notAnObject("A role"))
 
 export const make = (manager: ManagingCaller): Unchecked<RolesApi<EffectKind>> => {
   const { access, by, checkGiving, checkRoles, checkSpanning, policiesOf, shows, store } = manager

@@ -9,7 +9,7 @@ import type { DoctorCheck } from "../../Protocol/Server.ts"
 import { formatSize } from "../../Size.ts"
 import { SDK_VERSION } from "../../Worker/Version.ts"
 import type { Condition } from "./Condition.ts"
-import { DEAD_LETTERS, EXAMPLES, LATE_MS, MAX_COUNTED_RUNS } from "./Limits.ts"
+import { MAX_COUNTED_DEAD_LETTERS, MAX_EXAMPLES, LATE_MS, MAX_COUNTED_RUNS } from "./Limits.ts"
 
 export const ok = (name: string, message: string): DoctorCheck => ({ name, status: "ok", message })
 export const warn = (name: string, message: string, advice: string): DoctorCheck => ({
@@ -95,7 +95,7 @@ export const checkSecrets = (
     : warn("secrets", `${stored}, and this shell has no master key; the engine needs it.`, advice)
 }
 
-export const checkKeys = (keys: number): DoctorCheck =>
+export const checkApiKeys = (keys: number): DoctorCheck =>
   keys > 0
     ? ok("keys", `Every call needs one of ${count(keys, "API key")}.`)
     : warn(
@@ -106,13 +106,13 @@ export const checkKeys = (keys: number): DoctorCheck =>
 
 export const checkDeadLetters = ({ deadLetters }: Pick<Condition, "deadLetters">): DoctorCheck => {
   if (deadLetters.length === 0) return ok("dead letters", "There are none.")
-  const shown = deadLetters.slice(0, EXAMPLES).map(({ count, environment, name, of }) => {
-    const many = count >= DEAD_LETTERS ? `${DEAD_LETTERS} or more` : String(count)
+  const shown = deadLetters.slice(0, MAX_EXAMPLES).map(({ count, environment, name, of }) => {
+    const many = count >= MAX_COUNTED_DEAD_LETTERS ? `${MAX_COUNTED_DEAD_LETTERS} or more` : String(count)
     return `${of === "group" ? "group" : "projection"} "${name}" of environment ${environment} has ${many}`
   })
   return warn(
     "dead letters",
-    `${shown.join("; ")}${deadLetters.length > EXAMPLES ? `; and ${deadLetters.length - EXAMPLES} more have some` : ""}.`,
+    `${shown.join("; ")}${deadLetters.length > MAX_EXAMPLES ? `; and ${deadLetters.length - MAX_EXAMPLES} more have some` : ""}.`,
     "Look at them with `ironflow projections dead-letters NAME` or `ironflow groups dead-letters NAME`, mend what fails, and retry them with `retry`."
   )
 }
@@ -195,11 +195,11 @@ export const checkRuns = (
     return ok("runs", `${open}${unfinished === 0 || !hasEngine ? "" : " None of them is stuck."}`)
   }
   const shown = told
-    .slice(0, EXAMPLES)
+    .slice(0, MAX_EXAMPLES)
     .map(({ code, message, runId }) => ` ${runId}: ${code}, ${message}`)
     .join("")
   const rest =
-    told.length > EXAMPLES ? ` And ${told.length - EXAMPLES} more of those that were looked at.` : ""
+    told.length > MAX_EXAMPLES ? ` And ${told.length - MAX_EXAMPLES} more of those that were looked at.` : ""
   const counted =
     stuck === 0 ? "" : ` ${count(stuck, "run")} will not move by ${stuck === 1 ? "itself" : "themselves"}.`
   return {

@@ -20,7 +20,7 @@ import {
   checkClockSkew,
   checkBackups,
   checkDeadLetters,
-  checkKeys,
+  checkApiKeys,
   checkNodeVersion,
   checkOperations,
   checkRuns,
@@ -94,7 +94,7 @@ export const make: Effect.Effect<
       condition.databaseNow === undefined
         ? checkStored(now, condition.storedAt)
         : checkClockSkew(now, condition.databaseNow, "Postgres"),
-      checkKeys(access.required ? Math.max(1, condition.apiKeys) : 0),
+      checkApiKeys(access.required ? Math.max(1, condition.apiKeys) : 0),
       checkSecrets(condition, secrets.hasMasterKey, "engine"),
       checkRuns(condition, explained, { hasEngine: true, stuck }),
       checkDeadLetters(condition),

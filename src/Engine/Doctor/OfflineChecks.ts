@@ -27,7 +27,7 @@ import {
   checkClockSkew,
   checkBackups,
   checkDeadLetters,
-  checkKeys,
+  checkApiKeys,
   checkNodeVersion,
   checkOperations,
   checkRuns,
@@ -135,7 +135,7 @@ const examine = (
     const now = yield* Clock.currentTimeMillis
     return [
       clockOf(condition, now),
-      checkKeys(condition.apiKeys),
+      checkApiKeys(condition.apiKeys),
       checkSecrets(condition, hasMasterKey, "shell"),
       checkRuns(condition, explained, { hasEngine: false }),
       checkDeadLetters(condition),

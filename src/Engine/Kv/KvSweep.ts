@@ -11,7 +11,7 @@ import {
 } from "../Store/Program.ts"
 import { type Bucket, bucketOfKey, bucketsOf } from "./KvBuckets.ts"
 import { PUT_CODE } from "./KvCodes.ts"
-import { expire, forget } from "./KvWrites.ts"
+import { expireKey, forgetHistory } from "./KvWrites.ts"
 import type { Row, Transaction } from "../Store/Transaction.ts"
 
 /** How often markers are checked while the clock is not trusted with them, milliseconds. */
@@ -94,7 +94,7 @@ const DELETE_ENTRY = statement("KvSweep.deleteEntry", "DELETE FROM kv_entries WH
 function* sweepEntry(tx: Transaction, bucket: Bucket, row: Row): Program<void> {
   const key = String(row.key)
   if (Number(row.operation) === PUT_CODE) {
-    yield* expire(tx, bucket, key, {
+    yield* expireKey(tx, bucket, key, {
       revision: Number(row.revision),
       operation: "put",
       alive: false,
@@ -103,7 +103,7 @@ function* sweepEntry(tx: Transaction, bucket: Bucket, row: Row): Program<void> {
     })
     return
   }
-  if (bucket.history > 1) bucket.bytes -= yield* forget(bucket.key, key, 0)
+  if (bucket.history > 1) bucket.bytes -= yield* forgetHistory(bucket.key, key, 0)
   yield* write(DELETE_ENTRY, bucket.key, key)
   bucket.dropped = Math.max(bucket.dropped, Number(row.revision))
 }

@@ -158,7 +158,7 @@ function* apply(
   // it has expired and was not swept yet: watchers are told of both changes
   const present =
     value !== undefined && found?.counted === true && !found.alive
-      ? yield* expire(tx, bucket, key, found)
+      ? yield* expireKey(tx, bucket, key, found)
       : found
   // deleting a missing key changes nothing
   if (value === undefined && (write.purge === true ? present === undefined : present?.alive !== true))
@@ -186,7 +186,7 @@ function* apply(
 /** Whether an operation goes into the history: how a key expired or was purged is only told to watchers. */
 const isKept = (operation: KvOperation): boolean => operation === "put" || operation === "delete"
 
-export function* expire(tx: Transaction, bucket: Bucket, key: string, present: Present): Program<Present> {
+export function* expireKey(tx: Transaction, bucket: Bucket, key: string, present: Present): Program<Present> {
   return {
     revision: yield* leaveMarker(tx, bucket, key, present, "expire"),
     operation: "expire",
@@ -246,7 +246,7 @@ const INSERT_REVISION = statement(
 /** Moves the current entry of a key into its history, and deletes what exceeds the bucket's limit. */
 function* remember(bucket: Bucket, key: string, present: Present): Program<void> {
   yield* write(INSERT_REVISION, bucket.key, key, present.revision)
-  bucket.bytes -= yield* forget(bucket.key, key, bucket.history - 1)
+  bucket.bytes -= yield* forgetHistory(bucket.key, key, bucket.history - 1)
 }
 
 const LIST_OLD_REVISIONS = statement(
@@ -261,7 +261,7 @@ const DELETE_REVISION = statement(
 )
 
 /** Deletes the history of a key except for its newest `keep` entries. Returns the bytes of the deleted entries. */
-export function* forget(bucket: number, key: string, keep: number): Program<number> {
+export function* forgetHistory(bucket: number, key: string, keep: number): Program<number> {
   const rows = yield* all(LIST_OLD_REVISIONS, bucket, key, keep)
   let bytes = 0
   for (const row of rows) {
@@ -280,7 +280,7 @@ function* leaveMarker(
   operation: "delete" | "purge" | "expire"
 ): Program<number> {
   bucket.bytes -= present?.bytes ?? 0
-  if (bucket.history > 1) bucket.bytes -= yield* forget(bucket.key, key, 0)
+  if (bucket.history > 1) bucket.bytes -= yield* forgetHistory(bucket.key, key, 0)
   if (present?.counted === true) bucket.values--
   const revision = ++bucket.revision
   yield* store(tx, bucket.key, key, revision, operation, undefined, tx.now() + MARKER_MS)

@@ -44,7 +44,7 @@ interface ConsumerGroupChange {
 }
 
 export interface EngineConsumerGroups extends Raw<ConsumerGroupsApi<EffectKind>, EngineError> {
-  /** A page of the list, with at most {@link PAGE} groups. */
+  /** A page of the list, with at most {@link GROUPS_PAGE} groups. */
   readonly page: (
     options: ListConsumerGroupsOptions & { readonly cursor?: string; readonly limit: number }
   ) => Effect.Effect<GroupPage, EngineError>
@@ -56,7 +56,7 @@ export interface EngineConsumerGroups extends Raw<ConsumerGroupsApi<EffectKind>,
 }
 
 /** Groups on one page. Each is read in its own turn of the event loop, because its lag is counted. */
-export const PAGE = 50
+export const GROUPS_PAGE = 50
 
 export class ConsumerGroups extends Context.Service<
   ConsumerGroups,
@@ -105,7 +105,7 @@ const make = (
         return {
           environment,
           after: Number(cursor),
-          limit: Math.min(limit, PAGE),
+          limit: Math.min(limit, GROUPS_PAGE),
           ...(namespace === undefined ? {} : { namespace: Limits.checkName("namespace", namespace) }),
           ...(name === undefined ? {} : { name: Limits.checkName("consumer group", name) }),
           ...(status === undefined ? {} : { isPaused: status === "paused" })
@@ -144,7 +144,7 @@ const make = (
         const all: Array<ConsumerGroup> = []
         let cursor: string | undefined = ""
         while (cursor !== undefined) {
-          const found: GroupPage = yield* page({ ...options, cursor, limit: PAGE })
+          const found: GroupPage = yield* page({ ...options, cursor, limit: GROUPS_PAGE })
           all.push(...found.groups)
           cursor = found.nextCursor
         }

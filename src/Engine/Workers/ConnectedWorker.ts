@@ -92,7 +92,7 @@ export const forgetEnded = (
 }
 
 /** The error of a worker that got no answer because of the store. */
-export const notStored = (error: StoreError): ConnectionError =>
+export const notStoredError = (error: StoreError): ConnectionError =>
   new ConnectionError(`The engine could not store the report: ${error.message}`, { cause: error })
 
 /** A worker as shown in lists. */

@@ -69,7 +69,7 @@ export const pagedReply = <A>(endpoint: EndpointSpec<A>) => {
 }
 
 /** The page without the items that the caller may not see. */
-export const seen = <A extends { readonly name: string }, E>(
+export const visibleItems = <A extends { readonly name: string }, E>(
   { shows }: Call,
   page: Effect.Effect<Page<A>, E>
 ): Effect.Effect<Page<A>, E> =>

@@ -1,7 +1,7 @@
 /** Calls over HTTP by workers that exchange turns: workers of this package. */
 import * as Effect from "effect/Effect"
 import { checked } from "../../CheckAsEffect.ts"
-import { permitted } from "../../Engine/Access/WorkerAccess.ts"
+import { permittedReports } from "../../Engine/Access/WorkerAccess.ts"
 import type { RemoteWorkers } from "../../Engine/Workers/RemoteWorkers.ts"
 import type { WorkerConnection } from "../../Engine/Workers/WorkerConnection.ts"
 import type { IronflowError } from "../../Errors.ts"
@@ -48,7 +48,7 @@ export const turnRoutes = (workers: RemoteWorkers): ReadonlyArray<Route> => {
       Effect.map(worker.poll(request, watchedConnection(call.request.socket)), encodeDelivered)
     ),
     turnRoute(endpoints.reportTurns, readReports, (worker, request, call) => {
-      const { answered, reports } = permitted(call.caller, worker.environment, request.reports)
+      const { answered, reports } = permittedReports(call.caller, worker.environment, request.reports)
       return Effect.map(worker.report({ ...request, reports }), (acks) =>
         JSON.stringify({ acks: answered(acks) })
       )

@@ -4,7 +4,7 @@ import * as Effect from "effect/Effect"
 import { ConnectionError, type IronflowError, LimitExceededError } from "../../Errors.ts"
 import type { Job, TurnAck } from "../../Protocol/Worker.ts"
 import type { Caller } from "../../Engine/Access/Access.ts"
-import { permitted } from "../../Engine/Access/WorkerAccess.ts"
+import { permittedReports } from "../../Engine/Access/WorkerAccess.ts"
 import type { EngineService } from "../../Engine/Engine.ts"
 import {
   type Attempts,
@@ -37,7 +37,7 @@ export const applyUpdate = (
       // the worker drops the job whatever the answer: a result that cannot be stored ends the run
       (error) => Effect.succeed(failTooLarge(error))
     )
-    const { answered, reports } = permitted(caller, environment, [{ ...job, ops }])
+    const { answered, reports } = permittedReports(caller, environment, [{ ...job, ops }])
     const [ack] = answered(yield* engine.turns.report(reports, boundTo))
     // a report that changed nothing does not prove that its sender holds the job
     if (update.status === "progress" && ack?._tag === "Accepted") {

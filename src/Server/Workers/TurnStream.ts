@@ -12,7 +12,7 @@ import type { WorkerRegistration } from "../../Protocol/Worker.ts"
 import { JobDemand, LateTurnBody, DeregisterBody, Register } from "../../Protocol/Workers.ts"
 import type { StreamCall } from "../../Protocol/TurnStream.ts"
 import type { Caller } from "../../Engine/Access/Access.ts"
-import { checkWorker, permitted } from "../../Engine/Access/WorkerAccess.ts"
+import { checkWorker, permittedReports } from "../../Engine/Access/WorkerAccess.ts"
 import { type RemoteWorkers, unknownWorker } from "../../Engine/Workers/RemoteWorkers.ts"
 import type { WorkerConnection } from "../../Engine/Workers/WorkerConnection.ts"
 import { checked } from "../../CheckAsEffect.ts"
@@ -128,7 +128,7 @@ export class TurnStream {
           return Effect.flatMap(
             checked(() => readReports(body)),
             (request) => {
-              const { answered, reports } = permitted(
+              const { answered, reports } = permittedReports(
                 this.#carrier.caller,
                 worker.environment,
                 request.reports

@@ -5,7 +5,7 @@ import {
   checkClockSkew,
   checkBackups,
   checkDeadLetters,
-  checkKeys,
+  checkApiKeys,
   checkOperations,
   checkRuns,
   checkSecrets,
@@ -148,7 +148,7 @@ describe("problems that need a person", () => {
         deadLetters: count === 0 ? [] : [{ of: "group", environment: "default", name: "mails", count }]
       })
     const statuses = [
-      [checkKeys(0), checkKeys(1)],
+      [checkApiKeys(0), checkApiKeys(1)],
       [checkSecrets({ secrets: 1 }, false, "engine"), checkSecrets({ secrets: 1 }, true, "engine")],
       [checkSecrets({ secrets: 1 }, false, "shell"), checkSecrets({ secrets: 0 }, false, "shell")],
       [letters(3), letters(0)],

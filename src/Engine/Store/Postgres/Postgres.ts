@@ -16,7 +16,7 @@ import { checkKeys, type Keys } from "../../../OptionKeys.ts"
 import * as Alarm from "../../../Execution/Alarm.ts"
 import type { LeaseFreshness } from "../../../Protocol/Worker.ts"
 import type { Changes } from "../Changes.ts"
-import { ClockJumps, clockWasSet, STORE_CLOCK_MS } from "../ClockJumps.ts"
+import { ClockJumps, clockJumpMessage, STORE_CLOCK_MS } from "../ClockJumps.ts"
 import { readClock, storeClock } from "../ClockRows.ts"
 import { Listeners } from "../Listeners.ts"
 import { type Call, Refused } from "../Program.ts"
@@ -281,7 +281,7 @@ const open = (
         if (!isAlone) return undefined
         const jump = jumps.look(now(), monotonicMs())
         if (jump === 0) return undefined
-        runFork(Effect.logWarning(clockWasSet(jump)))
+        runFork(Effect.logWarning(clockJumpMessage(jump)))
         return () => callbacks.clockWasSet(tx, jump)
       },
       failed: (error) =>
@@ -444,7 +444,7 @@ const open = (
     })
     const setBackBy = last === undefined ? 0 : last.at - now()
     if (setBackBy >= 1000) {
-      yield* Effect.logWarning(clockWasSet(-setBackBy))
+      yield* Effect.logWarning(clockJumpMessage(-setBackBy))
       yield* service.write(callbacks.clockWasSetBack(setBackBy))
     }
     // in one transaction

@@ -8,7 +8,15 @@ import { setTimeout as sleep } from "node:timers/promises"
 import { StoreError } from "../../../Errors.ts"
 import { APPLICATION, configOf, type Driver, type PostgresSettings } from "./Driver.ts"
 import { type TimelineSource, timelineSourceOf } from "./LostCommits.ts"
-import { beingFilled, fitOf, isBeingFilled, LOCK_CLASS, migrate, SCHEMA_LOCK, tooNew } from "./Migrate.ts"
+import {
+  beingFilledError,
+  fitOf,
+  isBeingFilled,
+  LOCK_CLASS,
+  migrate,
+  SCHEMA_LOCK,
+  tooNewError
+} from "./Migrate.ts"
 import { NOW } from "./Nodes.ts"
 import { Session, type Traffic } from "./Session.ts"
 
@@ -151,7 +159,7 @@ export class WriteConnection {
       // the tables were changed while this node was away: it does not come back
       if (fit === "too new" && this.#node !== undefined) {
         throw new StoreError(
-          `${tooNew(settings).message}. This engine stops, and has written nothing since`,
+          `${tooNewError(settings).message}. This engine stops, and has written nothing since`,
           {
             code: "STORE_LOCKED"
           }
@@ -213,7 +221,7 @@ export class WriteConnection {
     while (!(await isMine())) {
       if (performance.now() >= until) {
         throw (await isBeingFilled(ask, settings.schema))
-          ? beingFilled(settings)
+          ? beingFilledError(settings)
           : lockedBy(settings, await others())
       }
       await sleep(LOOK_MS)
