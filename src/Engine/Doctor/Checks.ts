@@ -25,6 +25,7 @@ export const fail = (name: string, message: string, advice: string): DoctorCheck
   advice
 })
 
+/** Whether the version of Node that runs this code is new enough. */
 export const checkNodeVersion = (): DoctorCheck => {
   const problem = nodeProblem()
   const versions = `Node.js ${process.versions.node}, @ironflow/node ${SDK_VERSION}.`

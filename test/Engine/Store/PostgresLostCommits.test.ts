@@ -12,7 +12,7 @@ const numbersOf = () => ({
   idTime: 5
 })
 
-const compareWith = (
+const checkWith = (
   known: RememberedCommits,
   now: { timeline: string; sequence: number; stored?: string | null; batch?: number | null }
 ) => {
@@ -35,7 +35,7 @@ describe("a node that begins its first transaction", () => {
   const known: RememberedCommits = { timeline: undefined, sequence: -1, batch: 0 }
 
   it("stores the timeline that it finds", () => {
-    const { hasLostCommits, isOther, numbers, puts, sequence } = compareWith(known, {
+    const { hasLostCommits, isOther, numbers, puts, sequence } = checkWith(known, {
       timeline: "1",
       sequence: 7,
       batch: 0
@@ -49,11 +49,11 @@ describe("a node that begins its first transaction", () => {
   })
 
   it("writes nothing when the timeline is known", () => {
-    assert.deepStrictEqual(compareWith(known, { timeline: "1", sequence: 7, stored: "1" }).puts, [])
+    assert.deepStrictEqual(checkWith(known, { timeline: "1", sequence: 7, stored: "1" }).puts, [])
   })
 
   it("skips the numbers that another timeline may have used", () => {
-    const { isOther, numbers, puts, sequence } = compareWith(known, {
+    const { isOther, numbers, puts, sequence } = checkWith(known, {
       timeline: "2",
       sequence: 7,
       stored: "1"
@@ -71,32 +71,32 @@ describe("a node that has committed before", () => {
   const known: RememberedCommits = { timeline: "1", sequence: 100, batch: 90 }
 
   it("recognizes a promoted server that has all commits", () => {
-    const found = compareWith(known, { timeline: "2", sequence: 101, stored: "1", batch: 90 })
+    const found = checkWith(known, { timeline: "2", sequence: 101, stored: "1", batch: 90 })
     assert.isTrue(found.isOther)
     assert.isFalse(found.hasLostCommits)
     assert.isAbove(found.sequence, 900_000)
   })
 
   it("recognizes a promoted server that lacks the last commits", () => {
-    assert.isTrue(compareWith(known, { timeline: "2", sequence: 95, stored: "1", batch: 80 }).hasLostCommits)
+    assert.isTrue(checkWith(known, { timeline: "2", sequence: 95, stored: "1", batch: 80 }).hasLostCommits)
     assert.isTrue(
-      compareWith(known, { timeline: "2", sequence: 2_000_000, stored: "2", batch: 80 }).hasLostCommits
+      checkWith(known, { timeline: "2", sequence: 2_000_000, stored: "2", batch: 80 }).hasLostCommits
     )
     assert.isTrue(
-      compareWith(known, { timeline: "2", sequence: 95, stored: "1" }).hasLostCommits,
+      checkWith(known, { timeline: "2", sequence: 95, stored: "1" }).hasLostCommits,
       "its row is gone"
     )
   })
 
   it("skips no numbers when another node has skipped them already", () => {
-    const found = compareWith(known, { timeline: "2", sequence: 1_000_105, stored: "2", batch: 90 })
+    const found = checkWith(known, { timeline: "2", sequence: 1_000_105, stored: "2", batch: 90 })
     assert.isTrue(found.isOther)
     assert.strictEqual(found.sequence, 1_000_105)
     assert.deepStrictEqual(found.puts, [])
   })
 
   it("recognizes a server that was restored on the same timeline", () => {
-    const found = compareWith(known, { timeline: "1", sequence: 60, stored: "1", batch: 50 })
+    const found = checkWith(known, { timeline: "1", sequence: 60, stored: "1", batch: 50 })
     assert.isTrue(found.isOther)
     assert.isTrue(found.hasLostCommits)
     assert.isAbove(found.sequence, 900_000)
