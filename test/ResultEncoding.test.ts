@@ -8,7 +8,13 @@ import {
   ValidationError,
   WaitTimeoutError
 } from "../src/Errors.ts"
-import { decodeResult, encodeResult, fromLegacyOutput, plainResult, toLegacyOutput } from "../src/ResultEncoding.ts"
+import {
+  decodeResult,
+  encodeResult,
+  fromLegacyOutput,
+  plainResult,
+  toLegacyOutput
+} from "../src/ResultEncoding.ts"
 
 const roundTrip = (value: unknown): unknown => decodeResult(encodeResult(value, "Result"))
 
