@@ -141,14 +141,14 @@ export const checkOperations = (
       `${many}, and ${operations.length === 1 ? "it makes" : "all make"} progress.`
     )
   const shown = still
-    .slice(0, EXAMPLES)
+    .slice(0, MAX_EXAMPLES)
     .map(
       ({ action, environment, id, updatedAt }) =>
         `${id} (${action}, environment ${environment}) has made no progress for ${roughly(now - updatedAt)}`
     )
   return warn(
     "bulk operations",
-    `${shown.join("; ")}${still.length > EXAMPLES ? `; and ${still.length - EXAMPLES} more` : ""}.`,
+    `${shown.join("; ")}${still.length > MAX_EXAMPLES ? `; and ${still.length - MAX_EXAMPLES} more` : ""}.`,
     "`ironflow bulk get ID` says how far it is, the log of the engine says why it does not go on, and `ironflow bulk cancel ID` ends it."
   )
 }
