@@ -71,6 +71,9 @@ export const makeRequestHandler = (
     mayBeSealed: true
   }
 
+  const isPublic = (method: string, path: string): boolean =>
+    routes.find(method, path)?.route.access === "public"
+
   const answer = (
     asked: IncomingRequest,
     path: string,
@@ -78,14 +81,14 @@ export const makeRequestHandler = (
   ): Effect.Effect<Reply, IronflowError> => {
     const { method, request } = asked
     if (asked.visitor === undefined) {
-      accessCheck.checkOrigin(request, () => routes.find(method, path)?.route.access === "public")
+      accessCheck.checkOrigin(request, () => isPublic(method, path))
     }
     const preflight = accessCheck.preflight(request)
     if (preflight !== undefined) return Effect.succeed(preflight)
     const found = routes.find(method, path)
-    const isPublic = found?.route.access === "public"
+    const needsNoKey = found?.route.access === "public"
     // without a key a caller does not learn which routes exist
-    const visitor = isPublic ? undefined : (asked.visitor ?? accessCheck.admit(request))
+    const visitor = needsNoKey ? undefined : (asked.visitor ?? accessCheck.admit(request))
     if (found === undefined) {
       return Effect.fail(
         new UnsupportedError(`There is nothing at ${method} ${path.slice(0, 256)}`, {
@@ -136,7 +139,7 @@ export const makeRequestHandler = (
         : reply
     }
     // public routes do not read bodies
-    if (isPublic || method === "GET" || method === "DELETE") {
+    if (needsNoKey || method === "GET" || method === "DELETE") {
       asked.release()
       return call(undefined)
     }
@@ -176,8 +179,12 @@ export const makeRequestHandler = (
       const mark = url.indexOf("?")
       // a client whose base URL ends with a slash sends two slashes
       const path = (mark === -1 ? url : url.slice(0, mark)).replace(/^\/{2,}/, "/")
+      const judged = Effect.flatten(
+        validated(() => answer(asked, path, mark === -1 ? "" : url.slice(mark + 1)))
+      )
+      const look = accessCheck.look(asked.request, asked.visitor !== undefined)
       return Effect.catchCause(
-        Effect.flatten(validated(() => answer(asked, path, mark === -1 ? "" : url.slice(mark + 1)))),
+        look === undefined || isPublic(method, path) ? judged : Effect.andThen(look, judged),
         // without the query, which may hold a key
         (cause) =>
           replyToFailure(

@@ -112,6 +112,8 @@ export const make = (
       return yield* Effect.fail(new NodeVersionError(problem, { code: "NODE_NEEDED" }))
     const engine = yield* Engine
     yield* engine.management.putBootstrapKey
+    // another engine may have stored the same key a moment ago
+    if (engine.access.freshness !== undefined) yield* engine.access.freshness.look
     yield* validated(() => checkHost(resolved, engine.access.required))
     const accessCheck = new AccessCheck(engine.access, {
       ...resolved,
@@ -167,6 +169,7 @@ export const make = (
       Fiber.runIn(run(Effect.logError(`${what} because of a bug`, cause)), scope)
     }
     const upgrades = new Upgrades({
+      run: (effect) => void Fiber.runIn(run(effect), scope),
       flow: { inputBudget, unread, after, timeoutMs: resolved.bodyTimeoutMs },
       accessCheck,
       onBug,
@@ -206,15 +209,26 @@ export const make = (
       pipelines,
       take: (stream, headers) => {
         if (headers[":path"] !== workerStream.path || headers[":method"] !== workerStream.method) return false
-        try {
-          accessCheck.checkOrigin({ headers })
-          streams.open(stream, headers, () => accessCheck.admit({ headers }))
-        } catch (error) {
-          if (!isIronflowError(error)) onBug("A request for a stream failed", error)
-          refuseStream(
-            stream,
-            isIronflowError(error) ? failureResponse(error, "connect") : defectResponse("connect")
-          )
+        const admit = (): void => {
+          try {
+            accessCheck.checkOrigin({ headers })
+            streams.open(stream, headers, () => accessCheck.admit({ headers }))
+          } catch (error) {
+            if (!isIronflowError(error)) onBug("A request for a stream failed", error)
+            refuseStream(
+              stream,
+              isIronflowError(error) ? failureResponse(error, "connect") : defectResponse("connect")
+            )
+          }
+        }
+        const look = accessCheck.look({ headers }, false)
+        if (look === undefined) admit()
+        else {
+          const looked = Effect.match(look, {
+            onSuccess: admit,
+            onFailure: (error) => refuseStream(stream, failureResponse(error, "connect"))
+          })
+          Fiber.runIn(run(looked), scope)
         }
         return true
       }

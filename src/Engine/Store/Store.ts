@@ -51,6 +51,11 @@ export interface StoreService {
    * where there are no other engines.
    */
   readonly touch?: LeaseFreshness
+  /**
+   * How long ago, in milliseconds of a monotonic clock, this engine last knew of all that other engines had committed. It grows
+   * while the engine is frozen, or cut off from the database. Absent where there are no other engines.
+   */
+  readonly currentMs?: () => number
   /** The common clock of all engines on the database, where there may be several: their own clocks may differ. */
   readonly clock?: Clock.Clock
   /** The number of this engine among those that share the database. Absent where it is the only one. */

@@ -171,7 +171,6 @@ export const configOf = (settings: PostgresSettings): ClientConfig => {
     types: { getTypeParser: (oid: number) => parsers[oid] ?? asText } as unknown as NonNullable<
       ClientConfig["types"]
     >,
-    // Statements keep the plan that uses the index: otherwise tables that fill up fast keep the plan for an empty table.
     options: [
       options,
       ...[
@@ -179,6 +178,14 @@ export const configOf = (settings: PostgresSettings): ClientConfig => {
         `statement_timeout=${settings.statementTimeoutMs}`,
         `lock_timeout=${settings.statementTimeoutMs}`,
         `idle_in_transaction_session_timeout=${IDLE_MS}`,
+        // the forms of values that are read and written here, which the server, the database or the user may have set otherwise
+        "array_nulls=on",
+        "bytea_output=hex",
+        "DateStyle=ISO",
+        "extra_float_digits=1",
+        "standard_conforming_strings=on",
+        "transform_null_equals=off",
+        // statements keep the plan that uses the index: otherwise tables that fill up fast keep the plan for an empty table
         "plan_cache_mode=force_generic_plan",
         "enable_seqscan=off",
         "jit=off"

@@ -123,6 +123,10 @@ const open = (
     let tellOthers: (changes: Changes) => void = () => undefined
     /** When this node last renewed its row, as far as it knows. */
     let renewedAt = monotonicMs()
+    /** When this node last asked what others have committed, and then knew all of it. */
+    let currentAt = monotonicMs()
+    /** When the last transaction began. */
+    let beganAt = monotonicMs()
     /** When Postgres last answered. */
     let answeredAt = monotonicMs()
     /** Why writes fail at the moment. */
@@ -172,8 +176,9 @@ const open = (
                 tell: (changes) => tellOthers(changes),
                 wanted: (wants) => (listeners.elsewhere = wants),
                 looking: () => lookAround(),
-                looked: ({ hasLapsed, isThere, now: serverMs }, askedAt) => {
+                looked: ({ hasLapsed, isThere, now: serverMs, sequence }, askedAt) => {
                   answeredAt = monotonicMs()
+                  if (news?.isInOrder(Number(sequence) + 1) === true) currentAt = Math.max(currentAt, askedAt)
                   server.measured(Number(serverMs))
                   if (isThere === 1) renewedAt = Math.max(renewedAt, askedAt - OLDEST_ROW_MS)
                   // whoever writes knows whether it can be written again
@@ -240,7 +245,7 @@ const open = (
       isAlone,
       expectsNobody: () => news?.hasOthers !== true,
       monotonicMs,
-      renewed: (beganAt) => (renewedAt = beganAt),
+      renewed: (at) => (renewedAt = beganAt = at),
       takeOver: () => callbacks.takeOver.map((call) => call.run(tx)),
       tookOver: (names) => {
         runFork(
@@ -309,6 +314,7 @@ const open = (
       committed: (changes, sequence) => {
         outage = undefined
         answeredAt = monotonicMs()
+        if (news?.isInOrder(sequence) === true) currentAt = Math.max(currentAt, beganAt)
         listeners.committed(news?.isInOrder(sequence) === false ? { ...changes, inOrder: false } : changes)
         news?.committed(sequence, changes)
       }
@@ -420,7 +426,7 @@ const open = (
       onCommit: listeners.onCommit,
       onReady: listeners.onReady,
       onLost: listeners.onLost,
-      ...(isAlone ? {} : { onAway: listeners.onAway, touch }),
+      ...(isAlone ? {} : { onAway: listeners.onAway, touch, currentMs: () => monotonicMs() - currentAt }),
       ...(news === undefined
         ? {}
         : {
