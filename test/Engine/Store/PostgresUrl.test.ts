@@ -1,6 +1,9 @@
 /** Parameters of the database URL, and what they cannot change. */
 import { assert, it } from "@effect/vitest"
 import * as Effect from "effect/Effect"
+import * as KvBuckets from "../../../src/Engine/Kv/KvBuckets.ts"
+import * as KvRows from "../../../src/Engine/Kv/KvRows.ts"
+import * as KvWrites from "../../../src/Engine/Kv/KvWrites.ts"
 import * as PostgresStore from "../../../src/Engine/PostgresStore.ts"
 import { configOf, loadDriver, postgresSettingsOf } from "../../../src/Engine/Store/Postgres/Driver.ts"
 import { runSql, takeSchema } from "../../postgres/Schemas.ts"
@@ -55,6 +58,41 @@ it.live("the settings of the engine win over those of the database URL, and othe
         jit: "off",
         work_mem: "7MB"
       })
+    })
+  )
+)
+
+it.live("values have the forms that the engine reads, whatever their user has set", () =>
+  Effect.scoped(
+    Effect.gen(function* () {
+      const { schema = "", url } = yield* takeSchema
+      const user = `odd_${schema}`
+      const set = [
+        "bytea_output = escape",
+        "DateStyle = 'German'",
+        "extra_float_digits = -15",
+        "array_nulls = off"
+      ]
+      yield* Effect.acquireRelease(
+        Effect.promise(() =>
+          runSql(
+            `CREATE ROLE ${user} LOGIN SUPERUSER; ${set.map((setting) => `ALTER ROLE ${user} SET ${setting}`).join("; ")}`
+          )
+        ),
+        () => Effect.promise(() => runSql(`REASSIGN OWNED BY ${user} TO CURRENT_USER; DROP ROLE ${user}`))
+      )
+      const odd = new URL(url)
+      odd.username = user
+      const store = yield* PostgresStore.make({ url: odd.href, schema, poolSize: 2 })
+      yield* store.write(KvBuckets.createBucket("default", { name: "cart", history: 1, maxValueBytes: 1000 }))
+      const value = { type: "bytes", bytes: new Uint8Array([0, 92, 255]) } as const
+      yield* store.write(
+        KvWrites.writeEntries("default", "cart", [
+          { key: "k", value: { type: "bytes", bytes: Buffer.from(value.bytes) } }
+        ])
+      )
+      const entry = yield* store.read(KvRows.readEntry("default", "cart", "k"))
+      assert.deepStrictEqual(entry.value, value)
     })
   )
 )
