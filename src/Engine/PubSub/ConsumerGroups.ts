@@ -2,7 +2,6 @@
 import { checkedInEngine as checked } from "../../CheckAsEffect.ts"
 import * as Context from "effect/Context"
 import * as Layer from "effect/Layer"
-import * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"
 import type { EffectKind } from "../../Client/Client.ts"
 import {
@@ -29,7 +28,7 @@ import { show } from "../../Show.ts"
 import { yieldFirst } from "../Yielding.ts"
 import { GROUP_RETENTION_MS } from "./GroupSweep.ts"
 import type { GroupChange, GroupChoice, GroupDeadLetter, GroupDefinition, GroupInfo } from "./GroupRecords.ts"
-import { Store, type StoreService } from "../Store/Store.ts"
+import { Store, type StoreService, timeOf } from "../Store/Store.ts"
 import type { Member } from "./Group.ts"
 import { oneOf, readSettings, settingsOf } from "./SubscriptionSettings.ts"
 import { Subscriptions, type SubscriptionsService } from "./Subscriptions.ts"
@@ -82,7 +81,7 @@ const make = (
 ): EngineConsumerGroups => {
   const seen = (found: Effect.Effect<GroupInfo, EngineError>): Effect.Effect<ConsumerGroup, EngineError> =>
     Effect.flatMap(found, (info) =>
-      Effect.map(Clock.currentTimeMillis, (now) => toGroup(info, subscriptions.membersOf(info.key), now))
+      Effect.map(timeOf(store), (now) => toGroup(info, subscriptions.membersOf(info.key), now))
     )
 
   const chosen = (
@@ -112,7 +111,7 @@ const make = (
         }
       })
       const found = yield* yieldFirst(GroupInspection.listGroups(store, query))
-      const now = yield* Clock.currentTimeMillis
+      const now = yield* timeOf(store)
       return {
         groups: found.groups.map((info) => toGroup(info, subscriptions.membersOf(info.key), now)),
         ...(found.next === undefined ? {} : { nextCursor: String(found.next) }),

@@ -1,5 +1,4 @@
 /** Waits for a run to end. */
-import * as Clock from "effect/Clock"
 import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
@@ -9,7 +8,7 @@ import type { ScheduleTimeout } from "../../Execution/Alarm.ts"
 import { isTerminal } from "../../RunStatus.ts"
 import { inTurn } from "../EventLoop.ts"
 import type { NamedSignals } from "../NamedSignals.ts"
-import type { StoreService } from "../Store/Store.ts"
+import { type StoreService, timeOf } from "../Store/Store.ts"
 import type { EndedRunRecord } from "../Store/EndedRunRecord.ts"
 import { explain } from "./Explain.ts"
 import type { LiveWorkersService } from "./LiveWorkers.ts"
@@ -101,7 +100,7 @@ const stillRunning = (
   timeoutMs: number
 ): Effect.Effect<never, EngineError> =>
   Effect.flatMap(readSituation(waiting, environment, runId), (situation) =>
-    Effect.flatMap(Clock.currentTimeMillis, (now) =>
+    Effect.flatMap(timeOf(waiting.store), (now) =>
       Effect.fail(
         new TimeoutError(
           `Run ${runId} did not end within ${showMs(timeoutMs)}, and continues. ${explain(situation, waiting.workers.workers(environment), now).message}`,

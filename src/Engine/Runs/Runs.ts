@@ -1,5 +1,4 @@
 /** The client's run methods in the engine's process: read runs, wait for them and control them. */
-import * as Clock from "effect/Clock"
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
@@ -25,7 +24,7 @@ import { allPages, LIST_PAGE, type Page, type PageQuery } from "../Pages.ts"
 import { yieldFirst } from "../Yielding.ts"
 import { NamedSignals } from "../NamedSignals.ts"
 import type { ObservedActivity } from "../Store/RunActivity.ts"
-import { Store } from "../Store/Store.ts"
+import { Store, timeOf } from "../Store/Store.ts"
 import { checkFilters, isSearch } from "./CheckFilters.ts"
 import { explain } from "./Explain.ts"
 import { LiveWorkers } from "./LiveWorkers.ts"
@@ -231,7 +230,7 @@ const make = (waiting: Waiting): RunsService => {
       yieldFirst(allPages((after) => logsPage(environment, runId, { after, limit: LIST_PAGE }))),
     explain: (runId) =>
       Effect.flatMap(onRun(runId, yieldFirst(readSituation(waiting, environment, runId))), (situation) =>
-        Effect.map(Clock.currentTimeMillis, (now) => explain(situation, workers.workers(environment), now))
+        Effect.map(timeOf(waiting.store), (now) => explain(situation, workers.workers(environment), now))
       ),
     waitForRun: (runId, { timeout } = {}) =>
       timeout === undefined || (timeout >= 0 && Number.isFinite(timeout))

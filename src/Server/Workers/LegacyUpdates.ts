@@ -1,5 +1,4 @@
 /** Applies the reports of legacy workers, for every transport. */
-import * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"
 import { ConnectionError, type IronflowError, LimitExceededError } from "../../Errors.ts"
 import type { Job, TurnAck } from "../../Protocol/Worker.ts"
@@ -30,7 +29,7 @@ export const applyUpdate = (
 ): Effect.Effect<TurnAck, IronflowError> =>
   Effect.gen(function* () {
     const attempts = needsAttempts(update) ? yield* attemptsOf(engine, environment, job.runId) : undefined
-    const now = yield* Clock.currentTimeMillis
+    const now = yield* engine.time
     const ops = yield* Effect.catchIf(
       checked(() => readUpdate(job.runId, update, attempts, now)),
       (error) => error instanceof LimitExceededError,
