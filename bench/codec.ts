@@ -5,7 +5,7 @@
  * five.
  */
 import type { Codec } from "../src/Protocol/Codec.ts"
-import { decoder } from "../src/Protocol/Requests.ts"
+import { decoder } from "../src/Protocol/ServerCodec.ts"
 import { endpoints as events } from "../src/Protocol/Events.ts"
 import { endpoints as keys } from "../src/Protocol/Kv.ts"
 import { JobDemand, endpoints as workers } from "../src/Protocol/Workers.ts"

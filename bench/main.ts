@@ -33,6 +33,7 @@ const usage = `npm run bench -- [options]
                   that polls (server, postgres-server), or streams over effect/rpc (rpc) or ConnectRPC (connect)
   --only W1,W3    only some workloads: W1 one step, W2 ten steps, W3 throughput (W3_64, W3_256), W4 starts, W5 sleeps
   --rounds 3      the number of rounds; the median counts
+  --runs 2000     the number of runs in W3. The first 2,000 of a process mostly compile its code: --runs 20000 shows what lasts
   --quick         one round of W1 and W3_64 for a smoke test, embedded by default
   --compare FILE  compares the ratios with a FILE of earlier output of --json, prints what is worse by more than a tenth,
                   and exits with 1 if anything is
@@ -232,6 +233,7 @@ const { values: options } = parseArgs({
     mode: { type: "string" },
     only: { type: "string", default: "W1,W2,W3,W4,W5" },
     rounds: { type: "string", default: "3" },
+    runs: { type: "string" },
     quick: { type: "boolean", default: false },
     json: { type: "boolean", default: false },
     compare: { type: "string" },
@@ -249,11 +251,16 @@ const workloads = known.filter((workload) =>
   asked.some((name) => workload === name || workload.startsWith(`${name}_`))
 )
 const rounds = options.quick ? 1 : Number(options.rounds)
+if (options.runs !== undefined) process.env.N3 = options.runs
 const askedModes = (options.mode ?? (options.quick ? "embedded" : "embedded,server")).split(",")
 const chosen = askedModes.map((name) => name.trim()).filter(isMode)
 
 const isAcceptable =
-  workloads.length > 0 && chosen.length === askedModes.length && Number.isInteger(rounds) && rounds >= 1
+  workloads.length > 0 &&
+  chosen.length === askedModes.length &&
+  Number.isInteger(rounds) &&
+  rounds >= 1 &&
+  /^[1-9]\d*$/.test(options.runs ?? "1")
 if (options.help || !isAcceptable) {
   console.log(usage)
   process.exitCode = options.help ? 0 : 1

@@ -12,10 +12,11 @@ import { resultOfRun, startRun } from "./runs.ts"
 
 const NODES = 3
 
-/** A request to a node: to start a run, or to return the result of one. */
+/** A request to a node: to start a run, to return the result of one, or both. */
 interface NodeRequest {
   readonly id: number
   readonly start?: { readonly kind: string; readonly input: unknown }
+  readonly waits?: boolean
   readonly runId?: string
 }
 
@@ -25,19 +26,38 @@ interface Answer {
   readonly error?: string
 }
 
+/**
+ * Returns a function that collects messages and sends those of one turn of the event loop together, so that the messages of the
+ * benchmark itself cost little.
+ */
+const together = <A>(send: (messages: ReadonlyArray<A>) => void): ((message: A) => void) => {
+  let messages: Array<A> = []
+  return (message) => {
+    if (messages.push(message) > 1) return
+    setImmediate(() => {
+      const all = messages
+      messages = []
+      send(all)
+    })
+  }
+}
+
 const url = process.env.BENCH_NODE_URL
 if (url !== undefined) {
   const engine = await startEngine({ databaseUrl: url, functions, maxConcurrentJobs: 512, logger: false })
-  const respond = (answer: Answer): void => void process.send?.(answer)
-  process.on("message", ({ id, runId, start }: NodeRequest) => {
-    const answer =
-      start === undefined
-        ? resultOfRun(engine.client, String(runId))
-        : startRun(engine.client, start.kind, start.input)
-    answer.then(
-      (value) => respond({ id, value }),
-      (error: unknown) => respond({ id, error: String(error) })
-    )
+  const respond = together<Answer>((answers) => void process.send?.(answers))
+  const answer = async ({ runId, start, waits }: NodeRequest): Promise<unknown> => {
+    if (start === undefined) return resultOfRun(engine.client, String(runId))
+    const started = await startRun(engine.client, start.kind, start.input)
+    return waits === true ? resultOfRun(engine.client, started) : started
+  }
+  process.on("message", (requests: ReadonlyArray<NodeRequest>) => {
+    for (const request of requests) {
+      answer(request).then(
+        (value) => respond({ id: request.id, value }),
+        (error: unknown) => respond({ id: request.id, error: String(error) })
+      )
+    }
   })
   process.on("disconnect", () => void engine.close())
   respond({ id: 0 })
@@ -46,7 +66,7 @@ if (url !== undefined) {
 async function compare(): Promise<void> {
   const databaseUrl = await freshDb("bench_ironflow")
   const database = await tools(databaseUrl)
-  const nodes: Array<ChildProcess> = []
+  const nodes: Array<{ readonly child: ChildProcess; readonly send: (request: NodeRequest) => void }> = []
   const open = new Map<number, (answer: Answer) => void>()
   let last = 0
   const ask = (node: number, asked: Omit<NodeRequest, "id">): Promise<unknown> =>
@@ -57,14 +77,19 @@ async function compare(): Promise<void> {
     })
   const startNode = (): Promise<void> =>
     new Promise((resolve, reject) => {
-      const node = fork(import.meta.filename, { env: { ...process.env, BENCH_NODE_URL: databaseUrl } })
-      nodes.push(node)
-      node.on("exit", (code) => reject(new Error(`a node ended with ${code}`)))
-      node.on("message", (answer: Answer) => {
-        if (answer.id === 0) return resolve()
-        const done = open.get(answer.id)
-        open.delete(answer.id)
-        done?.(answer)
+      const child = fork(import.meta.filename, { env: { ...process.env, BENCH_NODE_URL: databaseUrl } })
+      nodes.push({ child, send: together((requests) => void child.send([...requests])) })
+      child.on("exit", (code) => reject(new Error(`a node ended with ${code}`)))
+      child.on("message", (answers: ReadonlyArray<Answer>) => {
+        for (const answer of answers) {
+          if (answer.id === 0) {
+            resolve()
+            continue
+          }
+          const done = open.get(answer.id)
+          open.delete(answer.id)
+          done?.(answer)
+        }
       })
     })
   const adapter: Adapter<{ readonly node: number; readonly runId: string }> = {
@@ -77,11 +102,12 @@ async function compare(): Promise<void> {
       return { node, runId: String(await ask(node, { start: { kind, input } })) }
     },
     result: ({ node, runId }) => ask(node, { runId }),
-    procs: () => nodes.map(({ pid }, i) => ({ name: `node ${i + 1}`, pid: pid ?? 0 })),
+    run: (kind, input) => ask(last % NODES, { start: { kind, input }, waits: true }),
+    procs: () => nodes.map(({ child: { pid } }, i) => ({ name: `node ${i + 1}`, pid: pid ?? 0 })),
     disk: () => database.disk(),
     shutdown: async () => {
-      const ended = nodes.map((node) => new Promise((resolve) => node.once("exit", resolve)))
-      for (const node of nodes) node.disconnect()
+      const ended = nodes.map(({ child }) => new Promise((resolve) => child.once("exit", resolve)))
+      for (const { child } of nodes) child.disconnect()
       await Promise.all(ended)
       await database.end()
     }

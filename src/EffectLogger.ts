@@ -7,12 +7,12 @@ import * as Effect from "effect/Effect"
 import type * as EffectLogger from "effect/Logger"
 import type { LogLevel as EffectLevel, Severity } from "effect/LogLevel"
 import * as References from "effect/References"
-import type { Variables } from "./Environment.ts"
+import type { Variables } from "./EnvironmentVariables.ts"
 import { serializeError, type ValidationError } from "./Errors.ts"
 import type { LineLevel, LogFields } from "./LogFields.ts"
 import { isOutage } from "./LogFormat.ts"
 import { levelFromEnvironment, type Logger, type LogLevel } from "./Logger.ts"
-import { currentVariables } from "./Variables.ts"
+import { currentVariables } from "./ConfigProviderVariables.ts"
 
 const levels: { readonly [Level in LogLevel]: EffectLevel } = {
   debug: "Debug",

@@ -141,7 +141,7 @@ export {
   serializeError,
   toError,
   withoutEncoding
-} from "./Errors/Stored.ts"
+} from "./Errors/Serialization.ts"
 
 /** Error codes of servers and older clients, by name. */
 export const ERROR_CODES = {

@@ -69,7 +69,7 @@ const allocate = (amount: number): void => {
 }
 
 /** Steps and bytes of the last evaluation. */
-export const spent = (): { readonly steps: number; readonly bytes: number } => ({ steps, bytes })
+export const spentByLast = (): { readonly steps: number; readonly bytes: number } => ({ steps, bytes })
 
 /**
  * Total steps since the start of the process. Code that evaluates many expressions in a row yields each time this has grown by
@@ -81,7 +81,7 @@ export const stepsTaken = (): number => earlierSteps + steps
  * Runs a command that may evaluate any number of expressions, such as those of all functions and waits for an event, with a
  * shared budget. When some evaluations have taken long, the others still get enough for simple expressions.
  */
-export const together = <A>(command: () => A): A => {
+export const withSharedBudget = <A>(command: () => A): A => {
   if (sharedFrom !== undefined) return command()
   sharedFrom = stepsTaken()
   added = 0
@@ -92,14 +92,14 @@ export const together = <A>(command: () => A): A => {
   }
 }
 
-/** Marks the start of evaluations for the next event of the same command. */
-export const nextEvent = (): void => {
+/** Adds to the shared budget for the next event of the same command. */
+export const addEventBudget = (): void => {
   added += EVENT_STEPS
 }
 
 /**
  * A budget for one caller in one turn of the event loop, for evaluations over many things, such as the items of a list. Like
- * {@link together}, but simple expressions always get enough, however many there are.
+ * {@link withSharedBudget}, but simple expressions always get enough, however many there are.
  */
 export class TurnBudget {
   readonly #inNextTurn: (f: () => void) => void
@@ -424,7 +424,7 @@ const payingHandle = ({ args, op }: Node, handle: Handle): Handle => {
     case "call":
     case "rcall": {
       const [name] = args as readonly [string]
-      const payFor = functions[name]
+      const payFor = functionPrices[name]
       // the function has no price: none of its arguments can be large
       if (payFor === undefined) return handle
       return (given, ...others) => payFor(given, () => handle(given, ...others))
@@ -586,7 +586,7 @@ const inTimeZone: Paying = ([_, zone], call) => {
 }
 
 /** The prices of all functions of the library, by name. A missing function has no price yet. */
-export const functions: { readonly [name: string]: Paying | undefined } = {
+export const functionPrices: { readonly [name: string]: Paying | undefined } = {
   // loops pay through the nodes that they evaluate
   all: atOnce,
   exists: atOnce,

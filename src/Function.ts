@@ -28,7 +28,7 @@ import type { SecretsClient } from "./Secrets.ts"
 import { show } from "./Show.ts"
 import { type AnySchema, isEffectSchema, type StandardSchemaV1 } from "./StandardSchema.ts"
 import type { Declared, Step, StepClient, StorableEffect } from "./Step.ts"
-import type { StorableResult } from "./Stored.ts"
+import type { StorableResult } from "./StoredType.ts"
 import {
   definedTriggerKeys,
   definitionOf,

@@ -7,7 +7,7 @@ import { isObject } from "./Json.ts"
 import { keptRuns } from "./KeepRuns.ts"
 import { checkName, declaredListLength, descriptionLength, nameLength, searchPaths } from "./Limits.ts"
 import { encodeMetadata } from "./Metadata.ts"
-import { isPath } from "./Path.ts"
+import { isDataPath } from "./DataPath.ts"
 import { show } from "./Show.ts"
 import { isSchema } from "./StandardSchema.ts"
 import { checkTrigger } from "./Trigger.ts"
@@ -50,7 +50,7 @@ const must =
     if (!holds(value)) throw new ValidationError(`${label}: \`${field}\` must be ${rule}, got ${show(value)}`)
   }
 
-const isDottedPath = (value: unknown): boolean => typeof value === "string" && isPath(value)
+const isDottedPath = (value: unknown): boolean => typeof value === "string" && isDataPath(value)
 const pathRule = 'a dotted path such as "event.data.customerId"'
 
 const checks: { readonly [K in keyof FunctionConfig]?: Check } = {

@@ -1,7 +1,7 @@
 /** Values as JSON strings, for storage, transport and replay. */
 import { isError, losesContent } from "./JsonLoss.ts"
 import { IronflowError, LimitExceededError, toError, ValidationError } from "./Errors.ts"
-import { checkAmount, memberPath } from "./JsonShape.ts"
+import { checkAmount, memberPath } from "./JsonLimits.ts"
 import { jsonDepth } from "./Limits.ts"
 
 /** JSON of a value; absent (`undefined`) when the value was `undefined`. */
@@ -16,7 +16,7 @@ export type JsonText = string
  * objects that would become `{}` although they are not empty plain objects (Map, Set, promises without `await`, RegExp, Headers,
  * ArrayBuffer, iterators...). Errors also throw, unless their class has its own `toJSON`; where results are stored, `withErrors`
  * replaces a value that contains errors. More than 100 levels of nesting throw `LimitExceededError`, as do too many values or
- * different names, see `JsonShape.ts`.
+ * different names, see `JsonLimits.ts`.
  */
 export const encodeJson = (
   value: unknown,

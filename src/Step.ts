@@ -50,7 +50,7 @@ import type { Keys } from "./OptionKeys.ts"
 import type { TxWriteResult } from "./Protocol/Worker.ts"
 import type { AnySchema, SchemaInput } from "./StandardSchema.ts"
 import type { StepKind } from "./StepKind.ts"
-import type { Storable, StorableResult, Stored } from "./Stored.ts"
+import type { Storable, StorableResult, Stored } from "./StoredType.ts"
 
 /** The context of a step's attempt. */
 export interface StepRunContext {

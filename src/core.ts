@@ -198,7 +198,7 @@ export {
   type SnapshotEntity,
   type StateOf
 } from "./Entity.ts"
-export { getServerUrl } from "./Environment.ts"
+export { getServerUrl } from "./EnvironmentVariables.ts"
 export { type Erased, isErased } from "./Erased.ts"
 export {
   ApiKeyNotFoundError,
@@ -412,7 +412,7 @@ export type {
   TxResult,
   WithSchema
 } from "./Step.ts"
-export type { NotStorable, Stored } from "./Stored.ts"
+export type { NotStorable, Stored } from "./StoredType.ts"
 export type { TxWriteResult } from "./Protocol/Worker.ts"
 export type { Overlap } from "./Overlap.ts"
 export type { ProjectionStatus } from "./Protocol/Projections.ts"

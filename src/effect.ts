@@ -10,13 +10,13 @@
  * ```
  */
 export * as ApiKeys from "./Client/ApiKeys.ts"
-export * as Client from "./Client/Clients.ts"
+export * as Client from "./Client/ClientNamespace.ts"
 export * as ConsumerGroups from "./Client/ConsumerGroups.ts"
 export * as Engine from "./Engine/Engine.ts"
 export * as Hooks from "./Engine/Hooks/HookSettings.ts"
 export * as Kv from "./Client/Kv.ts"
-export * as Store from "./Engine/Stores.ts"
-export * as WorkerTransport from "./Engine/WorkerTransport.ts"
+export * as Store from "./Engine/StoreNamespace.ts"
+export * as WorkerTransport from "./Engine/WorkerTransportNamespace.ts"
 export * as Entity from "./Entity.ts"
 export * as Errors from "./Errors.ts"
 export * as Event from "./Event.ts"

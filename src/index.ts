@@ -37,7 +37,7 @@ export {
   type ConfigWatcher
 } from "./Promise/Config.ts"
 export { KVBucketHandle, KVClient, type KVClientConfig } from "./Promise/Kv.ts"
-export type { EngineHandle } from "./Promise/Connection.ts"
+export type { EngineHandle } from "./Promise/EngineConnection.ts"
 export {
   createWorker,
   type RunnableFunction,

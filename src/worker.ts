@@ -1,5 +1,5 @@
 /** The worker only. */
-export type { EngineHandle } from "./Promise/Connection.ts"
+export type { EngineHandle } from "./Promise/EngineConnection.ts"
 export {
   createWorker,
   createWorker as default,

@@ -5,10 +5,10 @@ import {
   BudgetExceeded,
   boundMemory,
   countNodes,
-  functions,
+  functionPrices,
   MAX_BYTES,
   MAX_STEPS,
-  spent,
+  spentByLast,
   withinBudget
 } from "../src/ExpressionBudget.ts"
 
@@ -106,7 +106,7 @@ describe("an evaluation that would take long", () => {
 
     assert.deepStrictEqual({ exceeded, matched }, { exceeded: true, matched: false }, error)
     assert.match(error ?? "", /stopped(?: after 300000 steps|, because it made more than 1000000 bytes)/)
-    const { bytes, steps } = spent()
+    const { bytes, steps } = spentByLast()
     assert.isTrue(steps > MAX_STEPS || bytes > MAX_BYTES)
   })
 
@@ -129,7 +129,7 @@ describe("an evaluation that would take long", () => {
     assert.isFalse(evaluateExpression(nested(4), over({})).matched)
 
     assert.deepStrictEqual(evaluateExpression(nested(1), over({})), { matched: true })
-    assert.isBelow(spent().steps, 1000)
+    assert.isBelow(spentByLast().steps, 1000)
   })
 
   it("leaves the limit of stack traces unchanged", () => {
@@ -185,7 +185,7 @@ it("every function of the library has a cost", () => {
   )
 
   assert.deepStrictEqual(
-    [...names].filter((name) => functions[name] === undefined),
+    [...names].filter((name) => functionPrices[name] === undefined),
     []
   )
 })

@@ -1,7 +1,7 @@
 import { afterEach, assert, beforeEach, describe, it, vi } from "@effect/vitest"
 import * as Cause from "effect/Cause"
 import { lineOf } from "../src/EffectLogger.ts"
-import { notStored } from "../src/Engine/Workers/ConnectedWorker.ts"
+import { notStoredError } from "../src/Engine/Workers/ConnectedWorker.ts"
 import { StoreError } from "../src/Errors.ts"
 import {
   createLogger,
@@ -205,7 +205,7 @@ describe("the formats", () => {
   it("shows the stack of an error, unless the database cannot be reached or is closed", () => {
     const unavailable = new StoreError("Cannot read the log", { code: "STORE_UNAVAILABLE", retryable: true })
     const closed = new StoreError("The store is closed", { code: "STORE_UNAVAILABLE" })
-    for (const error of [new Error("no money"), unavailable, closed, notStored(unavailable)]) {
+    for (const error of [new Error("no money"), unavailable, closed, notStoredError(unavailable)]) {
       createLogger({ format: "json" }).warn("It has failed", error)
     }
 

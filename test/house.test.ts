@@ -17,7 +17,7 @@ const layers: ReadonlyArray<readonly [name: string, modules: RegExp]> = [
   ["the test kit", /^Testing\//],
   ["the Promise API", /^Promise\//],
   ["the server", /^Server\//],
-  ["the engine", /^Engine\/(?!Yielding|Pages|InputBudget|EventLoop|Notifications|Sweep)[^/]+$/],
+  ["the engine", /^Engine\/(?!Yielding|Pages|InputBudget|EventLoop|NamedSignals|Sweep)[^/]+$/],
   // the nouns of the engine: what hands out work is above what work does, and both are above what is stored
   ["hooks", /^Engine\/Hooks\//],
   ["the doctor", /^Engine\/Doctor\//],
@@ -42,7 +42,7 @@ const layers: ReadonlyArray<readonly [name: string, modules: RegExp]> = [
   ["the store", /^Engine\/Store\//],
   [
     "shared by the folders of the engine",
-    /^Engine\/(Yielding|Pages|InputBudget|EventLoop|Notifications|Sweep)\.ts$/
+    /^Engine\/(Yielding|Pages|InputBudget|EventLoop|NamedSignals|Sweep)\.ts$/
   ],
   ["push handlers", /^Serve\//],
   ["workers", /^Worker\//],
@@ -81,7 +81,7 @@ const circlesOfTypes: ReadonlyArray<RegExp> = [
   // a transaction knows its operations: the programs of the store will be given what they need
   /^Engine\/(Store|Kv|Runs|PubSub|Projections|Access|Functions|Log|Schedules|Streams)\//,
   // a call has its attempt, which has its call; a branch has its calls, which have their branch
-  /^Execution\/(Attempt|EventWaits|Scope|StepCall)\.ts$/,
+  /^Execution\/(Attempt|UnseenEvents|StepScope|StepCall)\.ts$/,
   // a function can be invoked, receives steps, and another function handles its failures
   /^(Function|FunctionChecks|OnFailure|Step)\.ts$/
 ]
@@ -161,12 +161,13 @@ const documented: ReadonlySet<string> = new Set([
 ])
 
 /** The modules that translate our turns into the words of legacy servers and handlers, and back. */
-const dialects = /^(Worker\/Legacy(Job|Ops|Transport|Turn)|Serve\/PushRequests)\.ts$/
+const dialects = /^(Worker\/Legacy(Job|Ops|Transport|Turn)|Serve\/LegacyPushRequests)\.ts$/
 
 /** Names in snake case that are not sent: columns of a statement, a macro of CEL. */
 const namesOfOthers: { readonly [file: string]: ReadonlyArray<string> } = {
   "Engine/Runs/RunEvent.ts": ["e_id", "e_data"],
   "Engine/Store/Postgres/DeadConnections.ts": ["query_timeout"],
+  "Engine/Store/Postgres/Driver.ts": ["application_name"],
   "ExpressionBudget.ts": ["exists_one"]
 }
 

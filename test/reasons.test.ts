@@ -2,7 +2,7 @@
 import fs from "node:fs"
 import path from "node:path"
 import { assert, describe, it } from "vitest"
-import { pageOfReason, reasonCodes } from "../src/Protocol/Reasons.ts"
+import { pageOfReason, reasonCodes } from "../src/Protocol/ExplainReasons.ts"
 
 const repository = path.join(import.meta.dirname, "..")
 const page = fs.readFileSync(path.join(repository, "docs/reasons.md"), "utf8")

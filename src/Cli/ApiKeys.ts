@@ -8,10 +8,10 @@ import * as Flag from "effect/cli/Flag"
 import { ApiKeys } from "../Client/ApiKeys.ts"
 import type { APIKey, APIKeyWithSecret, CreateAPIKeyInput } from "../Protocol/Access.ts"
 import { ENV_VARS } from "../Constants.ts"
-import { readEnvironmentVariable } from "../Environment.ts"
+import { readEnvironmentVariable } from "../EnvironmentVariables.ts"
 import { ironflow } from "./Ironflow.ts"
 import { print, table } from "./Output.ts"
-import { askFor } from "./Server.ts"
+import { callService } from "./ServerCalls.ts"
 import { commandsOf, given } from "./Calling.ts"
 import { textFlag } from "./TextFlag.ts"
 
@@ -57,7 +57,7 @@ const create = Command.make(
       ...(role.length === 0 ? {} : { role_ids: role }),
       ...given({ expires_in: expiresIn })
     }
-    const throughServer = askFor(ApiKeys, (keys) => keys.create(input))
+    const throughServer = callService(ApiKeys, (keys) => keys.create(input))
     const filename = yield* fileToUse(data)
     const key: APIKeyWithSecret =
       filename === undefined

@@ -23,10 +23,10 @@ import { CommandError } from "./CommandError.ts"
 import { readTimeout } from "./Emit.ts"
 import { ironflow } from "./Ironflow.ts"
 import { keepTrying, mayPass } from "./KeepTrying.ts"
-import { between, fields, oneLine, print, shown, table } from "./Output.ts"
+import { durationBetween, fields, oneLine, print, shown, table } from "./Output.ts"
 import { leaveUnfinished } from "./Process.ts"
 import { showProgress, withProgressLine } from "./ProgressLine.ts"
-import { use } from "./Server.ts"
+import { provideServer } from "./ServerCalls.ts"
 import { showMs } from "../Show.ts"
 import { textFlag } from "./TextFlag.ts"
 
@@ -85,7 +85,7 @@ const counted = (count: number, action: BulkOperation["action"]): string =>
  * skipped, and 4 when all were.
  */
 export const doToMany = ({ action, dryRun, isStdinRead, options, runs, yes }: BulkCommand) =>
-  use(
+  provideServer(
     Effect.gen(function* () {
       const client = yield* Client
       const { json } = yield* ironflow
@@ -292,7 +292,7 @@ const list = clientCommand("list", {
             String(operation.matched),
             operation.by,
             operation.createdAt,
-            between(operation.createdAt, operation.endedAt),
+            durationBetween(operation.createdAt, operation.endedAt),
             whatOf(operation)
           ])
         )
@@ -325,7 +325,7 @@ const detailsOf = (operation: BulkOperation): string => {
       by,
       begun: createdAt,
       ended: endedAt,
-      took: between(createdAt, endedAt) || undefined,
+      took: durationBetween(createdAt, endedAt) || undefined,
       "looked back to": status === "running" ? lookedBackTo : undefined,
       error
     }),
@@ -358,7 +358,7 @@ const get = Command.make(
       return yield* new CommandError("--timeout needs --wait", { code: "USAGE" })
     }
     const timeoutMs = yield* readTimeout(timeout)
-    const operation = yield* use(
+    const operation = yield* provideServer(
       Effect.flatMap(Client, (client) =>
         Effect.flatMap(client.getBulk(id), (operation) =>
           wait

@@ -5,7 +5,7 @@ import * as Option from "effect/Option"
 import * as Command from "effect/cli/Command"
 import type { ClientServices } from "../Client/Services.ts"
 import { print } from "./Output.ts"
-import { askFor } from "./Server.ts"
+import { callService } from "./ServerCalls.ts"
 
 type Takes<Config extends Command.Command.Config> = Command.Command.Config.Infer<Config>
 
@@ -35,7 +35,7 @@ export const commandsOf =
     // by its type there are no flags
     Command.make(name, takes ?? ({} as Config), (input) =>
       Effect.flatMap(
-        askFor(service, (api) => call(api, input)),
+        callService(service, (api) => call(api, input)),
         (answer) => print(json(answer, input), () => text(answer, input))
       )
     ).pipe(Command.withDescription(about))

@@ -7,13 +7,13 @@ import * as Argument from "effect/cli/Argument"
 import * as Command from "effect/cli/Command"
 import * as Flag from "effect/cli/Flag"
 import { Config } from "../Client/Config.ts"
-import { validated } from "../Checked.ts"
+import { validated } from "../CheckAsEffect.ts"
 import { CommandError } from "./CommandError.ts"
 import { isObject, safeJsonParse } from "../Json.ts"
-import { checkShape } from "../JsonShape.ts"
+import { checkShape } from "../JsonLimits.ts"
 import { ironflow } from "./Ironflow.ts"
 import { oneLine, print, shown, table } from "./Output.ts"
-import { use } from "./Server.ts"
+import { provideServer } from "./ServerCalls.ts"
 import { readStdin } from "./Stdin.ts"
 import { commandsOf } from "./Calling.ts"
 
@@ -46,7 +46,7 @@ const set = Command.make(
   { name, data },
   Effect.fnUntraced(function* ({ name, data }) {
     const value = yield* readData(data)
-    const result = yield* use(Effect.flatMap(Config, (config) => config.set(name, value)))
+    const result = yield* provideServer(Effect.flatMap(Config, (config) => config.set(name, value)))
     yield* print(result, () => `Configuration ${oneLine(name)} is at revision ${result.revision}.`)
   })
 ).pipe(
@@ -59,7 +59,7 @@ const patch = Command.make(
   { name, data },
   Effect.fnUntraced(function* ({ name, data }) {
     const value = yield* readData(data)
-    const result = yield* use(Effect.flatMap(Config, (config) => config.patch(name, value)))
+    const result = yield* provideServer(Effect.flatMap(Config, (config) => config.patch(name, value)))
     yield* print(result, () => `Configuration ${oneLine(name)} is at revision ${result.revision}.`)
   })
 ).pipe(Command.withDescription("Replace some members of a configuration, and keep the others."))
@@ -109,7 +109,7 @@ const watch = Command.make(
   },
   Effect.fnUntraced(function* ({ from, name }) {
     const { json } = yield* ironflow
-    yield* use(
+    yield* provideServer(
       Effect.flatMap(Config, (config) =>
         Stream.runForEach(
           config.watch(name, Option.isNone(from) ? {} : { fromRevision: from.value }),

@@ -12,19 +12,19 @@ import * as Queue from "effect/Queue"
 import * as Command from "effect/cli/Command"
 import * as Flag from "effect/cli/Flag"
 import { DEFAULT_PORT, DEFAULT_WORKER } from "../Constants.ts"
-import type { ObservedActivity } from "../Engine/Store/Activity.ts"
-import { readEnvironmentVariable, resolveEnvironment } from "../Environment.ts"
+import type { ObservedActivity } from "../Engine/Store/RunActivity.ts"
+import { readEnvironmentVariable, resolveEnvironment } from "../EnvironmentVariables.ts"
 import { refuseNonFile } from "../Engine/Store/Files.ts"
 import { IronflowError, StoreError } from "../Errors.ts"
 import { SDK_VERSION } from "../Worker/Version.ts"
-import { followFunctions, type Gone } from "./DevFunctions.ts"
+import { trackGoneFunctions, type Gone } from "./DevGoneFunctions.ts"
 import { keepWorker } from "./DevWorker.ts"
 import { ironflow, serverOptions } from "./Ironflow.ts"
-import { jsonOf, lineOf } from "./Live.ts"
+import { activityJson, activityLine } from "./ActivityLines.ts"
 import { logChoice, logFlags } from "./LogOutput.ts"
 import { consoleFlags, consoleOf, port, shownConsole } from "./Serve.ts"
 import { checkFile } from "./UserFile.ts"
-import { watchCode } from "./Watch.ts"
+import { watchCode } from "./CodeWatch.ts"
 import { file } from "./Worker.ts"
 import type { WorkerProcessInfo } from "./WorkerProcess.ts"
 import { textFlag } from "./TextFlag.ts"
@@ -90,7 +90,7 @@ export const dev = Command.make(
         )
         yield* printActivity(engine.runs.observe, json)
         const changes = yield* codeChanges(path.dirname(path.resolve(input.file)))
-        const follow = followFunctions(engine.client(resolveEnvironment(environment)))
+        const follow = trackGoneFunctions(engine.client(resolveEnvironment(environment)))
         let greeted = false
         return yield* keepWorker({
           file: input.file,
@@ -179,7 +179,7 @@ const printActivity = (
     const printing = Effect.gen(function* () {
       const batch = yield* Queue.takeAll(happened)
       const now = yield* Clock.currentTimeMillis
-      yield* Console.log(batch.map((one) => (json ? jsonOf(one) : lineOf(one, now))).join("\n"))
+      yield* Console.log(batch.map((one) => (json ? activityJson(one) : activityLine(one, now))).join("\n"))
     })
     yield* Effect.forkScoped(Effect.forever(printing))
   })

@@ -4,9 +4,9 @@ import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
 import * as Command from "effect/cli/Command"
 import * as Flag from "effect/cli/Flag"
-import type { ResolvedServer } from "../Client/HttpConfig.ts"
+import type { ResolvedServer } from "../Client/HttpOptions.ts"
 import { checkClockSkew, fail, ok, warn } from "../Engine/Doctor/Checks.ts"
-import { readEnvironmentVariable } from "../Environment.ts"
+import { readEnvironmentVariable } from "../EnvironmentVariables.ts"
 import { InvalidResponseError, type IronflowError, UnauthorizedError, UnsupportedError } from "../Errors.ts"
 import { safeJsonParse } from "../Json.ts"
 import { reader } from "../Protocol/Codec.ts"
@@ -21,7 +21,7 @@ import { CommandError } from "./CommandError.ts"
 import { databaseFlags, databaseOf } from "./Database.ts"
 import { oneLine, print } from "./Output.ts"
 import { showMs } from "../Show.ts"
-import { send, server } from "./Server.ts"
+import { sendRequest, server } from "./ServerCalls.ts"
 import { textFlag } from "./TextFlag.ts"
 
 const WHAT = "The doctor"
@@ -34,7 +34,7 @@ const examineServer = Effect.gen(function* () {
   const target = yield* server
   const before = yield* Clock.currentTimeMillis
   // fails with a message about the connection, if something is wrong with it
-  const { text } = yield* send({ method: "GET", path: restHealth.path, what: WHAT })
+  const { text } = yield* sendRequest({ method: "GET", path: restHealth.path, what: WHAT })
   const after = yield* Clock.currentTimeMillis
   const health = readHealth(safeJsonParse(text))
   if (health === undefined) {
@@ -77,7 +77,7 @@ const examineServer = Effect.gen(function* () {
 })
 
 const engineChecks = Effect.flatMap(
-  Effect.suspend(() => send({ method: "GET", path: doctorEndpoint.path, what: WHAT })),
+  Effect.suspend(() => sendRequest({ method: "GET", path: doctorEndpoint.path, what: WHAT })),
   ({ text }) => {
     const checks = readChecks(safeJsonParse(text))?.checks
     return checks === undefined

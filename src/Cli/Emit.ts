@@ -9,14 +9,14 @@ import type { ClientApi, EffectKind, Run } from "../Client/Client.ts"
 import { positiveDuration } from "../Duration.ts"
 import { type IronflowError, isIronflowError } from "../Errors.ts"
 import { CommandError } from "./CommandError.ts"
-import { checkShape } from "../JsonShape.ts"
+import { checkShape } from "../JsonLimits.ts"
 import { ironflow } from "./Ironflow.ts"
 import { show } from "../Show.ts"
 import { inCommands } from "./InCommands.ts"
 import { errorLine, placeLines } from "./ErrorText.ts"
-import { between, shown, toJson } from "./Output.ts"
+import { durationBetween, shown, toJson } from "./Output.ts"
 import { leaveUnfinished } from "./Process.ts"
-import { ask } from "./Server.ts"
+import { callServer } from "./ServerCalls.ts"
 import { readStdin } from "./Stdin.ts"
 import { given } from "./Calling.ts"
 import { textFlag } from "./TextFlag.ts"
@@ -71,7 +71,7 @@ export const emit = Command.make(
         () => "{}"
       )
     )
-    yield* ask((client) =>
+    yield* callServer((client) =>
       Effect.gen(function* () {
         const { eventId, position, runIds } = yield* client.emit(input.event, data, {
           ...given({ idempotencyKey: input.idempotencyKey, version: input.eventVersion })
@@ -150,7 +150,7 @@ const sayWhy = (client: ClientApi<EffectKind>, runId: string) =>
 const ended = (run: Run): string => {
   const { error } = run
   const result = error === undefined ? shown(run.output, 1000) : errorLine(error)
-  const line = `${run.id}  ${run.functionId}  ${run.status} in ${between(run.createdAt, run.endedAt)}  ${result}`
+  const line = `${run.id}  ${run.functionId}  ${run.status} in ${durationBetween(run.createdAt, run.endedAt)}  ${result}`
   const places = error === undefined ? [] : placeLines(error)
   return [line.trimEnd(), ...places.map((place) => `    ${place}`)].join("\n")
 }

@@ -21,7 +21,7 @@ import { CommandError } from "./CommandError.ts"
 import { ironflow } from "./Ironflow.ts"
 import { print } from "./Output.ts"
 import { timeOf } from "./RunList.ts"
-import { use } from "./Server.ts"
+import { provideServer } from "./ServerCalls.ts"
 import { textFlag } from "./TextFlag.ts"
 
 const text = (name: string, metavar: string, description: string) =>
@@ -148,7 +148,7 @@ export const erase = Command.make(
         `Say what to erase, as in --where 'event.data.email == "jane@example.com"', --run, --stream, --key or --config: without any of these, everything would be erased`
       )
     }
-    yield* use(
+    yield* provideServer(
       Effect.gen(function* () {
         const client = yield* Client
         const { json } = yield* ironflow

@@ -2,7 +2,7 @@
 import path from "node:path"
 import { fileURLToPath } from "node:url"
 import { isUserFrame } from "../CallSite.ts"
-import { describeError, type ReportedError, thrownBy } from "../ReportedError.ts"
+import { describeError, type ReportedError, thrownBy } from "../DescribeError.ts"
 import { oneLine } from "./Output.ts"
 
 /** The longest message, in characters. */

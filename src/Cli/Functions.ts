@@ -9,7 +9,7 @@ import { Client, type FunctionInfo } from "../Client/Client.ts"
 import { isObject, safeJsonParse } from "../Json.ts"
 import * as endpoints from "../Protocol/Push.ts"
 import { oneLine, print, table } from "./Output.ts"
-import { ask, send } from "./Server.ts"
+import { callServer, sendRequest } from "./ServerCalls.ts"
 import { commandsOf, given } from "./Calling.ts"
 import { textFlag } from "./TextFlag.ts"
 
@@ -90,7 +90,9 @@ const run = Command.make(
   },
   Effect.fnUntraced(function* ({ data, functionId, idempotencyKey }) {
     const value = Option.isNone(data) ? undefined : yield* readData(data.value)
-    const run = yield* ask((client) => client.runFunction(functionId, value, given({ idempotencyKey })))
+    const run = yield* callServer((client) =>
+      client.runFunction(functionId, value, given({ idempotencyKey }))
+    )
     yield* print(run, () => `Run ${run.id} of ${functionId} is ${run.status}.`)
   })
 ).pipe(
@@ -170,7 +172,7 @@ const register = Command.make(
   "register",
   { url },
   Effect.fnUntraced(function* ({ url }) {
-    const answer = yield* send({
+    const answer = yield* sendRequest({
       method: "POST",
       path: endpoints.registerPushEndpoint.path,
       body: JSON.stringify({ url }),
@@ -197,7 +199,7 @@ const unregister = Command.make(
   "unregister",
   { url },
   Effect.fnUntraced(function* ({ url }) {
-    yield* send({
+    yield* sendRequest({
       method: "DELETE",
       path: `${endpoints.removePushEndpoint.path}?url=${encodeURIComponent(url)}`,
       what: `Removing ${url}`
@@ -212,7 +214,7 @@ const listEndpoints = Command.make(
   "endpoints",
   {},
   Effect.fnUntraced(function* () {
-    const answer = yield* send({
+    const answer = yield* sendRequest({
       method: "GET",
       path: endpoints.listPushEndpoints.path,
       what: "Listing the endpoints"

@@ -7,7 +7,7 @@ import * as Command from "effect/cli/Command"
 import * as Flag from "effect/cli/Flag"
 import { type ConsumerGroup, ConsumerGroups } from "../Client/ConsumerGroups.ts"
 import { fields, oneLine, print, shown, table } from "./Output.ts"
-import { askFor } from "./Server.ts"
+import { callService } from "./ServerCalls.ts"
 import { showMs } from "../Show.ts"
 import { commandsOf, given } from "./Calling.ts"
 import { textFlag } from "./TextFlag.ts"
@@ -108,7 +108,7 @@ const pause = Command.make(
   },
   Effect.fnUntraced(function* ({ name, ...flags }) {
     const by = `${userInfo().username}@${hostname()}`
-    const group = yield* askFor(ConsumerGroups, (groups) => groups.pause(name, { by, ...given(flags) }))
+    const group = yield* callService(ConsumerGroups, (groups) => groups.pause(name, { by, ...given(flags) }))
     yield* print(
       group,
       () => `Consumer group ${name} is paused; \`ironflow groups resume ${name}\` continues it.`
@@ -165,7 +165,7 @@ const retry = Command.make(
   { ...choice, position: Argument.Int("position").pipe(Argument.optional) },
   Effect.fnUntraced(function* ({ name, namespace, pattern, position }) {
     const which = given({ namespace, pattern })
-    const count = yield* askFor(ConsumerGroups, (groups) =>
+    const count = yield* callService(ConsumerGroups, (groups) =>
       Option.match(position, {
         onNone: () => groups.retryDeadLetters(name, which),
         onSome: (position) => Effect.as(groups.retryDeadLetter(name, position, which), 1)

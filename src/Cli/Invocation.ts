@@ -9,12 +9,12 @@ import * as Command from "effect/cli/Command"
 import * as GlobalFlag from "effect/cli/GlobalFlag"
 import { SDK_VERSION } from "../Worker/Version.ts"
 import { commands } from "./Commands.ts"
-import { failureOf, report } from "./Failure.ts"
-import { checkNode } from "./Process.ts"
+import { failureOf, report } from "./FailureReport.ts"
+import { requireNode } from "./Process.ts"
 
 /** Runs the command with the arguments that follow `ironflow`, and reports its failure. */
 export const invoke = (args: ReadonlyArray<string>) =>
-  checkNode.pipe(
+  requireNode.pipe(
     Effect.andThen(Command.runWith(commands, { version: SDK_VERSION })(args)),
     Effect.tapCause((cause) => report(cause, args.includes("--json"))),
     Effect.provideService(CliOutput.Presenter, {

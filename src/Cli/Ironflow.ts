@@ -4,7 +4,7 @@ import * as Option from "effect/Option"
 import * as Redacted from "effect/Redacted"
 import * as Command from "effect/cli/Command"
 import * as Flag from "effect/cli/Flag"
-import type { ServerOptions } from "../Client/HttpConfig.ts"
+import type { ServerOptions } from "../Client/HttpOptions.ts"
 import { textFlag } from "./TextFlag.ts"
 
 export const ironflow = Command.make("ironflow").pipe(

@@ -3,7 +3,7 @@ import * as Cause from "effect/Cause"
 import * as Effect from "effect/Effect"
 import * as Schedule from "effect/Schedule"
 import { isIronflowError } from "../Errors.ts"
-import { failureOf } from "./Failure.ts"
+import { failureOf } from "./FailureReport.ts"
 
 const EVERY_MS = 1000
 

@@ -10,12 +10,12 @@ import * as Argument from "effect/cli/Argument"
 import * as Command from "effect/cli/Command"
 import * as Flag from "effect/cli/Flag"
 import { Kv, type KVEntry, type KvBucket } from "../Client/Kv.ts"
-import { validated } from "../Checked.ts"
+import { validated } from "../CheckAsEffect.ts"
 import { safeJsonParse } from "../Json.ts"
-import { checkShape } from "../JsonShape.ts"
+import { checkShape } from "../JsonLimits.ts"
 import { ironflow } from "./Ironflow.ts"
 import { fields, oneLine, print, shown, table } from "./Output.ts"
-import { use } from "./Server.ts"
+import { provideServer } from "./ServerCalls.ts"
 import { readStdin } from "./Stdin.ts"
 import { commandsOf, given } from "./Calling.ts"
 import { textFlag } from "./TextFlag.ts"
@@ -26,7 +26,7 @@ const bucket = Argument.String("bucket")
 const key = Argument.String("key")
 
 const inBucket = <A, E>(name: string, call: (bucket: KvBucket) => Effect.Effect<A, E>) =>
-  use(Effect.flatMap(Kv, (kv) => call(kv.bucket(name))))
+  provideServer(Effect.flatMap(Kv, (kv) => call(kv.bucket(name))))
 
 const buckets = kvCommand("buckets", {
   about: "List the buckets.",
@@ -203,7 +203,7 @@ const watch = Command.make(
   },
   Effect.fnUntraced(function* ({ bucket, filter, from }) {
     const { json } = yield* ironflow
-    yield* use(
+    yield* provideServer(
       Effect.flatMap(Kv, (kv) =>
         Stream.runForEach(kv.bucket(bucket).watch(given({ key: filter, fromRevision: from })), (event) =>
           Console.log(

@@ -5,8 +5,8 @@ import { make as makeAccess } from "../Engine/Access/Access.ts"
 import * as Management from "../Engine/Access/Management.ts"
 import * as SqliteStore from "../Engine/SqliteStore.ts"
 import { refuseNonFile } from "../Engine/Store/Files.ts"
-import { checked } from "../Checked.ts"
-import { resolveEnvironment } from "../Environment.ts"
+import { checked } from "../CheckAsEffect.ts"
+import { resolveEnvironment } from "../EnvironmentVariables.ts"
 import { type IronflowError, isIronflowError } from "../Errors.ts"
 
 /** Fails with code `STORE_LOCKED` when an engine has the file open. */

@@ -3,7 +3,7 @@ import { createWriteStream } from "node:fs"
 import { pipeline } from "node:stream/promises"
 import * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"
-import { environmentHeader, type ResolvedServer } from "../Client/HttpConfig.ts"
+import { environmentHeader, type ResolvedServer } from "../Client/HttpOptions.ts"
 import { failureOf, isMissingEndpoint, unsupported } from "../Client/HttpFailures.ts"
 import { backUpChecked, type BackupInfo, takeBackup } from "../Engine/Store/Backup.ts"
 import { restoreWithProgress, type RestoreOptions } from "../Engine/Store/Restore.ts"
@@ -11,7 +11,7 @@ import { ConnectionError, type IronflowError, isIronflowError } from "../Errors.
 import { backup as backupEndpoint, restHealth } from "../Protocol/Server.ts"
 import { formatSize } from "../Size.ts"
 import { showProgress, withProgressLine } from "./ProgressLine.ts"
-import { send, server } from "./Server.ts"
+import { sendRequest, server } from "./ServerCalls.ts"
 
 export const backUpFile = (database: string, file: string): Effect.Effect<BackupInfo, IronflowError> =>
   withProgressLine(
@@ -31,7 +31,7 @@ export const download = (file: string) =>
   Effect.gen(function* () {
     const from = yield* server
     // fails with a message about the connection, if something is wrong with it
-    yield* send({ method: "GET", path: restHealth.path, what: WHAT })
+    yield* sendRequest({ method: "GET", path: restHealth.path, what: WHAT })
     return yield* withProgressLine(
       takeBackup<IronflowError>(
         file,

@@ -2,7 +2,7 @@
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import * as Redacted from "effect/Redacted"
-import { checked } from "../Checked.ts"
+import { checked } from "../CheckAsEffect.ts"
 import { Engine, layer as layerEngine } from "../Engine/Engine.ts"
 import * as Server from "../Server/Server.ts"
 import type { HookOptions } from "../Hook.ts"
@@ -17,7 +17,7 @@ import { EngineLines } from "../Engine/EngineLog.ts"
 import { layerStderr, type LogChoice } from "./LogOutput.ts"
 import { layerPostgres } from "../Engine/DatabaseUrl.ts"
 import type { PostgresOptions } from "../Engine/Store/Postgres/Options.ts"
-import { layerTraces } from "./Traces.ts"
+import { layerTraces } from "./Tracing.ts"
 
 export interface LocalEngineOptions {
   readonly port: number

@@ -3,7 +3,7 @@ import * as NodeRuntime from "@effect/platform-node/NodeRuntime"
 import * as Cause from "effect/Cause"
 import * as Effect from "effect/Effect"
 import { CommandError } from "./CommandError.ts"
-import { report } from "./Failure.ts"
+import { report } from "./FailureReport.ts"
 import { exitCodeOfEnd, invoke } from "./Invocation.ts"
 import {
   endWhenNobodyReads,

@@ -65,7 +65,7 @@ export const elapsed = (ms: number): string =>
   ms >= 1000 && ms < 60_000 ? `${(ms / 1000).toFixed(1)}s` : formatDuration(Math.max(0, ms))
 
 /** The duration between two ISO times. Without the second it lasts up to `now`, in epoch milliseconds. */
-export const between = (from: string | undefined, to: string | undefined, now?: number): string => {
+export const durationBetween = (from: string | undefined, to: string | undefined, now?: number): string => {
   const end = to === undefined ? now : Date.parse(to)
   return from === undefined || end === undefined ? "" : elapsed(end - Date.parse(from))
 }

@@ -4,8 +4,8 @@ import { type IronflowError, NodeVersionError } from "../Errors.ts"
 import { CommandError } from "./CommandError.ts"
 import { nodeProblem, runtimeProblem } from "../NodeVersion.ts"
 
-/** Fails with a usage error when Node is too old, or the runtime is not Node. */
-export const checkNode: Effect.Effect<void, IronflowError> = Effect.suspend(
+/** Fails with a `NodeVersionError` when the runtime is not Node, and with a usage error when Node is too old. */
+export const requireNode: Effect.Effect<void, IronflowError> = Effect.suspend(
   (): Effect.Effect<void, IronflowError> => {
     const noNode = runtimeProblem(
       "the ironflow command",

@@ -10,7 +10,7 @@ import * as Flag from "effect/cli/Flag"
 import { Projections, type ProjectionStatusInfo } from "../Client/Projections.ts"
 import { ironflow } from "./Ironflow.ts"
 import { fields, oneLine, print, shown, table } from "./Output.ts"
-import { askFor, use } from "./Server.ts"
+import { callService, provideServer } from "./ServerCalls.ts"
 import { commandsOf, given } from "./Calling.ts"
 import { textFlag } from "./TextFlag.ts"
 
@@ -95,7 +95,7 @@ const watch = Command.make(
   },
   Effect.fnUntraced(function* ({ current, name, partition }) {
     const { json } = yield* ironflow
-    yield* use(
+    yield* provideServer(
       Effect.flatMap(Projections, (projections) =>
         Stream.runForEach(
           projections.subscribe(name, {
@@ -121,7 +121,7 @@ const status = Command.make(
   "status",
   { name },
   Effect.fnUntraced(function* ({ name }) {
-    yield* printStatus(yield* askFor(Projections, (projections) => projections.status(name)))
+    yield* printStatus(yield* callService(Projections, (projections) => projections.status(name)))
   })
 ).pipe(Command.withDescription("Show the status of a projection, and the reason for it."))
 
@@ -145,7 +145,7 @@ const pause = Command.make(
   },
   Effect.fnUntraced(function* ({ name, reason }) {
     const by = `${userInfo().username}@${hostname()}`
-    const info = yield* askFor(Projections, (projections) =>
+    const info = yield* callService(Projections, (projections) =>
       projections.pause(name, {
         by,
         ...given({ reason })

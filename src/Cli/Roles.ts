@@ -6,7 +6,7 @@ import * as Command from "effect/cli/Command"
 import * as Flag from "effect/cli/Flag"
 import { Roles } from "../Client/Roles.ts"
 import { print, table } from "./Output.ts"
-import { askFor } from "./Server.ts"
+import { callService } from "./ServerCalls.ts"
 import { commandsOf } from "./Calling.ts"
 import { textFlag } from "./TextFlag.ts"
 
@@ -27,7 +27,7 @@ const create = Command.make(
   { name, org },
   Effect.fnUntraced(function* ({ name, org }) {
     const orgId = Option.getOrUndefined(org)
-    const role = yield* askFor(Roles, (roles) =>
+    const role = yield* callService(Roles, (roles) =>
       roles.create({ name, ...(orgId === undefined ? {} : { org_id: orgId }) })
     )
     yield* print(role, () => `Role ${role.name} is ${role.id}. It allows nothing until it has policies.`)

@@ -19,7 +19,7 @@ import { ironflow } from "./Ironflow.ts"
 import { show } from "../Show.ts"
 import { oneLine, print } from "./Output.ts"
 import { filterFlags, filtersOf } from "./RunList.ts"
-import { ask } from "./Server.ts"
+import { callServer } from "./ServerCalls.ts"
 import { readStdin } from "./Stdin.ts"
 import { textFlag } from "./TextFlag.ts"
 
@@ -59,7 +59,7 @@ const holding: ReadonlySet<string> = new Set([
 
 /** Why the run does not continue, as `runs why` shows it, on a line of its own; empty when it continues. */
 const whyHeld = (runId: string) =>
-  ask((client) => client.explain(runId)).pipe(
+  callServer((client) => client.explain(runId)).pipe(
     Effect.map(({ code, message }) =>
       holding.has(code) ? `\nIt still waits. ${oneLine(inCommands(message, runId), 2000)}` : ""
     ),
@@ -113,7 +113,7 @@ const act = <E>(
       })
     }
     if (one !== undefined && input.runIds.length === 1 && only !== undefined && only !== "-" && !dryRun) {
-      const run = yield* ask((client) => one.call(client, only, options))
+      const run = yield* callServer((client) => one.call(client, only, options))
       const { json } = yield* ironflow
       const held = one.goesOn === true && !json ? yield* whyHeld(run.id) : ""
       return yield* print(run, () => one.text(run, options) + held)

@@ -8,7 +8,7 @@ import { countedBy, isTime } from "../Protocol/RunCounts.ts"
 import { runStatuses } from "../RunStatus.ts"
 import { elapsed, oneLine, print, table } from "./Output.ts"
 import { filterFlags, filtersOf } from "./RunList.ts"
-import { ask } from "./Server.ts"
+import { callServer } from "./ServerCalls.ts"
 import { textFlag } from "./TextFlag.ts"
 
 export const count = Command.make(
@@ -38,7 +38,7 @@ export const count = Command.make(
   },
   Effect.fnUntraced(function* ({ by, durations, limit, timeLimit, ...input }) {
     const { limit: _, cursor: __, ...filters } = yield* filtersOf(input)
-    const counts = yield* ask((client) =>
+    const counts = yield* callServer((client) =>
       client.countRuns({
         ...filters,
         // the server checks the value

@@ -19,9 +19,9 @@ import { show } from "../Show.ts"
 import { runStatuses } from "../RunStatus.ts"
 import { ironflow } from "./Ironflow.ts"
 import { keepTrying } from "./KeepTrying.ts"
-import { between, print, table, toJson } from "./Output.ts"
+import { durationBetween, print, table, toJson } from "./Output.ts"
 import { showProgress, withProgressLine } from "./ProgressLine.ts"
-import { ask, use } from "./Server.ts"
+import { callServer, provideServer } from "./ServerCalls.ts"
 import { textFlag } from "./TextFlag.ts"
 
 const text = (name: string, metavar: string, description: string) =>
@@ -177,12 +177,14 @@ export const list = Command.make(
         return yield* new ValidationError("--follow begins with the newest runs: leave --cursor out")
       }
       const { json } = yield* ironflow
-      return yield* use(Effect.flatMap(Client, (client) => follow(client, filters, input.limit, json)))
+      return yield* provideServer(
+        Effect.flatMap(Client, (client) => follow(client, filters, input.limit, json))
+      )
     }
     if (input.timeLimit < 0) {
       return yield* new ValidationError(`--time-limit takes milliseconds, got ${input.timeLimit}`)
     }
-    const page = yield* ask((client) =>
+    const page = yield* callServer((client) =>
       withProgressLine(
         looking(
           client,
@@ -250,7 +252,7 @@ const tableOf = (page: ListRunsResult, now: number, moments: string): string => 
     run.functionId,
     run.status,
     run.createdAt,
-    between(run.createdAt, run.endedAt) || `${between(run.createdAt, undefined, now)} so far`
+    durationBetween(run.createdAt, run.endedAt) || `${durationBetween(run.createdAt, undefined, now)} so far`
   ])
   const lines = [
     ...(rows.length === 0 ? [] : [table(["RUN", "FUNCTION", "STATUS", "CREATED", "ENDED AFTER"], rows)]),
@@ -328,6 +330,6 @@ const unseen = (client: Client["Service"], options: ListRunsOptions, shown: Read
   })
 
 const lineOf = (run: Run): string =>
-  [run.createdAt, run.id, run.functionId, run.status, between(run.createdAt, run.endedAt)]
+  [run.createdAt, run.id, run.functionId, run.status, durationBetween(run.createdAt, run.endedAt)]
     .join("  ")
     .trimEnd()

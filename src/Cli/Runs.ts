@@ -6,17 +6,17 @@ import * as Argument from "effect/cli/Argument"
 import * as Command from "effect/cli/Command"
 import * as Flag from "effect/cli/Flag"
 import { Client, type Run, type RunStep } from "../Client/Client.ts"
-import { pageOfReason } from "../Protocol/Reasons.ts"
+import { pageOfReason } from "../Protocol/ExplainReasons.ts"
 import { isObject } from "../Json.ts"
 import { readData } from "./Emit.ts"
-import type { ReportedError } from "../ReportedError.ts"
+import type { ReportedError } from "../DescribeError.ts"
 import { errorLine, placeLines, thrownLine } from "./ErrorText.ts"
 import { inCommands } from "./InCommands.ts"
 import { lineLevels } from "../LogFields.ts"
 import { formatRecord } from "../LogFormat.ts"
 import { logChoice, logFlags } from "./LogOutput.ts"
-import { between, fields, oneLine, print, shown, table } from "./Output.ts"
-import { ask } from "./Server.ts"
+import { durationBetween, fields, oneLine, print, shown, table } from "./Output.ts"
+import { callServer } from "./ServerCalls.ts"
 import { count } from "./RunCount.ts"
 import { list } from "./RunList.ts"
 import { cancel, fork, move, pause, reason, remove, rerun, resume, retry } from "./RunActions.ts"
@@ -33,7 +33,7 @@ const get = Command.make(
   "get",
   { runId },
   Effect.fnUntraced(function* ({ runId }) {
-    const run = yield* ask((client) => client.getRun(runId))
+    const run = yield* callServer((client) => client.getRun(runId))
     yield* printRun(run)
   })
 ).pipe(Command.withDescription("Show a run: its status, input, output or error."))
@@ -68,7 +68,7 @@ const steps = Command.make(
   "steps",
   { runId },
   Effect.fnUntraced(function* ({ runId }) {
-    const steps = yield* ask((client) => client.getRunSteps(runId))
+    const steps = yield* callServer((client) => client.getRunSteps(runId))
     const now = yield* Clock.currentTimeMillis
     yield* print({ steps }, () =>
       steps.length === 0
@@ -93,7 +93,8 @@ const steps = Command.make(
 )
 
 /** The duration of the step, or the time since its start. */
-const lasted = ({ endedAt, startedAt }: RunStep, now: number): string => between(startedAt, endedAt, now)
+const lasted = ({ endedAt, startedAt }: RunStep, now: number): string =>
+  durationBetween(startedAt, endedAt, now)
 
 /** Whether its code has run from its start to its end, or runs now. */
 const works = ({ kind, status }: RunStep): boolean =>
@@ -125,7 +126,7 @@ const logs = Command.make(
     )
   },
   Effect.fnUntraced(function* ({ runId, level, logFormat }) {
-    const all = yield* ask((client) => client.getRunLogs(runId))
+    const all = yield* callServer((client) => client.getRunLogs(runId))
     const lines = all.filter((line) => lineLevels.indexOf(line.level) >= lineLevels.indexOf(level))
     const { format } = logChoice({ logFormat, logLevel: Option.none() })
     yield* print({ lines }, () => {
@@ -177,7 +178,7 @@ const patch = Command.make(
   },
   Effect.fnUntraced(function* ({ stepId, output, reason }) {
     const value = yield* readData(output)
-    yield* ask((client) => client.patchStep(stepId, value, Option.getOrUndefined(reason)))
+    yield* callServer((client) => client.patchStep(stepId, value, Option.getOrUndefined(reason)))
     yield* print({ stepId, output: value }, () => `Step ${stepId} now has this output: ${shown(value)}`)
   })
 ).pipe(
@@ -202,7 +203,7 @@ const printRun = (run: Run) =>
       worker: run.workerId,
       created: run.createdAt,
       ended: run.endedAt,
-      "ended after": between(run.createdAt, run.endedAt) || undefined,
+      "ended after": durationBetween(run.createdAt, run.endedAt) || undefined,
       erased: run.erasedAt,
       paused: run.pauseReason === undefined ? undefined : oneLine(inCommands(run.pauseReason, run.id)),
       input: run.input === undefined ? undefined : shown(run.input, 2000),

@@ -13,7 +13,7 @@ import { isObject, safeJsonParse } from "../Json.ts"
 import { pathOf } from "../Protocol/Http/Endpoints.ts"
 import * as secretRows from "../Protocol/Secrets.ts"
 import { print, table } from "./Output.ts"
-import { send } from "./Server.ts"
+import { sendRequest } from "./ServerCalls.ts"
 import { readStdin } from "./Stdin.ts"
 
 const name = Argument.String("name")
@@ -23,7 +23,7 @@ const set = Command.make(
   { name },
   Effect.fnUntraced(function* ({ name }) {
     const value = yield* readValue(name)
-    yield* send({
+    yield* sendRequest({
       method: "POST",
       path: secretRows.setSecret.path,
       body: JSON.stringify({ name, value }),
@@ -58,7 +58,7 @@ const list = Command.make(
   "list",
   {},
   Effect.fnUntraced(function* () {
-    const answer = yield* send({
+    const answer = yield* sendRequest({
       method: "GET",
       path: secretRows.listSecrets.path,
       what: "Listing the secrets"
@@ -84,7 +84,7 @@ const remove = Command.make(
   "delete",
   { name },
   Effect.fnUntraced(function* ({ name }) {
-    yield* send({
+    yield* sendRequest({
       method: "DELETE",
       path: pathOf(secretRows.deleteSecret, { name }),
       what: `Deleting secret "${name}"`

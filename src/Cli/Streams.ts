@@ -10,7 +10,7 @@ import { CommandError } from "./CommandError.ts"
 import type { ExpectedVersion } from "../ExpectedVersion.ts"
 import { readData } from "./Emit.ts"
 import { fields, oneLine, print, shown, table } from "./Output.ts"
-import { use } from "./Server.ts"
+import { provideServer } from "./ServerCalls.ts"
 import { commandsOf, given } from "./Calling.ts"
 import { textFlag } from "./TextFlag.ts"
 
@@ -19,7 +19,7 @@ const streamsCommand = commandsOf(Streams)
 const entityId = Argument.String("entity-id")
 
 const askStreams = <A, E>(call: (streams: StreamsService) => Effect.Effect<A, E>) =>
-  use(Effect.flatMap(Streams, call))
+  provideServer(Effect.flatMap(Streams, call))
 
 const list = streamsCommand("list", {
   about: "List entity streams by entity id.",

@@ -4,13 +4,13 @@ import * as Argument from "effect/cli/Argument"
 import * as Command from "effect/cli/Command"
 import { readData } from "./Emit.ts"
 import { oneLine, print, table } from "./Output.ts"
-import { ask } from "./Server.ts"
+import { callServer } from "./ServerCalls.ts"
 
 export const topics = Command.make(
   "topics",
   {},
   Effect.fnUntraced(function* () {
-    const topics = yield* ask((client) => client.listTopics())
+    const topics = yield* callServer((client) => client.listTopics())
     yield* print({ topics }, () =>
       topics.length === 0
         ? "There are no topics."
@@ -42,7 +42,7 @@ export const publish = Command.make(
   },
   Effect.fnUntraced(function* (input) {
     const data = yield* readData(input.data)
-    const result = yield* ask((client) => client.publish(input.topic, data))
+    const result = yield* callServer((client) => client.publish(input.topic, data))
     yield* print(result, () => `Published ${result.eventId} to ${input.topic}.`)
   })
 ).pipe(

@@ -3,7 +3,7 @@ import * as Context from "effect/Context"
 import type * as HKT from "effect/HKT"
 import type { ApiKeyNotFoundError, RoleNotFoundError } from "../Errors.ts"
 import type { CallArgs, ClientError, EffectKind, Kind, Options, PromiseKind } from "./Client.ts"
-import { byId, call, type Methods } from "./Methods.ts"
+import { byId, callKeys, type Methods } from "./Methods.ts"
 import type { APIKey, APIKeyWithSecret, CreateAPIKeyInput, RotateAPIKeyOptions } from "../Protocol/Access.ts"
 
 export type { APIKey, APIKeyWithSecret, CreateAPIKeyInput, RotateAPIKeyOptions } from "../Protocol/Access.ts"
@@ -47,13 +47,13 @@ export const apiKeysMethods: Methods<ApiKeysApi<PromiseKind>, ApiKeysApi<EffectK
         expires_in: true,
         expiresIn: true
       },
-      call
+      callKeys
     ],
     { RoleNotFoundError: true }
   ],
-  list: [[call]],
+  list: [[callKeys]],
   get: [byId, ofKey],
-  rotate: [[null, { ...call, overlap: true }], ofKey],
+  rotate: [[null, { ...callKeys, overlap: true }], ofKey],
   delete: [byId, ofKey]
 }
 

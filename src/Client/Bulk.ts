@@ -4,9 +4,9 @@ import type { BulkNotFoundError, InvalidStateError } from "../Errors.ts"
 import type { BulkAction, BulkOperation } from "../Protocol/Bulk.ts"
 import type { EraseTarget } from "../Protocol/Erase.ts"
 import { filterNames, type RunFilters } from "../RunFilters.ts"
-import type { CallArgs, ClientError, EffectKind, Kind, Options, PromiseKind } from "./Kinds.ts"
+import type { CallArgs, ClientError, EffectKind, Kind, Options, PromiseKind } from "./ApiKinds.ts"
 import { checkAllKeys } from "../OptionKeys.ts"
-import { byId, call, type Methods } from "./Methods.ts"
+import { byId, callKeys, type Methods } from "./Methods.ts"
 
 /** The runs of a bulk operation: those that match all filters, or those with the given ids. */
 export interface BulkRuns extends RunFilters {
@@ -96,19 +96,19 @@ export const bulkMethods: Methods<BulkApi<PromiseKind>, BulkApi<EffectKind>> = {
     [
       null,
       { ...filterNames, ids: true },
-      checkAllKeys({ ...call, dryRun: true, reason: true, fromStep: true, version: true })
+      checkAllKeys({ ...callKeys, dryRun: true, reason: true, fromStep: true, version: true })
     ],
     { InvalidStateError: true }
   ],
   erase: [
     [
       checkAllKeys({ events: true, runs: true, streams: true, keys: true, configs: true }),
-      checkAllKeys({ ...call, dryRun: true, cancel: true, compact: true })
+      checkAllKeys({ ...callKeys, dryRun: true, cancel: true, compact: true })
     ],
     { InvalidStateError: true }
   ],
-  listBulk: [[call]],
+  listBulk: [[callKeys]],
   getBulk: [byId, ofBulk],
   cancelBulk: [byId, ofBulk],
-  waitForBulk: [[null, { ...call, timeout: true }], ofBulk]
+  waitForBulk: [[null, { ...callKeys, timeout: true }], ofBulk]
 }

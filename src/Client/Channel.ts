@@ -12,7 +12,7 @@ import * as Layer from "effect/Layer"
 import type { WebSocket } from "ws"
 import { ConnectionError, type TimeoutError } from "../Errors.ts"
 import * as Alarm from "../Execution/Alarm.ts"
-import { ShortLivedMap } from "../ShortLived.ts"
+import { ShortLivedMap } from "../ShortLivedMap.ts"
 import {
   CANCEL,
   encodeMessage,
@@ -22,7 +22,7 @@ import {
   NOT_TAKEN,
   readFrame
 } from "../Protocol/Http/Channel.ts"
-import { environmentHeader, type ResolvedServer } from "./HttpConfig.ts"
+import { environmentHeader, type ResolvedServer } from "./HttpOptions.ts"
 import type { Answer, Request } from "./HttpExchange.ts"
 import { TIMEOUT_PARTS } from "./PatientTimeout.ts"
 import { NOT_RECEIVED } from "./NotReceived.ts"

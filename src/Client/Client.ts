@@ -34,8 +34,8 @@ import type { WorkerInfo } from "../Protocol/Workers.ts"
 import { filterNames, type RunFilters } from "../RunFilters.ts"
 import type { RunStatus } from "../RunStatus.ts"
 import { type FunctionsApi, functionsMethods } from "./Functions.ts"
-import type { CallArgs, ClientError, EffectKind, Kind, Options, PromiseKind } from "./Kinds.ts"
-import { byId, call, type Methods } from "./Methods.ts"
+import type { CallArgs, ClientError, EffectKind, Kind, Options, PromiseKind } from "./ApiKinds.ts"
+import { byId, callKeys, type Methods } from "./Methods.ts"
 
 export type {
   FunctionInfo,
@@ -70,7 +70,7 @@ export type {
   Options,
   PromiseKind,
   UnreachableError
-} from "./Kinds.ts"
+} from "./ApiKinds.ts"
 
 /** Errors of run control: the run does not exist, or its state does not allow the operation. */
 export type RunControlError = RunNotFoundError | InvalidStateError | ClientError
@@ -360,7 +360,7 @@ export interface ClientApi<F extends HKT.TypeLambda, Events extends object = Any
   health(...options: CallArgs<F>): Kind<F, string, ClientError>
 }
 
-const emit = { ...call, version: true, idempotencyKey: true, metadata: true } as const
+const emit = { ...callKeys, version: true, idempotencyKey: true, metadata: true } as const
 const ofRun = { RunNotFoundError: true } as const
 const controlErrors = { ...ofRun, InvalidStateError: true } as const
 const stepControlErrors = { ...controlErrors, StepNotFoundError: true } as const
@@ -374,14 +374,14 @@ export const clientMethods: Methods<ClientApi<PromiseKind>, ClientApi<EffectKind
     [null, null, { ...emit, timeout: true }],
     { NoResultsError: true, RunNotFoundError: true, RunFailedError: true, RunCancelledError: true }
   ],
-  emitMany: [[[{ event: true, data: true, version: true, idempotencyKey: true, metadata: true }], call]],
-  publish: [[null, null, { ...call, idempotencyKey: true }]],
-  listTopics: [[call]],
+  emitMany: [[[{ event: true, data: true, version: true, idempotencyKey: true, metadata: true }], callKeys]],
+  publish: [[null, null, { ...callKeys, idempotencyKey: true }]],
+  listTopics: [[callKeys]],
   getTopicStats: [byId],
   listEvents: [
     [
       {
-        ...call,
+        ...callKeys,
         name: true,
         entityType: true,
         entityId: true,
@@ -398,27 +398,27 @@ export const clientMethods: Methods<ClientApi<PromiseKind>, ClientApi<EffectKind
   getEvent: [byId, { EventNotFoundError: true }],
   explainEvent: [byId, { EventNotFoundError: true }],
   getRun: [byId, ofRun],
-  listRuns: [[{ ...call, ...filterNames, limit: true, cursor: true }]],
-  countRuns: [[{ ...call, ...filterNames, by: true, limit: true, durations: true, timeLimit: true }]],
+  listRuns: [[{ ...callKeys, ...filterNames, limit: true, cursor: true }]],
+  countRuns: [[{ ...callKeys, ...filterNames, by: true, limit: true, durations: true, timeLimit: true }]],
   getRunSteps: [byId, ofRun],
   getRunAudit: [byId, ofRun],
   getRunLogs: [byId, ofRun],
   explain: [byId, ofRun],
-  waitForRun: [[null, { ...call, timeout: true }], ofRun],
-  cancelRun: [[null, null, call], controlErrors],
-  retryRun: [[null, null, call], stepControlErrors],
-  resumeRun: [[null, null, call], stepControlErrors],
-  pauseRun: [[null, null, call], controlErrors],
+  waitForRun: [[null, { ...callKeys, timeout: true }], ofRun],
+  cancelRun: [[null, null, callKeys], controlErrors],
+  retryRun: [[null, null, callKeys], stepControlErrors],
+  resumeRun: [[null, null, callKeys], stepControlErrors],
+  pauseRun: [[null, null, callKeys], controlErrors],
   ...bulkMethods,
-  patchStep: [[null, null, null, call], stepControlErrors],
+  patchStep: [[null, null, null, callKeys], stepControlErrors],
   forkRun: [
-    [null, { ...call, from: true, steps: true, data: true }],
+    [null, { ...callKeys, from: true, steps: true, data: true }],
     { ...stepControlErrors, FunctionNotFoundError: true }
   ],
-  moveRun: [[null, { ...call, version: true }], controlErrors],
-  listWorkers: [[call]],
-  getCapabilities: [[call]],
-  health: [[call]]
+  moveRun: [[null, { ...callKeys, version: true }], controlErrors],
+  listWorkers: [[callKeys]],
+  getCapabilities: [[callKeys]],
+  health: [[callKeys]]
 }
 
 /** The client as an Effect service. `Engine.layerClient` provides it inside the engine's process. */

@@ -10,7 +10,7 @@ import type * as Stream from "effect/Stream"
 import type { ConfigNotFoundError, RevisionGoneError, ValidationError } from "../Errors.ts"
 import type { ConfigEntry, ConfigResponse, ConfigSetResult, ConfigWatchEvent } from "../Protocol/Config.ts"
 import type { CallArgs, ClientError, EffectKind, Kind, PromiseKind } from "./Client.ts"
-import { byId, call, type Methods, type StreamMethods } from "./Methods.ts"
+import { byId, callKeys, type Methods, type StreamMethods } from "./Methods.ts"
 
 export type { ConfigEntry, ConfigResponse, ConfigSetResult, ConfigWatchEvent } from "../Protocol/Config.ts"
 
@@ -46,10 +46,10 @@ export interface ConfigApi<F extends HKT.TypeLambda> {
 const ofConfig = { ConfigNotFoundError: true } as const
 /** Names, options and errors of the methods. */
 export const configMethods: Methods<ConfigApi<PromiseKind>, ConfigApi<EffectKind>> = {
-  set: [[null, null, call]],
+  set: [[null, null, callKeys]],
   get: [byId, ofConfig],
-  patch: [[null, null, call], ofConfig],
-  list: [[call]],
+  patch: [[null, null, callKeys], ofConfig],
+  list: [[callKeys]],
   delete: [byId]
 }
 

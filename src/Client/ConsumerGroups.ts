@@ -17,7 +17,7 @@ import type {
 import type { CallArgs, ClientError, EffectKind, Kind, Options, PromiseKind } from "./Client.ts"
 import type { Keys } from "../OptionKeys.ts"
 import type { BufferConfig } from "../Protocol/Subscriptions.ts"
-import { call, type Methods } from "./Methods.ts"
+import { callKeys, type Methods } from "./Methods.ts"
 
 export type {
   ConsumerGroup,
@@ -140,17 +140,17 @@ const settings = {
   filter: true,
   metadata: true
 } as const
-const inGroup = { ...call, namespace: true, pattern: true } as const
+const inGroup = { ...callKeys, namespace: true, pattern: true } as const
 const ofGroup = { ConsumerGroupNotFoundError: true } as const
 
 /** Names, options and errors of the methods. */
 export const consumerGroupsMethods: Methods<ConsumerGroupsApi<PromiseKind>, ConsumerGroupsApi<EffectKind>> = {
   create: [
-    [{ ...settings, name: true, pattern: true, namespace: true }, call],
+    [{ ...settings, name: true, pattern: true, namespace: true }, callKeys],
     { ConsumerGroupExistsError: true }
   ],
   get: [[null, inGroup], ofGroup],
-  list: [[{ ...call, namespace: true, name: true, status: true }]],
+  list: [[{ ...callKeys, namespace: true, name: true, status: true }]],
   update: [[null, settings, inGroup], ofGroup],
   pause: [[null, { ...inGroup, by: true, reason: true }], ofGroup],
   resume: [[null, inGroup], ofGroup],

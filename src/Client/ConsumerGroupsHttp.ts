@@ -24,7 +24,7 @@ import type {
 } from "./ConsumerGroups.ts"
 import { defined } from "./HttpAnswers.ts"
 import { done, makeCalls, quote } from "./HttpCalls.ts"
-import { validated } from "../Checked.ts"
+import { validated } from "../CheckAsEffect.ts"
 import type { Connection } from "./HttpConnection.ts"
 import type { Raw } from "./NarrowErrors.ts"
 import { makeEndpointCalls } from "./EndpointCalls.ts"

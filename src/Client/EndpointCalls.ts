@@ -5,7 +5,7 @@ import { isObject } from "../Json.ts"
 import { type Codec, json, reader } from "../Protocol/Codec.ts"
 import { isRepeatable, type Operation } from "../Protocol/EndpointSpec.ts"
 import { type Call, type Calls, done, makeCalls, quote } from "./HttpCalls.ts"
-import { validated } from "../Checked.ts"
+import { validated } from "../CheckAsEffect.ts"
 import type { Connection } from "./HttpConnection.ts"
 import { callPages } from "./HttpPages.ts"
 

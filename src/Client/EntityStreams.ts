@@ -15,9 +15,9 @@ import { isErased } from "../Erased.ts"
 import { StreamSchemaError, ValidationError } from "../Errors.ts"
 import type { TypedEvent } from "../Event.ts"
 import { checkKeys, type Keys } from "../OptionKeys.ts"
-import { type ClientCodec, clientCodec } from "./Codec.ts"
+import { type ClientCodec, clientCodec } from "./ClientCodec.ts"
 import type { EffectKind, Options, PromiseKind } from "./Client.ts"
-import { validated } from "../Checked.ts"
+import { validated } from "../CheckAsEffect.ts"
 import type {
   AppendAllOptions,
   EffectStreamKind,

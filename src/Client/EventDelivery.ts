@@ -50,7 +50,7 @@ export interface Body {
 }
 
 /** A body for events that need no ack. */
-export const free: Body = { take: () => true, done: () => undefined, failed: () => undefined }
+export const unackedBody: Body = { take: () => true, done: () => undefined, failed: () => undefined }
 
 /** Marks the deliveries of a subscription as lost when its connection is lost, and forgets those that are not being handled. */
 export const loseAll = (deliveries: Map<string, EventDelivery>): void => {

@@ -3,8 +3,8 @@ import type * as HKT from "effect/HKT"
 import type { FunctionNotFoundError, InvalidStateError } from "../Errors.ts"
 import type { FunctionInfo, FunctionVersion, LiveVersion } from "../Protocol/Functions.ts"
 import type { Run } from "../Protocol/Runs.ts"
-import type { CallArgs, ClientError, EffectKind, Kind, Options, PromiseKind } from "./Kinds.ts"
-import { byId, call, type Methods } from "./Methods.ts"
+import type { CallArgs, ClientError, EffectKind, Kind, Options, PromiseKind } from "./ApiKinds.ts"
+import { byId, callKeys, type Methods } from "./Methods.ts"
 
 /** Options of `pauseFunction`. */
 export interface PauseFunctionOptions {
@@ -78,11 +78,11 @@ export interface FunctionsApi<F extends HKT.TypeLambda> {
 const ofFunction = { FunctionNotFoundError: true } as const
 
 export const functionsMethods: Methods<FunctionsApi<PromiseKind>, FunctionsApi<EffectKind>> = {
-  listFunctions: [[call]],
+  listFunctions: [[callKeys]],
   deleteFunction: [byId, { FunctionNotFoundError: true, InvalidStateError: true }],
-  pauseFunction: [[null, { ...call, reason: true, by: true }], ofFunction],
+  pauseFunction: [[null, { ...callKeys, reason: true, by: true }], ofFunction],
   resumeFunction: [byId, ofFunction],
-  runFunction: [[null, null, { ...call, idempotencyKey: true }], ofFunction],
+  runFunction: [[null, null, { ...callKeys, idempotencyKey: true }], ofFunction],
   functionHistory: [byId, ofFunction],
-  liveVersions: [[null, call], ofFunction]
+  liveVersions: [[null, callKeys], ofFunction]
 }

@@ -8,7 +8,7 @@ import type { EffectKind } from "./Client.ts"
 import type { FunctionsApi } from "./Functions.ts"
 import * as Answers from "./HttpAnswers.ts"
 import { done, object, quote } from "./HttpCalls.ts"
-import { validated } from "../Checked.ts"
+import { validated } from "../CheckAsEffect.ts"
 import type { Raw } from "./NarrowErrors.ts"
 import type { EndpointCalls } from "./EndpointCalls.ts"
 

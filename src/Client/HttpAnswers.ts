@@ -18,7 +18,7 @@ import {
   type WireRun
 } from "../Protocol/Runs.ts"
 import type { RunStatus } from "../RunStatus.ts"
-import { revive } from "../Result.ts"
+import { revive } from "../ResultEncoding.ts"
 
 type Fields = { readonly [name: string]: unknown }
 

@@ -1,6 +1,6 @@
 /** What all HTTP calls have in common: retries of repeatable calls, and reading the answer. */
 import * as Effect from "effect/Effect"
-import { validated } from "../Checked.ts"
+import { validated } from "../CheckAsEffect.ts"
 import { calculateBackoff } from "../Backoff.ts"
 import { ConnectionError, type IronflowError, type TimeoutError } from "../Errors.ts"
 import { safeJsonParse } from "../Json.ts"

@@ -20,7 +20,7 @@ import type { KVBucketConfig, KVBucketInfo, KVPutResult, KVWriteResult } from ".
 import type { KVBucketOptions, KvOperation } from "../KvValue.ts"
 import type { AnySchema, SchemaInput, SchemaOutput } from "../StandardSchema.ts"
 import type { CallArgs, ClientError, EffectKind, Kind, Options, PromiseKind } from "./Client.ts"
-import { byId, call, type Methods, type StreamMethods } from "./Methods.ts"
+import { byId, callKeys, type Methods, type StreamMethods } from "./Methods.ts"
 
 export type { KVBucketConfig, KVBucketInfo, KVPutResult, KVWriteResult } from "../Protocol/Kv.ts"
 
@@ -202,14 +202,14 @@ const conditional = { ...inBucket, RevisionConflictError: true } as const
 /** Names, options and errors of the methods of a bucket. */
 export const kvBucketMethods: Methods<KvBucketApi<PromiseKind>, KvBucketApi<EffectKind>> = {
   get: [byId, ofKey],
-  put: [[null, null, call], inBucket],
-  create: [[null, null, call], conditional],
-  update: [[null, null, null, call], conditional],
-  delete: [[null, { ...call, revision: true }], conditional],
+  put: [[null, null, callKeys], inBucket],
+  create: [[null, null, callKeys], conditional],
+  update: [[null, null, null, callKeys], conditional],
+  delete: [[null, { ...callKeys, revision: true }], conditional],
   purge: [byId, inBucket],
   listKeys: [byId, inBucket],
   history: [byId, ofKey],
-  write: [[[{ op: true, key: true, value: true, revision: true }], call], conditional]
+  write: [[[{ op: true, key: true, value: true, revision: true }], callKeys], conditional]
 }
 
 /** The buckets of an environment, for the API kind `F`. */
@@ -239,11 +239,11 @@ export const kvMethods: Methods<KvApi<PromiseKind>, KvApi<EffectKind>> = {
         maxBytes: true,
         history: true
       },
-      call
+      callKeys
     ],
     { BucketExistsError: true }
   ],
-  listBuckets: [[call]],
+  listBuckets: [[callKeys]],
   getBucketInfo: [byId, inBucket],
   deleteBucket: [byId, inBucket]
 }

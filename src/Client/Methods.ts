@@ -3,7 +3,7 @@
  * so are the checks of options and errors in both APIs.
  */
 import type { Keys, KnownKeys } from "../OptionKeys.ts"
-import type { CallOptions } from "./Kinds.ts"
+import type { CallOptions } from "./ApiKinds.ts"
 import type { Failures } from "./NarrowErrors.ts"
 
 /** The members of an argument that are option objects; data objects may have any keys. */
@@ -64,6 +64,6 @@ export const namesOf = <T extends object>(methods: T): ReadonlyArray<keyof T & s
   Object.keys(methods) as Array<keyof T & string>
 
 /** The options of every call. */
-export const call = { signal: true } satisfies Keys<CallOptions>
+export const callKeys = { signal: true } satisfies Keys<CallOptions>
 /** Options of a call about one name or id. */
-export const byId = [null, call] as const
+export const byId = [null, callKeys] as const

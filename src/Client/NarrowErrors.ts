@@ -7,7 +7,7 @@
 import type * as Effect from "effect/Effect"
 import type * as Stream from "effect/Stream"
 import { type IronflowError, ServerError } from "../Errors.ts"
-import type { ClientError } from "./Kinds.ts"
+import type { ClientError } from "./ApiKinds.ts"
 
 /** An implementation of a service: each call may fail with any `E`. */
 export type Raw<S, E = IronflowError> = {

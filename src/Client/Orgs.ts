@@ -3,7 +3,7 @@ import * as Context from "effect/Context"
 import type * as HKT from "effect/HKT"
 import type { InvalidStateError, OrgNotFoundError } from "../Errors.ts"
 import type { CallArgs, ClientError, EffectKind, Kind, PromiseKind } from "./Client.ts"
-import { byId, call, type Methods } from "./Methods.ts"
+import { byId, callKeys, type Methods } from "./Methods.ts"
 import type { CreateOrgInput, Organization, UpdateOrgInput } from "../Protocol/Access.ts"
 
 export type { CreateOrgInput, Organization, UpdateOrgInput } from "../Protocol/Access.ts"
@@ -29,10 +29,10 @@ const ofOrg = { OrgNotFoundError: true } as const
 const changed = { ...ofOrg, InvalidStateError: true } as const
 /** Names, options and errors of the methods. */
 export const orgsMethods: Methods<OrgsApi<PromiseKind>, OrgsApi<EffectKind>> = {
-  create: [[{ name: true }, call]],
-  list: [[call]],
+  create: [[{ name: true }, callKeys]],
+  list: [[callKeys]],
   get: [byId, ofOrg],
-  update: [[null, { name: true }, call], changed],
+  update: [[null, { name: true }, callKeys], changed],
   delete: [byId, changed]
 }
 

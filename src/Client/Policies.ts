@@ -3,7 +3,7 @@ import * as Context from "effect/Context"
 import type * as HKT from "effect/HKT"
 import type { InvalidStateError, OrgNotFoundError, PolicyNotFoundError } from "../Errors.ts"
 import type { CallArgs, ClientError, EffectKind, Kind, PromiseKind } from "./Client.ts"
-import { byId, call, type Methods } from "./Methods.ts"
+import { byId, callKeys, type Methods } from "./Methods.ts"
 import type { CreatePolicyInput, Policy, UpdatePolicyInput } from "../Protocol/Access.ts"
 
 export type { CreatePolicyInput, Policy, UpdatePolicyInput } from "../Protocol/Access.ts"
@@ -32,10 +32,10 @@ const ofPolicy = { PolicyNotFoundError: true } as const
 const changed = { ...ofPolicy, InvalidStateError: true } as const
 /** Names, options and errors of the methods. */
 export const policiesMethods: Methods<PoliciesApi<PromiseKind>, PoliciesApi<EffectKind>> = {
-  create: [[{ ...policy, org_id: true }, call], { OrgNotFoundError: true }],
+  create: [[{ ...policy, org_id: true }, callKeys], { OrgNotFoundError: true }],
   list: [byId],
   get: [byId, ofPolicy],
-  update: [[null, policy, call], changed],
+  update: [[null, policy, callKeys], changed],
   delete: [byId, changed]
 }
 

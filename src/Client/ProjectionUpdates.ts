@@ -25,7 +25,7 @@ import { checkProjectionName } from "../Projection/Projection.ts"
 import { type ProjectionStatus, StateUpdated } from "../Protocol/Projections.ts"
 import { reader } from "../Protocol/Codec.ts"
 import type { EffectKind } from "./Client.ts"
-import { validated } from "../Checked.ts"
+import { validated } from "../CheckAsEffect.ts"
 import type {
   ProjectionsApi,
   ProjectionsService,

@@ -17,7 +17,7 @@ import type {
 } from "../Protocol/Projections.ts"
 import type { SubscribeError } from "./Subscriptions.ts"
 import type { CallArgs, CallOptions, ClientError, EffectKind, Kind, Options, PromiseKind } from "./Client.ts"
-import { byId, call, type Methods, type StreamMethods } from "./Methods.ts"
+import { byId, callKeys, type Methods, type StreamMethods } from "./Methods.ts"
 
 export type {
   DeadLetter,
@@ -126,21 +126,21 @@ export interface ProjectionsApi<F extends HKT.TypeLambda> {
   retryDeadLetters(name: string, ...options: CallArgs<F>): Kind<F, number, ProjectionError>
 }
 
-const catchup = { ...call, after: true, timeout: true } as const
+const catchup = { ...callKeys, after: true, timeout: true } as const
 const ofProjection = { ProjectionNotFoundError: true } as const
 
 /** Names, options and errors of the methods. */
 export const projectionsMethods: Methods<ProjectionsApi<PromiseKind>, ProjectionsApi<EffectKind>> = {
   get: [[null, { ...catchup, partition: true }], ofProjection],
-  list: [[call]],
+  list: [[callKeys]],
   status: [byId, ofProjection],
   waitForCatchup: [[null, catchup], ofProjection],
   rebuild: [byId, ofProjection],
-  pause: [[null, { ...call, by: true, reason: true }], ofProjection],
+  pause: [[null, { ...callKeys, by: true, reason: true }], ofProjection],
   resume: [byId, ofProjection],
   delete: [byId, ofProjection],
-  deadLetters: [[null, { ...call, limit: true, after: true }], ofProjection],
-  retryDeadLetter: [[null, null, call], { ...ofProjection, InvalidStateError: true }],
+  deadLetters: [[null, { ...callKeys, limit: true, after: true }], ofProjection],
+  retryDeadLetter: [[null, null, callKeys], { ...ofProjection, InvalidStateError: true }],
   retryDeadLetters: [byId, ofProjection]
 }
 

@@ -3,7 +3,7 @@ import * as Context from "effect/Context"
 import type * as HKT from "effect/HKT"
 import type { EndpointUnavailableError } from "../Errors.ts"
 import type { CallArgs, ClientError, EffectKind, Kind, PromiseKind } from "./Client.ts"
-import { byId, call, type Methods } from "./Methods.ts"
+import { byId, callKeys, type Methods } from "./Methods.ts"
 import type { PushEndpoint } from "../Protocol/Push.ts"
 
 export type { PushEndpoint } from "../Protocol/Push.ts"
@@ -30,7 +30,7 @@ export interface PushEndpointsApi<F extends HKT.TypeLambda> {
 
 export const pushEndpointsMethods: Methods<PushEndpointsApi<PromiseKind>, PushEndpointsApi<EffectKind>> = {
   register: [byId, { EndpointUnavailableError: true }],
-  list: [[call]],
+  list: [[callKeys]],
   remove: [byId]
 }
 

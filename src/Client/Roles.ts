@@ -8,7 +8,7 @@ import type {
   RoleNotFoundError
 } from "../Errors.ts"
 import type { CallArgs, ClientError, EffectKind, Kind, PromiseKind } from "./Client.ts"
-import { byId, call, type Methods } from "./Methods.ts"
+import { byId, callKeys, type Methods } from "./Methods.ts"
 import type { CreateRoleInput, Role, UpdateRoleInput } from "../Protocol/Access.ts"
 
 export type { CreateRoleInput, Role, UpdateRoleInput } from "../Protocol/Access.ts"
@@ -42,13 +42,13 @@ const ofRole = { RoleNotFoundError: true } as const
 const changed = { ...ofRole, InvalidStateError: true } as const
 /** Names, options and errors of the methods. */
 export const rolesMethods: Methods<RolesApi<PromiseKind>, RolesApi<EffectKind>> = {
-  create: [[{ name: true, org_id: true }, call], { OrgNotFoundError: true }],
+  create: [[{ name: true, org_id: true }, callKeys], { OrgNotFoundError: true }],
   list: [byId],
   get: [byId, ofRole],
-  update: [[null, { name: true }, call], changed],
+  update: [[null, { name: true }, callKeys], changed],
   delete: [byId, changed],
-  assignPolicy: [[null, null, call], { ...changed, PolicyNotFoundError: true }],
-  removePolicy: [[null, null, call], changed]
+  assignPolicy: [[null, null, callKeys], { ...changed, PolicyNotFoundError: true }],
+  removePolicy: [[null, null, callKeys], changed]
 }
 
 /** Creates, changes and deletes roles, and assigns policies to them. */

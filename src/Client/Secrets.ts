@@ -3,7 +3,7 @@ import * as Context from "effect/Context"
 import type * as HKT from "effect/HKT"
 import type { MasterKeyError, SecretNotFoundError } from "../Errors.ts"
 import type { CallArgs, ClientError, EffectKind, Kind, PromiseKind } from "./Client.ts"
-import { byId, call, type Methods } from "./Methods.ts"
+import { byId, callKeys, type Methods } from "./Methods.ts"
 import type { SecretInfo } from "../Protocol/Secrets.ts"
 
 export type { SecretInfo } from "../Protocol/Secrets.ts"
@@ -23,9 +23,9 @@ export interface SecretsApi<F extends HKT.TypeLambda> {
 const ofSecret = { SecretNotFoundError: true } as const
 /** Names, options and errors of the methods. */
 export const secretsMethods: Methods<SecretsApi<PromiseKind>, SecretsApi<EffectKind>> = {
-  set: [[null, null, call], { MasterKeyError: true }],
+  set: [[null, null, callKeys], { MasterKeyError: true }],
   get: [byId, ofSecret],
-  list: [[call]],
+  list: [[callKeys]],
   delete: [byId, ofSecret]
 }
 

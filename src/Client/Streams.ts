@@ -38,8 +38,8 @@ import type {
 import type { AnySchema } from "../StandardSchema.ts"
 import type { EventDefinitionRegistry } from "../Upcaster.ts"
 import type { CallArgs, ClientError, EffectKind, Kind, Options, PromiseKind } from "./Client.ts"
-import { checkAppendAllKeys, checkAppendKeys } from "../Protocol/AppendKeys.ts"
-import { byId, call, type Methods, type StreamMethods } from "./Methods.ts"
+import { checkAppendAllKeys, checkAppendKeys } from "../Protocol/AppendOptionKeys.ts"
+import { byId, callKeys, type Methods, type StreamMethods } from "./Methods.ts"
 
 export type {
   AppendAllInput,
@@ -304,8 +304,8 @@ export type EntityStreams<
         (N extends { readonly snapshot: AnySchema } ? EntitySnapshotsApi<F, State> : unknown)
     : unknown)
 
-const append = { ...call, expectedVersion: true, idempotencyKey: true } as const
-const read = { ...call, fromVersion: true, direction: true } as const
+const append = { ...callKeys, expectedVersion: true, idempotencyKey: true } as const
+const read = { ...callKeys, fromVersion: true, direction: true } as const
 const appended = { VersionConflictError: true, InvalidStateError: true } as const
 
 /** Names, options and errors of the methods with one result. */
@@ -318,12 +318,12 @@ export const streamMethods: Methods<
   read: [[null, { ...read, limit: true }]],
   getInfo: [byId, { StreamNotFoundError: true }],
   findInfo: [byId],
-  listStreams: [[{ ...call, entityType: true, limit: true, offset: true }]],
+  listStreams: [[{ ...callKeys, entityType: true, limit: true, offset: true }]],
   createSnapshot: [
-    [null, { entityType: true, entityVersion: true, state: true }, call],
+    [null, { entityType: true, entityVersion: true, state: true }, callKeys],
     { StreamNotFoundError: true, InvalidStateError: true }
   ],
-  getSnapshot: [[null, { ...call, beforeVersion: true }]]
+  getSnapshot: [[null, { ...callKeys, beforeVersion: true }]]
 }
 /** Name, options and errors of `events`. */
 export const streamEvents: StreamMethods<Pick<UntypedStreams, "events">> = {

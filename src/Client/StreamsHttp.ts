@@ -22,13 +22,13 @@ import { reader, snakeKeys } from "../Protocol/Codec.ts"
 import type { Operation } from "../Protocol/EndpointSpec.ts"
 import * as calls from "../Protocol/Streams.ts"
 import { object, quote } from "./HttpCalls.ts"
-import { validated } from "../Checked.ts"
+import { validated } from "../CheckAsEffect.ts"
 import type { Raw } from "./NarrowErrors.ts"
 import type { Connection } from "./HttpConnection.ts"
 import { type Input, makeEndpointCalls } from "./EndpointCalls.ts"
 import { eventsOver, nullIfMissing } from "./StreamPages.ts"
 import { checkCount, checkList, checkRead, pageAfter, upcastEvents } from "./StreamReading.ts"
-import { appendsOf } from "./Emitting.ts"
+import { appendsOf } from "./TypedEmit.ts"
 import type {
   AppendAllResult,
   NamedAppends,

@@ -14,8 +14,8 @@ import {
   type WSClientMessage
 } from "../Protocol/Subscriptions.ts"
 import type { EventDefinitionRegistry } from "../Upcaster.ts"
-import { EventDelivery, free, loseAll } from "./EventDelivery.ts"
-import { type SubscriptionTracing, traced } from "./DeliverySpan.ts"
+import { EventDelivery, unackedBody, loseAll } from "./EventDelivery.ts"
+import { type SubscriptionTracing, tracedDelivery } from "./DeliveryTracing.ts"
 import { HeldEvents } from "./HeldEvents.ts"
 import { closed, type Connect, Reconnecting, type ReconnectOptions } from "./Reconnecting.ts"
 import { type PendingAck, SubscriptionState } from "./SubscriptionState.ts"
@@ -405,8 +405,8 @@ export class SubscriptionSession {
     if (!subscription.isActive || delivery?.isLost === true) return
     const { data, entity, eventId, meta, metadata, topic, version } = message
     const { callbacks } = subscription
-    const untraced = delivery === undefined ? free : this.#held.bodyOf(subscription, delivery)
-    const body = traced(subscription, message, untraced, this.#tracing)
+    const untraced = delivery === undefined ? unackedBody : this.#held.bodyOf(subscription, delivery)
+    const body = tracedDelivery(subscription, message, untraced, this.#tracing)
     const onError = (error: unknown): void => {
       this.#report(
         {

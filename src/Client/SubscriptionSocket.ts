@@ -12,7 +12,7 @@ import {
 import { readFailure } from "../Protocol/Http/Failures.ts"
 import { getWebSocketUrl } from "../Protocol/Paths.ts"
 import { wireOf } from "../Protocol/WebSocketWire.ts"
-import type { ResolvedServer } from "./HttpConfig.ts"
+import type { ResolvedServer } from "./HttpOptions.ts"
 import type { Connect } from "./Reconnecting.ts"
 import { tlsProblem } from "./TlsMismatch.ts"
 

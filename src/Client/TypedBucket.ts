@@ -6,7 +6,7 @@ import { KeySchemaError, type ValidationError } from "../Errors.ts"
 import { bucketOptionKeys } from "../KvValue.ts"
 import { checkKeys } from "../OptionKeys.ts"
 import type { AnySchema } from "../StandardSchema.ts"
-import { clientCodec } from "./Codec.ts"
+import { clientCodec } from "./ClientCodec.ts"
 import type { KvBucket, KVBucketOptions, KVEntry, KvService, KVWatchEvent, KVWrite, UntypedKv } from "./Kv.ts"
 
 /** The key-value store with schemas for buckets. */

@@ -1,7 +1,7 @@
 /** Decides where the database of an engine is, from its options: a file, or Postgres. */
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
-import { readEnvironmentVariable } from "../Environment.ts"
+import { readEnvironmentVariable } from "../EnvironmentVariables.ts"
 import { type StoreError, toError, ValidationError } from "../Errors.ts"
 import type { PostgresOptions } from "./Store/Postgres/Options.ts"
 import type { Store } from "./Store/Store.ts"

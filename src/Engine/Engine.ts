@@ -16,11 +16,11 @@ import type { Raw } from "../Client/NarrowErrors.ts"
 import type { ClientServices } from "../Client/Services.ts"
 import type { ReadingOptions } from "../Client/Streams.ts"
 import { withLogLevel } from "../EffectLogger.ts"
-import { resolveEnvironment } from "../Environment.ts"
+import { resolveEnvironment } from "../EnvironmentVariables.ts"
 import { type EngineError, StoreError, type ValidationError } from "../Errors.ts"
 import type { DoctorCheck } from "../Protocol/Server.ts"
 import { WorkerTransport } from "../Protocol/Worker.ts"
-import { currentVariables, providedOr } from "../Variables.ts"
+import { currentVariables, providedOr } from "../ConfigProviderVariables.ts"
 import * as Access from "./Access/Access.ts"
 import { BootstrapKey } from "./Access/BootstrapKey.ts"
 import * as Operations from "./Access/LoggedOperations.ts"
@@ -52,7 +52,7 @@ import * as Auditor from "./Audit/Auditor.ts"
 import * as Doctor from "./Doctor/Doctor.ts"
 import * as Counters from "./Store/Counters.ts"
 import { failWhenLost } from "./Store/FailWhenLost.ts"
-import { Store, type StoreHealth } from "./Store/Store.ts"
+import { Store, type StoreHealth, timeOf } from "./Store/Store.ts"
 import * as Streams from "./Streams/Streams.ts"
 import * as SystemEvents from "./SystemEvents/SystemEvents.ts"
 import * as Turns from "./Turns/Turns.ts"
@@ -99,6 +99,8 @@ export interface EngineService {
   readonly management: Management.ManagementService
   /** Operations on functions and runs that are kept in the access log. */
   readonly operations: Operations.LoggedOperationsService
+  /** The time that counts, epoch milliseconds: the common time of all engines on the database, or that of this machine. */
+  readonly time: Effect.Effect<number>
   /** The client's methods for one environment. */
   readonly client: (environment: string) => Raw<ClientApi<EffectKind>, EngineError>
   /** Counts since the engine started, and current numbers. */
@@ -213,6 +215,7 @@ const compose = Effect.gen(function* () {
     }),
     health: store.health,
     checkHealth: Effect.map(store.tryAgain ?? Effect.void, () => store.health()),
+    time: timeOf(store),
     lost: failWhenLost(store),
     // `lost` reports it; an unreadable database is checked again
     checkOwner: Effect.ignore(store.checkOwner ?? Effect.void),

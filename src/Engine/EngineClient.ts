@@ -1,7 +1,7 @@
 /** The client's methods in the engine's process, one module for each area. */
 import * as Effect from "effect/Effect"
 import type { ClientApi, EffectKind, LiveVersion } from "../Client/Client.ts"
-import { validated } from "../Checked.ts"
+import { validated } from "../CheckAsEffect.ts"
 import type { Raw } from "../Client/NarrowErrors.ts"
 import { type EngineError, FunctionNotFoundError, InvalidStateError } from "../Errors.ts"
 import * as Limits from "../Limits.ts"

@@ -13,7 +13,7 @@ import * as Layer from "effect/Layer"
 import { annotated } from "../EffectLogger.ts"
 import type { SerializedError } from "../Errors.ts"
 import type { LogFields } from "../LogFields.ts"
-import type { RunFailureEvent } from "./Store/Activity.ts"
+import type { RunFailureEvent } from "./Store/RunActivity.ts"
 import type { AccessNote, FunctionChange } from "./Store/Changes.ts"
 import { Store } from "./Store/Store.ts"
 

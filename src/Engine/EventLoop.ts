@@ -2,7 +2,7 @@
  * Shares the time of the event loop: input of connections is processed for a limited time in each turn, and the rest after others
  * had their turn.
  */
-import { ShortLivedSet } from "../ShortLived.ts"
+import { ShortLivedSet } from "../ShortLivedMap.ts"
 import { nextTick, setImmediate } from "../RealTimers.ts"
 
 /** Time for this work in one turn, milliseconds. */

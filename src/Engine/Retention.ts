@@ -3,7 +3,7 @@ import * as EffectDuration from "effect/Duration"
 import * as Layer from "effect/Layer"
 import { type Duration, positiveDuration } from "../Duration.ts"
 import { positiveBytes, type Size } from "../Size.ts"
-import { EventRetention } from "./PubSub/EventSweep.ts"
+import { EventRetention } from "./Events/EventSweep.ts"
 import { MessageRetention } from "./PubSub/MessageSweep.ts"
 import { RunRetention } from "./Runs/RunSweep.ts"
 

@@ -1,6 +1,6 @@
 /** The base class of all errors, and the family of errors about missing things. */
 import * as Data from "effect/Data"
-import { define, isInstance } from "./Reading.ts"
+import { define, isInstance } from "./SafeRead.ts"
 
 /** The options of an error, besides its message. */
 export interface IronflowErrorOptions {

@@ -96,7 +96,7 @@ import {
   WorkerUnknownError
 } from "./Worker.ts"
 import { ServiceMissingError, TapeError, TestSuspendedError, TimersFakedError } from "./Testing.ts"
-import { define } from "./Reading.ts"
+import { define } from "./SafeRead.ts"
 
 export type IronflowErrorClass = abstract new (...args: never) => IronflowError
 

@@ -1,7 +1,7 @@
 /** Errors inside a handler: a step fails, times out, is aborted, or was called in the wrong place. */
 import { type CauseOption, type Facts, IronflowError, type IronflowErrorOptions } from "./Base.ts"
 import { TimeoutError } from "./Connection.ts"
-import { define } from "./Reading.ts"
+import { define } from "./SafeRead.ts"
 import { showMs } from "../Show.ts"
 
 /** The options of a `StepError`. */

@@ -7,7 +7,7 @@ import { checkKeys } from "../OptionKeys.ts"
 import type { Outcome } from "../Protocol/Worker.ts"
 import { show } from "../Show.ts"
 import { type mapKeys, parallelKeys, type ParallelOptions } from "../Step.ts"
-import { BranchGroup, Scope } from "./Scope.ts"
+import { BranchGroup, StepScope } from "./StepScope.ts"
 import { StepCall } from "./StepCall.ts"
 import { branchScope, verdictKey } from "../StepId.ts"
 import type { TurnMachine } from "./TurnMachine.ts"
@@ -25,7 +25,7 @@ export interface ParallelCall {
   readonly concurrency: number
   readonly failFast: boolean
   /** Starts a branch, which calls `end` once. */
-  readonly begin: (index: number, scope: Scope, end: (exit: BranchExit) => void) => void
+  readonly begin: (index: number, scope: StepScope, end: (exit: BranchExit) => void) => void
   /** Called when all branches have ended; with `failFast` only when all succeeded. */
   readonly succeed: (exits: ReadonlyArray<BranchExit>) => void
   readonly fail: (failure: Extract<BranchExit, { readonly _tag: "Failure" }>) => void
@@ -34,7 +34,7 @@ export interface ParallelCall {
 /** Starts the call. Returns a function that cancels it. `entry` is the function that the user's code called. */
 export const runBranches = (
   turn: TurnMachine,
-  scope: Scope,
+  scope: StepScope,
   parallel: ParallelCall,
   entry: Function
 ): (() => void) => {
@@ -64,7 +64,9 @@ export const runBranches = (
     while (next < count && running < concurrency && !(failFast && failures.length > 0) && !cancelled) {
       const index = next++
       running++
-      parallel.begin(index, new Scope(group, branchScope(prefix, index)), (exit) => branchEnded(index, exit))
+      parallel.begin(index, new StepScope(group, branchScope(prefix, index)), (exit) =>
+        branchEnded(index, exit)
+      )
     }
     starting = false
   }
@@ -95,7 +97,7 @@ export const runBranches = (
   }
 
   const decided = failFast && turn.steps.addRecordedCall(verdict, entry)
-  if (decided) turn.steps.shut(group, `"${name}" has failed in an earlier turn`)
+  if (decided) turn.steps.shut(group)
   if (count === 0) parallel.succeed([])
   else startMore()
 

@@ -7,7 +7,7 @@
  */
 import type { Outcomes } from "./Outcomes.ts"
 import type { RunningSteps } from "./RunningSteps.ts"
-import { type BranchGroup, isWithin } from "./Scope.ts"
+import { type BranchGroup, isWithin } from "./StepScope.ts"
 
 interface Closing {
   readonly group: BranchGroup

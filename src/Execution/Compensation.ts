@@ -3,7 +3,7 @@ import { CompensationLostError, serializeError } from "../Errors.ts"
 import type { TurnOp } from "../Protocol/Worker.ts"
 import type { Attempt } from "./Attempt.ts"
 import type { FunctionPlan } from "./FunctionPlan.ts"
-import type { Scope } from "./Scope.ts"
+import type { StepScope } from "./StepScope.ts"
 import { StepCall, type StepCode } from "./StepCall.ts"
 import { compensationKey } from "../StepId.ts"
 import { stepDone } from "./StepReports.ts"
@@ -74,7 +74,7 @@ const stepName = ({ name }: Compensation): string => `compensate:${name}`
  */
 export const compensationCall = (
   compensation: Compensation,
-  scope: Scope,
+  scope: StepScope,
   done: (failure: string | undefined) => void
 ): StepCall | undefined => {
   const { code, key, name } = compensation

@@ -22,7 +22,7 @@ export const withSteps = (context: Context.Context<never>, steps: StepService): 
   Context.add(context, Step, steps) as Context.Context<unknown>
 
 /** The error of a failed effect, as a promise would reject with it; `what` names the effect in messages. */
-export const thrownBy = (cause: Cause.Cause<unknown>, what: string): unknown => {
+export const rejectionOf = (cause: Cause.Cause<unknown>, what: string): unknown => {
   if (Cause.hasInterruptsOnly(cause)) {
     return new InterruptedError(what)
   }
@@ -154,7 +154,7 @@ const attemptExit = (name: string, attempt: Attempt, exit: Exit.Exit<unknown, un
   if (attempt.abortReason !== undefined && Cause.hasInterruptsOnly(exit.cause)) {
     return { _tag: "Failure", error: attempt.abortReason }
   }
-  const error = thrownBy(exit.cause, `The effect of step "${name}"`)
+  const error = rejectionOf(exit.cause, `The effect of step "${name}"`)
   return TypedFailure.is(error)
     ? { _tag: "Failure", error: error.error, encoded: error.encoded }
     : { _tag: "Failure", error }

@@ -24,7 +24,7 @@ import type { EventDefinition, IronflowEvent } from "../Event.ts"
 import { fromValidation } from "../EventEncoding.ts"
 import type { EffectFunction, EffectFunctionContext, RunInfo } from "../Function.ts"
 import { checkName } from "../Limits.ts"
-import { decodeResult } from "../Result.ts"
+import { decodeResult } from "../ResultEncoding.ts"
 import { createSecretsClient } from "../Secrets.ts"
 import { validateData } from "../StandardSchema.ts"
 import {
@@ -49,7 +49,7 @@ import {
   decoded,
   effectCode,
   encoded,
-  thrownBy,
+  rejectionOf,
   TypedFailure,
   withSteps
 } from "./EffectCode.ts"
@@ -58,7 +58,7 @@ import { rememberCallSite } from "./FunctionPlan.ts"
 import { handlerClock } from "./HandlerClock.ts"
 import { withHandlerLogs } from "./HandlerLogs.ts"
 import { refuseNested } from "./NestedSteps.ts"
-import type { Scope } from "./Scope.ts"
+import type { StepScope } from "./StepScope.ts"
 import type { StepCall } from "./StepCall.ts"
 import {
   declarationsOf,
@@ -71,7 +71,7 @@ import {
   type StepRow,
   steps
 } from "./StepTable.ts"
-import { storedError } from "./StepOutcomes.ts"
+import { storedError } from "./OutcomeDecoding.ts"
 import type { TurnMachine } from "./TurnMachine.ts"
 import { TxCollector } from "./Tx.ts"
 import { showMs } from "../Show.ts"
@@ -107,7 +107,7 @@ export const startEffectHandler = (
       turn.succeeded(exit.value)
       return
     }
-    const error = thrownBy(exit.cause, `The handler of function "${turn.plan.functionId}"`)
+    const error = rejectionOf(exit.cause, `The handler of function "${turn.plan.functionId}"`)
     if (TypedFailure.is(error)) turn.failed(error.error, error.encoded)
     else turn.failed(error)
   })
@@ -254,7 +254,7 @@ const askBranches = (
             refuseNested(caller.context, name)
             const checked = checkName(groups.parallel.naming, name)
             const { concurrency, failFast } = checkParallel(checked, items, options)
-            const begin = (index: number, branchScope: Scope, end: (exit: BranchExit) => void): void => {
+            const begin = (index: number, branchScope: StepScope, end: (exit: BranchExit) => void): void => {
               const context = withSteps(caller.context, effectSteps(turn, branchScope))
               const program = Effect.suspend(() => branch(index))
               fibers.start(context, program, (exit) => end(branchExit(exit, name)))
@@ -283,7 +283,7 @@ const askBranches = (
 const branchExit = (exit: Exit.Exit<unknown, unknown>, name: string): BranchExit =>
   Exit.isSuccess(exit)
     ? { _tag: "Success", value: exit.value }
-    : { _tag: "Failure", error: thrownBy(exit.cause, `A branch of "${name}"`), cause: exit.cause }
+    : { _tag: "Failure", error: rejectionOf(exit.cause, `A branch of "${name}"`), cause: exit.cause }
 
 type FailedBranch = Extract<BranchExit, { readonly _tag: "Failure" }>
 
@@ -348,7 +348,7 @@ const failedInvocation = (
 }
 
 /** The steps of a handler, or of a branch, of a turn. */
-export const effectSteps = (turn: TurnMachine, scope: Scope): StepService => {
+export const effectSteps = (turn: TurnMachine, scope: StepScope): StepService => {
   const place: Place = { api, turn, scope }
 
   // The interface types the arguments of each call; the implementation is the same for all.

@@ -4,10 +4,10 @@
  */
 import type { SerializedError } from "../Errors.ts"
 import type { Job, Outcome, TurnOp } from "../Protocol/Worker.ts"
-import { EventWaits, type WaitOp } from "./EventWaits.ts"
+import { UnseenEvents, type WaitOp } from "./UnseenEvents.ts"
 import type { Progress } from "./StepGate.ts"
 import type { Recorded } from "./Journal.ts"
-import type { Scope } from "./Scope.ts"
+import type { StepScope } from "./StepScope.ts"
 import { Settlement } from "./Settlement.ts"
 import type { StepCall } from "./StepCall.ts"
 import { notAnswered, stepDone } from "./StepReports.ts"
@@ -169,14 +169,14 @@ export class Outcomes implements Progress {
   }
 
   /** The handler makes a call in this scope. */
-  goesOn(scope: Scope): void {
+  goesOn(scope: StepScope): void {
     this.actsUponShown()
     scope.waits?.leaveBehind(this.#delivered)
   }
 
   /** Registers a call that waits for an event. */
   awaitEvent(call: StepCall, op: WaitOp): void {
-    call.scope.waits ??= new EventWaits()
+    call.scope.waits ??= new UnseenEvents()
     call.scope.waits.add(call, op, this.#delivered)
   }
 

@@ -3,7 +3,7 @@ import { AsyncResource } from "node:async_hooks"
 import { asStandard } from "../EffectSchema.ts"
 import { within } from "../OpenTelemetry.ts"
 import { ValidationError } from "../Errors.ts"
-import { decodeResult, encodeResult } from "../Result.ts"
+import { decodeResult, encodeResult } from "../ResultEncoding.ts"
 import { show } from "../Show.ts"
 import { isSchema, validate } from "../StandardSchema.ts"
 import type { StepRunContext, Tx } from "../Step.ts"
@@ -13,7 +13,7 @@ import type { TurnMachine } from "./TurnMachine.ts"
 import { TxCollector } from "./Tx.ts"
 
 /** Calls user code that may return a value or a promise, throw or reject. */
-export const follow = (
+export const callUserCode = (
   code: () => unknown,
   succeed: (value: unknown) => void,
   fail: (error: unknown) => void
@@ -40,7 +40,7 @@ const isThenable = (value: unknown): value is PromiseLike<unknown> =>
  * Makes the code of a step. Throws `ValidationError` when `fn` is not a function. With a `decoder`, a result that
  * does not fit fails the attempt.
  */
-export const runsCode = <Arguments extends ReadonlyArray<unknown>>(
+export const promiseCode = <Arguments extends ReadonlyArray<unknown>>(
   turn: TurnMachine,
   name: string,
   fn: (...args: Arguments) => unknown,
@@ -57,7 +57,7 @@ export const runsCode = <Arguments extends ReadonlyArray<unknown>>(
   return (attempt) =>
     context.runInAsyncScope(() =>
       insideStep(turn.token, name, attempt.number, () =>
-        follow(
+        callUserCode(
           attempt.span === undefined
             ? () => fn(...argumentsFor(attempt))
             : () => within(attempt.span, () => fn(...argumentsFor(attempt))),

@@ -7,7 +7,7 @@ import { serializeError, toError, ValidationError } from "../Errors.ts"
 import type { IronflowEvent } from "../Event.ts"
 import type { FunctionContext, IronflowFunction, RunInfo } from "../Function.ts"
 import { checkName } from "../Limits.ts"
-import { decodeResult } from "../Result.ts"
+import { decodeResult } from "../ResultEncoding.ts"
 import { createSecretsClient } from "../Secrets.ts"
 import { validate } from "../StandardSchema.ts"
 import {
@@ -34,15 +34,15 @@ import {
   type Decoder,
   decoderOf,
   discardResult,
-  follow,
+  callUserCode,
   newTx,
   ownContext,
-  runsCode
+  promiseCode
 } from "./PromiseCode.ts"
-import type { Scope } from "./Scope.ts"
+import type { StepScope } from "./StepScope.ts"
 import type { StepCall } from "./StepCall.ts"
-import { stepError } from "./StepOutcomes.ts"
-import { settledBy } from "./StepPromise.ts"
+import { stepError } from "./OutcomeDecoding.ts"
+import { callPromise } from "./CallPromise.ts"
 import {
   declarationsOf,
   definitionOf,
@@ -84,7 +84,7 @@ export const startPromiseHandler = (
   )
   const { tracing } = turn.host
   outside.runInAsyncScope(() =>
-    follow(
+    callUserCode(
       tracing === undefined ? () => fn.handler(context) : () => tracing.within(() => fn.handler(context)),
       (value) => turn.succeeded(value),
       (error) => turn.failed(error)
@@ -126,7 +126,7 @@ const callStep = <Given, Result, T>(
 ): Promise<T> => {
   const { turn } = place
   let call: StepCall | undefined
-  return settledBy<T>(
+  return callPromise<T>(
     (succeed, fail) => {
       const checked = checkCall(turn, row.naming, name)
       const made = row.call(place, checked, given(checked), (outcome) => {
@@ -170,7 +170,7 @@ const askBranches = (
   options: (ParallelOptions & Partial<WithSchema<unknown>>) | undefined,
   keys: typeof mapKeys | typeof parallelKeys
 ): Promise<Array<unknown>> =>
-  settledBy((succeed, fail) => {
+  callPromise((succeed, fail) => {
     const { scope, turn } = place
     const checked = checkCall(turn, groups.parallel.naming, name)
     const { concurrency, failFast } = checkParallel(checked, branches, options, keys)
@@ -183,8 +183,8 @@ const askBranches = (
         `Branch ${notFunction} of "${checked}" must be a function that takes a step client: (step) => step.run(...)`
       )
     }
-    const begin = (index: number, branchScope: Scope, end: (exit: BranchExit) => void): void =>
-      follow(
+    const begin = (index: number, branchScope: StepScope, end: (exit: BranchExit) => void): void =>
+      callUserCode(
         () => branches[index]?.(promiseSteps(turn, branchScope)),
         (value) => end(branchExit(value, decoders[index])),
         (error) => end({ _tag: "Failure", error })
@@ -216,7 +216,7 @@ const valueOrError = (exit: BranchExit): unknown =>
  * The steps of a handler, or of a branch, of a turn. Each call is a named function, by which the place of the call is
  * found in the stack. The interface types the arguments and results.
  */
-export const promiseSteps = (turn: TurnMachine, scope: Scope): StepClient => {
+export const promiseSteps = (turn: TurnMachine, scope: StepScope): StepClient => {
   const place: Place = { api, turn, scope }
   const { functionId } = turn.plan
   const resultOf = (name: string): string => `Result of step "${name}" of function "${functionId}"`
@@ -231,7 +231,7 @@ export const promiseSteps = (turn: TurnMachine, scope: Scope): StepClient => {
       return callStep(place, run, steps.run, name, {
         given: (checked) => {
           decoder = decoderOf(options, resultOf(checked))
-          return { begin: runsCode(turn, checked, fn, ownContext, decoder), options }
+          return { begin: promiseCode(turn, checked, fn, ownContext, decoder), options }
         },
         refine: (value) => decodedBy(decoder, value)
       })
@@ -246,7 +246,7 @@ export const promiseSteps = (turn: TurnMachine, scope: Scope): StepClient => {
       return callStep(place, tx, steps.tx, name, {
         given: (checked) => {
           decoder = decoderOf(options, resultOf(checked))
-          return { begin: runsCode(turn, checked, fn, newTx(checked), decoder), options }
+          return { begin: promiseCode(turn, checked, fn, newTx(checked), decoder), options }
         },
         refine: ({ value, writes }) => ({ value: decodedBy(decoder, value), writes })
       })
@@ -327,7 +327,7 @@ export const promiseSteps = (turn: TurnMachine, scope: Scope): StepClient => {
       if (typeof fn !== "function") {
         throw new ValidationError(`The compensation of step "${name}" must be a function, got ${typeof fn}`)
       }
-      const begin = runsCode(turn, `compensate:${name}`, discardResult(fn), ownContext)
+      const begin = promiseCode(turn, `compensate:${name}`, discardResult(fn), ownContext)
       turn.compensate(name, compensationCode(turn.plan, begin))
     },
 

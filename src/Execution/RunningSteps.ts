@@ -3,7 +3,7 @@ import { StepAbortedError, StepTimeoutError } from "../Errors.ts"
 import { Attempt, type AttemptOwner } from "./Attempt.ts"
 import type { StepTimeout } from "./FunctionPlan.ts"
 import type { RunningStep } from "../Protocol/RunningSteps.ts"
-import { type BranchGroup, isWithin } from "./Scope.ts"
+import { type BranchGroup, isWithin } from "./StepScope.ts"
 import type { StepCall, StepCode } from "./StepCall.ts"
 import type { TurnHost } from "./TurnHost.ts"
 

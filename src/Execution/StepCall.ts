@@ -4,7 +4,7 @@ import type { Outcome, TurnOp } from "../Protocol/Worker.ts"
 import type { StepKind } from "../StepKind.ts"
 import type { Attempt } from "./Attempt.ts"
 import type { StepTimeout } from "./FunctionPlan.ts"
-import type { Scope } from "./Scope.ts"
+import type { StepScope } from "./StepScope.ts"
 import type { Settling } from "./Settlement.ts"
 
 /** Ops that ask the engine to perform a step. */
@@ -28,7 +28,7 @@ export class StepCall {
   /** The name in the journal: `charge`, `publish:orders`, `compensate:charge`. */
   readonly name: string
   readonly kind: StepKind
-  readonly scope: Scope
+  readonly scope: StepScope
   readonly work: StepWork
   /** Delivers the outcome to the handler. Called at most once, and never for a suspended or withdrawn call. */
   readonly receive: (outcome: Outcome) => void
@@ -45,7 +45,7 @@ export class StepCall {
     key: string,
     name: string,
     kind: StepKind,
-    scope: Scope,
+    scope: StepScope,
     work: StepWork,
     receive: (outcome: Outcome) => void
   ) {

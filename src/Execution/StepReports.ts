@@ -4,9 +4,9 @@ import { encodedFailure, type SerializedError, serializeError } from "../Errors.
 import type { Outcome, TurnOp, TxWrite } from "../Protocol/Worker.ts"
 import type { JsonText } from "../Json.ts"
 import { checkSize, stepResultBytes } from "../Limits.ts"
-import { encodeResult } from "../Result.ts"
+import { encodeResult } from "../ResultEncoding.ts"
 import type { Attempt, AttemptExit } from "./Attempt.ts"
-import type { WaitOp } from "./EventWaits.ts"
+import type { WaitOp } from "./UnseenEvents.ts"
 import type { StepCall } from "./StepCall.ts"
 
 /** The number of an attempt, from 1 (0 for a step that never ran), and its times in epoch milliseconds. */

@@ -11,7 +11,7 @@ import type { EffectFunctionDeclarations } from "../Function.ts"
 import { encodeJson, isObject } from "../Json.ts"
 import { checkName, checkSize, messageBytes, stepResultBytes } from "../Limits.ts"
 import { checkKeys, type KnownKeys } from "../OptionKeys.ts"
-import { isPath } from "../Path.ts"
+import { isDataPath } from "../DataPath.ts"
 import { checkPattern } from "../Pattern.ts"
 import type { Outcome, TxOutcome } from "../Protocol/Worker.ts"
 import type { StepKind } from "../StepKind.ts"
@@ -19,10 +19,10 @@ import { show } from "../Show.ts"
 import { type Invokable, type StepClient, type StepService, waitKeys } from "../Step.ts"
 import type { Attempt } from "./Attempt.ts"
 import type { StepTimeout } from "./FunctionPlan.ts"
-import type { Scope } from "./Scope.ts"
+import type { StepScope } from "./StepScope.ts"
 import { StepCall, type StepOp } from "./StepCall.ts"
 import { escapeName, publishName } from "../StepId.ts"
-import { readEvent, readTx, stepError, storedError } from "./StepOutcomes.ts"
+import { readEvent, readTx, stepError, storedError } from "./OutcomeDecoding.ts"
 import type { TurnMachine } from "./TurnMachine.ts"
 import { checkTransactions } from "./Tx.ts"
 
@@ -44,7 +44,7 @@ export interface StepApi {
 export interface Place {
   readonly api: StepApi
   readonly turn: TurnMachine
-  readonly scope: Scope
+  readonly scope: StepScope
 }
 
 type Receive = (outcome: Outcome) => void
@@ -266,7 +266,7 @@ const codeCall = (
   return new StepCall(scope.keys.next(escapeName(name)), name, kind, scope, code, receive)
 }
 
-const engineCall = (scope: Scope, kind: StepKind, op: StepOp, receive: Receive): StepCall =>
+const engineCall = (scope: StepScope, kind: StepKind, op: StepOp, receive: Receive): StepCall =>
   new StepCall(op.stepKey, op.name, kind, scope, op, receive)
 
 const parseTime = (name: string, until: unknown): number => {
@@ -294,7 +294,7 @@ const checkMatch = (name: string, match: unknown): string | undefined => {
     )
   }
   const text = match.trim()
-  if (!isPath(text)) compileExpression(text, ["event", "trigger"])
+  if (!isDataPath(text)) compileExpression(text, ["event", "trigger"])
   return text
 }
 

@@ -1,6 +1,6 @@
 /** The calls of a turn that the engine will resume: sleeps, waits, child runs, and steps between two attempts. */
 import type { Outcomes } from "./Outcomes.ts"
-import { type BranchGroup, isWithin } from "./Scope.ts"
+import { type BranchGroup, isWithin } from "./StepScope.ts"
 import type { StepCall } from "./StepCall.ts"
 
 export class SuspendedCalls {

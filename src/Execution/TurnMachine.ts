@@ -21,14 +21,14 @@ import type { Job, Notice, TurnOp } from "../Protocol/Worker.ts"
 import type { RunningStep } from "../Protocol/RunningSteps.ts"
 import type { JsonText } from "../Json.ts"
 import type { StepKind } from "../StepKind.ts"
-import { encodeResult } from "../Result.ts"
+import { encodeResult } from "../ResultEncoding.ts"
 import { type Compensation, compensationCall, Compensations, lostCompensation } from "./Compensation.ts"
 import type { FunctionPlan } from "./FunctionPlan.ts"
 import type { TurnToken } from "./Nesting.ts"
 import { handlerLogger } from "./HandlerLogs.ts"
 import { classifyActivity, Quiescence, type QuiescenceOwner } from "./Quiescence.ts"
 import { delayBeforeRetry } from "./RetryDelay.ts"
-import { BranchGroup, Scope } from "./Scope.ts"
+import { BranchGroup, StepScope } from "./StepScope.ts"
 import type { StepCall, StepCode } from "./StepCall.ts"
 import { withEncoding } from "./StepReports.ts"
 import type { TurnEnd, TurnHandle, TurnHost } from "./TurnHost.ts"
@@ -249,13 +249,12 @@ export class TurnMachine implements TurnHandle, StepsOwner, QuiescenceOwner {
   #closeHandler(then: () => void): void {
     this.#phase = "closing"
     const { isUnderWay, rootGroup } = this.steps
-    const why = `the handler of function "${this.plan.functionId}" has failed`
     if (isUnderWay) {
-      this.steps.stop(rootGroup, why, then)
+      this.steps.stop(rootGroup, `the handler of function "${this.plan.functionId}" has failed`, then)
       return
     }
     // held calls of other branches do not begin beside the compensations
-    this.steps.shut(rootGroup, why)
+    this.steps.shut(rootGroup)
     then()
   }
 
@@ -325,7 +324,7 @@ export class TurnMachine implements TurnHandle, StepsOwner, QuiescenceOwner {
     this.#cancelTimeout()
     this.steps.beginCompensations()
     const { logger } = this.host
-    const scope = new Scope(new BranchGroup(undefined), "")
+    const scope = new StepScope(new BranchGroup(undefined), "")
     const runFrom = (index: number): void => {
       for (let i = index; i < planned.length; i++) {
         const compensation = planned[i] as Compensation

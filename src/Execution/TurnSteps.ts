@@ -13,7 +13,7 @@ import type { JsonText } from "../Json.ts"
 import type { StepKind } from "../StepKind.ts"
 import type { Attempt, AttemptExit } from "./Attempt.ts"
 import { ClosingGroups, type ClosingGroupsOwner } from "./ClosingGroups.ts"
-import { isWait } from "./EventWaits.ts"
+import { isWait } from "./UnseenEvents.ts"
 import { callSiteOf, type FunctionPlan, rememberCallSite } from "./FunctionPlan.ts"
 import { StepGate } from "./StepGate.ts"
 import { Journal, type Recorded } from "./Journal.ts"
@@ -21,7 +21,7 @@ import { Outcomes, type OutcomesOwner } from "./Outcomes.ts"
 import type { Activity } from "./Quiescence.ts"
 import { delayBeforeRetry } from "./RetryDelay.ts"
 import { type RunningOwner, RunningSteps } from "./RunningSteps.ts"
-import { BranchGroup, isStopped, Scope } from "./Scope.ts"
+import { BranchGroup, isStopped, StepScope } from "./StepScope.ts"
 import { afterEventLoopTurns } from "./Settlement.ts"
 import { isCode, type StepCall } from "./StepCall.ts"
 import { stepId } from "../StepId.ts"
@@ -58,7 +58,7 @@ type Phase =
   | "over"
 
 export class TurnSteps implements RunningOwner, OutcomesOwner, ClosingGroupsOwner {
-  readonly root: Scope
+  readonly root: StepScope
   readonly rootGroup = new BranchGroup(undefined)
   readonly journal: Journal
   readonly outcomes: Outcomes
@@ -88,7 +88,7 @@ export class TurnSteps implements RunningOwner, OutcomesOwner, ClosingGroupsOwne
     this.#job = job
     this.#host = host
     this.#owner = owner
-    this.root = new Scope(this.rootGroup, "")
+    this.root = new StepScope(this.rootGroup, "")
     this.journal = new Journal(job)
     this.turnsToDrain = owner.turnsToDrain
     this.losesSilently = owner.losesSilently
@@ -270,7 +270,7 @@ export class TurnSteps implements RunningOwner, OutcomesOwner, ClosingGroupsOwne
   #shelveStopped(call: StepCall): void {
     this.#shelved++
     // The steps of a failing handler stay open: if the run is retried, they continue.
-    if (call.failures > 0 && this.rootGroup.stopped === undefined) this.suspended.withdraw(call)
+    if (call.failures > 0 && !this.rootGroup.isStopped) this.suspended.withdraw(call)
     this.outcomes.pump()
   }
 
@@ -454,8 +454,8 @@ export class TurnSteps implements RunningOwner, OutcomesOwner, ClosingGroupsOwne
   }
 
   /** Lets nothing new begin in the group; recorded steps still answer. */
-  shut(group: BranchGroup, why: string): void {
-    group.stopped = new StepAbortedError("parallel", why)
+  shut(group: BranchGroup): void {
+    group.isStopped = true
   }
 
   /**
@@ -464,7 +464,7 @@ export class TurnSteps implements RunningOwner, OutcomesOwner, ClosingGroupsOwne
    */
   stop(group: BranchGroup, why: string, done: () => void): void {
     if (this.#phase === "over") return
-    this.shut(group, why)
+    this.shut(group)
     this.#life++
     this.running.stop(group, why)
     // As above: the steps of a failing handler stay open.
@@ -475,7 +475,7 @@ export class TurnSteps implements RunningOwner, OutcomesOwner, ClosingGroupsOwne
 
   /** The handler is gone: none of its steps begins, is awaited or delivered any more. */
   abandon(reason: Error): void {
-    this.rootGroup.stopped ??= new StepAbortedError("handler", reason.message, { cause: reason })
+    this.rootGroup.isStopped = true
     this.#closingGroups.clear()
     this.#gate.clear()
     this.outcomes.clear()

@@ -29,7 +29,7 @@ import { checkBucketName, checkKey, checkRevision } from "../KvKeys.ts"
 import { bucketOptionKeys, encodeKeyValue, type KVBucketOptions, toCarried } from "../KvValue.ts"
 import { writeBytes, writesAtOnce } from "../Limits.ts"
 import { checkKeys, type Keys } from "../OptionKeys.ts"
-import { checkAppendAllKeys, checkAppendKeys } from "../Protocol/AppendKeys.ts"
+import { checkAppendAllKeys, checkAppendKeys } from "../Protocol/AppendOptionKeys.ts"
 import type { Job, TxWrite } from "../Protocol/Worker.ts"
 import { type AnySchema, checkSchema, type SchemaInput } from "../StandardSchema.ts"
 import type {

@@ -10,7 +10,7 @@ import {
 } from "../Protocol/ProjectionOwners.ts"
 import { Failed, type ProjectionHandler } from "./ProjectionHandler.ts"
 import { GLOBAL_PARTITION } from "./Partition.ts"
-import { tracing } from "./EventSpan.ts"
+import { eventTracing } from "./EventTracing.ts"
 import type { Interruption, Progress, RunnerError } from "./Progress.ts"
 import type { ProjectionEvent } from "./Projection.ts"
 import type { States } from "./States.ts"
@@ -68,7 +68,11 @@ export class Fold {
       const partitions: Array<string | Failed> = []
       const clock = yield* Clock.Clock
       const turn = makeTurn(clock)
-      const traced = tracing(yield* Effect.context<never>(), clock, this.#options.handling.registration.name)
+      const traced = eventTracing(
+        yield* Effect.context<never>(),
+        clock,
+        this.#options.handling.registration.name
+      )
       for (let i = 0; i < events.length; i++) {
         partitions.push(this.partitionOf(events[i]!, (its) => (decoded[i] = its)))
         if (turn.isOver()) yield* turn.next

@@ -15,7 +15,7 @@ import type {
 } from "../Protocol/ProjectionOwners.ts"
 import { Fold, MAX_STATES } from "./Fold.ts"
 import type { Failed, ProjectionHandler } from "./ProjectionHandler.ts"
-import { tracing } from "./EventSpan.ts"
+import { eventTracing } from "./EventTracing.ts"
 import { type Interruption, Progress, type RunnerError } from "./Progress.ts"
 import { type AnyProjection, maxBatchSize, maxReadEvents } from "./Projection.ts"
 import { States } from "./States.ts"
@@ -155,7 +155,11 @@ export class OwnedProjection {
   ): Effect.Effect<Interruption | undefined, RunnerError> {
     return Effect.gen({ self: this }, function* () {
       const { handling } = this.#options
-      const traced = tracing(yield* Effect.context<never>(), yield* Clock.Clock, handling.registration.name)
+      const traced = eventTracing(
+        yield* Effect.context<never>(),
+        yield* Clock.Clock,
+        handling.registration.name
+      )
       let deadLetters: Array<NewDeadLetter> = []
       for (let i = 0; i < events.length;) {
         const event = events[i]!

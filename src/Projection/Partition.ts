@@ -1,6 +1,6 @@
 /** The partition of a projection that an event belongs to. */
 import { checkName } from "../Limits.ts"
-import { readPath } from "../Path.ts"
+import { readPath } from "../DataPath.ts"
 
 /** The partition of a projection without partitions, and of events that have no value at the partition's path. */
 export const GLOBAL_PARTITION = "__global__"

@@ -18,7 +18,7 @@ import { isObject } from "../Json.ts"
 import { checkName, declaredListLength } from "../Limits.ts"
 import type { Logger } from "../Logger.ts"
 import { checkKeys, type Keys } from "../OptionKeys.ts"
-import { isPath } from "../Path.ts"
+import { isDataPath } from "../DataPath.ts"
 import { checkPattern } from "../Pattern.ts"
 import type { ProjectionMode } from "../Protocol/Projections.ts"
 import { show } from "../Show.ts"
@@ -442,7 +442,10 @@ const resolve = (config: unknown): ResolvedProjectionConfig => {
         `${label}: \`partitionKey\` is for managed projections, whose state it divides; an external one has no state, so leave it out`
       )
     }
-    if (typeof partitionKey !== "function" && !(typeof partitionKey === "string" && isPath(partitionKey))) {
+    if (
+      typeof partitionKey !== "function" &&
+      !(typeof partitionKey === "string" && isDataPath(partitionKey))
+    ) {
       throw new ValidationError(
         `${label}: \`partitionKey\` must be a dotted path such as "$.data.customerId" or a function of the event`
       )

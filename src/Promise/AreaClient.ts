@@ -1,6 +1,6 @@
 /** The common parts of clients of a single area, such as `KVClient`, that are created on their own. */
 import * as ManagedRuntime from "effect/ManagedRuntime"
-import type { ServerOptions } from "../Client/HttpConfig.ts"
+import type { ServerOptions } from "../Client/HttpOptions.ts"
 import type { ClientServices } from "../Client/Services.ts"
 import { isIronflowError, toError, type ValidationError } from "../Errors.ts"
 import { overHttp } from "./OverHttp.ts"

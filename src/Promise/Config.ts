@@ -8,7 +8,7 @@ import {
   type ConfigWatchEvent,
   type ConfigWatchOptions
 } from "../Client/Config.ts"
-import { serverKeys, type ServerOptions } from "../Client/HttpConfig.ts"
+import { serverKeys, type ServerOptions } from "../Client/HttpOptions.ts"
 import type { ClientServices } from "../Client/Services.ts"
 import type { ValidationError } from "../Errors.ts"
 import { checkKeys, type Keys } from "../OptionKeys.ts"

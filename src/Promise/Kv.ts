@@ -2,7 +2,7 @@
 import * as Effect from "effect/Effect"
 import type * as Stream from "effect/Stream"
 import type { EffectKind, PromiseKind } from "../Client/Client.ts"
-import { serverKeys, type ServerOptions } from "../Client/HttpConfig.ts"
+import { serverKeys, type ServerOptions } from "../Client/HttpOptions.ts"
 import {
   Kv,
   type KvApi,

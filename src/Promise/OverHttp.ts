@@ -1,7 +1,7 @@
 /** The services of a remote server for the Promise API. */
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
-import { resolveServer } from "../Client/HttpConfig.ts"
+import { resolveServer } from "../Client/HttpOptions.ts"
 import type { ClientOptions } from "../Client/HttpServices.ts"
 import type { ClientServices } from "../Client/Services.ts"
 import type { ValidationError } from "../Errors.ts"

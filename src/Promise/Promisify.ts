@@ -14,7 +14,7 @@ import * as Tracer from "effect/Tracer"
 import type * as ManagedRuntime from "effect/ManagedRuntime"
 import { activeSpan } from "../OpenTelemetry.ts"
 import { ClosedError, toError } from "../Errors.ts"
-import { ShortLivedSet } from "../ShortLived.ts"
+import { ShortLivedSet } from "../ShortLivedMap.ts"
 
 /** The runtime of a Promise API, and the name of the API in errors (`client`). */
 export interface RuntimeHandle<R, ER> {
@@ -87,7 +87,7 @@ export const run = async <A, E, R, ER>(
   throw withCaller(errorOf(exit.cause), caller)
 }
 
-/** The runtime's own way keeps the fibers in a `Map` that fills with deleted entries: see `ShortLived.ts`. */
+/** The runtime's own way keeps the fibers in a `Map` that fills with deleted entries: see `ShortLivedMap.ts`. */
 const runExit = <A, E, R, ER>(
   { calls, runtime }: RuntimeHandle<R, ER>,
   effect: Effect.Effect<A, E, R>,

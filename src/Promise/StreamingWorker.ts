@@ -2,9 +2,9 @@
 import * as Effect from "effect/Effect"
 import { ValidationError } from "../Errors.ts"
 import { checkKeys } from "../OptionKeys.ts"
-import { connectLoaded, packagesMissing } from "../Worker/ConnectOption.ts"
+import { connectLoaded, packagesMissing } from "../Worker/ConnectPackages.ts"
 import { resolveWorkerOptions } from "../Worker/Options.ts"
-import type { PollingOptions } from "../Worker/ConnectionOptions.ts"
+import type { PollingOptions } from "../Worker/PollingOptions.ts"
 import type { Streams } from "../Worker/StreamSession.ts"
 import { connectBy, PromiseWorker, serverWorkerKeys, type ServerWorkerConfig, type Worker } from "./Worker.ts"
 

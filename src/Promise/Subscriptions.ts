@@ -8,17 +8,17 @@ import type {
 } from "../Client/SubscriptionCallbacks.ts"
 import type { SubscriptionSession } from "../Client/SubscriptionSession.ts"
 import type { Body } from "../Client/EventDelivery.ts"
-import type { SubscribedData } from "../Client/Subscribed.ts"
-import { resolveServer } from "../Client/HttpConfig.ts"
+import type { SubscribedData } from "../Client/TypedSubscription.ts"
+import { resolveServer } from "../Client/HttpOptions.ts"
 import { ClosedError, SubscriptionError, ValidationError } from "../Errors.ts"
 import { type EventDefinition, subscribedPattern } from "../Event.ts"
 import { checkName } from "../Limits.ts"
 import { checkKeys, type Keys } from "../OptionKeys.ts"
-import { subscribeKeys } from "../Protocol/SubscribeKeys.ts"
+import { subscribeKeys } from "../Protocol/SubscribeOptionKeys.ts"
 import type { AckType, SubscribeOptions } from "../Protocol/Subscriptions.ts"
 import { show } from "../Show.ts"
 import type { EventDefinitionRegistry } from "../Upcaster.ts"
-import { connectionOf, type EngineHandle } from "./Connection.ts"
+import { connectionOf, type EngineHandle } from "./EngineConnection.ts"
 
 /** Options of `createSubscriptionClient`. */
 export interface SubscriptionClientConfig {
@@ -342,7 +342,7 @@ const decoding = async (
   pattern: string | EventDefinition
 ): Promise<((data: unknown) => unknown) | undefined> => {
   if (typeof pattern === "string") return undefined
-  const { decoderOf } = await import("../Client/Subscribed.ts")
+  const { decoderOf } = await import("../Client/TypedSubscription.ts")
   return decoderOf(pattern)
 }
 

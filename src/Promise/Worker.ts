@@ -20,9 +20,9 @@ import type { EffectProjection, IronflowProjection } from "../Projection/Project
 import type { WorkerTransport } from "../Protocol/Worker.ts"
 import { show } from "../Show.ts"
 import { resolveWorkerOptions, workerKeys, type WorkerOptions } from "../Worker/Options.ts"
-import { type PollingOptions, resolvePollingOptions } from "../Worker/ConnectionOptions.ts"
+import { type PollingOptions, resolvePollingOptions } from "../Worker/PollingOptions.ts"
 import type { WorkerService } from "../Worker/Worker.ts"
-import { connectionOf, type EngineHandle } from "./Connection.ts"
+import { connectionOf, type EngineHandle } from "./EngineConnection.ts"
 import { errorOf } from "./Promisify.ts"
 
 /** The functions that a worker of the Promise API accepts: those of either API that require no services. */
@@ -196,7 +196,7 @@ const loadPolling = Effect.map(
 )
 
 const loadStreaming = Effect.map(
-  Effect.promise(() => import("../Worker/StreamingTransport.ts")),
+  Effect.promise(() => import("../Worker/FastestTransport.ts")),
   ({ layer }) => layer
 )
 

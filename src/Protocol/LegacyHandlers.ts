@@ -3,7 +3,7 @@
  * Other cases are handled as for legacy workers, see `Workers/LegacyWorker.ts`.
  */
 import { isObject, textOf } from "../Json.ts"
-import { decoder } from "./Requests.ts"
+import { decoder } from "./ServerCodec.ts"
 import type { Job, TurnOp } from "./Worker.ts"
 import type { StepKind } from "../StepKind.ts"
 import { type Attempts, encodeCompletedSteps, encodeEvent, JobUpdate, readUpdate } from "./LegacyJobs.ts"

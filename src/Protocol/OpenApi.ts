@@ -2,7 +2,7 @@
  * Generates `/openapi.json` from the endpoints. `npm run openapi` writes `openapi.json`, which servers send; no server
  * generates it.
  */
-import { schemaOf } from "./Requests.ts"
+import { schemaOf } from "./ServerCodec.ts"
 import { accessTo, failuresOf, type EndpointSpec, statusOf } from "./EndpointSpec.ts"
 import { calls, others, upgrades } from "./AllEndpoints.ts"
 

@@ -1,7 +1,7 @@
 /** Counting runs by groups: messages and the call. */
 import { ValidationError } from "../Errors.ts"
 import { checkLimit } from "../Limits.ts"
-import { isPath } from "../Path.ts"
+import { isDataPath } from "../DataPath.ts"
 import { checkCountFilterNames, filterNames, type RunFilters } from "../RunFilters.ts"
 import { show } from "../Show.ts"
 import {
@@ -99,7 +99,7 @@ export const checkCountRuns = (options: CountRunsOptions) => {
   const { by, durations, limit, timeLimit, ...filters } = options
   checkCountFilterNames(filters)
   const isKnown = (countedBy as ReadonlyArray<unknown>).includes(by)
-  if (!isKnown && !(typeof by === "string" && by.startsWith("event.") && isPath(by))) {
+  if (!isKnown && !(typeof by === "string" && by.startsWith("event.") && isDataPath(by))) {
     throw new ValidationError(
       `countRuns: \`by\` must be ${countedBy.join(", ")} or a path such as event.data.customerId, got ${show(by)}`
     )

@@ -6,7 +6,7 @@ import { checkEntityId, checkExpectedVersion } from "../EntityStream.ts"
 import { ValidationError } from "../Errors.ts"
 import { checkEventName } from "../Event.ts"
 import { isObject, safeJsonParse } from "../Json.ts"
-import { checkShape, ShapeCounts } from "../JsonShape.ts"
+import { checkShape, ShapeCounts } from "../JsonLimits.ts"
 import { checkBucketName, checkKey } from "../KvKeys.ts"
 import {
   checkName,

@@ -1,7 +1,7 @@
 /** The options of a push handler, checked and completed. */
-import { resolveServer, type ResolvedServer } from "../Client/HttpConfig.ts"
+import { resolveServer, type ResolvedServer } from "../Client/HttpOptions.ts"
 import { type Duration, positiveDuration } from "../Duration.ts"
-import { readEnvironmentVariable, resolveEnvironment, type Variables } from "../Environment.ts"
+import { readEnvironmentVariable, resolveEnvironment, type Variables } from "../EnvironmentVariables.ts"
 import { ValidationError } from "../Errors.ts"
 import type { AnyFunction } from "../Function.ts"
 import { checkName } from "../Limits.ts"

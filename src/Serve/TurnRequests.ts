@@ -17,7 +17,7 @@ import {
   type Rule,
   text,
   texts
-} from "./Rules.ts"
+} from "./FieldRules.ts"
 
 const listOfTexts: Rule = (value) =>
   Array.isArray(value) && value.every((one) => typeof one === "string")

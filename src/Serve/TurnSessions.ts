@@ -25,7 +25,7 @@ import { failPublish, publishFrom } from "../Worker/LegacyPublish.ts"
 import { LegacyTurn } from "../Worker/LegacyTurn.ts"
 import { TurnLog } from "../Execution/TurnLog.ts"
 import { asConnectionError, isSuccess } from "../Worker/ServerLink.ts"
-import { responseOf } from "./PushRequests.ts"
+import { responseOf } from "./LegacyPushRequests.ts"
 
 export interface PushedTurn {
   readonly report: WorkerSession["report"]
@@ -237,7 +237,7 @@ export class LegacyPushTurn implements PushedTurn {
             ),
       invokeAsync: (turn, op) =>
         Effect.sync(() => {
-          this.#invoking ??= turn.invokeAsync(op)
+          this.#invoking ??= turn.asyncInvokeOf(op)
           return undefined
         }),
       release: (turn, outcomes) =>

@@ -1,6 +1,6 @@
 /** Parses the body of a webhook request: JSON, or the fields of a form. */
 import { safeJsonParse } from "../Json.ts"
-import { checkShape } from "../JsonShape.ts"
+import { checkShape } from "../JsonLimits.ts"
 import type { WebhookRequest } from "../Webhook.ts"
 
 /** Returns the parsed body. Throws an error that describes the body when it is neither. */

@@ -7,11 +7,11 @@ import type { PendingInput, InputBudget } from "../Engine/InputBudget.ts"
 import { CHANNEL_HEADER } from "../Protocol/Http/Channel.ts"
 import { channel } from "../Protocol/Server.ts"
 import { TRACEPARENT } from "../Trace.ts"
-import type { IncomingRequest } from "./Answers.ts"
+import type { IncomingRequest } from "./RequestHandler.ts"
 import { type BodyBudget, readBytes, readJson } from "./Http/Body.ts"
 import type { Reply } from "./Http/Route.ts"
 import { type Unread, UNREAD_MS } from "./Http/UnreadResponses.ts"
-import { cut } from "./NodeServer.ts"
+import { cutConnection } from "./NodeServer.ts"
 
 /** An HTTP/1.1 request, or an HTTP/2 request with its stream. */
 export type HttpRequest = Http.IncomingMessage & { readonly stream?: ServerHttp2Stream }
@@ -106,7 +106,7 @@ export const whileUnread = (
     // the rest of the body is discarded
     if (!complete) response.once("finish", () => stream.close())
   }
-  const buffer = unread.sendBuffer(() => (stream === undefined ? cut(socket) : cutSession(stream)))
+  const buffer = unread.sendBuffer(() => (stream === undefined ? cutConnection(socket) : cutSession(stream)))
   buffer.set(length)
   response.once("close", () => buffer.set(0))
 }

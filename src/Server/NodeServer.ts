@@ -71,14 +71,14 @@ export const createServer = (options: ResolvedOptions): Http.Server => {
   server.maxConnections = options.maxConnections
   server.keepAliveTimeoutBuffer = KEEP_ALIVE_BUFFER_MS
   server.on("clientError", answerMalformed)
-  server.on("timeout", cut)
+  server.on("timeout", cutConnection)
   // without TLS no response can be sent
   server.on("tlsClientError", (_error: Error, socket: Socket) => socket.destroy())
   return server
 }
 
 /** Ends a connection that does not read its response, so that the system keeps no data of it either. */
-export const cut = (socket: Socket): void => {
+export const cutConnection = (socket: Socket): void => {
   if (socket.writableLength > 0 && !(socket instanceof TLSSocket)) socket.resetAndDestroy()
   else socket.destroy()
 }

@@ -2,7 +2,7 @@
  * The HTTP server of an engine: clients and workers, legacy ones included, on one port. This module assembles, starts
  * and stops it.
  *
- * `Listener.ts` takes connections. `Exchange.ts` reads requests from them and sends the responses. `Answers.ts` makes
+ * `NodeServer.ts` takes connections. `Exchange.ts` reads requests from them and sends the responses. `RequestHandler.ts` makes
  * the responses: each request has its route in a table, has its body read within limits, and is answered in the
  * dialect of the route. Other protocols on the port have their own folders. `Http/AccessCheck.ts` decides who may call.
  */
@@ -18,11 +18,11 @@ import * as Fiber from "effect/Fiber"
 import * as Layer from "effect/Layer"
 import * as Scope from "effect/Scope"
 import { HttpServerRequest } from "effect/http/HttpServerRequest"
-import { validated } from "../Checked.ts"
+import { validated } from "../CheckAsEffect.ts"
 import { withLogLevel } from "../EffectLogger.ts"
 import { Engine } from "../Engine/Engine.ts"
 import { InputBudget } from "../Engine/InputBudget.ts"
-import { OWNER_LOOK_MS } from "../Engine/Workers/OwnerWatch.ts"
+import { TAKEOVER_LOOK_MS } from "../Engine/Workers/TakeoverWatch.ts"
 import {
   isIronflowError,
   type ListenError,
@@ -34,7 +34,7 @@ import * as Alarm from "../Execution/Alarm.ts"
 import { runtimeProblem } from "../NodeVersion.ts"
 import { workerStream } from "../Protocol/Workers.ts"
 import { defectResponse, failureResponse, type FailureResponse } from "../Protocol/Http/Failures.ts"
-import { type IncomingRequest, makeApp } from "./Answers.ts"
+import { type IncomingRequest, makeRequestHandler } from "./RequestHandler.ts"
 import { ConnectServer } from "./Connect/ConnectServer.ts"
 import { beginStream } from "./Connect/EventStream.ts"
 import { subscribeRoutes } from "./Connect/SubscribeRoutes.ts"
@@ -112,6 +112,8 @@ export const make = (
       return yield* Effect.fail(new NodeVersionError(problem, { code: "NODE_NEEDED" }))
     const engine = yield* Engine
     yield* engine.management.putBootstrapKey
+    // another engine may have stored the same key a moment ago
+    if (engine.access.freshness !== undefined) yield* engine.access.freshness.look
     yield* validated(() => checkHost(resolved, engine.access.required))
     const accessCheck = new AccessCheck(engine.access, {
       ...resolved,
@@ -160,13 +162,14 @@ export const make = (
         }
       })
     ]
-    const app = makeApp(resolved, accessCheck, routes, () => clock.currentTimeMillisUnsafe())
+    const app = makeRequestHandler(resolved, accessCheck, routes, () => clock.currentTimeMillisUnsafe())
 
     const maxStreamBytes = Math.max(resolved.maxReportBytes, resolved.maxBodyBytes)
     const onBug = (what: string, cause: unknown): void => {
       Fiber.runIn(run(Effect.logError(`${what} because of a bug`, cause)), scope)
     }
     const upgrades = new Upgrades({
+      run: (effect) => void Fiber.runIn(run(effect), scope),
       flow: { inputBudget, unread, after, timeoutMs: resolved.bodyTimeoutMs },
       accessCheck,
       onBug,
@@ -206,15 +209,26 @@ export const make = (
       pipelines,
       take: (stream, headers) => {
         if (headers[":path"] !== workerStream.path || headers[":method"] !== workerStream.method) return false
-        try {
-          accessCheck.checkOrigin({ headers })
-          streams.open(stream, headers, () => accessCheck.admit({ headers }))
-        } catch (error) {
-          if (!isIronflowError(error)) onBug("A request for a stream failed", error)
-          refuseStream(
-            stream,
-            isIronflowError(error) ? failureResponse(error, "connect") : defectResponse("connect")
-          )
+        const admit = (): void => {
+          try {
+            accessCheck.checkOrigin({ headers })
+            streams.open(stream, headers, () => accessCheck.admit({ headers }))
+          } catch (error) {
+            if (!isIronflowError(error)) onBug("A request for a stream failed", error)
+            refuseStream(
+              stream,
+              isIronflowError(error) ? failureResponse(error, "connect") : defectResponse("connect")
+            )
+          }
+        }
+        const look = accessCheck.look({ headers }, false)
+        if (look === undefined) admit()
+        else {
+          const looked = Effect.match(look, {
+            onSuccess: admit,
+            onFailure: (error) => refuseStream(stream, failureResponse(error, "connect"))
+          })
+          Fiber.runIn(run(looked), scope)
         }
         return true
       }
@@ -260,7 +274,9 @@ export const make = (
     server.removeAllListeners("checkContinue")
     yield* workers.watch
     // an engine that writes nothing would not notice the loss of ownership
-    yield* Effect.forkScoped(Effect.forever(Effect.andThen(Effect.sleep(OWNER_LOOK_MS), engine.checkOwner)))
+    yield* Effect.forkScoped(
+      Effect.forever(Effect.andThen(Effect.sleep(TAKEOVER_LOOK_MS), engine.checkOwner))
+    )
     yield* Effect.forkScoped(upgrades.watch)
     // first: waiting calls learn that the server stops
     yield* Effect.addFinalizer(() =>

@@ -3,7 +3,7 @@ import type { SerializedError } from "../Errors.ts"
 import { decodeJson } from "../Json.ts"
 import type { FailedRun } from "../OnFailure.ts"
 import type { Job, JournalEntry } from "../Protocol/Worker.ts"
-import { plainResult } from "../Result.ts"
+import { plainResult } from "../ResultEncoding.ts"
 import { runErrorOf } from "../RunError.ts"
 
 export const failedRun = (

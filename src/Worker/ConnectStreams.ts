@@ -11,7 +11,7 @@ import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import type * as Scope from "effect/Scope"
-import { environmentHeader } from "../Client/HttpConfig.ts"
+import { environmentHeader } from "../Client/HttpOptions.ts"
 import {
   ConnectionError,
   type IronflowError,

@@ -3,8 +3,8 @@ import type * as HttpClient from "effect/http/HttpClient"
 import type * as Layer from "effect/Layer"
 import type { ValidationError } from "../Errors.ts"
 import type { WorkerTransport } from "../Protocol/Worker.ts"
-import { connectRequired } from "./ConnectOption.ts"
-import type { PollingOptions } from "./ConnectionOptions.ts"
+import { connectRequired } from "./ConnectPackages.ts"
+import type { PollingOptions } from "./PollingOptions.ts"
 import * as StreamTransport from "./StreamTransport.ts"
 
 /**

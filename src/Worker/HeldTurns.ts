@@ -7,7 +7,7 @@ import { FunctionNotFoundError, RunCancelledError, serializeError, WorkerStopped
 import { startTurn } from "../Execution/Turn.ts"
 import type { TurnHandle, TurnHost } from "../Execution/TurnHost.ts"
 import type { AnyFunction } from "../Function.ts"
-import { ShortLivedMap } from "../ShortLived.ts"
+import { ShortLivedMap } from "../ShortLivedMap.ts"
 import type { Job, Notice } from "../Protocol/Worker.ts"
 import { bounded, type RunningTurn } from "../Protocol/RunningSteps.ts"
 import { leaseLost, type Outbox, type Reporter } from "./Reporter.ts"

@@ -13,7 +13,7 @@
 import type { SerializedError } from "../Errors.ts"
 import { type JsonText, isObject } from "../Json.ts"
 import type { Job, JournalEntry, OpenStep, Outcome } from "../Protocol/Worker.ts"
-import { fromLegacyOutput } from "../Result.ts"
+import { fromLegacyOutput } from "../ResultEncoding.ts"
 
 /** A step that was open at the end of an earlier turn. */
 export interface Pending {

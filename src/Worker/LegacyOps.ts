@@ -15,7 +15,7 @@ import { stepId } from "../StepId.ts"
 import type { JsonText } from "../Json.ts"
 import type { YieldInfo } from "../Protocol/Push.ts"
 import type { Outcome, TurnAck, TurnOp, TurnReport } from "../Protocol/Worker.ts"
-import { plainResult } from "../Result.ts"
+import { plainResult } from "../ResultEncoding.ts"
 import { continuationKey } from "./LegacyJob.ts"
 import type { LegacyTurn } from "./LegacyTurn.ts"
 
@@ -90,17 +90,17 @@ const applyOp = (
   }
   switch (op._tag) {
     case "StepDone":
-      turn.done(op)
+      turn.addResult(op)
       return goOn()
     case "StepRetry":
-      turn.retry(op, nowMs)
+      turn.addRetry(op, nowMs)
       return goOn()
     case "Sleep":
     case "WaitForEvent":
     case "Invoke":
-      return goOn(turn.suspend(op, nowMs))
+      return goOn(turn.addSuspended(op, nowMs))
     case "Settle":
-      turn.settled(op.stepKey, nowMs)
+      turn.addPassedWait(op.stepKey, nowMs)
       return goOn()
     case "Withdraw":
       turn.withdraw(op.stepKey)
@@ -136,7 +136,7 @@ const applyOp = (
       // nothing was reported that the run could wait for, so another turn finds out what to do
       return sink.end(
         turn,
-        { status: "yielded", yield: turn.suspended(op.open, nowMs) ?? continuation(turn, nowMs) },
+        { status: "yielded", yield: turn.chooseWait(op.open, nowMs) ?? continuation(turn, nowMs) },
         outcomes
       )
     case "Release":

@@ -39,7 +39,7 @@ export const publishFrom = (
       Effect.map((answer): Outcome => {
         if (!isSuccess(answer)) return failPublish(turn, op, nowMs, failureOf(answer, what))
         const output = readPublished(safeJsonParse(answer.text)) ?? { eventId: "", sequence: 0 }
-        turn.published(op.stepKey, op.name, output, nowMs)
+        turn.addPublished(op.stepKey, op.name, output, nowMs)
         return { _tag: "Success", value: JSON.stringify(output) }
       })
     )
@@ -56,7 +56,7 @@ export const failPublish = (
 ): Outcome => {
   const error = serializeError(reason)
   const outcome = { _tag: "Failure", error } as const
-  turn.done({
+  turn.addResult({
     _tag: "StepDone",
     stepKey: op.stepKey,
     name: op.name,

@@ -338,7 +338,7 @@ class LegacySession implements WorkerSession {
         this.#update(turn, body),
         (answer): Effect.Effect<TurnAck | undefined, ConnectionError> => {
           if (isSuccess(answer)) {
-            turn.stored(steps.length)
+            turn.markStored(steps.length)
             return this.#store(turn)
           }
           if (isStale(answer)) return Effect.succeed(this.#lost(turn, answer))
@@ -379,7 +379,7 @@ class LegacySession implements WorkerSession {
         this.#unlessTransient(answer, what)
       ),
     invokeAsync: (turn, op, outcomes) =>
-      Effect.map(this.#end(turn, { status: "yielded", yield: turn.invokeAsync(op) }, outcomes), (ack) =>
+      Effect.map(this.#end(turn, { status: "yielded", yield: turn.asyncInvokeOf(op) }, outcomes), (ack) =>
         ack._tag === "Refused"
           ? ack
           : leaseLost(

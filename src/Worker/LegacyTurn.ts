@@ -3,7 +3,7 @@ import { formatExactDuration } from "../Duration.ts"
 import type { SerializedError } from "../Errors.ts"
 import { stepId } from "../StepId.ts"
 import { decodeJson } from "../Json.ts"
-import { toLegacyOutput } from "../Result.ts"
+import { toLegacyOutput } from "../ResultEncoding.ts"
 import type { StepResult, YieldInfo } from "../Protocol/Push.ts"
 import type { Due, Job, Outcome, TurnOp } from "../Protocol/Worker.ts"
 import { failedId, type Fence, type LegacyJob, type Pending, pendingId, retryId } from "./LegacyJob.ts"
@@ -58,13 +58,13 @@ export class LegacyTurn {
   }
 
   /** Marks the first `count` results as stored. */
-  stored(count: number): void {
+  markStored(count: number): void {
     this.steps = this.steps.slice(count)
     this.#stored += count
   }
 
   /** Adds the result of a finished step. */
-  done(op: StepDone): void {
+  addResult(op: StepDone): void {
     const times = { startedAt: op.startedAt, endedAt: op.endedAt }
     if (op.outcome._tag === "Success") {
       this.#completed(op.stepKey, op.name, toLegacyOutput(op.outcome.value), times)
@@ -76,13 +76,13 @@ export class LegacyTurn {
   }
 
   /** Adds a failed attempt of a step whose next attempt is due later. */
-  retry(op: StepRetry, nowMs: number): void {
+  addRetry(op: StepRetry, nowMs: number): void {
     this.#failed(op, op.error, true, { startedAt: nowMs, endedAt: nowMs })
     this.#open.set(op.stepKey, this.#retry(op.stepKey, op.name, op.failures, dueAt(op.due, nowMs)))
   }
 
   /** Adds a suspended step. Returns its outcome when its wait is already over. */
-  suspend(op: Suspending, nowMs: number): Outcome | undefined {
+  addSuspended(op: Suspending, nowMs: number): Outcome | undefined {
     const known = this.#pending.get(op.stepKey)?.until
     if (op._tag === "Sleep" && known !== undefined && known <= nowMs) {
       return { _tag: "Success", value: undefined }
@@ -102,16 +102,16 @@ export class LegacyTurn {
   }
 
   /** Records a wait whose time had come already when the handler asked for it. */
-  settled(stepKey: string, nowMs: number): void {
+  addPassedWait(stepKey: string, nowMs: number): void {
     this.#completed(stepKey, stepKey, null, { startedAt: nowMs, endedAt: nowMs })
   }
 
   /** Adds the result of a published message. */
-  published(stepKey: string, name: string, output: unknown, nowMs: number): void {
+  addPublished(stepKey: string, name: string, output: unknown, nowMs: number): void {
     this.#completed(stepKey, name, output, { startedAt: nowMs, endedAt: nowMs })
   }
 
-  invokeAsync({ functionId, input, stepKey }: InvokeAsync): YieldInfo {
+  asyncInvokeOf({ functionId, input, stepKey }: InvokeAsync): YieldInfo {
     return {
       type: "invoke_function_async",
       step_id: stepId(this.job.runId, stepKey),
@@ -124,7 +124,7 @@ export class LegacyTurn {
    * Chooses the open step that the run waits for. The state of the others is stored among the results. An invoked
    * function comes first, so that it starts; then the step that is due first. `undefined` when no step is open.
    */
-  suspended(stepKeys: ReadonlyArray<string>, nowMs: number): YieldInfo | undefined {
+  chooseWait(stepKeys: ReadonlyArray<string>, nowMs: number): YieldInfo | undefined {
     if (this.#yielded !== undefined) return this.#yielded
     const open = stepKeys.flatMap((stepKey) => {
       const step = this.#open.get(stepKey)

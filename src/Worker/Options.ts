@@ -5,7 +5,7 @@ import {
   readEnvironmentVariable,
   resolveEnvironment,
   type Variables
-} from "../Environment.ts"
+} from "../EnvironmentVariables.ts"
 import { ValidationError } from "../Errors.ts"
 import type { AnyFunction } from "../Function.ts"
 import { checkMaxConcurrentJobs, checkName } from "../Limits.ts"

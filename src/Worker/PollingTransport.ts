@@ -11,7 +11,7 @@
 import * as Cause from "effect/Cause"
 import * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"
-import { validated } from "../Checked.ts"
+import { validated } from "../CheckAsEffect.ts"
 import * as Exit from "effect/Exit"
 import * as Fiber from "effect/Fiber"
 import * as HttpClient from "effect/http/HttpClient"
@@ -22,7 +22,7 @@ import { Channels } from "../Client/Channel.ts"
 import { type Connection, make as connect } from "../Client/HttpConnection.ts"
 import { type AccessError, type IronflowError, ValidationError } from "../Errors.ts"
 import { loggerOr } from "../EffectLogger.ts"
-import { currentVariables } from "../Variables.ts"
+import { currentVariables } from "../ConfigProviderVariables.ts"
 import {
   type WorkerHandlers,
   type WorkerRegistration,
@@ -33,14 +33,10 @@ import * as LegacyTransport from "./LegacyTransport.ts"
 import { Outage } from "./Outage.ts"
 import { register, type Registered } from "./PollingRegistration.ts"
 import { PollingSession } from "./PollingSession.ts"
-import {
-  type PollingOptions,
-  type ResolvedPollingOptions,
-  resolvePollingOptions
-} from "./ConnectionOptions.ts"
+import { type PollingOptions, type ResolvedPollingOptions, resolvePollingOptions } from "./PollingOptions.ts"
 import { isAccessError, monotonicMs, requestedEnvironment, type ServerLink } from "./ServerLink.ts"
 
-export type { PollingOptions } from "./ConnectionOptions.ts"
+export type { PollingOptions } from "./PollingOptions.ts"
 
 /** Connects workers to the configured server. Fails with `ValidationError` when the options are invalid. */
 export const layer = (

@@ -44,7 +44,7 @@ export type OnAck = (outcome: Outcome | undefined) => void
 export const maxTurnsPerBatch = 512
 
 /** Delays between attempts to send: 100 ms, doubling to 5 s. */
-export const sendAgain = Schedule.min([Schedule.exponential(100), Schedule.spaced(Duration.seconds(5))])
+export const resendDelays = Schedule.min([Schedule.exponential(100), Schedule.spaced(Duration.seconds(5))])
 
 /** The delay before an interrupted batch is sent again, in milliseconds. */
 const INTERRUPTED_MS = 100
@@ -203,7 +203,7 @@ export class Reporter {
       batch,
       this.#options.send(batch.reports).pipe(
         Effect.tapError((error) => this.#warnOfOutage(error, batch.reports.length)),
-        Effect.retry(sendAgain)
+        Effect.retry(resendDelays)
       )
     )
   }

@@ -9,7 +9,7 @@ import type * as HttpClient from "effect/http/HttpClient"
 import type * as Layer from "effect/Layer"
 import type { ValidationError } from "../Errors.ts"
 import type { WorkerTransport } from "../Protocol/Worker.ts"
-import type { PollingOptions } from "./ConnectionOptions.ts"
+import type { PollingOptions } from "./PollingOptions.ts"
 import * as StreamTransport from "./StreamTransport.ts"
 
 /** Streams over effect/rpc. Loaded only when a server has them: a polling worker does not use WebSockets. */

@@ -12,7 +12,7 @@ import {
   UnauthorizedError
 } from "../Errors.ts"
 import type { WorkerHandlers, WorkerRegistration } from "../Protocol/Worker.ts"
-import type { ResolvedPollingOptions } from "./ConnectionOptions.ts"
+import type { ResolvedPollingOptions } from "./PollingOptions.ts"
 import type { Outage } from "./Outage.ts"
 
 /** The data that all parts of a worker's connection to one server share. */

@@ -12,7 +12,7 @@ import { Channels } from "../Client/Channel.ts"
 import { isFromServer, serverFailureOf } from "../Client/HttpFailures.ts"
 import type { AccessError, IronflowError, ValidationError } from "../Errors.ts"
 import { loggerOr } from "../EffectLogger.ts"
-import { currentVariables } from "../Variables.ts"
+import { currentVariables } from "../ConfigProviderVariables.ts"
 import { isObject, safeJsonParse } from "../Json.ts"
 import { restCapabilities } from "../Protocol/Server.ts"
 import {
@@ -22,12 +22,8 @@ import {
   WorkerTransport
 } from "../Protocol/Worker.ts"
 import { isRefusal, linkTo, newInstance, open as openPolling } from "./PollingTransport.ts"
-import { validated } from "../Checked.ts"
-import {
-  type PollingOptions,
-  type ResolvedPollingOptions,
-  resolvePollingOptions
-} from "./ConnectionOptions.ts"
+import { validated } from "../CheckAsEffect.ts"
+import { type PollingOptions, type ResolvedPollingOptions, resolvePollingOptions } from "./PollingOptions.ts"
 import { isAccessError, isSuccess, requestedEnvironment, type ServerLink } from "./ServerLink.ts"
 import { StreamSession, type Streams } from "./StreamSession.ts"
 

@@ -28,7 +28,7 @@ import {
   type TurnReport,
   type WorkerSession
 } from "../Protocol/Worker.ts"
-import { Deliveries } from "./Deliveries.ts"
+import { ReceivedDeliveries } from "./ReceivedDeliveries.ts"
 import { LeaseRenewal } from "./LeaseRenewal.ts"
 import { KeyRefusals } from "./KeyRefusals.ts"
 import type { Registered } from "./PollingRegistration.ts"
@@ -62,7 +62,7 @@ export abstract class TurnSession implements WorkerSession {
   /** Jobs in batches without an answer yet: the answer says what became of them. */
   readonly #reporting = new Set<string>()
   readonly #leases: LeaseRenewal
-  readonly #deliveries = new Deliveries({
+  readonly #deliveries = new ReceivedDeliveries({
     isSafe: () => this.#leases.safeLeftMs > 0,
     checkLeases: () => this.checkLeases(),
     session: () => this.session,

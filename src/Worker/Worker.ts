@@ -24,10 +24,10 @@ import * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
 import * as Random from "effect/Random"
 import * as Scope from "effect/Scope"
-import { configured, type ConfigOptions } from "../ConfigOptions.ts"
+import { configured, type ConfigOptions } from "../LayerConfig.ts"
 import { formatDuration } from "../Duration.ts"
 import { currentLogger } from "../EffectLogger.ts"
-import type { Variables } from "../Environment.ts"
+import type { Variables } from "../EnvironmentVariables.ts"
 import { type AccessError, type ConnectionError, ValidationError } from "../Errors.ts"
 import * as Alarm from "../Execution/Alarm.ts"
 import { CurrentTurnProbe } from "../Execution/TurnProbe.ts"
@@ -37,10 +37,10 @@ import { makeRunner } from "../Projection/Runner.ts"
 import type { ProjectionFeed } from "../Protocol/ProjectionOwners.ts"
 import { toRegistrations } from "../Protocol/Registration.ts"
 import { type WorkerRegistration, WorkerTransport } from "../Protocol/Worker.ts"
-import { currentVariables } from "../Variables.ts"
+import { currentVariables } from "../ConfigProviderVariables.ts"
 import { type ResolvedWorkerOptions, resolveWorkerOptions, type WorkerOptions } from "./Options.ts"
-import { Pace } from "./Pace.ts"
-import { Reporter, sendAgain } from "./Reporter.ts"
+import { StepPace } from "./StepPace.ts"
+import { Reporter, resendDelays } from "./Reporter.ts"
 import { monotonicMs } from "./ServerLink.ts"
 import { HeldTurns } from "./HeldTurns.ts"
 import { SDK_VERSION } from "./Version.ts"
@@ -151,13 +151,13 @@ export const make = <
         ...(session.checkLeases === undefined ? {} : { mayBegin: session.checkLeases }),
         ...(session.leaseFreshness === undefined
           ? {}
-          : { pace: new Pace(() => monotonicMs(clock), session.leaseFreshness).begin }),
+          : { pace: new StepPace(() => monotonicMs(clock), session.leaseFreshness).begin }),
         ...(eventDefinitions === undefined
           ? {}
           : { upcast: (name, data, version) => eventDefinitions.upcastEvent(name, data, version) })
       },
       late: (runId, stepName, lingerMs) => {
-        const told = Effect.retry(session.late({ runId, stepName, lingerMs }), sendAgain)
+        const told = Effect.retry(session.late({ runId, stepName, lingerMs }), resendDelays)
         Fiber.runIn(fork(told), connection)
       },
       credit: session.credit

@@ -1,6 +1,6 @@
 import { assert, describe, it } from "vitest"
 import { NonRetryableError } from "../../src/Errors.ts"
-import { between, elapsed, fields, oneLine, shown, table } from "../../src/Cli/Output.ts"
+import { durationBetween, elapsed, fields, oneLine, shown, table } from "../../src/Cli/Output.ts"
 
 describe("oneLine", () => {
   it.for([
@@ -39,8 +39,11 @@ describe("elapsed", () => {
   })
 
   it("is counted up to now while the end is unknown", () => {
-    assert.strictEqual(between("2027-01-01T00:00:00.000Z", undefined, Date.UTC(2027, 0, 1, 0, 0, 2)), "2.0s")
-    assert.strictEqual(between(undefined, undefined, 0), "")
+    assert.strictEqual(
+      durationBetween("2027-01-01T00:00:00.000Z", undefined, Date.UTC(2027, 0, 1, 0, 0, 2)),
+      "2.0s"
+    )
+    assert.strictEqual(durationBetween(undefined, undefined, 0), "")
   })
 })
 

@@ -79,6 +79,7 @@ describe("ironflow doctor", () => {
         secrets: "ok",
         runs: "ok",
         "dead letters": "ok",
+        "bulk operations": "ok",
         backups: "warn"
       })
       assert.strictEqual(after.code, 0, after.stderr)
@@ -156,6 +157,7 @@ describe("ironflow doctor", () => {
         secrets: "ok",
         runs: "ok",
         "dead letters": "ok",
+        "bulk operations": "ok",
         backups: "ok"
       })
     }

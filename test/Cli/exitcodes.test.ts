@@ -13,7 +13,7 @@ import { type IronflowEngine, startEngine } from "@ironflow/node/engine"
 import { afterAll, assert, beforeAll, it, vi } from "vitest"
 import { commands } from "../../src/Cli/Commands.ts"
 import { exitCodes } from "../../src/Cli/ExitCodes.ts"
-import { failureOf } from "../../src/Cli/Failure.ts"
+import { failureOf } from "../../src/Cli/FailureReport.ts"
 
 const folder = mkdtempSync(path.join(os.tmpdir(), "ironflow-exit-"))
 const inFolder = (name: string) => path.join(folder, name)

@@ -6,7 +6,7 @@ import * as Cause from "effect/Cause"
 import * as Effect from "effect/Effect"
 import * as Logger from "effect/Logger"
 import { afterEach, expect, it, vi } from "vitest"
-import { layerTraces } from "../../src/Cli/Traces.ts"
+import { layerTraces } from "../../src/Cli/Tracing.ts"
 
 afterEach(() => vi.unstubAllEnvs())
 

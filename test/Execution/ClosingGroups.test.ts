@@ -1,6 +1,6 @@
 import { assert, describe, it } from "@effect/vitest"
 import { ClosingGroups } from "../../src/Execution/ClosingGroups.ts"
-import { BranchGroup, Scope } from "../../src/Execution/Scope.ts"
+import { BranchGroup, StepScope } from "../../src/Execution/StepScope.ts"
 
 /** A turn whose time the test controls. */
 const start = () => {
@@ -19,7 +19,7 @@ const start = () => {
 }
 
 const rootGroup = new BranchGroup(undefined)
-const groupIn = (outer: BranchGroup): BranchGroup => new BranchGroup(new Scope(outer, "all:0:"))
+const groupIn = (outer: BranchGroup): BranchGroup => new BranchGroup(new StepScope(outer, "all:0:"))
 
 describe("ClosingGroups", () => {
   it("a group closes once all code that follows the end of its steps has run", () => {

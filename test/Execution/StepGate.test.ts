@@ -1,9 +1,9 @@
 import { assert, describe, it } from "@effect/vitest"
 import { type Progress, StepGate } from "../../src/Execution/StepGate.ts"
-import { BranchGroup, Scope } from "../../src/Execution/Scope.ts"
+import { BranchGroup, StepScope } from "../../src/Execution/StepScope.ts"
 import { StepCall, type StepWork } from "../../src/Execution/StepCall.ts"
 
-const scope = new Scope(new BranchGroup(undefined), "")
+const scope = new StepScope(new BranchGroup(undefined), "")
 const call = (key: string, work: StepWork): StepCall =>
   new StepCall(key, key, isSleep(work) ? "sleep" : "run", scope, work, () => undefined)
 const isSleep = (work: StepWork): boolean => "_tag" in work

@@ -7,7 +7,7 @@ import { Client, type ClientApi, clientMethods, type EffectKind, type Run } from
 import type { ClientServices } from "../../src/Client/Services.ts"
 import { IronflowError, RunNotFoundError, ValidationError } from "../../src/Errors.ts"
 import { createClient, IronflowClient, type IronflowClientConfig } from "../../src/Promise/Client.ts"
-import type { EngineHandle } from "../../src/Promise/Connection.ts"
+import type { EngineHandle } from "../../src/Promise/EngineConnection.ts"
 import { WorkerTransport } from "../../src/Protocol/Worker.ts"
 
 const notScripted = (name: string) => () => Effect.die(new Error(`${name} is not scripted`))

@@ -4,7 +4,7 @@ import { assert, describe, it } from "vitest"
 import { createDeferred } from "../../src/Deferred.ts"
 import { ConnectionError, IronflowError, ValidationError } from "../../src/Errors.ts"
 import { createFunction } from "../../src/Function.ts"
-import type { EngineHandle } from "../../src/Promise/Connection.ts"
+import type { EngineHandle } from "../../src/Promise/EngineConnection.ts"
 import { createWorker, type WorkerConfig } from "../../src/Promise/Worker.ts"
 import { ScriptedTransport } from "../Worker/ScriptedTransport.ts"
 

@@ -31,7 +31,7 @@ import {
   withWireName,
   word
 } from "../../src/Protocol/Codec.ts"
-import { decoder, encoder, schemaOf, taker } from "../../src/Protocol/Requests.ts"
+import { decoder, encoder, schemaOf, taker } from "../../src/Protocol/ServerCodec.ts"
 
 interface Order {
   readonly id: string

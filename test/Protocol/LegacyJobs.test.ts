@@ -2,7 +2,7 @@ import { assert, describe, it } from "vitest"
 import { encodeCompletedSteps } from "../../src/Protocol/LegacyJobs.ts"
 import { NonRetryableError } from "../../src/Errors.ts"
 import type { Job } from "../../src/Protocol/Worker.ts"
-import { encodeResult } from "../../src/Result.ts"
+import { encodeResult } from "../../src/ResultEncoding.ts"
 
 describe("the journal for a worker of another SDK", () => {
   it("keeps the messages of errors in results", () => {

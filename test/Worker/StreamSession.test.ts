@@ -13,7 +13,7 @@ import { ConnectionError, type IronflowError } from "../../src/Errors.ts"
 import type { StreamCall } from "../../src/Protocol/TurnStream.ts"
 import type { Notice, WorkerRegistration } from "../../src/Protocol/Worker.ts"
 import { linkTo } from "../../src/Worker/PollingTransport.ts"
-import { resolvePollingOptions } from "../../src/Worker/ConnectionOptions.ts"
+import { resolvePollingOptions } from "../../src/Worker/PollingOptions.ts"
 import { type StreamEvents, type Streams, StreamSession } from "../../src/Worker/StreamSession.ts"
 
 interface Call {

@@ -137,7 +137,7 @@ const badPages: Readonly<Record<string, Readonly<Record<string, string | number>
   "a limit that is no number": { limit: "many" },
   "a large limit": { limit: 100_000 },
   "a limit of no length": { limit: "" },
-  "a cursor that is none": { limit: 1, cursor: "no-cursor!" },
+  "an invalid cursor": { limit: 1, cursor: "no-cursor!" },
   "a cursor without a limit": { cursor: "b" },
   "a cursor that is long": { limit: 1, cursor: "c".repeat(1025) }
 }

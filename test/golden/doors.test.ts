@@ -43,7 +43,7 @@ describe("the endpoints", () => {
     "a wrong key",
     "a key that may do everything else",
     "a key that is denied this",
-    "keys that are none"
+    "invalid keys"
   ])
   afterAll(() => transcript.finish())
 
@@ -129,7 +129,7 @@ describe("the endpoints", () => {
     })) {
       entries.push(await exchange(rig, title, list(headers)))
     }
-    transcript.check("keys that are none", entries)
+    transcript.check("invalid keys", entries)
   })
 })
 
@@ -174,7 +174,7 @@ describe("the port", () => {
       "a slash at the end": { method: "GET", path: "/api/v1/runs/" },
       "no method of a service": { method: "POST", path: "/ironflow.v1.IronflowService/Nothing", body: {} },
       "no service": { method: "POST", path: "/ironflow.v1.NothingService/GetRun", body: {} },
-      "a stream that is none": {
+      "an invalid stream": {
         method: "POST",
         path: "/ironflow.v1.ProjectionService/StreamProjectionEvents",
         body: {}

@@ -10,6 +10,9 @@ export interface Proxy {
   readonly cutAfterCommit: () => void
   /** Cuts the connection on which the next commit is sent, before Postgres gets it. */
   readonly cutBeforeCommit: () => void
+  /** Forwards nothing until `thaw`, also on new connections. */
+  readonly freeze: () => void
+  readonly thaw: () => void
   readonly close: () => Promise<void>
 }
 
@@ -26,6 +29,7 @@ export const startProxy = async (target: string, { delayMs = 0 }: ProxyOptions =
   const to = new URL(target)
   const sockets = new Set<Socket>()
   let next: "after" | "before" | undefined
+  let isFrozen = false
   const server = createServer((client) => {
     const postgres = connect(Number(real.port), real.hostname)
     let isOver = false
@@ -43,6 +47,7 @@ export const startProxy = async (target: string, { delayMs = 0 }: ProxyOptions =
         end()
       })
     }
+    if (isFrozen) for (const socket of [client, postgres]) socket.pause()
     client.on("data", (chunk: Buffer) => {
       if (next !== undefined && chunk.includes(COMMIT)) {
         isOver = next === "after"
@@ -75,6 +80,14 @@ export const startProxy = async (target: string, { delayMs = 0 }: ProxyOptions =
     cut,
     cutAfterCommit: () => (next = "after"),
     cutBeforeCommit: () => (next = "before"),
+    freeze: () => {
+      isFrozen = true
+      for (const socket of sockets) socket.pause()
+    },
+    thaw: () => {
+      isFrozen = false
+      for (const socket of sockets) socket.resume()
+    },
     close: () =>
       new Promise((resolve) => {
         cut()

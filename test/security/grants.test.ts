@@ -1,7 +1,7 @@
 /** A key can only make keys, roles and policies with at most its own rights, environment and lifetime. */
 import { createClient, UnauthenticatedError } from "@ironflow/node"
 import { afterEach, assert, beforeEach, describe, it } from "vitest"
-import { excess } from "../../src/Engine/Access/Permissions.ts"
+import { excess } from "../../src/Engine/Access/PrivilegeEscalation.ts"
 import { policiesOfRole } from "../../src/Limits.ts"
 import type { PolicyRule } from "../../src/Policy.ts"
 import { BOOTSTRAP, Keys, type PolicyOf } from "./Keys.ts"

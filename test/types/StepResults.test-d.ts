@@ -1,6 +1,6 @@
 /**
  * The types of results of steps and invoked functions, and the values that are refused: `tsc` checks this file, nothing runs
- * it. `test/Stored.test.ts` checks that storage does what these types say.
+ * it. `test/StoredType.test.ts` checks that storage does what these types say.
  */
 import { expectTypeOf } from "@effect/vitest"
 import * as Effect from "effect/Effect"

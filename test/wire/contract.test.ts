@@ -21,7 +21,7 @@ import { RegisterFunction, endpoints as functions } from "../../src/Protocol/Fun
 import { readRun } from "../../src/Client/HttpAnswers.ts"
 import { reader } from "../../src/Protocol/Codec.ts"
 import { endpoints as events } from "../../src/Protocol/Events.ts"
-import { decoder, encoder } from "../../src/Protocol/Requests.ts"
+import { decoder, encoder } from "../../src/Protocol/ServerCodec.ts"
 import type { EndpointSpec } from "../../src/Protocol/EndpointSpec.ts"
 import { decodeRunStatus, encodeRun, endpoints as runs } from "../../src/Protocol/Runs.ts"
 import { endpoints as server } from "../../src/Protocol/Server.ts"

@@ -15,6 +15,8 @@ export interface Adapter<Handle> {
   start(kind: string, input: Input): Promise<Handle>
   /** Resolves when the run has completed. */
   result(handle: Handle): Promise<unknown>
+  /** Starts a run and resolves when it has completed, in one call; by default `start`, then `result`. */
+  run?(kind: string, input: Input): Promise<unknown>
   /** Resolves when all of them have; by default `result` of all at once. */
   waitAll?(handles: ReadonlyArray<Handle>): Promise<unknown>
   /** Further processes whose memory counts. */
@@ -29,7 +31,7 @@ export function input(): Input
 /** Calls `call` with 0 to `n - 1`, at most `inFlight` at once. */
 export function pool<A>(n: number, inFlight: number, call: (i: number) => Promise<A>): Promise<Array<A>>
 
-/** Runs the workloads that `ONLY` names, prints one JSON line, and ends the process. `n3`: how many runs of three steps, 2,000 by default. */
+/** Runs the workloads that `ONLY` names, prints one JSON line, and ends the process. `n3`: how many runs of three steps, 2,000 by default; the variable `N3` wins. */
 export function main<Handle>(adapter: Adapter<Handle>, options?: { readonly n3?: number }): Promise<never>
 
 /** Calls `fn` with 0 to `n - 1`, at most `concurrency` at a time. */

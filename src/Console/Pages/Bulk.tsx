@@ -6,7 +6,7 @@ import { Action, Copy, count, Empty, Failure, Link, Loading, Status, Value } fro
 import { refreshAll, useLive } from "../Parts/Live.ts"
 import { place, type Variables } from "../Parts/Router.ts"
 import { Truncated, Facts, Listing, oneLine, pathTo, Table } from "../Parts/Rows.tsx"
-import { command } from "../Parts/Shell.ts"
+import { command } from "../Parts/ShellCommand.ts"
 import { duration, Time } from "../Parts/Time.tsx"
 
 const whatOf = ({ action, filters, ids }: BulkOperation): string =>

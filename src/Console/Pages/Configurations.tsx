@@ -13,7 +13,7 @@ import { Field, jsonEntry, needed, KeepInitial } from "../Parts/Fields.tsx"
 import { refreshAll, useLive } from "../Parts/Live.ts"
 import { go, hrefOf, type Variables } from "../Parts/Router.ts"
 import { Facts, Listing, oneLine, pathTo } from "../Parts/Rows.tsx"
-import { command } from "../Parts/Shell.ts"
+import { command } from "../Parts/ShellCommand.ts"
 import { Time } from "../Parts/Time.tsx"
 import type { Column } from "../Parts/VirtualList.tsx"
 

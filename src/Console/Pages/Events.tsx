@@ -20,7 +20,7 @@ import { refreshAll, useLive } from "../Parts/Live.ts"
 import { environment, go, hrefOf, place, setQuery, type Variables } from "../Parts/Router.ts"
 import { Truncated, Facts, oneLine, pathTo } from "../Parts/Rows.tsx"
 import { RunTable, useRuns } from "../Parts/RunRows.tsx"
-import { command } from "../Parts/Shell.ts"
+import { command } from "../Parts/ShellCommand.ts"
 import { Time } from "../Parts/Time.tsx"
 import { type Column, VirtualList } from "../Parts/VirtualList.tsx"
 

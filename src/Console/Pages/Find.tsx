@@ -10,7 +10,7 @@ import { useLive } from "../Parts/Live.ts"
 import { go, hrefOf, place, setQuery } from "../Parts/Router.ts"
 import { pathTo } from "../Parts/Rows.tsx"
 import { type RunRow, RunTable, toRunRow } from "../Parts/RunRows.tsx"
-import { command, shellQuoted } from "../Parts/Shell.ts"
+import { command, shellQuoted } from "../Parts/ShellCommand.ts"
 import { Time } from "../Parts/Time.tsx"
 
 /** The longest text that is searched for: longer values of events are not indexed. In characters. */

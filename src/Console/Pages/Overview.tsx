@@ -11,13 +11,13 @@ import { count, Empty, Failure, Link, Loading, Status } from "../Parts/Elements.
 import { reportedError } from "../Parts/ErrorView.tsx"
 import { useLive } from "../Parts/Live.ts"
 import { readMetrics, type Sample, sumOf } from "../Parts/Metrics.ts"
-import { askAll } from "../Parts/Pages.ts"
+import { askAll } from "../Parts/CompleteList.ts"
 import { environment, place, type Query, setQuery } from "../Parts/Router.ts"
 import { pathTo } from "../Parts/Rows.tsx"
-import { command } from "../Parts/Shell.ts"
+import { command } from "../Parts/ShellCommand.ts"
 import { engineNow, now } from "../Parts/Clock.ts"
 import { ago, duration } from "../Parts/Time.tsx"
-import { thrownBy } from "../../ReportedError.ts"
+import { thrownBy } from "../../DescribeError.ts"
 
 /** The resolution of the two periods: the number of points, and the minutes of each. */
 const spans = {

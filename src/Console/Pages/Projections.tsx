@@ -18,7 +18,7 @@ import { Action, count, Empty, Failure, Link, Loading, Status, Value } from "../
 import { entry, Field } from "../Parts/Fields.tsx"
 import { usePagedList } from "../Parts/PagedList.ts"
 import { refreshAll, useLive } from "../Parts/Live.ts"
-import { askAll } from "../Parts/Pages.ts"
+import { askAll } from "../Parts/CompleteList.ts"
 import { go, hrefOf, place, setQuery, type Variables } from "../Parts/Router.ts"
 import { Truncated, Facts, Listing, oneLine, pathTo } from "../Parts/Rows.tsx"
 import { currentUserName } from "../Parts/Session.ts"

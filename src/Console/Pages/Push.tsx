@@ -10,7 +10,7 @@ import { Action, Empty, Failure, Link, Loading, Status } from "../Parts/Elements
 import { Field, needed } from "../Parts/Fields.tsx"
 import { refreshAll, useLive } from "../Parts/Live.ts"
 import { pathTo, Table } from "../Parts/Rows.tsx"
-import { command } from "../Parts/Shell.ts"
+import { command } from "../Parts/ShellCommand.ts"
 import type { Column } from "../Parts/VirtualList.tsx"
 
 const columns: ReadonlyArray<Column<PushEndpoint>> = [

@@ -27,7 +27,7 @@ import {
 import { ErrorView } from "../Parts/ErrorView.tsx"
 import { useLive } from "../Parts/Live.ts"
 import { place, setQuery, type Variables } from "../Parts/Router.ts"
-import { command } from "../Parts/Shell.ts"
+import { command } from "../Parts/ShellCommand.ts"
 import { duration, Time, withTimes } from "../Parts/Time.tsx"
 import { PatchStep, RunActions } from "./RunActions.tsx"
 import { testOf } from "./RunTest.ts"

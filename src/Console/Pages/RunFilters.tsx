@@ -10,7 +10,7 @@ import { Copy } from "../Parts/Elements.tsx"
 import { useFunctions } from "../Parts/SharedLists.ts"
 import { useLive } from "../Parts/Live.ts"
 import { place, setQuery } from "../Parts/Router.ts"
-import { command, shellQuoted } from "../Parts/Shell.ts"
+import { command, shellQuoted } from "../Parts/ShellCommand.ts"
 
 /** The filters of the address, in the form of the call. Several values of a filter are repeated parameters. */
 export const filtersIn = (query: URLSearchParams): ListRuns => {

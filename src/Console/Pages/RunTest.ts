@@ -1,7 +1,7 @@
 /** Generates a test that repeats a run: the recorded values become stubs for its steps. */
 import type { LoggedEvent } from "../../Protocol/Events.ts"
 import type { WireRun, WireStep } from "../../Protocol/Runs.ts"
-import { thrownBy } from "../../ReportedError.ts"
+import { thrownBy } from "../../DescribeError.ts"
 import { isRecord } from "../Parts/Calls.ts"
 import { reportedError } from "../Parts/ErrorView.tsx"
 

@@ -8,7 +8,7 @@ import { count, Empty, Failure, Link, Loading, Status } from "../Parts/Elements.
 import { environment, place } from "../Parts/Router.ts"
 import { aboutOf } from "../Parts/RunRows.tsx"
 import { pathTo } from "../Parts/Rows.tsx"
-import { command } from "../Parts/Shell.ts"
+import { command } from "../Parts/ShellCommand.ts"
 import { now } from "../Parts/Clock.ts"
 import { duration, Time } from "../Parts/Time.tsx"
 import { type Column, VirtualList } from "../Parts/VirtualList.tsx"

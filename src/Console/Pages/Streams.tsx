@@ -6,7 +6,7 @@ import { usePagedList } from "../Parts/PagedList.ts"
 import { useLive } from "../Parts/Live.ts"
 import { go, hrefOf, place, setQuery, type Variables } from "../Parts/Router.ts"
 import { Truncated, Facts, oneLine, pathTo } from "../Parts/Rows.tsx"
-import { command } from "../Parts/Shell.ts"
+import { command } from "../Parts/ShellCommand.ts"
 import { Time } from "../Parts/Time.tsx"
 import { type Column, VirtualList } from "../Parts/VirtualList.tsx"
 

@@ -17,7 +17,7 @@ import { refreshAll, useLive } from "../Parts/Live.ts"
 import { go, hrefOf, place, type Variables } from "../Parts/Router.ts"
 import { Truncated, Facts, Listing, pathTo, Table } from "../Parts/Rows.tsx"
 import { currentUserName } from "../Parts/Session.ts"
-import { command } from "../Parts/Shell.ts"
+import { command } from "../Parts/ShellCommand.ts"
 import { Time, withTimes } from "../Parts/Time.tsx"
 import type { Column } from "../Parts/VirtualList.tsx"
 

@@ -5,7 +5,7 @@ import type { Variables } from "../Parts/Router.ts"
 import { useWorkers } from "../Parts/SharedLists.ts"
 import { Truncated, Facts, Listing, pathTo } from "../Parts/Rows.tsx"
 import { RunTable, useRuns } from "../Parts/RunRows.tsx"
-import { command } from "../Parts/Shell.ts"
+import { command } from "../Parts/ShellCommand.ts"
 import { Time } from "../Parts/Time.tsx"
 import type { Column } from "../Parts/VirtualList.tsx"
 

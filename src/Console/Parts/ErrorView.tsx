@@ -1,5 +1,5 @@
 /** An error as it was thrown: its message, its place in the user's code, and its causes. */
-import { describeError, type ReportedError, stepOf, thrownBy } from "../../ReportedError.ts"
+import { describeError, type ReportedError, stepOf, thrownBy } from "../../DescribeError.ts"
 import { isRecord } from "./Calls.ts"
 import { Collapsible } from "./Elements.tsx"
 

@@ -19,6 +19,7 @@ import {
 import { type Action, type Denial, Permissions, type PolicyRule, type ResourceKind } from "../../Policy.ts"
 import type { AccessRecords, KeyRecord, OrgRecord, PolicyRecord, RoleRecord } from "./AccessRecords.ts"
 import { changesTo } from "./AccessChanges.ts"
+import { AccessFreshness } from "./AccessFreshness.ts"
 import type { AccessChange } from "../Store/Changes.ts"
 import * as SharedCopy from "../Store/SharedCopy.ts"
 import { Store, type StoreService } from "../Store/Store.ts"
@@ -291,6 +292,8 @@ export class AccessService {
   readonly policies = new Map<string, PolicyRecord>(BuiltIn.policies.map((policy) => [policy.id, policy]))
   /** Calls that were refused because a condition could not be evaluated. */
   conditionFailures = 0
+  /** Says when the records must be read again before a call; absent where no other engine changes them. */
+  freshness: AccessFreshness | undefined
   readonly #store: StoreService
   /** By the first half of the hash, which reveals nothing about the key. */
   readonly #callers = new Map<string, { readonly hash: Buffer; readonly caller: Caller }>()
@@ -325,6 +328,11 @@ export class AccessService {
     if (found === undefined || !timingSafeEqual(found.hash, Buffer.from(hashed, "hex"))) throw wrongKey()
     found.caller.checkAlive()
     return found.caller
+  }
+
+  /** Whether this is the secret of a key. */
+  knows(key: string): boolean {
+    return this.#callers.has(placeOf(hashOf(key)))
   }
 
   /** A caller with the key of this id, as it is now; `undefined` when the key is gone. */
@@ -486,9 +494,30 @@ export const make = (store: StoreService): Effect.Effect<AccessService, StoreErr
       () => clock.currentTimeMillisUnsafe(),
       (effect) => Fiber.runIn(run(effect), scope)
     )
-    const copy = yield* SharedCopy.make("who may do what", store.read(AccessRows.readAccess()), (records) =>
-      access.replace(records)
+    const monotonicMs = (): number => Number(clock.monotonicTimeNanosUnsafe()) / 1e6
+    let askedAt = monotonicMs()
+    let readAt = askedAt
+    const copy = yield* SharedCopy.make(
+      "who may do what",
+      Effect.suspend(() => {
+        askedAt = monotonicMs()
+        return store.read(AccessRows.readAccess())
+      }),
+      (records) => {
+        access.replace(records)
+        readAt = askedAt
+      }
     )
+    const { currentMs } = store
+    if (currentMs !== undefined) {
+      access.freshness = new AccessFreshness({
+        copy,
+        currentMs,
+        readAt: () => readAt,
+        now: monotonicMs,
+        knows: (key) => access.knows(key)
+      })
+    }
     const stop = store.onCommit(({ access: changes, stale }) => {
       if (changes.length > 0) {
         access.apply(changes)

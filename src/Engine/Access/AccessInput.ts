@@ -13,7 +13,7 @@ export type Unchecked<S> = {
 }
 
 /** The error for input that is not an object. */
-export const described =
+export const notAnObject =
   (what: string) =>
   (got: string): string =>
     `${what} must be an object, got ${got}`

@@ -10,12 +10,12 @@ export // ----------------------------------------------------------------------
 
 type Table = "api_keys" | "orgs" | "roles" | "policies"
 
-export function* count(table: Table): Program<number> {
+export function* countRecords(table: Table): Program<number> {
   return Number((yield* get(variant("AccessLimits.count", `SELECT count(*) AS n FROM ${table}`)))?.n)
 }
 
 export function* checkCapacity(table: Table, what: string): Program<void, LimitExceededError> {
-  if ((yield* count(table)) >= MAX_ACCESS_RECORDS)
+  if ((yield* countRecords(table)) >= MAX_ACCESS_RECORDS)
     return yield* refuse(
       new LimitExceededError(`The number of ${what}`, MAX_ACCESS_RECORDS + 1, MAX_ACCESS_RECORDS, what)
     )

@@ -2,7 +2,7 @@
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import * as Redacted from "effect/Redacted"
-import { readEnvironmentVariable, type Variables } from "../../Environment.ts"
+import { readEnvironmentVariable, type Variables } from "../../EnvironmentVariables.ts"
 import { type StoreError, ValidationError } from "../../Errors.ts"
 import type { StoreService } from "../Store/Store.ts"
 import * as KeyRows from "./KeyRows.ts"

@@ -1,5 +1,5 @@
 /** Manages API keys: checks the input, then runs one operation of the store. */
-import { checkedInEngine as checked } from "../../Checked.ts"
+import { checkedInEngine as checked } from "../../CheckAsEffect.ts"
 import { randomBytes } from "node:crypto"
 import * as Effect from "effect/Effect"
 import type { ApiKeysApi } from "../../Client/ApiKeys.ts"
@@ -13,7 +13,7 @@ import {
   UnauthorizedError,
   ValidationError
 } from "../../Errors.ts"
-import { taker } from "../../Protocol/Requests.ts"
+import { taker } from "../../Protocol/ServerCodec.ts"
 import { checkName, rolesOfKey } from "../../Limits.ts"
 import type { KeyRecord } from "./AccessRecords.ts"
 import { hashOf } from "./Access.ts"
@@ -21,7 +21,7 @@ import { DEVELOPER } from "./BuiltIn.ts"
 import * as KeyRows from "./KeyRows.ts"
 
 import type { ManagingCaller } from "./ManagingCaller.ts"
-import { described, findIn, iso, type Unchecked } from "./AccessInput.ts"
+import { notAnObject, findIn, iso, type Unchecked } from "./AccessInput.ts"
 
 export const make = (manager: ManagingCaller): Unchecked<ApiKeysApi<EffectKind>> => {
   const { access, bound, by, caller, checkGiving, environment, mayEverything, shows, store } = manager
@@ -139,7 +139,7 @@ const PREFIX = "ifk_"
 /** Characters of a key that are stored to recognize it. */
 const shownLength = PREFIX.length + 6
 
-const takeKey = taker(CreateApiKey, described("An API key"))
+const takeKey = taker(CreateApiKey, notAnObject("An API key"))
 const takeRotation = taker(RotateApiKey, () => "Rotate: the body must be an object, or empty")
 
 const readKeyInput = (input: unknown) => {

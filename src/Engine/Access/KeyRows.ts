@@ -10,7 +10,7 @@ import {
   ApiKeyNotFoundError,
   UnauthorizedError
 } from "../../Errors.ts"
-import { count, checkCapacity } from "./AccessLimits.ts"
+import { countRecords, checkCapacity } from "./AccessLimits.ts"
 import { keyNeeded } from "./KeyErrors.ts"
 import * as BuiltIn from "./BuiltIn.ts"
 import { findRole } from "./RoleRows.ts"
@@ -41,7 +41,7 @@ export const createApiKey = acrossEnvironments(
     input: NewKey,
     by: string
   ): Program<KeyRecord, RoleNotFoundError | UnauthenticatedError | ValidationError> {
-    const isFirst = (yield* count("api_keys")) === 0
+    const isFirst = (yield* countRecords("api_keys")) === 0
     // two of them may have arrived together
     if (input.byAnybody === true && !isFirst) return yield* refuse(keyNeeded())
     if (isFirst && input.lifeMs !== undefined) {
@@ -157,7 +157,7 @@ export const deleteApiKey = acrossEnvironments(
     { mayOpen = true }: { readonly mayOpen?: boolean } = {}
   ): Program<void, ApiKeyNotFoundError | UnauthorizedError> {
     const { name } = yield* findKey(id)
-    if (!mayOpen && (yield* count("api_keys")) === 1) {
+    if (!mayOpen && (yield* countRecords("api_keys")) === 1) {
       return yield* refuse(
         new UnauthorizedError(
           `The API key "${name}" is the last one: without it, everybody who reaches the engine could do everything. Only a key that may do ` +

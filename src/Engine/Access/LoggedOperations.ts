@@ -7,7 +7,7 @@ import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import type { ClientApi, EffectKind, FunctionInfo, Run } from "../../Client/Client.ts"
 import type { Raw } from "../../Client/NarrowErrors.ts"
-import { checkedInEngine as checked } from "../../Checked.ts"
+import { checkedInEngine as checked } from "../../CheckAsEffect.ts"
 import {
   type EngineError,
   type FunctionNotFoundError,
@@ -21,7 +21,7 @@ import { encodeJson, isObject } from "../../Json.ts"
 import * as Limits from "../../Limits.ts"
 import * as FunctionRows from "../Functions/FunctionRows.ts"
 import { forkRun, moveRun } from "../Runs/Forking.ts"
-import { startRunNow } from "../Runs/RunNow.ts"
+import { startRunNow } from "../Runs/StartRunNow.ts"
 import { inEnvironment, type Program } from "../Store/Program.ts"
 import { Store, type StoreService } from "../Store/Store.ts"
 import type { Transaction } from "../Store/Transaction.ts"

@@ -5,7 +5,7 @@
  * than it has itself. It changes what all environments share only with a key for all environments. The engine's own process, and
  * any caller while there are no keys, may do everything.
  */
-import { checkedInEngine as checked } from "../../Checked.ts"
+import { checkedInEngine as checked } from "../../CheckAsEffect.ts"
 import * as Context from "effect/Context"
 import * as Layer from "effect/Layer"
 import * as Effect from "effect/Effect"
@@ -19,7 +19,7 @@ import type { AccessLogEntry } from "./AccessRecords.ts"
 import { BootstrapKey, bootstrapKeyIn, putBootstrapKey } from "./BootstrapKey.ts"
 import { Store, type StoreService } from "../Store/Store.ts"
 import { Access, type AccessService, type Caller } from "./Access.ts"
-import { providedOr } from "../../Variables.ts"
+import { providedOr } from "../../ConfigProviderVariables.ts"
 import * as AccessLog from "./AccessLog.ts"
 
 import * as KeyManagement from "./KeyManagement.ts"

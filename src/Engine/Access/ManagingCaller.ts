@@ -5,7 +5,7 @@ import type { PolicyRecord, RoleRecord } from "./AccessRecords.ts"
 import type { StoreService } from "../Store/Store.ts"
 import type { AccessService, Caller } from "./Access.ts"
 import { everything } from "./BuiltIn.ts"
-import { Comparison, excess } from "./Permissions.ts"
+import { Comparison, excess } from "./PrivilegeEscalation.ts"
 
 export type ManagingCaller = ReturnType<typeof makeManagingCaller>
 

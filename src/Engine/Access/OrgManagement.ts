@@ -1,20 +1,20 @@
 /** Manages organizations: checks the input, then runs one operation of the store. */
-import { checkedInEngine as checked } from "../../Checked.ts"
+import { checkedInEngine as checked } from "../../CheckAsEffect.ts"
 import * as Effect from "effect/Effect"
 import type { EffectKind } from "../../Client/Client.ts"
 import type { OrgsApi } from "../../Client/Orgs.ts"
 import { CreateOrg, type Organization, UpdateOrg } from "../../Protocol/Access.ts"
 import { OrgNotFoundError } from "../../Errors.ts"
-import { taker } from "../../Protocol/Requests.ts"
+import { taker } from "../../Protocol/ServerCodec.ts"
 import { checkName } from "../../Limits.ts"
 import type { OrgRecord } from "./AccessRecords.ts"
 import * as OrgRows from "./OrgRows.ts"
 
 import type { ManagingCaller } from "./ManagingCaller.ts"
-import { described, findIn, iso, optionalName, type Unchecked } from "./AccessInput.ts"
+import { notAnObject, findIn, iso, optionalName, type Unchecked } from "./AccessInput.ts"
 
-const take = taker(CreateOrg, described("An organization"))
-const takeChanges = taker(UpdateOrg, described("An organization"))
+const take = taker(CreateOrg, notAnObject("An organization"))
+const takeChanges = taker(UpdateOrg, notAnObject("An organization"))
 
 export const make = (manager: ManagingCaller): Unchecked<OrgsApi<EffectKind>> => {
   const { access, by, checkSpanning, shows, store } = manager

@@ -1,23 +1,23 @@
 /** Manages policies: checks the input, then runs one operation of the store. */
-import { checkedInEngine as checked } from "../../Checked.ts"
+import { checkedInEngine as checked } from "../../CheckAsEffect.ts"
 import * as Effect from "effect/Effect"
 import type { EffectKind } from "../../Client/Client.ts"
 import type { PoliciesApi } from "../../Client/Policies.ts"
 import { CreatePolicy, type Policy, UpdatePolicy } from "../../Protocol/Access.ts"
 import { PolicyNotFoundError, ValidationError } from "../../Errors.ts"
-import { taker } from "../../Protocol/Requests.ts"
+import { taker } from "../../Protocol/ServerCodec.ts"
 import { checkName } from "../../Limits.ts"
 import { checkActions, checkCondition, checkResources, type PolicyRule } from "../../Policy.ts"
 import { show } from "../../Show.ts"
 import type { PolicyChanges, PolicyRecord } from "./AccessRecords.ts"
-import { excess } from "./Permissions.ts"
+import { excess } from "./PrivilegeEscalation.ts"
 import * as PolicyRows from "./PolicyRows.ts"
 
 import type { ManagingCaller } from "./ManagingCaller.ts"
-import { described, findIn, iso, ofOrg, orgOf, type Unchecked } from "./AccessInput.ts"
+import { notAnObject, findIn, iso, ofOrg, orgOf, type Unchecked } from "./AccessInput.ts"
 
-const take = taker(CreatePolicy, described("A policy"))
-const takeChanges = taker(UpdatePolicy, described("A policy"))
+const take = taker(CreatePolicy, notAnObject("A policy"))
+const takeChanges = taker(UpdatePolicy, notAnObject("A policy"))
 
 export const make = (manager: ManagingCaller): Unchecked<PoliciesApi<EffectKind>> => {
   const { access, by, checkRoles, checkSpanning, policiesOf, shows, store } = manager

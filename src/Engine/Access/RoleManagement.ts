@@ -1,21 +1,21 @@
 /** Manages roles: checks the input, then runs one operation of the store. */
-import { checkedInEngine as checked } from "../../Checked.ts"
+import { checkedInEngine as checked } from "../../CheckAsEffect.ts"
 import * as Effect from "effect/Effect"
 import type { EffectKind } from "../../Client/Client.ts"
 import type { RolesApi } from "../../Client/Roles.ts"
 import { CreateRole, type Role, UpdateRole } from "../../Protocol/Access.ts"
 import { type EngineError, RoleNotFoundError } from "../../Errors.ts"
-import { taker } from "../../Protocol/Requests.ts"
+import { taker } from "../../Protocol/ServerCodec.ts"
 import { checkName } from "../../Limits.ts"
 import type { RoleRecord } from "./AccessRecords.ts"
 import { isBuiltIn } from "./BuiltIn.ts"
 import * as RoleRows from "./RoleRows.ts"
 
 import type { ManagingCaller } from "./ManagingCaller.ts"
-import { described, findIn, iso, ofOrg, optionalName, orgOf, type Unchecked } from "./AccessInput.ts"
+import { notAnObject, findIn, iso, ofOrg, optionalName, orgOf, type Unchecked } from "./AccessInput.ts"
 
-const take = taker(CreateRole, described("A role"))
-const takeChanges = taker(UpdateRole, described("A role"))
+const take = taker(CreateRole, notAnObject("A role"))
+const takeChanges = taker(UpdateRole, notAnObject("A role"))
 
 export const make = (manager: ManagingCaller): Unchecked<RolesApi<EffectKind>> => {
   const { access, by, checkGiving, checkRoles, checkSpanning, policiesOf, shows, store } = manager

@@ -105,7 +105,7 @@ export const limitsOf = (caller: Caller, environment: string): WorkerLimits => (
 })
 
 /** Reports of turns without what the caller may not do: such a run is paused, and goes on when a permitted client resumes it. */
-export const permitted = (
+export const permittedReports = (
   caller: Caller | undefined,
   environment: string,
   reports: ReadonlyArray<TurnReport>

@@ -14,7 +14,7 @@ import * as Layer from "effect/Layer"
 import * as Scope from "effect/Scope"
 import type { BulkApi, BulkOptions, BulkRuns, EraseOptions } from "../../Client/Bulk.ts"
 import type { EffectKind, Run } from "../../Client/Client.ts"
-import { checkedInEngine as checked } from "../../Checked.ts"
+import { checkedInEngine as checked } from "../../CheckAsEffect.ts"
 import type { Raw } from "../../Client/NarrowErrors.ts"
 import {
   BulkNotFoundError,
@@ -37,7 +37,7 @@ import { yieldToEventLoop, yieldFirst } from "../Yielding.ts"
 import type { CheckedFilters } from "../Runs/CheckFilters.ts"
 import { matcherOf } from "../Runs/RunSearch.ts"
 import { type FoundRun, searchRuns, type SearchPlace } from "../Runs/RunSearchRows.ts"
-import { Notifications } from "../Notifications.ts"
+import { NamedSignals } from "../NamedSignals.ts"
 import { isDamage } from "../Store/SqliteErrors.ts"
 import { Store } from "../Store/Store.ts"
 import type { BulkItem, BulkRecord, BulkSlice } from "./BulkRecords.ts"
@@ -45,7 +45,7 @@ import * as BulkRows from "./BulkRows.ts"
 import { checkBulk } from "./CheckBulk.ts"
 import { makeErasing } from "./Erasing.ts"
 import { shown } from "./ShownBulk.ts"
-import { watchBulk } from "./WatchBulk.ts"
+import { continueAbandonedBulk } from "./AbandonedBulk.ts"
 
 /** Runs that one transaction changes; in a dry run, runs that it checks. */
 const AT_ONCE = 50
@@ -84,7 +84,7 @@ export const layer: Layer.Layer<Bulk, never, Store | Access> = Layer.effect(
     const access = yield* Access
     const after = yield* Alarm.makeScheduleTimeout
     const scope = yield* Scope.Scope
-    const endings = new Notifications()
+    const endings = new NamedSignals()
     const erasing = makeErasing(store)
     const isShared = store.node !== undefined
     /** The operations that this engine carries out. */
@@ -280,7 +280,7 @@ export const layer: Layer.Layer<Bulk, never, Store | Access> = Layer.effect(
 
     const watched = !isShared
       ? undefined
-      : yield* watchBulk(store, {
+      : yield* continueAbandonedBulk(store, {
           isCarried: (id) => carried.has(id),
           begin: ({ action, environment, id }) => begin(environment, id, action === "erase"),
           eraseEnded: forgetEnded,

@@ -184,16 +184,18 @@ const LIST_RUNNING_OPERATIONS = statement(
 export type RunningBulk = Pick<BulkRecord, "action" | "environment" | "id" | "updatedAt">
 
 /** The unfinished operations of all environments. */
+export function* findRunning(tx: Transaction): Program<ReadonlyArray<RunningBulk>> {
+  return (yield* all(LIST_RUNNING_OPERATIONS)).map(({ action, environment, id, updated_at }) => ({
+    action: String(action) as BulkRecord["action"],
+    environment: tx.environmentName(Number(environment)),
+    id: String(id),
+    updatedAt: Number(updated_at)
+  }))
+}
+
 export const runningBulk = acrossEnvironments(
   "runningBulk",
-  function* (tx: Transaction): Program<ReadonlyArray<RunningBulk>> {
-    return (yield* all(LIST_RUNNING_OPERATIONS)).map(({ action, environment, id, updated_at }) => ({
-      action: String(action) as BulkRecord["action"],
-      environment: tx.environmentName(Number(environment)),
-      id: String(id),
-      updatedAt: Number(updated_at)
-    }))
-  },
+  findRunning,
   () => "read the bulk operations that go on"
 )
 

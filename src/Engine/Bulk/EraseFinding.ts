@@ -4,7 +4,7 @@ import { decodeJson } from "../../Json.ts"
 import { compilePattern, isPattern } from "../../Pattern.ts"
 import { findBucket } from "../Kv/KvBuckets.ts"
 import { LogKind } from "../Log/LogRecords.ts"
-import { COLUMNS, ENVIRONMENT, entryOf, PAGE_LENGTH } from "../Log/LogRows.ts"
+import { COLUMNS, ENVIRONMENT_COLUMN, entryOf, PAGE_LENGTH } from "../Log/LogRows.ts"
 import {
   get,
   inEnvironment,
@@ -47,7 +47,7 @@ const waysTo = ({ entityId, idempotencyKey, name }: CheckedEvents) => {
 }
 
 const FOUND = `${COLUMNS}, environment, idempotency_key`
-const IDEMPOTENCY_KEY = ENVIRONMENT + 1
+const IDEMPOTENCY_KEY = ENVIRONMENT_COLUMN + 1
 const looked = (name: string, where: string, by = "position") =>
   statement(
     `EraseFinding.${name}`,
@@ -111,7 +111,7 @@ export const findForErase = inEnvironment(
       length += entry.data.length
       const key = row[IDEMPOTENCY_KEY]
       if (
-        row[ENVIRONMENT] === environment &&
+        row[ENVIRONMENT_COLUMN] === environment &&
         timestamp >= (events.since ?? Number.NEGATIVE_INFINITY) &&
         timestamp < (events.until ?? Number.POSITIVE_INFINITY) &&
         (events.entityId === undefined || entry.entity?.id === events.entityId) &&

@@ -13,7 +13,7 @@ import { registryOf } from "../Functions/Registry.ts"
 import { dropCalls } from "../Runs/HookCalls.ts"
 import { all, get, type Program, statement, write } from "../Store/Program.ts"
 import { parseStored } from "../Store/StoredJson.ts"
-import type { RunActivity } from "../Store/Activity.ts"
+import type { RunActivity } from "../Store/RunActivity.ts"
 import type { Row, Transaction } from "../Store/Transaction.ts"
 import type { Followed } from "./EraseRecords.ts"
 

@@ -2,7 +2,7 @@
 import * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"
 import type { EraseOptions } from "../../Client/Bulk.ts"
-import { checkedInEngine as checked } from "../../Checked.ts"
+import { checkedInEngine as checked } from "../../CheckAsEffect.ts"
 import { type EngineError, UnauthorizedError, ValidationError } from "../../Errors.ts"
 import { MAX_STEPS, stepsTaken } from "../../ExpressionBudget.ts"
 import type { Action } from "../../Policy.ts"
@@ -18,7 +18,7 @@ import * as BulkRows from "./BulkRows.ts"
 import { checkErase } from "./CheckErase.ts"
 import * as EraseFinding from "./EraseFinding.ts"
 import type { CheckedTarget, EraseFound, ErasePlace } from "./EraseRecords.ts"
-import * as EraseSteps from "./EraseSteps.ts"
+import * as AdvanceErase from "./AdvanceErase.ts"
 
 /** Runs that one slice searches. */
 const AT_ONCE = 256
@@ -189,20 +189,20 @@ export const makeErasing = (store: StoreService): Erasing => {
       const phase = at?.phase ?? "find"
       if (phase === "clean") {
         const note = yield* cleanUp(record)
-        return yield* store.write(EraseSteps.finishErase(environment, id, record, note))
+        return yield* store.write(AdvanceErase.finishErase(environment, id, record, note))
       }
       if (at?.phase === "await" && at.isWaiting === true) yield* Effect.sleep(LOOK_AGAIN_MS)
       const found = phase === "find" ? yield* findSome(record, ids) : undefined
       return yield* store.write(
         found === undefined
-          ? EraseSteps.advanceErase(environment, id, record)
-          : EraseSteps.advanceErase(environment, id, record, found)
+          ? AdvanceErase.advanceErase(environment, id, record)
+          : AdvanceErase.advanceErase(environment, id, record, found)
       )
     })
 
   /** Deletes the remains of operations that ended early. */
   const forgetEnded: Effect.Effect<void, EngineError> = Effect.suspend(() =>
-    Effect.flatMap(store.write(EraseSteps.forgetEnded()), (more) =>
+    Effect.flatMap(store.write(AdvanceErase.forgetEnded()), (more) =>
       more ? Effect.andThen(yieldToEventLoop, forgetEnded) : Effect.void
     )
   )

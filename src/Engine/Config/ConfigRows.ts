@@ -9,7 +9,7 @@ import {
 } from "../../Errors.ts"
 import { kvValueBytes } from "../../Limits.ts"
 import { ensureBucket, findBucket } from "../Kv/KvBuckets.ts"
-import { PUT } from "../Kv/KvOperations.ts"
+import { PUT_CODE } from "../Kv/KvCodes.ts"
 import { readChanges, readEntry } from "../Kv/KvRows.ts"
 import { writeEntries } from "../Kv/KvWrites.ts"
 import type { KvChangePage, KvEntryRow } from "../Kv/KvRecords.ts"
@@ -82,7 +82,7 @@ export const readConfig = inEnvironment(
 const LIST_CONFIGS = statement(
   "ConfigRows.listConfigs",
   `SELECT key, revision, value, created_at FROM kv_entries
-       WHERE bucket = ? AND key > ? AND operation = ${PUT} ORDER BY key LIMIT ?`
+       WHERE bucket = ? AND key > ? AND operation = ${PUT_CODE} ORDER BY key LIMIT ?`
 )
 
 /** At most `limit` configurations after a name, by name. */

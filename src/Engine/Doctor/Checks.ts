@@ -4,12 +4,12 @@
 import type { Explanation } from "../../Client/Client.ts"
 import { formatDuration } from "../../Duration.ts"
 import { nodeProblem } from "../../NodeVersion.ts"
-import type { ReasonCode } from "../../Protocol/Reasons.ts"
+import type { ReasonCode } from "../../Protocol/ExplainReasons.ts"
 import type { DoctorCheck } from "../../Protocol/Server.ts"
 import { formatSize } from "../../Size.ts"
 import { SDK_VERSION } from "../../Worker/Version.ts"
 import type { Condition } from "./Condition.ts"
-import { DEAD_LETTERS, EXAMPLES, LATE_MS, MAX_COUNTED_RUNS } from "./Limits.ts"
+import { MAX_COUNTED_DEAD_LETTERS, MAX_EXAMPLES, LATE_MS, MAX_COUNTED_RUNS } from "./Limits.ts"
 
 export const ok = (name: string, message: string): DoctorCheck => ({ name, status: "ok", message })
 export const warn = (name: string, message: string, advice: string): DoctorCheck => ({
@@ -25,7 +25,8 @@ export const fail = (name: string, message: string, advice: string): DoctorCheck
   advice
 })
 
-export const checkNode = (): DoctorCheck => {
+/** Whether the version of Node that runs this code is new enough. */
+export const checkNodeVersion = (): DoctorCheck => {
   const problem = nodeProblem()
   const versions = `Node.js ${process.versions.node}, @ironflow/node ${SDK_VERSION}.`
   return problem === undefined
@@ -95,7 +96,7 @@ export const checkSecrets = (
     : warn("secrets", `${stored}, and this shell has no master key; the engine needs it.`, advice)
 }
 
-export const checkKeys = (keys: number): DoctorCheck =>
+export const checkApiKeys = (keys: number): DoctorCheck =>
   keys > 0
     ? ok("keys", `Every call needs an API key. There ${keys === 1 ? "is 1" : `are ${keys}`}.`)
     : warn(
@@ -106,14 +107,49 @@ export const checkKeys = (keys: number): DoctorCheck =>
 
 export const checkDeadLetters = ({ deadLetters }: Pick<Condition, "deadLetters">): DoctorCheck => {
   if (deadLetters.length === 0) return ok("dead letters", "There are none.")
-  const shown = deadLetters.slice(0, EXAMPLES).map(({ count, environment, name, of }) => {
-    const many = count >= DEAD_LETTERS ? `${DEAD_LETTERS} or more` : String(count)
+  const shown = deadLetters.slice(0, MAX_EXAMPLES).map(({ count, environment, name, of }) => {
+    const many = count >= MAX_COUNTED_DEAD_LETTERS ? `${MAX_COUNTED_DEAD_LETTERS} or more` : String(count)
     return `${of === "group" ? "group" : "projection"} "${name}" of environment ${environment} has ${many}`
   })
   return warn(
     "dead letters",
-    `${shown.join("; ")}${deadLetters.length > EXAMPLES ? `; and ${deadLetters.length - EXAMPLES} more have some` : ""}.`,
+    `${shown.join("; ")}${deadLetters.length > MAX_EXAMPLES ? `; and ${deadLetters.length - MAX_EXAMPLES} more have some` : ""}.`,
     "Look at them with `ironflow projections dead-letters NAME` or `ironflow groups dead-letters NAME`, remove the cause, and retry them with `ironflow projections retry NAME` or `ironflow groups retry NAME`."
+  )
+}
+
+/** An operation stores its progress about once a second. */
+const STILL_MS = 60_000
+
+/** `now` is the time of the check by the clock of the database. Without an engine no operation goes on. */
+export const checkOperations = (
+  { operations }: Pick<Condition, "operations">,
+  now: number,
+  hasEngine: boolean
+): DoctorCheck => {
+  if (operations.length === 0) return ok("bulk operations", "None is in progress.")
+  const many = `${count(operations.length, "bulk operation")} ${operations.length === 1 ? "has" : "have"} not ended`
+  if (!hasEngine)
+    return ok(
+      "bulk operations",
+      `${many}. An engine continues ${operations.length === 1 ? "it" : "them"} when it starts.`
+    )
+  const still = operations.filter(({ updatedAt }) => now - updatedAt >= STILL_MS)
+  if (still.length === 0)
+    return ok(
+      "bulk operations",
+      `${many}, and ${operations.length === 1 ? "it makes" : "all make"} progress.`
+    )
+  const shown = still
+    .slice(0, MAX_EXAMPLES)
+    .map(
+      ({ action, environment, id, updatedAt }) =>
+        `${id} (${action}, environment ${environment}) has made no progress for ${roughly(now - updatedAt)}`
+    )
+  return warn(
+    "bulk operations",
+    `${shown.join("; ")}${still.length > MAX_EXAMPLES ? `; and ${still.length - MAX_EXAMPLES} more` : ""}.`,
+    "`ironflow bulk get ID` says how far it is, the log of the engine says why it does not go on, and `ironflow bulk cancel ID` ends it."
   )
 }
 
@@ -160,11 +196,11 @@ export const checkRuns = (
     return ok("runs", `${open}${unfinished === 0 || !hasEngine ? "" : " None of them is stuck."}`)
   }
   const shown = told
-    .slice(0, EXAMPLES)
+    .slice(0, MAX_EXAMPLES)
     .map(({ code, message, runId }) => ` ${runId}: ${code}, ${message}`)
     .join("")
   const rest =
-    told.length > EXAMPLES ? ` And ${told.length - EXAMPLES} more of those that were looked at.` : ""
+    told.length > MAX_EXAMPLES ? ` And ${told.length - MAX_EXAMPLES} more of those that were looked at.` : ""
   const counted =
     stuck === 0 ? "" : ` ${count(stuck, "run")} will not move by ${stuck === 1 ? "itself" : "themselves"}.`
   return {

@@ -1,5 +1,6 @@
 /** The condition of an engine according to its tables; the same on every database. */
-import { DEAD_LETTERS, MAX_COUNTED_RUNS, EXPLAINED_RUNS } from "./Limits.ts"
+import { MAX_COUNTED_DEAD_LETTERS, MAX_COUNTED_RUNS, MAX_EXPLAINED_RUNS } from "./Limits.ts"
+import { findRunning, type RunningBulk } from "../Bulk/BulkRows.ts"
 import { registryOf } from "../Functions/Registry.ts"
 import { Status } from "../Runs/StatusRows.ts"
 import { readLastBackup, type LastBackup } from "../Store/BackupRows.ts"
@@ -18,7 +19,7 @@ interface DeadLetters {
   readonly of: "projection" | "group"
   readonly environment: string
   readonly name: string
-  /** {@link DEAD_LETTERS} stands for that many or more. */
+  /** {@link MAX_COUNTED_DEAD_LETTERS} stands for that many or more. */
   readonly count: number
 }
 
@@ -30,6 +31,8 @@ export interface Condition {
   readonly apiKeys: number
   readonly secrets: number
   readonly deadLetters: ReadonlyArray<DeadLetters>
+  /** The bulk operations and erasures that have not ended. */
+  readonly operations: ReadonlyArray<RunningBulk>
   /** {@link MAX_COUNTED_RUNS} stands for that many or more. */
   readonly unfinished: number
   /** Runs that may have been waiting longest, and some paused ones. */
@@ -52,7 +55,7 @@ const COUNT_SECRETS = statement("Condition.countSecrets", "SELECT count(*) AS n 
 const LIST_PROJECTIONS = statement(
   "Condition.listProjections",
   `SELECT p.environment, p.name,
-     (SELECT count(*) FROM (SELECT 1 FROM dead_letters d WHERE d.projection = p.key LIMIT ${DEAD_LETTERS}) AS part) AS n
+     (SELECT count(*) FROM (SELECT 1 FROM dead_letters d WHERE d.projection = p.key LIMIT ${MAX_COUNTED_DEAD_LETTERS}) AS part) AS n
    FROM projections p`,
   { scans: "the projections, of which there are as many as people write" }
 )
@@ -60,7 +63,7 @@ const LIST_PROJECTIONS = statement(
 const LIST_GROUPS = statement(
   "Condition.listGroups",
   `SELECT g.environment, g.name,
-     (SELECT count(*) FROM (SELECT 1 FROM group_dead_letters d WHERE d.consumer_group = g.key LIMIT ${DEAD_LETTERS}) AS part) AS n
+     (SELECT count(*) FROM (SELECT 1 FROM group_dead_letters d WHERE d.consumer_group = g.key LIMIT ${MAX_COUNTED_DEAD_LETTERS}) AS part) AS n
    FROM consumer_groups g WHERE g.given_up > 0`,
   { scans: "the consumer groups, of which there are as many as people write" }
 )
@@ -73,14 +76,14 @@ const COUNT_UNFINISHED_RUNS = statement(
 
 const LIST_OLDEST_RUNS = statement(
   "Condition.listOldestRuns",
-  `SELECT id, environment FROM runs WHERE ended_at IS NULL ORDER BY key LIMIT ${EXPLAINED_RUNS}`,
+  `SELECT id, environment FROM runs WHERE ended_at IS NULL ORDER BY key LIMIT ${MAX_EXPLAINED_RUNS}`,
   { scans: "the beginning of the index of unfinished runs" }
 )
 
 const LIST_PAUSED_RUNS = statement(
   "Condition.listPausedRuns",
   `SELECT id, environment FROM (SELECT id, environment, status FROM runs WHERE ended_at IS NULL ORDER BY key DESC LIMIT ${MAX_COUNTED_RUNS}) AS newest
-   WHERE status = ${Status.paused} LIMIT ${EXPLAINED_RUNS}`,
+   WHERE status = ${Status.paused} LIMIT ${MAX_EXPLAINED_RUNS}`,
   { scans: "the end of the index of unfinished runs" }
 )
 
@@ -117,6 +120,7 @@ export const readCondition = acrossEnvironments(
         ...deadLettersOf(tx, "projection", yield* all(LIST_PROJECTIONS)),
         ...deadLettersOf(tx, "group", yield* all(LIST_GROUPS))
       ],
+      operations: yield* findRunning(tx),
       unfinished: Number((yield* get(COUNT_UNFINISHED_RUNS))?.n),
       runs: [...runs.values()]
     }

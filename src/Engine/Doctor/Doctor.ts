@@ -13,15 +13,16 @@ import { LiveWorkers } from "../Runs/LiveWorkers.ts"
 import { getSituation } from "../Runs/RunInspection.ts"
 import { countStuckRuns } from "../Runs/Stuck.ts"
 import { Secrets } from "../Secrets/Secrets.ts"
-import { Store, type StoreService } from "../Store/Store.ts"
+import { Store, type StoreService, timeOf } from "../Store/Store.ts"
 import { type NamedRun, readCondition } from "./Condition.ts"
 import { checkDisk, checkLeftovers, checkPermissions } from "./FileChecks.ts"
 import {
   checkClockSkew,
   checkBackups,
   checkDeadLetters,
-  checkKeys,
-  checkNode,
+  checkApiKeys,
+  checkNodeVersion,
+  checkOperations,
   checkRuns,
   checkSecrets,
   checkStored,
@@ -30,19 +31,19 @@ import {
 } from "./Checks.ts"
 
 /** What programs are read with: a store, or a read-only database. */
-export type Readable = Pick<StoreService, "readApart">
+export type Readable = Pick<StoreService, "clock" | "readApart">
 
 /** Explains why each run is where it is. A run that is gone or unreadable gets an explanation of that. */
 export const explainRuns = (
-  { readApart }: Readable,
+  store: Readable,
   runs: ReadonlyArray<NamedRun>,
   workersOf: (environment: string) => ReadonlyArray<LiveWorker>
 ): Effect.Effect<ReadonlyArray<Explanation>> =>
   Effect.gen(function* () {
     const explained: Array<Explanation> = []
     for (const { environment, runId } of runs) {
-      const now = yield* Clock.currentTimeMillis
-      const one = yield* Effect.match(readApart(getSituation(environment, runId)), {
+      const now = yield* timeOf(store)
+      const one = yield* Effect.match(store.readApart(getSituation(environment, runId)), {
         onSuccess: (situation) => explain(situation, workersOf(environment), now),
         onFailure: (error): Explanation | undefined =>
           error.code === "RUN_NOT_FOUND"
@@ -79,7 +80,7 @@ export const make: Effect.Effect<
     const stuck = yield* countStuckRuns(store, (id) => workers.holder(id))
     const now = yield* Clock.currentTimeMillis
     return [
-      checkNode(),
+      checkNodeVersion(),
       health.status === "ok"
         ? ok("database", "It can be read and written, and nothing in it was found damaged since the start.")
         : fail(
@@ -93,10 +94,11 @@ export const make: Effect.Effect<
       condition.databaseNow === undefined
         ? checkStored(now, condition.storedAt)
         : checkClockSkew(now, condition.databaseNow, "Postgres"),
-      checkKeys(access.required ? Math.max(1, condition.apiKeys) : 0),
+      checkApiKeys(access.required ? Math.max(1, condition.apiKeys) : 0),
       checkSecrets(condition, secrets.hasMasterKey, "engine"),
       checkRuns(condition, explained, { hasEngine: true, stuck }),
       checkDeadLetters(condition),
+      checkOperations(condition, condition.databaseNow ?? now, true),
       ...(store.backup === undefined || filename === undefined ? [] : [checkBackups(condition, now)])
     ]
   })

@@ -27,8 +27,9 @@ import {
   checkClockSkew,
   checkBackups,
   checkDeadLetters,
-  checkKeys,
-  checkNode,
+  checkApiKeys,
+  checkNodeVersion,
+  checkOperations,
   checkRuns,
   checkSecrets,
   checkStored,
@@ -61,7 +62,7 @@ export const examineFile = ({
         const outside = yield* Effect.try({
           try: () => {
             return [
-              checkNode(),
+              checkNodeVersion(),
               checkPermissions(filename),
               checkHolder(filename),
               checkDisk(filename),
@@ -125,7 +126,8 @@ const examine = (
   hasMasterKey: boolean,
   clockOf: (condition: Condition, now: number) => DoctorCheck = ({ storedAt }, now) =>
     checkStored(now, storedAt),
-  isFile = true
+  isFile = true,
+  hasEngine = false
 ): Effect.Effect<ReadonlyArray<DoctorCheck>, StoreError> =>
   Effect.gen(function* () {
     const condition = yield* readable.readApart(readCondition())
@@ -133,10 +135,11 @@ const examine = (
     const now = yield* Clock.currentTimeMillis
     return [
       clockOf(condition, now),
-      checkKeys(condition.apiKeys),
+      checkApiKeys(condition.apiKeys),
       checkSecrets(condition, hasMasterKey, "shell"),
       checkRuns(condition, explained, { hasEngine: false }),
       checkDeadLetters(condition),
+      checkOperations(condition, condition.databaseNow ?? now, hasEngine),
       ...(isFile ? [checkBackups(condition, now)] : [])
     ]
   })
@@ -155,7 +158,7 @@ export const examinePostgres = (
         Effect.gen(function* () {
           const outside = checkPostgres(inspection.facts)
           const { readApart } = inspection
-          if (readApart === undefined) return [checkNode(), ...outside]
+          if (readApart === undefined) return [checkNodeVersion(), ...outside]
           const inside = yield* examine(
             { readApart },
             hasMasterKey,
@@ -163,9 +166,10 @@ export const examinePostgres = (
               databaseNow === undefined
                 ? checkStored(now, storedAt)
                 : checkClockSkew(now, databaseNow, "Postgres"),
-            false
+            false,
+            inspection.facts.engines.length > 0
           )
-          return [checkNode(), ...outside, ...inside]
+          return [checkNodeVersion(), ...outside, ...inside]
         }),
       ({ close }) => close
     )

@@ -2,7 +2,7 @@
  * Explains which functions an event started, and why not the others: from the stored runs, and from the functions as they are
  * now.
  */
-import { nextEvent } from "../../ExpressionBudget.ts"
+import { addEventBudget } from "../../ExpressionBudget.ts"
 import { quoteExpression } from "../../Expression.ts"
 import { matchesPattern } from "../../Pattern.ts"
 import type { EventVerdict } from "../../Protocol/Events.ts"
@@ -50,7 +50,7 @@ export const explainEventFrom = inEnvironment(
       .all()
       .filter((fn) => fn.environment === environment)
     const functions: Array<EventVerdict> = []
-    nextEvent()
+    addEventBudget()
     for (const fn of registered.slice(from, from + SLICE)) {
       functions.push(yield* verdictOf(fn, { position, timestamp, view }))
     }

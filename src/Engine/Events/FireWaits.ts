@@ -19,7 +19,7 @@ import { triggerView } from "../Runs/RunEvent.ts"
 import { WaitKind } from "../Runs/WaitKinds.ts"
 import type { Row, Transaction } from "../Store/Transaction.ts"
 import { deliverEvent } from "../Runs/Waits.ts"
-import { ANY_NAME } from "../Log/FindEvent.ts"
+import { ANY_NAME } from "../Log/WaitFilter.ts"
 import { oldestFanOut } from "../Log/WaitFanOuts.ts"
 
 /** An event that is being delivered to the waits under one name. */

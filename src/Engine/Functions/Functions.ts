@@ -7,7 +7,7 @@ import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import type * as Scope from "effect/Scope"
 import type { FunctionInfo } from "../../Client/Client.ts"
-import { validated } from "../../Checked.ts"
+import { validated } from "../../CheckAsEffect.ts"
 import {
   type FunctionNotFoundError,
   LimitExceededError,
@@ -20,7 +20,7 @@ import type { FunctionChange } from "../Store/Changes.ts"
 import * as SharedCopy from "../Store/SharedCopy.ts"
 import { Store } from "../Store/Store.ts"
 import { SystemEvents } from "../SystemEvents/SystemEvents.ts"
-import { checkRegistrations } from "./FunctionConfigs.ts"
+import { checkRegistrations } from "./CheckRegistration.ts"
 import * as FunctionRows from "./FunctionRows.ts"
 
 export interface FunctionsService {

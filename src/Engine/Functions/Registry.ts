@@ -9,11 +9,11 @@ import type { FunctionChange } from "../Store/Changes.ts"
 import { defineCache } from "../Store/Cache.ts"
 import type { EventEntity } from "../../Event.ts"
 import { decodeJson, type JsonText } from "../../Json.ts"
-import { readPath } from "../../Path.ts"
+import { readPath } from "../../DataPath.ts"
 import { failureHandlerId, handlesFailuresOf } from "../../OnFailure.ts"
 import type { FunctionRegistration } from "../../Protocol/Worker.ts"
 import { matchesPattern } from "../../Pattern.ts"
-import { nextEvent } from "../../ExpressionBudget.ts"
+import { addEventBudget } from "../../ExpressionBudget.ts"
 import { matchTriggers } from "../../Trigger.ts"
 
 /** An event as triggers, match paths and expressions see it. `data` and `metadata` are parsed on first use. */
@@ -199,7 +199,7 @@ const started = (
 ): Matched => {
   const functions: Array<RegisteredFunction> = []
   const warnings: Array<string> = []
-  nextEvent()
+  addEventBudget()
   for (const fn of candidates) {
     const { id, triggers } = fn.registration
     const verdict = matchTriggers(counting(triggers), event)

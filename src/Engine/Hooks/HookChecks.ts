@@ -4,7 +4,7 @@ import { isIP } from "node:net"
 import * as Effect from "effect/Effect"
 import { ValidationError } from "../../Errors.ts"
 import type { Hook } from "../../Hook.ts"
-import { notAllowed } from "../Push/HttpPost.ts"
+import { whyNotAllowed } from "../Push/HttpPost.ts"
 import { isPublicAddress } from "../Push/PublicAddress.ts"
 
 /** How long the look-up of a name may take, milliseconds. */
@@ -25,7 +25,7 @@ export const refuseHooks = (hooks: ReadonlyArray<Hook>, allowPrivateNetworks: bo
     const url = new URL(hook.url)
     const address = addressIn(url)
     if (address === undefined || isPublicAddress(address)) continue
-    throw new ValidationError(`\`hooks[${i}]\` would never be called: ${notAllowed(url.host, address)}`)
+    throw new ValidationError(`\`hooks[${i}]\` would never be called: ${whyNotAllowed(url.host, address)}`)
   }
 }
 
@@ -50,7 +50,7 @@ export const warnOfHook = (hook: Hook, allowPrivateNetworks: boolean): Effect.Ef
     }
     if (hidden !== undefined && !allowPrivateNetworks) {
       return yield* Effect.logWarning(
-        `The hook at ${hook.host} cannot be called: ${notAllowed(url.host, hidden)}`
+        `The hook at ${hook.host} cannot be called: ${whyNotAllowed(url.host, hidden)}`
       )
     }
     if (url.protocol === "http:" && hidden === undefined) {

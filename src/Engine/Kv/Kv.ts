@@ -12,7 +12,7 @@ import type {
   UntypedKv,
   KVWrite
 } from "../../Client/Kv.ts"
-import { validated } from "../../Checked.ts"
+import { validated } from "../../CheckAsEffect.ts"
 import {
   BucketNotFoundError,
   type EngineError,

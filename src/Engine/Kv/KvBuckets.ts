@@ -17,7 +17,7 @@ import {
   refuse
 } from "../Store/Program.ts"
 import { BucketExistsError, BucketNotFoundError } from "../../Errors.ts"
-import { PUT } from "./KvOperations.ts"
+import { PUT_CODE } from "./KvCodes.ts"
 import { ALL, type ListPage } from "../Pages.ts"
 import type { KvBucketRow, NewKvBucket } from "./KvRecords.ts"
 import type { Row, Transaction } from "../Store/Transaction.ts"
@@ -256,7 +256,7 @@ function* toBucketRow(tx: Transaction, bucket: Bucket): Program<KvBucketRow> {
 const COUNT_EXPIRED_ENTRIES = statement(
   "KvBuckets.countExpiredEntries",
   `SELECT count(*) AS keys, coalesce(sum(octet_length(key) + length(value)), 0) AS bytes FROM kv_entries
-     WHERE due_at <= ? AND bucket = ? AND operation = ${PUT}`
+     WHERE due_at <= ? AND bucket = ? AND operation = ${PUT_CODE}`
 )
 
 /** Counts the expired keys of a bucket that wait to be swept. */

@@ -8,7 +8,7 @@
 import { all, get, statement, visit, inEnvironment, refuse, type Program } from "../Store/Program.ts"
 import { BucketNotFoundError, KeyNotFoundError, RevisionGoneError, withoutStack } from "../../Errors.ts"
 import { findBucket } from "./KvBuckets.ts"
-import { operations, PUT, types } from "./KvOperations.ts"
+import { operationsByCode, PUT_CODE, typesByCode } from "./KvCodes.ts"
 import type {
   KvChangePage,
   KvEntryRow,
@@ -30,10 +30,10 @@ const bytesOf = (value: Row[string] | undefined): Uint8Array =>
 const toEntry = (row: Row, expiresAt: Row[string] | undefined): KvEntryRow => ({
   key: String(row.key),
   revision: Number(row.revision),
-  operation: operations[Number(row.operation)] ?? "put",
-  value: { type: types[Number(row.type)] ?? "raw", bytes: bytesOf(row.value) },
+  operation: operationsByCode[Number(row.operation)] ?? "put",
+  value: { type: typesByCode[Number(row.type)] ?? "raw", bytes: bytesOf(row.value) },
   createdAt: Number(row.created_at),
-  ...(Number(row.operation) !== PUT || expiresAt === null || expiresAt === undefined
+  ...(Number(row.operation) !== PUT_CODE || expiresAt === null || expiresAt === undefined
     ? {}
     : { expiresAt: Number(expiresAt) })
 })
@@ -41,7 +41,7 @@ const toEntry = (row: Row, expiresAt: Row[string] | undefined): KvEntryRow => ({
 const FIND_ENTRY = statement(
   "KvRows.findEntry",
   `SELECT revision, type, value, created_at, due_at FROM kv_entries
-     WHERE bucket = ? AND key = ? AND operation = ${PUT} AND (due_at IS NULL OR due_at > ?)`
+     WHERE bucket = ? AND key = ? AND operation = ${PUT_CODE} AND (due_at IS NULL OR due_at > ?)`
 )
 
 export const readEntry = inEnvironment(
@@ -57,7 +57,7 @@ export const readEntry = inEnvironment(
     const row = yield* get(FIND_ENTRY, bucket.key, key, tx.now())
     return row === undefined
       ? yield* refuse(withoutStack(() => new KeyNotFoundError(name, key)))
-      : toEntry({ ...row, key, operation: PUT }, row.due_at)
+      : toEntry({ ...row, key, operation: PUT_CODE }, row.due_at)
   },
   (_, bucket) => `read bucket "${bucket}"`
 )
@@ -94,7 +94,7 @@ export const readHistory = inEnvironment(
     if (bucket === undefined) return yield* refuse(new BucketNotFoundError(name))
     const now = tx.now()
     const last = yield* get(FIND_LAST_OPERATION, bucket.key, key, now)
-    if (last === undefined || Number(last.operation) > operations.indexOf("delete"))
+    if (last === undefined || Number(last.operation) > operationsByCode.indexOf("delete"))
       return yield* refuse(new KeyNotFoundError(name, key))
     const entries: Array<KvEntryRow> = []
     let bytes = 0
@@ -141,7 +141,7 @@ export const listKeys = inEnvironment(
     const now = tx.now()
     const keys: Array<string> = []
     for (const row of rows) {
-      const isAlive = Number(row.operation) === PUT && (row.due_at === null || Number(row.due_at) > now)
+      const isAlive = Number(row.operation) === PUT_CODE && (row.due_at === null || Number(row.due_at) > now)
       if (isAlive) keys.push(String(row.key))
     }
     return { keys, ...(rows.length < limit ? {} : { nextCursor: String(rows.at(-1)?.key) }) }
@@ -152,7 +152,7 @@ export const listKeys = inEnvironment(
 const LIST_CHANGES = statement(
   "KvRows.listChanges",
   `SELECT ${ENTRY} FROM kv_entries
-     WHERE bucket = ?1 AND revision > ?2 AND (operation <> ${PUT} OR due_at IS NULL OR due_at > ?3)
+     WHERE bucket = ?1 AND revision > ?2 AND (operation <> ${PUT_CODE} OR due_at IS NULL OR due_at > ?3)
      UNION ALL
      SELECT ${ENTRY} FROM kv_history WHERE bucket = ?1 AND revision > ?2 AND (expires_at IS NULL OR expires_at > ?3)
      ORDER BY revision LIMIT ?4`

@@ -10,8 +10,8 @@ import {
   write
 } from "../Store/Program.ts"
 import { type Bucket, bucketOfKey, bucketsOf } from "./KvBuckets.ts"
-import { PUT } from "./KvOperations.ts"
-import { expire, forget } from "./KvWrites.ts"
+import { PUT_CODE } from "./KvCodes.ts"
+import { expireKey, forgetHistory } from "./KvWrites.ts"
 import type { Row, Transaction } from "../Store/Transaction.ts"
 
 /** How often markers are checked while the clock is not trusted with them, milliseconds. */
@@ -23,7 +23,7 @@ const LIST_DUE_ROWS = statement(
 )
 
 const EXPIRED = `SELECT rowid AS entry, bucket, key, revision, operation, length(value) AS bytes FROM kv_entries
-  WHERE due_at <= ? AND (operation = ${PUT} OR due_at <= ?) @sound(key, rowid) ORDER BY due_at LIMIT ?`
+  WHERE due_at <= ? AND (operation = ${PUT_CODE} OR due_at <= ?) @sound(key, rowid) ORDER BY due_at LIMIT ?`
 
 const LIST_EXPIRED_IN_ENVIRONMENT = statement(
   "KvSweep.listExpiredInEnvironment",
@@ -93,8 +93,8 @@ const DELETE_ENTRY = statement("KvSweep.deleteEntry", "DELETE FROM kv_entries WH
 
 function* sweepEntry(tx: Transaction, bucket: Bucket, row: Row): Program<void> {
   const key = String(row.key)
-  if (Number(row.operation) === PUT) {
-    yield* expire(tx, bucket, key, {
+  if (Number(row.operation) === PUT_CODE) {
+    yield* expireKey(tx, bucket, key, {
       revision: Number(row.revision),
       operation: "put",
       alive: false,
@@ -103,7 +103,7 @@ function* sweepEntry(tx: Transaction, bucket: Bucket, row: Row): Program<void> {
     })
     return
   }
-  if (bucket.history > 1) bucket.bytes -= yield* forget(bucket.key, key, 0)
+  if (bucket.history > 1) bucket.bytes -= yield* forgetHistory(bucket.key, key, 0)
   yield* write(DELETE_ENTRY, bucket.key, key)
   bucket.dropped = Math.max(bucket.dropped, Number(row.revision))
 }
@@ -144,7 +144,7 @@ export function* nextSweepAt(tx: Transaction): Program<number> {
   const row = yield* get(
     variant(
       "KvSweep.nextSweepAt",
-      `SELECT (SELECT due_at FROM kv_entries WHERE due_at IS NOT NULL${isSettled ? "" : ` AND operation = ${PUT}`} @sound(key, rowid) ORDER BY due_at LIMIT 1) AS entry,
+      `SELECT (SELECT due_at FROM kv_entries WHERE due_at IS NOT NULL${isSettled ? "" : ` AND operation = ${PUT_CODE}`} @sound(key, rowid) ORDER BY due_at LIMIT 1) AS entry,
        (SELECT 1 FROM kv_buckets WHERE name IS NULL LIMIT 1) AS bucket`
     )
   )

@@ -7,7 +7,7 @@ import { all, forEach, get, statement, type Program, write, inEnvironment, refus
 import { BucketNotFoundError, LimitExceededError, RevisionConflictError, withoutStack } from "../../Errors.ts"
 import type { KvOperation, StoredValue } from "../../KvValue.ts"
 import { type Bucket, findBucket, readExpired, bucketsOf } from "./KvBuckets.ts"
-import { operations, PUT, types } from "./KvOperations.ts"
+import { operationsByCode, PUT_CODE, typesByCode } from "./KvCodes.ts"
 import type { KvWriteRow } from "./KvRecords.ts"
 import type { Transaction } from "../Store/Transaction.ts"
 
@@ -35,10 +35,10 @@ const FIND_PRESENT_REVISION = statement(
 function* findPresent(tx: Transaction, bucket: Bucket, key: string): Program<Present | undefined> {
   const row = yield* get(FIND_PRESENT_REVISION, bucket.key, key)
   if (row === undefined) return undefined
-  const counted = Number(row.operation) === PUT
+  const counted = Number(row.operation) === PUT_CODE
   return {
     revision: Number(row.revision),
-    operation: operations[Number(row.operation)] ?? "put",
+    operation: operationsByCode[Number(row.operation)] ?? "put",
     alive: counted && (row.due_at === null || Number(row.due_at) > tx.now()),
     counted,
     bytes: counted ? Buffer.byteLength(key) + Number(row.bytes) : 0
@@ -136,7 +136,7 @@ function* checkRoom(
 const SUM_PRUNED_BYTES = statement(
   "KvWrites.sumPrunedBytes",
   `SELECT coalesce(sum(bytes), 0) AS bytes FROM (
-       SELECT length(value) + CASE WHEN operation = ${PUT} THEN octet_length(key) ELSE 0 END AS bytes FROM kv_history
+       SELECT length(value) + CASE WHEN operation = ${PUT_CODE} THEN octet_length(key) ELSE 0 END AS bytes FROM kv_history
        WHERE bucket = ? AND key = ? ORDER BY revision DESC LIMIT -1 OFFSET ?)`
 )
 
@@ -158,7 +158,7 @@ function* apply(
   // it has expired and was not swept yet: watchers are told of both changes
   const present =
     value !== undefined && found?.counted === true && !found.alive
-      ? yield* expire(tx, bucket, key, found)
+      ? yield* expireKey(tx, bucket, key, found)
       : found
   // deleting a missing key changes nothing
   if (value === undefined && (write.purge === true ? present === undefined : present?.alive !== true))
@@ -186,7 +186,7 @@ function* apply(
 /** Whether an operation goes into the history: how a key expired or was purged is only told to watchers. */
 const isKept = (operation: KvOperation): boolean => operation === "put" || operation === "delete"
 
-export function* expire(tx: Transaction, bucket: Bucket, key: string, present: Present): Program<Present> {
+export function* expireKey(tx: Transaction, bucket: Bucket, key: string, present: Present): Program<Present> {
   return {
     revision: yield* leaveMarker(tx, bucket, key, present, "expire"),
     operation: "expire",
@@ -219,8 +219,8 @@ function* store(
     bucket,
     key,
     revision,
-    operations.indexOf(operation),
-    value === undefined ? 0 : types.indexOf(value.type),
+    operationsByCode.indexOf(operation),
+    value === undefined ? 0 : typesByCode.indexOf(value.type),
     value?.bytes ?? nothing,
     now,
     dueAt
@@ -239,14 +239,14 @@ function* store(
 const INSERT_REVISION = statement(
   "KvWrites.insertRevision",
   `INSERT INTO kv_history (bucket, key, revision, operation, type, value, created_at, expires_at)
-     SELECT bucket, key, revision, operation, type, value, created_at, CASE WHEN operation = ${PUT} THEN due_at END
+     SELECT bucket, key, revision, operation, type, value, created_at, CASE WHEN operation = ${PUT_CODE} THEN due_at END
      FROM kv_entries WHERE bucket = ? AND key = ? AND revision = ?`
 )
 
 /** Moves the current entry of a key into its history, and deletes what exceeds the bucket's limit. */
 function* remember(bucket: Bucket, key: string, present: Present): Program<void> {
   yield* write(INSERT_REVISION, bucket.key, key, present.revision)
-  bucket.bytes -= yield* forget(bucket.key, key, bucket.history - 1)
+  bucket.bytes -= yield* forgetHistory(bucket.key, key, bucket.history - 1)
 }
 
 const LIST_OLD_REVISIONS = statement(
@@ -261,12 +261,12 @@ const DELETE_REVISION = statement(
 )
 
 /** Deletes the history of a key except for its newest `keep` entries. Returns the bytes of the deleted entries. */
-export function* forget(bucket: number, key: string, keep: number): Program<number> {
+export function* forgetHistory(bucket: number, key: string, keep: number): Program<number> {
   const rows = yield* all(LIST_OLD_REVISIONS, bucket, key, keep)
   let bytes = 0
   for (const row of rows) {
     yield* write(DELETE_REVISION, bucket, key, row.revision!)
-    if (Number(row.operation) === PUT) bytes += Buffer.byteLength(key) + Number(row.bytes)
+    if (Number(row.operation) === PUT_CODE) bytes += Buffer.byteLength(key) + Number(row.bytes)
   }
   return bytes
 }
@@ -280,7 +280,7 @@ function* leaveMarker(
   operation: "delete" | "purge" | "expire"
 ): Program<number> {
   bucket.bytes -= present?.bytes ?? 0
-  if (bucket.history > 1) bucket.bytes -= yield* forget(bucket.key, key, 0)
+  if (bucket.history > 1) bucket.bytes -= yield* forgetHistory(bucket.key, key, 0)
   if (present?.counted === true) bucket.values--
   const revision = ++bucket.revision
   yield* store(tx, bucket.key, key, revision, operation, undefined, tx.now() + MARKER_MS)

@@ -9,7 +9,16 @@ import type { StoreService } from "../Store/Store.ts"
 import type { Row, Transaction } from "../Store/Transaction.ts"
 import { endOfLog } from "./EndOfLog.ts"
 import { type EventQuery, type FoundEvent, type FoundEvents, LogKind } from "./LogRecords.ts"
-import { COLUMNS, entryOf, ENVIRONMENT, KIND, PAGE_LENGTH, POSITION, TIMESTAMP, toEntry } from "./LogRows.ts"
+import {
+  COLUMNS,
+  entryOf,
+  ENVIRONMENT_COLUMN,
+  KIND_COLUMN,
+  PAGE_LENGTH,
+  POSITION_COLUMN,
+  TIMESTAMP_COLUMN,
+  toEntry
+} from "./LogRows.ts"
 
 /** Rows of the log in one turn of the event loop, and most turns for one page. */
 const SLICE = 500
@@ -21,7 +30,7 @@ const FULL_LENGTH = 16 * 1024 * 1024
 const APART_MS = 10_000
 
 const FOUND = `${COLUMNS}, environment, idempotency_key`
-const KEY = ENVIRONMENT + 1
+const KEY = ENVIRONMENT_COLUMN + 1
 
 // ---------------------------------------------------------------------------------------------------------------------
 // By id
@@ -151,10 +160,10 @@ const readEventSlice = inEnvironment(
             ? ([BY_NAME, environment, name, range.after, range.before] as const)
             : ([BY_POSITION, range.after, range.before] as const)
     yield* visit(ways[order], [...values, SLICE], (row) => {
-      position = Number(row[POSITION])
-      timestamp = Number(row[TIMESTAMP])
+      position = Number(row[POSITION_COLUMN])
+      timestamp = Number(row[TIMESTAMP_COLUMN])
       count++
-      if (row[ENVIRONMENT] !== environment || row[KIND] !== LogKind.event) return true
+      if (row[ENVIRONMENT_COLUMN] !== environment || row[KIND_COLUMN] !== LogKind.event) return true
       const entry = entryOf(row)
       const key = row[KEY]
       const event = key === null ? entry : { ...entry, idempotencyKey: String(key) }

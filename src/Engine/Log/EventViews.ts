@@ -2,7 +2,7 @@
 import type { EventEntity } from "../../Event.ts"
 import { StoreError } from "../../Errors.ts"
 import type { JsonText } from "../../Json.ts"
-import { readPath } from "../../Path.ts"
+import { readPath } from "../../DataPath.ts"
 import { type EventView, eventView } from "../Functions/Registry.ts"
 import { defineCache } from "../Store/Cache.ts"
 import { get, type Program, type Row, statement } from "../Store/Program.ts"

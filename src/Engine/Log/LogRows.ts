@@ -42,9 +42,13 @@ export const readLog = inEnvironment(
     let count = 0
     let length = 0
     yield* visit(variant("LogRows.readLog", forward), [after, limit], (row) => {
-      position = Number(row[POSITION])
+      position = Number(row[POSITION_COLUMN])
       count++
-      if (row[ENVIRONMENT] !== environment || (kind !== undefined && row[KIND] !== LogKind[kind])) return true
+      if (
+        row[ENVIRONMENT_COLUMN] !== environment ||
+        (kind !== undefined && row[KIND_COLUMN] !== LogKind[kind])
+      )
+        return true
       if (row[ERASED_AT] !== null) return true
       if (!accepts(String(row[NAME]))) return true
       const entry = entryOf(row)
@@ -98,9 +102,13 @@ export const readLogBack = inEnvironment(
         ? ([backwardByName, [environment, LogKind[kind], name, before, limit]] as const)
         : ([backward, [before, limit]] as const)
     yield* visit(variant("LogRows.readLogBack", rows), [...values], (row) => {
-      position = Number(row[POSITION])
+      position = Number(row[POSITION_COLUMN])
       count++
-      if (row[ENVIRONMENT] !== environment || (kind !== undefined && row[KIND] !== LogKind[kind])) return true
+      if (
+        row[ENVIRONMENT_COLUMN] !== environment ||
+        (kind !== undefined && row[KIND_COLUMN] !== LogKind[kind])
+      )
+        return true
       if (row[ERASED_AT] !== null) return true
       if (!accepts(String(row[NAME]))) return true
       const entry = entryOf(row)
@@ -200,7 +208,7 @@ function* readNames(
   if (names.length > 0) {
     const values = names.flatMap((name) => [environment, LogKind[kind], name, after])
     yield* visit(variant("LogRows.readNames", byNames(names.length)), [...values, limit], (row) => {
-      position = Number(row[POSITION])
+      position = Number(row[POSITION_COLUMN])
       count++
       if (row[ERASED_AT] !== null) return true
       const entry = entryOf(row)
@@ -305,11 +313,11 @@ const anyOf = (patterns: ReadonlyArray<string>): ((name: string) => boolean) => 
 type Writable<T> = { -readonly [K in keyof T]: T[K] }
 
 /** Indexes in {@link COLUMNS}, and that of `environment` after them. */
-export const POSITION = 0
-export const KIND = 1
+export const POSITION_COLUMN = 0
+export const KIND_COLUMN = 1
 const NAME = 3
-export const TIMESTAMP = 8
-export const ENVIRONMENT = 13
+export const TIMESTAMP_COLUMN = 8
+export const ENVIRONMENT_COLUMN = 13
 /** The index after those. All followers of the log skip erased rows, which have no content for them. */
 const ERASED_AT = 14
 

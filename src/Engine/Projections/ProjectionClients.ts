@@ -1,6 +1,6 @@
 /** The projection methods of clients: read, wait and control. */
 import * as Effect from "effect/Effect"
-import { checkedInEngine as checked } from "../../Checked.ts"
+import { checkedInEngine as checked } from "../../CheckAsEffect.ts"
 import type { EffectKind } from "../../Client/Client.ts"
 import type { Raw } from "../../Client/NarrowErrors.ts"
 import type { ChangesPage, ChangesQuery } from "../../Client/ProjectionUpdates.ts"
@@ -31,7 +31,7 @@ import { LOG, type WaitUntilFound } from "./WaitUntilFound.ts"
 import * as ProjectionChanges from "./ProjectionChanges.ts"
 import * as ProjectionInspection from "./ProjectionInspection.ts"
 import { type ProjectionInfo, projectionKey } from "./ProjectionRecords.ts"
-import { explain, iso, toRunError, toStatus } from "./ProjectionStatusText.ts"
+import { explainStatus, iso, toRunError, toStatus } from "./ProjectionStatusText.ts"
 
 /** Most rows of the log between two turns of the event loop. */
 const PAGE_ROWS = 250
@@ -78,7 +78,7 @@ export const makeClients = (store: StoreService, waitUntilFound: WaitUntilFound)
       const reached = yield* waitUntilFound([LOG, projectionKey(environment, name)], timeoutMs, look)
       if (reached !== undefined) return reached
       const info = yield* store.read(ProjectionInspection.getProjection(environment, name))
-      return yield* new ProjectionBehindError(name, position, target, timeoutMs, explain(info))
+      return yield* new ProjectionBehindError(name, position, target, timeoutMs, explainStatus(info))
     })
 
   const listPage = (environment: string) =>

@@ -213,8 +213,8 @@ const LIST_KEYS_OF_DEAD_LETTERS = statement(
   "SELECT d.projection, d.position FROM dead_letters d JOIN events e ON e.position = d.position AND e.environment = ? WHERE d.projection = ? AND d.position > ? ORDER BY d.position LIMIT ?"
 )
 
-const LIST_DEAD_LETTERS = statement(
-  "ProjectionInspection.listDeadLetters",
+const FIND_DEAD_LETTER = statement(
+  "ProjectionInspection.findDeadLetter",
   "SELECT e.*, d.error, d.attempts, d.at, d.retrying FROM dead_letters d JOIN events e ON e.position = d.position AND e.environment = ? WHERE d.projection = ? AND d.position = ?"
 )
 
@@ -231,7 +231,7 @@ export const listDeadLetters = inEnvironment(
     const found = yield* findProjection(environment, name)
     const keys = yield* all(LIST_KEYS_OF_DEAD_LETTERS, found.environment!, found.key!, after, limit)
     const rows = yield* whileRoom(keys, ({ position, projection }) =>
-      get(LIST_DEAD_LETTERS, found.environment!, projection!, position!)
+      get(FIND_DEAD_LETTER, found.environment!, projection!, position!)
     )
     return rows.map((row) => ({
       position: Number(row.position),

@@ -1,6 +1,6 @@
 /** The operations of projection owners: claim, read what comes next, and save. A read that waits is woken by a commit. */
 import * as Effect from "effect/Effect"
-import { checkedInEngine as checked } from "../../Checked.ts"
+import { checkedInEngine as checked } from "../../CheckAsEffect.ts"
 import { ConnectionError, type EngineError, InvalidStateError, ValidationError } from "../../Errors.ts"
 import { maxReadEvents } from "../../Projection/Projection.ts"
 import type {

@@ -26,7 +26,7 @@ export const toStatus = (info: ProjectionInfo): ProjectionStatusInfo => ({
   name: info.name,
   mode: info.mode,
   status: info.status,
-  message: explain(info),
+  message: explainStatus(info),
   events: info.events,
   ...(info.partitionKey === undefined ? {} : { partitionKey: info.partitionKey }),
   lastEventSeq: info.position,
@@ -59,7 +59,7 @@ export const toStatus = (info: ProjectionInfo): ProjectionStatusInfo => ({
 })
 
 /** Why the projection is where it is, in a sentence. */
-export const explain = (info: ProjectionInfo): string => {
+export const explainStatus = (info: ProjectionInfo): string => {
   const { deadLetters, failing, lag, owner, paused, position, rebuildTo } = info
   const waiting = lag === 1 ? "1 event waits" : `${lag} events wait`
   const letters =

@@ -5,11 +5,11 @@
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
-import { checkedInEngine as checked } from "../../Checked.ts"
+import { checkedInEngine as checked } from "../../CheckAsEffect.ts"
 import type { EngineError } from "../../Errors.ts"
 import { maxBatchSize } from "../../Projection/Projection.ts"
 import type { ProjectionRegistration, ProjectionSaved } from "../../Protocol/ProjectionOwners.ts"
-import { Notifications } from "../Notifications.ts"
+import { NamedSignals } from "../NamedSignals.ts"
 import { Store } from "../Store/Store.ts"
 import { SystemEvents } from "../SystemEvents/SystemEvents.ts"
 import { checkRegistration } from "./CheckRegistration.ts"
@@ -48,7 +48,7 @@ export const layer: Layer.Layer<Projections, never, Store | SystemEvents> = Laye
   Effect.gen(function* () {
     const store = yield* Store
     const system = yield* SystemEvents
-    const signals = new Notifications()
+    const signals = new NamedSignals()
     const stop = store.onCommit(({ logEnd, stale, projections, states }) => {
       if (stale.has("projections")) signals.notifyAll()
       else if (stale.has("log")) signals.notify(LOG)

@@ -3,7 +3,7 @@ import * as Clock from "effect/Clock"
 import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
-import type { Notifications } from "../Notifications.ts"
+import type { NamedSignals } from "../NamedSignals.ts"
 
 /** The name under which growth of the log is announced; no projection has it. */
 export const LOG = ""
@@ -18,7 +18,7 @@ export type WaitUntilFound = <A, E>(
 ) => Effect.Effect<A | undefined, E>
 
 export const makeWaitUntilFound =
-  (signals: Notifications): WaitUntilFound =>
+  (signals: NamedSignals): WaitUntilFound =>
   (names, waitMs, look, until = () => Number.POSITIVE_INFINITY) =>
     Effect.gen(function* () {
       const clock = yield* Clock.Clock

@@ -2,7 +2,7 @@
 import * as Effect from "effect/Effect"
 import { type IronflowError, isIronflowError, LimitExceededError, SubscriptionError } from "../../Errors.ts"
 import { isObject, safeJsonParse } from "../../Json.ts"
-import { checkShape } from "../../JsonShape.ts"
+import { checkShape } from "../../JsonLimits.ts"
 import {
   type AckMode,
   MAX_FILTERS,

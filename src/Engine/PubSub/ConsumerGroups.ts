@@ -1,8 +1,7 @@
 /** Management of consumer groups: what the store knows of a group, and what the engine knows of its members. */
-import { checkedInEngine as checked } from "../../Checked.ts"
+import { checkedInEngine as checked } from "../../CheckAsEffect.ts"
 import * as Context from "effect/Context"
 import * as Layer from "effect/Layer"
-import * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"
 import type { EffectKind } from "../../Client/Client.ts"
 import {
@@ -29,7 +28,7 @@ import { show } from "../../Show.ts"
 import { yieldFirst } from "../Yielding.ts"
 import { GROUP_RETENTION_MS } from "./GroupSweep.ts"
 import type { GroupChange, GroupChoice, GroupDeadLetter, GroupDefinition, GroupInfo } from "./GroupRecords.ts"
-import { Store, type StoreService } from "../Store/Store.ts"
+import { Store, type StoreService, timeOf } from "../Store/Store.ts"
 import type { Member } from "./Group.ts"
 import { oneOf, readSettings, settingsOf } from "./SubscriptionSettings.ts"
 import { Subscriptions, type SubscriptionsService } from "./Subscriptions.ts"
@@ -44,7 +43,7 @@ interface ConsumerGroupChange {
 }
 
 export interface EngineConsumerGroups extends Raw<ConsumerGroupsApi<EffectKind>, EngineError> {
-  /** A page of the list, with at most {@link PAGE} groups. */
+  /** A page of the list, with at most {@link GROUPS_PAGE} groups. */
   readonly page: (
     options: ListConsumerGroupsOptions & { readonly cursor?: string; readonly limit: number }
   ) => Effect.Effect<GroupPage, EngineError>
@@ -56,7 +55,7 @@ export interface EngineConsumerGroups extends Raw<ConsumerGroupsApi<EffectKind>,
 }
 
 /** Groups on one page. Each is read in its own turn of the event loop, because its lag is counted. */
-export const PAGE = 50
+export const GROUPS_PAGE = 50
 
 export class ConsumerGroups extends Context.Service<
   ConsumerGroups,
@@ -82,7 +81,7 @@ const make = (
 ): EngineConsumerGroups => {
   const seen = (found: Effect.Effect<GroupInfo, EngineError>): Effect.Effect<ConsumerGroup, EngineError> =>
     Effect.flatMap(found, (info) =>
-      Effect.map(Clock.currentTimeMillis, (now) => toGroup(info, subscriptions.membersOf(info.key), now))
+      Effect.map(timeOf(store), (now) => toGroup(info, subscriptions.membersOf(info.key), now))
     )
 
   const chosen = (
@@ -107,14 +106,14 @@ const make = (
         return {
           environment,
           after: Number(cursor),
-          limit: Math.min(limit, PAGE),
+          limit: Math.min(limit, GROUPS_PAGE),
           ...(namespace === undefined ? {} : { namespace: Limits.checkName("namespace", namespace) }),
           ...(name === undefined ? {} : { name: Limits.checkName("consumer group", name) }),
           ...(status === undefined ? {} : { isPaused: status === "paused" })
         }
       })
       const found = yield* yieldFirst(GroupInspection.listGroups(store, query))
-      const now = yield* Clock.currentTimeMillis
+      const now = yield* timeOf(store)
       return {
         groups: found.groups.map((info) => toGroup(info, subscriptions.membersOf(info.key), now)),
         ...(found.next === undefined ? {} : { nextCursor: String(found.next) }),
@@ -146,7 +145,7 @@ const make = (
         const all: Array<ConsumerGroup> = []
         let cursor: string | undefined = ""
         while (cursor !== undefined) {
-          const found: GroupPage = yield* page({ ...options, cursor, limit: PAGE })
+          const found: GroupPage = yield* page({ ...options, cursor, limit: GROUPS_PAGE })
           all.push(...found.groups)
           cursor = found.nextCursor
         }

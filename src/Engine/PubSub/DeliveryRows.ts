@@ -125,7 +125,7 @@ export function* moveToDeadLetters(
   }
 ): Program<void> {
   const { attempts, group, position, reason } = letter
-  yield* finish(group, position)
+  yield* finishDelivery(group, position)
   yield* write(PUT_DEAD_LETTER, group, position, reason, attempts, tx.now())
   yield* write(INCREMENT_GIVEN_UP, group)
   const excess = Number((yield* get(COUNT_EXCESS_DEAD_LETTERS, MAX_DEAD_LETTERS, group))?.n)
@@ -142,7 +142,7 @@ const DELETE_DELIVERY = statement(
   "DELETE FROM deliveries WHERE consumer_group = ? AND position = ?"
 )
 
-export function* finish(group: number, position: number): Program<void> {
+export function* finishDelivery(group: number, position: number): Program<void> {
   yield* write(DELETE_DELIVERY, group, position)
 }
 

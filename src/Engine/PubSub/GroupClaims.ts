@@ -9,7 +9,7 @@ import { viewOfRow } from "../Log/EventViews.ts"
 import { COLUMNS, toEntry } from "../Log/LogRows.ts"
 import { all, get, inEnvironment, type Program, statement, write } from "../Store/Program.ts"
 import type { Row, Transaction } from "../Store/Transaction.ts"
-import { moveToDeadLetters, finish } from "./DeliveryRows.ts"
+import { moveToDeadLetters, finishDelivery } from "./DeliveryRows.ts"
 import type { ClaimedDelivery, GroupClaim, GroupDemand } from "./GroupRecords.ts"
 
 /** The failure reason of a delivery that its holder did not settle in time. */
@@ -63,7 +63,7 @@ export const claimDeliveries = inEnvironment(
       if (row.holder !== null) turns.giveBack(String(row.holder))
       if (row.position === null || failures > demand.maxRedeliveries) {
         const position = Number(row.delivery)
-        if (row.position === null) yield* finish(demand.group, position)
+        if (row.position === null) yield* finishDelivery(demand.group, position)
         else {
           // a timed-out holder gave no reason
           const reason = row.holder === null ? row.reason! : TIMED_OUT

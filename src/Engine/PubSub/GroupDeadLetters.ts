@@ -22,8 +22,8 @@ const LIST_KEYS_OF_DEAD_LETTERS = statement(
        WHERE d.consumer_group = ? AND d.position > ? ORDER BY d.position LIMIT ?`
 )
 
-const LIST_DEAD_LETTERS = statement(
-  "GroupDeadLetters.listDeadLetters",
+const FIND_DEAD_LETTER = statement(
+  "GroupDeadLetters.findDeadLetter",
   `SELECT e.*, d.reason, d.attempts, d.at FROM group_dead_letters d JOIN events e ON e.position = d.position AND e.environment = ?
          WHERE d.consumer_group = ? AND d.position = ?`
 )
@@ -40,7 +40,7 @@ export const listDeadLetters = inEnvironment(
     const { environment, key } = yield* findGroup(tx, group)
     const keys = yield* all(LIST_KEYS_OF_DEAD_LETTERS, environment!, key!, after, limit)
     const rows = yield* whileRoom(keys, ({ consumer_group, position }) =>
-      get(LIST_DEAD_LETTERS, environment!, consumer_group!, position!)
+      get(FIND_DEAD_LETTER, environment!, consumer_group!, position!)
     )
     return rows.map((row) => ({
       position: Number(row.position),

@@ -1,7 +1,7 @@
 /** Reads the answers of push endpoints. */
 import { EndpointUnavailableError, type IronflowError, isIronflowError } from "../../Errors.ts"
 import { isObject, numberOf, safeJsonParse } from "../../Json.ts"
-import { checkShape } from "../../JsonShape.ts"
+import { checkShape } from "../../JsonLimits.ts"
 import type { Attempts } from "../../Protocol/LegacyJobs.ts"
 import { checkReport } from "../../Protocol/TurnReports.ts"
 import type { FunctionRegistration, Job, TurnReport } from "../../Protocol/Worker.ts"

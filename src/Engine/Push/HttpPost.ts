@@ -114,7 +114,7 @@ const send = (
     }
     let request: Http.ClientRequest | undefined = undefined
     if (!it.allowPrivateNetworks && isIP(host) !== 0 && !isPublicAddress(host)) {
-      fail("refused", notAllowed(url.host, host))
+      fail("refused", whyNotAllowed(url.host, host))
       return
     }
     let connected = false
@@ -140,7 +140,7 @@ const send = (
     request.on("error", (error: NodeJS.ErrnoException) => {
       const why = whyGivenUp()
       if (why !== undefined) return fail("reached", why)
-      if (error instanceof NotPublic) return fail("refused", notAllowed(url.host, error.message))
+      if (error instanceof NotPublic) return fail("refused", whyNotAllowed(url.host, error.message))
       fail(connected ? "reached" : "unreachable", reasonOf(error, connected))
     })
     request.on("response", (response) => {
@@ -184,7 +184,7 @@ const send = (
   })
 
 /** Why the engine does not call `host` at an address, and how to allow it. */
-export const notAllowed = (host: string, address: string): string =>
+export const whyNotAllowed = (host: string, address: string): string =>
   `${host} ${host.startsWith(address) || host.startsWith("[") ? "is" : `resolves to ${address}, which is`} not a public address. Allow endpoints in private networks ` +
   "with `push: { allowPrivateNetworks: true }` or `ironflow serve --allow-private-endpoints`"
 

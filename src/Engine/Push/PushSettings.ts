@@ -1,7 +1,7 @@
 /** How the engine calls push endpoints. */
 import * as Context from "effect/Context"
 import * as Redacted from "effect/Redacted"
-import { readEnvironmentVariable, type Variables } from "../../Environment.ts"
+import { readEnvironmentVariable, type Variables } from "../../EnvironmentVariables.ts"
 import { ValidationError } from "../../Errors.ts"
 import { checkKeys, type Keys } from "../../OptionKeys.ts"
 import { show } from "../../Show.ts"

@@ -21,7 +21,7 @@ import {
   type Job,
   type Notice
 } from "../../Protocol/Worker.ts"
-import { sendAgain } from "../../Worker/Reporter.ts"
+import { resendDelays } from "../../Worker/Reporter.ts"
 import { unusable } from "../Workers/LegacyWorker.ts"
 import type { RunningTurn } from "../../Protocol/RunningSteps.ts"
 import { ReportedSteps } from "../Workers/ReportedSteps.ts"
@@ -315,7 +315,7 @@ export class PushTurnRequests {
         Effect.tapError((error) =>
           Effect.logError(`A report of run ${runId} could not be stored; trying again: ${error.message}`)
         ),
-        Effect.retry(sendAgain),
+        Effect.retry(resendDelays),
         Effect.orDie,
         Effect.asVoid
       )
@@ -325,7 +325,7 @@ export class PushTurnRequests {
   #lost(job: Job, why: string): Effect.Effect<void> {
     const { loseLease, url } = this.#options
     return loseLease(job.jobId, `the endpoint ${url}: ${why}`).pipe(
-      Effect.retry(sendAgain),
+      Effect.retry(resendDelays),
       Effect.orDie,
       Effect.flatMap((held) =>
         held

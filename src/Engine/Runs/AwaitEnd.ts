@@ -1,5 +1,4 @@
 /** Waits for a run to end. */
-import * as Clock from "effect/Clock"
 import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
@@ -8,8 +7,8 @@ import { type EngineError, TimeoutError } from "../../Errors.ts"
 import type { ScheduleTimeout } from "../../Execution/Alarm.ts"
 import { isTerminal } from "../../RunStatus.ts"
 import { inTurn } from "../EventLoop.ts"
-import type { Notifications } from "../Notifications.ts"
-import type { StoreService } from "../Store/Store.ts"
+import type { NamedSignals } from "../NamedSignals.ts"
+import { type StoreService, timeOf } from "../Store/Store.ts"
 import type { EndedRunRecord } from "../Store/EndedRunRecord.ts"
 import { explain } from "./Explain.ts"
 import type { LiveWorkersService } from "./LiveWorkers.ts"
@@ -27,7 +26,7 @@ export interface Waiting {
   readonly workers: LiveWorkersService
   readonly after: ScheduleTimeout
   /** Signals the id of each run that has ended, with the full ending when the run need not be read again. */
-  readonly endings: Notifications<EndedRunRecord | undefined>
+  readonly endings: NamedSignals<EndedRunRecord | undefined>
 }
 
 /** The run once it has ended; `undefined` when `giveUp` called its listener first. */
@@ -101,7 +100,7 @@ const stillRunning = (
   timeoutMs: number
 ): Effect.Effect<never, EngineError> =>
   Effect.flatMap(readSituation(waiting, environment, runId), (situation) =>
-    Effect.flatMap(Clock.currentTimeMillis, (now) =>
+    Effect.flatMap(timeOf(waiting.store), (now) =>
       Effect.fail(
         new TimeoutError(
           `Run ${runId} did not end within ${showMs(timeoutMs)}, and continues. ${explain(situation, waiting.workers.workers(environment), now).message}`,

@@ -11,7 +11,7 @@ import {
   searchPaths,
   searchValueLength
 } from "../../Limits.ts"
-import { isPath } from "../../Path.ts"
+import { isDataPath } from "../../DataPath.ts"
 import { checkFilterNames, checkMoment, type RunFilters, timeFilters } from "../../RunFilters.ts"
 import { isRunStatus, type RunStatus, runStatuses } from "../../RunStatus.ts"
 import { show } from "../../Show.ts"
@@ -117,7 +117,7 @@ const attributesOf = (value: unknown): { readonly [path: string]: string } | und
   return Object.fromEntries(
     entries
       .map(([path, value]) => {
-        if (!isPath(path))
+        if (!isDataPath(path))
           throw new ValidationError(`listRuns: ${show(path)} in \`attributes\` is not a dotted path`)
         if (typeof value !== "string" && typeof value !== "number" && typeof value !== "boolean") {
           throw new ValidationError(

@@ -1,8 +1,8 @@
 /** Explains why a run is where it is: gives the one reason that counts now, from the database and the live workers. */
 import type { Explanation } from "../../Client/Client.ts"
 import { formatDuration } from "../../Duration.ts"
-import { describeError, type ReportedError, stepOf, thrownBy } from "../../ReportedError.ts"
-import type { ReasonCode } from "../../Protocol/Reasons.ts"
+import { describeError, type ReportedError, stepOf, thrownBy } from "../../DescribeError.ts"
+import type { ReasonCode } from "../../Protocol/ExplainReasons.ts"
 import type { RunningStep } from "../../Protocol/RunningSteps.ts"
 import { acceptsLabels } from "../Functions/Registry.ts"
 import type { OtherEngine } from "./NodeWorkers.ts"

@@ -24,7 +24,7 @@ import {
   write
 } from "../Store/Program.ts"
 import type { Row, Transaction } from "../Store/Transaction.ts"
-import { erasedAt, invocationView, triggerView, wasErased } from "./RunEvent.ts"
+import { erasedAt, invocationView, triggerView, refusalOfErased } from "./RunEvent.ts"
 import { createRun, findRun, getRun } from "./RunRows.ts"
 import { statusIn } from "./StatusRows.ts"
 import { findStep, undoneSteps } from "./RunControl.ts"
@@ -78,7 +78,7 @@ export const forkRun = inEnvironment(
   > {
     const row = yield* findRun(tx, environment, runId)
     const erased = erasedAt(row)
-    if (erased !== undefined) return yield* refuse(wasErased(runId, erased, "forked"))
+    if (erased !== undefined) return yield* refuse(refusalOfErased(runId, erased, "forked"))
     const fn = registryOf(tx).byKey(Number(row.function))
     if (fn === undefined || fn.deleted === true)
       return yield* refuse(new FunctionNotFoundError(fn?.registration.id ?? String(row.function)))

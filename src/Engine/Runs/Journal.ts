@@ -4,7 +4,7 @@ import { statement, type Program, all, affected, write, get } from "../Store/Pro
 import { type Transaction, asMoment } from "../Store/Transaction.ts"
 import type { JournalEntry, OpenStep, Outcome } from "../../Protocol/Worker.ts"
 import { readKind } from "./StepKinds.ts"
-import { outcomeIn, clear, notifyStepEnded, outcomeColumns } from "./Waits.ts"
+import { outcomeIn, clearSuspicion, notifyStepEnded, outcomeColumns } from "./Waits.ts"
 import { RUN_ITSELF } from "./WaitKinds.ts"
 import type { StepKind } from "../../StepKind.ts"
 import type { LeasedRun } from "./LeaseCache.ts"
@@ -72,7 +72,7 @@ export function* insertStep(
   // only these need to know whether the step is new, rather than a repeated report
   if (suspectsOf(tx).isEmpty && !hasStepObservers(tx)) return yield* write(INSERT_STEP, ...values)
   if ((yield* affected(INSERT_STEP, ...values)) === 0) return
-  if (!suspectsOf(tx).isEmpty) yield* clear(tx, run.key)
+  if (!suspectsOf(tx).isEmpty) yield* clearSuspicion(tx, run.key)
   yield* notifyStepEnded(tx, run.key, step.stepKey)
 }
 

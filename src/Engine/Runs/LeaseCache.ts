@@ -1,6 +1,6 @@
 /** Remembers leased runs, so that a report need not read its run. */
 import type { RunStatus } from "../../RunStatus.ts"
-import { ShortLivedMap, ShortLivedSet } from "../../ShortLived.ts"
+import { ShortLivedMap, ShortLivedSet } from "../../ShortLivedMap.ts"
 import { defineCache } from "../Store/Cache.ts"
 import type { Transaction } from "../Store/Transaction.ts"
 import type { FirstTurnFacts } from "../Store/EndedRunRecord.ts"

@@ -5,7 +5,7 @@
 import { isNew, markNew, forgetNew } from "../Functions/ReadyFunctions.ts"
 import { pinsRuns } from "../Functions/Pins.ts"
 import type { RegisteredFunction } from "../Functions/Registry.ts"
-import { ShortLivedMap } from "../../ShortLived.ts"
+import { ShortLivedMap } from "../../ShortLivedMap.ts"
 import { defineCache } from "../Store/Cache.ts"
 import { insert, type Program, statement, write } from "../Store/Program.ts"
 import type { Transaction } from "../Store/Transaction.ts"

@@ -27,7 +27,7 @@ import type { Run } from "../../Client/Client.ts"
 import { compensationKey } from "../../StepId.ts"
 import type { JsonText } from "../../Json.ts"
 import { holdingJob, keepRevoked } from "./RevokedLeases.ts"
-import { erasedAt, wasErased } from "./RunEvent.ts"
+import { erasedAt, refusalOfErased } from "./RunEvent.ts"
 import { findRun, readRun } from "./RunRows.ts"
 import { cancelAwaited, cancelRow } from "./CancelRun.ts"
 import { isCompensating, type Pause, pauseRow } from "./PauseRun.ts"
@@ -222,7 +222,7 @@ export const retryRun = controlling(
     const row = yield* findRun(tx, environment, runId)
     const key = Number(row.key)
     const erased = erasedAt(row)
-    if (erased !== undefined) return yield* refuse(wasErased(runId, erased, "retried"))
+    if (erased !== undefined) return yield* refuse(refusalOfErased(runId, erased, "retried"))
     if (!may(row, "retried")) {
       const status = statusIn(row)
       return yield* refuse(
@@ -298,7 +298,7 @@ export const patchStep = inEnvironment(
     const row = yield* findRun(tx, environment, runId)
     const key = Number(row.key)
     const erased = erasedAt(row)
-    if (erased !== undefined) return yield* refuse(wasErased(runId, erased, "patched"))
+    if (erased !== undefined) return yield* refuse(refusalOfErased(runId, erased, "patched"))
     const finished = yield* get(FIND_STEP, key, stepKey)
     const open = yield* get(FIND_WAIT, key, stepKey)
     if (finished === undefined && (open === undefined || row.ended_at !== null))

@@ -13,7 +13,7 @@ import {
 import { yieldToEventLoop } from "../Yielding.ts"
 import type { StoreService } from "../Store/Store.ts"
 import type { CheckedFilters } from "./CheckFilters.ts"
-import { errorGroup, sizeOf } from "./RunGroups.ts"
+import { errorGroup, bucketSizeOf } from "./RunGroups.ts"
 import { eventOf, matcherOf, type Visible } from "./RunSearch.ts"
 import {
   countRuns,
@@ -150,7 +150,7 @@ const rounded = (ms: number): number => {
 
 const valueOf = (found: FoundRun, by: string): string | undefined => {
   const { run, startedBy, systemEvent } = found
-  const size = sizeOf(by)
+  const size = bucketSizeOf(by)
   if (size !== undefined) {
     const at = Date.parse(run.createdAt)
     return new Date(at - (at % size)).toISOString()

@@ -18,7 +18,7 @@ export const erasedAt = ({ e_erased_at, erased_at, input }: Row): number | undef
 }
 
 /** The refusal for an erased run: the data that it needs to go on is gone. */
-export const wasErased = (runId: string, at: number, verb: string): InvalidStateError =>
+export const refusalOfErased = (runId: string, at: number, verb: string): InvalidStateError =>
   new InvalidStateError(
     `Run ${runId} was erased at ${new Date(at).toISOString()} and cannot be ${verb}: neither its data nor the results of its steps are there any more. Emit a new event for a new run.`
   )

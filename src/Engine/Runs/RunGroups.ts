@@ -3,7 +3,7 @@
 const sizes: { readonly [by: string]: number } = { minute: 60_000, hour: 3_600_000, day: 86_400_000 }
 
 /** The length of a time bucket for grouping, milliseconds; `undefined` when `by` is not a time. */
-export const sizeOf = (by: string): number | undefined => sizes[by]
+export const bucketSizeOf = (by: string): number | undefined => sizes[by]
 
 /** The parts that differ between errors of one kind: words with digits, except HTTP statuses 4xx and 5xx. */
 const VARIABLE = /(?<![\w-])(?![45]\d\d(?![\w-]))[\w-]*\d[\w-]*/g

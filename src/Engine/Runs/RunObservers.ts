@@ -1,7 +1,7 @@
 /** Tells observers and the audit record what happens in runs. Nothing is built while there are none. */
 import { registryOf } from "../Functions/Registry.ts"
 import type { Transaction } from "../Store/Transaction.ts"
-import type { RunActivity } from "../Store/Activity.ts"
+import type { RunActivity } from "../Store/RunActivity.ts"
 import { record } from "./Recording.ts"
 
 /** Whether anybody is told of steps. */

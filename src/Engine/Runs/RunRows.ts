@@ -35,7 +35,7 @@ import type { Row, Transaction } from "../Store/Transaction.ts"
 import { decodeStored, parseStored, storedOutput } from "../Store/StoredJson.ts"
 import { checkEvent, erasedAt, EVENT_DATA, invocationEventId } from "./RunEvent.ts"
 import { isLeased } from "./LeaseCache.ts"
-import type { ForkedFrom } from "../Store/Activity.ts"
+import type { ForkedFrom } from "../Store/RunActivity.ts"
 import type { EndedRunRecord } from "../Store/EndedRunRecord.ts"
 import type { Pause } from "./PauseRun.ts"
 

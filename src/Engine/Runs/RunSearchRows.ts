@@ -9,15 +9,15 @@
 import { ValidationError } from "../../Errors.ts"
 import type { Run } from "../../Client/Client.ts"
 import type { RunStatus } from "../../RunStatus.ts"
-import { errorGroup, messageIn, sizeOf } from "./RunGroups.ts"
+import { errorGroup, messageIn, bucketSizeOf } from "./RunGroups.ts"
 import { Status, statusIn } from "./StatusRows.ts"
 import { registryOf } from "../Functions/Registry.ts"
 import { all, get, inEnvironment, type Program, refuse, statement, type Value } from "../Store/Program.ts"
 import type { Transaction } from "../Store/Transaction.ts"
 import type { CheckedFilters } from "./CheckFilters.ts"
 import { readRun, RUNS_WITH_EVENTS } from "./RunRows.ts"
-import { isBefore, lengthOf, type RunPosition, positionOf, startedBy } from "./RunPositions.ts"
-import { COUNTED, FIRST_MOMENT, planOf, plansOf } from "./SearchPlans.ts"
+import { isBefore, lengthOfRow, type RunPosition, positionOf, startOfRow } from "./SearchPositions.ts"
+import { MAX_COUNTED, FIRST_MOMENT, planOf, plansOf } from "./SearchPlans.ts"
 
 /** Runs that one slice looks at: a few milliseconds. */
 const SLICE = 10_000
@@ -348,7 +348,7 @@ class Search {
         if (most >= fewest) break
       }
       // of several long plans, take the first
-      if (most < fewest && (best === "all" || most < COUNTED)) [best, fewest] = [by, most]
+      if (most < fewest && (best === "all" || most < MAX_COUNTED)) [best, fewest] = [by, most]
     }
     return best
   }
@@ -410,9 +410,9 @@ class Search {
       const row = yield* get(SHOW, key)
       // found by the statement before, in the same transaction
       if (row === undefined) continue
-      const own = lengthOf(row)
+      const own = lengthOfRow(row)
       length += own
-      found.push({ run: yield* readRun(this.#tx, row), event, key, length: own, ...startedBy(row) })
+      found.push({ run: yield* readRun(this.#tx, row), event, key, length: own, ...startOfRow(row) })
     }
     return { found, reached, isLast: !isBefore(last, reached) && inOrder.length < most }
   }
@@ -428,7 +428,7 @@ class Search {
       const end = (yield* this.#end(place, values, size)) ?? last
       if (isBefore(reached, end)) reached = end
     }
-    const bucket = sizeOf(by)
+    const bucket = bucketSizeOf(by)
     const how = [
       bucket !== undefined ? "time" : by.startsWith("event.") ? "attribute" : by,
       bucket ?? 1,
@@ -462,7 +462,7 @@ class Search {
     const text = String(value)
     if (by === "function") return registryOf(this.#tx).byKey(Number(text))?.registration.id ?? text
     if (by === "error") return errorGroup(messageIn(text))
-    return sizeOf(by) === undefined ? text : new Date(Number(text)).toISOString()
+    return bucketSizeOf(by) === undefined ? text : new Date(Number(text)).toISOString()
   }
 
   /** The functions whose runs are indexed by a path. */

@@ -1,5 +1,4 @@
 /** The client's run methods in the engine's process: read runs, wait for them and control them. */
-import * as Clock from "effect/Clock"
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
@@ -13,7 +12,7 @@ import type {
   RunLogLine,
   RunStep
 } from "../../Client/Client.ts"
-import { validated } from "../../Checked.ts"
+import { validated } from "../../CheckAsEffect.ts"
 import { checkCountRuns, type CountRunsOptions, type RunCounts } from "../../Protocol/RunCounts.ts"
 import type { Raw } from "../../Client/NarrowErrors.ts"
 import { type EngineError, type StoreError, ValidationError } from "../../Errors.ts"
@@ -23,9 +22,9 @@ import * as Limits from "../../Limits.ts"
 import { show } from "../../Show.ts"
 import { allPages, LIST_PAGE, type Page, type PageQuery } from "../Pages.ts"
 import { yieldFirst } from "../Yielding.ts"
-import { Notifications } from "../Notifications.ts"
-import type { ObservedActivity } from "../Store/Activity.ts"
-import { Store } from "../Store/Store.ts"
+import { NamedSignals } from "../NamedSignals.ts"
+import type { ObservedActivity } from "../Store/RunActivity.ts"
+import { Store, timeOf } from "../Store/Store.ts"
 import { checkFilters, isSearch } from "./CheckFilters.ts"
 import { explain } from "./Explain.ts"
 import { LiveWorkers } from "./LiveWorkers.ts"
@@ -128,7 +127,7 @@ export const layer: Layer.Layer<Runs, StoreError, Store | LiveWorkers> = Layer.e
       store,
       workers,
       after: yield* Alarm.makeScheduleTimeout,
-      endings: new Notifications()
+      endings: new NamedSignals()
     }
     const stop = store.onCommit(({ ended, endings, stale }) => {
       if (stale.has("ends")) waiting.endings.notifyAll(undefined)
@@ -231,7 +230,7 @@ const make = (waiting: Waiting): RunsService => {
       yieldFirst(allPages((after) => logsPage(environment, runId, { after, limit: LIST_PAGE }))),
     explain: (runId) =>
       Effect.flatMap(onRun(runId, yieldFirst(readSituation(waiting, environment, runId))), (situation) =>
-        Effect.map(Clock.currentTimeMillis, (now) => explain(situation, workers.workers(environment), now))
+        Effect.map(timeOf(waiting.store), (now) => explain(situation, workers.workers(environment), now))
       ),
     waitForRun: (runId, { timeout } = {}) =>
       timeout === undefined || (timeout >= 0 && Number.isFinite(timeout))

@@ -2,7 +2,7 @@
  * Search attributes of runs: the values at the paths in their function's `searchBy`. A run gets them in the transaction that
  * creates it. Runs that are older than the path get them in slices, from the newest to the oldest (`SearchFill.ts`).
  */
-import { readPath } from "../../Path.ts"
+import { readPath } from "../../DataPath.ts"
 import { searchValueLength } from "../../Limits.ts"
 import { type EventView, registryOf } from "../Functions/Registry.ts"
 import { viewOfRow } from "../Log/EventViews.ts"

@@ -90,7 +90,7 @@ interface SearchPlan {
 }
 
 /** Limit of the count that finds the shortest plan. */
-export const COUNTED = 5000
+export const MAX_COUNTED = 5000
 
 const byKey = (name: string, from: string, lane: string, run = "r.key"): SearchPlan => ({
   name,
@@ -114,8 +114,8 @@ const byKey = (name: string, from: string, lane: string, run = "r.key"): SearchP
     : {
         count: finds(
           `SearchPlans.${name}.count`,
-          `SELECT count(*) AS count FROM (SELECT 1 FROM ${from} WHERE ${lane} LIMIT ${COUNTED})`,
-          lane.includes("?") ? {} : { scans: `reads ${COUNTED} entries of an index that has few runs` }
+          `SELECT count(*) AS count FROM (SELECT 1 FROM ${from} WHERE ${lane} LIMIT ${MAX_COUNTED})`,
+          lane.includes("?") ? {} : { scans: `reads ${MAX_COUNTED} entries of an index that has few runs` }
         )
       })
 })
@@ -142,7 +142,7 @@ const byEvent = (name: string, lane: string): SearchPlan => ({
   ),
   count: finds(
     `SearchPlans.${name}.count`,
-    `SELECT count(*) AS count FROM (SELECT 1 FROM events e WHERE ${lane} LIMIT ${COUNTED})`
+    `SELECT count(*) AS count FROM (SELECT 1 FROM events e WHERE ${lane} LIMIT ${MAX_COUNTED})`
   )
 })
 
@@ -192,7 +192,7 @@ const plans = {
     ),
     count: finds(
       "SearchPlans.function.count",
-      `SELECT count(*) AS count FROM (SELECT 1 FROM runs r WHERE r.function = ? LIMIT ${COUNTED})`
+      `SELECT count(*) AS count FROM (SELECT 1 FROM runs r WHERE r.function = ? LIMIT ${MAX_COUNTED})`
     )
   },
   eventName: byEvent("eventName", "e.environment = ? AND e.kind = 0 AND e.name = ?"),

@@ -158,14 +158,14 @@ export function* settleWait(tx: Transaction, run: number, stepKey: string): Prog
     : yield* write(INSERT_STEP_OF_WAIT, ...values)
   yield* write(DELETE_FIRED_WAIT, run, stepKey)
   if (settled === undefined || settled === 0) return
-  if (!suspectsOf(tx).isEmpty) yield* clear(tx, run)
+  if (!suspectsOf(tx).isEmpty) yield* clearSuspicion(tx, run)
   yield* notifyStepEnded(tx, run, stepKey)
 }
 
 const CLEAR_LOSSES = statement("Waits.clearLosses", "UPDATE runs SET losses = 0 WHERE key = ?")
 
 /** The run has advanced: it is no longer a suspect, and its worker may take others. */
-export function* clear(tx: Transaction, run: number): Program<void> {
+export function* clearSuspicion(tx: Transaction, run: number): Program<void> {
   if (!suspectsOf(tx).release(run)) return
   yield* write(CLEAR_LOSSES, run)
   tx.changes.ready = true

@@ -18,7 +18,7 @@ import {
 import { InvokeTimeoutError, serializeError, WaitTimeoutError, type StoreError } from "../../Errors.ts"
 import type { Outcome } from "../../Protocol/Worker.ts"
 import { environmentsToSweep, nextSweepAt, sweep } from "../Kv/KvSweep.ts"
-import { filterOf, findEvent } from "../Log/FindEvent.ts"
+import { waitFilterOf, findAcceptedEvent } from "../Log/WaitFilter.ts"
 import { environmentsOfEvents, continueDeliveries, hasMore } from "../Events/FireWaits.ts"
 import { oldestFanOut } from "../Log/WaitFanOuts.ts"
 import { triggerView } from "../Runs/RunEvent.ts"
@@ -230,10 +230,10 @@ function* fire(tx: Transaction, environment: number, row: Row): Program<void> {
 function* eventBefore(tx: Transaction, wait: Row): Program<AcceptedEvent | undefined> {
   const oldest = yield* oldestFanOut(Number(wait.environment), String(wait.event))
   if (oldest === undefined) return undefined
-  const found = yield* findEvent(
+  const found = yield* findAcceptedEvent(
     tx,
     Number(wait.environment),
-    filterOf(wait),
+    waitFilterOf(wait),
     Math.max(oldest - 1, Number(wait.looked_back_to)),
     () => triggerView(Number(wait.run))
   )

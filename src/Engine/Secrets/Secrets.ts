@@ -7,7 +7,7 @@ import { createCipheriv, createDecipheriv, randomBytes } from "node:crypto"
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import * as Redacted from "effect/Redacted"
-import { readEnvironmentVariable, type Variables } from "../../Environment.ts"
+import { readEnvironmentVariable, type Variables } from "../../EnvironmentVariables.ts"
 import { type EngineError, MasterKeyError, type StoreError, ValidationError } from "../../Errors.ts"
 import * as Limits from "../../Limits.ts"
 import type { SecretInfo } from "../../Protocol/Secrets.ts"
@@ -16,8 +16,8 @@ import { allPages, LIST_PAGE, type Page, type PageQuery, pageByName } from "../P
 import * as Rows from "./SecretRows.ts"
 import { SystemEvents, type SystemEventsService } from "../SystemEvents/SystemEvents.ts"
 import { Store, type StoreService } from "../Store/Store.ts"
-import { validated } from "../../Checked.ts"
-import { providedOr } from "../../Variables.ts"
+import { validated } from "../../CheckAsEffect.ts"
+import { providedOr } from "../../ConfigProviderVariables.ts"
 
 /** The master key: 32 bytes as a base64 or hex string. `IRONFLOW_MASTER_KEY` by default. */
 export const MasterKey = Context.Reference<Redacted.Redacted<string> | undefined>(

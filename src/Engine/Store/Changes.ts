@@ -1,6 +1,6 @@
 /** What a commit means for others. Told to the listeners once per commit. */
 import type { FunctionRegistration, Notice } from "../../Protocol/Worker.ts"
-import type { ObservedActivity, RunFailureEvent } from "./Activity.ts"
+import type { ObservedActivity, RunFailureEvent } from "./RunActivity.ts"
 import type { EndedRunRecord } from "./EndedRunRecord.ts"
 
 import type { JsonText } from "../../Json.ts"

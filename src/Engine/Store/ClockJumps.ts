@@ -54,7 +54,7 @@ export class ClockJumps {
 }
 
 /** The log message for a clock jump. */
-export const clockWasSet = (ms: number): string => {
+export const clockJumpMessage = (ms: number): string => {
   const by = `${Math.round(Math.abs(ms) / 1000)} s`
   return ms < 0
     ? `The clock was set back by ${by}: leases, timeouts and retries keep their length, and what is due at a point in time, such as the end of a sleepUntil, comes later`

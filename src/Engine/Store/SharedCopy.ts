@@ -1,4 +1,5 @@
 /** Keeps a copy of something in the database, and reads it again when another engine has changed it. */
+import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
 import * as Fiber from "effect/Fiber"
 import * as Scope from "effect/Scope"
@@ -10,6 +11,10 @@ export interface SharedCopy {
   readonly refresh: () => void
   /** This engine has changed it: a read in progress may be outdated. */
   readonly changed: () => void
+  /** Whether a change of another engine has not been read yet. */
+  readonly isOutdated: () => boolean
+  /** Reads again, and waits for that. Fails when the first try fails; the others follow. */
+  readonly refreshed: Effect.Effect<void, StoreError>
 }
 
 /** Reads until it succeeds, one read at a time, until the scope ends. `what` names what is read: "who may do what". */
@@ -27,6 +32,11 @@ export const make = <A>(
     )
     let isReading = false
     let isOld = false
+    let waiting = Deferred.makeUnsafe<void, StoreError>()
+    const tell = (result: Effect.Effect<void, StoreError>): void => {
+      Deferred.doneUnsafe(waiting, result)
+      waiting = Deferred.makeUnsafe()
+    }
     const reading: Effect.Effect<void> = Effect.suspend(() => {
       isOld = false
       return Effect.matchEffect(read, {
@@ -34,24 +44,36 @@ export const make = <A>(
           if (isOld) return reading
           isReading = false
           return Effect.andThen(
-            Effect.sync(() => use(found)),
+            Effect.sync(() => {
+              use(found)
+              tell(Effect.void)
+            }),
             outage.succeeded()
           )
         },
-        onFailure: (error) =>
+        onFailure: (error) => {
+          tell(Effect.fail(error))
           // another engine has the database
-          error.code === "STORE_LOCKED"
+          return error.code === "STORE_LOCKED"
             ? Effect.void
             : Effect.andThen(outage.failed(error), Effect.delay(reading, RETRY_MS))
+        }
       })
     })
+    const refresh = (): void => {
+      isOld = true
+      if (isReading) return
+      isReading = true
+      Fiber.runIn(runFork(reading), scope)
+    }
     return {
-      refresh: () => {
-        isOld = true
-        if (isReading) return
-        isReading = true
-        Fiber.runIn(runFork(reading), scope)
-      },
-      changed: () => void (isOld = true)
+      refresh,
+      changed: () => void (isOld = true),
+      isOutdated: () => isReading,
+      refreshed: Effect.suspend(() => {
+        const result = Deferred.await(waiting)
+        refresh()
+        return result
+      })
     }
   })

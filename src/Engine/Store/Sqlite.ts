@@ -11,18 +11,18 @@ import * as Random from "effect/Random"
 import type * as Scope from "effect/Scope"
 import { StoreError } from "../../Errors.ts"
 import { Histogram } from "../../Histogram.ts"
-import { together } from "../../ExpressionBudget.ts"
+import { withSharedBudget } from "../../ExpressionBudget.ts"
 import { makeIdGenerator } from "../../Ids.ts"
 import { checkKeys, type Keys } from "../../OptionKeys.ts"
 import { backUp } from "./Backup.ts"
 import { noteBackup } from "./BackupRows.ts"
-import { ClockJumps, clockWasSet, STORE_CLOCK_MS } from "./ClockJumps.ts"
+import { ClockJumps, clockJumpMessage, STORE_CLOCK_MS } from "./ClockJumps.ts"
 import { GroupCommit } from "./GroupCommit.ts"
 import { damagedRowMessage, checkNewestRows, isolateDamage } from "./DamageIsolation.ts"
 import { type Call, Refused } from "./Program.ts"
 import { FileOwnership } from "./FileOwnership.ts"
 import { hasRoom } from "./Files.ts"
-import { isDamage, isFull, isUnavailable, refusedByDisk, storeError } from "./SqliteErrors.ts"
+import { isDamage, isFull, isUnavailable, diskRefusalError, storeError } from "./SqliteErrors.ts"
 import { RETRY_MS } from "./StoreOutage.ts"
 import { ReadSnapshot } from "./ReadSnapshot.ts"
 import { walSyncOf } from "./WalSync.ts"
@@ -109,7 +109,7 @@ export const make = (
           first: () => {
             const jump = jumps.look(now(), monotonicMs())
             if (jump === 0) return undefined
-            tell(clockWasSet(jump))
+            tell(clockJumpMessage(jump))
             return () => tx.perform(callbacks.clockWasSet(tx, jump))
           },
           took: (ms, commands) => {
@@ -160,7 +160,7 @@ export const make = (
           },
           ...(sync === undefined ? {} : { sync }),
           refused: (cause) => {
-            const error = refusedByDisk(options.filename, cause)
+            const error = diskRefusalError(options.filename, cause)
             lose(error)
             return error
           },
@@ -201,7 +201,7 @@ export const make = (
     const write = <A>(what: string | (() => string), run: () => A): Effect.Effect<A, StoreError> =>
       Effect.callback((resume) => {
         writer.submit(
-          () => together(run),
+          () => withSharedBudget(run),
           (value) => resume(Effect.succeed(value)),
           (cause) => resume(Effect.fail(cannot(what, cause)))
         )
@@ -229,7 +229,7 @@ export const make = (
       readDurable(what, () => {
         if (listeners.lost !== undefined) throw listeners.lost
         snapshot.open()
-        return together(run)
+        return withSharedBudget(run)
       })
     /** Reads statement by statement, so that a failed one does not spoil the others. */
     const readApart = <A>(what: string | (() => string), run: () => A): Effect.Effect<A, StoreError> =>
@@ -327,7 +327,7 @@ export const make = (
     const stored = tx.perform(readClock())
     const setBackBy = stored === undefined ? 0 : stored.at - now()
     if (setBackBy >= 1000) {
-      yield* Effect.logWarning(clockWasSet(-setBackBy))
+      yield* Effect.logWarning(clockJumpMessage(-setBackBy))
       yield* service.write(callbacks.clockWasSetBack(setBackBy))
     }
     for (const call of callbacks.takeOver) yield* service.write(call)

@@ -51,7 +51,7 @@ export const storeError = (what: string, cause: unknown): StoreError => {
 }
 
 /** The disk did not store what was committed. After that, a later success says nothing about what came before. */
-export const refusedByDisk = (filename: string, cause: unknown): StoreError =>
+export const diskRefusalError = (filename: string, cause: unknown): StoreError =>
   new StoreError(
     `The disk has not stored what was written to database "${filename}": ${cause instanceof Error ? cause.message : String(cause)}. What was just ` +
       "written may be lost, so this engine stops and answers nothing more. Check the disk, and start the engine again",

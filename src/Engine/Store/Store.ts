@@ -5,7 +5,7 @@
  * the engine (a wait of a live turn fired, a run became ready, a run ended, something is due) are told once per commit to the
  * listeners of `onCommit`, before the callers wake.
  */
-import type * as Clock from "effect/Clock"
+import * as Clock from "effect/Clock"
 import * as Context from "effect/Context"
 import type * as Effect from "effect/Effect"
 import type { StoreError, ValidationError } from "../../Errors.ts"
@@ -51,6 +51,11 @@ export interface StoreService {
    * where there are no other engines.
    */
   readonly touch?: LeaseFreshness
+  /**
+   * How long ago, in milliseconds of a monotonic clock, this engine last knew of all that other engines had committed. It grows
+   * while the engine is frozen, or cut off from the database. Absent where there are no other engines.
+   */
+  readonly currentMs?: () => number
   /** The common clock of all engines on the database, where there may be several: their own clocks may differ. */
   readonly clock?: Clock.Clock
   /** The number of this engine among those that share the database. Absent where it is the only one. */
@@ -117,6 +122,13 @@ export type StoreHealth =
       /** Nothing can be written, for now or for good. */
       readonly cannotWrite?: true
     }
+
+/**
+ * The time that counts for what is stored, epoch milliseconds: the common time of all engines on the database, or that of this
+ * machine. For effects that run in the fiber of a caller, whose clock is always that of the machine.
+ */
+export const timeOf = ({ clock }: Pick<StoreService, "clock">): Effect.Effect<number> =>
+  clock?.currentTimeMillis ?? Clock.currentTimeMillis
 
 /** The engine's storage. */
 export class Store extends Context.Service<Store, StoreService>()("@ironflow/node/Store") {}

@@ -1,6 +1,6 @@
 /** JSON from the database: if it cannot be parsed, it is damaged, not bad input. */
 import { StoreError } from "../../Errors.ts"
-import { hasErrors, plainResult } from "../../Result.ts"
+import { hasErrors, plainResult } from "../../ResultEncoding.ts"
 
 /** The beginning of the message. */
 export const NOT_JSON = "what is stored is not JSON"

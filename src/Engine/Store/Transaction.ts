@@ -17,7 +17,7 @@ import {
   noCounts,
   type ChangeKind
 } from "./Changes.ts"
-import type { ObservedActivity, RunFailureEvent } from "./Activity.ts"
+import type { ObservedActivity, RunFailureEvent } from "./RunActivity.ts"
 import type { EndedRunRecord } from "./EndedRunRecord.ts"
 import { type Query, type Program, type Row, runAtOnce, type Statement, type Value } from "./Program.ts"
 import { TransactionBudget } from "./TransactionBudget.ts"

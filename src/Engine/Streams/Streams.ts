@@ -2,8 +2,8 @@
 import * as Context from "effect/Context"
 import * as Layer from "effect/Layer"
 import * as Effect from "effect/Effect"
-import { appendsOf } from "../../Client/Emitting.ts"
-import { validated } from "../../Checked.ts"
+import { appendsOf } from "../../Client/TypedEmit.ts"
+import { validated } from "../../CheckAsEffect.ts"
 import { eventsOver, nullIfMissing } from "../../Client/StreamPages.ts"
 import { checkCount, checkList, checkRead, upcastEvents } from "../../Client/StreamReading.ts"
 import type {

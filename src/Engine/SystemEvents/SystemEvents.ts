@@ -11,10 +11,10 @@ import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import { Store, type StoreService } from "../Store/Store.ts"
 import type { Announced, EventAccess } from "../Store/Changes.ts"
-import type { RunActivity, ObservedActivity } from "../Store/Activity.ts"
+import type { RunActivity, ObservedActivity } from "../Store/RunActivity.ts"
 import type { Outcome } from "../../Protocol/Worker.ts"
 import { decodeJson, isObject } from "../../Json.ts"
-import { plainResult } from "../../Result.ts"
+import { plainResult } from "../../ResultEncoding.ts"
 
 export interface SystemEvent {
   /** Increases with every event of the engine. */

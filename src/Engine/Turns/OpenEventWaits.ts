@@ -8,8 +8,8 @@ import { knownStep } from "../Runs/Journal.ts"
 import { isPattern, checkPattern } from "../../Pattern.ts"
 import type { EventView } from "../Functions/Registry.ts"
 import { triggerView } from "../Runs/RunEvent.ts"
-import { type EventMatch, findEvent, waitName, waitRoots } from "../Log/FindEvent.ts"
-import { isPath } from "../../Path.ts"
+import { type EventMatch, findAcceptedEvent, waitName, waitRoots } from "../Log/WaitFilter.ts"
+import { isDataPath } from "../../DataPath.ts"
 import { matchValue } from "../Log/EventViews.ts"
 import { serializeError, ValidationError } from "../../Errors.ts"
 import { outcomeColumns, dueTime } from "../Runs/Waits.ts"
@@ -54,7 +54,7 @@ export function* openEventWait(
 
   let match: EventMatch | undefined
   let impossible = false
-  if (op.match !== undefined && isPath(op.match)) {
+  if (op.match !== undefined && isDataPath(op.match)) {
     const value = matchValue(yield* triggerOnce(), op.match)
     // the trigger has no value at the path: no event can match
     impossible = value === undefined
@@ -72,7 +72,7 @@ export function* openEventWait(
   const found =
     impossible || mistake !== undefined
       ? undefined
-      : yield* findEvent(tx, run.environment, filter, after, triggerOnce)
+      : yield* findAcceptedEvent(tx, run.environment, filter, after, triggerOnce)
   const outcome: Outcome | undefined =
     mistake !== undefined
       ? { _tag: "Failure", error: serializeError(mistake) }
@@ -112,7 +112,7 @@ export function* openEventWait(
 const mistakeIn = (op: Extract<TurnOp, { readonly _tag: "WaitForEvent" }>): ValidationError | undefined => {
   try {
     if (isPattern(op.event)) checkPattern(op.event, "event")
-    if (op.match !== undefined && !isPath(op.match)) compileExpression(op.match, waitRoots)
+    if (op.match !== undefined && !isDataPath(op.match)) compileExpression(op.match, waitRoots)
     return undefined
   } catch (error) {
     if (error instanceof ValidationError) return error

@@ -3,7 +3,7 @@ import type * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"
 import { annotated } from "../../EffectLogger.ts"
 import type { WorkerRegistration } from "../../Protocol/Worker.ts"
-import { ShortLivedMap } from "../../ShortLived.ts"
+import { ShortLivedMap } from "../../ShortLivedMap.ts"
 import type { SystemEventsService } from "../SystemEvents/SystemEvents.ts"
 import { LEGACY } from "./RemoteWorkers.ts"
 

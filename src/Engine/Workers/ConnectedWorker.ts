@@ -11,7 +11,7 @@ import {
   endsTurn
 } from "../../Protocol/Worker.ts"
 import type { WorkerLimits } from "../Access/WorkerAccess.ts"
-import type { ShortLivedSet } from "../../ShortLived.ts"
+import type { ShortLivedSet } from "../../ShortLivedMap.ts"
 import type { Holder } from "../Runs/Stuck.ts"
 
 /** A connected worker. */
@@ -92,7 +92,7 @@ export const forgetEnded = (
 }
 
 /** The error of a worker that got no answer because of the store. */
-export const notStored = (error: StoreError): ConnectionError =>
+export const notStoredError = (error: StoreError): ConnectionError =>
   new ConnectionError(`The engine could not store the report: ${error.message}`, { cause: error })
 
 /** A worker as shown in lists. */

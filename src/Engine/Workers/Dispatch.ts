@@ -22,7 +22,7 @@ import * as PendingNotices from "../Turns/PendingNotices.ts"
 import type { Claim, Demand } from "../Turns/TurnRecords.ts"
 import { type ConnectedWorker, lateMs, sendNotice } from "./ConnectedWorker.ts"
 import { ConnectedWorkers } from "./ConnectedWorkers.ts"
-import { OwnerWatch } from "./OwnerWatch.ts"
+import { TakeoverWatch } from "./TakeoverWatch.ts"
 
 /**
  * How long other engines leave a turn alone when they hear nothing of the engine in whose process its worker is, milliseconds.
@@ -37,7 +37,7 @@ export class DispatchService {
   readonly #secrets: SecretsService
   readonly #run: (effect: Effect.Effect<void>) => void
   readonly #monotonicMs: () => number
-  readonly #ownerWatch: OwnerWatch
+  readonly #takeoverWatch: TakeoverWatch
   readonly #outage = new StoreOutage("Runs cannot be handed out", "Runs can be handed out again")
   /** Notices that may be about jobs of the claim in progress, and notices about jobs whose secrets are being decrypted. */
   #early = new Map<string, { readonly workerId: string; readonly notices: Array<Notice> }>()
@@ -66,7 +66,7 @@ export class DispatchService {
     this.#functions = functions
     this.#secrets = secrets
     this.#run = run
-    this.#ownerWatch = new OwnerWatch(
+    this.#takeoverWatch = new TakeoverWatch(
       store,
       run,
       () =>
@@ -328,7 +328,7 @@ export class DispatchService {
     if (worker === undefined) return this.#release(job)
     worker.credit--
     worker.active.add(job.jobId)
-    if (worker.leaseMs === undefined) this.#ownerWatch.begin()
+    if (worker.leaseMs === undefined) this.#takeoverWatch.begin()
     if (!this.#asksForSecrets(job) && this.connected.mayRun(worker, job.functionId)) {
       return this.#deliver(worker, claimed)
     }

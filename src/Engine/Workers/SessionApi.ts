@@ -7,7 +7,7 @@ import type { StoreService } from "../Store/Store.ts"
 import * as ExtendLeases from "../Turns/ExtendLeases.ts"
 import * as LostLeases from "../Turns/LostLeases.ts"
 import * as Reports from "../Turns/Reports.ts"
-import { type ConnectedWorker, forgetEnded, holderOf, notStored, sendNotice } from "./ConnectedWorker.ts"
+import { type ConnectedWorker, forgetEnded, holderOf, notStoredError, sendNotice } from "./ConnectedWorker.ts"
 import type { DispatchService } from "./Dispatch.ts"
 import type { RemoteSession } from "./RemoteSession.ts"
 
@@ -33,7 +33,7 @@ export class Sessions {
       },
       report: (reports) => this.#report(worker, reports),
       late: ({ runId, lingerMs }) =>
-        Effect.mapError(this.#store.write(Reports.markLate(environment, runId, lingerMs)), notStored)
+        Effect.mapError(this.#store.write(Reports.markLate(environment, runId, lingerMs)), notStoredError)
     }
   }
 
@@ -47,7 +47,7 @@ export class Sessions {
         forgetEnded(worker, reports, acks)
         return acks
       },
-      onFailure: notStored
+      onFailure: notStoredError
     })
   }
 

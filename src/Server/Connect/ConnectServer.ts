@@ -15,7 +15,7 @@ import {
   ValidationError
 } from "../../Errors.ts"
 import { isObject, safeJsonParse } from "../../Json.ts"
-import { checkShape } from "../../JsonShape.ts"
+import { checkShape } from "../../JsonLimits.ts"
 import {
   answerSealedWith,
   callSealedWith,
@@ -32,7 +32,7 @@ import { show } from "../../Show.ts"
 import type { EngineService } from "../../Engine/Engine.ts"
 import type { Visitor } from "../Http/AccessCheck.ts"
 import type { PendingInput, InputBudget } from "../../Engine/InputBudget.ts"
-import { checked } from "../../Checked.ts"
+import { checked } from "../../CheckAsEffect.ts"
 import { TurnStream } from "../Workers/TurnStream.ts"
 import type { SendBuffer, Unread } from "../Http/UnreadResponses.ts"
 import type { RemoteWorkers } from "../../Engine/Workers/RemoteWorkers.ts"

@@ -15,7 +15,7 @@ import {
   ValidationError
 } from "../../Errors.ts"
 import { safeJsonParse } from "../../Json.ts"
-import { checkShape } from "../../JsonShape.ts"
+import { checkShape } from "../../JsonLimits.ts"
 import { defectResponse, type FailureResponse, failureResponse } from "../../Protocol/Http/Failures.ts"
 import { MAX_BUFFER, MAX_FRAME, type Wire, type WSServerMessage } from "../../Protocol/Subscriptions.ts"
 import type { Reply } from "../Http/Route.ts"

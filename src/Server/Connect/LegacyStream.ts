@@ -5,7 +5,6 @@
  * The room is counted here: such a worker says once how many jobs it takes, and silently drops further ones. A job
  * that it has dropped, or has ended silently, shows in its next heartbeat, which does not name it.
  */
-import * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"
 import { type IronflowError, ValidationError } from "../../Errors.ts"
 import { isObject, safeJsonParse } from "../../Json.ts"
@@ -19,7 +18,7 @@ import type { EngineService } from "../../Engine/Engine.ts"
 import { encodeOutput, legacyJobId, readJobId, type Update } from "../../Protocol/LegacyJobs.ts"
 import { applyUpdate } from "../Workers/LegacyUpdates.ts"
 import { LEGACY_LEASE_MS, type LegacyWorker, unusable } from "../../Engine/Workers/LegacyWorker.ts"
-import { checked } from "../../Checked.ts"
+import { checked } from "../../CheckAsEffect.ts"
 import type { RemoteWorkers } from "../../Engine/Workers/RemoteWorkers.ts"
 import { functionsOf } from "../Workers/LegacyFunctions.ts"
 
@@ -128,7 +127,7 @@ export class LegacyStream {
         const step = message.stepYielded
         return this.#answerStep(
           step,
-          Effect.flatMap(Clock.currentTimeMillis, (now) =>
+          Effect.flatMap(this.#options.engine.time, (now) =>
             Effect.flatMap(
               checked(() => yieldOf(step, now)),
               (update) => this.#apply(step, update, true)

@@ -23,6 +23,7 @@ import { ENVIRONMENT_HEADER } from "../../Protocol/Http/Endpoints.ts"
 import { isObject } from "../../Json.ts"
 import { show } from "../../Show.ts"
 import type { AccessService, Caller } from "../../Engine/Access/Access.ts"
+import type { AccessFreshness } from "../../Engine/Access/AccessFreshness.ts"
 import { type BrowserSession, BrowserSessions } from "./BrowserSession.ts"
 import type { Reply } from "./Route.ts"
 
@@ -174,6 +175,23 @@ export class AccessCheck {
     throw new UnauthorizedError(
       "The session of a browser is for pages of this engine only: another page, or a program, needs an API key of its own"
     )
+  }
+
+  /**
+   * What must be waited for before a request is judged, where other engines may have changed who may do what. `isAdmitted`: its
+   * connection was admitted before.
+   */
+  look(
+    request: RequestHead,
+    isAdmitted: boolean,
+    query?: URLSearchParams
+  ): AccessFreshness["look"] | undefined {
+    const { freshness } = this.#access
+    if (freshness === undefined) return undefined
+    const key = isAdmitted
+      ? undefined
+      : (bearer(request.headers.authorization) ?? query?.get("token") ?? undefined)
+    return freshness.needsLook(key) ? freshness.look : undefined
   }
 
   /** The response to a CORS preflight; `undefined` for any other request. */

@@ -4,10 +4,10 @@ import { type IronflowError, LimitExceededError, ValidationError } from "../../E
 import { allAsJson, LIST_PAGE, type Page, type PageQuery } from "../../Engine/Pages.ts"
 import { onePage } from "../../Engine/Yielding.ts"
 import type { Codec } from "../../Protocol/Codec.ts"
-import { encoder } from "../../Protocol/Requests.ts"
+import { encoder } from "../../Protocol/ServerCodec.ts"
 import type { EndpointSpec } from "../../Protocol/EndpointSpec.ts"
 import { type Call, json, type Reply } from "./Route.ts"
-import { checked } from "../../Checked.ts"
+import { checked } from "../../CheckAsEffect.ts"
 import * as Limits from "../../Limits.ts"
 
 /** The type of a list's items. The list is the response itself, or its only member that is a list. */
@@ -69,7 +69,7 @@ export const pagedReply = <A>(endpoint: EndpointSpec<A>) => {
 }
 
 /** The page without the items that the caller may not see. */
-export const seen = <A extends { readonly name: string }, E>(
+export const visibleItems = <A extends { readonly name: string }, E>(
   { shows }: Call,
   page: Effect.Effect<Page<A>, E>
 ): Effect.Effect<Page<A>, E> =>

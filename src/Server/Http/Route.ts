@@ -6,7 +6,7 @@ import { type IronflowError, ValidationError } from "../../Errors.ts"
 import type { Access } from "../../Protocol/EndpointSpec.ts"
 import type { Endpoint } from "../../Protocol/Http/Endpoints.ts"
 import type { Caller } from "../../Engine/Access/Access.ts"
-import { checked } from "../../Checked.ts"
+import { checked } from "../../CheckAsEffect.ts"
 
 /** A request whose route was found. */
 export interface Call {

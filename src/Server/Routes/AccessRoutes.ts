@@ -4,10 +4,10 @@ import { type IronflowError, ValidationError } from "../../Errors.ts"
 import type { ManagementOfEnvironment } from "../../Engine/Access/Management.ts"
 import type { EngineService } from "../../Engine/Engine.ts"
 import { AssignPolicy, endpoints } from "../../Protocol/Access.ts"
-import { taker } from "../../Protocol/Requests.ts"
+import { taker } from "../../Protocol/ServerCodec.ts"
 import type { EndpointSpec } from "../../Protocol/EndpointSpec.ts"
 import { type Call, type Route, variable } from "../Http/Route.ts"
-import { checked } from "../../Checked.ts"
+import { checked } from "../../CheckAsEffect.ts"
 import { answering, listing } from "./EndpointRoute.ts"
 
 /** The most entries of the access log in one response. */

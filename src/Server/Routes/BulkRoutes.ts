@@ -1,6 +1,6 @@
 /** Bulk operations of clients over HTTP. */
 import * as Effect from "effect/Effect"
-import { checked } from "../../Checked.ts"
+import { checked } from "../../CheckAsEffect.ts"
 import type { BulkRuns } from "../../Client/Client.ts"
 import type { EngineService } from "../../Engine/Engine.ts"
 import { isObject } from "../../Json.ts"
@@ -12,7 +12,7 @@ import {
   endpoints as eraseEndpoints
 } from "../../Protocol/Erase.ts"
 import { type Call, type Route, variable } from "../Http/Route.ts"
-import { checkBodyMembers } from "./KnownMembers.ts"
+import { checkBodyMembers } from "./RequestSpelling.ts"
 import { answering, reading } from "./EndpointRoute.ts"
 import { listOptionsOf, readFilters } from "./RunListRequest.ts"
 

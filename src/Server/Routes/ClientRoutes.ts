@@ -2,7 +2,7 @@
 import * as Effect from "effect/Effect"
 import { FunctionNotFoundError, type IronflowError, UnauthorizedError } from "../../Errors.ts"
 import { type FunctionInfo, endpoints as functionEndpoints } from "../../Protocol/Functions.ts"
-import { encoder } from "../../Protocol/Requests.ts"
+import { encoder } from "../../Protocol/ServerCodec.ts"
 import { endpoints as serverEndpoints } from "../../Protocol/Server.ts"
 import { endpoints as workerEndpoints } from "../../Protocol/Workers.ts"
 import { SDK_VERSION } from "../../Worker/Version.ts"
@@ -11,13 +11,13 @@ import { capabilities } from "../../Engine/Capabilities.ts"
 import type { EngineService } from "../../Engine/Engine.ts"
 import type { GiveUp } from "../../Engine/Runs/AwaitEnd.ts"
 import { inTurns } from "../Http/PagedReply.ts"
-import { toRegistration } from "./FunctionRequest.ts"
+import { fromLegacyRegistration } from "./LegacyRegistration.ts"
 import { backupRoute } from "./BackupRoute.ts"
 import { healthOf, readinessOf } from "./ServerHealth.ts"
 import { bulkRoutes } from "./BulkRoutes.ts"
 import { projectionRoutes } from "./ProjectionRoutes.ts"
 import { boundTo, type Call, type Route, json, variable } from "../Http/Route.ts"
-import { checked } from "../../Checked.ts"
+import { checked } from "../../CheckAsEffect.ts"
 import { consumerGroupRoutes } from "./ConsumerGroupRoutes.ts"
 import { configRoutes } from "./ConfigRoutes.ts"
 import { functionRoutes } from "./FunctionRoutes.ts"
@@ -66,7 +66,7 @@ export const clientRoutes = (
     reading(functionEndpoints.registerFunction, "RegisterFunction", (request, call) =>
       Effect.gen(function* () {
         const registration = yield* checked(() => {
-          const registration = toRegistration(request)
+          const registration = fromLegacyRegistration(request)
           checkRegistering(call.caller, call.environment, registration)
           return registration
         })

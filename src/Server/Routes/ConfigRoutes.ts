@@ -6,9 +6,9 @@ import type { EngineService } from "../../Engine/Engine.ts"
 import { CONFIGS_PAGE, type EngineConfigService } from "../../Engine/Config/Config.ts"
 import { type ConfigSetResult, endpoints } from "../../Protocol/Config.ts"
 import type { EndpointSpec } from "../../Protocol/EndpointSpec.ts"
-import { seen } from "../Http/PagedReply.ts"
+import { visibleItems } from "../Http/PagedReply.ts"
 import { type Call, type Route, variable } from "../Http/Route.ts"
-import { checked } from "../../Checked.ts"
+import { checked } from "../../CheckAsEffect.ts"
 import { answering, paging } from "./EndpointRoute.ts"
 
 export const configRoutes = (engine: EngineService): ReadonlyArray<Route> => {
@@ -38,7 +38,7 @@ export const configRoutes = (engine: EngineService): ReadonlyArray<Route> => {
   return [
     paging(
       endpoints.listConfigs,
-      (call, page) => seen(call, configOf(call).listPage(page)),
+      (call, page) => visibleItems(call, configOf(call).listPage(page)),
       () => ({ what: "configurations", most: CONFIGS_PAGE })
     ),
     answering(endpoints.getConfig, (call) => configOf(call).get(nameOf(call))),

@@ -12,13 +12,13 @@ import {
   ListGroups,
   endpoints
 } from "../../Protocol/ConsumerGroups.ts"
-import { decoder } from "../../Protocol/Requests.ts"
+import { decoder } from "../../Protocol/ServerCodec.ts"
 import { checkGroupNotDenied } from "../../Engine/Access/SubscriptionGuard.ts"
 import { reachOf } from "../../Engine/Access/SubscriptionReach.ts"
-import { type EngineConsumerGroups, PAGE } from "../../Engine/PubSub/ConsumerGroups.ts"
+import { type EngineConsumerGroups, GROUPS_PAGE } from "../../Engine/PubSub/ConsumerGroups.ts"
 import type { EngineService } from "../../Engine/Engine.ts"
 import { type Call, readNumber, type Route, variable } from "../Http/Route.ts"
-import { checked } from "../../Checked.ts"
+import { checked } from "../../CheckAsEffect.ts"
 import { answering, reading } from "./EndpointRoute.ts"
 
 export const consumerGroupRoutes = (engine: EngineService): ReadonlyArray<Route> => {
@@ -199,7 +199,7 @@ const listOf = ({ limit, status, ...query }: ReturnType<typeof readList>) => {
   if (limit !== undefined && limit < 0) throw new ValidationError("The limit must not be negative")
   return {
     ...filled(query),
-    limit: limit || PAGE,
+    limit: limit || GROUPS_PAGE,
     ...(status === undefined ? {} : { status })
   }
 }

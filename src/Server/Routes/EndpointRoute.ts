@@ -2,13 +2,13 @@
 import * as Effect from "effect/Effect"
 import type { IronflowError } from "../../Errors.ts"
 import type { Codec } from "../../Protocol/Codec.ts"
-import { decoder, encoder } from "../../Protocol/Requests.ts"
+import { decoder, encoder } from "../../Protocol/ServerCodec.ts"
 import { accessTo, isCacheable, type EndpointSpec, statusOf } from "../../Protocol/EndpointSpec.ts"
 import type { Page, PageQuery } from "../../Engine/Pages.ts"
 import { type ItemOf, listReply, pagedReply, type Paging } from "../Http/PagedReply.ts"
-import { checkBodySpelling, checkQuerySpelling } from "./KnownMembers.ts"
+import { checkBodySpelling, checkQuerySpelling } from "./RequestSpelling.ts"
 import { type Call, json, noContent, type Reply, type Route } from "../Http/Route.ts"
-import { checked } from "../../Checked.ts"
+import { checked } from "../../CheckAsEffect.ts"
 
 type Options = Partial<Pick<Route, "reads" | "isPage">>
 

@@ -3,7 +3,7 @@ import * as Effect from "effect/Effect"
 import { isUtf8 } from "node:buffer"
 import { LimitExceededError, ValidationError } from "../../Errors.ts"
 import { safeJsonParse } from "../../Json.ts"
-import { checkShape, ShapeCounts } from "../../JsonShape.ts"
+import { checkShape, ShapeCounts } from "../../JsonLimits.ts"
 import { checkKey, checkRevision } from "../../KvKeys.ts"
 import {
   contentTypes,
@@ -17,10 +17,10 @@ import { type KeyWrite, endpoints, type StoredEntry } from "../../Protocol/Kv.ts
 import type { EngineService } from "../../Engine/Engine.ts"
 import { BUCKETS_PAGE, checkDistinct, KEYS_PAGE } from "../../Engine/Kv/Kv.ts"
 import { allAsJson } from "../../Engine/Pages.ts"
-import { readPageQuery, seen } from "../Http/PagedReply.ts"
+import { readPageQuery, visibleItems } from "../Http/PagedReply.ts"
 import type { KvEntryRow, KvWriteRow } from "../../Engine/Kv/KvRecords.ts"
 import { type Call, json, type Route, variable } from "../Http/Route.ts"
-import { checked } from "../../Checked.ts"
+import { checked } from "../../CheckAsEffect.ts"
 import { answering, paging, reading, replying } from "./EndpointRoute.ts"
 
 export const kvRoutes = (engine: EngineService): ReadonlyArray<Route> => {
@@ -34,7 +34,7 @@ export const kvRoutes = (engine: EngineService): ReadonlyArray<Route> => {
     reading(endpoints.createBucket, "Bucket", (config, call) => kvOf(call).createBucket(config)),
     paging(
       endpoints.listBuckets,
-      (call, page) => seen(call, engine.kv.bucketsPage(call.environment, page)),
+      (call, page) => visibleItems(call, engine.kv.bucketsPage(call.environment, page)),
       () => ({
         all: (buckets, count) => `{"buckets":[${buckets}],"count":${count}}`,
         most: BUCKETS_PAGE

@@ -1,6 +1,6 @@
 /** Calls over HTTP by legacy workers, which take jobs. */
 import * as Effect from "effect/Effect"
-import { checked } from "../../Checked.ts"
+import { checked } from "../../CheckAsEffect.ts"
 import { checkWorker, limitsOf } from "../../Engine/Access/WorkerAccess.ts"
 import type { EngineService } from "../../Engine/Engine.ts"
 import { LEGACY_LEASE_MS } from "../../Engine/Workers/LegacyWorker.ts"
@@ -8,7 +8,7 @@ import { type RemoteWorkers, unknownWorker } from "../../Engine/Workers/RemoteWo
 import { InvalidStateError, type IronflowError, StaleRequestError, ValidationError } from "../../Errors.ts"
 import { checkMaxConcurrentJobs } from "../../Limits.ts"
 import { encodeJob, readJobId } from "../../Protocol/LegacyJobs.ts"
-import { decoder, encoder } from "../../Protocol/Requests.ts"
+import { decoder, encoder } from "../../Protocol/ServerCodec.ts"
 import type { Job, TurnAck, WorkerRegistration } from "../../Protocol/Worker.ts"
 import { RegisteredForJobs, type RegisterRequest, endpoints } from "../../Protocol/Workers.ts"
 import {

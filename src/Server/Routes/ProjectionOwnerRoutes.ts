@@ -15,7 +15,7 @@ import {
   ValidationError
 } from "../../Errors.ts"
 import { isObject } from "../../Json.ts"
-import { checkShape, ShapeCounts } from "../../JsonShape.ts"
+import { checkShape, ShapeCounts } from "../../JsonLimits.ts"
 import { checkName, checkSize, declaredListLength, jsonDepth, projectionStateBytes } from "../../Limits.ts"
 import { maxReadEvents } from "../../Projection/Projection.ts"
 import type { ProjectionSave, SaveBody } from "../../Protocol/ProjectionOwners.ts"
@@ -24,7 +24,7 @@ import type { EngineService } from "../../Engine/Engine.ts"
 import type { ProjectionToken } from "../../Engine/Projections/ProjectionRecords.ts"
 import { checkHandedOut, checkProjectionEvents } from "./ProjectionRunnerRoutes.ts"
 import { type Call, type Route, variable } from "../Http/Route.ts"
-import { checked } from "../../Checked.ts"
+import { checked } from "../../CheckAsEffect.ts"
 import { reading } from "./EndpointRoute.ts"
 
 /** How long a claim holds without a request, in milliseconds. */

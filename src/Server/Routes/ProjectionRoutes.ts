@@ -26,15 +26,15 @@ import {
   endpoints
 } from "../../Protocol/Projections.ts"
 import { Named, endpoints as service } from "../../Protocol/ProjectionService.ts"
-import { decoder } from "../../Protocol/Requests.ts"
+import { decoder } from "../../Protocol/ServerCodec.ts"
 import { mayHaveEvent } from "../../Engine/Access/WorkerAccess.ts"
 import type { EngineService } from "../../Engine/Engine.ts"
 import type { PageQuery } from "../../Engine/Pages.ts"
-import { seen } from "../Http/PagedReply.ts"
+import { visibleItems } from "../Http/PagedReply.ts"
 import { projectionOwnerRoutes } from "./ProjectionOwnerRoutes.ts"
 import { projectionRunnerRoutes } from "./ProjectionRunnerRoutes.ts"
 import { type Call, readNumber, type Route, variable } from "../Http/Route.ts"
-import { checked } from "../../Checked.ts"
+import { checked } from "../../CheckAsEffect.ts"
 import { answering, paging, reading } from "./EndpointRoute.ts"
 
 /** The most projections that one request waits for. */
@@ -46,7 +46,7 @@ const MOST_STATES = 1000
 type Api = Raw<ProjectionsApi<EffectKind>>
 
 const listedIn = (engine: EngineService) => (call: Call, page: PageQuery) =>
-  seen(call, engine.projections.listPage(call.environment)(page))
+  visibleItems(call, engine.projections.listPage(call.environment)(page))
 
 /** `closing` succeeds when the server is about to stop: waiting calls should then end. */
 export const projectionRoutes = (

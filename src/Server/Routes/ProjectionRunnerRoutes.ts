@@ -20,7 +20,7 @@ import type { EngineService } from "../../Engine/Engine.ts"
 import { reachOf } from "../../Engine/Access/SubscriptionReach.ts"
 import { checkEvents, mayHaveEvent } from "../../Engine/Access/WorkerAccess.ts"
 import type { Call, Reply, Route } from "../Http/Route.ts"
-import { checked } from "../../Checked.ts"
+import { checked } from "../../CheckAsEffect.ts"
 import { reading, replying, withBody } from "./EndpointRoute.ts"
 
 export const projectionRunnerRoutes = (engine: EngineService): ReadonlyArray<Route> => {

@@ -3,10 +3,10 @@ import * as Effect from "effect/Effect"
 import { EndpointNotFoundError, ValidationError } from "../../Errors.ts"
 import { isObject } from "../../Json.ts"
 import { endpoints, type TurnUpdate } from "../../Protocol/Push.ts"
-import { permitted, checkRegistering } from "../../Engine/Access/WorkerAccess.ts"
+import { permittedReports, checkRegistering } from "../../Engine/Access/WorkerAccess.ts"
 import type { EngineService } from "../../Engine/Engine.ts"
 import { boundTo, type Call, environmentOfRun, json, type Route, variable } from "../Http/Route.ts"
-import { checked } from "../../Checked.ts"
+import { checked } from "../../CheckAsEffect.ts"
 import { answering, listing, replying } from "./EndpointRoute.ts"
 import { checkReport } from "../../Protocol/TurnReports.ts"
 
@@ -17,7 +17,7 @@ export const pushRoutes = (engine: EngineService, closing: Effect.Effect<void>):
       const jobId = variable(call, "jobId")
       const read = yield* checked(() => readUpdate(call, jobId))
       const environment = yield* environmentOfRun(engine.runs, call, read.runId, "*")
-      const { answered, reports } = permitted(call.caller, environment, [
+      const { answered, reports } = permittedReports(call.caller, environment, [
         { jobId, runId: read.runId, ops: read.ops }
       ])
       const update = { ...read, ops: reports[0]?.ops ?? [] }

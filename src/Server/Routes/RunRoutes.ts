@@ -2,7 +2,7 @@
 import * as Effect from "effect/Effect"
 import type { ClientApi, EffectKind, Run, RunStep } from "../../Client/Client.ts"
 import type { Raw } from "../../Client/NarrowErrors.ts"
-import { checked } from "../../Checked.ts"
+import { checked } from "../../CheckAsEffect.ts"
 import {
   eventIn,
   isDeniedInputs,
@@ -16,7 +16,7 @@ import type { Visible } from "../../Engine/Runs/RunSearch.ts"
 import type { GiveUp } from "../../Engine/Runs/AwaitEnd.ts"
 import { type IronflowError, StepNotFoundError, ValidationError } from "../../Errors.ts"
 import { MAX_WAIT_MS } from "../../Protocol/Http/Turns.ts"
-import { encoder } from "../../Protocol/Requests.ts"
+import { encoder } from "../../Protocol/ServerCodec.ts"
 import type { ListRuns } from "../../Protocol/RunLists.ts"
 import type { EndpointSpec } from "../../Protocol/EndpointSpec.ts"
 import { type CountRunsOptions, endpoints as countEndpoints } from "../../Protocol/RunCounts.ts"
@@ -25,7 +25,7 @@ import { encodeRun, RunAnswer, type RunId, endpoints, type WireRun } from "../..
 import { pagedReply } from "../Http/PagedReply.ts"
 import { type Call, json, noContent, type Reply, type Route, variable } from "../Http/Route.ts"
 import { answering, paging, reading, replying, withBody } from "./EndpointRoute.ts"
-import { checkBodyMembers } from "./KnownMembers.ts"
+import { checkBodyMembers } from "./RequestSpelling.ts"
 import { listOptionsOf, readFilters, readListBody, readListQuery } from "./RunListRequest.ts"
 
 type Api = Raw<ClientApi<EffectKind>>

@@ -2,7 +2,7 @@
 import type { EngineService } from "../../Engine/Engine.ts"
 import * as SecretsClient from "../../Engine/Secrets/SecretsClient.ts"
 import { endpoints } from "../../Protocol/Secrets.ts"
-import { seen } from "../Http/PagedReply.ts"
+import { visibleItems } from "../Http/PagedReply.ts"
 import { type Call, type Route, variable } from "../Http/Route.ts"
 import { answering, paging, reading } from "./EndpointRoute.ts"
 
@@ -12,7 +12,7 @@ export const secretRoutes = (engine: EngineService): ReadonlyArray<Route> => {
 
   return [
     paging(endpoints.listSecrets, (call, page) =>
-      seen(call, engine.secrets.in(call.environment).listPage(page))
+      visibleItems(call, engine.secrets.in(call.environment).listPage(page))
     ),
     reading(endpoints.setSecret, "Secret", ({ name, value }, call) => secretsOf(call).set(name, value)),
     reading(endpoints.updateSecret, "Secret", ({ value }, call) => secretsOf(call).set(name(call), value)),

@@ -8,7 +8,7 @@ import {
   StreamNotFoundError,
   ValidationError
 } from "../../Errors.ts"
-import { decoder } from "../../Protocol/Requests.ts"
+import { decoder } from "../../Protocol/ServerCodec.ts"
 import { encodeStatus } from "../../Protocol/Runs.ts"
 import {
   type Appending,
@@ -23,7 +23,7 @@ import type { EngineService } from "../../Engine/Engine.ts"
 import type { EntityHistory } from "../../Engine/Streams/Streams.ts"
 import { UNPAGED_LENGTH } from "../../Engine/Pages.ts"
 import { type Call, type Route, variable } from "../Http/Route.ts"
-import { checked } from "../../Checked.ts"
+import { checked } from "../../CheckAsEffect.ts"
 import { answering, reading } from "./EndpointRoute.ts"
 
 export const streamRoutes = (engine: EngineService): ReadonlyArray<Route> => {

@@ -1,7 +1,7 @@
 /** Calls of clients about topics over HTTP. */
 import type { EngineService } from "../../Engine/Engine.ts"
 import { endpoints } from "../../Protocol/Topics.ts"
-import { seen } from "../Http/PagedReply.ts"
+import { visibleItems } from "../Http/PagedReply.ts"
 import type { Route } from "../Http/Route.ts"
 import { paging, reading } from "./EndpointRoute.ts"
 
@@ -12,7 +12,9 @@ export const topicRoutes = (engine: EngineService): ReadonlyArray<Route> => [
       // some clients send an empty string for no value
       .publish(topic, data, idempotencyKey ? { idempotencyKey } : {})
   ),
-  paging(endpoints.listTopics, (call, page) => seen(call, engine.topics.page(call.environment, page))),
+  paging(endpoints.listTopics, (call, page) =>
+    visibleItems(call, engine.topics.page(call.environment, page))
+  ),
   reading(endpoints.getTopicStats, "GetTopicStats", ({ topic }, call) =>
     engine.client(call.environment).getTopicStats(topic)
   )

@@ -1,12 +1,12 @@
 /** Calls over HTTP by workers that exchange turns: workers of this package. */
 import * as Effect from "effect/Effect"
-import { checked } from "../../Checked.ts"
-import { permitted } from "../../Engine/Access/WorkerAccess.ts"
+import { checked } from "../../CheckAsEffect.ts"
+import { permittedReports } from "../../Engine/Access/WorkerAccess.ts"
 import type { RemoteWorkers } from "../../Engine/Workers/RemoteWorkers.ts"
 import type { WorkerConnection } from "../../Engine/Workers/WorkerConnection.ts"
 import type { IronflowError } from "../../Errors.ts"
 import type { JsonText } from "../../Json.ts"
-import { decoder } from "../../Protocol/Requests.ts"
+import { decoder } from "../../Protocol/ServerCodec.ts"
 import type { EndpointSpec } from "../../Protocol/EndpointSpec.ts"
 import { isSealed } from "../../Protocol/Seal.ts"
 import { readReports } from "../../Protocol/TurnReports.ts"
@@ -48,7 +48,7 @@ export const turnRoutes = (workers: RemoteWorkers): ReadonlyArray<Route> => {
       Effect.map(worker.poll(request, watchedConnection(call.request.socket)), encodeDelivered)
     ),
     turnRoute(endpoints.reportTurns, readReports, (worker, request, call) => {
-      const { answered, reports } = permitted(call.caller, worker.environment, request.reports)
+      const { answered, reports } = permittedReports(call.caller, worker.environment, request.reports)
       return Effect.map(worker.report({ ...request, reports }), (acks) =>
         JSON.stringify({ acks: answered(acks) })
       )

@@ -1,6 +1,6 @@
 /** Calls of workers over HTTP: they register as workers that exchange turns, or as legacy workers, which take jobs. */
 import * as Effect from "effect/Effect"
-import { checked } from "../../Checked.ts"
+import { checked } from "../../CheckAsEffect.ts"
 import type { EngineService } from "../../Engine/Engine.ts"
 import type { RemoteWorkers } from "../../Engine/Workers/RemoteWorkers.ts"
 import type { IronflowError } from "../../Errors.ts"

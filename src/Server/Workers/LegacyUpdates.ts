@@ -1,10 +1,9 @@
 /** Applies the reports of legacy workers, for every transport. */
-import * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"
 import { ConnectionError, type IronflowError, LimitExceededError } from "../../Errors.ts"
 import type { Job, TurnAck } from "../../Protocol/Worker.ts"
 import type { Caller } from "../../Engine/Access/Access.ts"
-import { permitted } from "../../Engine/Access/WorkerAccess.ts"
+import { permittedReports } from "../../Engine/Access/WorkerAccess.ts"
 import type { EngineService } from "../../Engine/Engine.ts"
 import {
   type Attempts,
@@ -14,7 +13,7 @@ import {
   type Update
 } from "../../Protocol/LegacyJobs.ts"
 import { LEGACY_LEASE_MS } from "../../Engine/Workers/LegacyWorker.ts"
-import { checked } from "../../Checked.ts"
+import { checked } from "../../CheckAsEffect.ts"
 
 /**
  * Fails with `ValidationError` when the update cannot be read. `boundTo` is the environment of the caller's key, if
@@ -30,14 +29,14 @@ export const applyUpdate = (
 ): Effect.Effect<TurnAck, IronflowError> =>
   Effect.gen(function* () {
     const attempts = needsAttempts(update) ? yield* attemptsOf(engine, environment, job.runId) : undefined
-    const now = yield* Clock.currentTimeMillis
+    const now = yield* engine.time
     const ops = yield* Effect.catchIf(
       checked(() => readUpdate(job.runId, update, attempts, now)),
       (error) => error instanceof LimitExceededError,
       // the worker drops the job whatever the answer: a result that cannot be stored ends the run
       (error) => Effect.succeed(failTooLarge(error))
     )
-    const { answered, reports } = permitted(caller, environment, [{ ...job, ops }])
+    const { answered, reports } = permittedReports(caller, environment, [{ ...job, ops }])
     const [ack] = answered(yield* engine.turns.report(reports, boundTo))
     // a report that changed nothing does not prove that its sender holds the job
     if (update.status === "progress" && ack?._tag === "Accepted") {

@@ -6,16 +6,16 @@ import type { Duplex } from "node:stream"
 import * as Effect from "effect/Effect"
 import { type IronflowError, ValidationError } from "../../Errors.ts"
 import type { JsonText } from "../../Json.ts"
-import { decoder } from "../../Protocol/Requests.ts"
+import { decoder } from "../../Protocol/ServerCodec.ts"
 import { TURNS_VERSION } from "../../Protocol/Http/Turns.ts"
 import type { WorkerRegistration } from "../../Protocol/Worker.ts"
 import { JobDemand, LateTurnBody, DeregisterBody, Register } from "../../Protocol/Workers.ts"
 import type { StreamCall } from "../../Protocol/TurnStream.ts"
 import type { Caller } from "../../Engine/Access/Access.ts"
-import { checkWorker, permitted } from "../../Engine/Access/WorkerAccess.ts"
+import { checkWorker, permittedReports } from "../../Engine/Access/WorkerAccess.ts"
 import { type RemoteWorkers, unknownWorker } from "../../Engine/Workers/RemoteWorkers.ts"
 import type { WorkerConnection } from "../../Engine/Workers/WorkerConnection.ts"
-import { checked } from "../../Checked.ts"
+import { checked } from "../../CheckAsEffect.ts"
 import { readReports } from "../../Protocol/TurnReports.ts"
 import { checkSeal, encodeDelivered, sealed } from "./TurnMessages.ts"
 import { registerTurns } from "./TurnRegistration.ts"
@@ -128,7 +128,7 @@ export class TurnStream {
           return Effect.flatMap(
             checked(() => readReports(body)),
             (request) => {
-              const { answered, reports } = permitted(
+              const { answered, reports } = permittedReports(
                 this.#carrier.caller,
                 worker.environment,
                 request.reports

@@ -5,7 +5,7 @@ import * as Exit from "effect/Exit"
 import type * as Fiber from "effect/Fiber"
 import type { WebSocket } from "ws"
 import { type IronflowError, UnavailableError } from "../../Errors.ts"
-import { ShortLivedMap } from "../../ShortLived.ts"
+import { ShortLivedMap } from "../../ShortLivedMap.ts"
 import {
   CANCEL,
   encodeMessage,

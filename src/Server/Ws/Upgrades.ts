@@ -59,6 +59,7 @@ export interface UpgradeOptions {
   /** Authenticates callers, or throws an `IronflowError`. */
   readonly accessCheck: AccessCheck
   readonly routes: ReadonlyArray<SocketRoute>
+  readonly run: (effect: Effect.Effect<void>) => void
   /** Receives defects; `what` says where, as the start of a sentence. */
   readonly onBug: (what: string, cause: unknown) => void
   readonly flow: FlowOptions
@@ -90,12 +91,14 @@ interface Entrance {
 export class Upgrades {
   readonly #accessCheck: AccessCheck
   readonly #onBug: UpgradeOptions["onBug"]
+  readonly #run: UpgradeOptions["run"]
   readonly #flow: FlowOptions
   readonly #entrances: ReadonlyArray<Entrance>
   /** Sockets that have not answered the last ping. */
   #silent = new Set<WebSocket>()
 
-  constructor({ flow, accessCheck, onBug, routes }: UpgradeOptions) {
+  constructor({ flow, accessCheck, onBug, routes, run }: UpgradeOptions) {
+    this.#run = run
     this.#accessCheck = accessCheck
     this.#flow = flow
     this.#onBug = onBug
@@ -114,6 +117,18 @@ export class Upgrades {
   readonly upgrade = (request: IncomingMessage, socket: Duplex, head: Buffer): void => {
     // a client that hangs up during the handshake gets no response
     socket.on("error", () => socket.destroy())
+    const url = request.url ?? "/"
+    const look = this.#accessCheck.look(request, false, new URLSearchParams(url.slice(url.indexOf("?") + 1)))
+    if (look === undefined) return this.#admit(request, socket, head)
+    this.#run(
+      Effect.match(look, {
+        onSuccess: () => this.#admit(request, socket, head),
+        onFailure: (error) => endWithResponse(socket, failureResponse(error, "rest"))
+      })
+    )
+  }
+
+  #admit(request: IncomingMessage, socket: Duplex, head: Buffer): void {
     try {
       this.#accessCheck.checkOrigin(request)
       const { call, entrance } = this.#find(request)

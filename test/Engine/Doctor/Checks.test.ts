@@ -5,7 +5,8 @@ import {
   checkClockSkew,
   checkBackups,
   checkDeadLetters,
-  checkKeys,
+  checkApiKeys,
+  checkOperations,
   checkRuns,
   checkSecrets,
   checkStored
@@ -22,6 +23,40 @@ const explained = (code: string, details: { readonly [name: string]: unknown } =
   code,
   message: "It is so.",
   details
+})
+
+describe("bulk operations", () => {
+  const operation = (id: string, agoMs: number) => ({
+    id,
+    action: "retry" as const,
+    environment: "default",
+    updatedAt: now - agoMs
+  })
+
+  it("are fine while none stands still for a minute", () => {
+    assert.deepStrictEqual(
+      [[], [operation("bulk_1", 59_999)]].map((operations) => checkOperations({ operations }, now, true)),
+      [
+        { name: "bulk operations", status: "ok", message: "None is in progress." },
+        {
+          name: "bulk operations",
+          status: "ok",
+          message: "1 bulk operation has not ended, and it makes progress."
+        }
+      ]
+    )
+  })
+
+  it("that stand still are named, unless no engine runs", () => {
+    const operations = [operation("bulk_1", 90_000), operation("bulk_2", 0)]
+    const { message, status } = checkOperations({ operations }, now, true)
+    assert.strictEqual(status, "warn")
+    assert.strictEqual(message, "bulk_1 (retry, environment default) has made no progress for 1m 30s.")
+    assert.strictEqual(
+      checkOperations({ operations }, now, false).message,
+      "2 bulk operations have not ended. An engine continues them when it starts."
+    )
+  })
 })
 
 describe("a clock", () => {
@@ -113,7 +148,7 @@ describe("problems that need a person", () => {
         deadLetters: count === 0 ? [] : [{ of: "group", environment: "default", name: "mails", count }]
       })
     const statuses = [
-      [checkKeys(0), checkKeys(1)],
+      [checkApiKeys(0), checkApiKeys(1)],
       [checkSecrets({ secrets: 1 }, false, "engine"), checkSecrets({ secrets: 1 }, true, "engine")],
       [checkSecrets({ secrets: 1 }, false, "shell"), checkSecrets({ secrets: 0 }, false, "shell")],
       [letters(3), letters(0)],

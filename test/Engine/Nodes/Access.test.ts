@@ -1,14 +1,26 @@
 /** A change of access at one engine applies at the others on the same database. */
-import { assert, describe } from "@effect/vitest"
+import { assert, describe, it } from "@effect/vitest"
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import * as Fiber from "effect/Fiber"
+import * as Redacted from "effect/Redacted"
+import type * as Scope from "effect/Scope"
 import { ApiKeys } from "../../../src/Client/ApiKeys.ts"
 import { Policies } from "../../../src/Client/Policies.ts"
 import { Roles } from "../../../src/Client/Roles.ts"
+import { BootstrapKey } from "../../../src/Engine/Access/BootstrapKey.ts"
 import { DEFAULT_ORG } from "../../../src/Engine/Access/BuiltIn.ts"
 import { type IronflowError, UnauthenticatedError } from "../../../src/Errors.ts"
-import { environment, type Node, withAndWithoutNotifications, until } from "./Cluster.ts"
+import { startProxy } from "../../postgres/Proxy.ts"
+import { takeSchema } from "../../postgres/Schemas.ts"
+import {
+  environment,
+  loseNotifications,
+  type Node,
+  openNode,
+  until,
+  withAndWithoutNotifications
+} from "./Cluster.ts"
 
 const createKey = (node: Node, name: string, roleIds?: ReadonlyArray<string>) =>
   Context.get(node.services, ApiKeys).create({
@@ -34,7 +46,59 @@ const knows = (node: Node, key: string) =>
     until(refusal(node, key), (code) => code === "none")
   )
 
+/** The status of a call that the engine answers from its memory. */
+const statusAt = (port: number, key: string) =>
+  Effect.promise(async () => {
+    const response = await fetch(`http://127.0.0.1:${port}/openapi.json`, {
+      headers: { authorization: `Bearer ${key}` }
+    })
+    await response.body?.cancel()
+    return response.status
+  })
+
+const live = (name: string, test: Effect.Effect<unknown, unknown, Scope.Scope>) =>
+  it.live(name, () => Effect.scoped(test))
+
 describe("an engine", () => {
+  live(
+    "that was cut off does not accept a key that was deleted at another engine meanwhile",
+    Effect.gen(function* () {
+      const options = yield* takeSchema
+      const proxy = yield* Effect.acquireRelease(
+        Effect.promise(() => startProxy(options.url)),
+        ({ close }) => Effect.promise(close)
+      )
+      const a = yield* openNode(options)
+      const b = yield* openNode({ ...options, url: proxy.url })
+      const port = yield* b.listen(10_000)
+      yield* createKey(a, "admin")
+      const { id, key } = yield* createKey(a, "shop")
+      assert.strictEqual(yield* statusAt(port, key), 200, "a new key counts at once")
+      proxy.freeze()
+      yield* Context.get(a.services, ApiKeys).delete(id)
+      yield* until(
+        Effect.sync(() => b.engine.access.freshness?.needsLook()),
+        (needsLook) => needsLook === true
+      )
+      const status = yield* Effect.forkChild(statusAt(port, key))
+      proxy.thaw()
+      assert.strictEqual(yield* Fiber.join(status), 401)
+    })
+  )
+
+  live(
+    "that starts after another one has stored the bootstrap key requires it from its start",
+    Effect.gen(function* () {
+      const options = yield* takeSchema
+      const a = yield* openNode(options)
+      const b = yield* openNode(options)
+      yield* loseNotifications(options)
+      yield* a.listen(10_000)
+      yield* b.listen(10_000)
+      assert.isTrue(b.engine.access.required)
+    }).pipe(Effect.provideService(BootstrapKey, Redacted.make("k".repeat(40))))
+  )
+
   withAndWithoutNotifications(
     "that was started before the first key was made requires keys once another engine has made it",
     (a, b) =>

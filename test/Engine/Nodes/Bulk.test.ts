@@ -7,7 +7,7 @@ import type { PostgresOptions } from "../../../src/Engine/Store/Postgres/Options
 import { createFunction } from "../../../src/index.ts"
 import { startProxy } from "../../postgres/Proxy.ts"
 import { runSql, takeSchema } from "../../postgres/Schemas.ts"
-import { type Node, openNode, until } from "./Cluster.ts"
+import { type Node, openNode, until, withTwo } from "./Cluster.ts"
 
 const RUNS = 200
 
@@ -54,6 +54,15 @@ const live = (
 ) => it.live(name, () => Effect.scoped(Effect.flatMap(takeSchema, test)), 120_000)
 
 describe("a bulk operation on a schema of several engines", () => {
+  withTwo(
+    "is known to the other engine at once, also in an environment that nobody has used before",
+    (a, b) =>
+      Effect.gen(function* () {
+        const { id } = yield* a.client.bulk("cancel", { functionId: "greet" })
+        assert.strictEqual((yield* b.client.getBulk(id)).id, id)
+      })
+  )
+
   for (const action of ["rerun", "fork"] as const) {
     live(`starts one new run for each by ${action}, also when engines start in the middle`, (options) =>
       Effect.gen(function* () {

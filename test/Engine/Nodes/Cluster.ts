@@ -95,7 +95,9 @@ export const withTwo = (
   )
 
 /** Cuts the connections for notifications until the scope ends, so that no notification arrives. */
-const loseNotifications = ({ schema = "" }: PostgresOptions): Effect.Effect<unknown, never, Scope.Scope> => {
+export const loseNotifications = ({
+  schema = ""
+}: PostgresOptions): Effect.Effect<unknown, never, Scope.Scope> => {
   const cut = Effect.promise(() =>
     runSql(
       `SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = '${channelOf(schema)}'`

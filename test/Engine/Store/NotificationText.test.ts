@@ -1,7 +1,7 @@
 /** The text of notifications between engines on one database, and their record of known commits. */
 import { assert, describe, it } from "vitest"
 import { type Changes, noCounts } from "../../../src/Engine/Store/Changes.ts"
-import { Commits, spansOf } from "../../../src/Engine/Store/Postgres/Commits.ts"
+import { Commits, rangesOf } from "../../../src/Engine/Store/Postgres/Commits.ts"
 import {
   readNotification,
   readRow,
@@ -150,7 +150,7 @@ describe("commits", () => {
   })
 
   it("are sent as spans", () => {
-    assert.deepStrictEqual(spansOf([1, 2, 3, 7, 9, 10]), [
+    assert.deepStrictEqual(rangesOf([1, 2, 3, 7, 9, 10]), [
       [1, 3],
       [7, 7],
       [9, 10]

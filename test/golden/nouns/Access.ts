@@ -35,8 +35,8 @@ export const apikeys: Noun = {
         "a number of seconds": () => ({ body: { name: "ci", expires_in: 60 } }),
         "a role that is not there": () => ({ body: { name: "ci", role_ids: ["role_none"] } }),
         "all environments": () => ({ body: { name: "ci", env_id: "*" } }),
-        "an environment that is none": () => ({ body: { name: "ci", env_id: "env_a b" } }),
-        "a time that is none": () => ({ body: { name: "ci", expires_in: "soon" } }),
+        "an invalid environment": () => ({ body: { name: "ci", env_id: "env_a b" } }),
+        "an invalid time": () => ({ body: { name: "ci", expires_in: "soon" } }),
         "a time that is negative": () => ({ body: { name: "ci", expires_in: -1 } }),
         "an empty name": () => ({ body: { name: "" } })
       }
@@ -47,7 +47,7 @@ export const apikeys: Noun = {
       call: ({ id = "" }) => ({ variables: { id }, body: { overlap: "1h" } }),
       more: {
         "a number of seconds": ({ id = "" }) => ({ variables: { id }, body: { overlap: 60 } }),
-        "an overlap that is none": ({ id = "" }) => ({ variables: { id }, body: { overlap: "soon" } })
+        "an invalid overlap": ({ id = "" }) => ({ variables: { id }, body: { overlap: "soon" } })
       }
     },
     deleteApiKey: { ...byId, ...newId(makeKey) },
@@ -159,10 +159,10 @@ export const policies: Noun = {
         body: { ...rule, condition: 'request.environment == "default"', org_id: "org_default" }
       }),
       more: {
-        "an action that is none": () => ({ body: { ...rule, actions: "fly:*" } }),
-        "a resource that is none": () => ({ body: { ...rule, resources: "moon:*" } }),
-        "an effect that is none": () => ({ body: { ...rule, effect: "maybe" } }),
-        "a condition that is none": () => ({ body: { ...rule, condition: "request. ==" } }),
+        "an invalid action": () => ({ body: { ...rule, actions: "fly:*" } }),
+        "an invalid resource": () => ({ body: { ...rule, resources: "moon:*" } }),
+        "an invalid effect": () => ({ body: { ...rule, effect: "maybe" } }),
+        "an invalid condition": () => ({ body: { ...rule, condition: "request. ==" } }),
         "several of them": () => ({ body: { ...rule, actions: "emit:event, run:read", resources: "*" } })
       }
     },
@@ -173,7 +173,7 @@ export const policies: Noun = {
         body: { ...rule, name: "fewer orders", condition: 'request.environment == "default"' }
       }),
       more: {
-        "an action that is none": ({ id = "" }) => ({ variables: { id }, body: { actions: "fly:*" } }),
+        "an invalid action": ({ id = "" }) => ({ variables: { id }, body: { actions: "fly:*" } }),
         "no condition any more": ({ id = "" }) => ({ variables: { id }, body: { condition: "" } })
       }
     },

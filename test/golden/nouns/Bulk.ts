@@ -42,12 +42,12 @@ export const bulk: Noun = {
           }
         }),
         "without a filter": () => ({ body: { action: "cancel", filters: {} } }),
-        "a filter that is none": () => ({ body: { action: "cancel", filters: { state: "failed" } } }),
+        "an invalid filter": () => ({ body: { action: "cancel", filters: { state: "failed" } } }),
         "a page of runs": () => ({ body: { action: "cancel", filters: { status: "failed", limit: 5 } } }),
-        "a member that is none": () => ({
+        "an invalid member": () => ({
           body: { action: "cancel", filters: { status: "failed" }, dryrun: true }
         }),
-        "an action that is none": () => ({ body: { action: "erase", filters: { status: "failed" } } }),
+        "an invalid action": () => ({ body: { action: "erase", filters: { status: "failed" } } }),
         "to another version": ({ first }) => ({ body: { action: "move", ids: [first], version: "2" } }),
         "a version for a retry": ({ first }) => ({ body: { action: "retry", ids: [first], version: "2" } }),
         "a reason for a retry": ({ first }) => ({ body: { action: "retry", ids: [first], reason: "so" } })
@@ -66,9 +66,9 @@ export const bulk: Noun = {
         }),
         nothing: () => ({ body: {} }),
         "no events": () => ({ body: { events: {}, dryRun: true } }),
-        "a filter that is none": () => ({ body: { events: { wher: "true" }, dryRun: true } }),
+        "an invalid filter": () => ({ body: { events: { wher: "true" }, dryRun: true } }),
         "a filter that is blank": () => ({ body: { events: { where: " " }, dryRun: true } }),
-        "an expression that is none": () => ({ body: { events: { where: "event.data ==" } } }),
+        "an invalid expression": () => ({ body: { events: { where: "event.data ==" } } }),
         "a dry run that says nothing": () => ({ body: { streams: ["customer-1"], dryRun: null } }),
         "a bucket that is not there": () => ({ body: { keys: [{ bucket: "nowhere", key: "a" }] } })
       }

@@ -29,7 +29,7 @@ const emitting: Spec = {
     }),
     "JSON of another type": () => ({ body: order, headers: { "content-type": "text/plain" } }),
     "another environment": () => ({ body: order, headers: { "x-ironflow-environment": "staging" } }),
-    "an environment that is none": () => ({ body: order, headers: { "x-ironflow-environment": "a b" } })
+    "an invalid environment": () => ({ body: order, headers: { "x-ironflow-environment": "a b" } })
   }
 }
 
@@ -65,9 +65,9 @@ export const log: Noun = {
         "of an idempotency key": () => ({ body: { idempotency_key: "once" } }),
         "of an entity type": () => ({ body: { entity_type: "order" } }),
         "until a time": () => ({ body: { until: "2020-01-01" } }),
-        "of a pattern that is none": () => ({ body: { name: "order..x" } }),
-        "since a time that is none": () => ({ body: { since: "yesterday" } }),
-        "of a filter that is none": () => ({ body: { nmae: "order.placed" } }),
+        "of an invalid pattern": () => ({ body: { name: "order..x" } }),
+        "since an invalid time": () => ({ body: { since: "yesterday" } }),
+        "of an invalid filter": () => ({ body: { nmae: "order.placed" } }),
         "a cursor of another list": () => ({ body: { name: "order.*", cursor: "e2-aaaaaa" } })
       }
     },
@@ -157,7 +157,7 @@ export const events: Noun = {
         "of a name": () => ({ query: "name=order.placed&limit=5" }),
         "of a pattern": () => ({ query: "name=order.*&limit=5" }),
         "of a topic": () => ({ query: "name=news" }),
-        "of a pattern that is none": () => ({ query: "name=order..x" }),
+        "of an invalid pattern": () => ({ query: "name=order..x" }),
         "of an empty name": () => ({ query: "name=" })
       }
     }

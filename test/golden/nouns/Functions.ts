@@ -35,25 +35,25 @@ export const functions: Noun = {
         "push mode": () => ({
           body: { ...packOrder, preferredMode: "EXECUTION_MODE_PUSH", endpointUrl: "http://127.0.0.1:9/x" }
         }),
-        "a mode that is none": withField("preferredMode", "EXECUTION_MODE_FAST"),
-        "an expression that is none": withField("triggers", [
+        "an invalid mode": withField("preferredMode", "EXECUTION_MODE_FAST"),
+        "an invalid expression": withField("triggers", [
           { event: "order.placed", expression: "event.data. >" }
         ]),
-        "a pattern that is none": withField("triggers", [{ event: "order..x" }]),
-        "a cron that is none": withField("triggers", [{ cron: "61 * * * *" }]),
-        "a time zone that is none": withField("triggers", [{ cron: "* * * * *", timezone: "Moon/Sea" }]),
-        "an overlap that is none": withField("triggers", [{ cron: "* * * * *", overlap: "double" }]),
+        "an invalid pattern": withField("triggers", [{ event: "order..x" }]),
+        "an invalid cron": withField("triggers", [{ cron: "61 * * * *" }]),
+        "an invalid time zone": withField("triggers", [{ cron: "* * * * *", timezone: "Moon/Sea" }]),
+        "an invalid overlap": withField("triggers", [{ cron: "* * * * *", overlap: "double" }]),
         "a trigger of nothing": withField("triggers", [{}]),
         "an id that is empty": withField("id", ""),
         "an id that is long": withField("id", "a".repeat(257)),
         "no attempts": withField("retry", { maxAttempts: 0 }),
         "a limit of 0": withField("concurrency", { limit: 0 }),
         "a negative timeout": withField("timeoutMs", -1),
-        "a retention that is none": withField("recordingRetention", "for ever"),
+        "an invalid retention": withField("recordingRetention", "for ever"),
         "a version": withField("version", "2"),
         "a version of nothing": withField("version", " "),
         "runs that are pinned": withField("versioning", "pin"),
-        "a versioning that is none": withField("versioning", "some"),
+        "an invalid versioning": withField("versioning", "some"),
         "what is kept": withField("keepRuns", { completed: 86_400_000, failed: "forever" }),
         "what is kept of none": withField("keepRuns", { completed: -1 })
       }

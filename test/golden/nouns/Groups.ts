@@ -85,8 +85,8 @@ export const groups: Noun = {
         }),
         "enums as numbers": ({ name }) => ({ body: { name, pattern: "news", ackMode: 2, backpressure: 1 } }),
         "enums of 0": ({ name }) => ({ body: { name, pattern: "news", ackMode: 0, backpressure: 0 } }),
-        "a pattern that is none": ({ name }) => ({ body: { name, pattern: "order..x" } }),
-        "a filter that is none": ({ name }) => ({ body: { name, pattern: "news", filterExpr: "event. >" } })
+        "an invalid pattern": ({ name }) => ({ body: { name, pattern: "order..x" } }),
+        "an invalid filter": ({ name }) => ({ body: { name, pattern: "news", filterExpr: "event. >" } })
       }
     },
     getConsumerGroup: {
@@ -123,7 +123,7 @@ export const groups: Noun = {
           body: { group: { name: "printers", status: "paused" }, by: "me", reason: "paper" }
         }),
         "active again": () => ({ body: { group: { name: "printers", status: 1 } } }),
-        "a status that is none": () => ({ body: { group: { name: "printers", status: "lost" } } }),
+        "an invalid status": () => ({ body: { group: { name: "printers", status: "lost" } } }),
         "a mask as a list": () => ({
           body: { group: { name: "printers", maxInflight: 9 }, updateMask: { paths: ["max_inflight"] } }
         }),
@@ -165,7 +165,7 @@ export const groups: Noun = {
         "of a namespace": () => ({ query: "namespace=library" }),
         "of a name": () => ({ query: "name=printers" }),
         "of a status": () => ({ query: "status=paused" }),
-        "of a status that is none": () => ({ query: "status=lost" })
+        "of an invalid status": () => ({ query: "status=lost" })
       }
     },
     restCreateConsumerGroup: {
@@ -174,8 +174,8 @@ export const groups: Noun = {
       call: ({ name }) => ({ body: { name, pattern: "events:order.*", namespace: "shop", ...settings } }),
       more: {
         "one that is there": () => ({ body: { name: "printers", pattern: "events:order.*" } }),
-        "a mode that is none": ({ name }) => ({ body: { name, pattern: "news", ackMode: "never" } }),
-        "a pressure that is none": ({ name }) => ({ body: { name, pattern: "news", backpressure: "push" } }),
+        "an invalid mode": ({ name }) => ({ body: { name, pattern: "news", ackMode: "never" } }),
+        "an invalid pressure": ({ name }) => ({ body: { name, pattern: "news", backpressure: "push" } }),
         "a name that is empty": () => ({ body: { name: "", pattern: "news" } })
       }
     },

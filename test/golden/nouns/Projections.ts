@@ -104,11 +104,11 @@ export const projections: Noun = {
       more: {
         "a new one": () => ({ body: { name: "counts", events: ["order.*"], mode: "managed" } }),
         "another mode": registering({ mode: "external" }),
-        "a mode that is none": registering({ mode: "fast" }),
+        "an invalid mode": registering({ mode: "fast" }),
         "other events": registering({ mode: "managed", events: ["user.*"] }),
         "no events": registering({ events: [] }),
-        "a pattern that is none": registering({ events: ["order..x"] }),
-        "a partition key that is none": registering({ partitionKey: "$." })
+        "an invalid pattern": registering({ events: ["order..x"] }),
+        "an invalid partition key": registering({ partitionKey: "$." })
       }
     },
     getProjection: {
@@ -262,7 +262,7 @@ export const projections: Noun = {
       {},
       {
         "of a partition": () => ({ variables: { name: "totals" }, query: "partition=ada" }),
-        "since a cursor that is none": () => ({ variables: { name: "totals" }, query: "since=nothing" }),
+        "since an invalid cursor": () => ({ variables: { name: "totals" }, query: "since=nothing" }),
         "one of them": () => ({ variables: { name: "totals" }, query: "since=0&limit=1" }),
         "after one of them": () => ({ variables: { name: "totals" }, query: "since=0&after=ada&limit=1" }),
         "a limit that is no number": () => ({ variables: { name: "totals" }, query: "since=0&limit=many" })
@@ -346,7 +346,7 @@ export const owners: Noun = {
           body: { ...claim, registration: { ...registration, name: other, events: ["user.*"] } }
         }),
         "no time": () => ({ variables: { name }, body: { ...claim, workerId: "worker-2", waitMs: 0 } }),
-        "a time that is none": () => ({ variables: { name }, body: { ...claim, waitMs: "soon" } }),
+        "an invalid time": () => ({ variables: { name }, body: { ...claim, waitMs: "soon" } }),
         "an empty object": () => ({ variables: { name }, body: {} })
       }
     },
@@ -380,7 +380,7 @@ export const owners: Noun = {
           })(given),
         "a state that is no JSON": (given) =>
           owned({ save: save(given, { states: [{ ...save(given).states[0], state: "{" }] }) })(given),
-        "an error that is none": (given) =>
+        "an invalid error": (given) =>
           owned({ save: save(given, { deadLetters: [{ position: 1, error: "m", attempts: 3 }] }) })(given),
         "a gap": (given) => owned({ save: save(given, { number: 9, from: 9, to: 10 }) })(given)
       }

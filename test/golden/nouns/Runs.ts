@@ -111,7 +111,7 @@ const patch = (name: "stepId" | "step_id"): Spec => ({
     "a step that failed": ({ failed }) => ({ body: { [name]: `${failed}:charge:0`, output: null } }),
     "a step that is not there": ({ completed }) => ({ body: { [name]: `${completed}:post:0`, output: 2 } }),
     "a run that is not there": () => ({ body: { [name]: "run_none:charge:0", output: 2 } }),
-    "an id that is none": () => ({ body: { [name]: "charge", output: 2 } })
+    "an invalid id": () => ({ body: { [name]: "charge", output: 2 } })
   }
 })
 
@@ -125,7 +125,7 @@ export const runs: Noun = {
       more: {
         all: () => ({ body: {} }),
         "a status in another spelling": () => ({ body: { status: "RUN_STATUS_FAILED" } }),
-        "a status that is none": () => ({ body: { status: "lost" } }),
+        "an invalid status": () => ({ body: { status: "lost" } }),
         "a function that is not there": () => ({ body: { functionId: "nobody" } })
       }
     },
@@ -144,7 +144,7 @@ export const runs: Noun = {
         "by a path": () => ({ body: { by: "event.data.id", filters: { statuses: ["failed", "waiting"] } } }),
         "by error": () => ({ body: { by: "error" } }),
         "by nothing that there is": () => ({ body: { by: "colour" } }),
-        "a filter that is none": () => ({ body: { by: "day", filters: { lost: true } } }),
+        "an invalid filter": () => ({ body: { by: "day", filters: { lost: true } } }),
         "a filter that says nothing": () => ({ body: { by: "day", filters: { error: " " } } }),
         "a time that is too long": () => ({ body: { by: "day", time_limit: 60_000 } })
       }
@@ -156,7 +156,7 @@ export const runs: Noun = {
         all: () => ({}),
         "the other case of letters": () => ({ query: "functionId=nobody" }),
         "a status in another spelling": () => ({ query: "status=RUN_STATUS_FAILED" }),
-        "a status that is none": () => ({ query: "status=lost" }),
+        "an invalid status": () => ({ query: "status=lost" }),
         "an empty status": () => ({ query: "status=" }),
         "a function that is not there": () => ({ query: "function_id=nobody" })
       }
@@ -212,7 +212,7 @@ export const runs: Noun = {
           waitsMs: 5
         }),
         "a timeout of 0": ({ sleeping = "" }) => ({ variables: { id: sleeping }, query: "timeout=0" }),
-        "a timeout that is none": ({ sleeping = "" }) => ({
+        "an invalid timeout": ({ sleeping = "" }) => ({
           variables: { id: sleeping },
           query: "timeout=soon"
         }),

@@ -29,7 +29,7 @@ export const kv: Noun = {
       more: {
         "one that is there": () => ({ body: { name: "carts", history: 3, ttlSeconds: 60 } }),
         "one that is there with other settings": () => ({ body: { name: "carts", history: 4 } }),
-        "a name that is none": () => ({ body: { name: "a b/c" } }),
+        "an invalid name": () => ({ body: { name: "a b/c" } }),
         "a negative history": ({ name }) => ({ body: { name, history: -1 } }),
         "too much history": ({ name }) => ({ body: { name, history: 65 } }),
         "half a second": ({ name }) => ({ body: { name, ttl_seconds: 0.5 } })
@@ -56,7 +56,7 @@ export const kv: Noun = {
       call: () => ({ variables: { bucket: "carts" } }),
       more: {
         "of a filter": () => ({ variables: { bucket: "carts" }, query: "filter=c-*&limit=5" }),
-        "of a filter that is none": () => ({ variables: { bucket: "carts" }, query: "filter=" })
+        "of an invalid filter": () => ({ variables: { bucket: "carts" }, query: "filter=" })
       }
     },
     getKey: {
@@ -87,7 +87,7 @@ export const kv: Noun = {
           headers: { "if-match": "1" }
         }),
         "of the newest revision": () => ({ ...inCarts("c-1"), body: "5", headers: { "if-match": "2" } }),
-        "of a revision that is none": () => ({
+        "of an invalid revision": () => ({
           ...inCarts("c-1"),
           body: "5",
           headers: { "if-match": "new" }
@@ -111,7 +111,7 @@ export const kv: Noun = {
       more: {
         "with its history": () => ({ ...inCarts("c-1"), query: "purge=true" }),
         "of another revision": () => ({ ...inCarts("c-2"), headers: { "if-match": "1" } }),
-        "of a revision that is none": () => ({ ...inCarts("c-2"), headers: { "if-match": "new" } })
+        "of an invalid revision": () => ({ ...inCarts("c-2"), headers: { "if-match": "new" } })
       }
     },
     keyHistory: {
@@ -166,7 +166,7 @@ const changing: Spec = {
   more: {
     "something else than an object": () => ({ variables: { name: "prices" }, body: "5" }),
     "a field set to null": () => ({ variables: { name: "prices" }, body: { someVat: null } }),
-    "a name that is none": () => ({ variables: { name: "a b" }, body: {} })
+    "an invalid name": () => ({ variables: { name: "a b" }, body: {} })
   }
 }
 
@@ -204,7 +204,7 @@ export const secrets: Noun = {
       more: {
         "a new one": () => ({ body: { name: "OTHER_KEY", value: "sk_3" } }),
         "an empty value": () => ({ body: { name: "OTHER_KEY", value: "" } }),
-        "a name that is none": () => ({ body: { name: "a b", value: "sk_3" } })
+        "an invalid name": () => ({ body: { name: "a b", value: "sk_3" } })
       }
     },
     getSecret: { call: () => ({ variables: { name: "STRIPE_KEY" } }) },

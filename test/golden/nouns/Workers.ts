@@ -123,7 +123,7 @@ export const workers: Noun = {
         "of a worker that speaks turns": () => ({ variables: { id: "worker-1" } }),
         "room for two": () => ({ variables: { id: "worker-old" }, query: "available=2" }),
         "no room": () => ({ variables: { id: "worker-old" }, query: "available=0" }),
-        "a room that is none": () => ({ variables: { id: "worker-old" }, query: "available=many" })
+        "an invalid room": () => ({ variables: { id: "worker-old" }, query: "available=many" })
       },
       fresh: async (rig, _, n) => {
         if (n === 1)
@@ -154,7 +154,7 @@ export const workers: Noun = {
         "a failure": ofOld({
           body: { status: "failed", steps: [], error: { message: "m", code: "C", retryable: false } }
         }),
-        "a failure that is none": ofOld({ body: { status: "failed", steps: [], error: "m" } }),
+        "an invalid failure": ofOld({ body: { status: "failed", steps: [], error: "m" } }),
         "a sleep": (given) =>
           ofOld({ body: wait(given.oldRun!, { type: "sleep", until: "2030-01-02T03:04:05.000Z" }) })(given),
         "a sleep in the other case of letters": ({ oldRun, oldJob = "" }) => ({
@@ -192,11 +192,11 @@ export const workers: Noun = {
               invoke_timeout_ms: 1000
             })
           })(given),
-        "a wait of a kind that is none": (given) =>
+        "an invalid wait of a kind": (given) =>
           ofOld({ body: wait(given.oldRun!, { type: "dream" }) })(given),
-        "a status that is none": ofOld({ body: { status: "lost" } }),
+        "an invalid status": ofOld({ body: { status: "lost" } }),
         "a step of another run": ofOld({ body: { status: "progress", steps: [step("run_none")] } }),
-        "a step in a status that is none": (given) =>
+        "an invalid step in a status": (given) =>
           ofOld({ body: { status: "progress", steps: [step(given.oldRun!, { status: "lost" })] } })(given),
         "a job that is gone": ({ oldRun = "" }) => ({
           variables: { id: "worker-old", jobId: "job_none" },
@@ -253,7 +253,7 @@ export const workers: Noun = {
             reports: [{ jobId: "job_none", runId: run, ops: [complete(1)] }]
           }
         }),
-        "an op that is none": ({ batch, job, run, session }) => ({
+        "an invalid op": ({ batch, job, run, session }) => ({
           variables: { id: "worker-1" },
           body: {
             session,
@@ -333,11 +333,11 @@ export const push: Noun = {
           variables: { jobId: job },
           body: { runId: run, ops: [stepDone("pack:0", 1)] }
         }),
-        "a time that is none": ({ job = "", run }) => ({
+        "an invalid time": ({ job = "", run }) => ({
           variables: { jobId: job },
           body: { runId: run, ops: [], waitMs: "long" }
         }),
-        "an op that is none": ({ job = "", run }) => ({
+        "an invalid op": ({ job = "", run }) => ({
           variables: { jobId: job },
           body: { runId: run, ops: [{ _tag: "Dance" }] }
         }),

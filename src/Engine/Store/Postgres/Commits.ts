@@ -1,11 +1,11 @@
 /** Which commits of all engines are known: all up to a number, and some after it, which may arrive out of order. */
 
 /** The first and the last number, both included. */
-export type Span = readonly [from: number, to: number]
+export type CommitRange = readonly [from: number, to: number]
 
 export class Commits {
   #upTo: number
-  #later: Array<Span> = []
+  #later: Array<CommitRange> = []
 
   constructor(upTo: number) {
     this.#upTo = upTo
@@ -21,13 +21,13 @@ export class Commits {
     return this.#later.reduce((last, [, to]) => Math.max(last, to), this.#upTo)
   }
 
-  add(...spans: ReadonlyArray<Span>): void {
-    this.#later.push(...spans)
+  add(...ranges: ReadonlyArray<CommitRange>): void {
+    this.#later.push(...ranges)
     this.#later.sort(([a], [b]) => a - b)
-    const left: Array<Span> = []
-    for (const span of this.#later) {
-      if (span[0] <= this.#upTo + 1) this.#upTo = Math.max(this.#upTo, span[1])
-      else left.push(span)
+    const left: Array<CommitRange> = []
+    for (const range of this.#later) {
+      if (range[0] <= this.#upTo + 1) this.#upTo = Math.max(this.#upTo, range[1])
+      else left.push(range)
     }
     this.#later = left
   }
@@ -39,13 +39,13 @@ export class Commits {
   }
 }
 
-/** Ascending numbers, as spans. */
-export const spansOf = (numbers: ReadonlyArray<number>): ReadonlyArray<Span> => {
-  const spans: Array<[number, number]> = []
+/** Ascending numbers, as ranges. */
+export const rangesOf = (numbers: ReadonlyArray<number>): ReadonlyArray<CommitRange> => {
+  const ranges: Array<[number, number]> = []
   for (const number of numbers) {
-    const last = spans.at(-1)
+    const last = ranges.at(-1)
     if (last !== undefined && number === last[1] + 1) last[1] = number
-    else spans.push([number, number])
+    else ranges.push([number, number])
   }
-  return spans
+  return ranges
 }

@@ -2,7 +2,7 @@
  * Finds connections that are dead without an error, whose answer will never come. Another connection asks the server about its
  * sessions: a session that waits for a request has already answered, or never got one.
  */
-import { configOf, type Driver, type PostgresSettings } from "./Driver.ts"
+import { APPLICATION, configOf, type Driver, type PostgresSettings } from "./Driver.ts"
 import type { Session } from "./Session.ts"
 
 /** How long a connection may be silent before the server is asked, milliseconds. */
@@ -12,7 +12,7 @@ const ANSWER_MS = 3000
 const MARGIN_MS = 5000
 
 const LIST_STATES = `SELECT pid, state LIKE 'idle%' OR wait_event = 'ClientWrite' AS waits FROM pg_stat_activity
-  WHERE pid = ANY ($1) AND application_name = 'ironflow'`
+  WHERE pid = ANY ($1) AND application_name = '${APPLICATION}'`
 
 interface Seen {
   readonly progress: number

@@ -4,7 +4,7 @@
  */
 import type { Value } from "../Program.ts"
 import type { Prepared } from "./Dialect.ts"
-import { listsOf } from "./Merge.ts"
+import { listsOf } from "./MergedWrites.ts"
 
 type ManyAtOnce = Prepared["merged"]
 

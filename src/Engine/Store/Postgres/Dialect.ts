@@ -4,7 +4,7 @@
  */
 import type { Damage, DamagedKind } from "../Damage.ts"
 import type { Statement } from "../Program.ts"
-import { type Merged, mergedInsert, mergedUpdate } from "./Merge.ts"
+import { type Merged, mergedInsert, mergedUpdate } from "./MergedWrites.ts"
 
 /** Placeholders: `?2` becomes `$2`, and `?` gets the number after the highest so far. Quoted parts stay as they are. */
 const numbered = (text: string): string => {

@@ -16,6 +16,9 @@ const IDLE_MS = 4000
 
 const MOST_SCHEMA = 63
 
+/** The `application_name` of sessions, by which an engine finds its own in `pg_stat_activity`. */
+export const APPLICATION = "ironflow"
+
 /** The modes that the driver knows; it would silently treat any other as encrypted. */
 const SSL_MODES = ["disable", "prefer", "require", "verify-ca", "verify-full", "no-verify"]
 
@@ -130,29 +133,68 @@ export const loadDriver = async (): Promise<Driver> => {
   }
 }
 
-/** The configuration of every connection. */
-export const configOf = (settings: PostgresSettings): ClientConfig => ({
-  connectionString: settings.url,
-  pipeline: true,
-  keepAlive: true,
-  connectionTimeoutMillis: settings.connectTimeoutMs,
-  types: { getTypeParser: (oid: number) => parsers[oid] ?? asText } as unknown as NonNullable<
-    ClientConfig["types"]
-  >,
-  // Statements keep the plan that uses the index: otherwise tables that fill up fast keep the plan for an empty table.
-  options: [
-    "application_name=ironflow",
-    `search_path=${settings.schema}`,
-    `statement_timeout=${settings.statementTimeoutMs}`,
-    `lock_timeout=${settings.statementTimeoutMs}`,
-    `idle_in_transaction_session_timeout=${IDLE_MS}`,
-    "plan_cache_mode=force_generic_plan",
-    "enable_seqscan=off",
-    "jit=off"
-  ]
-    .map((setting) => `-c ${setting}`)
-    .join(" ")
-})
+/**
+ * Parameters of a database URL that the engine sets itself. The driver would let those of the URL win, and the engine could not find
+ * its own sessions again, or would wait without its limits.
+ */
+const OWN_PARAMETERS = [
+  "application_name",
+  "fallback_application_name",
+  "idle_in_transaction_session_timeout",
+  "lock_timeout",
+  "options",
+  "pipeline",
+  "query_timeout",
+  "statement_timeout"
+]
+
+/** Divides a database URL into what the driver reads, and the `options` for the session. */
+const divideUrl = (text: string): { readonly connectionString: string; readonly options: string } => {
+  const url = new URL(text)
+  const own = OWN_PARAMETERS.filter((name) => url.searchParams.has(name))
+  if (own.length === 0) return { connectionString: text, options: "" }
+  const options = url.searchParams.get("options") ?? ""
+  for (const name of own) url.searchParams.delete(name)
+  return { connectionString: url.href, options }
+}
+
+/** The configuration of every connection: the `options` of the URL, then the settings of the engine, which win. */
+export const configOf = (settings: PostgresSettings): ClientConfig => {
+  const { connectionString, options } = divideUrl(settings.url)
+  return {
+    connectionString,
+    // PGAPPNAME must not rename the sessions
+    application_name: APPLICATION,
+    pipeline: true,
+    keepAlive: true,
+    connectionTimeoutMillis: settings.connectTimeoutMs,
+    types: { getTypeParser: (oid: number) => parsers[oid] ?? asText } as unknown as NonNullable<
+      ClientConfig["types"]
+    >,
+    options: [
+      options,
+      ...[
+        `search_path=${settings.schema}`,
+        `statement_timeout=${settings.statementTimeoutMs}`,
+        `lock_timeout=${settings.statementTimeoutMs}`,
+        `idle_in_transaction_session_timeout=${IDLE_MS}`,
+        // the forms of values that are read and written here, which the server, the database or the user may have set otherwise
+        "array_nulls=on",
+        "bytea_output=hex",
+        "DateStyle=ISO",
+        "extra_float_digits=1",
+        "standard_conforming_strings=on",
+        "transform_null_equals=off",
+        // statements keep the plan that uses the index: otherwise tables that fill up fast keep the plan for an empty table
+        "plan_cache_mode=force_generic_plan",
+        "enable_seqscan=off",
+        "jit=off"
+      ].map((setting) => `-c ${setting}`)
+    ]
+      .join(" ")
+      .trim()
+  }
+}
 
 /** SQL: what {@link checkSession} judges, and whether the schema $1 has no tables of an engine. Needs no rights. */
 export const READ_SESSION = `SELECT CAST(current_setting('server_version_num') AS INTEGER) AS server,

@@ -6,7 +6,7 @@ import { type Call, type Program, Refused } from "../Program.ts"
 import type { StoreService } from "../Store.ts"
 import type { Transaction } from "../Transaction.ts"
 import { checkSession, configOf, loadDriver, postgresSettingsOf, READ_SESSION } from "./Driver.ts"
-import { type Fit, HOLDERS, judge, LOCK_CLASS, READ_VERSION, SCHEMA_LOCK } from "./Migrate.ts"
+import { type Fit, HOLDERS, fitOfVersion, LOCK_CLASS, READ_VERSION, SCHEMA_LOCK } from "./Migrate.ts"
 import type { PostgresOptions } from "./Options.ts"
 import { openError, storeError } from "./PostgresErrors.ts"
 import { Environments, PostgresTransaction } from "./PostgresTransaction.ts"
@@ -133,7 +133,7 @@ export const inspect = (
             const [server] = await ask(READ_SERVER, [settings.schema])
             const [engine] = begun.is_new === 1 ? [undefined] : await ask(READ_VERSION)
             const fit =
-              engine === undefined ? undefined : judge(settings, Number(engine.version), engine.oldest)
+              engine === undefined ? undefined : fitOfVersion(settings, Number(engine.version), engine.oldest)
             const engines =
               fit === "fit" ? await ask(LIST_ENGINES, [LOCK_CLASS, `${SCHEMA_LOCK} ${settings.schema}`]) : []
             const closed = await ask(LIST_CLOSED, [settings.schema])

@@ -51,14 +51,14 @@ export const fitOf = async (session: Session, settings: PostgresSettings): Promi
   if (rows[0]?.is_new === 1) return "too old"
   const engine = await session.wait(session.send({ name: "", text: READ_VERSION }))
   const { oldest, version } = engine.rows[0] ?? {}
-  return judge(settings, Number(version), oldest)
+  return fitOfVersion(settings, Number(version), oldest)
 }
 
 /** `oldest` is absent where no migration has allowed older versions. */
 export const READ_VERSION =
   "SELECT version, (SELECT value FROM meta WHERE name = 'oldest') AS oldest FROM engine"
 
-export const judge = ({ known }: PostgresSettings, version: number, oldest: unknown): Fit => {
+export const fitOfVersion = ({ known }: PostgresSettings, version: number, oldest: unknown): Fit => {
   if (version < known.length) return "too old"
   return version === known.length || (typeof oldest === "string" && Number(oldest) <= known.length)
     ? "fit"
@@ -66,7 +66,7 @@ export const judge = ({ known }: PostgresSettings, version: number, oldest: unkn
 }
 
 /** The error for tables of a version that this one cannot work beside. */
-export const tooNew = (settings: PostgresSettings, version?: number): StoreError =>
+export const tooNewError = (settings: PostgresSettings, version?: number): StoreError =>
   new StoreError(
     `The tables at ${settings.shown} were written by a newer version (` +
       (version === undefined ? "" : `version ${version}, and `) +
@@ -118,8 +118,8 @@ const migrateOn = async (client: Client, settings: PostgresSettings): Promise<Mi
 export const migrateWithin = async (client: Client, settings: PostgresSettings): Promise<Migrated> => {
   const { known, schema } = settings
   const { oldest, version: from } = await versionOf(client, settings)
-  const fit = judge(settings, from, oldest)
-  if (fit === "too new") throw tooNew(settings, from)
+  const fit = fitOfVersion(settings, from, oldest)
+  if (fit === "too new") throw tooNewError(settings, from)
   if (fit === "too old") {
     const isAddition = from > 0 && known.slice(from).every((migration) => migration.isAddition)
     // engines of an older version would go on with a table that has changed
@@ -128,7 +128,7 @@ export const migrateWithin = async (client: Client, settings: PostgresSettings):
       [LOCK_CLASS, `${SCHEMA_LOCK} ${schema}`]
     )
     if (hold.rows[0]?.mine !== 1) {
-      if (await isBeingFilled(asker(client), schema)) throw beingFilled(settings)
+      if (await isBeingFilled(askWith(client), schema)) throw beingFilledError(settings)
       throw new StoreError(
         `The tables at ${settings.shown} are at version ${from}, and this engine changes them to version ${known.length}. Engines of an older version use them ` +
           `(${await namesOfNodes(client, settings)}) and cannot work with the change: stop them first`,
@@ -168,7 +168,7 @@ type Ask = (
   values: ReadonlyArray<string | number>
 ) => Promise<ReadonlyArray<{ readonly [column: string]: unknown }>>
 
-export const asker =
+export const askWith =
   (client: Client): Ask =>
   async (text, values) =>
     (await client.query(text, [...values])).rows
@@ -179,7 +179,7 @@ export const HOLDERS = `SELECT a.pid FROM pg_locks l JOIN pg_stat_activity a ON 
     AND l.objid = CAST(CAST(hashtext($2) AS BIGINT) & 4294967295 AS OID)
     AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database())`
 
-export const beingFilled = ({ shown }: PostgresSettings): StoreError =>
+export const beingFilledError = ({ shown }: PostgresSettings): StoreError =>
   new StoreError(
     `The tables at ${shown} are being filled by an \`ironflow import\`: wait for its end, or name another schema`,
     { code: "STORE_LOCKED" }

@@ -6,7 +6,7 @@ import { isObject } from "../../../Json.ts"
 import type { Notice } from "../../../Protocol/Worker.ts"
 import { type Announced, type Changes, noCounts, type ChangeKind, changeKinds } from "../Changes.ts"
 import type { Wants } from "../Store.ts"
-import { type Span, spansOf } from "./Commits.ts"
+import { type CommitRange, rangesOf } from "./Commits.ts"
 
 /** Most bytes of a notification: Postgres accepts less than 8,000. */
 const MOST_BYTES = 7800
@@ -80,7 +80,7 @@ export class NotificationBuilder {
 
   /** The notification of a node. What does not fit is named as to be looked at. */
   notification(node: number, hello: Hello): string {
-    const commits = spansOf(this.#commits)
+    const commits = rangesOf(this.#commits)
     const parts = {
       ends: [...this.#ended],
       kv: { put: [...this.#kv], deleted: [...this.#kvDeleted] },
@@ -108,13 +108,13 @@ export class NotificationBuilder {
   }
 }
 
-/** Most spans of commit numbers in a notification. */
+/** Most ranges of commit numbers in a notification. */
 const MOST_SPANS = 100
 
 /** What another engine has told. */
 export interface ReceivedNotification extends Hello {
   readonly node: number
-  readonly commits: ReadonlyArray<Span>
+  readonly commits: ReadonlyArray<CommitRange>
   readonly changes: Changes
 }
 
@@ -154,7 +154,7 @@ export const allStale: Changes = { ...nothing, stale: new Set(changeKinds), mayH
 export const readNotification = (text: string): ReceivedNotification | undefined => {
   const told = parse(text)
   if (told === undefined || !isNumber(told.node)) return undefined
-  const commits = listOf(told.commits, isSpan)
+  const commits = listOf(told.commits, isRange)
   const { ready } = told
   const kv = isObject(told.kv) ? told.kv : {}
   const changes: Changes = {
@@ -202,7 +202,7 @@ const listOf = <A>(value: unknown, is: (member: unknown) => member is A): Readon
 
 const isNumber = (value: unknown): value is number => typeof value === "number"
 const isString = (value: unknown): value is string => typeof value === "string"
-const isSpan = (value: unknown): value is Span =>
+const isRange = (value: unknown): value is CommitRange =>
   Array.isArray(value) && value.length === 2 && value.every(isNumber)
 const isChangeKind = (value: unknown): value is ChangeKind => changeKinds.some((subject) => subject === value)
 const isNotice = (value: unknown): value is Changes["notices"][number] =>

@@ -16,7 +16,7 @@ import { checkKeys, type Keys } from "../../../OptionKeys.ts"
 import * as Alarm from "../../../Execution/Alarm.ts"
 import type { LeaseFreshness } from "../../../Protocol/Worker.ts"
 import type { Changes } from "../Changes.ts"
-import { ClockJumps, clockWasSet, STORE_CLOCK_MS } from "../ClockJumps.ts"
+import { ClockJumps, clockJumpMessage, STORE_CLOCK_MS } from "../ClockJumps.ts"
 import { readClock, storeClock } from "../ClockRows.ts"
 import { Listeners } from "../Listeners.ts"
 import { type Call, Refused } from "../Program.ts"
@@ -123,6 +123,10 @@ const open = (
     let tellOthers: (changes: Changes) => void = () => undefined
     /** When this node last renewed its row, as far as it knows. */
     let renewedAt = monotonicMs()
+    /** When this node last asked what others have committed, and then knew all of it. */
+    let currentAt = monotonicMs()
+    /** When the last transaction began. */
+    let beganAt = monotonicMs()
     /** When Postgres last answered. */
     let answeredAt = monotonicMs()
     /** Why writes fail at the moment. */
@@ -172,8 +176,9 @@ const open = (
                 tell: (changes) => tellOthers(changes),
                 wanted: (wants) => (listeners.elsewhere = wants),
                 looking: () => lookAround(),
-                looked: ({ hasLapsed, isThere, now: serverMs }, askedAt) => {
+                looked: ({ hasLapsed, isThere, now: serverMs, sequence }, askedAt) => {
                   answeredAt = monotonicMs()
+                  if (news?.isInOrder(Number(sequence) + 1) === true) currentAt = Math.max(currentAt, askedAt)
                   server.measured(Number(serverMs))
                   if (isThere === 1) renewedAt = Math.max(renewedAt, askedAt - OLDEST_ROW_MS)
                   // whoever writes knows whether it can be written again
@@ -240,7 +245,7 @@ const open = (
       isAlone,
       expectsNobody: () => news?.hasOthers !== true,
       monotonicMs,
-      renewed: (beganAt) => (renewedAt = beganAt),
+      renewed: (at) => (renewedAt = beganAt = at),
       takeOver: () => callbacks.takeOver.map((call) => call.run(tx)),
       tookOver: (names) => {
         runFork(
@@ -259,10 +264,10 @@ const open = (
         }
         listeners.away()
       },
-      replaced: (isLost) => {
+      replaced: (hasLostCommits) => {
         const what = "Postgres is another server than before"
         runFork(
-          isLost
+          hasLostCommits
             ? Effect.logError(
                 `${what}, and the last commits that Postgres had acknowledged are lost. This engine reads everything again and continues with the data that is there. Set synchronous_standby_names to lose nothing`
               )
@@ -281,7 +286,7 @@ const open = (
         if (!isAlone) return undefined
         const jump = jumps.look(now(), monotonicMs())
         if (jump === 0) return undefined
-        runFork(Effect.logWarning(clockWasSet(jump)))
+        runFork(Effect.logWarning(clockJumpMessage(jump)))
         return () => callbacks.clockWasSet(tx, jump)
       },
       failed: (error) =>
@@ -309,6 +314,7 @@ const open = (
       committed: (changes, sequence) => {
         outage = undefined
         answeredAt = monotonicMs()
+        if (news?.isInOrder(sequence) === true) currentAt = Math.max(currentAt, beganAt)
         listeners.committed(news?.isInOrder(sequence) === false ? { ...changes, inOrder: false } : changes)
         news?.committed(sequence, changes)
       }
@@ -357,18 +363,35 @@ const open = (
           (cause) => resume(Effect.fail(cannot(call, cause)))
         )
       })
+    const readOnce = async <A, E>(how: "read" | "readApart", call: Call<A, E>) => {
+      if (listeners.lost !== undefined) throw listeners.lost
+      const beside = tx.beside(news === undefined || writer.transactionStart.sequence >= news.sequence)
+      // what comes back is what the program returns
+      const result = (await reader[how](beside, () => call.run(beside))) as A | Refused<E>
+      return { result, unknown: beside.unknownEnvironment }
+    }
+    /** Follows the commits of others if they have created this environment. Returns whether they have. */
+    const learnsOf = async (name: string): Promise<boolean> => {
+      if (isAlone) return false
+      const { rows } = await pool.query("SELECT 1 FROM environments WHERE name = $1", [name])
+      if (rows.length === 0) return false
+      await new Promise<void>((resolve) => {
+        const done = (): void => resolve()
+        writer.submit(() => Promise.resolve(), done, done)
+      })
+      return true
+    }
     const reading =
       (how: "read" | "readApart") =>
       <A, E>(call: Call<A, E>): Effect.Effect<A, E | StoreError> =>
         Effect.flatMap(
           Effect.tryPromise({
-            try: () => {
-              if (listeners.lost !== undefined) throw listeners.lost
-              const beside = tx.beside(
-                news === undefined || writer.transactionStart.sequence >= news.sequence
-              )
-              // what comes back is what the program returns
-              return reader[how](beside, () => call.run(beside)) as Promise<A | Refused<E>>
+            try: async () => {
+              const first = await readOnce(how, call)
+              const { unknown } = first
+              // another node may have created the environment since this one last followed
+              if (unknown === undefined || !(await learnsOf(unknown))) return first.result
+              return (await readOnce(how, call)).result
             },
             // the pool says in words of its own that it has ended
             catch: (cause) => (isClosed ? closed : cannot(call, cause))
@@ -403,7 +426,7 @@ const open = (
       onCommit: listeners.onCommit,
       onReady: listeners.onReady,
       onLost: listeners.onLost,
-      ...(isAlone ? {} : { onAway: listeners.onAway, touch }),
+      ...(isAlone ? {} : { onAway: listeners.onAway, touch, currentMs: () => monotonicMs() - currentAt }),
       ...(news === undefined
         ? {}
         : {
@@ -427,7 +450,7 @@ const open = (
     })
     const setBackBy = last === undefined ? 0 : last.at - now()
     if (setBackBy >= 1000) {
-      yield* Effect.logWarning(clockWasSet(-setBackBy))
+      yield* Effect.logWarning(clockJumpMessage(-setBackBy))
       yield* service.write(callbacks.clockWasSetBack(setBackBy))
     }
     // in one transaction

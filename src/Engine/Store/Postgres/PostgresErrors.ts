@@ -9,8 +9,8 @@ const codeOf = (cause: unknown): string =>
 const SYSTEM = /^E[A-Z_]+$/
 
 /** The connection was lost, or the server ends it: the same request may succeed on another one. */
-export const isLost = (cause: unknown): boolean => {
-  if (cause instanceof StoreError) return cause.cause !== undefined && isLost(cause.cause)
+export const isConnectionLost = (cause: unknown): boolean => {
+  if (cause instanceof StoreError) return cause.cause !== undefined && isConnectionLost(cause.cause)
   if (isStalePlan(cause)) return true
   const code = codeOf(cause)
   if (code.startsWith("08") || code.startsWith("57P") || code === "25P03") return code !== "08P01"

@@ -76,6 +76,7 @@ export class PostgresTransaction extends Transaction {
   /** The environments that this transaction created. */
   readonly #created = new Map<string, number>()
   #later: Array<Program<void>> = []
+  #unknown: string | undefined
   numbers: Numbers = { environments: 0, events: 0, runs: 0, seq: 0, functions: 0, leases: 0, idTime: -1 }
   override readonly node: number | undefined
 
@@ -143,7 +144,14 @@ export class PostgresTransaction extends Transaction {
   }
 
   override findEnvironment(name: string): number | undefined {
-    return this.#tools.environments.key(name)
+    const key = this.#tools.environments.key(name)
+    if (key === undefined) this.#unknown = name
+    return key
+  }
+
+  /** The last environment that was looked up and is not known: another node may have created it since. */
+  get unknownEnvironment(): string | undefined {
+    return this.#unknown
   }
 
   override get environmentNames(): ReadonlyArray<string> {

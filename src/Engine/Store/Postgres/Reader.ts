@@ -5,7 +5,7 @@
 import type { Pool } from "pg"
 import { setImmediate } from "../../../RealTimers.ts"
 import type { Program } from "../Program.ts"
-import { isLost, isStalePlan } from "./PostgresErrors.ts"
+import { isConnectionLost, isStalePlan } from "./PostgresErrors.ts"
 import type { PostgresTransaction } from "./PostgresTransaction.ts"
 import { begin, type Begun, Runner, Session, type Traffic } from "./Session.ts"
 
@@ -83,7 +83,7 @@ export class Reader {
           else if (isStalePlan(result.reason)) {
             end()
             void this.#readAll([{ ...reading, begun: undefined }])
-          } else if (group.length === 1 || isLost(result.reason)) {
+          } else if (group.length === 1 || isConnectionLost(result.reason)) {
             reading.fail(result.reason)
           } else {
             void this.#readAll([{ ...reading, begun: undefined }])
@@ -105,7 +105,7 @@ export class Reader {
     try {
       return await run(new Session(client, this.#traffic, this.#waiting), onError)
     } catch (error) {
-      isDead ||= isLost(error)
+      isDead ||= isConnectionLost(error)
       throw error
     } finally {
       client.off("error", onError)

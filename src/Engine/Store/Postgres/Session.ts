@@ -1,6 +1,6 @@
 /** One connection, and the programs that run on it. */
 import type { Client, QueryResult } from "pg"
-import { together } from "../../../ExpressionBudget.ts"
+import { withSharedBudget } from "../../../ExpressionBudget.ts"
 import { eachCache, writesOf } from "../Cache.ts"
 import { type Query, type Program, Refused, type Row, type Value } from "../Program.ts"
 import { DeferredWrites } from "./DeferredWrites.ts"
@@ -166,7 +166,7 @@ const next = <A, E>(
   failure?: { readonly error: unknown }
 ): Step<A, E> => {
   try {
-    if (failure === undefined) return together(() => steps.next(found))
+    if (failure === undefined) return withSharedBudget(() => steps.next(found))
     if (steps.throw === undefined) throw failure.error
     return steps.throw(failure.error)
   } catch (error) {

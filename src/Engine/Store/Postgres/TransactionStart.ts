@@ -8,7 +8,7 @@ import { StoreError } from "../../../Errors.ts"
 import type { RemoteChanges } from "../Cache.ts"
 import type { Program, Row, Statement } from "../Program.ts"
 import type { Prepared } from "./Dialect.ts"
-import { compare, histories, type History, READ_HISTORY } from "./CommitHistory.ts"
+import { checkCommits, timelineSql, type TimelineSource, READ_TIMELINE } from "./LostCommits.ts"
 import { ExpectedReads, type Read } from "./ExpectedReads.ts"
 import type { WriteConnection } from "./WriteConnection.ts"
 import {
@@ -48,8 +48,8 @@ export interface TransactionStartOptions {
   readonly returned: (wasDead: boolean) => void
   /** A monotonic clock, milliseconds. */
   readonly monotonicMs: () => number
-  /** Postgres is another server than before, or was set back; `isLost` when it does not have all that was committed. */
-  readonly replaced: (isLost: boolean) => void
+  /** Postgres is another server than before, or was set back; `hasLostCommits` when it does not have all that was committed. */
+  readonly replaced: (hasLostCommits: boolean) => void
 }
 
 const BEGIN = { name: "begin", text: "BEGIN" }
@@ -75,16 +75,16 @@ const LOCK = {
  * {@link LOCK} and {@link look} in one statement. It fails, with all statements that were sent after it, when another node has
  * written since transaction $2, a node is to be declared dead, or Postgres is another server than before.
  */
-const lockUnmoved = (history: History): Prepared => ({
+const lockUnmoved = (history: TimelineSource): Prepared => ({
   name: `unmoved ${history}`,
   text: `WITH locked AS (UPDATE engine SET sequence = sequence + 1
-      WHERE sequence = $2 AND ${histories[history]} = $3 AND ${NODE_IS_LIVE} = 1 AND NOT ${HAS_LAPSED} RETURNING 1)
+      WHERE sequence = $2 AND ${timelineSql[history]} = $3 AND ${NODE_IS_LIVE} = 1 AND NOT ${HAS_LAPSED} RETURNING 1)
     SELECT ${NOW} AS now, 1 / count(*) AS locked FROM locked`
 })
 /** Reads the current state after the lock was taken: the statement that waited for the lock still sees the state before. */
-const look = (history: History): Prepared => ({
+const look = (history: TimelineSource): Prepared => ({
   name: `look ${history}`,
-  text: `SELECT ${NOW} AS now, ${NODE_IS_LIVE} AS "isThere", ${HAS_LAPSED} AS "hasLapsed", ${histories[history]} AS timeline`
+  text: `SELECT ${NOW} AS now, ${NODE_IS_LIVE} AS "isThere", ${HAS_LAPSED} AS "hasLapsed", ${timelineSql[history]} AS timeline`
 })
 const LOCK_UNMOVED = { timeline: lockUnmoved("timeline"), start: lockUnmoved("start") }
 const LOOK = { timeline: look("timeline"), start: look("start") }
@@ -112,7 +112,8 @@ export class TransactionStart {
   #timeline: string | undefined
   #batch = 0
   /** What the current transaction has found out about Postgres. */
-  #found: { readonly timeline: string; readonly isOther: boolean; readonly isLost: boolean } | undefined
+  #found:
+    { readonly timeline: string; readonly isOther: boolean; readonly hasLostCommits: boolean } | undefined
 
   constructor(options: TransactionStartOptions) {
     this.#options = options
@@ -181,7 +182,7 @@ export class TransactionStart {
     this.#batch = this.#highest = batch
     this.#timeline = this.#found?.timeline
     const { replaced, returned, tookOver } = this.#options
-    if (this.#found?.isOther === true) replaced(this.#found.isLost)
+    if (this.#found?.isOther === true) replaced(this.#found.hasLostCommits)
     if (this.#gone.length > 0) tookOver(this.#gone)
     if (this.#isReturning) {
       this.#isAway = false
@@ -199,7 +200,7 @@ export class TransactionStart {
     const { writeConnection, looked, monotonicMs, tx } = this.#options
     const { sequence, ...numbers } = this.#seen
     runner.put(BEGIN, [])
-    this.#found = { timeline, isOther: false, isLost: false }
+    this.#found = { timeline, isOther: false, hasLostCommits: false }
     this.#gone = []
     this.#isReturning = false
     this.#asksSince = monotonicMs()
@@ -267,12 +268,12 @@ export class TransactionStart {
     sequence: number,
     numbers: Numbers
   ): Promise<number> {
-    this.#found = { timeline, isOther: false, isLost: false }
+    this.#found = { timeline, isOther: false, hasLostCommits: false }
     if (timeline === this.#timeline && sequence > this.#highest) return sequence
     const { writeConnection } = this.#options
-    const { rows } = await session.wait(session.send(READ_HISTORY, [writeConnection.node]))
+    const { rows } = await session.wait(session.send(READ_TIMELINE, [writeConnection.node]))
     const known = { timeline: this.#timeline, sequence: this.#highest, batch: this.#batch }
-    const found = compare(known, { timeline, sequence, stored: rows[0] }, numbers, (statement, values) =>
+    const found = checkCommits(known, { timeline, sequence, stored: rows[0] }, numbers, (statement, values) =>
       runner.put(statement, values)
     )
     this.#found = { timeline, ...found }

@@ -6,9 +6,17 @@ import type { Client } from "pg"
 import { hostname } from "node:os"
 import { setTimeout as sleep } from "node:timers/promises"
 import { StoreError } from "../../../Errors.ts"
-import { configOf, type Driver, type PostgresSettings } from "./Driver.ts"
-import { type History, historyOf } from "./CommitHistory.ts"
-import { beingFilled, fitOf, isBeingFilled, LOCK_CLASS, migrate, SCHEMA_LOCK, tooNew } from "./Migrate.ts"
+import { APPLICATION, configOf, type Driver, type PostgresSettings } from "./Driver.ts"
+import { type TimelineSource, timelineSourceOf } from "./LostCommits.ts"
+import {
+  beingFilledError,
+  fitOf,
+  isBeingFilled,
+  LOCK_CLASS,
+  migrate,
+  SCHEMA_LOCK,
+  tooNewError
+} from "./Migrate.ts"
 import { NOW } from "./Nodes.ts"
 import { Session, type Traffic } from "./Session.ts"
 
@@ -40,7 +48,7 @@ export interface WriteConnectionOptions {
 interface Open {
   readonly session: Session
   readonly pid: number
-  readonly history: History
+  readonly history: TimelineSource
 }
 
 export class WriteConnection {
@@ -75,7 +83,7 @@ export class WriteConnection {
   }
 
   /** What the server of the session tells of itself. */
-  get history(): History {
+  get history(): TimelineSource {
     return this.#open?.history ?? "timeline"
   }
 
@@ -151,7 +159,7 @@ export class WriteConnection {
       // the tables were changed while this node was away: it does not come back
       if (fit === "too new" && this.#node !== undefined) {
         throw new StoreError(
-          `${tooNew(settings).message}. This engine stops, and has written nothing since`,
+          `${tooNewError(settings).message}. This engine stops, and has written nothing since`,
           {
             code: "STORE_LOCKED"
           }
@@ -160,7 +168,7 @@ export class WriteConnection {
       if (fit !== "fit") await migrate(driver, settings)
       await this.#endLast(session)
       await this.#hold(session, pid)
-      return { session, pid, history: await historyOf(session) }
+      return { session, pid, history: await timelineSourceOf(session) }
     } catch (error) {
       end(client)
       throw error
@@ -175,7 +183,7 @@ export class WriteConnection {
     if (this.#lastPid === undefined) return
     const isThere = async (text: string) =>
       (await session.wait(session.send({ name: "", text }, [this.#lastPid ?? 0]))).rows.length > 0
-    const where = "FROM pg_stat_activity WHERE pid = $1 AND application_name = 'ironflow'"
+    const where = `FROM pg_stat_activity WHERE pid = $1 AND application_name = '${APPLICATION}'`
     if (await isThere(`SELECT pg_terminate_backend(pid) ${where}`)) {
       const until = performance.now() + MOST_WAIT_MS
       while (await isThere(`SELECT 1 ${where}`)) {
@@ -213,7 +221,7 @@ export class WriteConnection {
     while (!(await isMine())) {
       if (performance.now() >= until) {
         throw (await isBeingFilled(ask, settings.schema))
-          ? beingFilled(settings)
+          ? beingFilledError(settings)
           : lockedBy(settings, await others())
       }
       await sleep(LOOK_MS)

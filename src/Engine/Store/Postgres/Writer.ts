@@ -11,7 +11,7 @@ import type { Changes } from "../Changes.ts"
 import type { Program } from "../Program.ts"
 import { TransactionStart, type TransactionStartOptions } from "./TransactionStart.ts"
 import { SET_LAST_SEEN } from "./Nodes.ts"
-import { isConflict, isLost, isAssumptionError } from "./PostgresErrors.ts"
+import { isConflict, isConnectionLost, isAssumptionError } from "./PostgresErrors.ts"
 import type { Numbers } from "./PostgresTransaction.ts"
 import { Runner, type Session, type Traffic } from "./Session.ts"
 
@@ -127,7 +127,7 @@ export class Writer {
     await this.#doFirst()
     const cause = await this.#transactIsolating(group, true)
     if (cause === undefined) return
-    if (group.length === 1 || isLost(cause.error)) {
+    if (group.length === 1 || isConnectionLost(cause.error)) {
       for (const command of group) command.fail(cause.error)
       return
     }
@@ -169,7 +169,7 @@ export class Writer {
         doubts = true
         continue
       }
-      if (isLost(cause.error) || isConflict(cause.error)) {
+      if (isConnectionLost(cause.error) || isConflict(cause.error)) {
         if (++lost <= MOST_LOST) continue
         await this.#options.isolateDamage(cause.error)
         return cause
@@ -265,7 +265,7 @@ export class Writer {
       // Postgres rolls back a transaction with a failed statement, without an error
       return { error: runner.cause(new Error(`Postgres has answered ${command} to a COMMIT`)) }
     } catch (error) {
-      if (!isLost(error)) {
+      if (!isConnectionLost(error)) {
         this.#options.writeConnection.drop()
         return { error }
       }
@@ -279,7 +279,7 @@ export class Writer {
   }
 
   async #rollBack(session: Session, cause: unknown): Promise<void> {
-    if (isLost(cause)) return this.#options.writeConnection.drop()
+    if (isConnectionLost(cause)) return this.#options.writeConnection.drop()
     try {
       await session.wait(session.send({ name: "rollback", text: "ROLLBACK" }))
     } catch {

@@ -11,16 +11,16 @@ import {
   READ_SESSION
 } from "../Postgres/Driver.ts"
 import {
-  asker,
-  beingFilled,
+  askWith,
+  beingFilledError,
   IMPORT,
   isBeingFilled,
-  judge,
+  fitOfVersion,
   LOCK_CLASS,
   migrateWithin,
   READ_VERSION,
   SCHEMA_LOCK,
-  tooNew
+  tooNewError
 } from "../Postgres/Migrate.ts"
 import type { PostgresOptions } from "../Postgres/Options.ts"
 import { isDenied, openError, storeError } from "../Postgres/PostgresErrors.ts"
@@ -126,8 +126,8 @@ const readTables = async <A>(
   // writing the file may take longer than an engine's transaction may be idle
   await client.query("SET LOCAL idle_in_transaction_session_timeout = 0")
   const { oldest, version } = (await client.query(READ_VERSION)).rows[0] ?? {}
-  const fit = judge(settings, Number(version), oldest)
-  if (fit === "too new") throw tooNew(settings, Number(version))
+  const fit = fitOfVersion(settings, Number(version), oldest)
+  if (fit === "too new") throw tooNewError(settings, Number(version))
   if (fit === "too old") {
     throw new StoreError(
       `The tables at ${shown} are at version ${version}, and this package reads version ${known.length}: \`ironflow migrate\` brings them up to date`,
@@ -187,7 +187,7 @@ export const writePostgres = (options: PostgresOptions, filename: string): Promi
         `${SCHEMA_LOCK} ${schema}`
       ])
       if (rows[0]?.mine !== 1) {
-        if (await isBeingFilled(asker(client), schema)) throw beingFilled(settings)
+        if (await isBeingFilled(askWith(client), schema)) throw beingFilledError(settings)
         throw new StoreError(
           `The tables at ${shown} are in use by an engine, or by an import of another user: stop it first, or name another schema`,
           {

@@ -1,7 +1,7 @@
 /** Slices of bulk operations and erases: each takes effect once, whoever carries them out. */
 import { assert, describe } from "@effect/vitest"
 import * as BulkRows from "../../../../src/Engine/Bulk/BulkRows.ts"
-import * as EraseSteps from "../../../../src/Engine/Bulk/EraseSteps.ts"
+import * as AdvanceErase from "../../../../src/Engine/Bulk/AdvanceErase.ts"
 import { complete, environment, handles, type ShopTest } from "./Shop.ts"
 
 const asked = { dryRun: false }
@@ -51,11 +51,11 @@ export const bulkSuite = (test: ShopTest): void => {
         missing: ["run_0"],
         place: { phase: "find", source: 1 } as const
       }
-      const advance = EraseSteps.advanceErase(environment, begun.id, begun, found)
+      const advance = AdvanceErase.advanceErase(environment, begun.id, begun, found)
       const advanced = yield* store.write(advance)
       assert.deepInclude(advanced, { matched: 1, skipped: { "not found": 1 } })
       assert.strictEqual(yield* store.write(advance), BulkRows.OVERTAKEN)
-      const finish = EraseSteps.finishErase(environment, begun.id, begun, "done")
+      const finish = AdvanceErase.finishErase(environment, begun.id, begun, "done")
       assert.strictEqual(yield* store.write(finish), BulkRows.OVERTAKEN)
       assert.deepStrictEqual(yield* store.read(BulkRows.getBulk(environment, begun.id)), advanced)
     })

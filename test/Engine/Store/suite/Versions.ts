@@ -10,7 +10,7 @@ import {
 } from "../../../../src/Engine/Functions/FunctionRows.ts"
 import { countBacklog } from "../../../../src/Engine/Runs/Backlog.ts"
 import { deleteEndedRuns } from "../../../../src/Engine/Runs/RunRetention.ts"
-import * as RunNow from "../../../../src/Engine/Runs/RunNow.ts"
+import * as StartRunNow from "../../../../src/Engine/Runs/StartRunNow.ts"
 import * as Steering from "../../../../src/Engine/Runs/RunControl.ts"
 import * as Operations from "../../../../src/Engine/Access/LoggedOperations.ts"
 import * as Claims from "../../../../src/Engine/Turns/Claims.ts"
@@ -114,7 +114,7 @@ export const versionsSuite = (test: ShopTest): void => {
       const start = (
         id: string,
         options: { readonly data?: string; readonly idempotencyKey?: string } = {}
-      ) => Effect.map(shop.store.write(RunNow.startRunNow(environment, id, options)), ({ run }) => run)
+      ) => Effect.map(shop.store.write(StartRunNow.startRunNow(environment, id, options)), ({ run }) => run)
       yield* start("report")
       const job = yield* shop.claimOne()
       assert.deepInclude(JSON.parse(job.event.data), { cron: "0 * * * *", timezone: "UTC" })

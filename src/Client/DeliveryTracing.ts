@@ -1,0 +1,105 @@
+/** Tracing of deliveries: the handling of a traced event is a span of its trace. */
+import * as Context from "effect/Context"
+import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
+import * as Option from "effect/Option"
+import * as Tracer from "effect/Tracer"
+import { numberOf, textOf } from "../Json.ts"
+import { within } from "../OpenTelemetry.ts"
+import { parseTrace, TRACEPARENT } from "../Trace.ts"
+import type { Body } from "./EventDelivery.ts"
+import type { SubscriptionState } from "./SubscriptionState.ts"
+
+/** How a subscriber is traced. It is evaluated only for traced events. */
+export interface SubscriptionTracing {
+  readonly tracer: () => Tracer.Tracer | undefined
+  readonly nanos: () => bigint
+}
+
+/** Attributes of a span. */
+interface Handled {
+  readonly name: string
+  readonly pattern: string
+  readonly group: string | undefined
+  readonly eventId: string | undefined
+  /** Delivery attempt; 2 or more for a redelivery. */
+  readonly attempt: number
+}
+
+/** The body, in a span if both the event and the subscriber are traced. */
+export const tracedDelivery = (
+  { options, pattern }: SubscriptionState,
+  message: { readonly [name: string]: unknown },
+  body: Body,
+  { nanos, tracer }: SubscriptionTracing
+): Body => {
+  const trace = message[TRACEPARENT]
+  const parent = trace === undefined ? undefined : parseTrace(trace)
+  const found = parent === undefined ? undefined : tracer()
+  if (parent === undefined || found === undefined) return body
+  return spanned(body, found, parent, nanos, {
+    name: textOf(message.topic),
+    pattern,
+    group: options.consumerGroup,
+    // another subscription on the connection may have the event too: the part after `@` tells the deliveries apart
+    eventId: typeof message.eventId === "string" ? message.eventId.replace(/@.*$/, "") : undefined,
+    attempt: numberOf(message.attempt) || 1
+  })
+}
+
+/** A body that runs in a span below `parent`, from taking the event until it is done. */
+const spanned = (
+  body: Body,
+  tracer: Tracer.Tracer,
+  parent: Tracer.ExternalSpan,
+  now: () => bigint,
+  { attempt, eventId, group, name, pattern }: Handled
+): Body => {
+  let span: Tracer.Span | undefined
+  const begin = (): Tracer.Span => {
+    const begun = tracer.span({
+      name: `handle ${name}`,
+      parent: Option.some(parent),
+      annotations: Context.empty(),
+      links: [],
+      startTime: now(),
+      kind: "consumer",
+      root: false,
+      sampled: parent.sampled
+    })
+    begun.attribute("ironflow.subscription", pattern)
+    if (group !== undefined) begun.attribute("ironflow.group", group)
+    if (eventId !== undefined) begun.attribute("ironflow.event.id", eventId)
+    begun.attribute("ironflow.event.name", name)
+    begun.attribute("ironflow.delivery.attempt", attempt)
+    return begun
+  }
+  return {
+    take: () => {
+      const isTaken = body.take()
+      if (isTaken) span = begin()
+      return isTaken
+    },
+    done: () => {
+      span?.end(now(), Exit.void)
+      body.done()
+    },
+    failed: (error) => {
+      // data that the subscriber's schema refuses fails before `take`
+      const failed = span ?? begin()
+      failed.end(now(), Exit.fail(error))
+      body.failed(error)
+    },
+    span: {
+      within: (f) => within(span, f),
+      provide: (effect) =>
+        span === undefined
+          ? effect
+          : effect.pipe(
+              Effect.provideService(Tracer.ParentSpan, span),
+              Effect.provideService(Tracer.Tracer, tracer)
+            ),
+      interrupted: () => span?.end(now(), Exit.interrupt())
+    }
+  }
+}

@@ -1,0 +1,122 @@
+/** Options of a connection to a server (address, key, environment), checked and with defaults. */
+import { DEFAULT_TIMEOUTS } from "../Constants.ts"
+import {
+  isEnvironmentNamed,
+  readEnvironmentVariable,
+  resolveApiKey,
+  resolveEnvironment,
+  serverUrlIn,
+  type Variables
+} from "../EnvironmentVariables.ts"
+import { ValidationError } from "../Errors.ts"
+import { checkName } from "../Limits.ts"
+import type { Keys } from "../OptionKeys.ts"
+import { ENVIRONMENT_HEADER } from "../Protocol/Http/Endpoints.ts"
+import { show } from "../Show.ts"
+import { type ClientRetryConfig, clientRetryKeys, resolveClientRetry, type ResolvedRetry } from "./Retry.ts"
+
+/** Options of the connection to a server. */
+export interface ServerOptions {
+  /** URL of the server; `IRONFLOW_SERVER_URL` by default, else `http://localhost:9123`. */
+  readonly serverUrl?: string | undefined
+  /** API key, sent as a bearer token; `IRONFLOW_API_KEY` by default, else none. */
+  readonly apiKey?: string | undefined
+  /** Environment; `IRONFLOW_ENV` by default, else that of the API key, else `default`. */
+  readonly environment?: string | undefined
+  /** Timeout of a request, in milliseconds; 30000 by default. */
+  readonly timeout?: number | undefined
+  /** Retries of calls that are safe to repeat or were surely not received; three attempts by default. */
+  readonly retry?: ClientRetryConfig | undefined
+}
+
+export const serverKeys = {
+  serverUrl: true,
+  apiKey: true,
+  environment: true,
+  timeout: true,
+  retry: clientRetryKeys
+} satisfies Keys<ServerOptions>
+
+export interface ResolvedServer {
+  /** URL of the server, without a trailing slash. */
+  readonly url: string
+  /** Changes when a client without a key creates the first key of the server. */
+  apiKey: string | undefined
+  readonly environment: string
+  /**
+   * Whether requests name the environment. They do not if it was not configured: the API key implies one, and without a key the
+   * server uses `default`.
+   */
+  readonly namesEnvironment: boolean
+  readonly timeoutMs: number
+  readonly retry: ResolvedRetry
+}
+
+/**
+ * Checks the options and fills in defaults from the environment variables. `caller` names the owner of the options in errors.
+ * Throws `ValidationError`.
+ */
+export const resolveServer = (
+  options: ServerOptions,
+  caller: string,
+  variables: Variables = readEnvironmentVariable
+): ResolvedServer => {
+  const { timeout = DEFAULT_TIMEOUTS.CLIENT } = options
+  if (typeof timeout !== "number" || !Number.isFinite(timeout) || timeout <= 0) {
+    throw new ValidationError(
+      `${caller}: \`timeout\` must be a positive number of milliseconds, got ${show(timeout)}`
+    )
+  }
+  const apiKey = checkApiKey(resolveApiKey(options.apiKey, variables), caller)
+  return {
+    url: checkUrl(options.serverUrl || serverUrlIn(variables), caller),
+    apiKey,
+    environment: checkEnvironment(resolveEnvironment(options.environment, variables), caller),
+    namesEnvironment: isEnvironmentNamed(options.environment, variables),
+    timeoutMs: timeout,
+    retry: resolveClientRetry(options.retry, caller)
+  }
+}
+
+/** The header with the environment, if one was configured. */
+export const environmentHeader = ({
+  environment,
+  namesEnvironment
+}: ResolvedServer): Readonly<Record<string, string>> =>
+  namesEnvironment ? { [ENVIRONMENT_HEADER]: environment } : {}
+
+const checkUrl = (text: unknown, caller: string): string => {
+  const url = typeof text === "string" ? URL.parse(text) : null
+  const problem =
+    url === null
+      ? "it is not a URL"
+      : url.protocol !== "http:" && url.protocol !== "https:"
+        ? `its scheme is "${url.protocol.slice(0, -1)}"`
+        : url.username !== "" || url.password !== ""
+          ? "it contains credentials; give the key as `apiKey`"
+          : url.search !== "" || url.hash !== ""
+            ? "it has a query or a fragment"
+            : undefined
+  if (url !== null && problem === undefined) return url.href.replace(/\/+$/, "")
+  // the URL cannot be shown in full if it contains a password
+  const shown = url !== null && url.password !== "" ? `${url.protocol}//...@${url.host}` : String(text)
+  throw new ValidationError(
+    `${caller}: \`serverUrl\` "${shown}" is not valid: ${problem}. ` +
+      'Write it like "http://localhost:9123" or "https://ironflow.example.com"'
+  )
+}
+
+const checkApiKey = (apiKey: unknown, caller: string): string | undefined => {
+  if (apiKey === undefined || (typeof apiKey === "string" && /^[\x21-\x7e]+$/.test(apiKey))) return apiKey
+  throw new ValidationError(
+    `${caller}: \`apiKey\` must be a string of printable ASCII characters without spaces, since it travels in a header`
+  )
+}
+
+const checkEnvironment = (environment: string, caller: string): string => {
+  checkName("environment", environment)
+  if (/^[\x20-\x7e]+$/.test(environment)) return environment
+  throw new ValidationError(
+    `${caller}: the environment "${environment}" must consist of ASCII characters, since it travels in a header`
+  )
+}

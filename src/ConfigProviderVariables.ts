@@ -1,0 +1,54 @@
+/** Our environment variables in Effect code, read from the `ConfigProvider` in context: by default the process's variables. */
+import type { ConfigProvider } from "effect/ConfigProvider"
+import * as Context from "effect/Context"
+import * as Effect from "effect/Effect"
+import { readEnvironmentVariable, type Variables } from "./EnvironmentVariables.ts"
+import { ValidationError } from "./Errors.ts"
+
+/**
+ * Effect's own reference, identified by its key. Its module is not imported, since it loads file systems and streams that most
+ * programs do not need. Without a provider, the process's variables are used, as in Effect.
+ */
+const Provider = Context.Reference<Pick<ConfigProvider, "load"> | undefined>("effect/ConfigProvider", {
+  defaultValue: () => undefined
+})
+
+const names = [
+  "IRONFLOW_SERVER_URL",
+  "IRONFLOW_URL",
+  "IRONFLOW_API_KEY",
+  "IRONFLOW_ENV",
+  "IRONFLOW_LOG_LEVEL",
+  "IRONFLOW_DEBUG",
+  "IRONFLOW_SIGNING_KEY",
+  "IRONFLOW_SIGNING_KEY_PREVIOUS",
+  "IRONFLOW_MASTER_KEY",
+  "IRONFLOW_BOOTSTRAP_KEY"
+]
+
+/** The variables in context. Fails when the provider cannot be read. */
+export const currentVariables: Effect.Effect<Variables, ValidationError> = Effect.gen(function* () {
+  const provider = yield* Provider
+  if (provider === undefined) return readEnvironmentVariable
+  const values = new Map<string, string>()
+  for (const name of names) {
+    const node = yield* Effect.mapError(
+      provider.load([name]),
+      (cause) =>
+        new ValidationError(`${name} could not be read from the ConfigProvider: ${cause.message}`, { cause })
+    )
+    if (node?.value !== undefined && node.value !== "") values.set(name, node.value)
+  }
+  return (name) => values.get(name)
+})
+
+/** The value of the reference in context, if one is provided; else the result of `fromVariables`. */
+export const providedOr = <A>(
+  reference: Context.Reference<A>,
+  fromVariables: (variables: Variables) => A
+): Effect.Effect<A, ValidationError> =>
+  Effect.flatMap(Effect.context<never>(), (context) =>
+    context.mapUnsafe.has(reference.key)
+      ? Effect.succeed(Context.get(context, reference))
+      : Effect.map(currentVariables, fromVariables)
+  )

@@ -1,0 +1,41 @@
+/** Dotted paths into plain data, such as `event.data.customerId` or `data.items.0.sku`. */
+import { expressionLength } from "./Limits.ts"
+
+const grammar = /^(?:\$\.)?(?:[A-Za-z_$][\w$-]*|\d+)(?:\[\d+\])*(?:\.(?:[A-Za-z_$][\w$-]*|\d+)(?:\[\d+\])*)*$/
+
+/**
+ * Whether the text is a dotted path: names or indexes separated by dots, with `items[0]` for `items.0` and an optional `$.`
+ * prefix. Where both a path and a CEL expression are allowed, such a text is a path.
+ */
+export const isDataPath = (text: string): boolean => text.length <= expressionLength && grammar.test(text)
+
+/**
+ * The value at the path; `undefined` when there is none. Only own properties count: `constructor` and `__proto__` are found only
+ * if the data has members of that name. Arrays are read by index.
+ */
+export const readPath = (root: unknown, path: string): unknown => {
+  let value = root
+  for (const key of segments(path)) {
+    if (typeof value !== "object" || value === null) return undefined
+    // `length` is an own property of arrays, but not data.
+    if (Array.isArray(value) && !/^\d+$/.test(key)) return undefined
+    if (!Object.hasOwn(value, key)) return undefined
+    value = (value as { readonly [key: string]: unknown })[key]
+  }
+  return value
+}
+
+const MAX_CACHED = 1000
+const cache = new Map<string, ReadonlyArray<string>>()
+
+const segments = (path: string): ReadonlyArray<string> => {
+  const known = cache.get(path)
+  if (known !== undefined) return known
+  const parsed = path
+    .replace(/^\$\./, "")
+    .replace(/\[(\d+)\]/g, ".$1")
+    .split(".")
+  if (cache.size >= MAX_CACHED) cache.clear()
+  cache.set(path, parsed)
+  return parsed
+}

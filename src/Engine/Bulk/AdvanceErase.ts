@@ -1,0 +1,492 @@
+/**
+ * The programs that carry out an erasure. First all targets are collected, with what has come of them. Then unfinished runs among
+ * them are looked for. Only then is anything changed. Each transaction stores the progress with its changes, so that the
+ * operation goes on where it was after a crash; erasing twice does no harm. A step is taken only if the operation is where the
+ * engine has read it.
+ */
+import { isCompensating } from "../Runs/PauseRun.ts"
+import { statusIn } from "../Runs/StatusRows.ts"
+import { cancelRun } from "../Runs/RunControl.ts"
+import { deleteConfig, readConfig } from "../Config/ConfigRows.ts"
+import { findBucket } from "../Kv/KvBuckets.ts"
+import { operationsByCode } from "../Kv/KvCodes.ts"
+import { writeEntries } from "../Kv/KvWrites.ts"
+import { LogKind } from "../Log/LogRecords.ts"
+import {
+  acrossEnvironments,
+  affected,
+  all,
+  isolateRow,
+  attempt,
+  get,
+  inEnvironment,
+  type Program,
+  statement,
+  type Value,
+  write
+} from "../Store/Program.ts"
+import type { Row, Transaction } from "../Store/Transaction.ts"
+import type { BulkRecord } from "./BulkRecords.ts"
+import { endBulk, findBulk, forgetTarget, isOvertaken, logEnd, OVERTAKEN, Tally } from "./BulkRows.ts"
+import type { CheckedKeys, EraseFound, ErasePlace } from "./EraseRecords.ts"
+import { sourcesOf } from "./EraseFinding.ts"
+import { eraseEvent, eraseRun, eventRow, followEvent, followRun, openRunOf, runRow } from "./EraseRows.ts"
+
+/** Rows that one transaction looks at. */
+const ITEMS_AT_ONCE = 500
+/** Rows that one transaction erases. */
+const AT_ONCE = 25
+/** Collected items that one transaction deletes. */
+const FORGOTTEN_AT_ONCE = 2000
+
+/** How long cancelled runs may take to end, milliseconds: compensations may have to run. */
+const ENDS_WITHIN_MS = 10 * 60 * 1000
+
+const EVENT = 0
+const RUN = 1
+
+// ---------------------------------------------------------------------------------------------------------------------
+// Running an operation
+// ---------------------------------------------------------------------------------------------------------------------
+
+const FIND_OPERATION = statement("AdvanceErase.findOperation", "SELECT key FROM bulk_operations WHERE id = ?")
+const INSERT_ITEM = statement(
+  "AdvanceErase.insertItem",
+  "INSERT INTO erase_items (operation, kind, key, followed) VALUES (?, ?, ?, 0) ON CONFLICT DO NOTHING"
+)
+const LIST_ITEMS_TO_FOLLOW = statement(
+  "AdvanceErase.listItemsToFollow",
+  `SELECT kind, key FROM erase_items WHERE operation = ? AND followed = ? ORDER BY kind, key LIMIT ${AT_ONCE}`
+)
+const MARK_FOLLOWED = statement(
+  "AdvanceErase.markFollowed",
+  "UPDATE erase_items SET followed = 1 WHERE operation = ? AND kind = ? AND key = ?"
+)
+const LIST_ITEMS_AFTER = statement(
+  "AdvanceErase.listItemsAfter",
+  `SELECT key FROM erase_items WHERE operation = ? AND kind = ? AND key > ? ORDER BY key LIMIT ${ITEMS_AT_ONCE}`
+)
+const DELETE_ITEM = statement(
+  "AdvanceErase.deleteItem",
+  "DELETE FROM erase_items WHERE operation = ? AND kind = ? AND key = ?"
+)
+const UPDATE_PROGRESS = statement(
+  "AdvanceErase.updateProgress",
+  "UPDATE bulk_operations SET place = ?, progress = ?, status = ?, updated_at = ?, ended_at = ? WHERE id = ?"
+)
+const FIND_STATE_OF_RUN = statement(
+  "AdvanceErase.findStateOfRun",
+  `SELECT r.id, r.status, r.ended_at, r.pause, r.erased_at, r.parent, p.id AS parent_id, p.status AS parent_status, p.ended_at AS parent_ended_at, p.pause AS parent_pause
+     FROM runs r LEFT JOIN runs p ON p.key = r.parent WHERE r.key = ?`
+)
+
+/** The unfinished run for a row of {@link STATE}: the run itself, or the one that invoked it and holds its result. */
+const liveOf = (
+  row: Row
+): { readonly id: string; readonly status: string; readonly row: Row } | undefined => {
+  if (row.ended_at === null) return { id: String(row.id), status: statusIn(row) ?? "running", row }
+  if (row.parent_id === null || row.parent_ended_at !== null) return undefined
+  const parent = { status: row.parent_status!, pause: row.parent_pause! }
+  return { id: String(row.parent_id), status: statusIn(parent) ?? "running", row: parent }
+}
+
+const afterFinding = (record: BulkRecord): ErasePlace =>
+  hasItems(record) ? { phase: "follow" } : { phase: "keys", index: 0 }
+
+const hasItems = ({ asked: { erase }, idCount }: BulkRecord): boolean =>
+  erase !== undefined && sourcesOf(erase, idCount !== undefined).length > 0
+
+/** Stores what was found, and takes the next step. An ended operation is returned as it is. */
+export const advanceErase = inEnvironment(
+  "advanceErase",
+  function* (
+    tx: Transaction,
+    environment: string,
+    id: string,
+    from: BulkRecord,
+    found?: EraseFound & { readonly missing: ReadonlyArray<string> }
+  ): Program<BulkRecord | undefined | typeof OVERTAKEN> {
+    const record = yield* findBulk(tx, environment, id)
+    if (record?.status !== "running") return record
+    if (isOvertaken(record, from)) return OVERTAKEN
+    const operation = Number((yield* get(FIND_OPERATION, id))?.key)
+    const key = tx.environment(environment)
+    const place = (record.place ?? { phase: "find", source: 0 }) as ErasePlace
+    const tally = new Tally(record)
+    const next = yield* advance(tx, { record, operation, environment: key, place, tally }, found)
+    if ("error" in next) {
+      yield* write(
+        UPDATE_PROGRESS,
+        JSON.stringify(place),
+        JSON.stringify(tally.progress()),
+        "running",
+        tx.now(),
+        null,
+        id
+      )
+      // it exists
+      return yield* attempt(
+        endBulk.in(tx, environment, id, "stopped", record.byKey ?? "local", next.error)
+      ) as Program<BulkRecord>
+    }
+    return yield* noteErase(tx, record, next, tally)
+  },
+  (_, id, _from: BulkRecord, _found?: EraseFound & { readonly missing: ReadonlyArray<string> }) =>
+    `continue bulk operation ${id}`
+)
+
+/** Ends an erasure, after the files were cleaned. */
+export const finishErase = inEnvironment(
+  "finishErase",
+  function* (
+    tx: Transaction,
+    environment: string,
+    id: string,
+    from: BulkRecord,
+    note: string | undefined
+  ): Program<BulkRecord | undefined | typeof OVERTAKEN> {
+    const record = yield* findBulk(tx, environment, id)
+    if (record?.status !== "running") return record
+    if (isOvertaken(record, from)) return OVERTAKEN
+    const tally = new Tally(record)
+    if (note !== undefined) tally.note(note)
+    return yield* noteErase(tx, record, { phase: "clean" }, tally, true)
+  },
+  (_, id, _from: BulkRecord, _note: string | undefined) => `end bulk operation ${id}`
+)
+
+function* noteErase(
+  tx: Transaction,
+  record: BulkRecord,
+  place: ErasePlace,
+  tally: Tally,
+  hasEnded = false
+): Program<BulkRecord> {
+  const now = tx.now()
+  const progress = tally.progress()
+  yield* write(
+    UPDATE_PROGRESS,
+    JSON.stringify(place),
+    JSON.stringify(progress),
+    hasEnded ? "completed" : "running",
+    now,
+    hasEnded ? now : null,
+    record.id
+  )
+  if (place.phase === "clean") yield* forgetTarget(record)
+  const noted: BulkRecord = {
+    ...record,
+    ...progress,
+    place,
+    updatedAt: now,
+    ...(hasEnded ? { status: "completed", endedAt: now } : {})
+  }
+  if (hasEnded) yield* logEnd(tx, noted)
+  return noted
+}
+
+interface At {
+  readonly record: BulkRecord
+  readonly operation: number
+  readonly environment: number
+  readonly place: ErasePlace
+  readonly tally: Tally
+}
+
+function* advance(
+  tx: Transaction,
+  at: At,
+  found: (EraseFound & { readonly missing: ReadonlyArray<string> }) | undefined
+): Program<ErasePlace | { readonly error: string }> {
+  const { environment, operation, place, record, tally } = at
+  switch (place.phase) {
+    case "find": {
+      if (found === undefined) return afterFinding(record)
+      for (const id of found.missing) tally.skip(id, "not found")
+      for (const position of found.events) yield* write(INSERT_ITEM, operation, EVENT, position)
+      for (const run of found.runs) yield* nameRun(at, run)
+      return found.place.phase === "follow" ? afterFinding(record) : found.place
+    }
+    case "follow": {
+      const { isLate, of } = place
+      const late = isLate === undefined ? {} : { isLate }
+      const items =
+        of === undefined ? yield* all(LIST_ITEMS_TO_FOLLOW, operation, 0) : [{ kind: EVENT, key: of.event }]
+      for (const { key, kind } of items) {
+        if (kind === EVENT) {
+          const more = yield* followEvent(operation, Number(key), environment, of)
+          if (more !== undefined) return { phase: "follow", ...late, of: more }
+        } else {
+          const row = yield* runRow(Number(key), environment)
+          if (row !== undefined) yield* followRun(operation, row)
+        }
+        yield* write(MARK_FOLLOWED, operation, kind!, key!)
+      }
+      if (items.length > 0) return { phase: "follow", ...late }
+      return isLate ? { phase: "erase" } : { phase: "check", after: 0, live: 0 }
+    }
+    case "check":
+      return yield* check(at, place)
+    case "cancel":
+      return yield* cancel(tx, at, place)
+    case "await": {
+      const { after, live } = yield* firstLive(operation, place.after ?? 0)
+      if (live === undefined)
+        return after === undefined ? { phase: "erase" } : { phase: "await", since: place.since, after }
+      if (tx.now() - place.since < ENDS_WITHIN_MS)
+        return { phase: "await", since: place.since, after, isWaiting: true }
+      return {
+        error: `run ${live} was cancelled and had not ended after 10 minutes, so nothing was erased: \`ironflow runs why ${live}\` says what it waits for. Erase again once it has ended`
+      }
+    }
+    case "erase": {
+      const items = yield* all(LIST_ITEMS_TO_FOLLOW, operation, 1)
+      for (const { key, kind } of items) {
+        yield* write(DELETE_ITEM, operation, kind!, key!)
+        yield* kind === EVENT ? doEvent(tx, at, Number(key)) : doRun(tx, at, Number(key))
+      }
+      if (items.length > 0) return place
+      // what was added meanwhile
+      return (yield* all(LIST_ITEMS_TO_FOLLOW, operation, 0)).length > 0
+        ? { phase: "follow", isLate: true }
+        : { phase: "keys", index: 0 }
+    }
+    case "keys":
+      return yield* doKeys(tx, at, place)
+    case "forget":
+      return (yield* forgetSome(operation)) > 0 ? place : { phase: "clean" }
+    case "clean":
+      return place
+  }
+}
+
+/** If a run is a target itself, so is the event that started it: it has the run's data. */
+function* nameRun({ environment, operation, tally }: At, key: number): Program<void> {
+  const row = yield* runRow(key, environment)
+  if (row === undefined) return
+  if (row.erased_at !== null) return tally.skip(String(row.id), "erased already")
+  yield* write(INSERT_ITEM, operation, RUN, key)
+  if (row.input === null) yield* write(INSERT_ITEM, operation, EVENT, row.event!)
+}
+
+const FIND_RUN_ITEM = statement(
+  "AdvanceErase.findRunItem",
+  "SELECT 1 FROM erase_items WHERE operation = ? AND kind = 1 AND key = ?"
+)
+
+function* isItem(operation: number, run: Value): Program<boolean> {
+  return (yield* get(FIND_RUN_ITEM, operation, run)) !== undefined
+}
+
+const TOLD = 3
+
+/** Looks at a page of runs for unfinished ones. A dry run counts here too, events after runs. */
+function* check(
+  { environment, operation, record, tally }: At,
+  place: Extract<ErasePlace, { readonly phase: "check" }>
+): Program<ErasePlace | { readonly error: string }> {
+  const { cancel, dryRun } = record.asked
+  if (place.kind === "events") {
+    const items = yield* all(LIST_ITEMS_AFTER, operation, EVENT, place.after)
+    for (const { key } of items) {
+      const row = yield* eventRow(Number(key), environment)
+      if (row !== undefined && row.erased_at === null)
+        tally.did(row.kind === LogKind.message ? "messages" : "events")
+    }
+    return items.length < ITEMS_AT_ONCE
+      ? { phase: "keys", index: 0 }
+      : { ...place, after: Number(items.at(-1)!.key) }
+  }
+  let { live } = place
+  const seen = new Set<string>()
+  const items = yield* all(LIST_ITEMS_AFTER, operation, RUN, place.after)
+  for (const { key } of items) {
+    const row = yield* get(FIND_STATE_OF_RUN, key!)
+    if (row === undefined) continue
+    const going = liveOf(row)
+    // a child of an unfinished run is not counted: its parent is, if it is among them
+    if (going === undefined || (row.ended_at !== null && (yield* isItem(operation, row.parent!)))) {
+      if (dryRun && row.erased_at === null) tally.did("runs")
+      continue
+    }
+    if (seen.has(going.id)) continue
+    seen.add(going.id)
+    live++
+    if (dryRun && cancel === true) tally.did("runs")
+    else if (cancel !== true) tally.skip(going.id, going.status)
+  }
+  const last = items.at(-1)
+  if (last !== undefined && items.length === ITEMS_AT_ONCE)
+    return { phase: "check", after: Number(last.key), live }
+  if (dryRun) return { phase: "check", kind: "events", after: 0, live }
+  if (live === 0) return { phase: "erase" }
+  if (cancel === true) return { phase: "cancel", after: 0 }
+  const named = tally
+    .progress()
+    .examples.filter(({ why }) => why !== "not found" && why !== "erased already")
+    .slice(0, TOLD)
+    .map(({ runId, why }) => `${runId} (${why})`)
+  return {
+    error:
+      `${live} ${live === 1 ? "run has" : "runs have"} not ended, so nothing was erased: ${named.join(", ")}${live > TOLD ? " and others" : ""}. ` +
+      `Wait until they have ended, or let the erase cancel them: \`cancel: true\`, \`--cancel\``
+  }
+}
+
+function* cancel(
+  tx: Transaction,
+  { operation, record }: At,
+  place: Extract<ErasePlace, { readonly phase: "cancel" }>
+): Program<ErasePlace> {
+  const items = (yield* all(LIST_ITEMS_AFTER, operation, RUN, place.after)).slice(0, AT_ONCE)
+  for (const { key } of items) {
+    const row = yield* get(FIND_STATE_OF_RUN, key!)
+    const live = row === undefined ? undefined : liveOf(row)
+    // a run that rolls back ends by itself
+    if (live === undefined || isCompensating(live.row)) continue
+    yield* attempt(cancelRun.in(tx, record.environment, live.id, `Its data is erased by ${record.id}`))
+  }
+  return items.length < AT_ONCE
+    ? { phase: "await", since: tx.now() }
+    : { phase: "cancel", after: Number(items.at(-1)!.key) }
+}
+
+/** The first unfinished run of a page, and the key after which to go on; absent at the end. */
+function* firstLive(
+  operation: number,
+  from: number
+): Program<
+  { readonly live: string; readonly after: number } | { readonly live?: never; readonly after?: number }
+> {
+  let after = from
+  const items = yield* all(LIST_ITEMS_AFTER, operation, RUN, from)
+  for (const { key } of items) {
+    const row = yield* get(FIND_STATE_OF_RUN, key!)
+    const live = row === undefined ? undefined : liveOf(row)
+    if (live !== undefined) return { live: live.id, after }
+    after = Number(key)
+  }
+  return items.length < ITEMS_AT_ONCE ? {} : { after }
+}
+
+function* doEvent(tx: Transaction, { environment, operation, tally }: At, position: number): Program<void> {
+  yield* isolateRow(
+    tx,
+    "event",
+    position,
+    (function* (): Program<void> {
+      const row = yield* eventRow(position, environment)
+      if (row === undefined || row.erased_at !== null) return
+      // it may have been retried, or started again, since the items were collected
+      const open = yield* openRunOf(operation, position, environment)
+      if (open !== undefined) return tally.skip(open, "was started again")
+      for (const projection of yield* eraseEvent(tx, row)) tally.rebuild(projection)
+      tally.did(row.kind === LogKind.message ? "messages" : "events")
+    })()
+  )
+}
+
+function* doRun(tx: Transaction, { environment, tally }: At, key: number): Program<void> {
+  yield* isolateRow(
+    tx,
+    "run",
+    key,
+    (function* (): Program<void> {
+      const row = yield* runRow(key, environment)
+      if (row === undefined || row.erased_at !== null) return
+      const state = yield* get(FIND_STATE_OF_RUN, key)
+      const live = state === undefined ? undefined : liveOf(state)
+      if (live !== undefined) return tally.skip(live.id, live.status)
+      yield* eraseRun(tx, row)
+      tally.did("runs")
+    })()
+  )
+}
+
+const LIST_KV_KEYS = statement(
+  "AdvanceErase.listKvKeys",
+  `SELECT key, operation FROM kv_entries WHERE bucket = ? AND key >= ? ORDER BY key LIMIT ${AT_ONCE + 1}`
+)
+
+function* doKeys(
+  tx: Transaction,
+  { record, tally }: At,
+  place: Extract<ErasePlace, { readonly phase: "keys" }>
+): Program<ErasePlace> {
+  const { dryRun, erase = {} } = record.asked
+  const named = erase.keys?.[place.index]
+  if (named !== undefined) {
+    const next = yield* doKey(tx, record, named, place.after, tally)
+    return next === undefined
+      ? { phase: "keys", index: place.index + 1 }
+      : { phase: "keys", index: place.index, after: next }
+  }
+  const name = erase.configs?.[place.index - (erase.keys?.length ?? 0)]
+  if (name === undefined) return dryRun ? { phase: "forget" } : { phase: "clean" }
+  const config = yield* attempt(readConfig.in(tx, record.environment, name))
+  if (!(config instanceof Error)) {
+    if (!dryRun) yield* deleteConfig.in(tx, record.environment, name)
+    tally.did("configs")
+  }
+  return { phase: "keys", index: place.index + 1 }
+}
+
+/** Purges some keys, with their history. Returns the last one, unless there are no more. */
+function* doKey(
+  tx: Transaction,
+  { asked, environment }: BulkRecord,
+  { bucket: name, key, prefix = "" }: CheckedKeys,
+  after: string | undefined,
+  tally: Tally
+): Program<string | undefined> {
+  const bucket = yield* findBucket(tx, environment, name)
+  if (bucket === undefined) return undefined
+  const rows = (yield* all(LIST_KV_KEYS, bucket.key, after ?? key ?? prefix)).filter(
+    (row) => row.key !== after
+  )
+  const fitting = rows
+    .slice(0, AT_ONCE)
+    .filter((row) => (key === undefined ? String(row.key).startsWith(prefix) : row.key === key))
+  for (const row of fitting) {
+    // a deleted key may still have a history
+    if (Number(row.operation) > operationsByCode.indexOf("delete")) continue
+    if (!asked.dryRun)
+      yield* attempt(writeEntries.in(tx, environment, name, [{ key: String(row.key), purge: true }]))
+    tally.did("keys")
+  }
+  const last = fitting.at(-1)
+  return key !== undefined || fitting.length < AT_ONCE || last === undefined ? undefined : String(last.key)
+}
+
+const DELETE_SOME_ITEMS = statement(
+  "AdvanceErase.deleteSomeItems",
+  `DELETE FROM erase_items WHERE operation = ? AND (kind, key) IN
+     (SELECT kind, key FROM erase_items WHERE operation = ? LIMIT ${FORGOTTEN_AT_ONCE})`
+)
+
+function* forgetSome(operation: number): Program<number> {
+  return yield* affected(DELETE_SOME_ITEMS, operation, operation)
+}
+
+const FIND_NEXT_OPERATION = statement(
+  "AdvanceErase.findNextOperation",
+  "SELECT operation FROM erase_items WHERE operation > ? ORDER BY operation LIMIT 1"
+)
+const FIND_OPEN_OPERATION = statement(
+  "AdvanceErase.findOpenOperation",
+  "SELECT 1 FROM bulk_operations WHERE key = ? AND ended_at IS NULL"
+)
+
+/** Deletes some of the collected items of operations that ended early. Returns whether there were any. */
+export const forgetEnded = acrossEnvironments(
+  "forgetEnded",
+  function* (): Program<boolean> {
+    for (let last = 0; ;) {
+      const row = yield* get(FIND_NEXT_OPERATION, last)
+      if (row === undefined) return false
+      last = Number(row.operation)
+      if ((yield* get(FIND_OPEN_OPERATION, last)) === undefined) return (yield* forgetSome(last)) > 0
+    }
+  },
+  () => "delete the work data of ended erases"
+)

@@ -1,0 +1,316 @@
+/** Stores and sends errors, and restores them as the same class. */
+import { isError, losesContent } from "../JsonLoss.ts"
+import { IronflowError, type IronflowErrorOptions, isIronflowError } from "./Base.ts"
+import { classes, classNameOf, codes } from "./Classes.ts"
+import { ValidationError } from "./Validation.ts"
+import { InvokeError } from "./Steps.ts"
+import { define, isInstance, read } from "./SafeRead.ts"
+
+/**
+ * Whether the engine retries after this error.
+ *
+ * Ironflow errors, and any other object with a boolean `retryable`, decide for themselves. Everything else that can
+ * be thrown is retryable, a plain `Error` included: throw `NonRetryableError` when a retry cannot help.
+ */
+export const isRetryable = (error: unknown): boolean => {
+  const retryable = read(error, "retryable")
+  return typeof retryable === "boolean" ? retryable : true
+}
+
+/** When the error says to retry, not yet parsed: of a {@link RetryAfterError}, or of any object with a `retryAfter`. */
+export const retryAfterOf = (error: unknown): unknown => read(error, "retryAfter") ?? undefined
+
+/**
+ * The value as an `Error`: an `Error` as it is; a string as the message; an object by its `message`; anything else as
+ * a string. Never throws.
+ */
+export const toError = (value: unknown): Error => {
+  if (isInstance(value, Error)) return value
+  const message = read(value, "message")
+  return new Error(typeof message === "string" ? message : describe(value))
+}
+
+/** An error as it is stored and sent: enough to restore an Ironflow error as the same class. */
+export interface SerializedError {
+  /** Name of the error's class. */
+  readonly name: string
+  /** Its message. */
+  readonly message: string
+  /** The kind of error. */
+  readonly code?: string
+  /** Absent when the error does not say; it is then retryable. */
+  readonly retryable?: boolean
+  /** The stack. */
+  readonly stack?: string
+  /** Own enumerable properties that JSON can hold, except those that have fields here. */
+  readonly data?: { readonly [key: string]: unknown }
+  /** The error that caused it. */
+  readonly cause?: SerializedError
+  /** For a user's subclass of an Ironflow error: the name of the Ironflow class. */
+  readonly base?: string
+}
+
+const MAX_CAUSES = 8
+const MAX_MESSAGE_LENGTH = 16_384
+const MAX_STACK_LENGTH = 16_384
+const MAX_DATA_LENGTH = 65_536
+
+/**
+ * Makes plain JSON data of the error, or of any thrown value. Never throws: what JSON cannot hold is left out. Causes
+ * are followed 8 deep; very long messages and stacks are cut, and very large data is left out.
+ */
+export const serializeError = (error: unknown, options: { readonly stack?: boolean } = {}): SerializedError =>
+  serialize(error, options.stack ?? true, 0)
+
+const serialize = (thrown: unknown, withStack: boolean, depth: number): SerializedError => {
+  const isError = isErrorLike(thrown)
+  const error: unknown = isError ? thrown : toError(thrown)
+  const ours = isIronflowError(error)
+  const name = text(read(error, "name"), "Error")
+  const code = read(error, "code")
+  const retryable = read(error, "retryable")
+  const stack = read(error, "stack")
+  const cause = read(error, "cause")
+  const data = ownData(error, ours, withStack, depth)
+  const base = ours ? classNameOf(error) : undefined
+
+  return {
+    name,
+    message: text(read(error, "message"), "").slice(0, MAX_MESSAGE_LENGTH),
+    ...(typeof code === "string" ? { code } : {}),
+    ...(typeof retryable === "boolean" ? { retryable } : {}),
+    // The stack of an error that only wraps a thrown value would show this file.
+    ...(withStack && isError && typeof stack === "string" ? { stack: stack.slice(0, MAX_STACK_LENGTH) } : {}),
+    ...(data === undefined ? {} : { data }),
+    ...(cause === undefined || cause === null || depth >= MAX_CAUSES
+      ? {}
+      : { cause: serialize(cause, withStack, depth + 1) }),
+    ...(base === undefined || base === name ? {} : { base })
+  }
+}
+
+/** The key in the data of a stored error that holds an encoded typed failure. Only its schema can decode it. */
+export const encodedFailure = "ironflow:failure"
+
+/** The error without its encoded failure, which only the schema of its step can decode. */
+export const withoutEncoding = (error: SerializedError): SerializedError => {
+  if (error.data === undefined || !(encodedFailure in error.data)) return error
+  const { [encodedFailure]: _, ...data } = error.data
+  return { ...error, data }
+}
+
+/**
+ * Makes the error of an invoking step from the error of the invoked function's run.
+ *
+ * ```ts
+ * Errors.invokeFailure("make-invoice", "run_1", Errors.serializeError(new Error("There is no such order")))
+ * ```
+ */
+export const invokeFailure = (
+  functionId: string,
+  childRunId: string,
+  error: SerializedError
+): SerializedError => {
+  const told = serializeError(new InvokeError(functionId, childRunId, messageOf(error)))
+  const failure = error.data?.[encodedFailure]
+  return {
+    ...told,
+    cause: withoutEncoding(error),
+    ...(failure === undefined ? {} : { data: { ...told.data, [encodedFailure]: failure } })
+  }
+}
+
+const MAX_SUMMARY_LENGTH = 512
+
+/**
+ * The text of an error for people: its message, or else its name and properties, since tagged errors often have no
+ * message.
+ */
+export const messageOf = ({
+  data,
+  message,
+  name
+}: Pick<SerializedError, "message" | "name" | "data">): string => {
+  if (message !== "") return message
+  const { _tag, [encodedFailure]: _, ...own } = data ?? {}
+  const carried = Object.keys(own).length === 0 ? "" : ` ${describe(own)}`
+  return `${name}${carried}`.slice(0, MAX_SUMMARY_LENGTH)
+}
+
+/**
+ * Restores the error: as the same class when it is built in or of Ironflow, and otherwise as an `Error` of that name.
+ * Never throws.
+ */
+export const deserializeError = (stored: SerializedError): Error => revive(stored, 0)
+
+const revive = (damaged: SerializedError | null | undefined, depth: number): Error => {
+  const stored: Partial<SerializedError> = damaged ?? {}
+  const message = text(stored.message, "")
+  const name = text(stored.name, "Error")
+  const hasCause = stored.cause !== undefined && stored.cause !== null && depth < MAX_CAUSES
+  const error = construct(
+    stored,
+    name,
+    message,
+    hasCause ? revive(stored.cause, depth + 1) : undefined,
+    depth
+  )
+
+  if (error.name !== name) define(error, "name", name, false)
+  const ours = isIronflowError(error)
+  for (const [key, value] of Object.entries(stored.data ?? {})) {
+    if ((key === "errors" && error instanceof AggregateError) || key === encodedFailure) continue
+    if (!standardKeys.has(key) || (key === "code" && !ours)) define(error, key, value, true)
+  }
+  if (!ours) {
+    if (stored.code !== undefined) define(error, "code", stored.code, true)
+    if (stored.retryable !== undefined) define(error, "retryable", stored.retryable, true)
+  }
+  define(error, "stack", stored.stack ?? `${name}: ${message}`, false)
+  return error
+}
+
+const construct = (
+  stored: Partial<SerializedError>,
+  name: string,
+  message: string,
+  cause: Error | undefined,
+  depth: number
+): Error => {
+  const Class = classes.get(stored.base ?? name)
+  // All Ironflow errors have both, and other errors may share names with ours (`DOMException` has a `TimeoutError`).
+  if (Class !== undefined && typeof stored.code === "string" && typeof stored.retryable === "boolean") {
+    return Reflect.construct(
+      IronflowError,
+      [message, { code: stored.code, retryable: stored.retryable, details: stored.data?.["details"], cause }],
+      Class
+    )
+  }
+  const options = cause === undefined ? undefined : { cause }
+  if (name === "AggregateError") {
+    const errors = stored.data?.["errors"]
+    const revived =
+      Array.isArray(errors) && depth < MAX_CAUSES ? errors.map((inner) => revive(inner, depth + 1)) : []
+    return new AggregateError(revived, message, options)
+  }
+  return new (builtIns.get(name) ?? Error)(message, options)
+}
+
+/**
+ * Makes an error from its code, when its class was not sent. `undefined` when the code is unknown, or when `details`
+ * lacks what the class requires.
+ *
+ * ```ts
+ * Errors.errorOfCode("VALIDATION_ERROR", "The order has no items")
+ * ```
+ */
+export const errorOfCode = (
+  code: string,
+  message: string,
+  options: Omit<IronflowErrorOptions, "code"> = {}
+): IronflowError | undefined => {
+  const known = codes.get(code)
+  if (known === undefined) return undefined
+  const [Class, ...facts] = known
+  const { details } = options
+  if (Class === ValidationError) return new ValidationError(message, { ...options, code })
+  if (facts.some((fact) => read(details, fact) === undefined)) return undefined
+  const error: IronflowError = Reflect.construct(IronflowError, [message, { ...options, code }], Class)
+  for (const fact of facts) define(error, fact, read(details, fact), true)
+  return error
+}
+
+const builtIns: ReadonlyMap<string, ErrorConstructor> = new Map([
+  ["TypeError", TypeError],
+  ["RangeError", RangeError],
+  ["SyntaxError", SyntaxError],
+  ["ReferenceError", ReferenceError],
+  ["EvalError", EvalError],
+  ["URIError", URIError]
+])
+
+/** Properties that have their own fields in `SerializedError`. */
+const standardKeys: ReadonlySet<string> = new Set(["name", "message", "code", "retryable", "stack", "cause"])
+
+const ownData = (
+  error: unknown,
+  ours: boolean,
+  withStack: boolean,
+  depth: number
+): { [key: string]: unknown } | undefined => {
+  const data: { [key: string]: unknown } = {}
+  let empty = true
+  const put = (key: string, value: unknown) => {
+    define(data, key, value, true)
+    empty = false
+  }
+  for (const key of ownKeys(error)) {
+    // A code that is not a string is treated as data.
+    const carried = standardKeys.has(key) && !(key === "code" && typeof read(error, key) !== "string")
+    if (carried || (ours && key === "_tag")) continue
+    const copy = jsonCopy(read(error, key))
+    if (copy !== undefined) put(key, copy)
+  }
+  if (isInstance(error, AggregateError) && depth < MAX_CAUSES) {
+    const errors = read(error, "errors")
+    if (Array.isArray(errors)) {
+      put(
+        "errors",
+        errors.slice(0, MAX_CAUSES).map((inner) => serialize(inner, withStack, depth + 1))
+      )
+    }
+  }
+  return empty ? undefined : data
+}
+
+const ownKeys = (value: unknown): ReadonlyArray<string> => {
+  if (typeof value !== "object" || value === null) return []
+  try {
+    return Object.keys(value)
+  } catch {
+    // A proxy that refuses to list its keys has no data.
+    return []
+  }
+}
+
+const jsonCopy = (value: unknown): unknown => {
+  const json = jsonText(value)
+  return json === undefined || json.length > MAX_DATA_LENGTH ? undefined : JSON.parse(json)
+}
+
+const jsonText = (value: unknown): string | undefined => {
+  try {
+    return JSON.stringify(value, withoutEmptied) as string | undefined
+  } catch {
+    // A cycle, a BigInt or a getter that throws: JSON cannot hold it.
+    return undefined
+  }
+}
+
+/** Leaves out values that JSON would turn into `{}`. Errors keep their message and properties. */
+function withoutEmptied(this: { readonly [key: string]: unknown }, key: string, value: unknown): unknown {
+  const original = this[key]
+  if (typeof original === "object" && original !== null && isError(original)) {
+    const { code, message, name } = original as Error & { readonly code?: unknown }
+    return { name, message, ...(typeof code === "string" ? { code } : {}) }
+  }
+  return typeof value === "object" && value !== null && !Array.isArray(value) && losesContent(value)
+    ? undefined
+    : value
+}
+
+const text = (value: unknown, orElse: string): string => (typeof value === "string" ? value : orElse)
+
+/** Errors of another realm (a `vm` context, a test runner) are not instances of this realm's `Error`. */
+const isErrorLike = (value: unknown): boolean =>
+  isInstance(value, Error) ||
+  (typeof read(value, "message") === "string" && typeof read(value, "stack") === "string")
+
+const describe = (value: unknown): string => {
+  try {
+    const json = typeof value === "object" && value !== null ? jsonText(value) : undefined
+    return (json ?? String(value)).slice(0, MAX_MESSAGE_LENGTH)
+  } catch {
+    return `a value that cannot be shown as text (${typeof value})`
+  }
+}

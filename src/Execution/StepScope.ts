@@ -1,0 +1,46 @@
+/** Where steps are called: at the root of a handler, or in a branch of a parallel call. */
+import type { UnseenEvents } from "./UnseenEvents.ts"
+import { StepKeys } from "../StepId.ts"
+
+/** The branches of one parallel call; the root of the handler is a group of its own. */
+export class BranchGroup {
+  /** The scope that made the parallel call; `undefined` for the root. */
+  readonly parent: StepScope | undefined
+  /**
+   * Whether nothing new may start here. Recorded and running steps still deliver their outcomes, so that branches can
+   * register their compensations.
+   */
+  isStopped = false
+
+  constructor(parent: StepScope | undefined) {
+    this.parent = parent
+  }
+}
+
+export class StepScope {
+  readonly group: BranchGroup
+  readonly keys: StepKeys
+  /** Made with the first wait. */
+  waits: UnseenEvents | undefined = undefined
+
+  constructor(group: BranchGroup, prefix: string) {
+    this.group = group
+    this.keys = new StepKeys(prefix)
+  }
+}
+
+/** Whether the scope is in the group, directly or in the branches of inner calls. */
+export const isWithin = (scope: StepScope, group: BranchGroup): boolean => {
+  for (let at: StepScope | undefined = scope; at !== undefined; at = at.group.parent) {
+    if (at.group === group) return true
+  }
+  return false
+}
+
+/** Whether the scope is within a stopped parallel call. */
+export const isStopped = (scope: StepScope): boolean => {
+  for (let at: StepScope | undefined = scope; at !== undefined; at = at.group.parent) {
+    if (at.group.isStopped) return true
+  }
+  return false
+}

@@ -1,0 +1,236 @@
+/** Answers a request, for every transport: finds its route, authenticates the caller, reads the body. */
+import type * as Http from "node:http"
+import * as Cause from "effect/Cause"
+import * as Effect from "effect/Effect"
+import * as Tracer from "effect/Tracer"
+import { sharedGetters } from "../SharedGetters.ts"
+import { validated } from "../CheckAsEffect.ts"
+import { DEFAULT_ENVIRONMENT } from "../Constants.ts"
+import { type IronflowError, isIronflowError, UnsupportedError } from "../Errors.ts"
+import { parseTrace } from "../Trace.ts"
+import { type Dialect, dialectOf } from "../Protocol/Http/Endpoints.ts"
+import { defectResponse, failureResponse, type FailureResponse } from "../Protocol/Http/Failures.ts"
+import { WORKER_UNKNOWN } from "../Protocol/Http/Turns.ts"
+import { endpoints as streaming } from "../Protocol/Subscriptions.ts"
+import type { Access } from "../Protocol/EndpointSpec.ts"
+import {
+  asksForStream,
+  endedStream,
+  isPlainCall,
+  readMessage,
+  unsupportedType
+} from "./Connect/EventStream.ts"
+import type { BodyLimits } from "./Http/Body.ts"
+import { type AccessCheck, checkCall, checkBodyAccess, type Visitor } from "./Http/AccessCheck.ts"
+import { type Call, json, type Reply, type Route } from "./Http/Route.ts"
+import { Routes } from "./Http/Router.ts"
+import { acceptsCached, ResponseCache } from "./Http/ResponseCache.ts"
+import { Waiting } from "./Http/WaitingCalls.ts"
+import type { ResolvedOptions } from "./ServerOptions.ts"
+
+/** A request, independent of its transport. */
+export interface IncomingRequest {
+  readonly method: string
+  /** The path with its query. */
+  readonly url: string
+  readonly request: Http.IncomingMessage
+  /** The `traceparent` of the request, not validated. */
+  readonly trace: unknown
+  /** An object that all requests of one connection share. */
+  readonly connection: object
+  /** The sender, if it is already authenticated. */
+  readonly visitor?: Visitor
+  readonly readJson: (limits: BodyLimits) => Effect.Effect<unknown, IronflowError>
+  readonly readBytes: (limits: BodyLimits) => Effect.Effect<Buffer, IronflowError>
+  /** Called when the body is not needed, or not any more. */
+  readonly release: () => void
+}
+
+interface RequestHandler {
+  /** Answers every request; interrupted when the client hangs up. */
+  readonly answer: (asked: IncomingRequest) => Effect.Effect<Reply>
+  readonly refuse: (url: string, error: IronflowError) => Reply
+}
+
+/** Parsed on first use: few routes read it. */
+const withQuery = sharedGetters<string, Pick<Call, "query">>({ query: (text) => new URLSearchParams(text) })
+
+export const makeRequestHandler = (
+  options: ResolvedOptions,
+  accessCheck: AccessCheck,
+  all: ReadonlyArray<Route>,
+  now: () => number
+): RequestHandler => {
+  const routes = new Routes(all)
+  const waiting = new Waiting()
+  const shared = new ResponseCache(now)
+  const client = { maxBytes: options.maxBodyBytes, timeoutMs: options.bodyTimeoutMs }
+  const worker = {
+    maxBytes: Math.max(options.maxReportBytes, options.maxBodyBytes),
+    timeoutMs: options.bodyTimeoutMs,
+    mayBeSealed: true
+  }
+
+  const isPublic = (method: string, path: string): boolean =>
+    routes.find(method, path)?.route.access === "public"
+
+  const answer = (
+    asked: IncomingRequest,
+    path: string,
+    query: string
+  ): Effect.Effect<Reply, IronflowError> => {
+    const { method, request } = asked
+    if (asked.visitor === undefined) {
+      accessCheck.checkOrigin(request, () => isPublic(method, path))
+    }
+    const preflight = accessCheck.preflight(request)
+    if (preflight !== undefined) return Effect.succeed(preflight)
+    const found = routes.find(method, path)
+    const needsNoKey = found?.route.access === "public"
+    // without a key a caller does not learn which routes exist
+    const visitor = needsNoKey ? undefined : (asked.visitor ?? accessCheck.admit(request))
+    if (found === undefined) {
+      return Effect.fail(
+        new UnsupportedError(`There is nothing at ${method} ${path.slice(0, 256)}`, {
+          code: "ROUTE_NOT_FOUND"
+        })
+      )
+    }
+    const { route, variables } = found
+    // requests for work use GET, but have effects
+    if (asked.visitor === undefined && isWork(route.access)) accessCheck.checkEffect(request)
+    if (visitor !== undefined) checkCall(visitor, route.access, variables)
+    const environment = visitor?.environment ?? DEFAULT_ENVIRONMENT
+    const rule = route.access
+    const caller = parseTrace(asked.trace)
+    const waits = typeof rule === "object" && rule.waits === true
+    const call = (body: unknown) => {
+      const answer = (): Effect.Effect<Reply, IronflowError> =>
+        route.answer(
+          withQuery(
+            {
+              environment,
+              caller: visitor?.caller,
+              shows: (name: string) =>
+                visitor === undefined ||
+                typeof rule === "string" ||
+                visitor.caller.may(rule.action, `${rule.resource.kind}:${name}`, environment),
+              body,
+              variables,
+              request
+            },
+            query
+          )
+        )
+      const answered =
+        visitor !== undefined && route.isCacheable === true && acceptsCached(asked)
+          ? shared.share({ caller: visitor.caller, environment, method, url: asked.url, body }, answer)
+          : answer()
+      const reply =
+        caller === undefined ? answered : Effect.provideService(answered, Tracer.ParentSpan, caller)
+      return visitor !== undefined && waits
+        ? waiting.on(
+            asked.connection,
+            Effect.raceFirst(
+              reply,
+              visitor.caller.until(() => checkBodyAccess(visitor, rule, variables, body))
+            )
+          )
+        : reply
+    }
+    // public routes do not read bodies
+    if (needsNoKey || method === "GET" || method === "DELETE") {
+      asked.release()
+      return call(undefined)
+    }
+    const limits = route.fromWorker ? worker : client
+    return Effect.flatMap(readBody(asked, route.reads, limits), (body) =>
+      Effect.flatten(
+        validated(() => {
+          if (visitor !== undefined) checkBodyAccess(visitor, rule, variables, body)
+          const answered = call(body)
+          // the call may wait for long, and no longer needs the body
+          if (waits) asked.release()
+          return answered
+        })
+      )
+    )
+  }
+
+  /**
+   * Whether a failed call is answered by the end of a stream. Not for a page of another origin, which must not read
+   * the error.
+   */
+  const hearsOfStream = (request: Http.IncomingMessage, path: string): boolean => {
+    if (!streamPaths.has(path) || !asksForStream(request)) return false
+    try {
+      accessCheck.checkOrigin(request)
+      return true
+    } catch (error) {
+      if (isIronflowError(error)) return false
+      throw error
+    }
+  }
+
+  return {
+    refuse: (url, error) => replyTo(failureResponse(error, dialectOf(url))),
+    answer: (asked) => {
+      const { method, url } = asked
+      const mark = url.indexOf("?")
+      // a client whose base URL ends with a slash sends two slashes
+      const path = (mark === -1 ? url : url.slice(0, mark)).replace(/^\/{2,}/, "/")
+      const judged = Effect.flatten(
+        validated(() => answer(asked, path, mark === -1 ? "" : url.slice(mark + 1)))
+      )
+      const look = accessCheck.look(asked.request, asked.visitor !== undefined)
+      return Effect.catchCause(
+        look === undefined || isPublic(method, path) ? judged : Effect.andThen(look, judged),
+        // without the query, which may hold a key
+        (cause) =>
+          replyToFailure(
+            cause,
+            dialectOf(path),
+            `${method} ${path}`,
+            hearsOfStream(asked.request, path) ? endedStream : replyTo
+          )
+      )
+    }
+  }
+}
+
+const readBody = (
+  { readBytes, readJson, request }: IncomingRequest,
+  reads: Route["reads"],
+  limits: BodyLimits
+): Effect.Effect<unknown, IronflowError> => {
+  if (reads === "bytes") return readBytes(limits)
+  if (reads === "json") return readJson(limits)
+  if (asksForStream(request))
+    return Effect.flatMap(readBytes(limits), (body) => validated(() => readMessage(body)))
+  // a caller without permission learns that first, and not how to ask for a stream
+  return isPlainCall(request) ? readJson(limits) : Effect.fail(unsupportedType(request))
+}
+
+/** Paths of calls that are answered with a stream. */
+const streamPaths: ReadonlySet<string> = new Set(Object.values(streaming).map(({ path }) => path))
+
+const isWork = (rule: Access): boolean =>
+  typeof rule === "object" && (rule.action === "worker:run" || rule.action === "projection:run")
+
+const replyToFailure = (
+  cause: Cause.Cause<IronflowError>,
+  dialect: Dialect,
+  what: string,
+  reply: (failure: FailureResponse) => Reply
+): Effect.Effect<Reply> => {
+  // the client has hung up
+  if (Cause.hasInterruptsOnly(cause)) return Effect.interrupt
+  const error = Cause.squash(cause)
+  if (isIronflowError(error)) {
+    const refused = reply(failureResponse(error, dialect))
+    return Effect.succeed(error.code === WORKER_UNKNOWN ? { ...refused, closesConnection: true } : refused)
+  }
+  return Effect.as(Effect.logError(`${what} failed because of a bug`, cause), reply(defectResponse(dialect)))
+}
+
+const replyTo = ({ body, status }: FailureResponse): Reply => json(body, status)

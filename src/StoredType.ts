@@ -1,0 +1,246 @@
+/**
+ * The type of a value after it has been stored.
+ *
+ * A step's result is stored as JSON, and the handler receives the stored form, in the first execution and in every replay.
+ * {@link Stored} is the type of that form, and {@link StorableResult} makes `step.run` refuse types that JSON cannot represent.
+ * Both follow the implementation in `ResultEncoding.ts` and `Json.ts`.
+ *
+ * Types that depend on an unresolved type parameter are looked up in tables (`StoredAs<T>[...]`), which have a row `any` that no
+ * concrete type selects. So in a generic helper that returns `Promise<T>`, the result of a step is assignable to `T`; for a
+ * concrete type it is exact.
+ */
+import type { IronflowError } from "./Errors.ts"
+
+declare const why: unique symbol
+
+/** Represents a value that cannot be stored. `Why` says what to do. */
+export interface NotStorable<Why extends string> {
+  /** What to return instead; absent at run time. */
+  readonly [why]: Why
+}
+
+/**
+ * The type of a value after it has been stored as JSON and read again:
+ *
+ * - an object with `toJSON` becomes what that returns, so a `Date` is a string and a `Buffer` is `{ type, data }`;
+ * - a class instance keeps its fields but not its methods. The compiler cannot tell getters from fields, so getters stay in the
+ *   type. It cannot tell own function members from methods, so they are absent from the type, but fail the step;
+ * - `NaN`, infinities and invalid dates become `null`, which the type cannot show;
+ * - `undefined` in an array becomes `null`;
+ * - errors stay errors with their fields; those of this package keep their class.
+ *
+ * Everything else keeps its type, including tuples, `readonly`, optional members, brands, `any` and `unknown`.
+ */
+export type Stored<T> = StoredAs<T>[HowStored<T>]
+
+type HowStored<T> = [T] extends [never]
+  ? "same"
+  : [T] extends [Json | undefined | void]
+    ? "same"
+    : [Form<T>] extends [None]
+      ? "any"
+      : [T, Form<T>] extends [Form<T>, T]
+        ? "same"
+        : "form"
+
+interface StoredAs<T> {
+  same: T
+  form: Form<T>
+  any: Anything
+}
+
+/** No value has this type: only `any`, or an unresolved type, extends it. */
+interface None {
+  readonly [none]: never
+}
+declare const none: unique symbol
+
+// oxlint-disable-next-line typescript/no-explicit-any -- fits everywhere, as the header says
+type Anything = any
+// oxlint-disable-next-line typescript/no-explicit-any -- any arguments, any result
+type AnyFunction = (...args: any) => any
+// oxlint-disable-next-line typescript/no-explicit-any -- whatever is in it
+type AnyMap = ReadonlyMap<any, any>
+
+type Primitive = string | number | boolean | null | undefined | void
+
+/** Types that are obviously unchanged by JSON. */
+type Json =
+  string | number | boolean | null | ReadonlyArray<Json> | { readonly [key: string]: Json | undefined }
+
+interface HasToJson {
+  // oxlint-disable-next-line typescript/no-explicit-any -- JSON gives it a key
+  toJSON(...args: any): unknown
+}
+
+/** Types that are refused, unless they have `toJSON`, which `bigint` and `symbol` cannot have. */
+type Lost = AnyFunction | AnyMap | ReadonlySet<unknown> | PromiseLike<unknown> | RegExp | ArrayBuffer
+
+/** The members of a union that are refused. */
+type LostOf<T> = T extends bigint | symbol ? T : T extends HasToJson ? never : T extends Lost ? T : never
+
+/** The advice in the compiler's error. */
+type WhyLost<T> = T extends bigint
+  ? "A bigint cannot be stored: JSON has none. Return String(value) instead"
+  : T extends symbol
+    ? "A symbol cannot be stored: JSON has none. Return plain data instead"
+    : T extends AnyFunction
+      ? "A function cannot be stored: JSON has none. Return plain data instead"
+      : T extends AnyMap
+        ? "A Map cannot be stored: JSON has nothing of it. Return Object.fromEntries(map) instead"
+        : T extends ReadonlySet<unknown>
+          ? "A Set cannot be stored: JSON has nothing of it. Return [...set] instead"
+          : T extends PromiseLike<unknown>
+            ? "A promise cannot be stored: JSON has nothing of it. Await it first"
+            : T extends RegExp
+              ? "A RegExp cannot be stored: JSON cannot represent it. Return String(value) instead"
+              : 'An ArrayBuffer cannot be stored: JSON has nothing of it. Return Buffer.from(value).toString("base64") instead'
+
+// -----------------------------------------------------------------------------
+// The form of a value in storage
+// -----------------------------------------------------------------------------
+
+type Form<T> = T extends unknown ? FormAs<T>[Kind<T>] : never
+
+type Kind<T> = [T] extends [None]
+  ? "any"
+  : T extends Primitive | IronflowError
+    ? "same"
+    : T extends bigint | symbol
+      ? "lost"
+      : T extends Error
+        ? "object"
+        : T extends HasToJson
+          ? "json"
+          : T extends Lost
+            ? "lost"
+            : T extends ReadonlyArray<unknown>
+              ? "array"
+              : T extends ArrayBufferView
+                ? "bytes"
+                : [keyof T] extends [never]
+                  ? "same"
+                  : "object"
+
+interface FormAs<T> {
+  any: Anything
+  same: T
+  lost: NotStorable<WhyLost<T>>
+  // oxlint-disable-next-line typescript/no-explicit-any -- JSON gives it a key
+  json: T extends { toJSON(...args: any): infer Shown } ? Form<Shown> : never
+  array: ArrayForm<T>
+  /** The numbers by index: a `Buffer` has `toJSON`, but other views do not. */
+  bytes: { readonly [index: string]: number }
+  object: ObjectAs<T>[WithMethods<Extract<T[keyof T], AnyFunction>>]
+}
+
+/** Arrays and tuples. Elements are evaluated lazily, since a type may be an array of itself. */
+type ArrayForm<T> =
+  T extends ReadonlyArray<infer E>
+    ? readonly E[] extends T
+      ? readonly ElementForm<E>[]
+      : E[] extends T
+        ? ElementForm<E>[]
+        : { [K in keyof T]: ElementForm<T[K]> }
+    : never
+
+type ElementForm<T> = ElementAs<T>[[T] extends [None] ? "any" : undefined extends T ? "gap" : "form"]
+
+interface ElementAs<T> {
+  any: Anything
+  /** JSON has no `undefined`, so array elements become `null`. */
+  gap: unknown extends T ? T : Form<Exclude<T, undefined | void>> | null
+  form: Form<T>
+}
+
+type WithMethods<F> = [F] extends [never]
+  ? "data"
+  : 0 extends 1 & F
+    ? "methods"
+    : [F] extends [None]
+      ? "any"
+      : "methods"
+
+/** Members under symbols are left out: JSON ignores them, and brands do not exist at run time. */
+interface ObjectAs<T> {
+  any: Anything
+  data: { [K in keyof T]: K extends symbol ? T[K] : Form<T[K]> }
+  methods: {
+    [K in keyof T as IsMethod<T[K]> extends true ? never : K]: K extends symbol
+      ? T[K]
+      : Form<Exclude<T[K], AnyFunction>>
+  }
+}
+
+type IsMethod<T> = [Extract<T, AnyFunction>] extends [never]
+  ? false
+  : [Exclude<T, AnyFunction | undefined>] extends [never]
+    ? true
+    : false
+
+// -----------------------------------------------------------------------------
+// What can be stored
+// -----------------------------------------------------------------------------
+
+/** Part of a parameter's type that returns a `T`: it accepts anything if `T` can be stored, else nothing. */
+export type StorableResult<T> = [T] extends [Storable<T>]
+  ? unknown
+  : RefusedAs<T>[[T] extends [None] ? "any" : [LostOf<T>] extends [never] ? "members" : "itself"]
+
+interface RefusedAs<T> {
+  any: Anything
+  itself: NotStorable<WhyLost<LostOf<T>>>
+  /** The structural comparison makes the compiler report the path of the member. */
+  members: (...args: never) => Storable<T> | Promise<Storable<T>>
+}
+
+/** The type itself, with {@link NotStorable} in place of what cannot be stored. */
+export type Storable<T> = StorableAs<T>[[T] extends [never]
+  ? "same"
+  : [T] extends [None]
+    ? "any"
+    : unknown extends T
+      ? "same"
+      : [T] extends [Json | undefined | void]
+        ? "same"
+        : [LostOf<T>] extends [never]
+          ? "members"
+          : "lost"]
+
+interface StorableAs<T> {
+  any: Anything
+  same: T
+  lost: NotStorable<WhyLost<LostOf<T>>>
+  members:
+    StorableArray<Extract<T, ReadonlyArray<unknown>>> | StorableObject<Exclude<T, ReadonlyArray<unknown>>>
+}
+
+type StorableArray<T> =
+  T extends ReadonlyArray<infer E>
+    ? readonly E[] extends T
+      ? readonly Storable<E>[]
+      : E[] extends T
+        ? Storable<E>[]
+        : { [K in keyof T]: Storable<T[K]> }
+    : never
+
+type StorableObject<T> = {
+  [K in keyof T]: K extends symbol
+    ? T[K]
+    : T extends HasToJson | Error | ArrayBufferView
+      ? T[K]
+      : StorableMember<T[K]>
+}
+
+/** Functions among the members of an object are accepted: methods of a class are not stored, and are harmless. */
+type StorableMember<T> = StorableAs<T>[[T] extends [never]
+  ? "same"
+  : [T] extends [None]
+    ? "any"
+    : unknown extends T
+      ? "same"
+      : [T] extends [Json | undefined | void | AnyFunction]
+        ? "same"
+        : [Exclude<LostOf<T>, AnyFunction>] extends [never]
+          ? "members"
+          : "lost"]

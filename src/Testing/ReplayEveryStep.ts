@@ -1,0 +1,160 @@
+/**
+ * Replays the handler of a run after everything that is recorded, before the run continues. State that a handler
+ * keeps outside of steps shows at once, and not only after a restart.
+ */
+import * as Effect from "effect/Effect"
+import { NondeterminismError } from "../Errors.ts"
+import type { AnyFunction } from "../Function.ts"
+import type { JsonText } from "../Json.ts"
+import type { Job, JournalEntry, OpenStep, Outcome, TurnOp, WorkerTransport } from "../Protocol/Worker.ts"
+import { hasErrors, plainResult } from "../ResultEncoding.ts"
+import type { StepKind } from "../StepKind.ts"
+import { replay } from "./Replay.ts"
+
+type Transport = (typeof WorkerTransport)["Service"]
+
+/** The recorded part of a turn. */
+interface Followed {
+  readonly job: Job
+  readonly journal: Array<JournalEntry>
+  readonly open: Map<string, OpenStep>
+  /** Outcomes of finished waits that the handler has not received. */
+  readonly fired: Map<string, Outcome>
+}
+
+export interface Replays {
+  readonly functionOf: (id: string) => AnyFunction | undefined
+  /** Called when a replay begins, and when it ends. */
+  readonly begins: () => void
+  readonly ends: () => void
+  /** Called with the first divergence of each replay. */
+  readonly diverged: (runId: string, error: NondeterminismError) => void
+}
+
+/** Wraps the transport of workers so that their runs are replayed. */
+export const replayingEveryStep = (transport: Transport, replays: Replays): Transport => ({
+  open: (registration, handlers) =>
+    Effect.gen(function* () {
+      const turns = new Map<string, Followed>()
+      const session = yield* transport.open(registration, {
+        ...handlers,
+        onJob: (job) => {
+          turns.set(job.jobId, {
+            job,
+            journal: [...job.journal],
+            open: new Map(job.open.map((open) => [open.stepKey, open])),
+            fired: new Map()
+          })
+          handlers.onJob(job)
+        },
+        onNotice: (notice) => {
+          if (notice._tag === "Fired" && notice.outcome !== undefined) {
+            turns.get(notice.jobId)?.fired.set(notice.stepKey, notice.outcome)
+          }
+          handlers.onNotice(notice)
+        }
+      })
+      const context = yield* Effect.context<never>()
+      return {
+        ...session,
+        report: (reports) =>
+          Effect.tap(session.report(reports), (acks) =>
+            Effect.forEach(reports, (report, i) => {
+              const turn = turns.get(report.jobId)
+              const ack = acks[i]
+              if (turn === undefined || ack?._tag !== "Accepted") return Effect.void
+              const recorded = report.ops.filter((op, n) => record(turn, op, ack.outcomes[n])).length > 0
+              return recorded
+                ? Effect.acquireUseRelease(
+                    Effect.sync(replays.begins),
+                    () => Effect.provideContext(check(turn, report.ops.at(-1), replays), context),
+                    () => Effect.sync(replays.ends)
+                  )
+                : Effect.void
+            })
+          )
+      }
+    })
+})
+
+const check = (
+  { job, journal, open }: Followed,
+  last: TurnOp | undefined,
+  { diverged, functionOf }: Replays
+): Effect.Effect<void> => {
+  const fn = functionOf(job.functionId)
+  // a handler whose run compensates is stopped on the way
+  if (fn === undefined || job.compensating !== undefined) return Effect.void
+  const completed = last?._tag === "Complete"
+  const history = {
+    ...job,
+    journal: [...journal],
+    open: [...open.values()],
+    status: completed ? "completed" : "running"
+  }
+  return Effect.map(replay(fn, history), ({ divergence, end }) => {
+    if (divergence !== undefined) {
+      return diverged(job.runId, new NondeterminismError(divergence.message, { details: divergence }))
+    }
+    if (!completed || end?._tag !== "Completed" || isSame(end.output, last.output)) return
+    diverged(
+      job.runId,
+      new NondeterminismError(
+        `Run ${job.runId} of function "${job.functionId}" returned ${last.output ?? "nothing"}, and ${end.output ?? "nothing"} when it ran ` +
+          "again from its recorded steps: what it returns depends on something that no step recorded. Put what depends on time, chance or the outside world inside steps",
+        { details: { runId: job.runId, functionId: job.functionId } }
+      )
+    )
+  })
+}
+
+/** Adds an op to the history. Returns whether there is something new to replay. */
+const record = (turn: Followed, op: TurnOp, outcome: Outcome | undefined): boolean => {
+  const enter = (stepKey: string, name: string, kind: StepKind, outcome: Outcome, attempt: number) => {
+    turn.open.delete(stepKey)
+    turn.journal.push({ stepKey, name, kind, outcome, attempt })
+    return kind !== "compensate"
+  }
+  const wait = (op: { readonly stepKey: string; readonly name: string }, kind: StepKind) => {
+    const { name, stepKey } = op
+    turn.open.set(stepKey, { stepKey, name, kind, failures: 0, pending: true })
+    if (outcome !== undefined) turn.fired.set(stepKey, outcome)
+    return false
+  }
+  switch (op._tag) {
+    case "StepDone":
+      return enter(op.stepKey, op.name, op.kind, op.outcome, op.attempt)
+    case "StepRetry":
+      turn.open.set(op.stepKey, { ...op, pending: true })
+      return false
+    case "Transact":
+      // refused writes were not stored
+      return outcome?._tag === "Success" && enter(op.stepKey, op.name, "tx", outcome, op.attempt)
+    case "Sleep":
+      return wait(op, "sleep")
+    case "WaitForEvent":
+      return wait(op, "waitForEvent")
+    case "Invoke":
+      return wait(op, "invoke")
+    case "InvokeAsync":
+      return outcome !== undefined && enter(op.stepKey, op.name, "invokeAsync", outcome, 1)
+    case "Publish":
+      return outcome !== undefined && enter(op.stepKey, op.name, "publish", outcome, 1)
+    case "Settle": {
+      const open = turn.open.get(op.stepKey)
+      const fired = turn.fired.get(op.stepKey)
+      return open !== undefined && fired !== undefined && enter(op.stepKey, open.name, open.kind, fired, 1)
+    }
+    case "Withdraw":
+      turn.open.delete(op.stepKey)
+      return false
+    case "Complete":
+      return true
+    default:
+      return false
+  }
+}
+
+/** Whether two results are the same, apart from the stacks of errors in them. */
+const isSame = (one: JsonText | undefined, other: JsonText | undefined): boolean =>
+  one === other || (hasErrors(one) && JSON.stringify(plainResult(one)) === JSON.stringify(plainResult(other)))

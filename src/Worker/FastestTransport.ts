@@ -1,0 +1,15 @@
+/** Connects a worker to a server by the fastest stream that both support. */
+import type * as HttpClient from "effect/http/HttpClient"
+import type * as Layer from "effect/Layer"
+import type { ValidationError } from "../Errors.ts"
+import type { WorkerTransport } from "../Protocol/Worker.ts"
+import { connectOptional } from "./ConnectPackages.ts"
+import { rpc } from "./RpcTransport.ts"
+import type { PollingOptions } from "./PollingOptions.ts"
+import * as StreamTransport from "./StreamTransport.ts"
+
+/** Uses effect/rpc, or else ConnectRPC, or else polling. Fails with `ValidationError` when the options are invalid. */
+export const layer = (
+  options: PollingOptions = {}
+): Layer.Layer<WorkerTransport, ValidationError, HttpClient.HttpClient> =>
+  StreamTransport.layer(options, [rpc, connectOptional], "WorkerTransport.layerStreaming")

@@ -1,0 +1,71 @@
+/** The options of a worker's connection to a server: how to reach it, and how often. */
+import { resolveServer, type ResolvedServer } from "../Client/HttpOptions.ts"
+import { DEFAULT_WORKER } from "../Constants.ts"
+import type { Variables } from "../EnvironmentVariables.ts"
+import { ValidationError } from "../Errors.ts"
+import { type Logger, resolveLogger } from "../Logger.ts"
+import { checkKeys, type Keys } from "../OptionKeys.ts"
+import { show } from "../Show.ts"
+
+/** How to reach the server, by polling or over a stream. The environment is that of the worker. */
+export interface PollingOptions {
+  /** `IRONFLOW_SERVER_URL` by default, or else `http://localhost:9123`. */
+  readonly serverUrl?: string | undefined
+  /** Sent as a bearer token; `IRONFLOW_API_KEY` by default, or else none. */
+  readonly apiKey?: string | undefined
+  /** The longest time between two requests to the server, in milliseconds; 30000 by default. */
+  readonly heartbeatInterval?: number | undefined
+  /** The longest delay between attempts to reach the server, in milliseconds; 5000 by default. */
+  readonly reconnectDelay?: number | undefined
+  /**
+   * The logger; `false` logs nothing. Effect's loggers by default; for workers of the Promise API the worker's
+   * logger.
+   */
+  readonly logger?: Logger | false | undefined
+}
+
+const pollingKeys = {
+  serverUrl: true,
+  apiKey: true,
+  heartbeatInterval: true,
+  reconnectDelay: true,
+  logger: true
+} satisfies Keys<PollingOptions>
+
+export interface ResolvedPollingOptions {
+  readonly server: ResolvedServer
+  readonly heartbeatMs: number
+  readonly reconnectMs: number
+  readonly logger: Logger
+}
+
+/** Checks the options and fills in defaults. `caller` is named in errors. Throws `ValidationError`. */
+export const resolvePollingOptions = (
+  options: PollingOptions,
+  environment: string | undefined,
+  caller: string,
+  variables?: Variables
+): ResolvedPollingOptions => {
+  checkKeys(options, pollingKeys, caller, options.logger)
+  return {
+    server: resolveServer(
+      { serverUrl: options.serverUrl, apiKey: options.apiKey, environment },
+      caller,
+      variables
+    ),
+    heartbeatMs: milliseconds(
+      options.heartbeatInterval ?? DEFAULT_WORKER.HEARTBEAT_INTERVAL_MS,
+      `${caller}: \`heartbeatInterval\``
+    ),
+    reconnectMs: milliseconds(
+      options.reconnectDelay ?? DEFAULT_WORKER.RECONNECT_DELAY_MS,
+      `${caller}: \`reconnectDelay\``
+    ),
+    logger: resolveLogger(options.logger, "[ironflow-worker]")
+  }
+}
+
+const milliseconds = (value: unknown, what: string): number => {
+  if (typeof value === "number" && Number.isFinite(value) && value > 0) return value
+  throw new ValidationError(`${what} must be a positive number of milliseconds, got ${show(value)}`)
+}
