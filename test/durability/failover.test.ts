@@ -9,8 +9,10 @@ import path from "node:path"
 import process from "node:process"
 import { setTimeout as delay } from "node:timers/promises"
 import { createClient, createFunction, createWorker, type IronflowClient } from "@ironflow/node"
+import * as Effect from "effect/Effect"
 import pg from "pg"
 import { afterAll, assert, beforeAll, describe, it } from "vitest"
+import { examinePostgres } from "../../src/Engine/Doctor/OfflineChecks.ts"
 import { OwnServer } from "../postgres/Server.ts"
 import { Arguments, freePort } from "./Chaos.ts"
 import { Actor } from "./matrix/Actor.ts"
@@ -182,7 +184,7 @@ const logOf = (nodes: ReadonlyArray<Actor>): string => nodes.map(({ record }) =>
 
 describe("a standby that takes over", () => {
   it("has all acknowledged data when it is synchronous, and work continues on it", { timeout: 400_000 }, () =>
-    withCluster(async ({ balancer, client, failOver, nodes, primary, sql }) => {
+    withCluster(async ({ balancer, client, failOver, nodes, primary, sql, standby }) => {
       await sql("ALTER SYSTEM SET synchronous_standby_names = 'standby'")
       await sql("SELECT pg_reload_conf()")
       await until("the standby is synchronous", async () =>
@@ -191,6 +193,10 @@ describe("a standby that takes over", () => {
         )
       )
       const before = await emitAll(client, 0, 20)
+      await until("the doctor sees on the standby which engines there are", async () => {
+        const checks = await Effect.runPromise(examinePostgres({ url: standby.url }, false))
+        return checks.some(({ message }) => message.startsWith("2 engines use the tables"))
+      })
       const during = emitAll(client, 20, 60)
       await failOver()
       const after = await emitAll(client, 60, 80)

@@ -289,6 +289,8 @@ function* suspend(tx: Transaction, run: LeasedRun, op: Op<"Suspend">): Program<u
 }
 
 function* pause(tx: Transaction, run: LeasedRun, op: Op<"Pause">): Program<undefined> {
+  // its worker could not read what is stored of the run
+  if (op.code === "STORE_CORRUPT") tx.damage.wasFound = true
   // its reason takes precedence over that of a requested pause
   yield* endLease(tx, run.key, "stopped", { code: op.code, message: op.message, details: op.details })
   return undefined

@@ -10,6 +10,7 @@ import { type Fit, HOLDERS, fitOfVersion, LOCK_CLASS, READ_VERSION, SCHEMA_LOCK 
 import type { PostgresOptions } from "./Options.ts"
 import { openError, storeError } from "./PostgresErrors.ts"
 import { Environments, PostgresTransaction } from "./PostgresTransaction.ts"
+import { LAPSE_MS, NOW } from "./Nodes.ts"
 import { Runner, Session } from "./Session.ts"
 
 export interface PostgresFacts {
@@ -97,6 +98,9 @@ const LIST_BLOATED_TABLES = `SELECT relname AS name, n_live_tup AS live, n_dead_
   WHERE schemaname = $1 ORDER BY n_dead_tup DESC LIMIT 5`
 
 /** SQL: nodes with a live session. A killed node has none, though its row is still there. */
+/** On a standby, whose sessions are not those of the engines. */
+const LIST_SEEN_ENGINES = `SELECT name FROM nodes WHERE steady_since IS NOT NULL
+  AND last_seen > ${NOW} - ${LAPSE_MS} ORDER BY id`
 const LIST_ENGINES = `SELECT name FROM nodes WHERE steady_since IS NOT NULL
   AND pid IN (${HOLDERS}) ORDER BY id`
 
@@ -128,14 +132,17 @@ export const inspect = (
             const session = new Session(client, { statements: 0, roundTrips: 0, commits: 0 })
             const ask = async (text: string, values: ReadonlyArray<string | number> = []) =>
               (await session.wait(session.send({ name: "", text }, values))).rows
+            const listEngines = (isStandby: boolean) =>
+              isStandby
+                ? ask(LIST_SEEN_ENGINES)
+                : ask(LIST_ENGINES, [LOCK_CLASS, `${SCHEMA_LOCK} ${settings.schema}`])
             const [begun] = await ask(READ_SESSION, [settings.schema])
             checkSession(begun, settings)
             const [server] = await ask(READ_SERVER, [settings.schema])
             const [engine] = begun.is_new === 1 ? [undefined] : await ask(READ_VERSION)
             const fit =
               engine === undefined ? undefined : fitOfVersion(settings, Number(engine.version), engine.oldest)
-            const engines =
-              fit === "fit" ? await ask(LIST_ENGINES, [LOCK_CLASS, `${SCHEMA_LOCK} ${settings.schema}`]) : []
+            const engines = fit === "fit" ? await listEngines(server.standby === 1) : []
             const closed = await ask(LIST_CLOSED, [settings.schema])
             const namesOf = (isSequence: number) =>
               closed.filter(({ is_sequence }) => is_sequence === isSequence).map(({ name }) => String(name))
