@@ -1,7 +1,7 @@
 /** Engines on machines with different clocks: what they store and say goes by the clock of the database. */
 import { assert } from "@effect/vitest"
 import * as Clock from "effect/Clock"
-import * as Duration from "effect/Duration"
+import type * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import { createFunction } from "../../../src/index.ts"
 import { until, withTwo } from "./Cluster.ts"
