@@ -11,18 +11,25 @@ import process from "node:process"
 import { pathToFileURL } from "node:url"
 
 const repository = path.join(import.meta.dirname, "..")
-const builds = path.join(repository, "node_modules/.cache/ironflow-built")
+const cache = path.join(repository, "node_modules/.cache")
 
 /** The files and folders that a build depends on. */
-const buildInputs = ["src", "console.config.ts", "tsup.config.ts", "package.json", "package-lock.json"]
+export const buildInputs: ReadonlyArray<string> = [
+  "src",
+  "console.config.ts",
+  "tsup.config.ts",
+  "package.json",
+  "package-lock.json"
+]
 
-const hashOfSources = (): string => {
-  const hashes = buildInputs.flatMap((name) => {
+/** A hash of files and of all that is in folders, without tests: no build depends on them. */
+const hashOf = (inputs: ReadonlyArray<string>): string => {
+  const hashes = inputs.flatMap((name) => {
     const fullPath = path.join(repository, name)
     const files = fs.statSync(fullPath).isDirectory()
       ? fs
           .readdirSync(fullPath, { recursive: true, withFileTypes: true })
-          .filter((entry) => entry.isFile())
+          .filter((entry) => entry.isFile() && !entry.name.endsWith(".test.ts"))
           .map((entry) => path.join(entry.parentPath, entry.name))
       : [fullPath]
     return files.sort().map((file) => `${file} ${hash("sha256", fs.readFileSync(file))}`)
@@ -30,47 +37,92 @@ const hashOfSources = (): string => {
   return hash("sha256", hashes.join("\n")).slice(0, 16)
 }
 
+const isAlive = (pid: number): boolean => {
+  try {
+    return process.kill(pid, 0)
+  } catch {
+    return false
+  }
+}
+
+/** Takes a lock, a file, for this process. Returns `false` at once if another process has it. */
+const tryLock = (lock: string): boolean => {
+  try {
+    fs.writeFileSync(lock, String(process.pid), { flag: "wx" })
+    return true
+  } catch (error) {
+    if (Object(error).code !== "EEXIST") throw error
+  }
+  try {
+    const holder = Number(fs.readFileSync(lock, "utf8"))
+    // it is empty for a moment, between its creation and the first byte
+    if (holder !== 0 && !isAlive(holder)) fs.rmSync(lock, { force: true })
+  } catch {
+    // its holder has just removed it
+  }
+  return false
+}
+
+const tick = new Int32Array(new SharedArrayBuffer(4))
+
 /**
- * Builds the package into a folder, with its `package.json`. Several processes that build at the same time do not disturb
- * each other.
+ * A folder below `node_modules/.cache` that is made once for each state of `inputs`. Of several processes that need it at the
+ * same time one makes it, and the others wait.
  */
+export const keptFolder = (
+  name: string,
+  inputs: ReadonlyArray<string>,
+  make: (folder: string) => void
+): string => {
+  const all = path.join(cache, name)
+  const folder = path.join(all, hashOf(inputs))
+  fs.mkdirSync(all, { recursive: true })
+  while (!fs.existsSync(folder)) {
+    if (!tryLock(`${folder}.lock`)) {
+      Atomics.wait(tick, 0, 0, 50)
+      continue
+    }
+    try {
+      if (!fs.existsSync(folder)) {
+        fs.rmSync(`${folder}.new`, { recursive: true, force: true })
+        fs.mkdirSync(`${folder}.new`)
+        make(`${folder}.new`)
+        fs.renameSync(`${folder}.new`, folder)
+        removeOld(all)
+      }
+    } finally {
+      fs.rmSync(`${folder}.lock`, { force: true })
+    }
+  }
+  return folder
+}
+
+const removeOld = (all: string): void => {
+  for (const old of fs.readdirSync(all)) {
+    const ageMs = Date.now() - fs.statSync(path.join(all, old)).mtimeMs
+    if (ageMs > 86_400_000) fs.rmSync(path.join(all, old), { recursive: true, force: true })
+  }
+}
+
+/** Builds the package into a folder, with its `package.json`. */
 const build = (folder: string): void => {
-  const own = `${folder}.${process.pid}`
-  fs.mkdirSync(own, { recursive: true })
-  fs.copyFileSync(path.join(repository, "package.json"), path.join(own, "package.json"))
+  fs.copyFileSync(path.join(repository, "package.json"), path.join(folder, "package.json"))
   execFileSync(
     process.execPath,
     [path.join(repository, "node_modules/tsup/dist/cli-default.js"), "--silent"],
     {
       cwd: repository,
-      env: { ...process.env, IRONFLOW_BUILD_FOLDER: path.join(own, "dist") }
+      env: { ...process.env, IRONFLOW_BUILD_FOLDER: path.join(folder, "dist") }
     }
   )
-  try {
-    fs.renameSync(own, folder)
-  } catch (error) {
-    fs.rmSync(own, { recursive: true, force: true })
-    // another process was faster
-    if (!fs.existsSync(folder)) throw error
-  }
-  for (const old of fs.readdirSync(builds)) {
-    const ageMs = Date.now() - fs.statSync(path.join(builds, old)).mtimeMs
-    if (ageMs > 86_400_000) fs.rmSync(path.join(builds, old), { recursive: true, force: true })
-  }
 }
 
 let known: string | undefined
 
 /** The folder of the built package, with its `package.json` and `dist`. */
-export const builtPackage = (): string => {
-  if (known !== undefined) return known
-  const folder = path.join(builds, hashOfSources())
-  if (!fs.existsSync(folder)) build(folder)
-  known = folder
-  return folder
-}
+export const builtPackage = (): string => (known ??= keptFolder("ironflow-built", buildInputs, build))
 
-const fromSources = process.env.IRONFLOW_TEST_SOURCES === "1"
+export const fromSources = process.env.IRONFLOW_TEST_SOURCES === "1"
 
 /** The folder that a process uses as `@ironflow/node`: that of the build, or this repository. */
 export const packageFolder = (): string => (fromSources ? repository : builtPackage())

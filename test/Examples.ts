@@ -8,7 +8,8 @@ import { execFile } from "node:child_process"
 import fs from "node:fs"
 import path from "node:path"
 import process from "node:process"
-import { nodeArguments } from "./Built.ts"
+import { build, type Plugin } from "esbuild"
+import { builtPackage, fromSources, nodeArguments } from "./Built.ts"
 import { entryPoints, makeDeclarations } from "./types/Declarations.ts"
 
 export interface Examples extends Disposable {
@@ -16,7 +17,7 @@ export interface Examples extends Disposable {
   readonly pathOf: (file: string) => string
   /** What the compiler says about all of them together. The empty string when they are correct. */
   readonly typeCheck: () => Promise<string>
-  /** Runs an example in a process of its own. */
+  /** Runs an example, one of `runnable`, in a process of its own. */
   readonly run: (file: string) => Promise<Ending>
 }
 
@@ -52,10 +53,51 @@ const settingsFor = (files: ReadonlyArray<string>) => ({
   files
 })
 
+/** Makes every import of `@ironflow/node` find the built package: to the resolver, the import comes from that package. */
+const findsBuilt: Plugin = {
+  name: "finds-built",
+  setup: ({ onResolve, resolve }) =>
+    onResolve({ filter: /^@ironflow\/node(\/|$)/ }, ({ kind, path: asked, pluginData }) =>
+      pluginData === "asked again"
+        ? undefined
+        : resolve(asked, { kind, resolveDir: builtPackage(), pluginData: "asked again" })
+    )
+}
+
+/**
+ * Bundles examples with the built package and all other packages, which they share. Each process would load two hundred files
+ * otherwise.
+ */
+const bundle = (files: ReadonlyArray<string>, outdir: string): Promise<unknown> =>
+  build({
+    entryPoints: [...files],
+    outdir,
+    bundle: true,
+    splitting: true,
+    platform: "node",
+    format: "esm",
+    target: "node22",
+    // those who use Postgres have installed it
+    external: ["pg"],
+    plugins: [findsBuilt],
+    // errors are known by the names of their classes
+    keepNames: true,
+    logLevel: "error",
+    // CommonJS packages in a bundle call `require`
+    banner: {
+      js: 'import { createRequire as makeRequire } from "node:module"; const require = makeRequire(import.meta.url);'
+    }
+  })
+
 /** Writes files, given by name and content, to a new folder. */
-export const makeExamples = (files: Readonly<Record<string, string>>): Examples => {
+export const makeExamples = (
+  files: Readonly<Record<string, string>>,
+  runnable: ReadonlyArray<string> = []
+): Examples => {
   const folder = fs.mkdtempSync(path.join(import.meta.dirname, ".examples-"))
   const pathOf = (file: string): string => path.join(folder, file)
+
+  let bundled: Promise<unknown> | undefined
 
   for (const [file, content] of Object.entries(files)) fs.writeFileSync(pathOf(file), content)
 
@@ -70,7 +112,12 @@ export const makeExamples = (files: Readonly<Record<string, string>>): Examples 
         .trim()
       return code === 0 || said !== "" ? said : `tsc ended with ${code} and said nothing`
     },
-    run: (file) => execute(process.execPath, [...nodeArguments(), pathOf(file)]),
+    run: async (file) => {
+      if (fromSources) return execute(process.execPath, [...nodeArguments(), pathOf(file)])
+      await (bundled ??= bundle(runnable.map(pathOf), pathOf("bundled")))
+      const program = path.join(pathOf("bundled"), file.replace(/\.ts$/, ".js"))
+      return execute(process.execPath, ["--disable-warning=ExperimentalWarning", program])
+    },
     [Symbol.dispose]: () => fs.rmSync(folder, { recursive: true, force: true })
   }
 }

@@ -37,10 +37,10 @@ const readBlocks = (document: string) => {
 
 const blocks = documents.flatMap(readBlocks)
 const prelude = fs.readFileSync(path.join(import.meta.dirname, "docs/prelude.d.ts.txt"), "utf8")
-const examples = makeExamples({
-  "prelude.d.ts": prelude,
-  ...Object.fromEntries(blocks.map(({ file, code }) => [file, code]))
-})
+const examples = makeExamples(
+  { "prelude.d.ts": prelude, ...Object.fromEntries(blocks.map(({ file, code }) => [file, code])) },
+  blocks.flatMap(({ file, runs }) => (runs ? [file] : []))
+)
 afterAll(() => examples[Symbol.dispose]())
 
 test("every code block of the documents compiles", async () => {

@@ -3,11 +3,11 @@ import { mkdirSync, readFileSync } from "node:fs"
 import { createRequire } from "node:module"
 import path from "node:path"
 import type { Browser, BrowserContext, Page } from "puppeteer-core"
-import { afterAll, afterEach, assert, beforeAll } from "vitest"
+import { afterEach, assert, beforeAll } from "vitest"
 import { builtPackage } from "../Built.ts"
 import { isLong } from "../Long.ts"
 import { type Ironflow, start, type StartOptions } from "../wire/Ironflow.ts"
-import { launch } from "./Chromium.ts"
+import { sharedBrowser } from "./Chromium.ts"
 
 const axeFile = createRequire(import.meta.url).resolve("axe-core/axe.min.js")
 
@@ -52,7 +52,7 @@ interface Kit {
   readonly look: (url: string, options?: LookOptions) => Promise<Look>
 }
 
-/** Starts the browser and builds the console for the tests of a file. Fails when a page has complaints afterwards. */
+/** Opens a browser and builds the console for the tests of a file. Fails when a page has complaints afterwards. */
 export const useConsole = (): Kit => {
   let folder = ""
   let browser: Browser
@@ -62,16 +62,13 @@ export const useConsole = (): Kit => {
 
   beforeAll(async () => {
     folder = path.join(builtPackage(), "dist/console")
-    browser = await launch()
+    browser = await sharedBrowser()
   })
   afterEach(async () => {
     const complaints = looks.splice(0).flatMap((look) => look.complaints)
     for (const context of contexts.splice(0)) await context.close()
     for (const server of servers.splice(0)) await server.close()
     assert.deepStrictEqual(complaints, [])
-  })
-  afterAll(async () => {
-    await browser?.close()
   })
 
   const lookIn = async (

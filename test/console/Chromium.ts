@@ -37,6 +37,8 @@ export const launch = (): Promise<Browser> => {
   return puppeteer.launch({
     executablePath: path.join(folder, "chromium"),
     headless: "shell",
+    // it ends when this process has ended, however that was
+    pipe: true,
     // containers run as root, where Chromium has no sandbox
     args: [
       "--no-sandbox",
@@ -54,3 +56,8 @@ export const launch = (): Promise<Browser> => {
     }
   })
 }
+
+let shared: Promise<Browser> | undefined
+
+/** The browser of this process, for all of its test files: to start one takes as long as several tests. */
+export const sharedBrowser = (): Promise<Browser> => (shared ??= launch())

@@ -7,13 +7,13 @@ import path from "node:path"
 import process from "node:process"
 import { createInterface } from "node:readline"
 import { setTimeout as delay } from "node:timers/promises"
-import { fileURLToPath } from "node:url"
 import type { LifeOptions, Remote } from "./app.ts"
 import type { Ack } from "./Customer.ts"
 import { type Dice, type Fate, makeDice, type Plan } from "./Plan.ts"
 import { type Line, readSideLog } from "./SideLog.ts"
-import { nodeArguments } from "../Built.ts"
+import { commandArguments } from "../Built.ts"
 import { either } from "../Long.ts"
+import { type Program, programArguments } from "../Programs.ts"
 
 /** What the checker judges. */
 export interface Evidence {
@@ -69,14 +69,13 @@ export class Life {
   #over = false
   #errors = ""
 
-  /** `program` is a file beside this one; `setting` has further flags and variables for Node.js. */
-  constructor(program: string, options: unknown, cache: string, setting: Setting = {}) {
+  /** `setting` has further flags and variables for Node.js. */
+  constructor(program: Program | "ironflow", options: unknown, cache: string, setting: Setting = {}) {
     this.child = spawn(
       process.execPath,
       [
-        ...nodeArguments(),
         ...(setting.flags ?? []),
-        fileURLToPath(new URL(program, import.meta.url)),
+        ...(program === "ironflow" ? commandArguments() : programArguments(program)),
         ...(options instanceof Arguments ? options.all : [JSON.stringify(options)])
       ],
       {
@@ -156,7 +155,7 @@ export class EngineProcess {
   }
 
   async start(): Promise<void> {
-    const life = new Life("engine.ts", { database: this.#database, port: this.#port }, this.#cache)
+    const life = new Life("durability/engine.ts", { database: this.#database, port: this.#port }, this.#cache)
     this.#life = life
     if (!(await life.says("ready"))) throw new Error("The engine of the shop has not started")
   }
@@ -253,7 +252,7 @@ export const runPlan = async (
     const done = new Set(acks.map(({ key }) => key))
     const share = Math.ceil((plan.items.length * (life + 1)) / (plan.fates.length + 1))
     return new Life(
-      "app.ts",
+      "durability/app.ts",
       {
         ...(elsewhere === undefined
           ? {}

@@ -15,7 +15,6 @@ import { Arguments, freePort } from "./Chaos.ts"
 import { Actor } from "./matrix/Actor.ts"
 import { Balancer } from "./nodes/Balancer.ts"
 import { complaintsAboutLog } from "./nodes/Logs.ts"
-import { makePrograms } from "./nodes/Programs.ts"
 
 const folder = fs.mkdtempSync(path.join(os.tmpdir(), "ironflow-full-"))
 const cache = process.env.NODE_COMPILE_CACHE ?? path.join(folder, "cache")
@@ -50,10 +49,9 @@ describe("a Postgres whose disk is full", () => {
         )
         closing.push(() => server.close())
         const port = await freePort()
-        const programs = await makePrograms(folder)
         const node = new Actor(
           "node",
-          programs.ironflow,
+          "ironflow",
           () =>
             new Arguments(
               "serve",

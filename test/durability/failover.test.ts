@@ -11,22 +11,17 @@ import { setTimeout as delay } from "node:timers/promises"
 import { createClient, createFunction, createWorker, type IronflowClient } from "@ironflow/node"
 import * as Effect from "effect/Effect"
 import pg from "pg"
-import { afterAll, assert, beforeAll, describe, it } from "vitest"
 import { examinePostgres } from "../../src/Engine/Doctor/OfflineChecks.ts"
+import { afterAll, assert, describe, it } from "vitest"
 import { OwnServer } from "../postgres/Server.ts"
 import { Arguments, freePort } from "./Chaos.ts"
 import { Actor } from "./matrix/Actor.ts"
 import { Wire } from "./matrix/Wire.ts"
 import { Balancer } from "./nodes/Balancer.ts"
 import { complaintsAboutLog } from "./nodes/Logs.ts"
-import { makePrograms, type Programs } from "./nodes/Programs.ts"
 
 const folder = fs.mkdtempSync(path.join(os.tmpdir(), "ironflow-failover-"))
 const cache = process.env.NODE_COMPILE_CACHE ?? path.join(folder, "cache")
-let programs: Programs
-beforeAll(async () => {
-  programs = await makePrograms(folder)
-})
 afterAll(() => fs.rmSync(folder, { recursive: true, force: true }))
 
 /** The longest wait for anything here, milliseconds: the machine may be busy. */
@@ -98,7 +93,7 @@ const withCluster = async (use: (cluster: Cluster) => Promise<void>): Promise<vo
       (port, which) =>
         new Actor(
           `node-${which}`,
-          programs.ironflow,
+          "ironflow",
           () =>
             new Arguments(
               "serve",

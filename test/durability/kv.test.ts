@@ -14,11 +14,10 @@ import process from "node:process"
 import { createInterface } from "node:readline"
 import { DatabaseSync } from "node:sqlite"
 import { setTimeout as delay } from "node:timers/promises"
-import { fileURLToPath } from "node:url"
 import { createClient } from "@ironflow/node"
 import { afterAll, assert, beforeAll, describe, it, vi } from "vitest"
 import { makeDice } from "./Plan.ts"
-import { nodeArguments } from "../Built.ts"
+import { programArguments } from "../Programs.ts"
 import { either, seeds } from "../Long.ts"
 
 const TTL_MS = 300
@@ -59,8 +58,7 @@ class Engine {
     const child = spawn(
       process.execPath,
       [
-        ...nodeArguments(),
-        fileURLToPath(new URL("kvApp.ts", import.meta.url)),
+        ...programArguments("durability/kvApp.ts"),
         this.#database,
         // the same port each time: the watcher reconnects to it
         this.url === "" ? "0" : new URL(this.url).port

@@ -6,18 +6,13 @@ import fs from "node:fs"
 import os from "node:os"
 import path from "node:path"
 import process from "node:process"
-import { afterAll, assert, beforeAll, describe, it } from "vitest"
+import { afterAll, assert, describe, it } from "vitest"
 import { judgeNodes } from "./nodes/Judge.ts"
 import { runNodeStorm } from "./nodes/NodeStorm.ts"
 import { type Strike, withStrikes } from "./nodes/Plan.ts"
-import { makePrograms, type Programs } from "./nodes/Programs.ts"
 
 const folder = fs.mkdtempSync(path.join(os.tmpdir(), "ironflow-nodes-"))
 const cache = process.env.NODE_COMPILE_CACHE ?? path.join(folder, "cache")
-let programs: Programs
-beforeAll(async () => {
-  programs = await makePrograms(folder)
-})
 afterAll(() => fs.rmSync(folder, { recursive: true, force: true }))
 
 const seed = Number(process.env.IRONFLOW_TEST_SEED ?? 1)
@@ -60,7 +55,7 @@ describe("three engines on one Postgres", () => {
         })
 
         const { figures, violations } = judgeNodes(
-          await runNodeStorm(plan, { folder: own, cache, programs, settleMs: 60_000 })
+          await runNodeStorm(plan, { folder: own, cache, settleMs: 60_000 })
         )
 
         assert.deepStrictEqual(violations, [], `seed ${plan.seed}: ${JSON.stringify(figures)}`)

@@ -14,7 +14,7 @@ import { ConnectionError, createClient, type IronflowClient } from "@ironflow/no
 import { startEngine } from "@ironflow/node/engine"
 import { afterAll, assert, describe, it, vi } from "vitest"
 import type { AppOptions, Parcel } from "./poison/app.ts"
-import { nodeArguments } from "../Built.ts"
+import { programArguments } from "../Programs.ts"
 import { isLong } from "../Long.ts"
 
 const folder = fs.mkdtempSync(path.join(os.tmpdir(), "ironflow-poison-"))
@@ -35,7 +35,7 @@ const supervise = (options: AppOptions) => {
     while (!isOver) {
       child = spawn(
         process.execPath,
-        [...nodeArguments(), path.join(import.meta.dirname, "poison/app.ts"), JSON.stringify(options)],
+        [...programArguments("durability/poison/app.ts"), JSON.stringify(options)],
         {
           stdio: ["ignore", "ignore", "inherit"],
           env: { NODE_COMPILE_CACHE: path.join(folder, "cache"), ...process.env }

@@ -11,27 +11,22 @@ import os from "node:os"
 import path from "node:path"
 import { createInterface } from "node:readline"
 import { setTimeout as delay } from "node:timers/promises"
-import { fileURLToPath } from "node:url"
 import { afterAll, assert, describe, it } from "vitest"
 import { createClient } from "@ironflow/node"
 import { makeDice } from "./Plan.ts"
 import { judge, orderProblems } from "./projections/judge.ts"
-import { nodeArguments } from "../Built.ts"
+import { programArguments } from "../Programs.ts"
 import { seeds } from "../Long.ts"
 
 const folder = fs.mkdtempSync(path.join(os.tmpdir(), "ironflow-durability-projections-"))
 afterAll(() => fs.rmSync(folder, { recursive: true, force: true }))
 
 /** Starts a program. `ready` resolves with the rest of the line that says so. */
-const begin = async (file: string, ...args: ReadonlyArray<string>) => {
-  const child = spawn(
-    process.execPath,
-    [...nodeArguments(), fileURLToPath(new URL(`projections/${file}`, import.meta.url)), ...args],
-    {
-      stdio: ["ignore", "pipe", "inherit"],
-      env: { NODE_COMPILE_CACHE: path.join(folder, "cache"), ...process.env }
-    }
-  )
+const begin = async (file: "engine.ts" | "worker.ts", ...args: ReadonlyArray<string>) => {
+  const child = spawn(process.execPath, [...programArguments(`durability/projections/${file}`), ...args], {
+    stdio: ["ignore", "pipe", "inherit"],
+    env: { NODE_COMPILE_CACHE: path.join(folder, "cache"), ...process.env }
+  })
   const ready = new Promise<string>((resolve, reject) => {
     createInterface({ input: child.stdout }).on(
       "line",

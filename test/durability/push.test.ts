@@ -16,7 +16,7 @@ import { startEngine, type IronflowEngine } from "@ironflow/node/engine"
 import { afterAll, describe, expect, it } from "vitest"
 import { registerEndpoint, SIGNING_KEY } from "../Serve/Hosts.ts"
 import type { AppOptions, Line } from "./push/app.ts"
-import { nodeArguments } from "../Built.ts"
+import { programArguments } from "../Programs.ts"
 import { seeds } from "../Long.ts"
 
 const folder = fs.mkdtempSync(path.join(os.tmpdir(), "ironflow-push-"))
@@ -34,10 +34,13 @@ const freePort = async (): Promise<number> => {
 }
 
 const startApp = async (options: AppOptions): Promise<ChildProcess> => {
-  const app = path.join(import.meta.dirname, "push/app.ts")
-  const child = spawn(process.execPath, [...nodeArguments(), app, JSON.stringify(options)], {
-    stdio: ["ignore", "pipe", "inherit"]
-  })
+  const child = spawn(
+    process.execPath,
+    [...programArguments("durability/push/app.ts"), JSON.stringify(options)],
+    {
+      stdio: ["ignore", "pipe", "inherit"]
+    }
+  )
   await once(child.stdout, "data")
   return child
 }

@@ -45,9 +45,9 @@ const aroundTheEnd = (embedded: boolean): BankPlan => ({
 
 const newFolder = (): string => fs.mkdtempSync(path.join(folder, "bank-"))
 
-describe("a bank with processes that are killed", () => {
-  let last: BankEvidence | undefined
+let last: BankEvidence | undefined
 
+describe.concurrent("a bank with processes that are killed", () => {
   for (const seed of seeds(2, 10)) {
     it(
       `loses nothing, and writes nothing twice or in part, with seed ${seed}`,
@@ -85,7 +85,9 @@ describe("a bank with processes that are killed", () => {
       }
     )
   }
+})
 
+describe("a bank", () => {
   it.each([
     [
       "a hole",

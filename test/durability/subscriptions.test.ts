@@ -261,7 +261,7 @@ it.each([
   await engine.start()
   await using client = createClient({ serverUrl: engine.url })
   using sub = createSubscriptionClient({ serverUrl: engine.url })
-  const member = new Life("subscriptions/member.ts", { serverUrl: engine.url, ackWait }, cache)
+  const member = new Life("durability/subscriptions/member.ts", { serverUrl: engine.url, ackWait }, cache)
   try {
     const group = { name: "printers", pattern: "topic:news", maxRedeliveries: signal === "SIGKILL" ? 0 : 1 }
     await client.consumerGroups.create(group)

@@ -230,7 +230,8 @@ describe("two engines in processes of their own", () => {
     ["SIGSTOP", "is frozen"],
     ["SIGTERM", "has ended"]
   ] as const) {
-    it(
+    // they mostly wait, for slow queries and for the end of the other engine
+    it.concurrent(
       `continue the bulk operations and erases of an engine that ${what}, and do nothing twice`,
       { timeout: 240_000 },
       async () => {

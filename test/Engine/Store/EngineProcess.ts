@@ -4,7 +4,7 @@ import type * as Scope from "effect/Scope"
 import { type ChildProcess, spawn } from "node:child_process"
 import { once } from "node:events"
 import { createInterface } from "node:readline"
-import { fileURLToPath } from "node:url"
+import { programArguments } from "../../Programs.ts"
 
 export interface Spawned {
   readonly child: ChildProcess
@@ -29,8 +29,7 @@ export const engineProcess = (
             "-c",
             `ulimit -f ${mostBlocks}; exec "$0" "$@"`,
             process.execPath,
-            "--disable-warning=ExperimentalWarning",
-            fileURLToPath(new URL("files/Engine.ts", import.meta.url)),
+            ...programArguments("Engine/Store/files/Engine.ts"),
             filename,
             task
           ],

@@ -2,19 +2,30 @@
 import * as Effect from "effect/Effect"
 import * as Logger from "effect/Logger"
 import type * as Scope from "effect/Scope"
-import { mkdtempSync, rmSync } from "node:fs"
+import { existsSync, mkdtempSync, rmSync } from "node:fs"
 import { tmpdir } from "node:os"
 import { join } from "node:path"
 import * as SqliteStore from "../../../src/Engine/SqliteStore.ts"
 import { Shop } from "./suite/Shop.ts"
 
-export const folder = Effect.acquireRelease(
-  Effect.sync(() => mkdtempSync(join(tmpdir(), "ironflow-"))),
-  (path) => Effect.sync(() => rmSync(path, { recursive: true }))
-)
+const folderIn = (parent: string) =>
+  Effect.acquireRelease(
+    Effect.sync(() => mkdtempSync(join(parent, "ironflow-"))),
+    (path) => Effect.sync(() => rmSync(path, { recursive: true }))
+  )
+
+export const folder = folderIn(tmpdir())
 
 /** The path of a database that does not exist yet. */
 export const newFile = Effect.map(folder, (path) => join(path, "orders.db"))
+
+/**
+ * Like {@link newFile}, but in memory where the machine allows it: a store waits for the disk dozens of times, and few tests need
+ * the data there.
+ */
+export const quickFile = Effect.map(folderIn(existsSync("/dev/shm") ? "/dev/shm" : tmpdir()), (path) =>
+  join(path, "orders.db")
+)
 
 export const open = (filename: string) =>
   Effect.map(SqliteStore.make({ filename }), (store) => new Shop(store))

@@ -1,14 +1,12 @@
 import { assert, describe, it } from "@effect/vitest"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
-import { existsSync, mkdtempSync, rmSync } from "node:fs"
-import { tmpdir } from "node:os"
 import { DatabaseSync } from "node:sqlite"
-import { join } from "node:path"
 import { vi } from "vitest"
 import { migrations } from "../../../src/Engine/Store/Migrations.ts"
 import * as SqliteStore from "../../../src/Engine/SqliteStore.ts"
 import { isLong } from "../../Long.ts"
+import { quickFile } from "./OnFile.ts"
 import { complete, handles, invoke, Shop, shopTest, suspend, waitFor } from "./suite/Shop.ts"
 import { storeSuite } from "./suite.ts"
 import type { Demand } from "../../../src/Engine/Turns/TurnRecords.ts"
@@ -21,22 +19,12 @@ import * as GroupRows from "../../../src/Engine/PubSub/GroupRows.ts"
 import * as GroupClaims from "../../../src/Engine/PubSub/GroupClaims.ts"
 import * as Steering from "../../../src/Engine/Runs/RunControl.ts"
 
-/** No test here needs the data on a disk, and each store would wait for the disk dozens of times. */
-const inMemory = existsSync("/dev/shm") ? "/dev/shm" : tmpdir()
-
 /** Gives every store a file of its own. */
-const layerFile = Layer.unwrap(
-  Effect.map(
-    Effect.acquireRelease(
-      Effect.sync(() => mkdtempSync(join(inMemory, "ironflow-"))),
-      (folder) => Effect.sync(() => rmSync(folder, { recursive: true }))
-    ),
-    (folder) => SqliteStore.layer({ filename: join(folder, "orders.db") })
-  )
-)
+const layerFile = Layer.unwrap(Effect.map(quickFile, (filename) => SqliteStore.layer({ filename })))
 
 storeSuite("SQLite in memory", SqliteStore.layer({ filename: ":memory:" }))
-storeSuite("a SQLite file", layerFile, isLong)
+// in a short run, `Thread.test.ts` shows the same on files
+if (isLong) storeSuite("a SQLite file", layerFile)
 
 describe("SQLite", () => {
   const test = shopTest(SqliteStore.layer({ filename: ":memory:" }))

@@ -14,7 +14,7 @@ import { engineScenarios } from "./ThreadEngine.ts"
 
 afterAll(stopThread)
 
-storeSuite("SQLite in a thread", layerThread, isLong)
+storeSuite("a SQLite file in a thread", layerThread, isLong)
 
 describe("an engine over a store in a thread", () => engineScenarios(layerThread))
 

@@ -13,6 +13,7 @@ import type { Changes } from "../../../src/Engine/Store/Changes.ts"
 import type { Call } from "../../../src/Engine/Store/Program.ts"
 import { type ListenOptions, Store } from "../../../src/Engine/Store/Store.ts"
 import { deserializeError, type SerializedError, type StoreError } from "../../../src/Errors.ts"
+import { quickFile } from "./OnFile.ts"
 import { receive, send } from "./Plain.ts"
 
 /** The time on the clock. */
@@ -118,6 +119,7 @@ export const stopThread = async (): Promise<void> => {
 const make = Effect.gen(function* () {
   const clock = yield* Clock.Clock
   const seed = yield* Random.next
+  const filename = yield* quickFile
   const { database, worker } = yield* Effect.sync(() => {
     const worker = (thread ??= new Thread())
     return { worker, database: worker.next() }
@@ -179,7 +181,7 @@ const make = Effect.gen(function* () {
     if (changes.ready) for (const listener of readyListeners) listener()
   })
   yield* Effect.acquireRelease(
-    ask<void>(() => ({ _tag: "Open", filename: ":memory:", seed })),
+    ask<void>(() => ({ _tag: "Open", filename, seed })),
     () =>
       Effect.gen(function* () {
         const changed = yield* Effect.orDie(ask<ReadonlyArray<string>>(() => ({ _tag: "Close" })))
@@ -207,11 +209,11 @@ const make = Effect.gen(function* () {
       readyListeners.add(listener)
       return () => void readyListeners.delete(listener)
     },
-    // a database in memory cannot be taken over
+    // nobody takes over a file of a test
     onLost: () => () => undefined,
     health: () => ({ status: "ok" })
   })
 })
 
-/** A store in memory, in the other thread. */
+/** A store in the other thread, on a file of its own. */
 export const layerThread: Layer.Layer<Store, StoreError> = Layer.effect(Store, make)

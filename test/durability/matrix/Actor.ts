@@ -2,6 +2,7 @@
 import { execFile } from "node:child_process"
 import { promisify } from "node:util"
 import { Life, type Setting } from "../Chaos.ts"
+import type { Program } from "../../Programs.ts"
 import { monotonic } from "../SideLog.ts"
 
 /** One process of an actor. Times are of the monotonic clock. */
@@ -32,7 +33,7 @@ const GRACE_MS = 10_000
 export class Actor {
   readonly records: Array<ProcessRecord> = []
   readonly #name: string
-  readonly #program: string
+  readonly #program: Program | "ironflow"
   readonly #options: (by: string, life: number) => unknown
   readonly #cache: string
   readonly #nextLife: () => number
@@ -44,7 +45,7 @@ export class Actor {
 
   constructor(
     name: string,
-    program: string,
+    program: Program | "ironflow",
     options: (by: string, life: number) => unknown,
     nextLife: () => number,
     cache: string,

@@ -156,7 +156,7 @@ class Storm {
     const embedded = transport === "memory" ? { sideLog: pipeInto(log, resources), bells } : undefined
     const engine = new Actor(
       "engine",
-      "matrix/engine.ts",
+      "durability/matrix/engine.ts",
       (by, life) => ({ by, life, database, port, leaseMs, memory: embedded }) satisfies EngineOptions,
       nextLife,
       cache
@@ -182,7 +182,7 @@ class Storm {
       const own = isPush(transport) ? bells : [name]
       const actor = new Actor(
         name,
-        "matrix/worker.ts",
+        "durability/matrix/worker.ts",
         (by, life) =>
           ({
             by,

@@ -5,7 +5,6 @@ import { groupBy } from "../Records.ts"
 import { judgeNodes, type NodeFigures, type NodeViolation } from "./Judge.ts"
 import { runNodeStorm } from "./NodeStorm.ts"
 import { makeNodePlan, type Strike } from "./Plan.ts"
-import { makePrograms } from "./Programs.ts"
 
 export interface LongOptions {
   readonly folder: string
@@ -52,13 +51,12 @@ export const runNodeStorms = async (options: LongOptions): Promise<boolean> => {
   const done = new Set(readResults(file).map((result) => result.seed))
   const left = Array.from({ length: seeds }, (_, i) => seed + i).filter((one) => !done.has(one))
   console.log(`${seeds} storms over three engines, ${left.length} of them still to run, results in ${file}`)
-  const programs = await makePrograms(folder)
   for (const one of left) {
     if (performance.now() > options.until) break
     const own = fs.mkdtempSync(path.join(folder, "storm-"))
     const begun = performance.now()
     const plan = makeNodePlan(one, options.runs, leaseMs)
-    const outcome = await runNodeStorm(plan, { folder: own, cache, programs, settleMs }).then(
+    const outcome = await runNodeStorm(plan, { folder: own, cache, settleMs }).then(
       (evidence) => {
         for (const { by, log } of evidence.processes) {
           if (log !== undefined) fs.writeFileSync(path.join(own, `${by}.log`), log)

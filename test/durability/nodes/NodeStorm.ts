@@ -20,7 +20,6 @@ import { Balancer, type Probe } from "./Balancer.ts"
 import { SECRET } from "./Logs.ts"
 import type { NodeOptions } from "./node.ts"
 import { type NodePlan, NODES, type Strike, type Which } from "./Plan.ts"
-import type { Programs } from "./Programs.ts"
 import { copyTables } from "./Tables.ts"
 
 /** A strike that has happened. Times are of the monotonic clock. */
@@ -49,7 +48,6 @@ export interface NodeStormSettings {
   readonly folder: string
   /** A folder for compiled code. */
   readonly cache: string
-  readonly programs: Programs
   /** How soon after the storm all runs must have ended, milliseconds. */
   readonly settleMs: number
 }
@@ -135,7 +133,7 @@ class NodeStorm {
 
   async begin(): Promise<void> {
     const { isEmbedded, leaseMs, shifts } = this.#plan
-    const { cache, folder, programs } = this.#settings
+    const { cache, folder } = this.#settings
     const server = (this.#server = await OwnServer.start())
     this.#ports = await Promise.all(Array.from({ length: NODES }, freePort))
     for (const shift of shifts) fs.writeFileSync(this.#clock(shifts.indexOf(shift)), String(shift))
@@ -150,7 +148,7 @@ class NodeStorm {
     const serve = (port: number, which: number): Actor =>
       new Actor(
         `node-${which}`,
-        programs.ironflow,
+        "ironflow",
         () =>
           new Arguments(
             "serve",
@@ -174,7 +172,7 @@ class NodeStorm {
     const embed = (port: number, which: number): Actor =>
       new Actor(
         `node-${which}`,
-        programs.node,
+        "durability/nodes/node.ts",
         (by, life) =>
           ({
             by,
@@ -203,7 +201,7 @@ class NodeStorm {
       (transport, which) =>
         new Actor(
           `worker-${which}`,
-          programs.worker,
+          "durability/matrix/worker.ts",
           (by, life) =>
             ({
               by,

@@ -6,10 +6,9 @@ import process from "node:process"
 import { createServer } from "node:net"
 import { createInterface } from "node:readline"
 import { setTimeout as delay } from "node:timers/promises"
-import { fileURLToPath } from "node:url"
 import { copyDatabase } from "../Chaos.ts"
 import type { BankOptions } from "./app.ts"
-import { nodeArguments } from "../../Built.ts"
+import { programArguments } from "../../Programs.ts"
 
 /** The death of a process: so long after all were ready, or, with `fate`, of a worker at a place in a transaction. */
 export interface Death {
@@ -59,18 +58,20 @@ const PATIENCE = 60_000
 /** Few enough that the ledger keeps all revisions of an account. */
 const MOST_TRANSFERS = 64 * accounts.length
 
-const app = fileURLToPath(new URL("app.ts", import.meta.url))
-
 class BankProcess {
   readonly child: ChildProcess
   readonly #closed: Promise<unknown>
   #errors = ""
 
   constructor(options: BankOptions, cache: string) {
-    this.child = spawn(process.execPath, [...nodeArguments(), app, JSON.stringify(options)], {
-      stdio: ["ignore", "pipe", "pipe"],
-      env: { ...process.env, NODE_COMPILE_CACHE: cache }
-    })
+    this.child = spawn(
+      process.execPath,
+      [...programArguments("durability/streams/app.ts"), JSON.stringify(options)],
+      {
+        stdio: ["ignore", "pipe", "pipe"],
+        env: { ...process.env, NODE_COMPILE_CACHE: cache }
+      }
+    )
     this.child.stderr!.on("data", (chunk) => (this.#errors += String(chunk)))
     this.#closed = once(this.child, "close")
   }

@@ -159,7 +159,7 @@ export const runStorm = async (
     const urls = await Promise.all(proxies.map((proxy) => proxy.listen()))
     const begin = (host: number): Life =>
       (lives[host] = new Life(
-        "subscriptions/client.ts",
+        "durability/subscriptions/client.ts",
         {
           host,
           serverUrl: urls[host]!,
