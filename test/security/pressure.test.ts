@@ -183,7 +183,8 @@ describe("HTTP/2", () => {
 
   it("ends a connection that resets requests by the thousand", async () => {
     await using pressed = await press()
-    for (const socket of await pressed.many(10)) {
+    const sockets = await pressed.many(10)
+    for (const socket of sockets) {
       push(socket, BEGIN)
       const frames = Array.from({ length: either(5000, 20_000) }, (_, i) =>
         Buffer.concat([http2Request(2 * i + 1, "/health"), http2Reset(2 * i + 1)])
@@ -191,6 +192,7 @@ describe("HTTP/2", () => {
       push(socket, Buffer.concat(frames))
     }
 
+    await Promise.all(sockets.map((socket) => socket.all()))
     await pressed.awaitChecks()
     await pressed.assertWithstood()
   }, 60_000)
