@@ -670,6 +670,16 @@ describe("a connection", () => {
     return { options, shop, store, wire }
   })
 
+  /** Waits until the health of an idle engine has this status. */
+  const becomes = (store: StoreService, status: string) =>
+    Effect.repeat(
+      Effect.delay(
+        Effect.sync(() => store.health()),
+        20
+      ),
+      { until: (now) => now.status === status }
+    )
+
   live("that is dead but seems open is detected, for writes and for reads", () =>
     Effect.gen(function* () {
       const { options, shop, wire } = yield* wired
@@ -706,25 +716,28 @@ describe("a connection", () => {
   live("that cannot be opened shows in the health of an idle engine, which recovers by itself", () =>
     Effect.gen(function* () {
       const { store, wire } = yield* wired
-      const health = (status: string) =>
-        Effect.repeat(
-          Effect.delay(
-            Effect.sync(() => store.health()),
-            20
-          ),
-          {
-            until: (now) => now.status === status
-          }
-        )
       wire.set({ _tag: "cut" })
-      const degraded = yield* health("degraded")
+      const degraded = yield* becomes(store, "degraded")
       assert.deepInclude(degraded, { cannotWrite: true })
       wire.set({ _tag: "passing" })
-      yield* health("ok")
+      yield* becomes(store, "ok")
       wire.set({ _tag: "deaf", towards: "both" })
-      yield* health("degraded")
+      yield* becomes(store, "degraded")
       wire.set({ _tag: "passing" })
-      yield* health("ok")
+      yield* becomes(store, "ok")
+    })
+  )
+
+  live("that is dead but seems open is detected by an idle engine, which replaces all of them", () =>
+    Effect.gen(function* () {
+      const { shop, store, wire } = yield* wired
+      const job = yield* shop.start()
+      yield* shop.status(job.runId)
+      wire.set({ _tag: "lost" })
+      yield* becomes(store, "degraded")
+      yield* becomes(store, "ok")
+      // nobody else notices a dead connection of the pool
+      assert.strictEqual(yield* shop.status(job.runId), "running")
     })
   )
 

@@ -7,12 +7,14 @@
  * once a second: when the news of a commit are missing, it makes its listeners look at everything.
  */
 import { hash } from "node:crypto"
-import type { Client, Pool } from "pg"
+import type { Client } from "pg"
 import type { ScheduleTimeout } from "../../../Execution/Alarm.ts"
 import type { Announced, Changes, ChangeKind } from "../Changes.ts"
+import type { Row } from "../Program.ts"
 import type { Wants } from "../Store.ts"
 import { Commits } from "./Commits.ts"
 import { configOf, type Driver, type PostgresSettings } from "./Driver.ts"
+import type { Reader } from "./Reader.ts"
 import { socketOf, type Traffic } from "./Session.ts"
 import { RENEW_AND_READ, NOW } from "./Nodes.ts"
 import {
@@ -44,7 +46,7 @@ export interface CommitNotificationsOptions {
   readonly settings: PostgresSettings
   readonly traffic: Traffic
   /** The connections for reads. */
-  readonly pool: Pool
+  readonly reader: Pick<Reader, "ask" | "isBusy">
   /** The number of this engine. */
   readonly node: () => number
   readonly after: ScheduleTimeout
@@ -365,22 +367,32 @@ export class CommitNotifications {
     this.#options.looking()
     // a commit of this engine found it out already
     if (now - this.#committedAt < LOOK_MS) return
-    this.#options.traffic.statements++
-    const { name, text } = RENEW_AND_READ
-    const { pool } = this.#options
-    // the news connection may be dead without an error; slow reads may hold all the others
-    const way = pool.waitingCount > 0 && this.#client !== undefined ? this.#client : pool
-    way.query({ name, text, values: [this.#options.node()] }).then(
-      ({ rows }) => {
+    this.#renewAndRead().then(
+      (rows) => {
         if (this.#isClosed) return
         // the columns of the statement
-        const around = rows[0] as Around
+        const around = rows[0] as unknown as Around
         this.#options.looked(around, now)
         this.#saw(Number(around.sequence))
       },
       // it is checked again
       (error: unknown) => this.#options.failed(error)
     )
+  }
+
+  /** Slow reads may hold all connections for reads: then the news connection is used. */
+  #renewAndRead(): Promise<ReadonlyArray<Row>> {
+    const { node, reader, traffic } = this.#options
+    const client = this.#client
+    if (!reader.isBusy || client === undefined) return reader.ask(RENEW_AND_READ, [node()])
+    const { name, text } = RENEW_AND_READ
+    traffic.statements++
+    // the connection may be dead without an error
+    const giveUp = this.#later(ANSWER_MS, () => this.#drop(client))
+    return client
+      .query({ name, text, values: [node()] })
+      .then(({ rows }) => rows)
+      .finally(giveUp)
   }
 
   // -------------------------------------------------------------------------------------------------------------------

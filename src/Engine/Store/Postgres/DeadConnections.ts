@@ -3,21 +3,22 @@
  * sessions: a session that waits for a request has already answered, or never got one.
  */
 import { APPLICATION, configOf, type Driver, type PostgresSettings } from "./Driver.ts"
-import type { Session } from "./Session.ts"
+import { pidOf, type Session } from "./Session.ts"
 
 /** How long a connection may be silent before the server is asked, milliseconds. */
 const SILENT_MS = 4000
 const ANSWER_MS = 3000
-/** For a session that the server does not list: how much longer than the statement timeout to wait, milliseconds. */
+/** For a session that a pooler may hide: how much longer than the statement timeout to wait, milliseconds. */
 const MARGIN_MS = 5000
 
+/** The last row has the server process of the session that asks. */
 const LIST_STATES = `SELECT pid, state LIKE 'idle%' OR wait_event = 'ClientWrite' AS waits FROM pg_stat_activity
-  WHERE pid = ANY ($1) AND application_name = '${APPLICATION}'`
+  WHERE pid = ANY ($1) AND application_name = '${APPLICATION}' UNION ALL SELECT pg_backend_pid(), NULL`
 
 interface Seen {
   readonly progress: number
   readonly at: number
-  /** How often the server has said that the session waits for a request. */
+  /** How often the server has said that the session waits for a request, or does not exist. */
   waits: number
 }
 
@@ -70,14 +71,19 @@ export class DeadConnections {
     try {
       await client.connect()
       const { rows } = await client.query(LIST_STATES, [silent.map(({ pid }) => pid)])
+      const own = Number(rows.pop()?.pid)
       const waits = new Map(rows.map(({ pid, waits }) => [Number(pid), waits === 1]))
+      // behind a pooler the server has other process ids for the sessions
+      if (own === pidOf(client)) {
+        for (const { pid } of silent) if (!waits.has(pid)) waits.set(pid, true)
+      }
       this.#judge(silent, waits)
     } finally {
       client.end().catch(() => undefined)
     }
   }
 
-  /** `waits` has the known server processes, and whether they wait for a request. */
+  /** `waits` has the known server processes, and whether they wait for a request or have ended. */
   #judge(silent: ReadonlyArray<Session>, waits: ReadonlyMap<number, boolean>): void {
     const { now, settings } = this.#options
     for (const session of silent) {
@@ -85,7 +91,6 @@ export class DeadConnections {
       // an answer has arrived meanwhile
       if (seen === undefined || seen.progress !== session.progress) continue
       if (waits.get(session.pid) === true) seen.waits++
-      // behind a pooler the server has another process id for it, or none
       const isOverdue = !waits.has(session.pid) && now() - seen.at > settings.statementTimeoutMs + MARGIN_MS
       // the first time, an answer may have been in flight
       if (seen.waits > 1 || isOverdue) session.break()

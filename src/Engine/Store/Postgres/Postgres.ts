@@ -156,8 +156,9 @@ const open = (
       const { pid } = writeConnection
       if (writer.transactionStart.waitedMs < MOST_WAIT_MS || pid === undefined) return
       // whoever writes says that it does not go on
-      pool.query({ ...END_SILENT, values: [pid] }).catch(() => undefined)
+      reader.ask(END_SILENT, [pid]).catch(() => undefined)
     }
+    const reader = new Reader(pool, traffic, waiting)
     const news = isAlone
       ? undefined
       : yield* Effect.acquireRelease(
@@ -167,7 +168,7 @@ const open = (
                 driver,
                 settings,
                 traffic,
-                pool,
+                reader,
                 node: () => writeConnection.node,
                 after,
                 now: monotonicMs,
@@ -203,7 +204,6 @@ const open = (
       yield* attempt(() => news.start())
       listeners.onWants = () => news.wantsChanged()
     }
-    const reader = new Reader(pool, traffic, waiting)
     const start = yield* attempt(() => readStart(first))
     server.measured(start.now)
     const tx = new PostgresTransaction({
@@ -329,12 +329,10 @@ const open = (
       const follow = (): void =>
         writer.submit(() => Promise.resolve(), tellFunctionsStale, tellFunctionsStale)
       // a transaction just for this would make the other engines look in turn
-      pool
-        .query("SELECT functions, environments FROM engine")
-        .then(
-          ({ rows }) => (writer.transactionStart.knows(rows[0]) ? tellFunctionsStale() : follow()),
-          follow
-        )
+      reader.ask(READ_KNOWN).then(([row]) => {
+        const stored = { functions: Number(row?.functions), environments: Number(row?.environments) }
+        return writer.transactionStart.knows(stored) ? tellFunctionsStale() : follow()
+      }, follow)
     }
     news?.watch()
     yield* Effect.addFinalizer(() =>
@@ -373,8 +371,7 @@ const open = (
     /** Follows the commits of others if they have created this environment. Returns whether they have. */
     const learnsOf = async (name: string): Promise<boolean> => {
       if (isAlone) return false
-      const { rows } = await pool.query("SELECT 1 FROM environments WHERE name = $1", [name])
-      if (rows.length === 0) return false
+      if ((await reader.ask(FIND_ENVIRONMENT, [name])).length === 0) return false
       await new Promise<void>((resolve) => {
         const done = (): void => resolve()
         writer.submit(() => Promise.resolve(), done, done)
@@ -460,6 +457,9 @@ const open = (
     })
     return service
   })
+
+const READ_KNOWN = { name: "known", text: "SELECT functions, environments FROM engine" }
+const FIND_ENVIRONMENT = { name: "findEnvironment", text: "SELECT 1 FROM environments WHERE name = $1" }
 
 const makePool = (driver: Driver, settings: PostgresSettings): Pool => {
   const pool = new driver.Pool({ ...configOf(settings), max: Math.max(1, settings.poolSize - 2) })

@@ -4,7 +4,8 @@
  */
 import type { Pool } from "pg"
 import { setImmediate } from "../../../RealTimers.ts"
-import type { Program } from "../Program.ts"
+import type { Program, Row, Value } from "../Program.ts"
+import type { Prepared } from "./Dialect.ts"
 import { isConnectionLost, isStalePlan } from "./PostgresErrors.ts"
 import type { PostgresTransaction } from "./PostgresTransaction.ts"
 import { begin, type Begun, Runner, Session, type Traffic } from "./Session.ts"
@@ -59,6 +60,19 @@ export class Reader {
         if (!isStalePlan(error)) throw error
       }
     }
+  }
+
+  /**
+   * Runs one statement of the store itself. A connection that is dead without an error is found while it waits, as for all
+   * sessions; a query of the pool would wait for hours.
+   */
+  ask(statement: Prepared, values: ReadonlyArray<Value> = []): Promise<ReadonlyArray<Row>> {
+    return this.#with(async (session) => (await session.wait(session.send(statement, values))).rows)
+  }
+
+  /** Whether readers wait for a free connection. */
+  get isBusy(): boolean {
+    return this.#pool.waitingCount > 0
   }
 
   #take(): void {

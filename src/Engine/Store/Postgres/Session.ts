@@ -45,6 +45,11 @@ export const socketOf = (client: Client): Socket =>
   // the declared type lacks it
   (client as unknown as { readonly connection: { readonly stream: Socket } }).connection.stream
 
+/** The server process of a connection, as told when it began. A pooler tells a number of its own. */
+export const pidOf = (client: Client): number =>
+  // the declared type lacks it
+  (client as unknown as { readonly processID: number }).processID
+
 export class Session {
   readonly client: Client
   readonly #socket: Socket
@@ -120,8 +125,7 @@ export class Session {
 
   /** The server process, as told when the connection began. */
   get pid(): number {
-    // the declared type lacks it
-    return (this.client as unknown as { readonly processID: number }).processID
+    return pidOf(this.client)
   }
 
   /** Ends the connection: what waits on it fails. */

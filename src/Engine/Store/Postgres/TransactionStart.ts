@@ -125,9 +125,9 @@ export class TransactionStart {
   }
 
   /** Whether this node has read all functions and environments that others have written. */
-  knows(stored: Pick<Numbers, "functions" | "environments"> | undefined): boolean {
+  knows(stored: Pick<Numbers, "functions" | "environments">): boolean {
     return (
-      stored?.functions === this.#seen.functions && stored.environments <= this.#options.tx.environments.last
+      stored.functions === this.#seen.functions && stored.environments <= this.#options.tx.environments.last
     )
   }
 
