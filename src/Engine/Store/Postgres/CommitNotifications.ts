@@ -118,8 +118,13 @@ export class CommitNotifications {
   /** Listens from now on: changes to what is read after this are told. */
   async start(): Promise<void> {
     const client = await this.#connect()
-    const { rows } = await client.query("SELECT sequence FROM engine")
-    this.#commits = new Commits(Number(rows[0]?.sequence))
+    const giveUp = this.#later(ANSWER_MS, () => this.#drop(client))
+    try {
+      const { rows } = await client.query("SELECT sequence FROM engine")
+      this.#commits = new Commits(Number(rows[0]?.sequence))
+    } finally {
+      giveUp()
+    }
     this.#saw(this.#commits.upTo)
   }
 
@@ -405,8 +410,11 @@ export class CommitNotifications {
     client.on("error", () => this.#drop(client))
     client.on("end", () => this.#drop(client))
     client.on("notification", ({ payload = "" }) => this.#hear(client, payload))
+    // a connection may die at any moment, without an error; the driver bounds `connect` itself
+    let giveUp: (() => void) | undefined
     try {
       await client.connect()
+      giveUp = this.#later(ANSWER_MS, () => socketOf(client).destroy())
       // news do not matter after a crash
       await client.query(`SET synchronous_commit = off`)
       await client.query(`SET application_name = ${this.#channel}`)
@@ -414,6 +422,8 @@ export class CommitNotifications {
     } catch (error) {
       end(client)
       throw error
+    } finally {
+      giveUp?.()
     }
     if (this.#isClosed) end(client)
     this.#client = client
