@@ -103,7 +103,7 @@ export class Sessions {
         this.#report(
           worker,
           reports,
-          batch === undefined || !worker.isTold
+          batch === undefined || !worker.isClaimed
             ? undefined
             : { workerId, session: worker.session, number: batch }
         ),
@@ -130,7 +130,7 @@ export class Sessions {
             workerId,
             lost,
             worker.left,
-            worker.isTold ? worker.session : undefined
+            worker.isClaimed ? worker.session : undefined
           )
         ),
         // pinned runs that waited for its version may go to others
