@@ -27,8 +27,9 @@ import type { Row, Transaction } from "../Store/Transaction.ts"
 import { erasedAt, invocationView, triggerView, refusalOfErased } from "./RunEvent.ts"
 import { createRun, findRun, getRun } from "./RunRows.ts"
 import { statusIn } from "./StatusRows.ts"
-import { findStep, undoneSteps } from "./RunControl.ts"
+import { findStep } from "./RunControl.ts"
 import { patchedKind } from "./StepKinds.ts"
+import { undoneSteps } from "./SupersededSteps.ts"
 import { RUN_ITSELF } from "./WaitKinds.ts"
 
 interface Fork {
