@@ -206,7 +206,7 @@ export const moveRun = inEnvironment(
     if (row.ended_at !== null) {
       return yield* refuse(
         new InvalidStateError(
-          `Run ${runId} has ${statusIn(row)} and cannot be moved to another version: fork it for a new run with the latest code.`
+          `Run ${runId} is ${statusIn(row)} and cannot be moved to another version: fork it for a new run with the latest code.`
         )
       )
     }

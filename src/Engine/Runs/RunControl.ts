@@ -118,7 +118,7 @@ export const pauseRun = controlling(
     const row = yield* findRun(tx, environment, runId)
     if (row.ended_at !== null) {
       return yield* refuse(
-        new InvalidStateError(`Run ${runId} has ${statusIn(row)} and cannot be paused`)
+        new InvalidStateError(`Run ${runId} is ${statusIn(row)} and cannot be paused: it has ended.`)
       )
     }
     if (row.pause === null) {
