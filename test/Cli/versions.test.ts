@@ -126,7 +126,7 @@ it(
       [["runs", "move", "--function", "pack", "--version", "", "--yes"], "--version is empty"],
       [["runs", "move", left, "--version", ""], "--version is empty"],
       [["runs", "fork", left, "--patch", "nonsense"], "--patch takes a step and its result"],
-      [["runs", "move", left], "has completed and cannot be moved"],
+      [["runs", "move", left], "is completed and cannot be moved"],
       [["functions", "run", "pack", "--data", "{"], "The data is not JSON"]
     ] as const) {
       const { code, stderr } = await ironflow(...args)

@@ -222,7 +222,7 @@ export class PushEndpoints {
               [{ jobId, runId, ops, ...(logs === undefined ? {} : { logs }) }],
               environment,
               {
-                callsBack: !pauses
+                revokesOnPause: !pauses
               }
             ))[0] ?? {
               _tag: "Accepted",

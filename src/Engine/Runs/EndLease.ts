@@ -1,14 +1,15 @@
 /** Ends the lease of a run, whatever the reason: fired waits enter the journal, and a requested pause begins. */
 import { moves, mustMove } from "./StatusRows.ts"
-import type { Transaction } from "../Store/Transaction.ts"
+import type { Row, Transaction } from "../Store/Transaction.ts"
 import type { TurnEnding } from "./Transitions.ts"
-import { type Pause, pauseRow } from "./PauseRun.ts"
+import { type Pause, readPause } from "./Pause.ts"
+import { pauseRow } from "./PauseRun.ts"
 import { type Program, get, variant, statement } from "../Store/Program.ts"
 import { forgetLease } from "./LeaseCache.ts"
+import { keepRevoked } from "./RevokedLeases.ts"
 import { suspectsOf } from "./Suspects.ts"
 import { settleFiredWaits, makeReady } from "./Waits.ts"
 import { markCapacity } from "../Functions/ReadyFunctions.ts"
-import { parseStored } from "../Store/StoredJson.ts"
 
 // every ending of a turn changes the status in the same way
 const END_LEASE = `UPDATE runs SET ${moves.suspended.set}, lease = NULL, lease_until = NULL, updated_at = ?
@@ -27,8 +28,14 @@ export function* endLease(tx: Transaction, run: number, ending: TurnEnding, paus
   // there may be room under a concurrency limit now
   markCapacity(tx, Number(row?.function))
   if (pause !== undefined) yield* pauseRow(tx, run, pause)
-  // written by `pauseRun`
-  else if (row?.pause != null) yield* pauseRow(tx, run, parseStored(String(row.pause)) as Pause)
+  else if (row?.pause != null) yield* pauseRow(tx, run, readPause(row))
+}
+
+/** Revokes the lease of a live turn, and tells its worker. A requested pause begins. `row` is that of the run. */
+export function* revokeLease(tx: Transaction, row: Row, jobId: string, reason: string): Program<void> {
+  tx.notify(String(row.worker), { _tag: "LeaseLost", jobId, reason })
+  yield* endLease(tx, Number(row.key), "leaseRevoked")
+  yield* keepRevoked(tx, row)
 }
 
 const END_REVOKED_LEASE = statement(

@@ -27,8 +27,9 @@ import type { Row, Transaction } from "../Store/Transaction.ts"
 import { erasedAt, invocationView, triggerView, refusalOfErased } from "./RunEvent.ts"
 import { createRun, findRun, getRun } from "./RunRows.ts"
 import { statusIn } from "./StatusRows.ts"
-import { findStep, undoneSteps } from "./RunControl.ts"
+import { findStep } from "./RunControl.ts"
 import { patchedKind } from "./StepKinds.ts"
+import { undoneSteps } from "./SupersededSteps.ts"
 import { RUN_ITSELF } from "./WaitKinds.ts"
 
 interface Fork {
@@ -205,7 +206,7 @@ export const moveRun = inEnvironment(
     if (row.ended_at !== null) {
       return yield* refuse(
         new InvalidStateError(
-          `Run ${runId} has ${statusIn(row)} and cannot be moved to another version: fork it for a new run with the latest code.`
+          `Run ${runId} is ${statusIn(row)} and cannot be moved to another version: fork it for a new run with the latest code.`
         )
       )
     }

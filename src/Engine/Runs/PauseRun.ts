@@ -1,26 +1,15 @@
 /** Pauses a run. */
 import type { Row, Transaction } from "../Store/Transaction.ts"
 import { statusIn, moves, mustMove } from "./StatusRows.ts"
-import { parseStored } from "../Store/StoredJson.ts"
 import { statement, type Program, get, affected, variant } from "../Store/Program.ts"
-
 import { callHooks } from "./HookCalls.ts"
+import { type Pause, readPause } from "./Pause.ts"
 import { startAfterPause } from "./SystemRuns.ts"
 import { aboutRun, notifyRunObservers } from "./RunObservers.ts"
 
-/** Why a run is paused, and the status that it returns to. */
-export interface Pause {
-  readonly code: string
-  readonly message: string
-  readonly details?: unknown
-  readonly wasCompensating?: boolean
-}
-
 /** Whether the run is rolling back, or was when it was paused: then it must not be cancelled halfway. */
 export const isCompensating = (row: Row): boolean =>
-  statusIn(row) === "compensating" ||
-  // a paused run has its reason, written by `pauseRow`
-  (statusIn(row) === "paused" && (parseStored(String(row.pause)) as Pause).wasCompensating === true)
+  statusIn(row) === "compensating" || (statusIn(row) === "paused" && readPause(row).wasCompensating === true)
 
 const PAUSE = `UPDATE runs SET ${moves.paused.set}, pause = ?, ready_at = NULL, updated_at = ?
    WHERE key = ? AND ${moves.paused.where}`
@@ -29,6 +18,7 @@ const FIND_PAUSE = statement("PauseRun.findPause", "SELECT status, pause FROM ru
 
 const FIND_RUN = statement("PauseRun.findRun", "SELECT id, function, environment FROM runs WHERE key = ?")
 
+/** Pauses a run that no worker holds. */
 export function* pauseRow(tx: Transaction, run: number, pause: Pause): Program<void> {
   const row = yield* get(FIND_PAUSE, run)
   const wasCompensating = row !== undefined && isCompensating(row)

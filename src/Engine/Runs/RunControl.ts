@@ -5,8 +5,6 @@ import { markReady } from "../Functions/ReadyFunctions.ts"
 import { notifyObservers, notifyRunObservers } from "./RunObservers.ts"
 import {
   affected,
-  all,
-  forEach,
   get,
   statement,
   type PlainName,
@@ -16,29 +14,29 @@ import {
   refuse,
   inEnvironment
 } from "../Store/Program.ts"
-import {
-  InvalidStateError,
-  type SerializedError,
-  StepNotFoundError,
-  ValidationError,
-  type RunNotFoundError
-} from "../../Errors.ts"
+import { InvalidStateError, StepNotFoundError, ValidationError, type RunNotFoundError } from "../../Errors.ts"
 import type { Run } from "../../Client/Client.ts"
-import { compensationKey } from "../../StepId.ts"
 import type { JsonText } from "../../Json.ts"
-import { holdingJob, keepRevoked } from "./RevokedLeases.ts"
+import { holdingJob } from "./RevokedLeases.ts"
 import { erasedAt, refusalOfErased } from "./RunEvent.ts"
 import { findRun, readRun } from "./RunRows.ts"
-import { cancelAwaited, cancelRow } from "./CancelRun.ts"
-import { isCompensating, type Pause, pauseRow } from "./PauseRun.ts"
+import { cancelRow } from "./CancelRun.ts"
+import { type Pause, readPause } from "./Pause.ts"
+import { isCompensating, pauseRow } from "./PauseRun.ts"
 import { patchedKind } from "./StepKinds.ts"
 import { type TransitionName, insteadOfRetry, nextStatus } from "./Transitions.ts"
 import { moves, mustMove, statusIn } from "./StatusRows.ts"
 import type { Row, Transaction } from "../Store/Transaction.ts"
 import { RUN_ITSELF } from "./WaitKinds.ts"
-import { endLease } from "./EndLease.ts"
+import { revokeLease } from "./EndLease.ts"
+import {
+  beginAnew,
+  keepSuperseded,
+  supersedeFailure,
+  supersedeRollback,
+  undoneSteps
+} from "./SupersededSteps.ts"
 import { makeReady } from "./Waits.ts"
-import { parseStored } from "../Store/StoredJson.ts"
 
 const ASK_FOR_PAUSE = `UPDATE runs SET pause = ? WHERE key = ? AND ${moves.pauseAsked.where}`
 const WITHDRAW_PAUSE = `UPDATE runs SET pause = NULL WHERE key = ? AND ${moves.pauseWithdrawn.where}`
@@ -80,6 +78,7 @@ function* forgive(tx: Transaction, environment: string, runId: string): Program<
   markReady(tx, Number(row.function))
 }
 
+/** Cancels a run. A run that has ended stays as it is. */
 export const cancelRun = controlling(
   "cancelRun",
   function* (
@@ -117,7 +116,11 @@ export const pauseRun = controlling(
     reason: string
   ): Program<Run, InvalidStateError | RunNotFoundError> {
     const row = yield* findRun(tx, environment, runId)
-    if (row.ended_at !== null) return yield* refuse(ended(row, "paused"))
+    if (row.ended_at !== null) {
+      return yield* refuse(
+        new InvalidStateError(`Run ${runId} is ${statusIn(row)} and cannot be paused: it has ended.`)
+      )
+    }
     if (row.pause === null) {
       const pause: Pause = { code: "PAUSED", message: reason === "" ? "Paused by a client" : reason }
       // a live turn keeps its lease until it ends, so that the results of its running steps are kept
@@ -132,7 +135,7 @@ export const pauseRun = controlling(
         tx.notify(String(row.worker), { _tag: "Paused", jobId })
       } else yield* pauseRow(tx, Number(row.key), pause)
     } else if (reason !== "") {
-      const before = parseStored(String(row.pause)) as Pause
+      const before = readPause(row)
       // the reason of a pause by the engine says what is to be repaired, so it stays
       if (before.code === "PAUSED" && before.message !== reason)
         yield* write(UPDATE_PAUSE, JSON.stringify({ ...before, message: reason }), tx.now(), row.key!)
@@ -164,7 +167,7 @@ export const resumeRun = controlling(
     const jobId = holdingJob(row)
     if (jobId !== undefined && row.pause !== null) {
       if (fromStep === undefined) {
-        // a turn that is too far to notice this ends, and another turn goes on
+        // if the turn has gone too far to notice, it ends, and another one goes on
         yield* mustMove(
           key,
           "pauseWithdrawn",
@@ -175,7 +178,7 @@ export const resumeRun = controlling(
       }
       // the live turn has gone past the step: its lease is revoked, and then the pause begins
       yield* findStep(row, fromStep)
-      yield* callBack(tx, row, jobId, "the run goes on from an earlier step")
+      yield* revokeLease(tx, row, jobId, "the run goes on from an earlier step")
       return yield* resumeRun.in(tx, environment, runId, fromStep)
     }
     if (!may(row, "resumed")) {
@@ -187,9 +190,7 @@ export const resumeRun = controlling(
     }
     const from = fromStep === undefined ? undefined : yield* findStep(row, fromStep)
     if (from !== undefined) yield* beginAnew(tx, row, from, "resumed from a step")
-    // written by `pauseRow`
-    const pause = parseStored(String(row.pause)) as Pause
-    const happening = pause.wasCompensating === true ? "rollbackResumed" : "resumed"
+    const happening = readPause(row).wasCompensating === true ? "rollbackResumed" : "resumed"
     yield* mustMove(
       key,
       happening,
@@ -233,15 +234,21 @@ export const retryRun = controlling(
       )
     }
     const from = fromStep === undefined ? undefined : yield* findStep(row, fromStep)
-    const wasUndone = yield* get(FIND_COMPENSATED_STEP, key)
-    const undone = yield* undoneSteps(row)
-    if (row.compensations !== null) yield* supersedeRollback(tx, key, undone)
+    const compensation = yield* get(FIND_COMPENSATED_STEP, key)
+    const undoneKeys = yield* undoneSteps(row)
+    if (row.compensations !== null) yield* supersedeRollback(tx, key, undoneKeys)
     yield* supersedeFailure(tx, row)
     if (from !== undefined) yield* beginAnew(tx, row, from, "retried from a step")
     yield* mustMove(
       key,
       "retried",
-      yield* affected(variant("RunControl.retryRun", RETRY), wasUndone === undefined ? 0 : 1, tx.now(), key)
+      yield* affected(
+        variant("RunControl.retryRun", RETRY),
+        // steps that were undone run again with new idempotency keys
+        compensation === undefined ? 0 : 1,
+        tx.now(),
+        key
+      )
     )
     // it may have ended in this transaction, and goes on now
     tx.changes.endings.delete(runId)
@@ -306,7 +313,7 @@ export const patchStep = inEnvironment(
 
     const jobId = holdingJob(row)
     // the live turn has seen, or is about to see, the old result
-    if (jobId !== undefined) yield* callBack(tx, row, jobId, "a step was patched")
+    if (jobId !== undefined) yield* revokeLease(tx, row, jobId, "a step was patched")
     const now = tx.now()
     if (finished !== undefined) {
       yield* keepSuperseded(
@@ -338,13 +345,6 @@ export const patchStep = inEnvironment(
   (_, stepId) => `patch step ${stepId}`
 )
 
-/** Revokes the lease of a live turn, and tells its worker. */
-function* callBack(tx: Transaction, row: Row, jobId: string, reason: string): Program<void> {
-  tx.notify(String(row.worker), { _tag: "LeaseLost", jobId, reason })
-  yield* endLease(tx, Number(row.key), "calledBack")
-  yield* keepRevoked(tx, row)
-}
-
 /** The members that every activity of a run has. */
 const about = (tx: Transaction, row: Row) => ({
   runId: String(row.id),
@@ -356,12 +356,9 @@ function* reread(tx: Transaction, environment: string, runId: string): Program<R
   return yield* readRun(tx, yield* findRun(tx, environment, runId))
 }
 
-const ended = (row: Row, verb: string): InvalidStateError =>
-  new InvalidStateError(`Run ${row.id} has ${statusIn(row)} and cannot be ${verb}`)
-
 /**
- * The position in the journal of a step, given by name, step id, or step id without the run id. An open step is after the whole
- * journal.
+ * Where a step is in the journal (`seq`). `wanted` is its name, its step id, or its step id without the run id. A step that is
+ * still open has no entry, and counts as after the last one.
  */
 export function* findStep(run: Row, wanted: string): Program<number, StepNotFoundError> {
   const isWanted = "(step_key = ? OR name = ? OR ? = ? || ':' || step_key)"
@@ -384,135 +381,3 @@ export function* findStep(run: Row, wanted: string): Program<number, StepNotFoun
   if (open === undefined) return yield* refuse(new StepNotFoundError(String(run.id), wanted))
   return Number.MAX_SAFE_INTEGER
 }
-
-/** Removes journal entries and keeps a copy of them. `condition` has one parameter, `value`. */
-function* supersede(
-  tx: Transaction,
-  run: number,
-  condition: string,
-  value: string | number,
-  reason: string
-): Program<void> {
-  yield* keepSuperseded(tx, run, condition, value, reason)
-  yield* write(
-    variant("RunControl.supersede", `DELETE FROM steps WHERE run = ? AND ${condition}`),
-    run,
-    value
-  )
-}
-
-function* keepSuperseded(
-  tx: Transaction,
-  run: number,
-  condition: string,
-  value: string | number,
-  reason: string
-): Program<void> {
-  yield* write(
-    variant(
-      "RunControl.keepSuperseded",
-      `INSERT INTO superseded_steps (run, step_key, superseded_at, reason, entry)
-     SELECT run, step_key, ?, ?, CAST(json_object('name', name, 'kind', kind, 'seq', seq, 'failed', failed, 'value', value, 'event', event,
-       'attempt', attempt, 'started_at', started_at, 'ended_at', ended_at) AS TEXT)
-     FROM steps WHERE run = ? AND ${condition}`
-    ),
-    tx.now(),
-    reason,
-    run,
-    value
-  )
-}
-
-const DELETE_WAITS_OF_STEPS = statement(
-  "RunControl.deleteWaitsOfSteps",
-  `DELETE FROM waits WHERE run = ? AND step_key <> '${RUN_ITSELF}'`
-)
-
-/**
- * Removes the journal from `seq` on. Open steps come after the whole journal, so they start again too: sleeps and retry delays
- * with their full time, invocations with a new child.
- */
-function* beginAnew(tx: Transaction, row: Row, seq: number, reason: string): Program<void> {
-  const run = Number(row.key)
-  yield* supersede(tx, run, "seq >= ?", seq, reason)
-  yield* cancelAwaited(tx, Number(row.environment), run, `Parent run ${row.id} was ${reason}`)
-  yield* write(DELETE_WAITS_OF_STEPS, run)
-}
-
-const FIND_COMPENSATION = statement(
-  "RunControl.findCompensation",
-  "SELECT 1 FROM steps WHERE run = ? AND step_key = ? AND failed = 0"
-)
-
-const LIST_STEPS_BY_NAME = statement(
-  "RunControl.listStepsByName",
-  "SELECT step_key FROM steps WHERE run = ? AND name = ? AND failed = 0 AND kind <> 'compensate' ORDER BY seq"
-)
-
-/** The keys of the steps that a rollback has undone. */
-export function* undoneSteps(row: Row): Program<ReadonlyArray<string>> {
-  if (row.compensations === null) return []
-  // written by the report of the rollback: names of steps in the order in which their compensations were registered
-  const registered = parseStored(String(row.compensations)) as ReadonlyArray<string>
-  return (yield* forEach([...new Set(registered)], function* (name) {
-    const undone = yield* forEach(
-      registered.filter((other) => other === name),
-      function* (_, n) {
-        const ran = yield* get(FIND_COMPENSATION, row.key!, compensationKey(name, n))
-        return ran !== undefined
-      }
-    )
-    if (!undone.includes(true)) return []
-    const steps = (yield* all(LIST_STEPS_BY_NAME, row.key!, name)).map((step) => String(step.step_key))
-    // a compensation is registered when its step is done: if the numbers are equal, they match in order
-    return steps.length === undone.length ? steps.filter((_, n) => undone[n]) : steps
-  })).flat()
-}
-
-/** After a rollback, the undone steps run again, and so may every compensation, failed or not. */
-function* supersedeRollback(tx: Transaction, run: number, undone: ReadonlyArray<string>): Program<void> {
-  yield* supersede(tx, run, "kind = ?", "compensate", "rolled back")
-  for (const stepKey of undone) yield* supersede(tx, run, "step_key = ?", stepKey, "rolled back")
-}
-
-const LIST_FAILED_STEPS = statement(
-  "RunControl.listFailedSteps",
-  "SELECT step_key, value FROM steps WHERE run = ? AND failed = 1"
-)
-
-/** Removes the failures that ended the run, which its error refers to. The handler has caught all others. */
-function* supersedeFailure(tx: Transaction, row: Row): Program<void> {
-  if (row.error === null) return
-  const run = Number(row.key)
-  const told = tellings(row.error)
-  for (const step of yield* all(LIST_FAILED_STEPS, run)) {
-    const id = `${row.id}:${step.step_key}`
-    if (told.some((telling) => tellsOf(telling, id, tellings(step.value)))) {
-      yield* supersede(tx, run, "step_key = ?", String(step.step_key), "retried")
-    }
-  }
-}
-
-/** The origin of an error. */
-type Telling = Pick<SerializedError, "name" | "message"> & { readonly stepId?: string }
-
-/** A stored error and its causes, up to the first that names a step: causes beyond it are internal to the step. */
-const tellings = (json: unknown): ReadonlyArray<Telling> => {
-  const told: Array<Telling> = []
-  // written by this store: a serialised error
-  let error = parseStored(String(json)) as SerializedError | undefined
-  while (error !== undefined) {
-    const { cause, data, message, name }: SerializedError = error
-    const stepId = data?.stepId
-    if (typeof stepId === "string") return [...told, { name, message, stepId }]
-    told.push({ name, message })
-    error = cause
-  }
-  return told
-}
-
-/** Whether an error is of the failed step. The verdict of a parallel call names the step that failed in a branch. */
-const tellsOf = (telling: Telling, stepId: string, stored: ReadonlyArray<Telling>): boolean =>
-  telling.stepId === undefined
-    ? stored[0]?.name === telling.name && stored[0].message === telling.message
-    : telling.stepId === stepId || stored.some((other) => other.stepId === telling.stepId)

@@ -18,11 +18,12 @@ import { readKind } from "./StepKinds.ts"
 import type { StoreService } from "../Store/Store.ts"
 import type { RunSituation, RunSteps } from "./RunRecords.ts"
 import { engineOf } from "./NodeWorkers.ts"
+import { readPause } from "./Pause.ts"
 import { readLease } from "./Stuck.ts"
 import { SUSPECT_FROM } from "./Suspects.ts"
 import type { Row, Transaction } from "../Store/Transaction.ts"
 import { RUN_ITSELF, WaitKind } from "./WaitKinds.ts"
-import { parseStored, storedOutput } from "../Store/StoredJson.ts"
+import { storedOutput } from "../Store/StoredJson.ts"
 import { outcomeIn } from "./Waits.ts"
 
 /** Bytes of results that are read at once, not counting the last one. */
@@ -229,7 +230,7 @@ export const getSituation = inEnvironment(
       ...(row.ready_at === null ? {} : { readyAt: Number(row.ready_at) }),
       ...(Number(row.losses) < SUSPECT_FROM ? {} : { losses: Number(row.losses) }),
       ...(row.concurrency_key === null ? {} : { concurrencyKey: String(row.concurrency_key) }),
-      ...(row.pause === null ? {} : { pause: parseStored(String(row.pause)) }),
+      ...(row.pause === null ? {} : { pause: readPause(row) }),
       ...(fn === undefined ? {} : { registration: fn.registration, functionDeleted: fn.deleted === true }),
       ...pinOf(row, fn),
       ...(fn?.paused === undefined ? {} : { functionPaused: fn.paused }),

@@ -37,7 +37,7 @@ import { checkEvent, erasedAt, EVENT_DATA, invocationEventId } from "./RunEvent.
 import { isLeased } from "./LeaseCache.ts"
 import type { ForkedFrom } from "../Store/RunActivity.ts"
 import type { EndedRunRecord } from "../Store/EndedRunRecord.ts"
-import type { Pause } from "./PauseRun.ts"
+import { readPause } from "./Pause.ts"
 
 const INSERT_RUN = statement(
   "RunRows.insertRun",
@@ -259,7 +259,7 @@ export function* runOf(tx: Transaction, row: Row): Program<Run> {
   if (row.forked_from !== null) run.forkedFrom = String(row.forked_from)
   if (row.pin !== null && row.pin !== NO_PIN) run.codeVersion = String(row.pin)
   if (row.e_trace != null) run.traceId = traceIdIn(String(row.e_trace))
-  if (row.pause !== null) run.pauseReason = (parseStored(String(row.pause)) as Pause).message
+  if (row.pause !== null) run.pauseReason = readPause(row).message
   const erased = erasedAt(row)
   if (erased !== undefined) run.erasedAt = iso(erased)!
   if (row.started_at !== null) run.startedAt = iso(row.started_at)!

@@ -40,8 +40,8 @@ export const transitions = {
   released: endsTurn,
   /** The worker is gone, or let the lease expire. */
   leaseLost: endsTurn,
-  /** The lease of a live turn was revoked, because the run is to go on from another step. */
-  calledBack: endsTurn,
+  /** The lease of a live turn was revoked, because the run is to be paused, or to go on from another step. */
+  leaseRevoked: endsTurn,
 
   /** A pause begins: no worker holds the run. */
   paused: { pending: "paused", waiting: "paused", compensating: "paused" },
@@ -92,7 +92,7 @@ const verbs: { readonly [H in TransitionName]: string } = {
   stopped: "be stopped by its turn",
   released: "be given back",
   leaseLost: "lose its lease",
-  calledBack: "be called back",
+  leaseRevoked: "have its lease revoked",
   paused: "be paused",
   pauseAsked: "be asked to pause",
   pauseWithdrawn: "be told to go on",

@@ -14,8 +14,8 @@ import { makeReady } from "../Runs/Waits.ts"
 import { type TurnReport, type TurnAck, endsTurn, type TurnOp, type Outcome } from "../../Protocol/Worker.ts"
 import { leasedTo, type LeasedRun } from "../Runs/LeaseCache.ts"
 import { isDamage } from "../Store/SqliteErrors.ts"
-import { holdingJob, revoked, keepRevoked } from "../Runs/RevokedLeases.ts"
-import { endRevokedLease, endLease } from "../Runs/EndLease.ts"
+import { holdingJob, revoked } from "../Runs/RevokedLeases.ts"
+import { endRevokedLease, revokeLease } from "../Runs/EndLease.ts"
 import { type Batch, noteBatch } from "../Runs/NodeWorkers.ts"
 import { keepLogs } from "../Runs/RunLogs.ts"
 import { countRunEvent } from "../Runs/RunStats.ts"
@@ -34,13 +34,20 @@ const FIND_OPEN_RUN = statement(
 
 const UPDATE_LINGER = statement("Reports.updateLinger", "UPDATE runs SET linger_ms = ? WHERE key = ?")
 
-/** Dispatches a run again, with a longer linger, when its turn ended while its handler was still at work. */
+/** The shortest and the longest wait for a handler that has been late, milliseconds. */
+const LEAST_LINGER_MS = 50
+const MOST_LINGER_MS = 5000
+
+/**
+ * Dispatches a run again whose turn ended while its handler was still at work. Its next turns wait longer for the handler
+ * (`linger`).
+ */
 export const markLate = inEnvironment(
   "markLate",
   function* (tx: Transaction, environment: string, runId: string, lingerMs: number): Program<void> {
     const row = yield* get(FIND_OPEN_RUN, runId)
     if (row === undefined || !isOf(tx, Number(row.environment), environment)) return
-    const longer = Math.min(5000, Math.max(50, lingerMs * 2, Number(row.linger_ms)))
+    const longer = Math.min(MOST_LINGER_MS, Math.max(LEAST_LINGER_MS, lingerMs * 2, Number(row.linger_ms)))
     yield* write(UPDATE_LINGER, longer, row.key!)
     yield* makeReady(tx, Number(row.key))
   },
@@ -54,11 +61,11 @@ const applyAllReports = inEnvironment(
     tx: Transaction,
     environment: string,
     reports: ReadonlyArray<TurnReport>,
-    callsBack: boolean,
+    revokesOnPause: boolean,
     batch?: Batch
   ): Program<ReadonlyArray<TurnAck>> {
     const acks: Array<TurnAck> = []
-    for (const report of reports) acks.push(yield* applyApart(tx, report, environment, callsBack))
+    for (const report of reports) acks.push(yield* applyOrBlame(tx, report, environment, revokesOnPause))
     if (batch !== undefined) yield* noteBatch(tx, batch, acks)
     return acks
   },
@@ -68,13 +75,14 @@ const applyAllReports = inEnvironment(
 
 const FIND_KEY_OF_RUN = statement("Reports.findKeyOfRun", "SELECT key FROM runs WHERE id = ?")
 
-function* applyApart(
+/** Applies a report. An error is blamed on its run. */
+function* applyOrBlame(
   tx: Transaction,
   report: TurnReport,
   environment: string,
-  callsBack: boolean
+  revokesOnPause: boolean
 ): Program<TurnAck> {
-  // kept here, since the memory forgets it as soon as the run ends
+  // read first, since the cache of leases forgets it as soon as the run ends
   const known = leasedTo(tx, report.jobId)
   try {
     if (tx.damage.count > 0) {
@@ -82,9 +90,9 @@ function* applyApart(
       const why = key === undefined ? undefined : tx.damage.why("run", Number(key))
       if (why !== undefined) return refusedForDamage(report, why)
     }
-    return yield* applyReport(tx, report, known, environment, callsBack)
+    return yield* applyReport(tx, report, known, environment, revokesOnPause)
   } catch (error) {
-    // otherwise the report may be the invalid part
+    // without damage of the database, the report itself may be at fault
     const isCertain = isDamage(error)
     if (known !== undefined)
       tx.blame({ error, kind: "run", keys: { statement: FIND_RUN_BY_KEY, values: [known.key] }, isCertain })
@@ -98,7 +106,10 @@ const FIND_RUN_BY_KEY = statement("Reports.findRunByKey", "SELECT key FROM runs 
 
 const FIND_RUN_BY_ID = statement("Reports.findRunById", "SELECT key FROM runs WHERE id = ?")
 
-/** The answer to a worker whose report cannot be stored: without one it would repeat the report for ever, and others with it. */
+/**
+ * The answer to a worker whose report cannot be stored: without one it would repeat it for ever, together with the others of its
+ * batch.
+ */
 const refusedForDamage = ({ runId }: TurnReport, why: string): TurnAck => ({
   _tag: "Refused",
   reason: "LEASE_LOST",
@@ -110,13 +121,13 @@ const FIND_RUN = statement(
   "SELECT key, environment, function, status, event, parent, lease, worker, lease_until, pause FROM runs WHERE id = ?"
 )
 
-/** Applies a report if its job holds the run, and the run is of the environment. `callsBack`: see {@link applyReports}. */
+/** Applies a report if its job holds the run, and the run is of the environment. `revokesOnPause`: see {@link applyReports}. */
 function* applyReport(
   tx: Transaction,
   report: TurnReport,
   known: LeasedRun | undefined,
   environment: string,
-  callsBack: boolean
+  revokesOnPause: boolean
 ): Program<TurnAck> {
   if (known !== undefined && known.id === report.runId && isOf(tx, known.environment, environment)) {
     return (
@@ -157,10 +168,10 @@ function* applyReport(
   const refused = refusedAsImpossible(tx, run, report)
   if (refused !== undefined) return refused
   const outcomes = yield* applyOps(tx, run, report)
-  // an ended turn has ended the lease, and with it a requested pause has begun
+  // the end of the turn has ended the lease, and so the requested pause has begun already
   if (row.pause === null || isEnd) return { _tag: "Accepted", outcomes }
-  return callsBack
-    ? yield* callBackPaused(tx, run, row, report)
+  return revokesOnPause
+    ? yield* revokePaused(tx, run, row, report)
     : { _tag: "Accepted", outcomes, paused: true }
 }
 
@@ -222,11 +233,9 @@ function* applyOps(
 const isOf = (tx: Transaction, key: number, environment: string): boolean =>
   key === tx.findEnvironment(environment)
 
-/** The worker goes on after any answer but a refusal: its report is stored, but it loses the lease. */
-function* callBackPaused(tx: Transaction, run: LeasedRun, row: Row, report: TurnReport): Program<TurnAck> {
-  tx.notify(String(row.worker), { _tag: "LeaseLost", jobId: report.jobId, reason: "the run was paused" })
-  yield* endLease(tx, run.key, "calledBack")
-  yield* keepRevoked(tx, row)
+/** Stores the report but answers with a refusal, because a worker without pauses would go on after any other answer. */
+function* revokePaused(tx: Transaction, run: LeasedRun, row: Row, report: TurnReport): Program<TurnAck> {
+  yield* revokeLease(tx, row, report.jobId, "the run was paused")
   return {
     _tag: "Refused",
     reason: "LEASE_LOST",
@@ -236,24 +245,26 @@ function* callBackPaused(tx: Transaction, run: LeasedRun, row: Row, report: Turn
 
 /**
  * Applies reports of turns, each completely or not at all. A report changes nothing when its job does not hold the lease, or when
- * its run is of another environment than `environment`. With `callsBack`, a turn whose run is to be paused is not told so: it
+ * its run is of another environment than `environment`. With `revokesOnPause`, a turn whose run is to be paused is not told so: it
  * loses its lease, and the answer is a refusal although the report is stored. This is for workers that do not understand pauses.
  */
 export const applyReports = (
   store: StoreService,
   environment: string,
   reports: ReadonlyArray<TurnReport>,
-  { batch, callsBack = false }: { readonly callsBack?: boolean; readonly batch?: Batch } = {}
+  { batch, revokesOnPause = false }: { readonly revokesOnPause?: boolean; readonly batch?: Batch } = {}
 ): Effect.Effect<ReadonlyArray<TurnAck>, StoreError> => {
   const apply = (some: ReadonlyArray<TurnReport>, whole?: Batch) =>
-    store.write(applyAllReports(environment, some, callsBack, whole))
+    store.write(applyAllReports(environment, some, revokesOnPause, whole))
   // damage that cannot be blamed on one run affects only the reports that meet it
-  const applyAlone = (report: TurnReport) =>
+  const applyInOwnTransaction = (report: TurnReport) =>
     Effect.catchIf(apply([report]), isDamage, (error) =>
       Effect.succeed([refusedForDamage(report, error.message)])
     )
   return Effect.catchIf(apply(reports, batch), isDamage, () =>
-    Effect.map(Effect.forEach(reports, applyAlone, { concurrency: "unbounded" }), (acks) => acks.flat())
+    Effect.map(Effect.forEach(reports, applyInOwnTransaction, { concurrency: "unbounded" }), (acks) =>
+      acks.flat()
+    )
   )
 }
 
@@ -262,7 +273,7 @@ const FIND_ENVIRONMENT_OF_RUN = statement(
   "SELECT environment FROM runs WHERE id = ?"
 )
 
-/** Across environments: the caller knows only the runs, and then names each environment. */
+/** Across environments: the caller knows only the runs. What follows is done in one environment at a time. */
 const environmentsOfRuns = acrossEnvironments(
   "environmentsOfRuns",
   function* (tx: Transaction, runIds: ReadonlyArray<string>): Program<ReadonlyArray<string>> {
@@ -279,7 +290,7 @@ const environmentsOfRuns = acrossEnvironments(
 export const applyAnywhere = (
   store: StoreService,
   reports: ReadonlyArray<TurnReport>,
-  options?: { readonly callsBack?: boolean }
+  options?: { readonly revokesOnPause?: boolean }
 ): Effect.Effect<ReadonlyArray<TurnAck>, StoreError> =>
   Effect.gen(function* () {
     const environments = yield* store.read(environmentsOfRuns(reports.map(({ runId }) => runId)))

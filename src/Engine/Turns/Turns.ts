@@ -19,13 +19,13 @@ type ReportListener = (
 
 export interface TurnsService {
   /**
-   * Applies reports of turns, in the environment if one is given. `callsBack`: the worker cannot be told of a pause, so a turn
+   * Applies reports of turns, in the environment if one is given. `revokesOnPause`: the worker cannot be told of a pause, so a turn
    * whose run is to be paused loses its lease instead.
    */
   readonly report: (
     reports: ReadonlyArray<TurnReport>,
     environment?: string,
-    options?: { readonly callsBack?: boolean }
+    options?: { readonly revokesOnPause?: boolean }
   ) => Effect.Effect<ReadonlyArray<TurnAck>, StoreError>
   /** Calls `listener` with what was reported here, once it is stored. Returns a function that stops it. */
   readonly onReported: (listener: ReportListener) => () => void
@@ -50,11 +50,11 @@ export const layer: Layer.Layer<Turns, never, Store | Counters> = Layer.effect(
     const counters = yield* Counters
     const listeners = new Set<ReportListener>()
     return Turns.of({
-      report: (reports, environment, { callsBack = false } = {}) =>
+      report: (reports, environment, { revokesOnPause = false } = {}) =>
         Effect.tap(
           environment === undefined
-            ? Reports.applyAnywhere(store, reports, { callsBack })
-            : Reports.applyReports(store, environment, reports, { callsBack }),
+            ? Reports.applyAnywhere(store, reports, { revokesOnPause })
+            : Reports.applyReports(store, environment, reports, { revokesOnPause }),
           (acks) =>
             Effect.sync(() => {
               for (const listener of listeners) listener(reports, acks, environment)

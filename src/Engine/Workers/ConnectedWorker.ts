@@ -39,10 +39,10 @@ export interface ConnectedWorker {
   readonly active: ShortLivedSet<string>
   /** Jobs of an earlier worker with the same id, which may still work on them. */
   left: ReadonlySet<string>
-  /** Whether other engines on the database know where it is connected. */
-  isTold: boolean
-  /** The functions that other engines know it for: those that it might run when they were told. */
-  toldFunctions: ReadonlyMap<string, string>
+  /** Whether it is stored as connected to this engine. Always false where the database has no other engines. */
+  isClaimed: boolean
+  /** The functions that other engines know it for: those that it might run when they were stored. */
+  storedFunctions: ReadonlyMap<string, string>
   /** Whether it has connected to another engine. */
   hasMoved: boolean
   credit: number

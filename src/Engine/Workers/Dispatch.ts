@@ -293,7 +293,7 @@ export class DispatchService {
   #demandOf(worker: ConnectedWorker, credit: number): Demand {
     const { leaseMs, registration } = worker
     const functions = this.connected.functionsOf(worker)
-    if (worker.isTold && !hasSameKeys(functions, worker.toldFunctions)) this.#onLimits(worker)
+    if (worker.isClaimed && !hasSameKeys(functions, worker.storedFunctions)) this.#onLimits(worker)
     return {
       workerId: registration.workerId,
       environment: registration.environment,

@@ -103,7 +103,7 @@ export class Sessions {
         this.#report(
           worker,
           reports,
-          batch === undefined || !worker.isTold
+          batch === undefined || !worker.isClaimed
             ? undefined
             : { workerId, session: worker.session, number: batch }
         ),
@@ -130,7 +130,7 @@ export class Sessions {
             workerId,
             lost,
             worker.left,
-            worker.isTold ? worker.session : undefined
+            worker.isClaimed ? worker.session : undefined
           )
         ),
         // pinned runs that waited for its version may go to others
@@ -158,7 +158,7 @@ export class Sessions {
     reports: ReadonlyArray<TurnReport>,
     batch: Batch | undefined
   ): Effect.Effect<ReadonlyArray<TurnAck>, StoreError> {
-    const options = { callsBack: pauses !== true, ...(batch === undefined ? {} : { batch }) }
+    const options = { revokesOnPause: pauses !== true, ...(batch === undefined ? {} : { batch }) }
     return Effect.tap(Reports.applyReports(this.#store, environment, reports, options), () =>
       // a worker that has ended a turn may have room for a run that was held back
       Effect.sync(() => this.#dispatch.pokeIfReady())

@@ -5,29 +5,26 @@ import * as Effect from "effect/Effect"
 import * as Fiber from "effect/Fiber"
 import * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
-import * as Schedule from "effect/Schedule"
 import * as Scope from "effect/Scope"
 import type { WorkerInfo } from "../../Client/Client.ts"
 import { validated } from "../../CheckAsEffect.ts"
 import { ConnectionError, LimitExceededError, type StoreError, ValidationError } from "../../Errors.ts"
 import * as Limits from "../../Limits.ts"
-import type { TurnAck, WorkerHandlers, WorkerRegistration, WorkerSession } from "../../Protocol/Worker.ts"
+import type { WorkerHandlers, WorkerRegistration, WorkerSession } from "../../Protocol/Worker.ts"
 import { Functions } from "../Functions/Functions.ts"
-import * as NodeWorkers from "../Runs/NodeWorkers.ts"
 import { Projections } from "../Projections/Projections.ts"
-import * as SharedCopy from "../Store/SharedCopy.ts"
 import { failWhenLost } from "../Store/FailWhenLost.ts"
 import { Store } from "../Store/Store.ts"
 import { SystemEvents } from "../SystemEvents/SystemEvents.ts"
 import { Turns } from "../Turns/Turns.ts"
 import { logKeptNewer, makeAnnouncements } from "./AnnounceWorkers.ts"
-import { type ConnectedWorker, loseTurns, registrationLength } from "./ConnectedWorker.ts"
+import { registrationLength } from "./ConnectedWorker.ts"
 import type { ConnectedWorkers } from "./ConnectedWorkers.ts"
 import { Dispatch } from "./Dispatch.ts"
-import { textOf } from "./OtherEngineWorkers.ts"
 import { RemoteWorkers } from "./RemoteWorkers.ts"
 import type { RemoteSession, RemoteWorkerOptions } from "./RemoteSession.ts"
 import { Sessions } from "./SessionApi.ts"
+import { makeSharedWorkers, MOST_LEAVING_MS } from "./SharedWorkers.ts"
 
 export interface WorkersService {
   /**
@@ -78,30 +75,8 @@ export const layer: Layer.Layer<
     const clock = yield* Clock.Clock
     const { connected } = dispatch
     const runFork = Effect.runForkWith(yield* Effect.context<never>())
-    /** What other engines are told of a worker from now on. */
-    const toldOf = (worker: ConnectedWorker): string => {
-      worker.toldFunctions = connected.functionsOf(worker)
-      return textOf(worker, worker.toldFunctions)
-    }
-    const tell = (worker: ConnectedWorker): void => {
-      const { registration, session } = worker
-      const { workerId } = registration
-      if (!worker.isTold) return
-      const before = worker.toldFunctions
-      runFork(
-        Effect.matchEffect(store.write(NodeWorkers.workerChanged(workerId, session, toldOf(worker))), {
-          onSuccess: () => Effect.sync(() => store.callOthers?.("workers")),
-          onFailure: (error) => {
-            worker.toldFunctions = before
-            return Effect.logWarning(
-              `Other engines could not be told which runs worker ${workerId} can have: ${error.message}`
-            )
-          }
-        })
-      )
-    }
-    const sessions = new Sessions(store, dispatch, tell)
-    dispatch.onLimits(tell)
+    const shared = yield* makeSharedWorkers(store, dispatch)
+    const sessions = new Sessions(store, dispatch, shared.storeInfo)
     const stop = turns.onReported((...reported) => sessions.reported(...reported))
     yield* Effect.addFinalizer(() => Effect.sync(stop))
 
@@ -114,164 +89,18 @@ export const layer: Layer.Layer<
       })
     // another worker may have connected while the functions were stored
     const checkAgain = ({ workerId }: WorkerRegistration) => validated(() => checkId(workerId, connected))
-    let reads = 0
-    let known = 0
-    const readWorkers = Effect.suspend(() => {
-      const number = ++reads
-      return Effect.tap(store.read(NodeWorkers.readWorkers()), (workers) =>
-        Effect.sync(() => {
-          // a read that began later knows more
-          if (number < known) return
-          known = number
-          dispatch.knowElsewhere(workers)
-        })
-      )
-    })
-    /** Reads the workers of other engines now: news of them may still be under way. */
-    const readElsewhere = store.node === undefined ? Effect.void : Effect.asVoid(readWorkers)
     /** Stores the functions of a worker. Returns those of which another version stays in place. */
-    const stored = ({ environment, functions: all, startedAt, workerId }: WorkerRegistration) =>
+    const storeFunctions = ({ environment, functions: all, startedAt, workerId }: WorkerRegistration) =>
       Effect.suspend(() => {
         const pinning = all.flatMap(({ id, versioning }) => (versioning === "pin" ? [id] : []))
         if (pinning.length === 0) return functions.put(environment, all, startedAt)
-        return Effect.flatMap(readElsewhere, () =>
+        return Effect.flatMap(shared.readElsewhere, () =>
           functions.put(environment, all, startedAt, connected.liveVersions(environment, pinning, workerId))
         )
       })
 
     let connections = 0
     const newSession = (): string => `${store.node ?? 0}.${++connections}`
-    const awaitFree = (
-      workerId: string,
-      instance: string | undefined,
-      waitMs: number
-    ): Effect.Effect<void, StoreError> =>
-      store.node === undefined
-        ? Effect.void
-        : Effect.asVoid(
-            Effect.timeoutOption(
-              Effect.repeat(store.read(NodeWorkers.whereElsewhere(workerId, instance)), {
-                schedule: Schedule.spaced(FREE_LOOK_MS),
-                until: (elsewhere) => elsewhere === undefined
-              }),
-              waitMs
-            )
-          )
-    /** Connects a worker to this engine, and disconnects it from any other on the database. */
-    const come = (
-      worker: ConnectedWorker,
-      { instance, number }: Pick<RemoteWorkerOptions, "instance" | "number"> = {}
-    ): Effect.Effect<Come, StoreError | ValidationError> => {
-      const { registration, session } = worker
-      const { environment, workerId } = registration
-      if (store.node === undefined) return Effect.succeed({ hasMoved: false })
-      const here = {
-        workerId,
-        environment,
-        session,
-        info: toldOf(worker),
-        ...(instance === undefined ? {} : { instance }),
-        ...(number === undefined ? {} : { number })
-      }
-      return Effect.flatMap(
-        store.write(NodeWorkers.connectWorker(here)),
-        (result): Effect.Effect<Come, ValidationError> => {
-          if (result._tag === "Elsewhere") {
-            return Effect.fail(
-              new ValidationError(
-                result.environment === environment
-                  ? `A worker with id "${workerId}" is connected already, to another engine (${result.engine}), and no two workers may have the same id. ` +
-                      "Give this one another id, or stop the other first"
-                  : `Worker id "${workerId}" is in use in another environment: choose another one`
-              )
-            )
-          }
-          if (result._tag === "Stale") {
-            return Effect.fail(
-              new ValidationError(
-                `Registration ${number} of worker "${workerId}" arrived after registration ${result.number}, which another engine got: it has no effect`
-              )
-            )
-          }
-          worker.isTold = true
-          store.callOthers?.("workers")
-          const { acks, batch, hasMoved } = result
-          // it is at no other engine any more
-          if (hasMoved) copy.refresh()
-          return Effect.succeed({
-            hasMoved,
-            ...(acks === undefined || batch === undefined
-              ? {}
-              : // written by `noteBatch`
-                { before: { batch, acks: JSON.parse(acks) as ReadonlyArray<TurnAck> } })
-          })
-        }
-      )
-    }
-    // workers that have moved elsewhere are no longer connected here
-    const copy = yield* SharedCopy.make(
-      "which workers there are",
-      Effect.suspend(() => {
-        const here = [...connected.all()].filter(({ isTold }) => isTold)
-        return Effect.map(readWorkers, (workers) => ({ here, workers }))
-      }),
-      ({ here, workers }) => {
-        const sessions = new Map(
-          workers.filter(({ isHere }) => isHere).map(({ session, workerId }) => [workerId, session])
-        )
-        for (const worker of here) {
-          const { workerId } = worker.registration
-          if (connected.get(workerId) !== worker || sessions.get(workerId) === worker.session) continue
-          worker.hasMoved = true
-          // notices that this engine got meanwhile are delivered there
-          store.callOthers?.("turns")
-          worker.onMoved?.(workerId)
-        }
-      }
-    )
-    if (store.node !== undefined) {
-      const stopLooking = store.onCommit(({ stale }) => {
-        if (stale.has("workers")) copy.refresh()
-      })
-      yield* Effect.addFinalizer(() => Effect.sync(stopLooking))
-      copy.refresh()
-    }
-    const leave = ({ registration: { workerId }, session }: ConnectedWorker): void => {
-      if (store.node === undefined) return
-      runFork(
-        Effect.matchEffect(store.write(NodeWorkers.workerLeft(workerId, session)), {
-          onSuccess: (wasHere) => Effect.sync(() => void (wasHere && store.callOthers?.("workers"))),
-          onFailure: (error) =>
-            Effect.logWarning(
-              `Other engines could not be told that worker ${workerId} has left this engine: ${error.message}`
-            )
-        })
-      )
-    }
-    // workers at the port stay connected until the end: other engines must not wait for them then
-    const allLeave = Effect.suspend(() =>
-      [...connected.all()].some(({ isTold }) => isTold)
-        ? Effect.ignore(
-            Effect.timeout(
-              Effect.interruptible(
-                Effect.tap(store.write(NodeWorkers.allLeft()), () =>
-                  Effect.sync(() => store.callOthers?.("workers"))
-                )
-              ),
-              MOST_LEAVING_MS
-            )
-          )
-        : Effect.void
-    )
-    yield* Effect.addFinalizer(() => allLeave)
-    // workers of this process lose their turns: they must not report on leases that others have
-    const stopAway = store.onAway?.(() => {
-      for (const worker of connected.all()) if (worker.leaseMs === undefined) loseTurns(worker)
-    })
-    yield* Effect.addFinalizer(() => Effect.sync(() => stopAway?.()))
-
-    const gone = <A, E>(leaving: Effect.Effect<A, E>): Effect.Effect<A, E> =>
-      Effect.tap(leaving, () => Effect.sync(() => store.callOthers?.("workers")))
 
     const connect: WorkersService["connect"] = (registration, handlers) =>
       Effect.gen(function* () {
@@ -283,8 +112,8 @@ export const layer: Layer.Layer<
                 cause: error
               })
         // a worker of a killed process is forgotten within that time
-        yield* Effect.mapError(awaitFree(registration.workerId, undefined, FREE_WAIT_MS), notStored)
-        const keptNewer = yield* Effect.mapError(stored(registration), notStored)
+        yield* Effect.mapError(shared.awaitFree(registration.workerId, undefined, FREE_WAIT_MS), notStored)
+        const keptNewer = yield* Effect.mapError(storeFunctions(registration), notStored)
         yield* logKeptNewer(registration.workerId, keptNewer)
         yield* Effect.mapError(
           functions.followed,
@@ -301,7 +130,7 @@ export const layer: Layer.Layer<
                 endsTurns: true
               })
               return Effect.as(
-                Effect.tapError(come(worker), () =>
+                Effect.tapError(shared.claimHere(worker), () =>
                   Effect.sync(() => connected.remove(registration.workerId))
                 ),
                 sessions.of(worker)
@@ -313,7 +142,10 @@ export const layer: Layer.Layer<
           ),
           () =>
             Effect.andThen(
-              giveBack(registration.workerId, gone(sessions.disconnect(registration.workerId, false))),
+              releaseRuns(
+                registration.workerId,
+                shared.thenCallOthers(sessions.disconnect(registration.workerId, false))
+              ),
               announce(registration, "disconnected", "in this process")
             )
         )
@@ -334,7 +166,7 @@ export const layer: Layer.Layer<
     ) =>
       Effect.gen(function* () {
         yield* check(registration)
-        const keptNewer = yield* stored(registration)
+        const keptNewer = yield* storeFunctions(registration)
         // its functions may have been an endpoint's before
         yield* followed
         yield* checkAgain(registration)
@@ -343,7 +175,7 @@ export const layer: Layer.Layer<
           session: newSession(),
           connectedAt: clock.currentTimeMillisUnsafe()
         })
-        const { before, hasMoved } = yield* Effect.tapError(come(worker, options), () =>
+        const { before, hasMoved } = yield* Effect.tapError(shared.claimHere(worker, options), () =>
           Effect.sync(() => connected.remove(registration.workerId))
         )
         const session = sessions.ofRemote(worker, options.leaseMs)
@@ -353,11 +185,11 @@ export const layer: Layer.Layer<
           ...(before === undefined ? {} : { before }),
           detach: () => {
             session.detach()
-            leave(worker)
+            shared.releaseHere(worker)
           },
           close: (lost: boolean) =>
             Effect.andThen(
-              gone(session.close(lost)),
+              shared.thenCallOthers(session.close(lost)),
               announce(registration, "disconnected", lost ? "lost" : "at the port")
             )
         }
@@ -375,8 +207,8 @@ export const layer: Layer.Layer<
           const remote = new RemoteWorkers({
             connect: connectRemote,
             awaitFree: (workerId, instance) =>
-              // it is refused then
-              Effect.ignore(awaitFree(workerId, instance, Math.max(leaseMs + 1000, FREE_WAIT_MS))),
+              // if it is still taken then, the connection is refused
+              Effect.ignore(shared.awaitFree(workerId, instance, Math.max(leaseMs + 1000, FREE_WAIT_MS))),
             onStale: () => turns.countStale("staleReports"),
             clock: yield* Clock.Clock,
             leaseMs,
@@ -387,34 +219,31 @@ export const layer: Layer.Layer<
           )
           return remote
         }),
-      list: (environment) => Effect.map(readElsewhere, () => connected.list(environment)),
+      list: (environment) => Effect.map(shared.readElsewhere, () => connected.list(environment)),
       load: () => connected.load
     })
   })
 )
 
-/** How often, and for how long, to check whether another engine has released a worker id, milliseconds. */
-const FREE_LOOK_MS = 250
+/** How long to wait for another engine to release a worker id, milliseconds. */
 const FREE_WAIT_MS = 20_000
 
-/** How long the store may take to note that workers have left, milliseconds. */
-const MOST_LEAVING_MS = 5000
-
-/** A failure loses nothing: the leases are taken back when the database is opened again, or by another engine. */
-const giveBack = (workerId: string, leaving: Effect.Effect<void, StoreError>): Effect.Effect<void> => {
+/**
+ * Disconnects a worker, and logs when that fails. A failure loses nothing: the leases are taken back when the database is opened
+ * again, or by another engine.
+ */
+const releaseRuns = (
+  workerId: string,
+  disconnecting: Effect.Effect<void, StoreError>
+): Effect.Effect<void> => {
   const cannot = `The runs of worker ${workerId} could not be released`
-  return Effect.matchEffect(Effect.timeoutOption(Effect.interruptible(leaving), MOST_LEAVING_MS), {
+  return Effect.matchEffect(Effect.timeoutOption(Effect.interruptible(disconnecting), MOST_LEAVING_MS), {
     onSuccess: (left) =>
       Option.isSome(left)
         ? Effect.void
         : Effect.logWarning(`${cannot}: the database has not answered for ${MOST_LEAVING_MS / 1000} s`),
     onFailure: (error) => Effect.logWarning(cannot, error)
   })
-}
-
-interface Come extends Pick<RemoteSession, "before"> {
-  /** It moved from another engine and is still the same process. */
-  readonly hasMoved: boolean
 }
 
 const checkId = (workerId: string, connected: ConnectedWorkers): void => {

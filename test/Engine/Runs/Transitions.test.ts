@@ -22,7 +22,7 @@ attemptFailed      -          waiting       -          compensating  -          
 stopped            -          waiting       -          compensating  -             -          -        -
 released           -          waiting       -          compensating  -             -          -        -
 leaseLost          -          waiting       -          compensating  -             -          -        -
-calledBack         -          waiting       -          compensating  -             -          -        -
+leaseRevoked       -          waiting       -          compensating  -             -          -        -
 paused             paused     -             paused     paused        -             -          -        -
 pauseAsked         -          running       -          compensating  -             -          -        -
 pauseWithdrawn     -          running       -          compensating  -             -          -        -

@@ -31,7 +31,7 @@ const ways = {
       shop.store.write(Steering.pauseRun("default", runId, "")),
       Effect.andThen(
         Reports.applyReports(shop.store, "default", [{ jobId, runId, ops: [done("pack:0")] }], {
-          callsBack: true
+          revokesOnPause: true
         }),
         shop.store.write(Steering.resumeRun("default", runId, undefined))
       )

@@ -144,10 +144,10 @@ export const steeringSuite = (test: ShopTest): void => {
       assert.strictEqual((yield* shop.claim()).length, 1)
     })
 
-    const answer = (shop: Shop, job: Job, ops: ReadonlyArray<TurnOp>, callsBack = false) =>
+    const answer = (shop: Shop, job: Job, ops: ReadonlyArray<TurnOp>, revokesOnPause = false) =>
       Effect.map(
         Reports.applyReports(shop.store, "default", [{ jobId: job.jobId, runId: job.runId, ops }], {
-          callsBack
+          revokesOnPause
         }),
         ([ack]) => ack
       )

@@ -250,7 +250,7 @@ export const versionsSuite = (test: ShopTest): void => {
       assert.strictEqual(moved.runId, job.runId)
       yield* shop.report(moved, complete())
       const over = yield* Effect.flip(shop.store.write(Forking.moveRun(environment, job.runId, undefined)))
-      assert.include(over.message, "has completed and cannot be moved")
+      assert.include(over.message, "is completed and cannot be moved")
     })
 
     test("the history says what changed, newest first, for at most 50 versions", function* (shop) {

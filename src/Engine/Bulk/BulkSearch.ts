@@ -1,0 +1,149 @@
+/** Finds the runs of bulk operations, and decides on which of them the caller may act: for each run at that time. */
+import * as Effect from "effect/Effect"
+import { checkedInEngine as checked } from "../../CheckAsEffect.ts"
+import type { Run } from "../../Client/Client.ts"
+import { type EngineError, UnauthorizedError } from "../../Errors.ts"
+import { MAX_STEPS, stepsTaken } from "../../ExpressionBudget.ts"
+import type { Action } from "../../Policy.ts"
+import type { BulkAction } from "../../Protocol/Bulk.ts"
+import type { Access, Caller } from "../Access/Access.ts"
+import { visibleTo } from "../Access/RunAccess.ts"
+import type { CheckedFilters } from "../Runs/CheckFilters.ts"
+import { matcherOf } from "../Runs/RunSearch.ts"
+import { type FoundRun, searchRuns, type SearchPlace } from "../Runs/RunSearchRows.ts"
+import type { StoreService } from "../Store/Store.ts"
+import { yieldToEventLoop } from "../Yielding.ts"
+import type { BulkItem, BulkRecord, BulkSlice } from "./BulkRecords.ts"
+
+/** Runs that one transaction changes; in a dry run, runs that it checks. */
+const AT_ONCE = 50
+const COUNTED_AT_ONCE = 256
+
+/** The action that the key needs for each run. A new run of the same input counts as a retry. */
+export const actionOf: { readonly [A in BulkRecord["action"]]: Action } = {
+  erase: "data:erase",
+  cancel: "run:cancel",
+  retry: "run:retry",
+  resume: "run:resume",
+  pause: "run:pause",
+  rerun: "run:retry",
+  fork: "run:fork",
+  move: "run:move",
+  delete: "run:delete"
+}
+
+/** A bulk operation on runs. */
+type RunsRecord = BulkRecord & { readonly action: BulkAction }
+
+export interface BulkSearch {
+  /** The caller that began an operation. Fails when its key no longer works. */
+  readonly callerOf: (record: BulkRecord) => Effect.Effect<Caller | undefined, EngineError>
+  /** The next slice of the runs of an operation. `ids`: the runs that were given by id, if it has no filters. */
+  readonly nextSlice: (
+    record: RunsRecord,
+    ids: ReadonlyArray<string>
+  ) => Effect.Effect<BulkSlice, EngineError>
+}
+
+export const makeBulkSearch = (store: StoreService, access: Access["Service"]): BulkSearch => {
+  const callerOf: BulkSearch["callerOf"] = ({ byKey }) =>
+    checked(() => {
+      if (byKey === undefined) return undefined
+      const caller = access.callerOf(byKey)
+      if (caller === undefined) {
+        throw new UnauthorizedError(`The API key ${byKey} that began it no longer exists`)
+      }
+      caller.checkAlive()
+      return caller
+    })
+
+  const nextSlice: BulkSearch["nextSlice"] = (record, ids) =>
+    Effect.gen(function* () {
+      const caller = yield* callerOf(record)
+      if (record.idCount !== undefined) return sliceOfIds(record, ids, caller)
+      const most = record.asked.dryRun ? COUNTED_AT_ONCE : AT_ONCE
+      return yield* search(record, record.asked.filters ?? {}, caller, most)
+    })
+
+  const search = (
+    { action, environment, place }: RunsRecord,
+    filters: CheckedFilters,
+    caller: Caller | undefined,
+    most: number
+  ): Effect.Effect<BulkSlice, EngineError> =>
+    Effect.gen(function* () {
+      const from = place as SearchPlace | undefined
+      const slice = yield* store.read(searchRuns({ environment, filters }, from, COUNTED_AT_ONCE))
+      const isMatch = matcherOf(filters, visibleTo(caller, environment))
+      const items: Array<BulkItem> = []
+      let steps = stepsTaken()
+      let last: FoundRun | undefined
+      for (const found of slice.found) {
+        if (items.length === most) {
+          return {
+            items,
+            notAllowed: [],
+            place: { ...slice.place, event: last!.event, key: last!.key },
+            lookedBackTo: Date.parse(last!.run.createdAt),
+            isLast: false
+          }
+        }
+        last = found
+        if (isMatch(found) && mayDo(caller, action, environment, found.run)) {
+          const { endedAt, id } = found.run
+          items.push({ runId: id, endedAt: endedAt === undefined ? null : Date.parse(endedAt) })
+        }
+        if (stepsTaken() - steps < MAX_STEPS) continue
+        steps = stepsTaken()
+        yield* yieldToEventLoop
+      }
+      return {
+        items,
+        notAllowed: [],
+        place: slice.place,
+        ...(slice.isLast ? {} : { lookedBackTo: slice.lookedBackTo }),
+        isLast: slice.isLast
+      }
+    })
+
+  return { callerOf, nextSlice }
+}
+
+/** Whether the key may do to a run what a single call would do. */
+const mayDo = (
+  caller: Caller | undefined,
+  action: BulkAction,
+  environment: string,
+  { id, status }: Pick<Run, "id" | "status">
+): boolean =>
+  caller === undefined ||
+  (caller.may(actionOf[action], `run:${id}`, environment) &&
+    // resuming a failed run is a retry
+    (action !== "resume" || status === "paused" || caller.isNotDenied("run:retry", `run:${id}`, environment)))
+
+const sliceOfIds = (
+  { action, asked, environment, place }: RunsRecord,
+  ids: ReadonlyArray<string>,
+  caller: Caller | undefined
+): BulkSlice => {
+  const index = place !== undefined && "index" in place ? place.index : 0
+  const next = index + (asked.dryRun ? COUNTED_AT_ONCE : AT_ONCE)
+  const some = ids.slice(index, next)
+  const isSeen = visibleTo(caller, environment).run
+  const isAllowed = (id: string): boolean => mayDo(caller, action, environment, { id, status: "paused" })
+  return {
+    // the status of a run that is given by id is not known here
+    items: some
+      .filter((id) => !isSeen(id) || isAllowed(id))
+      .map((runId) =>
+        !isSeen(runId)
+          ? { runId, isHidden: true }
+          : mayDo(caller, action, environment, { id: runId, status: "failed" })
+            ? { runId }
+            : { runId, onlyPaused: true }
+      ),
+    notAllowed: some.filter((id) => isSeen(id) && !isAllowed(id)),
+    place: { index: next },
+    isLast: next >= ids.length
+  }
+}

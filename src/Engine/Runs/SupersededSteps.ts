@@ -1,0 +1,154 @@
+/** Takes entries out of the journal of a run, so that their steps run again, and keeps copies of them. */
+import type { SerializedError } from "../../Errors.ts"
+import { compensationKey } from "../../StepId.ts"
+import { all, forEach, get, type Program, statement, variant, write } from "../Store/Program.ts"
+import { parseStored } from "../Store/StoredJson.ts"
+import type { Row, Transaction } from "../Store/Transaction.ts"
+import { cancelAwaited } from "./CancelRun.ts"
+import { RUN_ITSELF } from "./WaitKinds.ts"
+
+/** Removes journal entries and keeps copies of them. `condition` is SQL and has one parameter, `value`. */
+function* supersede(
+  tx: Transaction,
+  run: number,
+  condition: string,
+  value: string | number,
+  reason: string
+): Program<void> {
+  yield* keepSuperseded(tx, run, condition, value, reason)
+  yield* write(
+    variant("SupersededSteps.supersede", `DELETE FROM steps WHERE run = ? AND ${condition}`),
+    run,
+    value
+  )
+}
+
+/** Keeps copies of journal entries that are about to change. `condition` and `value`: see {@link supersede}. */
+export function* keepSuperseded(
+  tx: Transaction,
+  run: number,
+  condition: string,
+  value: string | number,
+  reason: string
+): Program<void> {
+  yield* write(
+    variant(
+      "SupersededSteps.keepSuperseded",
+      `INSERT INTO superseded_steps (run, step_key, superseded_at, reason, entry)
+     SELECT run, step_key, ?, ?, CAST(json_object('name', name, 'kind', kind, 'seq', seq, 'failed', failed, 'value', value, 'event', event,
+       'attempt', attempt, 'started_at', started_at, 'ended_at', ended_at) AS TEXT)
+     FROM steps WHERE run = ? AND ${condition}`
+    ),
+    tx.now(),
+    reason,
+    run,
+    value
+  )
+}
+
+const DELETE_WAITS_OF_STEPS = statement(
+  "SupersededSteps.deleteWaitsOfSteps",
+  `DELETE FROM waits WHERE run = ? AND step_key <> '${RUN_ITSELF}'`
+)
+
+/**
+ * Removes the journal from `seq` on. Open steps come after the whole journal, so they start again too: sleeps and retry delays
+ * with their full time, invocations with a new child.
+ */
+export function* beginAnew(tx: Transaction, row: Row, seq: number, reason: string): Program<void> {
+  const run = Number(row.key)
+  yield* supersede(tx, run, "seq >= ?", seq, reason)
+  yield* cancelAwaited(tx, Number(row.environment), run, `Parent run ${row.id} was ${reason}`)
+  yield* write(DELETE_WAITS_OF_STEPS, run)
+}
+
+const FIND_COMPENSATION = statement(
+  "SupersededSteps.findCompensation",
+  "SELECT 1 FROM steps WHERE run = ? AND step_key = ? AND failed = 0"
+)
+
+const LIST_STEPS_BY_NAME = statement(
+  "SupersededSteps.listStepsByName",
+  "SELECT step_key FROM steps WHERE run = ? AND name = ? AND failed = 0 AND kind <> 'compensate' ORDER BY seq"
+)
+
+/** The keys of the steps that a rollback has undone. */
+export function* undoneSteps(row: Row): Program<ReadonlyArray<string>> {
+  if (row.compensations === null) return []
+  // written by the report of the rollback: names of steps in the order in which their compensations were registered
+  const registered = parseStored(String(row.compensations)) as ReadonlyArray<string>
+  return (yield* forEach([...new Set(registered)], function* (name) {
+    const undone = yield* forEach(
+      registered.filter((other) => other === name),
+      function* (_, n) {
+        const ran = yield* get(FIND_COMPENSATION, row.key!, compensationKey(name, n))
+        return ran !== undefined
+      }
+    )
+    if (!undone.includes(true)) return []
+    const steps = (yield* all(LIST_STEPS_BY_NAME, row.key!, name)).map((step) => String(step.step_key))
+    // a compensation is registered when its step is done: with as many steps as compensations, the nth belongs to the nth. Otherwise
+    // all of them count as undone
+    return steps.length === undone.length ? steps.filter((_, n) => undone[n]) : steps
+  })).flat()
+}
+
+/**
+ * For a retry after a rollback: removes the undone steps and all compensations from the journal, so that they can run again.
+ */
+export function* supersedeRollback(
+  tx: Transaction,
+  run: number,
+  undone: ReadonlyArray<string>
+): Program<void> {
+  yield* supersede(tx, run, "kind = ?", "compensate", "rolled back")
+  for (const stepKey of undone) yield* supersede(tx, run, "step_key = ?", stepKey, "rolled back")
+}
+
+const LIST_FAILED_STEPS = statement(
+  "SupersededSteps.listFailedSteps",
+  "SELECT step_key, value FROM steps WHERE run = ? AND failed = 1"
+)
+
+/**
+ * Removes the failed steps that the run's error comes from, so that they run again. The other failures stay: the handler caught
+ * them.
+ */
+export function* supersedeFailure(tx: Transaction, row: Row): Program<void> {
+  if (row.error === null) return
+  const run = Number(row.key)
+  const origins = originsOf(row.error)
+  for (const step of yield* all(LIST_FAILED_STEPS, run)) {
+    const id = `${row.id}:${step.step_key}`
+    if (origins.some((origin) => comesFromStep(origin, id, originsOf(step.value)))) {
+      yield* supersede(tx, run, "step_key = ?", String(step.step_key), "retried")
+    }
+  }
+}
+
+/** What an error says of its origin. */
+type ErrorOrigin = Pick<SerializedError, "name" | "message"> & { readonly stepId?: string }
+
+/** A stored error and its causes, up to the first that names a step: causes beyond it are internal to the step. */
+const originsOf = (json: unknown): ReadonlyArray<ErrorOrigin> => {
+  const origins: Array<ErrorOrigin> = []
+  // written by this store: a serialised error
+  let error = parseStored(String(json)) as SerializedError | undefined
+  while (error !== undefined) {
+    const { cause, data, message, name }: SerializedError = error
+    const stepId = data?.stepId
+    if (typeof stepId === "string") return [...origins, { name, message, stepId }]
+    origins.push({ name, message })
+    error = cause
+  }
+  return origins
+}
+
+/**
+ * Whether an error comes from this failed step: it names the step, or has the same name and message. The error of a parallel call
+ * names the step of the branch that failed.
+ */
+const comesFromStep = (origin: ErrorOrigin, stepId: string, ofStep: ReadonlyArray<ErrorOrigin>): boolean =>
+  origin.stepId === undefined
+    ? ofStep[0]?.name === origin.name && ofStep[0].message === origin.message
+    : origin.stepId === stepId || ofStep.some((other) => other.stepId === origin.stepId)

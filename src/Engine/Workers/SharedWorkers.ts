@@ -1,0 +1,239 @@
+/**
+ * Which worker is connected to which engine, where several engines share the database. An engine claims the workers that connect
+ * to it, tells the others of them, and follows what the others do. With a single engine there is nothing to do.
+ */
+import * as Effect from "effect/Effect"
+import * as Schedule from "effect/Schedule"
+import type * as Scope from "effect/Scope"
+import { type StoreError, ValidationError } from "../../Errors.ts"
+import type { TurnAck } from "../../Protocol/Worker.ts"
+import * as NodeWorkers from "../Runs/NodeWorkers.ts"
+import * as SharedCopy from "../Store/SharedCopy.ts"
+import type { StoreService } from "../Store/Store.ts"
+import { type ConnectedWorker, loseTurns } from "./ConnectedWorker.ts"
+import type { DispatchService } from "./Dispatch.ts"
+import { textOf } from "./OtherEngineWorkers.ts"
+import type { RemoteSession, RemoteWorkerOptions } from "./RemoteSession.ts"
+
+/** How long the store may take to note that workers have left, milliseconds. */
+export const MOST_LEAVING_MS = 5000
+
+/** How often to check whether another engine has released a worker id, milliseconds. */
+const FREE_LOOK_MS = 250
+
+/** The result of {@link SharedWorkers.claimHere}. */
+interface Claimed extends Pick<RemoteSession, "before"> {
+  /** It moved from another engine and is still the same process. */
+  readonly hasMoved: boolean
+}
+
+export interface SharedWorkers {
+  /** Reads the workers of other engines now: news of them may still be under way. */
+  readonly readElsewhere: Effect.Effect<void, StoreError>
+  /** Waits until no other engine has this worker id, or only for the same process; at most `waitMs` milliseconds. */
+  readonly awaitFree: (
+    workerId: string,
+    instance: string | undefined,
+    waitMs: number
+  ) => Effect.Effect<void, StoreError>
+  /**
+   * Stores that a worker is connected to this engine, and so to no other. Fails with `ValidationError` when another process with
+   * this id is connected to another engine, or when this process has connected to another engine since.
+   */
+  readonly claimHere: (
+    worker: ConnectedWorker,
+    options?: Pick<RemoteWorkerOptions, "instance" | "number">
+  ) => Effect.Effect<Claimed, StoreError | ValidationError>
+  /** Stores what other engines show of a worker that has changed: its functions, and whether it can be reached. */
+  readonly storeInfo: (worker: ConnectedWorker) => void
+  /** Stores that a worker is not connected to this engine any more. Its leases stay as they are. */
+  readonly releaseHere: (worker: ConnectedWorker) => void
+  /** Ends a session in the store, and then lets other engines read the workers again. */
+  readonly thenCallOthers: <A, E>(ending: Effect.Effect<A, E>) => Effect.Effect<A, E>
+}
+
+/** Follows the other engines until the scope ends; then no worker is connected to this engine. */
+export const makeSharedWorkers = (
+  store: StoreService,
+  dispatch: DispatchService
+): Effect.Effect<SharedWorkers, never, Scope.Scope> =>
+  store.node === undefined ? Effect.succeed(alone) : makeAmongOthers(store, dispatch)
+
+/** With a single engine. */
+const alone: SharedWorkers = {
+  readElsewhere: Effect.void,
+  awaitFree: () => Effect.void,
+  claimHere: () => Effect.succeed({ hasMoved: false }),
+  storeInfo: () => undefined,
+  releaseHere: () => undefined,
+  thenCallOthers: (ending) => ending
+}
+
+const makeAmongOthers = (
+  store: StoreService,
+  dispatch: DispatchService
+): Effect.Effect<SharedWorkers, never, Scope.Scope> =>
+  Effect.gen(function* () {
+    const { connected } = dispatch
+    const runFork = Effect.runForkWith(yield* Effect.context<never>())
+    const callOthers = (): void => store.callOthers?.("workers")
+
+    let reads = 0
+    let newestRead = 0
+    const readWorkers = Effect.suspend(() => {
+      const number = ++reads
+      return Effect.tap(store.read(NodeWorkers.readWorkers()), (workers) =>
+        Effect.sync(() => {
+          // a read that began later knows more
+          if (number < newestRead) return
+          newestRead = number
+          dispatch.knowElsewhere(workers)
+        })
+      )
+    })
+    // workers that have moved elsewhere are no longer connected here
+    const copy = yield* SharedCopy.make(
+      "which workers there are",
+      Effect.suspend(() => {
+        const here = [...connected.all()].filter(({ isClaimed }) => isClaimed)
+        return Effect.map(readWorkers, (workers) => ({ here, workers }))
+      }),
+      ({ here, workers }) => {
+        const sessions = new Map(
+          workers.filter(({ isHere }) => isHere).map(({ session, workerId }) => [workerId, session])
+        )
+        for (const worker of here) {
+          const { workerId } = worker.registration
+          if (connected.get(workerId) !== worker || sessions.get(workerId) === worker.session) continue
+          worker.hasMoved = true
+          // notices that this engine got meanwhile are delivered there
+          store.callOthers?.("turns")
+          worker.onMoved?.(workerId)
+        }
+      }
+    )
+    const stopLooking = store.onCommit(({ stale }) => {
+      if (stale.has("workers")) copy.refresh()
+    })
+    yield* Effect.addFinalizer(() => Effect.sync(stopLooking))
+    copy.refresh()
+
+    /** What other engines know of a worker from now on. */
+    const nextInfo = (worker: ConnectedWorker): string => {
+      worker.storedFunctions = connected.functionsOf(worker)
+      return textOf(worker, worker.storedFunctions)
+    }
+    const storeInfo: SharedWorkers["storeInfo"] = (worker) => {
+      const { registration, session } = worker
+      const { workerId } = registration
+      if (!worker.isClaimed) return
+      const before = worker.storedFunctions
+      runFork(
+        Effect.matchEffect(store.write(NodeWorkers.workerChanged(workerId, session, nextInfo(worker))), {
+          onSuccess: () => Effect.sync(callOthers),
+          onFailure: (error) => {
+            worker.storedFunctions = before
+            return Effect.logWarning(
+              `Other engines could not be told which runs worker ${workerId} can have: ${error.message}`
+            )
+          }
+        })
+      )
+    }
+    dispatch.onLimits(storeInfo)
+
+    const claimHere: SharedWorkers["claimHere"] = (worker, { instance, number } = {}) => {
+      const { registration, session } = worker
+      const { environment, workerId } = registration
+      const here = {
+        workerId,
+        environment,
+        session,
+        info: nextInfo(worker),
+        ...(instance === undefined ? {} : { instance }),
+        ...(number === undefined ? {} : { number })
+      }
+      return Effect.flatMap(
+        store.write(NodeWorkers.connectWorker(here)),
+        (result): Effect.Effect<Claimed, ValidationError> => {
+          if (result._tag === "Elsewhere") {
+            return Effect.fail(
+              new ValidationError(
+                result.environment === environment
+                  ? `A worker with id "${workerId}" is connected already, to another engine (${result.engine}), and no two workers may have the same id. ` +
+                      "Give this one another id, or stop the other first"
+                  : `Worker id "${workerId}" is in use in another environment: choose another one`
+              )
+            )
+          }
+          if (result._tag === "Stale") {
+            return Effect.fail(
+              new ValidationError(
+                `Registration ${number} of worker "${workerId}" arrived after registration ${result.number}, which another engine got: it has no effect`
+              )
+            )
+          }
+          worker.isClaimed = true
+          callOthers()
+          const { acks, batch, hasMoved } = result
+          // it is at no other engine any more
+          if (hasMoved) copy.refresh()
+          return Effect.succeed({
+            hasMoved,
+            ...(acks === undefined || batch === undefined
+              ? {}
+              : // written by `noteBatch`
+                { before: { batch, acks: JSON.parse(acks) as ReadonlyArray<TurnAck> } })
+          })
+        }
+      )
+    }
+
+    // workers at the port stay connected until the end: other engines must not wait for them then
+    const releaseAll = Effect.suspend(() =>
+      [...connected.all()].some(({ isClaimed }) => isClaimed)
+        ? Effect.ignore(
+            Effect.timeout(
+              Effect.interruptible(
+                Effect.tap(store.write(NodeWorkers.allLeft()), () => Effect.sync(callOthers))
+              ),
+              MOST_LEAVING_MS
+            )
+          )
+        : Effect.void
+    )
+    yield* Effect.addFinalizer(() => releaseAll)
+    // workers of this process lose their turns: they must not report on leases that others have
+    const stopAway = store.onAway?.(() => {
+      for (const worker of connected.all()) if (worker.leaseMs === undefined) loseTurns(worker)
+    })
+    yield* Effect.addFinalizer(() => Effect.sync(() => stopAway?.()))
+
+    return {
+      readElsewhere: Effect.asVoid(readWorkers),
+      awaitFree: (workerId, instance, waitMs) =>
+        Effect.asVoid(
+          Effect.timeoutOption(
+            Effect.repeat(store.read(NodeWorkers.whereElsewhere(workerId, instance)), {
+              schedule: Schedule.spaced(FREE_LOOK_MS),
+              until: (elsewhere) => elsewhere === undefined
+            }),
+            waitMs
+          )
+        ),
+      claimHere,
+      storeInfo,
+      releaseHere: ({ registration: { workerId }, session }) => {
+        runFork(
+          Effect.matchEffect(store.write(NodeWorkers.workerLeft(workerId, session)), {
+            onSuccess: (wasHere) => Effect.sync(() => void (wasHere && callOthers())),
+            onFailure: (error) =>
+              Effect.logWarning(
+                `Other engines could not be told that worker ${workerId} has left this engine: ${error.message}`
+              )
+          })
+        )
+      },
+      thenCallOthers: (ending) => Effect.tap(ending, () => Effect.sync(callOthers))
+    }
+  })
