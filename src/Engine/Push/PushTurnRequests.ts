@@ -25,6 +25,7 @@ import { resendDelays } from "../../Worker/Reporter.ts"
 import { unusable } from "../Workers/LegacyWorker.ts"
 import type { RunningTurn } from "../../Protocol/RunningSteps.ts"
 import { ReportedSteps } from "../Workers/ReportedSteps.ts"
+import { StoreOutage } from "../Store/StoreOutage.ts"
 import type { RemoteSession } from "../Workers/RemoteSession.ts"
 import { type AskedAs, bodyOf, readReport, reasonIn, unavailability } from "./Answers.ts"
 import type { Availability } from "./Availability.ts"
@@ -77,9 +78,23 @@ export class PushTurnRequests {
   readonly #endpoint: AtEndpoint
   readonly #turns = new Map<string, TurnInFlight>()
 
+  readonly #reporting: StoreOutage
+  readonly #extending: StoreOutage
+
   constructor(options: TurnRequestsOptions, endpoint: AtEndpoint) {
+    const { url } = options
     this.#options = options
     this.#endpoint = endpoint
+    this.#reporting = new StoreOutage(
+      `Reports of the endpoint ${url} cannot be stored`,
+      `Reports of the endpoint ${url} can be stored again`,
+      "every few seconds"
+    )
+    this.#extending = new StoreOutage(
+      `Leases of turns at the endpoint ${url} cannot be extended`,
+      `Leases of turns at the endpoint ${url} can be extended again`,
+      `every ${TICK_MS / 1000} s`
+    )
   }
 
   get size(): number {
@@ -173,10 +188,14 @@ export class PushTurnRequests {
         // the rest of its lease is the time that the handler has
         if (turn.isGivenUp) return Effect.never
         return Effect.matchEffect(this.#options.extendLeases([jobId], LEASE_MS), {
-          onSuccess: (gone) => (gone.length === 0 || turn.isGivenUp ? this.#keepLease(turn) : Effect.void),
+          onSuccess: (gone) =>
+            Effect.andThen(
+              this.#extending.succeeded(),
+              gone.length === 0 || turn.isGivenUp ? this.#keepLease(turn) : Effect.void
+            ),
           onFailure: (error) =>
             Effect.andThen(
-              Effect.logError(`The lease of ${jobId} could not be extended`, error),
+              this.#extending.failed(error),
               Effect.suspend(() => this.#keepLease(turn))
             )
         })
@@ -312,10 +331,9 @@ export class PushTurnRequests {
       if (session === undefined) return Effect.void
       const { jobId, runId } = job
       return session.report([{ jobId, runId, ...report }]).pipe(
-        Effect.tapError((error) =>
-          Effect.logError(`A report of run ${runId} could not be stored; trying again: ${error.message}`)
-        ),
+        Effect.tapError((error) => this.#reporting.failed(error)),
         Effect.retry(resendDelays),
+        Effect.tap(() => this.#reporting.succeeded()),
         Effect.orDie,
         Effect.asVoid
       )

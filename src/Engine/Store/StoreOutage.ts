@@ -4,7 +4,7 @@
  */
 import * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"
-import type { StoreError } from "../../Errors.ts"
+import type { IronflowError } from "../../Errors.ts"
 
 /** Delay before the work is tried again, milliseconds. */
 export const RETRY_MS = 1000
@@ -14,21 +14,26 @@ const LONG_MS = 5000
 export class StoreOutage {
   readonly #failing: string
   readonly #over: string
+  readonly #howOften: string
   /** When it began, on a monotonic clock in milliseconds. */
   #since: number | undefined
   #isToldAsError = false
 
-  /** `failing` and `over` are sentences: "Timers cannot be fired", "Timers can be fired again". */
-  constructor(failing: string, over: string) {
+  /**
+   * `failing` and `over` are sentences: "Timers cannot be fired", "Timers can be fired again". `howOften` says how often the work is
+   * tried again: "every second" by default.
+   */
+  constructor(failing: string, over: string, howOften = "every second") {
     this.#failing = failing
     this.#over = over
+    this.#howOften = howOften
   }
 
   get isOn(): boolean {
     return this.#since !== undefined
   }
 
-  failed(error: StoreError): Effect.Effect<void> {
+  failed(error: Pick<IronflowError, "code" | "message" | "retryable">): Effect.Effect<void> {
     return Clock.clockWith((clock) => {
       const now = Number(clock.monotonicTimeNanosUnsafe()) / 1e6
       const isFirst = this.#since === undefined
@@ -38,7 +43,7 @@ export class StoreOutage {
       if (this.#isToldAsError || !(isFirst || isError || lastsMs >= LONG_MS)) return Effect.void
       this.#isToldAsError = isError || lastsMs >= LONG_MS
       if (error.code === "STORE_LOCKED") return Effect.logError(`${this.#failing}: ${error.message}`)
-      const again = `${error.message}. Trying again every second`
+      const again = `${error.message}. Trying again ${this.#howOften}`
       if (isError) return Effect.logError(`${this.#failing}: ${again}`, error)
       return isFirst
         ? Effect.logWarning(`${this.#failing}: ${again}`)
