@@ -1,6 +1,6 @@
 /**
- * Finds connections that are dead without an error, whose answer will never come. Another connection asks the server about its
- * sessions: a session that waits for a request has already answered, or never got one.
+ * Finds connections that are dead without an error, on which an answer will never come. It asks the server about its sessions, on
+ * another connection. A session that waits for a request has already answered, or has never got the request.
  */
 import { APPLICATION, configOf, type Driver, type PostgresSettings } from "./Driver.ts"
 import type { Session } from "./Session.ts"
@@ -8,7 +8,7 @@ import type { Session } from "./Session.ts"
 /** How long a connection may be silent before the server is asked, milliseconds. */
 const SILENT_MS = 4000
 const ANSWER_MS = 3000
-/** For a session that the server does not list: how much longer than the statement timeout to wait, milliseconds. */
+/** How much longer than the statement timeout to wait for a session that the server does not list, milliseconds. */
 const MARGIN_MS = 5000
 
 const LIST_STATES = `SELECT pid, state LIKE 'idle%' OR wait_event = 'ClientWrite' AS waits FROM pg_stat_activity
@@ -39,7 +39,7 @@ export class DeadConnections {
     this.#options = options
   }
 
-  /** Called periodically: breaks the dead connections. */
+  /** Breaks the dead connections. Called periodically. */
   look(): void {
     const now = this.#options.now()
     for (const session of this.#seen.keys()) if (!this.waiting.has(session)) this.#seen.delete(session)
@@ -53,7 +53,7 @@ export class DeadConnections {
     if (silent.length === 0 || this.#isAsking) return
     this.#isAsking = true
     this.#ask(silent)
-      // a server that cannot be reached says nothing of its sessions
+      // the server cannot be reached, so nothing is known of its sessions
       .catch(() => this.#judge(silent, new Map()))
       .finally(() => (this.#isAsking = false))
   }
@@ -77,7 +77,10 @@ export class DeadConnections {
     }
   }
 
-  /** `waits` has the known server processes, and whether they wait for a request. */
+  /**
+   * Breaks the sessions that are dead. `waits` has the server processes that the server lists, and whether they wait for a
+   * request.
+   */
   #judge(silent: ReadonlyArray<Session>, waits: ReadonlyMap<number, boolean>): void {
     const { now, settings } = this.#options
     for (const session of silent) {
@@ -85,9 +88,9 @@ export class DeadConnections {
       // an answer has arrived meanwhile
       if (seen === undefined || seen.progress !== session.progress) continue
       if (waits.get(session.pid) === true) seen.waits++
-      // behind a pooler the server has another process id for it, or none
+      // behind a pooler, the server has another process id for this session, or no process
       const isOverdue = !waits.has(session.pid) && now() - seen.at > settings.statementTimeoutMs + MARGIN_MS
-      // the first time, an answer may have been in flight
+      // when the server says so for the first time, the answer may be in flight
       if (seen.waits > 1 || isOverdue) session.break()
     }
   }
