@@ -16,10 +16,10 @@ export interface Pause {
   readonly wasCompensating?: boolean
 }
 
-/** Whether the run is rolling back, or was when it was paused: then it must not be cancelled halfway. */
+/** Whether the run is rolling back, or was when it was paused. If so, it must not be cancelled halfway. */
 export const isCompensating = (row: Row): boolean =>
   statusIn(row) === "compensating" ||
-  // a paused run has its reason, written by `pauseRow`
+  // only `pauseRow` sets this status, and it stores a `Pause` with it
   (statusIn(row) === "paused" && (parseStored(String(row.pause)) as Pause).wasCompensating === true)
 
 const PAUSE = `UPDATE runs SET ${moves.paused.set}, pause = ?, ready_at = NULL, updated_at = ?
