@@ -124,8 +124,8 @@ const unsupportedFailure = (job: Job, unsupported: ReadonlySet<StepKind>): Seria
 }
 
 /**
- * The op that ends the turn of a job which such a worker cannot continue; `undefined` if it can. `unsupported` are the kinds of steps
- * whose failures cannot be told to it.
+ * The op that ends the turn of a job which such a worker cannot continue; `undefined` if it can. `unsupported` are the kinds of
+ * steps whose failures cannot be told to it.
  */
 export const unusable = (
   job: Job,

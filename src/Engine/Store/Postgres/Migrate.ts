@@ -46,8 +46,8 @@ export const migrateDatabase = async (
 export type Fit = "fit" | "too old" | "too new"
 
 /**
- * Runs the first query of every session of an engine. Returns whether the tables fit this version. Fails when {@link checkSession}
- * does.
+ * Runs the first query of every session of an engine. Returns whether the tables fit this version. Fails when {@link
+ * checkSession} does.
  */
 export const fitOf = async (session: Session, settings: PostgresSettings): Promise<Fit> => {
   const { rows } = await session.wait(session.send({ name: "", text: READ_SESSION }, [settings.schema]))

@@ -85,8 +85,8 @@ const lockUnmoved = (history: TimelineSource): Prepared => ({
     SELECT ${NOW} AS now, 1 / count(*) AS locked FROM locked`
 })
 /**
- * Reads the state after the lock was taken. The locking statement cannot: when it had to wait for the lock, it still sees the state from
- * before.
+ * Reads the state after the lock was taken. The locking statement cannot: when it had to wait for the lock, it still sees the
+ * state from before.
  */
 const look = (history: TimelineSource): Prepared => ({
   name: `look ${history}`,
