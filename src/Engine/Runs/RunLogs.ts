@@ -94,7 +94,7 @@ export function* keepLogs(tx: Transaction, run: number, { dropped = 0, lines }: 
   }
 }
 
-/** The newest of the lines that the limits allow. */
+/** The newest lines, as many as the limits allow. */
 const newestOf = (lines: ReadonlyArray<LogLine>, most: KeptLogs): ReadonlyArray<LogLine> => {
   let length = 0
   let from = lines.length

@@ -196,8 +196,8 @@ function* createdAt({ event, key }: RunPosition): Program<number> {
 }
 
 /**
- * How much earlier than the run before it a run may have been created by the clock, milliseconds: clocks are adjusted all the
- * time.
+ * How much earlier a run's time of creation may be than that of the run before it, milliseconds. Clocks are adjusted all the
+ * time, but by small amounts.
  */
 const CLOCK_SLACK_MS = 60_000
 

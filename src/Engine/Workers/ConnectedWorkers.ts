@@ -174,7 +174,7 @@ export class ConnectedWorkers implements LiveWorkersService {
     if (limits?.isLimited() !== true) return true
     const fn = this.#functions.find(environment, functionId)
     if (fn === undefined) return true
-    // a failure handler gets also the event of the failed run
+    // a failure handler gets the event of the failed run too
     const failing = handlesFailuresOf(fn)
     return limits.mayRun(fn) && (failing === undefined || this.mayRun(worker, failing))
   }

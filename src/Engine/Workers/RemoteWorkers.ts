@@ -150,8 +150,8 @@ export class RemoteWorkers {
   }
 
   /**
-   * Registers a worker with the turn protocol, for the first time or again. Also returns the jobs that the worker no longer
-   * holds.
+   * Registers a worker with the turn protocol, for the first time or again. Returns its connection, and the jobs that
+   * it no longer holds.
    */
   announce(
     announcement: Announcement
