@@ -63,7 +63,7 @@ export const servicesIn = (
   })
 }
 
-/** The engine's client, with outputs in their readable form: over a wire, the other end does that. */
+/** The engine's client, with outputs in their readable form. Over a wire, the other end converts them. */
 export const clientIn = (engine: Services, environment: string): Raw<ClientApi<EffectKind>, EngineError> => {
   const api = engine.client(environment)
   return {

@@ -9,8 +9,9 @@ import type { Store } from "./Store/Store.ts"
 const DATABASE_URL = "IRONFLOW_DATABASE_URL"
 
 /**
- * The given URL, or that in the environment variable when neither a URL nor a file was given; `undefined` for a file. Throws a
- * `ValidationError` when both were given; `names` are the names of these options.
+ * The database URL of an engine: the given one, or that in the environment variable when neither a URL nor a file was given.
+ * `undefined` for a file. Throws a `ValidationError` when both were given. `names` are the names of these options, for the
+ * message.
  */
 export const databaseUrlOf = (
   given: string | undefined,
@@ -23,7 +24,7 @@ export const databaseUrlOf = (
   return given ?? (file === undefined ? readEnvironmentVariable(DATABASE_URL) : undefined)
 }
 
-/** {@link Store} on Postgres. Loaded only when it is used. */
+/** {@link Store} on Postgres. Its code is loaded only when the layer is used. */
 export const layerPostgres = (options: PostgresOptions): Layer.Layer<Store, StoreError | ValidationError> =>
   Layer.unwrap(
     Effect.flatMap(
@@ -31,7 +32,7 @@ export const layerPostgres = (options: PostgresOptions): Layer.Layer<Store, Stor
       ({ layer }) =>
         Effect.try({
           try: () => layer(options),
-          // it throws nothing else for options
+          // for invalid options, only a `ValidationError` is thrown
           catch: (error) => toError(error) as ValidationError
         })
     )

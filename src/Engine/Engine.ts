@@ -1,8 +1,8 @@
 /**
  * The engine: the event log, runs and their dispatch, timers and waits, over a {@link Store}.
  *
- * It serves clients ({@link layerClient}) and workers ({@link layerWorkerTransport}) in its own process; `Server/Server` serves
- * others.
+ * It serves clients ({@link layerClient}) and workers ({@link layerWorkerTransport}) in its own process. `Server/Server` serves
+ * those outside it.
  */
 import type { Config, ConfigError } from "effect/Config"
 import * as Clock from "effect/Clock"
@@ -65,9 +65,9 @@ export interface EngineService {
   readonly functions: Functions.FunctionsService
   /** Connected workers, including those of this process. */
   readonly workers: Workers.WorkersService
-  /** Reports of turns, and their leases, by job id. */
+  /** Reports of turns and renewals of their leases, by job id. */
   readonly turns: Turns.TurnsService
-  /** Remote handlers that are called for the turns of their functions. */
+  /** Push endpoints: remote handlers that are called for the turns of their functions. */
   readonly push: Push.PushService
   /** Reading and controlling runs. */
   readonly runs: Runs.RunsService
@@ -93,34 +93,34 @@ export interface EngineService {
   readonly systemEvents: SystemEvents.SystemEventsService
   /** Secrets, sealed under the master key. */
   readonly secrets: Secrets.SecretsService
-  /** Permissions: a server checks them before it answers. */
+  /** Permissions. A server checks them before it answers. */
   readonly access: Access.AccessService
   /** Management of keys, organizations, roles and policies. */
   readonly management: Management.ManagementService
   /** Operations on functions and runs that are kept in the access log. */
   readonly operations: Operations.LoggedOperationsService
-  /** The time that counts, epoch milliseconds: the common time of all engines on the database, or that of this machine. */
+  /** The time that counts, epoch milliseconds: by the common clock of all engines on the database, or by that of this machine. */
   readonly time: Effect.Effect<number>
   /** The client's methods for one environment. */
   readonly client: (environment: string) => Raw<ClientApi<EffectKind>, EngineError>
   /** Counts since the engine started, and current numbers. */
   readonly metrics: () => EngineMetrics
-  /** The metrics for monitoring, which include these. */
+  /** The metrics for monitoring, which include those of {@link metrics}. */
   readonly measured: Metrics.MetricsService
   /** The state of the database. */
   readonly health: () => StoreHealth
-  /** Fails when another engine is found to have taken the database over. */
+  /** Never succeeds. Fails when the engine finds that another engine has taken the database over. */
   readonly lost: Effect.Effect<never, StoreError>
-  /** Checks whether that has happened, without writing. */
+  /** Checks without writing whether another engine has taken the database over. */
   readonly checkOwner: Effect.Effect<void>
   /**
    * Writes a backup of the current database to a new file, while the engine goes on. Fails with `ValidationError` when the file
-   * exists already, with `StoreError` when it cannot be written: then the partial file is removed.
+   * exists already. Fails with `StoreError` when the file cannot be written, and removes the partial file.
    */
   readonly backup: (filename: string) => Effect.Effect<BackupInfo, StoreError | ValidationError>
   /** Checks the engine, its database and its runs, in every environment, and says what to do about problems. */
   readonly doctor: Effect.Effect<ReadonlyArray<DoctorCheck>, StoreError>
-  /** The state of the database, after another try to write if the last write failed. */
+  /** The state of the database. If the last write failed, tries to write first. */
   readonly checkHealth: Effect.Effect<StoreHealth>
   /** The file of the database, where it is a file. */
   readonly filename?: string
@@ -132,9 +132,9 @@ export interface EngineMetrics extends Readonly<Counts> {
   readonly commits: number
   /** Workers connected now. */
   readonly workers: number
-  /** Turns that they hold now. */
+  /** Turns that the connected workers hold now. */
   readonly activeJobs: number
-  /** How many more turns they have room for. */
+  /** How many more turns the connected workers have room for. */
   readonly credit: number
   /** Calls that were refused because the condition of a policy failed. */
   readonly policyConditionFailures: number
@@ -145,7 +145,7 @@ export interface EngineMetrics extends Readonly<Counts> {
 /** The engine with all its parts. Programs use the services of a client instead, which `layerClient` makes from it. */
 export class Engine extends Context.Service<Engine, EngineService>()("@ironflow/node/Engine") {}
 
-/** The parts of the engine, in order of dependency; each listens to the commits that concern it. */
+/** The parts of the engine, in order of dependency. Each listens to the commits that concern it. */
 const nouns = Layer.mergeAll(Push.layer, Metrics.layer, EngineLog.layer).pipe(
   Layer.provideMerge(Layer.mergeAll(Timers.layer, Hooks.layer)),
   Layer.provideMerge(Workers.layer),
@@ -172,7 +172,7 @@ const nouns = Layer.mergeAll(Push.layer, Metrics.layer, EngineLog.layer).pipe(
 const make: Effect.Effect<EngineService, ValidationError | StoreError, Store | Scope.Scope> = Effect.gen(
   function* () {
     const { clock } = yield* Store
-    // an engine shares its parts with no other one
+    // a memo map of its own, because an engine shares its parts with no other engine
     const build = Layer.buildWithMemoMap(nouns, Layer.makeMemoMapUnsafe(), yield* Scope.Scope)
     const made = Effect.flatMap(build, (context) => Effect.provide(compose, context))
     return yield* clock === undefined ? made : Effect.provideService(made, Clock.Clock, clock)
@@ -217,7 +217,7 @@ const compose = Effect.gen(function* () {
     checkHealth: Effect.map(store.tryAgain ?? Effect.void, () => store.health()),
     time: timeOf(store),
     lost: failWhenLost(store),
-    // `lost` reports it; an unreadable database is checked again
+    // `lost` reports a takeover; a database that cannot be read is checked again
     checkOwner: Effect.ignore(store.checkOwner ?? Effect.void),
     ...(store.filename === undefined ? {} : { filename: store.filename }),
     doctor: yield* Doctor.make,
@@ -278,7 +278,7 @@ export const layerClientIn = (
   Layer.effectContext(
     Effect.gen(function* () {
       const engine = yield* Engine
-      // a program that asks for no setting should not have to handle a failing provider
+      // dies, because a program that asks for no setting should not have to handle a failing provider
       const variables = yield* Effect.orDie(currentVariables)
       return servicesIn(engine, resolveEnvironment(environment, variables), options)
     })

@@ -19,7 +19,7 @@ import { Runs } from "./Runs/Runs.ts"
 import { Store } from "./Store/Store.ts"
 import { Workers } from "./Workers/Workers.ts"
 
-/** The latest version, and other versions with unfinished runs or connected workers. */
+/** The latest version, and all other versions with unfinished runs or connected workers. */
 const versionsOf = (
   functionId: string,
   {
@@ -59,7 +59,7 @@ export const make = Effect.gen(function* () {
   const workers = yield* Workers
   const operations = yield* LoggedOperations
 
-  /** The counts of each code version of a function, with its connected workers. */
+  /** The code versions of a function, each with its counts and its connected workers. */
   const liveVersions = (environment: string, id: string | undefined) =>
     Effect.gen(function* () {
       const found: Array<LiveVersion> = []
@@ -111,7 +111,7 @@ export const make = Effect.gen(function* () {
 
   let last: { readonly environment: string; readonly client: EngineClient } | undefined
   return (environment: string): EngineClient => {
-    // most calls are for the same environment
+    // keeps the last client, because most calls are for the same environment
     if (last?.environment !== environment) last = { environment, client: clientIn(environment) }
     return last.client
   }

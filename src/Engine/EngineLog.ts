@@ -1,7 +1,7 @@
 /**
- * The log lines of the engine: one for each failed attempt, for a run that failed, was paused or cancelled, for a lost lease, for
- * registered functions, and for a change of a key, a role or a policy. Successes are not logged. `Workers.ts` logs connections of
- * workers.
+ * The log lines of the engine: one for each failed attempt, for each run that failed, was paused or was cancelled, for each lost
+ * lease, for registered functions, and for each change of a key, a role or a policy. Successes are not logged. `Workers.ts` logs
+ * connections of workers.
  *
  * Lines have the run, the function, the step, the attempt, the worker and the environment as annotations. They never have inputs
  * or outputs of functions.
@@ -18,8 +18,8 @@ import type { AccessNote, FunctionChange } from "./Store/Changes.ts"
 import { Store } from "./Store/Store.ts"
 
 /**
- * Most lines of one commit. Further ones are only counted, so that a thousand runs that fail together leave the engine time to
- * work.
+ * Most lines for one commit. Further lines are only counted, so that the engine still has time to work when a thousand runs fail
+ * together.
  */
 const AT_ONCE = 200
 
@@ -29,7 +29,9 @@ interface Line {
   readonly fields: LogFields
 }
 
-/** Whether lines are logged about runs, functions and keys; turned off where another display shows them. */
+/**
+ * Whether lines about runs, functions and keys are logged; `true` by default. It is turned off where another display shows them.
+ */
 export const EngineLines = Context.Reference<boolean>("@ironflow/node/EngineLines", {
   defaultValue: () => true
 })
@@ -144,7 +146,7 @@ const moment = (at: number): string => new Date(at).toISOString()
 
 const codeOf = ({ code }: SerializedError): { readonly code?: string } => (code === undefined ? {} : { code })
 
-/** Name and message of an error; its data and stack are stored with the run. */
+/** Name and message of an error. Its data and stack are stored with the run, and not logged. */
 const brief = ({ message, name }: SerializedError): string => oneLine(`${name}: ${message}`)
 
 const MESSAGE_LENGTH = 1000

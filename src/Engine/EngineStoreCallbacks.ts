@@ -1,4 +1,4 @@
-/** What all parts of the engine have to do for a database: see `Store/StoreCallbacks.ts`. */
+/** What all parts of the engine have to do for a database; see `Store/StoreCallbacks.ts`. */
 import { loadRegistrations } from "./Functions/FunctionRows.ts"
 import { READY_FUNCTIONS } from "./Functions/ReadyFunctions.ts"
 import { recoverProjections } from "./Projections/ProjectionOwnerRows.ts"

@@ -1,11 +1,11 @@
 /**
- * Shares the time of the event loop: input of connections is processed for a limited time in each turn, and the rest after others
- * had their turn.
+ * Shares the time of the event loop. Input of connections is processed for a limited time in each turn. The rest is processed
+ * after other work has had its turn.
  */
 import { ShortLivedSet } from "../ShortLivedMap.ts"
 import { nextTick, setImmediate } from "../RealTimers.ts"
 
-/** Time for this work in one turn, milliseconds. */
+/** How long one turn works on input, milliseconds. */
 const TURN_MS = 5
 
 let endsAt: number | undefined
@@ -13,7 +13,7 @@ let turnBeganAt = 0
 
 /** Whether there is time left in this turn. */
 export const hasTime = (): boolean => {
-  // this only measures a duration, so it needs no clock that tests can set
+  // the real clock: it measures only a duration, so tests need not set it
   const now = performance.now()
   if (endsAt === undefined) {
     turnBeganAt = now
@@ -25,15 +25,15 @@ export const hasTime = (): boolean => {
 
 /**
  * The kinds of work that wait for a turn: small new input, calls whose wait is over, the rest of what was too much for one turn,
- * and large bodies. Each kind has its share of the time, so that a small request does not wait behind hundreds of connections
- * that have sent too much.
+ * and large bodies. Each kind has its share of the time. So a small request does not wait behind hundreds of connections that
+ * have sent too much.
  */
 export type WorkKind = "little" | "woken" | "rest" | "body"
 
 class Queue {
   /** Oldest first. */
   readonly waiting = new ShortLivedSet<() => void>()
-  /** Time used, milliseconds. Time that other lanes used while nothing waited here counts too. */
+  /** Time used, milliseconds. Time that other queues used while nothing waited in this one counts too. */
   tookMs = 0
 }
 
@@ -45,12 +45,12 @@ const queues: { readonly [kind in WorkKind]: Queue } = {
 }
 const all = Object.values(queues)
 let isDue = false
-/** The used time of the lane that runs now. */
+/** The used time of the queue whose work runs now. */
 let reachedMs = 0
 
 /**
- * Calls `f` in a later turn that has time for it. The waiting callbacks are called one after the other, whatever their
- * connections: if each were called in the next turn, that turn would be as long as there are callbacks.
+ * Calls `f` in a later turn that has time for it. Waiting callbacks are called one after the other, whichever connections they
+ * are for. If each were called in the next turn, that turn would grow with the number of callbacks.
  */
 export const whenTime = (kind: WorkKind, f: () => void): void => {
   const lane = queues[kind]
@@ -61,7 +61,7 @@ export const whenTime = (kind: WorkKind, f: () => void): void => {
   setImmediate(goOn)
 }
 
-/** Among the lanes with work, the one that has used the least time. */
+/** Among the queues with work, the one that has used the least time. */
 const nextQueue = (): Queue | undefined => {
   let next: Queue | undefined
   for (const lane of all) {
@@ -76,37 +76,37 @@ const goOn = (): void => {
   if (lane === undefined || first === undefined) return void (isDue = false)
   lane.waiting.delete(first)
   reachedMs = lane.tookMs
-  // the turn begins here, unless it has begun: the first callback may use all of it
+  // starts the time of this turn, unless it has started: the first callback may use all of it
   hasTime()
   const beganAt = performance.now()
   try {
     first()
   } finally {
-    // the measurement includes what the callback has queued
+    // in the next tick, so that the measurement includes what the callback has queued
     nextTick(() => {
       const now = performance.now()
       lane.tookMs += now - beganAt
       if (hasTime()) goOn()
-      // more turns than after other work, which does not come hundreds of times in a row
+      // waits for more turns than after other work, because other work does not come hundreds of times in a row
       else afterOthers(now - turnBeganAt + TURN_MS, goOn)
     })
   }
 }
 
-/** Turns of the event loop to wait for each millisecond used. */
+/** How many turns of the event loop to wait for each millisecond used. */
 const TURNS_A_MS = 1
-/** Most turns of the event loop to wait. */
+/** Most turns of the event loop that are waited for. */
 const MOST_TURNS = 64
 
 /**
- * After this many turns of the event loop without a commit, nothing waits for its turn any more: two pieces of work may wait for
- * others.
+ * After this many turns of the event loop without a commit, no work waits for its turn any more. The number allows for two pieces
+ * of work that wait for other work.
  */
 export const QUIET_TURNS = 3 * MOST_TURNS
 
 /**
- * Calls `f` in a later turn, after other work: the longer the last piece of work took, the more turns later. One turn accepts a
- * single new connection, and its request comes in the next one.
+ * Calls `f` in a later turn, after other work. The longer the last piece of work took, the more turns later. Other connections
+ * need these turns: one turn accepts a single new connection, and its request comes in the next one.
  */
 export const afterOthers = (tookMs: number, f: () => void): void => {
   let left = Math.min(MOST_TURNS, Math.ceil(Math.max(0, tookMs - TURN_MS) * TURNS_A_MS))
@@ -117,11 +117,11 @@ export const afterOthers = (tookMs: number, f: () => void): void => {
   setImmediate(turn)
 }
 
-/** Calls `f` now, or when it is its turn. */
+/** Calls `f` now if no other work waits and there is time, and otherwise in its turn. */
 export const inTurn = (kind: WorkKind, f: () => void): void => {
   if (!someoneWaits() && hasTime()) f()
   else whenTime(kind, f)
 }
 
-/** Whether anything waits: new work must not overtake it. */
+/** Whether any work waits. New work must not overtake it. */
 export const someoneWaits = (): boolean => nextQueue() !== undefined

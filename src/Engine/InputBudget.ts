@@ -1,20 +1,20 @@
 /**
- * Limits the memory for incomplete and currently processed bodies, frames and messages of all connections. When it is used up,
- * further input waits unread until others are done, or are rejected because they take too long.
+ * Limits the memory for the bodies, frames and messages of all connections that are incomplete or being processed. When the
+ * memory is used up, further input waits unread until other input is done. Input that takes too long meanwhile is rejected.
  */
 import type * as Clock from "effect/Clock"
 import { type IronflowError, UnavailableError } from "../Errors.ts"
 import type { ScheduleTimeout } from "../Execution/Alarm.ts"
 
-/** Most bytes of all of them. */
+/** Most bytes of all input together. */
 const INPUT_BYTES = 24 * 1024 * 1024
 
-/** Most bytes of one connection. */
+/** Most bytes of the input of one connection. */
 const CONNECTION_BYTES = 16 * 1024 * 1024
 
 /**
- * Most bytes of complete input that is processed at once, since parsed data is several times as large. A single one may be
- * larger; the others wait for their turn.
+ * Most bytes of complete input that is processed at once, because parsed data is several times as large. A single input may be
+ * larger. The others wait for their turn.
  */
 const WORK_BYTES = 4 * 1024 * 1024
 
@@ -24,10 +24,10 @@ const PIECE = 64 * 1024
 /** How often waiting sources are checked, milliseconds. */
 const LOOK_MS = 250
 
-/** While others wait: how long a source may send nothing, milliseconds. */
+/** While other input waits: how long a source may send nothing, milliseconds. */
 const STALLED_MS = 1000
 
-/** While others wait: how long input may take to arrive, and how long it may wait itself, milliseconds. */
+/** While other input waits: how long an input may take to arrive, waits included, milliseconds. */
 const SLOW_MS = 5000
 
 /** A source of input. */
@@ -35,7 +35,7 @@ export interface Source {
   /** Stops reading. */
   readonly pause: () => void
   readonly resume: () => void
-  /** Rejects the input: there is no room. */
+  /** Rejects the input, because there is no room for it. */
   readonly refuse: (error: IronflowError) => void
 }
 
@@ -43,7 +43,7 @@ export class InputBudget {
   readonly #nowMs: () => number
   readonly #after: ScheduleTimeout
   #held = 0
-  /** Oldest first. */
+  /** All inputs, oldest first. */
   readonly #inputs = new Set<PendingInput>()
   readonly #byConnection = new WeakMap<object, number>()
   #waiting = 0
@@ -119,7 +119,10 @@ export class InputBudget {
     input.held = bytes
   }
 
-  /** Whether more may be held. The oldest input may always go on: otherwise all could wait for each other. */
+  /**
+   * Whether `more` bytes of an input may be held. The oldest input may always go on, because otherwise all inputs could wait for
+   * each other.
+   */
   #hasRoom(input: PendingInput, more: number): boolean {
     const isFree =
       this.#held + more <= INPUT_BYTES &&
@@ -186,7 +189,7 @@ export class PendingInput {
     this.#inputBudget.hold(this, bytes)
   }
 
-  /** The input is complete. It is processed when it is its turn, and counts until it ends. */
+  /** Notes that the input is complete. `onTurn` is called when it is its turn to be processed. It counts until {@link end}. */
   onComplete(onTurn: () => void): void {
     this.#inputBudget.work(this, onTurn)
   }

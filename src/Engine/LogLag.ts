@@ -5,7 +5,7 @@ import type { Transaction } from "./Store/Transaction.ts"
 export interface Behind {
   readonly environment: string
   readonly name: string
-  /** Rows of the log after its position, matching or not. */
+  /** How many rows of the log are after the position of the projection or group, whether they match or not. */
   readonly rows: number
 }
 
@@ -16,7 +16,7 @@ export interface LogLag {
   readonly databaseBytes: number
 }
 
-/** Most projections and groups that are looked at; further ones are left out. */
+/** Most projections and groups whose lag is read. Further ones are left out. */
 const MAX_FOLLOWERS = 200
 
 const FIND_END_OF_LOG = statement("LogLag.findEndOfLog", "SELECT max(position) AS position FROM events")

@@ -1,4 +1,4 @@
-/** Samples of what is measured, as `/metrics` writes them. */
+/** Families of measured values, as `/metrics` writes them. */
 import type { HistogramData } from "../Histogram.ts"
 
 export type Labels = { readonly [name: string]: string }

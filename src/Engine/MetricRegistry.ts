@@ -1,16 +1,16 @@
-/** What is measured, in the registry of Effect's metrics. */
+/** Puts measured values into the registry of Effect's metrics. */
 import * as Effect from "effect/Effect"
 import * as Metric from "effect/Metric"
 import type * as Scope from "effect/Scope"
 import type { HistogramData } from "../Histogram.ts"
 import type { MetricFamily } from "./MetricFamily.ts"
 
-/** Series in the registry of Effect's metrics; those beyond it are in `/metrics` alone. */
+/** Most series in the registry of Effect's metrics. Further series are only in `/metrics`. */
 const SERIES = 5000
 
 /**
  * Puts the last measured values into the registry of Effect's metrics, from which exporters read them. `asked` is called whenever
- * one of them does.
+ * an exporter reads one of them.
  */
 export const registry = (
   asked: () => void
@@ -33,7 +33,7 @@ export const registry = (
       if (states.size >= SERIES) return
       const made = { current: state }
       states.set(key, made)
-      // each is given the state of its own kind
+      // each metric is given only values of its own kind
       registrations.push(
         register(() => {
           asked()
@@ -68,7 +68,7 @@ export const registry = (
             )
           }
         }
-        // a function whose runs are all taken has no sample: nothing of it waits
+        // a gauge without a sample is set to 0: a function whose runs are all taken has none, because nothing waits
         if (family.kind === "gauge") {
           for (const [key, state] of states) {
             if (key.startsWith(`${name}{`) && !known.has(key)) state.current = { value: 0 }

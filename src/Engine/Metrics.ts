@@ -1,7 +1,7 @@
 /**
  * The metrics of an engine, as families of samples, for `/metrics` and for exporters of Effect's metrics. Counters count since
- * the engine started. Values that need queries are measured on request, at most every 15 seconds, and less often when that takes
- * long; without requests there are no queries.
+ * the engine started. Values that need queries are measured on request, at most every 15 seconds, and less often when the queries
+ * take long. Without requests there are no queries.
  *
  * A series has at most the labels `environment` and one name. At most 200 functions, projections and groups have their own
  * series; the rest are counted under the name `other`.
@@ -39,10 +39,13 @@ import { Counters } from "./Store/Counters.ts"
 import { type CommitFigures, Store } from "./Store/Store.ts"
 import { Workers } from "./Workers/Workers.ts"
 
-/** How old queried values may be, milliseconds; they may also be as old as 20 times the duration of the queries. */
+/** How old queried values may be, milliseconds. When the queries take long, they may be 20 times as old as the queries took. */
 const EVERY_MS = 15_000
 
-/** Failed runs are kept for weeks, and may be very many: they are as old as this many times what it took to count them. */
+/**
+ * How old the number of failed runs may be, as a multiple of the time that it took to count them. Failed runs are kept for weeks,
+ * and there may be very many.
+ */
 const FAILED_RUNS_TIMES = 100
 
 export interface MetricsService {
@@ -82,7 +85,7 @@ export const layer: Layer.Layer<
     const run = Effect.runForkWith(yield* Effect.context<never>())
     let measuredAt = Number.NEGATIVE_INFINITY
     const publish = yield* registry(() => {
-      // exporters get the last measurement; a request starts a new one when it is too old
+      // exporters get the last measurement; their read starts a new one when that is too old
       if (clock.currentTimeMillisUnsafe() - measuredAt < EVERY_MS) return
       measuredAt = clock.currentTimeMillisUnsafe()
       Fiber.runIn(run(Effect.ignore(families)), scope)
@@ -110,7 +113,7 @@ export const layer: Layer.Layer<
       countFailedAgainAt = now + Math.max(EVERY_MS, FAILED_RUNS_TIMES * (now - beganAt))
       return failed
     })
-    // where rows are damaged they cannot be counted; the other figures are as good as ever
+    // damaged rows cannot be counted, but the other figures are as good as ever
     const unlessDamaged = <A>(look: Effect.Effect<A, StoreError>) =>
       Effect.catchIf(
         look,
@@ -118,7 +121,7 @@ export const layer: Layer.Layer<
         () => Effect.succeed(undefined)
       )
 
-    /** What is known without looking for it. */
+    /** The values that are known without queries. */
     const knownOf = (stats: RunStats) => [
       ...counts({
         ...counters.read(),
@@ -201,11 +204,11 @@ const counts = (
   }
 ]
 
-/** The labels of everything without its own series. */
+/** The labels of everything that has no series of its own. */
 const others: Labels = { environment: "other", function: "other" }
 
 const ofFunctions = ({ functions }: RunStats): ReadonlyArray<MetricFamily> => {
-  // unknown functions are counted together with those beyond the limit
+  // unknown functions are counted together with those for which there is no series
   const together = Object.fromEntries(
     counted.map((what) => [
       what,
@@ -381,7 +384,7 @@ const ofFound = ({ backlog, lag, stuck }: Found, at: number): ReadonlyArray<Metr
   ]
 }
 
-/** Functions that have none are told as well, so that one sees that there are none any more. */
+/** Functions without failed runs get a sample too, which shows that they have none any more. */
 const ofFailed = (failed: ReadonlyArray<FailedRuns>, { functions }: RunStats): MetricFamily => {
   const name = ({ environment, functionId }: { readonly environment: string; readonly functionId: string }) =>
     `${environment}\n${functionId}`
@@ -407,7 +410,7 @@ const ofFailed = (failed: ReadonlyArray<FailedRuns>, { functions }: RunStats): M
   }
 }
 
-/** How long the event loop is kept from what is due: measured from the first time on that somebody asks. */
+/** How long the event loop is kept from work that is due. It is measured from the first request on. */
 const eventLoop: Effect.Effect<() => ReadonlyArray<MetricFamily>, never, Scope.Scope> = Effect.gen(
   function* () {
     let delays: ReturnType<typeof monitorEventLoopDelay> | undefined

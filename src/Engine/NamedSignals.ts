@@ -1,10 +1,10 @@
 import { ShortLivedMap } from "../ShortLivedMap.ts"
 
-/** Named one-time signals: a listener may wait for several names, and a signal may carry a value. */
+/** Named one-time signals. A listener may wait for several names, and a signal may carry a value. */
 export class NamedSignals<A = void> {
   readonly #waiting = new ShortLivedMap<string, Set<(what: A) => void>>()
 
-  /** Calls `listener` once for each of the names that is signalled. Returns a function that removes it. */
+  /** Calls `listener` once for each of the names that is signalled. Returns a function that removes the listener. */
   listen(names: ReadonlyArray<string>, listener: (what: A) => void): () => void {
     for (const name of names) {
       let waiting = this.#waiting.get(name)
@@ -19,16 +19,16 @@ export class NamedSignals<A = void> {
     }
   }
 
-  /** Signals every name: anything may have happened. */
+  /** Signals every name, because anything may have happened. */
   notifyAll(what: A): void {
     for (const name of Array.from(this.#waiting.keys())) this.notify(name, what)
   }
 
-  /** Signals a name: all its listeners are called. */
+  /** Signals a name: calls all its listeners, and removes them. */
   notify(name: string, what: A): void {
     const waiting = this.#waiting.get(name)
     if (waiting === undefined) return
-    // before the calls, since a listener may wait again
+    // removed before the calls, because a listener may wait again
     this.#waiting.delete(name)
     for (const listener of waiting) listener(what)
   }

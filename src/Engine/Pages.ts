@@ -1,4 +1,4 @@
-/** Reads long lists in pages, so that none of them blocks the engine. */
+/** Reads long lists in pages, so that no list blocks the engine. */
 import * as Effect from "effect/Effect"
 import { LimitExceededError } from "../Errors.ts"
 import { gathered, yieldToEventLoop, onePage } from "./Yielding.ts"
@@ -21,7 +21,7 @@ export const pageByName = <A extends { readonly name: string }>(
   return { items, ...(items.length < limit || last === undefined ? {} : { nextCursor: last }) }
 }
 
-/** A page that is read in slices, each in its own turn of the event loop: for lists whose items take long to read. */
+/** A page that is read in slices, each in its own turn of the event loop. It is for lists whose items take long to read. */
 export const inSlices =
   <A, E>(slice: number, read: (page: PageQuery) => Effect.Effect<Page<A>, E>) =>
   ({ after, limit }: PageQuery): Effect.Effect<Page<A>, E> =>
@@ -53,12 +53,13 @@ export const allPages = <A, E>(
     return all
   })
 
-/** Most characters of a list without a limit: it is collected in memory and sent in one piece. */
+/** Most characters of a list without a limit. Such a list is collected in memory and sent in one piece. */
 export const UNPAGED_LENGTH = 16 * 1024 * 1024
 
 /**
  * All items as the inside of a JSON list, and their number. Each page is encoded in its own turn of the event loop, and lists of
- * more than one page are read for one caller at a time. Fails with `LimitExceededError` for too much data; `what` names the list.
+ * more than one page are read for one caller at a time. Fails with `LimitExceededError` when there is too much data. `what` names
+ * the list.
  */
 export const allAsJson = <A, E>(
   what: string,

@@ -1,4 +1,4 @@
-/** Retention options: how long the engine keeps what has ended. */
+/** Retention options: how long the engine keeps runs, events and messages. */
 import * as EffectDuration from "effect/Duration"
 import * as Layer from "effect/Layer"
 import { type Duration, positiveDuration } from "../Duration.ts"
@@ -13,14 +13,17 @@ export interface RetentionOptions {
   readonly keepRuns?: Duration | "forever"
   /**
    * How long an event outside of entity streams is kept; `"forever"` by default. Events that a kept run, a projection, a consumer
-   * group or a subscription needs stay, and so do all later ones.
+   * group or a subscription needs stay, and so do all later events.
    */
   readonly keepEvents?: Duration | "forever"
-  /** Most data of all these events, of which the newest stay: bytes, or a string such as `"10GiB"`; no limit by default. */
+  /**
+   * Most data of all events outside of entity streams: bytes, or a string such as `"10GiB"`. The newest events stay. No limit by
+   * default.
+   */
   readonly maxEventBytes?: Size
-  /** How long a message of a topic is kept; `"30d"` by default, `"forever"` keeps all that fits. */
+  /** How long a message of a topic is kept; `"30d"` by default. `"forever"` keeps all messages that fit. */
   readonly keepMessages?: Duration | "forever"
-  /** Most data that a topic keeps, of which the newest messages stay: bytes, or a string such as `"1GiB"`; 256 MiB by default. */
+  /** Most data that a topic keeps: bytes, or a string such as `"1GiB"`. The newest messages stay. 256 MiB by default. */
   readonly maxTopicBytes?: Size
 }
 

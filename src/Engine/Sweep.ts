@@ -1,15 +1,15 @@
-/** Deletes old records: at the start and every hour, in small transactions, so that nobody waits for it. */
+/** Deletes old records: at the start and every hour, in small transactions, so that no caller waits for it. */
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import type * as Scope from "effect/Scope"
 import type { StoreError } from "../Errors.ts"
 
-/** Records in one transaction. */
+/** How many records one transaction deletes. */
 export const BATCH = 200
 
 const EVERY = Duration.hours(1)
 
-/** The pause between two transactions, in which others have the store, milliseconds. */
+/** The pause between two transactions, in which other work has the store, milliseconds. */
 const PAUSE_MS = 10
 
 /** Sweeps until the scope ends. `what` names the records in the log, such as `Ended runs`. */

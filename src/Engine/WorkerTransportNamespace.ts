@@ -1,5 +1,5 @@
 /**
- * The transport between a worker and an engine: the service, the layer for an engine in the same process, and the one for a
+ * The transport between a worker and an engine: the service, its layer for an engine in the same process, and its layer for a
  * server.
  */
 export {

@@ -20,7 +20,10 @@ export const yieldFirst = <A, E>(read: Effect.Effect<A, E>): Effect.Effect<A, E>
 
 let inARow = 0
 
-/** Reads at once, unless many reads came just before. For small reads, which are shorter than the wait for a turn. */
+/**
+ * Reads at once, or in the next turn when many reads came just before. It is for small reads, which take less time than the wait
+ * for a turn.
+ */
 export const yieldIfMany = <A, E>(read: Effect.Effect<A, E>): Effect.Effect<A, E> =>
   Effect.suspend(() => {
     if (inARow >= IN_A_ROW) return yieldFirst(read)
@@ -31,14 +34,14 @@ export const yieldIfMany = <A, E>(read: Effect.Effect<A, E>): Effect.Effect<A, E
 const pages = Semaphore.makeUnsafe(1)
 const answers = Semaphore.makeUnsafe(1)
 
-/** Reads a page, which may be large: one in each turn of the event loop, however many are requested at once. */
+/** Reads a page, which may be large. Each turn of the event loop reads one page, however many are requested at once. */
 export const onePage = <A, E>(read: Effect.Effect<A, E>): Effect.Effect<A, E> =>
   pages.withPermits(1)(yieldFirst(read))
 
 /**
  * Collects the result of several pages: `gather` reads at most the given number of pages, and returns `undefined` when that is
- * not everything. Work on more than one page is done for one caller at a time, in all engines of the process, because they share
- * its memory. It starts again for that, so that waiting callers hold nothing.
+ * not everything. Then it is called again, without a limit: for one caller at a time, over all engines of the process, because
+ * they share its memory. A waiting caller holds no pages, because its second call begins anew.
  */
 export const gathered = <A, E>(
   gather: (most: number) => Effect.Effect<A | undefined, E>

@@ -1,6 +1,6 @@
 /**
- * Who may do what, in memory: keys by hash, and the compiled policies of each. Read at the start, and updated after every commit
- * that changes it, before the caller of that change is answered. A check needs no query.
+ * Who may do what, in memory: the keys by hash, and the compiled policies of each. It is read at the start. It is updated after
+ * every commit that changes it, before the caller of that change is answered. A check needs no query.
  */
 import * as Layer from "effect/Layer"
 import { hash, timingSafeEqual } from "node:crypto"
@@ -28,17 +28,17 @@ import * as BuiltIn from "./BuiltIn.ts"
 import * as AccessRows from "./AccessRows.ts"
 import * as KeyRows from "./KeyRows.ts"
 
-/** How much later the last use of a key may be stored, milliseconds. */
+/** How much later than the use itself the last use of a key may be stored, milliseconds. */
 const TOUCH_MS = 5000
 
 export const hashOf = (key: string): string => hash("sha256", key, "hex")
 
 /**
- * A caller: with the secret of a key, or without one while there are no keys. It ends when the key is deleted or expires, or its
- * secret is replaced. A caller without a key ends when the first key is created.
+ * The caller of the engine: with the secret of a key, or without a key while there are no keys. A caller with a key ends when the
+ * key is deleted or expires, or when its secret is replaced. A caller without a key ends when the first key is created.
  */
 export class Caller {
-  /** How often its permissions may have changed. */
+  /** How often the caller's permissions may have changed. */
   changes = 0
   readonly #access: AccessService
   readonly #listeners = new Set<(ended: boolean) => void>()
@@ -58,7 +58,7 @@ export class Caller {
     return this.#key
   }
 
-  /** When it ends by itself, epoch milliseconds; absent for never. A replaced secret ends before its key does. */
+  /** When the caller ends by itself, epoch milliseconds; `undefined` for never. A replaced secret ends before its key does. */
   get endsAt(): number | undefined {
     return this.#endsAt
   }
@@ -74,25 +74,25 @@ export class Caller {
     if (this.#ended) throw this.#gone()
   }
 
-  /** Notes that the key is in use. */
+  /** Notes that the key was used. */
   used(): void {
     if (this.#key !== undefined) this.#access.used(this.#key.id)
   }
 
-  /** Throws `UnauthorizedError` when the action is allowed on no resource at all. */
+  /** Throws `UnauthorizedError` when the key may not do the action to any resource. */
   checkAction(action: Action): void {
     if (this.#key === undefined || this.#allowed(this.#key).mayEver(action)) return
     throw this.#refusal(action, undefined, "nothing allows it")
   }
 
-  /** The same for the resources of one kind. */
+  /** Throws `UnauthorizedError` when the key may not do the action to any resource of the kind. */
   checkAny(action: Action, kind: ResourceKind): void {
     if (this.#key === undefined || this.#allowed(this.#key).mayAny(action, kind)) return
     throw this.#refusal(action, `${kind}:*`, "nothing allows it")
   }
 
   /**
-   * Throws an `UnauthorizedError` that names the action when the key may not do it to the resource. For `reach` see
+   * Throws an `UnauthorizedError` that names the action when the key may not do the action to the resource. For `reach` see
    * `Permissions`.
    */
   check(action: Action, resource: string, environment: string, reach?: (resources: string) => boolean): void {
@@ -100,8 +100,8 @@ export class Caller {
   }
 
   /**
-   * Throws `UnauthorizedError` when a policy denies it. For side effects of an allowed action: a caller who may append to a
-   * stream need not be allowed to emit, but must not emit what is denied.
+   * Throws `UnauthorizedError` when a policy denies the action on the resource. It is for side effects of an allowed action: a
+   * caller that may append to a stream need not be allowed to emit, but must not emit what is denied.
    */
   checkNotDenied(
     action: Action,
@@ -112,7 +112,7 @@ export class Caller {
     this.#refuse(action, resource, this.#prohibition(action, resource, environment, reach))
   }
 
-  /** Whether the key may do that, without a reason. */
+  /** Whether the key may do the action to the resource. */
   may(
     action: Action,
     resource: string,
@@ -122,7 +122,7 @@ export class Caller {
     return this.#denial(action, resource, environment, reach) === undefined
   }
 
-  /** Whether no policy denies it, allowed or not. */
+  /** Whether no policy denies the action on the resource, even if none allows it. */
   isNotDenied(
     action: Action,
     resource: string,
@@ -142,7 +142,7 @@ export class Caller {
     return this.#key !== undefined && this.#allowed(this.#key).isDenied(action)
   }
 
-  /** Whether a policy denies the action on something, or allows it on some things only, or on conditions. */
+  /** Whether a policy denies the action on something, or allows it only on some things or under conditions. */
   isLimited(action: Action): boolean {
     if (this.#key === undefined) return false
     const permissions = this.#allowed(this.#key)
@@ -154,8 +154,8 @@ export class Caller {
   }
 
   /**
-   * Calls `listener` when the key ends (`ended`), and when its permissions may have changed. Returns a function that stops it.
-   * For work that goes on between calls: an open socket, or a long response.
+   * Calls `listener` when the key ends (`ended`), and when its permissions may have changed. Returns a function that stops it. It
+   * is for work that goes on between calls: an open socket, or a long response.
    */
   watch(listener: (ended: boolean) => void): () => void {
     this.#listeners.add(listener)
@@ -168,7 +168,7 @@ export class Caller {
     }
   }
 
-  /** Never succeeds. Fails when the key ends, and when its permissions have changed and `check` throws. */
+  /** Never succeeds. Fails when the key ends, and when its permissions have changed and `check` then throws. */
   until(check: () => void): Effect.Effect<never, IronflowError> {
     return Effect.callback((resume) => {
       const look = (ended: boolean): void => {
@@ -192,14 +192,14 @@ export class Caller {
     this.#expiry?.interruptUnsafe()
   }
 
-  /** Policies have changed: drops the compiled ones. */
+  /** Drops the compiled policies, because policies have changed. */
   forget(): void {
     this.#permissions = undefined
     this.changes++
     this.#tell(false)
   }
 
-  /** Replaces the key record; this secret of the key works until `endsAt`. */
+  /** Replaces the record of the key. This secret of the key works until `endsAt`. */
   renew(key: KeyRecord, endsAt: number | undefined): void {
     this.#key = key
     this.#endsAt = endsAt
@@ -290,12 +290,12 @@ export class AccessService {
   readonly orgs = new Map<string, OrgRecord>(BuiltIn.orgs.map((org) => [org.id, org]))
   readonly roles = new Map<string, RoleRecord>(BuiltIn.roles.map((role) => [role.id, role]))
   readonly policies = new Map<string, PolicyRecord>(BuiltIn.policies.map((policy) => [policy.id, policy]))
-  /** Calls that were refused because a condition could not be evaluated. */
+  /** How many calls were refused because a condition could not be evaluated. */
   conditionFailures = 0
-  /** Says when the records must be read again before a call; absent where no other engine changes them. */
+  /** Says when the records must be read again before a call. Absent where no other engine changes them. */
   freshness: AccessFreshness | undefined
   readonly #store: StoreService
-  /** By the first half of the hash, which reveals nothing about the key. */
+  /** The callers, by the first half of the hash of their secret, which reveals nothing about the secret. */
   readonly #callers = new Map<string, { readonly hash: Buffer; readonly caller: Caller }>()
   readonly #uses = new Map<string, number>()
   #anybody = new Caller(this)
@@ -311,14 +311,14 @@ export class AccessService {
     this.fork = fork
   }
 
-  /** Whether calls need a key: true once there is one. */
+  /** Whether calls need a key. `true` as soon as there is one. */
   get required(): boolean {
     return this.keys.size > 0
   }
 
   /**
-   * The caller with this key; `undefined` for no key. Throws `UnauthenticatedError` when the key is invalid or missing. While
-   * there are no keys, everyone is accepted.
+   * The caller with this secret of a key; `key` is `undefined` for a call without one. Throws `UnauthenticatedError` when the
+   * secret is invalid or missing. While there are no keys, every call is accepted.
    */
   authenticate(key: string | undefined): Caller {
     if (!this.required) return this.#anybody
@@ -330,18 +330,18 @@ export class AccessService {
     return found.caller
   }
 
-  /** Whether this is the secret of a key. */
+  /** Whether a key has this secret. */
   knows(key: string): boolean {
     return this.#callers.has(placeOf(hashOf(key)))
   }
 
-  /** A caller with the key of this id, as it is now; `undefined` when the key is gone. */
+  /** A caller with the key that has this id, by the current record of the key; `undefined` when the key is gone. */
   callerOf(keyId: string): Caller | undefined {
     const key = this.keys.get(keyId)
     return key === undefined ? undefined : new Caller(this, key, key.expiresAt)
   }
 
-  /** The hash of a valid secret, by its {@link placeOf}. */
+  /** The hash of a valid secret, found by its {@link placeOf}. */
   hashAt(place: string): string | undefined {
     return this.#callers.get(place)?.hash.toString("hex")
   }
@@ -357,7 +357,7 @@ export class AccessService {
     return this.#uses.get(key.id) ?? key.lastUsedAt
   }
 
-  /** Notes the use of a key; uses are stored together, a little later. */
+  /** Notes the use of a key. Uses are stored together, a little later. */
   used(id: string): void {
     this.#uses.set(id, this.now())
     if (this.#touching) return
@@ -365,7 +365,7 @@ export class AccessService {
     this.fork(Effect.andThen(Effect.sleep(TOUCH_MS), this.flush))
   }
 
-  /** Stores when keys were used. */
+  /** Stores when the keys were last used. */
   readonly flush: Effect.Effect<void> = Effect.suspend(() => {
     this.#touching = false
     const uses = [...this.#uses].map(([id, at]) => ({ id, at }))
@@ -380,7 +380,7 @@ export class AccessService {
     )
   })
 
-  /** Replaces all keys, organizations, roles and policies, except the built-in ones. */
+  /** Replaces all keys, organizations, roles and policies except the built-in ones. */
   replace(found: AccessRecords): void {
     this.apply(changesTo(this, found))
   }
@@ -473,7 +473,7 @@ const secretsOf = ({
     : [{ hash: previous.hash, endsAt: Math.min(previous.endsAt, expiresAt ?? Number.POSITIVE_INFINITY) }])
 ]
 
-/** The first half of a hash, by which it is found. It reveals nothing about the key. */
+/** The first half of a hash, by which the hash is found. It reveals nothing about the secret. */
 export const placeOf = (hash: string): string => hash.slice(0, 32)
 
 export class Access extends Context.Service<Access, AccessService>()("@ironflow/node/Engine/Access") {}

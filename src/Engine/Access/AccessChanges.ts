@@ -1,4 +1,4 @@
-/** Finds what has changed in the access records after all of them were read again. */
+/** Finds the changes in the access records when all of them were read again. */
 import type { AccessChange } from "../Store/Changes.ts"
 import type { AccessRecords, KeyRecord, OrgRecord, PolicyRecord, RoleRecord } from "./AccessRecords.ts"
 import * as BuiltIn from "./BuiltIn.ts"
@@ -40,7 +40,7 @@ const compare = <A extends { readonly id: string }>(
   ]
 }
 
-/** The time of the last use is ignored: nobody waits for it. */
+/** Whether two records are equal. The time of the last use is ignored, because no caller waits for it. */
 const isSame = (one: object | undefined, other: object): boolean =>
   one !== undefined &&
   JSON.stringify({ ...one, lastUsedAt: 0 }) === JSON.stringify({ ...other, lastUsedAt: 0 })

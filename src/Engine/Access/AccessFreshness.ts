@@ -1,37 +1,37 @@
 /**
- * Keeps an engine from deciding by access records that other engines have changed meanwhile. News of such changes arrive within a
- * moment, but not while the engine is frozen or cut off from the database: then a key that was deleted elsewhere would still work
- * for the first calls after that.
+ * Keeps an engine from judging calls by outdated access records. Changes by other engines are usually heard of within a moment.
+ * They are not heard of while the engine is frozen, or cut off from the database. Without this check, a key that was deleted
+ * elsewhere would still work for the first calls after that.
  */
 import * as Effect from "effect/Effect"
 import { StoreError } from "../../Errors.ts"
 import type { SharedCopy } from "../Store/SharedCopy.ts"
 
 /**
- * For how long the records count without another look, in milliseconds. The engine asks the database once a second, so it takes
- * longer only when the engine was frozen, or is cut off.
+ * For how long the records count as current without another look, milliseconds. The engine asks the database once a second, so
+ * more time passes only when the engine was frozen, or is cut off.
  */
 const CURRENT_MS = 2000
-/** How many looks unknown keys may cause in a second. */
+/** How many looks in a second may be caused by unknown keys. */
 const UNKNOWN_LOOKS = 10
-/** How long a look may take, in milliseconds. */
+/** How long a look may take, milliseconds. */
 const MOST_LOOK_MS = 5000
 
 export interface AccessFreshnessOptions {
   readonly copy: SharedCopy
-  /** `StoreService.currentMs`. */
+  /** See `StoreService.currentMs`. */
   readonly currentMs: () => number
-  /** When the records were last read, in milliseconds of {@link now}. */
+  /** When the records were last read, milliseconds by {@link now}. */
   readonly readAt: () => number
-  /** A monotonic clock, in milliseconds. */
+  /** A monotonic clock, milliseconds. */
   readonly now: () => number
-  /** Whether this is the secret of a key. */
+  /** Whether a key has this secret. */
   readonly knows: (key: string) => boolean
 }
 
 export class AccessFreshness {
   readonly #options: AccessFreshnessOptions
-  /** When unknown keys last caused looks: the oldest first. */
+  /** When unknown keys last caused looks, oldest first. */
   #unknownAt: Array<number> = []
 
   constructor(options: AccessFreshnessOptions) {
@@ -39,14 +39,14 @@ export class AccessFreshness {
   }
 
   /**
-   * Whether {@link look} must come before a call is judged. `key` is that of the call, if it has one: another engine may just have
-   * made it.
+   * Whether {@link look} must come before a call is judged. `key` is the secret in the call, if it has one. If it is unknown,
+   * another engine may just have created its key.
    */
   needsLook(key?: string): boolean {
     return !this.#isCurrent() || (key !== undefined && this.#mayBeNew(key))
   }
 
-  /** Reads the records. Fails with a retryable `StoreError` when they may be outdated, and cannot be read. */
+  /** Reads the records. If they cannot be read and may be outdated, fails with a retryable `StoreError`. */
   readonly look: Effect.Effect<void, StoreError> = Effect.suspend(() =>
     Effect.catch(
       Effect.timeoutOrElse(this.#options.copy.refreshed, {

@@ -5,7 +5,7 @@ import type { EngineError, NotFoundError } from "../../Errors.ts"
 import { checkName } from "../../Limits.ts"
 import { DEFAULT_ORG } from "./BuiltIn.ts"
 
-/** A service whose methods check all arguments, wherever they come from. */
+/** A service whose methods check all their arguments, because these may come from anywhere. */
 export type Unchecked<S> = {
   readonly [M in keyof S]: Raw<S, EngineError>[M] extends (...args: infer P) => infer R
     ? (...args: { readonly [I in keyof P]: unknown }) => R

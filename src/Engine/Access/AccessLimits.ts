@@ -1,9 +1,9 @@
-/** Limits of keys, organizations, roles and policies, and those that cannot be changed. */
+/** Limits of keys, organizations, roles and policies, and the built-in records, which cannot be changed. */
 import { type Program, get, variant, refuse } from "../Store/Program.ts"
 import { LimitExceededError, InvalidStateError } from "../../Errors.ts"
 import * as BuiltIn from "./BuiltIn.ts"
 
-/** Most keys, organizations, roles and policies, each. */
+/** Most records of each kind: keys, organizations, roles and policies. */
 export const MAX_ACCESS_RECORDS = 10_000
 
 export // ---------------------------------------------------------------------------------------------------------------------

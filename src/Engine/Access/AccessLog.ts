@@ -6,7 +6,10 @@ import type { Transaction } from "../Store/Transaction.ts"
 import type { AccessLogEntry } from "./AccessRecords.ts"
 import { parseStored } from "../Store/StoredJson.ts"
 
-/** Most entries of each of the two logs: operations on runs are more frequent, and must not displace changes of keys. */
+/**
+ * Most entries of each of the two logs. Operations on runs have a log of their own, because they are more frequent and must not
+ * displace changes of keys.
+ */
 export const MAX_LOG_ENTRIES = 10_000
 
 const READ_ACCESS_LOG = statement(
@@ -21,7 +24,7 @@ const READ_OPERATION_LOG = statement(
   { scans: "newest first, up to a limit" }
 )
 
-/** The entries, newest first. `by` of the changes below is stored for this. */
+/** The entries, newest first. */
 export const readAccessLog = acrossEnvironments(
   "readAccessLog",
   function* (_tx: Transaction, limit: number): Program<Array<AccessLogEntry>> {
@@ -32,7 +35,7 @@ export const readAccessLog = acrossEnvironments(
       by: String(row.who),
       action: String(row.action),
       subject: String(row.subject),
-      // written by `log` below
+      // only `log` and `logOperation` write this column
       details: parseStored(String(row.details)) as { readonly [name: string]: unknown }
     }))
   },

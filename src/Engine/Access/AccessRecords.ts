@@ -4,17 +4,17 @@ import type { PolicyEffect } from "../../Policy.ts"
 export interface KeyRecord {
   readonly id: string
   readonly name: string
-  /** The beginning of the key, to recognize it. */
+  /** The beginning of the key, by which a person recognizes it. */
   readonly prefix: string
   /** SHA-256 of the key, in hex: the key itself is not stored. */
   readonly hash: string
-  /** Absent when it is for all environments. */
+  /** Absent when the key is for all environments. */
   readonly environment?: string
   readonly roleIds: ReadonlyArray<string>
   readonly createdAt: number
   readonly expiresAt?: number
   readonly lastUsedAt?: number
-  /** The secret before this one, which also works until its own end. */
+  /** The secret before the current one. It works until its own end. */
   readonly previous?: { readonly hash: string; readonly endsAt: number }
 }
 
@@ -68,16 +68,19 @@ export interface NewKey {
   readonly name: string
   readonly prefix: string
   readonly hash: string
-  /** `"*"` for all environments; absent for `callEnvironment`, or for all when it is the first key. */
+  /** `"*"` for all environments. When absent: `callEnvironment`, or all environments for the first key. */
   readonly environment?: string
   readonly callEnvironment: string
-  /** Absent for the developer role, or the admin role when it is the first key. */
+  /** When absent: the developer role, or the admin role for the first key. */
   readonly roleIds?: ReadonlyArray<string>
-  /** Lifetime, milliseconds from when it is stored. */
+  /** How long the key works, milliseconds from when it is stored. */
   readonly lifeMs?: number
-  /** The latest end, epoch milliseconds. */
+  /** The latest time at which the key may end, epoch milliseconds. */
   readonly endsBy?: number
-  /** The caller was accepted only because there are no keys: the key must be the first one, and may do everything everywhere. */
+  /**
+   * The caller was accepted only because there are no keys. So the key must be the first one, and one that may do everything
+   * everywhere.
+   */
   readonly byAnybody?: boolean
 }
 
@@ -94,5 +97,5 @@ export type NewPolicy = Pick<
   "orgId" | "name" | "effect" | "actions" | "resources" | "condition"
 >
 
-/** Changes of a policy; an empty condition removes it. */
+/** Changes of a policy. An empty condition removes the policy's condition. */
 export type PolicyChanges = Partial<Omit<NewPolicy, "orgId">>

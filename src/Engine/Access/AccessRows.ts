@@ -1,6 +1,6 @@
 /**
- * API keys, organizations, roles and policies: few rows, which the engine keeps in memory. Every write tells what it changed, so
- * that the engine knows before the caller is answered, and adds to the access log in the same transaction.
+ * API keys, organizations, roles and policies. They are few rows, which the engine keeps in memory. Every write tells its change,
+ * so that the engine knows it before the caller is answered. It also adds to the access log, in the same transaction.
  */
 import { all, statement, type Program, acrossEnvironments } from "../Store/Program.ts"
 import type { AccessRecords } from "./AccessRecords.ts"

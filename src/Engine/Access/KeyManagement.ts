@@ -60,7 +60,8 @@ export const make = (manager: ManagingCaller): Unchecked<ApiKeysApi<EffectKind>>
         }
         return read
       })
-      // outside of the transaction, which may be repeated; from the system's random source, because a seed must not reveal keys
+      // the secret is made outside of the transaction, which may be repeated, and by the system's random source, because a seed
+      // must not reveal keys
       const secret = newSecret()
       const key = yield* store.write(
         KeyRows.createApiKey(
@@ -96,7 +97,7 @@ export const make = (manager: ManagingCaller): Unchecked<ApiKeysApi<EffectKind>>
         checked(() => {
           const overlapMs = readOverlap(options)
           const key = findKey(id)
-          // a caller who rotates a key gets its permissions
+          // a caller that rotates a key gets the permissions of that key
           if (key.id !== caller?.key?.id) {
             checkGiving(`rotate the key "${key.name}"`, access.rulesOf(key.roleIds))
           }
@@ -136,7 +137,7 @@ const longestOverlap = 30 * 24 * 3_600_000
 
 const ENVIRONMENT_ID = "env_"
 const PREFIX = "ifk_"
-/** Characters of a key that are stored to recognize it. */
+/** How many characters of a key are stored, so that a person recognizes it. */
 const shownLength = PREFIX.length + 6
 
 const takeKey = taker(CreateApiKey, notAnObject("An API key"))

@@ -23,7 +23,7 @@ export const toKey = (row: Row): KeyRecord => ({
   name: String(row.name),
   prefix: String(row.prefix),
   hash: String(row.hash),
-  // written by `storeKey` below
+  // only `storeKey` writes this column
   roleIds: parseStored(String(row.roles)) as Array<string>,
   createdAt: Number(row.created_at),
   ...(row.environment === null ? {} : { environment: String(row.environment) }),
@@ -42,7 +42,7 @@ export const createApiKey = acrossEnvironments(
     by: string
   ): Program<KeyRecord, RoleNotFoundError | UnauthenticatedError | ValidationError> {
     const isFirst = (yield* countRecords("api_keys")) === 0
-    // two of them may have arrived together
+    // two callers may have asked for the first key at the same time
     if (input.byAnybody === true && !isFirst) return yield* refuse(keyNeeded())
     if (isFirst && input.lifeMs !== undefined) {
       return yield* refuse(
@@ -93,7 +93,7 @@ const FIND_OTHER_KEY_WITH_HASH = statement(
 
 const DELETE_BOOTSTRAP_KEY = statement("KeyRows.deleteBootstrapKey", "DELETE FROM api_keys WHERE id = ?")
 
-/** Stores the bootstrap key, replacing whatever has its id. */
+/** Stores the bootstrap key. It replaces a key with the same id. */
 export const putBootstrapKey = acrossEnvironments(
   "putBootstrapKey",
   function* (tx: Transaction, hash: string): Program<void> {
@@ -122,7 +122,7 @@ const UPDATE_HASHES = statement(
   "UPDATE api_keys SET hash = ?, prefix = ?, previous_hash = ?, previous_ends_at = ? WHERE id = ?"
 )
 
-/** Replaces the secret of a key; the old one ends, at once or after a while. */
+/** Replaces the secret of a key. The old secret ends at once, or after a while. */
 export const rotateApiKey = acrossEnvironments(
   "rotateApiKey",
   function* (
@@ -147,7 +147,7 @@ export const rotateApiKey = acrossEnvironments(
 
 const DELETE_API_KEY = statement("KeyRows.deleteApiKey", "DELETE FROM api_keys WHERE id = ?")
 
-/** `mayOpen`: whether it may be the last key, without which a server asks for no key. `true` by default. */
+/** Deletes a key. `mayOpen`: whether the last key may be deleted, without which a server asks for no key; `true` by default. */
 export const deleteApiKey = acrossEnvironments(
   "deleteApiKey",
   function* (
@@ -177,7 +177,7 @@ const UPDATE_LAST_USE = statement(
   "UPDATE api_keys SET last_used_at = ? WHERE id = ?"
 )
 
-/** Stores when keys were last used; deleted keys are skipped. */
+/** Stores when keys were last used. Deleted keys are skipped. */
 export const touchApiKeys = acrossEnvironments(
   "touchApiKeys",
   function* (

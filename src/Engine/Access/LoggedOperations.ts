@@ -34,7 +34,7 @@ type OperationsOfEnvironment = Pick<
 >
 
 export interface LoggedOperationsService {
-  /** For an outside caller, or for the engine's own process. */
+  /** The operations for a caller from outside, or for the engine's own process when there is no caller. */
   readonly in: (environment: string, caller?: Caller) => OperationsOfEnvironment
 }
 
@@ -47,7 +47,7 @@ export const layer: Layer.Layer<LoggedOperations, never, Store> = Layer.effect(
   Effect.map(Store, (store) => ({ in: (environment, caller) => make(store, environment, caller) }))
 )
 
-/** Pauses a function, or resumes it when there is no pause; `by` is for the log. */
+/** Pauses a function, or resumes it when there is no `pause`. `by` is for the log. */
 export const pauseFunction = inEnvironment(
   "pauseFunction",
   function* (
@@ -138,7 +138,7 @@ const make = (store: StoreService, environment: string, caller?: Caller): Operat
         Effect.flatMap(store.write(pauseFunction(environment, id, by, pause)), () =>
           Effect.map(
             store.read(FunctionRows.getFunction(environment, id)),
-            // it existed when it was written, and nothing else has run since
+            // the function existed when the pause was stored, and nothing else has run since
             (fn) => fn!
           )
         )
@@ -194,7 +194,7 @@ const make = (store: StoreService, environment: string, caller?: Caller): Operat
         }),
         (fork) =>
           Effect.andThen(
-            // a caller who forks a run gets its steps and its input
+            // a caller that forks a run gets its steps and its input
             checked(() => caller?.check("run:read", `run:${runId}`, environment)),
             store.write(forkRunFor(environment, runId, by, fork))
           )

@@ -1,9 +1,9 @@
 /**
  * Manages keys, organizations, roles and policies: checks the input, then runs one operation of the store.
  *
- * A caller with a key is limited by it. It sees and creates only keys of its own environment. It gives nobody more permissions
- * than it has itself. It changes what all environments share only with a key for all environments. The engine's own process, and
- * any caller while there are no keys, may do everything.
+ * A caller with a key is limited by that key. It sees and creates only keys of its own environment. It can give nobody more
+ * permissions than it has itself. It can change what all environments share only with a key for all environments. The engine's
+ * own process, and any caller while there are no keys, may do everything.
  */
 import { checkedInEngine as checked } from "../../CheckAsEffect.ts"
 import * as Context from "effect/Context"
@@ -30,7 +30,7 @@ import * as RoleManagement from "./RoleManagement.ts"
 import type { Unchecked } from "./AccessInput.ts"
 /** Management of access. */
 export interface ManagementService {
-  /** For an outside caller, or for the engine's own process. */
+  /** The management for a caller from outside, or for the engine's own process when there is no caller. */
   readonly in: (environment: string, caller?: Caller) => ManagementOfEnvironment
   /** Stores the key in `IRONFLOW_BOOTSTRAP_KEY`, if it is set. */
   readonly putBootstrapKey: Effect.Effect<void, ValidationError | StoreError>
@@ -57,14 +57,14 @@ export interface ManagementOfEnvironment {
   readonly orgs: Unchecked<OrgsApi<EffectKind>>
   readonly roles: Unchecked<RolesApi<EffectKind>>
   readonly policies: Unchecked<PoliciesApi<EffectKind>>
-  /** Newest first. */
+  /** The entries of the access log, newest first. */
   readonly log: (limit: number) => Effect.Effect<ReadonlyArray<AccessLogEntry>, EngineError>
 }
 
 /** The kinds of subjects in the access log. */
 const loggedKinds = ["apikey", "org", "role", "policy", "function", "run"] as const
 
-/** For calls of `caller` in the environment; without a caller for the engine's own process. */
+/** The management for calls of `caller` in the environment, or for the engine's own process when there is no caller. */
 export const make = (
   engine: { readonly store: StoreService; readonly access: AccessService },
   environment: string,

@@ -9,7 +9,7 @@ import { Comparison, excess } from "./PrivilegeEscalation.ts"
 
 export type ManagingCaller = ReturnType<typeof makeManagingCaller>
 
-/** For calls of `caller` in the environment; without a caller for the engine's own process. */
+/** The permissions for calls of `caller` in the environment, or for the engine's own process when there is no caller. */
 export const makeManagingCaller = (
   { store, access }: { readonly store: StoreService; readonly access: AccessService },
   environment: string,
@@ -18,13 +18,13 @@ export const makeManagingCaller = (
   const by = caller?.key?.id ?? "local"
   const bound = caller?.key?.environment
 
-  /** Whether a list shows it: only what the caller may read. */
+  /** A filter for lists: whether the caller may read the item. */
   const shows =
     (action: Action, kind: ResourceKind) =>
     ({ id }: { readonly id: string }): boolean =>
       caller?.may(action, `${kind}:${id}`, environment) ?? true
 
-  /** Nobody gives more permissions than they have. */
+  /** Throws `UnauthorizedError` when `rules` allow more than the caller has. */
   const checkGiving = (
     what: string,
     rules: ReadonlyArray<PolicyRule>,
@@ -39,12 +39,15 @@ export const makeManagingCaller = (
     )
   }
 
-  /** Whether the caller may do everything, everywhere and for ever, so that nothing exceeds it. */
+  /** Whether the caller may do everything, everywhere and for ever. If so, it can give any permission. */
   const mayEverything = (): boolean =>
     caller?.key === undefined ||
     (bound === undefined && caller.endsAt === undefined && excess(caller.rules, everything) === undefined)
 
-  /** Checks the roles with changed policies, where a key of those roles would be affected. */
+  /**
+   * Throws `UnauthorizedError` when a change of policies gives a role more than the caller has. `changed` returns the rules to
+   * check for a role; `undefined` when the change does not affect the role.
+   */
   const checkRoles = (
     what: string,
     changed: (role: RoleRecord) => ReadonlyArray<PolicyRule> | undefined

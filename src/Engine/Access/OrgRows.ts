@@ -67,7 +67,7 @@ const COUNT_POLICIES_OF_ORG = statement(
 
 const DELETE_ORG = statement("OrgRows.deleteOrg", "DELETE FROM orgs WHERE id = ?")
 
-/** Deletes an organization. Refused while it has roles or policies. */
+/** Deletes an organization. Refuses while the organization has roles or policies. */
 export const deleteOrg = acrossEnvironments(
   "deleteOrg",
   function* (tx: Transaction, id: string, by: string): Program<void, InvalidStateError | OrgNotFoundError> {

@@ -98,11 +98,11 @@ const readPolicyChanges = (input: unknown): PolicyChanges => {
   }
 }
 
-/** Whether the change may allow more, or deny less. */
+/** Whether a change of a policy may allow more, or deny less. */
 const widens = (before: PolicyRule, after: PolicyRule): boolean => {
   if (before.effect !== after.effect) return true
   const [less, more] = before.effect === "allow" ? [before, after] : [after, before]
-  // compared as if both allowed
+  // both rules are compared as if they allowed
   return excess([{ ...less, effect: "allow" }], [{ ...more, effect: "allow" }]) !== undefined
 }
 

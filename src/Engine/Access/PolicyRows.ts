@@ -108,7 +108,7 @@ const LIST_ROLES_WITH_POLICY = statement(
 
 const DELETE_POLICY = statement("PolicyRows.deletePolicy", "DELETE FROM policies WHERE id = ?")
 
-/** Deletes a policy. Refused while roles have it. */
+/** Deletes a policy. Refuses while roles have it. */
 export const deletePolicy = acrossEnvironments(
   "deletePolicy",
   function* (
@@ -144,7 +144,7 @@ const LIST_LONG_ROLES = statement(
      WHERE r.id IN (SELECT role FROM role_policies WHERE policy = ?) GROUP BY r.id HAVING sum(length(p.actions) + length(p.resources) + coalesce(length(p.condition), 0)) > ? LIMIT 1`
 )
 
-/** Throws when the policies of a role with this policy become too long to evaluate for each call of its keys. */
+/** Fails when the policies of a role with this policy become too long to be evaluated for each call of the role's keys. */
 export function* checkLengths(policyId: string): Program<void, LimitExceededError> {
   const long = yield* get(LIST_LONG_ROLES, policyId, roleLength)
   if (long === undefined) return

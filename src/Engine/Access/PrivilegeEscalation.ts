@@ -1,12 +1,12 @@
 /**
  * Limits what one key may give to another: never more than it has itself, by any combination of roles, policies and conditions.
- * In doubt, it may not give it.
+ * In doubt, the key may not give it.
  */
 import { type Action, actions, matchesGlob, overlapsGlob, type PolicyRule, split } from "../../Policy.ts"
 
 /**
- * `undefined` when a key with the rules `given` can do nothing that one with the rules `own` cannot. Otherwise what exceeds them,
- * as the end of a sentence. A `comparison` is shared by all that one call gives.
+ * What a key with the rules `given` can do that one with the rules `own` cannot, as the end of a sentence; `undefined` when there
+ * is nothing. One `comparison` is shared by everything that one call gives.
  */
 export const excess = (
   own: ReadonlyArray<PolicyRule>,
@@ -25,7 +25,7 @@ export const excess = (
   }
 }
 
-/** Most characters of patterns that are compared with each other: about a tenth of a second. */
+/** Most characters of patterns that one comparison looks at: that takes about a tenth of a second. */
 const MAX_COMPARED_CHARS = 10_000_000
 
 /** The cost of comparing a pattern with all actions, which are short. */
@@ -33,7 +33,7 @@ const ACTION = 8 * actions.length
 
 class TooMuch extends Error {}
 
-/** Compares patterns with each other; there may be thousands. */
+/** Compares patterns with each other, and stops when that takes too long: there may be thousands. */
 export class Comparison {
   #left = MAX_COMPARED_CHARS
 
@@ -112,7 +112,7 @@ const compare = (
 }
 
 interface Rule extends Pick<PolicyRule, "name" | "effect" | "condition"> {
-  /** Whether its condition may have another result for another key. */
+  /** Whether the condition may have another result for another key. */
   readonly dependsOnKey: boolean
   readonly actions: ReadonlyArray<Action>
   readonly resources: ReadonlyArray<string>
@@ -135,13 +135,13 @@ const isEverything = ({ actions: allowed, condition, effect, resources }: Rule):
   allowed.length === actions.length &&
   resources.some((pattern) => /^\*+$/.test(pattern))
 
-/** Whether the first rule applies wherever the second does, judging only by their conditions. */
+/** Judging only by their conditions: whether the first rule applies wherever the second one does. */
 const isAtLeast = ({ condition, dependsOnKey }: Rule, other: Rule): boolean =>
   condition === undefined || (!dependsOnKey && condition === other.condition)
 
 /**
- * Whether a condition may have another result for another key: only the other members of `request` are known to be independent of
- * it.
+ * Whether a condition may have another result for another key. Only the members of `request` that are named here are known not to
+ * depend on the key.
  */
 const dependsOnKey = (condition: string): boolean =>
   condition.replace(/\brequest\s*\.\s*(?:action|resource|name|environment|time)\b/g, "").includes("request")

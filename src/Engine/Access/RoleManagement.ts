@@ -75,7 +75,7 @@ export const make = (manager: ManagingCaller): Unchecked<RolesApi<EffectKind>> =
       (...args) => store.write(RoleRows.assignPolicy(...args)),
       (roleId, policyId) => {
         const policy = access.policies.get(policyId)
-        // a denying policy gives nothing
+        // a policy that denies gives no permissions
         if (policy?.effect !== "allow") return
         const role = access.roles.get(roleId)
         const denies = role === undefined ? [] : policiesOf(role).filter(({ effect }) => effect === "deny")

@@ -92,7 +92,7 @@ const DELETE_POLICIES_OF_ROLE = statement(
 
 const DELETE_ROLE = statement("RoleRows.deleteRole", "DELETE FROM roles WHERE id = ?")
 
-/** Deletes a role. Refused while keys have it. */
+/** Deletes a role. Refuses while keys have it. */
 export const deleteRole = acrossEnvironments(
   "deleteRole",
   function* (tx: Transaction, id: string, by: string): Program<void, InvalidStateError | RoleNotFoundError> {
@@ -162,7 +162,7 @@ const DELETE_ROLE_POLICY = statement(
   "DELETE FROM role_policies WHERE role = ? AND policy = ?"
 )
 
-/** Removes a policy from a role; does nothing when it is not assigned. */
+/** Removes a policy from a role. Does nothing when the policy is not assigned. */
 export const removePolicy = acrossEnvironments(
   "removePolicy",
   function* (

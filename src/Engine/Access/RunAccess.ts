@@ -1,4 +1,4 @@
-/** Which runs, and triggering events of runs, a caller may see. */
+/** Which runs a caller may see, and which events that started them. */
 import type { Run } from "../../Client/Client.ts"
 import { isObject } from "../../Json.ts"
 import { isFailureHandlerId } from "../../OnFailure.ts"
@@ -7,7 +7,9 @@ import type { Visible } from "../Runs/RunSearch.ts"
 import type { Caller } from "./Access.ts"
 import { mayHaveEvent, mayHaveStream } from "./WorkerAccess.ts"
 
-/** Whether the caller may have the data of an event: neither its name, its entity, nor the entity's stream is denied. */
+/**
+ * Whether the caller may have the data of an event: no policy denies the event's name, its entity, or the stream of the entity.
+ */
 export const mayKnowEvent = (
   caller: Caller | undefined,
   environment: string,
@@ -51,7 +53,7 @@ export const mayKnowInput = (
   )
 }
 
-/** A system event reveals its run or function, which may be denied. */
+/** Whether the caller may know the run or function that the name of a system event reveals. */
 const mayKnowSubject = (caller: Caller, environment: string, name: string): boolean => {
   const [, kind, id] = /^system\.(run|function)\.(.+)\.[^.]+$/.exec(name) ?? []
   if (id === undefined) return true

@@ -5,7 +5,7 @@ import type { Caller } from "./Access.ts"
 import { reachOf, topicsOf } from "./SubscriptionReach.ts"
 import { mayHaveEvent, mayHaveStream } from "./WorkerAccess.ts"
 
-/** Further actions that a subscription to these topics requires. */
+/** The further actions that must be allowed for a subscription to these topics. */
 const furtherActions: ReadonlyMap<string, Action> = new Map([
   ["system.run", "run:read"],
   ["system.function", "function:read"],
@@ -23,7 +23,8 @@ const checkTopics = (caller: Caller, environment: string, pattern: string): void
 }
 
 /**
- * Throws `UnauthorizedError` when a policy denies a stream whose events a group may get: a group gives its members all events.
+ * Throws `UnauthorizedError` when a policy denies a stream whose events a group may get. It is checked for every group, because a
+ * group gives its members all events.
  */
 const checkStreams = (caller: Caller, environment: string, pattern: string): void => {
   if (pattern.startsWith("topic:") || !caller.isDenied("stream:read")) return
@@ -44,7 +45,7 @@ export const guardOf = (caller: Caller, environment: string): Guard => ({
     caller.checkAlive()
     caller.check("subscription:read", `subscription:${pattern}`, environment, reachOf(pattern))
     checkTopics(caller, environment, pattern)
-    // without this permission the caller would get no events, and would not know why
+    // without this permission the caller would get no events and would not know why
     const more = furtherActions.get(pattern.split(".", 2).join("."))
     if (more !== undefined) caller.checkAction(more)
   },

@@ -3,8 +3,9 @@ import { overlapsGlob } from "../../Policy.ts"
 
 /**
  * Returns a predicate: whether a subscription with this pattern may match what a resource pattern of a policy names.
- * `events:order.>` matches what is denied as `subscription:events:order.paid`, as `subscription:order.*` and as
- * `subscription:entity:order.*`, because the names of an entity's events are not known in advance. In doubt, it returns true.
+ * `events:order.>` matches what is denied as `subscription:events:order.paid` or as `subscription:order.*`. It also matches what
+ * is denied as `subscription:entity:order.*`, because the names of an entity's events are not known in advance. In doubt, the
+ * predicate returns `true`.
  */
 export const reachOf = (pattern: string): ((resources: string) => boolean) => {
   const text = pattern.replaceAll(">", "*")
@@ -15,7 +16,7 @@ export const reachOf = (pattern: string): ((resources: string) => boolean) => {
     sources.push(`subscription:events:${names}`, "subscription:entity:*")
   if (kind === "entity") sources.push("subscription:events:*", `subscription:entity:${names}`)
   if (kind === undefined || kind === "topic") sources.push(`subscription:topic:${names}`)
-  // without a prefix, a policy is about events and messages of that name
+  // a policy without a prefix is about the events and the messages of that name
   const plain = `subscription:${kind === "entity" ? "*" : names}`
   return (resources) =>
     sources.some((source) => overlapsGlob(source, resources)) ||

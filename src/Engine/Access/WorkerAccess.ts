@@ -1,6 +1,6 @@
 /**
- * What a worker may do through its functions. Events, secrets and writes have their own actions, and running a function must not
- * bypass these. They are checked when the worker registers, when a run is dispatched, and when the worker reports.
+ * What a worker may do through its functions. Events, secrets and writes have actions of their own, and running a function must
+ * not bypass these. They are checked when the worker registers, when a run is dispatched, and when the worker reports.
  */
 import { type IronflowError, isIronflowError } from "../../Errors.ts"
 import { handlesFailuresOf } from "../../OnFailure.ts"
@@ -17,7 +17,7 @@ import { reachOf } from "./SubscriptionReach.ts"
 
 type Announced = Pick<FunctionRegistration, "id" | "secrets" | "triggers">
 
-/** Throws `UnauthorizedError` when the caller may not be this worker. */
+/** Throws `UnauthorizedError` when the caller may not act as this worker. */
 export const checkWorker = (
   caller: Caller,
   {
@@ -36,14 +36,14 @@ export const checkWorker = (
 }
 
 /**
- * Throws `UnauthorizedError` when the caller may not have what the function gets: secrets and events, including those that its
- * schedules emit.
+ * Throws `UnauthorizedError` when the caller may not have what the function gets or emits: its secrets, its events, and the
+ * events of its schedules.
  */
 const checkGets = (caller: Caller, environment: string, { id, secrets, triggers }: Announced): void => {
   for (const name of secrets) caller.check("secret:read", `secret:${name}`, environment)
   for (const trigger of triggers) {
     if (trigger.event !== undefined) checkEvents(caller, environment, trigger.event)
-    // it hears of runs of all functions; a failure handler hears only of runs of its function
+    // such a function hears of runs of all functions, but a failure handler only of runs of its own function
     if (trigger.event?.startsWith("system.") === true && handlesFailuresOf({ id, triggers }) === undefined)
       caller.checkNotDenied("run:read", "run:*", environment)
     if (trigger.cron !== undefined) {
@@ -52,14 +52,14 @@ const checkGets = (caller: Caller, environment: string, { id, secrets, triggers 
   }
 }
 
-/** Throws `UnauthorizedError` when a policy denies subscribing to some events that the name or pattern matches. */
+/** Throws `UnauthorizedError` when a policy denies a subscription to some events that the name or pattern matches. */
 export const checkEvents = (caller: Caller, environment: string, event: string): void => {
   if (!caller.isDenied("subscription:read")) return
   const pattern = `events:${event}`
   caller.checkNotDenied("subscription:read", `subscription:${pattern}`, environment, reachOf(pattern))
 }
 
-/** Whether the caller may have the data of an event that it gets in another way than a subscription. */
+/** Whether the caller may have the data of an event that it gets by other means than a subscription. */
 export const mayHaveEvent = (
   caller: Caller | undefined,
   environment: string,
@@ -75,15 +75,15 @@ export const mayHaveEvent = (
   return names.every((name) => caller.isNotDenied("subscription:read", name, environment))
 }
 
-/** Whether no policy denies the caller the stream of an entity, whose events arrive in other ways too. */
+/** Whether no policy denies the caller the stream of an entity. It is checked where the stream's events arrive by other means. */
 export const mayHaveStream = (caller: Caller | undefined, environment: string, entityId: string): boolean =>
   caller === undefined ||
   !caller.isDenied("stream:read") ||
   caller.isNotDenied("stream:read", `stream:${entityId}`, environment)
 
-/** Which functions a worker gets runs of at the moment. */
+/** The functions whose runs a worker may get now. */
 export interface WorkerLimits {
-  /** Whether there may be functions that it does not get. */
+  /** Whether there may be functions whose runs the worker does not get. */
   readonly isLimited: () => boolean
   readonly mayRun: (fn: FunctionRegistration) => boolean
 }
@@ -104,14 +104,17 @@ export const limitsOf = (caller: Caller, environment: string): WorkerLimits => (
   }
 })
 
-/** Reports of turns without what the caller may not do: such a run is paused, and goes on when a permitted client resumes it. */
+/**
+ * Removes from reports what the caller may not do. A run with such a report is paused, and goes on when a client that may do it
+ * resumes the run.
+ */
 export const permittedReports = (
   caller: Caller | undefined,
   environment: string,
   reports: ReadonlyArray<TurnReport>
 ): {
   readonly reports: ReadonlyArray<TurnReport>
-  /** The answers for the worker, which has lost the runs that were paused. */
+  /** The answers for the worker. It has lost the runs that were paused. */
   readonly answered: (acks: ReadonlyArray<TurnAck>) => ReadonlyArray<TurnAck>
 } => {
   const refused = new Map<number, IronflowError>()
@@ -184,7 +187,8 @@ const refusalOf = (check: () => void): IronflowError | undefined => {
 }
 
 /**
- * Throws `UnauthorizedError` when the caller, if there is one, may not register the function, or may not have what its runs get.
+ * Throws `UnauthorizedError` when the caller, if there is one, may not register the function, or may not have what the function's
+ * runs get.
  */
 export const checkRegistering = (
   caller: Caller | undefined,

@@ -1,5 +1,5 @@
 /**
- * What an auditor reads from the database, and checks against the guarantees. It shares no statement and no rule with the
+ * The reads of an auditor, and its checks of the rows against the guarantees. They share no statement and no rule with the
  * programs that write these rows, because an error there must not hide here.
  */
 import { createHash } from "node:crypto"
@@ -10,28 +10,28 @@ import type { Row, Transaction } from "../Store/Transaction.ts"
 
 /** A state of the rows that a guarantee rules out. */
 export interface Violation {
-  /** `G1` to `G16`, or `table` for a row that lacks a value in a required column. */
+  /** `G1` to `G16`, or `table` for a row that has no value in a required column. */
   readonly guarantee: string
   /** What is wrong, with the ids and keys of the rows. */
   readonly message: string
-  /** Identifies the rows, so that each violation is told once. */
+  /** Identifies the rows, so that each violation is reported once. */
   readonly key: string
 }
 
-/** Digests of a run, to check later that nothing has changed that must not. */
+/** Digests of a run. A later check compares them, to find changes that must not happen. */
 export interface AuditedRun {
   readonly run: number
   readonly id: string
-  /** The function and the triggering event, for a run that was not invoked. */
+  /** The function and the triggering event. Absent for a run that was invoked. */
   readonly cause?: string
   /** Epoch milliseconds; `endedAt` is absent for an unfinished run. */
   readonly createdAt: number
   readonly endedAt?: number
-  /** Changes when a client restarts the run from a step, or patches a step. */
+  /** Changes when a client restarts the run from a step, or patches a step. It then explains other changes. */
   readonly touched: string
   /** A digest of each of its steps. */
   readonly steps: ReadonlyMap<string, string>
-  /** A digest of an ended run, and when a client last controlled it. */
+  /** For an ended run: a digest, and when a client last controlled the run. */
   readonly end?: { readonly at: string; readonly hash: string }
 }
 
@@ -48,28 +48,28 @@ interface Slice {
   readonly violations: ReadonlyArray<Violation>
   readonly auditedRuns?: ReadonlyArray<AuditedRun>
   readonly keyed?: ReadonlyArray<Keyed>
-  /** How many rows were looked at; each may have other rows with it. */
+  /** How many runs or log rows were looked at. Each may have other rows with it. */
   readonly rows: number
-  /** Where to go on; absent at the end. */
+  /** Where the next slice begins; absent at the end. */
   readonly next?: number
 }
 
 export interface AuditQuery {
-  /** Only runs with a higher key, or events with a higher position. */
+  /** Only runs with a key higher than this, or events with a higher position. */
   readonly after: number
   readonly limit: number
   /** The minimum retention of ended runs, milliseconds. */
   readonly keepMs: number
 }
 
-// Rows as the database returns them.
+// statuses of runs, as the database stores them
 const ENDED: ReadonlySet<number> = new Set([5, 6, 7])
 const COMPLETED = 5
 const FAILED = 6
 const PAUSED = 4
 
 const LIST_RUNS = statement("AuditRows.listRuns", "SELECT * FROM runs WHERE key > ? ORDER BY key LIMIT ?")
-// in one order, whatever the plan: digests of what was read earlier are compared
+// in a fixed order, whatever the plan of the query, because the digests of earlier reads are compared
 const LIST_STEPS = statement(
   "AuditRows.listSteps",
   "SELECT * FROM steps WHERE run = ? ORDER BY step_key LIMIT 1001"
@@ -136,7 +136,7 @@ const FIND_ENDS = statement(
 /** Most events of a stream that are counted. */
 const STREAM_EVENTS_COUNTED = 1000
 
-/** The newest run and event. */
+/** The keys of the newest run and the newest event. */
 export const ends = acrossEnvironments(
   "ends",
   function* (_tx: Transaction): Program<{ readonly runs: number; readonly events: number }> {
@@ -164,7 +164,7 @@ export const auditRuns = acrossEnvironments(
       yield* auditRun(row, found)
       for (const step of steps) yield* auditStep(row, step, superseded, found)
       auditEnd(row, steps, superseded, found)
-      // the steps of longer runs are not remembered
+      // the digests of longer runs are not kept
       if (steps.length <= 1000) auditedRuns.push(auditedRunOf(row, steps, superseded.size))
     }
     return { violations, auditedRuns, rows: rows.length, ...nextOf(rows, limit, "key") }
@@ -245,7 +245,7 @@ function* auditStep(run: Row, step: Row, superseded: ReadonlySet<string>, found:
     const topic = String(step.name).replace(/^publish:/, "")
     const oldest = (yield* get(FIND_OLDEST_MESSAGE, run.environment!, topic))?.position
     const newest = (yield* get(FIND_LAST_POSITION_OF_TOPIC, run.environment!, topic))?.last_position
-    // old events of a topic are deleted, its newest never before the others
+    // the oldest messages of a topic are deleted first: this one must be there if it is the newest, or if an older one is there
     if (
       Number(newest) === Number(value.sequence) ||
       (oldest != null && Number(oldest) < Number(value.sequence))
@@ -275,7 +275,7 @@ const auditEnd = (
   if (row.ended_at === null || Number(row.status) !== FAILED || row.compensations === null) return
   if (row.erased_at !== null) return
   const error = row.error === null ? undefined : safeJsonParse(String(row.error))
-  // the engine has ended it, and not its handler
+  // the engine has ended the run, and not its handler
   if (isObject(error) && error.code === "LIMIT_EXCEEDED") return
   const registered = safeJsonParse(String(row.compensations))
   const keys = [...steps.map(({ step_key }) => String(step_key)), ...superseded]
@@ -291,14 +291,14 @@ const hashOf = (values: ReadonlyArray<unknown>): string =>
 
 const auditedRunOf = (row: Row, steps: ReadonlyArray<Row>, superseded: number): AuditedRun => {
   const { attempt, ended_at, error, generation, input, output, status, updated_at } = row
-  // also when the erased result is in the run that invoked it
+  // the digest allows for erasures, also of a result that this run has from one that it invoked
   const erased =
     steps.filter(({ value }) => String(value).startsWith('{"$erased":')).length + Number(row.erased_at ?? 0)
   const hashes = new Map(steps.map((step) => [String(step.step_key), hashOf(Object.values(step))]))
   return {
     run: Number(row.key),
     id: String(row.id),
-    // a fork has the event of the run that it was forked from
+    // a fork has the same event as the run that it was forked from
     ...(input === null && row.forked_from === null ? { cause: `${row.function} ${row.event}` } : {}),
     createdAt: Number(row.created_at),
     ...(ended_at === null ? {} : { endedAt: Number(ended_at) }),
@@ -405,7 +405,10 @@ const FIND_WEBHOOK_KEY = statement(
   "SELECT 1 AS found FROM idempotency WHERE environment = ? AND operation >= 'webhook' AND operation < 'webhool' AND key = ?"
 )
 
-/** Finds two events with one idempotency key. Neither may have come by a webhook, which has its own keys. */
+/**
+ * Finds two events with the same idempotency key. Events that arrived by a webhook are left out, because webhooks have keys of
+ * their own.
+ */
 export const auditDuplicateKeys = acrossEnvironments(
   "auditDuplicateKeys",
   function* (_tx: Transaction, [one, other]: readonly [Keyed, Keyed]): Program<ReadonlyArray<Violation>> {

@@ -1,7 +1,7 @@
 /**
  * An auditor that checks, while the engine works, whether the rows keep the guarantees. It works in small slices, after
- * everything else, and in less than a hundredth of the time. It checks recent rows, and again those that it has seen, since ended
- * runs must not change. Each finding is logged once and counted.
+ * everything else, and in less than a hundredth of the time. It checks recent rows. It checks rows again that it has seen,
+ * because ended runs must not change. Each violation is logged once and counted.
  */
 import * as Clock from "effect/Clock"
 import * as Context from "effect/Context"
@@ -28,7 +28,7 @@ import {
 export const Auditing = Context.Reference<boolean>("@ironflow/node/Auditing", { defaultValue: () => true })
 
 export interface AuditorService {
-  /** Distinct violations since the engine started. */
+  /** How many different violations were found since the engine started. */
   readonly violations: () => number
 }
 
@@ -36,24 +36,25 @@ export class Auditor extends Context.Service<Auditor, AuditorService>()("@ironfl
 
 /** How many of the newest runs, and of the newest events, are checked. */
 const RECENT = 2000
-/** Rows of one slice: a few milliseconds. */
+/** How many rows one slice checks: that takes a few milliseconds. */
 const SLICE = 20
 /** How many of the newest idempotency keys are checked. */
 const KEYS = 100
 /** How long an idempotency key stands for its first event, milliseconds. */
 const KEY_MS = 24 * 60 * 60 * 1000
-/** The shortest pause between two slices. */
+/** The shortest pause between two slices, milliseconds. */
 const PAUSE_MS = 1000
 /** The shortest pause, as a multiple of the time that the last slice took. */
 const IDLE_FACTOR = 200
-/** Most violations that are remembered, so that each is told once. */
+/** Most violations that are kept in memory, so that each is reported once. */
 const MAX_REMEMBERED_VIOLATIONS = 10_000
 
-/** What an auditor remembers of each recent run and its first steps. */
+/** The digests of each recent run and of its first steps, by run key. */
 export type AuditedRuns = Map<number, AuditedRun>
+/** Of how many steps of a run the digests are kept. */
 const STEPS_KNOWN = 32
 
-/** What has changed in a run that must not, as the end of a sentence. */
+/** The changes in a run that must not happen, each as the end of a sentence. */
 const changesIn = (before: AuditedRun, now: AuditedRun): ReadonlyArray<string> => {
   const changes: Array<string> = []
   if (before.touched === now.touched) {
@@ -73,17 +74,17 @@ interface Audit {
   /** The minimum retention of runs, milliseconds. */
   readonly keepMs: number
   readonly known: AuditedRuns
-  /** Runs a slice when its time has come. */
+  /** Runs a slice when it is time for one, and waits after it. */
   readonly pace: <A>(slice: Effect.Effect<A, StoreError>) => Effect.Effect<A, StoreError>
   readonly tell: (found: Violation) => void
 }
 
-/** A run that starts twice does so within this time, in milliseconds. */
+/** When an event starts two runs of a function by mistake, it does so within this time, milliseconds. */
 const TWICE_MS = 600_000
 
 /**
- * Whether a run may be a rerun of an earlier one, which is not marked as such. Only ended runs are rerun; the earlier run may have
- * been retried since.
+ * Whether a run may be a rerun of an earlier one: a rerun is not marked as such. Only ended runs are rerun, but the earlier run
+ * may have been retried since.
  */
 const mayBeRerun = (run: AuditedRun, earlier: AuditedRun): boolean =>
   (earlier.endedAt !== undefined && run.createdAt >= earlier.endedAt) ||
@@ -164,7 +165,7 @@ export const layer: Layer.Layer<Auditor, never, Store> = Layer.effect(
 
     let changed = Deferred.makeUnsafe<void>()
     const stop = store.onCommit(({ counts, elsewhere, ended }) => {
-      // other commits do not change what it checks, or are followed by one of these; each engine checks after its own
+      // other commits change nothing that the auditor checks, or one of these follows; each engine checks after its own commits
       if (!elsewhere && (counts.events > 0 || ended.length > 0)) Deferred.doneUnsafe(changed, Effect.void)
     })
     yield* Effect.addFinalizer(() => Effect.sync(stop))
@@ -194,7 +195,7 @@ export const layer: Layer.Layer<Auditor, never, Store> = Layer.effect(
         })
       )
     })
-    // damage is reported by other readers; the next commit starts another check
+    // other readers report damage; the next commit starts another check
     const rounds = Effect.forever(
       Effect.catchCause(round, (cause) => Effect.logDebug("The database could not be audited", cause))
     )

@@ -1,33 +1,37 @@
 /**
- * Finds bulk operations that no engine carries out any more, where several engines share the database: an engine that ends leaves
- * its operations. An operation that stands still for some looks is continued here. It may be continued at two engines for a moment,
- * since a slice takes effect only where the operation is: the engine that is overtaken leaves it to the other one.
+ * Finds bulk operations that no engine carries out any more. When several engines share the database, an engine that ends leaves
+ * its operations behind. An operation that makes no progress for some looks is continued here. For a moment, two engines may then
+ * carry it out. That does no harm: a slice takes effect only if the operation is where the slice began, and the engine that is
+ * overtaken leaves the operation to the other one.
  */
 import * as Effect from "effect/Effect"
 import type * as Scope from "effect/Scope"
 import type { StoreService } from "../Store/Store.ts"
 import * as BulkRows from "./BulkRows.ts"
 
-/** How often an engine looks, while operations run that it does not carry out, milliseconds. */
+/** How often an engine looks while operations run that it does not carry out, milliseconds. */
 const LOOK_MS = 2000
-/** How many looks without progress mean that nobody carries an operation out: each step is stored within about a second. */
+/**
+ * After how many looks without progress an operation counts as abandoned. An engine that carries it out stores progress within
+ * about a second.
+ */
 const STILL_LOOKS = 5
 
 export interface AbandonedBulk {
-  /** Looks again soon: there may be an operation that this engine no longer carries out. */
+  /** Looks again soon, because there may be an operation that this engine no longer carries out. */
   readonly look: () => void
 }
 
-/** Looks until the scope ends. Sends no query while no engine writes and no operations run elsewhere. */
+/** Looks until the scope ends. It sends no query while other engines write nothing and carry out no operations. */
 export const continueAbandonedBulk = (
   store: StoreService,
   does: {
     /** Whether this engine carries the operation out. */
     readonly isCarried: (id: string) => boolean
     readonly begin: (operation: BulkRows.RunningBulk) => Effect.Effect<void>
-    /** Runs when an erasure has ended that another engine carried out: that engine may have left something. */
+    /** Run when an erasure has ended that another engine carried out. That engine may have left something behind. */
     readonly eraseEnded: Effect.Effect<void>
-    /** Called when operations have ended elsewhere. */
+    /** Called when operations of other engines have ended. */
     readonly ended: () => void
   }
 ): Effect.Effect<AbandonedBulk, never, Scope.Scope> =>
@@ -70,7 +74,7 @@ export const continueAbandonedBulk = (
           yield* Effect.sleep(LOOK_MS)
           if (!mayHaveNew && watched.size === 0) return
           mayHaveNew = false
-          // it is looked again; the store says that the database cannot be read
+          // the next look tries again; the store itself reports that the database cannot be read
           yield* Effect.catch(look, () => Effect.sync(() => void (mayHaveNew = true)))
         })
       )

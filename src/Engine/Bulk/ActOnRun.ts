@@ -20,12 +20,14 @@ import type { BulkRequest } from "./BulkRecords.ts"
 
 const FIND_NEWEST_RUN = statement("ActOnRun.findNewestRun", "SELECT max(key) AS key FROM runs")
 
-/** The actions that are impossible once the run's data is erased. */
+/** The actions that are impossible once the data of the run is erased. */
 const needsData: ReadonlySet<BulkAction> = new Set(["retry", "resume", "rerun", "fork"])
 
 const NO_STEP = "no such step"
 
-/** Why the action is not possible for the run in a row of `runs`; `undefined` when it is. A dry run uses only this. */
+/**
+ * Why the action is not possible for the run in a row of `runs`; `undefined` when it is possible. A dry run does nothing else.
+ */
 export function* refusalReason(
   tx: Transaction,
   action: BulkAction,
@@ -51,7 +53,7 @@ export function* refusalReason(
     }
     case "rerun": {
       if (!hasEnded) return status
-      // nobody would wait for the result of the new run
+      // nothing would wait for the result of the new run
       if (row.parent !== null) return "invoked"
       return lacksFunction(tx, row)
     }
@@ -70,14 +72,14 @@ export function* refusalReason(
     }
     case "delete":
       if (!hasEnded) return status
-      // its worker has not finished yet
+      // the worker has not finished with the run
       if (row.lease !== null) return "held"
       if (yield* hasOpenParent(row)) return "parent unfinished"
       return Number((yield* get(FIND_NEWEST_RUN))?.key) === Number(row.key) ? "newest" : undefined
   }
 }
 
-/** Applies the action to a run for which it is possible. Returns the reason if it turns out to be impossible only now. */
+/** Carries out the action on a run for which it is possible. Returns the reason if only now it turns out to be impossible. */
 export function* actOnRun(
   tx: Transaction,
   environment: string,
@@ -125,7 +127,7 @@ export function* actOnRun(
 
 const lacksFunction = (tx: Transaction, row: Row): string | undefined => {
   const fn = registryOf(tx).byKey(Number(row.function))
-  // a damaged function is known again when a worker registers it
+  // a function with a damaged row is unknown until a worker registers it again
   if (fn === undefined) return "function unknown"
   return fn.deleted === true ? "function deleted" : undefined
 }

@@ -1,8 +1,8 @@
 /**
- * The programs that carry out an erasure. First all targets are collected, with what has come of them. Then unfinished runs among
- * them are looked for. Only then is anything changed. Each transaction stores the progress with its changes, so that the
- * operation goes on where it was after a crash; erasing twice does no harm. A step is taken only if the operation is where the
- * engine has read it.
+ * The programs that carry out an erasure. First all targets are collected, with everything that has come of them. Then unfinished
+ * runs among them are looked for. Only after that is anything changed. Each transaction stores the progress with its changes, so
+ * that the operation goes on from there after a crash; to erase twice does no harm. A step is taken only if the operation is
+ * still where the engine has read it.
  */
 import { isCompensating } from "../Runs/PauseRun.ts"
 import { statusIn } from "../Runs/StatusRows.ts"
@@ -32,14 +32,14 @@ import type { CheckedKeys, EraseFound, ErasePlace } from "./EraseRecords.ts"
 import { sourcesOf } from "./EraseFinding.ts"
 import { eraseEvent, eraseRun, eventRow, followEvent, followRun, openRunOf, runRow } from "./EraseRows.ts"
 
-/** Rows that one transaction looks at. */
+/** How many collected items one transaction looks at. */
 const ITEMS_AT_ONCE = 500
-/** Rows that one transaction erases. */
+/** How many events, runs or keys one transaction erases. */
 const AT_ONCE = 25
-/** Collected items that one transaction deletes. */
+/** How many collected items one transaction deletes. */
 const FORGOTTEN_AT_ONCE = 2000
 
-/** How long cancelled runs may take to end, milliseconds: compensations may have to run. */
+/** How long cancelled runs may take to end, milliseconds. Their compensations may have to run. */
 const ENDS_WITHIN_MS = 10 * 60 * 1000
 
 const EVENT = 0
@@ -80,7 +80,10 @@ const FIND_STATE_OF_RUN = statement(
      FROM runs r LEFT JOIN runs p ON p.key = r.parent WHERE r.key = ?`
 )
 
-/** The unfinished run for a row of {@link STATE}: the run itself, or the one that invoked it and holds its result. */
+/**
+ * The unfinished run for a row of {@link STATE}: the run itself, or the run that invoked it and holds its result. `undefined`
+ * when both have ended.
+ */
 const liveOf = (
   row: Row
 ): { readonly id: string; readonly status: string; readonly row: Row } | undefined => {
@@ -96,7 +99,7 @@ const afterFinding = (record: BulkRecord): ErasePlace =>
 const hasItems = ({ asked: { erase }, idCount }: BulkRecord): boolean =>
   erase !== undefined && sourcesOf(erase, idCount !== undefined).length > 0
 
-/** Stores what was found, and takes the next step. An ended operation is returned as it is. */
+/** Stores what was found, and takes the next step. If the operation has ended, returns it as it is. */
 export const advanceErase = inEnvironment(
   "advanceErase",
   function* (
@@ -124,7 +127,7 @@ export const advanceErase = inEnvironment(
         null,
         id
       )
-      // it exists
+      // the operation exists, so this is not refused
       return yield* attempt(
         endBulk.in(tx, environment, id, "stopped", record.byKey ?? "local", next.error)
       ) as Program<BulkRecord>
@@ -135,7 +138,7 @@ export const advanceErase = inEnvironment(
     `continue bulk operation ${id}`
 )
 
-/** Ends an erasure, after the files were cleaned. */
+/** Ends an erasure. Called after the files were cleaned. */
 export const finishErase = inEnvironment(
   "finishErase",
   function* (
@@ -246,7 +249,7 @@ function* advance(
         yield* kind === EVENT ? doEvent(tx, at, Number(key)) : doRun(tx, at, Number(key))
       }
       if (items.length > 0) return place
-      // what was added meanwhile
+      // items may have been added in the meantime
       return (yield* all(LIST_ITEMS_TO_FOLLOW, operation, 0)).length > 0
         ? { phase: "follow", isLate: true }
         : { phase: "keys", index: 0 }
@@ -260,7 +263,7 @@ function* advance(
   }
 }
 
-/** If a run is a target itself, so is the event that started it: it has the run's data. */
+/** Collects a run that is a target itself, and the event that started it, which has the run's data. */
 function* nameRun({ environment, operation, tally }: At, key: number): Program<void> {
   const row = yield* runRow(key, environment)
   if (row === undefined) return
@@ -280,7 +283,10 @@ function* isItem(operation: number, run: Value): Program<boolean> {
 
 const TOLD = 3
 
-/** Looks at a page of runs for unfinished ones. A dry run counts here too, events after runs. */
+/**
+ * Looks at a page of runs for unfinished ones. For a dry run it also counts what would be erased: first the runs, then the
+ * events.
+ */
 function* check(
   { environment, operation, record, tally }: At,
   place: Extract<ErasePlace, { readonly phase: "check" }>
@@ -304,7 +310,7 @@ function* check(
     const row = yield* get(FIND_STATE_OF_RUN, key!)
     if (row === undefined) continue
     const going = liveOf(row)
-    // a child of an unfinished run is not counted: its parent is, if it is among them
+    // the child of an unfinished run is not counted, if that run is an item too: it is counted itself
     if (going === undefined || (row.ended_at !== null && (yield* isItem(operation, row.parent!)))) {
       if (dryRun && row.erased_at === null) tally.did("runs")
       continue
@@ -342,7 +348,7 @@ function* cancel(
   for (const { key } of items) {
     const row = yield* get(FIND_STATE_OF_RUN, key!)
     const live = row === undefined ? undefined : liveOf(row)
-    // a run that rolls back ends by itself
+    // a run that is rolling back ends by itself
     if (live === undefined || isCompensating(live.row)) continue
     yield* attempt(cancelRun.in(tx, record.environment, live.id, `Its data is erased by ${record.id}`))
   }
@@ -351,7 +357,7 @@ function* cancel(
     : { phase: "cancel", after: Number(items.at(-1)!.key) }
 }
 
-/** The first unfinished run of a page, and the key after which to go on; absent at the end. */
+/** The first unfinished run of a page, and the key after which the next look begins. The key is absent at the end. */
 function* firstLive(
   operation: number,
   from: number
@@ -377,7 +383,7 @@ function* doEvent(tx: Transaction, { environment, operation, tally }: At, positi
     (function* (): Program<void> {
       const row = yield* eventRow(position, environment)
       if (row === undefined || row.erased_at !== null) return
-      // it may have been retried, or started again, since the items were collected
+      // a run of the event may have been retried, or started again, since the items were collected
       const open = yield* openRunOf(operation, position, environment)
       if (open !== undefined) return tally.skip(open, "was started again")
       for (const projection of yield* eraseEvent(tx, row)) tally.rebuild(projection)
@@ -431,7 +437,7 @@ function* doKeys(
   return { phase: "keys", index: place.index + 1 }
 }
 
-/** Purges some keys, with their history. Returns the last one, unless there are no more. */
+/** Purges some keys with their history. Returns the last of them; `undefined` when there are no more. */
 function* doKey(
   tx: Transaction,
   { asked, environment }: BulkRecord,
@@ -448,7 +454,7 @@ function* doKey(
     .slice(0, AT_ONCE)
     .filter((row) => (key === undefined ? String(row.key).startsWith(prefix) : row.key === key))
   for (const row of fitting) {
-    // a deleted key may still have a history
+    // only keys that were purged or have expired are skipped: a deleted key may still have a history
     if (Number(row.operation) > operationsByCode.indexOf("delete")) continue
     if (!asked.dryRun)
       yield* attempt(writeEntries.in(tx, environment, name, [{ key: String(row.key), purge: true }]))
@@ -477,7 +483,7 @@ const FIND_OPEN_OPERATION = statement(
   "SELECT 1 FROM bulk_operations WHERE key = ? AND ended_at IS NULL"
 )
 
-/** Deletes some of the collected items of operations that ended early. Returns whether there were any. */
+/** Deletes some of the collected items of operations that ended early. Returns whether any were left. */
 export const forgetEnded = acrossEnvironments(
   "forgetEnded",
   function* (): Program<boolean> {

@@ -4,21 +4,21 @@ import type { CheckedFilters } from "../Runs/CheckFilters.ts"
 import type { SearchPlace } from "../Runs/RunSearchRows.ts"
 import type { CheckedTarget, ErasePlace } from "./EraseRecords.ts"
 
-/** The checked request, without the ids. */
+/** The checked request. The given ids are stored separately. */
 export interface BulkRequest {
   readonly filters?: CheckedFilters
   readonly reason?: string
   readonly fromStep?: string
   readonly version?: string
   readonly dryRun: boolean
-  /** Only for `erase`: see `EraseRequest`. */
+  /** Only for `erase`; see `EraseRequest`. */
   readonly cancel?: boolean
   readonly compact?: boolean
   readonly erase?: CheckedTarget
   readonly target?: string
 }
 
-/** How far it has come: in a search, or in the list of ids. */
+/** How far an operation has come: in a search, in the list of ids, or in an erasure. */
 export type BulkPlace = SearchPlace | { readonly index: number } | ErasePlace
 
 export interface BulkProgress {
@@ -28,7 +28,7 @@ export interface BulkProgress {
   readonly examples: ReadonlyArray<BulkExample>
   /** Epoch milliseconds. */
   readonly lookedBackTo?: number
-  /** For `erase`: how many of `done` are of which kind, projections to rebuild, and what remains. */
+  /** Only for `erase`: how many items of each kind are done, which projections to rebuild, and what remains. */
   readonly kinds?: { readonly [kind: string]: number }
   readonly rebuild?: ReadonlyArray<string>
   readonly note?: string
@@ -52,20 +52,20 @@ export interface BulkRecord extends BulkProgress {
   readonly endedAt?: number
 }
 
-/** A run to act on. `endedAt` is as it was when the run was found; absent for a run that was given by id. */
+/** A run to act on. `endedAt` is when the run had ended at the time of the search; absent for a run that was given by id. */
 export interface BulkItem {
   readonly runId: string
   readonly endedAt?: number | null
-  /** Act only if it is paused: the caller may resume it, but not retry it. */
+  /** Act only if the run is paused: the caller may resume it, but not retry it. */
   readonly onlyPaused?: true
-  /** The caller may not read it, so it counts as missing. */
+  /** The caller may not read the run, so it counts as missing. */
   readonly isHidden?: true
 }
 
 /** A slice of work. */
 export interface BulkSlice {
   readonly items: ReadonlyArray<BulkItem>
-  /** Given ids of runs on which the caller may not do this. */
+  /** Given ids of runs on which the caller may not carry out the action. */
   readonly notAllowed: ReadonlyArray<string>
   /** Where the next slice begins. */
   readonly place: BulkPlace

@@ -1,7 +1,7 @@
 /**
- * Rows of bulk operations, and the programs that carry them out. The actions on a slice of runs and the progress of the operation
- * are stored in one transaction, so that no run is changed twice, even after a crash. The transaction also checks that the operation
- * is where the slice began: several engines may carry out the same operation, and each slice takes effect once.
+ * Rows of bulk operations, and the programs that carry them out. The actions on a slice of runs are stored with the progress of
+ * the operation in one transaction, so that no run is changed twice, even after a crash. The transaction also checks that the
+ * operation is where the slice began. Several engines may carry out the same operation, and still each slice takes effect once.
  */
 import { createHash } from "node:crypto"
 import type { BulkAction, BulkStatus } from "../../Protocol/Bulk.ts"
@@ -26,7 +26,7 @@ import type { BulkRequest, BulkItem, BulkPlace, BulkProgress, BulkRecord, BulkSl
 import type { CheckedTarget } from "./EraseRecords.ts"
 import { actOnRun, refusalReason } from "./ActOnRun.ts"
 
-/** Most operations that run at once, in all environments. */
+/** Most operations that may run at the same time, in all environments. */
 const MOST_AT_ONCE = 20
 /** Most ended operations that are kept. */
 const MAX_ENDED_OPERATIONS = 1000
@@ -41,7 +41,7 @@ const COLUMNS =
 const nothing: BulkProgress = { matched: 0, done: 0, skipped: {}, examples: [] }
 
 const recordOf = (tx: Transaction, row: Row): BulkRecord => ({
-  // written by this file
+  // only this file writes the column
   ...(parseStored(String(row.progress)) as BulkProgress),
   id: String(row.id),
   environment: tx.environmentName(Number(row.environment)),
@@ -72,7 +72,7 @@ const DELETE_OLD_OPERATIONS = statement(
   "DELETE FROM bulk_operations WHERE key <= ? AND ended_at IS NOT NULL"
 )
 
-/** Stores the request; the engine carries it out. */
+/** Stores the request of an operation. The engine then carries it out. */
 export const insertBulk = inEnvironment(
   "insertBulk",
   function* (
@@ -118,18 +118,18 @@ export const insertBulk = inEnvironment(
         ...(ids === undefined ? {} : { ids: ids.length })
       })
     }
-    // by its key: an environment that nobody has used is made by this transaction
+    // reads by the environment's key: this transaction may have created the environment, and then its name is not known yet
     return recordOf(tx, (yield* get(FIND_OPERATION, id, environmentKey))!)
   },
   (_, action) => `begin to ${action} ${action === "erase" ? "data" : "runs"}`
 )
 
-/** The action in the access log. */
+/** The name of the action in the access log. */
 const actionOf = (action: BulkRecord["action"]): string =>
   action === "erase" ? "data:erase" : `run:${action}`
 
 /**
- * What is kept of the erased target: a hash, so that a person who knows the id and the request can check that it was this one.
+ * What is kept of an erased target: a hash. A person who knows the id and the request can check by it that this was the target.
  */
 const targetOf = (id: string, target: CheckedTarget, ids: ReadonlyArray<string> | undefined): string =>
   `sha256:${createHash("sha256")
@@ -204,7 +204,7 @@ const UPDATE_END = statement(
   "UPDATE bulk_operations SET status = ?, error = ?, ended_at = ?, updated_at = ? WHERE id = ?"
 )
 
-/** Ends an operation early; an ended one stays as it is, and so does one that was continued after `from`. */
+/** Ends an operation early. Does not change an operation that has ended, or that was continued after `from`. */
 export const endBulk = inEnvironment(
   "endBulk",
   function* (
@@ -240,7 +240,7 @@ const ERASE_TARGET = statement(
   `UPDATE bulk_operations SET asked = ?, ids = NULL, place = '{"phase":"clean"}' WHERE id = ?`
 )
 
-/** Deletes the target of an erasure as soon as it has ended: it may name the person. */
+/** Deletes the target of an erasure as soon as the erasure has ended, because the target may name the person. */
 export function* forgetTarget({ asked, id }: BulkRecord): Program<void> {
   const { erase: _, ...rest } = asked
   yield* write(ERASE_TARGET, JSON.stringify(rest), id)
@@ -265,7 +265,7 @@ const UPDATE_PROGRESS = statement(
   "UPDATE bulk_operations SET place = ?, progress = ?, status = ?, updated_at = ?, ended_at = ? WHERE id = ?"
 )
 
-/** The answer to a slice that changes nothing: another engine has continued the operation since the slice began. */
+/** The answer for a slice that changes nothing, because another engine has continued the operation since the slice began. */
 export const OVERTAKEN = "overtaken"
 
 /** Whether the stored record is no longer where a slice began. */
@@ -275,7 +275,7 @@ export const isOvertaken = (stored: BulkRecord, from: BulkRecord): boolean =>
 const whereOf = ({ done, matched, place, updatedAt }: BulkRecord): string =>
   JSON.stringify([place, matched, done, updatedAt])
 
-/** Processes a slice that began at `from`, unless the operation has ended, and stores the progress with it. */
+/** Processes a slice that began at `from`, and stores the progress with it. Does nothing when the operation has ended. */
 export const advanceBulk = inEnvironment(
   "advanceBulk",
   function* (
@@ -332,7 +332,7 @@ const FIND_RUN = statement(
      r.ended_at, r.erased_at, e.erased_at AS e_erased_at FROM runs r LEFT JOIN events e ON e.position = r.event WHERE r.key = ? AND r.environment = ?`
 )
 
-/** Returns why the run was skipped. */
+/** Acts on one run. Returns why the run was skipped; `undefined` when it was not. */
 function* doOne(
   tx: Transaction,
   { action, asked, environment, id }: BulkRecord & { readonly action: BulkAction },
@@ -341,7 +341,7 @@ function* doOne(
   if (isHidden === true) return "not found"
   const key = (yield* get(FIND_RUN_KEY, runId))?.key
   if (key == null) return "not found"
-  // an error is blamed on this run, and the slice is repeated without it
+  // this run was noted when its error was blamed on it, and the slice was repeated
   if (tx.damage.why("run", Number(key)) !== undefined) return "damaged"
   return yield* isolateRow(
     tx,
@@ -365,8 +365,9 @@ function* doOne(
 }
 
 /**
- * Other callers may have changed the run since the search. Some filters fit, or not, because the run has ended; and who may resume
- * a paused run may not be allowed to resume an ended one, which is a retry.
+ * Whether the run is still as the search has found it, since other callers may have changed it. Whether some filters fit depends
+ * on whether the run has ended. And a caller that may resume a paused run may not be allowed to resume an ended one, which is a
+ * retry.
  */
 const fitsStill = (
   row: Row,

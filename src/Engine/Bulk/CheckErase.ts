@@ -84,13 +84,13 @@ const some = (name: string, list: unknown): ReadonlyArray<unknown> => {
 }
 
 const eventsOf = (events: unknown): CheckedEvents => {
-  // `checkEraseSaid` has refused everything else
+  // `checkEraseSaid` has refused everything but an object
   const given = events as { readonly [name: string]: unknown }
   known("events.", given, eventMembers)
   const { entityId, entityType, idempotencyKey, name, since, until, where } = given
   if (where !== undefined) compileExpression(where as string, ["event"])
   const checked: CheckedEvents = {
-    // checked above: it compiles
+    // a string, because it was compiled above
     ...(where === undefined ? {} : { where: where as string }),
     ...(name === undefined ? {} : { name: checkPattern(name, "name of the events") }),
     ...(entityId === undefined ? {} : { entityId: checkName("entity id", entityId) }),
@@ -152,7 +152,7 @@ const keysOf = (item: unknown): CheckedKeys => {
       `erase: each of \`keys\` needs \`key\` or \`prefix\`, and not both: see those of bucket "${bucket}"`
     )
   }
-  // a prefix has at most the length of a key, and may end with other characters
+  // a prefix is at most as long as a key, and may end with other characters
   if (item.key !== undefined) return { bucket, key: checkKey(item.key as string) }
   return { bucket, prefix: checkName("prefix of keys", item.prefix) }
 }

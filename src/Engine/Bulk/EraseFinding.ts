@@ -17,10 +17,10 @@ import {
 import type { Transaction } from "../Store/Transaction.ts"
 import type { CheckedEvents, CheckedTarget } from "./EraseRecords.ts"
 
-/** Rows that one page looks at. */
+/** How many rows one page looks at. */
 const ROWS_AT_ONCE = 500
 
-/** Where items are searched, one source after the other. */
+/** Where items are searched. The sources are searched one after the other. */
 export type Source =
   | {
       readonly from: "log"
@@ -60,7 +60,7 @@ const BY_ENTITY = looked(
   "entity_version"
 )
 const BY_NAME = looked("byName", "WHERE environment = ? AND kind = ? AND name = ? AND position > ?")
-// the index of names would find all rows of an environment and sort them, for every page
+// does not use the index of names, which would find all rows of an environment and sort them for every page
 const BY_POSITION = looked("byPosition", "NOT INDEXED WHERE position > ?")
 
 /** An event that was looked at. `data` and `metadata` are JSON strings. */
@@ -79,7 +79,7 @@ interface Looked {
   }
 }
 
-/** The next rows of a source that match everything but `where`; `after` is absent at the end. */
+/** The next rows of a source that match everything but `where`. `after` is where the next page begins; absent at the end. */
 export const findForErase = inEnvironment(
   "findForErase",
   function* (
@@ -152,7 +152,7 @@ const FIND_RUN_KEY = statement(
   "SELECT key FROM runs WHERE id = ? AND environment = ?"
 )
 
-/** The keys of runs that exist. */
+/** The keys of those runs that exist. */
 export const keysOfRuns = inEnvironment(
   "keysOfRuns",
   function* (
@@ -172,7 +172,7 @@ export const keysOfRuns = inEnvironment(
   () => "find the runs to erase"
 )
 
-/** The first bucket that does not exist. */
+/** The first of the buckets that does not exist. */
 export const missingBucket = inEnvironment(
   "missingBucket",
   function* (

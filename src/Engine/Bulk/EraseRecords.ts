@@ -32,13 +32,13 @@ export interface EraseRequest {
   readonly dryRun: boolean
   readonly cancel: boolean
   readonly compact: boolean
-  /** The target, until the operation has ended: it may name the person. */
+  /** The target, until the operation has ended. It is deleted then, because it may name the person. */
   readonly erase?: CheckedTarget
   /** A hash of the target. */
   readonly target?: string
 }
 
-/** An event whose receiving runs are being collected, and how far: there may be very many. */
+/** An event whose receiving runs are being collected, and how far that has come: there may be very many runs. */
 export interface Followed {
   readonly event: number
   readonly way: number
@@ -46,10 +46,10 @@ export interface Followed {
 }
 
 /**
- * The phase of an erasure. `find`: collects items, source by source. `follow`: adds what has come of them. `check`: looks for
- * unfinished runs. `cancel`, `await`: ends those, in key order. `erase`: erases the items, and then `keys`. Items that are found
- * during `erase` are followed too (`isLate`), but not checked: unfinished ones are left out. `forget`: deletes the items of a dry
- * run. `clean`: all is erased, and the file is wiped.
+ * The phase of an erasure. `find`: collects items, source by source. `follow`: adds what has come of the items. `check`: looks
+ * for unfinished runs. `cancel`, `await`: end those runs, in the order of their keys. `erase`: erases the items. `keys`: erases
+ * the keys. Items that are found during `erase` are followed too (`isLate`), but not checked: unfinished runs among them are left
+ * out. `forget`: deletes the items of a dry run. `clean`: everything is erased, and the file is wiped.
  */
 export type ErasePlace =
   | {

@@ -1,6 +1,6 @@
 /**
- * Erases the data in the rows of an event, a run or a key. Rows stay, with their ids, times and statuses; data is replaced by a
- * mark. `docs/erasing.md` lists the tables, and a test checks all columns.
+ * Erases the data in the rows of an event, a run or a key. The rows stay, with their ids, times and statuses. Data is replaced by
+ * a mark. `docs/erasing.md` lists the tables, and a test checks all columns.
  */
 import type { SerializedError } from "../../Errors.ts"
 import type { Erased } from "../../Erased.ts"
@@ -109,7 +109,7 @@ export function* eraseEvent(tx: Transaction, row: Row): Program<ReadonlyArray<st
       `${row.kind === LogKind.message ? "publish" : "emit"} ${name}`,
       ...(row.entity_id === null ? [] : [`append ${row.entity_id}`])
     ]
-    // the webhook of an event is not stored, so all are tried: there are few
+    // it is not stored which webhook an event came by, so all are tried: there are few
     for (let last = "webhook"; ;) {
       const next = yield* get(FIND_NEXT_WEBHOOK, environment, last)
       if (next === undefined) break
@@ -201,7 +201,7 @@ const ERASE_ERROR = statement("EraseRows.eraseError", "UPDATE runs SET error = ?
 export const runRow = (key: number, environment: number): Program<Row | undefined> =>
   get(FIND_RUN, key, environment)
 
-/** Erases the data of a run that has ended, and its result in the run that invoked it. */
+/** Erases the data of a run that has ended, and the run's result in the run that invoked it. */
 export function* eraseRun(tx: Transaction, row: Row): Program<void> {
   const key = Number(row.key)
   const now = tx.now()
@@ -217,7 +217,7 @@ export function* eraseRun(tx: Transaction, row: Row): Program<void> {
   if (row.actor !== null) yield* write(DELETE_ACTOR, row.function!, row.actor!)
   yield* eraseRecorded(String(row.id), mark, () => true)
   yield* dropCalls(tx, String(row.id))
-  // a run that was started by a client has its idempotency key only there
+  // a run that a client started has its idempotency key only in the table `idempotency`
   if (row.input !== null && row.parent === null) yield* forgetRunKey(tx, row)
   if (row.parent !== null && row.parent_step !== null)
     yield* eraseResult(Number(row.parent), String(row.parent_step), mark)
@@ -244,7 +244,7 @@ function* eraseResult(parent: number, stepKey: string, mark: string): Program<vo
   const hasFailed = step?.failed === 1
   if (step !== undefined && step.value !== null)
     yield* write(ERASE_STEP, hasFailed ? erasedError(String(step.value)) : mark, parent, stepKey)
-  // the error of the parent repeats that of the child
+  // the error of the parent repeats the error of the child
   if (hasFailed && row.error !== null) yield* write(ERASE_ERROR, erasedError(String(row.error)), parent)
   yield* eraseRecorded(
     String(row.id),
@@ -261,7 +261,7 @@ function* eraseRecorded(
   isMeant: (activity: RunActivity) => boolean
 ): Program<void> {
   for (const { activity: text, seq } of yield* all(LIST_RECORDINGS, runId)) {
-    // written by `record`
+    // only `record` writes this column
     const activity = parseStored(String(text)) as RunActivity
     if (isMeant(activity))
       yield* write(ERASE_RECORDING, JSON.stringify(withoutData(activity, mark)), runId, seq!)
@@ -310,8 +310,8 @@ const STARTED = following(
 const RECEIVED_AT_ONCE = 2000
 
 /**
- * Statements that collect the runs that have received an event. There are many when all wait for the same event, so they are
- * added page by page, in key order.
+ * Statements that collect the runs that have received an event. When very many runs wait for the same event, there are very many.
+ * So they are added page by page, in the order of their keys.
  */
 const receiving = (name: string, from: string, table: string, column: string) => ({
   page: statement(
@@ -324,7 +324,7 @@ const receiving = (name: string, from: string, table: string, column: string) =>
     name,
     `${from} WHERE w.${column} = ?2 AND w.run > ?4 AND w.run <= ?5 AND r.environment = ?3 AND r.erased_at IS NULL`
   ),
-  /** Unfinished runs, and runs that are not among the items yet. */
+  /** Finds unfinished runs, and runs that are not among the items yet. */
   left: statement(
     `EraseRows.${name}Left`,
     `SELECT r.key, r.id, r.ended_at ${from} WHERE w.${column} = ?1 AND r.environment = ?2 AND (r.ended_at IS NULL
@@ -368,12 +368,12 @@ export function* followEvent(
   return undefined
 }
 
-/** Adds the runs that a run invoked, its forks, and those that its system events started. */
+/** Adds the runs that a run invoked, its forks, and the runs that its system events started. */
 export function* followRun(operation: number, row: Row): Program<void> {
   const environment = row.environment!
   yield* write(CHILDREN, operation, row.key!, environment)
   yield* write(FORKS, operation, row.id!, environment)
-  // "." is followed by "/"
+  // `"/"` is the character after `"."`, so this range has all names with this prefix
   yield* write(TOLD, operation, `system.run.${row.id}.`, environment, `system.run.${row.id}/`)
 }
 
@@ -387,7 +387,7 @@ const INSERT_RUN_ITEM = statement(
   "INSERT INTO erase_items (operation, kind, key, followed) VALUES (?, 1, ?, 0) ON CONFLICT DO NOTHING"
 )
 
-/** An unfinished run that needs the event. Runs that have received it since the items were collected are added. */
+/** Finds an unfinished run that needs the event. Adds the runs that have received the event since the items were collected. */
 export function* openRunOf(
   operation: number,
   position: number,

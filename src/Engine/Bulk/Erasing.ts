@@ -20,13 +20,13 @@ import * as EraseFinding from "./EraseFinding.ts"
 import type { CheckedTarget, EraseFound, ErasePlace } from "./EraseRecords.ts"
 import * as AdvanceErase from "./AdvanceErase.ts"
 
-/** Runs that one slice searches. */
+/** How many runs or ids one slice searches. */
 const AT_ONCE = 256
-/** Delay before checking again whether cancelled runs have ended, milliseconds. */
+/** The delay before the next check whether cancelled runs have ended, milliseconds. */
 const LOOK_AGAIN_MS = 1000
-/** How often to try to empty the log while somebody reads an older state. */
+/** How often to try to empty the write-ahead log while another connection reads an older state. */
 const CUT_TRIES = 60
-/** How often progress without matches is stored, milliseconds. */
+/** How often progress is stored while nothing matches, milliseconds. */
 const NOTED_EVERY_MS = 1000
 
 export interface Erasing {
@@ -37,14 +37,14 @@ export interface Erasing {
     target: EraseTarget,
     options: EraseOptions
   ) => Effect.Effect<BulkRecord, EngineError>
-  /** Takes the next step from the stored record. */
+  /** Takes the next step of an operation, from its stored record. */
   readonly advance: (
     record: BulkRecord,
     ids: ReadonlyArray<string>
   ) => Effect.Effect<BulkRecord | undefined | typeof BulkRows.OVERTAKEN, EngineError>
   /** Deletes the remains of operations that ended early. */
   readonly forgetEnded: Effect.Effect<void, EngineError>
-  /** Takes what was asked out of the write-ahead log. */
+  /** Removes the request from the write-ahead log. */
   readonly forgetAsked: Effect.Effect<void>
 }
 
@@ -64,7 +64,7 @@ export const makeErasing = (store: StoreService): Erasing => {
       })
       const { keys, runs } = asked.erase ?? {}
       if (runs !== undefined) {
-        // an invalid search fails here, before anything begins
+        // an invalid search must fail here, before anything has begun
         yield* store.read(searchRuns({ environment, filters: runs }, undefined, 1))
       }
       if (keys !== undefined) {
@@ -120,7 +120,7 @@ export const makeErasing = (store: StoreService): Erasing => {
       }
     })
 
-  /** The same, skipping slices without matches: their progress is stored from time to time. */
+  /** {@link find}, which skips slices without matches. Their progress is stored from time to time. */
   const findSome = (
     record: BulkRecord,
     ids: ReadonlyArray<string>
@@ -139,7 +139,7 @@ export const makeErasing = (store: StoreService): Erasing => {
       return found
     })
 
-  /** Empties the write-ahead log, if that is possible now. If not, the erase is complete all the same. */
+  /** Empties the write-ahead log if that is possible now. If it is not, the erase is complete all the same. */
   const cutLog: Effect.Effect<boolean> = Effect.catch(store.cutLog ?? Effect.succeed(true), (error) =>
     Effect.as(
       Effect.logWarning(
@@ -150,14 +150,14 @@ export const makeErasing = (store: StoreService): Erasing => {
     )
   )
 
-  /** Deletes what rebuilds of projections have left. */
+  /** Deletes states that rebuilds of projections have left behind. */
   const deleteOldStates: Effect.Effect<void, EngineError> = Effect.suspend(() =>
     Effect.flatMap(store.write(ProjectionSaveRows.deleteOldStates()), (more) =>
       more ? Effect.andThen(yieldToEventLoop, deleteOldStates) : Effect.void
     )
   )
 
-  /** Removes what was erased, and what was asked, from the files. Returns the message for the caller. */
+  /** Removes the erased data and the request from the files. Returns the message for the caller. */
   const cleanUp = ({ asked, done, rebuild }: BulkRecord): Effect.Effect<string | undefined, EngineError> => {
     const hasStates = rebuild !== undefined
     if (!asked.dryRun && (done > 0 || asked.compact === true))
@@ -167,13 +167,13 @@ export const makeErasing = (store: StoreService): Erasing => {
           Effect.succeed(rowsOnly(hasStates))
       )
     return Effect.as(
-      // `forgetAsked` goes on with it while somebody reads
+      // if another connection reads, `forgetAsked` tries again
       cutLog,
       asked.dryRun ? undefined : "Nothing was found to erase, and the database was not changed."
     )
   }
 
-  /** Empties the write-ahead log, which contains what was asked, also after an operation that was cancelled or has stopped. */
+  /** Empties the write-ahead log, which contains the request. This is done even if the operation was cancelled or has stopped. */
   const forgetAsked: Effect.Effect<void> = Effect.gen(function* () {
     for (let tries = 0; tries < CUT_TRIES; tries++) {
       if (yield* cutLog) return
@@ -210,15 +210,16 @@ export const makeErasing = (store: StoreService): Erasing => {
   return { insert, advance, forgetEnded, forgetAsked }
 }
 
-/** The message where the store does not wipe its files. */
+/** The message when the store does not wipe its files. */
 const rowsOnly = (hasStates: boolean): string =>
   `The data was removed from the tables${hasStates ? ", but states of projections may still contain it until they are rebuilt" : ""}. ` +
   "Backups and exports that were made before still contain it. In Postgres, dead rows contain it until VACUUM has run, and so does the write-ahead log until its segments are recycled; an archive of that log keeps it."
 
 /**
- * A caller who erases learns how much of all data matches, and takes what has come of it: the events of runs, forks, children. So
- * all of it must be open to the caller. Throws `UnauthorizedError` where a policy limits what the key may read, or denies it to
- * delete some of that, or to cancel runs that are to be cancelled. A dry run asks for the same.
+ * Checks that everything that the erasure may reach is open to the caller. A caller that erases learns how much of all data
+ * matches, and the erasure takes what has come of it: the events of runs, forks, children. Throws `UnauthorizedError` where a
+ * policy limits what the key may read, denies it to delete some of that, or denies it to cancel runs that are to be cancelled. A
+ * dry run needs the same permissions.
  */
 const checkMayErase = (
   caller: Caller | undefined,
@@ -250,7 +251,7 @@ const checkMayErase = (
   )
 }
 
-/** The matching items, with turns for others in between: expressions may take long. */
+/** The items that match. Other work gets its turns in between, because expressions may take long. */
 const politely = <A>(
   list: ReadonlyArray<A>,
   isMatch: (item: A) => boolean

@@ -21,7 +21,7 @@ import type { ConfigRow } from "./ConfigRows.ts"
 import type { KvChange } from "../Store/Changes.ts"
 import * as ConfigRows from "./ConfigRows.ts"
 
-/** Configurations that are read at once: each may have a megabyte. */
+/** How many configurations are read at once. Each may have a megabyte. */
 export const CONFIGS_PAGE = 16
 
 export interface EngineConfigService extends Raw<ConfigService, EngineError> {
@@ -37,7 +37,7 @@ export class Config extends Context.Service<
   }
 >()("@ironflow/node/Engine/Config") {}
 
-/** Also announces written configurations as system events. */
+/** The layer of {@link Config}. It also announces written configurations as system events. */
 export const layer: Layer.Layer<Config, never, Store | KvFeed | SystemEvents> = Layer.effect(
   Config,
   Effect.gen(function* () {
@@ -100,7 +100,7 @@ const make = (store: StoreService, feed: KvFeedService, environment: string): En
                 from: fromRevision,
                 accepts: (key) => key === name,
                 onOpen,
-                // nobody can delete the bucket of configurations
+                // this never happens: nobody can delete the bucket of configurations
                 deleted: () => new ValidationError("Configurations are gone")
               }),
               toEvent

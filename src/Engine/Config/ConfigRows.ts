@@ -1,4 +1,6 @@
-/** Rows of configurations: keys of a bucket with a reserved name, so that revisions, watches and limits work as for keys. */
+/**
+ * Rows of configurations. They are keys of a bucket with a reserved name, so that revisions, watches and limits work as for keys.
+ */
 import { attempt, all, statement, type Program, inEnvironment, refuse } from "../Store/Program.ts"
 import {
   BucketNotFoundError,
@@ -17,10 +19,10 @@ import type { Transaction } from "../Store/Transaction.ts"
 import { parseStored } from "../Store/StoredJson.ts"
 import type { JsonText } from "../../Json.ts"
 
-/** The bucket key while there is no bucket. */
+/** The key that stands for the bucket while there is no bucket. */
 const NO_BUCKET = 0
 
-/** Users' bucket names begin with a letter or a digit. */
+/** The name of the bucket. No user can create it, because their bucket names begin with a letter or a digit. */
 const CONFIG_BUCKET = "$config"
 
 /** Replaces a configuration with the JSON string of an object. Returns its revision. */
@@ -39,7 +41,7 @@ export const setConfig = inEnvironment(
         new LimitExceededError(`Configuration "${name}"`, bytes.byteLength, kvValueBytes, "bytes")
       )
     }
-    // cannot be refused: the bucket exists, its limits are checked, and no revision is expected
+    // this write cannot be refused: the bucket exists, its limits are checked, and no revision is expected
     const [revision = 0] = yield* telling(
       tx,
       environment,
@@ -50,7 +52,7 @@ export const setConfig = inEnvironment(
   (_, name) => `store configuration "${name}"`
 )
 
-/** Replaces the members that are in `patch`, the JSON string of an object. */
+/** Replaces those members of a configuration that are in `patch`, the JSON string of an object. */
 export const patchConfig = inEnvironment(
   "patchConfig",
   function* (
@@ -60,7 +62,7 @@ export const patchConfig = inEnvironment(
     patch: string
   ): Program<number, BucketNotFoundError | ConfigNotFoundError | LimitExceededError | RevisionConflictError> {
     const config = yield* readConfig.in(tx, environment, name)
-    // JSON.parse makes `__proto__` an ordinary member, and so does a Map
+    // in a Map, `__proto__` is an ordinary member, as it is for JSON.parse
     const members = new Map([
       ...Object.entries(parseStored(config.data)),
       ...Object.entries(JSON.parse(patch))
@@ -85,7 +87,7 @@ const LIST_CONFIGS = statement(
        WHERE bucket = ? AND key > ? AND operation = ${PUT_CODE} ORDER BY key LIMIT ?`
 )
 
-/** At most `limit` configurations after a name, by name. */
+/** At most `limit` configurations after a name, ordered by name. */
 export const listConfigs = inEnvironment(
   "listConfigs",
   function* (tx: Transaction, environment: string, after: string, limit: number): Program<Array<ConfigRow>> {
@@ -101,17 +103,17 @@ export const listConfigs = inEnvironment(
   () => "list configurations"
 )
 
-/** Deletes a configuration; does nothing when it does not exist. */
+/** Deletes a configuration. Does nothing when the configuration does not exist. */
 export const deleteConfig = inEnvironment(
   "deleteConfig",
   function* (tx: Transaction, environment: string, name: string): Program<void> {
-    // without the bucket there is nothing to delete; there is no other refusal
+    // the only refusal is that there is no bucket, and then there is nothing to delete
     yield* attempt(telling(tx, environment, writeEntries.in(tx, environment, CONFIG_BUCKET, [{ key: name }])))
   },
   (_, name) => `delete configuration "${name}"`
 )
 
-/** Tells of the configurations that `write` changes. */
+/** Runs `write`, and adds the configurations that it changes to the changes of the commit. */
 function* telling<A, E>(tx: Transaction, environment: string, write: Program<A, E>): Program<A, E> {
   const before = tx.changes.kv.length
   const written = yield* write
@@ -127,7 +129,7 @@ function* telling<A, E>(tx: Transaction, environment: string, write: Program<A, 
   return written
 }
 
-/** Reads changes for a watch, which may begin before there is any configuration. */
+/** Reads changes for a watch. A watch may begin before there is any configuration. */
 export const readConfigChanges = inEnvironment(
   "readConfigChanges",
   function* (
@@ -151,7 +153,7 @@ const toConfig = (entry: KvEntryRow): ConfigRow => ({
   updatedAt: entry.createdAt
 })
 
-/** A configuration; `data` is the JSON string of an object. */
+/** A configuration. `data` is the JSON string of an object. */
 export interface ConfigRow {
   readonly name: string
   readonly data: JsonText

@@ -1,5 +1,6 @@
 /**
- * Turns the findings into checks. Pure functions, so that every judgement can be read and tested. Times are epoch milliseconds.
+ * Turns the findings into checks. All are pure functions, so that every judgement can be read and tested. Times are epoch
+ * milliseconds.
  */
 import type { Explanation } from "../../Client/Client.ts"
 import { formatDuration } from "../../Duration.ts"
@@ -34,8 +35,9 @@ export const checkNodeVersion = (): DoctorCheck => {
     : fail("node", `${problem}.`, "Install a newer Node.js.")
 }
 
-/** How far the clocks of two machines may differ, and how far one may have gone back. */
+/** A difference between two clocks, or a step back of one, from which the check warns, milliseconds. */
 const CLOCK_WARN_MS = 1000
+/** A difference or a step back from which the check fails, milliseconds. */
 const CLOCK_FAIL_MS = 60_000
 
 const SYNC = "Let the machine keep its time by NTP (`timedatectl` says whether it does)."
@@ -46,7 +48,7 @@ const LARGE = [
   { size: 60_000, unit: "m", smallSize: 1000, smallUnit: "s" }
 ] as const
 
-/** A difference of times of a second or more, rounded to two units: 1 h 59 min 59.9 s is `"2h"`. */
+/** A difference of times in words, for a second or more. It is rounded to two units: 1 h 59 min 59.9 s is `"2h"`. */
 const roughly = (ms: number): string => {
   const seconds = Math.round(ms / 1000) * 1000
   const large = LARGE.find(({ size }) => seconds >= size)
@@ -57,7 +59,7 @@ const roughly = (ms: number): string => {
   return `${Math.floor(rounded / size)}${unit}${rest === 0 ? "" : ` ${rest}${smallUnit}`}`
 }
 
-/** Compares two clocks. `others` is the other clock; `slackMs` is how long its answer took. */
+/** Compares two clocks. `others` is the time of the other clock. `slackMs` is how long its answer took. */
 export const checkClockSkew = (now: number, others: number, whose: string, slackMs = 0): DoctorCheck => {
   const apart = Math.max(0, Math.abs(now - others) - slackMs)
   if (apart < CLOCK_WARN_MS) return ok("clock", `The clock agrees with that of ${whose}.`)
@@ -65,7 +67,7 @@ export const checkClockSkew = (now: number, others: number, whose: string, slack
   return apart < CLOCK_FAIL_MS ? warn("clock", message, SYNC) : fail("clock", message, SYNC)
 }
 
-/** Compares the clock with the stored time, which cannot be later. */
+/** Compares the clock with the stored time, which should not be later. */
 export const checkStored = (now: number, storedAt: number | undefined): DoctorCheck => {
   if (storedAt === undefined) return ok("clock", "The database has no time yet to compare the clock with.")
   const back = storedAt - now
@@ -77,7 +79,10 @@ export const checkStored = (now: number, storedAt: number | undefined): DoctorCh
   return back < CLOCK_FAIL_MS ? warn("clock", message, SYNC) : fail("clock", message, SYNC)
 }
 
-/** `who` may lack the master key: the engine, or a shell that may differ from the engine's environment. */
+/**
+ * Checks whether there is a master key for the stored secrets. `who` has or lacks it: the engine, or a shell, whose environment
+ * may differ from that of the engine.
+ */
 export const checkSecrets = (
   { secrets }: Pick<Condition, "secrets">,
   hasMasterKey: boolean,
@@ -118,10 +123,13 @@ export const checkDeadLetters = ({ deadLetters }: Pick<Condition, "deadLetters">
   )
 }
 
-/** An operation stores its progress about once a second. */
+/** An operation that has stored no progress for this long is reported, milliseconds. Usually it does so about once a second. */
 const STILL_MS = 60_000
 
-/** `now` is the time of the check by the clock of the database. Without an engine no operation goes on. */
+/**
+ * Checks whether bulk operations go on. `now` is the time of the check by the clock of the database. Without an engine, no
+ * operation goes on.
+ */
 export const checkOperations = (
   { operations }: Pick<Condition, "operations">,
   now: number,
@@ -153,10 +161,10 @@ export const checkOperations = (
   )
 }
 
-/** The age of a backup from which the check asks whether backups are still made. */
+/** The age of a backup from which the check asks whether backups are still made, milliseconds. */
 const BACKUP_OLD_MS = 7 * 24 * 3_600_000
 
-/** `now` is the time of the check. */
+/** Checks whether there is a recent backup. `now` is the time of the check. */
 export const checkBackups = ({ lastBackup }: Pick<Condition, "lastBackup">, now: number): DoctorCheck => {
   const advice = "Make one with `ironflow backup FILE`, each day, and keep it on another machine."
   if (lastBackup === undefined) {
@@ -171,11 +179,11 @@ export const checkBackups = ({ lastBackup }: Pick<Condition, "lastBackup">, now:
   return age > BACKUP_OLD_MS ? warn("backups", message, advice) : ok("backups", message)
 }
 
-/** Reasons that do not go away by themselves. */
+/** The reasons for which a run does not go on, and which do not pass by themselves. */
 const harmful = new Set<string>(["STUCK", "DAMAGED"] satisfies ReadonlyArray<ReasonCode>)
 /**
- * `explained` are some of the unfinished runs, including those that may be waiting longest. Without an engine nothing runs, so
- * missing workers are no problem then. `stuck` is how many stuck runs the engine has counted.
+ * Checks whether runs go on. `explained` are some of the unfinished runs, including those that may be waiting longest. Without an
+ * engine nothing runs, so missing workers are then no problem. `stuck` is how many stuck runs the engine has counted.
  */
 export const checkRuns = (
   { unfinished }: Pick<Condition, "unfinished">,

@@ -1,4 +1,4 @@
-/** The condition of an engine according to its tables; the same on every database. */
+/** The condition of an engine, read from its tables. It is read in the same way on every database. */
 import { MAX_COUNTED_DEAD_LETTERS, MAX_COUNTED_RUNS, MAX_EXPLAINED_RUNS } from "./Limits.ts"
 import { findRunning, type RunningBulk } from "../Bulk/BulkRows.ts"
 import { registryOf } from "../Functions/Registry.ts"
@@ -19,21 +19,21 @@ interface DeadLetters {
   readonly of: "projection" | "group"
   readonly environment: string
   readonly name: string
-  /** {@link MAX_COUNTED_DEAD_LETTERS} stands for that many or more. */
+  /** The number; {@link MAX_COUNTED_DEAD_LETTERS} stands for that many or more. */
   readonly count: number
 }
 
 export interface Condition {
-  /** The clock of a remote database, epoch milliseconds. */
+  /** The time by the clock of a remote database, epoch milliseconds. */
   readonly databaseNow?: number
-  /** The engine's clock when it was last stored, epoch milliseconds. */
+  /** The time that was last stored, by the engine's clock, epoch milliseconds. */
   readonly storedAt?: number
   readonly apiKeys: number
   readonly secrets: number
   readonly deadLetters: ReadonlyArray<DeadLetters>
   /** The bulk operations and erasures that have not ended. */
   readonly operations: ReadonlyArray<RunningBulk>
-  /** {@link MAX_COUNTED_RUNS} stands for that many or more. */
+  /** The number of unfinished runs; {@link MAX_COUNTED_RUNS} stands for that many or more. */
   readonly unfinished: number
   /** Runs that may have been waiting longest, and some paused ones. */
   readonly runs: ReadonlyArray<NamedRun>
@@ -92,7 +92,7 @@ const FIND_READY_RUN = statement(
   `SELECT id, environment FROM runs WHERE function = ? AND ready_at IS NOT NULL ORDER BY ready_at LIMIT 1`
 )
 
-/** Functions whose oldest ready run is checked. */
+/** Of how many functions the oldest ready run is read. */
 const FUNCTIONS = 200
 
 export const readCondition = acrossEnvironments(

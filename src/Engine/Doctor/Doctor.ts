@@ -1,5 +1,6 @@
 /**
- * Checks an engine, its database and its runs for problems. The work is limited, so a call costs little, and nothing is changed.
+ * Checks an engine, its database and its runs for problems. The work is limited, so that a call costs little, and nothing is
+ * changed.
  */
 import * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"
@@ -30,7 +31,7 @@ import {
   ok
 } from "./Checks.ts"
 
-/** What programs are read with: a store, or a read-only database. */
+/** What programs are run on: a store, or a read-only database. */
 export type Readable = Pick<StoreService, "clock" | "readApart">
 
 /** Explains why each run is where it is. A run that is gone or unreadable gets an explanation of that. */

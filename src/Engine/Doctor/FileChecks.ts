@@ -32,8 +32,9 @@ export const checkPermissions = (filename: string): DoctorCheck => {
   }
 }
 
-/** Free space, bytes: below this, the log cannot grow enough for a commit. */
+/** The free space below which the check fails, bytes: with less, the log cannot grow enough for a commit. */
 const ROOM_FAIL = 128 * 1024 * 1024
+/** The free space below which the check warns, bytes. */
 const ROOM_WARN = 1024 * 1024 * 1024
 
 /** Checks whether there is room for the database to grow, and for a copy of it. */
@@ -106,10 +107,13 @@ export const checkTables = (db: DatabaseSync, filename: string): DoctorCheck => 
       )
 }
 
-/** A larger file is read completely only on request: it takes about a second for each 500 MiB. */
+/**
+ * The size of a file up to which it is always read completely, bytes. A larger one is read completely only on request: each 500
+ * MiB take about a second.
+ */
 const MOST_BYTES = 1024 * 1024 * 1024
 
-/** Checks the pages of the file; with `all` also the references between its rows. */
+/** Checks the pages of the file. With `all`, also checks the references between its rows. */
 export const checkIntegrity = (db: DatabaseSync, filename: string, all: boolean): DoctorCheck => {
   const restore = "Restore a backup: `ironflow restore BACKUP --data FILE --replace`."
   try {
@@ -142,7 +146,7 @@ export const checkIntegrity = (db: DatabaseSync, filename: string, all: boolean)
   }
 }
 
-/** Compares a backup with its checksum, as restoring it does; `undefined` for a file that has none. */
+/** Compares a backup with its checksum, as a restore does; `undefined` for a file without a checksum. */
 export const checkBackup = async (db: DatabaseSync, filename: string): Promise<DoctorCheck | undefined> => {
   try {
     if (markOf(db)?.sha256 === undefined || isOwned(db)) return undefined
@@ -158,8 +162,8 @@ export const checkBackup = async (db: DatabaseSync, filename: string): Promise<D
 }
 
 /**
- * Opens the file read-only, beside its engine. Throws a `StoreError` when it does not exist, a `ValidationError` when it is no
- * file.
+ * Opens the file read-only, while its engine may have it open. Throws a `StoreError` when the file does not exist, a
+ * `ValidationError` when it is no file.
  */
 export const openBeside = (filename: string): DatabaseSync => {
   refuseNonFile(filename)

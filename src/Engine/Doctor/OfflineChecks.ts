@@ -1,4 +1,4 @@
-/** The checks of a database without its engine. The database is only read: an engine may have it open. */
+/** The checks of a database without its engine. They only read it, and an engine may have it open. */
 import * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"
 import { type StoreError, ValidationError } from "../../Errors.ts"
@@ -45,7 +45,10 @@ export interface FileOptions {
   readonly hasMasterKey: boolean
 }
 
-/** Fails with `StoreError` when the file does not exist, with `ValidationError` when it is no file. */
+/**
+ * Runs the checks of a database file. Fails with `StoreError` when the file does not exist, with `ValidationError` when it is no
+ * file.
+ */
 export const examineFile = ({
   all,
   filename,
@@ -114,7 +117,7 @@ const makeReadable = (db: DatabaseSync, clock: Clock.Clock): Readable => {
     readApart: <A, E>(call: Call<A, E>) =>
       Effect.try({
         try: () => tx.perform(call.run(tx)),
-        // a program refuses only with errors that its type names
+        // the types of programs name all their refusals
         catch: (cause) =>
           cause instanceof Refused ? (cause.error as E) : storeError(`Cannot ${call.what()}`, cause)
       })
@@ -144,7 +147,10 @@ const examine = (
     ]
   })
 
-/** Fails with `StoreError` when Postgres cannot be reached, with `ValidationError` for invalid options. */
+/**
+ * Runs the checks of a database on Postgres. Fails with `StoreError` when Postgres cannot be reached, with `ValidationError` for
+ * invalid options.
+ */
 export const examinePostgres = (
   options: PostgresOptions,
   hasMasterKey: boolean

@@ -5,9 +5,9 @@ import { formatSize } from "../../Size.ts"
 import type { ConnectionLimit, PostgresFacts } from "../Store/Postgres/Inspection.ts"
 import { count, fail, ok, warn } from "./Checks.ts"
 
-/** A transaction that is open for longer keeps vacuum from removing dead rows, milliseconds. */
+/** A transaction that is open for longer than this is reported, milliseconds: it keeps vacuum from removing dead rows. */
 const LONG_MS = 10 * 60_000
-/** Dead rows of a table are reported from this number on, if they outnumber the live ones. */
+/** From this number on, the dead rows of a table are reported, if they outnumber the live ones. */
 const DEAD_ROWS = 100_000
 
 export const checkPostgres = (facts: PostgresFacts): ReadonlyArray<DoctorCheck> => [
@@ -25,8 +25,9 @@ export const checkPostgres = (facts: PostgresFacts): ReadonlyArray<DoctorCheck> 
   vacuum(facts)
 ]
 
-/** The fewest connections of an engine, and as many as it takes by default. */
+/** The fewest connections with which an engine works. */
 const LEAST_CONNECTIONS = 3
+/** The connections that an engine takes by default. */
 const CONNECTIONS = 11
 
 const tables = ({ fit, known, tables: version }: PostgresFacts): DoctorCheck => {
@@ -57,7 +58,7 @@ const tables = ({ fit, known, tables: version }: PostgresFacts): DoctorCheck => 
       )
 }
 
-/** The rights of the user of the database URL, which may be another than that of the engine. */
+/** Checks the rights of the user of the database URL. It may be another user than that of the engine. */
 const rights = ({ rights, tables: version }: PostgresFacts): DoctorCheck => {
   const { closedSequences, closedTables, mayMakeTables, schema, user } = rights
   const shown = `The user "${user}"`

@@ -12,8 +12,8 @@ import type { JobEvent } from "../../Protocol/Worker.ts"
 import { satisfyWaits } from "./FireWaits.ts"
 
 /**
- * Stores an event, or finds the one that the same idempotency key stored. `firing` is the function whose cron trigger fired the
- * event.
+ * Stores an event, or finds the event that the same idempotency key has stored. `firing` is the function whose cron trigger fired
+ * the event.
  */
 export const appendEvent = inEnvironment(
   "appendEvent",
@@ -43,7 +43,7 @@ export const appendEvent = inEnvironment(
   { leavesHeld: true }
 )
 
-/** The refusal of events that would start too many runs in one transaction, which could block everything else for long. */
+/** Refuses events that would start too many runs in one transaction, because that could block everything else for long. */
 export const tooManyRuns = (
   tx: Transaction,
   environment: string,
@@ -57,7 +57,7 @@ export const tooManyRuns = (
     : undefined
 }
 
-/** Stores events of one environment in order, as {@link appendEvent} does. Returns what refuses them. */
+/** Stores events of one environment in order, each as {@link appendEvent} does. Returns the refusal, if there is one. */
 export const appendEvents = acrossEnvironments(
   "appendEvents",
   function* (

@@ -1,4 +1,4 @@
-/** A list of events: the query, the cursor, and the client's form of an event. */
+/** A list of events: its query, its cursor, and an event in the client's form. */
 import { createHash } from "node:crypto"
 import { ValidationError } from "../../Errors.ts"
 import {
@@ -37,10 +37,10 @@ export const queryOf = (environment: string, options: ListEventsOptions): EventQ
 }
 
 const present = <A extends object>(fields: A): { [K in keyof A]?: Exclude<A[K], undefined> } =>
-  // the remaining members are never `undefined`, as the type says
+  // only members that are not `undefined` remain, as the type says
   Object.fromEntries(Object.entries(fields).filter(([, value]) => value !== undefined)) as never
 
-/** The cursor of the page after this one. */
+/** The cursor of the page that follows. */
 export const cursorOf = (options: ListEventsOptions, { next }: FoundEvents): { nextCursor?: string } =>
   next === undefined ? {} : { nextCursor: `e${next}-${markOf(options)}` }
 
@@ -57,7 +57,7 @@ const positionOf = (cursor: string, options: ListEventsOptions): number => {
   )
 }
 
-/** Identifies a list by its filters, for cursors. */
+/** Identifies a list by its filters and order, so that a cursor of another list is noticed. */
 const markOf = (options: ListEventsOptions): string => {
   const { cursor: _, limit: _limit, order = "newest", ...filter } = checkListEvents(options)
   return createHash("sha256")

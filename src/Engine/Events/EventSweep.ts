@@ -13,13 +13,13 @@ import { everyHour, untilEnd } from "../Sweep.ts"
 /** How much of the log is kept; by default all of it. */
 export const EventRetention = Context.Reference<{
   readonly age: Duration.Duration
-  /** Size of the data of all events outside of entity streams. */
+  /** How much data all events outside of entity streams may have, bytes. */
   readonly bytes: number
 }>("@ironflow/node/EventRetention", {
   defaultValue: () => ({ age: Duration.infinity, bytes: Number.POSITIVE_INFINITY })
 })
 
-/** Deletes events periodically, until the scope ends. `given` says how far live subscriptions have come, by environment. */
+/** Deletes events periodically, until the scope ends. `given` returns how far live subscriptions have come, by environment. */
 export const make = (
   store: StoreService,
   given: () => { readonly [environment: string]: number }
@@ -29,12 +29,12 @@ export const make = (
     if (!Number.isFinite(keepMs) && !Number.isFinite(bytes)) return Effect.void
     return everyHour(
       "Old events",
-      // a run keeps its events as long as it exists, so one sweep deletes old runs first and then events
+      // old runs are deleted before events, because a run keeps its events as long as it exists
       Effect.flatMap(Effect.andThen(deleteOldRuns(store), excessBefore(store, bytes)), (excessBefore) =>
         untilEnd((after: number | undefined) =>
           store.write(
             deleteOldEvents(
-              // JSON has no infinity
+              // infinity is limited, because JSON has none
               { keepMs: Math.min(keepMs, Number.MAX_SAFE_INTEGER), excessBefore, given: given() },
               after
             )
@@ -44,7 +44,7 @@ export const make = (
     )
   })
 
-/** The position before which the log exceeds the size limit, counted from the newest event. */
+/** The position before which events exceed the size limit, when sizes are added up from the newest event on. */
 const excessBefore = (store: StoreService, most: number): Effect.Effect<number, StoreError> =>
   Effect.gen(function* () {
     if (!Number.isFinite(most)) return 0

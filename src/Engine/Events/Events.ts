@@ -52,7 +52,7 @@ export const layer: Layer.Layer<Events, never, Store | Runs | Log> = Layer.effec
   })
 )
 
-/** Further options of an emit over HTTP. */
+/** Options of an emit over HTTP, which has more than a client's. */
 export interface ReceivedEmitOptions extends EmitOptions {
   /** The id of the webhook that received the event. */
   readonly webhook?: string
@@ -148,7 +148,7 @@ const make = (
   }
 }
 
-/** What an event has caused, for slice after slice of the functions. */
+/** Explains what an event has caused. It reads the functions slice by slice. */
 const explain = (
   store: StoreService,
   environment: string,
@@ -174,7 +174,7 @@ const explain = (
     }
   })
 
-/** Logs what the caller of an emit should know, and returns the result. */
+/** Logs what the caller of an emit should know, and returns the result of the emit. */
 const told = ({ idempotencyKey, name }: NewEvent, stored: AppendedEvent): Effect.Effect<EmitResult> => {
   const { conflicting, eventId, position, runIds, warnings } = stored
   const result = { runIds, eventId, position }

@@ -1,6 +1,6 @@
 /**
- * Explains which functions an event started, and why not the others: from the stored runs, and from the functions as they are
- * now.
+ * Explains which functions an event started, and why not the others. It judges from the stored runs, and from the functions as
+ * they are now.
  */
 import { addEventBudget } from "../../ExpressionBudget.ts"
 import { quoteExpression } from "../../Expression.ts"
@@ -15,9 +15,9 @@ import { statusIn } from "../Runs/StatusRows.ts"
 import { all, get, inEnvironment, type Program, statement } from "../Store/Program.ts"
 import type { Transaction } from "../Store/Transaction.ts"
 
-/** Functions in one read. */
+/** How many functions one read explains. */
 const SLICE = 200
-/** Most runs that are named for one function: an event starts one of each, and clients add others. */
+/** Most runs that are named for one function. An event starts one run of each function, and clients may add others. */
 const RUNS = 100
 
 /** Part of the explanation of an event. */
@@ -26,13 +26,13 @@ interface ExplainedSlice {
   /** Epoch milliseconds. */
   readonly timestamp: number
   readonly functions: ReadonlyArray<EventVerdict>
-  /** Where to go on; absent at the end. */
+  /** The place of the next function; absent at the end. */
   readonly next?: number
 }
 
 const FIND_EVENT = statement("ExplainEvent.findEvent", "SELECT * FROM events WHERE position = ?")
 
-/** The explanation for the functions from a place in their list on; `undefined` when the event does not exist. */
+/** Explains the event for the functions from a place in their list on. Returns `undefined` when the event does not exist. */
 export const explainEventFrom = inEnvironment(
   "explainEventFrom",
   function* (
@@ -87,7 +87,7 @@ function* verdictOf(
   const { id: functionId } = fn.registration
   const runs = (yield* all(LIST_RUNS_OF_EVENT, fn.key, position)).map((run) => ({
     runId: String(run.id),
-    // written by this engine
+    // only this engine writes the column, and only with statuses
     status: statusIn(run) as RunStatus
   }))
   if (runs.length > 0) {
@@ -105,7 +105,7 @@ function* verdictOf(
     const late = `The function was registered at ${iso(createdAt)}, after the event`
     if (now.code === "MATCHES")
       return { functionId, code: "REGISTERED_LATER", message: `${late}: emit it again to start a run` }
-    // emitting it again would not help
+    // another reason than the late registration: the event would not start the function if it were emitted again
     return now.code === "NO_TRIGGER"
       ? { functionId, ...now }
       : { functionId, ...now, message: `${now.message}. ${late}` }
@@ -119,7 +119,7 @@ function* verdictOf(
     }
   }
   const updatedAt = Number(times?.updated_at)
-  // its triggers at that time are not known any more
+  // the triggers that the function had at that time are not known any more
   const since =
     updatedAt > timestamp
       ? `. The function was changed at ${iso(updatedAt)}, after the event, and its earlier triggers are not known any more`
@@ -150,7 +150,7 @@ const judge = ({ registration }: RegisteredFunction, view: EventView): Judged =>
   if (byName.length === 0) {
     return { code: "NO_TRIGGER", message: `The function ${listensTo(triggers)}` }
   }
-  // a fire of a schedule starts the schedule's own function, and those that listen for its name
+  // the schedule of another function starts this one only if it listens for the name of the schedule's events
   const those = view.source === "cron" ? byName.filter(({ cron }) => cron === undefined) : byName
   if (those.length === 0) {
     return {

@@ -1,13 +1,14 @@
 /**
  * Delivers events to the waits that they satisfy.
  *
- * Any number of runs may wait for one event. As many as the transaction that stores the event has room for get it at once. The
- * rest is noted in `fan_outs` and goes on in later transactions, each with as many waits as it has room for, also after a
- * restart.
+ * Any number of runs may wait for one event. The event is delivered to as many of them at once as the transaction that stores it
+ * has room for. The rest is noted in `fan_outs`. Its delivery goes on in later transactions, each with as many waits as it has
+ * room for, even after a restart.
  *
  * Waits are indexed by event name; those with a pattern share a reserved name. Events under one name are delivered one by one, in
- * log order, so that a wait gets the first one that it accepts. A wait that is opened meanwhile has already looked back over all
- * of them, and gets none of those again. A wait that times out gets an earlier event, if there is one (see `FireDue.ts`).
+ * log order, so that a wait gets the first event that it accepts. A wait that is opened in the meantime has already looked back
+ * over all of these events, and gets none of them again. A wait that times out gets an earlier event, if there is one (see
+ * `FireDue.ts`).
  */
 import { evaluateExpression } from "../../Expression.ts"
 import { matchesPattern } from "../../Pattern.ts"
@@ -30,19 +31,19 @@ interface FanOut {
   readonly name: string
 }
 
-/** The last wait that was looked at. Waits are ordered by match path; those without one, whose `path` is `null`, come last. */
+/** The last wait that was looked at. Waits are ordered by their match path. Those without a path (`path` is `null`) come last. */
 interface Place {
   readonly path: string | null
   readonly run: number
   readonly stepKey: string
 }
 
-/** Before all paths: none is empty. */
+/** A place before all paths. No match path is empty. */
 const NO_PATH = ""
 
 const BEGINNING: Place = { path: NO_PATH, run: 0, stepKey: "" }
 
-/** Problems, and how many waits have each: thousands of runs may wait with one expression. */
+/** Problems, each with the number of waits that have it: thousands of runs may wait with the same expression. */
 class Problems {
   readonly #waits = new Map<string, number>()
 
@@ -94,16 +95,16 @@ export function* satisfyWaits(
   return problems.texts
 }
 
-/** Event names without waits, by environment: most events have few different names. */
+/** A cache of event names without waits, by environment. It helps because most events have few different names. */
 const unawaited = defineCache<Map<number, Set<string>>>({
   make: () => new Map(),
-  // a wait may have been opened since
+  // another engine may have opened a wait since
   invalidate: (names) => names.clear(),
-  // a deleted wait is back
+  // a wait that the transaction had deleted is there again
   rolledBack: (names) => names.clear()
 })
 
-/** How many names of an environment are remembered. */
+/** How many names of an environment are cached. */
 const MOST_NAMES = 1000
 
 function* isAwaited(tx: Transaction, environment: number, name: string): Program<boolean> {
@@ -129,10 +130,10 @@ function* leave(
   yield* write(PUT_FAN_OUT, environment, name, position, path, run, stepKey)
 }
 
-/** The name under which events were last delivered, by environment; only while some are left. */
+/** The name under which events were last delivered, by environment. It is kept only while deliveries are left. */
 const lastNames = defineCache<Map<number, string>>({ make: () => new Map() })
 
-/** The oldest event of each name in an environment, name by name. */
+/** Finds the oldest event in delivery of the next name in an environment. */
 const FIND_NEXT_FAN_OUT = statement(
   "FireWaits.findNextFanOut",
   `SELECT environment, event, position, path, run, step_key FROM fan_outs WHERE environment = ? AND event > ? @sound(event, position)
@@ -144,7 +145,7 @@ const FIND_NEXT_ENVIRONMENT = statement(
   "SELECT environment FROM fan_outs WHERE environment > ? AND position > 0 @sound(event, position) ORDER BY environment LIMIT 1"
 )
 
-/** At most `limit` environments with events in delivery: the index leads from each to the next. */
+/** Environments with events in delivery, at most `limit`. The index leads from each environment to the next. */
 export function* environmentsOfEvents(limit: number): Program<ReadonlyArray<Row>> {
   const found: Array<Row> = []
   while (found.length < limit) {
@@ -160,13 +161,13 @@ const DELETE_FAN_OUT = statement(
   "DELETE FROM fan_outs WHERE environment = ? AND event = ? AND position = ?"
 )
 
-/** Goes on with the deliveries of an environment, as far as there is room. Returns how many events were handled. */
+/** Goes on with the deliveries of an environment, as far as the transaction has room. Returns how many events were handled. */
 export function* continueDeliveries(tx: Transaction, environment: number): Program<number> {
   const last = lastNames(tx)
   let events = 0
-  // always handle one event: the transaction may be full each time
+  // handles at least one event, even when each transaction is full
   while (events === 0 || !tx.budget.isFull) {
-    // name by name, so that a name with very many waits does not hold up the others
+    // goes from name to name, so that a name with very many waits does not hold up the others
     const row =
       (yield* get(FIND_NEXT_FAN_OUT, environment, last.get(environment) ?? "")) ??
       (yield* get(FIND_NEXT_FAN_OUT, environment, ""))
@@ -187,7 +188,7 @@ export function* continueDeliveries(tx: Transaction, environment: number): Progr
   return events
 }
 
-/** Returns whether no wait is left for the event. */
+/** Goes on with the delivery of one event. Returns whether no wait is left for it. */
 function* continueDelivery(tx: Transaction, row: Row, isFirst: boolean): Program<boolean> {
   const environment = Number(row.environment)
   const position = Number(row.position)
@@ -216,7 +217,7 @@ const FIND_ANY_FAN_OUT = statement(
   }
 )
 
-/** Whether any delivery is left. */
+/** Whether any delivery is unfinished. */
 export function* hasMore(): Program<boolean> {
   return (yield* get(FIND_ANY_FAN_OUT)) !== undefined
 }
@@ -239,8 +240,8 @@ const LIST_WAITS_WITHOUT_PATH = statement(
 )
 
 /**
- * Fires the waits after a place that accept the event. Returns the place where the room ended; `undefined` at the end. With
- * `isFirst`, at least one wait is looked at.
+ * Fires the waits after a place that accept the event. Returns the place at which the room ended; `undefined` when all waits were
+ * looked at. With `isFirst`, looks at one wait at least.
  */
 function* handOn(
   tx: Transaction,
@@ -263,7 +264,7 @@ function* handOn(
       must = false
       tx.budget.take()
       place = { path: place.path, run, stepKey: String(row.step_key) }
-      // it was opened when the event was in the log, and has looked there
+      // when this wait was opened, the event was in the log, and the wait has looked at it there
       if (row.looked_back_to !== null && Number(row.looked_back_to) >= position) continue
       if (!acceptsName(row, view)) continue
       if (row.expression !== null && !(yield* isolateRow(tx, "run", run, fits(row, view, problems)))) continue
@@ -271,12 +272,12 @@ function* handOn(
     }
     if (rows.length === wanted) continue
     if (place.path === null) return undefined
-    // go to the next path, and then only to equal values: the index leads there
+    // goes to the next path, and there only to waits with the event's value: the index leads to them
     place = { path: yield* nextPath(environment, name, place.path), run: 0, stepKey: "" }
   }
 }
 
-/** The open waits after a place that have its path, and the value of the event at that path. */
+/** The open waits after a place that have the path of this place, and the event's value at that path. */
 function* waitsAfter(
   tx: Transaction,
   { environment, name, view }: FanOut,
@@ -298,7 +299,7 @@ function* waitsAfter(
     )
   if (path === NO_PATH) return []
   const value = matchValue(view, path)
-  // it may be most of the event
+  // the value may be most of the event
   tx.budget.take(value?.length)
   if (value === undefined) return []
   return yield* allIsolatingDamage(
@@ -326,7 +327,7 @@ function* nextPath(environment: number, name: string, after: string): Program<st
   return row === undefined ? null : String(row.match_path)
 }
 
-/** Evaluates the expression of a wait. */
+/** Whether an event passes the expression of a wait. An error counts as no match. */
 function* fits(wait: Row, view: EventView, problems: Problems): Program<boolean> {
   const { error, matched } = evaluateExpression(String(wait.expression), {
     event: view,
@@ -336,6 +337,8 @@ function* fits(wait: Row, view: EventView, problems: Problems): Program<boolean>
   return matched
 }
 
-/** Whether the name matches the pattern of a wait, if it has one: such waits are indexed without a name. */
+/**
+ * Whether the name of the event matches the pattern of a wait, if the wait has one. Waits with a pattern are not indexed by name.
+ */
 const acceptsName = (row: Row, view: EventView): boolean =>
   row.pattern === null || matchesPattern(String(row.pattern), view.name)

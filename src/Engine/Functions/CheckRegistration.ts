@@ -1,4 +1,4 @@
-/** Functions that arrive over the wire: the engine rejects what `createFunction` rejects, but ignores unknown keys. */
+/** Checks functions that arrive over the wire. The engine rejects what `createFunction` rejects, but ignores unknown keys. */
 import { checkEndpointUrl } from "../../EndpointUrl.ts"
 import { checkConfig } from "../../FunctionChecks.ts"
 import type { FunctionRegistration } from "../../Protocol/Worker.ts"
@@ -19,7 +19,7 @@ export const checkRegistration = (registration: FunctionRegistration): FunctionR
   return registration
 }
 
-/** Throws `ValidationError` when the functions of one program are invalid together, too many, or too large. */
+/** Throws `ValidationError` when the functions of one program are not valid together, are too many, or are too large. */
 export const checkRegistrations = (functions: ReadonlyArray<FunctionRegistration>): void => {
   Limits.checkFunctionCount(functions)
   let all = 0

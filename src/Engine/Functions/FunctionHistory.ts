@@ -1,4 +1,4 @@
-/** The registrations of a function, version by version, and which of its versions have unfinished runs. */
+/** The registrations of a function, by version, and which of its versions have unfinished runs. */
 import { isDeepStrictEqual } from "node:util"
 import type { FunctionVersion } from "../../Client/Client.ts"
 import { FunctionNotFoundError } from "../../Errors.ts"
@@ -53,7 +53,7 @@ export const functionHistory = inEnvironment(
       (yield* pinnedRuns(fn)).map(({ codeVersion, liveRuns }) => [codeVersion, liveRuns] as const)
     )
     const rows = yield* all(LIST_VERSIONS, fn.key)
-    // written by `registerFunctions`
+    // only `registerFunctions` writes this column
     const registrations = rows.map((row) => parseStored(String(row.registration)) as FunctionRegistration)
     return rows.map((row, i): FunctionVersion => {
       const registration = registrations[i]!
@@ -65,7 +65,7 @@ export const functionHistory = inEnvironment(
         codeVersion,
         ...(before === undefined ? {} : { changed: differing(before, registration) }),
         liveRuns: live.get(codeVersion) ?? 0,
-        // all of it is JSON
+        // all of the registration is JSON
         registration: { ...registration }
       }
     })
@@ -78,7 +78,7 @@ const differing = (before: FunctionRegistration, after: FunctionRegistration): A
   return [...names].filter((name) => !isDeepStrictEqual(before[name], after[name])).sort()
 }
 
-/** The code versions of a function in the kept history, newest first. */
+/** The code versions of a function that are in the kept history, newest first. */
 export function* knownVersions(functionKey: number): Program<ReadonlyArray<string>> {
   const rows = yield* all(LIST_VERSIONS, functionKey)
   return [
@@ -88,7 +88,10 @@ export function* knownVersions(functionKey: number): Program<ReadonlyArray<strin
   ]
 }
 
-/** The unfinished runs of a function, by the version that they are pinned to, including the latest. */
+/**
+ * The latest version of a function, and the number of unfinished runs that are pinned to each version, including the latest.
+ * `undefined` when there is no such function.
+ */
 export const countPinned = inEnvironment(
   "countPinned",
   function* (

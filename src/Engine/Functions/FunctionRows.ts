@@ -1,4 +1,4 @@
-/** Rows of functions: they restore the registry after a restart. */
+/** Rows of functions, from which the registry is restored after a restart. */
 import { type RegisteredFunction, registryOf } from "./Registry.ts"
 import { markReady, markReadyAtCommit, readyOf } from "./ReadyFunctions.ts"
 import {
@@ -56,10 +56,10 @@ const UPDATE_SINCE = statement("FunctionRows.updateSince", "UPDATE functions SET
 export type LiveCodeVersions = ReadonlyArray<readonly [functionId: string, codeVersion: string]>
 
 /**
- * Adds functions or replaces their configuration; a change of configuration or code is a new version. `startedAt` is when the
- * program with these functions started: registrations of a program that started later stay in place. `live` are function ids and
- * versions that other connected workers have: if a function pins runs, an earlier version does not replace a latest that is among
- * them. Returns the ids of the functions whose registration stays in place.
+ * Adds functions or replaces their configuration. A change of configuration or code is a new version. `startedAt` is when the
+ * program with these functions started. A registration of a program that started later stays in place. `live` are ids and
+ * versions of functions that other connected workers have. If a function pins runs and its latest version is among them, an
+ * earlier version does not replace it. Returns the ids of the functions whose registration stays in place.
  */
 export const registerFunctions = acrossEnvironments(
   "registerFunctions",
@@ -149,7 +149,7 @@ const isLatestLive = (tx: Transaction, key: number, live: LiveCodeVersions): boo
   )
 }
 
-/** Whether the code is that of an earlier version. */
+/** Whether the code of a registration is that of an earlier version. */
 function* isEarlierVersion(
   tx: Transaction,
   key: number,
@@ -169,15 +169,15 @@ const FIND_REGISTRATION = statement(
 function* storedRegistration(key: number): Program<FunctionRegistration | undefined> {
   const row = yield* get(FIND_REGISTRATION, key)
   try {
-    // written by `registerFunctions`
+    // only `registerFunctions` writes this column
     return parseStored(String(row?.registration)) as FunctionRegistration
   } catch {
-    // it is replaced, and its search attributes are filled in again
+    // the registration is replaced, and its search attributes are filled in again
     return undefined
   }
 }
 
-/** Updates the registry and tells the listeners, once this is committed. */
+/** Changes the registry and tells the listeners, both when the transaction is committed. */
 const put = (tx: Transaction, fn: RegisteredFunction, changed?: "new" | "changed"): void => {
   const { key: _, ...change } = fn
   tx.changes.functions.push(changed === undefined ? change : { ...change, changed })
@@ -200,7 +200,8 @@ const DELETE_SCHEDULES_OF_FUNCTION = statement(
 )
 
 /**
- * Deletes a function: nothing starts it until it is registered again; its runs stay as they are. Throws `FunctionNotFoundError`.
+ * Deletes a function: nothing starts it until it is registered again. Its runs stay as they are. Fails with
+ * `FunctionNotFoundError`.
  */
 export const deleteFunction = acrossEnvironments(
   "deleteFunction",
@@ -210,7 +211,7 @@ export const deleteFunction = acrossEnvironments(
     const key = Number(row.key)
     yield* write(MARK_DELETED, tx.now(), key)
     yield* write(DELETE_SCHEDULES_OF_FUNCTION, key)
-    // written by `registerFunctions`
+    // only `registerFunctions` writes this column
     const registration = parseStored(String(row.registration)) as FunctionRegistration
     put(tx, {
       key,
@@ -229,13 +230,13 @@ const UPDATE_PAUSE = statement(
   "UPDATE functions SET paused_at = ?, paused_by = ?, pause_reason = ? WHERE key = ?"
 )
 
-/** Whether a pause adds something: the function may already be paused for the same reason. */
+/** Whether a pause changes anything. It does not when the function is already paused for the same reason. */
 const isNews = (before: StoredPause | undefined, { reason }: Omit<StoredPause, "at">): boolean =>
   before === undefined || (reason !== undefined && reason !== before.reason)
 
 /**
- * Makes new runs of the function wait; without a pause, ends that. A paused function gets the newer reason and keeps its time.
- * Returns whether anything has changed.
+ * Pauses a function, so that its new runs wait. Without a `pause`, ends the pause. A function that is already paused gets the
+ * newer reason, and keeps the time since which it is paused. Returns whether anything has changed.
  */
 export function* setPause(
   tx: Transaction,
@@ -265,7 +266,7 @@ const LIST_FUNCTIONS = statement(
   { scans: "functions are held in memory, once at the start" }
 )
 
-/** Fills the registry at the start; every function may have ready runs. */
+/** Fills the registry at the start. Every function counts as one that may have ready runs. */
 export function* loadRegistrations(tx: Transaction): Program<void> {
   const rows = yield* all(LIST_FUNCTIONS)
   for (const row of rows) {
@@ -285,10 +286,10 @@ export function* loadRegistrations(tx: Transaction): Program<void> {
 
 const readRegistration = (tx: Transaction, row: Row): FunctionRegistration | undefined => {
   try {
-    // written by `registerFunctions`
+    // only `registerFunctions` writes this column
     return parseStored(row.registration) as FunctionRegistration
   } catch (error) {
-    // its runs wait until a worker registers it again
+    // the runs of the function wait until a worker registers it again
     tx.damage.unreadable(`Function ${row.key} of environment "${row.name}"`, error)
     return undefined
   }
@@ -297,7 +298,7 @@ const readRegistration = (tx: Transaction, row: Row): FunctionRegistration | und
 /** Environments, and functions as they are registered. */
 export type Registered = Pick<Changes, "environments" | "functions">
 
-/** All registrations, including deleted ones, in the order of first registration. */
+/** All registrations, including those of deleted functions, in the order of first registration. */
 export const readFunctions = acrossEnvironments(
   "readFunctions",
   function* (tx: Transaction): Program<Registered> {
@@ -309,16 +310,16 @@ export const readFunctions = acrossEnvironments(
   () => "read the functions"
 )
 
-/** Functions in one turn of the event loop. */
+/** How many functions one turn of the event loop reads. */
 const PART = 1000
 
 interface Part {
   readonly functions: ReadonlyArray<FunctionInfo>
-  /** The key after which to go on; absent at the end. */
+  /** The key after which the next part begins; absent at the end. */
   readonly next?: number
 }
 
-/** Some functions of an environment, after a key. */
+/** Some functions of an environment that follow a key. */
 const readFunctionPart = inEnvironment(
   "readFunctionPart",
   function* (tx: Transaction, environment: string, after: number): Program<Part> {
@@ -381,7 +382,7 @@ function* infoOf({ key, paused, registration }: RegisteredFunction): Program<Fun
   }
 }
 
-/** A list of thousands has no room for the schemas of each. */
+/** The function without its schemas: a list of thousands has no room for them. */
 const withoutSchemas = (fn: FunctionInfo): FunctionInfo => ({
   ...fn,
   triggers: fn.triggers.map(({ schema: _, version: _of, ...trigger }) => trigger)

@@ -1,4 +1,4 @@
-/** Schedules of functions: stored with the function, with the fires that a run holds back. */
+/** Schedules of functions. They are stored with the function, and with the fires that wait for a run. */
 import { statement, type Program, write, all, get } from "../Store/Program.ts"
 import type { Transaction, Row } from "../Store/Transaction.ts"
 import type { FunctionRegistration } from "../../Protocol/Worker.ts"
@@ -25,7 +25,7 @@ const DELETE_SCHEDULE = statement(
   "DELETE FROM schedules WHERE function = ? AND cron = ? AND timezone = ?"
 )
 
-/** Adds the new schedules of a function and removes those that it no longer has; a schedule that stays keeps its next time. */
+/** Adds the new schedules of a function, and removes those that it no longer has. A schedule that stays keeps its next time. */
 export function* putSchedules(
   tx: Transaction,
   functionKey: number,
@@ -51,7 +51,7 @@ export function* putSchedules(
   }
   for (const row of yield* all(LIST_SCHEDULES_OF_FUNCTION, functionKey)) {
     if (kept.has(JSON.stringify([row.cron, row.timezone]))) {
-      // they may not have to wait any more
+      // the waiting fires may no longer have to wait
       if (row.queue !== null) tx.markDue(now)
       continue
     }
@@ -60,17 +60,17 @@ export function* putSchedules(
 }
 
 export const readQueue = ({ queue }: Row): ReadonlyArray<number> =>
-  // written by `holdBack`
+  // only `holdBack` and `fireQueue` write this column
   queue == null ? [] : (parseStored(queue) as ReadonlyArray<number>)
 
-/** The fires that a run holds back, of the schedule that started it. */
+/** A schedule, and its fires that wait for the end of a run that it started, or were skipped until then. */
 export interface HeldBack {
   readonly cron: string
   readonly timezone: string
   readonly overlap: Exclude<Overlap, "allow">
-  /** Fires that were skipped since the run began. */
+  /** How many fires were skipped since the run began. */
   readonly skipped: number
-  /** The times of the fires that wait for its end, oldest first, epoch milliseconds. */
+  /** The times of the fires that wait for the end of the run, oldest first, epoch milliseconds. */
   readonly queue: ReadonlyArray<number>
 }
 
@@ -79,14 +79,14 @@ const LIST_SCHEDULES_OF_RUN = statement(
   "SELECT * FROM schedules WHERE function = ? AND run = ? AND overlap IS NOT NULL"
 )
 
-/** The schedule whose fires wait for the end of the run, or are skipped until then. */
+/** The schedule whose fires wait for the end of this run or are skipped until then, if there is one. */
 export function* heldBackBy(functionKey: number, runId: string): Program<HeldBack | undefined> {
   const row = yield* get(LIST_SCHEDULES_OF_RUN, functionKey, runId)
   if (row === undefined) return undefined
   return {
     cron: String(row.cron),
     timezone: String(row.timezone),
-    // written by `putSchedules`
+    // only `putSchedules` writes this column
     overlap: row.overlap as HeldBack["overlap"],
     skipped: Number(row.skipped),
     queue: readQueue(row)

@@ -1,6 +1,6 @@
 /**
- * The functions and environments of the engine, in memory, for checks that cannot wait: loaded at the start, and updated by
- * commits. A caller that has written is answered after the update, and so finds its own write here.
+ * The functions and environments of the engine, in memory, for checks that cannot wait. They are loaded at the start, and updated
+ * by commits. A caller that has written is answered after the update, so it finds here what it has written.
  */
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
@@ -25,17 +25,17 @@ import * as FunctionRows from "./FunctionRows.ts"
 
 export interface FunctionsService {
   /**
-   * Adds functions or replaces their configuration, and waits for the followers. Fails with `ValidationError` when one is
-   * invalid.
+   * Adds functions or replaces their configuration, and waits until the followers have run. Fails with `ValidationError` when a
+   * function is invalid.
    */
   readonly register: (
     environment: string,
     functions: ReadonlyArray<FunctionRegistration>
   ) => Effect.Effect<void, ValidationError | StoreError>
   /**
-   * Stores the checked functions of a program that started at `startedAt`, without waiting for the followers. Registrations of a
-   * program that started later stay in place, and so does the latest version of a function that pins runs, if it is among `live`:
-   * what other workers have. Returns the ids of those.
+   * Stores the checked functions of a program that started at `startedAt`, without waiting for the followers. A registration of a
+   * program that started later stays in place. So does the latest version of a function that pins runs, if another worker has it:
+   * `live` are the versions that other workers have. Returns the ids of the functions whose registration stays in place.
    */
   readonly put: (
     environment: string,
@@ -43,32 +43,32 @@ export interface FunctionsService {
     startedAt: number | undefined,
     live?: FunctionRows.LiveCodeVersions
   ) => Effect.Effect<ReadonlyArray<string>, StoreError>
-  /** Throws `ValidationError` for functions that are invalid, or would be too many or too large for their environment. */
+  /** Throws `ValidationError` for functions that are invalid, or that would be too many or too large for their environment. */
   readonly check: (environment: string, functions: ReadonlyArray<FunctionRegistration>) => void
-  /** Runs the followers. */
+  /** Runs the followers, which {@link follow} adds. */
   readonly followed: Effect.Effect<void, ValidationError | StoreError>
-  /** Makes registrations wait until `follower` has ended. Returns a function that stops this. */
+  /** Adds a follower: registrations then wait until `follower` has ended. Returns a function that stops this. */
   readonly follow: (follower: Effect.Effect<void, ValidationError | StoreError>) => () => void
-  /** Deletes a function: nothing starts it until it is registered again; its runs stay as they are. */
+  /** Deletes a function: nothing starts it until it is registered again. Its runs stay as they are. */
   readonly delete: (
     environment: string,
     functionId: string
   ) => Effect.Effect<void, FunctionNotFoundError | StoreError>
-  /** A function as it was last registered, including a deleted one. */
+  /** A function as it was last registered, even if it was deleted since. */
   readonly find: (environment: string, functionId: string) => FunctionRegistration | undefined
-  /** Functions that are pushed to an endpoint, of every environment. */
+  /** The functions of every environment that are pushed to an endpoint. */
   readonly pushed: () => ReadonlyArray<FunctionChange>
   /** The functions of an environment, in the order in which they were first registered. */
   readonly list: (environment: string) => Effect.Effect<Array<FunctionInfo>, StoreError>
-  /** `undefined` when it does not exist or was deleted. */
+  /** A function as shown in lists; `undefined` when it does not exist or was deleted. */
   readonly get: (
     environment: string,
     functionId: string
   ) => Effect.Effect<FunctionInfo | undefined, StoreError>
   readonly count: (environment: string) => number
-  /** Throws `LimitExceededError` when registering these would exceed the limits of an environment in number or size. */
+  /** Throws `LimitExceededError` when registering these functions would exceed a limit of the environment, in number or size. */
   readonly checkRoom: (environment: string, functions: ReadonlyArray<FunctionRegistration>) => void
-  /** Throws `LimitExceededError` when the environment does not exist and there is no room for another. */
+  /** Throws `LimitExceededError` when the environment does not exist and there is no room for another one. */
   readonly checkEnvironment: (environment: string) => void
 }
 
@@ -110,7 +110,10 @@ class Known {
     )
   }
 
-  /** Existing functions stay, and may be registered again unchanged. */
+  /**
+   * Throws `LimitExceededError` when there would be too many functions, or too large ones. Existing functions may always be
+   * registered again unchanged.
+   */
   checkRoom(environment: string, registrations: ReadonlyArray<FunctionRegistration>): void {
     const functions = this.#functions.get(environment)
     const isNew = registrations.filter(({ id }) => functions?.has(id) !== true)
@@ -173,14 +176,14 @@ const make: Effect.Effect<FunctionsService, StoreError, Store | SystemEvents | S
       // `changed` is not part of the registered function
       for (const { changed: _, ...fn } of functions) known.put(fn)
     }
-    // changes that arrive during the read may be newer than what it finds
+    // changes that arrive during the read may be newer than what the read finds, so they are applied after it
     let early: Array<FunctionRows.Registered> | undefined = []
     const copy = yield* SharedCopy.make(
       "which functions there are",
       store.read(FunctionRows.readFunctions()),
       (found) => {
         learn(found)
-        // endpoints that were registered at another engine are called from here, too
+        // this engine also calls endpoints that were registered at another engine
         runFork(
           Effect.catch(followed, (error) =>
             Effect.logWarning("Push endpoints that other engines registered could not be opened here", error)

@@ -1,9 +1,9 @@
-/** How long runs are kept after their end, milliseconds, where their function sets it. */
+/** How long runs are kept after their end, milliseconds: by their function's setting, or by the engine's default. */
 import type { KeptRuns } from "../../KeepRuns.ts"
 import type { Transaction } from "../Store/Transaction.ts"
 import { registryOf } from "./Registry.ts"
 
-/** For runs of a function that ended with this status; `keepMs` is the engine's default. */
+/** How long runs of a function that ended with this status are kept. `keepMs` is the engine's default. */
 export const keptMs = (
   tx: Transaction,
   functionKey: number,

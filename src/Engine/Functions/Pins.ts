@@ -4,10 +4,10 @@ import { all, forEach, get, type Program, statement, write } from "../Store/Prog
 import type { Transaction } from "../Store/Transaction.ts"
 import type { RegisteredFunction } from "./Registry.ts"
 
-/** The version of a run that has not begun. */
+/** Stands for the version of a run that has not begun. */
 export const NO_PIN = ""
 
-/** Functions that pin since this transaction: the registry says so only after it. */
+/** The functions for which this transaction has begun pinning. The registry shows that only after the commit. */
 const pinsSince = defineCache<Set<number>>({ make: () => new Set(), begin: (keys) => keys.clear() })
 
 /** Whether runs of the function may be pinned. */
@@ -19,7 +19,7 @@ const PIN_OPEN_RUNS = statement(
   `UPDATE runs SET pin = '${NO_PIN}' WHERE key > 0 AND ended_at IS NULL AND function = ? AND pin IS NULL`
 )
 
-/** Starts pinning for a function: the existing runs are pinned by their next turn. */
+/** Begins pinning for a function. Runs that already exist are pinned by their next turn. */
 export function* beginPinning(tx: Transaction, functionKey: number): Program<void> {
   pinsSince(tx).add(functionKey)
   yield* write(PIN_OPEN_RUNS, functionKey)

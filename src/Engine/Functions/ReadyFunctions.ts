@@ -5,11 +5,11 @@ import { statement } from "../Store/Program.ts"
 import type { Transaction } from "../Store/Transaction.ts"
 
 interface Ready {
-  /** Keys of functions that may have ready runs: a hint for claims, which may name too many but never too few. */
+  /** Keys of functions that may have ready runs. It is a hint for claims: it may name too many functions, but never too few. */
   readonly mayBeReady: Set<number>
-  /** What this transaction removed from `mayBeReady`. */
+  /** The keys that this transaction has removed from `mayBeReady`. */
   readonly cleared: Array<number>
-  /** Those in `mayBeReady` whose ready runs are all new in this transaction, and have no row yet. */
+  /** The functions in `mayBeReady` whose ready runs are all new in this transaction and have no row yet. */
   readonly onlyNew: Set<number>
 }
 
@@ -25,19 +25,19 @@ export const readyOf = defineCache<Ready>({
   committed: ({ cleared, mayBeReady }, tx) => {
     cleared.length = 0
     tx.changes.mayHaveReady = mayBeReady.size > 0
-    // what became ready in this transaction may have been claimed in it too
+    // runs that became ready in this transaction may also have been claimed in it
     tx.changes.ready &&= tx.changes.mayHaveReady
   }
 })
 
-/** The functions with ready runs. */
+/** SQL: the functions with ready runs. */
 export const READY_FUNCTIONS = statement(
   "ReadyFunctions.readyFunctions",
   "SELECT key FROM functions WHERE EXISTS (SELECT 1 FROM runs WHERE runs.function = functions.key AND ready_at IS NOT NULL)",
   { scans: "functions are held in memory, when another engine has written" }
 )
 
-/** Notes that a function has something ready to be claimed. */
+/** Notes that a function has ready runs. */
 export const markReady = (tx: Transaction, functionKey: number): void => {
   const { mayBeReady, onlyNew } = readyOf(tx)
   mayBeReady.add(functionKey)
@@ -45,15 +45,18 @@ export const markReady = (tx: Transaction, functionKey: number): void => {
   tx.changes.ready = true
 }
 
-/** The same, once the transaction is committed: until then, the remembered state of the function holds its runs back. */
+/**
+ * {@link markReady} at the commit. Until then, the registry holds back the runs of the function, because it still has the earlier
+ * state.
+ */
 export const markReadyAtCommit = (tx: Transaction, functionKey: number): void => {
   tx.changes.ready = true
   tx.afterCommit(() => readyOf(tx).mayBeReady.add(functionKey))
 }
 
 /**
- * Notes that a new run can be claimed without a row. Possible only if no ready run of the function has one; returns whether it
- * is.
+ * Notes that a function has a new run that can be claimed without a row. That is possible only if no ready run of the function
+ * has a row. Returns whether it is possible.
  */
 export const markNew = (tx: Transaction, functionKey: number): boolean => {
   const { mayBeReady, onlyNew } = readyOf(tx)
@@ -67,23 +70,23 @@ export const markNew = (tx: Transaction, functionKey: number): boolean => {
 /** Whether all ready runs of a function are new, and have no row yet. */
 export const isNew = (tx: Transaction, functionKey: number): boolean => readyOf(tx).onlyNew.has(functionKey)
 
-/** From now on, new runs are stored like all ready ones. */
+/** Notes that the new runs have rows now, as all other ready runs do. */
 export const forgetNew = (tx: Transaction): void => readyOf(tx).onlyNew.clear()
 
-/** Notes that a function has nothing ready any more, as far as this transaction knows: it may yet be rolled back. */
+/** Notes that a function has no more ready runs, as far as this transaction knows. A rollback undoes this. */
 export const clearReady = (tx: Transaction, functionKey: number): void => {
   const { cleared, mayBeReady } = readyOf(tx)
   if (mayBeReady.delete(functionKey)) cleared.push(functionKey)
 }
 
-/** A lease of a function ended: there may be room under its limit, or for the next run of an actor. */
+/** Notes that a lease of a function has ended: there may be room under the function's limit, or for the next run of an actor. */
 export const markCapacity = (tx: Transaction, functionKey: number): void => {
   const registration = registryOf(tx).byKey(functionKey)?.registration
   if (registration?.concurrency !== undefined || registration?.actorKey !== undefined)
     markReady(tx, functionKey)
 }
 
-/** A run of a function ended: fires of its schedules may have waited for that. */
+/** Notes that a run of a function has ended: fires of the function's schedules may have waited for that. */
 export const markRunEnded = (tx: Transaction, functionKey: number): void => {
   const triggers = registryOf(tx).byKey(functionKey)?.registration.triggers
   if (triggers?.some(({ overlap }) => overlap !== undefined) === true) tx.markDue(tx.now())

@@ -1,5 +1,5 @@
 /**
- * The registry: the functions that the engine knows, in memory. It decides without a query what an event starts.
+ * The registry: the functions that the engine knows, in memory. It decides without a query which functions an event starts.
  *
  * A store fills it at the start and after every committed registration.
  */
@@ -72,20 +72,20 @@ export interface RegisteredFunction extends FunctionChange {
 
 interface Matched {
   readonly functions: ReadonlyArray<RegisteredFunction>
-  /** Expressions that failed for this event; they count as no match. */
+  /** Expressions that failed for this event. They count as no match. */
   readonly warnings: ReadonlyArray<string>
 }
 
-/** Most warnings for one event; further ones are dropped. */
+/** Most warnings for one event. Further ones are dropped. */
 const MAX_WARNINGS = 100
 
-/** Most names whose candidates are remembered. */
+/** For how many event names the candidates are cached. */
 const CACHED_NAMES = 10_000
 
 class Registry {
   readonly #byKey = new Map<number, RegisteredFunction>()
   readonly #byId = new Map<string, Map<string, RegisteredFunction>>()
-  /** The functions with a trigger for a name, by environment and event name, without regard to expressions. */
+  /** The functions that have a trigger for a name, whatever its expression, by environment and event name. */
   readonly #candidates = new Map<string, ReadonlyArray<RegisteredFunction>>()
 
   /** The functions with a trigger for system events, by environment. */
@@ -104,7 +104,7 @@ class Registry {
     this.#systemListeners.clear()
   }
 
-  /** Returns deleted functions too. */
+  /** The function with this id, even if it was deleted. */
   get(environment: string, id: string): RegisteredFunction | undefined {
     return this.#byId.get(environment)?.get(id)
   }
@@ -124,8 +124,8 @@ class Registry {
   }
 
   /**
-   * The functions that an event starts, each once, however many of its triggers match. An event fired by a cron trigger of
-   * `firing` starts that function, but no other function by a cron trigger with the same event name.
+   * The functions that an event starts. Each is there once, however many of its triggers match. An event that a cron trigger of
+   * `firing` has fired starts that function. It starts no other function by a cron trigger, even if the event name is the same.
    */
   match(environment: string, event: EventView, firing?: RegisteredFunction): Matched {
     const candidates = this.#candidatesFor(environment, event.name)
@@ -152,7 +152,7 @@ class Registry {
     return this.#systemListenersOf(environment).length > 0
   }
 
-  /** The functions that a system event starts, without failure handlers; warnings as in {@link match}. */
+  /** The functions that a system event starts, without failure handlers. For the warnings see {@link match}. */
   matchSystem(environment: string, event: EventView): Matched {
     return started(this.#systemListenersOf(environment), (triggers) => triggers.filter(isOfSystem), event)
   }
@@ -169,7 +169,7 @@ class Registry {
     return listeners
   }
 
-  /** How many functions listen for events of the name: the most runs that an event can start. */
+  /** How many functions listen for events of the name: an event can start at most this many runs. */
   countListeners(environment: string, name: string): number {
     return this.#candidatesFor(environment, name).length
   }
@@ -181,7 +181,7 @@ class Registry {
       candidates = this.list(environment).filter(
         ({ registration }) =>
           registration.triggers.some(({ event }) => event !== undefined && matchesPattern(event, name)) &&
-          // failure handlers start only by failures, whatever is emitted under that name
+          // failure handlers are started only by failures, whatever is emitted under that name
           handlesFailuresOf(registration) === undefined
       )
       if (this.#candidates.size >= CACHED_NAMES) this.#candidates.clear()
@@ -191,7 +191,7 @@ class Registry {
   }
 }
 
-/** The functions that the event starts by one of their relevant triggers. */
+/** The functions that an event starts by one of their triggers that `relevant` returns. */
 const started = (
   candidates: ReadonlyArray<RegisteredFunction>,
   counting: (triggers: FunctionRegistration["triggers"]) => FunctionRegistration["triggers"],
@@ -211,10 +211,13 @@ const started = (
   return { functions, warnings }
 }
 
-/** Whether a trigger is for system events; a trigger for all events is not. */
+/** Whether a trigger is for system events. A trigger for all events is not. */
 const isOfSystem = ({ event }: { readonly event?: string }): boolean => event?.startsWith("system.") === true
 
-/** The concurrency key of a run: the JSON of the value at the function's path; `""` for one limit over all runs. */
+/**
+ * The concurrency key of a run: the JSON of the value at the function's path; `""` if one limit holds for all runs; `undefined`
+ * without a limit.
+ */
 export const concurrencyKey = (registration: FunctionRegistration, event: EventView): string | undefined => {
   const { concurrency } = registration
   if (concurrency === undefined) return undefined
@@ -222,14 +225,14 @@ export const concurrencyKey = (registration: FunctionRegistration, event: EventV
   return JSON.stringify(readPath({ event }, concurrency.key) ?? null)
 }
 
-/** The actor of a run: the JSON of the value at the function's `actorKey`; runs without a value have none. */
+/** The actor of a run: the JSON of the value at the function's `actorKey`. A run without a value there has no actor. */
 export const actorOf = (registration: FunctionRegistration, event: EventView): string | undefined => {
   if (registration.actorKey === undefined) return undefined
   const value = readPath({ event }, registration.actorKey)
   return value === undefined || value === null ? undefined : JSON.stringify(value)
 }
 
-/** Whether a worker with these labels may run the function: `metadata.requires` names labels and their values. */
+/** Whether a worker with these labels may run the function. `metadata.requires` names the required labels and their values. */
 export const acceptsLabels = (
   registration: FunctionRegistration,
   labels: { readonly [key: string]: string }
@@ -237,7 +240,7 @@ export const acceptsLabels = (
   const requires = registration.metadata?.requires
   if (requires === null || typeof requires !== "object") return true
   return Object.entries(requires).every(
-    // labels are strings; a value that is not a string, number or boolean equals none
+    // labels are strings: a value that is not a string, number or boolean equals no label
     ([name, value]) => typeof value !== "object" && labels[name] === String(value)
   )
 }

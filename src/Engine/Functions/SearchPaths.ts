@@ -8,8 +8,8 @@ const PUT_SEARCH_PATH = statement(
 )
 
 /**
- * Stores the changed paths. New paths are filled in a later transaction, because runs of this one are still started by the old
- * registration.
+ * Stores the changed search paths of a function. New paths are filled in by a later transaction, because in this one runs are
+ * still started by the old registration.
  */
 export function* putSearchPaths(
   fn: number,

@@ -1,4 +1,4 @@
-/** Checks at the start of the engine whether hooks can be called at all: later failures show only in the log. */
+/** Checks at the start of the engine whether hooks can be called at all. Later failures show only in the log. */
 import * as Dns from "node:dns/promises"
 import { isIP } from "node:net"
 import * as Effect from "effect/Effect"
@@ -12,7 +12,7 @@ const LOOKUP_MS = 10_000
 
 const hostOf = (url: URL): string => url.hostname.replace(/^\[|\]$/g, "")
 
-/** The address in the URL; `undefined` when it has a name that must be looked up. */
+/** The address in the URL; `undefined` when the URL has a name, which must be looked up. */
 const addressIn = (url: URL): string | undefined => {
   const host = hostOf(url)
   return isIP(host) !== 0 ? host : /^(.+\.)?localhost\.?$/.test(host) ? "127.0.0.1" : undefined
@@ -29,7 +29,7 @@ export const refuseHooks = (hooks: ReadonlyArray<Hook>, allowPrivateNetworks: bo
   }
 }
 
-/** Logs what is wrong with a hook, as far as it can be seen from here. The hook is called all the same. */
+/** Logs what is wrong with a hook, as far as the engine can see. The hook is called all the same. */
 export const warnOfHook = (hook: Hook, allowPrivateNetworks: boolean): Effect.Effect<void> =>
   Effect.gen(function* () {
     const url = new URL(hook.url)

@@ -1,5 +1,5 @@
 /**
- * Sends the calls of one hook as they are due, several at a time. A hook that does not answer holds up neither runs nor other
+ * Sends the calls of one hook when they are due, several at a time. A hook that does not answer holds up neither runs nor other
  * hooks: its calls wait in the database.
  */
 import * as Clock from "effect/Clock"
@@ -18,7 +18,7 @@ import { type CallResult, dueCalls, type DueCall, settleCalls } from "../Runs/Ho
 import { RETRY_MS, StoreOutage } from "../Store/StoreOutage.ts"
 import type { StoreService } from "../Store/Store.ts"
 
-/** The results of calls so far. */
+/** How the calls so far have ended. */
 export interface HookCounts {
   delivered: number
   retried: number
@@ -26,7 +26,7 @@ export interface HookCounts {
   dropped: number
 }
 
-/** Calls to one hook at a time. */
+/** How many calls to one hook are open at a time. */
 const AT_ONCE = 8
 
 const TIMEOUT_MS = 10_000
@@ -34,7 +34,7 @@ const TIMEOUT_MS = 10_000
 /** Most bytes of a hook's answer that are read. */
 const MOST_ANSWER = 64 * 1024
 
-/** Longest wait, milliseconds, since the clock may be set. */
+/** The longest wait for a due call, milliseconds. The clock may be set in the meantime. */
 const LONGEST_WAIT_MS = 60_000
 
 export interface DeliveryOptions {
@@ -47,7 +47,7 @@ export interface DeliveryOptions {
 
 /** The deliveries of one hook. */
 export interface HookDelivery {
-  /** Wakes it: there may be a call. */
+  /** Wakes the delivery, because there may be a call. */
   readonly wake: () => void
   /** Sends calls, for ever. */
   readonly run: Effect.Effect<never>
@@ -67,7 +67,7 @@ export const makeHookDelivery = ({
     `Hooks at ${hook.host} are called again`
   )
 
-  /** Why a call was not accepted; `undefined` when it was. */
+  /** Sends a call. Returns why the hook did not accept it; `undefined` when it did. */
   const send = ({ body }: DueCall): Effect.Effect<string | undefined> =>
     Effect.gen(function* () {
       const now = yield* Clock.currentTimeMillis
@@ -119,7 +119,7 @@ export const makeHookDelivery = ({
     })
 
   const round: Effect.Effect<void, StoreError> = Effect.gen(function* () {
-    // before the query, so that nothing that arrives meanwhile is missed
+    // set before the query, so that no call is missed that arrives during the query
     woken = Deferred.makeUnsafe<void>()
     const { calls, nextAt } = yield* store.read(dueCalls(hook.key, AT_ONCE))
     yield* outage.succeeded()
@@ -141,9 +141,9 @@ export const makeHookDelivery = ({
   }
 }
 
-/** What a call is about, for a log line. */
+/** What a call is about, as part of a log line. */
 const subject = ({ body }: DueCall): string => {
-  // written by `callHooks`
+  // only `callHooks` writes the body
   const { data, type } = safeJsonParse(body) as HookCall
   return data.runId === undefined
     ? `${type} of function "${data.functionId}"`

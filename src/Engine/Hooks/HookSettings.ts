@@ -15,15 +15,15 @@ export const EngineHooks = Context.Reference<ReadonlyArray<HookOptions>>("@ironf
 })
 
 /**
- * When a function counts as failing: enough of its runs have ended in the last minutes, and a large enough share of them has
+ * When a function counts as failing: enough of its runs have ended in the last minutes, and a large enough part of those have
  * failed.
  */
 export interface FailingOptions {
-  /** The last whole minutes that count; `"5m"` by default, at most an hour. */
+  /** How many of the last whole minutes count; `"5m"` by default, at most an hour. */
   readonly window?: Duration
-  /** How many runs must have ended in them; 5 by default. */
+  /** How many runs must have ended in these minutes; 5 by default. */
   readonly runs?: number
-  /** The share that must have failed; 0.5 by default, above 0 and at most 1. */
+  /** Which part of those runs must have failed; 0.5 by default, above 0 and at most 1. */
   readonly rate?: number
 }
 
@@ -38,7 +38,7 @@ export interface FailingSettings {
   readonly minutes: number
   /** How many runs must have ended in that time. */
   readonly runs: number
-  /** The share of them, from 0 to 1, that must have failed. */
+  /** Which part of those runs must have failed, from 0 to 1. */
   readonly rate: number
 }
 
@@ -64,8 +64,9 @@ export const resolveFailing = (given: FailingOptions): FailingSettings => {
 }
 
 /**
- * The call of a hook, after checking that it comes from an engine with this secret, and is recent: `verifyHook` of the Promise
- * API, as an effect. Fails with `SignatureError`, and with `ValidationError` when the body is not a call of a hook.
+ * Returns the call of a hook, after checking that the call comes from an engine with this secret and is recent. It is
+ * `verifyHook` of the Promise API, as an effect. Fails with `SignatureError`, and with `ValidationError` when the body is not a
+ * call of a hook.
  *
  * ```ts
  * const call = Hooks.verify(hookRequest, "the secret of the hook", { tolerance: "1m" })
@@ -79,7 +80,7 @@ export const verify = (
   Effect.flatMap(Clock.currentTimeMillis, (now) =>
     Effect.try({
       try: () => verifyHookAt(now, request, secret, options),
-      // it throws nothing else
+      // `verifyHook` throws only these errors
       catch: (error) => error as SignatureError | ValidationError
     })
   )

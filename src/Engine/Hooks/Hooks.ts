@@ -1,7 +1,7 @@
 /**
  * What an engine does by itself when something is wrong: it calls hooks, and starts functions that listen for system events.
- * Events of a run are stored where they happen, in the same transaction, and sent from here. Lasting problems are looked for
- * here: stuck runs and failing functions. An engine without hooks and such functions does none of this.
+ * Events of a run are stored in the transaction in which they happen, and are sent from here. Lasting problems are looked for
+ * here: stuck runs and failing functions. An engine without hooks and without such functions does none of this.
  */
 import * as Clock from "effect/Clock"
 import * as Context from "effect/Context"
@@ -25,7 +25,7 @@ import { refuseHooks, warnOfHook } from "./HookChecks.ts"
 import { EngineHooks, Failing, resolveFailing } from "./HookSettings.ts"
 
 export interface HooksService {
-  /** The results of calls since the engine started, for metrics. */
+  /** How the calls since the engine started have ended, for metrics. */
   readonly family: () => CallsFamily
 }
 
@@ -49,13 +49,13 @@ const familyOf = ({ abandoned, delivered, dropped, retried }: HookCounts): Calls
 
 export class Hooks extends Context.Service<Hooks, HooksService>()("@ironflow/node/Engine/Hooks") {}
 
-/** How often stuck runs are looked for, while there are listeners, milliseconds. */
+/** How often stuck runs are looked for while there are hooks or functions that listen, milliseconds. */
 export const StuckEvery = Context.Reference<number>("@ironflow/node/StuckEvery", {
   defaultValue: () => 60_000
 })
-/** How soon after a failure to look for failing functions. */
+/** How soon after a failure the engine looks for failing functions, milliseconds. */
 const FAILING_AFTER_MS = 1000
-/** How often to look again while there are failing functions. */
+/** How often the engine looks again while functions are failing, milliseconds. */
 const FAILING_EVERY_MS = 15_000
 /** How often to check whether calls were dropped, milliseconds. */
 const ROOM_EVERY_MS = 10_000
@@ -70,7 +70,7 @@ export const layer: Layer.Layer<Hooks, ValidationError | StoreError, Store | Run
     const stuckEveryMs = yield* StuckEvery
     const { failingIf, hooks } = yield* Effect.try({
       try: () => ({ hooks: checkHooks(given), failingIf: resolveFailing(failingOptions) }),
-      // it throws nothing else
+      // only a `ValidationError` is thrown
       catch: (error) => error as ValidationError
     })
     const { allowPrivateNetworks } = yield* providedOr(PushSettings, (variables) =>
@@ -78,7 +78,7 @@ export const layer: Layer.Layer<Hooks, ValidationError | StoreError, Store | Run
     )
     yield* Effect.try({
       try: () => refuseHooks(hooks, allowPrivateNetworks),
-      // it throws nothing else
+      // only a `ValidationError` is thrown
       catch: (error) => error as ValidationError
     })
     const scope = yield* Scope.Scope
@@ -117,7 +117,7 @@ export const layer: Layer.Layer<Hooks, ValidationError | StoreError, Store | Run
     let listens = yield* store.read(hasListeners())
     const wants = (event: HookEvent): boolean => listens || calls(event)
 
-    // what cannot be read or written now is tried again later
+    // errors are only logged: what cannot be read or written now is tried again later
     const quietly = <A>(effect: Effect.Effect<A, StoreError>, otherwise: A): Effect.Effect<A> =>
       Effect.catch(effect, (error) =>
         Effect.as(Effect.logDebug("The conditions that hooks report could not be checked", error), otherwise)

@@ -38,9 +38,9 @@ import * as KvWrites from "./KvWrites.ts"
 
 /** Most keys that one page looks at. */
 export const KEYS_PAGE = 1000
-/** Most buckets that one page looks at: the expired keys of each are counted. */
+/** Most buckets that one page looks at. The expired keys of each bucket are counted. */
 export const BUCKETS_PAGE = 250
-/** Most characters of filtering per page: matching costs the length of the filter times the length of the key. */
+/** How much filtering one page may do, characters. To match a key costs the length of the filter times the length of the key. */
 const FILTERING = 50_000
 
 export interface KvService {
@@ -156,10 +156,10 @@ const makeBucket = (engine: KvEngine, environment: string, name: string): Raw<Kv
   }
 }
 
-/** The keys of a bucket with their stored values: what goes over the wire needs no decoding. */
+/** The keys of a bucket with their values as stored: values that go over the wire need no decoding. */
 interface StoredKeys {
   readonly get: (key: string) => Effect.Effect<KvEntryRow, EngineError>
-  /** Oldest first; the cursor is a revision. */
+  /** The revisions of a key, oldest first. The cursor is a revision. */
   readonly history: (key: string, page: PageQuery) => Effect.Effect<Page<KvEntryRow>, EngineError>
   readonly listKeys: (filter: string | undefined, page: PageQuery) => Effect.Effect<KvKeysPage, EngineError>
   readonly write: (writes: ReadonlyArray<KvWriteRow>) => Effect.Effect<Array<number>, EngineError>
@@ -271,7 +271,7 @@ const checkBucket = (config: KVBucketConfig): NewKvBucket => {
   }
 }
 
-/** A hundred years. */
+/** The longest time to live, seconds: a hundred years. */
 const LONGEST_TTL_SECONDS = 100 * 365 * 24 * 3600
 
 const checkWrites = (writes: ReadonlyArray<KVWrite>): Array<KvWriteRow> => {
@@ -284,7 +284,7 @@ const checkWrites = (writes: ReadonlyArray<KVWrite>): Array<KvWriteRow> => {
   return checkDistinct(writes.map(toWrite))
 }
 
-/** Rejects two changes of one key in one write: the intention would be unclear. */
+/** Rejects two changes of the same key in one write, because it would be unclear which of them is meant. */
 export const checkDistinct = (rows: Array<KvWriteRow>): Array<KvWriteRow> => {
   const seen = new Set<string>()
   for (const { key } of rows) {
@@ -314,7 +314,7 @@ const toWrite = (write: KVWrite): KvWriteRow => {
 
 const checkValue = (key: string, value: unknown): StoredValue => {
   const stored = encodeKeyValue(key, value)
-  // the caller may go on writing into the bytes that it passed
+  // copies the bytes, because the caller may go on writing into them
   return stored.type === "bytes" ? { type: "bytes", bytes: Uint8Array.from(stored.bytes) } : stored
 }
 

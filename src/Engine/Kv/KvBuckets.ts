@@ -1,8 +1,8 @@
 /**
- * Rows of buckets, and what is remembered of them.
+ * Rows of buckets, and their cache.
  *
- * Every call names a bucket, and every write advances its revision. So rows that were read stay in memory, and those that a
- * transaction has changed are written once, before it commits. After a rollback they are forgotten.
+ * Every call names a bucket, and every write advances its revision. So rows that were read stay in memory. Rows that a
+ * transaction has changed are written once, before it commits. After a rollback, they are removed from the cache.
  */
 import { defineCache } from "../Store/Cache.ts"
 import {
@@ -23,17 +23,17 @@ import type { KvBucketRow, NewKvBucket } from "./KvRecords.ts"
 import type { Row, Transaction } from "../Store/Transaction.ts"
 
 /**
- * The highest revision of any deleted bucket: a bucket that is created again goes on after it, so that no old revision matches.
+ * The highest revision of any deleted bucket. A bucket that is created later begins after it, so that no old revision matches.
  */
 const FLOOR = "kv_revision"
 
-/** Most buckets that are remembered. */
+/** Most buckets that are cached. */
 const MAX_CACHED_BUCKETS = 10_000
 
 export interface Bucket {
   readonly key: number
   readonly environment: number
-  /** Empty once it is deleted. */
+  /** The name; empty once the bucket is deleted. */
   readonly name: string
   readonly description: string | undefined
   readonly ttlMs: number | undefined
@@ -42,7 +42,7 @@ export interface Bucket {
   readonly history: number
   readonly createdAt: number
   revision: number
-  /** The highest revision of a deleted marker. */
+  /** The highest revision of a marker that was deleted. */
   dropped: number
   bytes: number
   values: number
@@ -72,7 +72,7 @@ const UPDATE_BUCKET = statement(
   "UPDATE kv_buckets SET revision = ?, dropped = ?, bytes = ?, value_count = ? WHERE key = ?"
 )
 
-/** The remembered buckets. */
+/** The cached buckets. */
 class Buckets {
   readonly #known = new Map<string, Bucket>()
   readonly #changed = new Set<Bucket>()
@@ -82,7 +82,7 @@ class Buckets {
   }
 
   remember(bucket: Bucket): Bucket {
-    // changed buckets are needed until they are saved
+    // while there are changed buckets, the cache is not cleared: they are still to be saved
     if (this.#known.size >= MAX_CACHED_BUCKETS && this.#changed.size === 0) this.#known.clear()
     this.#known.set(`${bucket.environment} ${bucket.name}`, bucket)
     return bucket
@@ -108,7 +108,7 @@ class Buckets {
     this.#changed.clear()
   }
 
-  /** Other engines have written. */
+  /** Clears the cache, because other engines have written. */
   moved(): void {
     this.#known.clear()
   }
@@ -137,7 +137,7 @@ const FIND_BUCKET = statement(
 export function* findBucket(tx: Transaction, environment: string, name: string): Program<Bucket | undefined> {
   const key =
     tx.findEnvironment(environment) ??
-    // it may have been created in this transaction
+    // this transaction may have created the environment, and then its name is not known yet
     (yield* get(FIND_ENVIRONMENT, environment))?.key
   if (key === undefined) return undefined
   const known = bucketsOf(tx).get(Number(key), name)
@@ -148,7 +148,7 @@ export function* findBucket(tx: Transaction, environment: string, name: string):
 
 const FIND_BUCKET_OF_KEY = statement("KvBuckets.findBucketOfKey", "SELECT * FROM kv_buckets WHERE key = ?")
 
-/** The bucket with a key; a deleted bucket exists until its last key is deleted. */
+/** The bucket with a key. A deleted bucket exists until its last key is deleted. */
 export function* bucketOfKey(tx: Transaction, key: number): Program<Bucket> {
   const bucket = toBucket((yield* get(FIND_BUCKET_OF_KEY, key))!)
   if (bucket.name === "") return bucket
@@ -168,7 +168,7 @@ const INSERT_BUCKET = statement(
 
 const FIND_NEW_BUCKET = statement("KvBuckets.findNewBucket", "SELECT * FROM kv_buckets WHERE key = ?")
 
-/** The bucket with this name, which is created if needed. */
+/** The bucket with this name. It is created if it does not exist. */
 export function* ensureBucket(tx: Transaction, environment: string, bucket: NewKvBucket): Program<Bucket> {
   const found = yield* findBucket(tx, environment, bucket.name)
   if (found !== undefined) return found
@@ -236,7 +236,7 @@ export const readBucket = inEnvironment(
   (_, name) => `read bucket "${name}"`
 )
 
-/** Expired keys do not count, even before they are swept. */
+/** The bucket as shown in lists. Expired keys do not count, even if they were not swept yet. */
 function* toBucketRow(tx: Transaction, bucket: Bucket): Program<KvBucketRow> {
   const expired = yield* readExpired(tx, bucket)
   return {
@@ -285,7 +285,7 @@ export const deleteBucket = inEnvironment(
   function* (tx: Transaction, environment: string, name: string): Program<undefined, BucketNotFoundError> {
     const bucket = yield* findBucket(tx, environment, name)
     if (bucket === undefined) return yield* refuse(new BucketNotFoundError(name))
-    // its changes in this transaction are not saved yet, and its keys will be deleted by their revisions
+    // its revision is stored now, because this transaction may not have saved it yet and its keys are deleted by their revisions
     yield* write(REMOVE_BUCKET_NAME, bucket.revision, bucket.key)
     yield* write(RAISE_REVISION_FLOOR, bucket.revision)
     bucketsOf(tx).forget(bucket)

@@ -1,8 +1,8 @@
 /**
- * Watches of keys: they read from the database up to its end, and from then on get what each commit changed.
+ * Watches of keys. A watch reads from the database up to its end, and from then on gets the changes of each commit.
  *
- * A watcher that does not keep up loses its queued changes, and goes on reading from the database where it was. The latest change
- * of each key is there in any case, so memory is limited and no key is missed.
+ * A watcher that does not keep up loses its queued changes, and continues from the database, from where it was. So memory is
+ * limited, and no key is missed, because the database always has the latest change of each key.
  */
 import * as Context from "effect/Context"
 import * as Layer from "effect/Layer"
@@ -16,21 +16,22 @@ import { Store, type StoreService } from "../Store/Store.ts"
 import type { Changes, KvChange } from "../Store/Changes.ts"
 import type { KvChangePage } from "./KvRecords.ts"
 
-/** Changes in one read. */
+/** How many changes one read returns. */
 const PAGE = 256
-/** Most changes, and most bytes of their values, that are queued for one watcher. */
+/** Most changes that are queued for one watcher. */
 const ASIDE = 1024
+/** Most bytes of values that are queued for one watcher. */
 const ASIDE_BYTES = 256 * 1024
 
 export interface FeedOptions<E> {
-  /** Reads on after a revision; `undefined` for the end. */
+  /** Reads the changes after a revision; after the last one when it is `undefined`. */
   readonly read: (after: number | undefined, limit: number) => Effect.Effect<KvChangePage, E>
-  /** Begins after this revision; at the end when `undefined`. */
+  /** The revision after which the watch begins; `undefined` for the last one. */
   readonly from: number | undefined
   readonly accepts: (key: string) => boolean
-  /** Called when the watch has begun, with its first revision. */
+  /** Called when the watch has begun, with the revision after which it begins. */
   readonly onOpen: (revision: number) => void
-  /** The error of the watch when its bucket is deleted. */
+  /** Makes the error of a watch whose bucket is deleted. */
   readonly deleted: () => E
 }
 
@@ -47,7 +48,7 @@ export class KvFeedService {
     })
   }
 
-  /** The changes of accepted keys, in order. It ends by an error or by interruption. */
+  /** The changes of accepted keys, in order. The stream ends by an error or by interruption. */
   watch<E extends IronflowError>(options: FeedOptions<E>): Stream.Stream<KvChange, E> {
     return Stream.callback<KvChange, E>(
       (queue) =>
@@ -86,7 +87,7 @@ const follow = <E>(
     let after = from
     let bucket: number | undefined
     while (true) {
-      // listen first, so that nothing is lost between the page and the queue
+      // queues changes before it reads, so that no change is missed between the page and the queue
       watcher.restart()
       const page: KvChangePage = yield* read(after, PAGE)
       if (bucket !== undefined && bucket !== 0 && bucket !== page.bucket) return yield* Effect.fail(deleted())
@@ -113,7 +114,7 @@ class Watcher {
   #behind = false
   #deleted = false
   #waiting: Deferred.Deferred<void> | undefined
-  /** The bucket whose changes are queued; 0 for all, while the bucket is unknown or does not exist. */
+  /** The bucket whose changes are queued. 0 stands for all buckets, while the bucket is unknown or does not exist. */
   bucket = 0
 
   restart(): void {
@@ -123,12 +124,12 @@ class Watcher {
   }
 
   tell({ inOrder, kv, kvDeleted, kvElsewhere, stale }: Changes): void {
-    // while there is no bucket, a change of any bucket is a reason to look again
+    // while there is no bucket, a change of any bucket makes the watcher read again
     const isMine = (bucket: number): boolean => this.bucket === 0 || bucket === this.bucket
     if (stale.has("kv") || kvElsewhere.some(isMine)) this.#behind = true
     for (const change of kv) {
       if (!isMine(change.bucket)) continue
-      // earlier changes by other engines may not have been told yet
+      // earlier changes by other engines may not have been told yet, so the watcher reads again
       if (this.bucket === 0 || !inOrder) this.#behind = true
       else this.#put(change)
     }
@@ -139,7 +140,10 @@ class Watcher {
     if (waiting !== undefined) Deferred.doneUnsafe(waiting, Exit.void)
   }
 
-  /** The changes that were queued since the last call, once there are some. */
+  /**
+   * Waits until changes are queued, and returns those since the last call. Returns `"behind"` when the watcher has to read again,
+   * `"deleted"` when the bucket is deleted.
+   */
   readonly next: Effect.Effect<ReadonlyArray<KvChange> | "behind" | "deleted"> = Effect.suspend(() => {
     if (this.#behind) return Effect.succeed("behind" as const)
     if (this.#aside.length > 0) {

@@ -14,7 +14,7 @@ export interface NewKvBucket {
 }
 
 export interface KvBucketRow extends NewKvBucket {
-  /** The revision of the last write. */
+  /** The revision of the last write in the bucket. */
   readonly revision: number
   readonly values: number
   readonly bytes: number
@@ -36,45 +36,45 @@ export interface KvEntryRow {
 
 export interface KvHistoryQuery {
   readonly key: string
-  /** Only later revisions. */
+  /** Only revisions after this one. */
   readonly after: number
   readonly limit: number
 }
 
 export interface KvHistoryPage {
   readonly entries: Array<KvEntryRow>
-  /** The revision after which to go on; absent at the end. */
+  /** The revision after which the next page begins; absent at the end. */
   readonly next?: number
 }
 
 export interface KvKeysQuery {
-  /** Begins after this key; `""` for the first. */
+  /** The page begins after this key; `""` for the first page. */
   readonly after: string
-  /** Keys to look at, with or without a value. */
+  /** How many keys to look at, with or without a value. */
   readonly limit: number
 }
 
 export interface KvKeysPage {
   readonly keys: ReadonlyArray<string>
-  /** The key after which to go on; absent at the end. */
+  /** The key after which the next page begins; absent at the end. */
   readonly nextCursor?: string
 }
 
 export interface KvChangePage {
   readonly bucket: number
   readonly changes: ReadonlyArray<KvChange>
-  /** The revision after which to read on. */
+  /** The revision after which the next read begins. */
   readonly revision: number
-  /** Whether that is the last revision of the bucket, for now. */
+  /** Whether this is the last revision of the bucket for now. */
   readonly atEnd: boolean
 }
 
-/** A change of a key; without a value it deletes the key. */
+/** A change of a key. Without a value, it deletes the key. */
 export interface KvWriteRow {
   readonly key: string
   readonly value?: StoredValue
   /** The revision that the key must have; 0 if it must not exist. */
   readonly expected?: number
-  /** Deletes the history too. */
+  /** Whether to delete the history too. */
   readonly purge?: boolean
 }

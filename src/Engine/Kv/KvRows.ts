@@ -1,9 +1,9 @@
 /**
- * Reading keys.
+ * Reads keys.
  *
  * `kv_entries` has one row for each key: its value, or a marker of how it was deleted. Watchers are told of markers, which are
- * deleted after a day. `kv_history` has earlier revisions, as many as the bucket keeps. An expired key is recognized by its time,
- * whether or not it has been swept.
+ * deleted after a day. `kv_history` has earlier revisions, as many as the bucket keeps. Whether a key has expired is told by its
+ * time, whether or not it was swept.
  */
 import { all, get, statement, visit, inEnvironment, refuse, type Program } from "../Store/Program.ts"
 import { BucketNotFoundError, KeyNotFoundError, RevisionGoneError, withoutStack } from "../../Errors.ts"
@@ -24,7 +24,7 @@ const nothing = new Uint8Array()
 const ENTRY = "key, revision, operation, type, value, created_at"
 
 const bytesOf = (value: Row[string] | undefined): Uint8Array =>
-  // the column holds nothing else
+  // this column has only byte arrays
   value instanceof Uint8Array ? value : nothing
 
 const toEntry = (row: Row, expiresAt: Row[string] | undefined): KvEntryRow => ({
@@ -63,7 +63,8 @@ export const readEntry = inEnvironment(
 )
 
 /**
- * A page of revisions or changes ends with the one that brings it to this many bytes of values: all of it is in memory at once.
+ * The size of a page of revisions or changes, bytes of values. A page is in memory as a whole, and ends with the entry that
+ * reaches this size.
  */
 const PAGE_BYTES = 256 * 1024
 
@@ -81,7 +82,7 @@ const LIST_REVISIONS = statement(
      ORDER BY revision LIMIT ?5`
 )
 
-/** Revisions of a key after a given one, oldest first. An expired key has none. */
+/** The revisions of a key that follow a given one, oldest first. Refuses a key that never existed, was purged or has expired. */
 export const readHistory = inEnvironment(
   "KvRows.readHistory",
   function* (
@@ -126,7 +127,7 @@ const LIST_KEYS = statement(
   "SELECT key, operation, due_at FROM kv_entries WHERE bucket = ? AND key > ? ORDER BY key LIMIT ?"
 )
 
-/** Looks at the first `limit` keys after a key. Returns those that have a value, in order. */
+/** Looks at `limit` keys that follow a key. Returns those that have a value, in order. */
 export const listKeys = inEnvironment(
   "listKeys",
   function* (
@@ -159,8 +160,8 @@ const LIST_CHANGES = statement(
 )
 
 /**
- * The kept changes after a revision, in order: the latest of each key, and earlier ones from the history. `after` is `undefined`
- * for the end.
+ * The kept changes after a revision, in order: the latest change of each key, and earlier ones from the history. With an `after`
+ * of `undefined`, it begins after the last change.
  */
 export const readChanges = inEnvironment(
   "readChanges",
@@ -176,7 +177,7 @@ export const readChanges = inEnvironment(
     const { key, revision: end } = bucket
     if (after === undefined || after >= end)
       return { bucket: key, changes: [], revision: after ?? end, atEnd: true }
-    // a caller that begins at 0 cannot have missed a deletion
+    // a caller that begins at 0 knows no keys, so it cannot have missed a deletion
     if (after > 0 && after < bucket.dropped) return yield* refuse(new RevisionGoneError(name, after))
     const now = tx.now()
     let bytes = 0

@@ -14,7 +14,7 @@ import { PUT_CODE } from "./KvCodes.ts"
 import { expireKey, forgetHistory } from "./KvWrites.ts"
 import type { Row, Transaction } from "../Store/Transaction.ts"
 
-/** How often markers are checked while the clock is not trusted with them, milliseconds. */
+/** How often to check markers while the clock may be wrong, milliseconds. Markers are then kept for the time being. */
 const MARKERS_EVERY_MS = 60 * 60 * 1000
 
 const LIST_DUE_ROWS = statement(
@@ -58,8 +58,8 @@ export function* environmentsToSweep(tx: Transaction, limit: number): Program<Re
 }
 
 /**
- * Turns expired keys into markers, deletes old markers, and deletes the keys of deleted buckets: those of an environment among
- * the first `limit` of all.
+ * Turns expired keys into markers, deletes old markers, and deletes the keys of deleted buckets. It handles those of one
+ * environment that are among the first `limit` of all environments.
  */
 export function* sweep(tx: Transaction, environment: number, limit: number): Program<number> {
   const now = tx.now()
@@ -137,7 +137,7 @@ function* dropBuckets(environment: number, limit: number): Program<number> {
   return dropped + 1
 }
 
-/** When the next key expires or the next marker is deleted; now, when a deleted bucket has keys left. */
+/** When the next key expires or the next marker is to be deleted. The current time when a deleted bucket still has keys. */
 export function* nextSweepAt(tx: Transaction): Program<number> {
   const now = tx.now()
   const isSettled = tx.settledNow() === now
@@ -151,7 +151,7 @@ export function* nextSweepAt(tx: Transaction): Program<number> {
   if (row?.bucket !== null && row?.bucket !== undefined) return now
   return Math.min(
     row?.entry == null ? Number.POSITIVE_INFINITY : Number(row.entry),
-    // for the markers that are kept meanwhile
+    // looks again later for the markers that are kept for the time being
     isSettled ? Number.POSITIVE_INFINITY : now + MARKERS_EVERY_MS
   )
 }

@@ -1,7 +1,7 @@
 /**
- * Writing keys. Every change of a key takes the next revision of its bucket, so that a revision has one winner (guarantee G13).
+ * Writes keys. Every change of a key takes the next revision of its bucket, so that a revision has one winner (guarantee G13).
  *
- * Refusals come before the first write, so that these programs can be part of larger ones.
+ * Every refusal comes before the first write, so that these programs can be part of larger ones.
  */
 import { all, forEach, get, statement, type Program, write, inEnvironment, refuse } from "../Store/Program.ts"
 import { BucketNotFoundError, LimitExceededError, RevisionConflictError, withoutStack } from "../../Errors.ts"
@@ -11,7 +11,7 @@ import { operationsByCode, PUT_CODE, typesByCode } from "./KvCodes.ts"
 import type { KvWriteRow } from "./KvRecords.ts"
 import type { Transaction } from "../Store/Transaction.ts"
 
-/** How long a marker is kept, milliseconds: a watcher that was away for longer has to begin again. */
+/** How long a marker is kept, milliseconds. A watcher that was away for longer has to begin again. */
 const MARKER_MS = 24 * 60 * 60 * 1000
 
 const nothing = new Uint8Array()
@@ -20,9 +20,9 @@ const nothing = new Uint8Array()
 interface Present {
   readonly revision: number
   readonly operation: KvOperation
-  /** Whether it can be read. */
+  /** Whether the entry has a value that can be read. */
   readonly alive: boolean
-  /** Whether it is counted among the values of the bucket. */
+  /** Whether the entry is counted among the values of the bucket. */
   readonly counted: boolean
   readonly bytes: number
 }
@@ -45,7 +45,7 @@ function* findPresent(tx: Transaction, bucket: Bucket, key: string): Program<Pre
   }
 }
 
-/** Changes different keys, all or none. Returns their revisions. */
+/** Changes several different keys, either all or none. Returns their revisions. */
 export const writeEntries = inEnvironment(
   "writeEntries",
   function* (
@@ -59,14 +59,14 @@ export const writeEntries = inEnvironment(
   (_, bucket) => `write to bucket "${bucket}"`
 )
 
-/** Accepted changes of different keys of a bucket. Valid until something else writes to the bucket. */
+/** Accepted changes of different keys of a bucket. A plan is valid until something else writes to the bucket. */
 export interface KvPlan {
   readonly bucket: Bucket
   readonly writes: ReadonlyArray<KvWriteRow>
   readonly present: ReadonlyArray<Present | undefined>
 }
 
-/** Checks changes without writing: a plan may be dropped. */
+/** Checks changes without writing. The plan need not be carried out. */
 export function* planWrites(
   tx: Transaction,
   environment: string,
@@ -85,7 +85,7 @@ export function* planWrites(
   return { bucket, writes, present } satisfies KvPlan
 }
 
-/** Returns the revisions of the keys. */
+/** Carries out a plan. Returns the revisions of the keys. */
 export function* carryOutPlan(tx: Transaction, { bucket, present, writes }: KvPlan): Program<Array<number>> {
   bucketsOf(tx).touch(bucket)
   return yield* forEach(writes, (write, i) => apply(tx, bucket, write, present[i]))
@@ -122,7 +122,7 @@ function* checkRoom(
   let after = bucket.bytes
   for (const [i, { key, value }] of writes.entries()) {
     if (value !== undefined) after += Buffer.byteLength(key) + value.bytes.byteLength
-    // a replaced value goes away where no history is kept; otherwise it may stay, or push out an older one
+    // without a history, the replaced value is deleted; with one, it may be kept, and push out an older value
     if (bucket.history === 1) after -= present[i]?.bytes ?? 0
     else after -= yield* prunedBytes(bucket, key, present[i])
   }
@@ -140,7 +140,7 @@ const SUM_PRUNED_BYTES = statement(
        WHERE bucket = ? AND key = ? ORDER BY revision DESC LIMIT -1 OFFSET ?)`
 )
 
-/** Bytes of the history that a write of the key will delete. */
+/** How many bytes of the history a write of the key will delete. */
 function* prunedBytes(bucket: Bucket, key: string, present: Present | undefined): Program<number> {
   if (present === undefined) return 0
   const row = yield* get(SUM_PRUNED_BYTES, bucket.key, key, bucket.history - 2)
@@ -155,12 +155,12 @@ function* apply(
   found: Present | undefined
 ): Program<number> {
   const { key, value } = write
-  // it has expired and was not swept yet: watchers are told of both changes
+  // the key has expired and was not swept yet: it expires now, so that watchers are told of both changes
   const present =
     value !== undefined && found?.counted === true && !found.alive
       ? yield* expireKey(tx, bucket, key, found)
       : found
-  // deleting a missing key changes nothing
+  // a deletion of a missing key changes nothing
   if (value === undefined && (write.purge === true ? present === undefined : present?.alive !== true))
     return present?.revision ?? 0
   if (value === undefined && write.purge === true)
@@ -183,7 +183,7 @@ function* apply(
   return revision
 }
 
-/** Whether an operation goes into the history: how a key expired or was purged is only told to watchers. */
+/** Whether an operation goes into the history. That a key has expired or was purged is only told to watchers. */
 const isKept = (operation: KvOperation): boolean => operation === "put" || operation === "delete"
 
 export function* expireKey(tx: Transaction, bucket: Bucket, key: string, present: Present): Program<Present> {
@@ -243,7 +243,7 @@ const INSERT_REVISION = statement(
      FROM kv_entries WHERE bucket = ? AND key = ? AND revision = ?`
 )
 
-/** Moves the current entry of a key into its history, and deletes what exceeds the bucket's limit. */
+/** Moves the current entry of a key into the history, and deletes entries of the history beyond the bucket's limit. */
 function* remember(bucket: Bucket, key: string, present: Present): Program<void> {
   yield* write(INSERT_REVISION, bucket.key, key, present.revision)
   bucket.bytes -= yield* forgetHistory(bucket.key, key, bucket.history - 1)
@@ -271,7 +271,7 @@ export function* forgetHistory(bucket: number, key: string, keep: number): Progr
   return bytes
 }
 
-/** Replaces a key and its history by a marker of how it was deleted. */
+/** Replaces a key and its history by a marker, which says how the key was deleted. */
 function* leaveMarker(
   tx: Transaction,
   bucket: Bucket,

@@ -19,7 +19,7 @@ const FIND_END_OF_LOG_BY_NAME = statement(
   { scans: "for a log whose end is damaged: the index of names is read in its place" }
 )
 
-/** The same when the last page of the log is damaged: the index of names has the positions too. Reads the whole index. */
+/** The end of the log when its last page is damaged. The index of names has the positions too, and is read as a whole. */
 function* endOfLogByName(): Program<number> {
   return Number((yield* get(FIND_END_OF_LOG_BY_NAME))?.position ?? 0)
 }
@@ -36,6 +36,6 @@ const findEndByName = acrossEnvironments(
   () => "read the log"
 )
 
-/** Position of the newest row of the log, whatever its environment; 0 when it is empty. */
+/** Reads the position of the newest row of the log, of any environment; 0 when the log is empty. */
 export const readEndOfLog = (store: StoreService): Effect.Effect<number, StoreError> =>
   Effect.catchIf(store.read(findEnd()), isDamage, () => store.readApart(findEndByName()))

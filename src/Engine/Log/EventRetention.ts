@@ -1,7 +1,8 @@
 /**
  * Event retention. An event outside of entity streams is deleted when it is too old, or the log is too large, and nothing needs
- * it any more. In each environment, everything stays from the oldest event on that a run, a projection, a consumer group or a
- * subscription needs. So a kept run never lacks its event, an event that it received, or one that it may still look back to.
+ * it any more. In each environment, a run, a projection, a consumer group or a subscription may need events: everything from the
+ * oldest of these events on is kept. So a kept run never lacks its event, an event that it has received, or one that it may still
+ * look back to.
  */
 import { acrossEnvironments, all, get, type Program, statement, visit, write } from "../Store/Program.ts"
 import type { Transaction } from "../Store/Transaction.ts"
@@ -12,21 +13,22 @@ export interface EventLimits {
   readonly keepMs: number
   /** Events before this position exceed the size limit. */
   readonly excessBefore: number
-  /** By environment: the position up to which every live subscription has got its items. */
+  /** The position up to which every live subscription has got its items, by environment. */
   readonly given: { readonly [environment: string]: number }
 }
 
 export interface EventsDeleted {
   readonly deleted: number
-  /** Where to go on; absent at the end. */
+  /** The position after which to go on; absent at the end. */
   readonly after?: number
 }
 
-/** Rows of the log that one transaction looks at, and rows that it deletes. */
+/** How many rows of the log one transaction looks at. */
 const MAX_READ_ROWS = 2000
+/** How many rows of the log one transaction deletes. */
 const MAX_DELETED_ROWS = 200
 
-/** SQL: for each table that needs the log, the first position that it needs. */
+/** SQL: the first position that is needed, for each table that needs the log. */
 const FIND_OLDEST_NEEDED = statement(
   "EventRetention.findOldestNeeded",
   `SELECT (SELECT min((SELECT min(r.event) FROM runs r WHERE r.function = f.key)) FROM functions f WHERE f.environment = ?1) AS runs,
@@ -66,8 +68,8 @@ const UPDATE_EVENTS_GONE = statement(
 )
 
 /**
- * Deletes events after a position, oldest first, some in each call. The newest row of the log always stays, so that its position
- * is not given again.
+ * Deletes events after a position, oldest first. Each call deletes some of them. The newest row of the log is always kept, so
+ * that its position is not assigned again.
  */
 export const deleteOldEvents = acrossEnvironments(
   "deleteOldEvents",
@@ -87,7 +89,7 @@ export const deleteOldEvents = acrossEnvironments(
     for (const row of rows) {
       const position = Number(row.position)
       const at = Number(row.timestamp)
-      // a row stored under a clock that was ahead says nothing about later rows
+      // a row that was stored while the clock was ahead says nothing about the rows after it
       if (position >= excessBefore && at >= storedBefore && at <= tx.now()) {
         isAtEnd = true
         break
@@ -124,8 +126,8 @@ const LIST_EVENT_SIZES = statement(
 )
 
 /**
- * Measures a slice of the log before a position, newest first: how many bytes of `left` remain after its deletable events. Once
- * none remain, `excessBefore` is the first position that still fits.
+ * Measures a slice of the log before a position, newest first, and takes the bytes of its deletable events off `left`. Returns
+ * what is left. When nothing is left, `excessBefore` is the first position that still fits.
  */
 export const measureEvents = acrossEnvironments(
   "measureEvents",

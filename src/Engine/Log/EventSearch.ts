@@ -20,13 +20,14 @@ import {
   toEntry
 } from "./LogRows.ts"
 
-/** Rows of the log in one turn of the event loop, and most turns for one page. */
+/** How many rows of the log one turn of the event loop reads. */
 const SLICE = 500
+/** How many turns of the event loop are spent on one page at most. */
 const SLICES = 20
 /** Most characters of data on a page, unless a single event has more. */
 const FULL_LENGTH = 16 * 1024 * 1024
 
-/** An event's id and its timestamp are made at different moments: this is the most that they differ, milliseconds. */
+/** How much the time in an event's id and its timestamp differ at most, milliseconds: they are taken at different moments. */
 const APART_MS = 10_000
 
 const FOUND = `${COLUMNS}, environment, idempotency_key`
@@ -42,8 +43,8 @@ const FIND_FIRST_FROM = statement(
 )
 
 /**
- * The first row of the log whose id is not before the sought one. Ids are ordered like positions, so a binary search finds it
- * without an index. It uses the positions of all environments, since no index has those of one.
+ * The first row of the log whose id does not come before the sought one. Ids are ordered like positions, so a binary search finds
+ * it without an index. The search goes by the positions of all environments, because no index has those of one.
  */
 function* firstThat(isBefore: (id: string) => boolean): Program<Row | undefined> {
   let found: Row | undefined
@@ -74,7 +75,7 @@ export const findEvent = inEnvironment(
   (_, eventId) => `find event ${eventId}`
 )
 
-/** An id without its prefix, which names the kind. */
+/** An id without its prefix, which names the kind of id. */
 const orderOf = (id: string): string => id.slice(id.indexOf("_") + 1)
 
 const FIND_EVENT_AT = statement("EventSearch.findEventAt", `SELECT ${FOUND} FROM events WHERE position = ?`)
@@ -119,7 +120,7 @@ const BY_NAME = both(
   `SELECT ${FOUND} FROM events WHERE environment = ? AND kind = 0 AND name = ? AND ${within}`,
   "position"
 )
-// the index of names would find all rows of an environment and sort them, for every page
+// does not use the index of names, which would find all rows of an environment and sort them for every page
 const BY_POSITION = both("byPosition", `SELECT ${FOUND} FROM events NOT INDEXED WHERE ${within}`, "position")
 
 /** The positions to search. */
@@ -202,7 +203,7 @@ const FIND_POSITION = statement(
   "SELECT position FROM events WHERE environment = ? AND entity_id = ? AND entity_version = ?"
 )
 
-/** The versions of a stream whose events are in a range of positions: both have the same order. */
+/** The versions of a stream's events in a range of positions. Versions and positions have the same order. */
 function* versionsIn(
   environment: number,
   entityId: string,
@@ -236,7 +237,7 @@ const readEventRange = inEnvironment(
   () => "list events"
 )
 
-/** The first position that may have an event from this time on, epoch milliseconds. */
+/** The first position that may have an event of this time or later. `time` is epoch milliseconds. */
 function* positionAt(time: number): Program<number> {
   const row = yield* firstThat((id) => timeOf(id) < time)
   return row === undefined ? (yield* endOfLog()) + 1 : Number(row.position)
@@ -244,9 +245,9 @@ function* positionAt(time: number): Program<number> {
 
 /**
  * Lists events, without those that the caller may not see (`shows`). With a name, an entity id or an idempotency key, only
- * matching events are read. With other filters, a page looks at 10,000 rows of the log at most: it may hold fewer events than its
- * limit and still have a cursor. Times are found by ids, which are ordered like the log. When the clock was set back, some events
- * of a time that occurred twice may be missing from a list that ends there (`until`).
+ * matching events are read. With other filters, a page looks at 10,000 rows of the log at most, so it may have fewer events than
+ * its limit and still have a cursor. Times are found by ids, which are ordered like the log. When the clock was set back, the
+ * same time occurred twice. A list that ends at such a time (`until`) may lack some of its events.
  */
 export const listEvents = (
   store: StoreService,

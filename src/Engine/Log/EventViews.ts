@@ -22,7 +22,7 @@ export const viewOfRow = (row: Row): EventView =>
     ...(row.trace == null ? {} : { trace: String(row.trace) })
   })
 
-/** The entity to whose stream a row of the log belongs, if any. */
+/** The entity to whose stream a row of the log belongs, if it belongs to one. */
 export const entityOfRow = (row: Row): { readonly entity?: EventEntity } =>
   row.entity_id == null
     ? {}
@@ -34,7 +34,7 @@ export const entityOfRow = (row: Row): { readonly entity?: EventEntity } =>
         }
       }
 
-/** The indexed form of the value at a match path; an absent value matches nothing. */
+/** The value at a match path, as it is indexed. An absent value matches nothing. */
 export const matchValue = (root: EventView, path: string): string | undefined => {
   const value = readPath(root, path)
   return value === undefined ? undefined : JSON.stringify(value)
@@ -42,7 +42,10 @@ export const matchValue = (root: EventView, path: string): string | undefined =>
 
 const FIND_EVENT_AT = statement("EventViews.findEventAt", "SELECT * FROM events WHERE position = ?")
 
-/** The event at a position of the log. Throws a `StoreError` when it is missing: events that a run needs are never deleted. */
+/**
+ * The event at a position of the log. Throws a `StoreError` when it is missing, because events that a run needs are never
+ * deleted.
+ */
 export function* eventAt(position: number): Program<EventView> {
   const row = yield* get(FIND_EVENT_AT, position)
   if (row === undefined) {
@@ -56,14 +59,14 @@ export function* eventAt(position: number): Program<EventView> {
   return viewOfRow(row)
 }
 
-/** The last event that was serialized, so that all who are told of it share one string. */
+/** The last event that was serialized. It is kept so that all receivers of the event share one string. */
 const lastText = defineCache<{ last: { readonly position: number; readonly text: JsonText } | undefined }>({
   make: () => ({ last: undefined }),
-  // a position that was rolled back is given again
+  // the position of an event that was rolled back is assigned again
   begin: (memory) => void (memory.last = undefined)
 })
 
-/** A stored event was changed: forgets the string. */
+/** Drops the kept string, because a stored event was changed. */
 export const forgetText = (tx: Transaction): void => void (lastText(tx).last = undefined)
 
 /** The event at a position as JSON, as waits deliver it. */
@@ -74,12 +77,12 @@ export function* eventText(tx: Transaction, position: number): Program<JsonText>
   return rememberText(tx, position, () => view.toText())
 }
 
-/** The same; `undefined` when the event was deleted. */
+/** {@link eventText}, or `undefined` when the event was deleted. */
 export function* eventTextIfKept(tx: Transaction, position: number): Program<JsonText | undefined> {
   return (yield* get(FIND_EVENT_AT, position)) === undefined ? undefined : yield* eventText(tx, position)
 }
 
-/** The same, for an event that was already read. */
+/** {@link eventText} for an event that was already read. `text` serializes it. */
 export const rememberText = (tx: Transaction, position: number, text: () => JsonText): JsonText => {
   const memory = lastText(tx)
   if (memory.last?.position !== position) memory.last = { position, text: text() }

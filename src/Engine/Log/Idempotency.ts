@@ -1,6 +1,6 @@
 /**
- * Idempotency keys: the same key within its window returns the first result (guarantee G14). A key belongs to an environment, an
- * operation and its subject: the name of the event, the topic, the webhook and its event, or the entity.
+ * Idempotency keys: a call with a key that was used within the window returns the first result (guarantee G14). A key belongs to
+ * an environment, an operation and its subject: the name of the event, the topic, the webhook and its event, or the entity.
  */
 import { affected, get, statement, type Program, write, acrossEnvironments } from "../Store/Program.ts"
 import { createHash } from "node:crypto"
@@ -8,33 +8,33 @@ import { isObject } from "../../Json.ts"
 import type { Transaction } from "../Store/Transaction.ts"
 import { parseStored } from "../Store/StoredJson.ts"
 
-/** How long a key is remembered, milliseconds. */
+/** How long a key is kept, milliseconds. */
 export const WINDOW_MS = 24 * 60 * 60 * 1000
 
 export interface Remembered<A> {
   readonly result: A
-  /** The first call had other data. */
+  /** Whether the first call had other data. */
   readonly conflicting: boolean
 }
 
-/** A digest of a call's content, to notice when a key is used again for something else. */
+/** A digest of a call's content. It shows whether a key is used again for something else. */
 export interface Fingerprint {
   readonly current: string
   /**
-   * The digest that earlier versions of the engine stored: it depends on the order of members, and ignores the version of the
+   * The digest that earlier versions of the engine stored. It depends on the order of members, and ignores the version of the
    * event.
    */
   readonly earlier: string
 }
 
-/** The content of a call: its data is a JSON string. */
+/** The content of a call. Its data is a JSON string. */
 export interface CallContent {
   readonly name: string
   readonly version?: number
   readonly data: string
 }
 
-/** `about` is what all `things` have in common. */
+/** The fingerprint of calls. `about` is what all `things` have in common. */
 export const fingerprint = (
   about: ReadonlyArray<string>,
   things: ReadonlyArray<CallContent>
@@ -49,7 +49,7 @@ export const fingerprint = (
 const hash = (parts: unknown): string =>
   createHash("sha256").update(JSON.stringify(parts)).digest("base64").slice(0, 22)
 
-/** The JSON string of a value with sorted members. */
+/** The JSON string of a value, with the members of objects sorted. */
 const ordered = (value: unknown): string => {
   if (Array.isArray(value)) return `[${value.map(ordered).join(",")}]`
   if (!isObject(value)) return JSON.stringify(value)
@@ -73,17 +73,17 @@ export function* recall<A>(
 ): Program<Remembered<A> | undefined> {
   const row = yield* get(FIND_RESULT, environment, scope, key, tx.settledNow())
   if (row === undefined) return undefined
-  // written by `remember` below: the caller's scope determines the type
+  // only `remember` writes this column, and the scope of the call determines the type
   return {
     result: parseStored(String(row.result)) as A,
     conflicting: row.fingerprint !== print.current && row.fingerprint !== print.earlier
   }
 }
 
-/** The scope of keys from before the webhook of an event was stored, set by a migration. */
+/** The scope of keys that were stored before the webhook of an event was. A migration has set it. */
 const UNSCOPED = "webhook"
 
-/** The first result of such an old key, if it had the same content. */
+/** The first result of a key with the scope {@link UNSCOPED}, if the call had the same content. */
 export function* recallUnscoped<A>(
   tx: Transaction,
   environment: number,

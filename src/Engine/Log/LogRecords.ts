@@ -11,11 +11,11 @@ export interface NewEvent {
   readonly metadata?: JsonText
   readonly source?: string
   readonly idempotencyKey?: string
-  /** The id of the webhook that received it, to which its idempotency key then belongs. */
+  /** The id of the webhook that received the event. The event's idempotency key then belongs to that webhook. */
   readonly webhook?: string
-  /** The stream of the event: set only by appends to streams. */
+  /** The stream of the event. Only appends to streams set it. */
   readonly entity?: EventEntity
-  /** The `traceparent` of its cause. */
+  /** The `traceparent` of the event's cause. */
   readonly trace?: string
 }
 
@@ -25,24 +25,24 @@ export interface AppendedEvent {
   readonly runIds: Array<string>
   /** Whether an earlier event with the same idempotency key was returned instead. */
   readonly duplicate: boolean
-  /** The earlier event with the same key had other data. */
+  /** Whether the earlier event with the same key had other data. */
   readonly conflicting: boolean
-  /** Trigger or concurrency expressions that failed for this event: they count as no match. */
+  /** Trigger or concurrency expressions that failed for this event. They count as no match. */
   readonly warnings: ReadonlyArray<string>
 }
 
 /** A query for part of the log of one environment, oldest first. */
 export interface LogQuery {
   readonly environment: string
-  /** Absent for both events and messages. */
+  /** The kind of rows; absent when both events and messages are wanted. */
   readonly kind?: LogEntryKind
-  /** Position after which to begin; 0 for the beginning. */
+  /** The position after which to begin; 0 for the beginning of the log. */
   readonly after: number
   /** Names or patterns, of which one must match; absent for all names. */
   readonly patterns?: ReadonlyArray<string>
   /**
-   * Rows to look at, whether they match or not: it limits the work of one call. A store that finds matches without looking at the
-   * rest returns this many at most.
+   * How many rows to look at, whether they match or not. It limits the work of one call. When matches are found without looking
+   * at other rows, the result has this many at most.
    */
   readonly limit: number
 }
@@ -51,7 +51,7 @@ export type LogEntryKind = "event" | "message"
 
 /** A query for part of the log of one environment, newest first. */
 export interface LogBackQuery extends Omit<LogQuery, "after"> {
-  /** Position before which to begin. */
+  /** The position before which to begin. */
   readonly before: number
 }
 
@@ -74,7 +74,7 @@ export interface LogEntry {
   readonly timestamp: number
   /** The stream that the event is part of, if any. */
   readonly entity?: EventEntity
-  /** The `traceparent` of its cause. */
+  /** The `traceparent` of the event's cause. */
   readonly trace?: string
 }
 
@@ -92,9 +92,9 @@ export interface EventQuery {
   readonly until?: number
   /** Only events after this position of the log. */
   readonly after?: number
-  /** The end of the log from which to begin. */
+  /** From which end of the log to begin. */
   readonly order: "newest" | "oldest"
-  /** The position from which to go on, as returned by an earlier page. */
+  /** The position from which to go on: `next` of the page before. */
   readonly from?: number
   readonly limit: number
 }
@@ -105,7 +105,7 @@ export interface FoundEvent extends LogEntry {
 
 export interface FoundEvents {
   readonly events: ReadonlyArray<FoundEvent>
-  /** From where to go on; absent at the end. */
+  /** The position from which the next page goes on; absent at the end. */
   readonly next?: number
   /** The last row of the log that was looked at; absent when there was none. */
   readonly lookedTo?: { readonly position: number; readonly timestamp: number }
@@ -113,11 +113,11 @@ export interface FoundEvents {
 
 export interface LogPage {
   readonly entries: ReadonlyArray<LogEntry>
-  /** Where to read on: everything up to here has been looked at. */
+  /** The position up to which everything was looked at. The next read begins after it. */
   readonly position: number
-  /** Whether that is the end of the log, for now. */
+  /** Whether this is the end of the log, for now. */
   readonly atEnd: boolean
 }
 
-/** The kind of a row of the log; the numbers are part of the database. */
+/** The kinds of rows of the log. The numbers are part of the database. */
 export const LogKind = { event: 0, message: 1 } as const

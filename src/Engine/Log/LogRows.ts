@@ -1,4 +1,4 @@
-/** Reads the log from a position on, for all its followers, and backwards from its end. */
+/** Reads the log: from a position on, for all its followers, and backward from its end. */
 import {
   get,
   statement,
@@ -25,7 +25,7 @@ import type { EventEntity } from "../../Event.ts"
 export const COLUMNS =
   "position, kind, id, name, version, data, metadata, source, timestamp, entity_id, entity_type, entity_version, trace"
 
-/** Reads on in the log. `Changes.logEnd` announces newer rows. */
+/** Reads the log from a position on. `Changes.logEnd` tells of newer rows. */
 export const readLog = inEnvironment(
   "readLog",
   function* (tx: Transaction, query: LogQuery): Program<LogPage> {
@@ -71,20 +71,20 @@ export const readLog = inEnvironment(
 )
 
 /**
- * SQL: rows of the log by position. It must not use the index of names, which would find all rows of an environment and sort
- * them, for every page.
+ * SQL: rows of the log, by position. It does not use the index of names, which would find all rows of an environment and sort
+ * them for every page.
  */
 const forward = `SELECT ${COLUMNS}, environment, erased_at FROM events NOT INDEXED WHERE position > ? ORDER BY position LIMIT ?`
 const backward = `SELECT ${COLUMNS}, environment, erased_at FROM events NOT INDEXED WHERE position < ? ORDER BY position DESC LIMIT ?`
 const backwardByName = `SELECT ${COLUMNS}, environment, erased_at FROM events WHERE environment = ? AND kind = ? AND name = ? AND position < ? ORDER BY position DESC LIMIT ?`
 
-/** A page ends with the entry that brings it to this many characters of data: a page is in memory at once. */
+/** The length of a page, characters of data. A page is in memory as a whole, and ends with the entry that reaches this length. */
 export const PAGE_LENGTH = 2 * 1024 * 1024
 
-/** With more rows than this for each match, it is worth asking the index for the next matches. */
+/** From this number of rows for each match on, it is worth asking the index for the next matches. */
 const SPARSE = 4
 
-/** Reads the log backwards, newest first. */
+/** Reads the log backward, newest first. */
 export const readLogBack = inEnvironment(
   "readLogBack",
   function* (tx: Transaction, query: LogBackQuery): Program<LogBackPage> {
@@ -124,7 +124,7 @@ export const readLogBack = inEnvironment(
 /** Most characters of events on one page, not counting the last one. */
 const EVENTS_LENGTH = 4 * 1024 * 1024
 
-/** The rows of the events with these keys that fit on one page, at least one. */
+/** The rows of the events with these keys, as many as fit on one page, and at least one. */
 export function* whileRoom(
   keys: ReadonlyArray<Row>,
   read: (key: Row) => Program<Row | undefined>
@@ -146,7 +146,7 @@ const COUNT_EVENTS_AFTER = statement(
   "SELECT count(*) AS n FROM events WHERE environment = ? AND kind = ? AND name = ? AND position > ?"
 )
 
-/** Counts rows of a kind after a position whose names match a pattern. It counts name by name, which the index makes cheap. */
+/** Counts rows of a kind after a position whose names match a pattern. It counts each name alone, which the index makes cheap. */
 export function* countAfter(
   environment: number,
   kind: LogEntryKind,
@@ -193,7 +193,7 @@ function* fittingNames(
   return fitting
 }
 
-/** Reads on in the rows of some names, by the index: no rows of other names are read. */
+/** Reads the next rows of some names by the index, so no rows of other names are read. */
 function* readNames(
   environment: number,
   kind: LogEntryKind,
@@ -224,11 +224,12 @@ function* readNames(
   }
 }
 
-/** Names that are checked for a match, and matching names that one statement merges, which takes time for each. */
+/** Most names in the log that are checked for a match. */
 const MAX_CHECKED_NAMES = 128
+/** Most matching names whose rows one statement merges. Each name takes time. */
 const FITTING_NAMES = 32
 
-/** The matching names in the log, if they are few and quickly found. */
+/** The names in the log that match, if they are few and quickly found; otherwise `undefined`. */
 function* namesThatFit(
   environment: number,
   kind: LogEntryKind,
@@ -252,8 +253,8 @@ const FIND_NEXT_NAME = statement(
 )
 
 /**
- * The requested names, and the names in the log that begin as the patterns do, matching or not: the index leads from each to the
- * next. A name may come twice. It ends when `look` returns `false`.
+ * Visits the requested names, and all names in the log that begin as the patterns do, whether they match or not. The index leads
+ * from each name to the next. A name may come twice. The visit ends when `look` returns `false`.
  */
 function* namesInLog(
   environment: number,
@@ -273,7 +274,7 @@ function* namesInLog(
   }
 }
 
-/** The common prefix of the names that match a pattern. */
+/** The prefix that all names have that match a pattern. */
 const prefixOf = (pattern: string): string => {
   const tokens = pattern.split(".")
   const fixed = tokens.slice(
@@ -283,17 +284,17 @@ const prefixOf = (pattern: string): string => {
   return fixed.map((token) => `${token}.`).join("")
 }
 
-/** Most names whose rows are merged without checking how sparse they are; more names are handled like patterns. */
+/** Up to this many names, the rows are merged without a check how sparse they are. More names are handled like patterns. */
 const MERGED_NAMES = 8
 
-/** The requested names, if they are few and none of them is a pattern. */
+/** The requested names, if they are few and none of them is a pattern; otherwise `undefined`. */
 const namesOf = ({ patterns }: Pick<LogQuery, "patterns">): ReadonlyArray<string> | undefined => {
   if (patterns === undefined || patterns.some(isPattern)) return undefined
   const names = [...new Set(patterns)]
   return names.length >= 1 && names.length <= MERGED_NAMES ? names : undefined
 }
 
-/** SQL: the rows of each name by the index, in order, merged: no rows of other names are read. */
+/** SQL: the rows of each name by the index, merged in the order of the log, so no rows of other names are read. */
 const byNames = (count: number): string =>
   Array.from(
     { length: count },
@@ -301,7 +302,7 @@ const byNames = (count: number): string =>
       `SELECT ${COLUMNS}, environment, erased_at FROM events WHERE environment = ? AND kind = ? AND name = ? AND position > ?`
   ).join(" UNION ALL ") + " ORDER BY position LIMIT ?"
 
-/** The only requested name, if there is just one. */
+/** The requested name, if there is only one and it is no pattern. */
 const nameOf = ({ patterns }: Pick<LogQuery, "patterns">): string | undefined =>
   patterns?.length === 1 && !isPattern(patterns[0] ?? "") ? patterns[0] : undefined
 
@@ -312,16 +313,16 @@ const anyOf = (patterns: ReadonlyArray<string>): ((name: string) => boolean) => 
 
 type Writable<T> = { -readonly [K in keyof T]: T[K] }
 
-/** Indexes in {@link COLUMNS}, and that of `environment` after them. */
+/** The places of columns in {@link COLUMNS}. `environment` comes after them. */
 export const POSITION_COLUMN = 0
 export const KIND_COLUMN = 1
 const NAME = 3
 export const TIMESTAMP_COLUMN = 8
 export const ENVIRONMENT_COLUMN = 13
-/** The index after those. All followers of the log skip erased rows, which have no content for them. */
+/** The place of `erased_at`, after the others. All followers of the log skip erased rows, which have no content for them. */
 const ERASED_AT = 14
 
-/** Makes an entry from the values of {@link COLUMNS}, without copies: a page has thousands. */
+/** Makes an entry from the values of {@link COLUMNS}. It makes no copies, because a page has thousands of rows. */
 export const entryOf = ([
   position,
   kind,

@@ -6,7 +6,7 @@ import { compilePattern } from "../../Pattern.ts"
 import { viewOfRow, matchValue } from "./EventViews.ts"
 import { evaluateExpression } from "../../Expression.ts"
 
-/** The name under which waits with a pattern are indexed. */
+/** The name under which waits whose event name is a pattern are indexed. */
 export const ANY_NAME = "*"
 
 /** The names that the expression of a wait may use. */
@@ -20,7 +20,7 @@ export interface WaitFilter {
   readonly match?: EventMatch
 }
 
-/** How an event is compared: by a path, with the trigger's value there, or by an expression. */
+/** How an event is compared: its value at a path must equal that of the trigger, or an expression must be true. */
 export type EventMatch =
   | { readonly _tag: "Path"; readonly path: string; readonly value: string }
   | { readonly _tag: "Expression"; readonly text: string }
@@ -35,7 +35,7 @@ const LIST_EVENTS_OF_ANY_NAME = statement(
   "SELECT * FROM events NOT INDEXED WHERE position > ? AND environment = ? AND kind = 0 AND erased_at IS NULL ORDER BY position LIMIT 200"
 )
 
-/** The first event after `after` that a wait of `run` accepts. */
+/** The first event after the position `after` that a wait of `run` accepts. */
 export function* findAcceptedEvent(
   tx: Transaction,
   environment: number,

@@ -9,7 +9,7 @@ import type { Row, Transaction } from "../Store/Transaction.ts"
 
 /** Most states that one read looks at. */
 const MAX_ROWS = 1000
-/** A read returns no more states after this size of all, in bytes. */
+/** A read returns no more states once those that it has reach this size, bytes. */
 const MAX_BYTES = 4 * 1024 * 1024
 
 const LIST_CHANGED_STATES = statement(
@@ -49,7 +49,7 @@ export const readProjectionChanges = inEnvironment(
       }
     }
     const place = [row.key!, shownEpoch(row), after ?? ""] as const
-    // the inner query ends with the outer one, and does not read states
+    // the inner query of this statement stops when the outer one has enough keys, and it reads no states
     const keys = yield* all(LIST_CHANGED_STATES, ...place, MAX_ROWS, from, limit)
     const states: Array<ProjectionState> = []
     let bytes = 0
@@ -68,7 +68,7 @@ export const readProjectionChanges = inEnvironment(
   (_, name) => `read the changes of projection "${name}"`
 )
 
-/** The version after which states are new: -1 when all of them are, `undefined` when only the cursor is requested. */
+/** The version after which states are new. -1: all states are new. `undefined`: only the cursor is requested. */
 function* versionAfter(row: Row, since: string | undefined) {
   if (since === "now") return undefined
   if (since === undefined) return -1

@@ -33,13 +33,13 @@ import * as ProjectionInspection from "./ProjectionInspection.ts"
 import { type ProjectionInfo, projectionKey } from "./ProjectionRecords.ts"
 import { explainStatus, iso, toRunError, toStatus } from "./ProjectionStatusText.ts"
 
-/** Most rows of the log between two turns of the event loop. */
+/** Most rows of the log that one turn of the event loop looks at. */
 const PAGE_ROWS = 250
 
-/** Most projections in one turn of the event loop. */
+/** Most projections that one turn of the event loop reads. */
 const PAGE_PROJECTIONS = 100
 
-/** For clients of any environment. */
+/** The operations of clients of any environment. */
 export interface ProjectionClients {
   readonly client: (environment: string) => Raw<ProjectionsApi<EffectKind>, EngineError>
   /** A page of the client's `list`. */

@@ -22,7 +22,7 @@ export const getProjection = inEnvironment(
   (_, name) => `read projection "${name}"`
 )
 
-/** How much lag one read of a list counts: a few milliseconds. */
+/** How much lag one read of a list counts, events: that takes a few milliseconds. */
 const COUNTED = 100_000
 
 const LIST_PROJECTIONS = statement(
@@ -30,7 +30,7 @@ const LIST_PROJECTIONS = statement(
   "SELECT * FROM projections WHERE environment = ? AND name > ? ORDER BY name LIMIT ?"
 )
 
-/** Projections by name. Fewer than requested when earlier ones have a large lag, which takes long to count. */
+/** Projections by name. It returns fewer than requested when earlier ones have a large lag, because that takes long to count. */
 export const listProjections = inEnvironment(
   "listProjections",
   function* (
@@ -54,7 +54,7 @@ export const listProjections = inEnvironment(
   () => "list projections"
 )
 
-/** `undefined` when nothing was saved for the partition yet. */
+/** The state of a partition; `undefined` when nothing was saved for the partition yet. */
 export const getProjectionState = inEnvironment(
   "getProjectionState",
   function* (
@@ -70,12 +70,12 @@ export const getProjectionState = inEnvironment(
   (_, name) => `read the state of projection "${name}"`
 )
 
-/** Rows of the first, small read. */
+/** How many rows the first, small read looks at. */
 const FEW = 4
 
 /**
- * Whether everything up to `target` is projected: no event of the projection is in between. Looks at `limit` rows at most;
- * `checked` says how far, for the next call.
+ * Whether everything up to `target` is projected, that is, whether no event of the projection is in between. It looks at `limit`
+ * rows at most. `checked` is how far it has looked: the next call begins there.
  */
 export const isProjectionAt = inEnvironment(
   "isProjectionAt",
@@ -89,7 +89,7 @@ export const isProjectionAt = inEnvironment(
   ) {
     const row = yield* findProjection(environment, name)
     const position = Number(row.position)
-    // the caller must read the rebuilt state, and not the old one
+    // the caller must read the rebuilt state and not the old one
     if (row.mode === "managed" && row.rebuild_to !== null) {
       return { reached: false, open: false, checked, position }
     }
@@ -100,7 +100,7 @@ export const isProjectionAt = inEnvironment(
       after: Math.max(position, checked),
       patterns: eventsOf(row)
     } as const
-    // for most calls, one of the next few rows already gives the answer no
+    // in most calls, one of the next few rows already shows that the answer is no
     const soon = yield* readLog.in(tx, { ...from, limit: FEW })
     const page =
       soon.entries.length > 0 || soon.atEnd
@@ -125,7 +125,10 @@ const UPDATE_PAUSE = statement(
      WHERE key = ?4 AND (paused_at IS NULL OR coalesce(pause_reason, '') <> CAST(?3 AS TEXT))`
 )
 
-/** Pauses a projection. A paused one gets the newer reason, if one is given, and keeps its time. */
+/**
+ * Pauses a projection. A projection that is already paused gets the newer reason, if one is given, and keeps the time since which
+ * it is paused.
+ */
 export const pauseProjection = inEnvironment(
   "pauseProjection",
   function* (
@@ -164,8 +167,8 @@ export const resumeProjection = inEnvironment(
 )
 
 /**
- * Resets position and dead letters, so that everything is projected again from the beginning of the log. Until that is done,
- * `getState` returns the old states, and `isAt` returns false.
+ * Resets the position and the dead letters, so that everything is projected again from the beginning of the log. Until that is
+ * done, `getState` returns the old states, and `isAt` returns `false`.
  */
 export const rebuildProjection = inEnvironment(
   "rebuildProjection",
@@ -218,7 +221,7 @@ const FIND_DEAD_LETTER = statement(
   "SELECT e.*, d.error, d.attempts, d.at, d.retrying FROM dead_letters d JOIN events e ON e.position = d.position AND e.environment = ? WHERE d.projection = ? AND d.position = ?"
 )
 
-/** Dead letters after the position `after`, oldest first. */
+/** The dead letters after the position `after`, oldest first. */
 export const listDeadLetters = inEnvironment(
   "ProjectionInspection.listDeadLetters",
   function* (
@@ -255,7 +258,7 @@ const MARK_RETRYING = statement(
   "UPDATE dead_letters SET retrying = 1 WHERE projection = ? AND position = ?"
 )
 
-/** Requests a retry of all dead letters, or of the one at `position`. Returns how many. */
+/** Requests a retry of all dead letters, or of the one at `position`. Returns how many are retried. */
 export const retryDeadLetters = inEnvironment(
   "ProjectionInspection.retryDeadLetters",
   function* (

@@ -1,4 +1,4 @@
-/** What the owner of a projection gets: the next events of the log, and the states to go on from. */
+/** Reads what the owner of a projection gets: the next events of the log, and the states to which they are applied. */
 import type { PartitionState } from "../../Protocol/ProjectionOwners.ts"
 import { endOfLog } from "../Log/EndOfLog.ts"
 import { readLog, toEntry } from "../Log/LogRows.ts"
@@ -17,7 +17,7 @@ const LIST_RETRIED_EVENTS = statement(
   "SELECT e.* FROM dead_letters d JOIN events e ON e.position = d.position AND e.environment = ? WHERE d.projection = ? AND d.retrying = 1 ORDER BY d.position LIMIT ?"
 )
 
-/** The next events after `after`, or dead letters to retry. Looks at `limit` rows of the log at most. */
+/** The next events after the position `after`, or dead letters to retry. It looks at `limit` rows of the log at most. */
 export const readProjectionPage = inEnvironment(
   "readProjectionPage",
   function* (tx: Transaction, token: ProjectionToken, after: number, limit: number): Program<ProjectionPage> {
@@ -36,7 +36,7 @@ export const readProjectionPage = inEnvironment(
     return {
       _tag: "Events",
       events: page.entries,
-      // no event is left up to the end of the log
+      // no event is left, so the position is the end of the log
       position: page.atEnd ? Math.max(page.position, yield* endOfLog()) : page.position,
       saved: Number(row.position),
       isRebuilding: row.rebuild_to !== null,

@@ -1,4 +1,4 @@
-/** Owners of projections: claims are given, renewed, released, and taken back when the engine starts. */
+/** Owners of projections. Claims are given, renewed, released, and taken back when the engine starts. */
 import type { InvalidStateError } from "../../Errors.ts"
 import {
   acrossEnvironments,
@@ -17,7 +17,7 @@ import { markProjection, registerProjection } from "./ProjectionRows.ts"
 /** The longest lease of a projection, milliseconds. */
 const LONGEST_LEASE_MS = 30_000
 
-/** The owner name of all runners that have no token. */
+/** The owner's name for all runners without a token together. */
 export const TOKENLESS = "runners without a token"
 
 const FIND_OTHER_OWNER = statement(
@@ -35,7 +35,7 @@ const FIND_PROJECTION = statement(
   "SELECT * FROM projections WHERE environment = ? AND name = ?"
 )
 
-/** Registers a projection and makes the worker its owner, unless it has another one. */
+/** Registers a projection and makes the worker its owner. Does neither while another worker is the owner. */
 export const claimProjection = inEnvironment(
   "claimProjection",
   function* (
@@ -53,7 +53,7 @@ export const claimProjection = inEnvironment(
         ...(held.lease_until === null ? {} : { until: Number(held.lease_until) })
       }
     }
-    // only the owner defines the projection: otherwise two versions of a program would rebuild it in turns
+    // only the owner defines the projection: otherwise two versions of a program would take turns in rebuilding it
     yield* registerProjection(tx, environment, registration)
     const token = tx.ids.job()
     yield* write(
@@ -99,14 +99,14 @@ const SHORTEN_LEASES = statement(
 )
 
 /**
- * Releases the projections of workers whose process is gone. Across environments: called when the database is opened, and when
- * one of several engines is gone.
+ * Releases the projections of workers whose process is gone. It is called when the database is opened, and when one of several
+ * engines is gone. It runs across environments, because the workers may be in any of them.
  */
 export const recoverProjections = acrossEnvironments(
   "recoverProjections",
   function* (tx: Transaction): Program<void> {
     yield* write(CLEAR_OWNERS)
-    // a lease that was given under a clock that was ahead
+    // a lease that was given while the clock was ahead may last too long
     const latest = tx.now() + LONGEST_LEASE_MS
     yield* write(SHORTEN_LEASES, latest, latest)
   },
@@ -118,7 +118,7 @@ const UPDATE_LEASE = statement(
   "UPDATE projections SET lease_until = ? WHERE environment = ? AND name = ? AND token = ? AND generation = ?"
 )
 
-/** Extends the claim. Returns whether it still holds. */
+/** Extends a claim. Returns whether the claim still holds. */
 export const renewProjection = inEnvironment(
   "renewProjection",
   function* (
@@ -159,7 +159,7 @@ const FIND_OWNED_PROJECTION = statement(
   "SELECT * FROM projections WHERE environment = ? AND name = ? AND token = ? AND generation = ?"
 )
 
-/** The row, if the token is the current one. */
+/** The row of the projection, if the token is that of the current claim. */
 export function* findOwned(
   tx: Transaction,
   { environment, generation, name, token }: ProjectionToken

@@ -1,4 +1,4 @@
-/** The operations of projection owners: claim, read what comes next, and save. A read that waits is woken by a commit. */
+/** The operations of projection owners: claim, read the next events, and save. A read that waits is woken by a commit. */
 import * as Effect from "effect/Effect"
 import { checkedInEngine as checked } from "../../CheckAsEffect.ts"
 import { ConnectionError, type EngineError, InvalidStateError, ValidationError } from "../../Errors.ts"
@@ -22,28 +22,31 @@ import * as ProjectionPageRows from "./ProjectionOwnerReads.ts"
 import { type ProjectionClaimRequest, projectionKey, type ProjectionToken } from "./ProjectionRecords.ts"
 import * as ProjectionSaveRows from "./ProjectionSaveRows.ts"
 
-/** Most rows of the log between two turns of the event loop. */
+/** Most rows of the log that one turn of the event loop looks at. */
 const PAGE_ROWS = 250
 
 /** Most bytes of events in one batch, unless a single event has more. */
 const BATCH_BYTES = 4 * 1024 * 1024
 
-/** After this many rows without a matching event, the position is saved: a restart need not look at them again. */
+/**
+ * How many rows without a matching event it takes until the position is saved. After a restart, these rows need not be looked at
+ * again.
+ */
 const WORTH_SAVING = 1000
 
-/** Most projections whose reading position is remembered. */
+/** Of how many projections the reading position is kept in memory. */
 const REMEMBERED = 10_000
 
-/** For runners of projections that have the token of their claim. */
+/** The operations for runners of projections that have the token of their claim. */
 export interface ProjectionOwners {
   /** For a worker of this process. */
   readonly feed: (environment: string, workerId: string) => ProjectionFeed
-  /** Waits at most `waitMs` until another owner releases the projection. */
+  /** Claims a projection. Waits at most `waitMs` until another owner releases it. */
   readonly claim: (
     request: ProjectionClaimRequest,
     waitMs: number
   ) => Effect.Effect<ProjectionClaim, EngineError>
-  /** Waits at most `waitMs` until there is something; `undefined` when the claim is gone. */
+  /** Reads the next events. Waits at most `waitMs` until there is something. Returns `undefined` when the claim is gone. */
   readonly read: (
     token: ProjectionToken,
     limit: number,
@@ -59,7 +62,7 @@ export interface ProjectionOwners {
 }
 
 export const makeOwners = (store: StoreService, waitUntilFound: WaitUntilFound): ProjectionOwners => {
-  /** By token: how far the log was looked at without a match, beyond the saved position. */
+  /** How far the log was looked at without a match, beyond the saved position, by token. */
   const looked = new Map<string, number>()
 
   const claim = (
@@ -118,7 +121,7 @@ export const makeOwners = (store: StoreService, waitUntilFound: WaitUntilFound):
         after = page.position
         seen += rows
         if (found.length > 0) {
-          // found events do not wait while a log with few matches is searched further
+          // events that were found are returned now: they do not wait while a log with few matches is searched further
           const goesOn = !page.atEnd && found.length < limit && bytes < BATCH_BYTES && seen < maxReadEvents
           if (goesOn) continue
           return { batch: bounded(found, limit, page.position) }
@@ -176,7 +179,7 @@ export const makeOwners = (store: StoreService, waitUntilFound: WaitUntilFound):
         save: (lease, save) => asFeed(store.write(ProjectionSaveRows.saveProjection(tokenOf(lease), save))),
         renew: (lease) => asReach(store.write(ProjectionOwnerRows.renewProjection(tokenOf(lease)))),
         release: (lease) =>
-          // it is taken back when the database is opened again
+          // the claim is taken back when the database is opened again
           Effect.catch(release(tokenOf(lease)), (error) =>
             Effect.logWarning(`Projection "${lease.name}" could not be released`, error)
           )
@@ -207,7 +210,10 @@ const bounded = (
   }
 }
 
-/** To workers, an unreadable database looks like an unreachable engine. */
+/**
+ * Turns errors of the engine into connection errors: to workers, a database that cannot be read looks like an engine that cannot
+ * be reached.
+ */
 const asReach = <A>(self: Effect.Effect<A, EngineError>): Effect.Effect<A, ConnectionError> =>
   Effect.mapError(self, (error) =>
     error instanceof ConnectionError ? error : new ConnectionError(error.message, { cause: error })

@@ -21,13 +21,13 @@ export interface ProjectionClaimRequest {
   readonly environment: string
   readonly registration: ProjectionRegistration
   readonly workerId: string
-  /** How long the claim lasts without a heartbeat, milliseconds; absent for a worker in this process, which cannot outlive it. */
+  /** How long the claim lasts without a heartbeat, milliseconds. Absent for a worker in this process, which ends with it. */
   readonly leaseMs?: number
 }
 
 export type ProjectionClaimed =
   | { readonly _tag: "Granted"; readonly lease: Omit<ProjectionLease, "leaseMs"> }
-  /** `until` is absent while the owner is a worker in this process. */
+  /** Another worker is the owner. `until` is absent while that worker is in this process. */
   | { readonly _tag: "Busy"; readonly owner: string; readonly until?: number }
 
 /** A projection and its progress. Times are epoch milliseconds. */
@@ -38,23 +38,23 @@ export interface ProjectionInfo {
   readonly partitionKey?: string
   readonly status: ProjectionStatus
   readonly version: number
-  /** Everything up to here is done. */
+  /** The position up to which everything is projected. */
   readonly position: number
   /** How many events wait to be projected. */
   readonly lag: number
   readonly generation: number
   readonly owner?: { readonly workerId: string; readonly until?: number }
   readonly paused?: { readonly by: string; readonly reason?: string; readonly at: number }
-  /** The position at which a rebuild ends. */
+  /** The position at which the rebuild in progress ends. */
   readonly rebuildTo?: number
   /** The last error of the handler. */
   readonly lastError?: { readonly error: SerializedError; readonly position: number; readonly at: number }
   /** The event that is being retried. */
   readonly failing?: { readonly position: number; readonly failures: number }
   readonly deadLetters: number
-  /** Set when events beyond its position were deleted: when the newest of them was stored, epoch milliseconds. */
+  /** Set when events after the projection's position were deleted: when the newest of these was stored, epoch milliseconds. */
   readonly eventsGoneAt?: number
-  /** Saves that were refused because their worker no longer owns the projection. */
+  /** How many saves were refused because their worker no longer owned the projection. */
   readonly refusedSaves: number
   readonly createdAt: number
   readonly updatedAt: number
@@ -67,19 +67,19 @@ export interface ProjectionState {
   readonly position: number
   readonly eventId: string
   readonly eventTime: number
-  /** How often it was saved. */
+  /** How often the state of this partition was saved. */
   readonly version: number
-  /** The version of the projection after that save. */
+  /** The version of the projection after the last save of this state. */
   readonly revision: number
   readonly updatedAt: number
 }
 
 export interface ProjectionChangeQuery {
-  /** The cursor after which states are new; `now` requests only the cursor. Absent for all states. */
+  /** The cursor after which states are new. `now` requests only the cursor. Absent for all states. */
   readonly since?: string | undefined
   /** Only this partition. */
   readonly partition?: string | undefined
-  /** The partition after which to go on: `next` of the page before. */
+  /** The partition after which the page begins: `next` of the page before. */
   readonly after?: string | undefined
   readonly limit: number
 }
@@ -91,7 +91,7 @@ export interface ProjectionChangePage {
   readonly cursor: string
   /** Sorted by partition. */
   readonly states: ReadonlyArray<ProjectionState>
-  /** Absent on the last page. */
+  /** The partition after which the next page begins; absent on the last page. */
   readonly next?: string
 }
 
@@ -101,11 +101,11 @@ export interface StoredDeadLetter {
   readonly error: SerializedError
   readonly attempts: number
   readonly at: number
-  /** It is retried as soon as the owner gets to it. */
+  /** Whether a retry was requested, which happens as soon as the owner gets to it. */
   readonly retrying: boolean
 }
 
-/** What the owner gets next. `saved` is the position of its last save. */
+/** What the owner gets next. `saved` is the position of the owner's last save. */
 export type ProjectionPage =
   | { readonly _tag: "Lost" }
   | { readonly _tag: "Paused" }
@@ -115,19 +115,19 @@ export type ProjectionPage =
       readonly events: ReadonlyArray<ProjectionLogEvent>
       readonly position: number
       readonly saved: number
-      /** A save without events is useful then: it shows the progress of the rebuild. */
+      /** During a rebuild, a save without events is useful too: it shows the progress. */
       readonly isRebuilding: boolean
       readonly atEnd: boolean
     }
 
-/** What a runner without a token gets: events of one partition, and the state to go on from. */
+/** What a runner without a token gets: events of one partition, and the state to which they are applied. */
 export interface HandedOut {
   readonly events: ReadonlyArray<ProjectionLogEvent>
   readonly state?: JsonText
   readonly position: number
 }
 
-/** What a runner without a token saves: the state after an event, or none for an external projection. */
+/** What a runner without a token saves: the state after an event. An external projection has no state. */
 export interface TokenlessSave {
   readonly environment: string
   readonly name: string
@@ -135,5 +135,5 @@ export interface TokenlessSave {
   readonly state?: JsonText
 }
 
-/** The name of a projection in `Changes.projections`. */
+/** The name under which a projection is in `Changes.projections`. */
 export const projectionKey = (environment: string, name: string): string => `${environment}\n${name}`

@@ -1,4 +1,4 @@
-/** Rows of projections: registering, finding and resetting them. */
+/** Rows of projections: how projections are registered, found and reset. */
 import { InvalidStateError, ProjectionNotFoundError } from "../../Errors.ts"
 import { matchesPattern } from "../../Pattern.ts"
 import type { ProjectionRegistration } from "../../Protocol/ProjectionOwners.ts"
@@ -13,9 +13,9 @@ const FIND_PROJECTION = statement(
   "SELECT p.* FROM environments e JOIN projections p ON p.environment = e.key WHERE e.name = ? AND p.name = ?"
 )
 
-/** The row of a projection. Throws `ProjectionNotFoundError`. */
+/** The row of a projection. Fails with `ProjectionNotFoundError`. */
 export function* findProjection(environment: string, name: string): Program<Row, ProjectionNotFoundError> {
-  // by the name of the environment, whose key is remembered only once its transaction is durable
+  // by the environment's name, because its key is cached only after the commit of the transaction that creates it
   const row = yield* get(FIND_PROJECTION, environment, name)
   if (row === undefined) return yield* refuse(new ProjectionNotFoundError(name))
   return row
@@ -44,8 +44,8 @@ const UPDATE_REGISTRATION = statement(
 )
 
 /**
- * Adds a projection or replaces its definition. A managed one whose events or partitions have changed is rebuilt, since its
- * states come from the old ones; an external one goes on from its position.
+ * Adds a projection, or replaces its definition. A managed projection whose events or partitions have changed is rebuilt, because
+ * its states come from the old ones. An external projection goes on from its position.
  */
 export function* registerProjection(
   tx: Transaction,
@@ -88,14 +88,14 @@ const DELETE_DEAD_LETTERS = statement(
 )
 
 /**
- * Resets position and dead letters. The old states are replaced by the new ones: until everything is projected again, readers get
- * the old states. What was delivered before does not count any more.
+ * Resets the position and the dead letters of a projection. New states replace the old ones, but readers get the old ones until
+ * everything is projected again. What was delivered before the reset does not count any more.
  */
 export function* resetProjection(tx: Transaction, key: number): Program<void> {
   yield* write(UPDATE_EPOCH, (yield* endOfLog()) || null, tx.now(), key)
   yield* write(DELETE_DEAD_LETTERS, key)
 }
 
-/** Whether an event is one of the projection's. */
+/** Whether the projection projects events of this name. */
 export const acceptsEvent = (row: Row, name: string): boolean =>
   eventsOf(row).some((pattern) => matchesPattern(pattern, name))

@@ -1,4 +1,4 @@
-/** Saves of projections: position, states and dead letters together, or nothing (guarantee G11). */
+/** Saves of projections: position, states and dead letters are saved together, or not at all (guarantee G11). */
 import { ValidationError } from "../../Errors.ts"
 import type { ProjectionSave, ProjectionSaved } from "../../Protocol/ProjectionOwners.ts"
 import { endOfLog } from "../Log/EndOfLog.ts"
@@ -19,7 +19,7 @@ import type { ProjectionToken } from "./ProjectionRecords.ts"
 import { markProjection } from "./ProjectionRows.ts"
 import { shownEpoch, findState, notifyStates } from "./ProjectionStateReads.ts"
 
-/** Old states that one save of a rebuild deletes. */
+/** How many old states one save of a rebuild deletes. */
 const LEFTOVERS = 200
 
 const PUT_DEAD_LETTER = statement(
@@ -40,7 +40,7 @@ const UPDATE_POSITION = statement(
        version = version + 1, last_save = ?, updated_at = ? WHERE key = ?`
 )
 
-/** Saves the result of a batch, completely or not at all. A repetition of the last save is accepted without storing it again. */
+/** Saves the result of a batch, completely or not at all. The last save may be repeated: it is accepted, and not stored again. */
 export const saveProjection = inEnvironment(
   "saveProjection",
   function* (
@@ -101,7 +101,7 @@ const FIND_DEAD_LETTER = statement(
   "SELECT 1 FROM dead_letters WHERE projection = ? AND position = ?"
 )
 
-/** Wire input may be anything, so everything is checked before anything is written. */
+/** Checks everything before anything is written, because input over the wire may be anything. */
 function* checkSave(
   row: Row,
   { deadLetters, failing, from, resolved, states, to }: ProjectionSave
@@ -118,7 +118,7 @@ function* checkSave(
     if (seen.has(partition)) return yield* refuseAs(`it has two states of partition "${partition}"`)
     seen.add(partition)
     const stored = Number((yield* findState(row, partition))?.position ?? 0)
-    // a retried dead letter changes a state without moving the position
+    // a retried dead letter changes a state, but not the position
     if (resolved.length > 0 ? position < stored : position <= stored || position <= from) {
       return yield* refuseAs(
         `the state of partition "${partition}" is at position ${position}, but position ${Math.max(stored, from)} is already stored`
@@ -175,7 +175,10 @@ const DELETE_OLD_STATES = statement(
   "DELETE FROM projection_states WHERE key IN (SELECT key FROM projection_states WHERE projection = ? AND epoch < ? AND epoch <> ? LIMIT ?)"
 )
 
-/** Deletes a few of the states from before the last rebuild, so that a rebuild takes no longer the more there are. */
+/**
+ * Deletes a few of the states from before the last rebuild. No save deletes all of them, so a rebuild does not take longer the
+ * more there are.
+ */
 function* clearLeftovers(row: Row): Program<void> {
   if (row.epoch === 0) return
   yield* write(DELETE_OLD_STATES, row.key!, row.epoch!, shownEpoch(row), LEFTOVERS)
@@ -186,10 +189,10 @@ const LIST_REBUILT = statement(
   "SELECT key, epoch, shown_epoch, rebuild_to FROM projections WHERE epoch > 0 ORDER BY key",
   { scans: "projections, of which there are few" }
 )
-/** States that one transaction deletes. */
+/** How many states one transaction deletes. */
 const OLD_AT_ONCE = 500
 
-/** Deletes some of the states from before rebuilds, which saves would delete later. Returns whether there were any. */
+/** Deletes some of the states from before rebuilds, which saves would otherwise delete later. Returns whether there were any. */
 export const deleteOldStates = acrossEnvironments(
   "deleteOldStates",
   function* (): Program<boolean> {
@@ -207,7 +210,7 @@ const FIND_LAST_SAVE = statement(
   "SELECT last_save FROM projections WHERE environment = ? AND name = ?"
 )
 
-/** Whether this save is the last stored one: its worker did not get the answer. */
+/** Whether this save is the last one that was stored. It is then a repetition, because its worker did not get the answer. */
 function* wasSaved(tx: Transaction, { environment, name }: ProjectionToken, id: string): Program<boolean> {
   const key = tx.findEnvironment(environment)
   return key !== undefined && (yield* get(FIND_LAST_SAVE, key, name))?.last_save === id

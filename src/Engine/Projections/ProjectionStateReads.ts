@@ -1,4 +1,4 @@
-/** Reads states of projections, as stored and as clients see them, and tells observers of saved ones. */
+/** Reads states of projections, as stored and as clients see them, and tells observers of states that were saved. */
 import { forEach, get, statement, type Program } from "../Store/Program.ts"
 import { type Cursor, writeCursor } from "../../Projection/Cursor.ts"
 import { GLOBAL_PARTITION } from "../../Projection/Partition.ts"
@@ -12,7 +12,7 @@ const FIND_STATE = statement(
   "SELECT * FROM projection_states WHERE projection = ? AND epoch = ? AND partition_key = ?"
 )
 
-/** The state that the next event is folded into. */
+/** The state to which the next event is applied. */
 export function* findState(
   projection: Row,
   partition: string,
@@ -38,7 +38,7 @@ export const statusOf = (row: Row): ProjectionStatus => {
   return row.rebuild_to === null ? "active" : "rebuilding"
 }
 
-/** The epoch whose states are read: until a rebuild is done, the old one. */
+/** The epoch whose states readers get: that from before the rebuild, until the rebuild is done. */
 export const shownEpoch = (row: Row): number =>
   Number((row.rebuild_to === null ? undefined : row.shown_epoch) ?? row.epoch)
 
@@ -67,7 +67,7 @@ const FIND_EVENT_NAME = statement(
 
 /**
  * Tells observers of the states that were saved since `before` was read. During a rebuild it tells nothing. At the end of a
- * rebuild it tells that the projection was rebuilt, with the state if there are no partitions.
+ * rebuild it tells that the projection was rebuilt, with the state if the projection has no partitions.
  */
 export function* notifyStates(
   tx: Transaction,

@@ -58,7 +58,7 @@ export const toStatus = (info: ProjectionInfo): ProjectionStatusInfo => ({
   updatedAt: iso(info.updatedAt)
 })
 
-/** Why the projection is where it is, in a sentence. */
+/** Explains in a sentence why the projection is where it is. */
 export const explainStatus = (info: ProjectionInfo): string => {
   const { deadLetters, failing, lag, owner, paused, position, rebuildTo } = info
   const waiting = lag === 1 ? "1 event waits" : `${lag} events wait`

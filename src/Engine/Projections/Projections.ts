@@ -1,6 +1,6 @@
 /**
  * Projections in the engine: the operations of owners (`ProjectionOwners.ts`), of clients (`ProjectionClients.ts`), and of
- * runners without a token. Waiters are woken by the commit that they wait for; only runners without a token poll.
+ * runners without a token. Calls that wait are woken by the commit for which they wait. Only runners without a token poll.
  */
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
@@ -22,7 +22,7 @@ import * as TokenlessProjections from "./TokenlessProjections.ts"
 
 /** The projection operations for workers and clients. */
 export interface ProjectionsService extends ProjectionOwners, ProjectionClients {
-  /** For runners without a token. */
+  /** Registers a projection for runners without a token. */
   readonly register: (
     environment: string,
     registration: ProjectionRegistration
@@ -42,7 +42,7 @@ export class Projections extends Context.Service<Projections, ProjectionsService
   "@ironflow/node/Engine/Projections"
 ) {}
 
-/** Also announces saved states as system events. */
+/** The layer of {@link Projections}. It also announces saved states as system events. */
 export const layer: Layer.Layer<Projections, never, Store | SystemEvents> = Layer.effect(
   Projections,
   Effect.gen(function* () {

@@ -4,7 +4,7 @@ import { snakeKeys } from "../../Protocol/Codec.ts"
 import type { ProjectionChange } from "../Store/Changes.ts"
 import type { SystemEventsService } from "../SystemEvents/SystemEvents.ts"
 
-/** Characters around a state. */
+/** How many characters the event has around the state. */
 const AROUND = 512
 
 export const announceStates = (

@@ -1,10 +1,11 @@
 /**
- * Projections of legacy runners. A runner is the part of a worker that folds the events of a projection; a legacy one has no token
- * that proves its ownership. It polls for events and the state before them, and saves by the position of the last event.
+ * Projections of legacy runners. A runner is the part of a worker that applies events to the states of a projection. A legacy
+ * runner has no token that proves its ownership. It polls for events and the state before them, and saves by the position of the
+ * last event.
  *
  * Such a runner keeps the state of only one partition, so each poll returns events of one partition. A save is accepted when its
- * event was delivered since the last reset, and is above the stored position of its partition: two such runners fold the same
- * events from the same states, and the first to save wins.
+ * event was delivered since the last reset, and is after the stored position of its partition. Two such runners apply the same
+ * events to the same states, and the first one that saves wins.
  */
 import { getProjection } from "./ProjectionInspection.ts"
 import type { InvalidStateError, ProjectionNotFoundError } from "../../Errors.ts"
@@ -33,7 +34,7 @@ import { findState, notifyStates } from "./ProjectionStateReads.ts"
 import type { HandedOut, TokenlessSave } from "./ProjectionRecords.ts"
 import type { Row, Transaction } from "../Store/Transaction.ts"
 
-/** Stored in `token` while the owner has no token of its own. */
+/** The value of `token` while runners without a token are the owner. */
 const NO_TOKEN = "none"
 
 const FIND_OTHER_OWNER = statement(
@@ -41,7 +42,9 @@ const FIND_OTHER_OWNER = statement(
   "SELECT owner FROM projections WHERE environment = ? AND name = ? AND token IS NOT NULL AND token <> ? AND (lease_until IS NULL OR lease_until > ?)"
 )
 
-/** Registers a projection for such a runner. While a worker with a token is the owner, the owner's definition stays. */
+/**
+ * Registers a projection for a runner without a token. While a worker with a token is the owner, that worker's definition stays.
+ */
 function* registerTokenless(
   tx: Transaction,
   environment: string,
@@ -72,7 +75,7 @@ const UPDATE_POSITION_HANDED_OUT = statement(
          rebuild_to = CASE WHEN rebuild_to <= ?3 THEN NULL ELSE rebuild_to END WHERE key = ?4`
 )
 
-/** Delivers events to a runner without a token; none while a worker with a token is the owner. */
+/** Delivers events to a runner without a token. Delivers none while a worker with a token is the owner. */
 export const handOut = inEnvironment(
   "handOut",
   function* (
@@ -103,7 +106,9 @@ export const handOut = inEnvironment(
   (request) => `hand out events of projection "${request.name}"`
 )
 
-/** Makes the runners without a token the owner of the projection. Returns whether they are. */
+/**
+ * Makes the runners without a token the owner of the projection, unless another worker is. Returns whether they are the owner.
+ */
 function* takeLease(tx: Transaction, row: Row, leaseMs: number): Program<boolean> {
   const now = tx.now()
   const taken = yield* affected(
@@ -120,8 +125,8 @@ function* takeLease(tx: Transaction, row: Row, leaseMs: number): Program<boolean
 }
 
 /**
- * The next events of the projection. A runner that gets none waits before it polls again, so more rows are read when the first have
- * none.
+ * The next events of the projection. If the first rows have none, more rows are read, because a runner that gets no events waits
+ * before it polls again.
  */
 function* readNext(tx: Transaction, environment: string, row: Row, limit: number): Program<LogPage> {
   const read = (after: number, rows: number) =>
@@ -133,14 +138,14 @@ function* readNext(tx: Transaction, environment: string, row: Row, limit: number
 }
 
 interface PartitionEvents {
-  /** `undefined` when nothing is left to fold. */
+  /** The partition of the events; `undefined` when there are no events left to apply. */
   readonly partition: string | undefined
   readonly events: ReadonlyArray<ProjectionLogEvent>
-  /** All events up to this position are folded, in every partition: later polls begin after it. */
+  /** The position up to which all events are applied, in every partition. Later polls begin after it. */
   readonly doneTo: number
 }
 
-/** The events of a page that are not folded yet, of the partition that has the first of them. */
+/** The events of a page that are not applied yet, of one partition: that of the first such event. */
 function* firstPartitionOf(row: Row, page: LogPage, limit: number): Program<PartitionEvents> {
   let doneTo = Number(row.position)
   let partition: string | undefined
@@ -176,7 +181,10 @@ const UPDATE_POSITION = statement(
        version = version + 1, failing = NULL, failures = 0, updated_at = ? WHERE key = ?`
 )
 
-/** Saves for such a runner: only events that were delivered since the last reset, and are above the stored position. */
+/**
+ * Saves for a runner without a token. Accepts only events that were delivered since the last reset and are after the stored
+ * position.
+ */
 export const saveTokenless = inEnvironment(
   "saveTokenless",
   function* (tx: Transaction, save: TokenlessSave): Program<ProjectionSaved, ProjectionNotFoundError> {
@@ -222,7 +230,7 @@ export const saveTokenless = inEnvironment(
         now
       )
     }
-    // with partitions, the next poll finds the position up to which all of them are folded
+    // with partitions, other ones may be behind: the next poll finds the position up to which all of them are done
     const done = row.partition_key === null ? position : Number(row.position)
     yield* write(UPDATE_POSITION, done, done, now, row.key!)
     markProjection(tx, environment, name)
@@ -238,12 +246,13 @@ const partitionIn = (row: Row, event: ProjectionLogEvent): string => {
   try {
     return partitionAt(eventView(event), String(path))
   } catch {
-    // the value is too long for a name. The error cannot be reported to such a runner, so the event goes to the global partition
+    // the value is too long for the name of a partition. A runner without a token cannot be told the error, so the event goes to
+    // the global partition
     return GLOBAL_PARTITION
   }
 }
 
-/** Registers a projection whose owner has no token. Returns its status. */
+/** Registers a projection for runners without a token. Returns the projection's status. */
 export const register = inEnvironment(
   "register",
   function* (tx: Transaction, environment: string, registration: ProjectionRegistration) {

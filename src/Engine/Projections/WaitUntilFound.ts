@@ -1,19 +1,22 @@
-/** Waiting without polling: a waiter looks again when something was announced that it may wait for. */
+/** Lets a caller wait without polling: it looks again when something was announced for which it may wait. */
 import * as Clock from "effect/Clock"
 import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import type { NamedSignals } from "../NamedSignals.ts"
 
-/** The name under which growth of the log is announced; no projection has it. */
+/** The name under which growth of the log is announced. No projection has this name. */
 export const LOG = ""
 
-/** Looks again whenever one of the names is announced, until `look` finds something; `undefined` at the timeout. */
+/**
+ * Calls `look` now, and again whenever one of the names is announced, until it finds something. Returns `undefined` at the
+ * timeout.
+ */
 export type WaitUntilFound = <A, E>(
   names: ReadonlyArray<string>,
   waitMs: number,
   look: Effect.Effect<A | undefined, E>,
-  /** When to look again in any case, epoch milliseconds. */
+  /** Returns when to look again in any case, epoch milliseconds. */
   until?: () => number
 ) => Effect.Effect<A | undefined, E>
 
@@ -24,7 +27,7 @@ export const makeWaitUntilFound =
       const clock = yield* Clock.Clock
       const deadline = clock.currentTimeMillisUnsafe() + waitMs
       while (true) {
-        // listen first, then look: it may happen in between
+        // listens before it looks, because the announcement may come in between
         const happened = Deferred.makeUnsafe<void>()
         const stop = signals.listen(names, () => void Deferred.doneUnsafe(happened, Exit.void))
         const found = yield* Effect.ensuring(

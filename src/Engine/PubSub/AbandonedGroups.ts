@@ -35,12 +35,18 @@ const LIST_ABANDONED_GROUPS = statement(
   "SELECT key, environment FROM consumer_groups WHERE used_at < ? AND configured = 0 AND paused_at IS NULL ORDER BY used_at LIMIT ?"
 )
 
-/** The first `limit` groups, of all environments, that were not used for `unusedMs`, and are neither configured nor paused. */
+/**
+ * The first `limit` groups, of all environments, that were not used for `unusedMs` milliseconds, and are neither configured nor
+ * paused.
+ */
 function* abandoned(tx: Transaction, unusedMs: number, limit: number): Program<ReadonlyArray<Row>> {
   return yield* all(LIST_ABANDONED_GROUPS, tx.settledNow() - unusedMs, limit)
 }
 
-/** Across environments: the caller does not know which have abandoned groups, and then names each one. */
+/**
+ * The environments with abandoned groups. It runs across environments, because the caller does not know where such groups are.
+ * The caller then names each environment.
+ */
 const listEnvironmentsOfAbandonedGroups = acrossEnvironments(
   "listEnvironmentsOfAbandonedGroups",
   function* (tx: Transaction, unusedMs: number, limit: number): Program<ReadonlyArray<string>> {
@@ -50,7 +56,7 @@ const listEnvironmentsOfAbandonedGroups = acrossEnvironments(
   () => "delete abandoned groups"
 )
 
-/** Deletes the abandoned groups of an environment among the first `limit` of all. Returns how many. */
+/** Deletes those abandoned groups of one environment that are among the first `limit` of all environments. Returns how many. */
 const deleteGroupsUnusedFor = inEnvironment(
   "deleteGroupsUnusedFor",
   function* (tx: Transaction, environment: string, unusedMs: number, limit: number): Program<number> {
@@ -62,7 +68,10 @@ const deleteGroupsUnusedFor = inEnvironment(
   () => "delete abandoned groups"
 )
 
-/** Deletes at most `limit` groups that were not used for `unusedMs`. Returns how many. Configured and paused groups stay. */
+/**
+ * Deletes at most `limit` groups that were not used for `unusedMs` milliseconds. Returns how many. Configured and paused groups
+ * are kept.
+ */
 export const deleteAbandonedGroups = (
   store: StoreService,
   unusedMs: number,

@@ -1,10 +1,10 @@
-/** The acks of a subscription client: it is done with an event, or still works on it. */
+/** The acks of a subscription client, by which it tells that it is done with an event or still works on it. */
 import * as Effect from "effect/Effect"
 import { MAX_FAILURE, MAX_REDELIVER_MS, type WSServerMessage } from "../../Protocol/Subscriptions.ts"
 import { show } from "../../Show.ts"
 import type { Subscribed } from "./Subscriber.ts"
 
-/** What acks need from their connection. */
+/** What acks need of their connection. */
 interface AckOutlet {
   readonly say: (message: WSServerMessage) => void
   readonly run: (effect: Effect.Effect<void>) => void
@@ -69,7 +69,7 @@ export class Acks {
     )
   }
 
-  /** Handles the notice that the client works on one event, or on all that it holds. */
+  /** Handles the notice of a client that it works on one event, or on all events that it holds. */
   inProgress(message: { readonly [name: string]: unknown }): void {
     const { eventId, except = [], requestId, subscriptionId } = message
     const answer = this.#answering(requestId)
@@ -86,7 +86,7 @@ export class Acks {
     }
     const subscribed = this.#subscriptions.get(subscriptionId)?.subscribed
     const notHeld = eventId === undefined ? undefined : notHeldHere(eventId)
-    // the subscription has ended meanwhile, and its deliveries are with others
+    // the subscription has ended in the meantime, and others have its deliveries
     if (subscribed === undefined) return answer(notHeld)
     this.#outlet.run(
       Effect.match(subscribed.extend(eventId === undefined ? { except } : { only: eventId }), {
@@ -96,7 +96,7 @@ export class Acks {
     )
   }
 
-  /** Answers a request; without a request id, answers only problems. */
+  /** Returns a function that answers a request. Without a request id, only problems are answered. */
   #answering(requestId: unknown) {
     return (problem?: { readonly code: string; readonly message: string }): void => {
       if (typeof requestId === "number") {

@@ -1,4 +1,4 @@
-/** One connection of a subscription client: its messages, its subscriptions, and what it gets. */
+/** One connection of a subscription client: its messages, its subscriptions, and the items that it gets. */
 import * as Effect from "effect/Effect"
 import { type IronflowError, isIronflowError, LimitExceededError, SubscriptionError } from "../../Errors.ts"
 import { isObject, safeJsonParse } from "../../Json.ts"
@@ -30,31 +30,31 @@ const INTERNAL_ERROR = 1011
 
 /** The permissions of the client. */
 export interface Guard {
-  /** Throws an `IronflowError` for a pattern that it may not subscribe to. */
+  /** Throws an `IronflowError` for a pattern to which the client may not subscribe. */
   readonly check: (pattern: string) => void
-  /** Whether it may have an event that requires more than the subscription. */
+  /** Whether the client may have an event that requires more than the subscription. */
   readonly may: (access: EventAccess) => boolean
-  /** Whether it may have events of an entity's stream. */
+  /** Whether the client may have events of an entity's stream. */
   readonly mayRead: (entityId: string) => boolean
-  /** Throws an `IronflowError` when it may not be a member of a group: a group gives its members all events. */
+  /** Throws an `IronflowError` when the client may not be a member of a group. A group gives its members all events. */
   readonly checkGroup: (pattern: string) => void
 }
 
 export interface ConnectionOptions {
-  /** The permissions of the client; without it everything is allowed. */
+  /** The permissions of the client. Without it, the client may do everything. */
   readonly guard?: Guard
   readonly wireFormat?: WireFormat
 }
 
-/** Another wire format than that of `/ws`. Messages that it cannot express are left out. */
+/** A wire format other than that of `/ws`. Messages that the format cannot express are left out. */
 export interface WireFormat extends ItemEncoding {
-  /** `error` is the cause of the message, if it has one. */
+  /** Sends a message. `error` is the cause of the message, if it has one. */
   readonly say: (message: WSServerMessage, error?: IronflowError) => void
 }
 
 /**
  * Serves a client until either end closes the wire. Returns a function that checks the guard again for every subscription, and
- * throws its errors.
+ * throws the guard's errors.
  */
 export const connect = (
   hub: SubscriptionHub,
@@ -160,7 +160,7 @@ class Connection implements ConnectionSink {
     return this.#byId.size
   }
 
-  /** The position of its slowest subscription to the log, or `MAX_SAFE_INTEGER` when none is behind. */
+  /** The position of the client's slowest subscription to the log; `MAX_SAFE_INTEGER` when none is behind. */
   slowestPosition(): number {
     let position = Number.MAX_SAFE_INTEGER
     for (const { subscribed, target } of this.#byId.values()) {
@@ -198,7 +198,7 @@ class Connection implements ConnectionSink {
     this.#onEnd()
   }
 
-  /** Handles every error in a client's message: at worst its connection ends. */
+  /** Handles any error in a client's message. At worst, it ends the connection of that client. */
   #fail(error: unknown): void {
     if (isIronflowError(error)) this.#sendConnectionError(error.code, error.message)
     else {
@@ -222,7 +222,7 @@ class Connection implements ConnectionSink {
     this.#wire.send(JSON.stringify(message))
   }
 
-  /** Sends an error that belongs to no subscription. */
+  /** Sends an error that is not about a subscription. */
   #sendConnectionError(code: string, message: string): void {
     this.#sendMessage({ type: "error", code, message })
   }
@@ -277,7 +277,7 @@ class Connection implements ConnectionSink {
     const { filter, target } = request.shape
     this.#byPattern.set(pattern, "pending")
     if (filter !== undefined) this.#filterLengths.set(pattern, filter.text.length)
-    // counted before it is open, so that the system events of that time are kept for it
+    // counted before the subscription is open, so that the system events from now on are kept for it
     this.#hub.countSystem(1, target)
     this.run(
       Effect.matchEffect(this.#open(request), {
@@ -356,7 +356,10 @@ class Connection implements ConnectionSink {
     })
   }
 
-  /** Sends that a subscription begins. Clients that do not resume get no settings: legacy ones do not know them. */
+  /**
+   * Tells the client that a subscription begins. Clients that do not resume get no settings, because legacy clients do not know
+   * them.
+   */
   #confirm(
     { ackWaitMs, pattern, resumes, shape }: SubscribeRequest,
     after: number,
@@ -397,7 +400,7 @@ class Connection implements ConnectionSink {
   #openMember(request: SubscribeRequest, ackMode: AckMode, group: Group): void {
     const hub = this.#hub
     const { ackWaitMs, backpressure, buffer, capacity, pattern, resumes, shape } = request
-    // the node is part of the name, so that its deliveries can be released when the engine is gone
+    // the node is part of the holder's name, so that the holder's deliveries can be released when the engine is gone
     const node = hub.store.node === undefined ? "" : `${hub.store.node}:`
     const member = new Member(
       pattern,
@@ -409,7 +412,7 @@ class Connection implements ConnectionSink {
         ackWaitMs,
         ...(capacity === undefined ? {} : { capacity }),
         joinedAt: hub.clock.currentTimeMillisUnsafe(),
-        // events of a group are never dropped
+        // events of a group are never dropped, so `drop` becomes `block`
         ...(backpressure === undefined
           ? {}
           : { backpressure: backpressure === "drop" ? "block" : backpressure }),

@@ -1,4 +1,4 @@
-/** Management of consumer groups: what the store knows of a group, and what the engine knows of its members. */
+/** Management of consumer groups. It joins what the store knows of a group with what the engine knows of its members. */
 import { checkedInEngine as checked } from "../../CheckAsEffect.ts"
 import * as Context from "effect/Context"
 import * as Layer from "effect/Layer"
@@ -54,7 +54,7 @@ export interface EngineConsumerGroups extends Raw<ConsumerGroupsApi<EffectKind>,
   ) => Effect.Effect<ConsumerGroup, EngineError>
 }
 
-/** Groups on one page. Each is read in its own turn of the event loop, because its lag is counted. */
+/** How many groups one page has. Each group is read in its own turn of the event loop, because its lag is counted. */
 export const GROUPS_PAGE = 50
 
 export class ConsumerGroups extends Context.Service<
@@ -219,7 +219,7 @@ const readDefinition = (environment: string, config: ConsumerGroupConfig): Group
     ...(target.kind === undefined ? {} : { kind: target.kind }),
     ...(filter === undefined ? {} : { filter: readFilter(filter) }),
     ...(metadata == null ? {} : { metadata: readMetadata(metadata) }),
-    // `null` was refused before
+    // settings of `null` were refused before
     settings: settings as GroupDefinition["settings"]
   }
 }
@@ -315,7 +315,7 @@ const toGroup = (info: GroupInfo, members: ReadonlyArray<Member>, now: number): 
     joinedAt: iso(member.options.joinedAt)
   })),
   ...settingsOf(info.settings),
-  // it was an object when it was stored
+  // the metadata was an object when it was stored
   ...(info.metadata === undefined ? {} : { metadata: JSON.parse(info.metadata) }),
   ...(info.paused === undefined
     ? {}
@@ -334,7 +334,7 @@ const toGroup = (info: GroupInfo, members: ReadonlyArray<Member>, now: number): 
 
 const count = (n: number, one: string, many: string): string => (n === 1 ? `1 ${one}` : `${n} ${many}`)
 
-/** Why the group gets what it gets, in one to three sentences. */
+/** Explains in one to three sentences why the group gets what it gets. */
 const explain = (info: GroupInfo, members: ReadonlyArray<Member>, now: number): string => {
   const { deadLetters } = info
   const dead =
@@ -375,7 +375,7 @@ const progressOf = (info: GroupInfo, members: ReadonlyArray<Member>, now: number
   return `Up to date, with ${count(members.length, "member", "members")} connected.${again}${held} ${newestOf(info)}`
 }
 
-/** The newest events for a group that has nothing left to deliver. */
+/** Describes the newest events, for a group that has nothing left to deliver. */
 const newestOf = ({ beginning, filter, newest, pattern }: GroupInfo): string => {
   if (newest === undefined) return `Nothing in the log matches "${pattern}" so far.`
   const which = `The newest event that matches "${pattern}" is ${newest.name} at position ${newest.position}`

@@ -1,8 +1,8 @@
 /**
- * Deliveries: what a consumer group has given to its members and is not finished (guarantee G12).
+ * Deliveries: the items that a consumer group has given to its members and that are not finished (guarantee G12).
  *
- * A delivery is done when its holder says so. Until then, one holder has it. When its time is up, or the holder is gone, the next
- * claim gives it to another one. A holder is one subscription of one connection, and so belongs to one environment.
+ * A delivery is finished when its holder says so. Until then, it has one holder. When its time is up, or the holder is gone, the
+ * next claim gives it to another holder. A holder is one subscription of one connection, so it belongs to one environment.
  */
 import { calculateBackoff } from "../../Backoff.ts"
 import {
@@ -59,7 +59,7 @@ function* fail(
     return true
   }
   const { firstMs, longestMs, maxRedeliveries } = redelivery
-  // the next claim gives it up, and tells the members
+  // the next claim gives the delivery up, and tells the members
   const delayMs = failures > maxRedeliveries ? 0 : calculateBackoff(failures, firstMs, longestMs)
   yield* write(UPDATE_FAILURES, tx.now() + delayMs, failures, reason ?? null, group, position)
   return true
@@ -75,7 +75,7 @@ const EXTEND_DELIVERY = statement(
   "UPDATE deliveries SET due_at = ? WHERE holder = ? AND position = ?"
 )
 
-/** Extends the time of a holder. Returns for how many deliveries. */
+/** Extends the time of a holder's deliveries. Returns how many were extended. */
 export const extendDeliveries = inEnvironment(
   "extendDeliveries",
   function* (tx: Transaction, { ackMs, except = [], holder, position }: Extension): Program<number> {
@@ -151,7 +151,7 @@ const RELEASE_DELIVERIES = statement(
   "UPDATE deliveries SET holder = NULL, due_at = ? WHERE holder = ?"
 )
 
-/** A member has left: what it holds is due at once, which does not count as a failure. */
+/** Makes all deliveries of a holder due at once, because the member has left. That does not count as a failure. */
 export const releaseHolder = inEnvironment(
   "releaseHolder",
   function* (tx: Transaction, _environment: string, group: number, holder: string): Program<void> {
@@ -171,8 +171,8 @@ const RECOVER_DELIVERIES = statement(
 )
 
 /**
- * Releases the deliveries of all holders whose process is gone. Across environments: called when the database is opened, and when
- * one of several engines is gone.
+ * Releases the deliveries of all holders whose process is gone. It is called when the database is opened, and when one of several
+ * engines is gone. It runs across environments, because the holders may be in any of them.
  */
 export const recoverDeliveries = acrossEnvironments(
   "recoverDeliveries",
@@ -183,7 +183,8 @@ export const recoverDeliveries = acrossEnvironments(
 )
 
 /**
- * Settles deliveries, or gives them back. Deliveries that the holder no longer holds do not change. Returns which were settled.
+ * Settles deliveries, or gives them back. Does not change deliveries that the holder no longer holds. Returns which ones were
+ * settled.
  */
 export const settleDeliveries = inEnvironment(
   "settleDeliveries",

@@ -1,7 +1,7 @@
 /**
  * One reader for all subscribers of an environment. It follows the log, or the system events, and passes each item to the
- * channels that it matches. A channel is shared by subscribers with the same pattern, filter and frame format, so each frame is
- * encoded once.
+ * channels that match it. Subscribers with the same pattern, filter and frame format share a channel, so each frame is encoded
+ * once.
  */
 import * as Effect from "effect/Effect"
 import type { StoreError } from "../../Errors.ts"
@@ -17,7 +17,7 @@ import type { Target } from "./Target.ts"
 /** What subscribers get: an event, a message or a system event. */
 export interface Item extends Omit<LogEntry, "kind"> {
   readonly kind: LogEntry["kind"] | "system"
-  /** What a subscriber must be allowed to do to get it, besides subscribing. */
+  /** What a subscriber must be allowed to do, besides subscribing, to get the item. */
   readonly access?: EventAccess | undefined
 }
 
@@ -25,9 +25,9 @@ export interface ItemPage {
   readonly items: ReadonlyArray<Item>
   readonly position: number
   readonly atEnd: boolean
-  /** Items before this page are gone and were not read. */
+  /** Whether items before this page are gone and were not read. */
   readonly gap?: boolean
-  /** The same for states of projections. */
+  /** Whether states of projections before this page are gone and were not read. */
   readonly stateGap?: boolean
 }
 
@@ -43,25 +43,25 @@ export interface ItemFormat {
   readonly encoding?: ItemEncoding
 }
 
-/** How a delivery is described. */
+/** What a frame says of a delivery. */
 export interface DeliveryInfo {
-  /** 2 or more for a redelivery. */
+  /** The number of the attempt; 2 or more for a redelivery. */
   readonly attempt?: number
-  /** Replaces the id of the item. */
+  /** The id in the frame, instead of that of the item. */
   readonly eventId?: string
 }
 
-/** The wire format of a connection, which carries the same content as the frames of `/ws`. */
+/** The wire format of a connection. It has the same content as the frames of `/ws`. */
 export interface ItemEncoding {
-  /** Unique among formats: encoded frames are shared by all connections with the same format. */
+  /** The name of the format, which no other format has. All connections with the same format share their encoded frames. */
   readonly name: string
   readonly encode: (shape: ItemFormat, item: Item, told: Required<DeliveryInfo>) => string
 }
 
 export interface Listener {
-  /** Gets a matching item. `frame` encodes it on the first call, and is shared by the whole channel. */
+  /** Called with each matching item. `frame` encodes the item when it is first called, and is shared by the whole channel. */
   readonly offer: (item: Item, frame: () => Buffer) => void
-  /** Items were lost before the reader could read them. */
+  /** Called when items were lost before the reader could read them. */
   readonly onGap: () => void
 }
 
@@ -71,7 +71,7 @@ interface Channel {
 }
 
 export class Feed {
-  /** Everything up to this position has been passed on. */
+  /** The position up to which everything was passed on. */
   position: number
   readonly #read: (after: number) => Effect.Effect<ItemPage, StoreError>
   readonly #run: (effect: Effect.Effect<void>) => void
@@ -81,7 +81,7 @@ export class Feed {
   readonly #byName = new Map<string, ReadonlyArray<Channel>>()
   #reading = false
   #again = false
-  /** The evaluation steps so far, when others last had their turn. */
+  /** The number of evaluation steps when other work last had its turn. */
   #turn = 0
 
   constructor(
@@ -100,7 +100,7 @@ export class Feed {
     return this.#channels.size === 0
   }
 
-  /** Passes matching items on from now on. Returns a function that stops it. */
+  /** Adds a listener, which gets matching items from now on. Returns a function that removes it. */
   join(shape: ItemFormat, listener: Listener): () => void {
     const { filter, encoding, includeMetadata, subscriptionId, target, writePosition } = shape
     const key = JSON.stringify([
@@ -127,7 +127,7 @@ export class Feed {
     }
   }
 
-  /** Wakes the reader: there may be something to read. */
+  /** Wakes the reader, because there may be something to read. */
   wake(): void {
     if (this.#channels.size === 0) return
     if (this.#reading) {
@@ -138,7 +138,10 @@ export class Feed {
     this.#run(this.#pump)
   }
 
-  /** Runs in the turn in which nothing more was left to read, so that no wake is lost in between. */
+  /**
+   * Notes that the reader has stopped. It runs in the turn in which nothing more was left to read, so that no wake is lost in
+   * between.
+   */
   #rest(): void {
     this.#reading = false
   }
@@ -154,7 +157,7 @@ export class Feed {
         }
       }
       for (const item of page.items) {
-        // set before the item is passed on: a subscriber that joins while filters are evaluated must have read it by itself
+        // set before the item is passed on: a subscriber that joins while filters are evaluated must read the item by itself
         this.position = item.position
         let handed = this.#hand(item)
         while (handed !== undefined) {
@@ -169,10 +172,10 @@ export class Feed {
   }).pipe(
     Effect.onError(() => Effect.sync(() => this.#rest())),
     Effect.catch((error) =>
-      // another engine has the database, and its subscribers
+      // another engine has the database, and the subscribers
       error.code === "STORE_LOCKED"
         ? Effect.void
-        : // it goes on from the same position; the next commit may wake it earlier
+        : // the reader goes on from the same position; the next commit may wake it earlier
           Effect.andThen(
             Effect.logWarning(
               "New events could not be read for subscribers; trying again in a second",
@@ -187,8 +190,8 @@ export class Feed {
   )
 
   /**
-   * Passes an item to its channels. When the filters have taken so long that others must run first, returns the channels that are
-   * done.
+   * Passes an item to its channels. If the filters have taken so long that other work must run first, returns the channels that
+   * are done.
    */
   #hand(item: Item, handed?: ReadonlySet<Channel>): ReadonlySet<Channel> | undefined {
     const channels = this.#channelsOf(item)
@@ -218,16 +221,16 @@ export class Feed {
   }
 }
 
-/** Delay after the store could not be read, milliseconds. */
+/** The delay after the store could not be read, milliseconds. */
 export const RETRY_MS = 1000
 
-/** Most names whose channels are remembered: names of system events are new with every run. */
+/** For how many names the channels are cached. Names of system events are new with every run. */
 const NAMES = 1000
 
 const fits = (target: Target, kind: Item["kind"], name: string): boolean =>
   (target.kind === undefined || target.kind === kind) && target.fits(name)
 
-/** Whether an item whose kind and name match is of the requested entity, if there is one, and passes the filter. */
+/** Whether an item whose kind and name match is also of the requested entity, if one is requested, and passes the filter. */
 const passes = (
   { filter, target: { fitsEntity } }: Pick<ItemFormat, "filter" | "target">,
   item: Item
@@ -236,7 +239,7 @@ const passes = (
     (item.entity !== undefined && fitsEntity(`${item.entity.type}.${item.entity.id}.${item.name}`))) &&
   (filter === undefined || filter.accepts(eventView(item)))
 
-/** Whether the page lacks items for the subscribers of a shape. */
+/** Whether a page lacks items that the subscribers of a shape should have got. */
 export const hasGap = ({ gap, stateGap }: ItemPage, { target }: ItemFormat): boolean =>
   gap === true || (stateGap === true && target.aboutStates === true)
 
@@ -253,7 +256,7 @@ export const encodeItem = (
   const { encoding, includeMetadata, subscriptionId, target, writePosition } = shape
   if (encoding !== undefined) return encoding.encode(shape, item, { attempt, eventId })
   const isWhole = target.fitsEntity !== undefined
-  // a legacy client reads only `data`
+  // a legacy client reads only `data`, so it gets the whole event there
   const data = isWhole && writePosition === undefined ? wholeEvent(item) : item.data
   return (
     `{"type":"event","subscriptionId":${JSON.stringify(subscriptionId)},"topic":${JSON.stringify(item.name)},"data":${data}` +
@@ -275,7 +278,7 @@ export const encodeItem = (
 
 /**
  * An entity's event in the form that legacy clients get as `data`: the whole event, merged with those fields of its own data
- * whose names are free.
+ * whose names the event does not use.
  */
 export const wholeEvent = (item: Item): JsonText => {
   const event = eventView(item)

@@ -1,4 +1,4 @@
-/** The filter of a subscription or a consumer group: the condition for an event to be delivered. */
+/** The filter of a subscription or a consumer group: the condition under which an event is delivered. */
 import * as Effect from "effect/Effect"
 import { ValidationError } from "../../Errors.ts"
 import { compileExpression } from "../../Expression.ts"
@@ -10,8 +10,8 @@ export interface Filter {
 }
 
 /**
- * Compiles the filter of `whose`, such as `subscription to "order.*"`. A filter that exceeds its budget for an event rejects the
- * event, and logs so the first time. Throws `ValidationError`.
+ * Compiles the filter of `whose`, such as `subscription to "order.*"`. When the filter exceeds its budget for an event, the event
+ * is rejected; the first time, that is logged. Throws `ValidationError`.
  */
 export const makeFilter = (
   text: unknown,

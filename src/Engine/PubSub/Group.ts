@@ -1,4 +1,4 @@
-/** The connected members of a consumer group. Its deliveries are in the store. */
+/** The connected members of a consumer group. The group's deliveries are in the store. */
 import * as Effect from "effect/Effect"
 import type { StoreError } from "../../Errors.ts"
 import type { AckMode, BackpressureMode, BufferConfig, GroupSettings } from "../../Protocol/Subscriptions.ts"
@@ -41,7 +41,7 @@ export class Group implements Listener {
   #claiming = false
   #again = false
   #cancelAlarm: (() => void) | undefined
-  /** When the next delivery is known to time out, epoch milliseconds. */
+  /** When the next delivery times out, as far as is known, epoch milliseconds. */
   #nextDueAt = Number.POSITIVE_INFINITY
 
   constructor(
@@ -96,7 +96,7 @@ export class Group implements Listener {
     return [...this.#members.values()]
   }
 
-  /** Whether the filter that a member asks for differs from the one that the group is configured with. */
+  /** Whether a member asks for another filter than that with which the group is configured. */
   refusesFilter(asked: string | undefined): boolean {
     return this.#setup.isConfigured && asked !== undefined && asked !== this.#setup.filter
   }
@@ -105,7 +105,7 @@ export class Group implements Listener {
     return this.#setup.filter
   }
 
-  /** The group was updated, paused, resumed or deleted: reads it again. */
+  /** Reads the group again, because it was updated, paused, resumed or deleted. */
   readonly refresh: Effect.Effect<void, StoreError> = Effect.suspend(() =>
     Effect.map(this.#store.read(GroupInspection.getSetup(this.environment, this.key)), (setup) => {
       if (setup === undefined) return this.#end()
@@ -131,7 +131,7 @@ export class Group implements Listener {
     )
   }
 
-  /** The group was deleted: tells its members. A later request for its name creates another group. */
+  /** Tells the members that the group was deleted. A later request for its name creates another group. */
   #end(): void {
     if (this.#deleted) return
     this.#deleted = true
@@ -148,7 +148,7 @@ export class Group implements Listener {
   }
 
   add(member: Member): void {
-    // it was deleted while the member was joining
+    // the group was deleted while the member was joining
     if (this.#deleted) return member.end()
     this.#leave ??= this.#join()
     this.#members.set(member.holder, member)
@@ -163,7 +163,7 @@ export class Group implements Listener {
       this.#cancelAlarm?.()
       this.#cancelAlarm = undefined
     }
-    // members that have joined by then are told of what was given back
+    // members that have joined by then are told of the deliveries that were given back
     this.#run(
       this.#store.write(DeliveryRows.releaseHolder(this.environment, this.key, member.holder)).pipe(
         Effect.catch((error) =>
@@ -189,7 +189,7 @@ export class Group implements Listener {
 
   onGap(): void {}
 
-  /** Wakes the group: there may be something to deliver, or room for it. */
+  /** Wakes the group, because there may be something to deliver, or room for it. */
   wake(): void {
     if (this.#claiming) {
       this.#again = true
@@ -200,14 +200,17 @@ export class Group implements Listener {
     this.#run(this.#claim)
   }
 
-  /** The members, starting after the one that was served last, so that single events are shared evenly too. */
+  /** The members, beginning after the one that was served last, so that even single events are shared evenly. */
   #inTurn(): ReadonlyArray<Member> {
     const { members } = this
     const next = members.findIndex(({ holder }) => holder === this.#served) + 1
     return [...members.slice(next), ...members.slice(0, next)]
   }
 
-  /** Runs in the turn in which nothing more was left to do, so that no wake is lost in between. */
+  /**
+   * Notes that the group has stopped claiming. It runs in the turn in which nothing more was left to do, so that no wake is lost
+   * in between.
+   */
   #rest(): void {
     this.#claiming = false
   }
@@ -222,10 +225,10 @@ export class Group implements Listener {
           credit,
           ackMs: options.ackWaitMs,
           isSilent,
-          // a client that settles events itself also reports that it works on them
+          // a client that settles events itself also reports that it works on them, so it gets nothing while it is silent
           speaks: options.ackMode === "auto" && options.settlesItself
         }))
-      // a member whose delivery has timed out has room again
+      // if a delivery has timed out, its member has room again
       const isDue = members.length > 0 && this.#now() >= this.#nextDueAt
       if (!isDue && members.every(({ credit }) => credit === 0)) return this.#rest()
       const claim = yield* this.#store.write(
@@ -251,7 +254,7 @@ export class Group implements Listener {
           member.tellGivenUp(id, attempts)
         }
       }
-      // they left during the claim
+      // these members left during the claim
       for (const holder of gone)
         yield* this.#store.write(DeliveryRows.releaseHolder(this.environment, this.key, holder))
       this.#cancelAlarm?.()
@@ -279,20 +282,20 @@ export class Group implements Listener {
   )
 }
 
-/** A member that settles its deliveries within this time may hold more, milliseconds. */
+/** A member that settles its deliveries within this time may hold more of them, milliseconds. */
 const QUICK_MS = 1000
 
-/** The options of a member; those that it does not set come from the group. */
+/** The options of a member. Options that the member does not set come from the group. */
 export interface MemberOptions {
   readonly ackMode: AckMode
   readonly backpressure?: BackpressureMode
   readonly buffer?: BufferConfig
-  /** The client acks what it has handled in `auto` mode too. */
+  /** Whether the client acks what it has handled in `auto` mode too. */
   readonly settlesItself: boolean
   readonly ackWaitMs: number
-  /** How many events it wants to hold at once, if it says so. It gets more only while it settles quickly. */
+  /** How many events the member wants to hold at once, if it says so. It gets more only while it settles quickly. */
   readonly capacity?: number
-  /** Epoch milliseconds. */
+  /** When the member joined, epoch milliseconds. */
   readonly joinedAt: number
 }
 
@@ -305,13 +308,14 @@ export class Member implements Subscribed {
   readonly #outlet: ConnectionSink
   readonly #group: Group
   readonly #store: StoreService
-  /** Positions by handle. */
+  /** The positions of the deliveries that the member holds, by handle. */
   readonly #inFlight = new Map<string, number>()
   readonly #handles = new Map<number, string>()
-  /** When each delivery was received, epoch milliseconds, by handle: only for members with a capacity. */
+  /** When each delivery was received, epoch milliseconds, by handle. Only for members with a capacity. */
   readonly #heldSince = new Map<string, number>()
   /**
-   * How many deliveries it may hold: more than its capacity while it settles quickly, so that it does not wait for round trips.
+   * How many deliveries the member may hold. While it settles quickly, this is more than its capacity, so that it does not wait
+   * for round trips.
    */
   #window: number
   #isTold = false
@@ -341,7 +345,7 @@ export class Member implements Subscribed {
     return this.#inFlight.size
   }
 
-  /** Whether it let a delivery time out, and has sent nothing since. */
+  /** Whether the member let a delivery time out, and has sent nothing since. */
   get isSilent(): boolean {
     return this.#isSilent
   }
@@ -360,7 +364,7 @@ export class Member implements Subscribed {
     return Math.min(this.#group.settings.maxInflight, this.#window)
   }
 
-  /** Whether its connection does not keep up. */
+  /** Whether the member's connection does not keep up. */
   get isSlow(): boolean {
     const { backpressure, buffer } = this.#group.settings
     return (
@@ -396,7 +400,7 @@ export class Member implements Subscribed {
     this.#outlet.sendError(this.id, "SLOW_CONSUMER", slowConsumer(this.pattern), true)
   }
 
-  /** The group is gone. */
+  /** Ends the member, because the group is gone. */
   end(): void {
     this.#outlet.end(
       this.id,
@@ -405,7 +409,7 @@ export class Member implements Subscribed {
     )
   }
 
-  /** Another member has the delivery now. */
+  /** Removes a delivery that another member has now. */
   forget(position: number): void {
     const handle = this.#handles.get(position)
     if (handle === undefined) return
@@ -464,7 +468,7 @@ export class Member implements Subscribed {
   }
 
   extend(which: InProgress): Effect.Effect<number, StoreError> {
-    // only once it is stored: a delivery that is due by then goes to another member
+    // counts as heard only when the extension is stored: a delivery that is due by then goes to another member
     return Effect.tap(this.#extend(which), () => Effect.sync(() => this.heard()))
   }
 

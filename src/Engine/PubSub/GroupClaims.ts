@@ -1,6 +1,6 @@
 /**
- * Claims messages of a consumer group for its members: first those that are due again, then the next ones in the log (guarantee
- * G12).
+ * Claims items of a consumer group for its members: first the deliveries that are due again, then the next rows of the log
+ * (guarantee G12).
  */
 import { evaluateExpression } from "../../Expression.ts"
 import { MAX_STEPS, stepsTaken } from "../../ExpressionBudget.ts"
@@ -15,7 +15,7 @@ import type { ClaimedDelivery, GroupClaim, GroupDemand } from "./GroupRecords.ts
 /** The failure reason of a delivery that its holder did not settle in time. */
 const TIMED_OUT = "It was neither acked nor reported as in progress in time"
 
-/** Rows of the log that one claim looks at. */
+/** How many rows of the log one claim looks at. */
 const PAGE = 256
 
 const FIND_GROUP = statement(
@@ -41,8 +41,8 @@ const FIND_NEXT_DUE_TIME = statement(
 )
 
 /**
- * Gives messages of a group to members with room: first those that are due again, then the next ones in the log. Gives none while
- * the group is paused.
+ * Gives items of a group to members with room: first deliveries that are due again, then the next rows of the log. Gives none
+ * while the group is paused.
  */
 export const claimDeliveries = inEnvironment(
   "claimDeliveries",
@@ -58,14 +58,14 @@ export const claimDeliveries = inEnvironment(
 
     const due = yield* all(LIST_DUE_DELIVERIES, group.environment!, demand.group, now, PAGE)
     for (const row of due) {
-      // a timed-out delivery has failed now; one that was given back was counted then
+      // a delivery that has timed out fails now; the failure of one that was given back is already counted
       const failures = Number(row.failures) + (row.holder === null ? 0 : 1)
       if (row.holder !== null) turns.giveBack(String(row.holder))
       if (row.position === null || failures > demand.maxRedeliveries) {
         const position = Number(row.delivery)
         if (row.position === null) yield* finishDelivery(demand.group, position)
         else {
-          // a timed-out holder gave no reason
+          // a holder that lets a delivery time out gives no reason
           const reason = row.holder === null ? row.reason! : TIMED_OUT
           yield* moveToDeadLetters(tx, { group: demand.group, position, attempts: failures, reason })
           exhausted.push({ position, id: String(row.id), attempts: failures })
@@ -81,7 +81,7 @@ export const claimDeliveries = inEnvironment(
     const more =
       turns.hasRoom &&
       (due.length === PAGE || (yield* readOn(tx, demand.group, group, turns, now, deliveries)))
-    // what is due but was not given out waits for room, not for a time
+    // deliveries that are due and were not given out wait for room, not for a time
     const next = yield* get(FIND_NEXT_DUE_TIME, demand.group, now)
     return {
       deliveries,
@@ -110,8 +110,8 @@ const UPDATE_CURSOR = statement(
 )
 
 /**
- * Gives out the next rows of the log. Returns whether there are more. Skips rows of other environments: no index has those of one
- * environment in log order, and the number of rows must be limited.
+ * Gives out the next rows of the log. Returns whether there are more. Skips rows of other environments: no index has the rows of
+ * one environment in log order, and the number of rows must be limited.
  */
 function* readOn(
   tx: Transaction,
@@ -121,7 +121,7 @@ function* readOn(
   now: number,
   deliveries: Array<ClaimedDelivery>
 ): Program<boolean> {
-  // the index of names would find all rows of the environment, and sort them
+  // does not use the index of names, which would find all rows of the environment and sort them
   const rows = yield* all(LIST_EVENTS, group.cursor!, PAGE)
   const fits = compilePattern(String(group.names))
   let cursor = Number(group.cursor)
@@ -129,7 +129,7 @@ function* readOn(
   let isLong = false
   const before = stepsTaken()
   for (const row of rows) {
-    // filters may take long, and this transaction blocks all others
+    // filters may take long, and this transaction blocks all others, so the rest is left to the next claim
     if ((isLong = stepsTaken() - before > MAX_STEPS)) break
     const wanted =
       row.environment === group.environment &&
@@ -161,7 +161,7 @@ const accepts = (tx: Transaction, filter: string, row: Row): boolean => {
   return matched
 }
 
-/** The members with room, in rotation. */
+/** The members with room, each of which gets an item in turn. */
 class Rotation {
   readonly #members: ReadonlyArray<MemberInRotation>
   #at = 0
@@ -178,7 +178,7 @@ class Rotation {
     return this.#members.filter(({ isSilent }) => isSilent).map(({ holder }) => holder)
   }
 
-  /** A holder no longer has a delivery: it has timed out. */
+  /** Notes that a holder no longer has a delivery, because the delivery has timed out. */
   giveBack(holder: string): void {
     const member = this.#members.find((one) => one.holder === holder)
     if (member === undefined) return

@@ -1,4 +1,4 @@
-/** Dead letters of consumer groups: kept until a client retries them. */
+/** Dead letters of consumer groups. They are kept until a client retries them. */
 import type { ValidationError, ConsumerGroupNotFoundError } from "../../Errors.ts"
 import {
   affected,
@@ -58,7 +58,7 @@ const LESSEN_GIVEN_UP = statement(
   "UPDATE consumer_groups SET given_up = CASE WHEN given_up > ?1 THEN given_up - ?1 ELSE 0 END WHERE key = ?2"
 )
 
-/** Delivers one dead letter again, or all of them, with their failures reset. Returns how many. */
+/** Delivers one dead letter again, or all of them. Their failures are reset. Returns how many are delivered again. */
 export const retryDeadLetters = inEnvironment(
   "GroupDeadLetters.retryDeadLetters",
   function* (

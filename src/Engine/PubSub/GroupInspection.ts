@@ -61,7 +61,7 @@ export const getGroup = inEnvironment(
   (group) => `read consumer group "${group.name}"`
 )
 
-/** Keys of the groups on a page. Each group is read separately, because its lag is counted. */
+/** The keys of the groups on a page. Each group is read separately, because its lag is counted. */
 const findGroups = inEnvironment(
   "findGroups",
   function* (
@@ -106,7 +106,7 @@ const findGroups = inEnvironment(
   () => "list consumer groups"
 )
 
-/** `undefined` when it was deleted meanwhile. */
+/** The info of a group; `undefined` when the group was deleted in the meantime. */
 const findGroupInfo = inEnvironment(
   "findGroupInfo",
   function* (tx: Transaction, environment: string, key: number): Program<GroupInfo | undefined> {
@@ -128,7 +128,7 @@ const CLEAR_PAUSE = statement(
 
 const UPDATE_PAUSE = statement(
   "GroupInspection.updatePause",
-  // a group that is already paused gets the newer reason, if one is given, and keeps its time
+  // a group that is already paused gets the newer reason, if one is given, and keeps the time since which it is paused
   `UPDATE consumer_groups SET paused_at = coalesce(paused_at, ?1), paused_by = ?2, pause_reason = ?3, updated_at = ?1
      WHERE key = ?4 AND (paused_at IS NULL OR coalesce(pause_reason, '') <> CAST(?3 AS TEXT))`
 )
@@ -167,7 +167,7 @@ export const updateGroup = inEnvironment(
   (group) => `update consumer group "${group.name}"`
 )
 
-/** Deletes a group with its deliveries. Its key is never given again. */
+/** Deletes a group with its deliveries. The key of the group is never assigned again. */
 export const deleteGroup = inEnvironment(
   "deleteGroup",
   function* (
@@ -179,7 +179,7 @@ export const deleteGroup = inEnvironment(
   (group) => `delete consumer group "${group.name}"`
 )
 
-/** `undefined` when the group was deleted. */
+/** The setup of a group; `undefined` when the group was deleted. */
 export const getSetup = inEnvironment(
   "getSetup",
   function* (tx: Transaction, environment: string, key: number): Program<GroupSetup | undefined> {
@@ -202,7 +202,7 @@ function* rowOfKey(tx: Transaction, environment: string, key: number): Program<R
 /** Most patterns that an error about an ambiguous name lists. */
 const NAMED = 10
 
-/** The group that is meant. Throws `ConsumerGroupNotFoundError` or `ValidationError`. */
+/** The group that the name and the pattern mean. Fails with `ConsumerGroupNotFoundError` or `ValidationError`. */
 export function* findGroup(
   tx: Transaction,
   group: GroupChoice

@@ -3,10 +3,12 @@
 import type { GroupSettings } from "../../Protocol/Subscriptions.ts"
 import type { LogEntry, LogEntryKind } from "../Log/LogRecords.ts"
 
-/** The settings as given; absent ones take the engine's default. */
+/** The settings as they were given. For absent ones, the engine's defaults hold. */
 export type StoredSettings = Partial<GroupSettings>
 
-/** A group by its name. The name is enough when it has one pattern; otherwise the pattern is needed too. */
+/**
+ * A group by its name. The name is enough when only one pattern has a group of this name. Otherwise the pattern is needed too.
+ */
 export interface GroupChoice {
   readonly environment: string
   readonly namespace: string
@@ -24,12 +26,12 @@ export interface GroupDefinition extends GroupChoice {
   readonly metadata?: string
 }
 
-/** Absent members stay as they are; `null` removes them. */
+/** A change of a group. Absent members stay as they are; `null` removes them. */
 export interface GroupChange {
   readonly filter?: string | null
   readonly settings?: { readonly [Name in keyof StoredSettings]?: StoredSettings[Name] | null }
   readonly metadata?: string | null
-  /** Pauses the group, or gives a paused group the newer reason, if there is one. `null` resumes it. */
+  /** Pauses the group, or gives a paused group the newer reason, if there is one. `null` ends the pause. */
   readonly paused?: { readonly by: string; readonly reason?: string } | null
 }
 
@@ -38,7 +40,7 @@ export interface ListGroupsQuery {
   readonly namespace?: string
   readonly name?: string
   readonly isPaused?: boolean
-  /** Key of the group after which to begin; 0 for the first. */
+  /** The key of the group after which the page begins; 0 for the first page. */
   readonly after: number
   readonly limit: number
 }
@@ -48,7 +50,7 @@ export interface GroupSetup {
   readonly filter?: string
   readonly settings: StoredSettings
   readonly isPaused: boolean
-  /** A client has created or updated it: members cannot change its filter. */
+  /** Whether a client has created or updated the group. If so, members cannot change its filter. */
   readonly isConfigured: boolean
 }
 
@@ -58,13 +60,13 @@ export interface GroupInfo extends GroupSetup {
   readonly name: string
   readonly pattern: string
   readonly metadata?: string
-  /** Everything up to here was delivered or skipped. */
+  /** The position up to which everything was delivered or skipped. */
   readonly position: number
-  /** Where it began; absent for old groups. */
+  /** The position after which the group began; absent for old groups. */
   readonly beginning?: number
-  /** Events after the position that match the pattern, with or without passing the filter. */
+  /** How many events after the position match the pattern, whether they pass the filter or not. */
   readonly lag: number
-  /** The newest event that matches the pattern, and whether it passes the filter; absent while there is a lag. */
+  /** The newest event that matches the pattern, and whether it passes the filter. Absent while there is a lag. */
   readonly newest?: {
     readonly position: number
     readonly name: string
@@ -76,7 +78,7 @@ export interface GroupInfo extends GroupSetup {
   /** Epoch milliseconds. */
   readonly nextRetryAt?: number
   readonly givenUp: number
-  /** Those of them that can be retried. */
+  /** How many of the deliveries that were given up can be retried. */
   readonly deadLetters: number
   readonly paused?: { readonly by: string; readonly at: number; readonly reason?: string }
   readonly createdAt: number
@@ -98,13 +100,13 @@ export interface NewGroup {
   readonly environment: string
   readonly namespace: string
   readonly name: string
-  /** With its prefix, as in the subscription. */
+  /** The pattern with its prefix, as in the subscription. */
   readonly pattern: string
-  /** The kind of rows that members get; absent for both events and messages. */
+  /** The kind of rows that members get; absent when they get both events and messages. */
   readonly kind?: LogEntryKind
   /** The part of the pattern that names must match. */
   readonly names: string
-  /** CEL. A new filter applies to everything that is not delivered yet, unless the group is configured. */
+  /** A CEL expression. A new filter applies to everything that is not delivered yet, unless the group is configured. */
   readonly filter?: string
   /** The position after which a new group begins; by default the end of the log. */
   readonly after?: number
@@ -113,7 +115,7 @@ export interface NewGroup {
 export interface GroupState extends GroupSetup {
   readonly key: number
   readonly isNew: boolean
-  /** Everything up to here was delivered or skipped. */
+  /** The position up to which everything was delivered or skipped. */
   readonly cursor: number
 }
 
@@ -124,25 +126,25 @@ export interface GroupDemand {
     readonly holder: string
     readonly credit: number
     readonly ackMs: number
-    /** It let a delivery time out, and has sent nothing since: other members come first. */
+    /** Whether the member let a delivery time out and has sent nothing since. Other members then come first. */
     readonly isSilent?: boolean
-    /** It reports that it works on events, so it gets nothing while it is silent. */
+    /** Whether the member reports that it works on events. If so, it gets nothing while it is silent. */
     readonly speaks?: boolean
   }>
-  /** Deliveries with more failures are given up. */
+  /** A delivery with more failures than this is given up. */
   readonly maxRedeliveries: number
 }
 
 export interface ClaimedDelivery {
   readonly holder: string
-  /** 1 at first; one more with every redelivery after a failure. */
+  /** The number of the attempt: 1 at first, and one more with every redelivery after a failure. */
   readonly attempt: number
   readonly entry: LogEntry
 }
 
 export interface GroupClaim {
   readonly deliveries: ReadonlyArray<ClaimedDelivery>
-  /** The deliveries that were given up, with their last holders. */
+  /** The deliveries that were given up, each with its last holder. */
   readonly exhausted: ReadonlyArray<{
     readonly position: number
     readonly id: string
@@ -150,7 +152,7 @@ export interface GroupClaim {
   }>
   /** Holders that let a delivery time out. */
   readonly silent: ReadonlyArray<string>
-  /** Whether there may be more at once. */
+  /** Whether another claim may give out more at once. */
   readonly more: boolean
   /** When the next delivery becomes due again, epoch milliseconds; `Infinity` when there is none. */
   readonly nextDueAt: number
@@ -160,29 +162,32 @@ export interface DeliveryResult {
   readonly group: number
   readonly position: number
   readonly holder: string
-  /** Absent: the delivery is done. */
+  /** Set when the delivery has failed; absent when it is done. */
   readonly failed?: {
-    /** Absent: the delivery is given up at once. */
+    /** When to deliver it again; absent to give it up at once. */
     readonly redelivery?: Redelivery
     readonly reason?: string
   }
 }
 
-/** When a failed delivery is due again: first after `firstMs`, then twice as long each time, at most `longestMs`. */
+/**
+ * When a failed delivery is due again: the first time after `firstMs`, then after twice as long each time, at most after
+ * `longestMs`.
+ */
 export interface Redelivery {
   readonly firstMs: number
   readonly longestMs: number
-  /** Deliveries with more failures than this are given up. */
+  /** A delivery with more failures than this is given up. */
   readonly maxRedeliveries: number
 }
 
-/** An extension by a holder. */
+/** An extension of deliveries by their holder. */
 export interface Extension {
   readonly environment: string
   readonly holder: string
-  /** Milliseconds from now. */
+  /** How much time the deliveries have from now on, milliseconds. */
   readonly ackMs: number
-  /** Only this delivery; without it all that it holds. */
+  /** Only the delivery of this position; absent for all that the holder has. */
   readonly position?: number
   readonly except?: ReadonlyArray<number>
 }

@@ -1,4 +1,4 @@
-/** Rows of consumer groups. Each group has a position in the log, up to which everything was delivered or skipped. */
+/** Rows of consumer groups. A group has a position in the log, up to which everything was delivered or skipped. */
 import { endOfLog } from "../Log/EndOfLog.ts"
 import { LogKind } from "../Log/LogRecords.ts"
 import { get, inEnvironment, insert, type Program, statement, write } from "../Store/Program.ts"
@@ -9,7 +9,7 @@ import type { GroupDefinition, GroupSetup, GroupState, NewGroup } from "./GroupR
 /** The entry of `meta` with the highest key of a deleted group. */
 const LAST_DELETED = "deleted_group"
 
-/** Opens a consumer group, creating it at the end of the log if needed. */
+/** Opens a consumer group. If there is none, creates it at the end of the log. */
 export const openGroup = inEnvironment(
   "openGroup",
   function* (tx: Transaction, group: NewGroup): Program<GroupState> {
@@ -40,7 +40,7 @@ const UPDATE_FILTER = statement(
   "UPDATE consumer_groups SET used_at = ?, filter = ? WHERE key = ?"
 )
 
-/** Opens a group if it exists. The caller's filter replaces its filter, unless the group is configured. */
+/** Opens a group if it exists. The caller's filter replaces that of the group, unless the group is configured. */
 export const reopenGroup = inEnvironment(
   "reopenGroup",
   function* (tx: Transaction, group: NewGroup): Program<GroupState | undefined> {
@@ -75,7 +75,10 @@ const INSERT_GROUP = statement(
      )`
 )
 
-/** Inserts a new group. Returns its key, which no group has had before: a holder of an old key must not reach this group. */
+/**
+ * Inserts a new group. Returns its key. No group has had that key before, because a holder with an old key must not reach this
+ * group.
+ */
 export function* insertGroup(
   tx: Transaction,
   environment: number,

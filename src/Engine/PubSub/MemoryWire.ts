@@ -1,8 +1,8 @@
-/** Both ends of a connection inside the process. Frames arrive in later turns of the event loop, like those of a socket. */
+/** The two ends of a connection inside the process. Frames arrive in later turns of the event loop, like those of a socket. */
 import type { Wire } from "../../Protocol/Subscriptions.ts"
 import { setImmediate } from "../../RealTimers.ts"
 
-/** Frames that are delivered in one turn of the event loop. */
+/** How many frames are delivered in one turn of the event loop. */
 const BURST = 256
 
 interface Frame {
@@ -21,7 +21,7 @@ class WireEnd implements Wire {
   #scheduled = false
   #closing: { readonly code: number; readonly reason: string } | undefined
 
-  /** Bytes that were sent and that the other end has not received. */
+  /** Bytes that this end has sent and the other end has not received. */
   get backlog(): number {
     return this.other?.waiting ?? 0
   }
@@ -85,7 +85,7 @@ class WireEnd implements Wire {
       const { code, reason } = this.#closing
       const { onClose } = this
       this.onClose = () => undefined
-      // a paused end may never resume: it is told of the close now, and not of what it has not read
+      // an end that is paused may never resume, so it is told of the close now, and never gets what it has not read
       this.#queue = []
       return onClose(code, reason)
     }

@@ -1,4 +1,4 @@
-/** Deletes topic messages that are too old, or beyond a topic's size limit. */
+/** Deletes messages of topics that are too old, or that exceed the size limit of their topic. */
 import * as Context from "effect/Context"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"

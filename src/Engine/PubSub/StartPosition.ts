@@ -1,8 +1,8 @@
 /**
- * Where a subscription begins: after the last event that its client got before the connection was lost, some events back, or at
- * the end of the log.
+ * Finds where a subscription begins: after the last event that its client got before the connection was lost, some events back,
+ * or at the end of the log.
  *
- * A client that wants to resume gets the position of each event, and names the last one when it subscribes again.
+ * A client that wants to resume gets the position of each event. When it subscribes again, it names the last position.
  */
 import * as Effect from "effect/Effect"
 import { type StoreError, ValidationError } from "../../Errors.ts"
@@ -14,7 +14,7 @@ import type { SubscribeRequest } from "./SubscribeRequest.ts"
 import type { SubscriptionHub } from "./SubscriptionHub.ts"
 import type { Target } from "./Target.ts"
 
-/** Rows of the log in one read. */
+/** How many rows of the log one read looks at. */
 const PAGE = 500
 
 /** Most rows that are looked at to find the events of a replay. */
@@ -22,9 +22,9 @@ const REPLAY_ROWS = 100_000
 
 interface PositionOf {
   readonly source: Target["source"]
-  /** The start of the engine, for positions of system events: those of an earlier start mean nothing. */
+  /** Identifies the start of the engine, for positions of system events. Positions of an earlier start mean nothing. */
   readonly epoch: string
-  /** Whether other engines share these positions, because they use the same database. */
+  /** Whether the positions are also those of other engines, which use the same database. */
   readonly isShared: boolean
 }
 
@@ -43,7 +43,7 @@ export const readPosition = (text: unknown, { epoch, isShared, source }: Positio
       `\`resume.after\` must be a position that this engine has sent, got ${show(text)}`
     )
   }
-  // an engine that started later has only events that the client has not seen
+  // the engine started after the client got this position, so the client has seen none of its events
   return system && first !== epoch && !isShared ? 0 : position
 }
 
@@ -56,8 +56,8 @@ export const beginsAfter = (
   after !== undefined || replay === 0 ? Effect.succeed(after) : replayFrom(hub, environment, shape, replay)
 
 /**
- * The position before the last `count` items of the shape. Where they lie more than {@link REPLAY_ROWS} rows back, it is that many
- * rows back, and fewer items are replayed.
+ * The position before the last `count` items of the shape. If these lie more than {@link REPLAY_ROWS} rows back, the position is
+ * that many rows back, and fewer items are replayed.
  */
 const replayFrom = (
   hub: SubscriptionHub,
@@ -92,7 +92,7 @@ const replayFromLog = (
   count: number
 ): Effect.Effect<number, StoreError> => {
   const { filter, target } = shape
-  // the store can check kinds and names itself
+  // the store itself can check kinds and names, but no filter and no entity
   const isPlain = filter === undefined && target.fitsEntity === undefined
   return Effect.gen(function* () {
     let before = hub.endOf(target) + 1
@@ -111,18 +111,18 @@ const replayFromLog = (
         (isPlain || accepts(shape, item)) && ++found === count ? item : undefined
       )
       if (first !== undefined) return first.position - 1
-      // the page goes back to the beginning of the log
+      // the log was read back to its beginning
       if (page.atEnd) return 0
       before = page.position
       rows += page.rows
-      // long logs are read in turns with other work
+      // a long log is read in turns with other work
       yield* Effect.yieldNow
     }
     return before - 1
   })
 }
 
-/** Visits items until `visit` returns one. Expressions may take long, so others get turns in between. */
+/** Visits items until `visit` returns something. Expressions may take long, so other work gets turns in between. */
 const visitPolitely = <A>(
   items: Iterable<A>,
   visit: (item: A) => A | undefined | void

@@ -20,7 +20,7 @@ import { readPosition, writePosition } from "./StartPosition.ts"
 import { oneOf, readAckWait, readBuffer, readCapacity } from "./SubscriptionSettings.ts"
 import { checkGroupTarget, readTarget, type Target } from "./Target.ts"
 
-/** A `subscribe` message. */
+/** A checked `subscribe` message. */
 export interface SubscribeRequest {
   readonly pattern: string
   readonly shape: ItemFormat
@@ -50,7 +50,7 @@ interface RequestContext {
   readonly run: (effect: Effect.Effect<void>) => void
 }
 
-/** Parses a `subscribe` message. Throws `ValidationError`, for its pattern with code `INVALID_PATTERN`. */
+/** Parses a `subscribe` message. Throws `ValidationError`; for the pattern with code `INVALID_PATTERN`. */
 export const readRequest = (
   input: unknown,
   { environment, epoch, encoding, isShared, run }: RequestContext
@@ -68,7 +68,7 @@ export const readRequest = (
   }
   const { consumerGroup, filter, namespace = "default" } = options
   const target = readPattern(pattern, consumerGroup !== undefined)
-  // `readPattern` has refused everything but a string
+  // `readPattern` has refused everything that is not a string
   const text = String(pattern)
   const resumes = isObject(resume)
   const of = { source: target.source, epoch, isShared }
@@ -115,7 +115,7 @@ const readPattern = (pattern: unknown, isOfGroup: boolean): Target => {
   }
 }
 
-/** The id of the subscription. It is the same on every connection, so that it stays valid after a reconnect. */
+/** The id of the subscription. It is the same on every connection, so it stays valid after a reconnect. */
 const idOf = (environment: string, pattern: string): string =>
   `sub_${createHash("sha256")
     .update(JSON.stringify([environment, pattern]))

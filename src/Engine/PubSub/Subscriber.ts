@@ -1,6 +1,6 @@
 /**
- * A subscription without a group. It is live while its connection keeps up. Otherwise it reads the log by itself, so that what
- * waits for a slow connection is in the log and not in memory.
+ * A subscription without a group. It is live while its connection keeps up. When the connection does not, the subscription reads
+ * the log by itself, so that items that wait for a slow connection are in the log and not in memory.
  */
 import * as Effect from "effect/Effect"
 import type { StoreError } from "../../Errors.ts"
@@ -26,36 +26,36 @@ import {
 } from "./Feed.ts"
 import type { EventAccess } from "../SystemEvents/SystemEvents.ts"
 
-/** What a subscription needs from its connection. */
+/** What a subscription needs of its connection. */
 export interface ConnectionSink {
-  /** Bytes that were sent and have not left. */
+  /** Bytes that were sent and have not left yet. */
   readonly backlog: number
   readonly isClosed: boolean
   readonly may: (access: EventAccess) => boolean
-  /** Whether it may have events of an entity's stream. */
+  /** Whether the client may have events of an entity's stream. */
   readonly mayRead: (entityId: string) => boolean
   readonly send: (frame: string | Uint8Array) => void
   /** Sends an error of a subscription. `retrying` tells the client that the subscription continues. */
   readonly sendError: (subscriptionId: string, code: string, message: string, retrying: boolean) => void
   /** Ends a subscription with a reason. */
   readonly end: (subscriptionId: string, code: string, message: string) => void
-  /** A handle for a delivery of the item, unique in the connection. */
+  /** Makes a handle for a delivery of the item. It is unique in the connection. */
   readonly handleFor: (item: Item, subscriptionId: string) => string
-  /** Calls `f` after the delay, unless the returned function is called before. */
+  /** Calls `f` after the delay. The returned function cancels this. */
   readonly schedule: (delayMs: number, f: () => void) => () => void
   readonly run: (effect: Effect.Effect<void>) => void
 }
 
-/** The outcome of a delivery. */
+/** How the client has settled a delivery. */
 export interface Settled {
   readonly how: AckType
-  /** With `nak`, milliseconds. */
+  /** The delay before the redelivery, milliseconds; only with `nak`. */
   readonly redeliverMs?: number
-  /** The reason, with `nak` and `term`. */
+  /** The reason; only with `nak` and `term`. */
   readonly reason?: string
 }
 
-/** Handles of deliveries. */
+/** The deliveries that are in progress, by their handles. */
 export type InProgress = { readonly only: string } | { readonly except: ReadonlyArray<string> }
 
 /** A subscription of a connection. */
@@ -63,26 +63,29 @@ export interface Subscribed {
   readonly id: string
   readonly pattern: string
   readonly holds: (handle: string) => boolean
-  /** Settles a delivery. Returns whether it was held. */
+  /** Settles a delivery. Returns whether the client held it. */
   readonly settle: (handle: string, as: Settled) => Effect.Effect<boolean, StoreError>
-  /** Extends deliveries in progress: one of them, or all but some. Returns how many were extended. */
+  /** Extends deliveries that are in progress: one of them, or all but some. Returns how many were extended. */
   readonly extend: (which: InProgress) => Effect.Effect<number, StoreError>
-  /** The client has sent something about an event that is not held. */
+  /** Called when the client has sent something about an event that it does not hold. */
   readonly heard: () => void
   readonly onDrain: () => void
   readonly close: () => void
-  /** Its position while it catches up by itself; `undefined` when it is live. Groups keep their own. */
+  /**
+   * The position of the subscription while it reads the log by itself; `undefined` while it is live. Groups keep positions of
+   * their own.
+   */
   readonly behindAt?: number | undefined
 }
 
-/** Bytes that may wait in a connection before its subscriptions pause. */
+/** How many bytes may wait in a connection before its subscriptions pause. */
 export const backlogOf = (mode: BackpressureMode, { maxBytes }: BufferConfig = {}): number =>
   maxBytes ?? (mode === "block" ? 64 * 1024 : 1024 * 1024)
 
 interface Delivery {
   readonly item: Item
   readonly attempt: number
-  /** Whether the client has it; otherwise it waits for its redelivery. */
+  /** Whether the client has the delivery. If not, it waits to be redelivered. */
   readonly isOut: boolean
   readonly cancel: () => void
 }
@@ -101,7 +104,7 @@ export class Subscriber implements Subscribed, Listener {
   readonly #read: (after: number) => Effect.Effect<ItemPage, StoreError>
   readonly #inFlight = new Map<string, Delivery>()
   readonly #limit: number
-  /** Everything up to here was sent or skipped. */
+  /** The position up to which everything was sent or skipped. */
   #cursor: number
   #leave: (() => void) | undefined
   #waiting = false
@@ -235,7 +238,7 @@ export class Subscriber implements Subscribed, Listener {
     )
   }
 
-  /** Goes on, since there may be room again. */
+  /** Goes on, because there may be room again. */
   #goOn(): void {
     if (this.#closed || !this.#hasRoom) return
     this.#tellDropped()
@@ -265,7 +268,7 @@ export class Subscriber implements Subscribed, Listener {
     this.#outlet.send(encodeItem(this.#shape, item, { attempt, eventId: handle }))
   }
 
-  /** Fails the delivery after `delayMs` unless it is settled before. */
+  /** Fails the delivery after `delayMs`, unless it is settled before that. */
   #schedule(handle: string, delivery: Omit<Delivery, "cancel">, delayMs: number): void {
     const { attempt, item } = delivery
     const cancel = this.#outlet.schedule(delayMs, () => {
@@ -289,7 +292,7 @@ export class Subscriber implements Subscribed, Listener {
       const before = stepsTaken()
       const stopped = page.items.some((item) => {
         if (!this.#hasRoom) return true
-        // filters may take long: the rest of the page is read again after others had their turn
+        // filters may take long: the rest of the page is read again when other work has had its turn
         if (stepsTaken() - before > MAX_STEPS) return true
         this.#cursor = item.position
         if (accepts(this.#shape, item) && this.#mayHave(item)) this.#deliver(item, 1)
@@ -309,7 +312,7 @@ export class Subscriber implements Subscribed, Listener {
     )
   )
 
-  /** Becomes live if this subscription has seen everything that was passed on. */
+  /** Becomes live if this subscription has seen everything that the feed has passed on. Returns whether it has. */
   #join(): boolean {
     const feed = this.#feed()
     if (feed.isIdle) feed.position = this.#cursor

@@ -1,4 +1,4 @@
-/** All subscriptions of an engine: connections, the feeds that they follow, and the consumer groups of their members. */
+/** All subscriptions of an engine: the connections, the feeds that they follow, and the consumer groups of their members. */
 import type * as Clock from "effect/Clock"
 import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
@@ -13,18 +13,18 @@ import type { Target } from "./Target.ts"
 import * as LogRows from "../Log/LogRows.ts"
 import * as GroupRows from "./GroupRows.ts"
 
-/** Rows of the log in one read. */
+/** How many rows of the log one read looks at. */
 const PAGE = 500
 /** The engine's end of a wire: a `Connection`. */
 export interface Connected {
   readonly environment: string
-  /** How many of its subscriptions get messages of a topic. */
+  /** How many subscriptions of the connection get messages of a topic. */
   readonly consumersOf: (topic: string) => number
-  /** How many live subscriptions it has. */
+  /** How many live subscriptions the connection has. */
   readonly subscriptions: () => number
-  /** The position up to which the slowest of its subscriptions have come. */
+  /** The position up to which the slowest subscription of the connection has come. */
   readonly slowestPosition: () => number
-  /** The engine stops. */
+  /** Tells the client that the engine stops. */
   readonly goAway: () => void
 }
 
@@ -80,7 +80,7 @@ export class SubscriptionHub {
     this.#connections.delete(connection)
   }
 
-  /** The log reaches at least to `head`. */
+  /** Notes that the log reaches at least to `head`. */
   advance(head: number): void {
     if (head <= this.#head) return
     this.#head = head
@@ -116,7 +116,7 @@ export class SubscriptionHub {
     return groups
   }
 
-  /** By environment: the position up to which every subscription to the log has got its items. */
+  /** The position up to which every subscription to the log has got its items, by environment. */
   get given(): { readonly [environment: string]: number } {
     const given: { [environment: string]: number } = {}
     for (const connection of this.#connections) {
@@ -133,7 +133,7 @@ export class SubscriptionHub {
     return source === "log" ? this.#head : this.system.end
   }
 
-  /** The feed for a caller that joins it at once: a feed is dropped when the last one leaves. */
+  /** The feed for a caller that joins it at once. A feed is dropped when its last listener leaves. */
   feedFor(environment: string, target: Target): Feed {
     const key = JSON.stringify([target.source, environment])
     const known = this.#feeds.get(key)
@@ -148,8 +148,8 @@ export class SubscriptionHub {
   }
 
   /**
-   * Counts a subscription. While some are to system events, steps are announced too; while some may get states of projections,
-   * those are.
+   * Counts a subscription. While there are subscriptions to system events, steps are announced too. While some of these may get
+   * states of projections, states are announced too.
    */
   countSystem(change: 1 | -1, { bringsStates, source }: Target): void {
     if (source !== "system") return
@@ -213,13 +213,16 @@ export class SubscriptionHub {
     return this.#open.get(key)?.members ?? []
   }
 
-  /** Groups were updated, paused, resumed or deleted, or got something back: these, or any. */
+  /**
+   * Reads groups again that were updated, paused, resumed or deleted, or got a delivery back. Without `keys`, reads all open
+   * groups again.
+   */
   groupsChanged(keys?: ReadonlyArray<number>): void {
     if (keys?.length === 0) return
     for (const opening of this.#groups.values()) {
       this.run(
         Effect.matchEffect(Deferred.await(opening), {
-          // the caller that opens it gets the error
+          // the caller that opens the group gets the error
           onFailure: () => Effect.void,
           onSuccess: (group) =>
             keys === undefined || keys.includes(group.key)
@@ -236,8 +239,8 @@ export class SubscriptionHub {
   }
 
   /**
-   * The group of a shape; a new one begins at the end of the log. A group that a client `continues` must exist. Fails with code
-   * `CONSUMER_GROUP_CONFLICT` when the group is configured with another filter than the member asks for.
+   * The group of a shape. A new group begins at the end of the log. A group that a client `continues` must exist. Fails with code
+   * `CONSUMER_GROUP_CONFLICT` when the group is configured with another filter than the one that the member asks for.
    */
   openGroup(
     environment: string,
@@ -272,9 +275,9 @@ export class SubscriptionHub {
     if (known !== undefined) {
       const anew = Effect.suspend(() => this.#openGroup(environment, group, shape, after, continues))
       return Deferred.await(known).pipe(
-        // the last member may have left before the callers that waited for it are told
+        // the last member may have left before the callers that wait for the group were told of it
         Effect.flatMap((opened) => (opened.isRetired ? anew : Effect.succeed(opened))),
-        // a member that goes on misses events if the group is created again; another member may create it
+        // a member that continues would miss events if the group were created again; any other member may create it
         Effect.catchIf(
           ({ code }) => code === DELETED && !continues,
           () => anew

@@ -20,7 +20,7 @@ import {
 import { show } from "../../Show.ts"
 import type { StoredSettings, Redelivery } from "./GroupRecords.ts"
 
-/** A group never drops events, so it has no other modes. */
+/** The modes of a group. It has no others, because it never drops events. */
 const groupModes: readonly [BackpressureMode, ...Array<BackpressureMode>] = ["buffer", "block"]
 
 /** The settings of a group, with defaults. */
@@ -34,7 +34,7 @@ export const settingsOf = (given: StoredSettings): GroupSettings => ({
   ...given
 })
 
-/** When a failed delivery of a group comes again: a configured delay is constant, and the delay of a `nak` takes precedence. */
+/** When a failed delivery of a group comes again. A configured delay is constant. The delay of a `nak` takes precedence. */
 export const redeliveryOf = (given: StoredSettings, delayMs?: number): Redelivery => ({
   firstMs: delayMs ?? given.redeliverDelayMs ?? REDELIVER_MS,
   longestMs: delayMs ?? given.redeliverDelayMs ?? MAX_BACKOFF_MS,
@@ -43,7 +43,7 @@ export const redeliveryOf = (given: StoredSettings, delayMs?: number): Redeliver
 
 type Change = { readonly [Name in keyof StoredSettings]?: StoredSettings[Name] | null }
 
-/** The settings in `given`; `null` removes a setting where that is allowed. Throws `ValidationError`. */
+/** The settings in `given`, checked. `null` removes a setting, where that is allowed. Throws `ValidationError`. */
 export const readSettings = (
   given: { readonly [Name in keyof GroupSettings]?: unknown },
   { mayBeNull }: { readonly mayBeNull: boolean }
@@ -71,15 +71,15 @@ export const readBuffer = (value: unknown): BufferConfig => {
     : { maxBytes: integer("buffer.maxBytes", maxBytes, MIN_BUFFER, MAX_BUFFER) }
 }
 
-/** Milliseconds. */
+/** Checks how long a delivery may take, and returns it in milliseconds. */
 export const readAckWait = (value: unknown): number => {
-  // it reports any other type
+  // `positiveDuration` reports values of other types
   const ms = positiveDuration(value as Duration, "`ackWait`")
   if (ms >= MIN_ACK_WAIT_MS && ms <= MAX_ACK_WAIT_MS) return Math.floor(ms)
   throw new ValidationError(`\`ackWait\` must be from 1 second to 24 hours, got ${show(value)}`)
 }
 
-/** How many events a client wants to hold at once. */
+/** Checks how many events a client wants to hold at once. */
 export const readCapacity = (value: unknown): number => integer("capacity", value, 1, 1000)
 
 export const oneOf = <A extends string>(name: string, allowed: ReadonlyArray<A>, value: unknown): A => {

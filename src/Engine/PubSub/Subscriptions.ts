@@ -1,4 +1,4 @@
-/** Subscriptions: serves subscription clients and counts them. */
+/** Subscriptions: it serves subscription clients, and counts their subscriptions. */
 import * as Clock from "effect/Clock"
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
@@ -20,7 +20,7 @@ import { SystemEvents } from "../SystemEvents/SystemEvents.ts"
 export interface SubscriptionsService {
   /**
    * Serves a subscription client until either end closes the wire. Returns a function that checks the guard again for every
-   * subscription, and throws its errors.
+   * subscription, and throws the guard's errors.
    */
   readonly connect: (environment: string, wire: Wire, options?: ConnectionOptions) => () => void
   /** How many live subscriptions get messages of a topic. */
@@ -35,7 +35,7 @@ export class Subscriptions extends Context.Service<Subscriptions, SubscriptionsS
   "@ironflow/node/Engine/Subscriptions"
 ) {}
 
-/** Follows the log from its current end. */
+/** The layer of {@link Subscriptions}, which follows the log from its current end. */
 export const layer: Layer.Layer<Subscriptions, StoreError, Store | SystemEvents | Counters> = Layer.effect(
   Subscriptions,
   Effect.gen(function* () {
@@ -51,7 +51,7 @@ export const layer: Layer.Layer<Subscriptions, StoreError, Store | SystemEvents 
       countStaleAck: () => counters.count("staleAcks")
     })
     const runFork = Effect.runForkWith(yield* Effect.context<never>())
-    // news about the log may be lost, and the database knows its end
+    // news of other engines about the log may be lost, but the database knows the end of the log
     const lookAtLog = Effect.matchEffect(readEndOfLog(store), {
       onSuccess: (head) => Effect.sync(() => hub.advance(head)),
       onFailure: (error) =>

@@ -5,15 +5,16 @@ import type { LogEntryKind } from "../Log/LogRecords.ts"
 
 export interface Target {
   readonly source: "log" | "system"
-  /** Absent for both events and messages. */
+  /** The kind of items; absent when both events and messages are meant. */
   readonly kind?: LogEntryKind
   /** The pattern that names of events, topics or system topics must match. */
   readonly names: string
   readonly fits: (name: string) => boolean
-  /** Whether it names states of projections, and whether it may match some. */
+  /** Whether the pattern is about states of projections. */
   readonly aboutStates?: boolean
+  /** Whether the pattern may match states of projections. */
   readonly bringsStates?: boolean
-  /** The pattern that `<type>.<id>.<name>` of an entity's event must match, too. */
+  /** For an entity's events: whether `<type>.<id>.<name>` matches the pattern too. */
   readonly fitsEntity?: (path: string) => boolean
 }
 
@@ -32,7 +33,7 @@ export const readTarget = (pattern: unknown): Target => {
     return { ...target("log", ">", "event"), fitsEntity: compilePattern(path) }
   }
   if (/^system(\.|$)/.test(pattern)) {
-    // strictly it would not match topics with two more tokens, but those are what it is meant for
+    // strictly, the pattern would not match topics with two more tokens, but it is meant for those
     const about = pattern.split(".", 2)[1]
     return {
       ...target("system", pattern === "system.secret.*" ? "system.secret.>" : pattern),
@@ -50,7 +51,8 @@ export const readTarget = (pattern: unknown): Target => {
 }
 
 /**
- * Checks the target of a group. Throws `ValidationError` for what is not stored, or cannot be told apart when it is delivered.
+ * Checks the target of a group. Throws `ValidationError` for items that are not stored, or that cannot be told apart when they
+ * are delivered.
  */
 export const checkGroupTarget = (target: Target): Target => {
   if (target.source === "system") {
@@ -66,7 +68,7 @@ export const checkGroupTarget = (target: Target): Target => {
   return target
 }
 
-/** Throws `ValidationError` for a path with too few tokens to match any `<type>.<id>.<name>`. */
+/** Throws `ValidationError` for a pattern that has too few tokens to match any `<type>.<id>.<name>`. */
 const checkReach = (path: string): void => {
   const tokens = path.split(".")
   if (tokens.length >= 3 || tokens.at(-1) === ">") return

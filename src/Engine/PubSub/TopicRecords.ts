@@ -27,23 +27,23 @@ export interface TopicRow {
 
 export interface TopicState {
   readonly messageCount: number
-  /** Position of the oldest kept message; 0 when there is none. */
+  /** The position of the oldest message that is kept; 0 when there is none. */
   readonly firstSeq: number
-  /** Position of the newest message ever stored; 0 when there was none. */
+  /** The position of the newest message that was ever stored; 0 when there was none. */
   readonly lastSeq: number
-  /** Messages that the slowest consumer group has not finished; 0 without groups. */
+  /** How many messages the slowest consumer group has not finished; 0 without groups. */
   readonly lag: number
 }
 
 export interface MessageLimits {
   /** How long a message is kept, milliseconds. */
   readonly keepMs: number
-  /** Bytes of the data of one topic. */
+  /** How much data one topic keeps, bytes. */
   readonly topicBytes: number
 }
 
 export interface MessagesDeleted {
   readonly deleted: number
-  /** Name of the topic after which to go on; absent at the end. */
+  /** The name of the topic after which the next page begins; absent at the end. */
   readonly after?: string
 }

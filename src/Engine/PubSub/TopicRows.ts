@@ -1,4 +1,4 @@
-/** Rows of topics: how much they hold, and what is deleted. The messages themselves are rows of the log. */
+/** Rows of topics: how much they keep, and what is deleted. The messages themselves are rows of the log. */
 import { yieldFirst } from "../Yielding.ts"
 import type { StoreError } from "../../Errors.ts"
 import * as Effect from "effect/Effect"
@@ -24,7 +24,7 @@ const ADD_MESSAGE_TO_TOPIC = statement(
      ON CONFLICT (environment, name) DO UPDATE SET message_count = topics.message_count + 1, bytes = topics.bytes + excluded.bytes, last_position = excluded.last_position`
 )
 
-/** Counts a stored message. */
+/** Counts a message that was stored. */
 export function* countMessage(
   environment: number,
   message: Pick<NewMessage, "topic" | "data">,
@@ -84,8 +84,9 @@ const readTopic = inEnvironment(
   (_, topic) => `read topic "${topic}"`
 )
 
-/** Groups that one slice looks at, and those of them whose lag is counted: a few milliseconds. */
+/** How many groups one slice looks at. */
 const GROUPS = 1000
+/** Of how many of these groups one slice counts the lag: that takes a few milliseconds. */
 const COUNTED_GROUPS = 4
 
 const LIST_GROUPS = statement(
@@ -101,8 +102,8 @@ const COUNT_WAITING_MESSAGES = statement(
 )
 
 /**
- * The largest number of unfinished messages of a group, among the groups in one slice after a key. `next` is the key after which
- * to go on; absent at the end. Counts as many index entries as the lags are long.
+ * The largest number of unfinished messages that a group has, among the groups in one slice after a key. `next` is the key after
+ * which the next slice begins; absent at the end. It counts as many index entries as the lags are long.
  */
 const readLagOfTopic = inEnvironment(
   "readLagOfTopic",
@@ -128,7 +129,7 @@ const readLagOfTopic = inEnvironment(
   (_, topic) => `read topic "${topic}"`
 )
 
-/** Topics that one transaction looks at. */
+/** How many topics one transaction looks at. */
 const SWEPT = 200
 
 const FIND_NEXT_ENVIRONMENT = statement(
@@ -138,8 +139,8 @@ const FIND_NEXT_ENVIRONMENT = statement(
 )
 
 /**
- * The next environment with messages; the first without an argument. Across environments: the caller deletes in one environment
- * after the other.
+ * The next environment with messages; without an argument, the first one. It runs across environments, because the caller deletes
+ * in one environment after the other.
  */
 const findNextEnvironmentWithMessages = acrossEnvironments(
   "findNextEnvironmentWithMessages",
@@ -173,9 +174,9 @@ const SUBTRACT_MESSAGE_FROM_TOPIC = statement(
 )
 
 /**
- * Deletes the messages of an environment that are too old, oldest first, and the oldest of topics beyond their size limit: at
- * most `limit` of them, of some topics after the given one. The newest row of the log always stays, so that its position is not
- * given again.
+ * Deletes messages of an environment: those that are too old, oldest first, and the oldest ones of topics beyond their size
+ * limit. It deletes at most `limit` of them, from some topics after the given one. The newest row of the log is always kept, so
+ * that its position is not assigned again.
  */
 export const deleteOldMessages = inEnvironment(
   "deleteOldMessages",
@@ -202,7 +203,7 @@ export const deleteOldMessages = inEnvironment(
         excess -= Number(bytes)
         left--
       }
-      // the next call does the rest of this topic
+      // the next call deletes the rest of this topic's messages
       if (left === 0) return { deleted: limit, after: last }
       last = String(topic.name)
     }
@@ -211,13 +212,13 @@ export const deleteOldMessages = inEnvironment(
   () => "delete old messages"
 )
 
-/** Where the deletion of old messages goes on: after a topic, or with the next environment. */
+/** Where the deletion of old messages goes on: after a topic, or in the next environment. */
 interface SweptTo {
   readonly environment: string
   readonly topic?: string
 }
 
-/** Deletes old messages of one environment after the other, some in each call. */
+/** Deletes old messages of one environment after the other. Each call deletes some of them. */
 export const sweepMessages = (
   store: StoreService,
   limits: MessageLimits,
@@ -234,7 +235,7 @@ export const sweepMessages = (
     return { after: { environment, ...(deleted.after === undefined ? {} : { topic: deleted.after }) } }
   })
 
-/** A topic with its lag; a topic without messages has zeros. */
+/** A topic with its lag. A topic without messages has zeros. */
 export const getTopic = (
   store: StoreService,
   environment: string,

@@ -16,7 +16,7 @@ import { Store, type StoreService } from "../Store/Store.ts"
 import { Subscriptions } from "./Subscriptions.ts"
 import * as TopicRows from "./TopicRows.ts"
 
-/** Topics in one turn of the event loop: each is compared with all subscriptions. */
+/** How many topics one turn of the event loop handles. Each of them is compared with all subscriptions. */
 const TOPICS = 100
 
 export interface TopicsService {

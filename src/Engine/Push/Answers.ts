@@ -8,20 +8,20 @@ import type { FunctionRegistration, Job, TurnReport } from "../../Protocol/Worke
 import { readPushResponse } from "../../Protocol/LegacyHandlers.ts"
 import type { PostAnswer } from "./HttpPost.ts"
 
-/** The description of an endpoint. */
+/** What an endpoint says of itself. */
 export interface EndpointDescription {
-  /** Whether it is an endpoint of this package, which runs whole turns; `undefined` when its answer is not a description. */
+  /** Whether it is an endpoint of this package, which runs whole turns. `undefined` when the answer is not a description. */
   readonly turns: boolean | undefined
   readonly functions: ReadonlyArray<FunctionRegistration>
-  /** What it answered, when that is not a description and may also come from an unhealthy endpoint of this package. */
+  /** What the endpoint answered, when that is not a description and may also come from an unhealthy endpoint of this package. */
   readonly doubt?: string
 }
 
-/** The error of an endpoint that accepts no turns now. */
+/** The error for an endpoint that accepts no turns now. */
 export const unavailable = (problem: string): IronflowError =>
   new EndpointUnavailableError(problem, { retryable: true })
 
-/** The answer as JSON; `undefined` when it is not JSON, an error when it exceeds the limits. */
+/** The parsed answer; `undefined` when it is not JSON, an error when it exceeds the limits of JSON. */
 export const bodyOf = ({ text }: PostAnswer): unknown => {
   try {
     return safeJsonParse(checkShape("the answer", text))
@@ -34,7 +34,7 @@ export const bodyOf = ({ text }: PostAnswer): unknown => {
 const codeIn = (body: unknown): unknown =>
   isObject(body) && isObject(body.error) ? body.error.code : undefined
 
-/** Why an endpoint with this answer accepts no turns now; `undefined` when it does. */
+/** Why an endpoint with this answer accepts no turns now; `undefined` when it accepts them. */
 export const unavailability = ({ status }: PostAnswer, body: unknown): string | undefined => {
   const code = codeIn(body)
   if (code === "FUNCTION_NOT_FOUND") return undefined
@@ -51,13 +51,13 @@ export const reasonIn = (body: unknown): string => {
   return typeof message === "string" ? `: ${message.slice(0, 500).replace(/\s+/g, " ")}` : ""
 }
 
-/** Reads the answer to `describe`, or returns why the endpoint accepts no turns now. */
+/** Reads the answer to `describe`. Returns an error when the endpoint accepts no turns now. */
 export const readDescription = (answer: PostAnswer): EndpointDescription | IronflowError => {
   const body = bodyOf(answer)
   if (isIronflowError(body)) return unavailable(`its answer is not acceptable: ${body.message}`)
   if (answer.status === 200 && isObject(body) && body.type === "description") {
     const turns = isObject(body.capabilities) && numberOf(body.capabilities.turns) >= 1
-    // each is checked when it is registered
+    // each function is checked when it is registered
     const functions = Array.isArray(body.functions)
       ? (body.functions as ReadonlyArray<FunctionRegistration>)
       : []
@@ -68,17 +68,17 @@ export const readDescription = (answer: PostAnswer): EndpointDescription | Ironf
     unavailability(answer, body) ??
     (answer.status >= 500 ? `it answered ${answer.status}${reasonIn(body)}` : undefined)
   if (problem === undefined) return unknown
-  // an endpoint that does not know this request may fail, or have no function with an empty name
+  // an endpoint that does not know this request may fail, or say that it has no function with an empty name
   return [404, 405, 500].includes(answer.status) && codeIn(body) !== "BODY_CONSUMED"
     ? { ...unknown, doubt: problem }
     : unavailable(problem)
 }
 
-/** How a turn was requested: as a whole turn, or as a segment from a handler of another package, with its known attempts. */
+/** How a turn was requested: as a whole turn, or as a segment, with the known attempts, from a handler of another package. */
 export type AskedAs =
   { readonly turns: true } | { readonly turns: false; readonly attempts: Attempts | undefined }
 
-/** The report in the answer to a turn. Throws `ValidationError` when there is none. */
+/** Reads the report in the answer to a turn. Throws `ValidationError` when the answer has no report. */
 export const readReport = (
   job: Job,
   body: unknown,
@@ -90,6 +90,6 @@ export const readReport = (
   const { logs, ops } = isObject(body) ? body : {}
   const report = { ops, ...(logs === undefined ? {} : { logs }) }
   checkReport({ jobId: job.jobId, runId: job.runId, ...report }, "The answer")
-  // checked one by one
+  // the ops of the report were checked one by one
   return report as Omit<TurnReport, "jobId" | "runId">
 }

@@ -1,4 +1,6 @@
-/** Whether a push endpoint can be reached, and what it is. It is probed until it answers; until then it gets no runs. */
+/**
+ * Whether a push endpoint can be reached, and of which kind it is. While it cannot be reached, it is probed, and gets no runs.
+ */
 import type * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"
 import type * as Fiber from "effect/Fiber"
@@ -11,22 +13,24 @@ import type { PostError } from "./HttpPost.ts"
 /** How long a description may take, milliseconds. */
 const DESCRIBE_MS = 10_000
 
-/** Most bytes of a description: several times what may be registered from it. */
+/** Most bytes of a description: several times as many as may be registered from it. */
 const DESCRIPTION_BYTES = 4 * 1024 * 1024
-/** The first delay between probes of an endpoint. It doubles up to a second, and then grows by a fifth each time. */
+/**
+ * The first delay between probes of an endpoint, milliseconds. It doubles up to a second, and then grows by a fifth each time.
+ */
 const FIRST_PROBE_MS = 250
-/** The longest delay between probes. */
+/** The longest delay between probes, milliseconds. */
 const LONGEST_PROBE_MS = 30_000
-/** How often to check whether another engine probes it, milliseconds. */
+/** How often to check whether another engine still probes the endpoint, milliseconds. */
 const ELSEWHERE_LOOK_MS = 1000
 
 export interface AvailabilityOptions extends EndpointTarget {
   readonly clock: Clock.Clock
   /** Runs an effect in the background, as long as the engine lives. */
   readonly fork: (effect: Effect.Effect<void>) => Fiber.Fiber<void>
-  /** Called when it becomes reachable or unreachable, with the reason. */
+  /** Called when the endpoint becomes reachable or unreachable, with the reason. */
   readonly onChange: (isReachable: boolean, whyNot?: string) => void
-  /** Whether another engine on the database probes it: this one waits for the result. */
+  /** Whether another engine on the database probes the endpoint. If so, this one waits for the result. */
   readonly isAskedElsewhere: () => boolean
 }
 
@@ -44,32 +48,32 @@ export class Availability {
     this.#options = options
   }
 
-  /** Why nothing is sent to it now. */
+  /** Why nothing is sent to the endpoint now; `undefined` when it is available. */
   get problem(): string | undefined {
     return this.#problem
   }
 
-  /** The same as a sentence, for the explanation of a run. */
+  /** {@link problem} as a sentence, for the explanation of a run. */
   get whyNot(): string {
     return `The endpoint ${this.#options.url} is not available: ${this.#problem ?? "it has been closed"}`
   }
 
-  /** Whether it runs whole turns, as far as is known. */
+  /** Whether the endpoint runs whole turns, as far as is known. */
   get runsTurns(): boolean {
     return this.#runsTurns === true
   }
 
-  /** Whether it is assumed, but not known, to be of another package. */
+  /** Whether it is assumed, but not known, that the endpoint is of another package. */
   get isInDoubt(): boolean {
     return this.#isInDoubt
   }
 
-  /** It said before that it runs whole turns. */
+  /** Notes that the endpoint has said before that it runs whole turns. */
   saidTurns(): void {
     this.#runsTurns ??= true
   }
 
-  /** It has just answered; `undefined` when it is not known yet whether it runs turns. */
+  /** Notes that the endpoint has just answered. `turns`: whether it runs whole turns; `undefined` when that is not known yet. */
   answered(turns: boolean | undefined): void {
     this.stop()
     this.#runsTurns = turns
@@ -78,17 +82,17 @@ export class Availability {
     this.#options.onChange(true)
   }
 
-  /** It has answered a turn. */
+  /** Notes that the endpoint has answered a turn. */
   tookTurn(): void {
     this.#probeMs = FIRST_PROBE_MS
   }
 
-  /** It has answered a turn in the protocol of other packages. */
+  /** Notes that the endpoint has answered a turn in the protocol of other packages. */
   ranSegment(): void {
     this.#ranSegment = true
   }
 
-  /** Marks it as unavailable: it is probed until it answers. */
+  /** Marks the endpoint as unavailable, and probes it until it answers. */
   unavailable(problem: string): Effect.Effect<void> {
     return Effect.suspend(() => {
       const isNew = this.#problem === undefined
@@ -103,25 +107,25 @@ export class Availability {
     })
   }
 
-  /** Starts to probe it, unless it is available or being probed. */
+  /** Starts to probe the endpoint, unless it is available or is being probed. */
   start(): void {
     if (this.#problem !== undefined && this.#probing === undefined) this.#probe(0)
   }
 
-  /** Stops probing it. */
+  /** Stops probing the endpoint. */
   stop(): void {
     this.#probing?.interruptUnsafe()
     this.#probing = undefined
   }
 
-  /** Waits until this engine is the one that probes; the other engines follow its result. */
+  /** Waits until it is this engine that probes. The other engines follow its result. */
   readonly #myTurn: Effect.Effect<void> = Effect.suspend(() =>
     this.#options.isAskedElsewhere()
       ? Effect.andThen(Effect.sleep(ELSEWHERE_LOOK_MS), this.#myTurn)
       : Effect.void
   )
 
-  /** Probes until it can be reached. */
+  /** Probes the endpoint until it can be reached. */
   #probe(delayMs: number): void {
     const again = Math.min(Math.max(FIRST_PROBE_MS, delayMs * (delayMs < 1000 ? 2 : 1.2)), LONGEST_PROBE_MS)
     this.#probing = this.#options.fork(
@@ -130,7 +134,7 @@ export class Availability {
           Effect.suspend(() => {
             this.#probing = undefined
             this.answered(turns)
-            // only a turn shows whether it accepts turns, or whether it is of another package
+            // only a turn shows whether the endpoint accepts turns, or is of another package, so the delay is kept for the next probe
             this.#probeMs = again
             return delayMs > 0 && turns !== undefined
               ? Effect.logInfo(`The endpoint ${this.#options.url} is available again`)
@@ -151,8 +155,8 @@ export class Availability {
   }
 
   /**
-   * Whether it runs whole turns; `undefined` when its answer may come from an unhealthy endpoint of this package. An endpoint
-   * that is known to run turns changes only when it says so itself.
+   * Asks the endpoint whether it runs whole turns. `undefined`: the answer may come from an unhealthy endpoint of this package.
+   * An endpoint that is known to run turns changes only when it says so itself.
    */
   readonly ask: Effect.Effect<boolean | undefined, PostError | IronflowError> = Effect.suspend(() =>
     Effect.flatMap(this.describe, ({ doubt, turns }) => {

@@ -1,4 +1,7 @@
-/** A push endpoint acts as a worker. Each turn is sent to it in its own request, and while it cannot be reached it gets none. */
+/**
+ * A push endpoint, which acts as a worker. Each turn is sent to it in a request of its own. While it cannot be reached, it gets
+ * none.
+ */
 import * as Effect from "effect/Effect"
 import type { StoreError, ValidationError } from "../../Errors.ts"
 import type { FunctionRegistration, Notice } from "../../Protocol/Worker.ts"
@@ -47,7 +50,7 @@ export class Endpoint {
     })
   }
 
-  /** Why nothing is sent to it now. */
+  /** Why nothing is sent to the endpoint now; `undefined` when it is available. */
   get problem(): string | undefined {
     return this.#availability.problem
   }
@@ -57,7 +60,7 @@ export class Endpoint {
     return this.#availability.describe
   }
 
-  /** It has just answered; `undefined` when it is not known yet whether it runs turns. */
+  /** Notes that the endpoint has just answered. `turns`: whether it runs whole turns; `undefined` when that is not known yet. */
   answered(turns: boolean | undefined): void {
     this.#availability.answered(turns)
   }
@@ -79,9 +82,9 @@ export class Endpoint {
           maxConcurrentJobs: settings.maxConcurrent,
           labels: {},
           version: { sdk: "push", runtime: url },
-          // it only repeats what is registered: later registrations stay in place
+          // this registration only repeats what is registered, so later registrations stay in place
           startedAt: 0,
-          // those that do not understand pauses are not told, see `PushEndpoints.update`
+          // endpoints that do not understand pauses are not told of them, see `PushEndpoints.update`
           pauses: true
         },
         {
@@ -95,14 +98,14 @@ export class Endpoint {
       this.#codes = codes
       this.#hasLeft = false
       session.setReachable(this.#availability.problem === undefined, this.#availability.whyNot)
-      // nobody waits for the answers to turns of an earlier engine
+      // nothing waits for the answers to turns of an earlier engine, so only the turns here are kept
       yield* session.adopt(this.#turns.jobIds)
       session.credit(settings.maxConcurrent - this.#turns.size)
       this.#availability.start()
     })
   }
 
-  /** Whether it accepts runs now. */
+  /** Whether the endpoint gets runs now. */
   get isServing(): boolean {
     return this.#session !== undefined && !this.#hasLeft
   }
@@ -112,7 +115,7 @@ export class Endpoint {
     return this.#turns.size > 0
   }
 
-  /** Accepts no more runs. Active runs go to others when the handler has let go of them. */
+  /** Stops giving runs to the endpoint. Active runs go to others when the handler has let go of them. */
   readonly leave: Effect.Effect<void> = Effect.suspend(() => {
     if (this.#turns.size === 0) return this.close
     this.#availability.stop()
@@ -124,7 +127,7 @@ export class Endpoint {
     return Effect.void
   })
 
-  /** Aborts the active turns and accepts no more runs. */
+  /** Aborts the active turns, and stops giving runs to the endpoint. */
   readonly close: Effect.Effect<void> = Effect.suspend(() => {
     this.#availability.stop()
     this.#codes = ""
@@ -140,17 +143,17 @@ export class Endpoint {
     )
   })
 
-  /** Whether the turn's request is open. */
+  /** Whether the request of a turn is open. */
   has(jobId: string): boolean {
     return this.#turns.has(jobId)
   }
 
-  /** Takes the handler's report of the steps that run in a turn. */
+  /** Takes the handler's report of which steps run in a turn. */
   hearRunning(jobId: string, running: unknown): void {
     this.#turns.hearRunning(jobId, running)
   }
 
-  /** Notices for an active turn; waits at most `waitMs` for one when there is none. */
+  /** The notices for an active turn. When there are none, waits at most `waitMs` for one. */
   notices(jobId: string, waitMs: number): Effect.Effect<ReadonlyArray<Notice>> {
     return this.#turns.notices(jobId, waitMs)
   }

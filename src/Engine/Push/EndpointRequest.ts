@@ -12,7 +12,7 @@ export interface EndpointTarget {
   readonly url: string
   readonly environment: string
   readonly settings: PushSettings
-  /** The memory for answers, shared by all endpoints. */
+  /** The memory for answers. All endpoints share it. */
   readonly inputBudget: InputBudget
 }
 
@@ -21,7 +21,7 @@ export interface EndpointRequest {
   readonly timeoutMs: number
   /** Completes when the request is to be aborted. */
   readonly hangUp?: Effect.Effect<void>
-  /** Most bytes of the answer. */
+  /** Most bytes that the answer may have. */
   readonly most?: number
 }
 

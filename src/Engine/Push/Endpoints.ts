@@ -1,4 +1,4 @@
-/** The push endpoints of an engine, as determined by the registered functions. */
+/** The push endpoints of an engine. Which ones there are follows from the registered functions. */
 import { createHash } from "node:crypto"
 import type * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"
@@ -35,9 +35,9 @@ import type { TurnsService } from "../Turns/Turns.ts"
 export interface EndpointInfo {
   readonly url: string
   readonly functionIds: ReadonlyArray<string>
-  /** Whether it is called: its last answer was good. */
+  /** Whether the endpoint is called. It is while its last answer was good. */
   readonly available: boolean
-  /** Why it is not called. */
+  /** Why the endpoint is not called. */
   readonly problem?: string
 }
 
@@ -88,7 +88,7 @@ export class PushEndpoints {
           for (const [key, endpoint] of this.#endpoints) {
             if (wanted.has(key)) continue
             yield* endpoint.leave
-            // a busy one still has its turns when it comes back
+            // a busy endpoint stays, so that it still has its turns if it comes back
             if (!endpoint.isBusy) this.#endpoints.delete(key)
           }
           for (const [key, { environment, functions, url }] of wanted) {
@@ -104,7 +104,7 @@ export class PushEndpoints {
     )
   )
 
-  /** Requests the functions of the handler at the URL and registers them, to be pushed there from now on. */
+  /** Requests the functions of the handler at the URL, and registers them. From then on, their turns are sent there. */
   register(
     environment: string,
     text: string,
@@ -143,7 +143,7 @@ export class PushEndpoints {
           return registrations
         },
         catch: (error) => {
-          // `check` throws errors of the engine
+          // `check` throws only errors of the engine
           if (isIronflowError(error)) return error as EngineError
           throw error
         }
@@ -168,7 +168,7 @@ export class PushEndpoints {
         `The handler at ${url} describes a function without \`id\`, \`codeHash\` or \`secrets\``
       )
     }
-    // the checks look at every field
+    // `checkRegistration` looks at every field
     return checkRegistration({
       ...(fn as unknown as FunctionRegistration),
       mode: "push",
@@ -177,7 +177,7 @@ export class PushEndpoints {
     })
   }
 
-  /** Removes an endpoint: its functions stay, and nobody runs them. Returns whether it existed. */
+  /** Removes an endpoint. Its functions stay registered, and nothing runs them. Returns whether the endpoint existed. */
   remove(environment: string, text: string): Effect.Effect<boolean, ValidationError | StoreError> {
     const registered = this.#options.functions
     return Effect.suspend(() => {
@@ -206,7 +206,7 @@ export class PushEndpoints {
       }))
   }
 
-  /** Handles the reports and requests of a live turn's handler; see `TurnUpdate`. */
+  /** Handles the reports and requests of a handler during its turn; see `TurnUpdate`. */
   update(
     jobId: string,
     { late, logs, ops, pauses = false, runId, running, waitMs = 0 }: TurnUpdate,
@@ -231,7 +231,7 @@ export class PushEndpoints {
       for (const endpoint of this.#endpoints.values()) {
         if (environment !== undefined && endpoint.environment !== environment) continue
         if (!endpoint.has(jobId)) continue
-        // a request for notices also reports what runs
+        // a request for notices also reports which steps run
         if (waitMs > 0) endpoint.hearRunning(jobId, running)
         const notices = yield* endpoint.notices(jobId, waitMs)
         return { ack, notices: pauses ? notices : notices.filter(isKnownToAll) }
@@ -247,8 +247,8 @@ export class PushEndpoints {
   }
 
   /**
-   * The notices for a turn that another engine on the same database waits for, once there are some or the time is up; `undefined`
-   * when no engine does.
+   * The notices for a turn whose answer another engine on the same database waits for. Returns when there are some, or when the
+   * time is up. `undefined` when no engine waits for the turn.
    */
   #toldElsewhere(
     jobId: string,
@@ -280,9 +280,9 @@ export class PushEndpoints {
     return new Endpoint({
       url,
       environment,
-      // each of several engines calls it for its own turns
+      // when there are several engines, each one calls the endpoint for its own turns, as a worker of its own
       workerId: node === undefined ? id : `${id}-${node}`,
-      // the oldest node probes; a node that was declared dead does not
+      // of the engines, the oldest one probes, unless it was declared dead
       isAskedElsewhere: () =>
         node !== undefined &&
         workers(environment).some(
@@ -303,9 +303,9 @@ export class PushEndpoints {
   }
 }
 
-/** How often to check for notices for a turn that another engine waits for. */
+/** How often to check for notices for a turn whose answer another engine waits for, milliseconds. */
 const ELSEWHERE_LOOK_MS = 1000
-/** How long to check for them. */
+/** How long to check for such notices, milliseconds. */
 const LONGEST_WAIT_MS = 30_000
 
 const isKnownToAll = ({ _tag }: Notice): boolean => _tag !== "Paused" && _tag !== "Resumed"

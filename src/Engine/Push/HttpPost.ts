@@ -1,7 +1,7 @@
 /**
- * One request to a push endpoint: limited in time and size, without redirects, and only to public addresses unless configured
- * otherwise. The memory for the answers of all endpoints is limited; large answers wait for each other. The address is checked
- * when the connection is made, so that a name cannot resolve to another one in between.
+ * One request to a push endpoint. It is limited in time and size, follows no redirects, and goes only to public addresses unless
+ * configured otherwise. The memory for the answers of all endpoints is limited: large answers wait for each other. The address is
+ * checked when the connection is made, so that the name cannot resolve to another one in between.
  */
 import * as Dns from "node:dns"
 import type * as Http from "node:http"
@@ -21,7 +21,7 @@ export interface Post {
   readonly timeoutMs: number
   readonly maxResponseBytes: number
   readonly allowPrivateNetworks: boolean
-  /** The memory for answers. */
+  /** The memory for the answer. */
   readonly inputBudget: InputBudget
   /** Completes when the request is to be aborted. */
   readonly hangUp?: Effect.Effect<void>
@@ -32,7 +32,10 @@ export interface PostAnswer {
   readonly text: string
 }
 
-/** There is no answer. `reached`: the endpoint may have begun the request. `refused`: the engine does not call this address. */
+/**
+ * The error when there is no answer. `unreachable`: the request did not arrive. `reached`: the endpoint may have begun the
+ * request. `refused`: the engine does not call this address.
+ */
 export class PostError extends Data.TaggedError("PostError")<{
   readonly reason: "unreachable" | "reached" | "refused"
   readonly message: string
@@ -40,11 +43,11 @@ export class PostError extends Data.TaggedError("PostError")<{
 
 class NotPublic extends Error {}
 
-/** Resolves names for connections, to public addresses only. */
+/** Looks up names for connections, and accepts only public addresses. */
 const lookupPublic: LookupFunction = (hostname, options, callback) => {
   Dns.lookup(hostname, { ...options, all: true }, (error, addresses) => {
     if (error !== null) return callback(error, "", 4)
-    // one bad address among good ones is enough to refuse
+    // a single address that is not public is enough to refuse
     const bad = addresses.find(({ address }) => !isPublicAddress(address))
     const [first] = addresses
     if (bad !== undefined || first === undefined)
@@ -54,16 +57,16 @@ const lookupPublic: LookupFunction = (hostname, options, callback) => {
   })
 }
 
-/** How long to wait for the other side when a request is aborted, milliseconds. */
+/** How long to wait for the other side to close the connection when a request is aborted, milliseconds. */
 const HANG_UP_MS = 30_000
 
-/** Answers up to this many bytes need no reservation. */
+/** An answer up to this many bytes needs no reservation of memory. */
 const SMALL = 64 * 1024
 
 /**
- * Sends the request, and passes the answer to `use`, during which it keeps its memory. A request that is aborted, by timeout or
- * on request, ends when the other side has closed the connection too: then that side knows. Interrupting this effect closes the
- * connection without waiting.
+ * Sends the request, and passes the answer to `use`. The answer keeps its memory until `use` is done. A request that is aborted,
+ * by its timeout or by `hangUp`, ends when the other side has closed the connection too: then that side knows. Interrupting this
+ * effect closes the connection without waiting.
  */
 export const post = <A, E>(
   it: Post,
@@ -96,8 +99,8 @@ export const post = <A, E>(
   })
 
 /**
- * `whyGivenUp` gives the reason, once the request is aborted; `onHangUp` gets the function that aborts it; `onInput` gets what
- * has to be ended.
+ * Sends the request. `whyGivenUp` gives the reason once the request is aborted. `onHangUp` gets the function that aborts it.
+ * `onInput` gets the input that has to be ended.
  */
 const send = (
   it: Post,
@@ -120,7 +123,7 @@ const send = (
     let connected = false
     request = (url.protocol === "https:" ? Https.request : requestPlain)(url, {
       method: "POST",
-      // a separate connection: on a kept one, it would be unknown whether a request was read
+      // a separate connection: on a connection that was kept, it would be unknown whether the other side has read the request
       agent: false,
       headers: {
         ...it.headers,
@@ -133,7 +136,7 @@ const send = (
       socket.once(url.protocol === "https:" ? "secureConnect" : "connect", () => (connected = true))
     })
     onHangUp(() => {
-      // a half-closed connection makes the other side abort its work, and close too
+      // a connection that is closed on this side makes the other side abort its work, and close it too
       if (connected) request?.socket?.end()
       else request?.destroy()
     })
@@ -183,7 +186,7 @@ const send = (
     return Effect.sync(() => request?.destroy())
   })
 
-/** Why the engine does not call `host` at an address, and how to allow it. */
+/** Why the engine does not call `host` at an address, and how to allow that. */
 export const whyNotAllowed = (host: string, address: string): string =>
   `${host} ${host.startsWith(address) || host.startsWith("[") ? "is" : `resolves to ${address}, which is`} not a public address. Allow endpoints in private networks ` +
   "with `push: { allowPrivateNetworks: true }` or `ironflow serve --allow-private-endpoints`"

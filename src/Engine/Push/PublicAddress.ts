@@ -1,4 +1,4 @@
-/** Public internet addresses: the engine calls no others unless it is configured to. */
+/** Public internet addresses. The engine calls no others unless it is configured to. */
 import { BlockList, isIP } from "node:net"
 
 /**
@@ -38,7 +38,7 @@ const notPublic: ReadonlyArray<readonly [network: string, prefix: number, source
   ["3fff::", 20, "documentation, RFC 9637"]
 ]
 
-// one list for each version: Node finds every IPv4 address in a range of mapped ones
+// one list for each version, because in a list with a range of mapped addresses, Node.js finds every IPv4 address
 const lists = { ipv4: new BlockList(), ipv6: new BlockList() }
 for (const [network, prefix] of notPublic) {
   const version = isIP(network) === 4 ? "ipv4" : "ipv6"
@@ -47,7 +47,7 @@ for (const [network, prefix] of notPublic) {
 
 /** Whether the address (not a name) is a public internet address. */
 export const isPublicAddress = (address: string): boolean => {
-  // an address with a zone is link-local, and lists do not know zones
+  // an address with a zone is link-local, and block lists do not know zones
   const version = address.includes("%") ? 0 : isIP(address)
   return (
     version !== 0 && (version === 6 ? !lists.ipv6.check(address, "ipv6") : !lists.ipv4.check(address, "ipv4"))

@@ -1,4 +1,4 @@
-/** Push: remote handlers that are called for the turns of their functions. Their endpoints are registered by URL. */
+/** Push endpoints: remote handlers that are called for the turns of their functions. They are registered by URL. */
 import * as Clock from "effect/Clock"
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
@@ -18,23 +18,24 @@ import { Workers } from "../Workers/Workers.ts"
 import { type EndpointInfo, PushEndpoints } from "./Endpoints.ts"
 import { makeSettings, PushSettings } from "./PushSettings.ts"
 
-/** Push endpoints: registered by URL, they are called until they are removed. */
+/** Push endpoints. From their registration by URL on, they are called until they are removed. */
 export interface PushService {
   /**
-   * Requests the functions of the handler at the URL and registers them. Fails with `ValidationError` when the URL or a function
-   * is invalid, with code `ENDPOINT_UNAVAILABLE` when the handler does not answer.
+   * Requests the functions of the handler at the URL, and registers them. Fails with `ValidationError` when the URL or a function
+   * is invalid, and with code `ENDPOINT_UNAVAILABLE` when the handler does not answer.
    */
   readonly register: (
     environment: string,
     url: string,
-    /** Throws an `IronflowError` for functions that may not be registered. */
+    /** Throws an `IronflowError` when the functions may not be registered. */
     check?: (functions: ReadonlyArray<FunctionRegistration>) => void
   ) => Effect.Effect<ReadonlyArray<FunctionRegistration>, EngineError>
   readonly list: (environment: string) => ReadonlyArray<EndpointInfo>
-  /** Stops calling the endpoint. Returns whether it existed. */
+  /** Removes the endpoint, so that it is no longer called. Returns whether it existed. */
   readonly remove: (environment: string, url: string) => Effect.Effect<boolean, ValidationError | StoreError>
   /**
-   * Handles the reports and requests of a live turn's handler. The job id is the permission, in the environment if one is given.
+   * Handles the reports and requests of a handler during its turn. The job id is the permission, in the environment if one is
+   * given.
    */
   readonly update: (
     jobId: string,

@@ -14,9 +14,9 @@ export interface PushSettings {
   readonly allowPrivateNetworks: boolean
   /** How long one turn may take to answer, milliseconds. */
   readonly timeoutMs: number
-  /** The largest answer of an endpoint, bytes. */
+  /** Most bytes that the answer of an endpoint may have. */
   readonly maxResponseBytes: number
-  /** Most active turns at one endpoint. */
+  /** Most turns that are active at one endpoint at a time. */
   readonly maxConcurrent: number
 }
 

@@ -1,8 +1,8 @@
 /**
- * The active turns at a push endpoint, one request each: what is sent, how the answer ends the turn, and what the handler is told
- * meanwhile.
+ * The active turns at a push endpoint, each with its request: what is sent, how the answer ends the turn, and what the handler is
+ * told in between.
  *
- * A turn whose request never arrived is given back without a loss. A turn that was lost after it may have begun counts as a loss
+ * A turn whose request never arrived is given back without a loss. A turn that was lost when it may have begun counts as a loss
  * of its run, as with any worker. Neither uses up an attempt.
  */
 import type * as Clock from "effect/Clock"
@@ -33,7 +33,7 @@ import { type EndpointTarget, postTo } from "./EndpointRequest.ts"
 import { encodePushRequest, unsentFailureKinds } from "../../Protocol/LegacyHandlers.ts"
 import type { PostAnswer } from "./HttpPost.ts"
 
-/** How long a lease lasts without the engine's renewal, milliseconds; it expires only when the engine is gone. */
+/** How long a lease lasts unless the engine extends it, milliseconds. It expires only when the engine is gone. */
 export const LEASE_MS = 30_000
 /** How often the leases of active turns are extended, milliseconds. */
 const TICK_MS = LEASE_MS / 3
@@ -53,23 +53,23 @@ export interface TurnRequestsOptions extends EndpointTarget {
 /** The endpoint of the turns. */
 export interface AtEndpoint {
   readonly availability: Availability
-  /** Absent when it has none any more. */
+  /** The session of the endpoint; absent when it has none any more. */
   readonly session: () => RemoteSession | undefined
-  /** Whether it accepts no more runs. */
+  /** Whether the endpoint gets no more runs. */
   readonly hasLeft: () => boolean
-  /** Run when a turn is over. */
+  /** Run when a turn has ended. */
   readonly onOver: Effect.Effect<void>
 }
 
 interface TurnInFlight {
   readonly job: Job
   fiber: Fiber.Fiber<void> | undefined
-  /** Completed when the request is to be aborted. */
+  /** Completed when the turn's request is to be aborted. */
   readonly hangUp: Deferred.Deferred<void>
   isGivenUp: boolean
   readonly told: ReportedSteps
   notices: Array<Notice>
-  /** Completed with the next notice, for a waiting request. */
+  /** Completed with the next notice, while a request waits for one. */
   waiting: Deferred.Deferred<void> | undefined
 }
 
@@ -105,7 +105,7 @@ export class PushTurnRequests {
     return [...this.#turns.keys()]
   }
 
-  /** Whether the turn's request is open. */
+  /** Whether the request of a turn is open. */
   has(jobId: string): boolean {
     return this.#turns.has(jobId)
   }
@@ -134,24 +134,24 @@ export class PushTurnRequests {
     )
   }
 
-  /** Aborts all turns. */
+  /** Aborts the requests of all turns. */
   breakOff(): void {
     for (const turn of this.#turns.values()) turn.fiber?.interruptUnsafe()
   }
 
-  /** Takes a notice of the engine for a turn. */
+  /** Takes a notice from the engine for a turn. */
   hear(notice: Notice): void {
     const turn = this.#turns.get(notice.jobId)
     if (turn === undefined) return
     turn.notices.push(notice)
     wake(turn)
     if (!endsLease(notice)) return
-    // the handler sees its request aborted; one that asks for notices learns the reason
+    // the handler sees that its request is aborted; a handler that asks for notices learns the reason
     turn.isGivenUp = true
     Deferred.doneUnsafe(turn.hangUp, Exit.void)
   }
 
-  /** Takes the handler's report of the steps that run in a turn. */
+  /** Takes the handler's report of which steps run in a turn. */
   hearRunning(jobId: string, steps: unknown): void {
     const turn = this.#turns.get(jobId)
     if (turn === undefined) return
@@ -159,13 +159,13 @@ export class PushTurnRequests {
     turn.told.hear([{ jobId, runId, steps: steps ?? [] }], this.#options.clock.currentTimeMillisUnsafe())
   }
 
-  /** The running steps, by the last reports of the handlers. */
+  /** The steps that run, by the last reports of the handlers. */
   get running(): ReadonlyArray<RunningTurn> {
     const now = this.#options.clock.currentTimeMillisUnsafe()
     return [...this.#turns.values()].flatMap(({ told }) => told.now(now))
   }
 
-  /** Notices for an active turn; waits at most `waitMs` for one when there is none. */
+  /** The notices for an active turn. When there are none, waits at most `waitMs` for one. */
   notices(jobId: string, waitMs: number): Effect.Effect<ReadonlyArray<Notice>> {
     return Effect.suspend(() => {
       const turn = this.#turns.get(jobId)
@@ -185,7 +185,7 @@ export class PushTurnRequests {
     return Effect.andThen(
       Effect.sleep(TICK_MS),
       Effect.suspend(() => {
-        // the rest of its lease is the time that the handler has
+        // the lease is not extended any more: the rest of it is the time that the handler has
         if (turn.isGivenUp) return Effect.never
         return Effect.matchEffect(this.#options.extendLeases([jobId], LEASE_MS), {
           onSuccess: (gone) =>
@@ -219,7 +219,7 @@ export class PushTurnRequests {
     })
   }
 
-  /** `turns`: as a whole turn; otherwise as a segment for a handler of another package. */
+  /** Sends a turn. `turns`: as a whole turn; otherwise as a segment, to a handler of another package. */
   #send(turn: TurnInFlight, turns: boolean): Effect.Effect<void> {
     const { clock, settings } = this.#options
     const { job } = turn
@@ -227,7 +227,7 @@ export class PushTurnRequests {
       const nowMs = clock.currentTimeMillisUnsafe()
       const refused = turns ? undefined : unusable(job, () => false, unsentFailureKinds)
       if (refused !== undefined) {
-        // an unhealthy endpoint of this package can go on with it later
+        // an endpoint of this package that is unhealthy now can go on with the turn later
         return this.#endpoint.availability.isInDoubt
           ? this.#putOff(job, NOT_KNOWN)
           : this.#report(job, { ops: [refused] })
@@ -249,12 +249,12 @@ export class PushTurnRequests {
     })
   }
 
-  /** No handler has the aborted turn any more. */
+  /** Gives back an aborted turn, which no handler has any more. */
   #giveBack({ job }: TurnInFlight): Effect.Effect<void> {
     return this.#endpoint.hasLeft() ? this.#report(job, { ops: [{ _tag: "Release" }] }) : this.#dropped(job)
   }
 
-  /** Gives the turn back without a loss; it is dispatched again when the endpoint can be reached. */
+  /** Gives a turn back without a loss. It is dispatched again when the endpoint can be reached. */
   #putOff(job: Job, problem: string): Effect.Effect<void> {
     return Effect.andThen(
       this.#endpoint.availability.unavailable(problem),
@@ -262,7 +262,7 @@ export class PushTurnRequests {
     )
   }
 
-  /** The handler has dropped the turn that was taken back. */
+  /** Tells the engine that the handler has dropped a turn that was taken back. */
   #dropped({ jobId, runId }: Job): Effect.Effect<void> {
     return Effect.suspend(() =>
       Effect.catch(this.#endpoint.session()?.dropped([jobId]) ?? Effect.void, (error) =>
@@ -301,7 +301,7 @@ export class PushTurnRequests {
             this.#lost(job, "its answer could not be read")
           )
         }
-        // the run would get the same answer again
+        // another attempt would get the same answer
         return error.code === "LIMIT_EXCEEDED"
           ? this.#report(job, { ops: failTooLarge(error as ValidationError) })
           : this.#lost(job, `its answer is not acceptable: ${error.message}`)
@@ -309,7 +309,7 @@ export class PushTurnRequests {
       const last = report.ops.at(-1)
       if (last !== undefined && endsTurn(last)) return this.#report(job, report)
       const reported = report.ops.length === 0 ? Effect.void : this.#report(job, report)
-      // the end of the turn was reported by a separate request, or it has none
+      // a separate request may have reported the end of the turn; if none has, the turn is lost
       return Effect.andThen(reported, this.#lost(job, "it answered before the turn had ended"))
     })
   }
@@ -322,7 +322,7 @@ export class PushTurnRequests {
   }
 
   /**
-   * Stores the report of a turn, retrying until it succeeds. A refused report belongs to another worker's turn, or to one that is
+   * Stores the report of a turn, and retries until that succeeds. If the report is refused, the turn is another worker's, or is
    * over.
    */
   #report(job: Job, report: ReturnType<typeof readReport>): Effect.Effect<void> {

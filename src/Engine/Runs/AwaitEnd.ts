@@ -25,11 +25,11 @@ export interface Waiting {
   readonly store: StoreService
   readonly workers: LiveWorkersService
   readonly after: ScheduleTimeout
-  /** Signals the id of each run that has ended, with the full ending when the run need not be read again. */
+  /** Signals the id of each run that has ended. It has the full ending when the run need not be read. */
   readonly endings: NamedSignals<EndedRunRecord | undefined>
 }
 
-/** The run once it has ended; `undefined` when `giveUp` called its listener first. */
+/** Waits until the run has ended, and returns it. Returns `undefined` when `giveUp` called its listener first. */
 export const awaitEnd = (
   { endings, store }: Waiting,
   environment: string,
@@ -45,9 +45,9 @@ export const awaitEnd = (
     })
     const look: Effect.Effect<Run | undefined, EngineError> = Effect.suspend(() => {
       const woken = Deferred.makeUnsafe<EndedRunRecord | undefined>()
-      // many callers may wait for the same run, or for the same length of time
+      // wakes in turn: many callers may wait for the same run, or for the same length of time
       wake = (ending) => inTurn("woken", () => void Deferred.doneUnsafe(woken, Exit.succeed(ending)))
-      // listen first, then look: the run may end in between
+      // listens before it looks, because the run may end in between
       const forget = endings.listen([runId], (ending) => wake(ending))
       return Effect.ensuring(
         Effect.flatMap(store.read(RunRows.getEndedRun(environment, runId)), (run) => {
@@ -58,7 +58,7 @@ export const awaitEnd = (
             return isLate
               ? Effect.undefined
               : Effect.flatMap(store.read(RunRows.getRun(environment, runId)), (run) =>
-                  // it may have been resumed at that very moment
+                  // the run may have been resumed at that very moment
                   isTerminal(run.status) ? Effect.succeed(run) : look
                 )
           })
@@ -69,7 +69,7 @@ export const awaitEnd = (
     return Effect.ensuring(look, Effect.sync(stay))
   })
 
-/** The run once it has ended. Fails with `TimeoutError`, which says what was waited for. */
+/** Waits until the run has ended, and returns it. Fails with `TimeoutError`, which says what the run waits for. */
 export const waitForRun = (
   waiting: Waiting,
   environment: string,
@@ -87,7 +87,7 @@ export const waitForRun = (
       run === undefined ? stillRunning(waiting, environment, runId, timeoutMs ?? 0) : Effect.succeed(run)
   )
 
-/** The situation of a run as `explain` needs it, with what its worker reports. */
+/** The situation of a run as `explain` needs it, with the steps that its worker reports. */
 export const readSituation = ({ store, workers }: Waiting, environment: string, runId: string) =>
   Effect.suspend(() =>
     store.read(RunInspection.getSituation(environment, runId, workers.running(environment, runId)))

@@ -1,4 +1,4 @@
-/** Counts unfinished runs and what they wait for. Counts in slices, each in a turn of the event loop. */
+/** Counts unfinished runs, and what they wait for. Each turn of the event loop counts one slice of the runs. */
 import * as Effect from "effect/Effect"
 import type { StoreError } from "../../Errors.ts"
 import { registryOf } from "../Functions/Registry.ts"
@@ -14,7 +14,7 @@ interface ReadyRuns {
   readonly environment: string
   readonly functionId: string
   readonly count: number
-  /** When the oldest of them became ready, epoch milliseconds. */
+  /** When the oldest of these runs became ready, epoch milliseconds. */
   readonly oldestAt: number
 }
 
@@ -26,11 +26,11 @@ export interface Backlog {
 }
 
 interface Slice extends Backlog {
-  /** Where to go on; absent at the end. */
+  /** The key at which the next slice begins; absent at the end. */
   readonly next?: number
 }
 
-/** Runs that one slice looks at: a few milliseconds. */
+/** How many runs one slice looks at: that takes a few milliseconds. */
 const SLICE = 5000
 
 const FIND_END_OF_SLICE = statement(
@@ -99,7 +99,7 @@ const readyOf = (tx: Transaction, row: Row): ReadonlyArray<ReadyRuns> => {
       ]
 }
 
-/** Counts every unfinished run: not for hot paths. */
+/** Counts every unfinished run. Not for hot paths. */
 export const countBacklog = (store: StoreService): Effect.Effect<Backlog, StoreError> =>
   Effect.gen(function* () {
     const ready = new Map<string, ReadyRuns>()

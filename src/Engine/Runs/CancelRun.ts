@@ -45,7 +45,7 @@ function* noteChildren(run: number, reason: string): Program<void> {
   yield* write(INSERT_CANCELLATIONS_OF_CHILDREN, reason, run)
 }
 
-/** Noted runs, of all environments, that one look reads to find those of one environment. */
+/** How many noted runs, of all environments, one query reads to find those of one environment. */
 const LOOKS = 512
 
 const NOTED = `SELECT run, reason FROM cancellations WHERE run > ? @sound(run, run) ORDER BY run LIMIT ${LOOKS}`
@@ -69,9 +69,9 @@ const DELETE_CANCELLATION = statement(
 /** Cancels noted runs of an environment, as many as the transaction has room for. Returns how many were looked at. */
 export function* continueCancelling(tx: Transaction, environment: number): Program<number> {
   let runs = 0
-  // children are noted after their parents: no key is below that of the run being cancelled
+  // children are noted after their parents, and their keys are higher: no key is below that of the run being cancelled
   let last = 0
-  // always handle one run: the transaction may be full each time
+  // cancels at least one run, even when each transaction is full
   while (runs === 0 || !tx.budget.isFull) {
     const [next] = yield* allIsolatingDamage(
       tx,
@@ -108,7 +108,7 @@ const LIST_ENVIRONMENTS_OF_CANCELLATIONS = statement(
   { scans: "so many of what is noted" }
 )
 
-/** The environments of the runs that are to be cancelled next. */
+/** The environments of the noted runs that are next. */
 export function* environmentsOfCancelled(tx: Transaction): Program<ReadonlyArray<Row>> {
   return yield* allIsolatingDamage(
     tx,
@@ -125,7 +125,7 @@ const FIND_OPEN_CHILD = statement(
      FROM runs WHERE key = ? AND environment = ? AND ended_at IS NULL`
 )
 
-/** A child that is rolling back continues its rollback. */
+/** Cancels a child that has not ended. A child that is rolling back continues its rollback. */
 function* cancelChild(tx: Transaction, environment: number, key: number, reason: string): Program<void> {
   const row = yield* get(FIND_OPEN_CHILD, key, environment)
   if (row !== undefined && !isCompensating(row)) yield* cancelAlone(tx, row, reason)

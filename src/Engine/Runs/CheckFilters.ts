@@ -74,7 +74,7 @@ export const checkFilters = (filters: { readonly [K in keyof RunFilters]?: unkno
     ...moments,
     ...texts,
     ...(attributes === undefined ? {} : { attributes }),
-    // checked above: it compiles
+    // a string, because it was compiled above
     ...(where === undefined ? {} : { where: where as string })
   }
 }
@@ -100,7 +100,7 @@ const textOf = (name: string, value: unknown, most: number): { readonly [name: s
   return { [name]: value }
 }
 
-/** Rejects NUL: no stored event has it in these columns, and not every database accepts it. */
+/** Rejects a text with a NUL. No stored event has one in these columns, and not every database accepts one. */
 const checkNul = (what: string, text: string): void => {
   if (text.includes("\0"))
     throw new ValidationError(`listRuns: ${what} has a NUL character, got ${show(text)}`)

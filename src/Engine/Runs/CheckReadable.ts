@@ -1,4 +1,4 @@
-/** Reads everything the engine may need of a run, to find out whether it is readable. */
+/** Reads everything that the engine may need of a run, to find out whether the run is readable. */
 import { StoreError } from "../../Errors.ts"
 import { all, get, type Program, statement } from "../Store/Program.ts"
 import { decodeStored } from "../Store/StoredJson.ts"

@@ -1,6 +1,6 @@
 /**
- * Pages of runs from a damaged database: runs that cannot be read are named, not left out. Reads everything at once, which is
- * slower than `RunList.ts`, so it is used only after that has met damage.
+ * Pages of runs from a damaged database. Runs that cannot be read are named, not left out. It reads everything at once, which is
+ * slower than `RunList.ts`, so it is used only after `RunList.ts` has met damage.
  */
 import { all, get, inEnvironment, statement, type Program, variant } from "../Store/Program.ts"
 import type { DamagedRun, ListRunsResult, Run } from "../../Client/Client.ts"
@@ -11,11 +11,11 @@ import type { RunsBefore } from "./RunRecords.ts"
 import type { Row, Transaction } from "../Store/Transaction.ts"
 
 interface DamagedPage extends Omit<ListRunsResult, "nextCursor"> {
-  /** Key of the run before which to go on. */
+  /** Key of the run before which the next page begins. */
   readonly next?: number
 }
 
-/** Not within a transaction: the first damaged page would spoil it. */
+/** Must not run within a transaction: the first damaged page would spoil it. */
 export const listRunsAround = inEnvironment(
   "listRunsAround",
   function* (tx: Transaction, query: RunsBefore): Program<DamagedPage> {
@@ -64,8 +64,8 @@ const LIST_RUN_KEYS = statement("DamagedRunList.listRunKeys", "SELECT key, id FR
 })
 
 /**
- * Reads around damage: halves the range that a query cannot read until each damaged run is alone. The environment and the status
- * of a damaged run are unknown, so it is part of every list.
+ * Reads around damage. When a query cannot read a range, it halves the range, until each damaged run is alone. The environment
+ * and the status of a damaged run are unknown, so such a run is part of every list.
  */
 function* findRunsAround({
   before,
@@ -73,7 +73,7 @@ function* findRunsAround({
   values,
   where
 }: Search): Program<{ readonly rows: ReadonlyArray<FoundRun>; readonly totalCount: number }> {
-  // the index of ids has all keys
+  // the index of ids has the keys of all runs
   const keys = (yield* all(LIST_RUN_KEYS)).map(({ key }) => Number(key))
   const rows: Array<FoundRun> = []
   let totalCount = 0

@@ -11,13 +11,13 @@ import { suspectsOf } from "./Suspects.ts"
 import { settleFiredWaits, makeReady } from "./Waits.ts"
 import { markCapacity } from "../Functions/ReadyFunctions.ts"
 
-// every ending of a turn changes the status in the same way
+// all transitions that end a turn change the status in the same way, so one statement serves all of them
 const END_LEASE = `UPDATE runs SET ${moves.suspended.set}, lease = NULL, lease_until = NULL, updated_at = ?
    WHERE key = ? AND ${moves.suspended.where} RETURNING function, pause`
 
 /**
- * Takes a run back from its worker: fired waits enter the journal, and the run waits. A run that was compensating stays so.
- * `pause` begins, or else the pause that was requested.
+ * Takes a run back from its worker. Fired waits enter the journal, and the run waits. A run that was compensating stays so. If
+ * there is a `pause`, it begins; if not, the pause that was requested, if any.
  */
 export function* endLease(tx: Transaction, run: number, ending: TurnEnding, pause?: Pause): Program<void> {
   forgetLease(tx, run)
@@ -43,10 +43,10 @@ const END_REVOKED_LEASE = statement(
   "UPDATE runs SET lease = NULL, lease_until = NULL WHERE key = ? RETURNING function"
 )
 
-/** The worker whose lease was revoked is done with the run, or the term of the lease is over. */
+/** Ends a revoked lease. Called when its worker is known to be done with the run, or when the term of the lease is over. */
 export function* endRevokedLease(tx: Transaction, run: number): Program<void> {
   const row = yield* get(END_REVOKED_LEASE, run)
   markCapacity(tx, Number(row?.function))
-  // unless the run has ended or is paused
+  // has no effect when the run has ended or is paused
   yield* makeReady(tx, run)
 }

@@ -35,7 +35,7 @@ export const ENDS = {
   completed: end("completed"),
   failed: end("failed"),
   cancelled: end("cancelled"),
-  /** Its journal has become too large. */
+  /** The journal of the run has become too large. */
   outgrown: end("outgrown")
 }
 
@@ -116,7 +116,7 @@ export function* endRun(
   yield* startAfterFailure(tx, run, ending.error, now)
 }
 
-/** Most characters of the error message that hooks get. The run keeps the full message. */
+/** Most characters of the error message in hook calls. The run keeps the full message. */
 const MOST_MESSAGE = 2000
 
 const FIND_CREATION_TIME = statement("EndRun.findCreationTime", "SELECT created_at FROM runs WHERE key = ?")
@@ -162,7 +162,7 @@ function* tellParent(
   const waiting = yield* get(FIND_WAIT_FOR_CHILD, run.key)
   if (waiting === undefined) return
   const parent = Number(waiting.run)
-  // a damaged parent cannot be told, which must not keep the child from ending
+  // a damaged parent cannot be told, and must not keep the child from ending
   if (tx.damage.why("run", parent) !== undefined) return
   const functionId = functionIdOf(tx, run.function)
   const outcome: Outcome =

@@ -18,16 +18,16 @@ export interface LiveWorker extends Holder {
   readonly labels: { readonly [key: string]: string }
   readonly maxConcurrentJobs: number
   readonly activeJobs: number
-  /** Why nothing is dispatched to this worker now, when it cannot be reached. */
+  /** Set when the worker cannot be reached: why nothing is dispatched to it now. */
   readonly problem?: string
   /** How long its leases last without a heartbeat, milliseconds; absent for a worker in this process. */
   readonly leaseMs?: number
 }
 
-/** Each code has its own section in the docs. */
+/** The explanation of a run. Each code has a section of its own in the docs. */
 type Reason = Omit<Explanation, "runId" | "status" | "code"> & { readonly code: ReasonCode }
 
-/** `now` is in epoch milliseconds; `workers` are those of the run's environment. */
+/** Explains a run. `now` is in epoch milliseconds; `workers` are those of the run's environment. */
 export const explain = (
   situation: RunSituation,
   workers: ReadonlyArray<LiveWorker>,
@@ -38,7 +38,7 @@ export const explain = (
   ...withHeldBack(situation, reasonOf(situation, workers, now))
 })
 
-/** Adds what else depends on the end of the run: fires of the schedule that started it. */
+/** Adds the fires of the run's schedule that wait for its end, or were left out because of it. */
 const withHeldBack = ({ heldBack, run }: RunSituation, reason: Reason): Reason => {
   if (heldBack === undefined || run.endedAt !== undefined) return reason
   const { cron, overlap, queue, skipped, timezone } = heldBack
@@ -116,13 +116,16 @@ const reasonOf = (situation: RunSituation, workers: ReadonlyArray<LiveWorker>, n
 /** A live engine is seen at least this often, milliseconds. */
 const SILENT_MS = 5000
 
-/** When others take over what the engine of a worker held, if it does not come back; absent as long as it was seen lately. */
+/**
+ * When other engines take over what the engine of a worker held, if it does not come back. `undefined` while it is seen often
+ * enough.
+ */
 const takenOverAt = (engine: OtherEngine | undefined, { until }: Lease, now: number): number | undefined => {
   if (engine === undefined || now - engine.seenAt < SILENT_MS) return undefined
   return until ?? engine.goneAt
 }
 
-/** Whether the engine of a worker may be gone, and what becomes of the run then. */
+/** A sentence for an engine that may be gone: when it was last seen, and what becomes of the run. */
 const saySilent = ({ name, seenAt }: OtherEngine, { until }: Lease, takenOver: number, now: number): string =>
   ` The engine that this worker is connected to (${name}) was last seen ${formatDuration(Math.floor((now - seenAt) / 1000) * 1000)} ago. If it is gone, ` +
   (until === undefined
@@ -132,7 +135,7 @@ const saySilent = ({ name, seenAt }: OtherEngine, { until }: Lease, takenOver: n
     ? `at ${iso(takenOver)} (in ${formatDuration(Math.ceil((takenOver - now) / 1000) * 1000)}), from its last finished step.`
     : "in a moment, from its last finished step.")
 
-/** A leased run: since when, when it last reported, and whether it can still move. */
+/** Explains a leased run: since when it is leased, when it last reported, and whether it can still move. */
 const leasedReason = (
   { engine, lastStepAt, pause, run, running = [] }: RunSituation,
   lease: Lease,
@@ -187,7 +190,7 @@ const leasedReason = (
   }
 }
 
-/** A step whose code runs now: its name, how long it has run, and its reported progress. */
+/** The facts about a step whose code runs now: its name, how long it has run, and its reported progress. */
 const factsOf = (runId: string, { attempt, forMs, name, progress, stepKey }: RunningStep, now: number) => ({
   stepId: `${runId}:${stepKey}`,
   name,
@@ -217,7 +220,7 @@ const sayRunning = (running: ReadonlyArray<RunningStep>): string => {
   )
 }
 
-/** Why a run that could start now has not started. */
+/** Explains a run that could start now: why it has not started. */
 const readyReason = (situation: RunSituation, workers: ReadonlyArray<LiveWorker>, now: number): Reason => {
   const { run, registration, concurrencyKey, functionPaused, held, holders, actorWorkerId } = situation
   const since = { readySince: iso(situation.readyAt!), waitingMs: Math.max(0, now - situation.readyAt!) }
@@ -267,7 +270,7 @@ const readyReason = (situation: RunSituation, workers: ReadonlyArray<LiveWorker>
   }
   const fitting =
     registration === undefined ? able : able.filter((worker) => acceptsLabels(registration, worker.labels))
-  // where no worker has the latest version, a run that has not begun may take any version
+  // when no worker has the latest version, a run that has not begun may take any version
   const ofVersion = pin === undefined ? fitting : fitting.filter(isOfVersion)
   const labelled = ofVersion.length === 0 && pin?.hasBegun !== true ? fitting : ofVersion
   if (labelled.length === 0) {
@@ -343,7 +346,7 @@ const readyReason = (situation: RunSituation, workers: ReadonlyArray<LiveWorker>
   return { code: "READY", message: "It is about to be handed to a worker.", details: since }
 }
 
-/** What a suspended run waits for: the wait that is due first. */
+/** Explains a suspended run by the wait that is due first. */
 const waitingReason = ({ run, waits }: RunSituation, now: number): Reason => {
   const wait =
     waits.find(({ kind, fired }) => kind === "run-retry" && !fired) ?? waits.find(({ fired }) => !fired)
@@ -406,7 +409,7 @@ const waitingReason = ({ run, waits }: RunSituation, now: number): Reason => {
   }
 }
 
-/** The failed step, if a step failed, with the name of the error and its message. */
+/** The name of the error and its message, and the step that failed, if one did. */
 const failureOf = (error: ReportedError) => {
   const step = stepOf(error)
   return { ...(step === undefined ? {} : { step }), thrown: thrownBy(error).name ?? "Error", error }
@@ -414,5 +417,5 @@ const failureOf = (error: ReportedError) => {
 
 const iso = (at: number): string => new Date(at).toISOString()
 
-/** A user's string as a sentence. */
+/** A text of a user as a sentence, with a full stop if it has none. */
 const sentence = (text: string): string => (/[.!?]$/.test(text) ? text : `${text}.`)

@@ -1,4 +1,4 @@
-/** How many runs there are that have failed, by function: what the gauge `ironflow_failed_runs` says. */
+/** Counts the runs that have failed, by function, for the gauge `ironflow_failed_runs`. */
 import * as Effect from "effect/Effect"
 import type { StoreError } from "../../Errors.ts"
 import { registryOf } from "../Functions/Registry.ts"
@@ -8,7 +8,7 @@ import type { StoreService } from "../Store/Store.ts"
 import type { Transaction } from "../Store/Transaction.ts"
 import { listOf, Status } from "./StatusRows.ts"
 
-/** Failed runs of a function. */
+/** How many runs of a function have failed. */
 export interface FailedRuns {
   readonly environment: string
   readonly functionId: string
@@ -17,14 +17,14 @@ export interface FailedRuns {
 
 interface Slice {
   readonly functions: ReadonlyArray<FailedRuns>
-  /** Where to go on; absent at the end. */
+  /** The key at which the next slice begins; absent at the end. */
   readonly next?: number
 }
 
-/** Runs that are looked at in one slice: some milliseconds. */
+/** How many runs one slice looks at: that takes some milliseconds. */
 const SLICE = 1000
 
-// the list of statuses is that of the index, which is used for nothing else
+// the list of statuses equals that of the index, so that the index can be used
 const FAILED = statement(
   "FailedRuns.failed",
   `SELECT function, count(*) AS n, max(key) AS last FROM (
@@ -42,7 +42,7 @@ const readFailedRunSlice = acrossEnvironments(
     return {
       functions: rows.flatMap((row) => {
         const fn = registryOf(tx).byKey(Number(row.function))
-        // the row of its function is damaged: its runs cannot be shown either
+        // the row of the function is damaged: its runs cannot be shown either
         if (fn === undefined) return []
         return [{ environment: fn.environment, functionId: fn.registration.id, count: Number(row.n) }]
       }),
@@ -52,7 +52,7 @@ const readFailedRunSlice = acrossEnvironments(
   () => "count failed runs"
 )
 
-/** Counts all of them, slice by slice, each in its turn of the event loop: not for hot paths. */
+/** Counts all failed runs. Each turn of the event loop counts one slice of them. Not for hot paths. */
 export const countFailedRuns = (
   store: StoreService,
   size = SLICE

@@ -1,6 +1,6 @@
 /**
- * How many runs of each function ended in the last minutes, and how many of them failed. Counted in memory, only while failing
- * functions are watched.
+ * How many runs of each function ended in the last minutes, and how many of them failed. They are counted in memory, and only
+ * while failing functions are watched.
  */
 import { registryOf } from "../Functions/Registry.ts"
 import { defineCache } from "../Store/Cache.ts"
@@ -13,13 +13,13 @@ interface Minute {
   failed: number
 }
 
-/** Most functions that are counted; the one without activity for longest is dropped first. */
+/** Most functions that are counted. Beyond that, the one that was inactive for longest is dropped. */
 const MOST_FUNCTIONS = 1000
 
 class Rates {
-  /** Minutes to count back; `undefined` while nobody watches. */
+  /** How many minutes are counted back; `undefined` while failing functions are not watched. */
   minutes: number | undefined
-  /** What the current transaction has done. */
+  /** The ends of runs in the current transaction. */
   readonly pending: Array<readonly [fn: number, hasFailed: boolean]> = []
   readonly functions = new Map<number, Array<Minute>>()
 
@@ -27,11 +27,11 @@ class Rates {
     const at = now - (now % 60_000)
     for (const [fn, hasFailed] of this.pending) {
       const minutes = this.functions.get(fn) ?? []
-      // moves it to the end
+      // deleting it first moves the function to the end
       this.functions.delete(fn)
       this.functions.set(fn, minutes)
       let last = minutes.at(-1)
-      // when the clock was set back, count in the newest minute
+      // when the clock was set back, the run counts in the newest minute
       if (last === undefined || last.at < at) minutes.push((last = { at, completed: 0, failed: 0 }))
       if (hasFailed) last.failed++
       else last.completed++
@@ -53,13 +53,13 @@ const ratesOf = defineCache<Rates>({
   }
 })
 
-/** A run of the function with this key has ended. */
+/** Counts the end of a run of the function with this key. */
 export const markEnded = (tx: Transaction, fn: number, hasFailed: boolean): void => {
   const rates = ratesOf(tx)
   if (rates.minutes !== undefined) rates.pending.push([fn, hasFailed])
 }
 
-/** Starts to count, this many minutes back. */
+/** Starts counting, and keeps this many minutes. */
 export const watchRates = acrossEnvironments(
   "watchRates",
   function* (tx: Transaction, minutes: number): Program<void> {
@@ -76,7 +76,7 @@ export interface FailureRate {
   readonly failed: number
 }
 
-/** The rates of the functions that had a failed run in these minutes. */
+/** The rates of the functions that had a failed run in the counted minutes. */
 export function* readRates(tx: Transaction): Program<ReadonlyArray<FailureRate>> {
   const rates = ratesOf(tx)
   const since = tx.now() - (rates.minutes ?? 0) * 60_000

@@ -35,12 +35,15 @@ import { RUN_ITSELF } from "./WaitKinds.ts"
 interface Fork {
   /** Name or step id of the first step that is not copied. */
   readonly from?: string
-  /** Results by name or step id. */
+  /** Results that replace recorded ones, each by name or step id. */
   readonly steps?: ReadonlyArray<readonly [step: string, value: JsonText]>
   readonly data?: JsonText
 }
 
-/** Steps that run a compensation are not copied: the handler of the fork registers the compensations of copied steps again. */
+/**
+ * SQL that copies steps. Steps that run a compensation are not copied: the handler of the fork registers the compensations of
+ * copied steps again.
+ */
 const COPY_STEPS = statement(
   "Forking.copySteps",
   `INSERT INTO steps (run, step_key, seq, name, kind, failed, value, attempt, started_at, ended_at, event, wait)
@@ -63,7 +66,7 @@ const INSERT_STEP = statement(
 )
 
 /**
- * Creates a run with the steps that another run recorded before a given step. Steps that a rollback has undone are not copied:
+ * Creates a run with the steps that another run recorded before a given step. Steps that a rollback has undone are not copied, so
  * they run again.
  */
 export const forkRun = inEnvironment(
@@ -117,7 +120,7 @@ export const forkRun = inEnvironment(
   (_, runId) => `fork run ${runId}`
 )
 
-/** The input of a new run of the same function: what the other run was started with, or `data` as JSON. */
+/** The input of a new run of the same function: that of the other run, or `data` as JSON. */
 export function* inputFrom(
   tx: Transaction,
   row: Row,
@@ -143,7 +146,7 @@ export function* inputFrom(
 
 const textOrNone = (value: unknown): string | undefined => (value == null ? undefined : String(value))
 
-/** A step of the other run whose result is replaced. */
+/** A step of the other run whose result is to be replaced. */
 interface Found {
   readonly stepKey: string
   readonly name: string
@@ -190,7 +193,7 @@ function* findGiven(run: Row, wanted: string): Program<Found, StepNotFoundError 
 
 const UPDATE_PIN = statement("Forking.updatePin", "UPDATE runs SET pin = ? WHERE key = ?")
 
-/** Moves an unfinished pinned run to the latest version of its function, or to the given one. Returns that version. */
+/** Moves an unfinished pinned run to the given version of its function, by default to the latest. Returns that version. */
 export const moveRun = inEnvironment(
   "moveRun",
   function* (

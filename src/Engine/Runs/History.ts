@@ -1,4 +1,4 @@
-/** Run histories: read by the engine that has the database open, or from the file without taking its lock. */
+/** Reads run histories: in the engine that has the database open, or from the file without taking its lock. */
 import {
   all,
   forEach,
@@ -60,7 +60,7 @@ export interface HistoryQuery {
   /** Path of the database file. */
   readonly filename: string
   readonly environment: string
-  /** One run, whatever its status; absent for all runs that have not ended. */
+  /** The id of one run, whatever its status; absent for all runs that have not ended. */
   readonly runId?: string | undefined
 }
 
@@ -80,8 +80,8 @@ function* readOpenHistories(
 }
 
 /**
- * Reads histories from a database file. Opens it read-only: an engine may have it open. Throws `StoreError` when the file cannot
- * be read, `ValidationError` when it is no file, `RunNotFoundError` when it does not have the run.
+ * Reads histories from a database file. It opens the file read-only, because an engine may have it open. Throws `StoreError` when
+ * the file cannot be read, `ValidationError` when it is no file, `RunNotFoundError` when it does not have the run.
  */
 export const readHistories = ({ environment, filename, runId }: HistoryQuery): Array<RunHistory> => {
   refuseNonFile(filename)
@@ -98,7 +98,7 @@ export const readHistories = ({ environment, filename, runId }: HistoryQuery): A
         { code: "STORE_UNAVAILABLE" }
       )
     }
-    // one snapshot, whatever is committed meanwhile
+    // reads from one snapshot, whatever is committed in the meantime
     db.exec("BEGIN")
     const tx = new Transaction({
       db,

@@ -1,6 +1,6 @@
 /**
  * Pending calls of hooks. A call is stored in the transaction that caused it, and stays until the hook has accepted it or its
- * attempts are used up. The hooks themselves are kept in memory: neither URLs nor secrets are in the database.
+ * attempts are used up. The hooks themselves are kept in memory, so that neither URLs nor secrets are in the database.
  */
 import type { Hook, HookCall, HookEvent } from "../../Hook.ts"
 import type { JsonText } from "../../Json.ts"
@@ -12,16 +12,16 @@ import type { Transaction } from "../Store/Transaction.ts"
 /** Most calls that are kept. Further calls are dropped. */
 export const MOST_CALLS = 10_000
 
-/** What decides whether a hook is called. The rest of the hook is not known here. */
+/** The part of a hook that decides whether it is called. The rest is not known here. */
 export type Listening = Pick<Hook, "key" | "functionId" | "environment"> & {
   readonly on: ReadonlyArray<HookEvent>
 }
 
 interface HookCache {
   hooks: ReadonlyArray<Listening>
-  /** How many more calls fit, as far as is known. */
+  /** How many more calls may be kept, as far as is known. */
   room: number
-  /** How many calls were dropped since this was last taken, including those of transactions that were rolled back. */
+  /** How many calls were dropped since {@link takeDropped}, including those of transactions that were rolled back. */
   dropped: number
 }
 
@@ -31,7 +31,7 @@ const COUNT_CALLS = statement("HookCalls.countCalls", "SELECT count(*) AS calls 
   scans: "calls on their way: 10,000 at most"
 })
 
-/** Replaces the hooks that are called from now on. */
+/** Replaces the hooks. From now on these are called. */
 export const setHooks = acrossEnvironments(
   "setHooks",
   function* (tx: Transaction, hooks: ReadonlyArray<Listening>): Program<void> {
@@ -76,7 +76,7 @@ export function* callHooks(
 export interface DueCall {
   readonly id: string
   readonly body: JsonText
-  /** Failed attempts. */
+  /** How many attempts have failed. */
   readonly attempts: number
 }
 
@@ -168,7 +168,7 @@ const COUNT_CALLS_BY_HOOK = statement(
   }
 )
 
-/** How many calls are pending, by hook key. */
+/** The number of pending calls, by hook key. */
 export const countCalls = acrossEnvironments(
   "countCalls",
   function* (_tx: Transaction): Program<ReadonlyArray<{ readonly hook: string; readonly calls: number }>> {
@@ -192,7 +192,7 @@ export const forgetHook = acrossEnvironments(
   () => "forget a hook"
 )
 
-/** How many calls were dropped since the last time this was called. */
+/** Returns how many calls were dropped since the last time it was called. */
 export const takeDropped = acrossEnvironments(
   "takeDropped",
   function* (tx: Transaction): Program<number> {

@@ -35,7 +35,7 @@ export function* readOpenSteps(run: number): Program<ReadonlyArray<OpenStep>> {
   return (yield* all(LIST_OPEN_STEPS, run)).map((row) => ({
     stepKey: String(row.step_key),
     name: String(row.name),
-    // written by this store from a `StepKind`
+    // only this engine writes the column, and only with values of `StepKind`
     kind: String(row.step_kind) as StepKind,
     failures: Number(row.failures),
     pending: row.fired === null
@@ -69,14 +69,14 @@ export function* insertStep(
     asMoment(startedAt),
     asMoment(endedAt)
   ]
-  // only these need to know whether the step is new, rather than a repeated report
+  // only suspects and observers need to know whether the step is new, or was reported again
   if (suspectsOf(tx).isEmpty && !hasStepObservers(tx)) return yield* write(INSERT_STEP, ...values)
   if ((yield* affected(INSERT_STEP, ...values)) === 0) return
   if (!suspectsOf(tx).isEmpty) yield* clearSuspicion(tx, run.key)
   yield* notifyStepEnded(tx, run.key, step.stepKey)
 }
 
-/** Journals a step that the engine has just carried out itself. */
+/** Adds a step to the journal that the engine itself has just carried out. */
 export function* recordNow(
   tx: Transaction,
   run: LeasedRun,
@@ -97,7 +97,7 @@ const FIND_STEP_OR_WAIT = statement(
      UNION ALL SELECT failed, value, event_position, CASE WHEN fired IS NULL THEN 0 ELSE 1 END FROM waits WHERE run = ? AND step_key = ?`
 )
 
-/** A step that is already in the journal or open (from an earlier turn or a repeated report), with its outcome, if any. */
+/** Finds a step that is already in the journal or open, from an earlier turn or a repeated report, with its outcome, if any. */
 export function* knownStep(
   tx: Transaction,
   run: LeasedRun,

@@ -1,4 +1,4 @@
-/** Detects problems that last longer than a moment and reports each one once: stuck runs and failing functions. */
+/** Detects stuck runs and failing functions, and reports each of these problems once. They last longer than a moment. */
 import { registryOf } from "../Functions/Registry.ts"
 import { acrossEnvironments, all, type Program, statement } from "../Store/Program.ts"
 import * as Effect from "effect/Effect"
@@ -12,7 +12,7 @@ import { type Holders, readLease, whyStuck } from "./Stuck.ts"
 import { startFor, startListeners } from "./SystemRuns.ts"
 import { functionIdOf } from "./RunObservers.ts"
 
-/** Whether functions of some environment have a trigger for system events. */
+/** Whether any functions have a trigger for system events. */
 export const hasListeners = acrossEnvironments(
   "hasListeners",
   function* (tx: Transaction): Program<boolean> {
@@ -34,8 +34,8 @@ export interface FailingIf {
 }
 
 /**
- * Calls hooks and starts the listening functions for each function that is failing now and was not before. Returns the functions
- * that are failing, and whether any runs have failed at all.
+ * Finds the functions that are failing now. For each that was not failing before, calls hooks and starts the listening functions.
+ * Returns the functions that are failing, and whether any runs have failed at all.
  */
 export const noteFailing = acrossEnvironments(
   "noteFailing",
@@ -67,7 +67,7 @@ export const noteFailing = acrossEnvironments(
   () => "note which functions are failing"
 )
 
-/** Most runs that one report covers. */
+/** How many runs one report has at most. */
 const MOST_STUCK = 100
 
 const LIST_ABANDONED_RUNS = statement(

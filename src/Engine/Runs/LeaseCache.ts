@@ -1,11 +1,11 @@
-/** Remembers leased runs, so that a report need not read its run. */
+/** Caches the leases of runs, so that a report need not read its run. */
 import type { RunStatus } from "../../RunStatus.ts"
 import { ShortLivedMap, ShortLivedSet } from "../../ShortLivedMap.ts"
 import { defineCache } from "../Store/Cache.ts"
 import type { Transaction } from "../Store/Transaction.ts"
 import type { FirstTurnFacts } from "../Store/EndedRunRecord.ts"
 
-/** A run with a live turn: what its reports need. */
+/** The fields of a run with a live turn that its reports need. */
 export interface LeasedRun {
   readonly key: number
   readonly id: string
@@ -15,15 +15,15 @@ export interface LeasedRun {
   readonly status: RunStatus | undefined
   readonly event: number
   readonly parent: number | null
-  /** Who holds the lease. */
+  /** The worker that holds the lease. */
   readonly worker?: string
   /** When the lease was given, epoch milliseconds; absent when it was not read. */
   readonly since?: number
   /** Epoch milliseconds; absent when it was not read. */
   readonly createdAt?: number
-  /** What the ended run will show. Only for a first turn, and only unless its event is large. */
+  /** The parts of the run's ending that are already known. Only for a first turn, and only unless its event is large. */
   readonly taken?: FirstTurnFacts
-  /** Whether it may have rows in `waits`. */
+  /** Whether the run may have rows in `waits`. */
   mayHaveWaits: boolean
 }
 
@@ -32,24 +32,27 @@ interface Lease {
   readonly run: LeasedRun
 }
 
-/** A missing lease is read from the database; a remembered one is exact, and has no requested pause. */
+/**
+ * The cached leases. A lease that is not in the cache is read from the database. One that is in the cache is exact, and its run
+ * has no requested pause.
+ */
 interface LeaseCache {
   readonly byRun: ShortLivedMap<number, Lease>
   readonly byJob: ShortLivedMap<string, LeasedRun>
   readonly byId: ShortLivedMap<string, LeasedRun>
-  /** Leases of the current transaction: they count once it is durable. */
+  /** Leases that the current transaction gives. They enter the cache once it is durable. */
   readonly fresh: ShortLivedMap<number, Lease>
-  /** The runs that this engine has leased, including those that it has forgotten: no other engine remembers their leases. */
+  /** The runs whose leases this engine gave, including those that are no longer cached. No other engine caches their leases. */
   readonly mine: ShortLivedSet<number>
-  /** Those whose lease has ended in the current transaction. */
+  /** Runs of this engine whose lease has ended in the current transaction. */
   readonly ended: ShortLivedSet<number>
 }
 
-/** More runs than an engine leases at a time. */
+/** More runs than an engine leases at a time. The set is cleared when it has more. */
 const MOST_MINE = 20_000
 
 const leasesOf = defineCache<LeaseCache>({
-  // a forgotten lease is read again, and the end of a lease is told to those who wait for it
+  // a reader may miss a lease, which it then reads; and the end of a lease is told to those who wait for it
   isShared: "unmoved",
   make: () => ({
     byRun: new ShortLivedMap(),
@@ -65,7 +68,7 @@ const leasesOf = defineCache<LeaseCache>({
   },
   invalidate: ({ byId, byJob, byRun, mine }, { leases }) => {
     if (!leases) return
-    // leases that other engines have ended are still in this set
+    // this set still has runs whose leases other engines have ended, so it may grow
     if (mine.size > MOST_MINE) mine.clear()
     byRun.clear()
     byJob.clear()
@@ -81,25 +84,28 @@ const leasesOf = defineCache<LeaseCache>({
   }
 })
 
-/** Remembers the lease of a run, once the transaction is durable. */
+/** Caches the lease of a run, once the transaction is durable. */
 export const rememberLease = (tx: Transaction, jobId: string, run: LeasedRun): void => {
   leasesOf(tx).fresh.set(run.key, { jobId, run })
 }
 
-/** The run that a job holds, if it is remembered. */
+/** The run that a job holds, if it is cached. */
 export const leasedTo = (tx: Transaction, jobId: string): LeasedRun | undefined =>
   leasesOf(tx).byJob.get(jobId)
 
-/** Whether a run is remembered as leased: then it exists and has not ended. */
+/** Whether a run is cached as leased. If so, it exists and has not ended. */
 export const isLeased = (tx: Transaction, environment: number, runId: string): boolean =>
   leasesOf(tx).byId.get(runId)?.environment === environment
 
-/** Forgets the lease of a run when it ends or the run changes. Takes effect at once; a rollback does no harm. */
+/**
+ * Removes the lease of a run from the cache, when the lease ends or the run changes. It takes effect at once: if the transaction
+ * is rolled back, the lease is just read again.
+ */
 export const forgetLease = (tx: Transaction, run: number): void => {
   const { byId, byJob, byRun, ended, fresh, mine } = leasesOf(tx)
   const isFresh = fresh.delete(run)
   if (mine.delete(run) || isFresh) ended.add(run)
-  // another engine gave the lease, or there is none
+  // another engine gave the lease and may have cached it, or there is no lease
   else if (!ended.has(run)) tx.touchedLeases = true
   const lease = byRun.get(run)
   if (lease === undefined) return

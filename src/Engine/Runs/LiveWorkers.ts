@@ -5,11 +5,11 @@ import type { RunningAt } from "./RunningNow.ts"
 import type { Holders } from "./Stuck.ts"
 
 export interface LiveWorkersService {
-  /** Those of one environment. */
+  /** The workers of one environment. */
   readonly workers: (environment: string) => ReadonlyArray<LiveWorker>
   /** The steps of a run whose code runs now, as reported by the workers of its environment. */
   readonly running: (environment: string, runId: string) => ReadonlyArray<RunningAt>
-  /** What is known of a worker. */
+  /** What is known of the worker with an id. */
   readonly holder: Holders
 }
 

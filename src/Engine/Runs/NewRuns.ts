@@ -1,6 +1,7 @@
 /**
- * Runs that this transaction created and that have no row yet. A worker with room claims a run in the transaction that stores its
- * event: then its row is written once, with the lease. Runs that no worker claims are written as they are, before the commit.
+ * Runs that the current transaction created and that have no row yet. When a worker with room claims a run in the transaction
+ * that stores its event, its row is written only once, with the lease. Runs that no worker claims are written as they are, before
+ * the commit.
  */
 import { isNew, markNew, forgetNew } from "../Functions/ReadyFunctions.ts"
 import { pinsRuns } from "../Functions/Pins.ts"
@@ -17,13 +18,13 @@ export interface NewRun {
   readonly id: string
   readonly environment: number
   readonly function: number
-  /** Log position of its event. */
+  /** Log position of the event that started it. */
   readonly event: number
   readonly jobEvent: JobEvent
   readonly createdAt: number
 }
 
-/** By function, oldest first. */
+/** The runs without a row, by function, oldest first. */
 const newRunsOf = defineCache<ShortLivedMap<number, Array<NewRun>>>({
   make: () => new ShortLivedMap(),
   begin: (runs) => runs.clear(),
@@ -46,12 +47,15 @@ function* writeAll(tx: Transaction, runs: ShortLivedMap<number, Array<NewRun>>):
   runs.clear()
 }
 
-/** Holds back the row of a run for the worker that claims it in this transaction. Returns whether that is possible. */
+/**
+ * Holds back the row of a run, so that a worker can claim the run in this transaction. Returns `false` when the row must be
+ * written at once.
+ */
 export const holdBack = (tx: Transaction, fn: RegisteredFunction, run: NewRun): boolean => {
   const { actorKey, concurrency, recording, searchBy } = fn.registration
-  // no worker may claim the run yet, or it is to be pinned
+  // no worker may claim the run yet, or the run is to be pinned
   if (fn.paused !== undefined || pinsRuns(tx, fn)) return false
-  // these need the row: claiming checks the rows of other runs, and recordings and search attributes refer to it
+  // these need a row: a claim checks the rows of other runs, and recordings and search attributes refer to the row
   if (actorKey !== undefined || concurrency !== undefined || recording === true || searchBy !== undefined)
     return false
   if (!markNew(tx, fn.key)) return false
@@ -65,7 +69,7 @@ export const holdBack = (tx: Transaction, fn: RegisteredFunction, run: NewRun): 
 /** Writes the runs that have no row yet. */
 export const writeNew = (tx: Transaction): Program<void> => writeAll(tx, newRunsOf(tx))
 
-/** The runs of a function that have no row yet, when no other run of it is ready. */
+/** The runs of a function that have no row yet; `undefined` when other runs of the function are ready. */
 export const unwrittenRuns = (tx: Transaction, functionKey: number): Array<NewRun> | undefined => {
   const runs = newRunsOf(tx).get(functionKey)
   return isNew(tx, functionKey) ? runs : undefined
@@ -77,7 +81,7 @@ const INSERT_LEASED_RUN = statement(
      VALUES (?, ?, ?, ${Status[nextStatus(initialStatus, "claimed")!]}, ?, ?, ?, ?, ?, ?, ?, ?)`
 )
 
-/** Writes a run with its lease; returns its key. */
+/** Writes a run with its lease. Returns its key. */
 export const insertLeased = (
   { createdAt, environment, event, function: fn, id }: NewRun,
   lease: {

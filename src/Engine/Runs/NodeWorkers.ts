@@ -1,12 +1,12 @@
 /**
  * Which worker is connected to which engine, when several engines share the database. The lease of a worker in the process of an
- * engine has no expiry: it lasts as long as its engine lives.
+ * engine has no expiry: it lasts as long as that engine lives.
  */
 import { acrossEnvironments, affected, all, get, type Program, variant, write } from "../Store/Program.ts"
 import { LAPSE_MS } from "../Store/Postgres/Nodes.ts"
 import type { Row, Transaction } from "../Store/Transaction.ts"
 
-/** SQL: whether the worker in a column is connected to a live engine; always false with a single engine. */
+/** SQL: whether the worker whose id is in a column is connected to a live engine. Always false when there is only one engine. */
 export const hasLiveEngine = (column: string): string =>
   `EXISTS (SELECT 1 FROM node_workers JOIN nodes ON nodes.id = node_workers.node
     WHERE node_workers.worker = ${column} AND nodes.steady_since IS NOT NULL)`
@@ -28,7 +28,7 @@ const FIND_WORKER = variant(
     WHERE node_workers.worker = ? AND nodes.steady_since IS NOT NULL`
 )
 
-/** A worker as the engine knows it that it is connected to. */
+/** A worker, as the engine to which it is connected knows it. */
 export interface WorkerHere {
   readonly workerId: string
   readonly environment: string
@@ -38,15 +38,15 @@ export interface WorkerHere {
   readonly instance?: string
   /** The number of this registration of the instance; absent for workers that do not count them. */
   readonly number?: number
-  /** JSON: what engines show of the worker. */
+  /** JSON of what engines show of the worker. */
   readonly info: string
 }
 
 /** The result of connecting a worker. */
 export type ConnectResult =
   /**
-   * It may have moved from another engine: `batch` is the number of its last batch of reports, and `acks` is the JSON of the
-   * answers to it.
+   * It may have moved from another engine. `batch` is the number of its last batch of reports there, and `acks` is the JSON of
+   * the answers to that batch.
    */
   | {
       readonly _tag: "Connected"
@@ -56,7 +56,7 @@ export type ConnectResult =
     }
   /** A worker with this id is connected to another engine. */
   | { readonly _tag: "Elsewhere"; readonly engine: string; readonly environment: string }
-  /** It has registered with another engine since. */
+  /** The worker has registered with another engine since. */
   | { readonly _tag: "Stale"; readonly number: number }
 
 const PUT_WORKER = variant(
@@ -68,7 +68,7 @@ const PUT_WORKER = variant(
       batch = excluded.batch, acks = excluded.acks`
 )
 
-/** Whether a row belongs to another process than the connecting one, at another engine. */
+/** Whether a row belongs to another engine, and to another process than the worker that connects. */
 const isAnother = (tx: Transaction, row: Row, instance: string | undefined): boolean =>
   row.node !== tx.node && (instance === undefined || row.instance !== instance)
 
@@ -111,7 +111,10 @@ export const connectWorker = acrossEnvironments(
   ({ workerId }) => `connect worker ${workerId}`
 )
 
-/** The engine that holds this worker id, unless it is this engine or the same process: for a worker that waits to connect. */
+/**
+ * The engine where this worker id is in use, unless that is this engine or the same process uses it. For a worker that waits to
+ * connect.
+ */
 export const whereElsewhere = acrossEnvironments(
   "whereElsewhere",
   function* (tx: Transaction, workerId: string, instance: string | undefined): Program<string | undefined> {
@@ -127,12 +130,12 @@ const FIND_ENGINE_OF_WORKER = variant(
     WHERE node_workers.worker = ? AND nodes.id <> ?`
 )
 
-/** Another engine on the database, as far as it is known. */
+/** Another engine on the database, as far as is known. */
 export interface OtherEngine {
   readonly name: string
   /** When other engines last saw it, epoch milliseconds. */
   readonly seenAt: number
-  /** When others take it for dead if it is not seen again, epoch milliseconds. */
+  /** When others declare it dead if it is not seen again, epoch milliseconds. */
   readonly goneAt: number
 }
 
@@ -150,14 +153,14 @@ const DELETE_WORKER = variant(
 )
 
 /**
- * Ends a session of a worker with this engine. Returns whether the session was still current, so that the worker has not moved to
- * another engine.
+ * Ends a session of a worker with this engine. Returns `true` when the session was still current, that is, when the worker has
+ * not moved to another engine.
  */
 export function* sessionEnded(tx: Transaction, workerId: string, session: string): Program<boolean> {
   return tx.node === undefined || (yield* affected(DELETE_WORKER, workerId, tx.node, session)) > 0
 }
 
-/** Ends the session of a worker that leaves its leases as they are. Returns whether the session was still current. */
+/** Ends the session of a worker without ending its leases. Returns whether the session was still current. */
 export const workerLeft = acrossEnvironments(
   "workerLeft",
   sessionEnded,
@@ -183,7 +186,7 @@ const UPDATE_INFO = variant(
   "UPDATE node_workers SET info = ? WHERE worker = ? AND node = ? AND session = ?"
 )
 
-/** Stores what is now shown of a worker: JSON, as in {@link WorkerHere}. */
+/** Stores the new {@link WorkerHere.info} of a worker. */
 export const workerChanged = acrossEnvironments(
   "workerChanged",
   function* (tx: Transaction, workerId: string, session: string, info: string): Program<void> {
@@ -197,17 +200,17 @@ const UPDATE_BATCH = variant(
   "UPDATE node_workers SET batch = ?, acks = ? WHERE worker = ? AND node = ? AND session = ?"
 )
 
-/** Most characters of answers that are kept for another engine. Larger answers are worked out there again. */
+/** Most characters of answers that are stored for another engine. Larger answers are computed again there. */
 const MOST_ACKS = 64 * 1024
 
-/** A numbered batch of reports of a session. */
+/** Names a batch of reports: a session numbers its batches. */
 export interface Batch {
   readonly workerId: string
   readonly session: string
   readonly number: number
 }
 
-/** Stores the answers to a batch: when it arrives again at another engine, that engine can repeat them. */
+/** Stores the answers to a batch. If the batch arrives again at another engine, that engine can repeat them. */
 export function* noteBatch(
   tx: Transaction,
   { number, session, workerId }: Batch,
@@ -232,7 +235,7 @@ export interface NodeWorker {
   readonly environment: string
   readonly session: string
   readonly isHere: boolean
-  /** JSON, as {@link WorkerHere} says it. */
+  /** See {@link WorkerHere.info}. */
   readonly info: string
   /** How many runs it holds. */
   readonly jobs: number

@@ -1,6 +1,6 @@
 /**
- * The audit record of functions with `recording: true`: every activity of their runs, in order. It outlives the runs, for the
- * function's `recordingRetention`.
+ * The audit record of functions with `recording: true`: every activity of their runs, in order. It is kept longer than the runs,
+ * for the function's `recordingRetention`.
  */
 import { registryOf } from "../Functions/Registry.ts"
 import {
@@ -61,7 +61,7 @@ export function* record(tx: Transaction, activity: RunActivity): Program<void> {
   )
 }
 
-/** Recorded in place of an event that very many runs may have received. */
+/** Is recorded in place of an event's data, because very many runs may have received the same event. */
 const RECEIVED: Outcome = { _tag: "Success", value: undefined }
 
 const isReceived = (
@@ -75,12 +75,12 @@ const LIST_RECORDINGS = statement(
   "SELECT seq, at, activity FROM recordings WHERE run_id = ? AND seq > ? AND environment = ? ORDER BY seq LIMIT ?"
 )
 
-/** A page ends with the event that brings it to this many characters. */
+/** The length of a page in characters. A page ends with the event that reaches it. */
 const PAGE_LENGTH = 1024 * 1024
 /** Most events on a page. */
 const PAGE_EVENTS = 1000
 
-/** The recorded events of a run after the event `after`, oldest first; empty for a run that is not recorded. */
+/** The recorded events of a run that follow the event `after`, oldest first. Empty for a run that is not recorded. */
 export const readRecording = inEnvironment(
   "readRecording",
   function* (
@@ -104,7 +104,7 @@ export const readRecording = inEnvironment(
     }
     length = 0
     for (const [seq, at, text] of rows) {
-      // written by `record`
+      // only `record` writes this column
       const activity = parseStored(text) as RunActivity
       if (isReceived(activity)) {
         // the record may outlive the run and the event that it received
@@ -116,7 +116,7 @@ export const readRecording = inEnvironment(
       length += text.length
       if (length >= PAGE_LENGTH) break
     }
-    // the record may outlive the run, but a run that never existed is an error
+    // the record may be kept longer than the run, but a run that never existed is an error
     if (events.length === 0 && (key === undefined || !(yield* exists(key, runId))) && after === 0)
       return yield* refuse(new RunNotFoundError(runId))
     return {

@@ -1,13 +1,13 @@
 /**
- * Leases that were revoked while their workers may still work on the turn: of runs that were cancelled, patched, or resumed from
- * an earlier step.
+ * Leases that were revoked while their workers may still work on the turn. The runs were cancelled, patched, or resumed from an
+ * earlier step.
  *
- * The lease is kept as a revoked one. Its worker can no longer do anything with it. No other worker gets the run, nor its room
- * under a concurrency limit, before this worker is known to be done: it says so, it has disconnected, its process has ended, or
- * the term of the lease is over. The revoked lease is in the row of the run, so it survives restarts of the engine.
+ * The lease stays in the row of the run, marked as revoked, so it survives restarts of the engine. Its worker can no longer do
+ * anything with it. No other worker gets the run, or its room under a concurrency limit, before this worker is known to be done:
+ * it says so, it has disconnected, its process has ended, or the term of the lease is over.
  *
- * A worker in the process of the engine hears of it before the next run is dispatched: its leases are revoked by ending them. A
- * worker in the process of another engine hears of it from that engine, within a fixed term.
+ * A worker in the process of the engine hears of this before the next run is dispatched, so its leases are simply ended. A worker
+ * in the process of another engine hears of it from that engine, within a fixed term.
  */
 import { statement, type Program, write } from "../Store/Program.ts"
 import { isAtOther } from "./NodeWorkers.ts"
@@ -31,8 +31,8 @@ export const holdingJob = (row: Row): string | undefined =>
   row.lease == null || isRevoked(row) ? undefined : String(row.lease)
 
 /**
- * When the run may be dispatched again if nothing is heard of its worker, epoch milliseconds: the end of the term in which that
- * worker may still work. `undefined` when it may be at once.
+ * When the run may be dispatched again if nothing is heard of its worker, epoch milliseconds. That is the end of the term in
+ * which the worker may still work. `undefined` when the run may be dispatched at once.
  */
 const handOutFrom = ({ lease, lease_until }: Row, now: number): number | undefined =>
   lease == null || lease_until == null || Number(lease_until) <= now ? undefined : Number(lease_until)
@@ -42,10 +42,10 @@ const UPDATE_LEASE = statement(
   "UPDATE runs SET lease = ?, lease_until = ? WHERE key = ?"
 )
 
-/** How long a worker in the process of another engine may take to hear that its lease was revoked, milliseconds. */
+/** How long it may take until a worker in the process of another engine hears that its lease was revoked, milliseconds. */
 const HEARS_WITHIN_MS = 15_000
 
-/** Keeps the lease in `row` as a revoked one. The run itself has no lease any more. */
+/** Marks the lease in `row` as revoked. The run itself then has no lease. */
 export function* keepRevoked(tx: Transaction, row: Row): Program<void> {
   const isElsewhere =
     row.lease != null &&

@@ -1,4 +1,4 @@
-/** Counts the runs that match filters, in groups. Counts slice by slice, with other work in between, within a time limit. */
+/** Counts the runs that match filters, in groups. It counts slice by slice, with other work in between, within a time limit. */
 import * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"
 import type { StoreError, ValidationError } from "../../Errors.ts"
@@ -25,17 +25,17 @@ import {
 } from "./RunSearchRows.ts"
 import { attributeOf } from "./SearchAttributes.ts"
 
-/** The default time limit. */
+/** The default time limit, milliseconds. */
 const TIME_MS = 200
 /** The default number of groups. */
 const GROUPS = 20
 /** The default number of groups by time. */
 const TIMES = 1000
-/** Runs of the first slice. The size of later ones is adjusted, because rows that are far apart are slow to read. */
+/** Runs in the first slice. The size of later slices is adjusted, because rows that are far apart are slow to read. */
 const FIRST = 1000
-/** How long later slices should take. */
+/** How long later slices should take, milliseconds. */
 const SLICE_MS = 20
-/** Most groups that are held: beyond that, counting stops. */
+/** Most groups that are kept in memory. Counting stops when there are more. */
 const MOST_GROUPS = 50_000
 
 export interface CountQuery {
@@ -54,7 +54,7 @@ export const countFor = (
   visible: Visible | undefined
 ): Effect.Effect<RunCounts, ValidationError | StoreError> =>
   Effect.gen(function* () {
-    // others have none
+    // other runs have no error to group by
     const query = {
       environment,
       filters:
@@ -75,7 +75,7 @@ export const countFor = (
     const isMatch = matcherOf(query.filters, visible)
     const tellsOfEvent = by === "event" || by.startsWith("event.")
     let place: SearchPlace | undefined
-    // where only some functions name the path, the runs of the others are not in its index either
+    // when only some functions name the path, the index does not have the runs of the others
     const foundBy = by.startsWith("event.") ? yield* store.read(functionsFoundBy(query, by)) : []
     const named = foundBy.length === 0 ? undefined : new Set(foundBy)
     const isInDatabase = named !== undefined || !by.startsWith("event.")
@@ -121,7 +121,7 @@ export const countFor = (
     }
   })
 
-/** A single run, as a sum. */
+/** A single run as a sum of its own. */
 const sumOf = (
   found: FoundRun,
   { by, durations }: { readonly by: string; readonly durations: boolean },
@@ -141,7 +141,7 @@ const sumOf = (
   }
 }
 
-/** Rounds to three digits, as the database does. */
+/** Rounds a duration to three digits, as the statements of the database do. */
 const rounded = (ms: number): number => {
   let size = 1
   while (size < 100_000 && ms >= size * 1000) size *= 10
@@ -199,7 +199,7 @@ const durationsOf = (took: ReadonlyMap<number, number>): RunDurations | undefine
   const inOrder = [...took].sort(([a], [b]) => a - b)
   const count = inOrder.reduce((sum, [, n]) => sum + n, 0)
   if (count === 0) return undefined
-  /** The smallest duration that this part of the runs does not exceed. */
+  /** The smallest duration that the given part of the runs does not exceed, milliseconds. */
   const quantile = (part: number): number => {
     let left = Math.ceil(count * part)
     for (const [ms, n] of inOrder) if ((left -= n) <= 0) return Math.max(0, ms)

@@ -4,26 +4,26 @@ import * as Effect from "effect/Effect"
 import { ValidationError } from "../../Errors.ts"
 
 /**
- * A place in a list of runs, which is ordered by creation and then by `key`. Some lists are ordered by the events that started
- * the runs: there `event` is the position in the log.
+ * A place in a list of runs. Lists are ordered by creation, which is the order of `key`. Some are ordered by the events that
+ * started the runs, and then by `key`: there `event` is the position of the event in the log.
  */
 export interface ListPlace {
   readonly event: number
   readonly key: number
-  /** How many runs are on the pages before it. */
+  /** How many runs are on the pages before this place. */
   readonly listed: number
-  /** The way by which the runs are found. */
+  /** The search plan of the list; see `SearchPlans.ts`. */
   readonly by: string
 }
 
-/** The query that a cursor belongs to. Queries are plain data with members in a fixed order. */
+/** Identifies the query that a cursor belongs to. Queries are plain data with their members in a fixed order. */
 const digestOf = (query: object): string =>
   createHash("sha256").update(JSON.stringify(query)).digest("base64url").slice(0, 11)
 
 export const writeCursor = (query: object, { by, event, key, listed }: ListPlace): string =>
   Buffer.from(JSON.stringify([digestOf(query), key, event, listed, by])).toString("base64url")
 
-/** Fails with `ValidationError` when the cursor is invalid, or belongs to another query. */
+/** Reads a cursor. Fails with `ValidationError` when it is invalid, or belongs to another query. */
 export const readCursor = (query: object, cursor: string): Effect.Effect<ListPlace, ValidationError> => {
   const read = parse(cursor)
   const said = `Cursor "${cursor}"`
@@ -49,7 +49,7 @@ const parse = (cursor: string): readonly [string, number, number, number, string
   try {
     read = JSON.parse(Buffer.from(cursor, "base64url").toString())
   } catch {
-    // it is not JSON
+    // the cursor is not JSON
     return undefined
   }
   if (!Array.isArray(read) || read.length !== 5) return undefined

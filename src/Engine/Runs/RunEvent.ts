@@ -1,4 +1,4 @@
-/** The event that a run sees: the event in the log that started it, or an event made up for an invoked run. */
+/** The event that a run sees: the event in the log that started it, or an event made up for a run without one. */
 import type { Row } from "../Store/Transaction.ts"
 import type { JobEvent } from "../../Protocol/Worker.ts"
 
@@ -11,19 +11,19 @@ import { type EventView, eventView } from "../Functions/Registry.ts"
 /** SQL: the data of the event `e` that started the run `r`; a fork may have its own. */
 export const EVENT_DATA = "coalesce(r.fork_data, e.data)"
 
-/** When the input of the run in a row was erased, epoch milliseconds; `e_erased_at` is that of its event. */
+/** When the input of the run in a row was erased, epoch milliseconds. `e_erased_at` is when its event was erased. */
 export const erasedAt = ({ e_erased_at, erased_at, input }: Row): number | undefined => {
   const at = erased_at ?? (input === null ? e_erased_at : undefined)
   return at == null ? undefined : Number(at)
 }
 
-/** The refusal for an erased run: the data that it needs to go on is gone. */
+/** The error for an erased run that is to go on: the data that it needs is gone. */
 export const refusalOfErased = (runId: string, at: number, verb: string): InvalidStateError =>
   new InvalidStateError(
     `Run ${runId} was erased at ${new Date(at).toISOString()} and cannot be ${verb}: neither its data nor the results of its steps are there any more. Emit a new event for a new run.`
   )
 
-/** Throws a `StoreError` when the event is missing: a handler never gets an invented event. */
+/** The event that the handler gets. Throws a `StoreError` when the event is missing: a handler never gets an invented one. */
 export const jobEvent = (row: Row): JobEvent => {
   checkEvent(row)
   return row.input === null
@@ -49,7 +49,7 @@ export const jobEvent = (row: Row): JobEvent => {
       }
 }
 
-/** The name and source of an event that is not in the log, for a run that was started by a system event or invoked. */
+/** The name and source of an event that is not in the log: that of a run that was invoked, or started by a system event. */
 const namedAs = (systemEvent: Value | undefined): { readonly name: string; readonly source: string } =>
   systemEvent == null
     ? { name: "ironflow.invoke", source: "invoke" }
@@ -58,15 +58,15 @@ const namedAs = (systemEvent: Value | undefined): { readonly name: string; reado
 /** The id of the event that an invoked run sees. It is not in the log. */
 export const invocationEventId = (runId: string): string => `evt_${runId.slice(runId.indexOf("_") + 1)}`
 
-/** Throws a `StoreError` when {@link problemWithEvent} finds a problem. */
+/** Throws a `StoreError` for the problem that {@link problemWithEvent} finds, if any. */
 export const checkEvent = (row: Row): void => {
   const problem = problemWithEvent(row)
   if (problem !== undefined) throw new StoreError(problem, { code: "STORE_CORRUPT" })
 }
 
 /**
- * The problem when the event of a row with `e_id` and `e_data` is not in the log. Events are not deleted while one of their runs
- * is kept; an invoked run has its input instead.
+ * The problem of a row with `e_id` and `e_data` whose event is not in the log; `undefined` when there is none. An event is not
+ * deleted while one of its runs is kept. An invoked run needs no event, because it has its input.
  */
 export const problemWithEvent = (row: Row): string | undefined =>
   row.input === null && (row.e_id === null || row.e_data === null)

@@ -1,23 +1,23 @@
-/** The filter of the run list that has counts. */
+/** The filter of the plain run list, which has counts. */
 import { registryOf } from "../Functions/Registry.ts"
 import type { RunsBefore } from "./RunRecords.ts"
 import { listOf, Status } from "./StatusRows.ts"
 import type { Transaction } from "../Store/Transaction.ts"
 
-/** The filter of a run list. */
+/** The filter of a run list, as SQL. */
 export interface RunFilter {
   readonly where: string
   readonly values: ReadonlyArray<number>
-  /** The part for which an index may help; its values come after the others. */
+  /** The part of the condition for which an index may help. Its values come after the others. */
   readonly among: string
   readonly amongValues: ReadonlyArray<number>
   /** The expression for order and bounds. */
   readonly key: "r.key" | "+r.key"
-  /** The function that is asked for. */
+  /** The key of the function whose runs are listed; absent for all functions. */
   readonly fn?: number
 }
 
-/** `undefined` when no run can match. */
+/** The filter of a query; `undefined` when no run can match. */
 export const filterOf = (
   tx: Transaction,
   { environment: name, functionId, status }: RunsBefore
@@ -25,10 +25,11 @@ export const filterOf = (
   const environment = tx.findEnvironment(name)
   const fn = functionId === undefined ? undefined : registryOf(tx).get(name, functionId)
   if (environment === undefined || (functionId !== undefined && fn === undefined)) return undefined
-  // the `+` keeps the index on the run key, by which slices are cut
+  // the `+` keeps SQLite from the index on the function: it is to use that on the run key, by which slices are cut
   const conditions = [fn === undefined ? "r.environment = ?" : "+r.function = ?"]
   const values = [fn?.key ?? environment]
-  // the partial indexes hold few rows: completed runs are found by scanning all runs backwards
+  // unfinished, failed and cancelled runs have partial indexes with few rows; completed runs are found by scanning all runs
+  // backwards
   let among = ""
   if (status !== undefined) {
     const number = Status[status]

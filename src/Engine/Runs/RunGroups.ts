@@ -2,7 +2,7 @@
 
 const sizes: { readonly [by: string]: number } = { minute: 60_000, hour: 3_600_000, day: 86_400_000 }
 
-/** The length of a time bucket for grouping, milliseconds; `undefined` when `by` is not a time. */
+/** The length of the time buckets of a grouping, milliseconds; `undefined` when `by` is not a time. */
 export const bucketSizeOf = (by: string): number | undefined => sizes[by]
 
 /** The parts that differ between errors of one kind: words with digits, except HTTP statuses 4xx and 5xx. */
@@ -19,14 +19,14 @@ export const errorGroup = (message: string): string | undefined => {
   return group === "" ? undefined : group.slice(0, GROUP_LENGTH)
 }
 
-/** The message at the beginning of a stored error. */
+/** The message in a stored error, of which only the beginning may be there. */
 export const messageIn = (stored: string): string => {
   const [, text] = /"message":"((?:[^"\\]|\\.)*)/.exec(stored) ?? []
   if (text === undefined) return stored
   try {
     return String(JSON.parse(`"${text}"`))
   } catch {
-    // it is cut in the middle of a character
+    // the end of the text is in the middle of a character
     return text
   }
 }

@@ -26,7 +26,7 @@ import { RUN_ITSELF, WaitKind } from "./WaitKinds.ts"
 import { storedOutput } from "../Store/StoredJson.ts"
 import { outcomeIn } from "./Waits.ts"
 
-/** Bytes of results that are read at once, not counting the last one. */
+/** Bytes of results that are read in one transaction, not counting the last result. */
 const SLICE_BYTES = 1024 * 1024
 
 const LIST_SIZES_OF_STEPS = statement(
@@ -43,7 +43,10 @@ const LIST_WAITS = statement(
 
 const FIND_STEP = statement("RunInspection.findStep", "SELECT * FROM steps WHERE run = ? AND step_key = ?")
 
-/** Ordered by key, so that the last run wins when a step was run again and invoked another one. */
+/**
+ * Lists the children of a run. They are ordered by key, so that the last one counts when a step ran again and invoked another
+ * run.
+ */
 const LIST_CHILDREN = statement(
   "RunInspection.listChildren",
   "SELECT id, parent_step FROM runs WHERE parent = ? AND parent IS NOT NULL ORDER BY key LIMIT 10000"
@@ -57,8 +60,8 @@ interface StepsQuery {
 }
 
 /**
- * Steps of a run from a place on: finished ones first, then those that run. At most `limit` of them, or fewer when they are long;
- * -1 for all.
+ * The steps of a run from a place on: finished ones first, then those that are running. It returns at most `limit` steps, fewer
+ * when they are long, and all for -1.
  */
 export const readRunSteps = inEnvironment(
   "readRunSteps",
@@ -72,7 +75,7 @@ export const readRunSteps = inEnvironment(
     const finished = yield* all(LIST_SIZES_OF_STEPS, row.key!)
     const open = yield* all(LIST_WAITS, row.key!)
     const running = new Map((yield* runningNow(row, told)).map((step) => [step.stepKey, step]))
-    // steps that are retried already have a place among the open ones
+    // steps that are retried are already among the open ones
     const isAgain = new Set(open.map(({ step_key }) => String(step_key)))
     const fresh = [...running.values()].filter(({ stepKey }) => !isAgain.has(stepKey))
     const children = new Map(
@@ -125,7 +128,9 @@ function* finishedStep(tx: Transaction, runId: string, row: Row): Program<RunSte
 const childOf = (id: string | undefined): Pick<RunStep, "childRunId"> =>
   id === undefined ? {} : { childRunId: id }
 
-/** A child that no step waits for has no parent in the database: the output of the step has its id. */
+/**
+ * The id of a child that no step waits for. Such a child has no parent in the database, but the output of the step has its id.
+ */
 const startedChild = ({ kind, output }: RunStep): string | undefined =>
   kind === "invokeAsync" && isObject(output) && typeof output.runId === "string" ? output.runId : undefined
 
@@ -214,7 +219,7 @@ export const getSituation = inEnvironment(
       ...(damage === undefined ? {} : { damage }),
       held,
       holders,
-      // the other rows of a damaged run may be the unreadable ones
+      // the waits of a damaged run are not read, because they may be what is unreadable
       waits:
         damage !== undefined
           ? []
@@ -254,7 +259,7 @@ const FIND_LAST_STEP_END = statement(
   "SELECT max(ended_at) AS at FROM steps WHERE run = ?"
 )
 
-/** When a step of the run was last reported. */
+/** When the last step of the run was reported. */
 function* lastStep({ key }: Row): Program<{ readonly lastStepAt?: number }> {
   const row = yield* get(FIND_LAST_STEP_END, key!)
   return row?.at == null ? {} : { lastStepAt: Number(row.at) }
@@ -263,7 +268,7 @@ function* lastStep({ key }: Row): Program<{ readonly lastStepAt?: number }> {
 const FIND_RUN_ID = statement("RunInspection.findRunId", "SELECT id FROM runs WHERE key = ?")
 
 function* waitOf(runId: string, row: Row): Program<RunSituation["waits"][number]> {
-  // written by this store from `WaitKind`
+  // only this engine writes the column, and only with values of `WaitKind`
   const kind = Number(row.kind) as keyof typeof kindNames
   const match = row.match_path ?? row.expression
   const child = row.child === null ? undefined : yield* get(FIND_RUN_ID, row.child!)

@@ -1,7 +1,7 @@
 /**
  * Pages of runs, newest first, with a count. No index has the status, because every turn of every run would have to maintain it,
- * and to count a million rows takes tenths of a second. So only the newest {@link SLICE} candidates are counted. The page is
- * searched in slices, with other work in between.
+ * and without one, counting a million rows takes tenths of a second. So only the newest {@link SLICE} candidates are counted. The
+ * page is searched in slices, with other work in between.
  */
 import { listRunsAround } from "./DamagedRunList.ts"
 import { all, get, inEnvironment, type Program, statement, variant } from "../Store/Program.ts"
@@ -19,13 +19,17 @@ import type { ListRunsQuery, RunsBefore } from "./RunRecords.ts"
 
 import type { Row, Transaction } from "../Store/Transaction.ts"
 
-/** Runs that one slice looks at (a few milliseconds), and of which the matching ones are counted. */
+/**
+ * How many runs one slice looks at, which takes a few milliseconds. Of the newest ones among so many, the matching runs are
+ * counted.
+ */
 const SLICE = 5000
-/** Most characters of data read in one slice, and on one page, unless a single run has more. */
+/** Most characters of data that one slice reads, unless a single run has more. */
 const SLICE_LENGTH = 1024 * 1024
+/** Most characters of data on one page, unless a single run has more. */
 const PAGE_LENGTH = 16 * 1024 * 1024
 
-/** Lists that take more than one slice run one at a time, in all engines of the process. */
+/** Lists that take more than one slice run one at a time, over all engines of the process. */
 const long = Semaphore.makeUnsafe(1)
 
 /**
@@ -42,14 +46,14 @@ export const listRuns = (
         listPage(store, { ...asked, before: key }, listed)
       )
 
-/** The query that a cursor belongs to: without the place and the limit. */
+/** The part of a query that its cursors belong to: without the place and the limit. */
 const digestible = ({ environment, functionId, status }: RunsBefore) => ({ environment, functionId, status })
 
-/** The cursor that goes on before a run. */
+/** The cursor of a page that begins before a run. */
 const cursorBefore = (query: RunsBefore, key: number, listed: number): string =>
   writeCursor(digestible(query), { by: "", event: 0, key, listed })
 
-/** `before` is how many runs are on the earlier pages. */
+/** Reads one page. `before` is how many runs are on the earlier pages. */
 const listPage = (
   store: StoreService,
   query: RunsBefore,
@@ -74,7 +78,7 @@ const listPage = (
         )
       }
       const listed = before + runs.length
-      // without a full count, the total is at least the runs on the pages, and one more when another page follows
+      // without a full count, the total is at least the runs on the pages so far, and one more when another page follows
       const isExact = place?.isExact !== false
       return {
         runs,
@@ -93,21 +97,22 @@ const listPage = (
       }))
   )
 
-/** How far a list has come, from the newest run to the oldest. */
+/** How far a list has come. It goes from the newest run to the oldest. */
 interface Place {
   readonly total: number
-  /** The lower end of what was looked at; the newest slice of that was counted. */
+  /** The key of the oldest run that was looked at. Of these runs, those of the newest slice were counted. */
   readonly looked: number
-  /** Whether the newest slice was counted. */
+  /** Whether the newest slice has been counted. */
   readonly isCounted: boolean
-  /** Whether that slice was everything. */
+  /** Whether the newest slice had all candidates, so that the count is exact. */
   readonly isExact: boolean
-  /** Everything from here on is on this page or an earlier one. */
+  /** All matching runs with this key or a higher one are on this page or on an earlier one. */
   readonly paged: number
   readonly isFull: boolean
   readonly lastKey: number
-  /** How many runs are on the page, and their characters. */
+  /** How many runs are on the page. */
   readonly taken: number
+  /** How many characters of data are on the page. */
   readonly length: number
 }
 
@@ -153,12 +158,12 @@ function* narrowed(tx: Transaction, query: RunsBefore): Program<RunFilter | unde
     ...filter,
     among: "AND r.function = ?",
     amongValues: [filter.fn],
-    // not by the run key: the few runs of the function are sorted instead
+    // does not use the index on the run key: the few runs of the function are sorted instead
     key: "+r.key"
   }
 }
 
-/** Part of the way from the newest run to the oldest. */
+/** Goes part of the way from the newest run to the oldest. */
 class Walk {
   readonly #tx: Transaction
   readonly #limit: number
@@ -206,7 +211,7 @@ class Walk {
   /** Processes one slice. */
   *go(): Program<Slice> {
     if (!this.#isCounted) yield* this.#countNewest()
-    // a cursor far back starts from there
+    // a cursor far back continues from its own place
     else if (this.#paged <= this.#looked) yield* this.#lookOn(Math.min(this.#looked, this.#paged))
     yield* this.#fill()
     return {
@@ -240,7 +245,7 @@ class Walk {
     this.#isExact = this.#looked === 0
   }
 
-  /** Adds the matching runs from the end of the page to the end of the slice. */
+  /** Adds to the page the matching runs between its end and the end of the slice. */
   *#fill(): Program<void> {
     let gathered = 0
     let rows = 16
@@ -265,15 +270,15 @@ class Walk {
         this.#paged = this.#lastKey = Number(row.key)
       }
       if (found.length < rows) this.#paged = this.#looked
-      // as many rows as fit when they are as long as those before
+      // reads as many rows as fit if they are as long as the last ones
       rows = Math.max(1, Math.min(this.#limit, Math.floor((SLICE_LENGTH * rows) / (gathered + 1))))
     }
   }
 }
 
 /**
- * Characters of the strings in a row. A page has thousands of rows, and a list of each row's values would take as long as reading
- * it.
+ * Characters of the strings in a row. It makes no list of the row's values: a page has thousands of rows, and such lists would
+ * take as long as reading the rows.
  */
 const lengthOf = (row: Row): number => {
   let length = 0

@@ -1,4 +1,4 @@
-/** The log lines of a run. They arrive with the reports of its turns. The newest are kept, and deleted with the run. */
+/** The log lines of a run. They arrive with the reports of its turns. The newest are kept, and are deleted with the run. */
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import type { RunLogLine } from "../../Protocol/Runs.ts"
@@ -29,17 +29,17 @@ export interface KeptLogs {
   readonly length: number
 }
 
-/** By default 1,000 lines and 256 KiB for each run; 0 lines keeps none. */
+/** How many log lines are kept: by default 1,000 lines and 256 KiB for each run. With 0 lines, none are kept. */
 export const RunLogRetention = Context.Reference<KeptLogs>("@ironflow/node/RunLogRetention", {
   defaultValue: () => ({ lines: linesOfRun, length: linesLength })
 })
 
-/** The limits of this database's engine. */
+/** The limits of the engine that has this database open. */
 const limitsOf = defineCache<{ current: KeptLogs }>({
   make: () => ({ current: { lines: linesOfRun, length: linesLength } })
 })
 
-/** Sets how much is kept from now on. */
+/** Sets the limits from now on. */
 const limitLogs = acrossEnvironments(
   "limitLogs",
   function* (tx: Transaction, kept: KeptLogs): Program<void> {
@@ -94,7 +94,7 @@ export function* keepLogs(tx: Transaction, run: number, { dropped = 0, lines }: 
   }
 }
 
-/** The newest lines within the limits. */
+/** The newest lines, as many as the limits allow. */
 const newestOf = (lines: ReadonlyArray<LogLine>, most: KeptLogs): ReadonlyArray<LogLine> => {
   let length = 0
   let from = lines.length
@@ -124,11 +124,11 @@ const readRunLogs = inEnvironment(
     const most = limitsOf(tx).current
     const rows = yield* all(LIST_LINES, run.key!, after + 1)
     const end = rows.length === 0 ? 0 : Number(rows.at(-1)!.first) + Number(rows.at(-1)!.lines)
-    // the first rows may have a few lines too many
+    // a row has several lines, and the first rows may have some that are too old or were on an earlier page
     const from = Math.max(after + 1, end - most.lines)
     const found: Array<RunLogLine> = []
     for (const row of rows) {
-      // written by `keepLogs`
+      // only `keepLogs` writes this column
       const lines = parseStored(String(row.text)) as ReadonlyArray<LogLine>
       for (const [i, line] of lines.entries()) {
         const number = Number(row.first) + i
@@ -148,7 +148,7 @@ const lineOf = (number: number, { at, data, ...line }: LogLine): RunLogLine => (
   ...(data === undefined ? {} : { data: decodeJson(data) })
 })
 
-/** A page of the lines, oldest first. The cursor is the number of the line before. */
+/** A page of the lines, oldest first. The cursor is the number of the last line before the page. */
 export const logsPage = (
   store: StoreService,
   environment: string,

@@ -1,13 +1,13 @@
-/** Tells observers and the audit record what happens in runs. Nothing is built while there are none. */
+/** Tells observers and the audit record what happens in runs. Without observers and records, nothing is built. */
 import { registryOf } from "../Functions/Registry.ts"
 import type { Transaction } from "../Store/Transaction.ts"
 import type { RunActivity } from "../Store/RunActivity.ts"
 import { record } from "./Recording.ts"
 
-/** Whether anybody is told of steps. */
+/** Whether anything observes steps, or records them. */
 export const hasStepObservers = (tx: Transaction): boolean => tx.interest.steps || registryOf(tx).hasRecorded
 
-/** Whether anybody is told of runs as a whole. */
+/** Whether anything observes runs as a whole. */
 export const hasRunObservers = (tx: Transaction): boolean => tx.interest.runs || hasStepObservers(tx)
 
 /** Tells of something that happened in a run. */
@@ -26,7 +26,7 @@ export const notifyRunObservers = (tx: Transaction, activity: () => RunActivity)
   if (registryOf(tx).hasRecorded) tx.later(record(tx, told))
 }
 
-/** What is told of a run, by its keys of function and environment. */
+/** What observers are told of a run, from its keys of function and environment. */
 export const aboutRun = (
   tx: Transaction,
   run: {

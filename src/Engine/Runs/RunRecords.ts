@@ -11,7 +11,7 @@ import type { HeldBack } from "../Functions/FunctionSchedules.ts"
 
 export interface RunSteps {
   readonly steps: ReadonlyArray<RunStep>
-  /** Where to go on; absent at the end. */
+  /** The cursor of the next page; absent at the end. */
   readonly next?: number
 }
 
@@ -23,7 +23,7 @@ export interface ListRunsQuery {
   readonly cursor?: string
 }
 
-/** The same, with the cursor decoded. */
+/** {@link ListRunsQuery} with the cursor decoded. */
 export interface RunsBefore extends Omit<ListRunsQuery, "cursor"> {
   /** Only runs before the one with this key. */
   readonly before?: number
@@ -31,7 +31,7 @@ export interface RunsBefore extends Omit<ListRunsQuery, "cursor"> {
 
 export interface DeletedRuns {
   readonly deleted: number
-  /** Where to go on; absent at the end. */
+  /** The place of the next page; absent at the end. */
   readonly after?: number
 }
 
@@ -41,20 +41,20 @@ export interface RunSituation {
   readonly environment: string
   /** The live lease, if any. */
   readonly lease?: Lease
-  /** The engine to which the worker of the lease is connected, when it is another one on the database. */
+  /** The engine to which the worker of the lease is connected, when it is not this one. */
   readonly engine?: OtherEngine
   /** Steps whose code runs now, as the worker reports. */
   readonly running?: ReadonlyArray<RunningStep>
   /** When a step last finished, by the clock of its worker, epoch milliseconds. */
   readonly lastStepAt?: number
-  /** The damage because of which the engine leaves the run alone. */
+  /** Why the engine leaves the run alone: its damage. */
   readonly damage?: string
   /** Since when the run can be claimed, epoch milliseconds. */
   readonly readyAt?: number
-  /** How often the run was lost since its last step, if it is kept apart from other runs because of that. */
+  /** How often the run was lost since its last step. Set while it is kept apart from other runs because of that. */
   readonly losses?: number
   readonly concurrencyKey?: string
-  /** How many runs hold a lease under the same concurrency key. */
+  /** How many runs hold a lease under the run's concurrency key. */
   readonly held: number
   /** The ids of some of those runs. */
   readonly holders: ReadonlyArray<string>
@@ -67,7 +67,7 @@ export interface RunSituation {
     readonly event?: string
     readonly match?: string
     readonly matchValue?: string
-    /** Events that it may accept are in the log, and are being delivered. */
+    /** Set when events that the wait may accept are in the log, and are still being delivered. */
     readonly isBeingDelivered?: true
     readonly childRunId?: string
     readonly failures?: number
@@ -78,16 +78,16 @@ export interface RunSituation {
   readonly functionDeleted?: boolean
   /** Set when the function is paused, so that its new runs wait. */
   readonly functionPaused?: StoredPause
-  /** The function version that the run is pinned to, or starts with when a worker has it; absent when any version will do. */
+  /** The function version that the run is pinned to, or starts with when a worker has it. Absent when any version will do. */
   readonly pin?: { readonly version: string; readonly hasBegun: boolean }
   /** The worker to which the run's actor is bound. */
   readonly actorWorkerId?: string
-  /** The schedule whose fires are queued or skipped until the run ends. */
+  /** The schedule that started the run, when its fires wait or are skipped until the run ends. */
   readonly heldBack?: HeldBack
 }
 
 export interface RecordingPage {
   readonly events: Array<AuditEvent>
-  /** Where to go on; absent at the end. */
+  /** The key at which the next slice begins; absent at the end. */
   readonly next?: number
 }

@@ -1,4 +1,4 @@
-/** Run retention: deletes runs that ended long ago, with their steps. The log and entity streams stay. */
+/** Run retention: deletes runs that ended long ago, with their steps. The log and entity streams are kept. */
 import {
   all,
   allIsolatingDamage,
@@ -15,20 +15,20 @@ import { statusIn } from "./StatusRows.ts"
 import type { DeletedRuns } from "./RunRecords.ts"
 import type { Row, Transaction } from "../Store/Transaction.ts"
 
-/** Runs that one query looks at. */
+/** How many runs one query reads. */
 const PAGE = 500
 
 const OLD = "SELECT key, function, status, created_at, ended_at, parent FROM runs WHERE"
 
-/** Runs that one transaction looks at, so that other writers get their turn. */
+/** How many runs one transaction looks at, so that other writers get their turn. */
 const MOST_LOOKED_AT = 5000
 
 const FIND_NEWEST_RUN = statement("RunRetention.findNewestRun", "SELECT max(key) AS key FROM runs")
 
 /**
- * Deletes runs that ended more than `keepMs` ago, or before their function's own limit: at most `limit` of them, oldest first. A
- * run whose parent is unfinished stays. So does the newest run, so that its key is not given again. Begins after the run with key
- * `after`; returns where to go on, unless it has reached the end.
+ * Deletes runs that ended more than `keepMs` ago, or longer ago than their function's own limit: at most `limit` of them, oldest
+ * first. A run whose parent is unfinished is kept. So is the newest run, so that its key is not assigned again. Begins after the
+ * run with key `after`. Returns where to go on, unless the end is reached.
  */
 export const deleteEndedRuns = acrossEnvironments(
   "deleteEndedRuns",
@@ -40,18 +40,18 @@ export const deleteEndedRuns = acrossEnvironments(
   ): Program<DeletedRuns> {
     const now = tx.settledNow()
     const endedBefore = now - shortestKept(tx, keepMs)
-    // keeps all runs
+    // all runs are kept
     if (!Number.isFinite(endedBefore)) return { deleted: 0 }
     const newest = Number((yield* get(FIND_NEWEST_RUN))?.key ?? 0)
     let deleted = 0
     let last = after
     for (let lookedAt = 0; lookedAt < MOST_LOOKED_AT; lookedAt += PAGE) {
-      // keys grow with creation, and a run ends after it was created: stop at the first run that is too young
+      // keys grow with creation, and a run ends after its creation: all runs after the first one that is too young are too young
       const rows = yield* page(tx, last)
       for (const row of rows) {
         if (deleted === limit) return { deleted, after: last }
         const key = Number(row.key)
-        // a run created under a clock that was ahead says nothing about the runs after it
+        // a run that was created while the clock was ahead says nothing about the runs after it
         const isYoung = Number(row.created_at) >= endedBefore && Number(row.created_at) <= tx.now()
         if (isYoung || key === newest) return { deleted }
         last = key
@@ -101,14 +101,14 @@ const OLD_AFTER = statement("RunRetention.oldAfter", `${OLD} key > ? ORDER BY ke
 
 const OLD_ONE = statement("RunRetention.oldOne", `${OLD} key = ?`)
 
-/** The `+` makes SQLite read the index of ids, which has all keys, and not the rows. */
+/** Lists keys. The `+` makes SQLite read the index of ids, which has all keys, and not the rows. */
 const LIST_KEYS_AFTER = statement(
   "RunRetention.listKeysAfter",
   `SELECT key, id FROM runs WHERE +key > ? @sound(run, key) ORDER BY +key LIMIT ${PAGE}`,
   { scans: "for a table that is damaged: the index of ids is read in its place" }
 )
 
-/** The runs after `last`, in order. Where some are damaged, they are read one by one. */
+/** A page of the runs after `last`, in order. When some runs are damaged, each is read alone. */
 function* page(tx: Transaction, last: number): Program<ReadonlyArray<Row>> {
   if (tx.damage.except("run", "key") === "")
     return yield* allIsolatingDamage(tx, "run", [LIST_KEYS_AFTER, last], OLD_AFTER, last)

@@ -52,24 +52,25 @@ export function* createRun(
   input: {
     readonly environment: number
     readonly fn: RegisteredFunction
-    /** Log position of the trigger; for an invoked run the end of the log. */
+    /** Log position of the trigger; for an invoked run, the end of the log. */
     readonly event: number
     readonly view: EventView
     readonly id?: string
-    /** Data of an invoked run. */
+    /** The data of an invoked run, or of the system event that starts the run. */
     readonly data?: JsonText
     readonly parent?: { readonly run: number; readonly stepKey: string }
     /**
-     * The id of the step that invoked it without waiting: neither run ends with the other, and the parent may be deleted first.
+     * The id of the step that invoked the run without waiting for it. Neither run ends with the other, and the parent may be
+     * deleted first.
      */
     readonly invokedBy?: string
-    /** The `traceparent` that an invoked run is part of. */
+    /** The `traceparent` of the trace that an invoked run is part of. */
     readonly trace?: string | undefined
     /** The run that it is a fork of, and the step up to which its steps are copied. */
     readonly forkedFrom?: ForkedFrom
-    /** Of a fork: data that replaces that of the event. */
+    /** For a fork: data that replaces the data of the event. */
     readonly forkData?: JsonText
-    /** The name of the system event that starts it; `data` is the data of that event. */
+    /** The name of the system event that starts the run. `data` is then the data of that event. */
     readonly systemEvent?: string
   }
 ): Program<{ readonly id: string; readonly key: number }> {
@@ -99,7 +100,7 @@ export function* createRun(
   if (registration.searchBy !== undefined)
     yield* putAttributes(input.fn.key, key, registration.searchBy, input.view)
   hasStarted(tx, input, id, now)
-  // a run of a paused function is dispatched when the pause is over
+  // the runs of a paused function are dispatched when the pause is over
   if (input.fn.paused === undefined) markReady(tx, input.fn.key)
   return { id, key }
 }
@@ -156,19 +157,22 @@ export interface StartedBy {
 
 const FROM_RUNS = "FROM runs r LEFT JOIN events e ON e.position = r.event"
 
-/** The columns that {@link readRun} needs, with the id and the data of the triggering event: every further column costs time. */
+/**
+ * The columns that {@link readRun} needs, with the id and the data of the triggering event. It has no others, because every
+ * further column costs time.
+ */
 export const RUNS_WITH_EVENTS = `SELECT r.key, r.id, r.function, r.status, r.event, r.input, r.output, r.error, r.worker, r.actor, r.parent, r.parent_step, r.pause,
   r.attempt, r.created_at, r.updated_at, r.started_at, r.ended_at, r.forked_from, r.pin, r.erased_at, coalesce(r.trace, e.trace) AS e_trace,
   e.id AS e_id, e.erased_at AS e_erased_at, ${EVENT_DATA} AS e_data ${FROM_RUNS}`
 
-/** The same with every column of the run. */
+/** Like {@link RUNS_WITH_EVENTS}, with every column of the run. */
 export const WHOLE_RUNS = `SELECT r.*, coalesce(r.trace, e.trace) AS e_trace, e.id AS e_id, e.erased_at AS e_erased_at, ${EVENT_DATA} AS e_data ${FROM_RUNS}`
 
 const ONE = "WHERE r.id = ? AND r.environment = ?"
 
 const FIND_RUN = statement("RunRows.findRun", `${WHOLE_RUNS} ${ONE}`)
 
-/** The whole row of a run with its event, or a `RunNotFoundError`. */
+/** The whole row of a run with its event. Fails with `RunNotFoundError`. */
 export const findRun = (tx: Transaction, environment: string, runId: string) =>
   oneRun(tx, FIND_RUN, environment, runId)
 
@@ -193,7 +197,7 @@ const FIND_STARTING_EVENT = statement(
 )
 
 /**
- * The event that started a run, without its data, or the system event; `undefined` for a run that was invoked or does not exist.
+ * The event or the system event that started a run, without its data; `undefined` for a run that was invoked or does not exist.
  */
 export const startedBy = inEnvironment(
   "startedBy",
@@ -209,7 +213,7 @@ const FIND_END_TIME = statement(
   "SELECT ended_at FROM runs WHERE id = ? AND environment = ?"
 )
 
-/** Whether a run has ended; throws `RunNotFoundError` when there is none. */
+/** Whether a run has ended. Fails with `RunNotFoundError` when there is no such run. */
 function* hasEnded(tx: Transaction, environment: string, runId: string): Program<boolean, RunNotFoundError> {
   const key = tx.findEnvironment(environment)
   if (key !== undefined && isLeased(tx, key, runId)) return false
@@ -224,7 +228,7 @@ const iso = (value: unknown): string | undefined =>
 
 /** A stored error as clients see it. */
 export const runError = (json: unknown): RunError =>
-  // written by this engine: it is a serialized error
+  // only this engine writes the column, with serialized errors
   runErrorOf(parseStored(String(json)) as SerializedError)
 
 /** A row of {@link RUNS_WITH_EVENTS} as clients see it. */
@@ -235,11 +239,11 @@ export function* readRun(tx: Transaction, row: Row): Program<Run> {
 
 const FIND_RUN_ID = statement("RunRows.findRunId", "SELECT id FROM runs WHERE key = ?")
 
-/** The same, also for a run whose event is missing. */
+/** Like {@link readRun}, also for a run whose event is missing. */
 export function* runOf(tx: Transaction, row: Row): Program<Run> {
   const fn = registryOf(tx).byKey(Number(row.function))
   const input = decodeStored(text(row.input ?? row.e_data))
-  // member by member: lists of runs take long, and absent optional members are left out
+  // sets each member alone: lists of runs take long, and absent optional members are left out
   const run: Writable<Omit<Run, "createdAt" | "updatedAt">> = {
     id: String(row.id),
     functionId: fn?.registration.id ?? String(row.function),
@@ -269,12 +273,12 @@ export function* runOf(tx: Transaction, row: Row): Program<Run> {
 
 const runOfStep = (stepId: string): string => stepId.slice(0, stepId.indexOf(":"))
 
-/** The trace id in a `traceparent`, which was checked before it was stored. */
+/** The trace id in a `traceparent`. The text was checked before it was stored. */
 const traceIdIn = (trace: string): string => trace.slice(3, 35)
 
 type Writable<A> = { -readonly [K in keyof A]: A[K] }
 
-/** An actor is stored as JSON; a string is shown without its quotes. */
+/** An actor as it is shown. It is stored as JSON; a string is shown without its quotes. */
 const actorText = (json: string): string => {
   const value: unknown = parseStored(json)
   return typeof value === "string" ? value : json
@@ -284,14 +288,14 @@ const FIND_RUN_ID_OF_DAMAGED = statement("RunRows.findRunIdOfDamaged", "SELECT i
   scans: "for a run whose row is damaged: the index of ids is read in its place"
 })
 
-/** The id of a run whose row may be unreadable: an index has it too. */
+/** The id of a run whose row may be unreadable. It is read from an index. */
 export function* runIdOf(key: number): Program<string | undefined> {
   try {
-    // without the `+`, the row would be read and not the index
+    // the `+` in the statement makes SQLite read the index and not the row
     const row = yield* get(FIND_RUN_ID_OF_DAMAGED, key)
     return row === undefined ? undefined : String(row.id)
   } catch {
-    // shown in the log instead: the index is damaged too
+    // the index is damaged too: the log shows the key instead
     return undefined
   }
 }
@@ -305,10 +309,10 @@ export const getRun = inEnvironment(
   (_, runId) => `read run ${runId}`
 )
 
-/** A run whose end a commit has announced, shown as if it had been read. */
+/** Shows a run whose end a commit has announced, as if it had been read. */
 export const showEnding = inEnvironment(
   "showEnding",
-  // a program, since only programs can look functions up
+  // this is a program because only programs can look functions up
   function* (tx: Transaction, _environment: string, ending: EndedRunRecord): Program<Run> {
     const fn = registryOf(tx).byKey(ending.function)
     const endedAt = iso(ending.endedAt)!
@@ -333,7 +337,7 @@ export const showEnding = inEnvironment(
   (_, { id }) => `read run ${id}`
 )
 
-/** The run if it has ended: cheaper than reading it to find out. */
+/** The run, if it has ended. This is cheaper than reading the run to find out. */
 export const getEndedRun = inEnvironment(
   "getEndedRun",
   function* (tx: Transaction, environment: string, runId: string) {

@@ -1,4 +1,6 @@
-/** Lists of runs that match filters. Searched slice by slice, with other work in between, within a time limit for each page. */
+/**
+ * Lists runs that match filters. It searches slice by slice, with other work in between, and within a time limit for each page.
+ */
 import * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"
 import type { ListRunsResult, Run } from "../../Client/Client.ts"
@@ -68,8 +70,8 @@ export const searchFor = (
       })
 
     while (true) {
-      // with `where` few runs may match, so look at as many as time allows; otherwise one more run shows whether another page
-      // follows
+      // with `where`, few runs may match, so the slice looks at as many as possible; without it, one run more than the page needs
+      // shows whether another page follows
       const most = filters.where === undefined ? limit - runs.length + 1 : Number.MAX_SAFE_INTEGER
       const slice = yield* store.read(searchRuns(query, place ?? begin, most))
       place = slice.place
@@ -107,7 +109,10 @@ export const matcherOf = (
   return (found) => isSeen(found) && (where === undefined || fits(where, found))
 }
 
-/** Filters on the event would reveal events that the caller may not see, so they hide such runs. */
+/**
+ * Whether the caller may see a run in these results. Filters on the event would reveal events that the caller may not see, so
+ * with such filters the runs of these events are hidden.
+ */
 const seenBy = (visible: Visible | undefined, filters: CheckedFilters): ((found: FoundRun) => boolean) => {
   if (visible === undefined) return () => true
   const { attributes, entityId, eventName, idempotencyKey, where } = filters

@@ -1,10 +1,10 @@
 /**
- * Finds the runs that match filters. The search follows one plan that skips most other runs (the values of an attribute, the
- * failed runs, the runs of a function, the events of a name). It works in slices with a limited number of runs.
+ * Finds the runs that match filters. The search follows one plan, which skips most of the other runs: it reads the values of an
+ * attribute, the failed runs, the runs of a function, or the events of a name. It works in slices with a limited number of runs.
  *
- * Every plan goes from newest to oldest. Most are ordered by the run key, which grows with the time of creation; those of
- * functions and events are ordered by the event's log position and then by the run key. A plan has lanes, one for each function or
- * status, and each slice takes the newest runs of all lanes.
+ * Every plan goes from newest to oldest. Most are ordered by the run key, which grows with the time of creation. Those of
+ * functions and events are ordered by the event's log position, and then by the run key. A plan has lanes, one for each function
+ * or status, and each slice takes the newest runs of all its lanes.
  */
 import { ValidationError } from "../../Errors.ts"
 import type { Run } from "../../Client/Client.ts"
@@ -19,21 +19,22 @@ import { readRun, RUNS_WITH_EVENTS } from "./RunRows.ts"
 import { isBefore, lengthOfRow, type RunPosition, positionOf, startOfRow } from "./SearchPositions.ts"
 import { MAX_COUNTED, FIRST_MOMENT, planOf, plansOf } from "./SearchPlans.ts"
 
-/** Runs that one slice looks at: a few milliseconds. */
+/** How many runs one slice looks at: that takes a few milliseconds. */
 const SLICE = 10_000
-/** Most runs that a slice returns, and most characters of data in them, unless a single run has more. */
+/** Most runs that a slice returns. */
 const MAX_SLICE_RUNS = 256
+/** Most characters of data that a slice returns, unless a single run has more. */
 const SLICE_LENGTH = 1024 * 1024
 /** A limit that is never reached. */
 const ALL = Number.MAX_SAFE_INTEGER
 
 /** How far a search has come: it has looked at everything from the newest run to here. */
 export interface SearchPlace {
-  /** The plan; for attributes with the path. */
+  /** The name of the plan; for an attribute, followed by the path. */
   readonly by: string
   readonly event: number
   readonly key: number
-  /** The place at which the search may stop. */
+  /** The event position and the key at which the search may stop. */
   readonly lastEvent: number
   readonly lastKey: number
 }
@@ -43,11 +44,11 @@ export interface FoundRun {
   readonly run: Run
   readonly event: number
   readonly key: number
-  /** Characters of the data. */
+  /** The number of characters of the run's data. */
   readonly length: number
-  /** The name of the system event that started it. */
+  /** The name of the system event that started it, if one did. */
   readonly systemEvent?: string
-  /** The event that started it; absent where another run or a system event did. */
+  /** The event that started it; absent when another run or a system event did. */
   readonly startedBy?: {
     readonly id: string
     readonly name: string
@@ -63,9 +64,9 @@ export interface SearchSlice {
   readonly found: ReadonlyArray<FoundRun>
   readonly place: SearchPlace
   readonly isLast: boolean
-  /** Creation time of the runs that the search has reached, epoch milliseconds. */
+  /** When the oldest run that the search has reached was created, epoch milliseconds. */
   readonly lookedBackTo: number
-  /** Runs created before this time are not yet indexed by one of the attributes, epoch milliseconds. */
+  /** Runs that were created before this time are not yet indexed by one of the attributes, epoch milliseconds. */
   readonly filledBackTo?: number
 }
 
@@ -75,7 +76,7 @@ export interface RunSearch {
 }
 
 /**
- * Looks at one slice of runs. `place` is where the slice before ended, or the place in the cursor of a page. `most` is how many
+ * Looks at one slice of runs. `place` is where the last slice ended, or the place in the cursor of a page. `most` is how many
  * runs are wanted. Refuses attributes that no function has.
  */
 export const searchRuns = inEnvironment(
@@ -104,13 +105,13 @@ export const searchRuns = inEnvironment(
   () => "list runs"
 )
 
-/** What runs are grouped by, and whether their durations are measured. */
+/** What runs are grouped by, and whether to measure their durations. */
 export interface Grouping {
   readonly by: string
   readonly durations: boolean
 }
 
-/** The runs of one group. */
+/** Counts runs that are equal in all these fields. */
 export interface Sum {
   readonly value: string | undefined
   readonly status: RunStatus
@@ -128,7 +129,7 @@ interface SumsSlice {
 /** The functions, among those that the filters allow, whose runs are indexed by a path. */
 export const functionsFoundBy = inEnvironment(
   "functionsFoundBy",
-  // a program, since only programs can look functions up
+  // this is a program because only programs can look functions up
   function* (
     tx: Transaction,
     { environment, filters }: RunSearch,
@@ -139,7 +140,7 @@ export const functionsFoundBy = inEnvironment(
   () => "count runs"
 )
 
-/** Counts one slice of runs, looking at `most` runs at most. Refuses attributes that no function has. */
+/** Counts one slice of runs. It looks at `most` runs at most. Refuses attributes that no function has. */
 export const countRuns = inEnvironment(
   "countRuns",
   function* (
@@ -194,10 +195,13 @@ function* createdAt({ event, key }: RunPosition): Program<number> {
   return Number(row?.at ?? 0)
 }
 
-/** Clocks are adjusted by small amounts all the time: a run may be stamped earlier than the run before it, by milliseconds. */
+/**
+ * How much earlier a run's time of creation may be than that of the run before it, milliseconds. Clocks are adjusted all the
+ * time, but by small amounts.
+ */
 const CLOCK_SLACK_MS = 60_000
 
-/** The key of the first run created at this time or later. Keys grow with creation. */
+/** The key of the first run that was created at this time or later. Keys grow with creation. */
 function* keyAt(at: number): Program<number> {
   let from = 1
   let to = Number((yield* get(FIND_NEWEST_RUN))?.key ?? 0) + 1
@@ -267,7 +271,7 @@ class Search {
     return JSON.stringify(this.#functions.map(({ key }) => key))
   }
 
-  /** The error for attributes that no run can have. */
+  /** The error for an attribute that no run can have, if one of the filters names such an attribute. */
   unknownAttribute(call = "listRuns"): ValidationError | undefined {
     const known = new Set(this.#functions.flatMap(({ paths }) => paths))
     const unknown = Object.keys(this.#filters.attributes ?? {}).find((path) => !known.has(path))
@@ -278,7 +282,7 @@ class Search {
     )
   }
 
-  /** The time before which one of the attributes is not filled in. */
+  /** The time before which runs lack one of the attributes; `undefined` when all are filled in. */
   *filledBackTo(by?: string): Program<number | undefined> {
     let below: number | undefined
     for (const path of [...Object.keys(this.#filters.attributes ?? {}), ...(by === undefined ? [] : [by])]) {
@@ -291,7 +295,7 @@ class Search {
     return below === undefined ? undefined : yield* createdAt({ key: below, event: 0 })
   }
 
-  /** Where the search begins, and by which plan: the shortest, unless the plan is known. */
+  /** Where the search begins, and by which plan. Unless the plan is known, it is the shortest. */
   *begin(known: string | undefined): Program<SearchPlace> {
     const { createdFrom, createdTo, endedTo } = this.#filters
     // a run that ended before a time was created before it
@@ -335,7 +339,7 @@ class Search {
             : ["unfinished"]),
       ...(functionIds === undefined ? [] : ["function"]),
       ...(eventName === undefined ? [] : ["eventName"]),
-      // how often a substring occurs is unknown: its index has all the data that the check needs
+      // how often a substring occurs is unknown, but the index has all the data that the check needs
       ...(error === undefined ? [] : ["error"])
     ]
     let best = "all"
@@ -347,7 +351,7 @@ class Search {
         if (count !== undefined) most += Number((yield* get(count, ...values))?.count)
         if (most >= fewest) break
       }
-      // of several long plans, take the first
+      // among long plans, the first one counts
       if (most < fewest && (best === "all" || most < MAX_COUNTED)) [best, fewest] = [by, most]
     }
     return best
@@ -408,7 +412,7 @@ class Search {
       if (found.length === most || length > SLICE_LENGTH)
         return { found, isLast: false, reached: found.at(-1)! }
       const row = yield* get(SHOW, key)
-      // found by the statement before, in the same transaction
+      // the statement before has found it in the same transaction
       if (row === undefined) continue
       const own = lengthOfRow(row)
       length += own

@@ -1,7 +1,7 @@
 /**
  * Statistics of runs since the engine started: how often things happened, by function; how long they took; and the same by minute
- * for the last day. Counted in memory as things happen, so that nothing has to be queried later. What was rolled back is not
- * counted.
+ * for the last day. They are counted in memory as things happen, so that nothing has to be queried later. What was rolled back is
+ * not counted.
  */
 import { Histogram, type HistogramData } from "../../Histogram.ts"
 import { type RegisteredFunction, registryOf } from "../Functions/Registry.ts"
@@ -18,7 +18,7 @@ type Measured = "waitToStart" | "turn" | "step" | "run" | "timerLateness"
 
 /** Most functions that are counted separately; all others are counted together. */
 export const MAX_FUNCTIONS = 200
-/** Minutes that are remembered. */
+/** How many minutes are kept. */
 const MINUTES = 24 * 60
 
 /** Stands for all functions that are not counted separately. */
@@ -30,8 +30,9 @@ export interface MinuteStats extends Readonly<Record<Counted, number>> {
   readonly at: number
   readonly turns: number
   readonly steps: number
-  /** The longest wait of a run for its first turn, and the longest run, milliseconds. */
+  /** The longest wait of a run for its first turn, milliseconds. */
   readonly longestWaitMs: number
+  /** The longest time from the start to the end of a run, milliseconds. */
   readonly longestRunMs: number
 }
 
@@ -60,8 +61,8 @@ const noCounts = (): Counts => ({
 
 class Stats {
   /**
-   * What the current transaction has done: what, of which function, in how many milliseconds. A flat list, since every run adds
-   * to it.
+   * What happened in the current transaction. Each entry is three items: what happened, the key of the function, and how long it
+   * took in milliseconds. It is a flat list, because every run adds to it.
    */
   readonly pending: Array<Counted | Measured | number> = []
   readonly functions = new Map<number, Counts>()
@@ -72,7 +73,7 @@ class Stats {
     run: new Histogram(),
     timerLateness: new Histogram()
   }
-  /** Oldest first. */
+  /** The minutes in which anything happened, oldest first. */
   minutes: Array<MinuteStats> = []
 
   committed(now: number): void {
@@ -119,7 +120,7 @@ class Stats {
   #minuteOf(now: number): Mutable<MinuteStats> {
     const at = now - (now % 60_000)
     const last = this.minutes.at(-1)
-    // when the clock was set back, count in the newest minute
+    // when the clock was set back, everything counts in the newest minute
     if (last !== undefined && last.at >= at) return last
     if (this.minutes.length >= 2 * MINUTES) this.minutes = this.minutes.slice(-MINUTES)
     const minute = { at, ...noCounts(), turns: 0, steps: 0, longestWaitMs: 0, longestRunMs: 0 }
@@ -129,14 +130,14 @@ class Stats {
 }
 
 const statsOf = defineCache<Stats>({
-  // readers see it once it is committed
+  // readers see only what is committed
   isShared: true,
   make: () => new Stats(),
   begin: ({ pending }) => void (pending.length = 0),
   committed: (stats, tx) => stats.committed(tx.now())
 })
 
-/** Counts something that happened to a run of the function with this key; `ms` is how long it took, where that is measured. */
+/** Counts something that happened to a run of the function with this key. `ms` is how long it took, for what is measured. */
 export const countRunEvent = (tx: Transaction, what: Counted | Measured, fn: number, ms = 0): void => {
   statsOf(tx).pending.push(what, fn, ms)
 }
@@ -150,7 +151,7 @@ export const readRunStats = acrossEnvironments(
     const nameOf = ({ environment, registration: { id } }: RegisteredFunction) => ({
       of: { environment, functionId: id }
     })
-    // functions without counts start at 0: a series whose first value is 1 shows no increase
+    // functions without counts start at 0: a series whose first value is 1 would show no increase
     const idle = registry
       .all()
       .filter(({ deleted, key }) => deleted !== true && !functions.has(key))
@@ -189,7 +190,7 @@ export const readMinutes = acrossEnvironments(
   () => "read the counts of runs by minute"
 )
 
-/** A program that does not query the database. */
+/** A program with this value as its result. It does not query the database. */
 function* now<A>(value: A): Program<A> {
   return value
 }

@@ -16,7 +16,10 @@ export const RunRetention = Context.Reference<Duration.Duration>("@ironflow/node
   defaultValue: () => Duration.days(30)
 })
 
-/** Deletes the runs that are too old now. Runs even where the engine keeps all: functions may have their own limit. */
+/**
+ * Deletes the runs that are too old now. It runs even if the engine keeps all runs, because functions may have a limit of their
+ * own.
+ */
 export const deleteOldRuns = (store: StoreService): Effect.Effect<void, StoreError> =>
   Effect.flatMap(RunRetention, (retention) => {
     const keepMs = Duration.toMillis(retention)

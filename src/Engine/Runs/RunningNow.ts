@@ -1,7 +1,7 @@
 /**
- * The steps of a run whose code runs now. They are not in the database: a step is stored when it ends, which saves a commit for
- * each. The worker reports them (`Protocol/RunningSteps.ts`). Its last report is compared with what is stored, since a step may
- * have ended after it.
+ * The steps of a run whose code runs now. They are not in the database: a step is stored only when it ends, which saves a commit
+ * for each step. Workers report them (`Protocol/RunningSteps.ts`). The last report is compared with what is stored, because a
+ * step may have ended since.
  */
 import type { RunningStep, RunningTurn } from "../../Protocol/RunningSteps.ts"
 import { get, type Program, statement } from "../Store/Program.ts"

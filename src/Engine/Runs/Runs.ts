@@ -63,7 +63,7 @@ type RunsOfEnvironment = Pick<
 export interface RunsService {
   /** The runs of one environment. */
   readonly in: (environment: string) => RunsOfEnvironment
-  /** The matching runs, without those that the caller may not see. */
+  /** The matching runs. `visible` leaves out those that the caller may not see. */
   readonly list: (
     environment: string,
     options?: ListRunsOptions,
@@ -112,7 +112,7 @@ export interface RunsService {
    * Counts the unfinished runs that can never move again: always 0 (guarantee G2), see `Stuck.ts`. Reads every unfinished run.
    */
   readonly countStuck: Effect.Effect<number, StoreError>
-  /** Those runs, 100 at most. */
+  /** The runs that {@link countStuck} counts, 100 at most. */
   readonly findStuck: ReturnType<typeof findStuck>
 }
 
@@ -285,7 +285,7 @@ const make = (waiting: Waiting): RunsService => {
   }
 }
 
-/** An operation on a run, from a step on if one is given. */
+/** An operation on a run, which fails unless the run id is valid, and the step `fromStep`, if one is given. */
 const onRun = <A, E>(
   runId: string,
   operation: Effect.Effect<A, E>,

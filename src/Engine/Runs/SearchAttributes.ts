@@ -1,6 +1,7 @@
 /**
  * Search attributes of runs: the values at the paths in their function's `searchBy`. A run gets them in the transaction that
- * creates it. Runs that are older than the path get them in slices, from the newest to the oldest (`SearchFill.ts`).
+ * creates it. A run that is older than the path gets them later: `SearchFill.ts` fills in runs in slices, from the newest to the
+ * oldest.
  */
 import { readPath } from "../../DataPath.ts"
 import { searchValueLength } from "../../Limits.ts"
@@ -11,8 +12,8 @@ import type { Row, Transaction } from "../Store/Transaction.ts"
 import { invocationView } from "./RunEvent.ts"
 
 /**
- * A value as it is indexed: strings, numbers and booleans, by their string form. A value with a NUL is left out, since not every
- * database holds one.
+ * The string under which a value is indexed. Strings, numbers and booleans are indexed by their string form, other values are
+ * not. A string with a NUL is left out, because not every database can store it.
  */
 export const attributeOf = (event: object, path: string): string | undefined => {
   const value = readPath({ event }, path)
@@ -39,8 +40,9 @@ export function* putAttributes(
   }
 }
 
-/** Runs that are filled in one transaction, and the characters of events that are read for them. */
+/** How many runs are filled in by one transaction. */
 const SLICE = 200
+/** How many characters of events are read for them. */
 const SLICE_LENGTH = 1024 * 1024
 const AT_ONCE = 20
 
@@ -69,7 +71,9 @@ const DELETE_SEARCH_PATH = statement(
   "SearchAttributes.deleteSearchPath",
   "DELETE FROM search_paths WHERE function = ? AND path = ?"
 )
-/** Where a slice of runs of any function ends: the runs of a rare function are far apart. */
+/**
+ * SQL: where a slice of runs of any function ends. A slice is cut from all runs, because those of a rare function are far apart.
+ */
 const FIND_END_OF_SLICE = statement(
   "SearchAttributes.findEndOfSlice",
   "SELECT key FROM runs WHERE key < ? ORDER BY key DESC LIMIT 1 OFFSET 5000"
@@ -91,7 +95,7 @@ function* nextPath(
     const fn = Number(row.function)
     const path = String(row.path)
     const registration = registryOf(tx).byKey(fn)?.registration
-    // a damaged one is known again when a worker registers it
+    // a function with a damaged row is unknown until a worker registers it again
     if (registration === undefined) continue
     const isNamed = registration.searchBy?.includes(path) === true
     if (row.below === 0 && isNamed) continue
@@ -120,7 +124,7 @@ export const fillAttributes = acrossEnvironments(
     if (next === undefined) return false
     const { below, fn, isNamed, path } = next
     if (!isNamed) {
-      // if the path is named again meanwhile, it is filled from the beginning
+      // if the path is named again in the meantime, filling begins anew
       yield* write(UPDATE_FILL_POSITION, null, fn, path)
       if ((yield* get(FIND_ANY_ATTRIBUTE, fn, path)) === undefined) yield* write(DELETE_SEARCH_PATH, fn, path)
       else yield* write(DELETE_SOME_ATTRIBUTES, fn, path, fn, path)
@@ -133,7 +137,7 @@ export const fillAttributes = acrossEnvironments(
   () => "fill in search attributes of runs"
 )
 
-/** Fills a slice. Returns the key below which runs still lack the attribute: 0 for none. */
+/** Fills in a slice. Returns the key below which runs still lack the attribute; 0 when none do. */
 function* fillBelow(fn: number, path: string, from: number): Program<number> {
   const end = Number((yield* get(FIND_END_OF_SLICE, from))?.key ?? 0)
   let place = from

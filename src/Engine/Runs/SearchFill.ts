@@ -5,12 +5,12 @@ import type * as Scope from "effect/Scope"
 import type { StoreService } from "../Store/Store.ts"
 import { fillAttributes, isFillingNeeded } from "./SearchAttributes.ts"
 
-/** The pause between two transactions. */
+/** The pause between two transactions, milliseconds. */
 const PAUSE_MS = 10
-/** The delay before another try after an error. */
+/** The delay before another try after an error, milliseconds. */
 const AGAIN_MS = 60_000
 
-/** Runs at the start and after each registration, until the scope ends. */
+/** Fills in attributes at the start and after each registration, until the scope ends. */
 export const make = (store: StoreService): Effect.Effect<void, never, Scope.Scope> =>
   Effect.gen(function* () {
     const changed = yield* Queue.sliding<void>(1)
@@ -18,7 +18,7 @@ export const make = (store: StoreService): Effect.Effect<void, never, Scope.Scop
       if (functions.length > 0) Queue.offerUnsafe(changed, undefined)
     })
     yield* Effect.addFinalizer(() => Effect.sync(stop))
-    // most databases have nothing to fill in, and a write transaction is expensive
+    // reads first, because most databases have nothing to fill in, and a write transaction is expensive
     const fillSome = Effect.flatMap(store.read(isFillingNeeded()), (isNeeded) =>
       isNeeded ? store.write(fillAttributes()) : Effect.succeed(false)
     )

@@ -10,7 +10,7 @@ const errorText =
 const ERROR_HAS = `instr(${errorText}, lower(?)) > 0`
 const ERROR_HAS_ON_POSTGRES = `strpos(error_text(r.error), lower(CAST(? AS TEXT) COLLATE "C")) > 0`
 
-/** The end of a run that has not ended: before all dates, and after the value of an absent filter. */
+/** The stored end of a run that has not ended. It is before all dates, and after the value of an absent filter. */
 const NOT_ENDED = -9_000_000_000_000_000
 export const FIRST_MOMENT = -8_640_000_000_000_000
 
@@ -24,7 +24,8 @@ const FITS = `+r.function IN (SELECT value FROM json_each(?)) AND r.status IN (S
     WHERE x.function = r.function AND x.path = json_each.key AND x.value = json_each.value AND x.run = r.key)))`
 
 /**
- * The same on Postgres, which needs typed values, and a form that does not make it read the whole table of events or attributes.
+ * {@link FITS} for Postgres, which needs typed values, and a form that does not make it read the whole table of events or
+ * attributes.
  */
 const FITS_ON_POSTGRES = `r.function = ANY(ARRAY(SELECT CAST(value AS BIGINT) FROM json_each(?)))
   AND r.status = ANY(ARRAY(SELECT CAST(value AS BIGINT) FROM json_each(?)))
@@ -37,10 +38,10 @@ const FITS_ON_POSTGRES = `r.function = ANY(ARRAY(SELECT CAST(value AS BIGINT) FR
     WHERE x.function = r.function AND x.path = named.key AND x.value = named.value AND x.run = r.key) IS NULL) = 0)`
 
 /**
- * SQL: what runs are grouped by, whether they were retried, and how long they took, to three digits. An error is grouped by the
- * beginning of the stored string, which has the message.
+ * How many characters of a stored error runs are grouped by. The message is at the beginning.
  */
 const ERROR_LENGTH = 600
+/** SQL: the value by which a run is grouped. */
 const GROUP = `CASE CAST(? AS TEXT) WHEN 'function' THEN CAST(r.function AS TEXT) WHEN 'version' THEN r.pin
     WHEN 'error' THEN substr(r.error, 1, ${ERROR_LENGTH})
     WHEN 'event' THEN coalesce(r.system_event,
@@ -49,13 +50,14 @@ const GROUP = `CASE CAST(? AS TEXT) WHEN 'function' THEN CAST(r.function AS TEXT
     WHEN 'attribute' THEN (SELECT x.value FROM run_attributes x WHERE x.run = r.key AND +x.function = r.function AND +x.path = CAST(? AS TEXT))
   END AS value`
 const TOOK = "(r.ended_at - r.started_at)"
+/** SQL: whether a run was retried, and how long it took in milliseconds, rounded down to three digits. */
 const MEASURED = `CASE WHEN r.attempt > 1 THEN 1 ELSE 0 END AS retried,
   CASE WHEN CAST(? AS BIGINT) = 0 THEN NULL ${[1, 10, 100, 1000, 10_000]
     .map((size) => `WHEN ${TOOK} < ${size * 1000} THEN ${TOOK} / ${size} * ${size}`)
     .join(" ")} ELSE ${TOOK} / 100000 * 100000 END AS took`
 const COUNTS = `${GROUP}, r.status, ${MEASURED}, count(*) AS n`
 
-/** A statement that contains {@link FITS}, with its form for Postgres, which chooses its indexes itself. */
+/** A statement that contains {@link FITS}. Its form for Postgres names no indexes: Postgres chooses them itself. */
 const finds = (name: string, text: string, options: Pick<Statement, "scans"> = {}): Statement =>
   statement(name, text, {
     ...options,
@@ -69,27 +71,27 @@ const forPostgres = (text: string): string =>
     .replaceAll(/ INDEXED BY \w+/g, "")
     .replaceAll(" CROSS JOIN ", " JOIN ")
     .replaceAll("+x.", "x.")
-    // earlier versions of Postgres need a name for it
+    // earlier versions of Postgres need a name for a subquery
     .replaceAll(/ LIMIT \d+\)$/g, "$& AS entries")
     .replaceAll(
       "r.function IN (SELECT value FROM json_each(?)) AND r.event",
       "r.function = ANY(ARRAY(SELECT CAST(value AS BIGINT) FROM json_each(?))) AND r.event"
     )
 
-/** A lane of a plan: where a slice of a given size ends, and the matching runs in the slice. */
+/** The statements for a lane of a plan: where a slice of a given size ends, and the matching runs in the slice. */
 interface SearchPlan {
   readonly name: string
   readonly end: Statement
   readonly find: Statement
-  /** The same runs, counted by group. */
+  /** The matching runs in the slice, counted by group. */
   readonly sum: Statement
-  /** Whether it is ordered by the positions of events. */
+  /** Whether the plan is ordered by the positions of events. */
   readonly isByEvent: boolean
-  /** How many runs there are, up to a limit; absent for a plan that is taken only when there is no other. */
+  /** How many runs the plan would look at, up to a limit. Absent for a plan that is taken only when there is no other. */
   readonly count?: Statement
 }
 
-/** Limit of the count that finds the shortest plan. */
+/** The limit of the counts that find the shortest plan. */
 export const MAX_COUNTED = 5000
 
 const byKey = (name: string, from: string, lane: string, run = "r.key"): SearchPlan => ({
@@ -205,7 +207,7 @@ const isPlanName = (name: string): name is PlanName => name in plans
 
 export const plansOf = (by: string): SearchPlan => plans[planOf(by)]
 
-/** The name of the plan: for attributes without the path. */
+/** The name of the plan: `by` without the path of an attribute. */
 export const planOf = (by: string): PlanName => {
   const [name = ""] = by.split(" ")
   return isPlanName(name) ? name : "all"

@@ -16,7 +16,9 @@ interface Start {
   readonly idempotencyKey?: string
 }
 
-/** Starts a run of the function, or finds the run that the same idempotency key started. Returns whether it is new. */
+/**
+ * Starts a run of the function. If the idempotency key has started a run before, returns that run. Says whether the run is new.
+ */
 export const startRunNow = inEnvironment(
   "startRunNow",
   function* (
@@ -32,7 +34,7 @@ export const startRunNow = inEnvironment(
     const print = fingerprint([], [{ name: functionId, data: data ?? "null" }])
     if (idempotencyKey !== undefined) {
       const earlier = yield* recall<{ readonly runId: string }>(tx, environment, scope, idempotencyKey, print)
-      // a run that was deleted since is started again
+      // if the earlier run was deleted since, a new one is started
       const run =
         earlier === undefined
           ? undefined

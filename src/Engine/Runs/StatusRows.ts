@@ -1,6 +1,7 @@
 /**
  * The column `runs.status`: how statuses are stored, and the parts of the statements that write one. All are built once, from the
- * table of transitions. A statement names the statuses from which it may move; with any other status it changes nothing.
+ * table of transitions. A statement names the statuses that its transition allows. In a run with any other status it changes
+ * nothing.
  */
 import { get, statement, type Program } from "../Store/Program.ts"
 import { StoreError } from "../../Errors.ts"
@@ -38,9 +39,9 @@ export const listOf = (statuses: ReadonlyArray<RunStatus>): string =>
 
 /** The two parts of a statement that writes a status. */
 interface Move {
-  /** The assignment. */
+  /** The assignment of the new status. */
   readonly set: string
-  /** The condition that the current status allows it. */
+  /** The condition that the current status allows the transition. */
   readonly where: string
 }
 
@@ -67,8 +68,8 @@ export const moves = Object.fromEntries(
 const FIND_STATUS = statement("StatusRows.findStatus", "SELECT id, status FROM runs WHERE key = ?")
 
 /**
- * Throws when such a statement has changed no row: the run does not have the status that the code expected. `changed` is the
- * number of rows, or the row of a `RETURNING`.
+ * Throws when a statement with {@link moves} has changed no row: the run does not have the status that the code expected.
+ * `changed` is the number of rows, or the row of a `RETURNING`.
  */
 export function* mustMove(
   run: number,
@@ -81,7 +82,7 @@ export function* mustMove(
   throw new StoreError(
     `${refusal(String(row?.id ?? `with the key ${run}`), status, happening)}. Nothing was written. ` +
       "Either this is a fault of the engine, or something else writes to its database",
-    // this engine has never written the stored status
+    // this engine never writes such a status
     row !== undefined && status === undefined ? { code: "STORE_CORRUPT" } : {}
   )
 }

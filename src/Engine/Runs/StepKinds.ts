@@ -1,17 +1,17 @@
 /** How kinds of steps are stored: as they are, with a prefix when the step was patched. */
 import type { StepKind } from "../../StepKind.ts"
 
-/** A patched step has a value that a person chose: it answers a call of any kind. */
+/** The prefix of the kind of a patched step. A person chose its value, so it answers a call of any kind. */
 const PATCHED = "patched:"
 
-/** The stored kind of a patched step. Rollbacks and branch verdicts are found by their kinds, so those stay. */
+/** The stored kind of a patched step. Rollbacks and branch verdicts keep their kind, because they are found by it. */
 export const patchedKind = (stored: string): string =>
   stored === "compensate" || stored === "parallel" || stored.startsWith(PATCHED) ? stored : PATCHED + stored
 
 /** Reads a stored kind; for `anyKind` see `JournalEntry`. */
 export const readKind = (stored: unknown): { readonly kind: StepKind; readonly anyKind?: true } => {
   const text = String(stored)
-  // written by this store from a `StepKind`
+  // only this engine writes the column, and only with values of `StepKind`
   return text.startsWith(PATCHED)
     ? { kind: text.slice(PATCHED.length) as StepKind, anyKind: true }
     : { kind: text as StepKind }

@@ -22,16 +22,16 @@ export interface Holder {
   readonly turnLimits?: ReadonlyMap<string, number> | undefined
 }
 
-/** The connected worker with this id. */
+/** Finds the connected worker with an id. */
 export type Holders = (workerId: string) => Holder | undefined
 
 /** The holder of a turn. Times are epoch milliseconds. */
 export interface Lease {
   readonly workerId: string
   readonly functionId: string
-  /** It has been held at least since then. */
+  /** The lease has been held at least since this time. */
   readonly since: number
-  /** `undefined` for a worker in the process of the engine: the lease ends with the worker. */
+  /** When the lease expires. `undefined` for a worker in the process of the engine, whose lease ends with the worker. */
   readonly until: number | undefined
   /** Whether the turn is a rollback, which has no time limit. */
   readonly isRollback: boolean
@@ -39,12 +39,15 @@ export interface Lease {
   readonly isRevoked?: true
 }
 
-/** Extra time for the end of a turn or lease, milliseconds: steps that are aborted, reports in flight, a late timer. */
+/**
+ * How much longer than its limit a turn or a lease may last, milliseconds: steps are aborted, reports are in flight, timers are
+ * late.
+ */
 const GRACE_MS = 60_000
 
 /**
- * Why a run with this lease is stuck, as the end of a sentence; `undefined` when it may still move. Without `holders` only the
- * lease is judged.
+ * Why a run with this lease is stuck, as the end of a sentence; `undefined` when it may still move. Without `holders`, only the
+ * lease is judged and not its worker.
  */
 export const whyStuck = (lease: Lease, holders: Holders | undefined, now: number): string | undefined => {
   const { functionId, isRollback, since, until, workerId } = lease
@@ -53,7 +56,7 @@ export const whyStuck = (lease: Lease, holders: Holders | undefined, now: number
     return `the lease ended at ${iso(until)}, and nothing has taken the run back`
   if (holders === undefined || lease.isRevoked === true) return undefined
   const holder = holders(workerId)
-  // a lease with an expiry runs out by itself
+  // the worker is not connected: a lease with an expiry runs out by itself, one without does not
   if (holder === undefined)
     return until === undefined && since <= latest ? "that worker is not connected any more" : undefined
   const limit = isRollback ? undefined : holder.turnLimits?.get(functionId)
@@ -62,7 +65,7 @@ export const whyStuck = (lease: Lease, holders: Holders | undefined, now: number
     : undefined
 }
 
-/** Runs that one slice looks at: a few milliseconds. */
+/** How many runs one slice looks at: that takes a few milliseconds. */
 const SLICE = 5000
 
 const FIND_END_OF_SLICE = statement(
@@ -83,15 +86,15 @@ const LIST_LEASED_RUNS = statement(
        WHERE ended_at IS NULL AND key >= ? AND key < ? AND lease IS NOT NULL`
 )
 
-/** The unfinished runs in one slice from a key on, as they were when the slice was read. */
+/** The unfinished runs in one slice that begins at a key, as they were when the slice was read. */
 interface Slice {
   /** How many runs without a lease can never move again. */
   readonly abandoned: number
   /** The leases of the runs that have one. */
   readonly leases: ReadonlyArray<Lease>
-  /** When it was read, epoch milliseconds. */
+  /** When the slice was read, epoch milliseconds. */
   readonly at: number
-  /** Where to go on; absent at the end. */
+  /** The key at which the next slice begins; absent at the end. */
   readonly next?: number
 }
 
@@ -115,7 +118,7 @@ const readUnfinished = acrossEnvironments(
 export const readLease = (tx: Transaction, row: Row): Lease => ({
   workerId: String(row.worker),
   functionId: functionIdOf(tx, Number(row.function)),
-  // written with the lease; later writes while the lease is held only make it younger
+  // `updated_at` was written with the lease; later writes make the lease seem younger, never older
   since: Number(row.updated_at),
   until: row.lease_until === null ? undefined : Number(row.lease_until),
   isRollback: statusIn(row) === "compensating",
@@ -125,8 +128,8 @@ export const readLease = (tx: Transaction, row: Row): Lease => ({
 const iso = (at: number): string => new Date(at).toISOString()
 
 /**
- * Counts runs that are neither leased, due, paused nor waiting for something that exists; always 0 (guarantee G2). Reads every
- * unfinished run: for checks, not for hot paths.
+ * Counts runs that can never move again: they are neither leased, due nor paused, and wait for nothing that exists. Always 0
+ * (guarantee G2). Reads every unfinished run, so it is for checks, not for hot paths.
  */
 export const countStuckRuns = (store: StoreService, holders?: Holders): Effect.Effect<number, StoreError> =>
   Effect.gen(function* () {

@@ -1,19 +1,22 @@
 /**
  * Suspects: runs that were lost repeatedly with their workers. One of them may be what kills the workers.
  *
- * When a worker dies, all of its runs are lost, and nothing shows which one is to blame. So suspects are tried apart: the more
- * often a run was lost, the fewer other suspects its worker may hold, in the end none. An innocent run gets past the step at
- * which it was lost, and is no longer a suspect. The run to blame ends up alone, and only a run that was alone when it was lost
+ * When a worker dies, all of its runs are lost, and nothing shows which one is to blame. So suspects are kept apart: the more
+ * often a run was lost, the fewer other suspects its worker may hold, and in the end none. An innocent run gets past the step at
+ * which it was lost, and is then no suspect any more. The run to blame ends up alone. Only a run that was alone when it was lost
  * for the last time is paused. Runs that are not suspects are dispatched as usual.
  */
 import { defineCache } from "../Store/Cache.ts"
 import { statement, type Program, write, get } from "../Store/Program.ts"
 import type { Row, Transaction } from "../Store/Transaction.ts"
 
-/** Losses without a new journal entry that make a run a suspect: a first loss may have any cause. */
+/** How many losses without a new journal entry make a run a suspect. A first loss may have any cause. */
 export const SUSPECT_FROM = 2
 
-/** How long a running suspect keeps others away: a long step must not do so for its whole length. */
+/**
+ * How long a running suspect keeps other suspects away from its worker, milliseconds. A long step must not do so for its whole
+ * length.
+ */
 const TRIAL_MS = 60_000
 
 interface Held {
@@ -23,14 +26,20 @@ interface Held {
   readonly since: number
 }
 
-/** How many suspects a worker with `capacity` may hold when one of them has this many losses: a quarter after each loss. */
+/**
+ * How many suspects a worker with `capacity` may hold when one of them has this many losses. Each further loss divides the number
+ * by four.
+ */
 const mostTogether = (losses: number, capacity: number): number =>
   Math.max(1, Math.floor(Math.max(32, capacity) / 4 ** (losses - 1)))
 
-/** The suspects that hold a lease now, by run key. In memory only: a missing one is just kept apart less. */
+/**
+ * The suspects that hold a lease now, by run key. They are in memory only: a suspect that is missing here is just kept apart
+ * less.
+ */
 class Suspects {
   readonly #held = new Map<number, Held>()
-  /** The suspects of the current transaction. */
+  /** The suspects that were claimed in the current transaction. */
   readonly #new = new Map<number, Held>()
 
   get isEmpty(): boolean {
@@ -46,18 +55,21 @@ class Suspects {
     this.#new.clear()
   }
 
-  /** Notes that a worker holds this suspect. Returns when others may join it, whatever happens to it. */
+  /** Notes that a worker holds this suspect. Returns when other suspects may join it in any case, epoch milliseconds. */
   hold(run: number, workerId: string, losses: number, now: number): number {
     this.#new.set(run, { workerId, losses, since: this.#held.get(run)?.since ?? now })
     return now + TRIAL_MS
   }
 
-  /** Removes a run that is no longer a suspect, or not held. Returns whether it was there. A rollback does no harm. */
+  /**
+   * Removes a run that is no longer a suspect, or no longer held. Returns whether it was there. It takes effect at once: a
+   * rollback does no harm.
+   */
   release(run: number): boolean {
     return this.#new.delete(run) || this.#held.delete(run)
   }
 
-  /** Whether the worker may hold a suspect with this many losses beside those that it holds. */
+  /** Whether the worker may hold one more suspect, with this many losses, beside those that it holds. */
   hasRoom(workerId: string, capacity: number, losses: number, now: number): boolean {
     let most = mostTogether(losses, capacity)
     let beside = 0
@@ -69,13 +81,13 @@ class Suspects {
     return beside < most
   }
 
-  /** Whether the run was claimed so long ago that others may join it. */
+  /** Whether the run was claimed so long ago that other suspects may join it. */
   isPastTrial(run: number, now: number): boolean {
     const held = this.#held.get(run)
     return held !== undefined && isOver(held, now)
   }
 
-  /** Whether any suspect is past the time in which it keeps others away. */
+  /** Whether any suspect was claimed so long ago that it keeps others away no longer. */
   hasOver(now: number): boolean {
     for (const held of this.#all()) if (isOver(held, now)) return true
     return false
@@ -88,7 +100,7 @@ class Suspects {
     return next
   }
 
-  /** The suspects that others may join, and their workers. */
+  /** The suspects that keep others away no longer, and their workers. */
   over(now: number): ReadonlyArray<readonly [run: number, workerId: string]> {
     return [...this.#held].flatMap(([run, held]) =>
       isOver(held, now) ? [[run, held.workerId] as const] : []
@@ -114,7 +126,7 @@ const FIND_WORKER = statement(
   "SELECT worker FROM runs WHERE key = ? AND lease IS NOT NULL"
 )
 
-/** Forgets suspects whose lease another engine may have ended after their worker moved there. */
+/** Removes suspects whose worker has moved to another engine, if that engine may have ended their leases. */
 export function* forgetSuspectsElsewhere(tx: Transaction): Program<void> {
   if (tx.node === undefined) return
   const suspects = suspectsOf(tx)
@@ -125,11 +137,14 @@ export function* forgetSuspectsElsewhere(tx: Transaction): Program<void> {
 
 const CLEAR_LOSSES = statement("Suspects.clearLosses", "UPDATE runs SET losses = 0 WHERE key = ?")
 
-/** Returns how often a suspect was lost, or 0 for a run that is no suspect. Clears the losses of a run that has advanced since. */
+/**
+ * Returns how often a suspect was lost. Returns 0 for a run that is no suspect, and clears the losses of one that has advanced
+ * since.
+ */
 export function* refreshLosses(row: Row): Program<number> {
   const losses = Number(row.losses)
   if (losses < SUSPECT_FROM) return 0
-  // outside of a turn, a wait may have advanced the run
+  // a wait may have advanced the run outside of a turn
   if ((yield* lastSeq(Number(row.key))) <= Number(row.loss_seq)) return losses
   yield* write(CLEAR_LOSSES, row.key!)
   return 0

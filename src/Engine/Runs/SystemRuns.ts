@@ -1,10 +1,10 @@
 /**
  * Runs that are started by system events: failure handlers, and functions with a trigger such as `system.run.*.failed`. They are
- * created in the transaction of the event, like runs for events in the log. The system event itself is stored only with these
- * runs.
+ * created in the transaction of the system event, like runs for events in the log. The system event itself is stored only with
+ * these runs.
  *
- * Events of a run that was started by a system event, or invoked by such a run, start nothing: otherwise a failing handler would
- * be started for its own failure, and fail again.
+ * What happens to a run that a system event started, or to a run that such a run invoked, starts nothing. Otherwise a failing
+ * handler would be started for its own failure, and fail again.
  */
 import type { FailedRun, FailedRunStep } from "../../OnFailure.ts"
 import type { SerializedError } from "../../Errors.ts"
@@ -21,7 +21,7 @@ import { createRun, runError } from "./RunRows.ts"
 import { readKind } from "./StepKinds.ts"
 import { outcomeIn } from "./Waits.ts"
 
-/** What the system events that start functions say of a run. */
+/** The facts about a run in the system events that start functions. */
 export interface RunOfEvent {
   readonly key: number
   readonly id: string
@@ -29,10 +29,11 @@ export interface RunOfEvent {
   readonly function: number
 }
 
-/** Most characters of the data of an event, and of all outputs in it. */
+/** Most characters of the data of a system event, and of all outputs in it together. */
 const MOST_DATA = 256 * 1024
 /** Most characters of one output. */
 const MOST_OUTPUT = 16 * 1024
+/** Most steps in the data of a system event. */
 const MOST_STEPS = 200
 
 const FIND_FAILED_RUN = statement(
@@ -43,7 +44,7 @@ const FIND_FAILED_RUN = statement(
      FROM runs r LEFT JOIN events e ON e.position = r.event WHERE r.key = ?`
 )
 
-/** Starts the failure handler of a run that has failed for good, and every function that listens for that. */
+/** Starts the failure handler of a run that has failed for good, and every function that listens for failures of runs. */
 export function* startAfterFailure(
   tx: Transaction,
   run: RunOfEvent,
@@ -70,7 +71,7 @@ export function* startAfterFailure(
   if (listens) yield* startListeners(tx, run.environment, name, { ...told, failedAt }, traced)
 }
 
-/** Starts the functions that listen for a run being paused. */
+/** Starts the functions that listen for runs being paused. */
 export function* startAfterPause(
   tx: Transaction,
   run: RunOfEvent,
@@ -80,7 +81,7 @@ export function* startAfterPause(
   yield* startFor(tx, run, "paused", { reason })
 }
 
-/** Starts the functions that listen for what happened to a run; none for a run that a system event started. */
+/** Starts the functions that listen for what happened to a run. Starts none when a system event started that run. */
 export function* startFor(
   tx: Transaction,
   run: RunOfEvent,
@@ -140,10 +141,10 @@ const systemName = (runId: string, what: string): string => `system.run.${runId}
 
 const FIND_CAUSE = statement("SystemRuns.findCause", "SELECT parent, system_event FROM runs WHERE key = ?")
 
-/** Most nested invocations that are followed. */
+/** How many invocations are followed upwards at most. */
 const MOST_DEEP = 100
 
-/** Whether a system event started the run, or a run further up in its chain of invocations. */
+/** Whether a system event started the run, or a run above it in its chain of invocations. */
 function* isOfSystem(run: number): Program<boolean> {
   let key: number | null = run
   for (let depth = 0; key !== null && depth < MOST_DEEP; depth++) {
@@ -155,7 +156,7 @@ function* isOfSystem(run: number): Program<boolean> {
   return key !== null
 }
 
-/** What everyone who may read runs is told of a run: neither its input nor its output. */
+/** The facts about a run that every caller who may read runs may see: neither its input nor its output. */
 const toldOf = (
   row: Row,
   functionId: string
@@ -182,7 +183,7 @@ const eventOf = (row: Row): FailedRun["event"] => {
       ...(entity === undefined ? {} : { entity })
     }
   } catch (error) {
-    // a run whose event is damaged ends like any other
+    // a run whose event is damaged must end like any other
     if (!isDamage(error)) throw error
     const timestamp = new Date(Number(row.created_at)).toISOString()
     return { id: "", name: "", version: 1, data: null, dataOmitted: true, timestamp }
@@ -197,7 +198,7 @@ const LIST_STEPS = statement(
 
 const COUNT_STEPS = statement("SystemRuns.countSteps", "SELECT count(*) AS steps FROM steps WHERE run = ?")
 
-/** The last steps of a run, in order, as far as they are small and readable. */
+/** The last steps of a run, in order. Leaves out those that are too large or unreadable. */
 function* stepsOf(tx: Transaction, run: number): Program<Pick<FailedRun, "steps" | "stepsOmitted">> {
   const steps: Array<FailedRunStep> = []
   let room = MOST_DATA
@@ -227,10 +228,10 @@ function* stepsOf(tx: Transaction, run: number): Program<Pick<FailedRun, "steps"
   return { steps: steps.reverse(), ...(count > steps.length ? { stepsOmitted: count - steps.length } : {}) }
 }
 
-/** The stored output of a finished step; `null` when it does not fit. */
+/** The stored output of a finished step. `null` when it does not fit into `room`. */
 function* outputOf(tx: Transaction, row: Row, room: number): Program<string | null | undefined> {
   const most = Math.min(MOST_OUTPUT, room)
-  // a received event is in the log: it is not read when there is no room at all
+  // a received event is in the log, so its size is not in the row: it is read unless there is no room at all
   if (Number(row.size ?? 0) > most || most <= 0) return null
   const outcome = yield* outcomeIn(tx, row, row.event)
   const value = outcome._tag === "Success" ? outcome.value : undefined

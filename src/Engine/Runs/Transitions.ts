@@ -1,10 +1,10 @@
 /**
- * The table of status transitions of a run. The statements that write a status are built from it (`StatusRows.ts`), and so are
- * the refusals.
+ * The table of status transitions of a run. The statements that write a status (`StatusRows.ts`) and the messages of refusals are
+ * built from it.
  *
- * A run holds a lease while it is `running`, and may hold one while it is `compensating`; in no other status. So a pause of a run
- * with a live turn is only requested, and begins when the turn has ended. To patch a step, or resume a run from an earlier step,
- * the lease of the live turn is revoked first.
+ * A run always holds a lease while it is `running`, may hold one while it is `compensating`, and holds none in any other status.
+ * So for a run with a live turn, a pause is only requested, and begins when the turn has ended. Before a step is patched, or a
+ * run is resumed from an earlier step, the lease of the live turn is revoked.
  */
 import type { RunStatus } from "../../RunStatus.ts"
 
@@ -20,14 +20,14 @@ const endsTurn = { running: "waiting", compensating: "compensating" } as const s
 export const transitions = {
   /** A worker has claimed the run. */
   claimed: { pending: "running", waiting: "running", compensating: "compensating" },
-  /** At dispatch its journal was found to be too large for a turn. */
+  /** At dispatch, the journal of the run was found to be too large for a turn. */
   outgrown: { pending: "failed", waiting: "failed", compensating: "failed" },
 
   /** The handler returned. */
   completed: { running: "completed" },
-  /** It failed for good, and its compensations, if any, have run. */
+  /** The run failed for good, and its compensations, if any, have run. */
   failed: { running: "failed", compensating: "failed" },
-  /** It failed for good, and its compensations are next. The report of this may arrive twice. */
+  /** The run failed for good, and its compensations are next. The report of this may arrive twice. */
   compensationBegan: { running: "compensating", compensating: "compensating" },
 
   /** The turn ended and the run waits. */
@@ -36,7 +36,7 @@ export const transitions = {
   attemptFailed: endsTurn,
   /** The turn cannot go on until a person has looked at it. A pause follows. */
   stopped: endsTurn,
-  /** The worker gave it back without a failure. */
+  /** The worker gave the run back without a failure. */
   released: endsTurn,
   /** The worker is gone, or let the lease expire. */
   leaseLost: endsTurn,
@@ -54,7 +54,7 @@ export const transitions = {
   /** The end of a pause that began while the run was rolling back. */
   rollbackResumed: { paused: "compensating" },
 
-  /** A client cancelled it, or the run that waits for it was cancelled. A rollback is not left half done. */
+  /** A client cancelled the run, or the run that waits for it was cancelled. A rollback is not left half done. */
   cancelled: { pending: "cancelled", running: "cancelled", waiting: "cancelled", paused: "cancelled" },
   /** A client has the run retried. */
   retried: { failed: "waiting", cancelled: "waiting" }

@@ -1,8 +1,8 @@
 /**
- * Open steps: what happens when a wait ends.
+ * Open steps, and what happens when their wait ends.
  *
- * The outcome is first stored beside the wait. A run with a live turn is told, and the worker decides where the entry goes in the
- * journal (`Settle`). Without a live turn, the entry enters the journal at once and the run becomes ready.
+ * The outcome is first stored beside the wait. If the run has a live turn, the worker is told, and decides where the entry goes
+ * in the journal (`Settle`). If it has none, the entry enters the journal at once, and the run becomes ready.
  */
 import { suspectsOf } from "./Suspects.ts"
 import { registryOf } from "../Functions/Registry.ts"
@@ -27,7 +27,7 @@ export const readOutcome = (row: { readonly failed?: unknown; readonly value?: u
       }
     : { _tag: "Failure", error: parseStored(String(row.value)) }
 
-/** The two columns of an outcome. */
+/** The two columns in which an outcome is stored. */
 export const outcomeColumns = (outcome: Outcome): readonly [failed: number, value: string | null] =>
   outcome._tag === "Success" ? [0, outcome.value ?? null] : [1, JSON.stringify(outcome.error)]
 
@@ -45,7 +45,7 @@ export function* outcomeIn(
     : readOutcome(row)
 }
 
-// older rows have the data itself
+// rows by earlier versions have the data itself
 const isReceived = (
   row: { readonly failed?: Value; readonly value?: Value },
   position: Value | undefined
@@ -59,8 +59,8 @@ const UPDATE_FIRED = statement(
 const FIND_LEASE = statement("Waits.findLease", "SELECT lease, worker FROM runs WHERE key = ?")
 
 /**
- * Ends a wait. `outcome` is absent for a step between two attempts: the next attempt may start. Does nothing when the wait has
- * ended already.
+ * Ends a wait. `outcome` is absent for a step between two attempts, whose next attempt may then start. Does nothing when the wait
+ * has already ended.
  */
 export function* fireWait(
   tx: Transaction,
@@ -85,7 +85,7 @@ export interface AcceptedEvent {
   readonly text: () => JsonText
 }
 
-/** Ends a wait with the event that it waited for. Does nothing when the wait has ended already. */
+/** Ends a wait with the event that it waited for. Does nothing when the wait has already ended. */
 export function* deliverEvent(
   tx: Transaction,
   run: number,
@@ -96,7 +96,7 @@ export function* deliverEvent(
   if (changed === 0) return
   const holder = yield* holderOf(run)
   if (holder === undefined && !hasStepObservers(tx)) return yield* goOnWithout(tx, run, stepKey)
-  // all who are told of it share one string
+  // all turns that are told of the event share one string
   const value = rememberText(tx, position, text)
   tx.budget.hand(value.length)
   if (holder === undefined) return yield* goOnWithout(tx, run, stepKey)
@@ -108,7 +108,7 @@ interface TurnHolder {
   readonly workerId: string
 }
 
-/** The holder of a run's live turn. */
+/** The job and the worker of a run's live turn. */
 function* holderOf(run: number): Program<TurnHolder | undefined> {
   const row = yield* get(FIND_LEASE, run)
   const jobId = row === undefined ? undefined : holdingJob(row)
@@ -148,10 +148,10 @@ const DELETE_FIRED_WAIT = statement(
   `DELETE FROM waits WHERE run = ? AND step_key = ? AND fired IS NOT NULL AND kind <> ${WaitKind.retry}`
 )
 
-/** Moves a fired wait into the journal; a step between two attempts stays open. */
+/** Moves a fired wait into the journal. A step between two attempts stays open. */
 export function* settleWait(tx: Transaction, run: number, stepKey: string): Program<void> {
   const values = [tx.nextSeq(), tx.now(), run, stepKey]
-  // only these need to know whether the wait was there
+  // only suspects and observers need to know whether the wait was there
   const isAsked = !suspectsOf(tx).isEmpty || hasStepObservers(tx)
   const settled = isAsked
     ? yield* affected(INSERT_STEP_OF_WAIT, ...values)
@@ -164,7 +164,7 @@ export function* settleWait(tx: Transaction, run: number, stepKey: string): Prog
 
 const CLEAR_LOSSES = statement("Waits.clearLosses", "UPDATE runs SET losses = 0 WHERE key = ?")
 
-/** The run has advanced: it is no longer a suspect, and its worker may take others. */
+/** Notes that the run has advanced: it is no longer a suspect, and its worker may take other suspects. */
 export function* clearSuspicion(tx: Transaction, run: number): Program<void> {
   if (!suspectsOf(tx).release(run)) return
   yield* write(CLEAR_LOSSES, run)
@@ -177,7 +177,7 @@ const FIND_ENDED_STEP = statement(
      FROM steps s JOIN runs r ON r.key = s.run WHERE s.run = ? AND s.step_key = ?`
 )
 
-/** Tells of a step that has just entered the journal. */
+/** Tells observers of a step that has just entered the journal. */
 export function* notifyStepEnded(tx: Transaction, run: number, stepKey: string): Program<void> {
   if (!hasStepObservers(tx)) return
   const row = yield* get(FIND_ENDED_STEP, run, stepKey)
@@ -217,7 +217,9 @@ const UPDATE_READY_TIME = statement(
 
 const FIND_FUNCTION_OF_RUN = statement("Waits.findFunctionOfRun", "SELECT function FROM runs WHERE key = ?")
 
-/** Lets a suspended run be claimed, unless the run itself waits for its next attempt, is paused or has ended. */
+/**
+ * Makes a suspended run ready to be claimed. Does nothing when the run itself waits for its next attempt, is paused or has ended.
+ */
 export function* makeReady(tx: Transaction, run: number): Program<void> {
   const now = tx.now()
   const changed = yield* affected(UPDATE_READY_TIME, now, now, run, run)

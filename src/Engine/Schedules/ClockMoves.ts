@@ -17,9 +17,9 @@ const MOVE_DELIVERIES = statement("ClockMoves.moveDeliveries", "UPDATE deliverie
 })
 
 /**
- * The clock was set by `ms` while the engine ran. Leases move with it in both directions. If it was set back, so do the timeouts
- * of waits, the delays between attempts, and sleeps for a duration. If it was set forward, those come due by the clock, since a
- * machine that was asleep looks the same.
+ * Adjusts times when the clock was set by `ms` while the engine ran. Leases move with the clock in both directions. If the clock
+ * was set back, the timeouts of waits, the delays between attempts, and sleeps for a duration move too. If it was set forward,
+ * these come due by the clock, because a machine that was asleep looks the same.
  */
 export function* moveWithClock(tx: Transaction, ms: number): Program<void> {
   const { damage } = tx
@@ -42,8 +42,8 @@ const SET_BACK_DELIVERIES = statement(
 )
 
 /**
- * The clock is behind the stored time by `ms`: it was set while the engine was not running. Across environments: all share the
- * clock.
+ * Adjusts times when the clock is behind the stored time by `ms`: it was set back while the engine was not running. It runs
+ * across environments, because all share the clock.
  */
 export const setBackBetweenStarts = acrossEnvironments(
   "setBackBetweenStarts",
@@ -82,10 +82,11 @@ const UPDATE_NEXT_FIRE = statement(
 
 function* setBack(tx: Transaction, ms: number): Program<void> {
   const now = tx.now()
-  // a sleep until a point in time has no timeout_ms: it is due at that time
+  // a sleep until a point in time has no `timeout_ms`: it stays due at that time
   yield* write(SET_BACK, now, ms, now, now)
   yield* write(SHORTEN_IDEMPOTENCY_KEYS, now + WINDOW_MS, now + WINDOW_MS)
-  // within a day a schedule keeps its time, so that it does not fire twice for one time; beyond that it would stand still
+  // a schedule keeps its time if the clock was set back by a day at most, so that it does not fire twice for one time; beyond
+  // that, it would stand still
   if (ms <= 24 * 60 * 60 * 1000) return
   for (const row of yield* all(LIST_SCHEDULES)) {
     const next = nextFire(parseSchedule(String(row.cron), String(row.timezone)), now)
@@ -94,7 +95,7 @@ function* setBack(tx: Transaction, ms: number): Program<void> {
   }
 }
 
-/** The longest lease from before lease lengths were stored, milliseconds. */
+/** The longest lease that was given before the lengths of leases were stored, milliseconds. */
 const LONGEST_LEASE_MS = 90_000
 
 const SHORTEN_LEASES = statement(
@@ -105,7 +106,8 @@ const SHORTEN_LEASES = statement(
 )
 
 /**
- * Shortens leases from before this start to the length of one that is given now. Across environments: done once, at the start.
+ * Shortens leases that were given before this start to the length of one that is given now. It runs once, at the start, and
+ * across environments.
  */
 export const shortenLeases = acrossEnvironments(
   "shortenLeases",

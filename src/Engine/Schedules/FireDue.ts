@@ -1,4 +1,4 @@
-/** Due work: sleeps, retries, timeouts of waits, expired leases, expired keys. */
+/** Fires due work: sleeps, retries, timeouts of waits, expired leases, schedules, expired keys. */
 import * as Effect from "effect/Effect"
 import * as Result from "effect/Result"
 import { countRunEvent } from "../Runs/RunStats.ts"
@@ -32,27 +32,27 @@ import type { Row, Transaction } from "../Store/Transaction.ts"
 import { RUN_ITSELF, WaitKind } from "../Runs/WaitKinds.ts"
 import { type AcceptedEvent, deliverEvent, fireWait, makeReady } from "../Runs/Waits.ts"
 
-/** Timers and leases in one batch, of all environments together. */
+/** How many timers and leases one batch has, of all environments together. */
 const BATCH = 512
 
-/** The kinds of due work; each is a separate command, so that an error in one does not hold up the others. */
+/** The kinds of due work. Each one is a command of its own, so that an error in one does not hold up the others. */
 const upkeep = ["events", "cancellations", "waits", "leases", "schedules", "keys"] as const
 
 type DueWork = (typeof upkeep)[number]
 
-/** Counts the queries for environments with due work. */
+/** Counts how often environments with due work were looked up. */
 const timesAsked = defineCache<{ count: number }>({ make: () => ({ count: 0 }) })
 
 /**
- * The environments of the first due items of one kind. Across environments: the caller does not know where something is due, and
- * then names each one.
+ * The environments of the first due items of one kind. It runs across environments, because the caller does not know where
+ * something is due. The caller then names each environment.
  */
 const whereDue = acrossEnvironments(
   "whereDue",
   function* (tx: Transaction, what: DueWork): Program<ReadonlyArray<string>> {
     const found = new Set((yield* placesOf(tx, what)).map(({ environment }) => Number(environment)))
     const names = [...found].map((key) => tx.environmentName(key))
-    // another environment comes first each time: the first may use up the room of a transaction
+    // each time another environment comes first, because the first one may use up the room of a transaction
     const first = timesAsked(tx).count++ % Math.max(1, names.length)
     return [...names.slice(first), ...names.slice(0, first)]
   },
@@ -76,7 +76,7 @@ const placesOf = (tx: Transaction, what: DueWork): Program<ReadonlyArray<Row>> =
   }
 }
 
-/** Fires the due items of one kind in one environment. Returns how many. */
+/** Fires the due items of one kind in one environment. Returns their number. */
 const fireDueKind = inEnvironment(
   "fireDueKind",
   function* (tx: Transaction, environment: string, what: DueWork): Program<number> {
@@ -147,7 +147,7 @@ function* fireWaits(tx: Transaction, environment: number): Program<number> {
   )
   let fired = 0
   for (const row of rows) {
-    // the others are due at once
+    // the rest of the waits is due in the next transaction, which follows at once
     if (fired > 0 && (tx.budget.isFull || !tx.budget.mayEvaluate)) break
     yield* isolateRow(tx, "run", Number(row.run), fire(tx, environment, row))
     fired++
@@ -156,13 +156,13 @@ function* fireWaits(tx: Transaction, environment: number): Program<number> {
 }
 
 /**
- * When something is due next, epoch milliseconds. Leaves out damaged items, which would be due for ever. Across environments: one
- * timer serves all.
+ * When something is due next, epoch milliseconds. Damaged items are left out, because they would be due for ever. It runs across
+ * environments, because one timer serves all of them.
  */
 const nextDueAt = acrossEnvironments(
   "nextDueAt",
   function* (tx: Transaction): Program<number> {
-    // others may join a suspect after its trial time
+    // when the trial time of a suspect is over, other runs may join it
     yield* forgetSuspectsElsewhere(tx)
     if (suspectsOf(tx).hasOver(tx.now())) tx.changes.ready = true
     if ((yield* hasMore()) || (yield* hasCancelled())) return tx.now()
@@ -226,7 +226,7 @@ function* fire(tx: Transaction, environment: number, row: Row): Program<void> {
   }
 }
 
-/** An event that a wait accepts and that was stored before its timeout, if it is still being delivered. */
+/** An event that a due wait accepts, which was stored before the wait's timeout and is still being delivered, if there is one. */
 function* eventBefore(tx: Transaction, wait: Row): Program<AcceptedEvent | undefined> {
   const oldest = yield* oldestFanOut(Number(wait.environment), String(wait.event))
   if (oldest === undefined) return undefined
@@ -243,15 +243,18 @@ function* eventBefore(tx: Transaction, wait: Row): Program<AcceptedEvent | undef
 const failure = (error: Error): Outcome => ({ _tag: "Failure", error: serializeError(error) })
 
 interface Fired {
-  /** How many timers and leases were due. */
+  /** How many timers and leases were fired. */
   readonly count: number
   /** When the next one is due, epoch milliseconds; `Infinity` when none is. */
   readonly nextDueAt: number
-  /** The error, when not everything due could be fired. */
+  /** The error, when something due could not be fired. */
   readonly failed?: StoreError
 }
 
-/** Damaged items can be found and left alone only in a write transaction. */
+/**
+ * Finds the environments where something is due. Damaged items can be found and left alone only in a write transaction, so the
+ * lookup may be one.
+ */
 const placesWhereDue = (
   store: StoreService,
   what: DueWork
@@ -262,14 +265,14 @@ const placesWhereDue = (
   )
 
 /**
- * Fires everything due, in all environments: waits, retries, expired leases, schedules, expired keys. It is one call, since one
- * timer serves all environments. The batch limits how many environments are looked up, and each fires in its own program. What
- * did not fit into the batch is still due, and comes next.
+ * Fires everything that is due, in all environments: waits, retries, expired leases, schedules, expired keys. It is one call,
+ * because one timer serves all environments. The batch limits how many environments are looked up, and each environment fires in
+ * its own program. What did not fit into the batch is still due, and comes next.
  */
 export const fireDue = (store: StoreService): Effect.Effect<Fired, StoreError> =>
   Effect.gen(function* () {
     const places = yield* Effect.forEach(upkeep, (what) => Effect.result(placesWhereDue(store, what)))
-    // they are submitted together, and share a transaction
+    // these programs are submitted together, so they share a transaction
     const [fired, next] = yield* Effect.all(
       [
         Effect.forEach(

@@ -2,7 +2,7 @@
  * Cron triggers: when each is due next, and what a fire does.
  *
  * A fire appends an event with source `cron` to the log. It starts the function that has the trigger, and every function with an
- * event trigger for its name. Of the fires that fell due while the engine was down, only the last one is made up for.
+ * event trigger for the event's name. Of the fires that fell due while the engine was down, only the last one is made up for.
  *
  * A schedule knows the last run that it started. With an `overlap` other than `"allow"`, a fire that falls due before that run
  * has ended is skipped, or waits for its end and appends its event then. While the function is paused, its fires are skipped.
@@ -21,7 +21,7 @@ import { appendEvent } from "../Events/Append.ts"
 import type { Row, Transaction } from "../Store/Transaction.ts"
 import { readQueue } from "../Functions/FunctionSchedules.ts"
 
-/** SQL: whether the next fire of a schedule has to wait for its last run, which has not ended. */
+/** SQL condition: the next fire of a schedule has to wait, because its last run has not ended. */
 const HELD_BACK =
   "(overlap IS NOT NULL AND EXISTS (SELECT 1 FROM runs WHERE runs.id = schedules.run AND runs.ended_at IS NULL))"
 
@@ -40,7 +40,7 @@ const LIST_FUNCTIONS_WITH_DUE_SCHEDULES = statement(
   { scans: "schedules are as many as functions say; asked only when one of them is damaged" }
 )
 
-/** SQL: schedules with waiting fires that need not wait any more. */
+/** SQL: schedules whose waiting fires no longer have to wait. */
 const FREED = `SELECT * FROM schedules WHERE queue IS NOT NULL AND NOT ${HELD_BACK} @sound(schedule, function) LIMIT ?`
 
 const DUE = `SELECT *, ${HELD_BACK} AS held_back FROM schedules WHERE next_at <= ? @sound(schedule, function) ORDER BY next_at LIMIT ?`
@@ -73,7 +73,7 @@ const LIST_ENVIRONMENTS_OF_DUE = statement(
   { scans: "a batch of what is due" }
 )
 
-/** The environments of the first `limit` due schedules, and of as many whose fires need not wait any more. */
+/** The environments of the first `limit` due schedules, and of as many schedules whose waiting fires no longer have to wait. */
 export function* environmentsOfSchedules(tx: Transaction, limit: number): Program<ReadonlyArray<Row>> {
   const now = tx.now()
   return [
@@ -96,8 +96,8 @@ export function* environmentsOfSchedules(tx: Transaction, limit: number): Progra
 }
 
 /**
- * Fires the due schedules of an environment among the first `limit` of all, after waiting fires that need not wait any more.
- * Returns how many there were.
+ * Fires schedules of one environment: first the waiting fires that no longer have to wait, then the due schedules. It looks at
+ * the first `limit` of each, over all environments. Returns how many schedules there were.
  */
 export function* fireSchedules(tx: Transaction, environment: number, limit: number): Program<number> {
   const now = tx.now()
@@ -110,7 +110,7 @@ export function* fireSchedules(tx: Transaction, environment: number, limit: numb
     environment
   )
   for (const row of freed) yield* isolateRow(tx, "schedule", Number(row.function), fireQueue(tx, row))
-  // there may be more
+  // there may be more schedules with such fires
   if (freed.length > 0) tx.markDue(now)
   const due = yield* allIsolatingDamage(
     tx,
@@ -149,7 +149,7 @@ function* fallDue(tx: Transaction, row: Row): Program<void> {
     yield* update(row, "skipped = skipped + 1")
     return
   }
-  // no fire overtakes the waiting ones
+  // a fire must not overtake the waiting ones
   if (Number(row.held_back) === 0 && row.queue === null) yield* fire(tx, row, scheduledAt)
   else yield* holdBack(tx, row, scheduledAt)
 }
@@ -169,7 +169,10 @@ function* holdBack(tx: Transaction, row: Row, scheduledAt: number): Program<void
   )
 }
 
-/** Fires the waiting ones, oldest first: all of them, or only one when the next has to wait for its run. */
+/**
+ * Fires the waiting fires of a schedule, oldest first. It fires all of them, or only one when the next has to wait for the run
+ * that this one starts.
+ */
 function* fireQueue(tx: Transaction, row: Row): Program<void> {
   const queue = readQueue(row)
   const count = row.overlap === null ? queue.length : 1
@@ -199,6 +202,6 @@ function* fire(tx: Transaction, row: Row, scheduledAt: number): Program<void> {
   for (const warning of warnings) {
     tx.changes.warnings.push(`Event "${row.event}" ${eventId}: ${warning}`)
   }
-  // the function that has the trigger comes first
+  // the first run is that of the function that has the trigger
   yield* update(row, "run = ?, skipped = 0", runIds[0] ?? null)
 }

@@ -1,4 +1,6 @@
-/** A single timer for the whole engine, armed for the next due item; an idle engine does not query the database. */
+/**
+ * A single timer for the whole engine, armed for the next due item. While nothing is due, the engine does not query the database.
+ */
 import * as Layer from "effect/Layer"
 import * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"
@@ -10,24 +12,25 @@ import { RETRY_MS, StoreOutage } from "../Store/StoreOutage.ts"
 import * as FireDue from "./FireDue.ts"
 
 export interface Timers {
-  /** Arms the timer: something is due at `at`, epoch milliseconds. */
+  /** Arms the timer, because something is due at `at`, epoch milliseconds. */
   readonly arm: (at: number) => void
-  /** Something may be due at any time: fires what is due now, and finds the next due time. */
+  /** Fires what is due now, and finds the next due time. Called when something may be due at any time. */
   readonly look: () => void
-  /** Fires what is due already, and then everything when it is due. */
+  /** Fires what is already due. From then on, fires everything when it is due. */
   readonly start: () => void
 }
 
 /** How often to check whether the clock was set, milliseconds. */
 const WATCH_MS = 10_000
 
+/** The smallest change of the clock that counts as setting it, milliseconds. */
 const LEAST_JUMP_MS = 1000
 
 /** Wall clock minus monotonic clock, milliseconds. */
 const clockOffset = (clock: Clock.Clock): number =>
   clock.currentTimeMillisUnsafe() - Number(clock.monotonicTimeNanosUnsafe()) / 1e6
 
-/** Fires due work from the start: the listeners are already there. */
+/** Fires due work from the start. By then, the listeners for its effects are there. */
 export const layer: Layer.Layer<never, never, Store> = Layer.effectDiscard(
   Effect.gen(function* () {
     const store = yield* Store
@@ -84,13 +87,13 @@ export const make = (store: StoreService): Effect.Effect<Timers, never, Scope.Sc
     }
 
     const tryAgain = (error: StoreError): Effect.Effect<void> =>
-      // the store may be closed by now
+      // the store may have been closed in the meantime
       isOver
         ? Effect.void
         : Effect.andThen(
             outage.failed(error),
             Effect.sync(() => {
-              // another engine has the database, and fires them
+              // another engine has the database, and fires what is due
               if (error.code !== "STORE_LOCKED") rearm(clock.currentTimeMillisUnsafe() + RETRY_MS)
             })
           )
@@ -103,7 +106,7 @@ export const make = (store: StoreService): Effect.Effect<Timers, never, Scope.Sc
     }
 
     let offset = clockOffset(clock)
-    // a real timer: whatever sleeps by the Effect clock does not notice that this clock was set
+    // a real timer: one by the Effect clock would not notice that this clock was set
     const watch = setInterval(() => {
       const last = offset
       offset = clockOffset(clock)

@@ -1,4 +1,4 @@
-/** Rows of secrets, sealed. Only `Secrets.ts` knows the content. */
+/** Rows of secrets, whose values are sealed. Only `Secrets.ts` can open them. */
 import type { SecretInfo } from "../../Protocol/Secrets.ts"
 import { affected, all, get, inEnvironment, type Row, statement, write } from "../Store/Program.ts"
 import { ALL, type ListPage } from "../Pages.ts"
@@ -44,7 +44,7 @@ export const putSecret = inEnvironment(
   (_, name) => `store secret "${name}"`
 )
 
-/** Returns whether it existed. */
+/** Deletes a secret. Returns whether it existed. */
 export const deleteSecret = inEnvironment(
   "deleteSecret",
   function* (tx: Transaction, environment: string, name: string) {

@@ -1,6 +1,6 @@
 /**
- * Secrets: sealed in the database with AES-256-GCM under the master key, opened only for a handler that asked for them. A sealed
- * value is bound to its environment and name, so that rows cannot be exchanged.
+ * Secrets. They are sealed in the database with AES-256-GCM under the master key, and opened only for a handler that asked for
+ * them. A sealed value is bound to its environment and name, so that it does not open in another row.
  */
 import * as Layer from "effect/Layer"
 import { createCipheriv, createDecipheriv, randomBytes } from "node:crypto"
@@ -42,7 +42,7 @@ export interface SecretsOfEnvironment {
   readonly list: Effect.Effect<Array<SecretInfo>, StoreError>
   readonly listPage: (page: PageQuery) => Effect.Effect<Page<SecretInfo>, StoreError>
   readonly find: (name: string) => Effect.Effect<SecretInfo | undefined, StoreError>
-  /** Returns whether it existed. */
+  /** Deletes a secret. Returns whether it existed. */
   readonly delete: (name: string) => Effect.Effect<boolean, StoreError>
 }
 
@@ -107,7 +107,7 @@ export class SecretsService {
   }
 
   /**
-   * The values of `names`; missing ones are left out. Fails with code `MASTER_KEY_MISSING` or `MASTER_KEY_WRONG` when a stored
+   * The values of `names`. Missing secrets are left out. Fails with code `MASTER_KEY_MISSING` or `MASTER_KEY_WRONG` when a stored
    * one cannot be decrypted.
    */
   open(
@@ -171,7 +171,7 @@ const checkSecret = (name: string, value: string): ValidationError | undefined =
       `The value of secret "${name}" has ${value.length} characters, and ${Limits.secretLength} are allowed`
     )
   }
-  // a separate message: the value must not be shown
+  // has a message of its own, because the usual one would show the value
   if (Limits.hasLoneSurrogate(value)) {
     return new ValidationError(
       `The value of secret "${name}" must not contain a lone surrogate (half a character)`
@@ -212,7 +212,7 @@ const unseal = (key: Buffer, text: string, boundTo: string): string | undefined 
       .setAuthTag(Buffer.from(tag, "base64"))
     return Buffer.concat([decipher.update(Buffer.from(sealed, "base64")), decipher.final()]).toString("utf8")
   } catch {
-    // the authentication tag does not match: another key sealed it, or the row was changed; the caller reports it
+    // the authentication tag does not match: another key sealed the value, or the row was changed; the caller reports it
     return undefined
   }
 }

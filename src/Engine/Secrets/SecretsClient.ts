@@ -24,7 +24,7 @@ export const make = (secrets: SecretsOfEnvironment): Raw<SecretsApi<EffectKind>,
   }
 }
 
-/** Checks that a name was given: without one, another name would be looked for. */
+/** Fails unless a name was given. Without one, another name would be looked for. */
 const named = (name: unknown): Effect.Effect<void, EngineError> =>
   typeof name === "string" && name.trim() !== ""
     ? Effect.void

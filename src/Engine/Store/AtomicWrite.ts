@@ -17,14 +17,14 @@ const isAlive = (pid: number): boolean => {
     process.kill(pid, 0)
     return true
   } catch (error) {
-    // it runs, under another user
+    // EPERM: the process runs, under another user
     return error instanceof Error && "code" in error && error.code === "EPERM"
   }
 }
 
 /**
- * The partial files of dead processes in a folder, among `names`: all of them, or those of the file `of`. When another process
- * has taken over the id, its file is kept.
+ * Lists the partial files of dead processes in a folder, among `names`: all of them, or those of the file `of`. A file is kept
+ * when another process has got the same id since.
  */
 export const leftovers = (folder: string, names: ReadonlyArray<string>, of?: string): ReadonlyArray<string> =>
   names.flatMap((name) => {

@@ -27,26 +27,27 @@ export interface BackupInfo {
   readonly version: number
 }
 
-/** Is told how far it has come, as a sentence without its full stop. */
+/** Called with how far the backup has come: a sentence without its full stop. */
 export type OnProgress = (how: string) => void
 
 const nobody: OnProgress = () => undefined
 
-/** Pages of 4 KiB in one step, during which a writer that shares the connection would wait. */
+/** How many pages are copied in one step. During a step, a writer on the same connection waits. */
 const STEP_PAGES = 256
+/** The size of a page, bytes. */
 const PAGE_BYTES = 4096
 
 /** When the backup in this database was made, if it is a backup. */
 export const madeAtOf = (db: DatabaseSync): string | undefined => markOf(db)?.madeAt
 
-/** Turns a copy into an engine's database: removes the mark of a backup. */
+/** Turns a copy into an engine's database by removing the mark of a backup. */
 export const removeMark = (db: DatabaseSync): void => {
   db.prepare("DELETE FROM meta WHERE name = ?").run(BACKUP_META_KEY)
 }
 
 /**
  * Copies `source` to a new file that only the user of the process may read. Fails with `ValidationError` when the file exists
- * already or the source does not, and with `StoreError` when it cannot be written: then the partial file is removed.
+ * already or `source` does not exist. Fails with `StoreError` when the file cannot be written, and removes the partial file.
  */
 export const backUp = (
   source: string | DatabaseSync,
@@ -55,8 +56,8 @@ export const backUp = (
 ): Effect.Effect<BackupInfo, StoreError | ValidationError> => intoNew(filename, copying(source, now))
 
 /**
- * Copies a database file, and then checks the whole copy, as restoring it does. Fails with `StoreError`, and removes the copy,
- * when anything in it is damaged. The check blocks the process.
+ * Copies a database file, and then checks the whole copy, as a restore does. Fails with `StoreError` when anything in the copy is
+ * damaged, and removes it. The check blocks the process.
  */
 export const backUpChecked = (
   source: string,
@@ -95,7 +96,7 @@ const copying =
     }
     const reader = typeof source === "string" ? openToRead(source) : source
     try {
-      // the copied snapshot: without it, every commit in between would restart the copy
+      // opens the snapshot that is copied: without it, every commit in the meantime would restart the copy
       if (reader !== source) reader.exec("BEGIN; SELECT 1 FROM meta LIMIT 1")
       await copyDatabase(reader, partial, {
         rate: STEP_PAGES,
@@ -115,8 +116,8 @@ const copying =
   }
 
 /**
- * A backup from a remote `source`: `fill` writes it to an existing file, whose name it is given. Fails as {@link backUpChecked}
- * does.
+ * Takes a backup from a remote `source`. `fill` writes it to an existing file, and gets the name of that file. Fails as {@link
+ * backUpChecked} does.
  */
 export const takeBackup = <E>(
   filename: string,
@@ -152,7 +153,7 @@ const intoNew = <E = never>(
       )
     )
     void made.then(resume)
-    // on interruption, the partial file is removed too
+    // an interruption waits until the partial file is removed
     return Effect.promise(async () => {
       given.abort()
       await made
@@ -198,7 +199,7 @@ const look = (partial: string, filename: string): BackupInfo => {
   }
 }
 
-/** Opens an engine's database to read. The engine may be using it. */
+/** Opens an engine's database for reading. The engine may be using it. */
 const openToRead = (filename: string): DatabaseSync => {
   const db = new DatabaseSync(filename, { readOnly: true, timeout: 5000 })
   try {
@@ -211,7 +212,10 @@ const openToRead = (filename: string): DatabaseSync => {
   }
 }
 
-/** Removes the mark of the owner, who has the original, and the write-ahead log, whose content is in the copy. */
+/**
+ * Turns a copy into a backup. Removes the mark of the owner, who has the original, and the write-ahead log, whose content is in
+ * the copy.
+ */
 const finish = (partial: string, mark: Mark): void => {
   const db = new DatabaseSync(partial)
   try {

@@ -18,10 +18,10 @@ const PUT_VALUE = statement(
   "INSERT INTO meta (name, value) VALUES (?, ?) ON CONFLICT (name) DO UPDATE SET value = excluded.value"
 )
 
-/** The last backup by the engine. Copies made by other means are unknown. */
+/** The last backup that the engine made. Copies made by other means are unknown to it. */
 export function* readLastBackup(): Program<LastBackup | undefined> {
   const stored = (yield* get(FIND_VALUE, LAST_BACKUP))?.value
-  // written by `noteBackup`
+  // only `noteBackup` writes this row of `meta`
   return stored === undefined ? undefined : safeJsonParse<LastBackup>(String(stored))
 }
 

@@ -1,6 +1,6 @@
 /**
- * What each part of the engine caches, or counts, while a database is open: registered functions, buckets, leases. It lives in
- * the process that runs the programs, and follows the transactions.
+ * Caches and counters of the parts of the engine while a database is open: registered functions, buckets, leases. They live in
+ * the process that runs the programs, and follow the transactions.
  */
 import type { Program } from "./Program.ts"
 import type { Transaction } from "./Transaction.ts"
@@ -11,38 +11,41 @@ export interface RemoteChanges {
   readonly ready: ReadonlyArray<number>
   /** Whether functions were registered or deleted. */
   readonly functions: boolean
-  /** Whether they have changed leases that they did not give. */
+  /** Whether they have changed leases that another engine gave. */
   readonly leases: boolean
 }
 
 export interface Cache<A> {
   /** Called when the cache is first used. */
   readonly make: (tx: Transaction) => A
-  /** Called when a transaction begins: discards what a rolled back one has left. */
+  /** Called when a transaction begins: discards what a rolled back transaction has left in the cache. */
   readonly begin?: (cache: A) => void
-  /** Called when other engines have written since this engine's last transaction: forgets what they may have changed. */
+  /** Called when other engines have written since this engine's last transaction: discards what they may have changed. */
   readonly invalidate?: (cache: A, others: RemoteChanges) => void
   /** Writes what the transaction has changed, before it commits. */
   readonly save?: (cache: A) => Program<void>
-  /** Writes what the cache holds back, if anything: called before a program that may query it, and before the commit. */
+  /**
+   * Writes what the cache holds back; `undefined` when there is nothing. Called before a program that may query it, and before
+   * the commit.
+   */
   readonly write?: (cache: A, tx: Transaction) => Program<void> | undefined
   readonly committed?: (cache: A, tx: Transaction) => void
   /**
-   * Whether concurrent readers share this cache: it changes only with a commit. Without it, a reader starts with an empty
-   * cache. `"unmoved"`: shared unless others are known to have written since.
+   * Whether concurrent readers share this cache, which is safe when it changes only with a commit. By default, a reader starts
+   * with an empty cache. `"unmoved"`: shared unless other engines are known to have written since.
    */
   readonly isShared?: boolean | "unmoved"
   readonly rolledBack?: (cache: A) => void
 }
 
 const all: Array<Cache<unknown>> = []
-/** Indexes of the caches that may hold something back. */
+/** Indexes of the caches that may hold back writes. */
 const holding: Array<number> = []
 
 /** Defines a cache. The result returns the cache of a database. */
 export const defineCache = <A>(cache: Cache<A>): ((tx: Transaction) => A) => {
   const index = all.length
-  // each cache only gets what its own `make` returned
+  // each cache gets only values that its own `make` returned
   all.push(cache as Cache<unknown>)
   if (cache.write !== undefined) holding.push(index)
   return (tx) => (tx.caches[index] ??= cache.make(tx)) as A
@@ -64,7 +67,7 @@ export const eachCache = (
   for (const [index, made] of caches.entries()) if (made !== undefined) use(all[index]!, made)
 }
 
-/** Programs that write what caches hold back. */
+/** The programs that write what the caches of a transaction hold back. */
 export const writesOf = function* (tx: Transaction): Iterable<Program<void>> {
   for (const index of holding) {
     const made = tx.caches[index]

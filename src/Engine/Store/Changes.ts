@@ -1,4 +1,4 @@
-/** What a commit means for others. Told to the listeners once per commit. */
+/** The changes of a commit that others may have to know. They are told to the listeners once per commit. */
 import type { FunctionRegistration, Notice } from "../../Protocol/Worker.ts"
 import type { ObservedActivity, RunFailureEvent } from "./RunActivity.ts"
 import type { EndedRunRecord } from "./EndedRunRecord.ts"
@@ -20,8 +20,8 @@ export interface Counts {
   failed: number
   cancelled: number
   /**
-   * Refused because the caller does not hold what it wrote about (guarantee G4): reports of turns, lease renewals, saves of
-   * projections, acks of messages.
+   * Writes that were refused because the caller no longer holds what they are about (guarantee G4): reports of turns, lease
+   * renewals, saves of projections, acks of messages.
    */
   staleReports: number
   staleRenewals: number
@@ -48,7 +48,7 @@ export const addCounts = (counts: Counts, more: Readonly<Counts>): void => {
 
 const countNames = Object.keys(noCounts()) as ReadonlyArray<keyof Counts>
 
-/** What listeners may have to read again, because another engine has changed it and does not tell the details. */
+/** What listeners may have to read again: another engine has changed it, and does not tell the details. */
 export const changeKinds = [
   /** Runs have ended. */
   "ends",
@@ -75,7 +75,7 @@ export const changeKinds = [
 
 export type ChangeKind = (typeof changeKinds)[number]
 
-/** Something that is announced and not stored; for the content see `SystemEvents.ts`. */
+/** Something that is announced and not stored. For its content see `SystemEvents.ts`. */
 export interface Announced {
   readonly id: string
   readonly environment: string
@@ -89,19 +89,19 @@ export interface Announced {
 export interface EventAccess {
   readonly action: Action
   readonly resource: string
-  /** The name of the event whose data is in it: not told to callers whose policies deny that event. */
+  /** The name of the event whose data is in the announcement. It is not told to callers whose policies deny that event. */
   readonly event?: string
 }
 
 /**
  * What a commit changed that others may be waiting for. Commits of other engines on the same database are told in the same way,
- * as far as those engines tell them: `counts`, `troubles`, `warnings`, `accessLog`, `activity`, `states`, `configs` and
- * `functions` are told only where the commit was made, and `stale` names what has to be read.
+ * but with less: `counts`, `troubles`, `warnings`, `accessLog`, `activity`, `states`, `configs` and `functions` are told only by
+ * the engine that made the commit. For the other engines, `stale` names what has to be read.
  */
 export interface Changes {
-  /** Another engine has committed it. Such news may arrive after later commits of this engine. */
+  /** Another engine has made this commit. It may be told after later commits of this engine. */
   readonly elsewhere: boolean
-  /** What has changed elsewhere without details: those who wait for it read again. */
+  /** What another engine has changed without telling the details: listeners that wait for it read it again. */
   readonly stale: ReadonlySet<ChangeKind>
   /** Whether all earlier commits have been told, including those of other engines. */
   readonly inOrder: boolean
@@ -112,7 +112,7 @@ export interface Changes {
   readonly notices: ReadonlyArray<{ readonly workerId: string; readonly notice: Notice }>
   /** Ids of the runs that completed, failed or were cancelled. */
   readonly ended: ReadonlyArray<string>
-  /** Endings, by run id, of those that need not be read: see `RunRows.showEnding`. */
+  /** Endings, by run id. They are here for runs whose ending need not be read: see `RunRows.showEnding`. */
   readonly endings: ReadonlyMap<string, EndedRunRecord>
   /** Activity of runs; empty while there are no observers. */
   readonly activity: ReadonlyArray<ObservedActivity>
@@ -124,14 +124,14 @@ export interface Changes {
   readonly kvElsewhere: ReadonlyArray<number>
   /** Buckets that were deleted. */
   readonly kvDeleted: ReadonlyArray<number>
-  /** Warnings for the log that no caller gets: trigger expressions that failed for an event of a `step.tx`. */
+  /** Warnings for the log that no caller gets. They are about trigger expressions that failed for an event of a `step.tx`. */
   readonly warnings: ReadonlyArray<string>
   /** The projections that were saved, claimed, released or controlled, by their `projectionKey`. */
   readonly projections: ReadonlyArray<string>
   /** Keys of the consumer groups that were updated, paused, resumed or deleted. */
   readonly groups: ReadonlyArray<number>
   /**
-   * Groups to which members returned messages. The listeners of this engine know it already; other engines are told by `groups`.
+   * Groups to which members returned messages. Only the listeners of this engine need it: other engines are told by `groups`.
    */
   readonly givenBack: ReadonlyArray<number>
   /** Saves of managed projections; empty while nobody observes states. */
@@ -149,8 +149,8 @@ export interface Changes {
   /** Whether a run became ready. */
   readonly ready: boolean
   /**
-   * Whether any run may be claimable after this commit, whatever was in it: a hint, which may be true without reason, and never
-   * false without one.
+   * Whether runs may be claimable after this commit, whatever was in it. It may be `true` without a reason, but is never `false`
+   * when there is one.
    */
   readonly mayHaveReady: boolean
   /** Position of the newest stored row of the log; 0 when none was stored. */

@@ -1,6 +1,6 @@
 /**
- * The checksum of a backup. It is stored in the backup itself, and computed with zeros in its place. It finds damage that leaves
- * valid JSON and valid pages.
+ * The checksum of a backup. It is stored in the backup itself, and computed with zeros in its place. A check finds damage that
+ * leaves valid JSON and valid pages.
  */
 import { createHash, randomBytes } from "node:crypto"
 import { createReadStream } from "node:fs"
@@ -29,10 +29,10 @@ export const markOf = (db: DatabaseSync): Mark | undefined => {
   return value === undefined ? undefined : safeJsonParse<Mark>(String(value))
 }
 
-/** A random placeholder for the checksum, which occurs nowhere else in the file. */
+/** A random text that stands for the checksum until it is known. It occurs nowhere else in the file. */
 export const placeholder = (): string => randomBytes(LENGTH / 2).toString("hex")
 
-/** The checksum of a file, with zeros wherever `text` occurs, and the places where it occurs. */
+/** The checksum of a file, computed with zeros wherever `text` occurs, and the places where `text` occurs. */
 const digest = async (
   filename: string,
   text: string
@@ -56,7 +56,7 @@ const digest = async (
       held = held.subarray(LENGTH)
       at += LENGTH
     }
-    // a part of it may be at the end of this chunk
+    // the end of this chunk may be the beginning of `text`
     take(Math.max(0, held.length - LENGTH + 1))
   }
   take(held.length)
@@ -100,7 +100,7 @@ const expectedOf = (filename: string): string | undefined => {
     const sha256 = markOf(db)?.sha256
     return typeof sha256 === "string" && sha256.length === LENGTH ? sha256 : undefined
   } catch (error) {
-    // the check of the whole file reports what is wrong with it
+    // the check of the whole file, which follows, reports what is wrong with it
     if (isDamage(error) || (error instanceof Error && "errcode" in error)) return undefined
     throw error
   } finally {

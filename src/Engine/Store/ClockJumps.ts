@@ -1,12 +1,15 @@
 /**
- * Detects that the clock was set, while the engine runs or between two starts, and by how much. Stored times are points in time;
- * those that stand for a duration can then be moved with the clock.
+ * Detects that the clock was set, while the engine runs or between two starts, and by how much. Stored times are points in time.
+ * Those that stand for a duration can then be moved by the same amount.
  */
 
-/** Smaller jumps are normal clock adjustment, milliseconds. */
+/** The smallest change that counts as a jump, milliseconds. Smaller ones are normal adjustments of the clock. */
 const LEAST_MS = 1000
 
-/** Longer than an engine usually stands still, milliseconds: beyond this, a jump of the clock and a long pause look the same. */
+/**
+ * The longest time for which an engine usually stands still, milliseconds. A longer gap may be a jump of the clock or a long
+ * pause: they look the same.
+ */
 const GAP_MS = 60 * 60 * 1000
 
 /** How long deletions ignore a forward jump of the clock, milliseconds. */
@@ -21,7 +24,7 @@ export class ClockJumps {
   #jumpedAt: number
   #aheadMs: number
 
-  /** `last` is the stored clock, if any: the time it showed, and how much of that was not trusted. */
+  /** `last` is the stored clock, if any. `at`: the time that it showed. `aheadMs`: how much of that was not trusted. */
   constructor(
     wall: number,
     monotonic: number,
@@ -44,8 +47,8 @@ export class ClockJumps {
   }
 
   /**
-   * How far the clock has jumped forward lately, milliseconds. The jump may be undone, so deletions by age use the time without
-   * it until a day has passed.
+   * How far the clock has jumped forward lately, milliseconds. The jump may be undone, so for a day deletions by age use the time
+   * without it.
    */
   aheadMs(monotonic: number): number {
     if (this.#aheadMs > 0 && monotonic - this.#jumpedAt >= SETTLED_AFTER_MS) this.#aheadMs = 0

@@ -6,11 +6,11 @@ const CLOCK = "clock"
 
 const READ_CLOCK = statement("ClockRows.readClock", "SELECT value FROM meta WHERE name = ?")
 
-/** The time that the clock showed when it was last stored. */
+/** The stored clock. `at`: the time that the clock showed. `aheadMs`: how far it had jumped forward lately; see `ClockJumps`. */
 export function* readClock(): Program<{ readonly at: number; readonly aheadMs: number } | undefined> {
   const stored = (yield* get(READ_CLOCK, CLOCK))?.value
   if (stored === undefined) return undefined
-  // written by `storeClock`
+  // only `storeClock` writes this row of `meta`
   const [at = 0, aheadMs = 0] = String(stored).split(" ").map(Number)
   return { at, aheadMs }
 }

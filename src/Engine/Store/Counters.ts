@@ -8,7 +8,7 @@ import { Store } from "./Store.ts"
 export interface CountersService {
   /** Counts something that was refused before it reached the store. */
   readonly count: (what: keyof Counts) => void
-  /** `commits` are the transactions that changed something. */
+  /** Returns the counts. `commits` counts the transactions that changed something. */
   readonly read: () => Readonly<Counts> & { readonly commits: number }
 }
 

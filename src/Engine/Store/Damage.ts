@@ -1,26 +1,26 @@
 /**
- * Damaged parts of the database, which the engine leaves alone so that they harm nothing else.
+ * Notes which parts of the database are damaged, so that the engine leaves them alone and the rest goes on.
  *
  * A caller who asks for a damaged row gets an error. The engine's own work covers many rows at once (claims, timers, leases, old
- * runs): it skips the runs that are noted here. Notes are kept in memory. After a restart, damage is found again, unless it was
+ * runs), and skips the rows that are noted here. Notes are kept in memory. After a restart, damage is found again, unless it was
  * repaired.
  */
 import type { DatabaseSync } from "node:sqlite"
 import type { Statement, Value } from "./Program.ts"
 
-/** What can be left alone: a whole run, the schedules of a function, a stored key, or an event that is being delivered. */
+/** What is noted as damaged: a whole run, the schedules of a function, a stored key, or an event that is being delivered. */
 export type DamagedKind = "run" | "schedule" | "key" | "event"
 
 /**
  * Where an error in work over many rows comes from: a known row, or one of the rows that a statement lists. That statement reads
- * only an index, and returns each row's key as `key`.
+ * only an index, and returns the key of each row as `key`.
  */
 export interface Culprit {
   readonly error: unknown
   readonly kind: DamagedKind
   readonly keys:
     { readonly certain: number } | { readonly statement: Statement; readonly values: ReadonlyArray<Value> }
-  /** One of these is known to be the cause. */
+  /** One of the rows is known to be the cause. */
   readonly isCertain?: boolean
 }
 
@@ -47,7 +47,7 @@ export class Damage {
     return Object.values(this.#notes).reduce((sum, notes) => sum + notes.size, 0)
   }
 
-  /** Notes that something else cannot be read. */
+  /** Notes that something other than such a row cannot be read. */
   unreadable(what: string, error: unknown): void {
     this.wasFound = true
     this.news.push(`${what} cannot be read: ${error instanceof Error ? error.message : String(error)}`)
@@ -58,12 +58,12 @@ export class Damage {
     return this.#notes[kind].get(key)
   }
 
-  /** SQL condition that leaves damaged rows out of a query; `column` has their keys. */
+  /** SQL condition that leaves damaged rows out of a query. `column` is the one with their keys. */
   except(kind: DamagedKind, column: string): string {
     return this.#notes[kind].size === 0 ? "" : ` AND ${column} NOT IN (SELECT key FROM temp.damaged_${kind})`
   }
 
-  /** Leaves a row alone from now on. Returns whether that is new. Not within a transaction. */
+  /** Leaves a row alone from now on. Returns `false` when it was left alone before. Must not be called within a transaction. */
   note(kind: DamagedKind, key: number, why: string): boolean {
     if (this.#notes[kind].has(key)) return false
     this.wasFound = true
@@ -87,7 +87,7 @@ export class Damage {
     this.#db.prepare(`DELETE FROM temp.damaged_${kind} WHERE key = ?`).run(key)
   }
 
-  /** Stops leaving a row alone: an operator has, or may have, repaired it. */
+  /** Stops leaving a row alone. Called when an operator has, or may have, repaired it. */
   forgive(kind: DamagedKind, key: number): void {
     if (this.#notes[kind].delete(key)) this.untabulate(kind, key)
   }

@@ -6,7 +6,9 @@ import { isUnavailable } from "./SqliteErrors.ts"
 import type { Transaction } from "./Transaction.ts"
 import type { StoreCallbacks } from "./StoreCallbacks.ts"
 
-/** Rows that are checked before the work is tried again without the damaged ones. */
+/**
+ * How many rows are checked at a time. When damaged ones are found, the work is tried again without them before more are checked.
+ */
 const CHUNK = 1000
 
 /** A row that was found damaged, for the log. */
@@ -25,7 +27,7 @@ export interface ErrorsOf {
 
 /**
  * Notes the rows that cause an error, and returns them. Returns none when the disk is full, when the database is out of reach, or
- * when no single row is the cause. Not within a transaction.
+ * when no single row is the cause. Must not run within a transaction.
  */
 export function* isolateDamage(
   tx: Transaction,
@@ -69,7 +71,7 @@ function* keysOf({ keys }: Culprit): Program<ReadonlyArray<number>> {
   return (yield* all(keys.statement, ...keys.values)).map((row) => Number(row.key))
 }
 
-/** Why the work on a readable row fails. */
+/** Why the work on a row fails that can be read. */
 const whyOf = (error: unknown, { isDamage }: ErrorsOf): string =>
   isDamage(error)
     ? `it cannot be written, because data beside it is damaged (${messageOf(error)})`
@@ -95,7 +97,7 @@ function* problemOf(
 /** How many rows of each table are checked at the start. */
 const NEWEST = 20
 
-/** Reads the newest rows: a crash would have left half-written ones there, if the disk did not keep its promises. */
+/** Reads the newest rows. If the disk does not keep its promises, a crash leaves half-written rows there. */
 export const checkNewestRows = (tx: Transaction): void => {
   const newest: ReadonlyArray<readonly [what: string, sql: string]> = [
     ["The end of the log", "SELECT * FROM events ORDER BY position DESC LIMIT ?"],

@@ -1,6 +1,6 @@
 /**
- * Finds damage that SQLite reads without an error: invalid JSON, and rows whose parent is missing. For `ironflow serve --check`,
- * which reads the whole file. Damage that leaves valid JSON cannot be found.
+ * Finds damage that SQLite reads without an error: invalid JSON, and rows whose parent is missing. It serves `ironflow serve
+ * --check`, which reads the whole file. Damage that leaves valid JSON cannot be found.
  */
 import type { DatabaseSync } from "node:sqlite"
 
@@ -40,7 +40,7 @@ const texts: ReadonlyArray<{
   }
 ]
 
-/** Which rows must exist for which others. */
+/** The rows that need another row, the condition that finds those without it, and what to report of them. */
 const belongings: ReadonlyArray<{
   readonly table: string
   readonly row: string
@@ -74,7 +74,7 @@ const belongings: ReadonlyArray<{
   }
 ]
 
-/** At most `limit` sentences, each about one row. Tables that an earlier version lacks are skipped. */
+/** Returns at most `limit` sentences, each about one damaged row. Tables that an earlier version lacks are skipped. */
 export const findDamage = (db: DatabaseSync, limit: number): ReadonlyArray<string> => {
   const problems: Array<string> = []
   const has = db.prepare("SELECT 1 FROM pragma_table_info(?) WHERE name = ?")

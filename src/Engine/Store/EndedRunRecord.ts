@@ -1,4 +1,4 @@
-/** The full ending of a run that ended in its first turn, so that nobody has to read it. */
+/** The full ending of a run that ended in its first turn. With it, callers that wait for the end need not read the run. */
 import type { RunStatus } from "../../RunStatus.ts"
 
 /** The parts of a run that do not change in its first turn. */

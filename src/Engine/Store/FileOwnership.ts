@@ -1,7 +1,8 @@
 /**
- * Who owns a database file. The lock beside the file keeps others out, as long as all use the same name and nobody deletes the
- * lock. A mark of the owner in the database itself catches the rest: every transaction compares it, and an engine that finds
- * another mark stops writing. At the next start, the mark also shows that the last stop was not clean.
+ * Who owns a database file. The lock beside the file keeps other engines out, as long as all use the same name and nobody deletes
+ * the lock. For the other cases, the owner leaves a mark in the database itself. Every transaction compares the mark, and an
+ * engine that finds another mark stops writing. At the next start, a mark that is still there shows that the last stop was not
+ * clean.
  */
 import { existsSync, realpathSync, statSync } from "node:fs"
 import type { StatementSync } from "node:sqlite"
@@ -17,12 +18,12 @@ const OWNER = "owner"
 /** The mark that the owner leaves in the database while it has it open. */
 interface Mark {
   readonly nonce: string
-  /** The name by which the owner opened the file; its write-ahead log is named after it. */
+  /** The path at which the owner opened the file. Its write-ahead log is named after that path. */
   readonly path: string
   readonly inode: string
 }
 
-/** The message about a last stop that was not clean. */
+/** What the log says about a last stop that was not clean. */
 export interface LastStop {
   readonly message: string
   /** Acknowledged writes may be missing. */
@@ -37,8 +38,8 @@ const inodeOf = (path: string): string | undefined => {
 const hasLog = (path: string): boolean => (statSync(`${path}-wal`, { throwIfNoEntry: false })?.size ?? 0) > 0
 
 /**
- * The mark in the file. Read without locks and without the log: the log of another name must not be opened, and a process that
- * has the file open under that name must not get a second one.
+ * Reads the mark in the file. It reads without locks and without the log. Its own log could be that of another name, which must
+ * not be opened. And a process that has the file open under another name must not open it a second time.
  */
 const readMark = (path: string): Mark | undefined => {
   if (inodeOf(path) === undefined) return undefined
@@ -48,10 +49,10 @@ const readMark = (path: string): Mark | undefined => {
     url.searchParams.set("immutable", "1")
     db = new DatabaseSync(url, { readOnly: true })
     const value = db.prepare("SELECT value FROM meta WHERE name = ?").get(OWNER)?.value
-    // written by `Ownership`
+    // only `FileOwnership` writes this row of `meta`
     return value === undefined ? undefined : safeJsonParse<Mark>(String(value))
   } catch {
-    // the file is new, foreign or damaged, which opening it reports better: no last owner is known
+    // a file that is new, of another program or damaged has no mark; opening it reports what is wrong
     return undefined
   } finally {
     db?.close()
@@ -59,8 +60,8 @@ const readMark = (path: string): Mark | undefined => {
 }
 
 /**
- * Checks the file before it is opened, which would create a log. Throws a `StoreError` when it is open under another name, or
- * when its log is left under another name. Returns what is to be reported about the last stop.
+ * Checks the file before it is opened, because opening it would create a log. Throws a `StoreError` when the file is open under
+ * another name, or when its log is left under another name. Returns what is to be reported about the last stop.
  */
 export const checkLastOwner = (filename: string): LastStop | undefined => {
   const path = existsSync(filename) ? realpathSync(filename) : filename
@@ -124,7 +125,7 @@ export class FileOwnership {
   readonly #monotonicMs: () => number
   #lookedAt: number
 
-  /** Makes the caller the owner. */
+  /** Makes the caller the owner, by leaving its mark. */
   constructor(db: DatabaseSync, options: { filename: string; nonce: string; monotonicMs: () => number }) {
     const { filename, monotonicMs, nonce } = options
     this.#filename = filename
@@ -137,9 +138,9 @@ export class FileOwnership {
     this.#monotonicMs = monotonicMs
     this.#lookedAt = monotonicMs()
     db.prepare("INSERT OR REPLACE INTO meta (name, value) VALUES (?, ?)").run(OWNER, this.#mark)
-    // a backup that is opened itself is a backup no more, and its checksum fits no longer
+    // a backup that is opened as a database is no backup any more: its checksum no longer matches
     db.prepare("DELETE FROM meta WHERE name = ?").run(BACKUP)
-    // an engine that comes by another name finds the mark in the file, since it does not see the log
+    // moves the mark from the log into the file: an engine that opens the file under another name does not see the log
     db.exec("PRAGMA wal_checkpoint(PASSIVE)")
   }
 

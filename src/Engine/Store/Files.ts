@@ -1,5 +1,5 @@
 /**
- * The files of a database. They are created for the engine's user alone, because they hold everything, and opened only when that
+ * The files of a database. They hold everything, so they are created for the engine's user alone. They are opened only when that
  * user owns them: an owner can read a file whatever its mode.
  */
 import { chmodSync, closeSync, openSync, statfsSync, statSync } from "node:fs"
@@ -19,11 +19,14 @@ export const makeFile = (filename: string, mode: number): void => {
     throw error
   }
   closeSync(file)
-  // whatever the umask is
+  // `open` applies the umask to the mode
   chmodSync(filename, mode)
 }
 
-/** What exists under this name, if it is no regular file. To open a pipe waits for its writer, and no signal ends that. */
+/**
+ * What exists under this name, if it is no regular file. A pipe must not be opened: that waits for its writer, and no signal ends
+ * the wait.
+ */
 const otherThanFile = (filename: string): string | undefined => {
   const stat = statSync(filename, { throwIfNoEntry: false })
   if (stat === undefined || stat.isFile()) return undefined
@@ -35,8 +38,8 @@ const otherThanFile = (filename: string): string | undefined => {
 const BESIDE = ["-wal", "-shm", "-journal", ".lock"]
 
 /**
- * Throws a `ValidationError`, or what `refusal` makes of the message, when the name of a file that is to be opened is that of a
- * folder, a pipe or a device.
+ * Refuses to open a folder, a pipe or a device under the name of a file. Throws a `ValidationError`, or the error that `refusal`
+ * makes of the message.
  */
 export const refuseNonFile = (
   filename: string,
@@ -84,16 +87,16 @@ export const checkFiles = (filename: string, mode: number): ReadonlyArray<string
         ]
   })
 
-/** Free space with which a disk that was full can be written again, bytes. */
+/** The free space at which a disk that was full counts as having room again, bytes. */
 const ROOM_AGAIN = 1024 * 1024
 
-/** Whether the disk of a database has room for more than the smallest writes. */
+/** Whether the disk of a database has room for more than the smallest writes. `true` when that cannot be found out. */
 export const hasRoom = (filename: string): boolean => {
   try {
     const { bavail, bfree, bsize } = statfsSync(path.dirname(path.resolve(filename)))
     return (process.getuid?.() === 0 ? bfree : bavail) * bsize >= ROOM_AGAIN
   } catch {
-    // not known: the next write tells
+    // the next write will show it
     return true
   }
 }

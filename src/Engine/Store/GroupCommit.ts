@@ -1,10 +1,10 @@
 /**
  * A single writer: commands that arrive together share a transaction, and every caller wakes when the transaction is durable.
  *
- * A transaction costs one sync of the disk, however many commands are in it; that gives the throughput. While a slow disk works
- * for a group, the process goes on with other things, and new commands gather for the next group. A command that throws rolls
- * the whole group back. The group is then repeated with one command per transaction, so that only the faulty command fails. So
- * commands must change nothing but the database and what `begin` resets.
+ * A transaction costs one sync of the disk, however many commands are in it. This is what gives the throughput. While a slow disk
+ * syncs one group, the process goes on with other work, and new commands gather for the next group. A command that throws rolls
+ * the whole group back. The group is then repeated with one command per transaction, so that only the faulty command fails. So a
+ * command must change nothing but the database and what `begin` resets.
  */
 import type { DatabaseSync } from "node:sqlite"
 import { MAX_SHARED_STEPS, stepsTaken } from "../../ExpressionBudget.ts"
@@ -23,11 +23,11 @@ interface Command {
 export interface GroupCommitOptions {
   /** Most commands in one transaction. */
   readonly max: number
-  /** Whether the transaction has done enough since `begin`: the remaining commands get the next one. */
+  /** Whether the transaction has done enough since `begin`. If so, the remaining commands get the next one. */
   readonly isFull?: () => boolean
-  /** Called before every group. Returns what has to be committed before it, if anything. */
+  /** Called before every group. Returns a command that has to be committed before the group, if any. */
   readonly first?: () => (() => void) | undefined
-  /** Called with the error when that could not be committed. */
+  /** Called with the error when that command could not be committed. */
   readonly failed?: (error: unknown) => void
   /** Called before every transaction. */
   readonly beginning?: () => void
@@ -42,28 +42,33 @@ export interface GroupCommitOptions {
   readonly committing?: () => void
   /** Called after a transaction was rolled back. */
   readonly rolledBack?: () => void
-  /** Called with the error after that. Returns whether it repaired something, so that the same commands may succeed now. */
+  /**
+   * Called with the error after `rolledBack`. Returns whether it repaired something, so that the same commands may succeed now.
+   */
   readonly isolateDamage?: (error: unknown) => boolean
-  /** Called with the time until a group was durable, milliseconds, and its number of commands. */
+  /** Called with the time until a group was durable, milliseconds, and with its number of commands. */
   readonly took?: (ms: number, commands: number) => void
-  /** Called after every commit. The result is called when the commit is durable, before the callers wake. */
+  /** Called after every commit. It may return a function, which is called when the commit is durable, before the callers wake. */
   readonly committed: () => (() => void) | void
-  /** Makes commits durable; absent where `COMMIT` does. */
+  /** Makes commits durable. Absent where `COMMIT` itself does so. */
   readonly sync?: Sync
   /**
-   * Called with the error when the disk has refused to store a commit. What was committed may be lost with the next power cut, and
-   * so may everything after it: nothing must be written any more. Returns the error for the callers.
+   * Called with the error when the disk has refused to store a commit. What was committed may be lost with the next power cut,
+   * and so may everything after it, so nothing more may be written. Returns the error for the callers.
    */
   readonly refused?: (error: unknown) => unknown
 }
 
-/** A disk whose last sync took longer is slow, milliseconds. To go on while a fast one works costs more than it gains. */
+/**
+ * A disk is slow when its last sync took longer than this, milliseconds. On a fast disk, syncing beside other work costs more
+ * than it gains.
+ */
 const SLOW_MS = 4
-/** So many syncs of a slow disk later one is waited for, which tells how long it really takes. */
+/** Of the syncs of a slow disk, one in so many is waited for: it shows how long a sync really takes. */
 const MEASURED_EVERY = 32
 /**
- * How long a sync may take beside other work, milliseconds. The threads that do it also look up names and read files for the user's
- * code, and may be busy with that for long.
+ * How long a sync may take beside other work before it is waited for, milliseconds. It runs on the threads of Node.js that also
+ * look up names and read files for the user's code, and they may be busy with that for long.
  */
 const MOST_ASIDE_MS = 250
 
@@ -77,19 +82,22 @@ export class GroupCommit {
   readonly #begin
   readonly #commit
   #scheduled = false
-  /** How long the last group took, milliseconds: the longer, the more turns of the event loop pass before the next one. */
+  /**
+   * How long the last group took, milliseconds. The longer it took, the more turns of the event loop pass before the next one.
+   */
   #tookMs = 0
   /** How long the last sync took, milliseconds. */
   #syncMs = 0
-  /** Syncs beside other work. */
+  /** How many syncs ran beside other work. */
   #backgroundSyncs = 0
   #closed: unknown
-  /** Ends the group for which the disk works, with the error when it has refused. */
+  /** Ends the group that the disk is storing, with the error if the disk refuses; `undefined` when there is no such group. */
   #finish: ((refused?: { readonly error: unknown }) => void) | undefined
-  /** What is called when the disk has stored that group. */
+  /** The functions to call when the disk has stored that group. */
   #afterSync: Array<(refused?: { readonly error: unknown }) => void> = []
-  /** Committed transactions, and commands in them, since the start. */
+  /** Committed transactions since the start. */
   commits = 0
+  /** Commands in the committed transactions since the start. */
   commands = 0
 
   constructor(db: DatabaseSync, options: GroupCommitOptions) {
@@ -99,14 +107,14 @@ export class GroupCommit {
     this.#commit = db.prepare("COMMIT")
   }
 
-  /** Queues a command. One of the callbacks is called after the commit, or when the command failed. */
+  /** Queues a command. `succeed` is called when its commit is durable, `fail` when the command failed. */
   submit<A>(run: () => A, succeed: (value: A) => void, fail: (cause: unknown) => void): void {
     if (this.#closed !== undefined) return fail(this.#closed)
     this.#queue.push({ run, succeed, fail, result: undefined })
     this.#schedule()
   }
 
-  /** Commits what is queued, and what must precede the next group. Later commands fail with `reason`. */
+  /** Commits the queued commands, and what must precede the next group. Later commands fail with `reason`. */
   close(reason: unknown): void {
     this.#waitForDisk()
     while (this.#queue.length > 0) {
@@ -122,7 +130,10 @@ export class GroupCommit {
     this.#closed ??= reason
   }
 
-  /** Calls `f` when everything that is committed now is durable: at once, or with the error when the disk has refused. */
+  /**
+   * Calls `f` when everything that is committed now is durable, which may be at once. Calls it with the error when the disk
+   * refuses.
+   */
   whenDurable(f: (refused?: { readonly error: unknown }) => void): void {
     if (this.#finish === undefined) f()
     else this.#afterSync.push(f)
@@ -178,7 +189,7 @@ export class GroupCommit {
     }
   }
 
-  /** Runs the group. Leaves commands for the next transaction when this one has taken long. */
+  /** Runs the group. When some commands have taken long, the rest waits for the next transaction. */
   #transact(group: Array<Command>, mayJoin: boolean): { readonly error: unknown } | undefined {
     let open = false
     try {
@@ -212,7 +223,7 @@ export class GroupCommit {
     group.push(...this.#queue.splice(others))
   }
 
-  /** Ends a committed group: its callers wake when it is durable. `beganAt`: when it began; absent for single commands. */
+  /** Ends a committed group: its callers wake when it is durable. `beganAt`: when the group began; absent for single commands. */
   #end(group: ReadonlyArray<Command>, beganAt?: number): void {
     const { committed, refused = (error) => error, sync, took } = this.#options
     const tell = committed()
@@ -243,7 +254,7 @@ export class GroupCommit {
     sync.inBackground((error) => {
       clearTimeout(impatient)
       this.#syncMs = performance.now() - syncedAt
-      // somebody could not wait for it
+      // something else waited for the disk, and has ended the group
       if (this.#finish !== finish) return
       this.#diskIsDone(error == null ? undefined : { error: refused(error) })
     })
@@ -259,7 +270,7 @@ export class GroupCommit {
     if (this.#queue.length > 0) this.#schedule()
   }
 
-  /** Waits for the disk here. */
+  /** Blocks until the disk has stored the group that it is storing. */
   #waitForDisk(): void {
     if (this.#finish === undefined) return
     try {

@@ -5,16 +5,16 @@ import type { ListenOptions, Wants } from "./Store.ts"
 import type { Interest } from "./Transaction.ts"
 
 export class Listeners {
-  /** Reports a listener that threw: the commit stands, and its callers wake. */
+  /** Reports that a listener threw. The commit stands all the same, and its callers wake. */
   readonly #failed: (what: string, error: unknown) => void
-  /** What programs collect: kept up to date with what the listeners want. */
+  /** What programs collect for the listeners. It is kept up to date with what they want. */
   interest: Interest = { runs: false, steps: false, states: false }
   readonly #commits = new Set<{
     readonly listener: (changes: Changes) => void
     readonly wants: ListenOptions
   }>()
   readonly #ready = new Set<() => void>()
-  /** What other engines want to hear from this one. */
+  /** What the listeners of other engines want to hear from this one. */
   #elsewhere: Wants = { steps: false, states: false }
   /** Called when the wants of the listeners have changed. */
   onWants: () => void = () => undefined
@@ -86,7 +86,7 @@ export class Listeners {
     return this.#lost
   }
 
-  /** Tells the listeners of a commit, observers first. */
+  /** Tells the listeners of a commit: observers first. */
   committed(changes: Changes): void {
     for (const { listener, wants } of this.#commits) {
       if (wants.activity !== undefined) this.#careful("tell an observer of a commit", () => listener(changes))
@@ -96,18 +96,18 @@ export class Listeners {
     }
   }
 
-  /** Tells, within a transaction, that runs have become ready. */
+  /** Tells the listeners that runs have become ready. Called within a transaction. */
   ready(): void {
     for (const listener of this.#ready) this.#careful("hand out ready runs", listener)
   }
 
-  /** Tells that other engines may have taken over what this one held. */
+  /** Tells the listeners that other engines may have taken over what this one held. */
   away(): void {
     for (const listener of this.#away)
       this.#careful("give up work that other engines may have taken over", listener)
   }
 
-  /** Tells that another engine owns the database now. Returns whether that is new. */
+  /** Tells the listeners that another engine owns the database now. Returns `false` when they were told before. */
   lose(error: StoreError): boolean {
     if (this.#lost !== undefined) return false
     this.#lost = error

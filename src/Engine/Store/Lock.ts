@@ -17,7 +17,7 @@ export const acquireLock = (
   mode: number,
   startedAt: number
 ): { readonly release: () => void } => {
-  // the lock belongs to the file itself, not to the link that it is opened by
+  // the lock belongs to the file itself, even if the file is opened by a link
   const file = `${existsSync(filename) ? realpathSync(filename) : filename}.lock`
   makeFile(file, mode)
   const db = new DatabaseSync(file)
@@ -42,8 +42,8 @@ export const acquireLock = (
 }
 
 /**
- * Who holds the lock of a file, as the rest of a sentence after "another engine": `""` when the holder is unknown, `undefined` when
- * nobody holds it.
+ * Who holds the lock of a file, as the rest of a sentence after "another engine". `""`: the lock is held, by an unknown holder.
+ * `undefined`: the lock is free.
  */
 export const lockHolderOf = (path: string): string | undefined => {
   if (!existsSync(`${path}.lock`)) return undefined
@@ -69,7 +69,7 @@ const readHolder = (db: DatabaseSync): string => {
     if (row === undefined) return ""
     return ` (process ${row.pid} on ${row.host}, since ${new Date(Number(row.started_at)).toISOString()})`
   } catch {
-    // the name may be missing in the message: the holder may be writing it right now
+    // another process holds the lock; it may be writing its name right now, so the name may be missing
     return ""
   }
 }

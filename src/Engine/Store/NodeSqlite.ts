@@ -1,5 +1,5 @@
 /**
- * SQLite as built into Node.js, or an error that this Node.js is too old: an import of `node:sqlite` would only say that there is
+ * The SQLite of Node.js, or an error that this Node.js is too old. A plain import of `node:sqlite` would only say that there is
  * no such module.
  */
 import type * as Sqlite from "node:sqlite"

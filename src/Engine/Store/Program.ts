@@ -1,7 +1,7 @@
 /**
- * Programs: everything that the engine reads and writes, written once for every database.
+ * Programs: everything that the engine reads and writes, written once for all databases.
  *
- * A program is a generator. It yields statements, gets back their results, and returns a value. It may {@link refuse}, before it
+ * A program is a generator. It yields statements, gets back their results, and returns a value. It may {@link refuse} before it
  * has written anything, so that a refusal costs the other programs of its transaction nothing. It takes plain data and has a
  * name, so that it can run elsewhere: at once on an open connection, within a transaction on a pooled one, or in another thread.
  */
@@ -15,8 +15,8 @@ export type Value = null | number | bigint | string | Uint8Array
 export type Row = Record<string, Value>
 
 /**
- * A named statement. `@sound(kind, column)` in its text stands for the condition that leaves out damaged rows, with `kind` as in
- * {@link Damage}. It is empty as long as nothing is damaged.
+ * A named statement. `@sound(kind, column)` in its text stands for the condition that leaves out damaged rows; for `kind` see
+ * {@link Damage}. The condition is empty as long as nothing is damaged.
  */
 export interface Statement {
   readonly name: string
@@ -32,8 +32,8 @@ export interface Statement {
 const statements = new Map<string, Statement>()
 
 /**
- * Makes a statement. `name` must be unique in the engine. `scans` says why it may scan a table that grows. `postgres` is the text
- * for Postgres, where no common text works.
+ * Makes a statement. `name` must be unique in the engine. `scans` says why the statement may scan a table that grows. `postgres`
+ * is the text for Postgres, where no text works on both databases.
  */
 export const statement = (
   name: string,
@@ -47,7 +47,7 @@ export const statement = (
 }
 
 /**
- * A statement whose text is composed at run time, in few variants: the same text gives the same statement. All variants share
+ * A statement whose text is composed at run time, in few variants. The same text gives the same statement. All variants share
  * `name`.
  */
 export const variant = (name: string, text: string): Statement => {
@@ -64,19 +64,20 @@ const variants = new Map<string, Statement>()
 export const allStatements = (): Iterable<Statement> => statements.values()
 
 /**
- * A query of a program: `get` reads the first row, `all` reads rows; `write` has no answer, so it may be deferred and merged;
- * `affected` writes and counts the rows; `affectedAssumingOne` does the same where one row is certain; `insert` inserts a row
- * and returns its key; `visit` passes rows one by one.
+ * A query of a program. `get` reads the first row, `all` reads all rows. `write` has no result, so it may be deferred and merged.
+ * `affected` writes and counts the rows. `affectedAssumingOne` does the same where the program is certain of one row. `insert`
+ * inserts a row and returns its key. `visit` passes rows one by one.
  *
- * It is yielded, unless the driver answers at once: then nothing is suspended, which would cost as much as every open generator.
+ * A query is yielded, unless the driver answers at once. An answer at once suspends nothing. A suspension costs something for
+ * each open generator.
  */
 export class Query<A = unknown> implements Iterator<Query, A, unknown> {
   readonly kind: "get" | "all" | "write" | "affected" | "affectedAssumingOne" | "insert" | "visit"
   readonly statement: Statement
   readonly values: ReadonlyArray<Value>
-  /** For `visit`: gets each row as its columns; returns `false` to stop. */
+  /** For `visit`: called with each row, as an array of its columns. Returns `false` to stop. */
   readonly visitor: ((row: ReadonlyArray<Value>) => boolean | void) | undefined
-  // It is its own iterator result: every run asks about ten queries.
+  // A query is its own iterator result, which saves an object: every run makes about ten queries.
   done = false
   value: unknown = undefined
   wasYielded = false
@@ -97,7 +98,7 @@ export class Query<A = unknown> implements Iterator<Query, A, unknown> {
     return this
   }
 
-  /** Throws the error of the statement in the program. */
+  /** Throws the error of the statement within the program. */
   throw(error: unknown): never {
     throw error
   }
@@ -117,10 +118,10 @@ export class Query<A = unknown> implements Iterator<Query, A, unknown> {
   }
 }
 
-/** The driver that answers the current query at once, if it can. */
+/** Answers the current query at once, if the driver can. */
 let answerAtOnce: ((query: Query) => unknown) | undefined
 
-/** Runs a program with a driver that answers everything at once. */
+/** Runs a program with a driver that answers every query at once. */
 export const runAtOnce = <A>(program: Program<A, unknown>, answer: (query: Query) => unknown): A => {
   const before = answerAtOnce
   answerAtOnce = answer
@@ -133,7 +134,7 @@ export const runAtOnce = <A>(program: Program<A, unknown>, answer: (query: Query
   }
 }
 
-/** A running program: it yields statements, gets their results, and ends with a value or a refusal `E`. */
+/** A program: it yields statements, gets their results, and ends with a value or a refusal `E`. */
 export type Program<A, E = never> = Iterable<Query | Refuse<E>, A, unknown>
 
 /** The end of a program that refuses. */
@@ -163,7 +164,8 @@ export class Refused<E = unknown> {
 }
 
 /**
- * Ends a program with an error for its caller: `return yield* refuse(error)`. The program must not have written anything before.
+ * Ends a program with an error for its caller: `return yield* refuse(error)`. The program must not have written anything before
+ * that.
  */
 export const refuse = <E extends IronflowError>(error: E): Program<never, E> => new Refuse(error)
 
@@ -200,8 +202,8 @@ export const affected = (statement: Statement, ...values: ReadonlyArray<Value>):
   new Query("affected", statement, values)
 
 /**
- * As {@link affected}, for a row that must exist as far as the program knows: any other count than 1 is a fault. A driver may
- * answer 1 before it has asked. When that was wrong, it repeats the transaction and waits for each answer.
+ * As {@link affected}, for a row that must exist as far as the program knows: any count other than 1 is a fault. A driver may
+ * answer 1 before it knows the count. When that was wrong, it repeats the transaction and waits for each answer.
  */
 export const affectedAssumingOne = (statement: Statement, ...values: ReadonlyArray<Value>): Program<number> =>
   new Query("affectedAssumingOne", statement, values)
@@ -211,8 +213,8 @@ export const insert = (statement: Statement, ...values: ReadonlyArray<Value>): P
   new Query("insert", statement, values)
 
 /**
- * Visits rows one by one, each as its columns, until `visitor` returns `false`. For pages of thousands of rows: an object for
- * each row takes twice as long.
+ * Visits rows one by one, each as an array of its columns, until `visitor` returns `false`. It is for pages of thousands of rows,
+ * where an object for each row takes twice as long.
  */
 export const visit = (
   statement: Statement,
@@ -232,8 +234,8 @@ export function* forEach<A, B, Y extends Step>(
 }
 
 /**
- * Runs the work on one of many rows: an error is blamed on that row, and the transaction is repeated without it. A damaged page
- * spoils the transaction that reads it, so that repair is possible only after the rollback.
+ * Runs the work on one of many rows. An error is blamed on that row, and the transaction is repeated without it. The repair waits
+ * for the rollback, because a damaged page spoils the transaction that reads it.
  */
 export function* isolateRow<A, Y extends Step>(
   tx: Transaction,
@@ -251,7 +253,7 @@ export function* isolateRow<A, Y extends Step>(
 }
 
 /**
- * Reads a list of many rows: an error is blamed on those among `keys` that are damaged. `keys` is a query that reads only an
+ * Reads many rows. An error is blamed on those of the rows in `keys` that are damaged. `keys` is a query that reads only an
  * index.
  */
 export function* allIsolatingDamage(
@@ -273,9 +275,9 @@ export function* allIsolatingDamage(
 export interface Call<A, E = never> {
   readonly name: string
   readonly args: ReadonlyArray<unknown>
-  /** The environment that it works in; absent for a program across all environments. */
+  /** The environment that the program works in; absent for a program across all environments. */
   readonly environment?: string
-  /** Caches may keep holding back their writes while it runs: it does not query them, or writes them itself. */
+  /** Whether caches may keep holding back their writes while the program runs: it does not query these, or writes them itself. */
   readonly leavesHeld: boolean
   /** The intended action, for error messages: `store secret "API_KEY"`. */
   readonly what: () => string
@@ -285,7 +287,7 @@ export interface Call<A, E = never> {
 /** A named program: makes a call from its arguments. */
 export interface NamedProgram<Args extends ReadonlyArray<unknown>, A, E> {
   (...args: Args): Call<A, E>
-  /** The program as part of another one. */
+  /** The steps of the program, for use within another one. */
   readonly in: (tx: Transaction, ...args: Args) => Program<A, E>
 }
 
@@ -293,8 +295,8 @@ export interface NamedProgram<Args extends ReadonlyArray<unknown>, A, E> {
 type Placed = string | { readonly environment: string }
 
 /**
- * Finds where a type has something that cannot leave its thread: a function, or a class instance. The depth is limited, for types
- * that contain themselves.
+ * Where a type has something that cannot leave its thread: a function, or a class instance. The depth is limited, because types
+ * may contain themselves.
  */
 type Leak<A, Depth extends ReadonlyArray<unknown> = []> = A extends
   Uint8Array | IronflowError | string | number | bigint | boolean | null | undefined | void
@@ -311,18 +313,21 @@ type Leak<A, Depth extends ReadonlyArray<unknown> = []> = A extends
             ? { [K in keyof A]-?: [Leak<A[K], [...Depth, 0]>] extends [never] ? never : K }[keyof A]
             : never
 
-/** The name type of a program with plain arguments and results. For other programs it says which part is not plain. */
+/**
+ * The type of the name of a program with plain arguments and results. For other programs it is a message that says which part is
+ * not plain.
+ */
 export type PlainName<Args, A> = [Leak<Args> | Leak<A>] extends [never]
   ? string
   : { readonly "takes or gives what no other thread can have": Leak<Args> | Leak<A> }
 
 const programs = new Map<string, unknown>()
 
-/** The program with a name, among the loaded modules: for a driver that gets calls as name and arguments. */
+/** Finds a program by its name, among the loaded modules. For a driver that gets calls as names and arguments. */
 export const findProgram = (
   name: string
 ): ((...args: ReadonlyArray<unknown>) => Call<unknown, unknown>) | undefined =>
-  // the arguments come from a call of this program
+  // callers pass the arguments of a call of this program
   programs.get(name) as ((...args: ReadonlyArray<unknown>) => Call<unknown, unknown>) | undefined
 
 export interface ProgramOptions {
@@ -338,7 +343,7 @@ const define = <Args extends ReadonlyArray<unknown>, A, Y extends Step>(
   { leavesHeld = false }: ProgramOptions = {}
 ): NamedProgram<Args, A, RefusedWith<Y>> => {
   if (programs.has(name)) throw new Error(`There are two programs named "${name}"`)
-  // its refusals are told apart by what it yields
+  // a program yields its refusals, so their types are among those that it yields
   const program = run as (tx: Transaction, ...args: Args) => Program<A, RefusedWith<Y>>
   const call = (...args: Args): Call<A, RefusedWith<Y>> => {
     const environment = environmentOf(args)
@@ -356,8 +361,8 @@ const define = <Args extends ReadonlyArray<unknown>, A, Y extends Step>(
 }
 
 /**
- * Defines a program that works in one environment: its first argument is the environment or has it. `name` must be unique in the
- * engine; `what` says what it was to do, for messages.
+ * Defines a program that works in one environment: its first argument is the environment, or has it as a field. `name` must be
+ * unique in the engine. `what` says for messages what the program was to do.
  */
 export const inEnvironment = <Args extends readonly [Placed, ...ReadonlyArray<unknown>], A, Y extends Step>(
   name: PlainName<Args, A>,

@@ -1,6 +1,6 @@
 /**
- * Reads of one turn of the event loop share a snapshot of the database. A separate read takes and releases SQLite's lock, which
- * costs more than most reads do.
+ * Lets the reads of one turn of the event loop share a snapshot of the database. A separate read takes and releases SQLite's
+ * lock, which costs more than most reads do.
  */
 import type { DatabaseSync } from "node:sqlite"
 import { setImmediate } from "../../RealTimers.ts"
@@ -26,14 +26,14 @@ export class ReadSnapshot {
     setImmediate(() => this.close())
   }
 
-  /** Closes the snapshot, as a writer must before it begins. Never throws. */
+  /** Closes the snapshot. A writer must call it before it begins. Never throws. */
   close(): void {
     if (!this.#isOpen) return
     this.#isOpen = false
     try {
       this.#commit.run()
     } catch {
-      // after a failed read COMMIT fails too; the reader got the error, and there was nothing to write
+      // after a failed read, COMMIT fails too; the reader got the error, and nothing was written
       endTransaction(this.#db)
     }
   }

@@ -22,15 +22,15 @@ export interface RestoreOptions {
   readonly backup: string
   /** The database file to create. */
   readonly filename: string
-  /** Whether it may replace an existing database; `false` by default. */
+  /** Whether the backup may replace an existing database; `false` by default. */
   readonly replace?: boolean
 }
 
 const restoreKeys = { backup: true, filename: true, replace: true } satisfies Keys<RestoreOptions>
 
 /**
- * Makes a backup the database at `filename`, completely or not at all, after checking all of it. An engine that is started on it
- * goes on with the unfinished runs.
+ * Makes a backup the database at `filename`, completely or not at all, after checking all of it. An engine that is started on
+ * this database goes on with the unfinished runs.
  *
  * Fails with `ValidationError` for a file that is not a backup, and for an existing database that may not be replaced. Fails with
  * `StoreError`: `STORE_LOCKED` when an engine has it open, `STORE_CORRUPT` when the backup is damaged, `STORE_UNAVAILABLE` when
@@ -39,7 +39,7 @@ const restoreKeys = { backup: true, filename: true, replace: true } satisfies Ke
 export const restore = (options: RestoreOptions): Effect.Effect<BackupInfo, StoreError | ValidationError> =>
   restoreWithProgress(options, () => undefined)
 
-/** The same, and says how far it has come. */
+/** {@link restore}, which also tells how far it has come. */
 export const restoreWithProgress = (
   options: RestoreOptions,
   tell: OnProgress
@@ -65,16 +65,16 @@ const putBack = async (options: RestoreOptions, now: number, tell: OnProgress): 
     throw new ValidationError("The filename of the database must not be empty or blank")
   refuseNonFile(filename)
   checkFiles(filename, DEFAULT_MODE)
-  // links to the database keep pointing to it
+  // a link to the database keeps pointing to it, because its target is replaced
   const target = existsSync(filename) ? realpathSync(filename) : filename
   const isThere = existsSync(target)
   if (isThere && realpathSync(backup) === target) {
     throw new ValidationError(`"${backup}" is the database itself: a backup is restored to another file`)
   }
-  // only an existing lock is checked; none is created for a refused restore
+  // checks an existing lock only: a refused restore must not create one
   if (existsSync(`${target}.lock`)) acquireLock(target, DEFAULT_MODE, now).release()
   if (isThere) {
-    // it may be open under another name
+    // the database may be open under another name
     checkInUse(target)
     if (!replace) {
       throw new ValidationError(
@@ -95,7 +95,7 @@ const putBack = async (options: RestoreOptions, now: number, tell: OnProgress): 
     try {
       if (!isThere) await putNew(partial, target)
       else {
-        // an engine may have opened it meanwhile
+        // an engine may have opened the database in the meantime
         checkInUse(target)
         closeLog(target)
         await putInPlace(partial, target)
@@ -129,7 +129,7 @@ const checkInUse = (target: string): void => {
   try {
     checkLastOwner(target)
   } catch (error) {
-    // other errors are about opening the old database, which is to be replaced anyway
+    // other errors come from opening the old database, which is to be replaced anyway
     if (error instanceof StoreError && error.code === "STORE_LOCKED") throw error
   }
 }
@@ -152,7 +152,7 @@ const prepare = async (partial: string, backup: string, filename: string): Promi
       )
     }
     checkAll(db, backup, OTHER_BACKUP)
-    // before the copy is changed
+    // must run before the copy is changed
     await checkSum(partial, backup)
     const madeAt = madeAtOf(db)
     removeMark(db)
@@ -175,8 +175,8 @@ const prepare = async (partial: string, backup: string, filename: string): Promi
 }
 
 /**
- * Merges the rest of the old database's log into it, and removes the log: otherwise SQLite would apply it to the new database,
- * and damage it.
+ * Merges the rest of the old database's log into it, and removes the log. Otherwise SQLite would apply the old log to the new
+ * database, and damage it.
  */
 const closeLog = (target: string): void => {
   try {
@@ -187,7 +187,7 @@ const closeLog = (target: string): void => {
       old.close()
     }
   } catch {
-    // it is too damaged for that, which may be why it is replaced
+    // the old database is too damaged for that, which may be why it is replaced
   }
   removeLogs(target)
 }

@@ -1,4 +1,4 @@
-/** Activity of runs, told to observers as it is committed. Times are epoch milliseconds. */
+/** Activity of runs, which is told to observers as it is committed. Times are epoch milliseconds. */
 import type { EndedStatus } from "../../RunStatus.ts"
 import type { Outcome, SerializedError } from "../../Protocol/Worker.ts"
 
@@ -11,7 +11,7 @@ interface OfRun {
 /** The run that a fork was made from. */
 export interface ForkedFrom {
   readonly runId: string
-  /** The step, as the caller named it, up to which steps are copied; absent when none are. */
+  /** The step up to which steps are copied, as the caller named it; absent when none are copied. */
   readonly step?: string
 }
 
@@ -27,7 +27,7 @@ export type RunActivity =
       readonly name: string
       readonly kind: string
       readonly outcome: Outcome
-      /** The outcome's data is in the log: the position of the event that the step waited for. */
+      /** Set when the data of the outcome is in the log: the position of the event that the step waited for. */
       readonly received?: number
       readonly attempt: number
       readonly startedAt: number
@@ -66,7 +66,9 @@ export type RunActivity =
       readonly endedAt: number
     })
 
-/** A worker has claimed a run for the first time. Told to observers of all activity; not part of the run's history. */
+/**
+ * A worker has claimed a run for the first time. It is told to observers of all activity, and is not part of the run's history.
+ */
 interface RunTaken extends OfRun {
   readonly _tag: "RunTaken"
   readonly at: number
@@ -74,10 +76,10 @@ interface RunTaken extends OfRun {
 
 export type ObservedActivity = RunActivity | RunTaken
 
-/** Failures of a run, and the measures taken. Always told, for logs and metrics. Successes are not in it. */
+/** Failures of a run, and what was done about them. They are always told, for logs and metrics. Successes are not among them. */
 export type RunFailureEvent = OfRun & { readonly worker?: string } & (
     | {
-        /** An attempt of a step failed; without `dueAt` it was the last one. */
+        /** An attempt of a step failed. Without `dueAt` it was the last one. */
         readonly _tag: "AttemptFailed"
         readonly step: string
         readonly attempt: number
@@ -86,7 +88,7 @@ export type RunFailureEvent = OfRun & { readonly worker?: string } & (
       }
     /** Something outside of steps failed; the run starts again from the top at `dueAt`. */
     | { readonly _tag: "TurnFailed"; readonly error: SerializedError; readonly dueAt: number }
-    /** `losses`: how often its workers were lost since the last completed step. */
+    /** The lease was lost. `losses`: how often the run's workers were lost since the last completed step. */
     | { readonly _tag: "LeaseLost"; readonly why: string; readonly losses: number }
     | { readonly _tag: "RunPaused"; readonly code: string; readonly message: string }
     | { readonly _tag: "RunFailed"; readonly error: SerializedError }

@@ -1,7 +1,7 @@
 /**
  * Removes deleted data from the files. A database leaves deleted data in free parts of its pages and in the write-ahead log,
  * until other data is written there. During an erasure, freed parts are overwritten with zeros. Data that was freed earlier, or
- * copied when pages were split, goes when the file is rewritten.
+ * was copied when pages were split, is removed only by rewriting the file.
  */
 import { statSync } from "node:fs"
 import * as Effect from "effect/Effect"
@@ -10,9 +10,9 @@ import type { DatabaseSync } from "./NodeSqlite.ts"
 import type { ReadSnapshot } from "./ReadSnapshot.ts"
 import { storeError } from "./SqliteErrors.ts"
 
-/** A file up to this size is rewritten within a second or two, which blocks everything else. */
+/** A file up to this size is rewritten without being asked: that takes a second or two, and blocks everything else. */
 const SMALL_BYTES = 64 * 1024 * 1024
-/** How often to try to empty the write-ahead log while somebody reads an older state of the database. */
+/** How often to try to empty the write-ahead log while another connection reads an older state of the database. */
 const TRIES = 60
 /** The delay between two tries. */
 const RETRY_MS = 1000
@@ -25,7 +25,7 @@ const KEPT_ELSEWHERE = "Backups and exports that were made before still contain 
 export interface WipedData {
   /** Whether states of projections still contain the erased data. */
   readonly hasStates: boolean
-  /** Whether this call erased nothing, and only wipes what was deleted earlier. */
+  /** Whether this call erased nothing and only wipes what was deleted earlier. */
   readonly onlyEarlierDeletions: boolean
 }
 
@@ -42,7 +42,7 @@ export class SecureDelete {
     this.#snapshot = snapshot
   }
 
-  /** Turns overwriting of deleted data on or off; it ends when every caller that has turned it on has turned it off. */
+  /** Turns overwriting of deleted data on or off. It stays on until every caller that has turned it on has turned it off. */
   overwrite(isOn: boolean): void {
     this.#wanted += isOn ? 1 : -1
     this.#db.exec(`PRAGMA secure_delete = ${this.#wanted > 0 ? "ON" : "OFF"}`)
@@ -82,7 +82,7 @@ export class SecureDelete {
     })
   }
 
-  /** Runs something that must not run beside a snapshot. Fails with a message that begins with `what`. */
+  /** Runs a function that must not run while a snapshot is open. Fails with a message that begins with `what`. */
   #try<A>(what: string, run: () => A): Effect.Effect<A, StoreError> {
     return Effect.try({
       try: () => {
@@ -94,7 +94,7 @@ export class SecureDelete {
   }
 
   #rewrite(): void {
-    // the copy of a large file would not fit into memory
+    // VACUUM copies the file, and the copy of a large one would not fit into memory
     this.#db.exec("PRAGMA temp_store = FILE")
     try {
       this.#db.exec("VACUUM")
@@ -103,7 +103,7 @@ export class SecureDelete {
     }
   }
 
-  /** Moves the whole write-ahead log into the file, unless somebody reads an older state. */
+  /** Moves the whole write-ahead log into the file. Returns `false` when another connection reads an older state. */
   #cut(): boolean {
     this.#db.exec("PRAGMA busy_timeout = 0")
     try {

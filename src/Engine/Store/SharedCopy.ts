@@ -1,4 +1,4 @@
-/** Keeps a copy of something in the database, and reads it again when another engine has changed it. */
+/** Keeps a copy in memory of something in the database, and reads it again when another engine has changed it. */
 import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
 import * as Fiber from "effect/Fiber"
@@ -7,17 +7,20 @@ import type { StoreError } from "../../Errors.ts"
 import { RETRY_MS, StoreOutage } from "./StoreOutage.ts"
 
 export interface SharedCopy {
-  /** Another engine has changed it. */
+  /** Tells it that another engine has changed the original: it reads again. */
   readonly refresh: () => void
-  /** This engine has changed it: a read in progress may be outdated. */
+  /** Tells it that this engine has changed the original: a read in progress may be outdated. */
   readonly changed: () => void
   /** Whether a change of another engine has not been read yet. */
   readonly isOutdated: () => boolean
-  /** Reads again, and waits for that. Fails when the first try fails; the others follow. */
+  /** Reads again, and waits for the result. Fails when the first try fails. The tries go on after that. */
   readonly refreshed: Effect.Effect<void, StoreError>
 }
 
-/** Reads until it succeeds, one read at a time, until the scope ends. `what` names what is read: "who may do what". */
+/**
+ * Makes a copy that reads until it succeeds, one read at a time, until the scope ends. `what` names the original: "who may do
+ * what".
+ */
 export const make = <A>(
   what: string,
   read: Effect.Effect<A, StoreError>,
@@ -53,7 +56,7 @@ export const make = <A>(
         },
         onFailure: (error) => {
           tell(Effect.fail(error))
-          // another engine has the database
+          // another engine has taken the database over, so reads can no longer succeed
           return error.code === "STORE_LOCKED"
             ? Effect.void
             : Effect.andThen(outage.failed(error), Effect.delay(reading, RETRY_MS))

@@ -10,19 +10,19 @@ const UNAVAILABLE = new Set([5, 6, 8, 10, FULL, 14, 23])
 const resultCode = (cause: unknown): number | undefined =>
   cause instanceof Error && "errcode" in cause ? Number(cause.errcode) & 0xff : undefined
 
-/** Whether the file itself is out of reach, whatever the request was. */
+/** Whether the file itself is out of reach, whatever was requested. */
 export const isUnavailable = (cause: unknown): boolean =>
   cause instanceof StoreError
     ? cause.code === "STORE_UNAVAILABLE" || cause.code === "STORE_LOCKED"
     : UNAVAILABLE.has(resultCode(cause) ?? -1) ||
-      // an error with a system call is Node's, about a file that cannot be created or read
+      // an error with `syscall` comes from Node.js, about a file that cannot be created or read
       (cause instanceof Error && "syscall" in cause)
 
-/** Whether there was no room for what was written. */
+/** Whether the disk had no room for what was written. */
 export const isFull = (cause: unknown): boolean =>
   resultCode(cause instanceof StoreError ? cause.cause : cause) === FULL
 
-/** Whether the file has content that was not written there. */
+/** Whether the file has content that SQLite or the engine has not written. */
 export const isDamage = (cause: unknown): boolean =>
   cause instanceof StoreError ? cause.code === "STORE_CORRUPT" : CORRUPT.has(resultCode(cause) ?? -1)
 
@@ -50,7 +50,7 @@ export const storeError = (what: string, cause: unknown): StoreError => {
   return new StoreError(`${what}: ${reason}`, { cause })
 }
 
-/** The disk did not store what was committed. After that, a later success says nothing about what came before. */
+/** The error when the disk did not store what was committed. A later success says nothing about what was written before. */
 export const diskRefusalError = (filename: string, cause: unknown): StoreError =>
   new StoreError(
     `The disk has not stored what was written to database "${filename}": ${cause instanceof Error ? cause.message : String(cause)}. What was just ` +

@@ -11,13 +11,15 @@ import { isDamage } from "./SqliteErrors.ts"
 /** Which file to open, and how. */
 export interface SqliteOptions {
   /**
-   * Path of the database file, which is created when it does not exist; `":memory:"` for a database that is gone with the
+   * Path of the database file, which is created when it does not exist. `":memory:"` stands for a database that is gone with the
    * process.
    */
   readonly filename: string
-  /** The mode for new database files; 0600 by default. Existing files keep theirs. */
+  /** The mode of new database files; 0600 by default. Existing files keep theirs. */
   readonly fileMode?: number
-  /** Reads the whole file first, and fails with `STORE_CORRUPT` when something in it is damaged. */
+  /**
+   * Whether to read the whole file first, and to fail with `STORE_CORRUPT` when something in it is damaged; `false` by default.
+   */
   readonly check?: boolean
 }
 
@@ -25,14 +27,14 @@ export interface Opened {
   readonly db: DatabaseSync
   /** `false` for a database in memory. */
   readonly isFile: boolean
-  /** What is to be reported about the last stop. */
+  /** What is to be reported about the last stop, if anything. */
   readonly lastStop: LastStop | undefined
   /** What is to be reported about the files. */
   readonly warnings: ReadonlyArray<string>
   readonly release: () => void
 }
 
-/** Opens the file, and ensures that it is ours and in no other use. */
+/** Opens the file, and ensures that it is a database of Ironflow and that no other process uses it. */
 export const open = (
   { check = false, fileMode = DEFAULT_MODE, filename }: SqliteOptions,
   now: number
@@ -54,7 +56,7 @@ export const open = (
     const lastStop = lock === undefined ? undefined : checkLastOwner(filename)
     if (isFile) makeFile(filename, fileMode)
     db = new DatabaseSync(filename, { timeout: 5000 })
-    // before anything is changed: it may belong to another program
+    // checked before anything is changed: the file may belong to another program
     checkIsIronflow(db, filename)
     db.exec(
       "PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL; PRAGMA temp_store=MEMORY; PRAGMA wal_autocheckpoint=4000"
@@ -78,16 +80,16 @@ export const open = (
   }
 }
 
-/** Marks a database as ours: "Iron" in ASCII. */
+/** The `application_id` that marks a database as one of Ironflow: "Iron" in ASCII. */
 const APPLICATION_ID = 0x49726f6e
 
 const pragma = (db: DatabaseSync, name: string): number =>
   Number(Object.values(db.prepare(`PRAGMA ${name}`).get() ?? {})[0])
 
-/** The version of its tables; 0 where there are none. */
+/** How many migrations the tables have had; 0 where there are none. */
 export const versionOf = (db: DatabaseSync): number => pragma(db, "user_version")
 
-/** Whether it is a database of another program. */
+/** Whether a database belongs to another program. */
 export const isForeign = (db: DatabaseSync): boolean =>
   pragma(db, "application_id") !== APPLICATION_ID &&
   db.prepare("SELECT 1 FROM sqlite_schema LIMIT 1").get() !== undefined
@@ -109,7 +111,7 @@ export const checkIsIronflow = (db: DatabaseSync, filename: string): void => {
   }
 }
 
-/** Most problems in the message. */
+/** Most problems that the message names. */
 const MOST_PROBLEMS = 10
 
 const RESTORE_IT = "Restore it from a backup; without the check the engine starts, and skips damaged rows"
@@ -123,7 +125,7 @@ export const checkAll = (db: DatabaseSync, filename: string, whatToDo = RESTORE_
     }
     if (problems.length === 1 && problems[0] === "ok") problems.splice(0, 1, ...findDamage(db, MOST_PROBLEMS))
   } catch (error) {
-    // it may be too damaged to be checked to the end
+    // the file may be too damaged to be checked to the end
     if (!isDamage(error)) throw error
     problems.push(`it cannot be read to the end: ${error instanceof Error ? error.message : String(error)}`)
   }
@@ -150,7 +152,7 @@ export const migrate = (db: DatabaseSync): void => {
   }
 }
 
-/** The last id, with which new ids are compared: of the log, and of held jobs. */
+/** The last id of the log and of held jobs, with which new ids are compared. */
 export const lastId = (db: DatabaseSync): string | undefined => {
   try {
     const event = db.prepare("SELECT id FROM events ORDER BY position DESC LIMIT 1").get()?.id
@@ -161,7 +163,7 @@ export const lastId = (db: DatabaseSync): string | undefined => {
     return last
   } catch (error) {
     if (!isDamage(error)) throw error
-    // the end of the log is damaged, which `checkNewestRows` reports: new ids go by the clock alone
+    // the end of the log is damaged, which `checkNewestRows` reports; new ids then follow the clock alone
     return undefined
   }
 }

@@ -1,9 +1,9 @@
 /**
  * The engine's storage. It runs programs, each an atomic change or a read, and knows nothing of their content.
  *
- * A change is answered once it is durable. Changes that arrive together share a commit. The effects of a commit on the rest of
- * the engine (a wait of a live turn fired, a run became ready, a run ended, something is due) are told once per commit to the
- * listeners of `onCommit`, before the callers wake.
+ * A change is answered when it is durable. Changes that arrive together share a commit. The effects of a commit on the rest of
+ * the engine (a wait of a live turn fired, a run became ready, a run ended, something is due) are told to the listeners of
+ * `onCommit`: once per commit, before the callers wake.
  */
 import * as Clock from "effect/Clock"
 import * as Context from "effect/Context"
@@ -19,94 +19,95 @@ import type { WipedData } from "./SecureDelete.ts"
 
 /** Runs programs on a database. */
 export interface StoreService {
-  /** Runs a program that writes, and answers after the commit. Fails with the program's refusals. */
+  /** Runs a program that writes. Returns its result after the commit. Fails with the program's refusals. */
   readonly write: <A, E = never>(call: Program.Call<A, E>) => Effect.Effect<A, E | StoreError>
   /** Runs a program that only reads. */
   readonly read: <A, E = never>(call: Program.Call<A, E>) => Effect.Effect<A, E | StoreError>
-  /** As `read`, but each statement sees the current data: a damaged page that one statement meets does not spoil the others. */
+  /** As `read`, but each statement sees the current data. A damaged page that one statement meets does not spoil the others. */
   readonly readApart: <A, E = never>(call: Program.Call<A, E>) => Effect.Effect<A, E | StoreError>
   /** Calls `listener` after every commit. Returns a function that stops it. */
   readonly onCommit: (listener: (changes: Changes) => void, options?: ListenOptions) => () => void
   /**
-   * Calls `listener` within every commit that makes runs ready, before it is written: writes of the listener are part of that
-   * commit. Runs that are still ready after it are told to the listeners of commits. Returns a function that stops it.
+   * Calls `listener` within every commit that makes runs ready, before it is written. Writes of the listener become part of that
+   * commit. The listeners of `onCommit` hear of the runs that are still ready after that. Returns a function that stops it.
    */
   readonly onReady: (listener: () => void) => () => void
   /**
-   * Calls `listener` once, with the reason, when another engine is found to have taken the database over: nothing is written from
-   * then on. Returns a function that stops it.
+   * Calls `listener` once, with the reason, when the store finds that another engine has taken the database over. Nothing is
+   * written from then on. Returns a function that stops it.
    */
   readonly onLost: (listener: (error: StoreError) => void) => () => void
-  /** Checks whether that has happened, without writing. Absent where it cannot happen. */
+  /** Checks without writing whether another engine has taken the database over. Absent where that cannot happen. */
   readonly checkOwner?: Effect.Effect<void, StoreError>
-  /** Tries to write something, if the last write failed, to update `health`. Absent where it is not needed. */
+  /** If the last write failed, tries to write something, so that `health` is up to date. Absent where it is not needed. */
   readonly tryAgain?: Effect.Effect<void>
   /**
-   * Calls `listener` when this engine had no contact with the database for so long that others take over what it held, or have
-   * done so: its turns, and its deliveries. Returns a function that stops it. Absent where there are no other engines.
+   * Calls `listener` when this engine had no contact with the database for so long that other engines may take over, or have
+   * taken over, what it held: its turns, and its deliveries. Returns a function that stops it. Absent where there are no other
+   * engines.
    */
   readonly onAway?: (listener: () => void) => () => void
   /**
-   * Whether other engines have seen this one recently enough that no other engine takes over what its turns start now. Absent
-   * where there are no other engines.
+   * Whether other engines have seen this one recently enough: whatever its turns start now, no other engine takes them over in
+   * the meantime. Absent where there are no other engines.
    */
   readonly touch?: LeaseFreshness
   /**
-   * How long ago, in milliseconds of a monotonic clock, this engine last knew of all that other engines had committed. It grows
-   * while the engine is frozen, or cut off from the database. Absent where there are no other engines.
+   * How long ago, in milliseconds of a monotonic clock, this engine last knew everything that other engines had committed. It
+   * grows while the engine is frozen, or cut off from the database. Absent where there are no other engines.
    */
   readonly currentMs?: () => number
-  /** The common clock of all engines on the database, where there may be several: their own clocks may differ. */
+  /** The common clock of all engines on the database, whose own clocks may differ. Absent where there can be only one engine. */
   readonly clock?: Clock.Clock
   /** The number of this engine among those that share the database. Absent where it is the only one. */
   readonly node?: number
   /**
-   * Tells other engines on the same database of something that is not stored, if they want to hear of it. `make` builds it.
-   * Absent where there are no other engines.
+   * Tells other engines on the same database of something that is not stored, if they want to hear of it. `make` builds what is
+   * told. Absent where there are no other engines.
    */
   readonly announce?: (what: keyof Wants, make: () => Announced) => void
-  /** Makes other engines look at something again. Absent where there are no other engines. */
+  /** Makes the listeners of other engines look at something again. Absent where there are no other engines. */
   readonly callOthers?: (kind: ChangeKind) => void
   /** The file of the database, where it is a file. */
   readonly filename?: string
   /** Writes a backup to a new file. Absent where the database has its own backup tools. */
   readonly backup?: (filename: string) => Effect.Effect<BackupInfo, StoreError | ValidationError>
-  /** Turns overwriting of deleted data on or off. Absent where `wipe` is. */
+  /** Turns overwriting of deleted data on or off. Absent where `wipe` is absent. */
   readonly overwrite?: (isOn: boolean) => void
   /**
    * Overwrites deleted data in the files of the database. It blocks others for long only where `mayBlock` allows it. Returns a
    * message that says what may still contain the data. Absent where the files belong to a server.
    */
   readonly wipe?: (mayBlock: boolean, what: WipedData) => Effect.Effect<string, StoreError>
-  /** Empties the write-ahead log, unless somebody reads an older state: then it returns `false`. Absent where `wipe` is. */
+  /** Empties the write-ahead log. Returns `false` when another connection reads an older state. Absent where `wipe` is absent. */
   readonly cutLog?: Effect.Effect<boolean, StoreError>
   /** Commits since the start; absent where they are not counted. */
   readonly commits?: () => CommitFigures
-  /** Whether the database can be read and written, and no damage was found since the start. */
+  /** Whether the database can be read and written, and whether damage was found since the start. */
   readonly health: () => StoreHealth
 }
 
-/** Groups of programs that were committed together, and their durations. */
+/** Counts of groups of programs that were committed together, and their durations. */
 export interface CommitFigures {
-  /** Programs in all of them. */
+  /** Programs in all of the groups. */
   readonly programs: number
   readonly durations: HistogramData
 }
 
-/** What a listener wants to hear, of the things that are told only on request. */
+/** Which of the changes that are told only on request a listener wants to hear. */
 export interface ListenOptions {
   /**
-   * Activity of runs: of whole runs, or of their steps too. Steps are told to all such listeners as long as one wants them. A
-   * listener with this is an observer, and hears of a commit before the others.
+   * Activity of runs: of whole runs, or of their steps too. As long as one listener wants steps, all listeners with this option
+   * are told of steps. A listener with this option is an observer, and hears of a commit before the others.
    */
   readonly activity?: "runs" | "steps"
   /** Saves of projections. */
   readonly states?: boolean
-  /** Whether this listener tells a worker about its turns: for other workers, other engines are told. */
+  /** Whether this listener tells a worker about its turns. Turns of other workers are told to other engines. */
   readonly isHere?: (workerId: string) => boolean
 }
 
-/** What is told while there are listeners for it. */
+/** What is told only while there are listeners for it. */
 export interface Wants {
   /** Activity of steps, and all other announcements. */
   readonly steps: boolean
@@ -124,8 +125,9 @@ export type StoreHealth =
     }
 
 /**
- * The time that counts for what is stored, epoch milliseconds: the common time of all engines on the database, or that of this
- * machine. For effects that run in the fiber of a caller, whose clock is always that of the machine.
+ * The time that counts for what is stored, epoch milliseconds: by the common clock of all engines on the database, or by that of
+ * this machine. It is for effects that run in the fiber of a caller, because the clock of that fiber is always that of the
+ * machine.
  */
 export const timeOf = ({ clock }: Pick<StoreService, "clock">): Effect.Effect<number> =>
   clock?.currentTimeMillis ?? Clock.currentTimeMillis

@@ -7,17 +7,17 @@ import type { Call, Program, Statement } from "./Program.ts"
 import type { Transaction } from "./Transaction.ts"
 
 export interface StoreCallbacks {
-  /** Reads what is remembered of it, at the start. */
+  /** Fills the caches of what is stored. Called at the start. */
   readonly load: (tx: Transaction) => Program<void>
   /** The keys of the functions with ready runs. */
   readonly ready: Statement
-  /** Takes back what was given to processes that are gone, when only this process uses the database. */
+  /** Takes back what was given to processes that are gone. Called when only this process uses the database. */
   readonly takeOver: ReadonlyArray<Call<unknown>>
   /** Called when the clock was set while the engine ran, with the difference in milliseconds. */
   readonly clockWasSet: (tx: Transaction, ms: number) => Program<void>
-  /** Called when the clock is behind the stored time, with the difference in milliseconds. */
+  /** Called at the start when the clock is behind the stored time, with the difference in milliseconds. */
   readonly clockWasSetBack: (ms: number) => Call<void>
-  /** Reads all that the engine may need of one row. Throws when that fails. */
+  /** Reads everything that the engine may need of one row. Throws when something cannot be read. */
   readonly checkReadable: (tx: Transaction, kind: DamagedKind, key: number) => Program<void>
   /** The name of a row, if it has one. */
   readonly nameOf: (tx: Transaction, kind: DamagedKind, key: number) => Program<string | undefined>

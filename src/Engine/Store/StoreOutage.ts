@@ -1,6 +1,6 @@
 /**
- * Logs failures of the engine's own work on the store: once when they begin, once when they last, and once when they are over. A
- * database that is away for a moment is a warning.
+ * Logs failures of the engine's own work on the store: when they begin, when they last, and when they are over, each once. A
+ * database that is away for a moment is logged as a warning.
  */
 import * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"
@@ -8,7 +8,7 @@ import type { IronflowError } from "../../Errors.ts"
 
 /** Delay before the work is tried again, milliseconds. */
 export const RETRY_MS = 1000
-/** How long the database may be away, as when it restarts, before that is an error, milliseconds. */
+/** How long the database may be away before that is logged as an error, milliseconds. A restart takes less. */
 const LONG_MS = 5000
 
 export class StoreOutage {
@@ -38,7 +38,7 @@ export class StoreOutage {
       const now = Number(clock.monotonicTimeNanosUnsafe()) / 1e6
       const isFirst = this.#since === undefined
       const lastsMs = now - (this.#since ??= now)
-      // others have to act on it, and a bug needs its stack trace
+      // an operator has to act on these errors, and a bug needs its stack trace
       const isError = !error.retryable || error.code === "STORE_LOCKED"
       if (this.#isToldAsError || !(isFirst || isError || lastsMs >= LONG_MS)) return Effect.void
       this.#isToldAsError = isError || lastsMs >= LONG_MS

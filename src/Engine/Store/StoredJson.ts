@@ -1,4 +1,4 @@
-/** JSON from the database: if it cannot be parsed, it is damaged, not bad input. */
+/** Parses JSON from the database. If it cannot be parsed, the row is damaged; it was not bad input. */
 import { StoreError } from "../../Errors.ts"
 import { hasErrors, plainResult } from "../../ResultEncoding.ts"
 
@@ -10,7 +10,7 @@ export const parseStored = (text: unknown): ReturnType<typeof JSON.parse> => {
   try {
     return JSON.parse(String(text))
   } catch (error) {
-    // without the stored data, which the reader of the message may not be allowed to see
+    // leaves out the stored data, which the reader of the message may not be allowed to see
     const reason = (error instanceof Error ? error.message : String(error)).replace(/, (?:\.{3})?".*/s, "")
     throw new StoreError(`${NOT_JSON} (${reason}). The row is damaged: restore the database from a backup`, {
       code: "STORE_CORRUPT"
@@ -22,7 +22,7 @@ export const parseStored = (text: unknown): ReturnType<typeof JSON.parse> => {
 export const storedPlain = (text: string): unknown =>
   hasErrors(text) ? plainResult(text) : parseStored(text)
 
-/** The result of a step or run, for clients: `outputHasErrors` is set when there are errors in it, which `revive` restores. */
+/** The result of a step or run, for clients. `outputHasErrors` is set when there are errors in it; `revive` restores them. */
 export const storedOutput = (
   text: string | undefined
 ): { readonly output?: unknown; readonly outputHasErrors?: true } => {
@@ -31,6 +31,6 @@ export const storedOutput = (
   return hasErrors(text) ? { output, outputHasErrors: true } : { output }
 }
 
-/** The same for a string that may be absent. */
+/** {@link parseStored} for a string that may be absent. */
 export const decodeStored = (text: string | undefined): unknown =>
   text === undefined ? undefined : parseStored(text)

@@ -1,6 +1,6 @@
 /**
- * What a command of the SQLite store works with: the database, the time, ids, sequence numbers, and the changes that the commit
- * will tell.
+ * What a command of the SQLite store works with: the database, the time, ids, sequence numbers, and the changes that are told
+ * with the commit.
  */
 import type { DatabaseSync, StatementSync } from "node:sqlite"
 import type { IdGenerator } from "../../Ids.ts"
@@ -25,8 +25,9 @@ import { eachCache, writesOf } from "./Cache.ts"
 
 export type { Row } from "./Program.ts"
 
-/** Sequence numbers of journal entries come from blocks; `meta` stores where the next block starts. */
+/** The size of the blocks from which sequence numbers of journal entries come. `meta` stores where the next block starts. */
 const SEQ_BLOCK = 1_000_000_000
+/** A new block is reserved when fewer numbers than this are left. */
 const SEQ_RESERVE = 100_000_000
 
 /** The last time that a `Date` can hold, epoch milliseconds. */
@@ -38,9 +39,9 @@ export const asMoment = (epochMs: number): number => Math.max(-LAST_MOMENT, Math
 const NO_BYTES = new Uint8Array(0)
 
 /**
- * Checks and converts `values` for SQLite. SQLite accepts integers that JavaScript cannot read back: such a row would fail every
- * command that reads it, so the command that would write it fails instead. Node.js up to 22.20 stores NULL for an empty byte
- * array without its own buffer, as decoders and messages between threads produce.
+ * Checks and converts `values` for SQLite. SQLite accepts integers that JavaScript cannot read back. A row with one would fail
+ * every command that reads it, so the command that would write it fails instead. Node.js up to 22.20 stores NULL for an empty
+ * byte array without a buffer of its own. Decoders and messages between threads produce such arrays.
  */
 const storable = (values: ReadonlyArray<Value>): ReadonlyArray<Value> => {
   let isEmptyThere = false
@@ -90,7 +91,7 @@ class PendingChanges implements Changes {
   dueAt = Number.POSITIVE_INFINITY
 }
 
-/** What the listeners to commits want beside the basics. */
+/** What the listeners to commits want beside what is always told. */
 export interface Interest {
   /** Activity of whole runs. */
   runs: boolean
@@ -106,9 +107,9 @@ export class Transaction {
   readonly now: () => number
   /** A random number from 0 up to, not including, 1. */
   readonly random: () => number
-  /** The time for deletions: the clock without its recent forward jumps. */
+  /** The time for deletions by age: the clock without its recent forward jumps. */
   settledNow: () => number
-  /** The budget for work that need not be done in one transaction. */
+  /** The budget for work that may continue in a later transaction. */
   readonly budget = new TransactionBudget()
   readonly damage: Damage
   /** The cause of the last error in work over many rows. */
@@ -116,10 +117,10 @@ export class Transaction {
   changes = new PendingChanges()
   /** The number of this engine among those that share the database; absent where it cannot be shared. */
   readonly node: number | undefined = undefined
-  /** Whether this transaction has changed a lease that another engine may remember. */
+  /** Whether this transaction has changed a lease that another engine may have cached. */
   touchedLeases = false
   readonly interest: Interest = { runs: false, steps: false, states: false }
-  /** What parts of the engine remember, in order of definition: see `Cache.ts`. */
+  /** The caches of parts of the engine, in the order of their definition: see `Cache.ts`. */
   readonly caches: Array<unknown> = []
   readonly #preparedOf = new Map<Statement, StatementSync>()
   readonly #statements = new Map<string, StatementSync>()
@@ -146,7 +147,7 @@ export class Transaction {
     this.load()
   }
 
-  /** Reads what is remembered of the database. */
+  /** Reads from the database what a transaction keeps in memory. */
   protected load(): void {
     for (const row of this.all("SELECT key, name FROM environments")) {
       this.#rememberEnvironment(String(row.name), Number(row.key))
@@ -154,7 +155,7 @@ export class Transaction {
     this.#seqEnd = this.#seq = Number(this.get("SELECT value FROM meta WHERE name = 'seq'")?.value ?? 0)
   }
 
-  /** Starts a transaction: discards what a rolled back one has gathered. */
+  /** Starts a transaction. Discards what a rolled back transaction has gathered. */
   begin(): void {
     this.changes = new PendingChanges()
     this.#onCommit.length = 0
@@ -164,7 +165,7 @@ export class Transaction {
     this.reserve()
   }
 
-  /** Ensures that the sequence numbers last for a transaction. */
+  /** Ensures that the sequence numbers suffice for a transaction. */
   protected reserve(): void {
     if (this.#seqEnd - this.#seq < SEQ_RESERVE) {
       const end = this.#seqEnd + SEQ_BLOCK
@@ -178,12 +179,12 @@ export class Transaction {
     this.#onCommit.push(f)
   }
 
-  /** Writes what caches hold back. */
+  /** Writes what caches hold back. See `Cache.write`. */
   writeHeld(): void {
     for (const program of writesOf(this)) this.perform(program)
   }
 
-  /** Writes what a transaction writes once for all its commands, before it commits. */
+  /** Writes what a transaction writes once for all its commands. Called before it commits. */
   committing(): void {
     this.writeHeld()
     eachCache(this.caches, (cache, made) => {
@@ -191,7 +192,7 @@ export class Transaction {
     })
   }
 
-  /** Resets what is remembered after a rollback. */
+  /** Resets the caches after a rollback. */
   rolledBack(): void {
     eachCache(this.caches, (cache, made) => cache.rolledBack?.(made))
   }
@@ -213,7 +214,7 @@ export class Transaction {
     return runAtOnce(program, this.#answer)
   }
 
-  /** Runs a program within this transaction, without a result: at once, or after the program that requests it. */
+  /** Runs a program within this transaction, without a result: at once, or after the program that asks for it. */
   later(program: Program<void>): void {
     this.perform(program)
   }
@@ -249,7 +250,7 @@ export class Transaction {
     return statement.isSound ? this.#sound(statement) : statement.text
   }
 
-  /** The text of a statement that leaves damaged rows out. */
+  /** The text of a statement with the condition that leaves damaged rows out. */
   #sound({ text }: Statement): string {
     return text.replaceAll(/ ?@sound\((\w+), ([\w.]+)\)/g, (_, kind: DamagedKind, column: string) =>
       this.damage.except(kind, column)
@@ -261,8 +262,8 @@ export class Transaction {
   }
 
   /**
-   * Visits rows one by one, as arrays of columns. For pages of thousands of rows: an object for each row takes twice as long.
-   * `visit` must not run the same statement; it returns `false` to stop.
+   * Visits rows one by one, as arrays of columns. It is for pages of thousands of rows, where an object for each row takes twice
+   * as long. `visit` must not run the same statement. It returns `false` to stop.
    */
   each(
     sql: string,
@@ -275,12 +276,12 @@ export class Transaction {
       statement.setReturnArrays(true)
       this.#arrayStatements.set(sql, statement)
     }
-    // the declared type does not know `setReturnArrays`
+    // the declared type of `iterate` does not know `setReturnArrays`
     const rows = statement.iterate(...values) as Iterable<unknown> as Iterable<ReadonlyArray<Value>>
     for (const row of rows) if (visit(row) === false) return
   }
 
-  /** Notes where an error comes from; the innermost caller knows best. */
+  /** Notes where an error comes from. Only the first note of an error counts: the innermost caller knows best. */
   blame(culprit: Culprit): void {
     if (this.culprit?.error !== culprit.error) this.culprit = culprit
   }
@@ -299,7 +300,7 @@ export class Transaction {
     return Number(this.#statement(sql).run(...storable(values)).lastInsertRowid)
   }
 
-  /** The key of an environment, which is created when it is first named. */
+  /** The key of an environment. An environment is created when it is first named. */
   environment(name: string): number {
     const known = this.#environments.get(name)
     if (known !== undefined) return known

@@ -1,10 +1,13 @@
-/** The budget of one transaction for work that may continue in the next one, so that others get their turn. */
+/**
+ * The budget of one transaction for work that may continue in the next one. It keeps a transaction short, so that others get
+ * their turn.
+ */
 import { MAX_STEPS, stepsTaken } from "../../ExpressionBudget.ts"
 
-/** Rows that one transaction looks at and changes: about 10 ms. */
+/** How many rows one transaction looks at and changes: that takes about 10 ms. */
 export const MOST_ROWS = 300
 
-/** Bytes that one transaction passes to live turns or observers. */
+/** How many bytes one transaction passes to live turns or observers. */
 const MOST_BYTES = 8 * 1024 * 1024
 
 export class TransactionBudget {
@@ -12,19 +15,19 @@ export class TransactionBudget {
   #bytes = 0
   #stepsBefore = 0
 
-  /** A transaction begins. */
+  /** Notes that a transaction begins. */
   begin(): void {
     this.#rows = this.#bytes = 0
     this.#stepsBefore = stepsTaken()
   }
 
-  /** A row was looked at, and `bytes` of it were passed on. */
+  /** Notes that a row was looked at, and that `bytes` of it were passed on. */
   take(bytes = 0): void {
     this.#rows++
     this.#bytes += bytes
   }
 
-  /** Bytes were passed on. */
+  /** Notes that bytes were passed on. */
   hand(bytes: number): void {
     this.#bytes += bytes
   }
@@ -38,7 +41,7 @@ export class TransactionBudget {
     return this.rows === 0
   }
 
-  /** Whether an expression would get its full budget: with less, it might miss a match. */
+  /** Whether an expression would get its full budget of steps. With less, it might miss a match. */
   get mayEvaluate(): boolean {
     return stepsTaken() - this.#stepsBefore <= MAX_STEPS
   }

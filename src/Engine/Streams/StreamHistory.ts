@@ -14,15 +14,15 @@ import { getStream, readPart } from "./StreamRows.ts"
 import type { Row, Transaction } from "../Store/Transaction.ts"
 import { RUN_ITSELF } from "../Runs/WaitKinds.ts"
 
-/** A page ends after this many runs and steps, whatever its limit. */
+/** How many runs and steps one page has before it ends, whatever its limit. */
 const MOST_ROWS = 10_000
 
-/** A page of the history; `nextVersion` is the first version of the next page. Throws `StreamNotFoundError`. */
+/** A page of the history. `nextVersion` is the first version of the next page. Fails with `StreamNotFoundError`. */
 export const readStreamHistory = inEnvironment(
   "readStreamHistory",
   function* (tx: Transaction, query: ReadStreamQuery): Program<StreamHistoryPage, StreamNotFoundError> {
     const info = yield* getStream.in(tx, query.environment, query.entityId)
-    // the page may end before its limit
+    // reads one event more, because the page may end before its limit
     const { events, ...rest } = yield* readPart.in(tx, { ...query, limit: query.limit + 1 })
     const entries: Array<StreamHistoryEntry> = []
     let rows = 0
@@ -72,8 +72,8 @@ const FIND_FIRST_RUN_FROM = statement(
 )
 
 /**
- * The lowest key of a run that began at the position of the log or after it. Runs are created when their event is stored, invoked
- * ones at the end of the log: keys and positions grow together, and an index would only make every run more expensive.
+ * The lowest key of a run that began at this position of the log or after it. Keys and positions grow together, because runs are
+ * created when their event is stored, and invoked runs at the end of the log. An index would only make every run more expensive.
  */
 function* firstRunAt(position: number): Program<number> {
   let low = 0
@@ -99,7 +99,7 @@ const LIST_WAITS = statement(
      WHERE run = ? AND step_key <> '${RUN_ITSELF}' ORDER BY created_at`
 )
 
-/** Leaves out the outputs, which may be large. */
+/** The steps of a run, without the outputs, which may be large. */
 function* stepsOf(run: Row): Program<Array<StartedStep>> {
   const finished = yield* all(LIST_STEPS, run.key!)
   const open = yield* all(LIST_WAITS, run.key!)
@@ -128,5 +128,5 @@ const timeOf = <Name extends string>(
   name: Name,
   value: Row[string] | undefined
 ): { readonly [K in Name]?: number } =>
-  // the compiler does not see that a computed name is `Name`
+  // the compiler does not see that the computed name is `Name`
   (value == null ? {} : { [name]: Number(value) }) as { readonly [K in Name]?: number }

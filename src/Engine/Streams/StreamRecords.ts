@@ -13,21 +13,23 @@ export interface AppendedToStream {
   readonly events: ReadonlyArray<StoredStreamEvent>
   /** Whether an earlier append with the same idempotency key was returned instead. */
   readonly duplicate: boolean
-  /** The earlier append with the same key had other events. */
+  /** Whether the earlier append with the same key had other events. */
   readonly conflicting: boolean
-  /** As in {@link AppendedEvent}. */
+  /** See {@link AppendedEvent}. */
   readonly warnings: ReadonlyArray<string>
 }
 
 export interface ReadStreamQuery {
   readonly environment: string
   readonly entityId: string
-  /** Inclusive; 0 for the first event, or for the last when reading backwards. */
+  /**
+   * The version of the first event that is read, inclusive. 0 stands for the first event, or for the last when reading backward.
+   */
   readonly fromVersion: number
   /** 0 for all. */
   readonly limit: number
   readonly backward: boolean
-  /** Most characters of data; fails with `LimitExceededError` for more. */
+  /** Most characters of data. The read fails with `LimitExceededError` when there are more. */
   readonly most?: number
 }
 
@@ -44,7 +46,7 @@ export interface StreamEventRow {
   readonly position: number
 }
 
-/** `totalCount` counts all events of the stream. */
+/** Events of a stream. `totalCount` counts all events of the stream. */
 export interface StreamRows {
   readonly events: ReadonlyArray<StreamEventRow>
   readonly totalCount: number

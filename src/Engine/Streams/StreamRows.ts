@@ -1,4 +1,4 @@
-/** Entity streams: events of the log that belong to an entity, its version, and snapshots of its state. */
+/** Entity streams: events of the log that belong to an entity, the version of the stream, and snapshots of the entity's state. */
 import { onePage, gathered } from "../Yielding.ts"
 import * as Effect from "effect/Effect"
 import {
@@ -45,7 +45,9 @@ export interface StreamState {
   readonly version: number
 }
 
-/** Appends events to a stream, or finds what the same idempotency key appended. Returns the refusal, if any. */
+/**
+ * Appends events to a stream, or finds what an append with the same idempotency key has appended. Returns the refusal, if any.
+ */
 export const appendToStream = acrossEnvironments(
   "appendToStream",
   function* (
@@ -99,7 +101,7 @@ export function* readState(environment: number, entityId: string): Program<Strea
 
 export type AppendRefusal = VersionConflictError | InvalidStateError
 
-/** Why the append is refused for a stream in this state. */
+/** Why an append to a stream in this state is refused; `undefined` when it is not. */
 export const refusalOf = (
   state: StreamState | undefined,
   { entityId, entityType, expectedVersion }: StreamAppend
@@ -129,7 +131,7 @@ const UPDATE_STREAM_VERSION = statement(
   "UPDATE streams SET version = ?, updated_at = ? WHERE environment = ? AND entity_id = ? AND version = ?"
 )
 
-/** Stores an accepted append. */
+/** Stores the events of an append that was not refused. */
 export function* storeAppend(
   tx: Transaction,
   environmentName: string,
@@ -169,11 +171,12 @@ export function* storeAppend(
   }
 }
 
-/** Characters of events in one read, unless a single event has more, and the number of events. */
+/** Most characters of events in one read, unless a single event has more. */
 const SLICE_LENGTH = 1024 * 1024
+/** Most events in one read. */
 const SLICE_EVENTS = 2000
 
-/** A part of a stream; `next` is the version to go on with, absent at the end. */
+/** A part of a stream. `next` is the version at which the next part begins; absent at the end. */
 export const readPart = inEnvironment(
   "readPart",
   function* (
@@ -209,7 +212,7 @@ export const readPart = inEnvironment(
       }
       const isAll = found.length < asked || events.length >= most || next < 1 || next > state.version
       if (isAll) return { events, totalCount: state.version, length }
-      // as many events as fit when they are as long as those before
+      // reads as many events as fit if they are as long as the ones before
       const room = Math.floor(((SLICE_LENGTH - length) * events.length) / (length + 1))
       rows = Math.max(1, Math.min(room, SLICE_EVENTS - events.length))
     }
@@ -235,7 +238,7 @@ const FIND_STREAM = statement(
   "SELECT * FROM streams WHERE environment = ? AND entity_id = ?"
 )
 
-/** Throws `StreamNotFoundError`. */
+/** The info of a stream. Fails with `StreamNotFoundError`. */
 export const getStream = acrossEnvironments(
   "getStream",
   function* (
@@ -259,7 +262,7 @@ const streamRow = (row: Row): StreamRow => ({
   updatedAt: Number(row.updated_at)
 })
 
-/** Streams by entity id. */
+/** The streams of an environment, by entity id. */
 export const listStreams = inEnvironment(
   "listStreams",
   function* (
@@ -297,7 +300,7 @@ const PUT_SNAPSHOT = statement(
      SET id = excluded.id, state = excluded.state, created_at = excluded.created_at`
 )
 
-/** Stores a snapshot of an entity's state at a version, replacing an existing one for the same version. */
+/** Stores a snapshot of an entity's state at a version. It replaces the snapshot for the same version, if there is one. */
 export const putSnapshot = inEnvironment(
   "putSnapshot",
   function* (
@@ -335,7 +338,7 @@ const FIND_SNAPSHOT = statement(
   "SELECT * FROM snapshots WHERE environment = ? AND entity_id = ? AND entity_version < ? ORDER BY entity_version DESC LIMIT 1"
 )
 
-/** The newest snapshot below a version; the newest of all when `beforeVersion` is 0. */
+/** The newest snapshot below a version. With a `beforeVersion` of 0, the newest of all. */
 export const getSnapshot = acrossEnvironments(
   "getSnapshot",
   function* (
@@ -367,7 +370,7 @@ export const getSnapshot = acrossEnvironments(
   (_, entityId) => `read a snapshot of stream "${entityId}"`
 )
 
-/** Events of a stream. Fails with `LimitExceededError` for more characters of data than `most`. */
+/** Events of a stream. Fails with `LimitExceededError` when they have more characters of data than `most`. */
 export const readStream = (
   store: StoreService,
   { most = Number.POSITIVE_INFINITY, ...query }: ReadStreamQuery
@@ -380,7 +383,7 @@ export const readStream = (
       let { length, next } = first
       while (next !== undefined && length <= most) {
         if (pages === 1) return undefined
-        // events that are appended meanwhile are not read
+        // events that are appended during the read are not read
         const rest: number = query.backward ? 0 : totalCount - next + 1
         const limit = query.limit === 0 ? rest : query.limit - events.length
         const found = yield* onePage(part({ ...query, fromVersion: next, limit }))

@@ -36,7 +36,7 @@ import * as StreamRows from "./StreamRows.ts"
 import * as StreamHistory from "./StreamHistory.ts"
 
 interface EngineReadingOptions extends ReadingOptions {
-  /** Most characters of data in one read; fails with `LimitExceededError` for more. */
+  /** Most characters of data in one read, which fails with `LimitExceededError` when there are more. */
   readonly most?: number
 }
 
@@ -178,13 +178,13 @@ const make = (
   }
 }
 
-/** A page of an entity's history, with its events as they were stored. */
+/** A page of an entity's history. Its events are as they were stored. */
 export interface EntityHistory extends Pick<StreamHistoryPage, "nextVersion"> {
   readonly info: StreamInfo
   readonly entries: ReadonlyArray<{ readonly event: StreamEvent; readonly runs: ReadonlyArray<StartedRun> }>
 }
 
-/** Events of an entity with the runs that they started; 100 a page by default, 1000 at most. */
+/** Events of an entity with the runs that they started: 100 for each page by default, 1000 at most. */
 const readHistory = (
   store: StoreService,
   environment: string,
@@ -246,7 +246,7 @@ const toInfo = ({ createdAt, entityId, entityType, updatedAt, version }: StreamR
   entityId,
   entityType,
   version,
-  // events never leave a stream
+  // the count equals the version, because events never leave a stream
   eventCount: version,
   createdAt: iso(createdAt),
   updatedAt: iso(updatedAt)

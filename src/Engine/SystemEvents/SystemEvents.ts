@@ -1,8 +1,8 @@
 /**
  * System events: what happens to runs, steps, functions, secrets, workers, projections and configurations. They are announced to
- * the listeners, and the last ones are remembered for replay. They are not stored, so an engine starts with none.
+ * the listeners, and the last ones are kept in memory for replay. They are not stored, so an engine starts with none.
  *
- * {@link SystemEventsService.announce} is the one place where a part of the engine tells that something has happened. {@link
+ * {@link SystemEventsService.announce} is the one place where a part of the engine announces that something has happened. {@link
  * SystemEventsService.announceNewest} tells the current value of something whose earlier values do not matter.
  */
 import * as Clock from "effect/Clock"
@@ -17,7 +17,7 @@ import { decodeJson, isObject } from "../../Json.ts"
 import { plainResult } from "../../ResultEncoding.ts"
 
 export interface SystemEvent {
-  /** Increases with every event of the engine. */
+  /** Increases with every event that the engine announces. */
   readonly sequence: number
   readonly id: string
   readonly topic: string
@@ -26,24 +26,25 @@ export interface SystemEvent {
   readonly length: number
   /** Epoch milliseconds. */
   readonly timestamp: number
-  /** What a subscriber must be allowed to do to get it, besides subscribing. */
+  /** What a subscriber must be allowed to do, besides subscribing, to get the event. */
   readonly access?: EventAccess | undefined
 }
 
 export type { EventAccess } from "../Store/Changes.ts"
 
-/** Events that are remembered in each environment, and characters of all their data. */
+/** How many events are kept in each environment. */
 export const MAX_REMEMBERED_EVENTS = 1000
+/** How many characters of data are kept in each environment. */
 const REMEMBERED_LENGTH = 8 * 1024 * 1024
-/** Characters of the data of all environments together. */
+/** How many characters of data are kept in all environments together. */
 export const MAX_REMEMBERED_CHARS = 16 * 1024 * 1024
-/** Environments with remembered events, not counting those with listeners. */
+/** How many environments may have kept events, not counting those with listeners. */
 const MAX_ENVIRONMENTS = 10_000
 
 interface RememberedEvents {
   events: Array<SystemEvent>
   length: number
-  /** The sequence of the last forgotten event. */
+  /** The sequence of the last event that was dropped. */
   forgotten: number
   /** The newest event of each topic, ordered by sequence. */
   readonly newest: Map<string, SystemEvent>
@@ -64,12 +65,12 @@ export class SystemEventsService {
   readonly #now: () => number
   readonly #among: AmongEngines | undefined
   readonly #remembered = new Map<string, RememberedEvents>()
-  /** Characters of everything remembered. */
+  /** Characters of everything that is kept. */
   #length = 0
   #sequence = 0
-  /** The newest sequence when whole environments were last forgotten. */
+  /** The newest sequence at the time when whole environments were last dropped. */
   #forgotten = 0
-  /** The sequence since which newest values are announced; `undefined` while nobody listens to them. */
+  /** The sequence since which newest values are announced; `undefined` while there are no listeners for them. */
   #newestSince: number | undefined
 
   constructor(now: () => number, among?: AmongEngines) {
@@ -78,7 +79,7 @@ export class SystemEventsService {
     this.epoch = now().toString(36) + (among === undefined ? "" : `-${among.node}`)
   }
 
-  /** Whether positions are valid in other engines too: then they are times. */
+  /** Whether positions are valid in other engines too. If so, they are times. */
   get isShared(): boolean {
     return this.#among !== undefined
   }
@@ -94,8 +95,8 @@ export class SystemEventsService {
   }
 
   /**
-   * Announces that something has happened. `topic` begins with `system.`. The result of `data` becomes JSON if anybody reads it;
-   * `length` is its approximate length.
+   * Announces that something has happened. `topic` begins with `system.`. The result of `data` becomes JSON when the event is
+   * read. `length` is its approximate length in characters.
    */
   announce(environment: string, topic: string, data: () => Fields, length = 256, access?: EventAccess): void {
     const what = { topic, data: () => JSON.stringify(data()), ...(access === undefined ? {} : { access }) }
@@ -103,8 +104,8 @@ export class SystemEventsService {
   }
 
   /**
-   * Announces the current value of something, which replaces an earlier one that was not told yet. `data` returns a JSON string.
-   * Does nothing while nobody listens to such events.
+   * Announces the current value of something. It replaces an earlier value that was not delivered yet. `data` returns a JSON
+   * string. Does nothing while there are no listeners for such values.
    */
   announceNewest(
     environment: string,
@@ -131,7 +132,7 @@ export class SystemEventsService {
     const event = new Remembered(this.epoch, this.#next(), this.#now(), what, length)
     const before = memory.newestLength
     memory.newestLength += length - (newest.get(topic)?.length ?? 0)
-    // moves it to the end
+    // deleting it first moves the topic to the end
     newest.delete(topic)
     newest.set(topic, event)
     forgetNewest(memory, REMEMBERED_LENGTH)
@@ -140,10 +141,10 @@ export class SystemEventsService {
     for (const listener of memory.listeners) listener()
   }
 
-  /** Sets whether anybody listens to newest values. */
+  /** Sets whether there are listeners for newest values. */
   set listensToNewest(listens: boolean) {
     if (listens === (this.#newestSince !== undefined)) return
-    // a new sequence: earlier listeners have missed what was not announced
+    // begins with a new sequence: earlier listeners have missed the values that were not announced
     this.#newestSince = listens ? this.#next() : undefined
     for (const memory of this.#remembered.values()) {
       memory.newest.clear()
@@ -152,7 +153,7 @@ export class SystemEventsService {
     }
   }
 
-  /** The remembered events after a sequence, oldest first. */
+  /** The kept events after a sequence, oldest first. */
   after(environment: string, sequence: number): ReadonlyArray<SystemEvent> {
     const memory = this.#remembered.get(environment)
     if (memory === undefined) return []
@@ -165,12 +166,12 @@ export class SystemEventsService {
     return [...happened, ...states].sort((a, b) => a.sequence - b.sequence)
   }
 
-  /** The sequence after which everything is remembered. */
+  /** The sequence after which all events are kept. */
   knownAfter(environment: string): number {
     return this.#remembered.get(environment)?.forgotten ?? this.#forgotten
   }
 
-  /** The same for newest values. */
+  /** The sequence after which all newest values are kept. */
   newestKnownAfter(environment: string): number {
     return Math.max(
       this.#newestSince ?? this.#sequence,
@@ -194,14 +195,14 @@ export class SystemEventsService {
     }
   }
 
-  /** Takes an announcement of another engine. */
+  /** Takes an announcement that another engine has made. */
   hear({ access, data, environment, id, isNewest, topic }: Announced): void {
     const what = { id, topic, data: () => data, ...(access === undefined ? {} : { access }) }
     if (isNewest === true) this.#rememberNewest(environment, what, data.length)
     else this.#put(environment, this.#now(), what, 256 + data.length)
   }
 
-  /** Announcements of other engines were lost: listeners are told that there is a gap. */
+  /** Tells the listeners that there is a gap, because announcements of other engines were lost. */
   missed(): void {
     const sequence = (this.#forgotten = this.#next())
     if (this.#newestSince !== undefined) this.#newestSince = sequence
@@ -235,8 +236,8 @@ export class SystemEventsService {
   }
 
   /**
-   * Forgets events when all environments together have too many: first in those that have the most, and enough to make it
-   * worthwhile.
+   * Drops events when all environments together have too many. It begins with the environments that have the most, and drops
+   * enough so that it need not be repeated soon.
    */
   #makeRoom(): void {
     if (this.#length <= MAX_REMEMBERED_CHARS) return
@@ -250,7 +251,7 @@ export class SystemEventsService {
     }
   }
 
-  /** Forgets half of the environments, the oldest first, except those with listeners. */
+  /** Drops half of the environments, the oldest first, except those with listeners. */
   #forgetEnvironments(): void {
     this.#forgotten = this.#sequence
     for (const [environment, { length, listeners, newestLength }] of this.#remembered) {
@@ -308,7 +309,7 @@ export const layer: Layer.Layer<SystemEvents, never, Store> = Layer.effect(
   })
 )
 
-/** Forgets all events but the last ones, up to the length. */
+/** Drops events, so that only the last ones remain, with at most `most` characters. */
 const forget = (memory: RememberedEvents, most: number): void => {
   let first = Math.max(0, memory.events.length - MAX_REMEMBERED_EVENTS)
   const lengthOf = (events: ReadonlyArray<SystemEvent>) => events.reduce((sum, { length }) => sum + length, 0)
@@ -321,7 +322,7 @@ const forget = (memory: RememberedEvents, most: number): void => {
   memory.length = length
 }
 
-/** Forgets all newest values but the last ones, up to the length. */
+/** Drops newest values, so that only the last ones remain, with at most `most` characters. */
 const forgetNewest = (memory: RememberedEvents, most: number): void => {
   for (const [oldest, { length, sequence }] of memory.newest) {
     if (memory.newest.size <= MAX_REMEMBERED_EVENTS && memory.newestLength <= most) break
@@ -334,7 +335,7 @@ const forgetNewest = (memory: RememberedEvents, most: number): void => {
 type Fields = { readonly [name: string]: unknown }
 
 interface Announcement {
-  /** Set when another engine has announced it. */
+  /** The id that another engine has given it; absent for an event of this engine. */
   readonly id?: string
   readonly topic: string
   /** Builds the JSON string. */
@@ -342,7 +343,7 @@ interface Announcement {
   readonly access?: EventAccess
 }
 
-/** Every run makes some of these and hardly anybody reads them: the event is built when it is read. */
+/** A kept event. Every run makes some of these, and hardly any are read, so the event is built when it is read. */
 class Remembered implements SystemEvent {
   readonly sequence: number
   readonly timestamp: number

@@ -40,8 +40,8 @@ import { MAX_KEPT_CHARS } from "../Store/EndedRunRecord.ts"
 import { parseStored } from "../Store/StoredJson.ts"
 
 /**
- * Leases ready runs of an environment, which all `demands` share, oldest first within a function. Among workers with room, the
- * one with the last registered code is preferred, then the one with more room.
+ * Leases ready runs of an environment to workers with room, oldest first within a function. All `demands` are of this
+ * environment. The preferred worker is one with the last registered code; among several, the one with more room.
  */
 export const claimRuns = inEnvironment(
   "claimRuns",
@@ -52,7 +52,7 @@ export const claimRuns = inEnvironment(
   ): Program<ReadonlyArray<Claim>> {
     const claims: Array<Claim> = []
     const candidates = demands.map((demand): Candidate => ({ demand, credit: demand.credit }))
-    // a copy: functions leave the set and come back to it meanwhile
+    // iterates over a copy: functions leave the set and come back to it meanwhile
     for (const key of Array.from(readyOf(tx).mayBeReady)) {
       const fn = registryOf(tx).byKey(key)
       if (fn?.environment !== environment) continue
@@ -63,7 +63,8 @@ export const claimRuns = inEnvironment(
       const able = present.filter(({ credit }) => credit > 0)
       if (able.length === 0) continue
       clearReady(tx, key)
-      // to the end of the queue: the next claim starts with another function, so that a busy one does not starve the others
+      // the function goes to the end of the queue, so that the next claim starts with another one and a busy function does not
+      // starve the others
       if (!(yield* claimFunction(tx, fn, able, present, claims))) readyOf(tx).mayBeReady.add(key)
       if (candidates.every((candidate) => candidate.credit === 0)) break
     }
@@ -73,7 +74,7 @@ export const claimRuns = inEnvironment(
   { leavesHeld: true }
 )
 
-/** Only the columns that a job needs: every further column costs time. */
+/** Only the columns that a job needs, because every further column costs time. */
 const CLAIM_COLUMNS = `r.key, r.id, r.environment, r.event, r.status, r.input, r.attempt, r.generation, r.actor, r.parent, r.linger_ms,
   r.created_at, r.started_at, r.losses, r.loss_seq, r.trace, r.forked_from, r.system_event, e.id AS e_id, e.name AS e_name, e.version AS e_version, ${EVENT_DATA} AS e_data,
   e.metadata AS e_metadata, e.source AS e_source, e.idempotency_key AS e_key, e.timestamp AS e_timestamp,
@@ -82,8 +83,8 @@ const CLAIM_COLUMNS = `r.key, r.id, r.environment, r.event, r.status, r.input, r
 const FROM_RUNS = "FROM runs r LEFT JOIN events e ON e.position = r.event"
 
 /**
- * Dispatches runs of one function. Returns whether no claimable run is left, so that the function can wait until another run
- * becomes ready.
+ * Dispatches runs of one function. Returns `true` when no claimable run is left. The function then waits until another of its
+ * runs becomes ready.
  */
 function* claimFunction(
   tx: Transaction,
@@ -96,7 +97,7 @@ function* claimFunction(
   const runs = unwrittenRuns(tx, fn.key)
   if (runs !== undefined) return yield* claimNew(tx, fn, runs, candidates, claims)
   yield* writeNew(tx)
-  // usually true, and much cheaper than the full query
+  // this query usually finds none, and is much cheaper than the full one
   if (yield* noneReady(fn)) return true
   const lanes = fn.pins === true ? lanesOf(fn, candidates, present) : [{ candidates, present }]
   const none =
@@ -141,7 +142,7 @@ function* noneReady(fn: RegisteredFunction): Program<boolean> {
   return (yield* get(fn.paused === undefined ? FIND_READY_RUN : FIND_BEGUN_READY_RUN, fn.key)) === undefined
 }
 
-/** SQL: of a paused function, only runs that have begun are dispatched. */
+/** SQL condition: of a paused function, only runs that have begun are dispatched. */
 const begunOnly = (fn: RegisteredFunction): string =>
   fn.paused === undefined ? "" : "AND r.started_at IS NOT NULL"
 
@@ -215,7 +216,7 @@ function* claimNew(
   return runs.length === 0
 }
 
-/** Tells of a turn that was dispatched; `createdAt` is that of the run when this is its first turn. */
+/** Tells observers of a turn that was dispatched. `createdAt` is that of the run when this is its first turn. */
 const gaveOut = (
   tx: Transaction,
   fn: RegisteredFunction,
@@ -242,7 +243,7 @@ const gaveOut = (
 /** SQL: the keys of ready runs. */
 const READY_KEYS = "SELECT key FROM runs WHERE function = ? AND ready_at IS NOT NULL ORDER BY ready_at, key"
 
-/** How many of the ready runs were claimed: all, not all, or all but suspects that are kept apart from active ones. */
+/** How many of the ready runs were claimed. `"some are kept apart"`: all but suspects that must not run beside active ones. */
 type Claimed = "all" | "not all" | "some are kept apart"
 
 /** Dispatches ready runs of a lane that satisfy `condition`, at most `limit` of them. */
@@ -283,19 +284,19 @@ function* claimWhere(
       keptApart = !isOut || keptApart
     }
     const claimed = claims.length - before
-    // other runs may be behind suspects that are kept apart from active ones
+    // when suspects were kept apart, other runs may be behind them: they are looked for next
     if (keptApart && !areApart) {
       areApart = true
       continue
     }
-    // the rows may all be of actors whose worker had no room for them: other runs come after these
+    // all rows may be of actors whose worker had no room left: other runs come after these
     if (actors !== undefined && rows.length === wanted && claimed > 0) continue
     if (areApart) return "some are kept apart"
     return rows.length < wanted && claimed === rows.length ? "all" : "not all"
   }
 }
 
-/** SQL: the condition of {@link refreshLosses}, negated. */
+/** SQL condition: leaves out the suspects, as {@link refreshLosses} finds them. */
 const NO_SUSPECTS = `AND (r.losses < ${SUSPECT_FROM}
   OR EXISTS (SELECT 1 FROM steps s WHERE s.run = r.key AND s.seq > r.loss_seq))`
 
@@ -303,13 +304,13 @@ const creditOf = (candidates: ReadonlyArray<Candidate>): number =>
   candidates.reduce((sum, candidate) => sum + candidate.credit, 0)
 
 /**
- * SQL: the concurrency key. For a paused function it is an expression that does not use the key's index, because another index
- * has its runs that have begun.
+ * SQL: the concurrency key. For a paused function it is written so that the index of the key is not used: its runs that have
+ * begun have an index of their own.
  */
 const keyIn = (fn: RegisteredFunction): string =>
   fn.paused === undefined ? "r.concurrency_key" : "(r.concurrency_key || '')"
 
-/** SQL: the next concurrency key, in a function or among its runs that have begun. */
+/** SQL: the next concurrency key among the ready runs of a function; of a paused one, among those that have begun. */
 const nextKey = (fn: RegisteredFunction, condition: string) =>
   variant(
     "Claims.nextKey",
@@ -322,8 +323,8 @@ const COUNT_LEASED_RUNS_OF_KEY = statement(
 )
 
 /**
- * Dispatches runs of a function with a concurrency limit. Every key has its own limit: goes from key to key by the index, and
- * takes as many runs as each has room for.
+ * Dispatches runs of a function with a concurrency limit, which holds for each key. It goes from key to key by the index, and
+ * takes as many runs of each as there is room for.
  */
 function* claimLimited(
   tx: Transaction,
@@ -340,7 +341,7 @@ function* claimLimited(
       after === undefined
         ? yield* get(nextKey(fn, "IS NOT NULL"), fn.key)
         : yield* get(nextKey(fn, "> ?"), fn.key, after)
-    // runs from before the function had a limit have no key, and no limit applies to them
+    // runs that are older than the limit have no key, and no limit applies to them
     if (next === undefined) {
       const rest = yield* claimLanes(tx, fn, lanes, claims, "AND r.concurrency_key IS NULL", [])
       return rest === "all" && !keptApart
@@ -350,7 +351,7 @@ function* claimLimited(
     const room = limit - Number(held?.held)
     if (room <= 0) continue
     const claimed = yield* claimLanes(tx, fn, lanes, claims, `AND ${keyIn(fn)} = ?`, [after], room)
-    // the end of a lease of their own key does not help them
+    // these runs do not become claimable by the end of a lease of their key
     if (claimed === "some are kept apart") keptApart = true
   }
   return false
@@ -364,7 +365,7 @@ const claim = (
 const CLAIM = claim("")
 const CLAIM_AND_PIN = claim(", pin = ?")
 
-/** Dispatches a run if a worker may have it; returns `false` for a suspect that no worker may have now. */
+/** Dispatches a run to a worker that may have it, if there is one. Returns `false` for a suspect that no worker may have now. */
 function* claimRow(
   tx: Transaction,
   fn: RegisteredFunction,
@@ -403,7 +404,7 @@ function* claimRow(
   const { demand } = candidate
   const now = tx.now()
   const jobId = tx.ids.job()
-  // a run stays with the version that it begins with
+  // a run is pinned to the version with which it begins
   const pins = lane.pin === NO_PIN && fn.registration.versioning === "pin"
   const changed = yield* affectedAssumingOne(
     variant("Claims.claimRow", pins ? CLAIM_AND_PIN : CLAIM),

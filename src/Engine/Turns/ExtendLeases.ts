@@ -25,8 +25,8 @@ import { WaitKind } from "../Runs/WaitKinds.ts"
 import { outcomeIn } from "../Runs/Waits.ts"
 
 /**
- * Extends leases. Returns the jobs whose lease is gone, and those of runs of other environments. With a `holder`, leases on which
- * nothing moves any more are left to expire, so that other workers get their runs.
+ * Extends leases. Returns the jobs whose lease is gone, or whose runs are in other environments. With a `holder`, leases on which
+ * nothing moves any more are left to expire, so that other workers get the runs.
  */
 export const extendLeases = inEnvironment(
   "extendLeases",
@@ -45,7 +45,7 @@ export const extendLeases = inEnvironment(
       try {
         if (yield* isGone(tx, within, jobId, until, leaseMs, holder)) gone.push(jobId)
       } catch (error) {
-        // otherwise it costs the other jobs their leases
+        // the run is left alone from now on: otherwise its error would cost the other jobs their leases
         tx.blame({
           error,
           kind: "run",
@@ -76,7 +76,7 @@ const FIND_LEASED_RUN = statement(
   { scans: "the runs that are leased, which workers have room for" }
 )
 
-/** Extends a lease, unless nothing moves on it. Returns whether the lease is gone. */
+/** Extends a lease, unless nothing moves on it any more. Returns whether the lease is gone. */
 function* isGone(
   tx: Transaction,
   environment: number,
@@ -85,11 +85,11 @@ function* isGone(
   leaseMs: number,
   holder: Holder | undefined
 ): Program<boolean> {
-  // a revoked lease is named only by mistake
+  // a worker names a revoked lease only by mistake
   if (isRevoked({ lease: jobId })) return true
   if (holder !== undefined && (yield* isStuck(tx, environment, jobId, holder))) return false
   if ((yield* affected(EXTEND_LEASE, until, leaseMs, jobId, environment)) > 0) return false
-  // a lease without an expiry is not gone
+  // a lease without an expiry cannot be extended, and is not gone
   return (yield* amongLeased(tx, FIND_LEASED_RUN, jobId, environment)) === undefined
 }
 
@@ -114,10 +114,10 @@ const LIST_FIRED_WAITS = statement(
 )
 
 /**
- * Lets a worker go on with those of the turns `jobIds` that it still holds, and takes its other runs back without counting a
- * loss. The worker knows only of jobs that were created after `since`, its first registration: older jobs are left alone, because
- * another worker with this id may work on them. Without `since` the worker is new. Repeats the notices for the kept turns, what
- * has fired and which of them are to be paused, because notices of a dead engine are lost. Unbinds actors of functions that are
+ * Lets a worker go on with those of the turns `jobIds` that it still holds. Takes its other runs back without counting a loss.
+ * The worker knows only of jobs that were created after `since`, its first registration. Older jobs are left alone, because
+ * another worker with this id may work on them. Without `since` the worker is new. Repeats the notices for the kept turns (what
+ * has fired, and which turns are to be paused), because notices of a dead engine are lost. Unbinds actors of functions that are
  * not in `functionIds`.
  */
 export const adoptLeases = inEnvironment(
@@ -179,7 +179,9 @@ const FIND_ENVIRONMENT_OF_LEASED = statement(
   { scans: "the runs that are leased, which workers have room for" }
 )
 
-/** Across environments: the caller knows only the jobs, and then names each environment. */
+/**
+ * The environments of jobs. It runs across environments because the caller knows only the jobs. It then names each environment.
+ */
 export const environmentsOfJobs = acrossEnvironments(
   "environmentsOfJobs",
   function* (tx: Transaction, jobIds: ReadonlyArray<string>): Program<ReadonlyArray<string | undefined>> {
@@ -193,7 +195,7 @@ export const environmentsOfJobs = acrossEnvironments(
   () => "extend leases"
 )
 
-/** Extends leases for a caller who knows only the jobs. Returns the jobs whose lease is gone. */
+/** Extends leases for a caller that knows only the jobs. Returns the jobs whose lease is gone. */
 export const extendAnywhere = (
   store: StoreService,
   jobIds: ReadonlyArray<string>,

@@ -17,17 +17,17 @@ export interface Candidate {
 
 /** Workers that may have the same runs of a function. */
 export interface Lane {
-  /** The version that the runs are pinned to; absent for a function that pins none. */
+  /** The version to which the runs are pinned; absent for a function that pins none. */
   readonly pin?: string
   /** The workers with room. */
   readonly candidates: ReadonlyArray<Candidate>
-  /** The connected workers, with room or without, and those of other engines. */
+  /** All connected workers, with room or without, including those of other engines. */
   readonly present: ReadonlyArray<Candidate>
 }
 
 /**
- * The lanes of a function. If it pins runs, the runs of each version go to the workers that have it. Runs that have not begun go
- * to workers of the latest version, or to any when none of those is connected to any engine.
+ * The lanes of a function. If the function pins runs, the runs of each version go to the workers that have it. Runs that have not
+ * begun go to workers of the latest version, or to any worker when no worker of that version is connected to any engine.
  */
 export const lanesOf = (
   fn: RegisteredFunction,
@@ -39,7 +39,7 @@ export const lanesOf = (
   const latest = of(codeVersionOf(fn.registration))
   const versions = new Set(candidates.map((candidate) => versionOf(candidate) ?? NO_PIN))
   versions.delete(NO_PIN)
-  // workers of other engines are known only while the function pins
+  // which workers other engines have is known only while the function pins runs
   const { versioning } = fn.registration
   const counts = ({ demand }: Candidate) => demand.isElsewhere !== true || versioning === "pin"
   const fresh = present.some((candidate) => latest(candidate) && counts(candidate))
@@ -56,8 +56,8 @@ export const lanesOf = (
 }
 
 /**
- * SQL: the runs of one version, by the index of pins. Of a paused function, the runs that have begun have another index, and so
- * have those of a concurrency key: then the index of pins must not be used.
+ * SQL condition: the runs of one version. It is written so that the index of pins is used. Runs of a paused function that have
+ * begun have an index of their own, and so have those of a concurrency key. For these, the index of pins must not be used.
  */
 export const laneCondition = (fn: RegisteredFunction, { pin }: Lane): string =>
   pin === undefined
@@ -66,13 +66,13 @@ export const laneCondition = (fn: RegisteredFunction, { pin }: Lane): string =>
       ? "AND r.pin = ? AND r.pin IS NOT NULL AND r.ended_at IS NULL"
       : "AND r.pin = ?"
 
-/** SQL: leaves out runs whose actor is bound to a worker without room, because they would block others. */
+/** SQL condition: leaves out runs whose actor is bound to a worker without room, because they would block other runs. */
 const ACTOR_HAS_ROOM = `AND (r.actor IS NULL OR NOT EXISTS (SELECT 1 FROM actors a
   WHERE a.function = r.function AND a.actor = r.actor AND a.worker NOT IN (SELECT value FROM json_each(?))))`
 
 /**
- * The same in a lane: only a worker of the lane without room keeps its actors. A worker of another version, which cannot have the
- * run, does not.
+ * {@link ACTOR_HAS_ROOM} for a lane of a version: leaves out runs whose actor is bound to a worker of the lane that has no room.
+ * A worker of another version cannot have the run, so it does not keep its actors.
  */
 const ACTOR_IS_FREE = `AND (r.actor IS NULL OR NOT EXISTS (SELECT 1 FROM actors a
   WHERE a.function = r.function AND a.actor = r.actor AND a.worker IN (SELECT value FROM json_each(?))))`
@@ -83,13 +83,13 @@ const withoutRoom = (present: ReadonlyArray<Candidate>): string =>
 const withRoom = (candidates: ReadonlyArray<Candidate>): string =>
   JSON.stringify(candidates.filter(({ credit }) => credit > 0).map(({ demand }) => demand.workerId))
 
-/** The value for {@link actorCondition}; `undefined` for a function without actors. */
+/** The value for the parameter of {@link actorCondition}; `undefined` for a function without actors. */
 export const actorsOf = (fn: RegisteredFunction, { pin, present, candidates }: Lane): string | undefined => {
   if (fn.registration.actorKey === undefined) return undefined
   return pin === undefined ? withRoom(candidates) : withoutRoom(present)
 }
 
-/** SQL: leaves out the runs whose actor has to wait for its worker. */
+/** SQL condition: leaves out the runs whose actor has to wait for its worker. */
 export const actorCondition = ({ pin }: Lane): string => (pin === undefined ? ACTOR_HAS_ROOM : ACTOR_IS_FREE)
 
 const FIND_WORKER_OF_ACTOR = statement(
@@ -102,7 +102,10 @@ const PUT_ACTOR = statement(
   "INSERT INTO actors (function, actor, worker) VALUES (?, ?, ?) ON CONFLICT (function, actor) DO UPDATE SET worker = excluded.worker"
 )
 
-/** The worker for a run: the one that is bound to its actor while that lives, otherwise the preferred one with room. */
+/**
+ * The worker for a run: the one that is bound to the run's actor, while that worker is connected, and otherwise the preferred one
+ * with room.
+ */
 export function* chooseCandidate(
   fn: RegisteredFunction,
   row: Row,
@@ -111,7 +114,8 @@ export function* chooseCandidate(
 ): Program<Candidate | undefined> {
   if (row.actor === null) return preferredCandidate(fn, candidates)
   const bound = yield* get(FIND_WORKER_OF_ACTOR, fn.key, row.actor!)
-  // if the function pins runs, this worker may have another version, so that it cannot have the run
+  // the bound worker counts unless the function pins runs and the worker is not in this lane: it then has another version, and
+  // cannot have the run
   if (
     bound !== undefined &&
     (pin === undefined || present.some(({ demand }) => demand.workerId === bound.worker))

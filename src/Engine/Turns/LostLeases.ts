@@ -25,7 +25,7 @@ import { countRunEvent } from "../Runs/RunStats.ts"
 import { statusIn } from "../Runs/StatusRows.ts"
 import { pauseRow } from "../Runs/PauseRun.ts"
 
-/** After this many losses without a new journal entry a run is paused, so that a person looks at it (guarantee G5). */
+/** A run that is lost this often without a new journal entry is paused, so that a person looks at it (guarantee G5). */
 const LOSSES_UNTIL_PAUSE = 10
 
 const LIST_KEYS_OF_LEASED = statement(
@@ -36,7 +36,9 @@ const LIST_KEYS_OF_LEASED = statement(
   }
 )
 
-/** The row of a job that a worker in the process may hold: those leases have no index, so all held runs are read. */
+/**
+ * The row of a job that a worker in the process of an engine may hold. Such leases have no index, so all leased runs are read.
+ */
 export function* amongLeased(
   tx: Transaction,
   one: Statement,
@@ -50,7 +52,7 @@ const FIND_RUN_OF_LEASE = statement(
   `SELECT key FROM runs WHERE lease = ? AND environment = ? AND lease_until IS NOT NULL @sound(run, key)`
 )
 
-/** The workers are done with these revoked jobs: their runs may be dispatched again. */
+/** Ends the revoked leases of jobs that their workers are done with. Their runs may be dispatched again. */
 export const endRevoked = inEnvironment(
   "endRevoked",
   function* (tx: Transaction, environment: string, jobIds: ReadonlyArray<string>): Program<void> {
@@ -90,8 +92,8 @@ export function* heldBy(tx: Transaction, environment: string, workerId: string):
 }
 
 /**
- * Takes every run of an environment back from a worker, except those of the jobs `left`. `lost`: the worker died. Where several
- * engines use the database, `session` is the worker's session with this one.
+ * Takes every run of an environment back from a worker, except those of the jobs `left`. `lost`: the worker died. When several
+ * engines use the database, `session` is the worker's session with this engine.
  */
 export const releaseWorker = inEnvironment(
   "releaseWorker",
@@ -103,7 +105,7 @@ export const releaseWorker = inEnvironment(
     left: ReadonlySet<string> = new Set(),
     session?: string
   ): Program<number> {
-    // it has moved to another engine, with its turns
+    // the worker has moved to another engine with its turns
     if (session !== undefined && !(yield* sessionEnded(tx, workerId, session))) return 0
     const held = (yield* heldBy(tx, environment, workerId)).filter((row) => !left.has(jobOf(row)))
     for (const row of held) {
@@ -188,8 +190,9 @@ const DELETE_ACTORS_OF_WORKER = statement(
 )
 
 /**
- * Takes back the runs of workers whose process is gone: the one that had the database open before, or one of several. Across
- * environments: called when the database is opened, and when one of several engines is gone.
+ * Takes back the runs of workers whose process is gone. It is called when the database is opened, for the process that had it
+ * open before, and when one of several engines is gone. It runs across environments, because the workers may have runs in all of
+ * them.
  */
 export const recoverLeases = acrossEnvironments(
   "recoverLeases",
@@ -244,7 +247,7 @@ export function* environmentsOfExpired(tx: Transaction, limit: number): Program<
   )
 }
 
-/** Takes back the runs of an environment among the first `limit` expired leases of all. */
+/** Takes back the runs of one environment that are among the first `limit` expired leases of all environments. */
 export function* expireLeases(tx: Transaction, environment: number, limit: number): Program<number> {
   const now = tx.now()
   const due = yield* allIsolatingDamage(
@@ -281,8 +284,8 @@ const FIND_LEASED_RUN = statement(
 )
 
 /**
- * Takes a run back whose turn was lost while its worker lives. Returns whether the worker held the lease. `why` continues "last:
- * ".
+ * Takes a run back whose turn was lost while its worker lives. Returns whether the worker held the lease. `why` is the reason, as
+ * the rest of a sentence after "last: ".
  */
 export const loseLease = inEnvironment(
   "loseLease",
@@ -297,7 +300,7 @@ export const loseLease = inEnvironment(
   (_, jobId) => `take back job ${jobId}`
 )
 
-/** Delay before a run that lost its worker is dispatched again, milliseconds; 0 the first time. */
+/** The delay before a run that lost its worker is dispatched again, milliseconds; 0 after the first loss. */
 const lossDelayMs = (losses: number): number => (losses <= 1 ? 0 : Math.min(1000 * 2 ** (losses - 2), 60_000))
 
 export function* releaseRun(tx: Transaction, run: number): Program<void> {
@@ -305,7 +308,7 @@ export function* releaseRun(tx: Transaction, run: number): Program<void> {
   yield* makeReady(tx, run)
 }
 
-/** Takes back runs that were lost together. Which of one worker's runs is to blame cannot be known. */
+/** Takes back runs that were lost together. It cannot be known which of the runs of one worker is to blame. */
 function* loseRuns(tx: Transaction, rows: ReadonlyArray<Row>, why: (row: Row) => string): Program<void> {
   const now = tx.now()
   const tried = rows.filter(
@@ -329,8 +332,8 @@ const UPDATE_LOSSES = statement(
 )
 
 /**
- * `blamed`: nothing else can have been the reason. `spread`: other runs were lost with it, so they are dispatched at different
- * times.
+ * Takes back one lost run. `blamed`: nothing but the run can have been the reason. `spread`: other runs were lost with it, so
+ * they are dispatched again at different times.
  */
 function* loseRun(
   tx: Transaction,
@@ -356,7 +359,7 @@ function* loseRun(
     why,
     losses
   })
-  // the requested pause has begun
+  // a requested pause has begun with the end of the lease
   if (statusIn(row) === "paused") return
   if (losses >= LOSSES_UNTIL_PAUSE && blamed) {
     return yield* pauseRow(tx, run, {

@@ -1,4 +1,4 @@
-/** Opens waits for events, or finds that they are satisfied already. */
+/** Opens waits for events, or finds that they are already satisfied. */
 import { statement, type Program, get, write } from "../Store/Program.ts"
 import { WaitKind } from "../Runs/WaitKinds.ts"
 import { type Transaction, asMoment } from "../Store/Transaction.ts"
@@ -34,8 +34,8 @@ const INSERT_EVENT_WAIT = statement(
 )
 
 /**
- * Opens a wait for an event, or finds it satisfied already. It looks back to just after the run's trigger, or to just after the
- * last event that the handler has seen from the same wait of the same branch, whichever is later (guarantee G8).
+ * Opens a wait for an event, or finds that it is already satisfied. It looks back to just after the run's trigger, or to just
+ * after the last event that the handler has seen from the same wait of the same branch, whichever is later (guarantee G8).
  */
 export function* openEventWait(
   tx: Transaction,
@@ -108,7 +108,7 @@ export function* openEventWait(
   return outcome
 }
 
-/** The error for a wait that cannot be satisfied: its pattern or expression is invalid. */
+/** The error for a wait that can never be satisfied, because its pattern or expression is invalid. */
 const mistakeIn = (op: Extract<TurnOp, { readonly _tag: "WaitForEvent" }>): ValidationError | undefined => {
   try {
     if (isPattern(op.event)) checkPattern(op.event, "event")

@@ -29,7 +29,7 @@ const DELETE_WAIT_OF_STEP = statement(
 
 type Op<Tag extends TurnOp["_tag"]> = Extract<TurnOp, { readonly _tag: Tag }>
 
-/** The most common op. It has its own function, so that reports of steps alone never enter the switch of {@link applyOp}. */
+/** Applies the most common op. It is separate, so that reports of steps alone never enter the switch of {@link applyOp}. */
 export function* applyStepDone(tx: Transaction, run: LeasedRun, op: Op<"StepDone">): Program<undefined> {
   const [failed, value] = outcomeColumns(op.outcome)
   yield* insertStep(tx, run, op, failed, value, op.attempt, op.startedAt, op.endedAt)
@@ -48,10 +48,10 @@ export function* applyStepDone(tx: Transaction, run: LeasedRun, op: Op<"StepDone
 }
 
 /**
- * Applies an op. Returns the outcome of its step where the engine decides it or has it already; `undefined` where the step waits,
- * or the op has no step.
+ * Applies an op. Returns the outcome of its step if the engine decides it or has it already. Returns `undefined` if the step
+ * waits, or the op has no step.
  *
- * It is no generator itself: the program of the op is passed on, so that no second one is suspended for each op.
+ * It is no generator itself, but returns the program of the op, so that no second generator is suspended for each op.
  */
 export const applyOp = (
   tx: Transaction,
@@ -101,7 +101,7 @@ const FIND_STEP = statement(
 )
 
 function* applyTransact(tx: Transaction, run: LeasedRun, op: Op<"Transact">): Program<Outcome> {
-  // a repeated report; a wait under this key is only the delay before this attempt
+  // the report may be a repeated one; a wait under this key is only the delay before this attempt
   const row = yield* get(FIND_STEP, run.key, op.stepKey)
   if (row !== undefined) return yield* outcomeIn(tx, row, row.event)
   const outcome = yield* transact(tx, run.environment, op)
@@ -253,7 +253,7 @@ const INCREMENT_ATTEMPT = statement(
 )
 
 function* retryRun(tx: Transaction, run: LeasedRun, op: Op<"RetryRun">): Program<undefined> {
-  // while the run is compensating, its error stays: it is the reason of the rollback
+  // while the run is compensating it keeps its error, which is the reason for the rollback
   yield* write(INCREMENT_ATTEMPT, JSON.stringify(op.error), run.key)
   yield* endLease(tx, run.key, "attemptFailed")
   const dueAt = dueTime(op.due, tx.now())
@@ -282,16 +282,16 @@ const COUNT_WAITS = statement(
 function* suspend(tx: Transaction, run: LeasedRun, op: Op<"Suspend">): Program<undefined> {
   const open = yield* get(COUNT_WAITS, run.key, JSON.stringify(op.open), run.key)
   yield* endLease(tx, run.key, "suspended")
-  // Make the run ready if something fired that the worker did not know of yet, or if nothing is left that could wake the run.
-  // A retry that may start, but that the handler does not wait for, would wake it again and again.
+  // Makes the run ready if something fired that the worker did not know of yet, or if nothing is left that could wake it. A retry
+  // that may start, but for which the handler does not wait, does not count: it would wake the run again and again.
   if (Number(open?.fired) > 0 || Number(open?.pending) === 0) yield* makeReady(tx, run.key)
   return undefined
 }
 
 function* pause(tx: Transaction, run: LeasedRun, op: Op<"Pause">): Program<undefined> {
-  // its worker could not read what is stored of the run
+  // the worker could not read what is stored of the run
   if (op.code === "STORE_CORRUPT") tx.damage.wasFound = true
-  // its reason takes precedence over that of a requested pause
+  // this reason takes precedence over that of a requested pause
   yield* endLease(tx, run.key, "stopped", { code: op.code, message: op.message, details: op.details })
   return undefined
 }

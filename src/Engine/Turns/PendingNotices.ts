@@ -1,4 +1,4 @@
-/** Repeats the notices for live turns, to workers that may have missed them: notices of other engines may be lost. */
+/** Repeats the notices for live turns to workers that may have missed them, because notices of other engines may be lost. */
 import type { Notice } from "../../Protocol/Worker.ts"
 import { isRevoked, jobOf } from "../Runs/RevokedLeases.ts"
 import { statusIn } from "../Runs/StatusRows.ts"
@@ -77,7 +77,7 @@ const FIND_WORKER_OF_LEASE = statement(
   "SELECT worker FROM runs WHERE lease = ? AND environment = ? AND lease_until IS NOT NULL"
 )
 
-/** The same for a caller who knows only the job; `undefined` when no worker holds it. */
+/** {@link pendingNotices} for a caller that knows only the job; `undefined` when no worker holds it. */
 export const pendingNoticesOfJob = inEnvironment(
   "pendingNoticesOfJob",
   function* (
@@ -96,7 +96,7 @@ const whyRevoked = (row: Row, jobId: string): Notice => {
   if (statusIn(row) !== "cancelled") {
     return { _tag: "LeaseLost", jobId, reason: "the run was taken back" }
   }
-  // written by `endRun`
+  // a cancelled run has its reason here: only `endRun` sets this status, and it stores the reason as an error
   const error = parseStored(String(row.error)) as { readonly message?: string } | null
   return { _tag: "Cancelled", jobId, reason: error?.message ?? "" }
 }

@@ -15,7 +15,7 @@ import { carryOutPlan, type KvPlan, planWrites } from "../Kv/KvWrites.ts"
 import { readState, refusalOf, storeAppend, type StreamState } from "../Streams/StreamRows.ts"
 import type { Transaction } from "../Store/Transaction.ts"
 
-/** Makes the writes, or returns why one of them is refused; then nothing has changed. */
+/** Makes the writes. If one of them is refused, makes none, and returns the reason. */
 export function* transact(
   tx: Transaction,
   environment: number,
@@ -45,10 +45,10 @@ const refusal = (error: IronflowError): Outcome => ({
   error: serializeError(error, { stack: false })
 })
 
-/** Changes of keys, with the plan for their bucket. */
+/** The writes to keys by bucket, each bucket with the plan for it. */
 type PlannedKeys = ReadonlyArray<readonly [writes: ReadonlyArray<TxKvWrite>, plan: KvPlan]>
 
-/** Plans the changes of all buckets before any bucket is written. */
+/** Plans the writes to all buckets before any bucket is written. */
 function* planKeys(
   tx: Transaction,
   environment: number,
@@ -73,7 +73,7 @@ function* planKeys(
   return planned as PlannedKeys
 }
 
-/** Returns the revision of each. */
+/** Writes the planned keys. Returns the revision of each write. */
 function* carryOutKeys(tx: Transaction, planned: PlannedKeys): Program<ReadonlyMap<TxKvWrite, number>> {
   const revisions = new Map<TxKvWrite, number>()
   for (const [writes, plan] of planned) {
@@ -120,12 +120,12 @@ function* carryOut(
       return { _tag: write._tag, eventId, position, runIds }
     }
     case "kv":
-      // written already, with the others of its bucket
+      // the key was written before, with the others of its bucket
       return { _tag: write._tag, bucket: write.bucket, key: write.key, revision: revisions.get(write) ?? 0 }
   }
 }
 
-/** Checks the events without writing: each one sees what those before it would have left. */
+/** Checks writes without making them. Each one sees what the writes before it would have left. */
 class Preview {
   readonly #environment: number
   readonly #streams = new Map<string, StreamState | undefined>()
@@ -154,10 +154,10 @@ class Preview {
         return refused
       }
       case "emit":
-        // an event can always be added
+        // an event can always be appended
         return undefined
       case "kv":
-        // each key is changed once, so keys are checked by bucket
+        // each key is written once at most, so keys are checked by bucket
         return undefined
     }
   }

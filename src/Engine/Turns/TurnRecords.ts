@@ -9,11 +9,11 @@ export interface Demand {
   readonly functions: ReadonlyMap<string, string>
   readonly labels: { readonly [key: string]: string }
   readonly credit: number
-  /** How many runs it takes at most; `credit` by default. */
+  /** How many runs the worker takes in all; `credit` by default. */
   readonly capacity?: number
-  /** How long a lease lasts without a heartbeat, milliseconds; absent for a worker in this process, which cannot outlive it. */
+  /** How long a lease lasts without a heartbeat, milliseconds. Absent for a worker in this process, which ends with it. */
   readonly leaseMs?: number
-  /** It is connected to another engine, which gives it its runs. */
+  /** Set when the worker is connected to another engine, which gives it its runs. */
   readonly isElsewhere?: true
 }
 
@@ -24,9 +24,9 @@ export interface Claim {
 
 export interface Adoption {
   readonly lost: ReadonlyArray<string>
-  /** Jobs that another worker with this id may work on. */
+  /** Jobs on which another worker with this id may work. */
   readonly left: ReadonlyArray<string>
   readonly notices: ReadonlyArray<Notice>
-  /** The ids of its own jobs sort after this. */
+  /** The ids of the worker's own jobs sort after this id. */
   readonly since: string
 }

@@ -1,4 +1,4 @@
-/** Reports of turns from callers without a session: the id of a job is the permission. */
+/** Takes reports of turns from callers without a session. The id of a job is the permission to report on it. */
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
@@ -10,7 +10,7 @@ import { Store } from "../Store/Store.ts"
 import * as ExtendLeases from "./ExtendLeases.ts"
 import * as Reports from "./Reports.ts"
 
-/** Gets reports, of one environment if one is given, with their answers. */
+/** Gets reports with their answers, of one environment if one is given. */
 type ReportListener = (
   reports: ReadonlyArray<TurnReport>,
   acks: ReadonlyArray<TurnAck>,
@@ -27,7 +27,7 @@ export interface TurnsService {
     environment?: string,
     options?: { readonly revokesOnPause?: boolean }
   ) => Effect.Effect<ReadonlyArray<TurnAck>, StoreError>
-  /** Calls `listener` with what was reported here, once it is stored. Returns a function that stops it. */
+  /** Calls `listener` with the reports that were made here, once they are stored. Returns a function that stops it. */
   readonly onReported: (listener: ReportListener) => () => void
   /** Extends leases, in the environment if one is given. Returns the job ids whose lease is gone. */
   readonly extend: (
@@ -35,9 +35,9 @@ export interface TurnsService {
     leaseMs: number,
     environment?: string
   ) => Effect.Effect<ReadonlyArray<string>, StoreError>
-  /** A step was called after the turn of the run had ended: see `WorkerSession.late`. */
+  /** Notes that a step was called after the turn of the run had ended; for `lingerMs` see `WorkerSession.late`. */
   readonly late: (runId: string, lingerMs: number, environment?: string) => Effect.Effect<void, StoreError>
-  /** Counts something that was refused before it reached the store. */
+  /** Counts a report or a renewal that was refused before it reached the store. */
   readonly countStale: (what: "staleReports" | "staleRenewals") => void
 }
 

@@ -1,4 +1,4 @@
-/** Tells users of workers that come and go: in the log, and as system events. */
+/** Announces workers that come and go: in the log, and as system events. */
 import type * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"
 import { annotated } from "../../EffectLogger.ts"
@@ -7,21 +7,21 @@ import { ShortLivedMap } from "../../ShortLivedMap.ts"
 import type { SystemEventsService } from "../SystemEvents/SystemEvents.ts"
 import { LEGACY } from "./RemoteWorkers.ts"
 
-/** Registrations of one worker process within that time belong to one reconnect, milliseconds. */
+/** Registrations of one worker process that follow within this time belong to one reconnect, milliseconds. */
 const SAME_MS = 10_000
 
-/** How many workers are remembered. */
+/** The processes of how many workers are kept in memory. */
 const MAX_KNOWN = 10_000
 
 type How = "in this process" | "at the port" | "lost"
 type What = "connected" | "disconnected"
 
 export interface Announcements {
-  /** Tells that a worker has connected or disconnected. */
+  /** Announces that a worker has connected or disconnected. */
   readonly announce: (registration: WorkerRegistration, what: What, how: How) => Effect.Effect<void>
   /**
-   * Tells that a worker outside this process has connected. When a worker moves between engines, each engine logs it only once; and
-   * one that registers twice for one reconnect, because no answer came, is logged once too.
+   * Announces that a worker outside this process has connected. Each engine logs a worker that moves between engines only once.
+   * It also logs a worker only once that registers twice for one reconnect because no answer came.
    */
   readonly announceAtPort: (
     registration: WorkerRegistration,
@@ -31,7 +31,10 @@ export interface Announcements {
 }
 
 export const makeAnnouncements = (system: SystemEventsService, clock: Clock.Clock): Announcements => {
-  /** The process of each worker that has connected to this engine: behind a load balancer they come again and again. */
+  /**
+   * The process of each worker that has connected to this engine, by worker id. Behind a load balancer, workers come back again
+   * and again.
+   */
   const knownProcesses = new ShortLivedMap<string, { readonly instance: string; readonly at: number }>()
   const monotonicMs = () => Number(clock.monotonicTimeNanosUnsafe()) / 1e6
   const emit = ({ environment, workerId }: WorkerRegistration, what: What): Effect.Effect<void> =>
@@ -75,7 +78,7 @@ export const makeAnnouncements = (system: SystemEventsService, clock: Clock.Cloc
   }
 }
 
-/** Logs the functions whose latest version is that of another worker. */
+/** Logs the functions of a worker whose latest version is that of another worker. */
 export const logKeptNewer = (workerId: string, keptNewer: ReadonlyArray<string>): Effect.Effect<void> =>
   keptNewer.length === 0
     ? Effect.void
@@ -83,7 +86,10 @@ export const logKeptNewer = (workerId: string, keptNewer: ReadonlyArray<string>)
         `Worker ${workerId} does not have the latest version of ${keptNewer.map((id) => `"${id}"`).join(", ")}: the version of a worker that was started later, or that already has the latest version, stays the latest`
       )
 
-/** Logs one line for a worker that connects or leaves. A worker in the engine's own process comes and goes with the engine. */
+/**
+ * Logs one line for a worker that connects or disconnects. For a worker in the engine's own process it is a debug line, because
+ * that worker comes and goes with the engine.
+ */
 const logWorker = (
   { environment, functions, hostname, maxConcurrentJobs, workerId }: WorkerRegistration,
   what: What,

@@ -24,17 +24,17 @@ export interface ConnectedWorker {
   /** The code version of each function, by function id. */
   readonly functions: ReadonlyMap<string, string>
   readonly functionIds: ReadonlySet<string>
-  /** Whether it has a function that pins runs. */
+  /** Whether the worker has a function that pins runs. */
   readonly pins: boolean
   readonly handlers: WorkerHandlers
   readonly transport: string
   readonly connectedAt: number
   readonly leaseMs: number | undefined
-  /** Absent for a worker that may run any of its functions. */
+  /** Which functions the worker may run; absent for a worker that may run any of its functions. */
   readonly limits: WorkerLimits | undefined
-  /** How long it lets one turn of each function take, milliseconds; absent when it has no limits. */
+  /** How long the worker lets one turn of each function take, milliseconds; absent when it has no limits. */
   readonly turnLimits: ReadonlyMap<string, number> | undefined
-  /** Characters of its registration, see {@link registrationLength}. */
+  /** Characters of the registration; see {@link registrationLength}. */
   readonly length: number
   readonly active: ShortLivedSet<string>
   /** Jobs of an earlier worker with the same id, which may still work on them. */
@@ -47,13 +47,13 @@ export interface ConnectedWorker {
   hasMoved: boolean
   credit: number
   reachable: boolean
-  /** Why the worker cannot be reached. */
+  /** Why the worker cannot be reached, when that is known. */
   problem: string | undefined
 }
 
 /**
- * How long a job may be in transit before it is checked again, milliseconds: an engine that stood still may have lost the leases
- * of the jobs that it is about to dispatch. The rest of the lease is enough for the next leg.
+ * How long a job may be in transit before its lease is checked again, milliseconds. An engine that stood still may have lost the
+ * leases of the jobs that it is about to dispatch. Enough of the lease is left for the next part of the way.
  */
 export const lateMs = (leaseMs: number): number => leaseMs / 3
 
@@ -70,7 +70,7 @@ export const sendNotice = (worker: ConnectedWorker, notice: Notice): void => {
   worker.handlers.onNotice(notice)
 }
 
-/** The engine no longer holds the leases of a worker: tells it so for each of its turns. */
+/** Tells a worker, for each of its turns, that the engine no longer holds the leases. */
 export const loseTurns = (worker: ConnectedWorker): void => {
   for (const jobId of worker.active) {
     const reason = "the engine could not reach its database for too long"
@@ -91,7 +91,7 @@ export const forgetEnded = (
   }
 }
 
-/** The error of a worker that got no answer because of the store. */
+/** The error for a worker whose report could not be stored. */
 export const notStoredError = (error: StoreError): ConnectionError =>
   new ConnectionError(`The engine could not store the report: ${error.message}`, { cause: error })
 

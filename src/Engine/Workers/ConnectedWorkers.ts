@@ -1,4 +1,4 @@
-/** The connected workers, of this process and of others, by id. */
+/** The connected workers, in this process and outside it, by id. */
 import type { WorkerInfo } from "../../Client/Client.ts"
 import { handlesFailuresOf } from "../../OnFailure.ts"
 import type { WorkerHandlers, WorkerRegistration } from "../../Protocol/Worker.ts"
@@ -31,7 +31,7 @@ export class ConnectedWorkers implements LiveWorkersService {
     this.#functions = functions
   }
 
-  /** Connects a worker. It replaces a worker with the same id. */
+  /** Adds a worker. It replaces a worker with the same id. */
   add(registration: WorkerRegistration, handlers: WorkerHandlers, options: ConnectOptions): ConnectedWorker {
     const functions = new Map(registration.functions.map((fn) => [fn.id, codeVersionOf(fn)]))
     const worker: ConnectedWorker = {
@@ -81,7 +81,7 @@ export class ConnectedWorkers implements LiveWorkersService {
     return this.#workers.values()
   }
 
-  /** What is known of a connected worker. */
+  /** What is known of a connected worker; `undefined` when it is not connected. */
   holder(workerId: string): Holder | undefined {
     const worker = this.#workers.get(workerId)
     return worker === undefined ? this.elsewhere.get(workerId) : holderOf(worker)
@@ -113,7 +113,7 @@ export class ConnectedWorkers implements LiveWorkersService {
     )
   }
 
-  /** The versions of these functions that workers other than `except` have. */
+  /** The versions that workers other than `except` have of these functions. */
   liveVersions(
     environment: string,
     functionIds: ReadonlyArray<string>,
@@ -160,21 +160,21 @@ export class ConnectedWorkers implements LiveWorkersService {
     return { workers: this.#workers.size, activeJobs, credit }
   }
 
-  /** The functions whose runs a worker may get now, with their code versions. */
+  /** The functions whose runs a worker may get now, by function id, with their code versions. */
   functionsOf(worker: ConnectedWorker): ReadonlyMap<string, string> {
     return worker.limits?.isLimited() === true
       ? new Map([...worker.functions].filter(([id]) => this.mayRun(worker, id)))
       : worker.functions
   }
 
-  /** Whether the worker may get what runs of the function carry, as it is registered now. */
+  /** Whether the worker may get what runs of the function carry, by the current registration of the function. */
   mayRun(worker: ConnectedWorker, functionId: string): boolean {
     const { environment } = worker.registration
     const { limits } = worker
     if (limits?.isLimited() !== true) return true
     const fn = this.#functions.find(environment, functionId)
     if (fn === undefined) return true
-    // a failure handler also gets the event of the failed run
+    // a failure handler gets the event of the failed run too
     const failing = handlesFailuresOf(fn)
     return limits.mayRun(fn) && (failing === undefined || this.mayRun(worker, failing))
   }

@@ -6,7 +6,7 @@ import type { Deliveries } from "./Deliveries.ts"
 import type { WatchedConnection } from "./WatchedConnection.ts"
 import type { RemoteSession } from "./RemoteSession.ts"
 
-/** How to reach a worker that does not poll. */
+/** How to reach a worker that has a stream and does not poll. */
 export interface Push {
   /** Called when there is something to deliver. */
   readonly wake: () => void
@@ -14,7 +14,7 @@ export interface Push {
   readonly end: () => void
 }
 
-/** `Connection` is the class that takes these options. */
+/** What is needed for a connection. `Connection` is the class that takes these options. */
 export interface WorkerConnectionOptions<Connection> {
   readonly workerId: string
   readonly environment: string
@@ -22,20 +22,20 @@ export interface WorkerConnectionOptions<Connection> {
   readonly session: string
   readonly engine: RemoteSession
   readonly deliveries: Deliveries
-  /** The active turns that it named when it registered. */
+  /** The active turns that the worker named when it registered. */
   readonly jobs: ReadonlyArray<string>
   readonly functionIds: ReadonlySet<string>
-  /** How long its leases last, milliseconds. */
+  /** How long the worker's leases last, milliseconds. */
   readonly leaseMs: number
-  /** Whether it names the jobs whose leases it renews. */
+  /** Whether the worker names the jobs whose leases it renews. */
   readonly renews: boolean
-  /** Whether it seals all messages, that is, adds a checksum: see `Protocol/Seal.ts`. */
+  /** Whether the worker seals all messages, that is, adds a checksum: see `Protocol/Seal.ts`. */
   readonly seals: boolean
-  /** Absent where the end of its process cannot be detected. */
+  /** The process of the worker. Absent where its end cannot be detected. */
   readonly process: ProcessIdentity | undefined
   /** A monotonic clock, milliseconds. */
   readonly now: () => number
-  /** The connection on which it registered. */
+  /** The connection on which the worker registered. */
   readonly connection: WatchedConnection
   readonly push?: Push
   /** Runs an effect in the background, as long as the server lives. */

@@ -1,19 +1,20 @@
 /**
- * What a session has to deliver to its worker: numbered, encoded once in the format of its port, and kept until the worker
- * confirms it.
+ * What a session has to deliver to its worker. Deliveries are numbered, encoded once in the format of the worker's port, and kept
+ * until the worker confirms them.
  */
 import type { Delivery } from "../../Protocol/Http/Turns.ts"
 import { endsLease, type Job, type Notice, type WorkerHandlers } from "../../Protocol/Worker.ts"
 import type { RunningTurn } from "../../Protocol/RunningSteps.ts"
 
-/** Most deliveries, and most characters, in one answer; the rest comes in the next one. */
+/** Most deliveries in one answer. The rest comes in the next one. */
 const MAX_DELIVERIES = 512
+/** Most characters in one answer, unless a single delivery has more. */
 const MAX_CHARACTERS = 8 * 1024 * 1024
 
 interface Waiting {
   readonly seq: number
   readonly text: string
-  /** Absent for a notice. */
+  /** The job of the delivery; absent for a notice. */
   readonly job: Pick<Job, "jobId" | "runId"> | undefined
   /** When the worker was last known to hold the job, by {@link Deliveries.now}. */
   since: number
@@ -25,7 +26,10 @@ export class Deliveries {
   #waiting: Array<Waiting> = []
   #seq = 0
   #onMore: () => void = () => undefined
-  /** Jobs that the worker was told to drop, with the numbers of the notices, until it is known to have dropped them. */
+  /**
+   * Jobs that the worker was told to drop, with the numbers of the notices. They stay here until the worker is known to have
+   * dropped them.
+   */
   readonly dropping = new Map<string, number>()
 
   /** A monotonic clock, milliseconds. */
@@ -33,7 +37,7 @@ export class Deliveries {
   /** What the worker reports about running steps. */
   running: () => ReadonlyArray<RunningTurn> = () => []
 
-  /** Handlers for the engine: what it dispatches waits here. */
+  /** The handlers that the engine calls: what it dispatches waits here. */
   readonly handlers: WorkerHandlers = {
     onJob: (job) => this.#add({ seq: ++this.#seq, job }, { jobId: job.jobId, runId: job.runId }),
     onNotice: (notice) => this.#tell(notice),
@@ -44,7 +48,7 @@ export class Deliveries {
     this.#encode = encode
   }
 
-  /** Calls `listener` whenever something has been added. */
+  /** Sets the listener, which is called whenever something was added. */
   onMore(listener: () => void): void {
     this.#onMore = listener
   }
@@ -53,7 +57,7 @@ export class Deliveries {
     return this.#waiting.length === 0
   }
 
-  /** Jobs that have waited for longer than `ms` milliseconds: the worker may have lost their leases. */
+  /** Jobs that have waited for longer than `ms` milliseconds. The worker may have lost their leases meanwhile. */
   late(ms: number): ReadonlyArray<string> {
     if (this.#waiting.length === 0) return []
     const before = this.now() - ms
@@ -62,20 +66,20 @@ export class Deliveries {
     )
   }
 
-  /** Notes that the worker held these jobs at a time. */
+  /** Notes that the worker held these jobs at the time `at`. */
   held(jobIds: ReadonlyArray<string>, at: number): void {
     for (const one of this.#waiting) {
       if (one.job !== undefined && jobIds.includes(one.job.jobId)) one.since = at
     }
   }
 
-  /** The worker has confirmed everything up to this number. */
+  /** Removes the deliveries up to this number, which the worker has confirmed. */
   received(seen: number): void {
     const next = this.#waiting.findIndex(({ seq }) => seq > seen)
     if (next !== 0) this.#waiting = next === -1 ? [] : this.#waiting.slice(next)
   }
 
-  /** The next deliveries, encoded; they are kept until the worker confirms them. */
+  /** The next deliveries, encoded. They are kept until the worker confirms them. */
   take(): ReadonlyArray<string> {
     const texts: Array<string> = []
     let characters = 0
@@ -88,14 +92,14 @@ export class Deliveries {
     return texts
   }
 
-  /** {@link take} for a stream, which loses nothing while it lasts: what was taken is not kept. */
+  /** {@link take} for a stream. A stream loses nothing while it lasts, so the deliveries are not kept. */
   takeForGood(): ReadonlyArray<string> {
     const texts = this.take()
     this.#waiting = texts.length === this.#waiting.length ? [] : this.#waiting.slice(texts.length)
     return texts
   }
 
-  /** Jobs that were never in an answer. */
+  /** Jobs that no {@link take} has returned. */
   unsent(): ReadonlyArray<Pick<Job, "jobId" | "runId">> {
     return this.#waiting.flatMap(({ job, sent }) => (job === undefined || sent ? [] : [job]))
   }

@@ -25,7 +25,8 @@ import { ConnectedWorkers } from "./ConnectedWorkers.ts"
 import { TakeoverWatch } from "./TakeoverWatch.ts"
 
 /**
- * How long other engines leave a turn alone when they hear nothing of the engine in whose process its worker is, milliseconds.
+ * For a worker in the process of an engine: how long other engines leave its turns alone when they hear nothing of that engine,
+ * milliseconds.
  */
 const NODE_LEASE_MS = 15_000
 
@@ -39,8 +40,9 @@ export class DispatchService {
   readonly #monotonicMs: () => number
   readonly #takeoverWatch: TakeoverWatch
   readonly #outage = new StoreOutage("Runs cannot be handed out", "Runs can be handed out again")
-  /** Notices that may be about jobs of the claim in progress, and notices about jobs whose secrets are being decrypted. */
+  /** Notices that may be about jobs of the claim in progress, by job id. */
   #early = new Map<string, { readonly workerId: string; readonly notices: Array<Notice> }>()
+  /** Notices about jobs whose secrets are being decrypted, by job id. */
   readonly #opening = new Map<string, Array<Notice>>()
   #onLimits: (worker: ConnectedWorker) => void = () => undefined
   #claiming = false
@@ -49,7 +51,7 @@ export class DispatchService {
   #isTelling = false
   #tellingAgain = false
   #ended = false
-  /** Whether a run may be ready after the last commit. True until the first commit is heard of. */
+  /** Whether a run may be ready after the last commit. True until the first commit was told. */
   #mayHaveReady = true
 
   /** `run` runs an effect that cannot fail, in the background. */
@@ -83,7 +85,7 @@ export class DispatchService {
         this.#store.write(
           Claims.claimRuns(worker.registration.environment, [
             this.#demandOf(worker, n),
-            // other workers are listed as present, though they get nothing here
+            // other workers are listed as present, because runs may be pinned to their versions, but they get nothing here
             ...[...this.connected.all()]
               .filter((other) => other.pins && other !== worker && isBeside(other, worker))
               .map((other) => this.#demandOf(other, 0)),
@@ -110,14 +112,14 @@ export class DispatchService {
     })
   }
 
-  /** Calls back when a worker may run other functions than other engines were told. */
+  /** Sets what is called when a worker may run other functions than other engines were told. */
   onLimits(changed: (worker: ConnectedWorker) => void): void {
     this.#onLimits = changed
   }
 
-  /** The workers of other engines, as they have just been read. */
+  /** Takes the workers of other engines, as they have just been read. */
   knowElsewhere(workers: ReadonlyArray<NodeWorker>): void {
-    // their runs may go to workers here, if those workers have gone
+    // when workers of other engines have gone, their runs may go to workers here
     if (this.connected.elsewhere.set(workers.filter(({ isHere }) => !isHere))) this.pokeIfReady()
   }
 
@@ -126,7 +128,7 @@ export class DispatchService {
     const worker = this.connected.get(workerId)
     if (worker === undefined) return
     const { jobId } = notice
-    // about a turn of an earlier worker with the same id
+    // the notice is about a turn of an earlier worker with the same id
     if (worker.left.has(jobId)) return
     const early = this.#opening.get(jobId) ?? this.#early.get(jobId)?.notices
     if (early !== undefined) early.push(notice)
@@ -139,8 +141,8 @@ export class DispatchService {
   }
 
   /**
-   * A worker in this process has ended a turn once it hears that the turn is over: tells so, since another engine may wait for
-   * that.
+   * Notes that a worker in this process has heard that a turn is over, which ends the turn. The revoked lease is then ended,
+   * because another engine may wait for that.
    */
   #hasHeard({ leaseMs, registration }: ConnectedWorker, jobId: string): void {
     if (leaseMs !== undefined || this.#store.node === undefined) return
@@ -153,11 +155,11 @@ export class DispatchService {
     else this.#mayHaveReady = mayHaveReady
     for (const { workerId, notice } of notices) this.notify(workerId, notice)
     if (stale.has("turns")) this.#resendNotices()
-    // other workers may be allowed to have runs now
+    // other workers may be allowed to get runs now
     if (ready || access.length > 0 || WHO_HAS_RUNS.some((one) => stale.has(one))) this.poke()
   }
 
-  /** Reads the notices of all active turns again: those of another engine may be lost. */
+  /** Reads the notices of all active turns again, because those of another engine may be lost. */
   #resendNotices(): void {
     this.#tellingAgain = true
     if (this.#isTelling) return
@@ -206,7 +208,7 @@ export class DispatchService {
     )
   }
 
-  /** Dispatches, since runs may be ready. */
+  /** Dispatches the runs that may be ready. */
   poke(): void {
     if (this.#ended) return
     if (this.#claiming) {
@@ -229,12 +231,12 @@ export class DispatchService {
             }
           })
         }
-        // what other environments have claimed is dispatched; nothing else is claimed until the next try
+        // the runs that were claimed in other environments are dispatched; nothing else is claimed until the next try
         this.#claimed(claims)
         this.#claiming = true
         return Effect.andThen(
           this.#outage.failed(failed),
-          // another engine has the database and dispatches its runs
+          // another engine has the database, and dispatches its runs
           failed.code === "STORE_LOCKED"
             ? Effect.void
             : Effect.andThen(
@@ -267,7 +269,7 @@ export class DispatchService {
     })
   }
 
-  /** There is room: dispatches runs that the last commit may have left ready. */
+  /** Dispatches, because a worker has room, if the last commit may have left runs ready. */
   pokeIfReady(): void {
     if (this.#mayHaveReady) this.poke()
   }
@@ -278,7 +280,7 @@ export class DispatchService {
       if (worker.credit > 0 && worker.reachable) demands.push(this.#demandOf(worker, worker.credit))
     }
     if (demands.length === 0) return demands
-    // pinned runs depend on all present workers, with room or without, and on those of other engines
+    // where pinned runs go depends on all present workers: those without room, and those of other engines
     for (const worker of this.connected.all()) {
       if (worker.pins && worker.credit <= 0 && worker.reachable) demands.push(this.#demandOf(worker, 0))
     }
@@ -315,7 +317,7 @@ export class DispatchService {
       early.delete(job.jobId)
       this.#handOut({ workerId, job, claimedAt, told })
     }
-    // these notices were about other jobs
+    // the rest of the notices are about other jobs
     for (const { notices, workerId } of early.values()) {
       for (const notice of notices) this.notify(workerId, notice)
     }
@@ -324,7 +326,7 @@ export class DispatchService {
   #handOut({ workerId, ...claimed }: HandedOut): void {
     const { job, told } = claimed
     const worker = this.connected.get(workerId)
-    // the worker left during the claim: `releaseWorker` may have run before it, so give the run back here
+    // the worker left during the claim; `releaseWorker` may have run before the claim, so the run is given back here
     if (worker === undefined) return this.#release(job)
     worker.credit--
     worker.active.add(job.jobId)
@@ -347,12 +349,14 @@ export class DispatchService {
     )
   }
 
-  /** Whether a claim took so long that another engine may have the run by now: this process may have stood still. */
+  /**
+   * Whether the claim was so long ago that another engine may have the run by now. That happens when this process stood still.
+   */
   #isLate({ leaseMs = NODE_LEASE_MS }: ConnectedWorker, claimedAt: number): boolean {
     return this.#store.node !== undefined && this.#monotonicMs() - claimedAt > lateMs(leaseMs)
   }
 
-  /** Delivers a job to its worker, unless its run has ended, or is to be paused, since the claim. */
+  /** Delivers a job to its worker, unless the run has ended since the claim or is to be paused. */
   #deliver(worker: ConnectedWorker, { claimedAt, job, told }: Omit<HandedOut, "workerId">): void {
     if (this.#isLate(worker, claimedAt)) {
       this.#release(job)
@@ -370,12 +374,12 @@ export class DispatchService {
     for (const notice of told) sendNotice(worker, notice)
   }
 
-  /** The engine stops: nothing is dispatched any more. */
+  /** Stops dispatching, because the engine stops. */
   end(): void {
     this.#ended = true
   }
 
-  /** Another engine has the database and its runs: tells every turn that its lease is lost. */
+  /** Tells every turn that its lease is lost, because another engine has the database and its runs. */
   abandon(error: StoreError): void {
     let turns = 0
     for (const worker of this.connected.all()) {
@@ -391,14 +395,14 @@ export class DispatchService {
     this.#run(Effect.logError(`${what}: another engine has taken over its runs`))
   }
 
-  /** Frees the room that the worker had for a job that it does not get. */
+  /** Gives a worker back the room for a job that it does not get. */
   #keep(worker: ConnectedWorker, { jobId }: Job): void {
     worker.active.delete(jobId)
     worker.credit++
     this.pokeIfReady()
   }
 
-  /** No worker has begun a job that was taken back before delivery. */
+  /** Ends the revoked lease of a job that was taken back before delivery: no worker has begun it. */
   #neverBegan({ environment, jobId }: Job): void {
     this.#endRevoked(environment, jobId)
   }
@@ -433,8 +437,8 @@ export class DispatchService {
   }
 
   /**
-   * Adds to a job the secrets that its function asks for. Pauses a run whose secrets cannot be decrypted; gives back a run that
-   * the worker may no longer have.
+   * Adds to a job the secrets that its function asks for. Returns `undefined` when the worker does not get the job: a run whose
+   * secrets cannot be decrypted is paused, and a run that the worker may no longer have is given back.
    */
   #withSecrets(job: Job, worker: ConnectedWorker): Effect.Effect<Job | undefined, StoreError> {
     if (!this.connected.mayRun(worker, job.functionId)) {
@@ -470,7 +474,7 @@ const hasSameKeys = (one: ReadonlyMap<string, string>, other: ReadonlyMap<string
 const isBeside = (one: ConnectedWorker, other: ConnectedWorker): boolean =>
   one.reachable && one.registration.environment === other.registration.environment
 
-/** Changes after which runs are dispatched. */
+/** The changes of other engines after which runs are dispatched. */
 const WHO_HAS_RUNS: ReadonlyArray<ChangeKind> = ["ready", "access", "functions"]
 
 /** A job in transit to a worker. */
@@ -483,7 +487,7 @@ interface HandedOut {
   readonly told: Array<Notice>
 }
 
-/** The claimed runs, and the error when not all could be claimed. */
+/** The claimed runs, and the error when the claim failed in an environment. */
 interface Claimed {
   readonly claims: ReadonlyArray<Claim>
   readonly failed?: StoreError
@@ -507,7 +511,7 @@ export const layer: Layer.Layer<Dispatch | LiveWorkers, never, Store | Functions
         () => Number(clock.monotonicTimeNanosUnsafe()) / 1e6
       )
       const stops = [
-        // a claim shares the commit of its cause
+        // dispatches within the commit, so that the claim shares the commit that made the runs ready
         store.onReady(() => dispatch.poke()),
         store.onLost((error) => dispatch.abandon(error)),
         store.onCommit((changes) => dispatch.committed(changes), {

@@ -1,6 +1,6 @@
 /**
- * The engine's side of an existing polling worker. It asks for jobs every second, keeps its leases by heartbeats that name the
- * jobs, and gets no notices.
+ * The engine's side of an existing polling worker. Such a worker asks for jobs every second, keeps its leases by heartbeats that
+ * name the jobs, and gets no notices.
  */
 import * as Effect from "effect/Effect"
 import type { ConnectionError, SerializedError, StoreError } from "../../Errors.ts"
@@ -11,7 +11,7 @@ import type { RemoteSession } from "./RemoteSession.ts"
 /** How long a lease lasts without a heartbeat or an update, milliseconds: three of the usual heartbeat intervals. */
 export const LEGACY_LEASE_MS = 90_000
 
-/** How often a poll claims again when all the jobs that it got had to be ended at once. */
+/** How often one poll claims again when all the jobs that it got had to be ended at once. */
 const ROUNDS = 5
 
 export interface LegacyWorkerOptions {
@@ -21,7 +21,7 @@ export interface LegacyWorkerOptions {
   /** Whether another worker has the function and speaks the turn protocol. */
   readonly hasBetter: (functionId: string) => boolean
   readonly now: () => number
-  /** Called when the session is over; for a worker with a stream. */
+  /** Called when the session is over. For a worker with a stream. */
   readonly onEnd?: () => void
 }
 
@@ -45,17 +45,17 @@ export class LegacyWorker {
     this.#seenAt = this.#options.now()
   }
 
-  /** Whether it has sent nothing for the length of a lease. */
+  /** Whether the worker has sent nothing for the length of a lease. */
   get silent(): boolean {
     return this.#options.now() - this.#seenAt >= LEGACY_LEASE_MS
   }
 
-  /** Whether it has connected to another engine. */
+  /** Whether the worker has connected to another engine. */
   get hasMoved(): boolean {
     return this.#engine.hasMoved()
   }
 
-  /** Claims at most `n` ready jobs with which such a worker can go on. */
+  /** Claims at most `n` ready jobs that such a worker can continue. */
   take(n: number): Effect.Effect<ReadonlyArray<Job>, StoreError | ConnectionError> {
     const session = this.#engine
     const options = this.#options
@@ -91,7 +91,7 @@ export class LegacyWorker {
     )
   }
 
-  /** Ends the session; `lost`: the worker died. */
+  /** Ends the session. `lost`: the worker died. */
   end(lost: boolean): Effect.Effect<void> {
     this.#options.onEnd?.()
     return Effect.catch(this.#engine.close(lost), (error) =>
@@ -102,17 +102,20 @@ export class LegacyWorker {
     )
   }
 
-  /** Ends the session for a new one. The leases stay. */
+  /** Ends the session because a new one replaces it. The leases stay. */
   replace(): void {
     this.#options.onEnd?.()
     this.#engine.detach()
   }
 }
 
-/** Kinds of steps whose failures cannot be told to workers that know only completed steps. */
+/** The kinds of steps whose failures cannot be told to workers that know only completed steps. */
 const unsupportedKinds: ReadonlySet<StepKind> = new Set(["waitForEvent", "invoke", "invokeAsync"])
 
-/** The error of a run that cannot go on because failures of the kinds `unsupported` cannot be told. */
+/**
+ * The error of a run that cannot go on, because it has a failure of the kinds `unsupported`, which cannot be told; `undefined` if
+ * it has none.
+ */
 const unsupportedFailure = (job: Job, unsupported: ReadonlySet<StepKind>): SerializedError | undefined => {
   for (const { kind, outcome } of job.journal) {
     if (outcome._tag === "Failure" && unsupported.has(kind)) return outcome.error
@@ -121,8 +124,8 @@ const unsupportedFailure = (job: Job, unsupported: ReadonlySet<StepKind>): Seria
 }
 
 /**
- * The report for a job with which such a worker cannot go on. `unsupported` are the kinds of steps whose failures cannot be told to
- * it.
+ * The op that ends the turn of a job which such a worker cannot continue; `undefined` if it can. `unsupported` are the kinds of
+ * steps whose failures cannot be told to it.
  */
 export const unusable = (
   job: Job,

@@ -17,7 +17,9 @@ interface StoredWorker {
 /** Most characters of a worker's connection problem. */
 const MOST_PROBLEM = 1000
 
-/** What other engines are told of a worker. `functions` are those that it may run now, with their versions. */
+/**
+ * The stored text that tells other engines of a worker. `functions` are those that the worker may run now, with their versions.
+ */
 export const textOf = (worker: ConnectedWorker, functions: ReadonlyMap<string, string>): string =>
   JSON.stringify({
     ...infoOf(worker),
@@ -48,7 +50,10 @@ export class OtherEngineWorkers {
     )
   }
 
-  /** The reachable workers with functions that pin runs, as workers without room: they get their runs from their engine. */
+  /**
+   * The reachable workers that have functions which pin runs. They are listed without room, because they get their runs from
+   * their own engine.
+   */
   get pinning(): ReadonlyArray<Demand> {
     return this.#pinning
   }
@@ -58,7 +63,7 @@ export class OtherEngineWorkers {
     return this.#of(environment).map(({ live }) => live)
   }
 
-  /** The same, as shown in lists. */
+  /** The workers of an environment, as shown in lists. */
   list(environment: string): ReadonlyArray<WorkerInfo> {
     return this.#of(environment).map(({ info }) => info)
   }
@@ -86,7 +91,7 @@ const demandOf = ({ environment, live, pins }: StoredWorker): ReadonlyArray<Dema
       ]
     : []
 
-/** `undefined` for a worker stored by a version with another format. */
+/** Reads a stored worker; `undefined` when a version with another format has stored it. */
 const readWorker = ({ environment, info: text, jobs, workerId }: NodeWorker): StoredWorker | undefined => {
   const stored = safeJsonParse(text)
   if (!isObject(stored) || !Array.isArray(stored.functionIds) || !isObject(stored.labels)) return undefined
@@ -98,7 +103,7 @@ const readWorker = ({ environment, info: text, jobs, workerId }: NodeWorker): St
   return {
     environment,
     text,
-    // earlier versions do not tell it
+    // earlier versions do not store `pins`
     pins: stored.pins !== false,
     info: {
       id: workerId,

@@ -1,4 +1,6 @@
-/** The reports of a worker with the turn protocol, in numbered batches: each takes effect once, however often it arrives. */
+/**
+ * The reports of a worker with the turn protocol, in numbered batches. Each batch takes effect once, however often it arrives.
+ */
 import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
 import type * as Fiber from "effect/Fiber"
@@ -11,7 +13,7 @@ import type { RemoteSession } from "./RemoteSession.ts"
 interface LastBatch {
   readonly number: number
   readonly answer: Deferred.Deferred<ReadonlyArray<TurnAck>, ConnectionError>
-  /** Nothing was stored: the same number may be tried again, also in the next session. */
+  /** Nothing of the batch was stored. The worker may send the same number again, even in its next session. */
   failed: boolean
 }
 
@@ -28,7 +30,7 @@ export class ReceivedReportBatches {
   #last: LastBatch | undefined
 
   /**
-   * `earlier` are the batches of the session that this one replaces; `before` is the last batch that another engine has stored.
+   * `earlier` has the batches of the session that this one replaces. `before` is the last batch that another engine has stored.
    */
   constructor(
     options: ReportBatchesOptions,
@@ -37,7 +39,7 @@ export class ReceivedReportBatches {
   ) {
     this.#options = options
     const last = earlier === undefined ? undefined : earlier.#last
-    // a batch that was repeated at the other engine is the later one
+    // the batch with the higher number is the last one
     if (before === undefined || (last !== undefined && last.number >= before.batch)) this.#last = last
     else {
       const answer = Deferred.makeUnsafe<ReadonlyArray<TurnAck>, ConnectionError>()
@@ -46,7 +48,7 @@ export class ReceivedReportBatches {
     }
   }
 
-  /** Applies a batch, or returns the answer that it got before. */
+  /** Applies a batch, or returns the answer that was given to it before. */
   take(
     { batch: number, reports }: Pick<ReportsRequest, "batch" | "reports">,
     session: Pick<RemoteSession, "report">
@@ -65,7 +67,7 @@ export class ReceivedReportBatches {
     }
     const batch: LastBatch = { number, answer: Deferred.makeUnsafe(), failed: false }
     this.#last = batch
-    // in a separate fiber: a worker that hangs up has not withdrawn the batch
+    // runs in a separate fiber: a worker that hangs up has not withdrawn the batch
     this.#options.fork(
       Effect.matchCauseEffect(session.report(reports, number), {
         onSuccess: (acks) => Effect.asVoid(Deferred.succeed(batch.answer, acks)),

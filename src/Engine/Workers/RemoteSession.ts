@@ -1,4 +1,4 @@
-/** How a worker outside this process is connected, and what the engine is told for it. */
+/** How a worker outside this process is connected, and what its connection tells the engine. */
 import type { WorkerLimits } from "../Access/WorkerAccess.ts"
 import type { Job, TurnAck, TurnReport, WorkerSession } from "../../Protocol/Worker.ts"
 import type * as Effect from "effect/Effect"
@@ -9,46 +9,49 @@ export interface RemoteWorkerOptions {
   readonly transport: string
   /** How long a lease lasts without a heartbeat, milliseconds. */
   readonly leaseMs: number
-  /** Whether it ends its turns itself at their timeout. Workers with the turn protocol do; of others it is unknown. */
+  /** Whether the worker itself ends its turns at their timeout. Workers with the turn protocol do; of others it is unknown. */
   readonly endsTurns?: boolean
-  /** Absent for a worker that may run any of its functions. */
+  /** Which functions the worker may run; absent for a worker that may run any of its functions. */
   readonly limits?: WorkerLimits
-  /** The worker process, which keeps its turns when it moves from another engine; absent for a worker that does not name it. */
+  /** The worker process. It keeps its turns when it moves here from another engine. Absent for a worker that does not name it. */
   readonly instance?: string
   /** The number of this registration of the instance. */
   readonly number?: number
-  /** Called when it has connected to another engine: then nothing is accepted from it. */
+  /** Called when the worker has connected to another engine. From then on, nothing is accepted from it here. */
   readonly onMoved?: (workerId: string) => void
 }
 
 /** A session with a worker outside this process. Its leases expire. */
 export interface RemoteSession extends WorkerSession {
-  /** Its last batch of reports at its former engine, and the answers. */
+  /** The worker's last batch of reports at its former engine, and the answers to it. */
   readonly before?: { readonly batch: number; readonly acks: ReadonlyArray<TurnAck> }
-  /** Whether it has connected to another engine. */
+  /** Whether the worker has connected to another engine. */
   readonly hasMoved: () => boolean
-  /** As for every worker; `batch` is the number of the batch, by which a repeated one is known. */
+  /** Reports, as every worker does. `batch` is the number of the batch, by which a repeated batch is recognized. */
   readonly report: (
     reports: ReadonlyArray<TurnReport>,
     batch?: number
   ) => Effect.Effect<ReadonlyArray<TurnAck>, ConnectionError>
-  /** Sets whether the worker can be reached, initially true: otherwise its credit does not count and it gets nothing. */
+  /**
+   * Sets whether the worker can be reached, which is true at first. While it cannot be reached, its credit does not count and it
+   * gets nothing.
+   */
   readonly setReachable: (reachable: boolean, problem?: string) => void
   /** Claims at most `n` runs now, whatever the credit. */
   readonly take: (n: number) => Effect.Effect<ReadonlyArray<Job>, StoreError>
   /**
-   * Renews the leases of these jobs, or of all that the worker has, except for turns that are long past their timeout. Returns
-   * the ids among `jobIds` that it does not hold.
+   * Renews the leases of these jobs, or of all jobs of the worker. Leases of turns that are long past their timeout are not
+   * renewed. Returns the ids among `jobIds` whose jobs the worker does not hold.
    */
   readonly extend: (jobIds?: ReadonlyArray<string>) => Effect.Effect<ReadonlyArray<string>, StoreError>
-  /** Keeps turns of an earlier session: see `adoptLeases` in `Turns/ExtendLeases.ts`. */
+  /** Keeps turns of an earlier session; see `adoptLeases` in `Turns/ExtendLeases.ts`. */
   readonly adopt: (
     jobIds: ReadonlyArray<string>,
     since?: string
   ) => Effect.Effect<Omit<Adoption, "notices">, StoreError>
-  /** The worker has dropped these jobs, as it was told. */
+  /** Notes that the worker has dropped these jobs, as it was told to. */
   readonly dropped: (jobIds: ReadonlyArray<string>) => Effect.Effect<void, StoreError>
-  /** Ends the session; `lost`: the worker died, which counts as a loss of its runs. */
+  /** Ends the session. `lost`: the worker died, which counts as a loss of its runs. */
   readonly close: (lost: boolean) => Effect.Effect<void, StoreError>
   /** Ends the session and leaves the leases as they are. */
   readonly detach: () => void

@@ -1,4 +1,4 @@
-/** The workers outside this process that use one port, by id: registers and removes them. */
+/** The workers outside this process that use one port, by id. It registers and removes them. */
 import type * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"
 import type * as Fiber from "effect/Fiber"
@@ -26,39 +26,39 @@ import { WorkerConnection } from "./WorkerConnection.ts"
 export interface Announcement {
   readonly registration: WorkerRegistration
   readonly instance: string
-  /** Job ids of the active turns that it wants to keep. */
+  /** Job ids of the active turns that the worker wants to keep. */
   readonly jobs: ReadonlyArray<string>
-  /** Whether it names the jobs whose leases it renews. */
+  /** Whether the worker names the jobs whose leases it renews. */
   readonly renews: boolean
   /** Whether all messages from and to it are sealed. */
   readonly seals: boolean
   readonly process: ProcessIdentity | undefined
   /** The number of this registration of the instance; absent for workers that do not count them. */
   readonly number?: number
-  /** `since` as in the answer to its first registration: see `RegisterTurnsRequest`. */
+  /** The `since` of the answer to the worker's first registration: see `RegisterTurnsRequest`. */
   readonly since?: string
-  /** The worker counts as present while this is open. */
+  /** The worker counts as present while this connection is open. */
   readonly connection: WatchedConnection
   readonly transport: string
   /** Encodes a delivery in the format of this worker. */
   readonly encode: (delivery: Delivery) => string
-  /** Absent for a worker that polls. */
+  /** How to reach the worker; absent for a worker that polls. */
   readonly push?: Push
-  /** Absent for a worker that may run any of its functions. */
+  /** Which functions the worker may run; absent for a worker that may run any of its functions. */
   readonly limits?: WorkerLimits
 }
 
-/** The last registration that took effect. */
+/** The last registration of an instance that took effect. */
 interface Registration {
   readonly number: number
   readonly session: string
   readonly lost: ReadonlyArray<string>
 }
 
-/** Instance of all legacy workers, which do not name their process: they may use any engine at any time. */
+/** The instance of all legacy workers, which do not name their process. They may use any engine at any time. */
 export const LEGACY = "legacy"
 
-/** How many last registrations of instances are remembered: a repeated one comes soon. */
+/** Of how many instances the last registration is kept. A repeated registration comes soon. */
 const MAX_REGISTRATIONS = 10_000
 
 /** The handlers of a legacy worker with a stream. */
@@ -67,22 +67,25 @@ export interface LegacyStreamHandlers extends WorkerHandlers {
   readonly onEnd: () => void
 }
 
-/** An engine whose check is this much late was itself stopped, and has not read what arrived meanwhile, milliseconds. */
+/**
+ * When a check of this engine is so much late, milliseconds, the engine itself stood still and has not yet read what arrived
+ * meanwhile.
+ */
 const LATE_MS = 1000
 
 export interface RemoteWorkersOptions {
-  /** Registers a worker and its functions; the caller ends the session. */
+  /** Registers a worker and its functions. The caller ends the session. */
   readonly connect: (
     registration: WorkerRegistration,
     handlers: WorkerHandlers,
     options: RemoteWorkerOptions
   ) => Effect.Effect<RemoteSession, ValidationError | StoreError>
-  /** Waits, for a limited time, until no other engine has a worker with this id and another instance. */
+  /** Waits until no other engine has a worker with this id and another instance, but only for a limited time. */
   readonly awaitFree: (workerId: string, instance: string) => Effect.Effect<void>
   /** Called when a report is refused before it reaches the store. */
   readonly onStale: () => void
   readonly clock: Clock.Clock
-  /** How long a worker with the turn protocol may be silent before its runs go to others, milliseconds. */
+  /** How long a worker with the turn protocol may be silent before its runs go to other workers, milliseconds. */
   readonly leaseMs: number
   /** Runs an effect in the background, as long as the port is open. */
   readonly fork: (effect: Effect.Effect<void>) => Fiber.Fiber<void>
@@ -92,9 +95,9 @@ export class RemoteWorkers {
   readonly leaseMs: number
   readonly #options: RemoteWorkersOptions
   readonly #workers = new Map<string, WorkerConnection | LegacyWorker>()
-  /** The last registration of each instance that numbers them, also after it has left. */
+  /** The last registration of each instance that numbers its registrations, even after the instance has left. */
   readonly #registrations = new Map<string, Registration>()
-  /** Registrations run one by one: a worker that repeats one must find the result of the first. */
+  /** Lets registrations run one by one: a worker that repeats a registration must find the result of the first. */
   readonly #registering = Semaphore.makeUnsafe(1)
 
   constructor(options: RemoteWorkersOptions) {
@@ -104,8 +107,8 @@ export class RemoteWorkers {
 
   readonly #now = (): number => Number(this.#options.clock.monotonicTimeNanosUnsafe()) / 1e6
 
-  // Closures that a worker keeps for life are created outside of `announce` and `enlist`: one created there would keep their
-  // whole scope, and so the worker before, and in turn every earlier one.
+  // Closures that a worker keeps for life are created here, not in `announce` or `enlist`. A closure created there would keep its
+  // whole scope alive: in it the worker before, whose closures keep the one before that, and so on.
   readonly #onDead = (dead: WorkerConnection): Effect.Effect<void> => this.#endDead(dead)
   readonly #onMoved = (workerId: string): void => void this.#options.fork(this.#moved(workerId))
   readonly #wallClock = (): number => this.#options.clock.currentTimeMillisUnsafe()
@@ -115,8 +118,8 @@ export class RemoteWorkers {
       this.runsTurns(environment, functionId)
 
   /**
-   * The worker with this session; an unknown worker has to register again. `environment` is that of the call, if its key decides
-   * it: workers of other environments are then unknown.
+   * The worker with this session. Fails for an unknown worker, which has to register again. `environment` is that of the call, if
+   * the key of the call decides it. Workers of other environments are then unknown.
    */
   turnWorker(
     workerId: string,
@@ -133,20 +136,23 @@ export class RemoteWorkers {
     })
   }
 
-  /** `environment` as above. */
+  /** The legacy worker with this id. `environment` as for {@link turnWorker}. */
   legacyWorker(workerId: string, environment?: string): LegacyWorker | undefined {
     const worker = this.#workers.get(workerId)
     if (!(worker instanceof LegacyWorker)) return undefined
     return environment === undefined || worker.environment === environment ? worker : undefined
   }
 
-  /** The environment of a known worker; `environment` as above. */
+  /** The environment of a known worker. `environment` as for {@link turnWorker}. */
   environmentOf(workerId: string, environment?: string): string | undefined {
     const found = this.#workers.get(workerId)?.environment
     return environment === undefined || found === environment ? found : undefined
   }
 
-  /** Registers a worker with the turn protocol, for the first time or again. Returns the turns that it no longer holds. */
+  /**
+   * Registers a worker with the turn protocol, for the first time or again. Returns its connection, and the jobs that
+   * it no longer holds.
+   */
   announce(
     announcement: Announcement
   ): Effect.Effect<
@@ -174,7 +180,7 @@ export class RemoteWorkers {
         const numbered = JSON.stringify([workerId, instance])
         const last = number === undefined ? undefined : this.#registrations.get(numbered)
         if (last !== undefined && number !== undefined && number <= last.number) {
-          // the session of a stream is bound to that stream
+          // the session of a stream ends with that stream, so it is never returned again
           const current = this.#workers.get(workerId)
           const stands = current instanceof WorkerConnection && current.session === last.session
           if (number === last.number && stands && push === undefined)
@@ -190,7 +196,7 @@ export class RemoteWorkers {
           earlier instanceof WorkerConnection && earlier.instance === instance ? earlier : undefined
         if (same !== undefined) same.replace()
         else if (earlier !== undefined) yield* this.#replaceEarlier(earlier)
-        // its session has ended, whether or not the new one succeeds
+        // the session of the earlier worker has ended, whether or not the new one succeeds
         this.#workers.delete(workerId)
         const deliveries = new Deliveries(encode)
         const engine = yield* this.#options.connect(registration, deliveries.handlers, {
@@ -229,7 +235,7 @@ export class RemoteWorkers {
         this.#workers.set(workerId, worker)
         const { lost } = yield* Effect.tapError(
           Effect.tap(engine.adopt(jobs, same?.since ?? since), (adoption) => worker.adopted(adoption, same)),
-          // it may still work on its turns, and register again
+          // the worker may still work on its turns, and register again
           () => Effect.sync(() => this.#forget(worker))
         )
         if (number !== undefined) this.#remember(numbered, { number, session, lost })
@@ -242,7 +248,7 @@ export class RemoteWorkers {
     )
   }
 
-  /** Registers a legacy worker, for the first time or again: its leases stay. `stream` is for a worker that does not poll. */
+  /** Registers a legacy worker, for the first time or again. Its leases stay. `stream` is for a worker that does not poll. */
   enlist(
     registration: WorkerRegistration,
     stream?: LegacyStreamHandlers,
@@ -267,7 +273,7 @@ export class RemoteWorkers {
           onMoved: this.#onMoved,
           ...(limits === undefined ? {} : { limits })
         })
-        // the leases under its id may belong to another worker
+        // the leases under this id may belong to another worker
         if (!same) yield* Effect.tapError(engine.adopt([]), () => Effect.sync(engine.detach))
         const worker = new LegacyWorker({
           workerId,
@@ -287,7 +293,7 @@ export class RemoteWorkers {
     )
   }
 
-  /** Ends the session of a worker that leaves; its leases are given back. */
+  /** Ends the session of a worker that leaves, and gives its leases back. */
   dismiss(workerId: string, session: string | null, environment?: string): Effect.Effect<void> {
     return Effect.suspend(() => {
       const worker = this.#workers.get(workerId)
@@ -311,7 +317,7 @@ export class RemoteWorkers {
     for (const worker of this.#workers.values()) if (worker instanceof WorkerConnection) worker.goAway()
   }
 
-  /** Another engine has the database: disconnects all workers, which learn it with their next call. */
+  /** Disconnects all workers, because another engine has the database. They learn it with their next call. */
   abandon(): void {
     for (const worker of this.#workers.values()) {
       if (worker instanceof WorkerConnection) worker.abandon()
@@ -327,7 +333,7 @@ export class RemoteWorkers {
     const due = this.#nextLook
     return Effect.andThen(
       Effect.sleep(due - this.#now()),
-      // an engine that was frozen itself first listens: workers that it takes for dead may have called
+      // an engine that was frozen itself first waits for calls: the workers that it takes for dead may have called
       Effect.suspend(() => (this.#now() - due > LATE_MS ? Effect.sleep(LATE_MS) : this.#look))
     )
   }).pipe(Effect.forever, Effect.forkScoped, Effect.asVoid)
@@ -343,7 +349,7 @@ export class RemoteWorkers {
     )
   )
 
-  /** When the first worker may be dead, and early enough for those that do not renew their leases themselves. */
+  /** When to look at the workers: when the first one may be dead, and early enough for those whose leases the engine renews. */
   get #nextLook(): number {
     let next = this.#now() + this.leaseMs / 3
     for (const worker of this.#workers.values()) {
@@ -362,14 +368,14 @@ export class RemoteWorkers {
     }
   }
 
-  /** Runs a registration to its end: when the worker hangs up in the middle, it finds it done. */
+  /** Runs a registration to its end, even if the worker hangs up. When the worker registers again, it finds the result. */
   #one<A, E>(registering: Effect.Effect<A, E>): Effect.Effect<A, E> {
     return Effect.uninterruptible(this.#registering.withPermits(1)(registering))
   }
 
   /**
-   * Handles another instance with the id of a connected worker. It may be the same worker, restarted after its machine was cut
-   * off: the connected one has until its deadline to show that it is alive.
+   * Waits when another instance registers with the id of a connected worker. It may be the same worker, restarted after its
+   * machine was cut off. The connected one has until its deadline to show that it is alive.
    */
   #awaitEarlier(workerId: string, instance?: string): Effect.Effect<void> {
     return Effect.suspend(() => {
@@ -382,7 +388,7 @@ export class RemoteWorkers {
     })
   }
 
-  /** Another worker has registered with the id of a known one. */
+  /** Handles the registration of another worker with the id of a known one. Fails when the known one is alive. */
   #replaceEarlier(earlier: WorkerConnection | LegacyWorker): Effect.Effect<void, ValidationError> {
     const isDead =
       earlier instanceof WorkerConnection
@@ -406,12 +412,12 @@ export class RemoteWorkers {
     )
   }
 
-  /** A worker has connected to another engine on the same database. */
+  /** Ends the session of a worker that has connected to another engine on the same database. */
   #moved(workerId: string): Effect.Effect<void> {
     return this.#one(
       Effect.suspend(() => {
         const worker = this.#workers.get(workerId)
-        // it may be here again
+        // the worker may have come back
         if (worker?.hasMoved !== true) return Effect.void
         this.#workers.delete(workerId)
         if (worker instanceof WorkerConnection) return worker.moved()
@@ -421,12 +427,12 @@ export class RemoteWorkers {
     )
   }
 
-  /** Ends the session of a dead worker. Not in the middle of a registration, which may be of its replacement. */
+  /** Ends the session of a dead worker. It waits for a registration in progress, which may be that of its replacement. */
   #endDead(dead: WorkerConnection): Effect.Effect<void> {
     return this.#one(Effect.suspend(() => (dead.ended ? Effect.void : this.#end(dead, true))))
   }
 
-  /** Ends the session of a worker that may go on with its turns: the leases stay. */
+  /** Ends the session of a worker that may go on with its turns. Its leases stay. */
   #forget(worker: WorkerConnection): void {
     worker.replace()
     if (this.#workers.get(worker.workerId) === worker) this.#workers.delete(worker.workerId)
@@ -456,7 +462,7 @@ export class RemoteWorkers {
   }
 }
 
-/** A worker must not replace one in another environment. */
+/** Fails when a worker would replace one in another environment. */
 const checkEnvironment = (
   workerId: string,
   earlier: { readonly environment: string } | undefined,
@@ -468,7 +474,7 @@ const checkEnvironment = (
         new ValidationError(`Worker id "${workerId}" is in use in another environment: choose another one`)
       )
 
-/** Legacy workers get no notices: they learn it when an update is refused. */
+/** Legacy workers get no notices: they learn of an ended turn when an update is refused. */
 const noHandlers = { onJob: () => undefined, onNotice: () => undefined }
 
 export const unknownWorker = (workerId: string): IronflowError =>

@@ -1,17 +1,17 @@
-/** The steps that run at a remote worker, by its last report. */
+/** The steps that run at a worker outside this process, by its last report. */
 import { readRunning, type RunningTurn } from "../../Protocol/RunningSteps.ts"
 
 export class ReportedSteps {
   #turns: ReadonlyArray<RunningTurn> = []
   #at = 0
 
-  /** Takes the worker's report of what runs; `undefined` when there is nothing to report. `now` is by any monotonic clock. */
+  /** Takes the worker's report of what runs; `undefined` when nothing runs. `now` is by any monotonic clock. */
   hear(running: unknown, now: number): void {
     this.#turns = running === undefined ? [] : readRunning(running)
     this.#at = now
   }
 
-  /** The last report, with durations up to now; steps may have ended since. */
+  /** The last report, with durations up to `now`. Some of its steps may have ended since. */
   now(now: number): ReadonlyArray<RunningTurn> {
     const sinceMs = Math.max(0, Math.round(now - this.#at))
     return this.#turns.map((turn) => ({

@@ -1,4 +1,4 @@
-/** What connected workers tell the engine: their free room, and the reports of their turns. */
+/** The calls of connected workers to the engine: their free room, and the reports of their turns. */
 import * as Effect from "effect/Effect"
 import type { ConnectionError, StoreError } from "../../Errors.ts"
 import type { TurnAck, TurnReport, WorkerSession } from "../../Protocol/Worker.ts"
@@ -16,7 +16,7 @@ export class Sessions {
   readonly #dispatch: DispatchService
   readonly #onProblem: (worker: ConnectedWorker) => void
 
-  /** `onProblem` is called when a worker cannot be reached for a known reason, and when that is over. */
+  /** `onProblem` is called when a worker cannot be reached for a known reason, and when it can be reached again. */
   constructor(store: StoreService, dispatch: DispatchService, onProblem: (worker: ConnectedWorker) => void) {
     this.#store = store
     this.#dispatch = dispatch
@@ -51,7 +51,7 @@ export class Sessions {
     })
   }
 
-  /** The session of a worker outside this process; `leaseMs` is how long a lease lasts without a heartbeat, milliseconds. */
+  /** The session of a worker outside this process. `leaseMs` is how long a lease lasts without a heartbeat, milliseconds. */
   ofRemote(worker: ConnectedWorker, leaseMs: number): RemoteSession {
     const { connected } = this.#dispatch
     const { environment, workerId } = worker.registration
@@ -64,7 +64,7 @@ export class Sessions {
         worker.problem = reachable ? undefined : problem
         const hasChanged = (before === undefined) !== (worker.problem === undefined)
         if (hasChanged) this.#onProblem(worker)
-        // pinned runs that wait for its version may go to others
+        // pinned runs that wait for the worker's version may go to others
         if (hasChanged || (reachable && worker.credit > 0)) this.#dispatch.pokeIfReady()
       },
       take: (n) => this.#dispatch.take(worker, n),
@@ -115,7 +115,7 @@ export class Sessions {
     }
   }
 
-  /** Disconnects a worker; `lost`: it died, which counts as a loss of its runs. */
+  /** Disconnects a worker. `lost`: it died, which counts as a loss of its runs. */
   disconnect(workerId: string, lost: boolean): Effect.Effect<void, StoreError> {
     return Effect.suspend(() => {
       const { connected } = this.#dispatch
@@ -133,13 +133,16 @@ export class Sessions {
             worker.isClaimed ? worker.session : undefined
           )
         ),
-        // pinned runs that waited for its version may go to others
+        // pinned runs that waited for the worker's version may go to others
         () => this.#dispatch.pokeIfReady()
       )
     })
   }
 
-  /** Turns were reported through another session, of one environment if one is given: their holders may have lost them. */
+  /**
+   * Takes turns that were reported without the session of their worker, in one environment if one is given. Their workers may
+   * have lost these turns.
+   */
   reported(
     reports: ReadonlyArray<TurnReport>,
     acks: ReadonlyArray<TurnAck>,
@@ -147,7 +150,7 @@ export class Sessions {
   ): void {
     this.#dispatch.pokeIfReady()
     for (const worker of this.#dispatch.connected.all()) {
-      // a refusal says nothing about a lease in another environment
+      // a refusal in one environment says nothing about a lease in another
       if (environment === undefined || worker.registration.environment === environment)
         forgetEnded(worker, reports, acks)
     }
@@ -160,7 +163,7 @@ export class Sessions {
   ): Effect.Effect<ReadonlyArray<TurnAck>, StoreError> {
     const options = { revokesOnPause: pauses !== true, ...(batch === undefined ? {} : { batch }) }
     return Effect.tap(Reports.applyReports(this.#store, environment, reports, options), () =>
-      // a worker that has ended a turn may have room for a run that was held back
+      // a worker that has ended a turn may have room for a run that was held back, so it gets runs now
       Effect.sync(() => this.#dispatch.pokeIfReady())
     )
   }

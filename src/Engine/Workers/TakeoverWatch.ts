@@ -1,6 +1,6 @@
 /**
- * Watches for another engine taking the database. Workers in this process do not renew leases, so nothing may be written for as
- * long as a step takes, and nobody would notice. Active only while such turns exist.
+ * Watches for another engine taking the database. Workers in this process do not renew leases, so the engine may write nothing
+ * for as long as a step takes, and would not notice. The watch is active only while workers in this process have turns.
  */
 import * as Effect from "effect/Effect"
 import type { StoreService } from "../Store/Store.ts"
@@ -21,7 +21,7 @@ export class TakeoverWatch {
     this.#isNeeded = isNeeded
   }
 
-  /** Checks from now on, as long as it is needed. */
+  /** Checks from now on, as long as turns are active. */
   begin(): void {
     const { checkOwner } = this.#store
     if (this.#looking || checkOwner === undefined) return
@@ -35,7 +35,7 @@ export class TakeoverWatch {
         }
         return Effect.matchEffect(checkOwner, {
           onSuccess: () => look,
-          // an unreadable database is checked again; when another engine has it, everything has been done
+          // when the database cannot be read, it is checked again; when another engine has it, `onLost` has done everything
           onFailure: ({ code }) => (code === "STORE_LOCKED" ? Effect.void : look)
         })
       })

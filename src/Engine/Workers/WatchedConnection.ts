@@ -1,6 +1,6 @@
-/** The connection of a worker, which counts as present while it is open. */
+/** The connection of a worker. The worker counts as present while it is open. */
 export interface WatchedConnection {
   readonly isOpen: boolean
-  /** Calls `f` when the connection closes. Returns a function that cancels this. The connection must still be open. */
+  /** Calls `f` when the connection closes. Returns a function that cancels this. To be called while the connection is open. */
   readonly onClose: (f: () => void) => () => void
 }

@@ -1,6 +1,6 @@
 /**
- * The engine's side of the connection of a worker with the turn protocol, by polls or by a stream: what waits to be delivered,
- * and whether the worker is present. The rules are in `Protocol/Http/Turns.ts`.
+ * The engine's side of the connection of a worker with the turn protocol, which polls or has a stream. It knows what waits to be
+ * delivered, and whether the worker is present. The rules are in `Protocol/Http/Turns.ts`.
  */
 import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
@@ -32,7 +32,7 @@ import { ReceivedReportBatches } from "./ReceivedReportBatches.ts"
 import { ReportedSteps } from "./ReportedSteps.ts"
 import { LateJobs } from "./LateJobs.ts"
 
-/** The delays between checks whether the process behind a closed connection has ended: 100 ms, doubling to a second. */
+/** The delays between checks whether the process behind a closed connection has ended: from 100 ms, doubling up to a second. */
 const LOOKS = Schedule.min([Schedule.exponential(100), Schedule.spaced(1000)])
 
 interface Poll {
@@ -41,7 +41,7 @@ interface Poll {
 
 /** What a worker gets now. */
 export interface Delivered {
-  /** Encoded, see `Deliveries`. */
+  /** Encoded as in `Deliveries`. */
   readonly deliveries: ReadonlyArray<string>
   /** Whether the engine is about to stop. */
   readonly isClosing: boolean
@@ -62,27 +62,27 @@ export class WorkerConnection {
   #poll: Poll | undefined
   /** The connection on which the worker was last seen. */
   #connection: WatchedConnection
-  /** Cancels the close listener of each connection on which it was seen. */
+  /** Cancels the close listener of each connection on which the worker was seen. */
   readonly #watched = new Map<WatchedConnection, () => void>()
   /** The fiber that waits for an absent worker. */
   #absenceFiber: Fiber.Fiber<void> | undefined
-  /** The jobs that it last named as active. */
+  /** The jobs that the worker last named as active. */
   #holding: ReadonlySet<string>
   readonly #told = new ReportedSteps()
   #heardAt = 0
   #heardSinceTick = true
-  /** Completed with the next message of the worker. */
+  /** Completes with the next message of the worker; `undefined` while nothing waits for one. */
   #word: Deferred.Deferred<void> | undefined
   readonly #batches: ReceivedReportBatches
   #answerScheduled = false
   #unreachable = false
-  /** Whether a worker with a stream was told that the server stops. */
+  /** Whether a worker with a stream was told that the engine stops. */
   #farewell = false
   #closing = false
   #abandoned = false
   #ended = false
 
-  /** `earlier` is a session of the same instance that this one replaces. */
+  /** `earlier` is the session of the same instance that this one replaces. */
   constructor(options: WorkerConnectionOptions<WorkerConnection>, earlier?: WorkerConnection) {
     this.workerId = options.workerId
     this.environment = options.environment
@@ -111,12 +111,12 @@ export class WorkerConnection {
     this.#arrived(options.connection)
   }
 
-  /** The ids of this instance's jobs sort after this one. Absent before they are known. */
+  /** The ids of this instance's jobs sort after this id. `undefined` before it is known. */
   get since(): string | undefined {
     return this.#since
   }
 
-  /** Whether it has the function. */
+  /** Whether the worker has the function. */
   runs(functionId: string): boolean {
     return this.#options.functionIds.has(functionId)
   }
@@ -126,20 +126,22 @@ export class WorkerConnection {
     return this.#poll !== undefined
   }
 
-  /** Whether the connection on which it was last seen is open. */
+  /** Whether the connection on which the worker was last seen is open. */
   get present(): boolean {
     return this.#connection.isOpen
   }
 
-  /** Whether its process is known to have ended. Where that cannot be detected, it may still work on its turns. */
+  /**
+   * Whether the worker's process is known to have ended. Where that cannot be detected, the worker may still work on its turns.
+   */
   get processEnded(): boolean {
     const { process } = this.#options
     return process !== undefined && hasEnded(process)
   }
 
   /**
-   * Completes with the next message of the worker, or when its connection closes or its session ends. A polling worker is
-   * prompted by answering its poll.
+   * Completes with the next message of the worker, or when its connection closes or its session ends. The poll of a polling
+   * worker is answered, so that the worker sends a message soon.
    */
   readonly awaitWord: Effect.Effect<void> = Effect.suspend(() => {
     if (this.#ended) return Effect.void
@@ -148,19 +150,19 @@ export class WorkerConnection {
     return Deferred.await(word)
   })
 
-  /** When it counts as dead unless it sends something, by its clock. */
+  /** When the worker counts as dead unless it sends something, by the monotonic clock of the options. */
   get deadline(): number {
     const { leaseMs, now, renews } = this.#options
-    // a worker that does not renew by name is alive as long as its poll is open
+    // a worker that does not name the jobs it renews is alive as long as its poll is open
     return (this.#poll === undefined || renews ? this.#heardAt : now()) + leaseMs
   }
 
-  /** Whether messages between it and the engine are sealed. */
+  /** Whether messages from and to the worker are sealed. */
   get seals(): boolean {
     return this.#options.seals
   }
 
-  /** Whether it has connected to another engine. */
+  /** Whether the worker has connected to another engine. */
   get hasMoved(): boolean {
     return this.#engine.hasMoved()
   }
@@ -176,7 +178,7 @@ export class WorkerConnection {
     return this.#late.mayGo()
   }
 
-  /** The new deliveries: a stream loses nothing, so they are not kept. */
+  /** The new deliveries of a stream. A stream loses nothing, so they are not kept. */
   takeNew(): Delivered {
     if (this.#closing) this.#farewell = true
     return this.#answer(this.#deliveries.takeForGood())
@@ -187,7 +189,7 @@ export class WorkerConnection {
     this.#arrived(this.#connection)
   }
 
-  /** Takes the worker's free room and active jobs. Completes when its leases are extended. */
+  /** Takes the worker's free room and active jobs. Completes when the leases of these jobs are extended. */
   room(request: JobDemandRequest): Effect.Effect<void, IronflowError> {
     return Effect.suspend((): Effect.Effect<void, IronflowError> => {
       if (this.#abandoned) return this.#notHere
@@ -196,7 +198,7 @@ export class WorkerConnection {
     })
   }
 
-  /** Waits until there is something to deliver, for as long as the worker asks. */
+  /** Waits until there is something to deliver, at most for as long as the worker asks. */
   poll(request: PollRequest, connection: WatchedConnection): Effect.Effect<Delivered, IronflowError> {
     return Effect.suspend((): Effect.Effect<Delivered, IronflowError> => {
       this.#arrived(connection)
@@ -223,7 +225,7 @@ export class WorkerConnection {
             ),
             this.#lookAtLate
           ),
-          // when a newer poll is open, that poll gets the deliveries
+          // if a newer poll is open, that poll gets the deliveries
           () => {
             if (!this.#options.renews) this.#heardAt = this.#options.now()
             return this.#poll === undefined || this.#poll === poll
@@ -238,7 +240,7 @@ export class WorkerConnection {
     })
   }
 
-  /** Applies a batch of reports, or returns the answer that it got before. */
+  /** Applies a batch of reports, or returns the answer that was given to it before. */
   report(request: ReportsRequest): Effect.Effect<ReadonlyArray<TurnAck>, IronflowError> {
     return Effect.suspend((): Effect.Effect<ReadonlyArray<TurnAck>, IronflowError> => {
       this.#makeRoom(request)
@@ -254,12 +256,12 @@ export class WorkerConnection {
     return this.#engine.late(late)
   }
 
-  /** Run at least three times during a lease: ends the session of a dead worker. */
+  /** Ends the session if the worker is dead. Run at least three times during a lease. */
   readonly tick: Effect.Effect<void> = Effect.suspend(() => {
     if (this.#options.now() >= this.deadline) return this.#options.onDead(this)
     const heard = this.#poll !== undefined || this.#heardSinceTick
     this.#heardSinceTick = false
-    // a proxy in between may keep its connection open
+    // the process is checked too: a proxy in between may keep the connection of a dead worker open
     if (!heard) return this.processEnded ? this.#dead : Effect.void
     if (this.#options.renews) return Effect.void
     return Effect.catch(Effect.asVoid(this.#engine.extend()), (error) =>
@@ -268,8 +270,8 @@ export class WorkerConnection {
   })
 
   /**
-   * Completes a registration: the worker is told to drop the active jobs that it no longer holds, and jobs that it was to drop
-   * and no longer names are settled. Completes when the engine knows.
+   * Completes a registration. The worker is told to drop the active jobs that it no longer holds. Jobs that it was to drop in its
+   * earlier session, and no longer names, count as dropped. Completes when the engine knows of these.
    */
   adopted(
     { left, lost, since }: Omit<Adoption, "notices">,
@@ -277,17 +279,17 @@ export class WorkerConnection {
   ): Effect.Effect<void, StoreError> {
     this.#since = since
     const { dropping } = this.#deliveries
-    // notices about another worker's jobs do not matter to this one
+    // the worker need not drop jobs of an earlier worker with its id
     for (const jobId of left) dropping.delete(jobId)
     for (const jobId of lost) dropping.set(jobId, 0)
     const before = earlier === undefined ? [] : [...earlier.#deliveries.dropping.keys()]
     return this.#dropped(before.filter((jobId) => !this.#holding.has(jobId)))
   }
 
-  /** A worker that is no longer known here only gets what is left to deliver. */
+  /** Checks late jobs. A worker that is no longer known here just gets what is left to deliver. */
   readonly #lookAtLate = Effect.suspend(() => (this.#abandoned ? Effect.void : this.#late.look))
 
-  /** Extends the leases of the worker's active jobs, and tells it which of them it has lost. */
+  /** Takes the worker's active jobs: extends their leases, and tells it which of them it has lost. */
   #renew({ holding, running, seen }: Renewal): Effect.Effect<void, StoreError> {
     if (holding === undefined) return Effect.void
     this.#told.hear(running, this.#options.now())
@@ -307,8 +309,8 @@ export class WorkerConnection {
   }
 
   /**
-   * The jobs that the worker has dropped as it was told. It knew the job if it has seen the notice or named the job before; a job
-   * that is still in transit may yet begin.
+   * Of the jobs that the worker was told to drop: those that it has dropped. A job counts as dropped if the worker no longer
+   * names it, and has seen the notice or has named the job before. A job that is still in transit may yet begin.
    */
   #noLongerIn(holding: ReadonlyArray<string>, seen: number | undefined): ReadonlyArray<string> {
     const { dropping } = this.#deliveries
@@ -324,19 +326,19 @@ export class WorkerConnection {
   #dropped(jobIds: ReadonlyArray<string>): Effect.Effect<void, StoreError> {
     if (jobIds.length === 0) return Effect.void
     return Effect.tapError(this.#engine.dropped(jobIds), () =>
-      // with the next renewal
+      // they are told again with the next renewal
       Effect.sync(() => jobIds.forEach((jobId) => this.#deliveries.dropping.set(jobId, 0)))
     )
   }
 
-  /** The server is about to stop: answers the poll. The leases stay. */
+  /** Answers the poll, because the engine is about to stop. The leases stay. */
   goAway(): void {
     this.#closing = true
     this.#options.push?.wake()
     this.#answerPoll()
   }
 
-  /** Another engine has the database: delivers what is left, and then tells the worker that it is unknown here. */
+  /** Delivers what is left, and then tells the worker that it is unknown here, because another engine has the database. */
   abandon(): void {
     this.#abandoned = true
     this.goAway()
@@ -347,13 +349,14 @@ export class WorkerConnection {
     return Effect.fail(new WorkerUnknownError(text))
   }
 
-  /** Ends the session; `lost`: the worker died. Jobs that were never sent to it do not count as lost. */
+  /** Ends the session. `lost`: the worker died. Jobs that were never sent to it do not count as lost. */
   end(lost: boolean): Effect.Effect<void> {
     return this.#end(Effect.suspend(() => this.#engine.close(lost)))
   }
 
   /**
-   * Ends the session of a worker that has moved to another engine with its turns, except for those that were never sent to it.
+   * Ends the session of a worker that has moved to another engine. It keeps its turns there, except for those that were never
+   * sent to it.
    */
   moved(): Effect.Effect<void> {
     return this.#end(Effect.sync(() => this.#engine.detach()))
@@ -377,7 +380,7 @@ export class WorkerConnection {
     })
   }
 
-  /** Ends the session for a new one of the same instance. The leases stay. */
+  /** Ends the session because a new one of the same instance replaces it. The leases stay. */
   replace(): void {
     this.#stop()
     this.#engine.detach()
@@ -387,7 +390,7 @@ export class WorkerConnection {
   #stop(): void {
     this.#ended = true
     this.#absenceFiber?.interruptUnsafe()
-    // a connection outlives many sessions
+    // the listeners are removed, because a connection outlives many sessions
     for (const stop of this.#watched.values()) stop()
     this.#watched.clear()
     this.#answerPoll()
@@ -402,7 +405,7 @@ export class WorkerConnection {
     if (change !== 0) this.#engine.credit(change)
   }
 
-  /** Answers soon, so that all dispatches of one commit go out together. */
+  /** Answers at the end of this microtask, so that all dispatches of one commit go out together. */
   #answerSoon(): void {
     const { push } = this.#options
     if ((this.#poll === undefined && push === undefined) || this.#answerScheduled) return
@@ -419,7 +422,7 @@ export class WorkerConnection {
     const poll = this.#poll
     if (poll === undefined) return
     this.#poll = undefined
-    // it was present until now
+    // the open poll has shown until now that the worker is present
     if (!this.#options.renews) this.#heardAt = this.#options.now()
     Deferred.doneUnsafe(poll.woken, Exit.void)
   }
@@ -440,7 +443,7 @@ export class WorkerConnection {
       this.#engine.setReachable(true)
     }
     if (this.#watched.has(connection)) return
-    // it may have closed during the registration
+    // the connection may have closed during the registration
     if (!connection.isOpen) return this.#gone(connection)
     const stop = connection.onClose(() => {
       this.#watched.delete(connection)
@@ -456,8 +459,8 @@ export class WorkerConnection {
   }
 
   /**
-   * The connection on which the worker was last seen has closed. A live worker comes back on another one, and has until its
-   * leases end. A worker whose process has ended does not.
+   * Notes that the connection on which the worker was last seen has closed. A live worker comes back on another connection: it
+   * has until its leases end. If its process has ended, the session ends.
    */
   #gone(connection: WatchedConnection): void {
     if (this.#ended || this.#connection !== connection) return
@@ -474,7 +477,7 @@ export class WorkerConnection {
   }
 
   readonly #dead: Effect.Effect<void> = Effect.suspend(() => {
-    // must not be interrupted by its own end
+    // the end of the session interrupts this fiber, which must not interrupt itself
     this.#absenceFiber = undefined
     return this.#options.onDead(this)
   })

@@ -1,10 +1,10 @@
 /**
  * How the engines on one schema tell each other of their commits.
  *
- * After a commit, an engine notifies the others on a separate connection: of the numbers of its commits, and of what others may
- * be waiting for. A notification within the transaction would make all commits of the cluster wait for each other. Notifications may be
- * lost, with the engine that committed or with a connection. So commits are numbered, and each engine checks the highest number
- * once a second: when the news of a commit are missing, it makes its listeners look at everything.
+ * After a commit, an engine notifies the others on a separate connection. It tells them the numbers of its commits, and the
+ * changes that they may be waiting for. A notification within the transaction would make all commits of the cluster wait for each
+ * other. Notifications are lost when the engine that committed or a connection fails. So commits are numbered, and each engine
+ * checks the highest number once a second. When it has not heard of a commit, it makes its listeners look at everything.
  */
 import { hash } from "node:crypto"
 import type { Client } from "pg"
@@ -26,17 +26,21 @@ import {
   NotificationBuilder
 } from "./NotificationText.ts"
 
-/** How often the highest commit number is checked, unless it is known, milliseconds. */
+/**
+ * How often the highest commit number is read, milliseconds. It is not read when this engine has just committed, and so knows it.
+ */
 const LOOK_MS = 1000
-/** How long news of a commit may be in flight before they count as lost, milliseconds. */
+/** How long a notification of a commit may be in flight before it counts as lost, milliseconds. */
 const GRACE_MS = 150
-/** How long an answer may take before the connection counts as lost, milliseconds. */
+/** How long the server may take to answer before the connection counts as lost, milliseconds. */
 const ANSWER_MS = 2000
-/** The first and the longest delay before reconnecting, milliseconds; it doubles in between. */
+/** The delay before the first try to reconnect, milliseconds. It doubles with every try, up to {@link LONGEST_WAIT_MS}. */
 const FIRST_WAIT_MS = 100
+/** The longest delay between two tries to reconnect, milliseconds. */
 const LONGEST_WAIT_MS = 5000
-/** How often an engine announces itself, and after what silence it is no longer told anything, milliseconds. */
+/** How often an engine announces itself, milliseconds. */
 const HELLO_MS = 10_000
+/** After this long without a notification of an engine, this one tells it nothing any more, milliseconds. */
 const SILENT_MS = 35_000
 /** How long the row beside a notification is kept, milliseconds. */
 const KEEP_MS = 60_000
@@ -60,11 +64,11 @@ export interface CommitNotificationsOptions {
   readonly tell: (changes: Changes) => void
   /** Called when the wants of other engines have changed. */
   readonly wanted: (wants: Wants) => void
-  /** Called with what was seen of the nodes, and the time by `now` when the query was sent. */
+  /** Called with what the check of the highest commit has found, and with the time by `now` at which the check was sent. */
   readonly looked: (around: Around, askedAt: number) => void
-  /** Called with the error when the query failed. */
+  /** Called with the error when that check failed. */
   readonly failed: (error: unknown) => void
-  /** Called before every such query. */
+  /** Called before every such check. */
   readonly looking: () => void
   readonly warn: (message: string) => void
 }
@@ -91,10 +95,10 @@ export class CommitNotifications {
   #commits = new Commits(0)
   /** The highest commit known to exist. */
   #seen = 0
-  /** When this engine last committed. */
+  /** When this engine last committed, by `now`. */
   #committedAt = Number.NEGATIVE_INFINITY
   #isChecking = false
-  /** When news were last missed. */
+  /** When this engine last found that it had missed a notification, by `now`. */
   #missedAt = Number.NEGATIVE_INFINITY
   #isAsked = false
   #client: Client | undefined
@@ -104,7 +108,7 @@ export class CommitNotifications {
   #asks = false
   #saidAt = Number.NEGATIVE_INFINITY
   #hearing: Promise<void> = Promise.resolve()
-  /** The last written rows, and when they were written: oldest first. */
+  /** The last rows written beside notifications, and when they were written by `now`: oldest first. */
   #rows: Array<{ readonly id: number; readonly at: number }> = []
   #isClosed = false
   #isDown = false
@@ -115,7 +119,7 @@ export class CommitNotifications {
     this.#channel = channelOf(options.settings.schema)
   }
 
-  /** Listens from now on: changes to what is read after this are told. */
+  /** Starts listening. Whatever other engines change from now on is told to the listeners. */
   async start(): Promise<void> {
     const client = await this.#connect()
     const giveUp = this.#later(ANSWER_MS, () => this.#drop(client))
@@ -128,12 +132,12 @@ export class CommitNotifications {
     this.#saw(this.#commits.upTo)
   }
 
-  /** Checks from now on whether news were missed. */
+  /** Starts checking whether notifications were missed. */
   watch(): void {
     this.#every(LOOK_MS, () => this.#look())
   }
 
-  /** Ends, and tells the others so. */
+  /** Stops listening, and tells the other engines so. */
   async close(): Promise<void> {
     this.#isClosed = true
     for (const stop of this.#stops) stop()
@@ -143,7 +147,7 @@ export class CommitNotifications {
     const leaving = this.#toTell ?? new NotificationBuilder()
     const hello: Hello = { wants: { steps: false, states: false }, leaves: true }
     const last = this.#others.size === 0 ? Promise.resolve() : this.#notify(client, leaving, hello)
-    // engines that do not hear it find out by themselves
+    // an engine that does not hear this notices the silence
     await Promise.race([last.catch(() => undefined), this.#pause(ANSWER_MS)])
     end(client)
   }
@@ -153,7 +157,7 @@ export class CommitNotifications {
     return this.#others.size > 0
   }
 
-  /** Whether all commits before this one have been told. */
+  /** Whether the listeners have been told of all commits before this one. */
   isInOrder(commit: number): boolean {
     return this.#commits.upTo >= commit - 1
   }
@@ -163,7 +167,7 @@ export class CommitNotifications {
     return Math.max(this.#seen, this.#commits.last)
   }
 
-  /** Tells of a commit of this engine. */
+  /** Tells the other engines of a commit of this engine. */
   committed(commit: number, changes: Changes): void {
     this.#committedAt = this.#options.now()
     this.#commits.add([commit, commit])
@@ -173,21 +177,21 @@ export class CommitNotifications {
     this.#send()
   }
 
-  /** Tells of something that is not stored. */
+  /** Tells the other engines of something that is not stored. */
   announce(announced: Announced): void {
     if (this.#others.size === 0) return
     this.#pending().announce(announced)
     this.#send()
   }
 
-  /** Makes the other engines look at something. */
+  /** Makes the listeners of the other engines look at something again. */
   markStale(kind: ChangeKind): void {
     if (this.#others.size === 0) return
     this.#pending().markStale(kind)
     this.#send()
   }
 
-  /** Tells that the listeners of this engine want something else than before. */
+  /** Tells the other engines that the listeners of this one now want something else. */
   wantsChanged(): void {
     this.#pending()
     this.#send()
@@ -201,11 +205,11 @@ export class CommitNotifications {
   // Telling
   // -------------------------------------------------------------------------------------------------------------------
 
-  /** Sends what is to be told. More is gathered while the last answer is pending. */
+  /** Sends what is to be told. While the last notification is not answered, more is gathered. */
   #send(): void {
     if (this.#isSending || this.#toTell === undefined || this.#isClosed) return
     const client = this.#client
-    // engines that are not told find out by themselves
+    // the other engines notice by themselves that they have missed a commit
     if (client === undefined) return void (this.#toTell = undefined)
     this.#isSending = true
     // the commits of one turn of the event loop are told together
@@ -253,7 +257,7 @@ export class CommitNotifications {
     await this.#forgetRows(client, Number(rows[0]?.id))
   }
 
-  /** Deletes rows that others have read, or never will. */
+  /** Deletes rows that the other engines have read or will never read. */
   async #forgetRows(client: Client, id: number): Promise<void> {
     const now = this.#options.now()
     const [oldest] = this.#rows
@@ -283,10 +287,10 @@ export class CommitNotifications {
   async #read(client: Client, payload: string): Promise<void> {
     const space = payload.indexOf(" ")
     const told = readNotification(payload.slice(space + 1))
-    // a version with another format
+    // it is from a version with another format
     if (told === undefined) return this.#options.tell(allStale)
     if (told.node === this.#options.node()) return
-    // the connection works
+    // a notification has arrived, so the connection works
     this.#waitMs = FIRST_WAIT_MS
     this.#isDown = false
     this.#meet(told)
@@ -339,13 +343,13 @@ export class CommitNotifications {
   // Detecting missed commits
   // -------------------------------------------------------------------------------------------------------------------
 
-  /** There are commits up to this one: those of others have been told, or are checked in a moment. */
+  /** Notes that commits exist up to this one. If this engine has not been told of all of them, it checks again after a moment. */
   #saw(commit: number): void {
     this.#seen = Math.max(this.#seen, commit)
     if (this.#isChecking || this.#commits.upTo >= this.#seen) return
     this.#isChecking = true
     const expected = this.#seen
-    // while no news arrive, look at everything once a second, however many commits there are
+    // while no notifications arrive, the listeners look at everything only once a second, however many commits there are
     const graceMs = Math.max(GRACE_MS, this.#missedAt + LOOK_MS - this.#options.now())
     this.#later(graceMs, () => {
       this.#isChecking = false
@@ -354,7 +358,7 @@ export class CommitNotifications {
         this.#missedAt = this.#options.now()
         this.#commits.giveUp(upTo)
         this.#options.tell(allStale)
-        // the connection may be dead without an error, or the other engine has none
+        // no notification came: this connection may be dead without an error, or the other engine has no connection
         if (this.#client !== undefined) this.#ask(this.#client)
       }
       this.#saw(this.#seen)
@@ -370,7 +374,7 @@ export class CommitNotifications {
     }
     if (this.#others.size > 0 && now - this.#saidAt >= HELLO_MS) this.wantsChanged()
     this.#options.looking()
-    // a commit of this engine found it out already
+    // a commit of this engine has just read the highest number
     if (now - this.#committedAt < LOOK_MS) return
     this.#renewAndRead().then(
       (rows) => {
@@ -380,7 +384,7 @@ export class CommitNotifications {
         this.#options.looked(around, now)
         this.#saw(Number(around.sequence))
       },
-      // it is checked again
+      // the next look checks again
       (error: unknown) => this.#options.failed(error)
     )
   }
@@ -432,7 +436,7 @@ export class CommitNotifications {
     return client
   }
 
-  /** Drops the connection when it does not answer. */
+  /** Asks the server for an answer, and drops the connection when none comes in time. */
   #ask(client: Client): void {
     if (this.#isAsked) return
     this.#isAsked = true
@@ -450,12 +454,12 @@ export class CommitNotifications {
   #drop(client: Client): void {
     if (this.#client !== client) return
     this.#client = undefined
-    // a dead connection never answers: what waits on it fails now
+    // a dead connection never answers: requests that wait on it fail now
     socketOf(client).destroy()
     this.#connectLater()
   }
 
-  /** Warns once that news between engines are lost, until something is heard again. */
+  /** Warns that notifications between engines are lost: once, until one arrives again. */
   #complain(error: unknown): void {
     if (this.#isDown) return
     this.#isDown = true
@@ -504,8 +508,8 @@ export class CommitNotifications {
 }
 
 /**
- * The notification channel of a schema, and the name of the connections that listen. It is hashed, since a name may have 63
- * characters, and so may that of a schema.
+ * The notification channel of a schema, and the `application_name` of the connections that listen. It has a hash of the schema's
+ * name: both names may have at most 63 characters, so a prefix would make some too long.
  */
 export const channelOf = (schema: string): string =>
   `ironflow_news_${hash("sha256", schema, "hex").slice(0, 32)}`

@@ -1,4 +1,4 @@
-/** Which commits of all engines are known: all up to a number, and some after it, which may arrive out of order. */
+/** Which commits of all engines are known: all up to a number, and some after that number, which have arrived out of order. */
 
 /** The first and the last number, both included. */
 export type CommitRange = readonly [from: number, to: number]

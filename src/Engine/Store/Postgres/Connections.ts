@@ -1,13 +1,13 @@
 /**
- * The connections of a store, which are ended with it. A dead connection that seems alive would keep the store from closing: it
- * never answers.
+ * Tracks the connections of a store, so that they are ended with it. A dead connection that seems alive never answers, so it
+ * would keep the store from closing.
  */
 import type { Client, ClientConfig, PoolConfig } from "pg"
 import type { ScheduleTimeout } from "../../../Execution/Alarm.ts"
 import type { Driver } from "./Driver.ts"
 import { socketOf } from "./Session.ts"
 
-/** How often connections that were opened meanwhile are ended, milliseconds. */
+/** How often to end the connections that were opened in the meantime, milliseconds. */
 const AGAIN_MS = 100
 
 export class Connections {
@@ -21,8 +21,8 @@ export class Connections {
       constructor(config: ClientConfig) {
         super(config)
         open.add(this)
-        // An "error" event without a listener ends the process, and the pool listens only while a connection is idle. Whoever uses the
-        // connection learns of the error from the query, or from the next one.
+        // An "error" event without a listener ends the process, and the pool listens only while a connection is idle. The user of
+        // a connection learns of the error from the current query, or from the next one.
         this.on("error", () => {})
         this.once("end", () => open.delete(this))
       }
@@ -35,7 +35,7 @@ export class Connections {
     this.driver = { Client: OwnClient, Pool: OwnPool }
   }
 
-  /** After `ms` milliseconds, ends the open connections, and those that are opened later. */
+  /** Ends all connections after `ms` milliseconds, and then also those that are opened later. */
   endAfter(ms: number, after: ScheduleTimeout): void {
     after(ms, () => {
       for (const client of this.#open) socketOf(client).destroy()

@@ -1,6 +1,6 @@
 /**
- * Finds connections that are dead without an error, whose answer will never come. Another connection asks the server about its
- * sessions: a session that waits for a request has already answered, or never got one.
+ * Finds connections that are dead without an error, on which an answer will never come. It asks the server about its sessions, on
+ * another connection. A session that waits for a request has already answered, or has never got the request.
  */
 import { APPLICATION, configOf, type Driver, type PostgresSettings } from "./Driver.ts"
 import { pidOf, type Session } from "./Session.ts"
@@ -40,7 +40,7 @@ export class DeadConnections {
     this.#options = options
   }
 
-  /** Called periodically: breaks the dead connections. */
+  /** Breaks the dead connections. Called periodically. */
   look(): void {
     const now = this.#options.now()
     for (const session of this.#seen.keys()) if (!this.waiting.has(session)) this.#seen.delete(session)
@@ -54,7 +54,7 @@ export class DeadConnections {
     if (silent.length === 0 || this.#isAsking) return
     this.#isAsking = true
     this.#ask(silent)
-      // a server that cannot be reached says nothing of its sessions
+      // the server cannot be reached, so nothing is known of its sessions
       .catch(() => this.#judge(silent, new Map()))
       .finally(() => (this.#isAsking = false))
   }
@@ -92,7 +92,7 @@ export class DeadConnections {
       if (seen === undefined || seen.progress !== session.progress) continue
       if (waits.get(session.pid) === true) seen.waits++
       const isOverdue = !waits.has(session.pid) && now() - seen.at > settings.statementTimeoutMs + MARGIN_MS
-      // the first time, an answer may have been in flight
+      // when the server says so for the first time, the answer may be in flight
       if (seen.waits > 1 || isOverdue) session.break()
     }
   }

@@ -1,6 +1,6 @@
 /**
- * Deferred writes of a transaction, whose results nobody awaits: they are held until a statement that could see them, or the
- * commit.
+ * The writes of a transaction whose results no program waits for. They are held until a statement that could see them, or until
+ * the commit.
  */
 import type { Value } from "../Program.ts"
 import type { Prepared } from "./Dialect.ts"
@@ -24,8 +24,7 @@ export class DeferredWrites {
   }
 
   /**
-   * Holds a write. It joins the writes of the same statement when no later write concerns its tables: then the earlier place
-   * makes no difference.
+   * Holds a write. It goes out with an earlier write of the same statement, unless a write in between concerns its tables.
    */
   add(
     statement: Prepared,
@@ -43,7 +42,7 @@ export class DeferredWrites {
     this.#groups.push({ statement, merged, tables, writes: [values] })
   }
 
-  /** Passes all held writes to `send`, in an order with the same effect. */
+  /** Passes all held writes to `send`. Their order may differ from that in which they were added, and has the same effect. */
   flush(send: (statement: Prepared, values: ReadonlyArray<Value | ReadonlyArray<Value>>) => void): void {
     const groups = this.#groups
     this.#groups = []

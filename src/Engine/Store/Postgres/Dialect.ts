@@ -6,7 +6,10 @@ import type { Damage, DamagedKind } from "../Damage.ts"
 import type { Statement } from "../Program.ts"
 import { type Merged, mergedInsert, mergedUpdate } from "./MergedWrites.ts"
 
-/** Placeholders: `?2` becomes `$2`, and `?` gets the number after the highest so far. Quoted parts stay as they are. */
+/**
+ * Gives placeholders their numbers: `?2` becomes `$2`, and `?` gets the number after the highest so far. Quoted text stays as it
+ * is.
+ */
 const numbered = (text: string): string => {
   let highest = 0
   return text.replaceAll(/'(?:[^']|'')*'|\?(\d*)/g, (whole, number: string | undefined) => {
@@ -17,7 +20,10 @@ const numbered = (text: string): string => {
   })
 }
 
-/** A limit of -1 becomes none, index hints are removed, and the items of a JSON list are cast to text. */
+/**
+ * Translates SQLite's text: a limit of -1 becomes no limit, index hints are removed, and the items of a JSON list are cast to
+ * text.
+ */
 const toPostgres = (text: string): string =>
   numbered(
     text
@@ -37,17 +43,17 @@ export interface Prepared {
 }
 
 export interface Translated extends Prepared {
-  /** For an insert into a table whose keys the engine assigns: the table, and the statement with the key. */
+  /** For an insert into a table whose keys the engine assigns: the table, and the insert with the key as its last value. */
   readonly keyed: (Prepared & { readonly table: KeyedTable }) | undefined
-  /** Returns the key that the database assigned. */
+  /** The statement, returning the key that the database assigned. */
   readonly returning: Prepared
-  /** Fails unless it changes exactly one row. */
+  /** The statement, failing unless it changes exactly one row. */
   readonly assumingOne: Prepared
-  /** The tables that it names. */
+  /** The tables that the statement names. */
   readonly tables: ReadonlyArray<string>
 }
 
-/** Tables whose keys are assigned by the holder of the row of `engine`. */
+/** Tables whose keys are assigned by the engine that has locked the row of `engine`. */
 type KeyedTable = "events" | "runs"
 
 const keyOf: { readonly [table in KeyedTable]: string } = { events: "position", runs: "key" }
@@ -55,7 +61,7 @@ const keyOf: { readonly [table in KeyedTable]: string } = { events: "position", 
 const translated = new Map<Statement, Translated>()
 let count = 0
 
-/** Translates a statement, leaving out damaged rows. */
+/** Translates a statement. The translation leaves out the damaged rows. */
 export const translate = (statement: Statement, damage: Damage): Translated => {
   if (statement.isSound && damage.count > 0) return make(sound(statement, damage), "")
   let known = translated.get(statement)
@@ -74,7 +80,7 @@ const sound = (statement: Statement, damage: Damage): string =>
 
 const INSERT = /^\s*INSERT INTO (events|runs) \(([^)]*)\)\s*VALUES \(([^)]*)\)\s*$/
 
-/** `name` is empty for a text that is used once. */
+/** Makes the translations of a text. `name` is empty for a text that is used once, and is then not prepared. */
 const make = (source: string, name: string): Translated => {
   const text = toPostgres(source)
   const suffixed = (suffix: string): string => (name === "" ? "" : name + suffix)
@@ -85,7 +91,7 @@ const make = (source: string, name: string): Translated => {
   })
   const [, table, columns, values] = INSERT.exec(source) ?? []
   const keyed =
-    // the regular expression matches no other table
+    // the groups of the regular expression match no other table
     table === undefined ? undefined : keyedInsert(table as KeyedTable, `${columns}`, `${values}`)
   return {
     ...prepared("", text, mergedInsert(source)),

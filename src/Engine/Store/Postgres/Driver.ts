@@ -1,17 +1,20 @@
 /**
- * The driver `pg`, which is installed only with Postgres: it is loaded when such a store is opened. It is plain JavaScript, and
- * sends statements without waiting for earlier answers (`pipeline`), so that all writes of a transaction cost one round trip with
- * the commit.
+ * The driver `pg`. It is installed only by users of Postgres, so it is loaded when a store on Postgres is opened. It is plain
+ * JavaScript. It sends statements without waiting for earlier answers (`pipeline`), so that all writes of a transaction cost one
+ * round trip, together with the commit.
  */
 import type { Client, ClientConfig, Pool, PoolConfig } from "pg"
 import { StoreError, ValidationError } from "../../../Errors.ts"
 import { type Migration, migrations } from "./Migrations.ts"
 import type { PostgresOptions } from "./Options.ts"
 
-/** The oldest tested version. */
+/** The oldest tested version of Postgres. */
 const OLDEST = 14
 
-/** How long a transaction may be idle, milliseconds: a frozen process must not hold its locks for ever. */
+/**
+ * How long a transaction may be idle, milliseconds. After that the server ends its session, so that a frozen process does not
+ * hold its locks for ever.
+ */
 const IDLE_MS = 4000
 
 const MOST_SCHEMA = 63
@@ -19,7 +22,7 @@ const MOST_SCHEMA = 63
 /** The `application_name` of sessions, by which an engine finds its own in `pg_stat_activity`. */
 export const APPLICATION = "ironflow"
 
-/** The modes that the driver knows; it would silently treat any other as encrypted. */
+/** The values of `sslmode` that the driver knows. It would silently treat any other as encrypted. */
 const SSL_MODES = ["disable", "prefer", "require", "verify-ca", "verify-full", "no-verify"]
 
 export interface PostgresSettings {
@@ -101,7 +104,7 @@ const toNumber = (text: string): number => {
 
 const toBytes = (text: string): Uint8Array => new Uint8Array(Buffer.from(text.slice(2), "hex"))
 
-/** Parses columns as SQLite returns them: numbers, strings and bytes; true is 1. */
+/** Parses columns into the values that SQLite returns for them: numbers, strings and bytes; true is 1. */
 const parsers: { readonly [oid: number]: (text: string) => unknown } = {
   16: (text) => (text === "t" ? 1 : 0),
   17: toBytes,
@@ -134,8 +137,8 @@ export const loadDriver = async (): Promise<Driver> => {
 }
 
 /**
- * Parameters of a database URL that the engine sets itself. The driver would let those of the URL win, and the engine could not find
- * its own sessions again, or would wait without its limits.
+ * Parameters of a database URL that are removed, because the engine sets them itself. The driver would prefer those of the URL.
+ * Then the engine could not find its own sessions again, or would wait without its limits.
  */
 const OWN_PARAMETERS = [
   "application_name",
@@ -178,14 +181,15 @@ export const configOf = (settings: PostgresSettings): ClientConfig => {
         `statement_timeout=${settings.statementTimeoutMs}`,
         `lock_timeout=${settings.statementTimeoutMs}`,
         `idle_in_transaction_session_timeout=${IDLE_MS}`,
-        // the forms of values that are read and written here, which the server, the database or the user may have set otherwise
+        // how the server reads and writes values: the server, the database or the user may have set other forms
         "array_nulls=on",
         "bytea_output=hex",
         "DateStyle=ISO",
         "extra_float_digits=1",
         "standard_conforming_strings=on",
         "transform_null_equals=off",
-        // statements keep the plan that uses the index: otherwise tables that fill up fast keep the plan for an empty table
+        // statements keep the plan that uses the index: without these settings, a table that fills up fast keeps the plan for an
+        // empty table
         "plan_cache_mode=force_generic_plan",
         "enable_seqscan=off",
         "jit=off"
@@ -196,7 +200,7 @@ export const configOf = (settings: PostgresSettings): ClientConfig => {
   }
 }
 
-/** SQL: what {@link checkSession} judges, and whether the schema $1 has no tables of an engine. Needs no rights. */
+/** SQL: reads what {@link checkSession} judges, and whether the schema $1 has no tables of an engine. It needs no rights. */
 export const READ_SESSION = `SELECT CAST(current_setting('server_version_num') AS INTEGER) AS server,
   current_setting('plan_cache_mode', true) AS plans, current_setting('search_path') AS path, current_user AS "user",
   (SELECT has_schema_privilege(oid, 'USAGE') FROM pg_namespace WHERE nspname = $1) AS may_use,
@@ -204,8 +208,8 @@ export const READ_SESSION = `SELECT CAST(current_setting('server_version_num') A
     WHERE n.nspname = $1 AND c.relname = 'engine') AS is_new`
 
 /**
- * Every session is checked before anything else is done with it. Throws a `StoreError` when the server is too old, when a pooler
- * has dropped the settings of the session, or when the user has no rights in the schema.
+ * Checks a session before anything else is done with it. Throws a `StoreError` when the server is too old, when a pooler has
+ * dropped the settings of the session, or when the user has no rights in the schema.
  */
 export const checkSession = (
   row: { readonly [column: string]: unknown } | undefined,
@@ -213,7 +217,7 @@ export const checkSession = (
 ): void => {
   checkServer(Number(row?.server), settings)
   const { schema, shown } = settings
-  // settings that are sent with the connection hold for the session: a pooler in transaction mode drops them
+  // settings that are sent with the connection hold for the session, but a pooler in transaction mode drops them
   if (row?.plans !== "force_generic_plan" || row.path !== schema) {
     throw new StoreError(
       `The settings of the session did not arrive at ${shown}: a pooler between the engine and Postgres leaves them out (\`ignore_startup_parameters\`). ` +

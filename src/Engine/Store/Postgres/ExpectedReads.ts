@@ -1,6 +1,7 @@
 /**
- * The reads that the next transaction is likely to make, as those before it did: they are sent together with the lock, so that the
- * lock is held for one round trip less. Whether an event is awaited, for example, is asked of each event while other engines write.
+ * Learns which reads the next transaction will probably make, from those of the transactions before it. They are sent together
+ * with the lock, so the lock is held for one round trip less. An example is the read that tells whether anything awaits an event:
+ * while other engines write, it is made for each event.
  */
 import type { Value } from "../Program.ts"
 import type { Translated } from "./Dialect.ts"
@@ -12,17 +13,18 @@ export interface Read {
 
 /** How many reads are expected at most. */
 const MAX_EXPECTED = 8
-/** How many reads of a transaction are looked at. */
+/** How many reads of a transaction are learned from at most. */
 const MAX_ASKED = 64
-/** After how many transactions with a read, not counting those without it, it is expected; and how many count at most. */
+/** The score at which a read is expected. A transaction with the read adds 1 to the score, one without it takes 1 off. */
 const EXPECTED_AFTER = 2
+/** The highest score of a read. */
 const MAX_SCORE = 4
 
 export class ExpectedReads {
-  /** By what was asked: how many transactions have asked for it more than have not. */
+  /** The score of each read, by its statement and values. */
   readonly #scores = new Map<string, { readonly read: Read; score: number }>()
 
-  /** Learns what a transaction has read. */
+  /** Learns from the reads of a transaction. */
   learn(asked: ReadonlyMap<string, Read>): void {
     for (const [what, known] of this.#scores) {
       if (!asked.has(what) && --known.score === 0) this.#scores.delete(what)
@@ -36,7 +38,7 @@ export class ExpectedReads {
     }
   }
 
-  /** A transaction has failed: one of these reads may be the reason. */
+  /** Forgets all reads. Called when a transaction has failed: one of these reads may be the reason. */
   forget(): void {
     this.#scores.clear()
   }

@@ -1,4 +1,4 @@
-/** Inspects a database on Postgres without being its engine: its own figures, and programs that only read. */
+/** Inspects a database on Postgres without being its engine. It reads figures of the server, and runs programs that only read. */
 import * as Effect from "effect/Effect"
 import { type StoreError, toError, type ValidationError } from "../../../Errors.ts"
 import { makeIdGenerator } from "../../../Ids.ts"
@@ -17,7 +17,7 @@ export interface PostgresFacts {
   /** The database without its password. */
   readonly shown: string
   readonly version: string
-  /** Size of the tables and their indexes in the schema. */
+  /** Size of the tables and their indexes in the schema, bytes. */
   readonly bytes: number
   /** How many migrations have run; absent where there are no tables. */
   readonly tables?: number
@@ -31,7 +31,7 @@ export interface PostgresFacts {
   readonly synchronousCommit: string
   readonly fsync: string
   readonly autovacuum: string
-  /** Sessions of all users, without that of the inspection. */
+  /** Sessions of all users, not counting that of this inspection. */
   readonly connections: number
   readonly maxConnections: number
   readonly limits: ReadonlyArray<ConnectionLimit>
@@ -47,7 +47,7 @@ export interface ConnectionLimit {
   readonly of: "user" | "database"
   readonly name: string
   readonly most: number
-  /** How many there are, without that of the inspection. */
+  /** How many sessions there are, not counting that of this inspection. */
   readonly used: number
 }
 
@@ -55,22 +55,25 @@ export interface ConnectionLimit {
 export interface Rights {
   readonly user: string
   readonly schema: string
-  /** Whether it may make the tables where there are none. */
+  /** Whether the user may create the tables, where there are none. */
   readonly mayMakeTables: boolean
-  /** Tables that it may not read and write. */
+  /** Tables that the user may not read and write. */
   readonly closedTables: ReadonlyArray<string>
-  /** Sequences that it may not set. */
+  /** Sequences that the user may not set. */
   readonly closedSequences: ReadonlyArray<string>
 }
 
 export interface Inspection {
   readonly facts: PostgresFacts
-  /** Absent unless the tables are those of this version. */
+  /** Runs programs that only read. Absent unless the tables are those of this version. */
   readonly readApart?: StoreService["readApart"]
   readonly close: Effect.Effect<void>
 }
 
-/** What a session does is hidden from other users, except for members of `pg_read_all_stats`; that it is there is not. */
+/**
+ * SQL: the figures of the server. Users see every session, but what it does only for their own, unless they are members of
+ * `pg_read_all_stats`.
+ */
 const READ_SERVER = `WITH others AS (SELECT usename, datname FROM pg_stat_activity WHERE pid <> pg_backend_pid()
     AND (backend_type = 'client backend' OR (backend_type IS NULL AND datid IS NOT NULL AND usesysid IS NOT NULL)))
   SELECT current_setting('server_version') AS version,
@@ -105,8 +108,8 @@ const LIST_ENGINES = `SELECT name FROM nodes WHERE steady_since IS NOT NULL
   AND pid IN (${HOLDERS}) ORDER BY id`
 
 /**
- * Fails with `StoreError` when Postgres cannot be reached or is too old, with `ValidationError` for invalid options. `load` reads
- * what programs remember of a database.
+ * Opens an inspection. Fails with `StoreError` when Postgres cannot be reached or is too old, with `ValidationError` for invalid
+ * options. `load` reads what programs cache of a database.
  */
 export const inspect = (
   options: PostgresOptions,
@@ -172,7 +175,7 @@ export const inspect = (
               autovacuum: String(server.autovacuum),
               connections: Number(server.connections),
               maxConnections: Number(server.max_connections),
-              // without a limit it is negative
+              // -1 stands for no limit
               limits: limits.filter(({ most }) => most >= 0),
               rights: {
                 user: String(begun.user),
@@ -196,7 +199,7 @@ export const inspect = (
               environments,
               now,
               random: () => 0,
-              // it does not write
+              // an inspection writes nothing, so it needs no number
               node: -1,
               ids: makeIdGenerator(now, () => 0)
             })

@@ -1,7 +1,8 @@
 /**
- * Checks whether Postgres still has all commits. A standby that was promoted without everything that its primary had acknowledged
- * goes on from an earlier point: it may give numbers again, and nodes remember rows that it does not have. A promotion starts a
- * new timeline, which is stored. The first node that writes on it skips all numbers that the old primary may have given.
+ * Checks whether Postgres still has all commits. A standby may be promoted without some commits that its primary had
+ * acknowledged. It then goes on from an earlier point: it may assign the same numbers again, and nodes have cached rows that it
+ * does not have. A promotion starts a new timeline, which is stored. The first node that writes on the new timeline skips all
+ * numbers that the old primary may have assigned.
  */
 import type { Row } from "../Program.ts"
 import type { Numbers } from "./PostgresTransaction.ts"
@@ -10,32 +11,32 @@ import type { Session } from "./Session.ts"
 
 /** SQL for a text that changes when another server takes over. */
 export const timelineSql = {
-  /** The timeline that the server writes on: eight hexadecimal digits. */
+  /** The timeline on which the server writes: eight hexadecimal digits. */
   timeline: "substr(pg_walfile_name(pg_current_wal_insert_lsn()), 1, 8)",
   /**
-   * When the server was started. Managed ones may refuse to tell of their write-ahead log: each start is a timeline there, because
-   * whoever takes over was not started when the server before it was.
+   * When the server was started. Managed servers may not let users read the write-ahead log. On them each start counts as a
+   * timeline, because a promoted server was started at another time than the server before it.
    */
   start: `'start ' || CAST(CAST(extract(epoch FROM pg_postmaster_start_time()) * 1000000 AS BIGINT) AS TEXT)`
 } as const
 export type TimelineSource = keyof typeof timelineSql
 
-/** No permission, no such function, or not supported. */
+/** The error codes for: no permission, no such function, not supported. */
 const REFUSALS: ReadonlyArray<unknown> = ["42501", "42883", "0A000"]
 
-/** Which of these texts the server gives. */
+/** Which text of {@link timelineSql} the server allows. */
 export const timelineSourceOf = async (session: Session): Promise<TimelineSource> => {
   try {
     await session.wait(session.send({ name: "", text: `SELECT ${timelineSql.timeline}` }))
   } catch (error) {
     if (REFUSALS.includes(Object(error).code)) return "start"
-    // a standby has none yet
+    // a standby, which has no timeline of its own yet
     if (Object(error).code !== "55000") throw error
   }
   return "timeline"
 }
 
-/** Numbers to skip: more than a server commits in the time that a standby may lag. */
+/** How many numbers to skip: more than a server commits in the time by which a standby may lag. */
 const LEFT_OUT = 1_000_000
 
 export const READ_TIMELINE = {
@@ -52,24 +53,24 @@ const UPDATE_SEQUENCE = { name: "", text: "UPDATE engine SET sequence = $1" }
 
 /** What a node remembers of its commits. */
 export interface RememberedCommits {
-  /** The timeline of its last transaction; `undefined` before the first. */
+  /** The timeline of the last transaction; `undefined` before the first. */
   readonly timeline: string | undefined
-  /** The last commit that it has seen; -1 before the first. */
+  /** The last commit that the node has seen; -1 before the first. */
   readonly sequence: number
-  /** Its own last commit; 0 before the first. */
+  /** The last commit of the node itself; 0 before the first. */
   readonly batch: number
 }
 
 export interface CommitCheck {
-  /** The server is not that of the last transaction, or was set back: nothing remembered is certain. */
+  /** The server is not that of the last transaction, or was set back: everything in memory may be wrong. */
   readonly isOther: boolean
   /** Commits that this node knows of are gone. */
   readonly hasLostCommits: boolean
 }
 
 /**
- * Compares what this node knows with what is stored, under the lock. When another server has taken over, raises `numbers`, so that
- * none is given again, and stores so.
+ * Compares the commits that this node remembers with those that are stored. Call it under the lock. When another server has taken
+ * over, it raises `numbers`, so that none is assigned again, and stores the new timeline.
  */
 export const checkCommits = (
   known: RememberedCommits,

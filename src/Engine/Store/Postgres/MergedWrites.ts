@@ -1,17 +1,17 @@
 /**
- * Merges many writes of one statement into one: the values of each parameter are sent as an array. It costs Postgres and the
- * engine a fraction of single writes.
+ * Merges many writes of one statement into one write, which has the values of each parameter as an array. It costs Postgres and
+ * the engine a fraction of the single writes.
  */
 import { migrations } from "./Migrations.ts"
 
 export interface Merged {
-  /** Its parameters are arrays, `places` of them. */
+  /** Its `places` parameters are arrays. */
   readonly text: string
   /** How many parameters a single write has. */
   readonly places: number
 }
 
-/** Column types, by table and column name, as in the migrations. */
+/** Column types, by table and column name, as the migrations define them. */
 const types: ReadonlyMap<string, ReadonlyMap<string, string>> = (() => {
   const all = migrations.map(({ sql }) => sql).join("\n")
   const found = new Map<string, Map<string, string>>()
@@ -31,15 +31,15 @@ const UPDATE = /^\s*UPDATE (\w+) SET ([^]*) WHERE (key = \?(?: AND status IN \([
 /** A value that is the same in every row. */
 const CONSTANT = /^(?:\d+|NULL|'[^'?]*')$/
 
-/** SQL: the rows from the arrays. */
+/** SQL that makes rows of the arrays. */
 const listed = (columns: ReadonlyArray<string>): string => {
   const lists = columns.map((type, index) => `CAST($${index + 1} AS ${type}[])`)
   return `unnest(${lists.join(", ")}) AS v(${columns.map((_, index) => `p${index + 1}`).join(", ")})`
 }
 
 /**
- * The merged form of an insert, if the statement is an insert of written-out rows. Existing rows may be skipped, as in a single
- * insert.
+ * The merged form of an insert; `undefined` for other statements, and for an insert without a list of values. An insert that
+ * skips existing rows does so in its merged form too.
  */
 export const mergedInsert = (source: string): Merged | undefined => {
   const [, table = "", names = "", values = "", rest = ""] = INSERT.exec(source) ?? []
@@ -64,7 +64,10 @@ export const mergedInsert = (source: string): Merged | undefined => {
   }
 }
 
-/** The merged form of an update of one row by its key. It fails unless it changes as many rows as the arrays have. */
+/**
+ * The merged form of an update of one row by its key; `undefined` for other statements. It fails unless it changes one row for
+ * each item of the arrays.
+ */
 export const mergedUpdate = (source: string): Merged | undefined => {
   const [, table = "", set = "", where = ""] = UPDATE.exec(source) ?? []
   const known = types.get(table)

@@ -2,7 +2,7 @@
  * Migrates the tables to this version, under a lock: several engines may start at once.
  *
  * Engines of two versions can work side by side when the newer one has only added to the tables: `oldest` in `meta` says how many
- * migrations an engine has to know at least. An engine reads it when it connects, and when it reconnects.
+ * migrations an engine has to know at least. Each engine reads this number when it connects, and when it reconnects.
  */
 import type { Client } from "pg"
 import { StoreError } from "../../../Errors.ts"
@@ -24,16 +24,17 @@ export const LOCK_CLASS = 0x49726f6e
 /** Name of the lock that engines hold while they use a schema. */
 export const SCHEMA_LOCK = "hold"
 
-/** How often a migration is tried when others block it. */
+/** How often a migration is tried when other sessions block it. */
 const MOST_TRIES = 5
 
 export interface Migrated {
-  /** How many migrations had run before, and have run now. */
+  /** How many migrations had run before. */
   readonly from: number
+  /** How many migrations have run now. */
   readonly to: number
 }
 
-/** {@link migrate} for callers without an engine. Also returns which database it was. */
+/** {@link migrate} for callers without an engine. Also returns the database, as shown in messages. */
 export const migrateDatabase = async (
   options: PostgresOptions
 ): Promise<Migrated & { readonly shown: string }> => {
@@ -41,10 +42,13 @@ export const migrateDatabase = async (
   return { ...(await migrate(await loadDriver(), settings)), shown: settings.shown }
 }
 
-/** Whether the tables fit this version. `"fit"`: it works with them, also when a newer version has added to them. */
+/** Whether the tables fit this version. `"fit"`: this version works with them, even if a newer version has added to them. */
 export type Fit = "fit" | "too old" | "too new"
 
-/** The first query of every session of an engine. Fails when {@link checkSession} does. */
+/**
+ * Runs the first query of every session of an engine. Returns whether the tables fit this version. Fails when {@link
+ * checkSession} does.
+ */
 export const fitOf = async (session: Session, settings: PostgresSettings): Promise<Fit> => {
   const { rows } = await session.wait(session.send({ name: "", text: READ_SESSION }, [settings.schema]))
   checkSession(rows[0], settings)
@@ -54,7 +58,10 @@ export const fitOf = async (session: Session, settings: PostgresSettings): Promi
   return fitOfVersion(settings, Number(version), oldest)
 }
 
-/** `oldest` is absent where no migration has allowed older versions. */
+/**
+ * SQL: how many migrations have run, and how many an engine has to know. `oldest` is null where no migration has allowed older
+ * versions.
+ */
 export const READ_VERSION =
   "SELECT version, (SELECT value FROM meta WHERE name = 'oldest') AS oldest FROM engine"
 
@@ -90,7 +97,7 @@ export const migrate = async (driver: Driver, settings: PostgresSettings): Promi
       try {
         return await migrateOn(client, settings)
       } catch (error) {
-        // readers block a change of their tables
+        // sessions that read a table block a change of it
         if (tries === MOST_TRIES || !isConflict(error)) throw error
         await client.query("ROLLBACK")
       }
@@ -104,7 +111,7 @@ export const migrate = async (driver: Driver, settings: PostgresSettings): Promi
 
 const migrateOn = async (client: Client, settings: PostgresSettings): Promise<Migrated> => {
   await client.query("BEGIN")
-  // it is released with the transaction
+  // the end of the transaction releases the lock
   await client.query("SELECT pg_advisory_xact_lock($1, hashtext($2))", [
     LOCK_CLASS,
     `migrate ${settings.schema}`
@@ -122,7 +129,7 @@ export const migrateWithin = async (client: Client, settings: PostgresSettings):
   if (fit === "too new") throw tooNewError(settings, from)
   if (fit === "too old") {
     const isAddition = from > 0 && known.slice(from).every((migration) => migration.isAddition)
-    // engines of an older version would go on with a table that has changed
+    // engines of an older version use the tables: they would go on after a change that they do not know
     const hold = await client.query(
       `SELECT pg_try_advisory_xact_lock${isAddition ? "_shared" : ""}($1, hashtext($2)) AS mine`,
       [LOCK_CLASS, `${SCHEMA_LOCK} ${schema}`]
@@ -135,9 +142,9 @@ export const migrateWithin = async (client: Client, settings: PostgresSettings):
         { code: "STORE_LOCKED" }
       )
     }
-    // writers take this row first, too
+    // locks the row of `engine`, as every writer does first
     if (from > 0) await client.query(`SELECT version FROM ${schema}.engine FOR UPDATE`)
-    // a user of an existing schema may lack the right to create one
+    // the schema is created only if it is missing: the user of an existing schema may lack the right to create one
     const there = await client.query("SELECT 1 FROM pg_namespace WHERE nspname = $1", [schema])
     if (there.rows.length === 0) await client.query(`CREATE SCHEMA ${schema}`)
     for (const { sql } of known.slice(from)) await client.query(sql)

@@ -3,7 +3,7 @@
  * those on SQLite (see `../Migrations.ts` for the columns), so that one set of programs works on both.
  *
  * Strings are compared byte by byte, as on SQLite, whatever the locale of the database. Keys of runs and positions of the log are
- * assigned by the holder of the row of `engine`: so deferred rows have their keys before they are written.
+ * assigned by the engine that has locked the row of `engine`, so deferred rows have their keys before they are written.
  */
 const tables = `
 -- One row, which every transaction that writes updates first. holder: whose the tables are. batch: how many transactions there were.
@@ -498,8 +498,8 @@ CREATE INDEX schedules_queue ON schedules (function) WHERE queue IS NOT NULL;
 `
 
 /**
- * Search of runs. Errors are searched only in runs that ended badly, which have an index. A function prepares the searched text:
- * a plain expression would fail on damaged JSON, or on characters that Postgres does not store.
+ * Search of runs. Errors are searched only in runs that ended badly, through an index of these. A function prepares the searched
+ * text: a plain expression would fail on damaged JSON, or on characters that Postgres does not store.
  */
 const finding = `
 CREATE FUNCTION error_text(error text) RETURNS text LANGUAGE plpgsql IMMUTABLE AS $$
@@ -615,8 +615,8 @@ ALTER TABLE environments ADD COLUMN events_gone_at BIGINT;
  * clock, epoch milliseconds; steady_since is null once the node was declared dead. batch is its last committed transaction, and
  * sequence counts those of all nodes.
  *
- * To keep memories current: functions and leases are the last transactions that changed registered functions, and leases that
- * another node may remember; id_time is the time in the newest id.
+ * `functions` and `leases` tell nodes when to reload caches: the last transaction that changed registered functions, and the last
+ * that changed leases which another node may have cached. `id_time` is the time in the newest id.
  */
 const nodes = `
 ALTER TABLE engine RENAME COLUMN batch TO sequence;
@@ -647,8 +647,8 @@ CREATE INDEX node_workers_node ON node_workers (node);
 `
 
 /**
- * What engines tell each other that not every user of the database may hear: see `CommitNotifications.ts`. It matters only for a moment, and not
- * after a crash.
+ * The parts of notifications between engines that not every user of the database may hear: see `CommitNotifications.ts`. They
+ * matter only for a moment, and not after a crash.
  */
 const news = `
 -- Who a worker is at the engine that it is connected to, and what others may have to know when it comes to them. session: one
@@ -694,8 +694,8 @@ CREATE INDEX runs_system_event ON runs (system_event) WHERE system_event IS NOT 
 export interface Migration {
   readonly sql: string
   /**
-   * Engines that do not know this migration go on beside those that do, and may be restarted: it removes nothing, its columns
-   * have defaults, older engines can ignore its tables, and it locks no table for more than a moment.
+   * Engines that do not know this migration may go on beside those that do, and may be restarted. The migration removes nothing,
+   * its columns have defaults, older engines can ignore its tables, and it locks no table for more than a moment.
    */
   readonly isAddition?: true
 }

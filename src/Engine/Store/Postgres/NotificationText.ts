@@ -1,6 +1,6 @@
 /**
- * What one engine tells the others of its commits, as a string. Every user of the database may listen to notifications, so those
- * have only numbers, ids and names. Payloads are in a separate row, for those who may read the tables.
+ * The text of the notifications between engines. Every user of the database may listen to notifications, so they have only
+ * numbers, ids and names. Payloads are in a separate row, which only users with access to the tables can read.
  */
 import { isObject } from "../../../Json.ts"
 import type { Notice } from "../../../Protocol/Worker.ts"
@@ -8,15 +8,15 @@ import { type Announced, type Changes, noCounts, type ChangeKind, changeKinds } 
 import type { Wants } from "../Store.ts"
 import { type CommitRange, rangesOf } from "./Commits.ts"
 
-/** Most bytes of a notification: Postgres accepts less than 8,000. */
+/** Most bytes of a notification. Postgres accepts less than 8,000. */
 const MOST_BYTES = 7800
-/** Most characters of a row. */
+/** Most characters of the row beside a notification. */
 const MOST_CHARACTERS = 4 * 1024 * 1024
 
-/** What an engine says of itself. */
+/** What an engine tells of itself in each notification. */
 export interface Hello {
   readonly wants: Wants
-  /** Asks the others to say the same of themselves. */
+  /** Asks the other engines to announce themselves. */
   readonly asks?: true
   /** The engine stops. */
   readonly leaves?: true
@@ -78,7 +78,10 @@ export class NotificationBuilder {
     return JSON.stringify({ notices: this.#notices, announced: this.#announced })
   }
 
-  /** The notification of a node. What does not fit is named as to be looked at. */
+  /**
+   * The text of the notification of a node. When names do not fit, the kinds of their changes are told instead, so that others
+   * look themselves.
+   */
   notification(node: number, hello: Hello): string {
     const commits = rangesOf(this.#commits)
     const parts = {
@@ -93,7 +96,7 @@ export class NotificationBuilder {
         ...Object.fromEntries(kept.map((name) => [name, parts[name]])),
         node,
         ...hello,
-        // the other commits are not told, so engines miss them and look
+        // the other commits are not told: engines notice that they have missed them, and look themselves
         commits: commits.slice(-MOST_SPANS),
         look: [...this.#look, ...all.filter((name) => !kept.includes(name))],
         logEnd: this.#logEnd,
@@ -147,7 +150,7 @@ const nothing = {
   dueAt: Number.POSITIVE_INFINITY
 } satisfies Omit<Changes, "stale">
 
-/** The changes that are told when nothing is known of commits elsewhere. */
+/** The changes to tell when commits elsewhere are unknown: everything has to be read again. */
 export const allStale: Changes = { ...nothing, stale: new Set(changeKinds), mayHaveReady: true }
 
 /** Parses a notification; `undefined` when it is invalid, or from a version with another format. */

@@ -1,7 +1,10 @@
-/** The options of a store on Postgres. Separate from the driver, whose types exist only where it is installed. */
+/**
+ * The options of a store on Postgres. They are not in `Driver.ts`, because the types of the driver exist only where it is
+ * installed.
+ */
 export interface PostgresOptions {
   /**
-   * The URL of the database: `postgres://user:password@host:5432/database`. `sslmode` and certificates are parameters of it:
+   * The URL of the database: `postgres://user:password@host:5432/database`. Its parameters may name `sslmode` and certificates:
    * `?sslmode=verify-full&sslrootcert=/etc/ssl/postgres.pem`.
    */
   readonly url: string

@@ -8,7 +8,7 @@ const codeOf = (cause: unknown): string =>
 /** Error codes of Node.js for connections. */
 const SYSTEM = /^E[A-Z_]+$/
 
-/** The connection was lost, or the server ends it: the same request may succeed on another one. */
+/** Whether the connection was lost, or the server is ending it: the same request may succeed on another connection. */
 export const isConnectionLost = (cause: unknown): boolean => {
   if (cause instanceof StoreError) return cause.cause !== undefined && isConnectionLost(cause.cause)
   if (isStalePlan(cause)) return true
@@ -20,25 +20,25 @@ export const isConnectionLost = (cause: unknown): boolean => {
   return cause instanceof Error && /Connection terminated|not queryable|connection error/i.test(cause.message)
 }
 
-/** The session has a plan for tables that have changed since: another session makes its own. */
+/** Whether the session has a plan for tables that have changed since. Another session makes its own plan. */
 export const isStalePlan = (cause: unknown): boolean =>
   codeOf(cause) === "0A000" && /cached plan/i.test(messageOf(cause))
 
-/** Stored data cannot be read: a page or an index is damaged, or a string is not JSON. */
+/** Whether stored data cannot be read: a page or an index is damaged, or a string is not JSON. */
 export const isDamage = (cause: unknown): boolean =>
   cause instanceof StoreError
     ? cause.code === "STORE_CORRUPT"
     : codeOf(cause) === "XX001" || codeOf(cause) === "XX002"
 
-/** The user of the database URL lacks a right. */
+/** Whether the user of the database URL lacks a right. */
 export const isDenied = (cause: unknown): boolean => codeOf(cause) === "42501"
 
-/** Two transactions were in conflict: a retry may succeed. */
+/** Whether two transactions were in conflict: a retry may succeed. */
 export const isConflict = (cause: unknown): boolean => ["40001", "40P01"].includes(codeOf(cause))
 
 /**
- * A statement that was assumed to change one row did not: see `assumingOne` in `Dialect.ts`, which divides by the number of
- * changed rows.
+ * Whether a statement that was assumed to change exactly one row did not: see `assumingOne` in `Dialect.ts`, which divides by the
+ * number of changed rows.
  */
 export const isAssumptionError = (cause: unknown): boolean => codeOf(cause) === "22012"
 
@@ -55,9 +55,9 @@ const unavailable = (advice: string, retryable = true): Advice => ({
 })
 
 const LOST = unavailable("The connection to Postgres was lost; the engine connects again by itself")
-/** The same for the last message of an engine that stops. */
+/** The error for the last message of an engine that stops. */
 const LOST_AT_END = unavailable("The connection to Postgres was lost")
-/** The same for a connection that was never established. */
+/** The error for a connection that was never established. */
 const NEVER_THERE = unavailable(
   "The connection to Postgres ended before it could be used: check that the host and port in the database URL are those of Postgres, and look at its log"
 )
@@ -88,7 +88,7 @@ const adviceFor = (code: string, message: string): Advice | undefined => {
           false
         )
       }
-      // with quotes when CONNECT is missing, without them when CREATE is
+      // the message has these quotes when the right CONNECT is missing; without them, CREATE is missing
       if (message.includes('for database "')) {
         return unavailable(
           "The user of the database URL is not allowed to connect to this database: GRANT CONNECT ON DATABASE ... TO ...",
@@ -135,7 +135,7 @@ const adviceFor = (code: string, message: string): Advice | undefined => {
       return undefined
     case "ENOENT":
     case "EACCES":
-      // a local socket, or a file that the URL names
+      // it is about a local socket, or about a file that the URL names
       return message.includes("connect ")
         ? unavailable("Check the host in the database URL, and that Postgres is running")
         : unavailable(
@@ -180,7 +180,7 @@ const messageOf = (cause: unknown): string => {
   // the error of Node.js after it has tried several addresses
   if (cause instanceof AggregateError && cause.message === "") return cause.errors.map(messageOf).join("; ")
   const message = cause instanceof Error ? cause.message : String(cause)
-  // the driver's words for a connection that had ended before the request
+  // the driver's message for a connection that had ended before the request
   return /not queryable/i.test(message) ? "Connection terminated" : message
 }
 

@@ -1,5 +1,6 @@
 /**
- * The transaction of programs on Postgres: numbers come from the row of `engine`, and each concurrent reader has its own view.
+ * The transaction of programs on Postgres. Numbers come from the row of `engine`, and each concurrent reader has its own
+ * transaction object.
  */
 import type { DatabaseSync } from "node:sqlite"
 import type { SharedIds } from "../../../Ids.ts"
@@ -13,10 +14,11 @@ export interface Numbers {
   environments: number
   events: number
   runs: number
-  /** For the order of journal entries and fired waits. */
+  /** The last sequence number of journal entries and fired waits. */
   seq: number
-  /** The last transactions that changed functions, and leases that several nodes may remember. */
+  /** The last transaction that changed functions. */
   functions: number
+  /** The last transaction that changed leases which several nodes may have cached. */
   leases: number
   /** The time in the newest id. */
   idTime: number
@@ -32,7 +34,7 @@ export class Environments {
     this.#names.set(key, name)
   }
 
-  /** Forgets all: they are read again. */
+  /** Forgets all environments, so that they are read again. */
   clear(): void {
     this.#keys.clear()
     this.#names.clear()
@@ -50,13 +52,13 @@ export class Environments {
     return [...this.#keys.keys()]
   }
 
-  /** The highest key; keys are given without gaps. */
+  /** The highest key. Keys are assigned without gaps. */
   get last(): number {
     return this.#keys.size
   }
 }
 
-/** A database that rejects direct statements: only programs may query Postgres. */
+/** Stands for a database, and rejects direct statements: on Postgres, only programs may query. */
 const nowhere = {
   prepare(sql: string): never {
     throw new Error(`Direct SQL is not allowed on Postgres, which is a bug of the engine: ${sql}`)
@@ -73,7 +75,7 @@ interface Tools {
 
 export class PostgresTransaction extends Transaction {
   readonly #tools: Tools
-  /** The environments that this transaction created. */
+  /** The environments that this transaction created, with their keys. */
   readonly #created = new Map<string, number>()
   #later: Array<Program<void>> = []
   #unknown: string | undefined
@@ -90,13 +92,13 @@ export class PostgresTransaction extends Transaction {
     return this.#tools.environments
   }
 
-  /** Starts a transaction that follows those of others. */
+  /** Follows the transactions of other nodes: moves the time of ids, and discards what caches hold of the changed rows. */
   moved(others: RemoteChanges): void {
     this.#tools.ids.follow(this.numbers.idTime)
     eachCache(this.caches, (cache, made) => cache.invalidate?.(made, others))
   }
 
-  /** The numbers to store with transaction `sequence`. */
+  /** The numbers to store with the transaction `sequence`. */
   numbersAfter(sequence: number): Numbers {
     return {
       ...this.numbers,
@@ -107,8 +109,8 @@ export class PostgresTransaction extends Transaction {
   }
 
   /**
-   * A transaction for a concurrent reader, whose caches end with it. `isUnmoved`: nothing is known to have been written by
-   * others since the last transaction.
+   * A transaction for a concurrent reader. Its caches end with it. `isUnmoved`: as far as is known, other nodes have written
+   * nothing since the last transaction.
    */
   beside(isUnmoved: boolean): PostgresTransaction {
     const one = new PostgresTransaction(this.#tools, this.damage as NotedDamage)
@@ -138,7 +140,7 @@ export class PostgresTransaction extends Transaction {
     return key
   }
 
-  /** The environments that this transaction created: they are written before anything else is read. */
+  /** The environments that this transaction created, with their keys. They are written before any other statement runs. */
   get created(): ReadonlyMap<string, number> {
     return this.#created
   }
@@ -149,7 +151,7 @@ export class PostgresTransaction extends Transaction {
     return key
   }
 
-  /** The last environment that was looked up and is not known: another node may have created it since. */
+  /** The last environment that was looked up and not found. Another node may have created it since. */
   get unknownEnvironment(): string | undefined {
     return this.#unknown
   }
@@ -175,7 +177,7 @@ export class PostgresTransaction extends Transaction {
     this.#later.push(program)
   }
 
-  /** Takes the programs that must run before this transaction goes on. */
+  /** Returns the programs that must run before this transaction goes on, and removes them from its list. */
   takeLater(): ReadonlyArray<Program<void>> {
     if (this.#later.length === 0) return []
     const some = this.#later
@@ -188,7 +190,7 @@ export class PostgresTransaction extends Transaction {
   }
 }
 
-/** Damage without a table of it: statements name the keys that they leave out. */
+/** Damage for a database without a table of damaged rows: statements name the keys that they leave out. */
 export class NotedDamage extends Damage {
   readonly #keys = new Map<DamagedKind, Set<number>>()
 

@@ -1,6 +1,6 @@
 /**
  * Runs programs that only read. Those that arrive in one turn of the event loop share a connection and a snapshot, and their
- * statements are sent together. A slow one delays only its own group.
+ * statements are sent together. A slow program delays only those that share its snapshot.
  */
 import type { Pool } from "pg"
 import { setImmediate } from "../../../RealTimers.ts"
@@ -13,13 +13,13 @@ import { begin, type Begun, Runner, Session, type Traffic } from "./Session.ts"
 /** Most programs in one snapshot. */
 const GROUP = 64
 
-/** Creates the program, which runs once. */
+/** Creates the program. Each created program runs once. */
 type Make = () => Program<unknown, unknown>
 
 interface Reading {
   readonly tx: PostgresTransaction
   readonly make: Make
-  /** The program as first started; `undefined` when it is read again. */
+  /** The program as it was first started; `undefined` when it is to be started again. */
   readonly begun: Begun<unknown, unknown> | undefined
   readonly succeed: (value: unknown) => void
   readonly fail: (cause: unknown) => void
@@ -50,13 +50,13 @@ export class Reader {
     })
   }
 
-  /** Runs a program without a snapshot: each statement sees the current data. */
+  /** Runs a program without a snapshot: each of its statements sees the current data. */
   async readApart(tx: PostgresTransaction, make: Make): Promise<unknown> {
     while (true) {
       try {
         return await this.#with((session) => new Runner(session, tx).run(make()))
       } catch (error) {
-        // the session has ended: the pool opens another one
+        // the session had an old plan and has been ended: the pool opens another one
         if (!isStalePlan(error)) throw error
       }
     }
@@ -109,7 +109,7 @@ export class Reader {
     }
   }
 
-  /** `run` calls `end` when the session cannot be used again. */
+  /** Calls `run` with a session of the pool. `run` calls `end` when the session cannot be used again. */
   async #with<A>(run: (session: Session, end: () => void) => Promise<A>): Promise<A> {
     const client = await this.#pool.connect()
     let isDead = false

@@ -11,7 +11,7 @@ export class ServerClock {
     this.#own = own
   }
 
-  /** Takes the time that the server has just returned, epoch milliseconds. */
+  /** Sets the clock to the time that the server has just returned, epoch milliseconds. */
   measured(serverMs: number): void {
     this.#offsetMs = serverMs - this.#monotonicMs()
   }

@@ -8,7 +8,7 @@ import { type Prepared, translate, type Translated } from "./Dialect.ts"
 import type { Read } from "./ExpectedReads.ts"
 import type { PostgresTransaction } from "./PostgresTransaction.ts"
 
-/** The traffic with Postgres, for tests and benches. */
+/** Counts of the traffic with Postgres, for tests and benches. */
 export interface Traffic {
   statements: number
   /** How often the engine waited for an answer. */
@@ -17,8 +17,8 @@ export interface Traffic {
 }
 
 /**
- * The form in which a value is sent. Times may have fractions of a millisecond: they are rounded up, so that nothing is due
- * early.
+ * Converts a value to the form in which it is sent. Times may have fractions of a millisecond: they are rounded up, so that
+ * nothing is due early.
  */
 const sendable = (value: Value): Value => {
   if (typeof value === "string" || value === null || Number.isSafeInteger(value)) return value
@@ -42,7 +42,7 @@ interface Socket {
 
 /** The socket of a connection. */
 export const socketOf = (client: Client): Socket =>
-  // the declared type lacks it
+  // the declared type of `Client` lacks `connection`
   (client as unknown as { readonly connection: { readonly stream: Socket } }).connection.stream
 
 /** The server process of a connection, as told when it began. A pooler tells a number of its own. */
@@ -57,11 +57,12 @@ export class Session {
   readonly #waiting: Set<Session> | undefined
   #isCorked = false
   #isGoing = false
-  /** Pending answers, and received answers. */
+  /** How many answers are awaited. */
   #open = 0
+  /** How many answers have arrived. */
   #answered = 0
 
-  /** `waiting` collects the sessions that wait for an answer. */
+  /** `waiting` is the set that this session is in while it waits for an answer. */
   constructor(client: Client, traffic: Traffic, waiting?: Set<Session>) {
     this.client = client
     this.#traffic = traffic
@@ -69,7 +70,7 @@ export class Session {
     this.#socket = socketOf(client)
   }
 
-  /** Sends a statement, together with those sent since the last wait. */
+  /** Sends a statement. It goes out together with the others that are sent before the next wait. */
   send(
     statement: Prepared,
     values: ReadonlyArray<Value | ReadonlyArray<Value>> = [],
@@ -89,7 +90,7 @@ export class Session {
     } as never)
   }
 
-  /** Sends a statement without waiting for its answer; `failed` is called when it fails. */
+  /** Sends a statement whose answer is not awaited. `failed` is called when it fails. */
   put(
     statement: Prepared,
     values: ReadonlyArray<Value | ReadonlyArray<Value>> = [],
@@ -98,9 +99,9 @@ export class Session {
     this.send(statement, values).catch(failed)
   }
 
-  /** Sends what is buffered, and waits for the answer. */
+  /** Sends what is buffered, and waits for `answer`. */
   wait<A>(answer: Promise<A>): Promise<A> {
-    // statements of other waiters in this turn are sent together
+    // sends in a microtask, so that the statements of others in this turn go out together
     if (!this.#isGoing) {
       this.#isGoing = true
       this.#traffic.roundTrips++
@@ -118,7 +119,7 @@ export class Session {
     if (--this.#open === 0) this.#waiting?.delete(this)
   }
 
-  /** A number that grows with everything received. */
+  /** A number that grows with everything that is received. */
   get progress(): number {
     return this.#answered + this.#socket.bytesRead
   }
@@ -128,7 +129,7 @@ export class Session {
     return pidOf(this.client)
   }
 
-  /** Ends the connection: what waits on it fails. */
+  /** Ends the connection. Whatever waits on it fails. */
   break(): void {
     const message = "Postgres is not working on the statement, and no answer has come: the connection is dead"
     this.#socket.destroy(Object.assign(new Error(message), { code: "ETIMEDOUT" }))
@@ -163,7 +164,10 @@ export const begin = <A, E>(program: Program<A, E>): Begun<A, E> => {
   return { steps, step: next<A, E>(steps, undefined) }
 }
 
-/** Passes the result to the program and goes on, or throws the error in the program, which may add what it was about. */
+/**
+ * Passes the result to the program and runs it to its next query, or throws the error in the program, which may say where it
+ * comes from.
+ */
 const next = <A, E>(
   steps: Steps<A, E>,
   found: unknown,
@@ -174,7 +178,7 @@ const next = <A, E>(
     if (steps.throw === undefined) throw failure.error
     return steps.throw(failure.error)
   } catch (error) {
-    // a program refuses only with errors that its type names
+    // the types of programs name all their refusals
     if (error instanceof Refused) return { done: true, value: error as Refused<E> }
     throw error
   }
@@ -187,7 +191,9 @@ const question = ({ text }: Translated, values: ReadonlyArray<Value>): string =>
 export class Runner {
   readonly #session: Session
   readonly #tx: PostgresTransaction
-  /** Whether `affectedAssumingOne` statements are awaited, after an assumption was wrong. */
+  /**
+   * Whether to await the answers of `affectedAssumingOne`. Set when a transaction is repeated because an assumption was wrong.
+   */
   readonly #doubts: boolean
   #environments = 0
   /** Rows that were read, by table. A write to the table removes them. */
@@ -206,7 +212,7 @@ export class Runner {
     this.#doubts = doubts
   }
 
-  /** The first error, of which later errors are only consequences. */
+  /** The first error of this transaction, if any; otherwise `error`. Later errors are only consequences of the first. */
   cause(error: unknown): unknown {
     return this.#failure === undefined ? error : this.#failure.error
   }
@@ -216,17 +222,20 @@ export class Runner {
     this.#failure ??= { error }
   }
 
-  /** Sends a statement without awaiting it. */
+  /** Sends a statement without awaiting its answer. */
   put(statement: Prepared, values: ReadonlyArray<Value | ReadonlyArray<Value>>): void {
     this.#session.put(statement, values, (error) => this.failed(error))
   }
 
-  /** The rows that programs have asked for one by one, by what was asked. */
+  /** The single rows that programs have asked for, by statement and values. */
   get asked(): ReadonlyMap<string, Read> {
     return this.#asked
   }
 
-  /** Reads rows before any program asks for them. Waits for nothing by itself: the answers come with those of what was sent before. */
+  /**
+   * Reads rows before any program asks for them. It adds no round trip: the answers come with those of the statements sent
+   * before.
+   */
   readAhead(reads: ReadonlyArray<Read>): Promise<unknown> {
     return Promise.all(
       reads.map(async ({ statement, values }) => {
@@ -239,7 +248,7 @@ export class Runner {
     )
   }
 
-  /** Forgets all rows that were read: they may have been changed by other means than programs. */
+  /** Forgets all rows that were read: something other than a program may have changed them. */
   forgetReads(): void {
     this.#known.clear()
   }
@@ -260,7 +269,7 @@ export class Runner {
     while (true) {
       for (const more of this.#tx.takeLater()) await this.run(more)
       if (step.done === true) return step.value
-      // refusals have ended it already
+      // a refusal has already ended the program
       const answer = this.#answer(step.value as Query)
       let found: unknown
       let failure: { readonly error: unknown } | undefined
@@ -346,9 +355,9 @@ export class Runner {
     return this.#wait(statement, values).then(({ rowCount }) => rowCount ?? 0)
   }
 
-  /** Reads a row, which several programs of a transaction may ask for. */
+  /** Reads a row. When programs of a transaction ask for the same row again, it is not read again. */
   #get(statement: Translated, values: ReadonlyArray<Value>): Promise<Row | undefined> | Row | undefined {
-    // a statement that returns what it writes is not a read
+    // a statement that writes rows and returns one is not a read
     if (!/^\s*SELECT\b/.test(statement.text)) {
       this.#forget(statement.tables)
       return this.#wait(statement, values).then(({ rows }) => rows[0] as Row | undefined)
@@ -366,7 +375,7 @@ export class Runner {
 
   #wait(statement: Translated, values: ReadonlyArray<Value>, asArrays = false): Promise<QueryResult> {
     if (this.#deferred.touches(statement.tables)) this.#flush()
-    // whether rows or arrays come back depends on `asArrays`, not on the statement
+    // the answer has arrays or objects depending on `asArrays`, whatever the statement is
     return this.#session.wait(this.#session.send(statement, values, asArrays))
   }
 

@@ -27,7 +27,7 @@ import type { Runner, Session } from "./Session.ts"
 export interface TransactionStartOptions {
   readonly tx: PostgresTransaction
   readonly writeConnection: WriteConnection
-  /** Reads what is remembered of functions again. */
+  /** Reads the registered functions again. */
   readonly load: (tx: PostgresTransaction) => Program<void>
   /** Finds the keys of the functions with ready runs. */
   readonly ready: Statement
@@ -35,20 +35,22 @@ export interface TransactionStartOptions {
   readonly looked: (serverMs: number) => void
   /** Whether no other node may use the tables. */
   readonly isAlone: boolean
-  /** Whether probably no other node writes: then the first statements are sent with the lock, without waiting for it. */
+  /**
+   * Whether other nodes probably write nothing now. If so, the first statements are sent with the lock, without waiting for it.
+   */
   readonly expectsNobody: () => boolean
   /** Programs that take back what lost nodes held. */
   readonly takeOver: () => ReadonlyArray<Program<unknown>>
   /** Called with the names of the nodes that were declared dead. */
   readonly tookOver: (nodes: ReadonlyArray<string>) => void
   /**
-   * Called when this node is back after others have, or may have, declared it dead: it has lost all that it held. `wasDead` when
-   * they have.
+   * Called when this node is back after others have declared it dead, or may have: it has lost all that it held. `wasDead`:
+   * others have declared it dead.
    */
   readonly returned: (wasDead: boolean) => void
   /** A monotonic clock, milliseconds. */
   readonly monotonicMs: () => number
-  /** Postgres is another server than before, or was set back; `hasLostCommits` when it does not have all that was committed. */
+  /** Called when Postgres is another server than before, or was set back. `hasLostCommits`: it lacks some commits. */
   readonly replaced: (hasLostCommits: boolean) => void
 }
 
@@ -63,7 +65,7 @@ const NOTHING_SEEN = {
   leases: -1,
   idTime: -1
 }
-/** One that is alone remembers what is ready. */
+/** A node that is alone knows without asking which functions have ready runs. */
 const NOTHING_READY: Promise<{ readonly rows: ReadonlyArray<Row> }> = Promise.resolve({ rows: [] })
 /** The first statement of every transaction that writes: no other node writes until that transaction is committed. */
 const LOCK = {
@@ -72,8 +74,9 @@ const LOCK = {
     RETURNING sequence, environments, events, runs, seq, functions, leases, id_time AS "idTime"`
 }
 /**
- * {@link LOCK} and {@link look} in one statement. It fails, with all statements that were sent after it, when another node has
- * written since transaction $2, a node is to be declared dead, or Postgres is another server than before.
+ * Does {@link LOCK} and {@link look} in one statement, if nothing has changed. It fails, with all statements that were sent after
+ * it, when another node has written since transaction $2, when a node is to be declared dead, or when Postgres is another server
+ * than before.
  */
 const lockUnmoved = (history: TimelineSource): Prepared => ({
   name: `unmoved ${history}`,
@@ -81,7 +84,10 @@ const lockUnmoved = (history: TimelineSource): Prepared => ({
       WHERE sequence = $2 AND ${timelineSql[history]} = $3 AND ${NODE_IS_LIVE} = 1 AND NOT ${HAS_LAPSED} RETURNING 1)
     SELECT ${NOW} AS now, 1 / count(*) AS locked FROM locked`
 })
-/** Reads the current state after the lock was taken: the statement that waited for the lock still sees the state before. */
+/**
+ * Reads the state after the lock was taken. The locking statement cannot: when it had to wait for the lock, it still sees the
+ * state from before.
+ */
 const look = (history: TimelineSource): Prepared => ({
   name: `look ${history}`,
   text: `SELECT ${NOW} AS now, ${NODE_IS_LIVE} AS "isThere", ${HAS_LAPSED} AS "hasLapsed", ${timelineSql[history]} AS timeline`
@@ -94,7 +100,7 @@ export class TransactionStart {
   readonly #options: TransactionStartOptions
   readonly #ready: Prepared
   readonly #expectedReads = new ExpectedReads()
-  /** When this node began to wait for the lock; `undefined` when it does not wait. */
+  /** When this node began to wait for the lock, by the monotonic clock; `undefined` when it does not wait. */
   #asksSince: number | undefined
   /** Whether others may have declared this node dead. */
   #isAway = false
@@ -103,15 +109,16 @@ export class TransactionStart {
   #isReturning = false
   /** Whether others had declared this node dead before the current transaction. */
   #wasDead = false
-  /** The stored numbers after the last transaction of this node, or before the current one. */
+  /** The stored numbers: those after the last transaction of this node or, within a transaction, those before it. */
   #seen: Numbers & { readonly sequence: number } = NOTHING_SEEN
   #isOvertaken = false
   /** The last commit of any node that this one has seen. */
   #highest = -1
-  /** The timeline of the last transaction, and its number. */
+  /** The timeline of the last transaction; `undefined` before the first. */
   #timeline: string | undefined
+  /** The number of the last transaction of this node. */
   #batch = 0
-  /** What the current transaction has found out about Postgres. */
+  /** What the current transaction has found out about the server. */
   #found:
     { readonly timeline: string; readonly isOther: boolean; readonly hasLostCommits: boolean } | undefined
 
@@ -131,17 +138,17 @@ export class TransactionStart {
     )
   }
 
-  /** The number of the last transaction of this node, which has read all that others wrote before it. */
+  /** The number of the last transaction of this node. Before it, the node has read all that others had written. */
   get sequence(): number {
     return this.#seen.sequence
   }
 
-  /** How long the lock has been waited for, milliseconds: 0 when it is not. */
+  /** How long this node has been waiting for the lock, milliseconds; 0 when it does not wait. */
   get waitedMs(): number {
     return this.#asksSince === undefined ? 0 : this.#options.monotonicMs() - this.#asksSince
   }
 
-  /** Notes that this node could not renew its row: it counts as dead until it has renewed it. */
+  /** Notes that this node could not renew its row. It counts as dead until it has renewed it. */
   away(): void {
     this.#isAway = true
   }
@@ -150,14 +157,14 @@ export class TransactionStart {
     return this.#isAway
   }
 
-  /** Whether the last transaction wrongly assumed that no other node had written. Returns `true` once. */
+  /** Whether the last transaction failed because another node had written. Returns `true` once. */
   takeOvertaken(): boolean {
     const isOvertaken = this.#isOvertaken
     this.#isOvertaken = false
     return isOvertaken
   }
 
-  /** Begins a transaction: `batch` is its number. `waits`: the lock is waited for in any case. */
+  /** Begins a transaction, and returns its number as `batch`. `waits`: it waits for the lock in any case. */
   async begin(
     session: Session,
     runner: Runner,
@@ -175,7 +182,7 @@ export class TransactionStart {
       : { batch: await this.#beginLocked(session, runner), hasLock: true }
   }
 
-  /** Notes that the transaction is committed, has read these rows, with these numbers. */
+  /** Notes the commit of transaction `batch`: the numbers that it has stored, and the rows that its programs have read. */
   committed(batch: number, after: Numbers, asked: ReadonlyMap<string, Read>): void {
     this.#expectedReads.learn(asked)
     this.#seen = { ...after, sequence: batch }
@@ -190,12 +197,12 @@ export class TransactionStart {
     }
   }
 
-  /** The transaction is rolled back. */
+  /** Notes that the transaction was rolled back. */
   rolledBack(): void {
     this.#expectedReads.forget()
   }
 
-  /** Begins without waiting for the lock: the statements after it fail if another node has written since. */
+  /** Begins without waiting for the lock. The statements that follow fail if another node has written since. */
   #beginUnmoved(session: Session, runner: Runner, timeline: string): number {
     const { writeConnection, looked, monotonicMs, tx } = this.#options
     const { sequence, ...numbers } = this.#seen
@@ -248,7 +255,7 @@ export class TransactionStart {
     tx.numbers = numbers
     tx.begin()
     if (sequence !== this.#seen.sequence + 1) await this.#follow(session, runner, ready.rows)
-    // where numbers were skipped, or Postgres was set back, the numbers count as seen only after a commit
+    // when numbers were skipped or Postgres was set back, the numbers count as seen only after the commit
     if (sequence === number) {
       this.#seen = { ...numbers, sequence: sequence - 1 }
       if (this.#found?.isOther !== true) this.#highest = sequence - 1
@@ -258,8 +265,8 @@ export class TransactionStart {
   }
 
   /**
-   * Checks whether Postgres still has all commits that this node knows of. If not, everything in memory is forgotten, and the
-   * transaction gets a later number. Returns its number.
+   * Checks whether Postgres still has all commits that this node knows of. If not, everything in memory counts as outdated, and
+   * the transaction gets a later number. Returns the number of the transaction.
    */
   async #compare(
     session: Session,
@@ -281,11 +288,11 @@ export class TransactionStart {
     return found.sequence
   }
 
-  /** Takes back what lost nodes held, and what this node held if it was declared dead. */
+  /** Takes back what dead nodes held, and what this node held if it was declared dead. */
   async #lookAfter(session: Session, runner: Runner, isThere: boolean, hasLapsed: boolean): Promise<void> {
     const { writeConnection, isAlone, takeOver } = this.#options
     this.#gone = []
-    // a promoted server may just lack the row
+    // after a promotion, the row may be missing although no node declared this one dead
     this.#wasDead = !isThere && this.#found?.isOther !== true
     this.#isReturning = !isAlone && (this.#isAway || !isThere || this.#found?.isOther === true)
     if (isAlone || (!hasLapsed && !this.#isReturning)) return
@@ -300,7 +307,9 @@ export class TransactionStart {
     runner.put(DELETE_OLD_NODES, [])
   }
 
-  /** Others have written since the last transaction of this node: reads again, or forgets, what they may have changed. */
+  /**
+   * Follows what other nodes have written since the last transaction of this node: reads it again, or discards it from caches.
+   */
   async #follow(session: Session, runner: Runner, ready: ReadonlyArray<Row>): Promise<void> {
     const { load, tx } = this.#options
     const { environments, functions, leases } = tx.numbers

@@ -1,6 +1,6 @@
 /**
- * The writing connection of a node. A node is an engine on these tables: it has a row in `nodes`, and its session holds a shared
- * lock. A node that uses the tables alone holds that lock exclusively.
+ * The writing connection of a node. A node is an engine on these tables: it has a row in `nodes`, and its session holds a lock on
+ * the schema. The lock is shared, or exclusive for a node that uses the tables alone.
  */
 import type { Client } from "pg"
 import { hostname } from "node:os"
@@ -22,11 +22,12 @@ import { Session, type Traffic } from "./Session.ts"
 
 /** How long to wait for the end of a session whose connection was lost, milliseconds. */
 const MOST_WAIT_MS = 5000
+/** How often to look whether a session has ended or a lock is free, milliseconds. */
 const LOOK_MS = 50
-/** How long to wait for a holder of the exclusive lock, milliseconds. */
+/** How long to wait for the lock on the schema while another session holds it exclusively, milliseconds. */
 const MOST_HOLD_MS = 2000
 
-/** Restores the row with its number: numbers of nodes are not given again. */
+/** Inserts the row of a node again, with its old number. Numbers of nodes are never assigned twice. */
 const RESTORE = {
   name: "",
   text: `WITH mine AS (
@@ -41,7 +42,7 @@ export interface WriteConnectionOptions {
   readonly traffic: Traffic
   /** Whether no other node may use the tables. */
   readonly isAlone: boolean
-  /** Collects the sessions that wait for an answer. */
+  /** The sessions that wait for an answer. */
   readonly waiting: Set<Session>
 }
 
@@ -62,14 +63,14 @@ export class WriteConnection {
     this.#options = options
   }
 
-  /** The number of this node, which is never given to another one. */
+  /** The number of this node. It is never given to another one. */
   get node(): number {
     if (this.#node === undefined)
       throw new Error("The number of this node is known only after its first connection")
     return this.#node
   }
 
-  /** The session; opens a new one when it was lost. Fails with `STORE_LOCKED` when this node may not use the tables. */
+  /** Returns the session. Opens a new one when it was lost. Fails with `STORE_LOCKED` when this node may not use the tables. */
   async session(): Promise<Session> {
     if (this.#open !== undefined) return this.#open.session
     this.#opening ??= this.#connect().finally(() => (this.#opening = undefined))
@@ -82,13 +83,13 @@ export class WriteConnection {
     return this.#open?.pid
   }
 
-  /** What the server of the session tells of itself. */
+  /** Which text of the server tells its timeline. */
   get history(): TimelineSource {
     return this.#open?.history ?? "timeline"
   }
 
   /**
-   * Restores the row of this node, which a promoted server may not have. Call it within a transaction. Returns whether this node
+   * Restores the row of this node, which a promoted server may lack. Call it within a transaction. Returns whether this node
    * still has its number.
    */
   async restore(session: Session): Promise<boolean> {
@@ -98,7 +99,7 @@ export class WriteConnection {
     return rows[0]?.name === nodeName()
   }
 
-  /** Discards the connection. */
+  /** Ends the connection without waiting. */
   drop(): void {
     const open = this.#open
     if (open === undefined) return
@@ -107,7 +108,7 @@ export class WriteConnection {
     end(open.session.client)
   }
 
-  /** Whether a transaction without an answer was committed. Asked once its session has ended. */
+  /** Whether a transaction was committed whose answer did not arrive. Its session is ended first, so that the result is final. */
   async wasCommitted(batch: number): Promise<boolean> {
     const session = await this.session()
     const { rows } = await session.wait(
@@ -156,7 +157,7 @@ export class WriteConnection {
       const { rows } = await session.wait(session.send({ name: "", text: "SELECT pg_backend_pid() AS pid" }))
       const pid = Number(rows[0]?.pid)
       const fit = await fitOf(session, settings)
-      // the tables were changed while this node was away: it does not come back
+      // the tables were changed while this node was away: it cannot use them, and stops for good
       if (fit === "too new" && this.#node !== undefined) {
         throw new StoreError(
           `${tooNewError(settings).message}. This engine stops, and has written nothing since`,
@@ -176,7 +177,7 @@ export class WriteConnection {
   }
 
   /**
-   * Ends the last session: after its connection was lost it may still live, with a transaction that is open or about to be
+   * Ends the last session. After its connection was lost it may still live, with a transaction that is open or about to be
    * committed.
    */
   async #endLast(session: Session): Promise<void> {
@@ -216,7 +217,7 @@ export class WriteConnection {
       ])
       return String(rows[0]?.name ?? "it does not say which")
     }
-    // a migration releases it soon
+    // a migration releases the lock soon
     const until = performance.now() + (isAlone ? 0 : MOST_HOLD_MS)
     while (!(await isMine())) {
       if (performance.now() >= until) {

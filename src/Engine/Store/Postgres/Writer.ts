@@ -1,6 +1,7 @@
 /**
- * One writer for all on Postgres: programs that arrive together share a transaction, and every caller wakes after the commit.
- * `TransactionStart.ts` says how a transaction begins; what nobody asks a count of goes out with the next thing that is asked, or with the commit.
+ * The only writer of an engine on Postgres. Programs that arrive together share a transaction, and every caller wakes after the
+ * commit. `TransactionStart.ts` says how a transaction begins. Writes without a result go out with the next statement whose
+ * answer is awaited, or with the commit.
  *
  * A program that fails rolls the whole group back. The group is then repeated with one program per transaction, so that only the
  * faulty program fails.
@@ -24,21 +25,21 @@ interface Command {
 
 export interface WriterOptions extends TransactionStartOptions {
   readonly traffic: Traffic
-  /** Called with when a transaction was begun that has renewed the row of this node. */
+  /** Called after a commit that has renewed the row of this node, with the time when the transaction began. */
   readonly renewed: (beganAt: number) => void
   /** Most programs in one transaction. */
   readonly max: number
   readonly isFull: () => boolean
-  /** Called before every group. Returns what has to be committed before it, if anything. */
+  /** Called before every group. Returns a program that has to be committed before the group, if any. */
   readonly first: () => (() => Program<void>) | undefined
-  /** Called with the error when that could not be committed. */
+  /** Called with the error when that program could not be committed. */
   readonly failed: (error: unknown) => void
   /**
    * Called after the programs, unless the transaction is full or one of them failed. Programs that it submits join the
    * transaction.
    */
   readonly joining: () => void
-  /** Called after the programs. Returns what is written with them before the commit, if anything. */
+  /** Called after the programs. Returns a program that is committed with them, if any. */
   readonly committing: () => Program<void> | undefined
   /** Called with the error after a rollback. Returns whether it repaired something, so that a retry may succeed. */
   readonly isolateDamage: (error: unknown) => Promise<boolean>
@@ -46,8 +47,9 @@ export interface WriterOptions extends TransactionStartOptions {
   readonly committed: (changes: Changes, sequence: number) => void
 }
 
-/** How often a transaction is repeated because something was repaired, or because its connection was lost. */
+/** How often a transaction is repeated because something was repaired. */
 const MAX_ISOLATED = 500
+/** How often a transaction is repeated because its connection was lost. */
 const MOST_LOST = 3
 
 const COMMIT = { name: "commit", text: "COMMIT" }
@@ -69,12 +71,12 @@ export class Writer {
     this.#transactionStart = new TransactionStart(options)
   }
 
-  /** How its transactions begin, and what it knows of the others. */
+  /** How transactions begin, and what this node knows of the others. */
   get transactionStart(): Pick<TransactionStart, "away" | "isAway" | "knows" | "sequence" | "waitedMs"> {
     return this.#transactionStart
   }
 
-  /** Queues a program. One of the callbacks is called after the commit or the failure. */
+  /** Queues a program. `succeed` is called after the commit, `fail` after a failure. */
   submit<A>(
     run: (runner: Runner) => Promise<A>,
     succeed: (value: A) => void,
@@ -88,7 +90,7 @@ export class Writer {
     setImmediate(() => void this.#work())
   }
 
-  /** Commits what is queued. Later programs fail with `reason`. */
+  /** Commits the queued programs. Later programs fail with `reason`. */
   async close(reason: unknown): Promise<void> {
     if (this.#queue.length > 0 || this.#isWorking) {
       await new Promise<void>((resolve) =>
@@ -107,7 +109,7 @@ export class Writer {
     this.#closed ??= reason
   }
 
-  /** Begins a transaction soon: it looks what has become of the nodes. */
+  /** Begins a transaction soon, even if no program is queued: it checks the state of the nodes. */
   look(): void {
     if (this.#isWorking) return
     this.submit(
@@ -199,7 +201,7 @@ export class Writer {
     try {
       const begun = await this.#transactionStart.begin(session, runner, waits)
       batch = begun.batch
-      // the lock may have been waited for: those that have come meanwhile need none of their own
+      // the wait for the lock may have been long: programs that have arrived in the meantime join this transaction
       if (begun.hasLock && mayJoin) group.push(...this.#queue.splice(0, this.#options.max - group.length))
       await this.#runAll(runner, group, mayJoin)
       const last = this.#options.committing()
@@ -238,7 +240,7 @@ export class Writer {
     return undefined
   }
 
-  /** Leaves programs of the group for the next one when those before them have taken long. */
+  /** Runs the programs of the group. When some have taken long, the rest waits for the next transaction. */
   async #runAll(runner: Runner, group: Array<Command>, mayJoin: boolean): Promise<void> {
     const before = stepsTaken()
     const commands = group.length
@@ -262,7 +264,7 @@ export class Writer {
     try {
       const { command } = await session.wait(session.send(COMMIT))
       if (command === "COMMIT") return undefined
-      // Postgres rolls back a transaction with a failed statement, without an error
+      // for a transaction with a failed statement, Postgres answers a COMMIT with ROLLBACK, and no error
       return { error: runner.cause(new Error(`Postgres has answered ${command} to a COMMIT`)) }
     } catch (error) {
       if (!isConnectionLost(error)) {
@@ -283,7 +285,7 @@ export class Writer {
     try {
       await session.wait(session.send({ name: "rollback", text: "ROLLBACK" }))
     } catch {
-      // the connection was lost meanwhile: its transaction is gone too
+      // the connection was lost in the meantime, and with it the transaction
       this.#options.writeConnection.drop()
     }
   }

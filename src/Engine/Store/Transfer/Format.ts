@@ -10,10 +10,10 @@ import { StoreError, ValidationError } from "../../../Errors.ts"
 import { isObject, safeJsonParse } from "../../../Json.ts"
 import type { Value } from "../Program.ts"
 
-/** Version of the file format: a change that earlier versions can read keeps it. */
+/** Version of the file format. A change that earlier versions can read does not change it. */
 const FORMAT = 1
 
-/** The highest numbers given so far. */
+/** The highest numbers that were assigned. */
 interface Numbers {
   readonly environments: number
   readonly events: number
@@ -25,7 +25,7 @@ export interface Header {
   /** The moment of the exported state, as an ISO string. */
   readonly madeAt: string
   readonly numbers: Numbers
-  /** The last given key of each table that never gives a key again. */
+  /** For each table that never assigns a key again: the last key that it has assigned. */
   readonly sequences: { readonly [table: string]: number }
 }
 
@@ -36,7 +36,7 @@ export interface Table {
 
 export type Values = ReadonlyArray<Value>
 
-/** A store that is read, as it was at one moment. */
+/** A store that is read. It shows the state of one moment. */
 export interface Source {
   readonly header: Header
   readonly tables: ReadonlyArray<Table>
@@ -50,7 +50,7 @@ export interface Target {
   readonly write: (table: Table, rows: ReadonlyArray<Values>) => Promise<void> | void
 }
 
-/** Names in `meta` that belong to one database, and are not exported. */
+/** The names of rows in `meta` that belong to one database. They are not exported. */
 export const ownMeta: ReadonlyArray<string> = ["owner", "seq", "backup", "oldest"]
 
 const encode = (value: Value): unknown =>
@@ -130,7 +130,7 @@ const readTable = (value: unknown, known: ReadonlyArray<Table>, filename: string
   return { name: here.name, columns: names.map(String) }
 }
 
-/** Rows that are written at once. */
+/** How many rows are written at once. */
 const BATCH = 500
 
 export interface Imported {
@@ -138,7 +138,7 @@ export interface Imported {
   readonly rows: number
 }
 
-/** Fills a store from a file. Throws `ValidationError` or `StoreError`; the target must be discarded then. */
+/** Fills a store from a file. Throws `ValidationError` or `StoreError`. The caller must then discard the target. */
 export const fill = async (
   filename: string,
   open: (header: Header) => Promise<Target>

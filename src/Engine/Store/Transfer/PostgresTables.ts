@@ -26,21 +26,24 @@ import type { PostgresOptions } from "../Postgres/Options.ts"
 import { isDenied, openError, storeError } from "../Postgres/PostgresErrors.ts"
 import { fill, type Imported, ownMeta, type Source, type Table, type Values } from "./Format.ts"
 
-/** Tables that belong to one database and its engines, and are not exported. */
+/** Tables that belong to one database and its engines. They are not exported. */
 const OWN = ["engine", "nodes", "node_workers", "news"]
 
 const BATCH = 500
-/** Most parameters of a statement; Postgres accepts 65,535. */
+/** Most parameters of a statement. Postgres accepts 65,535. */
 const PARAMETERS = 30_000
 
 const quoted = (columns: ReadonlyArray<string>): string => columns.map((name) => `"${name}"`).join(", ")
 
-/** SQL: the columns of the tables of schema $1. A standby cannot read unlogged tables, which a crash empties anyway. */
+/**
+ * SQL: the columns of the tables of schema $1. Unlogged tables are left out: a standby cannot read them, and a crash empties them
+ * anyway.
+ */
 const COLUMNS = `FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace JOIN pg_attribute a ON a.attrelid = c.oid
   WHERE n.nspname = $1 AND c.relkind IN ('r', 'p') AND c.relpersistence <> 'u' AND a.attnum > 0 AND NOT a.attisdropped`
 
 const tablesOf = async (client: Client, schema: string): Promise<ReadonlyArray<Table>> => {
-  // not `information_schema`, which leaves out what the user may not read: an export would silently lack it
+  // this is not read from `information_schema`, which leaves out what the user may not read: an export would silently lack it
   const { rows } = await client.query(
     `SELECT c.relname AS name, a.attname AS column ${COLUMNS} AND c.relname <> ALL($2)
        ORDER BY c.relname COLLATE "C", a.attname COLLATE "C"`,
@@ -123,7 +126,7 @@ const readTables = async <A>(
     )
   }
   await client.query("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
-  // writing the file may take longer than an engine's transaction may be idle
+  // to write the file may take longer than the transaction of an engine may be idle
   await client.query("SET LOCAL idle_in_transaction_session_timeout = 0")
   const { oldest, version } = (await client.query(READ_VERSION)).rows[0] ?? {}
   const fit = fitOfVersion(settings, Number(version), oldest)
@@ -173,12 +176,14 @@ const readTables = async <A>(
   })
 }
 
-/** Fills empty tables from a file, in one transaction, which also makes missing ones: an import that fails changes nothing. */
+/**
+ * Fills empty tables from a file, in one transaction, which also creates missing tables. An import that fails changes nothing.
+ */
 export const writePostgres = (options: PostgresOptions, filename: string): Promise<Imported> =>
   withClient(options, async (client, settings) => {
     const { schema, shown } = settings
     const imported = await fill(filename, async () => {
-      // others see by it who holds the lock
+      // the name of the session shows other engines that an import holds the lock
       await client.query(`SET application_name = '${IMPORT}'`)
       await client.query("BEGIN")
       await client.query("SET LOCAL idle_in_transaction_session_timeout = 0")

@@ -5,7 +5,7 @@ import { migrations } from "../Migrations.ts"
 import { checkIsIronflow, versionOf } from "../SqliteFile.ts"
 import { type Header, ownMeta, type Source, type Table, type Target, type Values } from "./Format.ts"
 
-/** Tables with keys that SQLite assigns; other stores order their rows by these keys. */
+/** Tables with keys that SQLite assigns. Other stores order the rows of these tables by the key. */
 const ROWIDS: ReadonlySet<string> = new Set(["kv_entries"])
 
 const tablesOf = (db: DatabaseSync): ReadonlyArray<Table> =>
@@ -34,7 +34,7 @@ const quoted = (columns: ReadonlyArray<string>): string => columns.map((name) =>
 const highest = (db: DatabaseSync, sql: string): number =>
   Number(Object.values(db.prepare(sql).get() ?? {})[0] ?? 0)
 
-/** Rows that are read at once. */
+/** How many rows are read at once. */
 const BATCH = 500
 
 /**
@@ -79,7 +79,7 @@ export const readSqlite = (db: DatabaseSync, filename: string, now: number): Sou
   }
 }
 
-/** Fills a database with the tables of this version, within the transaction of its connection. */
+/** Fills a database that has the tables of this version, within the transaction of its connection. */
 export const writeSqlite = (db: DatabaseSync): Target => {
   const tables = tablesOf(db)
   for (const { name } of tables) db.exec(`DELETE FROM ${name}`)
@@ -94,7 +94,7 @@ export const writeSqlite = (db: DatabaseSync): Target => {
   }
 }
 
-/** Writes the numbers after which the engine goes on. */
+/** Writes the numbers from which the engine goes on. */
 export const writeNumbers = (db: DatabaseSync, { numbers, sequences }: Header): void => {
   db.prepare("INSERT INTO meta (name, value) VALUES ('seq', ?)").run(numbers.seq)
   for (const { name } of db

@@ -29,9 +29,9 @@ const attempt = <A>(what: string, run: () => Promise<A>): Effect.Effect<A, Store
   })
 
 /**
- * Writes the contents of a store at this moment to a new file that only the user of the process may read. Its engine may go on.
- * Fails with `ValidationError` when the file exists already or the database does not, with `StoreError` when one of them cannot
- * be used: then the partial file is removed.
+ * Writes the contents of a store at this moment to a new file that only the user of the process may read. The engine of the store
+ * may go on. Fails with `ValidationError` when the file exists already or the database does not. Fails with `StoreError` when one
+ * of them cannot be used, and removes the partial file.
  */
 export const exportStore = (
   from: Place,
@@ -73,7 +73,7 @@ const withSource = async <A>(from: Place, now: number, use: (source: Source) => 
   if (!existsSync(filename)) throw new ValidationError(`There is no database "${filename}": check its name`)
   const db = new DatabaseSync(filename, { readOnly: true, timeout: 5000 })
   try {
-    // one snapshot, whatever is committed meanwhile
+    // reads from one snapshot, whatever is committed in the meantime
     db.exec("BEGIN")
     return await use(readSqlite(db, filename, now))
   } finally {
@@ -106,9 +106,9 @@ const writeLines = async (source: Source, file: string) => {
 
 /**
  * Fills an empty store from a file by {@link exportStore}, completely or not at all: a database file that does not exist yet, or
- * a schema on Postgres without rows. Ids, positions, waits and timers are kept, and an engine that is started on it goes on with
- * the runs. Fails with `ValidationError` for a store that is not empty and for a file that is not an export, with `StoreError`
- * for a file that is damaged or of a newer version.
+ * a schema on Postgres without rows. Ids, positions, waits and timers are kept, and an engine that is started on this store goes
+ * on with the runs. Fails with `ValidationError` for a store that is not empty and for a file that is not an export, with
+ * `StoreError` for a file that is damaged or of a newer version.
  */
 export const importStore = (
   filename: string,
