@@ -419,7 +419,7 @@ export class CommitNotifications {
     try {
       await client.connect()
       giveUp = this.#later(ANSWER_MS, () => socketOf(client).destroy())
-      // news do not matter after a crash
+      // notifications do not matter after a crash
       await client.query(`SET synchronous_commit = off`)
       await client.query(`SET application_name = ${this.#channel}`)
       await client.query(`LISTEN ${this.#channel}`)

@@ -83,7 +83,7 @@ export class DeadConnections {
     }
   }
 
-  /** `waits` has the known server processes, and whether they wait for a request or have ended. */
+  /** Breaks the sessions that are dead. `waits` says of server processes whether they wait for a request, or have ended. */
   #judge(silent: ReadonlyArray<Session>, waits: ReadonlyMap<number, boolean>): void {
     const { now, settings } = this.#options
     for (const session of silent) {
