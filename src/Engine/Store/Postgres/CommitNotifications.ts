@@ -54,21 +54,24 @@ export interface CommitNotificationsOptions {
   readonly wants: () => Wants
   /** Whether a listener of this engine tells the worker about its turns. */
   readonly isHere: (workerId: string) => boolean
-  /** Tells the listeners of this engine. */
-  readonly tell: (changes: Changes) => void
   /** Called when the wants of other engines have changed. */
   readonly wanted: (wants: Wants) => void
-  /** Called with what was seen of the nodes, and the time by `now` when the query was sent. */
-  readonly looked: (around: Around, askedAt: number) => void
-  /** Called with the error when the query failed. */
-  readonly failed: (error: unknown) => void
-  /** Called before every such query. */
-  readonly looking: () => void
   readonly warn: (message: string) => void
 }
 
+export interface CommitWatcher {
+  /** Called with what other engines have changed. */
+  tell(changes: Changes): void
+  /** Called once a second, before this engine looks at the commits and the nodes, which it leaves out after a commit. */
+  beforeLook(): void
+  /** Called with what was seen of the nodes, and the time by `now` when the query was sent. */
+  looked(around: Around, askedAt: number): void
+  /** Called with the error when the query failed. */
+  lookFailed(error: unknown): void
+}
+
 /** What {@link RENEW_AND_READ} finds. */
-interface Around {
+export interface Around {
   readonly now: number
   readonly sequence: number
   /** 1 when there is a node to be declared dead. */
@@ -86,6 +89,8 @@ export class CommitNotifications {
   readonly #options: CommitNotificationsOptions
   readonly #channel: string
   readonly #others = new Map<number, Other>()
+  /** Absent at first: nobody listens yet. */
+  #watcher: CommitWatcher | undefined
   #commits = new Commits(0)
   /** The highest commit known to exist. */
   #seen = 0
@@ -113,7 +118,7 @@ export class CommitNotifications {
     this.#channel = channelOf(options.settings.schema)
   }
 
-  /** Listens from now on: changes to what is read after this are told. */
+  /** Listens from now on: changes to what is read after this are known. */
   async start(): Promise<void> {
     const client = await this.#connect()
     const { rows } = await client.query("SELECT sequence FROM engine")
@@ -121,8 +126,9 @@ export class CommitNotifications {
     this.#saw(this.#commits.upTo)
   }
 
-  /** Checks from now on whether news were missed. */
-  watch(): void {
+  /** Tells `watcher` of commits from now on, and checks whether news of some were missed. */
+  watch(watcher: CommitWatcher): void {
+    this.#watcher = watcher
     this.#every(LOOK_MS, () => this.#look())
   }
 
@@ -268,7 +274,7 @@ export class CommitNotifications {
     this.#hearing = this.#hearing.then(() =>
       this.#read(client, payload).catch((error: unknown) => {
         this.#options.warn(`A notification of another engine could not be read: ${String(error)}`)
-        this.#options.tell(allStale)
+        this.#watcher?.tell(allStale)
       })
     )
   }
@@ -277,7 +283,7 @@ export class CommitNotifications {
     const space = payload.indexOf(" ")
     const told = readNotification(payload.slice(space + 1))
     // a version with another format
-    if (told === undefined) return this.#options.tell(allStale)
+    if (told === undefined) return this.#watcher?.tell(allStale)
     if (told.node === this.#options.node()) return
     // the connection works
     this.#waitMs = FIRST_WAIT_MS
@@ -293,7 +299,7 @@ export class CommitNotifications {
     }
     if (this.#isClosed) return
     const isOnlyHello = space <= 0 && told.commits.length === 0 && changes.stale.size === 0
-    if (!isOnlyHello) this.#options.tell(changes)
+    if (!isOnlyHello) this.#watcher?.tell(changes)
     this.#commits.add(...told.commits)
     this.#saw(this.#commits.last)
   }
@@ -346,7 +352,7 @@ export class CommitNotifications {
       if (this.#commits.upTo < upTo) {
         this.#missedAt = this.#options.now()
         this.#commits.giveUp(upTo)
-        this.#options.tell(allStale)
+        this.#watcher?.tell(allStale)
         // the connection may be dead without an error, or the other engine has none
         if (this.#client !== undefined) this.#ask(this.#client)
       }
@@ -362,7 +368,7 @@ export class CommitNotifications {
       this.#tellWanted()
     }
     if (this.#others.size > 0 && now - this.#saidAt >= HELLO_MS) this.wantsChanged()
-    this.#options.looking()
+    this.#watcher?.beforeLook()
     // a commit of this engine found it out already
     if (now - this.#committedAt < LOOK_MS) return
     this.#options.traffic.statements++
@@ -375,11 +381,11 @@ export class CommitNotifications {
         if (this.#isClosed) return
         // the columns of the statement
         const around = rows[0] as Around
-        this.#options.looked(around, now)
+        this.#watcher?.looked(around, now)
         this.#saw(Number(around.sequence))
       },
       // it is checked again
-      (error: unknown) => this.#options.failed(error)
+      (error: unknown) => this.#watcher?.lookFailed(error)
     )
   }
 
