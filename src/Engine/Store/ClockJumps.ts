@@ -15,9 +15,6 @@ const GAP_MS = 60 * 60 * 1000
 /** How long deletions ignore a forward jump of the clock, milliseconds. */
 const SETTLED_AFTER_MS = 24 * 60 * 60 * 1000
 
-/** How often the time is stored while there are writes, milliseconds. */
-export const STORE_CLOCK_MS = 10_000
-
 export class ClockJumps {
   /** Wall clock minus monotonic clock. */
   #offset: number

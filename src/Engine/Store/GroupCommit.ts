@@ -26,9 +26,9 @@ export interface GroupCommitOptions {
   /** Whether the transaction has done enough since `begin`. If so, the remaining commands get the next one. */
   readonly isFull?: () => boolean
   /** Called before every group. Returns a command that has to be committed before the group, if any. */
-  readonly first?: () => (() => void) | undefined
+  readonly beforeGroup?: () => (() => void) | undefined
   /** Called with the error when that command could not be committed. */
-  readonly failed?: (error: unknown) => void
+  readonly beforeGroupFailed?: (error: unknown) => void
   /** Called before every transaction. */
   readonly beginning?: () => void
   /** Called at the start of every transaction, before its commands. */
@@ -51,7 +51,7 @@ export interface GroupCommitOptions {
   /** Called after every commit. It may return a function, which is called when the commit is durable, before the callers wake. */
   readonly committed: () => (() => void) | void
   /** Makes commits durable. Absent where `COMMIT` itself does so. */
-  readonly sync?: Sync
+  readonly sync?: Sync | undefined
   /**
    * Called with the error when the disk has refused to store a commit. What was committed may be lost with the next power cut,
    * and so may everything after it, so nothing more may be written. Returns the error for the callers.
@@ -167,12 +167,12 @@ export class GroupCommit {
   }
 
   #doFirst(): void {
-    const run = this.#options.first?.()
+    const run = this.#options.beforeGroup?.()
     if (run === undefined) return
     const first: Command = { run, succeed: () => {}, fail: () => {}, result: undefined }
     const cause = this.#transactIsolating([first], false)
     if (cause === undefined) this.#end([first])
-    else this.#options.failed?.(cause.error)
+    else this.#options.beforeGroupFailed?.(cause.error)
   }
 
   #transactIsolating(group: Array<Command>, mayJoin = true): { readonly error: unknown } | undefined {
@@ -225,14 +225,14 @@ export class GroupCommit {
 
   /** Ends a committed group: its callers wake when it is durable. `beganAt`: when the group began; absent for single commands. */
   #end(group: ReadonlyArray<Command>, beganAt?: number): void {
-    const { committed, refused = (error) => error, sync, took } = this.#options
-    const tell = committed()
+    const { sync } = this.#options
+    const tell = this.#options.committed()
     const finish = (refusal?: { readonly error: unknown }): void => {
       if (refusal !== undefined) {
         for (const command of group) command.fail(refusal.error)
         return
       }
-      if (beganAt !== undefined) took?.(performance.now() - beganAt, group.length)
+      if (beganAt !== undefined) this.#options.took?.(performance.now() - beganAt, group.length)
       tell?.()
       for (const command of group) command.succeed(command.result as never)
     }
@@ -244,7 +244,7 @@ export class GroupCommit {
       try {
         sync.now()
       } catch (error) {
-        return finish({ error: refused(error) })
+        return finish({ error: this.#refused(error) })
       }
       this.#syncMs = performance.now() - syncedAt
       return finish()
@@ -256,8 +256,13 @@ export class GroupCommit {
       this.#syncMs = performance.now() - syncedAt
       // something else waited for the disk, and has ended the group
       if (this.#finish !== finish) return
-      this.#diskIsDone(error == null ? undefined : { error: refused(error) })
+      this.#diskIsDone(error == null ? undefined : { error: this.#refused(error) })
     })
+  }
+
+  /** The error for the callers when the disk has refused a commit. */
+  #refused(error: unknown): unknown {
+    return this.#options.refused?.(error) ?? error
   }
 
   #diskIsDone(refusal?: { readonly error: unknown }): void {
@@ -276,7 +281,7 @@ export class GroupCommit {
     try {
       this.#options.sync?.now()
     } catch (error) {
-      return this.#diskIsDone({ error: this.#options.refused?.(error) ?? error })
+      return this.#diskIsDone({ error: this.#refused(error) })
     }
     this.#diskIsDone()
   }

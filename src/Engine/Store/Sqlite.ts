@@ -10,34 +10,28 @@ import * as Layer from "effect/Layer"
 import * as Random from "effect/Random"
 import type * as Scope from "effect/Scope"
 import { StoreError } from "../../Errors.ts"
-import { Histogram } from "../../Histogram.ts"
-import { withSharedBudget } from "../../ExpressionBudget.ts"
 import { makeIdGenerator } from "../../Ids.ts"
 import { checkKeys, type Keys } from "../../OptionKeys.ts"
 import { backUp } from "./Backup.ts"
 import { noteBackup } from "./BackupRows.ts"
-import { ClockJumps, clockJumpMessage, STORE_CLOCK_MS } from "./ClockJumps.ts"
-import { GroupCommit } from "./GroupCommit.ts"
-import { damagedRowMessage, checkNewestRows, isolateDamage } from "./DamageIsolation.ts"
-import { type Call, Refused } from "./Program.ts"
-import { FileOwnership } from "./FileOwnership.ts"
-import { hasRoom } from "./Files.ts"
-import { isDamage, isFull, isUnavailable, diskRefusalError, storeError } from "./SqliteErrors.ts"
-import { RETRY_MS } from "./StoreOutage.ts"
-import { ReadSnapshot } from "./ReadSnapshot.ts"
-import { walSyncOf } from "./WalSync.ts"
-import { Transaction } from "./Transaction.ts"
+import { clockJumpMessage } from "./ClockJumps.ts"
 import { readClock, storeClock } from "./ClockRows.ts"
-import type { StoreCallbacks } from "./StoreCallbacks.ts"
-import { SecureDelete } from "./SecureDelete.ts"
-import { lastId, migrate, open, type SqliteOptions } from "./SqliteFile.ts"
+import { ClockWatch } from "./ClockWatch.ts"
+import { checkNewestRows } from "./DamageIsolation.ts"
+import { FileOwnership } from "./FileOwnership.ts"
 import { Listeners } from "./Listeners.ts"
-import { Store, type StoreService } from "./Store.ts"
-
-/** Most commands in one transaction. */
-const GROUP = 512
-/** Runs that are started in one transaction; a single command is never split. */
-const GROUP_RUNS = 1000
+import type { DatabaseSync } from "./NodeSqlite.ts"
+import { ReadSnapshot } from "./ReadSnapshot.ts"
+import { SecureDelete } from "./SecureDelete.ts"
+import { storeError } from "./SqliteErrors.ts"
+import { lastId, migrate, open, type SqliteOptions } from "./SqliteFile.ts"
+import { SqliteOutage } from "./SqliteOutage.ts"
+import { SqliteReads } from "./SqliteReads.ts"
+import { SqliteWrites } from "./SqliteWrites.ts"
+import { healthOf, Store, type StoreService } from "./Store.ts"
+import type { StoreCallbacks } from "./StoreCallbacks.ts"
+import { Transaction } from "./Transaction.ts"
+import { type WalSync, walSyncOf } from "./WalSync.ts"
 
 /**
  * Opens a database. Fails with `StoreError`: `STORE_LOCKED` when another engine has the file open, `STORE_CORRUPT` when
@@ -51,7 +45,6 @@ export const make = (
     const clock = yield* Clock.Clock
     const random = yield* Random.Random
     const now = () => clock.currentTimeMillisUnsafe()
-    const monotonicMs = () => Number(clock.monotonicTimeNanosUnsafe()) / 1e6
     const runFork = Effect.runForkWith(yield* Effect.context<never>())
     const { db, isFile, lastStop, release, warnings } = yield* Effect.try({
       try: () => open(options, now()),
@@ -60,226 +53,46 @@ export const make = (
     yield* Effect.addFinalizer(() => Effect.sync(release))
     for (const warning of warnings) yield* Effect.logWarning(warning)
 
-    const tell = (text: string): void => void runFork(Effect.logWarning(text))
+    const file = isFile ? options.filename : undefined
     const listeners = new Listeners(
       (what, error) => void runFork(Effect.logError(`Could not ${what}`, error))
     )
-    const lose = (error: StoreError): boolean => {
-      if (listeners.lost !== undefined) return false
-      writer.stop(error)
-      runFork(Effect.logError(error.message))
-      listeners.lose(error)
-      return false
-    }
-
-    /** Why writes fail at the moment. */
-    let outage:
-      { readonly error: StoreError; readonly changes: unknown; readonly isFull: boolean } | undefined
-    const commitTimes = new Histogram()
-    let programs = 0
-    let triedAt = Number.NEGATIVE_INFINITY
-    const changesSoFar = () => db.prepare("SELECT total_changes() AS changes").get()?.changes
-    const { ownership, snapshot, sync, tx, writer } = yield* Effect.try({
-      try: () => {
-        migrate(db)
-        const tx = new Transaction({
+    const parts = yield* Effect.try({
+      try: () =>
+        openParts({
           db,
+          filename: options.filename,
+          file,
+          callbacks,
+          listeners,
           now,
+          monotonicMs: () => Number(clock.monotonicTimeNanosUnsafe()) / 1e6,
           random: () => random.nextDoubleUnsafe(),
-          // event ids are ordered as in the log, also when the clock was set back
-          ids: makeIdGenerator(now, (below) => Math.floor(random.nextDoubleUnsafe() * below), lastId(db))
-        })
-        listeners.interest = tx.interest
-        const last = tx.perform(readClock())
-        const jumps = new ClockJumps(now(), monotonicMs(), last)
-        tx.settledNow = () => now() - jumps.aheadMs(monotonicMs())
-        let clockStoredAt = Number.NEGATIVE_INFINITY
-        const ownership = !isFile
-          ? undefined
-          : new FileOwnership(db, {
-              filename: options.filename,
-              nonce: [0, 1, 2, 3].map(() => Math.floor(random.nextDoubleUnsafe() * 2 ** 32)).join("-"),
-              monotonicMs
-            })
-        const sync = isFile ? walSyncOf(db, options.filename) : undefined
-        const snapshot = new ReadSnapshot(db)
-        const writer = new GroupCommit(db, {
-          max: GROUP,
-          isFull: () => tx.changes.counts.started >= GROUP_RUNS || tx.budget.isFull,
-          first: () => {
-            const jump = jumps.look(now(), monotonicMs())
-            if (jump === 0) return undefined
-            tell(clockJumpMessage(jump))
-            return () => tx.perform(callbacks.clockWasSet(tx, jump))
-          },
-          took: (ms, commands) => {
-            programs += commands
-            commitTimes.add(ms / 1000)
-          },
-          beginning: () => snapshot.close(),
-          begin: () => {
-            ownership?.check()
-            tx.begin()
-          },
-          joining: () => {
-            if (tx.changes.ready) listeners.ready()
-          },
-          committing: () => {
-            if (monotonicMs() - clockStoredAt >= STORE_CLOCK_MS) {
-              tx.perform(storeClock(tx))
-              tx.afterCommit(() => (clockStoredAt = monotonicMs()))
-            }
-            tx.committing()
-          },
-          rolledBack: () => tx.rolledBack(),
-          isolateDamage: (error) => {
-            if (error instanceof StoreError && error.code === "STORE_LOCKED") return lose(error)
-            if (isUnavailable(error)) {
-              outage = {
-                error: storeError("Cannot write to the database", error),
-                changes: changesSoFar(),
-                isFull: isFull(error)
-              }
-            }
-            if (isDamage(error)) tx.damage.wasFound = true
-            const found = tx.perform(isolateDamage(tx, callbacks, error, { isDamage, isUnavailable }))
-            for (const one of found) tell(damagedRowMessage(one))
-            return found.length > 0
-          },
-          committed: () => {
-            // a transaction without changes needs no disk space
-            if (
-              outage !== undefined &&
-              changesSoFar() !== outage.changes &&
-              // on a full disk small writes still succeed, in parts of the log that are used again
-              (!outage.isFull || !isFile || hasRoom(options.filename))
-            )
-              outage = undefined
-            const changes = tx.committed()
-            return () => listeners.committed(changes)
-          },
-          ...(sync === undefined ? {} : { sync }),
-          refused: (cause) => {
-            const error = diskRefusalError(options.filename, cause)
-            lose(error)
-            return error
-          },
-          failed: (error) =>
-            tell(`The clock was changed, and the stored times could not be adjusted to it: ${String(error)}`)
-        })
-        tx.perform(callbacks.load(tx))
-        if (isFile) checkNewestRows(tx)
-        return { ownership, snapshot, sync, tx, writer }
-      },
+          log: runFork
+        }),
       catch: (cause) => storeError(`Cannot use database "${options.filename}"`, cause)
     })
+    const { clockWatch, outage, ownership, reads, snapshot, sync, tx, writes } = parts
     yield* Effect.addFinalizer(() => Effect.sync(() => sync?.close()))
-    yield* Effect.addFinalizer(() =>
-      Effect.suspend(() => {
-        writer.close(
-          new StoreError(`Database "${options.filename}" is closed`, { code: "STORE_UNAVAILABLE" })
-        )
-        snapshot.close()
-        if (ownership === undefined || listeners.lost !== undefined) return Effect.void
-        return Effect.catch(
-          Effect.try({
-            try: () => {
-              tx.perform(storeClock(tx))
-              ownership.release()
-            },
-            catch: (cause) => storeError("Cannot write to the database", cause)
-          }),
-          (error) =>
-            // acknowledged writes are durable; the next start reports that this stop was not clean
-            Effect.logWarning(
-              `Database "${options.filename}" could not be marked as closed: ${error.message}`
-            )
-        )
-      })
-    )
+    yield* Effect.addFinalizer(() => Effect.suspend(() => close(parts, options.filename, listeners)))
 
-    const write = <A>(what: string | (() => string), run: () => A): Effect.Effect<A, StoreError> =>
-      Effect.callback((resume) => {
-        writer.submit(
-          () => withSharedBudget(run),
-          (value) => resume(Effect.succeed(value)),
-          (cause) => resume(Effect.fail(cannot(what, cause)))
-        )
-      })
-    const failedRead = (what: string | (() => string), cause: unknown): StoreError => {
-      // a damaged page spoils the snapshot for other reads of this turn
-      snapshot.close()
-      if (isDamage(cause)) tx.damage.wasFound = true
-      return cannot(what, cause)
-    }
-    /** Reads at once. The reader gets the result when the disk has everything that was read. */
-    const readDurable = <A>(what: string | (() => string), run: () => A): Effect.Effect<A, StoreError> =>
-      Effect.callback((resume) => {
-        let found: A
-        try {
-          found = run()
-        } catch (cause) {
-          return resume(Effect.fail(failedRead(what, cause)))
-        }
-        writer.whenDurable((refused) =>
-          resume(refused === undefined ? Effect.succeed(found) : Effect.fail(cannot(what, refused.error)))
-        )
-      })
-    const read = <A>(what: string | (() => string), run: () => A): Effect.Effect<A, StoreError> =>
-      readDurable(what, () => {
-        if (listeners.lost !== undefined) throw listeners.lost
-        snapshot.open()
-        return withSharedBudget(run)
-      })
-    /** Reads statement by statement, so that a failed one does not spoil the others. */
-    const readApart = <A>(what: string | (() => string), run: () => A): Effect.Effect<A, StoreError> =>
-      readDurable(what, () => {
-        snapshot.close()
-        return run()
-      })
-    /** Returns a refusal as a value, so that it does not roll back the group. */
-    const perform = <A, E>(call: Call<A, E>): A | Refused<E> => {
-      try {
-        return tx.perform(call.run(tx))
-      } catch (error) {
-        // a program refuses only with errors that its type names
-        if (error instanceof Refused) return error as Refused<E>
-        throw error
-      }
-    }
-    const refusable = <A, E, E1>(self: Effect.Effect<A | Refused<E>, E1>): Effect.Effect<A, E | E1> =>
-      Effect.flatMap(self, (result) =>
-        result instanceof Refused ? Effect.fail(result.error) : Effect.succeed(result)
-      )
-
-    const secureDelete = new SecureDelete(db, isFile ? options.filename : undefined, snapshot)
+    const secureDelete = new SecureDelete(db, file, snapshot)
     const service = Store.of({
-      write: (call) =>
-        refusable(
-          write(call.what, () => {
-            if (!call.leavesHeld) tx.writeHeld()
-            return perform(call)
-          })
-        ),
-      read: (call) => refusable(read(call.what, () => perform(call))),
-      readApart: (call) => refusable(readApart(call.what, () => perform(call))),
+      write: (call) => writes.write(call),
+      read: (call) => reads.read(call),
+      readApart: (call) => reads.readApart(call),
       onCommit: listeners.onCommit,
       onReady: listeners.onReady,
       onLost: listeners.onLost,
-      tryAgain: Effect.suspend(() => {
-        if (outage === undefined || monotonicMs() - triedAt < RETRY_MS) return Effect.void
-        triedAt = monotonicMs()
-        // `health` says whether it works
-        return Effect.ignore(write("store the time", () => tx.perform(storeClock(tx))))
-      }),
-      ...(isFile ? { filename: options.filename } : {}),
+      tryAgain: writes.tryAgain,
+      ...(file === undefined ? {} : { filename: file }),
       overwrite: (isOn) => secureDelete.overwrite(isOn),
       wipe: (mayBlock, what) => secureDelete.wipe(mayBlock, what),
       cutLog: Effect.suspend(() => secureDelete.cutLog),
       backup: (filename) =>
         Effect.suspend(() =>
           listeners.lost === undefined
-            ? Effect.tap(backUp(isFile ? options.filename : db, filename, now()), ({ bytes, madeAt }) =>
+            ? Effect.tap(backUp(file ?? db, filename, now()), ({ bytes, madeAt }) =>
                 // the backup is complete, whether or not this can be stored
                 Effect.catch(
                   service.write(noteBackup({ at: madeAt === undefined ? now() : Date.parse(madeAt), bytes })),
@@ -295,44 +108,142 @@ export const make = (
         ? {}
         : {
             checkOwner: Effect.tapError(
-              // the snapshot of this turn's reads may be older
-              readApart("check which engine owns the database", () => {
+              reads.apart("check which engine owns the database", () => {
                 if (listeners.lost !== undefined) throw listeners.lost
                 ownership.check()
               }),
-              (error) => Effect.sync(() => void (error.code === "STORE_LOCKED" && lose(error)))
+              (error) =>
+                Effect.sync(() => {
+                  if (error.code === "STORE_LOCKED") writes.lose(error)
+                })
             )
           }),
-      commits: () => ({ programs, durations: commitTimes.data() }),
-      health: () => {
-        if (listeners.lost !== undefined)
-          return { status: "down", message: listeners.lost.message, cannotWrite: true }
-        if (outage !== undefined)
-          return { status: "degraded", message: outage.error.message, cannotWrite: true }
-        if (!tx.damage.wasFound) return { status: "ok" }
-        const { count } = tx.damage
-        return {
-          status: "degraded",
-          message:
-            "Something in the database is damaged" +
-            (count === 0 ? "" : `, and ${count} ${count === 1 ? "thing is" : "things are"} skipped`) +
-            ": the log of the engine says which rows. `ironflow serve --check` reads the whole file"
-        }
-      }
+      commits: () => writes.figures(),
+      health: () =>
+        healthOf({
+          lost: listeners.lost?.message,
+          outage: outage.error?.message,
+          damage: tx.damage.wasFound ? damageMessage(tx.damage.count) : undefined
+        })
     })
 
     if (lastStop?.mayLack === true) yield* Effect.logWarning(lastStop.message)
     else if (lastStop !== undefined) yield* Effect.logDebug(lastStop.message)
     for (const news of tx.damage.news) yield* Effect.logError(news)
-    const stored = tx.perform(readClock())
-    const setBackBy = stored === undefined ? 0 : stored.at - now()
-    if (setBackBy >= 1000) {
-      yield* Effect.logWarning(clockJumpMessage(-setBackBy))
-      yield* service.write(callbacks.clockWasSetBack(setBackBy))
+    const { behindMs } = clockWatch
+    if (behindMs >= 1000) {
+      yield* Effect.logWarning(clockJumpMessage(-behindMs))
+      yield* service.write(callbacks.clockWasSetBack(behindMs))
     }
     for (const call of callbacks.takeOver) yield* service.write(call)
     return service
   })
+
+interface Parts {
+  readonly tx: Transaction
+  readonly clockWatch: ClockWatch
+  readonly outage: SqliteOutage
+  /** Absent for a database in memory. */
+  readonly ownership: FileOwnership | undefined
+  readonly reads: SqliteReads
+  readonly snapshot: ReadSnapshot
+  /** Absent where `COMMIT` makes commits durable. */
+  readonly sync: WalSync | undefined
+  readonly writes: SqliteWrites
+}
+
+/** Migrates the tables, and makes the parts of the store. Throws what SQLite throws. */
+const openParts = ({
+  callbacks,
+  db,
+  file,
+  filename,
+  listeners,
+  log,
+  monotonicMs,
+  now,
+  random
+}: {
+  readonly db: DatabaseSync
+  readonly filename: string
+  /** `filename`, unless the database is in memory. */
+  readonly file: string | undefined
+  readonly callbacks: StoreCallbacks
+  readonly listeners: Listeners
+  readonly now: () => number
+  readonly monotonicMs: () => number
+  readonly random: () => number
+  readonly log: (entry: Effect.Effect<void>) => void
+}): Parts => {
+  migrate(db)
+  const tx = new Transaction({
+    db,
+    now,
+    random,
+    // event ids are ordered as in the log, also when the clock was set back
+    ids: makeIdGenerator(now, (below) => Math.floor(random() * below), lastId(db))
+  })
+  listeners.interest = tx.interest
+  const clockWatch = new ClockWatch({
+    tx,
+    callbacks,
+    monotonicMs,
+    last: tx.perform(readClock()),
+    warn: (message) => log(Effect.logWarning(message))
+  })
+  const nonce = () => [0, 1, 2, 3].map(() => Math.floor(random() * 2 ** 32)).join("-")
+  const ownership =
+    file === undefined ? undefined : new FileOwnership(db, { filename: file, nonce: nonce(), monotonicMs })
+  const sync = file === undefined ? undefined : walSyncOf(db, file)
+  const snapshot = new ReadSnapshot(db)
+  const outage = new SqliteOutage({ db, filename: file, monotonicMs })
+  const writes = new SqliteWrites({
+    db,
+    filename,
+    tx,
+    callbacks,
+    listeners,
+    snapshot,
+    outage,
+    clockWatch,
+    ownership,
+    sync,
+    log
+  })
+  const reads = new SqliteReads({ tx, snapshot, writer: writes.writer, listeners })
+  tx.perform(callbacks.load(tx))
+  if (file !== undefined) checkNewestRows(tx)
+  return { tx, clockWatch, outage, ownership, reads, snapshot, sync, writes }
+}
+
+/** Commits what is queued, and notes in the file that this stop was clean. */
+const close = (
+  { ownership, snapshot, tx, writes }: Parts,
+  filename: string,
+  listeners: Listeners
+): Effect.Effect<void> => {
+  writes.writer.close(new StoreError(`Database "${filename}" is closed`, { code: "STORE_UNAVAILABLE" }))
+  snapshot.close()
+  if (ownership === undefined || listeners.lost !== undefined) return Effect.void
+  return Effect.catch(
+    Effect.try({
+      try: () => {
+        tx.perform(storeClock(tx))
+        ownership.release()
+      },
+      catch: (cause) => storeError("Cannot write to the database", cause)
+    }),
+    (error) =>
+      // acknowledged writes are durable; the next start reports that this stop was not clean
+      Effect.logWarning(`Database "${filename}" could not be marked as closed: ${error.message}`)
+  )
+}
+
+/** `skipped` is the number of damaged rows that are left alone. */
+const damageMessage = (skipped: number): string =>
+  "Something in the database is damaged" +
+  (skipped === 0 ? "" : `, and ${skipped} ${skipped === 1 ? "thing is" : "things are"} skipped`) +
+  ": the log of the engine says which rows. `ironflow serve --check` reads the whole file"
 
 /** {@link Store} on SQLite. */
 export const layer = (options: SqliteOptions, callbacks: StoreCallbacks): Layer.Layer<Store, StoreError> => {
@@ -341,7 +252,3 @@ export const layer = (options: SqliteOptions, callbacks: StoreCallbacks): Layer.
 }
 
 const sqliteKeys = { filename: true, fileMode: true, check: true } satisfies Keys<SqliteOptions>
-
-/** The message is built only when something fails. */
-const cannot = (what: string | (() => string), cause: unknown): StoreError =>
-  storeError(`Cannot ${typeof what === "string" ? what : what()}`, cause)

@@ -50,6 +50,10 @@ export const storeError = (what: string, cause: unknown): StoreError => {
   return new StoreError(`${what}: ${reason}`, { cause })
 }
 
+/** The error for a call that failed. `what` is what it was to do: the message is built only when something fails. */
+export const callError = (what: string | (() => string), cause: unknown): StoreError =>
+  storeError(`Cannot ${typeof what === "string" ? what : what()}`, cause)
+
 /** The error when the disk did not store what was committed. A later success says nothing about what was written before. */
 export const diskRefusalError = (filename: string, cause: unknown): StoreError =>
   new StoreError(

@@ -125,6 +125,24 @@ export type StoreHealth =
     }
 
 /**
+ * The health of a store. Each argument is a message that says what is wrong, if something is: `lost` when the store has stopped for
+ * good, `outage` when writes fail at the moment, `damage` when stored data is damaged.
+ */
+export const healthOf = ({
+  damage,
+  lost,
+  outage
+}: {
+  readonly lost: string | undefined
+  readonly outage: string | undefined
+  readonly damage: string | undefined
+}): StoreHealth => {
+  if (lost !== undefined) return { status: "down", message: lost, cannotWrite: true }
+  if (outage !== undefined) return { status: "degraded", message: outage, cannotWrite: true }
+  return damage === undefined ? { status: "ok" } : { status: "degraded", message: damage }
+}
+
+/**
  * The time that counts for what is stored, epoch milliseconds: by the common clock of all engines on the database, or by that of
  * this machine. It is for effects that run in the fiber of a caller, because the clock of that fiber is always that of the
  * machine.

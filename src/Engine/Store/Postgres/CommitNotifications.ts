@@ -60,21 +60,24 @@ export interface CommitNotificationsOptions {
   readonly wants: () => Wants
   /** Whether a listener of this engine tells the worker about its turns. */
   readonly isHere: (workerId: string) => boolean
-  /** Tells the listeners of this engine. */
-  readonly tell: (changes: Changes) => void
   /** Called when the wants of other engines have changed. */
   readonly wanted: (wants: Wants) => void
-  /** Called with what the check of the highest commit has found, and with the time by `now` at which the check was sent. */
-  readonly looked: (around: Around, askedAt: number) => void
-  /** Called with the error when that check failed. */
-  readonly failed: (error: unknown) => void
-  /** Called before every such check. */
-  readonly looking: () => void
   readonly warn: (message: string) => void
 }
 
+export interface CommitWatcher {
+  /** Called with what other engines have changed. */
+  tell(changes: Changes): void
+  /** Called once a second, before this engine looks at the commits and the nodes, which it leaves out after a commit. */
+  beforeLook(): void
+  /** Called with what was seen of the nodes, and the time by `now` when the query was sent. */
+  looked(around: Around, askedAt: number): void
+  /** Called with the error when the query failed. */
+  lookFailed(error: unknown): void
+}
+
 /** What {@link RENEW_AND_READ} finds. */
-interface Around {
+export interface Around {
   readonly now: number
   readonly sequence: number
   /** 1 when there is a node to be declared dead. */
@@ -92,6 +95,8 @@ export class CommitNotifications {
   readonly #options: CommitNotificationsOptions
   readonly #channel: string
   readonly #others = new Map<number, Other>()
+  /** Absent at first: nobody listens yet. */
+  #watcher: CommitWatcher | undefined
   #commits = new Commits(0)
   /** The highest commit known to exist. */
   #seen = 0
@@ -133,7 +138,8 @@ export class CommitNotifications {
   }
 
   /** Starts checking whether notifications were missed. */
-  watch(): void {
+  watch(watcher: CommitWatcher): void {
+    this.#watcher = watcher
     this.#every(LOOK_MS, () => this.#look())
   }
 
@@ -279,7 +285,7 @@ export class CommitNotifications {
     this.#hearing = this.#hearing.then(() =>
       this.#read(client, payload).catch((error: unknown) => {
         this.#options.warn(`A notification of another engine could not be read: ${String(error)}`)
-        this.#options.tell(allStale)
+        this.#watcher?.tell(allStale)
       })
     )
   }
@@ -288,7 +294,7 @@ export class CommitNotifications {
     const space = payload.indexOf(" ")
     const told = readNotification(payload.slice(space + 1))
     // it is from a version with another format
-    if (told === undefined) return this.#options.tell(allStale)
+    if (told === undefined) return this.#watcher?.tell(allStale)
     if (told.node === this.#options.node()) return
     // a notification has arrived, so the connection works
     this.#waitMs = FIRST_WAIT_MS
@@ -304,7 +310,7 @@ export class CommitNotifications {
     }
     if (this.#isClosed) return
     const isOnlyHello = space <= 0 && told.commits.length === 0 && changes.stale.size === 0
-    if (!isOnlyHello) this.#options.tell(changes)
+    if (!isOnlyHello) this.#watcher?.tell(changes)
     this.#commits.add(...told.commits)
     this.#saw(this.#commits.last)
   }
@@ -357,7 +363,7 @@ export class CommitNotifications {
       if (this.#commits.upTo < upTo) {
         this.#missedAt = this.#options.now()
         this.#commits.giveUp(upTo)
-        this.#options.tell(allStale)
+        this.#watcher?.tell(allStale)
         // no notification came: this connection may be dead without an error, or the other engine has no connection
         if (this.#client !== undefined) this.#ask(this.#client)
       }
@@ -373,7 +379,7 @@ export class CommitNotifications {
       this.#tellWanted()
     }
     if (this.#others.size > 0 && now - this.#saidAt >= HELLO_MS) this.wantsChanged()
-    this.#options.looking()
+    this.#watcher?.beforeLook()
     // a commit of this engine has just read the highest number
     if (now - this.#committedAt < LOOK_MS) return
     this.#renewAndRead().then(
@@ -381,11 +387,11 @@ export class CommitNotifications {
         if (this.#isClosed) return
         // the columns of the statement
         const around = rows[0] as unknown as Around
-        this.#options.looked(around, now)
+        this.#watcher?.looked(around, now)
         this.#saw(Number(around.sequence))
       },
       // the next look checks again
-      (error: unknown) => this.#options.failed(error)
+      (error: unknown) => this.#watcher?.lookFailed(error)
     )
   }
 

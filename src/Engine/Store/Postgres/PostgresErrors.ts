@@ -1,5 +1,7 @@
 /** Translates errors of Postgres, the network and the driver into ours: what happened, and what to do. */
 import { StoreError } from "../../../Errors.ts"
+import type { Damage } from "../Damage.ts"
+import type { Call } from "../Program.ts"
 import { NOT_JSON } from "../StoredJson.ts"
 
 const codeOf = (cause: unknown): string =>
@@ -214,4 +216,14 @@ export const storeError = (what: string, cause: unknown, lost = LOST): StoreErro
     return new StoreError(`${what}: a text has a NUL character, which Postgres does not store`, { cause })
   }
   return new StoreError(`${what}: ${reason}`, { cause })
+}
+
+/** The error for a call that failed. Notes in `damage` when stored data is damaged. */
+export const callError = (
+  call: Pick<Call<unknown>, "what">,
+  cause: unknown,
+  damage: Pick<Damage, "wasFound">
+): StoreError => {
+  if (isDamage(cause)) damage.wasFound = true
+  return storeError(`Cannot ${call.what()}`, cause)
 }

@@ -31,27 +31,30 @@ export interface TransactionStartOptions {
   readonly load: (tx: PostgresTransaction) => Program<void>
   /** Finds the keys of the functions with ready runs. */
   readonly ready: Statement
-  /** Called with the time of the server, epoch milliseconds. */
-  readonly looked: (serverMs: number) => void
   /** Whether no other node may use the tables. */
   readonly isAlone: boolean
+  /** A monotonic clock, milliseconds. */
+  readonly monotonicMs: () => number
+}
+
+export interface TransactionStartCallbacks {
   /**
    * Whether other nodes probably write nothing now. If so, the first statements are sent with the lock, without waiting for it.
    */
-  readonly expectsNobody: () => boolean
+  expectsNobody(): boolean
+  /** Called with the time of the server, epoch milliseconds. */
+  measured(serverMs: number): void
   /** Programs that take back what lost nodes held. */
-  readonly takeOver: () => ReadonlyArray<Program<unknown>>
+  takeOver(): ReadonlyArray<Program<unknown>>
   /** Called with the names of the nodes that were declared dead. */
-  readonly tookOver: (nodes: ReadonlyArray<string>) => void
+  tookOver(nodes: ReadonlyArray<string>): void
   /**
    * Called when this node is back after others have declared it dead, or may have: it has lost all that it held. `wasDead`:
    * others have declared it dead.
    */
-  readonly returned: (wasDead: boolean) => void
-  /** A monotonic clock, milliseconds. */
-  readonly monotonicMs: () => number
+  returned(wasDead: boolean): void
   /** Called when Postgres is another server than before, or was set back. `hasLostCommits`: it lacks some commits. */
-  readonly replaced: (hasLostCommits: boolean) => void
+  replaced(hasLostCommits: boolean): void
 }
 
 const BEGIN = { name: "begin", text: "BEGIN" }
@@ -98,6 +101,7 @@ const NEW_ENVIRONMENTS = { name: "", text: "SELECT key, name FROM environments W
 
 export class TransactionStart {
   readonly #options: TransactionStartOptions
+  readonly #callbacks: TransactionStartCallbacks
   readonly #ready: Prepared
   readonly #expectedReads = new ExpectedReads()
   /** When this node began to wait for the lock, by the monotonic clock; `undefined` when it does not wait. */
@@ -122,8 +126,9 @@ export class TransactionStart {
   #found:
     { readonly timeline: string; readonly isOther: boolean; readonly hasLostCommits: boolean } | undefined
 
-  constructor(options: TransactionStartOptions) {
+  constructor(options: TransactionStartOptions, callbacks: TransactionStartCallbacks) {
     this.#options = options
+    this.#callbacks = callbacks
     const { text } = options.ready
     this.#ready = {
       name: "ready",
@@ -176,7 +181,7 @@ export class TransactionStart {
       !this.#isAway &&
       this.#timeline !== undefined &&
       this.#seen.sequence >= 0 &&
-      this.#options.expectsNobody()
+      this.#callbacks.expectsNobody()
     return isUnmoved
       ? { batch: this.#beginUnmoved(session, runner, this.#timeline!), hasLock: false }
       : { batch: await this.#beginLocked(session, runner), hasLock: true }
@@ -188,12 +193,11 @@ export class TransactionStart {
     this.#seen = { ...after, sequence: batch }
     this.#batch = this.#highest = batch
     this.#timeline = this.#found?.timeline
-    const { replaced, returned, tookOver } = this.#options
-    if (this.#found?.isOther === true) replaced(this.#found.hasLostCommits)
-    if (this.#gone.length > 0) tookOver(this.#gone)
+    if (this.#found?.isOther === true) this.#callbacks.replaced(this.#found.hasLostCommits)
+    if (this.#gone.length > 0) this.#callbacks.tookOver(this.#gone)
     if (this.#isReturning) {
       this.#isAway = false
-      returned(this.#wasDead)
+      this.#callbacks.returned(this.#wasDead)
     }
   }
 
@@ -204,7 +208,7 @@ export class TransactionStart {
 
   /** Begins without waiting for the lock. The statements that follow fail if another node has written since. */
   #beginUnmoved(session: Session, runner: Runner, timeline: string): number {
-    const { writeConnection, looked, monotonicMs, tx } = this.#options
+    const { writeConnection, monotonicMs, tx } = this.#options
     const { sequence, ...numbers } = this.#seen
     runner.put(BEGIN, [])
     this.#found = { timeline, isOther: false, hasLostCommits: false }
@@ -214,7 +218,7 @@ export class TransactionStart {
     session.send(LOCK_UNMOVED[writeConnection.history], [writeConnection.node, sequence, timeline]).then(
       ({ rows }) => {
         this.#asksSince = undefined
-        looked(Number(rows[0]?.now))
+        this.#callbacks.measured(Number(rows[0]?.now))
       },
       (error: unknown) => {
         this.#asksSince = undefined
@@ -240,7 +244,7 @@ export class TransactionStart {
     this.#asksSince = this.#options.monotonicMs()
     const [locked, looked, ready] = await session.wait(asked).finally(() => (this.#asksSince = undefined))
     const [there] = looked.rows
-    this.#options.looked(Number(there?.now))
+    this.#callbacks.measured(Number(there?.now))
     const { sequence: number, ...numbers } = locked.rows[0] as Numbers & { readonly sequence: number }
     const sequence = await this.#compare(session, runner, String(there?.timeline), number, numbers)
     const isThere =
@@ -290,7 +294,7 @@ export class TransactionStart {
 
   /** Takes back what dead nodes held, and what this node held if it was declared dead. */
   async #lookAfter(session: Session, runner: Runner, isThere: boolean, hasLapsed: boolean): Promise<void> {
-    const { writeConnection, isAlone, takeOver } = this.#options
+    const { writeConnection, isAlone } = this.#options
     this.#gone = []
     // after a promotion, the row may be missing although no node declared this one dead
     this.#wasDead = !isThere && this.#found?.isOther !== true
@@ -302,7 +306,7 @@ export class TransactionStart {
       this.#gone = rows.map(({ name }) => String(name))
     }
     if (this.#isReturning) runner.put(MARK_DEAD, [writeConnection.node])
-    for (const program of takeOver()) await runner.run(program)
+    for (const program of this.#callbacks.takeOver()) await runner.run(program)
     if (this.#isReturning) runner.put(MARK_RETURNED, [writeConnection.node])
     runner.put(DELETE_OLD_NODES, [])
   }

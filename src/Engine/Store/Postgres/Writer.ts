@@ -10,7 +10,11 @@ import { MAX_SHARED_STEPS, stepsTaken } from "../../../ExpressionBudget.ts"
 import { setImmediate } from "../../../RealTimers.ts"
 import type { Changes } from "../Changes.ts"
 import type { Program } from "../Program.ts"
-import { TransactionStart, type TransactionStartOptions } from "./TransactionStart.ts"
+import {
+  TransactionStart,
+  type TransactionStartCallbacks,
+  type TransactionStartOptions
+} from "./TransactionStart.ts"
 import { SET_LAST_SEEN } from "./Nodes.ts"
 import { isConflict, isConnectionLost, isAssumptionError } from "./PostgresErrors.ts"
 import type { Numbers } from "./PostgresTransaction.ts"
@@ -25,26 +29,30 @@ interface Command {
 
 export interface WriterOptions extends TransactionStartOptions {
   readonly traffic: Traffic
-  /** Called after a commit that has renewed the row of this node, with the time when the transaction began. */
-  readonly renewed: (beganAt: number) => void
   /** Most programs in one transaction. */
   readonly max: number
-  readonly isFull: () => boolean
+}
+
+export interface WriterCallbacks extends TransactionStartCallbacks {
   /** Called before every group. Returns a program that has to be committed before the group, if any. */
-  readonly first: () => (() => Program<void>) | undefined
+  beforeGroup(): (() => Program<void>) | undefined
   /** Called with the error when that program could not be committed. */
-  readonly failed: (error: unknown) => void
+  beforeGroupFailed(error: unknown): void
+  /** Whether the transaction has done enough: the remaining programs get the next one. */
+  isFull(): boolean
   /**
    * Called after the programs, unless the transaction is full or one of them failed. Programs that it submits join the
    * transaction.
    */
-  readonly joining: () => void
+  joining(): void
   /** Called after the programs. Returns a program that is committed with them, if any. */
-  readonly committing: () => Program<void> | undefined
+  committing(): Program<void> | undefined
   /** Called with the error after a rollback. Returns whether it repaired something, so that a retry may succeed. */
-  readonly isolateDamage: (error: unknown) => Promise<boolean>
+  isolateDamage(error: unknown): Promise<boolean>
+  /** Called first after every commit, with the time when the transaction began: it has renewed the row of this node. */
+  renewed(beganAt: number): void
   /** Called after every commit, before the callers wake. */
-  readonly committed: (changes: Changes, sequence: number) => void
+  committed(changes: Changes, sequence: number, beganAt: number): void
 }
 
 /** How often a transaction is repeated because something was repaired. */
@@ -61,14 +69,16 @@ const SAVE_NUMBERS = {
 
 export class Writer {
   readonly #options: WriterOptions
+  readonly #callbacks: WriterCallbacks
   readonly #queue: Array<Command> = []
   readonly #transactionStart: TransactionStart
   #isWorking = false
   #closed: unknown
 
-  constructor(options: WriterOptions) {
+  constructor(options: WriterOptions, callbacks: WriterCallbacks) {
     this.#options = options
-    this.#transactionStart = new TransactionStart(options)
+    this.#callbacks = callbacks
+    this.#transactionStart = new TransactionStart(options, callbacks)
   }
 
   /** How transactions begin, and what this node knows of the others. */
@@ -140,7 +150,7 @@ export class Writer {
   }
 
   async #doFirst(): Promise<void> {
-    const program = this.#options.first()
+    const program = this.#callbacks.beforeGroup()
     if (program === undefined) return
     const first: Command = {
       run: (runner) => runner.run(program()),
@@ -149,7 +159,7 @@ export class Writer {
       result: undefined
     }
     const cause = await this.#transactIsolating([first], false)
-    if (cause !== undefined) this.#options.failed(cause.error)
+    if (cause !== undefined) this.#callbacks.beforeGroupFailed(cause.error)
   }
 
   async #transactIsolating(
@@ -173,9 +183,9 @@ export class Writer {
       }
       if (isConnectionLost(cause.error) || isConflict(cause.error)) {
         if (++lost <= MOST_LOST) continue
-        await this.#options.isolateDamage(cause.error)
+        await this.#callbacks.isolateDamage(cause.error)
         return cause
-      } else if (isolated === MAX_ISOLATED || !(await this.#options.isolateDamage(cause.error))) {
+      } else if (isolated === MAX_ISOLATED || !(await this.#callbacks.isolateDamage(cause.error))) {
         return cause
       }
     }
@@ -204,7 +214,7 @@ export class Writer {
       // the wait for the lock may have been long: programs that have arrived in the meantime join this transaction
       if (begun.hasLock && mayJoin) group.push(...this.#queue.splice(0, this.#options.max - group.length))
       await this.#runAll(runner, group, mayJoin)
-      const last = this.#options.committing()
+      const last = this.#callbacks.committing()
       if (last !== undefined) await runner.run(last)
       await runner.committing()
       after = tx.numbersAfter(batch)
@@ -233,9 +243,9 @@ export class Writer {
       return cause
     }
     this.#options.traffic.commits++
-    this.#options.renewed(beganAt)
+    this.#callbacks.renewed(beganAt)
     this.#transactionStart.committed(batch, after, runner.asked)
-    this.#options.committed(tx.committed(), batch)
+    this.#callbacks.committed(tx.committed(), batch, beganAt)
     for (const command of group) command.succeed(command.result as never)
     return undefined
   }
@@ -246,11 +256,11 @@ export class Writer {
     const commands = group.length
     for (let i = 0; i < group.length; i++) {
       group[i]!.result = await group[i]!.run(runner)
-      const isFull = stepsTaken() - before > MAX_SHARED_STEPS || this.#options.isFull()
+      const isFull = stepsTaken() - before > MAX_SHARED_STEPS || this.#callbacks.isFull()
       if (isFull && i + 1 < group.length) this.#queue.unshift(...group.splice(i + 1))
       else if (mayJoin && !isFull && i + 1 === commands) {
         const others = this.#queue.length
-        this.#options.joining()
+        this.#callbacks.joining()
         group.push(...this.#queue.splice(others))
       }
     }

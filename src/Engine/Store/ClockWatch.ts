@@ -1,0 +1,68 @@
+/**
+ * Follows the clock of this machine for a database that one engine uses: adjusts the stored times when the clock was set, and
+ * stores the time now and then, so that the next start notices a clock that was set meanwhile.
+ */
+import { ClockJumps, clockJumpMessage } from "./ClockJumps.ts"
+import { storeClock } from "./ClockRows.ts"
+import type { Program } from "./Program.ts"
+import type { StoreCallbacks } from "./StoreCallbacks.ts"
+import type { Transaction } from "./Transaction.ts"
+
+/** How often the time is stored while there are writes, milliseconds. */
+const STORE_MS = 10_000
+
+export interface ClockWatchOptions {
+  readonly tx: Transaction
+  readonly callbacks: StoreCallbacks
+  /** A monotonic clock, milliseconds. */
+  readonly monotonicMs: () => number
+  /** The stored clock, if any: the time it showed, and how much of that was not trusted. */
+  readonly last: { readonly at: number; readonly aheadMs: number } | undefined
+  readonly warn: (message: string) => void
+}
+
+export class ClockWatch {
+  readonly #options: ClockWatchOptions
+  readonly #jumps: ClockJumps
+  /** When the time was last stored, on the monotonic clock. */
+  #storedAt = Number.NEGATIVE_INFINITY
+
+  /** From now on, deletions go by the time without recent forward jumps. */
+  constructor(options: ClockWatchOptions) {
+    const { last, monotonicMs, tx } = options
+    const jumps = new ClockJumps(tx.now(), monotonicMs(), last)
+    this.#options = options
+    this.#jumps = jumps
+    tx.settledNow = () => tx.now() - jumps.aheadMs(monotonicMs())
+  }
+
+  /** How far the clock is behind the stored time, milliseconds: negative when it is ahead, 0 without a stored time. */
+  get behindMs(): number {
+    const { last, tx } = this.#options
+    return last === undefined ? 0 : last.at - tx.now()
+  }
+
+  /** Returns the program that adjusts the stored times, when the clock was set since the last call. */
+  adjust(): (() => Program<void>) | undefined {
+    const { callbacks, monotonicMs, tx, warn } = this.#options
+    const jump = this.#jumps.look(tx.now(), monotonicMs())
+    if (jump === 0) return undefined
+    warn(clockJumpMessage(jump))
+    return () => callbacks.clockWasSet(tx, jump)
+  }
+
+  /** Warns that the stored times could not be adjusted. */
+  adjustFailed(error: unknown): void {
+    this.#options.warn(
+      `The clock was changed, and the stored times could not be adjusted to it: ${String(error)}`
+    )
+  }
+
+  /** Returns the program that stores the time in the current transaction, when that is due. */
+  store(): Program<void> | undefined {
+    const { monotonicMs, tx } = this.#options
+    if (monotonicMs() - this.#storedAt < STORE_MS) return undefined
+    tx.afterCommit(() => (this.#storedAt = monotonicMs()))
+    return storeClock(tx)
+  }
+}

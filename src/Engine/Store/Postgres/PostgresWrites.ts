@@ -1,0 +1,277 @@
+/**
+ * The writes of a store on Postgres, and this engine's part in the cluster of the engines on its schema.
+ *
+ * All writes go through one writer, which calls the methods here with each transaction. The notifications of commits call others:
+ * with what other engines have committed, and once a second with whether Postgres answers.
+ */
+import * as Effect from "effect/Effect"
+import { StoreError } from "../../../Errors.ts"
+import type { LeaseFreshness } from "../../../Protocol/Worker.ts"
+import { answerOf } from "../Answer.ts"
+import type { Changes } from "../Changes.ts"
+import type { ClockWatch } from "../ClockWatch.ts"
+import { damagedRowMessage, isolateDamage } from "../DamageIsolation.ts"
+import type { Listeners } from "../Listeners.ts"
+import { type Call, type Program, Refused } from "../Program.ts"
+import type { StoreCallbacks } from "../StoreCallbacks.ts"
+import { RETRY_MS } from "../StoreOutage.ts"
+import type { Around, CommitNotifications, CommitWatcher } from "./CommitNotifications.ts"
+import type { DeadConnections } from "./DeadConnections.ts"
+import { AWAY_MESSAGE, lostEnginesMessage, otherServerMessage, RETURNED_MESSAGE } from "./NodeMessages.ts"
+import { END_SILENT } from "./Nodes.ts"
+import { allStale } from "./NotificationText.ts"
+import { callError, isDamage, isUnavailable } from "./PostgresErrors.ts"
+import type { PostgresTransaction } from "./PostgresTransaction.ts"
+import type { Reachability } from "./Reachability.ts"
+import type { Reader } from "./Reader.ts"
+import type { ServerClock } from "./ServerClock.ts"
+import { Runner, type Traffic } from "./Session.ts"
+import type { WriteConnection } from "./WriteConnection.ts"
+import { Writer, type WriterCallbacks } from "./Writer.ts"
+
+const READ_KNOWN = { name: "known", text: "SELECT functions, environments FROM engine" }
+
+/** Most programs in one transaction. */
+const GROUP = 512
+/** Runs that are started in one transaction; a single program is never split. */
+const GROUP_RUNS = 1000
+/** How long to wait for the lock before checking who holds it, milliseconds. */
+const MOST_WAIT_MS = 1000
+
+export interface PostgresWritesOptions {
+  readonly tx: PostgresTransaction
+  readonly callbacks: StoreCallbacks
+  readonly listeners: Listeners
+  readonly writeConnection: WriteConnection
+  readonly deadConnections: DeadConnections
+  readonly reader: Reader
+  readonly traffic: Traffic
+  readonly server: ServerClock
+  readonly reachability: Reachability
+  /** A monotonic clock, milliseconds. */
+  readonly monotonicMs: () => number
+  /** Absent for an engine that uses the tables alone. */
+  readonly news: CommitNotifications | undefined
+  /** Only for an engine that uses the tables alone: the others go by the clock of the server. */
+  readonly clockWatch: ClockWatch | undefined
+  /** Runs an effect in the background. */
+  readonly fork: (effect: Effect.Effect<void>) => void
+}
+
+export class PostgresWrites implements WriterCallbacks, CommitWatcher {
+  readonly writer: Writer
+  /** See `StoreService.touch`. */
+  readonly touch: LeaseFreshness = {
+    isRecent: () => this.#options.reachability.isRecent,
+    renew: (then) => this.#renew(then)
+  }
+  readonly #options: PostgresWritesOptions
+
+  constructor(options: PostgresWritesOptions) {
+    const { callbacks, monotonicMs, news, traffic, tx, writeConnection } = options
+    this.#options = options
+    this.writer = new Writer(
+      {
+        tx,
+        writeConnection,
+        traffic,
+        isAlone: news === undefined,
+        monotonicMs,
+        load: callbacks.load,
+        ready: callbacks.ready,
+        max: GROUP
+      },
+      this
+    )
+  }
+
+  write<A, E>(call: Call<A, E>): Effect.Effect<A, E | StoreError> {
+    const { tx } = this.#options
+    return Effect.callback((resume) => {
+      this.writer.submit(
+        async (runner) => {
+          if (!call.leavesHeld) await runner.writeHeld()
+          return runner.run(call.run(tx))
+        },
+        (result) => resume(answerOf(result)),
+        (cause) => resume(Effect.fail(callError(call, cause, tx.damage)))
+      )
+    })
+  }
+
+  /** The transaction finds out whether others have declared this engine dead: its turns are told before `then`. */
+  #renew(then: () => void): void {
+    const { fork, listeners } = this.#options
+    const again = (): void =>
+      fork(
+        Effect.delay(
+          Effect.sync(() => this.#renew(then)),
+          RETRY_MS
+        )
+      )
+    this.writer.submit(
+      () => Promise.resolve(),
+      then,
+      () => (listeners.lost === undefined ? again() : then())
+    )
+  }
+
+  #warn(message: string): void {
+    this.#options.fork(Effect.logWarning(message))
+  }
+
+  // -------------------------------------------------------------------------------------------------------------------
+  // Called by the writer, around a transaction
+  // -------------------------------------------------------------------------------------------------------------------
+
+  beforeGroup(): (() => Program<void>) | undefined {
+    return this.#options.clockWatch?.adjust()
+  }
+
+  beforeGroupFailed(error: unknown): void {
+    this.#options.clockWatch?.adjustFailed(error)
+  }
+
+  isFull(): boolean {
+    const { tx } = this.#options
+    return tx.changes.counts.started >= GROUP_RUNS || tx.budget.isFull
+  }
+
+  joining(): void {
+    if (this.#options.tx.changes.ready) this.#options.listeners.ready()
+  }
+
+  committing(): Program<void> | undefined {
+    return this.#options.clockWatch?.store()
+  }
+
+  renewed(beganAt: number): void {
+    this.#options.reachability.renewed(beganAt)
+  }
+
+  committed(changes: Changes, sequence: number, beganAt: number): void {
+    const { listeners, news, reachability } = this.#options
+    const isInOrder = news?.isInOrder(sequence)
+    reachability.committed(beganAt, isInOrder === true)
+    listeners.committed(isInOrder === false ? { ...changes, inOrder: false } : changes)
+    news?.committed(sequence, changes)
+  }
+
+  isolateDamage(error: unknown): Promise<boolean> {
+    const { fork, listeners, reachability, tx } = this.#options
+    if (error instanceof StoreError && error.code === "STORE_LOCKED") {
+      this.writer.stop(error)
+      if (listeners.lose(error)) fork(Effect.logError(error.message))
+    } else if (isUnavailable(error)) reachability.writingFailed(error)
+    if (isDamage(error)) tx.damage.wasFound = true
+    return this.#skipDamaged(error)
+  }
+
+  /** Finds the rows that cause an error and leaves them alone, so that the rest of the work goes on. Returns whether there are any. */
+  async #skipDamaged(error: unknown): Promise<boolean> {
+    const { callbacks, tx, writeConnection } = this.#options
+    // a failed connection says nothing about the stored data
+    if (tx.culprit === undefined || isUnavailable(error)) return false
+    try {
+      const session = await writeConnection.session()
+      const found = await new Runner(session, tx).run(
+        isolateDamage(tx, callbacks, error, { isDamage, isUnavailable })
+      )
+      // this program refuses nothing
+      if (found instanceof Refused) return false
+      for (const one of found) this.#warn(damagedRowMessage(one))
+      return found.length > 0
+    } catch {
+      // the caller gets the first error: the connection was lost meanwhile
+      return false
+    }
+  }
+
+  // -------------------------------------------------------------------------------------------------------------------
+  // Called by the writer, with what a transaction has found out about the server and the other engines
+  // -------------------------------------------------------------------------------------------------------------------
+
+  expectsNobody(): boolean {
+    return this.#options.news?.hasOthers !== true
+  }
+
+  measured(serverMs: number): void {
+    this.#options.server.measured(serverMs)
+  }
+
+  takeOver(): ReadonlyArray<Program<unknown>> {
+    const { callbacks, tx } = this.#options
+    return callbacks.takeOver.map((call) => call.run(tx))
+  }
+
+  tookOver(names: ReadonlyArray<string>): void {
+    this.#warn(lostEnginesMessage(names))
+    this.tell(allStale)
+    for (const subject of ["ready", "groups", "projections", "workers"] as const)
+      this.#options.news?.markStale(subject)
+  }
+
+  returned(wasDead: boolean): void {
+    if (wasDead) this.#warn(RETURNED_MESSAGE)
+    this.#options.listeners.away()
+  }
+
+  replaced(hasLostCommits: boolean): void {
+    const message = otherServerMessage(hasLostCommits)
+    this.#options.fork(hasLostCommits ? Effect.logError(message) : Effect.logWarning(message))
+    this.tell(allStale)
+  }
+
+  // -------------------------------------------------------------------------------------------------------------------
+  // Called by the notifications of commits
+  // -------------------------------------------------------------------------------------------------------------------
+
+  tell(changes: Changes): void {
+    const { listeners, reader } = this.#options
+    if (!changes.stale.has("functions")) return listeners.committed(changes)
+    const stale = new Set(changes.stale)
+    stale.delete("functions")
+    listeners.committed({ ...changes, stale })
+    // functions and environments are remembered: the next transaction reads what others have written
+    const tellFunctions = (): void => listeners.committed({ ...allStale, stale: new Set(["functions"]) })
+    const follow = (): void => this.writer.submit(() => Promise.resolve(), tellFunctions, tellFunctions)
+    // a transaction just for this would make the other engines look in turn
+    reader.ask(READ_KNOWN).then(([row]) => {
+      const stored = { functions: Number(row?.functions), environments: Number(row?.environments) }
+      return this.writer.transactionStart.knows(stored) ? tellFunctions() : follow()
+    }, follow)
+  }
+
+  beforeLook(): void {
+    const { deadConnections, news, reader, reachability, writeConnection } = this.#options
+    const { transactionStart } = this.writer
+    deadConnections.look()
+    reachability.checkSilence()
+    // without other engines nobody takes the turns over
+    if (!transactionStart.isAway && news?.hasOthers === true && reachability.isOverdue) this.#goAway()
+    const { pid } = writeConnection
+    if (transactionStart.waitedMs < MOST_WAIT_MS || pid === undefined) return
+    // errors are ignored: the write that waits reports them
+    reader.ask(END_SILENT, [pid]).catch(() => undefined)
+  }
+
+  #goAway(): void {
+    this.writer.transactionStart.away()
+    this.#warn(AWAY_MESSAGE)
+    this.#options.listeners.away()
+  }
+
+  looked({ hasLapsed, isThere, now: serverMs, sequence }: Around, askedAt: number): void {
+    const { news, reachability, server } = this.#options
+    const isLive = isThere === 1
+    reachability.answered(askedAt, isLive, news?.isInOrder(Number(sequence) + 1) === true)
+    server.measured(Number(serverMs))
+    const { isAway } = this.writer.transactionStart
+    // a transaction finds out whether Postgres takes writes again
+    if (hasLapsed === 1 || !isLive || isAway || reachability.outage !== undefined) this.writer.look()
+  }
+
+  lookFailed(error: unknown): void {
+    this.#options.reachability.askingFailed(error)
+  }
+}

@@ -1,0 +1,88 @@
+/** The reads of a store on SQLite. They run at once, on the connection of the writer, between its commits. */
+import * as Effect from "effect/Effect"
+import type { StoreError } from "../../Errors.ts"
+import { withSharedBudget } from "../../ExpressionBudget.ts"
+import { answerOf } from "./Answer.ts"
+import type { GroupCommit } from "./GroupCommit.ts"
+import type { Listeners } from "./Listeners.ts"
+import { type Call, Refused } from "./Program.ts"
+import type { ReadSnapshot } from "./ReadSnapshot.ts"
+import { callError, isDamage } from "./SqliteErrors.ts"
+import type { Transaction } from "./Transaction.ts"
+
+export interface SqliteReadsOptions {
+  readonly tx: Transaction
+  readonly snapshot: ReadSnapshot
+  /** Knows what is on the disk. */
+  readonly writer: GroupCommit
+  readonly listeners: Listeners
+}
+
+export class SqliteReads {
+  readonly #options: SqliteReadsOptions
+
+  constructor(options: SqliteReadsOptions) {
+    this.#options = options
+  }
+
+  /** Reads in the snapshot of this turn of the event loop. */
+  read<A, E>(call: Call<A, E>): Effect.Effect<A, E | StoreError> {
+    const { listeners, snapshot, tx } = this.#options
+    const found = this.#readDurable(call.what, () => {
+      if (listeners.lost !== undefined) throw listeners.lost
+      snapshot.open()
+      return withSharedBudget(() => perform(tx, call))
+    })
+    return Effect.flatMap(found, answerOf)
+  }
+
+  /** Reads statement by statement, so that a failed one does not spoil the others. */
+  readApart<A, E>(call: Call<A, E>): Effect.Effect<A, E | StoreError> {
+    return Effect.flatMap(
+      this.apart(call.what, () => perform(this.#options.tx, call)),
+      answerOf
+    )
+  }
+
+  /** Runs `run` outside a snapshot, which may be older than the file. `what` says what it is to do, for messages. */
+  apart<A>(what: string | (() => string), run: () => A): Effect.Effect<A, StoreError> {
+    return this.#readDurable(what, () => {
+      this.#options.snapshot.close()
+      return run()
+    })
+  }
+
+  /** Reads at once. The reader gets the result when the disk has everything that was read. */
+  #readDurable<A>(what: string | (() => string), run: () => A): Effect.Effect<A, StoreError> {
+    return Effect.callback((resume) => {
+      let found: A
+      try {
+        found = run()
+      } catch (cause) {
+        return resume(Effect.fail(this.#failed(what, cause)))
+      }
+      this.#options.writer.whenDurable((refused) =>
+        resume(refused === undefined ? Effect.succeed(found) : Effect.fail(callError(what, refused.error)))
+      )
+    })
+  }
+
+  #failed(what: string | (() => string), cause: unknown): StoreError {
+    const { snapshot, tx } = this.#options
+    // a damaged page spoils the snapshot for other reads of this turn
+    snapshot.close()
+    if (isDamage(cause)) tx.damage.wasFound = true
+    return callError(what, cause)
+  }
+}
+
+/** Runs a program. Returns a refusal as a value, so that it does not roll back the group. */
+export const perform = <A, E>(tx: Transaction, call: Call<A, E>): A | Refused<E> => {
+  try {
+    return tx.perform(call.run(tx))
+  } catch (error) {
+    // a program refuses only with errors that its type names
+    if (error instanceof Refused) return error as Refused<E>
+    throw error
+  }
+}
