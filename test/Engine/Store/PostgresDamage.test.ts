@@ -61,6 +61,26 @@ const failOnce = (shop: Shop) =>
   )
 
 describe("a run on Postgres whose rows are damaged", () => {
+  it.live("degrades the health of the engine when only the worker notices it", () =>
+    Effect.scoped(
+      Effect.flatMap(takeSchema, (options) =>
+        visit(options, (shop) =>
+          Effect.gen(function* () {
+            yield* shop.register(handles("charge"))
+            const reportPause = (code: "NONDETERMINISM" | "STORE_CORRUPT") =>
+              Effect.flatMap(shop.start(), (job) =>
+                shop.report(job, { _tag: "Pause", code, message: "The handler cannot continue." })
+              )
+            yield* reportPause("NONDETERMINISM")
+            assert.strictEqual(shop.store.health().status, "ok")
+            yield* reportPause("STORE_CORRUPT")
+            assert.strictEqual(shop.store.health().status, "degraded")
+          })
+        )
+      )
+    )
+  )
+
   it.live(
     "because a stored error is not JSON, does not prevent claims of other runs, and continues once it is patched",
     () =>

@@ -238,6 +238,24 @@ const three = <A, E>(
 const ofRun = (runId: string) => `run = (SELECT key FROM runs WHERE id = '${runId}')`
 
 describe("a run whose rows are damaged", () => {
+  it.effect("degrades the health of the engine when only the worker notices it", () =>
+    Effect.flatMap(newFile, (filename) =>
+      visit(filename, (shop) =>
+        Effect.gen(function* () {
+          yield* shop.register(handles("charge"))
+          const reportPause = (code: "NONDETERMINISM" | "STORE_CORRUPT") =>
+            Effect.flatMap(shop.start(), (job) =>
+              shop.report(job, { _tag: "Pause", code, message: "The handler cannot continue." })
+            )
+          yield* reportPause("NONDETERMINISM")
+          assert.strictEqual(shop.store.health().status, "ok")
+          yield* reportPause("STORE_CORRUPT")
+          assert.strictEqual(shop.store.health().status, "degraded")
+        })
+      )
+    )
+  )
+
   it.effect("because a stored error is not JSON, does not prevent claims of other runs", () =>
     three(
       (shop) =>

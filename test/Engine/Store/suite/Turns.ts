@@ -524,18 +524,6 @@ export const turnsSuite = (test: ShopTest): void => {
       assert.deepInclude((yield* shop.situation(job.runId)).pause, { code: "NONDETERMINISM" })
     })
 
-    test("a run whose stored results cannot be read degrades the health of the engine", function* (shop) {
-      yield* shop.register(handles("charge"))
-      yield* shop.report(yield* shop.start(), pause)
-      assert.strictEqual(shop.store.health().status, "ok")
-      yield* shop.report(yield* shop.start(), {
-        _tag: "Pause",
-        code: "STORE_CORRUPT",
-        message: "The result of a step cannot be read."
-      })
-      assert.strictEqual(shop.store.health().status, "degraded")
-    })
-
     test("a step that is due again does not wake a run whose handler does not wait for it", function* (shop) {
       yield* shop.register(handles("charge"))
       const job = yield* shop.start()
