@@ -1,10 +1,11 @@
 /**
- * Events, runs and functions over HTTP: each method is a request over a {@link Connection}.
+ * Events, runs and functions over HTTP. Each method is a request over a {@link Connection}.
  *
- * Calls that are safe to repeat (reads, and emits or publishes with an idempotency key) are tried up to three times when the
- * connection fails or the server is busy (429, 502, 503). Other calls are repeated only when the server surely did not receive
- * them: there was no connection, or the server said so when it stopped. It works with the engine of this package and with legacy
- * servers. Features that only our engine has fail with code `UNIMPLEMENTED` elsewhere.
+ * Calls that are safe to repeat (reads, and emits or publishes with an idempotency key) are tried up to three
+ * times when the connection fails or the server is busy (429, 502, 503). Other calls are repeated only when
+ * it is certain that the server did not receive them: there was no connection, or the server said so when it
+ * stopped. This works with the engine of this package and with legacy servers. There, features that only our
+ * engine has fail with code `UNIMPLEMENTED`.
  */
 import * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"
@@ -69,14 +70,14 @@ const triggerBody = ({ data, idempotencyKey: key, metadata, name, version }: Nam
   })
 }
 
-/** The methods over a connection. */
+/** Makes the methods, over a connection. */
 export const make = (connection: Connection): Raw<ClientApi<EffectKind>> => {
   const calls = makeCalls(connection)
   const { withoutEndpoint } = calls
   const rowCalls = makeEndpointCalls(connection)
   const { all, ask } = rowCalls
 
-  /** A request whose answer is a run. */
+  /** Makes a request whose answer is a run. */
   const askRun = (
     operation: Operation<WireRun>,
     method: string,
@@ -226,7 +227,7 @@ export const make = (connection: Connection): Raw<ClientApi<EffectKind>> => {
     getTopicStats: (topic) =>
       Effect.map(
         ask(topics.getTopicStats, "getTopicStats", { about: topic, body: { topic } }),
-        // legacy servers leave out the name
+        // legacy servers leave out the name of the topic
         (stats) => ({ ...stats, name: stats.name || topic })
       ),
     listEvents: (options = {}) =>
@@ -284,7 +285,7 @@ export const make = (connection: Connection): Raw<ClientApi<EffectKind>> => {
         (body) =>
           ask(runCounts.countRuns, "countRuns", {
             body,
-            // longer than the scan may take
+            // longer than the server may take to count
             timeoutMs: (body.timeLimit ?? 0) + connection.server.timeoutMs,
             orElse: withoutEndpoint("countRuns()", "listRuns lists the runs")
           })
@@ -301,7 +302,7 @@ export const make = (connection: Connection): Raw<ClientApi<EffectKind>> => {
           },
           Answers.readSteps
         ),
-        // too large for one answer
+        // the steps are too many for one answer
         ({ code }) => code === "LIMIT_EXCEEDED",
         () =>
           callPages<RunStep>(calls, {
@@ -376,7 +377,7 @@ export const make = (connection: Connection): Raw<ClientApi<EffectKind>> => {
           },
           (answer) => ({ run: Answers.readPaused(answer) })
         ),
-        // legacy servers return only the status
+        // legacy servers only return the status
         ({ run }) => (run === undefined ? getRun(runId) : Effect.succeed(run))
       ),
     patchStep: (stepId, output, reason = "") =>
@@ -453,7 +454,7 @@ export const make = (connection: Connection): Raw<ClientApi<EffectKind>> => {
       ask(serverCalls.restCapabilities, "getCapabilities", {
         orElse: withoutEndpoint("getCapabilities()", "It has no optional capabilities")
       }),
-    // no retry: the caller asks for the current health
+    // not repeated: the caller wants to know the health now
     health: () =>
       Effect.map(ask(serverCalls.health, "health", { body: {}, once: true }), ({ status }) => status)
   }
@@ -464,11 +465,17 @@ const readAudit = reader(runs.Audit)
 const readLogs = reader(runs.Logs)
 const readTopics = reader(topics.Topics)
 
-/** Servers read an empty key as no key, and would emit twice. */
+/**
+ * The idempotency key of a call. It must not be empty: servers read an empty key as none, and would emit
+ * twice.
+ */
 const idempotencyKey = (key: string | undefined): { readonly idempotencyKey?: string } =>
   key === undefined ? {} : { idempotencyKey: JSON.stringify(checkIdempotencyKey(key)) }
 
-/** Servers read an empty step and `null` as no step, and would continue elsewhere. */
+/**
+ * The step of a call. It must not be empty or `null`: servers read these as no step, and would continue
+ * elsewhere.
+ */
 const withStep = <A>(
   runId: string,
   fromStep: string | undefined,
@@ -487,7 +494,7 @@ interface Ended {
   readonly waited: boolean
 }
 
-/** An empty id in a path would address another endpoint. */
+/** Checks the id of a call. An empty id in a path would address another endpoint. */
 const withId = <A>(
   what: string,
   runId: string,
