@@ -9,7 +9,7 @@ import { replying } from "./Routes/EndpointRoute.ts"
 /** Makes the routes that describe the server. */
 export const descriptions = (metrics: ReturnType<typeof Metrics.make>): ReadonlyArray<Route> => {
   let openApi: string | undefined
-  // made on first use: few clients request it
+  // made for the first request, since few clients ask for it
   const document = Effect.promise(async () => {
     if (openApi === undefined) {
       const { default: made } = await import("../Protocol/openapi.json", { with: { type: "json" } })
