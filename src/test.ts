@@ -7,7 +7,7 @@ export {
   type TestStep,
   type TestStream
 } from "./Testing/TestClient.ts"
-export type { TestWrite, TestWrittenEvent } from "./Testing/TxMemory.ts"
+export type { TestWrite, TestWrittenEvent } from "./Testing/StepTxMemory.ts"
 export {
   createTestEngine,
   type IronflowTestEngine,

@@ -30,6 +30,7 @@ export const failureOf = (cause: Cause.Cause<unknown>): Failure | undefined => {
       exitCode: exitCodeOf("USAGE")
     }
   }
+  // `QuitError` of `effect/Terminal`: the user has pressed Ctrl-C at a prompt
   if (isObject(error) && error._tag === "QuitError") {
     return { code: "CANCELLED", message: "Cancelled: nothing was changed.", exitCode: 1 }
   }
@@ -75,7 +76,7 @@ export const report = (cause: Cause.Cause<unknown>, json: boolean): Effect.Effec
 }
 
 /** For each code of something that was not found: the command that lists what exists. */
-const lists: { readonly [code: string]: string } = {
+const listCommands: { readonly [code: string]: string } = {
   API_KEY_NOT_FOUND: "apikeys list",
   BUCKET_NOT_FOUND: "kv buckets",
   BULK_NOT_FOUND: "bulk list",
@@ -94,7 +95,7 @@ const lists: { readonly [code: string]: string } = {
 }
 
 const whatExists = (code: string): string =>
-  Object.hasOwn(lists, code) ? ` \`ironflow ${lists[code]}\` shows what exists.` : ""
+  Object.hasOwn(listCommands, code) ? ` \`ironflow ${listCommands[code]}\` shows what exists.` : ""
 
 /** Replaces the names of options in messages of this package by flags of the command. */
 const inFlags = (message: string): string =>

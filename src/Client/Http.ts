@@ -7,21 +7,12 @@
  * stopped. This works with the engine of this package and with legacy servers. There, features that only our
  * engine has fail with code `UNIMPLEMENTED`.
  */
-import * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"
-import {
-  type IronflowError,
-  LimitExceededError,
-  RunNotFoundError,
-  StepNotFoundError,
-  TimeoutError,
-  ValidationError
-} from "../Errors.ts"
+import { type IronflowError, LimitExceededError, RunNotFoundError, StepNotFoundError } from "../Errors.ts"
 import { checkEventVersion } from "../Event.ts"
 import { byteLength, encodeJson } from "../Json.ts"
 import { checkCursor, checkIdempotencyKey, checkLimit, checkName, checkStep, writeBytes } from "../Limits.ts"
 import { encodeMetadata } from "../Metadata.ts"
-import { MAX_WAIT_MS } from "../Protocol/Http/Turns.ts"
 import { reader, snakeKeys } from "../Protocol/Codec.ts"
 import * as events from "../Protocol/Events.ts"
 import type { Operation } from "../Protocol/EndpointSpec.ts"
@@ -32,7 +23,6 @@ import type { WireRun } from "../Protocol/Runs.ts"
 import * as serverCalls from "../Protocol/Server.ts"
 import * as topics from "../Protocol/Topics.ts"
 import { restWorkers } from "../Protocol/Workers.ts"
-import { isTerminal } from "../RunStatus.ts"
 import type {
   AuditEvent,
   ClientApi,
@@ -57,7 +47,7 @@ import type { Connection } from "./HttpConnection.ts"
 import { callPages } from "./HttpPages.ts"
 import { checkVariable, makeEndpointCalls } from "./EndpointCalls.ts"
 import { filtersAreUnknown, filtersInBody, isAnswered } from "./RunFilterBody.ts"
-import { showMs } from "../Show.ts"
+import { makeWaitForRun } from "./WaitForRun.ts"
 
 const triggerBody = ({ data, idempotencyKey: key, metadata, name, version }: NamedEmit): string => {
   const what = `event ${quote(name)}`
@@ -149,68 +139,10 @@ export const make = (connection: Connection): Raw<ClientApi<EffectKind>> => {
       )
     )
 
-  /** Waits for at most `waitMs`; `undefined` when the run has not ended. Servers that cannot wait answer at once. */
-  const wait = (runId: string, waitMs: number) =>
-    ask<WireRun, Ended>(
-      runs.waitForRun,
-      "waitForRun",
-      {
-        variables: { id: runId },
-        query: `?timeout=${Math.ceil(waitMs)}`,
-        timeoutMs: waitMs + connection.server.timeoutMs,
-        orElse: () =>
-          Effect.map(getRun(runId), (run) => ({
-            run: isTerminal(run.status) ? run : undefined,
-            waited: false
-          }))
-      },
-      (answer) => {
-        const run = answer === undefined ? undefined : Answers.readRun(answer)
-        // an empty answer means that the time is up
-        return answer !== undefined && run === undefined ? undefined : { run, waited: true }
-      }
-    )
+  const waitForEnd = makeWaitForRun({ ask, explain, getRun, timeoutMs: connection.server.timeoutMs })
 
-  const waitForRun = (
-    runId: string,
-    { timeout }: WaitForRunOptions = {}
-  ): Effect.Effect<Run, IronflowError> =>
-    withId("waitForRun", runId, () =>
-      Effect.gen(function* () {
-        if (timeout !== undefined && !(timeout >= 0 && Number.isFinite(timeout))) {
-          return yield* new ValidationError(
-            `The timeout of waitForRun must be a number of milliseconds, got ${timeout}`
-          )
-        }
-        const clock = yield* Clock.Clock
-        const elapsedMs = stopwatch(clock)
-        for (let pauseMs = 200; ; pauseMs = Math.min(pauseMs * 1.5, 2000)) {
-          const leftMs = timeout === undefined ? Number.POSITIVE_INFINITY : timeout - elapsedMs()
-          const { run, waited } = yield* wait(runId, Math.max(0, Math.min(leftMs, MAX_WAIT_MS)))
-          if (run !== undefined) return run
-          if (timeout !== undefined && elapsedMs() >= timeout) return yield* stillRunning(runId, timeout)
-          if (!waited) {
-            yield* Effect.sleep(timeout === undefined ? pauseMs : Math.min(pauseMs, timeout - elapsedMs()))
-          }
-        }
-      })
-    )
-
-  const stillRunning = (runId: string, timeout: number): Effect.Effect<never, IronflowError> =>
-    Effect.flatMap(
-      // the run's status improves the message; if reading it fails, the timeout is still the error
-      Effect.catch(
-        Effect.map(explain(runId), ({ message }) => ` ${message}`),
-        () => Effect.succeed("")
-      ),
-      (why) =>
-        Effect.fail(
-          new TimeoutError(
-            `Run ${runId} did not end within ${showMs(timeout)}, and continues.${why}`,
-            timeout
-          )
-        )
-    )
+  const waitForRun = (runId: string, options?: WaitForRunOptions) =>
+    withId("waitForRun", runId, () => waitForEnd(runId, options))
 
   return {
     ...emits,
@@ -488,12 +420,6 @@ const withStep = <A>(
         Effect.suspend(then)
       )
 
-interface Ended {
-  readonly run: Run | undefined
-  /** Whether the server supports waiting. */
-  readonly waited: boolean
-}
-
 /** Checks the id of a call. An empty id in a path would address another endpoint. */
 const withId = <A>(
   what: string,
@@ -504,8 +430,3 @@ const withId = <A>(
     validated(() => checkVariable(what, runId)),
     Effect.suspend(then)
   )
-
-const stopwatch = (clock: Clock.Clock): (() => number) => {
-  const started = clock.monotonicTimeNanosUnsafe()
-  return () => Number(clock.monotonicTimeNanosUnsafe() - started) / 1e6
-}

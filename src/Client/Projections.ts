@@ -175,8 +175,11 @@ export class Projections extends Context.Service<Projections, ProjectionsService
 /** The timeout of a wait for a projection when none is given, in milliseconds. */
 const CATCHUP_TIMEOUT_MS = 30_000
 
-/** Checks the options of a wait, and fills in defaults. Throws `ValidationError`. */
-export const checkCatchup = ({ after, timeout = CATCHUP_TIMEOUT_MS }: CatchupOptions = {}): {
+/** Checks the options of a call that waits, and fills in defaults. Throws `ValidationError`. */
+export const checkCatchup = (
+  call: "get" | "waitForCatchup",
+  { after, timeout = CATCHUP_TIMEOUT_MS }: CatchupOptions = {}
+): {
   readonly after?: number
   readonly timeout: number
 } => {
@@ -187,7 +190,9 @@ export const checkCatchup = ({ after, timeout = CATCHUP_TIMEOUT_MS }: CatchupOpt
     )
   }
   if (!(timeout >= 0 && Number.isFinite(timeout))) {
-    throw new ValidationError(`\`timeout\` must be a number of milliseconds, got ${show(timeout)}`)
+    throw new ValidationError(
+      `The timeout of projections.${call} must be a number of milliseconds, got ${show(timeout)}`
+    )
   }
   return { after, timeout }
 }

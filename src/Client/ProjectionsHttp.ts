@@ -99,11 +99,12 @@ export const make = (connection: Connection): Raw<ProjectionsApi<EffectKind>> =>
   const status = (name: string) => about(operations.projectionStatus, "status", name, {}, readStatus)
 
   const waitFor = (
+    call: "get" | "waitForCatchup",
     name: string,
     options: CatchupOptions | undefined
   ): Effect.Effect<Catchup, IronflowError> =>
     Effect.gen(function* () {
-      const { after, timeout } = yield* validated(() => checkCatchup(options))
+      const { after, timeout } = yield* validated(() => checkCatchup(call, options))
       if (after === undefined) return { lastEventSeq: (yield* status(name)).lastEventSeq }
       const clock = yield* Clock.Clock
       const now = () => Number(clock.monotonicTimeNanosUnsafe()) / 1e6
@@ -144,7 +145,7 @@ export const make = (connection: Connection): Raw<ProjectionsApi<EffectKind>> =>
   return {
     get: (name, options = {}) =>
       Effect.gen(function* () {
-        if (options.after !== undefined) yield* waitFor(name, options)
+        if (options.after !== undefined) yield* waitFor("get", name, options)
         const { partition } = options
         return yield* about(
           operations.restGetProjection,
@@ -165,7 +166,7 @@ export const make = (connection: Connection): Raw<ProjectionsApi<EffectKind>> =>
         }
       }),
     status,
-    waitForCatchup: waitFor,
+    waitForCatchup: (name, options) => waitFor("waitForCatchup", name, options),
     // the answer is about the rebuild, which is a job on legacy servers
     rebuild: (name) =>
       Effect.andThen(

@@ -1,7 +1,7 @@
 /** Routes that describe the server: `/openapi.json`, and `/metrics` for Prometheus. */
 import * as Effect from "effect/Effect"
 import { descriptions as described } from "../Protocol/Server.ts"
-import { SDK_VERSION } from "../Worker/Version.ts"
+import { SDK_VERSION } from "../SdkVersion.ts"
 import type { Route } from "./Http/Route.ts"
 import type * as Metrics from "./Metrics.ts"
 import { replying } from "./Routes/EndpointRoute.ts"

@@ -228,7 +228,7 @@ const compare = (
       recorded: stepName(changed),
       ...(now === undefined ? {} : { asked: stepName(now) }),
       missing: missing.filter(({ stepKey }) => stepKey !== changed.stepKey),
-      message: `${ofRun} diverges at step ${changed.stepKey}: recorded was ${shown(changed)}, and the code asks for ${now === undefined ? "nothing" : shown(now)}`
+      message: `${ofRun} diverges at step ${changed.stepKey}: the journal has ${shown(changed)}, but the code asks for ${now === undefined ? "nothing" : shown(now)}`
     }
   }
   const [first] = missing
@@ -249,7 +249,7 @@ const compare = (
       recorded: first,
       ...(added === undefined ? {} : { asked: added }),
       missing,
-      message: `${ofRun} diverges at step ${first.stepKey}: recorded was ${shown(first)}, and ${why}${others}`
+      message: `${ofRun} diverges at step ${first.stepKey}: the journal has ${shown(first)}, but ${why}${others}`
     }
   }
   // a run records no step that it did not wait for: so a new step is a divergence only if the handler cannot

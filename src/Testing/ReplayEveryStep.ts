@@ -64,8 +64,11 @@ export const replayingEveryStep = (transport: Transport, replays: Replays): Tran
               const turn = turns.get(report.jobId)
               const ack = acks[i]
               if (turn === undefined || ack?._tag !== "Accepted") return Effect.void
-              const recorded = report.ops.filter((op, n) => record(turn, op, ack.outcomes[n])).length > 0
-              return recorded
+              let isNew = false
+              for (const [n, op] of report.ops.entries()) {
+                if (record(turn, op, ack.outcomes[n])) isNew = true
+              }
+              return isNew
                 ? Effect.acquireUseRelease(
                     Effect.sync(replays.begins),
                     () => Effect.provideContext(check(turn, report.ops.at(-1), replays), context),

@@ -41,7 +41,7 @@ import type { Tx } from "../Step.ts"
 import type { StepKind } from "../StepKind.ts"
 import { failedRun } from "./FailedRun.ts"
 import * as RealTime from "./RealTime.ts"
-import { readWrites, type TestWrite, TxMemory } from "./TxMemory.ts"
+import { readWrites, type TestWrite, StepTxMemory } from "./StepTxMemory.ts"
 
 /** Options of `createTestClient`. */
 export interface TestClientConfig {
@@ -145,7 +145,7 @@ export const createTestClient = (config: TestClientConfig): TestClient => {
     txs: new Map(),
     invokes: new Map(),
     events: [],
-    memory: new TxMemory(() => `test-evt-${++mocks.runs}`),
+    memory: new StepTxMemory(() => `test-evt-${++mocks.runs}`),
     runs: 0
   }
   return {
@@ -192,7 +192,7 @@ interface Mocks {
   readonly txs: Map<string, (tx: Tx) => unknown>
   readonly invokes: Map<string, (input: unknown) => unknown>
   readonly events: Array<NewStreamEvent>
-  readonly memory: TxMemory
+  readonly memory: StepTxMemory
   runs: number
 }
 

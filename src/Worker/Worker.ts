@@ -44,7 +44,7 @@ import { StepPace } from "./StepPace.ts"
 import { Reporter, resendDelays } from "./Reporter.ts"
 import { monotonicMs } from "./ServerLink.ts"
 import { HeldTurns } from "./HeldTurns.ts"
-import { SDK_VERSION } from "./Version.ts"
+import { SDK_VERSION } from "../SdkVersion.ts"
 
 export type { WorkerOptions } from "./Options.ts"
 

@@ -5,7 +5,7 @@ import { type FunctionInfo, endpoints as functionEndpoints } from "../../Protoco
 import { encoder } from "../../Protocol/ServerCodec.ts"
 import { endpoints as serverEndpoints } from "../../Protocol/Server.ts"
 import { endpoints as workerEndpoints } from "../../Protocol/Workers.ts"
-import { SDK_VERSION } from "../../Worker/Version.ts"
+import { SDK_VERSION } from "../../SdkVersion.ts"
 import { checkRegistering } from "../../Engine/Access/WorkerAccess.ts"
 import { capabilities } from "../../Engine/Capabilities.ts"
 import type { EngineService } from "../../Engine/Engine.ts"

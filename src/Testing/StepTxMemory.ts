@@ -56,7 +56,7 @@ interface TestKey {
   readonly exists: boolean
 }
 
-export class TxMemory {
+export class StepTxMemory {
   #state = new TxState()
   readonly #newEventId: () => string
 
