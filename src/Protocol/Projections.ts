@@ -428,10 +428,7 @@ export const endpoints = {
   projectionCatchup: endpoint(projectionCatchup, waiting(inPath("projection:read", "projection", "name")), {
     query: ["minSeq", "timeout"]
   }),
-  /**
-   * Answers when all of several projections have reached a position, or after `timeout` milliseconds, at most
-   * 30 s.
-   */
+  /** Answers when all of several projections have reached a position, or after `timeout` milliseconds, at most 30 s. */
   projectionCatchupBatch: endpoint(
     "POST /api/v1/projections/catchup/batch",
     {
