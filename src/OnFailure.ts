@@ -1,8 +1,8 @@
 /**
  * `onFailure`: a handler that runs after a run of a function has failed for good.
  *
- * It is a function of its own, with its own steps, retries and runs. It is started by the trigger that {@link
- * failureTrigger} makes, and is registered together with its function.
+ * It is a function of its own, with its own steps, retries and runs. It is started by the trigger that
+ * {@link failureTrigger} makes, and is registered together with its function.
  */
 import type { RetryConfig } from "./Backoff.ts"
 import type { Duration } from "./Duration.ts"

@@ -364,8 +364,8 @@ export interface TxApi<F extends HKT.TypeLambda> {
     options?: TxEmitOptions
   ): HKT.Kind<F, never, never, ValidationError | InvalidStateError, void>
   /**
-   * Returns the keys of a bucket. With a schema, values are typed and encoded, and a value that does not
-   * match throws `KeySchemaError` at once. The schema must be synchronous.
+   * Returns a handle that writes the keys of a bucket. With a schema, values are typed and encoded, and a
+   * value that does not match throws `KeySchemaError` at once. The schema must be synchronous.
    */
   kv<S extends AnySchema | undefined = undefined>(
     bucket: string,

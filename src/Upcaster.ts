@@ -30,7 +30,7 @@ export interface UpcasterRegistry {
 
 /** Event definitions, with upcasting from each version to the latest. */
 export interface EventDefinitionRegistry {
-  /** Adds a definition. The versions of an event must be registered one after the other. */
+  /** Adds a definition. The versions of an event must be registered without a gap, in any order. */
   register(definition: EventDefinition): void
   /**
    * Upcasts data to the latest version that is registered. Unchanged if it has that version, or if none is

@@ -56,8 +56,8 @@ export interface Call<A> {
   readonly notFoundIsText?: boolean
   readonly timeoutMs?: number
   /**
-   * Reads the answer; `undefined` when it cannot be read. For an answer that is not JSON it gets {@link
-   * notJson}.
+   * Reads the answer; `undefined` when it cannot be read. For an answer that is not JSON it gets
+   * {@link notJson}.
    */
   readonly read: (answer: unknown) => A | undefined
 }

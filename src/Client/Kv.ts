@@ -282,9 +282,9 @@ export const kvBucketWatch: StreamMethods<Pick<KvBucket, "watch">> = {
 /** The buckets of an environment, as Effects. */
 export interface KvService extends KvApi<EffectKind> {
   /**
-   * Returns the keys of a bucket. This makes no request: if the bucket does not exist, the calls fail. With a
-   * schema, values are typed, encoded and decoded; calls fail with `KeySchemaError` when a value does not
-   * match.
+   * Returns a handle for the keys of a bucket. This makes no request: if the bucket does not exist, the calls
+   * of the handle fail. With a schema, values are typed, encoded and decoded; calls fail with
+   * `KeySchemaError` when a value does not match.
    */
   bucket<S extends AnySchema | undefined = undefined>(
     name: string,
@@ -295,7 +295,8 @@ export interface KvService extends KvApi<EffectKind> {
 /** The untyped key-value store. `typedKv` makes the service of it. */
 export interface UntypedKv extends KvApi<EffectKind> {
   /**
-   * Returns the keys of a bucket. This makes no request: if the bucket does not exist, the first call fails.
+   * Returns a handle for the keys of a bucket. This makes no request: if the bucket does not exist, the calls
+   * of the handle fail.
    */
   bucket(name: string): KvBucket
 }

@@ -84,8 +84,8 @@ export interface AckHandle {
    */
   nak(eventId: string, delay?: number): Promise<void>
   /**
-   * Gives up an event that cannot be handled. It is not delivered again, and becomes a dead letter of its
-   * group.
+   * Gives up an event that cannot be handled. It is not delivered again, and in a group it becomes a dead
+   * letter.
    */
   term(eventId: string): Promise<void>
   /**

@@ -62,8 +62,8 @@ export interface WorkerService {
   /** Whether the engine answers now. While it does not answer, turns continue and their reports wait. */
   readonly isConnected: Effect.Effect<boolean>
   /**
-   * Takes no more jobs, waits for the turns in flight for at most `drainTimeout`, and then stops as {@link
-   * stop} does.
+   * Takes no more jobs, waits for the turns in flight for at most `drainTimeout`, and then stops as
+   * {@link stop} does.
    */
   readonly drain: Effect.Effect<void>
   /** Aborts the turns in flight, releases their runs to the engine, and stops. */
